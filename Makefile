@@ -1,0 +1,67 @@
+# make demo   run the quickstart notebook, as on a machine that has nothing yet
+# make test   everything that has to hold: format, lint, types, tests
+# make bench  the measurements of tests/bench
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# The environment is made anew for what pyproject.toml says now, and only then.
+KEY := $(shell cksum < pyproject.toml | tr -d ' ')
+WORKERS ?= 2
+OUTPUT ?= test-artifacts
+
+.PHONY: demo test lint types check-python bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demo-$(KEY)
+	@mkdir -p $(OUTPUT)
+	@$(BIN)/nbcache run example_notebooks/quickstart.ipynb --output $(OUTPUT)/quickstart.ipynb
+	@echo "The notebook with its results: $(OUTPUT)/quickstart.ipynb"
+	@echo "Run 'make demo' again: every task comes from the cache."
+
+test: $(VENV)/.test-$(KEY)
+	@.ci/debian-packages
+	@$(MAKE) --no-print-directory lint types
+	@echo "== pytest"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q $(PYTEST_ARGS)
+
+lint: $(VENV)/.test-$(KEY)
+	@echo "== ruff format"
+	@$(BIN)/ruff format --check .
+	@echo "== ruff check"
+	@$(BIN)/ruff check .
+
+types: $(VENV)/.test-$(KEY)
+	@echo "== mypy"
+	@$(BIN)/mypy
+
+bench: $(VENV)/.test-$(KEY)
+	@$(BIN)/python -m tests.bench.run_all
+
+$(VENV)/.demo-$(KEY): | check-python $(BIN)/python
+	@echo "Installing nbcache and what the quickstart needs into $(VENV)"
+	@$(PIP) install --upgrade pip
+	@$(PIP) install -e '.[demo]'
+	@rm -f $(VENV)/.demo-*
+	@touch $@
+
+$(VENV)/.test-$(KEY): | check-python $(BIN)/python
+	@echo "Installing nbcache and what its tests need into $(VENV)"
+	@$(PIP) install --upgrade pip
+	@$(PIP) install -e '.[test]'
+	@rm -f $(VENV)/.test-* $(VENV)/.demo-*
+	@touch $@ $(VENV)/.demo-$(KEY)
+
+$(BIN)/python: | check-python
+	@$(PYTHON) -m venv $(VENV) || { \
+	    rm -rf $(VENV); \
+	    echo "$(PYTHON) -m venv does not work; on Debian: apt-get install python3-venv"; exit 1; }
+
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "nbcache needs Python 3.11 or later; say which with: make PYTHON=python3.12"; exit 1; }
+
+clean:
+	rm -rf $(VENV) $(OUTPUT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,68 @@
+"""nbcache: notebook pipelines with processes, channels and a content-addressed cache.
+
+In a notebook: `%load_ext nbcache`, then `%%process`, `%channel`, `%nbcache run`. In plain Python:
+`@nbcache.process(...)`, `nbcache.channel.of(...)`, `nbcache.run()`. Names are imported when they
+are first used, so that loading the extension costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from nbcache.engine.plain import channel, last_run, process, run
+    from nbcache.engine.resource import resource
+    from nbcache.engine.session import current_session as session
+    from nbcache.errors import NbcacheError
+    from nbcache.plan.canonical import register
+
+__all__ = [
+    "NbcacheError",
+    "channel",
+    "last_run",
+    "process",
+    "register",
+    "resource",
+    "run",
+    "session",
+]
+
+_HOMES = {
+    "NbcacheError": ("nbcache.errors", "NbcacheError"),
+    "channel": ("nbcache.engine.plain", "channel"),
+    "last_run": ("nbcache.engine.plain", "last_run"),
+    "process": ("nbcache.engine.plain", "process"),
+    "register": ("nbcache.plan.canonical", "register"),
+    "resource": ("nbcache.engine.resource", "resource"),
+    "run": ("nbcache.engine.plain", "run"),
+    "session": ("nbcache.engine.session", "current_session"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nbcache' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What `%load_ext nbcache` calls."""
+    from nbcache.notebook.extension import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """What `%unload_ext nbcache` calls."""
+    from nbcache.notebook.extension import unload
+
+    unload(shell)

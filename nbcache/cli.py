@@ -1,0 +1,121 @@
+"""`nbcache VERB` in a shell: the verb table, the answers from the log, notebooks without a browser.
+
+Exit codes are those of `verbs.EXIT_CODES`. What a person reads goes to stdout, errors to stderr;
+`--json` prints nothing but JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from nbcache.errors import NbcacheError, RunError, StoreError, UsageError
+from nbcache.notebook import verbs
+from nbcache.notebook.verbs import Parsed
+
+OK, FAILED, USAGE, CACHE, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _main(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `nbcache log | head`
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (UsageError, RunError) as error:
+        print(f"nbcache: {error}", file=sys.stderr)
+        return USAGE
+    except StoreError as error:
+        print(f"nbcache: {error}", file=sys.stderr)
+        return CACHE
+    except NbcacheError as error:
+        print(f"nbcache: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _main(words: list[str]) -> int:
+    if not words or words[0] in ("--help", "-h"):
+        print(verbs.overview("shell"))
+        return OK if words else USAGE
+    if words[0] == "--version":
+        from nbcache import __version__
+
+        print(f"nbcache {__version__}")
+        return OK
+    if {"--help", "-h"} & set(words[1:]):
+        print(verbs.help_of(verbs.find_verb(words[0], "shell"), "shell"))
+        return OK
+    parsed = verbs.parse_argv(words)
+    if parsed.verb.name == "help":
+        verb = parsed.words and verbs.find_verb(parsed.words[0], "shell")
+        print(verbs.help_of(verb, "shell") if verb else verbs.overview("shell"))
+        return OK
+    if parsed.verb.name == "run":
+        return _run(parsed)
+    return _answer(parsed)
+
+
+def _run(parsed: Parsed) -> int:
+    from nbcache.notebook.headless import execute
+    from nbcache.notebook.report import TerminalWatcher, final_words
+    from nbcache.notebook.settings import Headless
+
+    place = parsed.text("--cache")
+    output = parsed.text("--output")
+    notebook = Path(parsed.words[0])
+    given = parsed.assignments("--parameter")
+    watcher = TerminalWatcher(sys.stdout, verbose="--verbose" in parsed)
+    execution = execute(
+        notebook,
+        given=given,
+        settings=Headless(
+            _absolute(place), "--fresh" in parsed, str(notebook.resolve()), dict(given)
+        ),
+        output=None if output is None else Path(output),
+        watcher=watcher,
+    )
+    watcher.finish()
+    print(final_words(execution), end="")
+    if execution.failed_cell is not None:
+        number, traceback = execution.failed_cell
+        print(f"\ncell [{number}] failed:\n{_readable(traceback)}", file=sys.stderr)
+    if output is not None:
+        print(f"wrote {output}")
+    if execution.interrupted:
+        return INTERRUPTED
+    return FAILED if execution.failed_cell is not None else OK
+
+
+def _absolute(place: str | None) -> str | None:
+    """A folder is meant relative to the shell; the kernel works in the notebook's folder."""
+    return place if place is None or "://" in place else str(Path(place).resolve())
+
+
+def _readable(traceback: str) -> str:
+    from nbcache.notebook.render import strip_ansi
+
+    return traceback if sys.stderr.isatty() else strip_ansi(traceback)
+
+
+def _answer(parsed: Parsed) -> int:
+    from nbcache.notebook import answers
+
+    cache = answers.open_for_reading(Path(parsed.text("--cache") or ".nbcache"))
+    answer = answers.perform(parsed, cache, place="shell")
+    if "--json" in parsed:
+        print(json.dumps(answer.data, indent=2, default=str))
+    else:
+        print(answer.rendered.text)
+    return OK if answer.good else CACHE

@@ -1,0 +1,115 @@
+"""JSON for plain data and pickle for everything that no other codec takes.
+
+JSON is used only where it brings back exactly what was given: exact builtin types, text keys, no
+list or dict that occurs twice (the two would come back apart), no lone surrogates. NaN and the
+infinities are written as Python's json module does; a NaN's payload is not kept.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from typing import Any, cast
+
+from nbcache.errors import CodecError
+
+_MOST_MEMBERS = 100_000  # above this, pickle is so much quicker that JSON is no service
+_DEEPEST = 50
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
+
+
+def encode_json(value: object) -> bytes | None:
+    """Return JSON text in UTF-8, or None where the value would not come back exactly."""
+    cls = type(value)
+    if cls not in _SCALARS and not (cls in (list, dict) and _is_plain(value)):
+        return None
+    try:
+        return _encoder.encode(value).encode()
+    except ValueError:  # lone surrogates, or an int of more digits than Python prints
+        return None
+
+
+def _is_plain(value: object) -> bool:
+    seen: set[int] = set()
+    level: list[object] = [value]
+    count = 0
+    for _ in range(_DEEPEST):
+        deeper: list[object] = []
+        for each in level:
+            if id(each) in seen:
+                return False
+            seen.add(id(each))
+            if type(each) is dict:
+                if any(type(key) is not str for key in each):
+                    return False
+                members = list(each.values())
+            else:
+                members = cast("list[object]", each)
+            count += len(members)
+            if count > _MOST_MEMBERS:
+                return False
+            for member in members:
+                cls = type(member)
+                if cls in (list, dict):
+                    deeper.append(member)
+                elif cls not in _SCALARS:
+                    return False
+        if not deeper:
+            return True
+        level = deeper
+    return False
+
+
+def decode_json(data: bytes | memoryview) -> object:
+    """Return the value of some JSON text."""
+    return json.loads(bytes(data))
+
+
+class _Pickler(pickle.Pickler):
+    """Python's own pickler, which is several times quicker than cloudpickle where it suffices."""
+
+    def reducer_override(self, obj: object) -> Any:
+        # What a notebook defines can only be pickled by value, which is cloudpickle's work.
+        if isinstance(obj, type) or callable(obj):
+            module = getattr(obj, "__module__", None)
+            if module == "__main__":
+                raise _NeedsCloudpickle
+        return NotImplemented
+
+
+class _NeedsCloudpickle(Exception):
+    pass
+
+
+def encode_pickle(value: object) -> bytes:
+    """Return a pickle (protocol 5); what a notebook defines goes in by value.
+
+    Raises:
+        CodecError: the value cannot be pickled; names its type and the reason.
+    """
+    sink = io.BytesIO()
+    try:
+        _Pickler(sink, protocol=5).dump(value)
+        return sink.getvalue()
+    except Exception:  # also what only cloudpickle can do: lambdas, local functions
+        return _encode_cloudpickle(value)
+
+
+def _encode_cloudpickle(value: object) -> bytes:
+    import cloudpickle
+
+    try:
+        return cast("bytes", cloudpickle.dumps(value, protocol=5))
+    except Exception as error:
+        raise CodecError(
+            f"a {type(value).__qualname__} cannot be kept: {type(error).__name__}: {error}.\n"
+            "  Return plain data, a table, an array or a path instead."
+        ) from error
+
+
+def decode_pickle(data: bytes | memoryview) -> object:
+    """Return the unpickled value. Runs code: only for bytes whose writer is trusted."""
+    return pickle.loads(data)

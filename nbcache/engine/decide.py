@@ -1,0 +1,298 @@
+"""Decide for a task whether the cache holds its result: fingerprint it, look it up, check it.
+
+A row counts if it is completed, not evicted, its watched reads are unchanged and its blobs are
+there. Anything else is a miss, with its reason. The same decision serves a run and a plan, so
+that they cannot disagree. Nothing here starts anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+from nbcache.engine.capture import Captured
+from nbcache.engine.harvest import from_ports
+from nbcache.engine.identify import Identified, Identifier
+from nbcache.engine.reads import still_reads_the_same
+from nbcache.engine.results import Decoder, task_label
+from nbcache.errors import NbcacheError
+from nbcache.model.channel import CompiledNode, Item
+from nbcache.model.digest import Digest
+from nbcache.model.event import Resources, TaskKey
+from nbcache.model.ids import format_position
+from nbcache.model.process import Dynamic, Output, PortType
+from nbcache.model.value import Gathered, Stored
+from nbcache.plan.directives import evaluate_option, render_template
+from nbcache.plan.fingerprint import SharedPart
+from nbcache.store.cache import Cache
+from nbcache.store.log import Entry
+
+
+@dataclasses.dataclass(slots=True)
+class Place:
+    """A process at its place in one run, with all that its tasks share."""
+
+    node: CompiledNode
+    captured: Captured
+    shared: SharedPart
+    passed: frozenset[str]  # outputs that are an untouched input
+    types: Mapping[str, PortType | None]
+    constant: Resources | None  # None: some resource is Dynamic
+    defaults: Mapping[str, object]
+    lost: str = ""  # why the first row that was found for a task of it does not count
+    said: dict[str, str] = dataclasses.field(default_factory=dict)  # what errors call an input
+
+    def input_name(self, name: str) -> str:
+        """Return how an error names an input."""
+        text = self.said.get(name)
+        if text is None:
+            assert self.node.decl is not None
+            text = self.said[name] = f"process {self.node.decl.name!r}: input {name!r}"
+        return text
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        assert self.node.decl is not None
+        return self.node.decl.outputs or ()
+
+
+@dataclasses.dataclass(slots=True)
+class Decision:
+    """What is known of a task once it is fingerprinted."""
+
+    task: TaskKey
+    place: Place
+    hash: Digest | None
+    inputs: dict[str, Identified]
+    label: str
+    tag: str
+    entry: Entry | None = None  # the row that it hits
+    outputs: Item | None = None
+    reason: str = ""  # why a row that was found does not count
+
+    def values(self) -> dict[str, object]:
+        """Return the inputs as they travel."""
+        return {name: each.value for name, each in self.inputs.items()}
+
+
+class Decider:
+    """Decides the tasks of one run. Owned by one thread at a time."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        places: Mapping[int, Place],
+        identifier: Identifier,
+        decoder: Decoder,
+        *,
+        fresh: bool = False,
+        no_cache: bool = False,
+    ) -> None:
+        self._cache, self._places = cache, places
+        self._identifier, self._decoder = identifier, decoder
+        self.fresh, self._no_cache = fresh, no_cache
+        self._there: dict[str, bool] = {}  # blobs whose presence was looked at in this run
+        self._reads: dict[tuple[str, str, str | None], bool] = {}
+
+    def decide(self, task: TaskKey, inputs: Mapping[str, object]) -> Decision:
+        """Fingerprint a task and look it up.
+
+        Raises:
+            NbcacheError: an input does not exist, is of the wrong type or cannot be identified.
+        """
+        place = self._places[task[0]]
+        decl = place.node.decl
+        assert decl is not None
+        mode = decl.directives.cache
+        mode = "deep" if mode == "off" else mode
+        if place.defaults:
+            inputs = {**place.defaults, **inputs}
+        found: dict[str, Identified] = {}
+        parts: list[tuple[str, str, Digest]] = []
+        for name, value in inputs.items():
+            each = self._identifier.identify(
+                value, place.types.get(name), mode, place.input_name(name)
+            )
+            found[name] = each
+            parts.append((name, "input", each.digest))
+        values = {name: each.value for name, each in found.items()}
+        tag = ""
+        if decl.directives.tag:
+            tag = render_template(decl.directives.tag, self._plain(values))
+        label = task_label(place.name, values, task[1], tag)
+        decision = Decision(task, place, None, found, label, tag)
+        if decl.directives.cache != "off":
+            decision.hash = place.shared.task_hash(parts)
+            if not self.fresh:
+                self.look_up(decision)
+        return decision
+
+    def may_read(self, place: int) -> bool:
+        """Whether a task of a place has a file by default, whose digest may take long."""
+        return bool(self._places[place].defaults)
+
+    def look_up(self, decision: Decision) -> bool:
+        """Look for a row that counts and note it in the decision; False: it has to run."""
+        if decision.hash is None or (self._no_cache and self.fresh):
+            return False
+        entry = self._cache.log.find(decision.hash)
+        if entry is None:
+            return False
+        held = not entry.reads or self._reads_hold(entry, decision)
+        outputs = self._outputs(decision, entry) if held else None
+        if outputs is None:
+            decision.place.lost = decision.place.lost or decision.reason
+            return False
+        decision.entry, decision.outputs = entry, outputs
+        return True
+
+    def _reads_hold(self, entry: Entry, decision: Decision) -> bool:
+        for read in entry.reads:
+            key = (read.kind, read.name, read.digest)
+            if key not in self._reads:
+                self._reads[key] = still_reads_the_same(read, self._cache.files)
+            if not self._reads[key]:
+                decision.reason = f"{read.kind} {read.name} that it reads changed"
+                return False
+        return True
+
+    def _outputs(self, decision: Decision, entry: Entry) -> Item | None:
+        """Return the item that a row gives, or None where a blob of it is gone."""
+        kept: dict[str, object] = {}
+        for name, value in from_ports(entry.outputs).items():
+            for stored in _leaves(value):
+                if not self._is_there(stored):
+                    decision.reason = f"its result {name} is no longer in the cache"
+                    return None
+            kept[name] = value
+        return self.item(decision, kept)
+
+    def item(self, decision: Decision, kept: Mapping[str, object]) -> Item | None:
+        """Return the item of a task: what was kept, and the inputs that it passes on."""
+        item: list[object] = []
+        made = [each for each in decision.place.outputs if each.name not in decision.place.passed]
+        if len(made) == len(kept) == 1 and made[0].name not in kept:
+            # An output that is named like its process: renaming the process does not run it.
+            kept = {made[0].name: next(iter(kept.values()))}
+        for output in decision.place.outputs:
+            if output.name in decision.place.passed:
+                item.append(decision.inputs[output.name].value)
+            elif output.name in kept:
+                item.append(kept[output.name])
+            else:
+                decision.reason = f"the earlier result has no output {output.name}"
+                return None
+        return tuple(item)
+
+    def forget(self, blob: Digest) -> None:
+        """Look at a blob again: an attempt found it missing."""
+        self._there.pop(blob, None)
+
+    def _is_there(self, stored: Stored) -> bool:
+        if stored.blob is None:
+            return True
+        there = self._there.get(stored.blob)
+        if there is None:
+            blobs = self._cache.blobs
+            if stored.kind == "tree":
+                there = blobs.has_tree(stored.blob)
+            else:
+                there = blobs.has(stored.blob, stored.size)
+            if there:  # what is not there may be made again by another task meanwhile
+                self._there[stored.blob] = there
+        return there
+
+    def is_wanted(self, decision: Decision) -> bool:
+        """Whether the task is to run: its `when` guard says so, and no input is missing.
+
+        An optional output that was not made is missing, unless the input says `| None`.
+        """
+        for name, each in decision.inputs.items():
+            if isinstance(each.value, Stored) and each.value.kind == "none":
+                declared = decision.place.types.get(name)
+                if declared is None or not declared.optional:
+                    return False
+        decl = decision.place.node.decl
+        assert decl is not None
+        when = decl.directives.when
+        if when is None:
+            return True
+        return bool(evaluate_option("when", when.text, self._names(decision, 1)))
+
+    def resources(self, decision: Decision, attempt: int) -> Resources:
+        """Return what an attempt asks for (directives may depend on inputs and attempt)."""
+        if decision.place.constant is not None:
+            return decision.place.constant
+        assert decision.place.node.decl is not None
+        directives = decision.place.node.decl.directives
+        names = self._names(decision, attempt)
+
+        def number(name: str, held: object) -> object:
+            return evaluate_option(name, held.text, names) if isinstance(held, Dynamic) else held
+
+        return Resources(
+            cpus=int(number("cpus", directives.cpus)),  # type: ignore[call-overload]
+            memory=number("memory", directives.memory),  # type: ignore[arg-type]
+            time=number("time", directives.time),  # type: ignore[arg-type]
+        )
+
+    def action(self, decision: Decision, attempt: int, exit_code: int | None, error: str) -> str:
+        """Return what a failed attempt leads to: continue, stop, finish, ignore or retry."""
+        assert decision.place.node.decl is not None
+        directives = decision.place.node.decl.directives
+        chosen, retries = directives.on_error, directives.retries
+        if isinstance(chosen, Dynamic):
+            names = self._names(decision, attempt, exit=exit_code, error=error)
+            action = str(evaluate_option("on_error", chosen.text, names))
+            return action if action != "retry" or attempt <= (retries or 10) else "continue"
+        if chosen == "retry":
+            return "retry" if attempt <= (retries or 1) else "continue"
+        return "retry" if attempt <= retries else chosen
+
+    def _names(self, decision: Decision, attempt: int, **more: object) -> dict[str, object]:
+        """Return what a directive's expression may name."""
+        task = SimpleNamespace(
+            attempt=attempt,
+            index=format_position(decision.task[1]),
+            process=decision.place.name,
+            tag=decision.tag,
+            hash=decision.hash,
+            **more,
+        )
+        return {**self._plain(decision.values()), "task": task}
+
+    def _plain(self, values: Mapping[str, object]) -> dict[str, object]:
+        return {
+            name: held
+            if isinstance(held, Stored) and held.kind != "value"
+            else self._decoder.value(held)
+            for name, held in values.items()
+        }
+
+
+def _leaves(value: object) -> list[Stored]:
+    if isinstance(value, Stored):
+        return [value]
+    if isinstance(value, Gathered):
+        return [stored for member in value for stored in _leaves(member)]
+    return []
+
+
+def evaluate_default(text: str, folder: Path, is_path: bool) -> object:
+    """Return the value of an input's default; a path default is a file beside the notebook.
+
+    Raises:
+        NbcacheError: the expression does not evaluate.
+    """
+    try:
+        value: object = eval(text, {"Path": Path})
+    except Exception as error:
+        raise NbcacheError(f"default {text}: {type(error).__name__}: {error}") from error
+    return folder / os.fspath(value) if is_path and isinstance(value, (str, Path)) else value

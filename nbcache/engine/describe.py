@@ -1,0 +1,233 @@
+"""Say what a process or a channel is, for its card: signature, wiring, captures, plan.
+
+Describing never runs a body, and never fails: what cannot be said now becomes a note.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from nbcache.engine.capture import Captured
+from nbcache.engine.dry import DryRun, TooLong, dry_run
+from nbcache.engine.host import Host
+from nbcache.engine.identify import whole_item
+from nbcache.engine.operating import call_operator
+from nbcache.engine.pipeline import Pipeline
+from nbcache.engine.prepare import Prepared, load
+from nbcache.engine.process import NamedChannel, Process
+from nbcache.engine.reads import named_files
+from nbcache.engine.reasons import Reasons
+from nbcache.errors import DeclarationError, NbcacheError, UnknownNameError, WiringError
+from nbcache.model.channel import CompiledNode, Graph
+from nbcache.model.process import Input, Output, ProcessDecl
+from nbcache.model.task import Outcome
+from nbcache.model.view import CaptureView, CardView, ChannelView, PlacePlan
+from nbcache.plan.canonical import summarise
+
+FIRST_ITEMS = 3
+COUNTED = 200_000  # items of a source that a card counts at most
+
+
+def card_of(process: Process, session: Host, within_s: float) -> CardView:
+    """Return the card of a process; its plan is None where counting takes longer."""
+    decl = process.decl
+    notes = list(process.notes)
+    inputs: Sequence[Input] = decl.inputs or ()
+    captures: tuple[CaptureView, ...] = ()
+    plan: PlacePlan | None = None
+    started = time.monotonic()
+    try:
+        prepared = session.prepare([process.name])
+        index = prepared.graph.places[process.name]
+        place = prepared.places[index]
+        node_decl = place.node.decl
+        assert node_decl is not None
+        inputs = node_decl.inputs or ()
+        captures = _captures(place.captured)
+        notes += place.captured.notes
+        notes += _missing(place.captured.missing)
+        left = within_s - (time.monotonic() - started)
+        found = dry_run(prepared, within_s=max(left, 0.02))
+        plan = next(
+            each
+            for each in place_plans(prepared, found, session.reasons())
+            if each.name == process.name
+        )
+    except TooLong:
+        pass
+    except UnknownNameError as error:
+        notes.append(str(error))
+    except DeclarationError:
+        raise
+    except NbcacheError as error:
+        notes.append(str(error))
+    reads = named_files([decl.body], session.folder) if decl.language == "python" else {}
+    return CardView(
+        name=process.name,
+        signature=signature(decl, inputs),
+        wiring=_wiring(process, session),
+        captures=captures,
+        reads=tuple(sorted(reads)),
+        plan=plan,
+        notes=tuple(notes),
+    )
+
+
+def _captures(captured: Captured) -> tuple[CaptureView, ...]:
+    """Name what the body reads, then the data that its helpers read."""
+    behind = {
+        each.name: each.summary
+        for each in captured.components
+        if each.kind == "captured" and each.name not in captured.names
+    }
+    return tuple(
+        CaptureView(name=name, summary=summary)
+        for names in (captured.names, behind)
+        for name, summary in sorted(names.items())
+    )
+
+
+def signature(decl: ProcessDecl, inputs: Sequence[Input]) -> str:
+    """Return "fit(depth, trees, rep) → score"."""
+    ins = ", ".join(_port(each) for each in inputs)
+    outs = ", ".join(_port(each) for each in decl.outputs or ())
+    return f"{decl.name}({ins})" + (f" → {outs}" if outs else "")
+
+
+def _port(port: Input | Output) -> str:
+    text = port.name if port.type is None else f"{port.name}: {port.type}"
+    return f"*{text}" if isinstance(port, Input) and port.rest else text
+
+
+def _missing(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    return [f"nothing is called {', '.join(names)} yet: the body would stop with a NameError"]
+
+
+def _wiring(process: Process, session: Host) -> str:
+    if process.decl.sources is not None:
+        return "from " + ", ".join(text.strip() for text in process.decl.sources)
+    pipeline = Pipeline(session.namespace, session.factories)
+    try:
+        spec = pipeline.process(process, None)
+    except WiringError:
+        return ""
+    return "from " + ", ".join(spec.source_names) if spec.source_names else ""
+
+
+def place_plans(prepared: Prepared, found: DryRun, reasons: Reasons) -> tuple[PlacePlan, ...]:
+    """Count what a dry run found, per process in the order of the graph."""
+    return tuple(
+        _place_plan(name, index, prepared, found, reasons)
+        for name, index in sorted(prepared.graph.places.items(), key=lambda each: each[1])
+    )
+
+
+def _place_plan(
+    name: str, index: int, prepared: Prepared, found: DryRun, reasons: Reasons
+) -> PlacePlan:
+    decided = {task: each for task, each in found.decisions.items() if task[0] == index}
+    failed = {task for task in found.errors if task[0] == index}
+    skipped = {task for task in decided if found.outcomes.get(task) is Outcome.SKIPPED}
+    cached = {task for task, each in decided.items() if each.outputs is not None} - skipped
+    hashes = {each.hash or task for task, each in decided.items()
+              if task not in cached and task not in skipped and task not in failed}  # fmt: skip
+    twins = len(decided) - len(cached) - len(skipped) - len(failed & decided.keys()) - len(hashes)
+    seen = len(decided) + len(failed - decided.keys())
+    unknown = found.unknown.get(name, 0)
+    expected = found.expected.get(name)
+    error = next((found.errors[task] for task in sorted(failed)), "") or found.channel_error
+    reason = reasons.of(prepared.places[index]) if hashes else error
+    lost = next((each.reason for task, each in decided.items() if each.reason), "")
+    return PlacePlan(
+        name=name,
+        tasks=None if expected is None else seen + unknown - len(skipped),
+        cached=len(cached) + twins,
+        to_run=len(hashes),
+        unknown=unknown,
+        reason=lost or reason,
+    )
+
+
+def channel_view_of(channel: NamedChannel, session: Host) -> ChannelView:
+    """Return what a channel gives, without running a process for it.
+
+    Raises:
+        NbcacheError: its expression does not evaluate, or a file or table is not there.
+    """
+    pipeline = Pipeline(session.namespace, session.factories)
+    graph = pipeline.compile([channel.name])
+    node = graph.nodes[graph.channels[channel.name]]
+    if graph.places:
+        names = ", ".join(graph.places)
+        return ChannelView(
+            name=channel.name,
+            items=None,
+            fields=node.fields,
+            is_value=node.is_value,
+            first=(),
+            note=f"its items come from {names}",
+        )
+    items = _items(graph, node, session)
+    return ChannelView(
+        name=channel.name,
+        items=len(items),
+        fields=node.fields,
+        is_value=node.is_value,
+        first=tuple(_item_text(item, node) for item in items[:FIRST_ITEMS]),
+    )
+
+
+def _items(graph: Graph, node: CompiledNode, session: Host) -> Sequence[tuple[object, ...]]:
+    if node.op == "source":
+        return load(node)
+    sources = {each.index: load(each) for each in graph.nodes if each.op == "source"}
+    return channel_items(graph, node.index, sources)
+
+
+def channel_items(
+    graph: Graph, index: int, sources: Mapping[int, Sequence[tuple[object, ...]]]
+) -> Sequence[tuple[object, ...]]:
+    """Return the items of a channel above which there are no processes."""
+    from collections import deque
+
+    from nbcache.model.command import Apply, Command, Load
+    from nbcache.model.event import Applied, SourceLoaded
+    from nbcache.plan.scheduler import Scheduler
+
+    scheduler = Scheduler(graph, cpus=1, memory=None)
+    commands: deque[Command] = deque(scheduler.start())
+    while commands:
+        command = commands.popleft()
+        if isinstance(command, Load):
+            commands.extend(scheduler.handle(SourceLoaded(command.node, sources[command.node])))
+        elif isinstance(command, Apply):
+            node = graph.nodes[command.node]
+            silent = node.op in ("view", "subscribe") or node.function is None
+            result = None if silent else call_operator(node, command.args, lambda held: held)
+            commands.extend(scheduler.handle(Applied(command.call, result)))
+    for _, error in scheduler.channel_errors:
+        raise error
+    return [item for _, item in scheduler.elements(index) if isinstance(item, tuple)]
+
+
+def _item_text(item: tuple[object, ...], node: CompiledNode) -> str:
+    fields = node.fields
+    if fields is not None and any(fields):
+        return " ".join(
+            f"{name}={_value_text(value)}" if name else _value_text(value)
+            for name, value in zip(fields, item, strict=True)
+        )
+    value = whole_item(item, fields)
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_value_text, value)) + ")"
+    return _value_text(value)
+
+
+def _value_text(value: object) -> str:
+    name = getattr(value, "name", None)
+    if isinstance(name, str) and hasattr(value, "__fspath__"):
+        return name
+    return summarise(value)

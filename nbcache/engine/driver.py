@@ -1,0 +1,633 @@
+"""Drive one run: obey the scheduler's commands, feed back what happened.
+
+Runs on the engine's loop. It decides nothing about order or states (the scheduler does) and shows
+nothing (the front does); it performs: applies operator functions on one thread, decides tasks
+against the cache, hands attempts to an executor, appends rows before anything is announced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from nbcache.engine.decide import Decider, Decision
+from nbcache.engine.executors.protocol import Executor
+from nbcache.engine.operating import call_operator
+from nbcache.engine.pace import Pace
+from nbcache.engine.reasons import Reasons
+from nbcache.engine.results import Decoder, TaskResult
+from nbcache.engine.rows import RowMaker
+from nbcache.engine.run import Run
+from nbcache.engine.shown import Shown
+from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
+from nbcache.engine.specs import Packer, attempt_spec
+from nbcache.errors import NbcacheError
+from nbcache.model.channel import Graph, Item
+from nbcache.model.command import Apply, Command, Decide, End, Kill, Load, Report, Start, Wait
+from nbcache.model.event import (
+    Applied,
+    AttemptAborted,
+    AttemptFailed,
+    AttemptStarted,
+    AttemptSucceeded,
+    CancelRequested,
+    ChannelFailed,
+    Event,
+    Hit,
+    InputRecalled,
+    Missed,
+    Refused,
+    Resources,
+    RetryDue,
+    Skipped,
+    SourceLoaded,
+    TaskKey,
+)
+from nbcache.model.row import Row
+from nbcache.model.task import Outcome, RunStatus
+from nbcache.model.value import FilePath, Gathered, RemoteFile, Stored
+from nbcache.model.view import FailureView, PlaceProgress, ShownChunk
+from nbcache.plan.retry import retry_delays
+from nbcache.plan.scheduler import Scheduler
+from nbcache.store.cache import Cache
+from nbcache.store.claims import Claim
+
+SLICE_S = 0.01  # how long the loop may be held before others on it get their turn
+SNAPSHOT_S = 0.08
+CLAIM_POLL_S = 0.05
+STARTS = 64  # at most, between two looks at what other processes did
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A running attempt: what has to be let go of when it ends."""
+
+    id: str
+    number: int
+    claim: Claim | None
+
+
+class Driver:
+    """Drives one run to its end; `drive` returns when the scheduler says so."""
+
+    def __init__(
+        self,
+        run: Run,
+        graph: Graph,
+        scheduler: Scheduler,
+        decider: Decider,
+        executor: Executor,
+        cache: Cache,
+        decoder: Decoder,
+        rows: RowMaker | None,
+        make_spec: Callable[[int], ProcessSpec],
+        sources: Mapping[int, Sequence[Item]],
+        reasons: Reasons | None,
+        packer: Packer,
+    ) -> None:
+        self._run, self._graph, self._scheduler = run, graph, scheduler
+        self._decider, self._executor, self._cache = decider, executor, cache
+        self._decoder, self._rows = decoder, rows
+        self._make_spec, self._sources, self._reasons = make_spec, sources, reasons
+        self._packer = packer
+        self._specs: dict[int, ProcessSpec] = {}
+        self._decisions: dict[TaskKey, Decision] = {}
+        self._attempts: dict[TaskKey, Attempt] = {}
+        self._killed: set[TaskKey] = set()
+        self._is_ready, self._broken = False, ""
+        self._waiting: list[tuple[Decision, AttemptSpec]] = []
+        self._producers: dict[str, TaskKey] = {}  # blob -> the task whose output it is
+        self._row_ids: dict[TaskKey, str] = {}
+        self._inbox: deque[Event] = deque()
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._operators = ThreadPoolExecutor(1, thread_name_prefix="nbcache-operators")
+        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="nbcache-hashing")
+        self._snapshot_at = 0.0
+        self._show_due: asyncio.TimerHandle | None = None
+        self._realtime: dict[str, list[float]] = {}
+        self._pace = Pace()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------------ the loop
+
+    async def drive(self) -> RunStatus:
+        """Perform commands until the run ends; returns how it ended."""
+        self._run.steered_by(self)
+        commands: deque[Command] = deque(self._scheduler.start())
+        status: RunStatus | None = None
+        try:
+            while status is None:
+                status = self._perform_some(commands)
+                if status is not None:
+                    break
+                if self._inbox:
+                    events = list(self._inbox)
+                    self._inbox.clear()
+                    commands.extend(self._scheduler.handle_many(events))
+                    await asyncio.sleep(0)
+                elif not commands:
+                    self._wake.clear()
+                    self._show()
+                    if not self._inbox:
+                        await self._wake.wait()
+                self._show()
+        finally:
+            for node, error in self._scheduler.channel_errors[:1]:
+                self._run.error = self._channel_error(node, error)
+            self._operators.shutdown(wait=False, cancel_futures=True)
+            self._hashing.shutdown(wait=False, cancel_futures=True)
+            for task in self._tasks:
+                task.cancel()
+            self._show(final=True)
+        return status
+
+    def _perform_some(self, commands: deque[Command]) -> RunStatus | None:
+        """Perform commands for one time slice; rows of hits are appended before they count."""
+        until = time.monotonic() + SLICE_S
+        applies: list[Apply] = []
+        reports: list[Report] = []
+        starts: list[Start] = []
+        status = None
+        while commands:
+            command = commands.popleft()
+            kind = type(command)
+            if kind is Decide:
+                self._decide(command)  # type: ignore[arg-type]
+            elif kind is Report:
+                reports.append(command)  # type: ignore[arg-type]
+            elif kind is Start:
+                starts.append(command)  # type: ignore[arg-type]
+            elif kind is Apply:
+                applies.append(command)  # type: ignore[arg-type]
+            elif kind is End:
+                assert isinstance(command, End)
+                status = command.status
+            else:
+                self._perform_rare(command)
+            if time.monotonic() > until or len(starts) >= STARTS:
+                break
+        if starts:
+            self._start(starts)
+        if applies:
+            self._operators.submit(self._apply, applies)
+        if reports:
+            self._report(reports)
+        return status
+
+    def _perform_rare(self, command: Command) -> None:
+        if isinstance(command, Load):
+            self._inbox.append(SourceLoaded(command.node, self._sources[command.node]))
+        elif isinstance(command, Wait):
+            event = RetryDue(command.task)
+            self._loop.call_later(command.after_s, self.tell, event)
+        elif isinstance(command, Kill):
+            self._killed.add(command.task)
+            attempt = self._attempts.get(command.task)
+            if attempt is not None:
+                self._executor.kill(attempt.id, "the run is ending")
+
+    def tell(self, event: Event) -> None:
+        """Take an event; on the loop's thread only."""
+        self._inbox.append(event)
+        self._wake.set()
+
+    def cancel(self) -> None:
+        """Ask for an orderly end; from any thread."""
+        self._loop.call_soon_threadsafe(self.tell, CancelRequested())
+
+    def _channel_error(self, node: int, error: BaseException) -> str:
+        label = self._graph.nodes[node].name or self._graph.nodes[node].label
+        if isinstance(error, NbcacheError):
+            text = str(error)
+            return text if label in text else f"channel {label}: {text}"
+        return f"channel {label}: {type(error).__name__}: {error}"
+
+    # ------------------------------------------------------------------ operator functions
+
+    def _apply(self, commands: Sequence[Apply]) -> None:
+        """Call operator functions, on the operator thread, one at a time and in order."""
+        events: list[Event] = []
+        for command in commands:
+            try:
+                events.append(Applied(command.call, self._call(command)))
+            except BaseException as error:
+                events.append(ChannelFailed(command.node, error))
+        self._loop.call_soon_threadsafe(self._tell_all, events)
+
+    def _call(self, command: Apply) -> object:
+        return call_operator(self._graph.nodes[command.node], command.args, self._decoder.value)
+
+    def _tell_all(self, events: Sequence[Event]) -> None:
+        self._inbox.extend(events)
+        self._wake.set()
+
+    # ------------------------------------------------------------------ deciding
+
+    def _decide(self, command: Decide) -> None:
+        """Decide at once, unless a file may have to be read: then on the hashing thread."""
+        if self._decider.may_read(command.task[0]) or any(map(_may_read, command.inputs.values())):
+            self._hashing.submit(self._decide_elsewhere, command)
+        else:
+            self._inbox.append(self._decision_event(command))
+
+    def _decide_elsewhere(self, command: Decide) -> None:
+        event = self._decision_event(command)
+        self._loop.call_soon_threadsafe(self.tell, event)
+
+    def _decision_event(self, command: Decide) -> Event:
+        try:
+            decision = self._decider.decide(command.task, command.inputs)
+            self._decisions[command.task] = decision
+            if not self._decider.is_wanted(decision):
+                return Skipped(command.task)
+            if decision.outputs is not None and decision.hash is not None:
+                return Hit(command.task, decision.hash, decision.outputs)
+            resources = self._decider.resources(decision, 1)
+            self._note_reason(decision)
+        except NbcacheError as error:
+            return Refused(command.task, str(error))
+        except Exception as error:  # a value's own code failed while it was identified
+            return Refused(command.task, f"{type(error).__name__}: {error}")
+        return Missed(command.task, decision.hash, resources)
+
+    def _note_reason(self, decision: Decision) -> None:
+        """Find out once per process why its tasks run."""
+        name = decision.place.name
+        if self._reasons is not None and name not in self._run.reasons:
+            self._run.reasons[name] = self._reasons.of(decision.place)
+
+    # ------------------------------------------------------------------ attempts
+
+    def _start(self, commands: Sequence[Start]) -> None:
+        """Start attempts: claim their hashes, then look once at what others have done meanwhile."""
+        claimed: list[tuple[Decision, int, Claim]] = []
+        for command in commands:
+            decision = self._decisions[command.task]
+            if decision.hash is None or self._rows is None:
+                self._attempt(decision, command.attempt, None)
+                continue
+            claim = self._cache.claims.try_claim(decision.hash)
+            if claim is None:
+                self._later(self._wait_for_claim(command))
+            else:
+                claimed.append((decision, command.attempt, claim))
+        if claimed:
+            self._cache.log.refresh()
+        for decision, number, claim in claimed:
+            if self._decider_found_meanwhile(decision, number):
+                claim.release()
+            else:
+                self._attempt(decision, number, claim)
+
+    def _decider_found_meanwhile(self, decision: Decision, attempt: int) -> bool:
+        """Whether another process made the result since the task was decided."""
+        if attempt > 1 or self._decider.fresh or not self._decider.look_up(decision):
+            return False
+        assert decision.outputs is not None
+        assert decision.hash is not None
+        self.tell(Hit(decision.task, decision.hash, decision.outputs))
+        return True
+
+    async def _wait_for_claim(self, command: Start) -> None:
+        """Somebody else on this machine computes the same hash: wait for it or take over."""
+        decision = self._decisions[command.task]
+        assert decision.hash is not None
+        note = f"{decision.place.name}: another kernel is running the same tasks; waiting"
+        if note not in self._run.notes:
+            self._run.notes.append(note)
+        while command.task not in self._killed:
+            claim = self._cache.claims.try_claim(decision.hash)
+            if claim is not None:
+                self._cache.log.refresh()
+                if self._decider_found_meanwhile(decision, command.attempt):
+                    claim.release()
+                else:
+                    self._attempt(decision, command.attempt, claim)
+                return
+            await asyncio.sleep(CLAIM_POLL_S)
+        self.tell(AttemptAborted(command.task))
+
+    def _attempt(self, decision: Decision, number: int, claim: Claim | None) -> None:
+        task = decision.task
+        try:
+            resources = self._decider.resources(decision, number)
+            process = self._spec(task[0])
+            spec = attempt_spec(decision, process, number, resources, self._rows, self._packer)
+        except Exception as error:
+            if claim is not None:
+                claim.release()
+            self.tell(AttemptStarted(task))
+            self._fail(decision, number, None, f"{type(error).__name__}: {error}")
+            return
+        self._attempts[task] = Attempt(spec.id, number, claim)
+        self._submit(decision, spec)
+
+    def _spec(self, index: int) -> ProcessSpec:
+        """Return what the attempts of a process share; told to the executor at the first need."""
+        if index not in self._specs:
+            self._specs[index] = self._make_spec(index)
+            self._executor.prepare(self._specs[index])
+        return self._specs[index]
+
+    def _submit(self, decision: Decision, spec: AttemptSpec) -> None:
+        """Hand an attempt over; the executor is started at the first one, so that a run of hits
+        starts no process at all."""
+        if not self._is_ready:
+            self._waiting.append((decision, spec))
+            if len(self._waiting) == 1:
+                self._later(self._get_ready())
+            return
+        task = decision.task
+        if task in self._killed:
+            self._let_go(task)
+            self.tell(AttemptAborted(task))
+            return
+        if self._broken:
+            number = self._attempts[task].number
+            self._let_go(task)
+            self._fail(decision, number, None, self._broken)
+            return
+        live = Shown()
+        self._run.live_shown[task] = live
+
+        def show(chunks: Sequence[ShownChunk]) -> None:
+            for chunk in chunks:
+                live.add(chunk)
+
+        def started() -> None:
+            self.tell(AttemptStarted(task))
+
+        future = self._executor.submit(spec, started=started, shown=show)
+        future.add_done_callback(lambda done: self._ended(decision, done))
+
+    async def _get_ready(self) -> None:
+        try:
+            await self._executor.start()
+        except Exception as error:
+            self._broken = f"no worker can be started: {type(error).__name__}: {error}"
+        self._is_ready = True
+        for decision, spec in self._waiting:
+            self._submit(decision, spec)
+        self._waiting.clear()
+
+    def _ended(self, decision: Decision, done: asyncio.Future[AttemptReport]) -> None:
+        task = decision.task
+        number = self._attempts[task].number
+        if done.cancelled():  # the kernel is ending: nothing has failed
+            self._let_go(task)
+            self.tell(CancelRequested())
+            self.tell(AttemptAborted(task))
+            return
+        if done.exception() is not None:
+            self._let_go(task)
+            self._fail(decision, number, None, repr(done.exception()))
+            return
+        report = done.result()
+        self._let_go(task)
+        if report.missing is not None and report.missing in self._producers:
+            self._decider.forget(report.missing)
+            self.tell(InputRecalled(task, self._producers[report.missing]))
+        elif report.outcome == "completed":
+            self._succeed(decision, report)
+        elif task in self._killed or report.outcome == "aborted":
+            self._note_row(task, report)
+            self.tell(AttemptAborted(task))
+        else:
+            self._fail(decision, number, report, report.error or "failed")
+
+    def _let_go(self, task: TaskKey) -> None:
+        attempt = self._attempts.pop(task, None)
+        if attempt is not None and attempt.claim is not None:
+            attempt.claim.release()
+
+    def _note_row(self, task: TaskKey, report: AttemptReport) -> None:
+        if report.row is None:
+            return
+        self._row_ids[task] = report.row.id
+        if report.row.shown is not None:
+            self._run.shown_stored[task] = report.row.shown
+            self._run.live_shown.pop(task, None)
+
+    def _succeed(self, decision: Decision, report: AttemptReport) -> None:
+        task = decision.task
+        self._note_row(task, report)
+        item = self._decider.item(decision, report.outputs)
+        if item is None:
+            self._fail(decision, 1, report, decision.reason)
+            return
+        if report.row is not None and report.row.realtime is not None:
+            self._realtime.setdefault(decision.place.name, []).append(report.row.realtime)
+            is_light = self._pace.note(decision.place.name, report.row.realtime)
+            if is_light is not None:
+                self._scheduler.light(decision.place.name, is_light)
+        for read in report.watched:
+            self._note_read(decision, read.kind, read.name)
+        for name in report.changed:
+            self._note(
+                f"{decision.label}: input {name} changed while the task ran; its result is not kept"
+            )
+        decision.outputs = item
+        self.tell(AttemptSucceeded(task, item))
+
+    def _note_read(self, decision: Decision, kind: str, name: str) -> None:
+        process = decision.place.name
+        if kind == "file":
+            short = name.rpartition("/")[2].partition(".")[0] or "data"
+            way_out = f'declare it: %%process {process}({short}: path = "{name}")'
+        elif kind == "env":
+            way_out = f"declare it: #| env: {name}"
+        else:
+            way_out = "it is checked from now on"
+        self._note(f"{process} reads {kind} {name}, which it does not declare; {way_out}")
+
+    def _note(self, text: str) -> None:
+        if text not in self._run.notes:
+            self._run.notes.append(text)
+
+    def _fail(
+        self, decision: Decision, number: int, report: AttemptReport | None, error: str
+    ) -> None:
+        task = decision.task
+        exit_code = report.exit if report is not None else None
+        if report is not None:
+            self._note_row(task, report)
+        try:
+            action = self._decider.action(decision, number, exit_code, error)
+            resources = self._decider.resources(decision, number + 1)
+        except NbcacheError as problem:
+            action, resources, error = "stop", Resources(), f"{error}; and {problem}"
+        wait = 0.0
+        if action == "retry":
+            seed = int((decision.hash or "0").rpartition(":")[2][:8] or "0", 16)
+            wait = retry_delays(number + 1, seed=seed)[-1]
+        else:
+            self._run.failures.append(self._failure(decision, report, error))
+        self.tell(AttemptFailed(task, error, action, resources, wait))
+
+    def _failure(self, decision: Decision, report: AttemptReport | None, error: str) -> FailureView:
+        where = ""
+        decl = decision.place.node.decl
+        if report is not None and report.where is not None and decl is not None:
+            line, text = report.where
+            where = f"{decl.cell or decl.name} line {line}: {text.strip()}"
+        log = "".join(
+            chunk.text for chunk in self._run.chunks(decision.task) if chunk.stream != "display"
+        )
+        return FailureView(
+            task=decision.label,
+            process=decision.place.name,
+            error=error,
+            traceback=(report.traceback or "") if report is not None else "",
+            where=where,
+            workdir=report.workdir if report is not None else None,
+            log="\n".join(log.strip().split("\n")[-20:]),
+        )
+
+    # ------------------------------------------------------------------ reporting
+
+    def _report(self, reports: Sequence[Report]) -> None:
+        """Write the rows of hits and refusals in one go, then announce."""
+        rows: list[Row] = []
+        for report in reports:
+            decision = self._decisions.get(report.task)
+            if decision is None or self._rows is None:
+                continue
+            if report.outcome is Outcome.CACHED or report.twin is not None:
+                source = decision.entry.row_id if decision.entry is not None else ""
+                if report.twin is not None:
+                    source = self._row_ids.get(report.twin, source)
+                if source and report.outcome.succeeded:
+                    rows.append(self._rows.use(decision, source))
+                    self._row_ids[report.task] = source
+            elif report.task not in self._row_ids and report.outcome is Outcome.FAILED:
+                rows.append(self._rows.refused(decision, report.error or ""))
+        if rows and self._rows is not None:
+            self._rows.append(rows)
+        for report in reports:
+            self._announce(report)
+
+    def _announce(self, report: Report) -> None:
+        task = report.task
+        decision = self._decisions.get(task)
+        place = self._graph.nodes[task[0]].name
+        if decision is None:
+            label = f"{place}[{'.'.join(map(str, task[1]))}]"
+            self._run.tasks[task] = TaskResult(
+                task[1], label, report.outcome, {}, None, report.error
+            )
+            if report.error:
+                self._run.failures.append(
+                    FailureView(task=label, process=place, error=report.error)
+                )
+            return
+        outputs = decision.outputs
+        if outputs is None and report.twin is not None:
+            outputs = self._decisions[report.twin].outputs
+        if not report.outcome.succeeded:
+            outputs = None
+        if decision.entry is not None and report.outcome is Outcome.CACHED:
+            self._run.note_hit(decision.entry.realtime, decision.entry.at, decision.entry.user)
+            if decision.entry.shown is not None:
+                self._run.shown_stored[task] = decision.entry.shown
+        self._run.tasks[task] = TaskResult(
+            task[1],
+            decision.label,
+            report.outcome,
+            decision.values(),
+            outputs,
+            report.error,
+            decision.hash or "",
+            self._row_ids.get(task, ""),
+        )
+        for value in outputs or ():
+            self._note_producer(value, task)
+        if report.outcome is Outcome.FAILED and not self._known_failure(decision.label):
+            self._run.failures.append(self._failure(decision, None, report.error or "failed"))
+
+    def _known_failure(self, label: str) -> bool:
+        return any(failure.task == label for failure in self._run.failures)
+
+    def _note_producer(self, value: object, task: TaskKey) -> None:
+        if isinstance(value, Stored):
+            if value.blob is not None:
+                self._producers.setdefault(value.blob, task)
+        elif isinstance(value, Gathered):
+            for member in value:
+                self._note_producer(member, task)
+
+    # ------------------------------------------------------------------ progress
+
+    def snapshot(self) -> tuple[PlaceProgress, ...]:
+        """Return the counts of all processes; on the loop's thread."""
+        return tuple(
+            PlaceProgress(
+                name=name,
+                upstream=upstream_of(self._graph, index),
+                counts=dict(self._scheduler.counts(name)),
+                expected=self._scheduler.expected(name),
+                reason=self._run.reasons.get(name, ""),
+            )
+            for name, index in self._graph.places.items()
+        )
+
+    def _show(self, *, final: bool = False) -> None:
+        now = time.monotonic()
+        if not final and now - self._snapshot_at <= SNAPSHOT_S:
+            if self._show_due is None:  # what is skipped now is shown a little later
+                self._show_due = self._loop.call_later(SNAPSHOT_S, self._show_late)
+        else:
+            self._snapshot_at = now
+            if self._show_due is not None:
+                self._show_due.cancel()
+                self._show_due = None
+            places = self.snapshot()
+            self._run.left_s = self._time_left(places)
+            self._run.update(places)
+
+    def _show_late(self) -> None:
+        self._show_due = None
+        self._show(final=True)
+
+    def _time_left(self, places: Sequence[PlaceProgress]) -> float | None:
+        """Estimate from the mean time of this run's tasks and how many run side by side."""
+        left = 0.0
+        for place in places:
+            active = sum(place.counts.get(name, 0) for name in ("pending", "ready", "running"))
+            times = self._realtime.get(place.name)
+            if not active:
+                continue
+            if not times:
+                return None
+            left += active * sum(times) / len(times)
+        running = sum(place.counts.get("running", 0) for place in places)
+        return left / max(1, running) if left else None
+
+    def _later(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def upstream_of(graph: Graph, index: int) -> tuple[str, ...]:
+    """Return the names of the processes that feed a node, through any operators."""
+    found: dict[str, None] = {}
+    queue = list(graph.nodes[index].parents)
+    while queue:
+        node = graph.nodes[queue.pop(0)]
+        if node.op == "process":
+            found[node.name] = None
+        else:
+            queue.extend(node.parents)
+    return tuple(found)
+
+
+def _may_read(value: object) -> bool:
+    """Whether finding a value's identity may take long: it is a file, or holds some."""
+    if isinstance(value, (FilePath, RemoteFile)):
+        return True
+    return type(value) in (list, tuple, Gathered) and any(map(_may_read, value))  # type: ignore[call-overload]

@@ -1,0 +1,109 @@
+"""What is said of an attempt whose worker died: by which signal, where it was, whether it had
+finished. Reads the traceback that `faulthandler` wrote and the journals; decides nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from dataclasses import dataclass
+
+from nbcache.engine.attempt import last_line
+from nbcache.engine.script_body import signal_name
+from nbcache.engine.spec import AttemptReport, ProcessSpec, finished_row
+from nbcache.model.row import AttemptRow
+from nbcache.model.value import Stored
+from nbcache.store.cache import Cache
+
+_MEANING = {
+    "SIGSEGV": "segmentation fault in C code",
+    "SIGKILL": "killed from outside, possibly because memory ran out",
+    "SIGABRT": "aborted by C code",
+    "SIGBUS": "bus error: a mapped file was cut, or memory ran out",
+    "SIGFPE": "arithmetic fault in C code",
+    "SIGILL": "illegal instruction: a library built for another processor",
+    "SIGTERM": "asked to end from outside",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a worker ended: exit code or signal, and the traceback it left."""
+
+    exit: int | None
+    signal: str | None
+    trace: str
+    cause: str = ""
+
+    def error(self, reason: str | None, aborted: bool) -> str:
+        """Return one line; `reason` is why the executor killed it, if it did."""
+        if reason is not None:
+            return why_killed(reason, aborted)
+        if self.cause:
+            return f"the worker was lost: {self.cause}"
+        if self.signal is not None:
+            meaning = _MEANING.get(self.signal, "")
+            return f"the worker died of {self.signal}" + (f" ({meaning})" if meaning else "")
+        return f"the worker ended with exit code {self.exit} in the middle of the task"
+
+    def traceback(self, error: str) -> str:
+        """Return the traceback, innermost call first, as faulthandler writes it."""
+        return f"{self.trace.rstrip()}\n{error}\n" if self.trace else error
+
+    def where(self, process: ProcessSpec) -> tuple[int, str] | None:
+        """Return the line of the body that was running, and its text."""
+        pattern = rf'File "{re.escape(process.filename)}", line (\d+)'
+        found = re.search(pattern, self.trace)
+        if found is None:
+            return None
+        line = int(found[1])
+        lines = process.sources.get(process.filename, "").splitlines()
+        if not lines:
+            lines = [""] * (process.body_line - 1) + process.body.splitlines()
+        return line, lines[line - 1] if 0 < line <= len(lines) else ""
+
+
+def why_killed(reason: str, aborted: bool) -> str:
+    """Return what is said of an attempt that the executor ended."""
+    return f"aborted: {reason}" if aborted else f"killed: {reason}"
+
+
+def describe_death(status: int, crash: str) -> Death:
+    """Return how a worker ended, from the status that waitpid gave and its crash file."""
+    code = os.waitstatus_to_exitcode(status)
+    trace = ""
+    with contextlib.suppress(OSError):
+        with open(crash, encoding="utf-8", errors="replace") as file:
+            trace = file.read()
+        os.unlink(crash)
+    if code < 0:
+        return Death(None, signal_name(-code), trace)
+    return Death(code, None, trace)
+
+
+def find_row(cache: Cache, row_id: str) -> AttemptRow | None:
+    """Return the row that a worker wrote before it died, if it got that far."""
+    return cache.log.find_attempt(row_id)
+
+
+def lost_row(
+    row: AttemptRow, report: AttemptReport, begun_us: int, shown: Stored | None
+) -> AttemptRow:
+    """Return the row of an attempt whose worker died, as far as is known from outside."""
+    complete = time.time_ns() // 1000
+    columns: dict[str, object] = {
+        "status": report.outcome,
+        "start": begun_us,
+        "complete": complete,
+        "duration": (complete - row.submit) / 1e6 if row.submit is not None else None,
+        "realtime": (complete - begun_us) / 1e6,
+        "exit": report.exit,
+        "signal": report.signal,
+        "error": last_line(report.error),
+        "traceback": report.traceback,
+        "workdir": report.workdir,
+        "shown": shown,
+    }
+    return finished_row(row, columns)

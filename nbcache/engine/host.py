@@ -1,0 +1,29 @@
+"""What describing and trying a process ask of the session that holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from nbcache.engine.factories import Factories
+from nbcache.engine.prepare import Prepared
+from nbcache.engine.reasons import Reasons
+from nbcache.engine.run import Run
+from nbcache.store.cache import Cache
+
+
+class Host(Protocol):
+    """The part of a session that its helpers see."""
+
+    namespace: dict[str, object]
+    folder: Path
+    factories: Factories
+    waiter: Callable[[Run], None]
+    last_run: Run | None
+
+    @property
+    def cache(self) -> Cache: ...
+    def prepare(self, targets: Sequence[str] | None = None, **how: bool) -> Prepared: ...
+    def reasons(self, before: str | None = None) -> Reasons: ...
+    def start(self, targets: Sequence[str] = ()) -> Run: ...

@@ -1,0 +1,247 @@
+"""What an input of a task is: its digest for the hash, a summary for people.
+
+One place decides whether a value counts as a file (by content and name), as a stored result (by
+its content digest) or as a plain value (by its canonical form). Digests of values that many tasks
+share are made once per run.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbcache.engine.spec import StatKey, stat_key
+from nbcache.errors import ChannelError, NoCanonicalFormError
+from nbcache.model.digest import Digest, identity_digest
+from nbcache.model.process import PortType
+from nbcache.model.row import InputSummary
+from nbcache.model.value import FilePath, Gathered, Record, RemoteFile, Stored
+from nbcache.plan.canonical import canonical_digest, scalar_json, summarise
+from nbcache.store.filestate import FileTable
+
+_SMALL = (int, float, str, bool, type(None), bytes)
+
+
+@dataclass(slots=True)
+class Identified:
+    """An input's value with its digest; `files` are what may not change while the task runs.
+
+    Not to be changed; frozen, one would take twice as long to make, and every task makes some.
+    """
+
+    digest: Digest
+    value: object
+    summary: str
+    scalar: str | None = None
+    files: tuple[tuple[Path, Digest, StatKey | None], ...] = ()
+
+    def row(self, name: str) -> InputSummary:
+        """Return what the task's row keeps of it."""
+        return InputSummary(name, self.digest, self.summary, self.scalar)
+
+
+class Identifier:
+    """Identifies the inputs of one run's tasks. Not thread-safe: the driver's thread owns it."""
+
+    def __init__(
+        self,
+        files: FileTable,
+        folder: Path,
+        leaf: Callable[[object], Digest | None] | None = None,
+    ) -> None:
+        self._files, self._folder, self._leaf = files, folder, leaf
+        self._seen: dict[int, tuple[object, Identified]] = {}  # keeps the object: ids stay unique
+
+    def identify(
+        self, value: object, declared: PortType | None, mode: str, place: str
+    ) -> Identified:
+        """Return a value's identity; `place` says whose input it is, for errors.
+
+        Raises:
+            ChannelError: a declared path that does not exist, or a value of the wrong type.
+            NoCanonicalFormError: the value cannot be identified.
+        """
+        if type(value) in _SMALL and (declared is None or not declared.is_path):
+            self._check_type(value, declared, place)
+            text = scalar_json(value)
+            return Identified(canonical_digest(value), value, summarise(value), text)
+        memo = self._seen.get(id(value))
+        if memo is not None and not isinstance(value, (FilePath, pathlib.Path, str)):
+            return memo[1]
+        found = self._identify(value, declared, mode, place)
+        self._seen[id(value)] = (value, found)
+        return found
+
+    def _identify(
+        self, value: object, declared: PortType | None, mode: str, place: str
+    ) -> Identified:
+        wants_path = declared is not None and declared.is_path
+        if value is None and declared is not None and declared.optional:
+            return Identified(canonical_digest(None), None, "None", "null")
+        if isinstance(value, Stored):
+            return self._stored(value, wants_path, place)
+        if isinstance(value, RemoteFile):
+            return self._remote(value)
+        if isinstance(value, FilePath) or (wants_path and isinstance(value, (str, os.PathLike))):
+            return self._file(value, mode, place)
+        if isinstance(value, Gathered) or (wants_path and isinstance(value, (list, tuple))):
+            return self._gathered(value, declared, mode, place)
+        if wants_path:
+            raise ChannelError(
+                f"{place} is declared as a path, but the item is {summarise(value)} "
+                f"({type(value).__name__})"
+            )
+        self._check_type(value, declared, place)
+        try:
+            digest = canonical_digest(value, leaf=self._value_leaf)
+        except NoCanonicalFormError as error:
+            raise error.at(place) from None
+        return Identified(digest, value, summarise(value), scalar_json(value))
+
+    def _value_leaf(self, value: object) -> Digest | None:
+        """Files and stored results inside of plain containers count as they do outside."""
+        if isinstance(value, FilePath):
+            return self._file(value, "deep", "an input").digest
+        if isinstance(value, RemoteFile):
+            return self._remote(value).digest
+        return self._leaf(value) if self._leaf is not None else None
+
+    def _stored(self, stored: Stored, wants_path: bool, place: str) -> Identified:
+        if wants_path and stored.kind == "value":
+            raise ChannelError(f"{place} is declared as a path, but the item is a value")
+        if stored.kind in ("file", "tree"):
+            name = stored.name or ""
+            return Identified(
+                named_digest(stored.digest, name), stored, f"{name} ({stored.size:,} B)"
+            )
+        text = None
+        if stored.codec == "json" and stored.inline is not None and len(stored.inline) < 200:
+            shown = stored.inline.decode("utf-8")
+            text = shown if shown[:1] not in "[{" else None
+            return Identified(stored.digest, stored, shown, text)
+        return Identified(stored.digest, stored, f"{stored.codec} {stored.size:,} B")
+
+    def _file(self, value: object, mode: str, place: str) -> Identified:
+        name = os.fspath(value)  # type: ignore[call-overload]
+        if not name:
+            raise ChannelError(f"{place} is declared as a path, but the item is an empty text")
+        path = self._folder / name
+        if not path.is_file() and not path.is_dir():
+            raise ChannelError(f"{place}: {self._why_no_file(path, name)}")
+        # Taken before the digest: whoever writes in between is then seen when the task ends.
+        stat = stat_key(path) if path.is_file() else None
+        digest = self._files.digest(path, mode=mode)  # type: ignore[arg-type]
+        return Identified(
+            named_digest(digest, path.name),
+            FilePath(path),
+            f"{path.name} ({_size(path)})",
+            files=((path, digest, stat),),
+        )
+
+    def _why_no_file(self, path: Path, name: str) -> str:
+        """Say what is wrong with a path; a pipe or device would be read for ever."""
+        if path.exists():
+            return f"{name} is neither a file nor a folder (a pipe, socket or device)"
+        if path.is_symlink():
+            return f"{name} is a link to {os.readlink(path)}, which is not there"
+        return f"no file {name} (looked in {self._folder})"
+
+    def _remote(self, value: RemoteFile) -> Identified:
+        import fsspec
+
+        system, path = fsspec.core.url_to_fs(value.url, use_listings_cache=False)
+        info = system.info(path)
+        tags = (info.get("ETag"), info.get("generation"), info.get("etag"))
+        tag = next((str(each) for each in tags if each), "")
+        if not tag:
+            tag = str(
+                info.get("mtime") or info.get("LastModified") or info.get("last_modified") or ""
+            )
+        if not tag:
+            digest = identity_digest(system.cat_file(path))
+        else:
+            digest = identity_digest(f"{value.url}\0{tag}\0{info.get('size')}".encode())
+        return Identified(
+            named_digest(digest, value.name),
+            value,
+            f"{value.name} ({info.get('size')} B, {value.url})",
+        )
+
+    def _gathered(
+        self, members: object, declared: PortType | None, mode: str, place: str
+    ) -> Identified:
+        assert isinstance(members, (list, tuple))
+        each_type = declared
+        if declared is not None and declared.depth:
+            each_type = PortType(declared.base, declared.depth - 1, declared.optional)
+        found = [self.identify(member, each_type, mode, place) for member in members]
+        text = f"{len(found)}\0" + "\0".join(each.digest for each in found)
+        value: object = Gathered(each.value for each in found)
+        summary = f"list of {len(found)}"
+        if found and len(found) <= 3:
+            summary += ": " + ", ".join(each.summary for each in found)[:60]
+        files = tuple(file for each in found for file in each.files)
+        return Identified(
+            identity_digest(b"gathered\0" + text.encode()), value, summary, files=files
+        )
+
+    def _check_type(self, value: object, declared: PortType | None, place: str) -> None:
+        """Refuse a plain value of another builtin type than the declared one."""
+        if declared is None or (value is None and declared.optional):
+            return
+        if declared.depth:
+            if not isinstance(value, (list, tuple)):
+                raise ChannelError(
+                    f"{place} is declared as {declared}, but the item is {summarise(value)} "
+                    f"({type(value).__name__})"
+                )
+            return
+        wanted = _BUILTIN.get(declared.base)
+        if wanted is None or isinstance(value, Stored):
+            return
+        fits = isinstance(value, wanted) or type(value).__module__ == "numpy"
+        if isinstance(value, bool) and declared.base in ("int", "float"):
+            fits = False
+        if not fits:
+            raise ChannelError(
+                f"{place} is declared as {declared}, but the item is {summarise(value)} "
+                f"({type(value).__name__})"
+            )
+
+
+_BUILTIN: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (float, int),
+    "str": (str,),
+    "bool": (bool,),
+    "bytes": (bytes, bytearray),
+    "dict": (dict,),
+    "list": (list, Gathered),
+    "tuple": (tuple,),
+    "set": (set, frozenset),
+}
+
+
+def named_digest(content: Digest, name: str) -> Digest:
+    """Return the identity of a file input: its content, and the name under which a body sees it."""
+    raw = os.fsencode(name)
+    return identity_digest(b"file\0%d\0" % len(raw) + raw + content.encode())
+
+
+def whole_item(values: Sequence[object], fields: Sequence[str | None] | None) -> object:
+    """Return a whole item as one value: the only field's, a tuple, or a record with names."""
+    if len(values) == 1:
+        return values[0]
+    if fields is not None and any(fields):
+        return Record(fields, values)
+    return tuple(values)
+
+
+def _size(path: Path) -> str:
+    try:
+        return f"{path.stat().st_size:,} B" if path.is_file() else "folder"
+    except OSError:
+        return "?"

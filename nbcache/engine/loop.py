@@ -1,0 +1,55 @@
+"""The engine's own thread with its own event loop, one per process, started at first use.
+
+A busy cell never stops the pipeline, and a busy pipeline never stops the cell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+
+
+def engine_loop() -> asyncio.AbstractEventLoop:
+    """Return the engine's running loop; starts its daemon thread at the first call."""
+    global _loop
+    with _lock:
+        if _loop is None or _loop.is_closed():
+            _loop = asyncio.new_event_loop()
+            ready = threading.Event()
+            loop = _loop
+
+            def serve() -> None:
+                asyncio.set_event_loop(loop)
+                loop.call_soon(ready.set)
+                loop.run_forever()
+
+            threading.Thread(target=serve, name="nbcache-engine", daemon=True).start()
+            ready.wait()
+        return _loop
+
+
+def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    """Run a coroutine on the engine's loop; the future may be waited for on any thread."""
+    return asyncio.run_coroutine_threadsafe(coroutine, engine_loop())
+
+
+def at_exit(coroutine_function: Any, timeout: float = 3.0) -> None:
+    """Run `coroutine_function()` on the engine's loop when the process ends."""
+
+    def finish() -> None:
+        if _loop is not None and not _loop.is_closed():
+            # What fails here does no harm: the supervisor ends its workers when our pipe closes.
+            with contextlib.suppress(TimeoutError, RuntimeError):
+                submit(coroutine_function()).result(timeout)
+
+    atexit.register(finish)

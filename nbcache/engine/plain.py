@@ -1,0 +1,114 @@
+"""The plain-Python twin of the magics: `@process(...)` on a function, `channel.of(...)`, `run()`.
+
+    from nbcache import channel, process, run
+
+    grid = channel.product(depth=[2, 4], rep=range(3))
+
+    @process(from_=grid, cpus=2)
+    def fit(depth, rep):
+        return evaluate(depth, rep)
+
+    run()
+    print(fit.table())
+
+A function makes the same declaration as a cell with its body, so both share results.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, overload
+
+from nbcache.engine.factories import Factories
+from nbcache.engine.process import WHOLE, Process, complete_decl, decl_from_function
+from nbcache.engine.run import Run
+from nbcache.engine.session import current_session
+from nbcache.plan.channel import Channel
+
+channel = Factories(lambda: current_session().folder)
+"""The channel factories: `channel.of`, `channel.value`, `channel.from_path`, ..."""
+
+Body = Callable[..., object]
+Sources = str | Channel | Sequence[str | Channel]
+
+
+@overload
+def process(function: Body, /) -> Process: ...
+@overload
+def process(
+    *, from_: Sources | None = None, outputs: str | Sequence[str] | None = None, **options: Any
+) -> Callable[[Body], Process]: ...
+def process(
+    function: Body | None = None,
+    /,
+    *,
+    from_: Sources | None = None,
+    outputs: str | Sequence[str] | None = None,
+    **options: Any,
+) -> Process | Callable[[Body], Process]:
+    """Make a function a process; its parameters are the inputs, what it returns is the output.
+
+    `from_` gives channels, or names of channels that are looked up at each run. `outputs` names
+    the outputs ("quant: path" for a file). `options` are those of `%%process`: cpus, memory, ...
+
+    Raises:
+        DeclarationError: the function cannot be a process.
+    """
+    if function is None:
+        return lambda made: _make(made, from_, outputs, options)
+    return _make(function, from_, outputs, options)
+
+
+def _make(
+    function: Body,
+    from_: Sources | None,
+    outputs: str | Sequence[str] | None,
+    options: Mapping[str, object],
+) -> Process:
+    given: list[str | Channel] = []
+    if isinstance(from_, (str, Channel)):
+        given = [from_]
+    elif from_ is not None:
+        given = list(from_)
+    texts = [each for each in given if isinstance(each, str)]
+    channels = [each for each in given if isinstance(each, Channel)]
+    if texts and channels:
+        raise TypeError("from_ takes channels or names of channels, not both at once")
+    decl = decl_from_function(function, outputs=outputs, sources=texts or None, options=options)
+    scope = _scope(function)
+    complete, facts = complete_decl(decl, scope)
+    return Process(complete, facts, scope, current_session(), (), tuple(channels) or None)
+
+
+def _scope(function: Body) -> Mapping[str, object]:
+    """Return the names that a function sees: its module's, and those it closes over."""
+    names: dict[str, object] = getattr(function, "__globals__", {})
+    closure = getattr(function, "__closure__", None) or ()
+    free = function.__code__.co_freevars
+    own = {name: cell.cell_contents for name, cell in zip(free, closure, strict=True)}
+    return ChainMap({**own, WHOLE: function}, names)
+
+
+def run(*targets: str, show: bool = True, **how: Any) -> Run:
+    """Run the pipeline of the main module and wait for it.
+
+    `targets` are names of processes (all, if none is given); `how` is that of `Session.start`.
+
+    Raises:
+        RunFailed: one or more tasks failed.
+    """
+    session = current_session()
+    started = session.start(targets, **how)
+    session.waiter(started)
+    if show:
+        counts = ", ".join(f"{number} {name}" for name, number in sorted(started.counts().items()))
+        print(f"run {started.name}: {started.status.value}; {counts}", file=sys.stderr)
+    started.raise_for_status()
+    return started
+
+
+def last_run() -> Run | None:
+    """Return the newest run that this process started."""
+    return current_session().last_run

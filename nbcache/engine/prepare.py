@@ -1,0 +1,199 @@
+"""Prepare a run or a plan: compile the pipeline, capture what bodies reach, load the sources.
+
+Done on the caller's thread, since it reads the notebook's names: what comes out is a snapshot that
+later edits do not touch. Runs, plans, cards and `try` all begin here.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbcache.engine.capture import capture, value_leaf
+from nbcache.engine.decide import Decider, Place, evaluate_default
+from nbcache.engine.factories import Factories
+from nbcache.engine.identify import Identifier
+from nbcache.engine.pipeline import Pipeline
+from nbcache.engine.process import Process, check_filled
+from nbcache.engine.reads import named_files
+from nbcache.engine.results import Decoder
+from nbcache.errors import BodyError, ChannelError, NbcacheError
+from nbcache.model.channel import CompiledNode, Graph, Item
+from nbcache.model.event import Resources
+from nbcache.model.fingerprint import Component
+from nbcache.model.process import DefaultPick, Directives, Dynamic
+from nbcache.model.value import FilePath
+from nbcache.plan.body import script_facts
+from nbcache.plan.fingerprint import SharedPart, component
+from nbcache.store.cache import Cache
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A snapshot of the pipeline, ready to be run or planned."""
+
+    graph: Graph
+    places: Mapping[int, Place]
+    sources: Mapping[int, Sequence[Item]]
+    decider: Decider
+    decoder: Decoder
+
+
+def prepare(
+    namespace: Mapping[str, object],
+    factories: Factories,
+    cache: Cache,
+    folder: Path,
+    *,
+    only: Collection[str] | None = None,
+    fresh: bool = False,
+    no_cache: bool = False,
+) -> Prepared:
+    """Take the snapshot.
+
+    Raises:
+        NbcacheError: the pipeline does not fit together, a source has no items to give, a captured
+            value has no canonical form.
+    """
+    cache.log.refresh()
+    pipeline = Pipeline(namespace, factories)
+    graph = pipeline.compile(only)
+    places = {
+        index: make_place(graph.nodes[index], pipeline, cache, folder)
+        for index in graph.places.values()
+    }
+    sources = {node.index: load(node) for node in graph.nodes if node.op == "source"}
+    decoder = Decoder(cache)
+    identifier = Identifier(cache.files, folder, value_leaf(pipeline.namespace, folder))
+    decider = Decider(cache, places, identifier, decoder, fresh=fresh, no_cache=no_cache)
+    return Prepared(graph, places, sources, decider, decoder)
+
+
+def make_place(node: CompiledNode, pipeline: Pipeline, cache: Cache, folder: Path) -> Place:
+    """Capture what a process reaches and put its shared components together."""
+    decl = node.decl
+    assert decl is not None
+    process = pipeline.process_of(decl)
+    inputs = {each.name for each in decl.inputs or ()}
+    check_place(node, pipeline)
+    captured = capture(
+        decl, process.facts, pipeline.scope_of(process), taken=inputs, notebook_dir=folder
+    )
+    files = (
+        named_files([decl.body, *captured.helper_sources], folder)
+        if decl.language == "python"
+        else {}
+    )
+    literal = [_file_component(text, path, cache) for text, path in sorted(files.items())]
+    passed = _passed(process, inputs)
+    defaults = {
+        name: evaluate_default(pick.text, folder, _is_path(node, name))
+        for name, pick in node.filling.items()
+        if isinstance(pick, DefaultPick)
+    }
+    return Place(
+        node=node,
+        captured=captured,
+        shared=SharedPart([*captured.components, *literal]),
+        passed=passed,
+        types={each.name: each.type for each in decl.inputs or ()},
+        constant=_constant(decl.directives),
+        defaults=defaults,
+    )
+
+
+def detach(prepared: Prepared) -> None:
+    """Copy what the notebook could change in place while a run goes on without it."""
+    for place in prepared.places.values():
+        place.captured = dataclasses.replace(
+            place.captured,
+            buffers=tuple(memoryview(bytes(each)) for each in place.captured.buffers),
+        )
+    prepared.sources = {
+        index: [tuple(map(_copied, item)) for item in items]
+        for index, items in prepared.sources.items()
+    }
+
+
+def _copied(value: object) -> object:
+    if type(value) in (int, float, str, bool, bytes, type(None)) or isinstance(value, FilePath):
+        return value
+    return copy.deepcopy(value)
+
+
+def check_place(node: CompiledNode, pipeline: Pipeline) -> None:
+    """Check what can be told only now that a process's inputs are known.
+
+    Raises:
+        DeclarationError: the body and the inputs do not fit.
+    """
+    decl = node.decl
+    assert decl is not None
+    process = pipeline.process_of(decl)
+    _refuse_channels(process, pipeline, {each.name for each in decl.inputs or ()})
+    check_filled(decl, process.facts, pipeline.scope_of(process))
+
+
+def load(node: CompiledNode) -> Sequence[Item]:
+    """Return a source's items.
+
+    Raises:
+        ChannelError: whatever is wrong with the files or the table, with the channel's name.
+    """
+    assert node.load is not None
+    name = node.name or node.label
+    try:
+        return node.load()
+    except NbcacheError as error:
+        if isinstance(error, ChannelError) and name not in str(error):
+            raise ChannelError(f"channel {name}: {error}") from error
+        raise
+    except Exception as error:
+        raise ChannelError(f"channel {name}: {type(error).__name__}: {error}") from error
+
+
+def _file_component(text: str, path: Path, cache: Cache) -> Component:
+    return component("file", text, cache.files.digest(path), f"{text}, named in the code")
+
+
+def _refuse_channels(process: Process, pipeline: Pipeline, inputs: set[str]) -> None:
+    """A body cannot read a channel that is no input of it: it would be a handle, not items."""
+    if process.facts is None:
+        return
+    for name in sorted(process.facts.free - inputs):
+        if pipeline.is_channel(name) and pipeline.namespace.get(name) is not process:
+            raise BodyError(
+                f"process {process.name!r} reads {name}, which is a channel",
+                hint=f"Take it as an input: `%%process {process.name}({name}) ...` or "
+                f"`... from {name}`.",
+            )
+
+
+def _passed(process: Process, inputs: set[str]) -> frozenset[str]:
+    """Return the outputs that are an untouched input."""
+    outputs = process.decl.outputs or ()
+    bound = (
+        script_facts(process.decl.body).variables if process.facts is None else process.facts.bound
+    )
+    return frozenset(
+        output.name
+        for output in outputs
+        if output.name in inputs and output.name not in bound and output.pattern is None
+    )
+
+
+def _is_path(node: CompiledNode, name: str) -> bool:
+    assert node.decl is not None
+    types = {each.name: each.type for each in node.decl.inputs or ()}
+    declared = types.get(name)
+    return declared is not None and declared.is_path
+
+
+def _constant(directives: Directives) -> Resources | None:
+    cpus, memory, time = directives.cpus, directives.memory, directives.time
+    if isinstance(cpus, Dynamic) or isinstance(memory, Dynamic) or isinstance(time, Dynamic):
+        return None
+    return Resources(cpus=cpus, memory=memory, time=time)

@@ -1,0 +1,295 @@
+"""What a process and a channel are to their user: objects bound to names in the notebook.
+
+A `Process` stands for its output channel wherever a channel is expected, can be called with other
+channels, and gives its results when read. It holds no state of runs; the session does.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from nbcache.errors import BodyError, HeaderError
+from nbcache.model.channel import Node
+from nbcache.model.process import ChannelDecl, Input, Option, Output, PortType, ProcessDecl
+from nbcache.plan.body import (
+    BodyFacts,
+    analyse_body,
+    check_body,
+    check_script,
+    infer_outputs,
+    script_facts,
+)
+from nbcache.plan.channel import Channel
+from nbcache.plan.directives import check_templates, parse_options
+from nbcache.plan.header import reserved_in_scripts
+
+if TYPE_CHECKING:
+    from nbcache.engine.results import Results
+
+
+class Reader(Protocol):
+    """What a process asks of its session."""
+
+    def read(self, process: Process) -> Results: ...
+
+
+class NamedChannel(Channel):
+    """A channel bound to a name; its expression is evaluated at every run, read and plan."""
+
+    __slots__ = ("decl", "name", "namespace", "notes")
+
+    def __init__(self, decl: ChannelDecl, namespace: Mapping[str, object]) -> None:
+        super().__init__(Node(op="named", target=self, label=decl.name))
+        self.decl, self.name, self.namespace = decl, decl.name, namespace
+        self.notes: tuple[str, ...] = ()
+
+
+class Process(Channel):
+    """A declared process. Reading it (`.value`, iteration, `.table()`) runs what is missing."""
+
+    __slots__ = ("_reader", "decl", "facts", "name", "namespace", "notes", "sources")
+
+    def __init__(
+        self,
+        decl: ProcessDecl,
+        facts: BodyFacts | None,
+        namespace: Mapping[str, object],
+        reader: Reader,
+        notes: Sequence[str] = (),
+        sources: tuple[Channel, ...] | None = None,
+    ) -> None:
+        super().__init__(Node(op="process", target=self, parents=None, label=decl.name))
+        self.decl, self.facts, self.namespace = decl, facts, namespace
+        self.name, self.notes = decl.name, tuple(notes)
+        self.sources = sources  # given as objects (the twin); else decl.sources says them
+        self._reader = reader
+
+    def __call__(self, *channels: object) -> Channel:
+        """Use the process at another place: `quant(pairs, index)`; returns its output channel.
+
+        The first call site of a channel cell is named after it in the history.
+        """
+        nodes = []
+        for position, channel in enumerate(channels):
+            node = getattr(channel, "node", None)
+            if not isinstance(node, Node):
+                node = Node(
+                    op="source",
+                    names=(None,),
+                    is_value=True,
+                    load=lambda item=channel: [(item,)],  # type: ignore[misc]
+                    label=f"argument {position + 1} of {self.name}",
+                )
+            nodes.append(node)
+        return Channel(Node(op="process", target=self, parents=tuple(nodes), label=self.name))
+
+    @property
+    def results(self) -> Results:
+        """The results of all tasks, after running what is missing."""
+        return self._reader.read(self)
+
+    @property
+    def value(self) -> object:
+        """The output of the only task (or an error that says how many there are)."""
+        return self.results.value
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(self.results)
+
+    def __getitem__(self, index: int) -> object:
+        return self.results[index]
+
+    def table(self) -> object:
+        """Return a DataFrame: scalar inputs and outputs, one row per task."""
+        return self.results.table()
+
+
+def complete_decl(
+    decl: ProcessDecl, namespace: Mapping[str, object]
+) -> tuple[ProcessDecl, BodyFacts | None]:
+    """Read a declaration's body and fill in the outputs that it leaves to inference.
+
+    What can be told only with the inputs filled in is checked by `check_filled`.
+
+    Raises:
+        BodyError: the body cannot run as a task, or never sets a declared output.
+    """
+    facts = None
+    if decl.language == "script":
+        decl = replace(decl, outputs=decl.outputs or ())
+    else:
+        facts = analyse_body(
+            decl.body,
+            body_line=decl.body_line,
+            filename=decl.filename,
+            cell_name=decl.cell,
+            keyboard=True,
+        )
+        if decl.outputs is None:
+            decl = replace(decl, outputs=infer_outputs(decl, facts), inferred=True)
+    if decl.inputs is not None or decl.sources is None:
+        check_filled(decl, facts, namespace)
+    return decl, facts
+
+
+def check_filled(
+    decl: ProcessDecl, facts: BodyFacts | None, namespace: Mapping[str, object]
+) -> None:
+    """Check a declaration whose inputs are known against its body.
+
+    Raises:
+        DeclarationError: the body changes a captured object, an output is never set, a template
+            names what is no input, an input of a script has a reserved name.
+    """
+    check_templates(decl, decl.source.split("\n"))
+    if facts is None:
+        check_script(decl, script_facts(decl.body))
+        for each in decl.inputs or ():
+            if reserved_in_scripts(each.name):
+                raise HeaderError(
+                    f"process {decl.name!r}: an input of a script cannot be called {each.name}, "
+                    "which the shell itself uses",
+                    hint="Rename it with .fields(...), or name the inputs in the header.",
+                )
+        return
+    data = {name for name in facts.free if _is_data(namespace.get(name))}
+    check_body(decl, facts, data - {each.name for each in decl.inputs or ()})
+
+
+def _is_data(held: object) -> bool:
+    """Whether changing it in place would change a copy: not so for modules and code."""
+    code = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type, Channel)
+    return held is not None and not isinstance(held, code)
+
+
+WHOLE = "__body__"  # how the body calls a function that is kept whole
+
+
+def decl_from_function(
+    function: Callable[..., object],
+    *,
+    outputs: str | Sequence[str] | None = None,
+    sources: Sequence[str] | None = None,
+    options: Mapping[str, object] | None = None,
+) -> ProcessDecl:
+    """Return the declaration that a function makes: its parameters are the inputs.
+
+    A function whose only `return` is its last statement has the hash of the cell with the same
+    body; any other is kept as a function that the body calls.
+
+    Raises:
+        BodyError: the function has `**kwargs`, or no source can be found for it.
+    """
+    try:
+        lines, _ = inspect.getsourcelines(function)
+    except (OSError, TypeError) as error:
+        raise BodyError(f"no source for {function!r}: a process needs it") from error
+    source = textwrap.dedent("".join(lines))
+    tree = ast.parse(source).body[0]
+    if not isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        raise BodyError(f"@process goes above a function, not {type(tree).__name__}")
+    inputs = tuple(_inputs_of(function))
+    body, line = _body_text(tree, source)
+    directives, language, interpreter = parse_options(
+        [Option(key, str(text), 1, 0) for key, text in (options or {}).items()]
+    )
+    names = [outputs] if isinstance(outputs, str) else outputs
+    return ProcessDecl(
+        name=function.__name__,
+        inputs=inputs,
+        outputs=None if names is None else tuple(map(_output_of, names)),
+        sources=None if sources is None else tuple(sources),
+        directives=directives,
+        language=language,
+        interpreter=interpreter,
+        body=body,
+        body_line=line,
+        cell=Path(inspect.getfile(function)).name,
+        filename=f"<{function.__name__}>",
+        source=source,
+        function=function,
+    )
+
+
+def _output_of(text: str) -> Output:
+    name, _, base = (part.strip() for part in text.partition(":"))
+    return Output(name, PortType(base) if base else None)
+
+
+def _inputs_of(function: Callable[..., object]) -> Iterator[Input]:
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            raise BodyError(f"{function.__name__}: a process takes no **{parameter.name}")
+        annotation = parameter.annotation
+        text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+        is_path = text.rpartition(".")[2] in ("Path", "path") or annotation is Path
+        yield Input(
+            parameter.name,
+            PortType("path") if is_path else None,
+            None if parameter.default is parameter.empty else repr(parameter.default),
+            rest=parameter.kind is parameter.VAR_POSITIONAL,
+        )
+
+
+def _body_text(tree: ast.FunctionDef | ast.AsyncFunctionDef, source: str) -> tuple[str, int]:
+    """Return the function's body as a cell's body, and the line at which it starts."""
+    returns = [node for node in ast.walk(tree) if isinstance(node, (ast.Return, ast.Yield))]
+    last = tree.body[-1]
+    own = [node for node in returns if not _inside_nested(tree, node)]
+    if (
+        own not in ([], [last])
+        or isinstance(tree, ast.AsyncFunctionDef)
+        or tree.lineno == last.lineno
+    ):
+        arguments = [*tree.args.posonlyargs, *tree.args.args, *tree.args.kwonlyargs]
+        call = ", ".join(f"{each.arg}={each.arg}" for each in arguments)
+        wait = "await " if isinstance(tree, ast.AsyncFunctionDef) else ""
+        return f"{wait}{WHOLE}({call})\n", 1
+    has_docstring = ast.get_docstring(tree) is not None and len(tree.body) > 1
+    first = tree.body[1 if has_docstring else 0].lineno
+    lines = source.split("\n")[first - 1 : last.end_lineno]
+    if own and isinstance(last, ast.Return):
+        at = last.lineno - first
+        indent = last.col_offset
+        kept = lines[at].encode()[indent + len("return") :].decode().lstrip()
+        lines[at] = " " * indent + (f"({kept}" if last.end_lineno != last.lineno else kept)
+        if last.end_lineno != last.lineno:
+            lines[-1] += ")"
+    return textwrap.dedent("\n".join(lines)) + "\n", first
+
+
+def _inside_nested(tree: ast.AST, wanted: ast.AST) -> bool:
+    for node in ast.walk(tree):
+        if node is tree or not isinstance(
+            node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+        ):
+            continue
+        if any(child is wanted for child in ast.walk(node)):
+            return True
+    return False
+
+
+def channel_sources(
+    process: Process, is_channel: Callable[[str], bool]
+) -> tuple[tuple[str, ...], bool] | None:
+    """Return the names of the channels that a process without `from` takes, or None.
+
+    With inputs: wired if every input without a default names a channel. Without: a Python body's
+    free names that are channels; a body without any runs once.
+
+    """
+    decl = process.decl
+    if decl.inputs is not None:
+        needed = [each.name for each in decl.inputs if each.default is None]
+        named = [name for name in needed if is_channel(name)]
+        return (tuple(named), True) if len(named) == len(needed) else None
+    if process.facts is None:
+        return (), True
+    return tuple(sorted(name for name in process.facts.free if is_channel(name))), True

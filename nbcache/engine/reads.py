@@ -1,0 +1,91 @@
+"""Files that a body names without declaring them, and whether noted reads are still the same.
+
+A literal that names an existing file, in the body or in a helper, counts as a read: many libraries
+open files where no audit hook sees it. A literal that is only opened for writing does not.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from nbcache.engine.watch import digest_of
+from nbcache.model.row import WatchedRead
+from nbcache.store.filestate import FileTable
+
+_WRITERS = frozenset({"write_text", "write_bytes", "touch", "unlink", "mkdir", "rmdir", "savefig"})
+_LONGEST = 1024
+
+
+def still_reads_the_same(read: WatchedRead, files: FileTable) -> bool:
+    """Whether something that an attempt read has the content now that it had then."""
+    if read.kind != "file":
+        return digest_of(read.kind, read.name) == read.digest
+    path = Path(read.name)
+    try:
+        return (files.digest(path) if path.is_file() else None) == read.digest
+    except OSError:
+        return read.digest is None
+
+
+def named_files(sources: Iterable[str], folder: Path) -> dict[str, Path]:
+    """Return literal -> file for the string literals of Python sources that name existing files.
+
+    Relative names are looked up beside the notebook. Sources that do not parse are passed over.
+    """
+    found: dict[str, Path] = {}
+    for source in sources:
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError):
+            continue
+        for text in _read_literals(tree):
+            if text in found or not _could_be_a_file(text):
+                continue
+            path = folder / text
+            try:
+                if path.is_file():
+                    found[text] = path
+            except (OSError, ValueError):
+                continue
+    return found
+
+
+def _could_be_a_file(text: str) -> bool:
+    return 0 < len(text) <= _LONGEST and "\n" not in text and "\0" not in text and text != "."
+
+
+def _read_literals(tree: ast.AST) -> Iterator[str]:
+    written = {id(node) for call in ast.walk(tree) for node in _written_by(call)}
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in written
+        ):
+            yield node.value
+
+
+def _written_by(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the literals that a call names only to write there."""
+    if not isinstance(node, ast.Call):
+        return
+    function = node.func
+    if isinstance(function, ast.Name) and function.id == "open" and node.args:
+        if _writes(node, 1):
+            yield node.args[0]
+    elif isinstance(function, ast.Attribute):
+        if function.attr in _WRITERS or (function.attr == "open" and _writes(node, 0)):
+            yield from ast.walk(function.value)
+            yield from node.args[:1] if function.attr == "savefig" else ()
+        elif function.attr.startswith("to_"):  # a table's to_csv, to_parquet
+            yield from node.args[:1]
+
+
+def _writes(call: ast.Call, position: int) -> bool:
+    mode = next((word.value for word in call.keywords if word.arg == "mode"), None)
+    if mode is None and len(call.args) > position:
+        mode = call.args[position]
+    text = mode.value if isinstance(mode, ast.Constant) else None
+    return isinstance(text, str) and "r" not in text and "+" not in text

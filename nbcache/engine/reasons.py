@@ -1,0 +1,93 @@
+"""Why the tasks of a process run: its shared components against those of the run before.
+
+Looked up only when something has to run. The answer is one line for the card, the plan and the
+rows; `why TASK` goes deeper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from weakref import WeakKeyDictionary
+
+from nbcache.engine.decide import Place
+from nbcache.model.fingerprint import Component
+from nbcache.model.row import Record, RunRow, row_from_record
+from nbcache.plan.explain import differences, one_line
+from nbcache.store.cache import Cache
+from nbcache.store.log import Log
+from nbcache.store.segment import ROWS, read_records
+
+FIRST = "first run of this code here"
+NEW_INPUT = "new inputs"
+
+_known: WeakKeyDictionary[Log, dict[str, tuple[RunRow, ...]]] = WeakKeyDictionary()  # by segment
+
+
+class Reasons:
+    """Compares places with the newest earlier run that had a process of the same name."""
+
+    def __init__(self, cache: Cache, notebook: str | None, *, before: str | None = None) -> None:
+        self._cache, self._notebook, self._before = cache, notebook, before
+        self._earlier: dict[str, tuple[Component, ...]] | None = None
+        self._said: dict[str, str] = {}
+
+    def of(self, place: Place) -> str:
+        """Return in one line why tasks of a place run that the cache does not hold."""
+        if place.name not in self._said:
+            self._said[place.name] = self._find(place)
+        return self._said[place.name]
+
+    def _find(self, place: Place) -> str:
+        earlier = self._components().get(place.name)
+        if earlier is None:
+            return FIRST
+        found = differences(earlier, place.shared.components)
+        if not found:
+            return place.lost or NEW_INPUT
+        total = len({each.key for each in (*earlier, *place.shared.components)})
+        return one_line(place.name, found, total - len(found), total)
+
+    def _components(self) -> dict[str, tuple[Component, ...]]:
+        if self._earlier is None:
+            newest: dict[str, tuple[tuple[bool, int], tuple[Component, ...]]] = {}
+            for row in run_rows(self._cache.log):
+                if row.run == self._before:
+                    continue
+                rank = (row.notebook == self._notebook, row.at)
+                for record in row.processes:
+                    known = newest.get(record.name)
+                    if known is None or rank >= known[0]:
+                        newest[record.name] = (rank, record.components)
+            self._earlier = {name: components for name, (_, components) in newest.items()}
+        return self._earlier
+
+
+def run_rows(log: Log) -> Iterator[RunRow]:
+    """Yield all rows of runs; some may come twice.
+
+    Segments never change, so each is read once per process: a card asks after every edit of a
+    cell, and must not take longer the more runs there have been.
+    """
+    log.refresh()
+    known = _known.setdefault(log, {})
+    journals = (
+        log.journals()
+    )  # before the segments: what is folded in between comes twice, not never
+    segments = log.segments()
+    for name in known.keys() - segments.keys():
+        known.pop(name, None)
+    for name in segments:
+        if name not in known:
+            try:
+                known[name] = _runs_of(read_records(log.root / "log" / (name + ROWS), ("run",)))
+            except FileNotFoundError:  # merged into another one since the last look
+                yield from _runs_of(log.records(("run",)))
+                return
+        yield from known[name]
+    for view in journals.values():
+        yield from _runs_of(each for each in view.records() if each.get("kind") == "run")
+
+
+def _runs_of(records: Iterable[Record]) -> tuple[RunRow, ...]:
+    rows = map(row_from_record, records)
+    return tuple(row for row in rows if isinstance(row, RunRow))

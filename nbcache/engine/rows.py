@@ -1,0 +1,165 @@
+"""The rows that the kernel makes: templates of attempts, uses, refusals, status of the run.
+
+Workers fill in and append the rows of their attempts; what is made here is appended by the
+kernel. Ids and times are taken here and nowhere else in the engine.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+
+from nbcache.engine.decide import Decision, Place
+from nbcache.engine.run import Run
+from nbcache.model.event import Resources
+from nbcache.model.fingerprint import Component
+from nbcache.model.ids import format_position
+from nbcache.model.row import AttemptRow, ProcessRecord, Row, RunRow, UseRow
+from nbcache.model.task import Outcome, RunStatus
+from nbcache.plan.fingerprint import KINDS
+from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid
+
+
+def now_us() -> int:
+    """Return microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def user_name() -> str:
+    """Return who runs this, as far as the system knows."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())
+
+
+class RowMaker:
+    """Makes the rows of one run and appends them to the log."""
+
+    def __init__(
+        self, cache: Cache, run: Run, *, session: int = 1, executor: str = "local"
+    ) -> None:
+        self._cache, self._run, self._session = cache, run, session
+        self._host, self._user, self._executor = socket.gethostname(), user_name(), executor
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Append rows; they are durable on return."""
+        self._cache.log.append(rows)
+
+    def attempt(
+        self, decision: Decision, number: int, resources: Resources, *, status: str = "completed"
+    ) -> AttemptRow:
+        """Return the row of an attempt with all that is known before it starts."""
+        assert decision.hash is not None
+        inputs = tuple(each.row(name) for name, each in decision.inputs.items())
+        now = now_us()
+        return AttemptRow(
+            id=new_ulid(),
+            at=now,
+            run=self._run.id,
+            session=self._session,
+            process=decision.place.name,
+            position=format_position(decision.task[1]),
+            tag=decision.tag,
+            hash=decision.hash,
+            generation=self._cache.log.next_generation(decision.hash),
+            status=status,
+            attempt=number,
+            submit=now,
+            host=self._host,
+            user=self._user,
+            executor=self._executor,
+            cpus=resources.cpus,
+            memory=resources.memory,
+            time=resources.time,
+            components=tuple(
+                Component("input", each.name, KINDS["input"], each.digest, each.summary)
+                for each in inputs
+            ),
+            inputs=inputs,
+            reason=decision.reason or self._run.reasons.get(decision.place.name, ""),
+        )
+
+    def use(self, decision: Decision, source: str) -> UseRow:
+        """Return the slim row of a hit."""
+        assert decision.hash is not None
+        return UseRow(
+            id=new_ulid(),
+            at=now_us(),
+            run=self._run.id,
+            session=self._session,
+            process=decision.place.name,
+            position=format_position(decision.task[1]),
+            tag=decision.tag,
+            hash=decision.hash,
+            cached_from=source,
+        )
+
+    def refused(self, decision: Decision, error: str) -> AttemptRow:
+        """Return the row of a task that failed without an attempt."""
+        import dataclasses
+
+        row = self.attempt(decision, 1, Resources(), status=Outcome.FAILED.value)
+        return dataclasses.replace(
+            row, error=error.strip().split("\n")[-1][:500], complete=row.submit
+        )
+
+    def started(
+        self,
+        places: Sequence[Place],
+        upstream: Mapping[str, tuple[str, ...]],
+        *,
+        notebook: str | None,
+        parameters: Mapping[str, str],
+    ) -> RunRow:
+        """Return the first row of a run: all that it began with."""
+        return RunRow(
+            id=new_ulid(),
+            at=now_us(),
+            run=self._run.id,
+            session=self._session,
+            name=self._run.name,
+            status=RunStatus.RUNNING.value,
+            notebook=notebook,
+            parameters=parameters,
+            processes=tuple(_process_record(place, upstream) for place in places),
+            host=self._host,
+            user=self._user,
+            pid=os.getpid(),
+        )
+
+    def ended(self, status: RunStatus, error: str) -> RunRow:
+        """Return the row of a run's end."""
+        return RunRow(
+            id=new_ulid(),
+            at=now_us(),
+            run=self._run.id,
+            session=self._session,
+            name=self._run.name,
+            status=status.value,
+            counts=self._run.counts(),
+            saved=self._run.saved_s,
+            error=error or None,
+            host=self._host,
+            user=self._user,
+            pid=os.getpid(),
+        )
+
+
+def _process_record(place: Place, upstream: Mapping[str, tuple[str, ...]]) -> ProcessRecord:
+    decl = place.node.decl
+    assert decl is not None
+    return ProcessRecord(
+        name=place.name,
+        components=place.shared.components,
+        source=decl.source or decl.body,
+        cell=decl.cell,
+        language=decl.language,
+        inputs=tuple(place.node.filling),
+        outputs=tuple(output.name for output in place.outputs),
+        upstream=upstream.get(place.name, ()),
+    )

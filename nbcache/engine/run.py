@@ -1,0 +1,215 @@
+"""A run as its user holds it: status, progress, results, cancel, await.
+
+The driver (on its own thread) writes here; everybody else reads. What readers get are snapshots
+and finished records, so no lock is held while somebody looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Protocol
+
+from nbcache.engine.results import Decoder, Results, TaskResult
+from nbcache.engine.shown import Shown
+from nbcache.errors import NbcacheError, RunError, RunFailed
+from nbcache.model.channel import Graph
+from nbcache.model.event import TaskKey
+from nbcache.model.ids import RunId
+from nbcache.model.task import RunStatus
+from nbcache.model.value import Stored
+from nbcache.model.view import FailureView, PlaceProgress, RunProgress, ShownChunk
+
+
+class Steering(Protocol):
+    """What a run asks of whoever drives it."""
+
+    def cancel(self) -> None: ...
+    def snapshot(self) -> tuple[PlaceProgress, ...]: ...
+
+
+class Run:
+    """One execution of a pipeline. `await run` waits for it; `run["quant"]` gives results."""
+
+    def __init__(
+        self,
+        run: RunId,
+        name: str,
+        graph: Graph,
+        decoder: Decoder,
+        read_shown: Callable[[Stored], Sequence[ShownChunk]],
+        *,
+        user: str | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.id, self.name, self.graph = run, name, graph
+        self.status = RunStatus.CREATED
+        self.error: str = ""
+        self.tasks: dict[TaskKey, TaskResult] = {}
+        self.failures: list[FailureView] = []
+        self.notes: list[str] = []
+        self.reasons: dict[str, str] = {}
+        self.saved_s = 0.0
+        self.left_s: float | None = None
+        self.live_shown: dict[TaskKey, Shown] = {}  # bounded, as what is kept
+        self.shown_stored: dict[TaskKey, Stored] = {}
+        self._decoder, self._read_shown = decoder, read_shown
+        self._now, self._started = now, now()
+        self._elapsed: float | None = None
+        self._ended = threading.Event()
+        self._cached_at: int | None = None
+        self._cached_by: set[str] = set()
+        self._user = user
+        self._places: tuple[PlaceProgress, ...] = ()
+        self._steering: Steering | None = None
+        self._cancelled = False
+
+    # For the driver.
+
+    def steered_by(self, steering: Steering) -> None:
+        """Say who drives this run; a request to cancel it that came before is passed on."""
+        self._steering = steering
+        if self._cancelled:
+            steering.cancel()
+
+    def update(self, places: tuple[PlaceProgress, ...]) -> None:
+        """Replace the snapshot of the processes."""
+        self._places = places
+
+    def note_hit(self, realtime: float | None, at: int, user: str | None) -> None:
+        """A result made `at` (microseconds) by `user` was used and saved `realtime` seconds."""
+        self.saved_s += realtime or 0.0
+        self._cached_at = max(at, self._cached_at or 0)
+        if user:
+            self._cached_by.add("you" if user == self._user else user)
+
+    def end(self, status: RunStatus) -> None:
+        """The last word: nothing changes after it."""
+        self.status = status
+        self._elapsed = self._now() - self._started
+        self._ended.set()
+
+    # For everybody.
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended, however it ended."""
+        return self._ended.is_set()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The names of the run's processes."""
+        return tuple(self.graph.places)
+
+    def progress(self) -> RunProgress:
+        """Return a snapshot; cheap, and safe from any thread."""
+        elapsed = self._elapsed if self._elapsed is not None else self._now() - self._started
+        return RunProgress(
+            run=self.id,
+            name=self.name,
+            status=self.status.value,
+            elapsed_s=elapsed,
+            left_s=None if self.done else self.left_s,
+            saved_s=self.saved_s,
+            places=self._places,
+            failures=tuple(self.failures),
+            notes=tuple(self.notes),
+            error=self.error,
+            cached_at=self._cached_at,
+            cached_by=tuple(sorted(self._cached_by, key=lambda name: (name != "you", name))),
+        )
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the run has ended or `timeout` seconds are over; says whether it ended."""
+        return self._ended.wait(timeout)
+
+    def cancel(self) -> None:
+        """End the run in order: running tasks are stopped, finished ones kept."""
+        self._cancelled = True
+        if self._steering is not None and not self.done:
+            self._steering.cancel()
+
+    def __await__(self) -> Generator[object, None, Run]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Run:
+        await asyncio.get_running_loop().run_in_executor(None, self._ended.wait)
+        self.raise_for_status()
+        return self
+
+    def raise_for_status(self) -> None:
+        """Raise RunFailed with a short report where the run failed; RunError if cancelled."""
+        if self.status is RunStatus.FAILED:
+            raise RunFailed(self._report())
+        if self.status is RunStatus.CANCELLED:
+            kept = sum(task.outcome.succeeded for task in self.tasks.values())
+            raise RunError(
+                f"run {self.name} was cancelled: {kept} finished tasks are kept; "
+                "%nbcache run goes on"
+            )
+
+    def _report(self) -> str:
+        if self.error and not self.failures:
+            return self.error
+        first = self.failures[0]
+        kept = sum(task.outcome.succeeded for task in self.tasks.values())
+        head = f"{first.task} {first.error}"
+        if first.where:
+            head += f"\n  {first.where}"
+        if first.log and not first.where and "\n" not in first.error:
+            head += "\n  " + "\n  ".join(first.log.strip().split("\n")[-6:])
+        more = len(self.failures) - 1
+        lines = [head]
+        if more:
+            others = ", ".join(failure.task for failure in self.failures[1:4])
+            lines.append(f"and {more} more: {others}{', ...' if more > 3 else ''}")
+        lines.append(f"{kept} of {len(self.tasks)} done and kept")
+        lines.append(f"fix the cell and run again, or %nbcache try {first.process} --item failed")
+        return "\n".join(lines)
+
+    def __getitem__(self, name: str) -> Results:
+        """Return the results of a process in this run."""
+        if name not in self.graph.places:
+            listed = ", ".join(self.graph.places)
+            raise KeyError(f"run {self.name} has no process {name!r}; it has {listed}")
+        index = self.graph.places[name]
+        node = self.graph.nodes[index]
+        assert node.decl is not None
+        fields = [output.name for output in node.decl.outputs or ()]
+        tasks = [task for key, task in list(self.tasks.items()) if key[0] == index]
+        return Results(name, fields, tasks, self._decoder)
+
+    def shown(self, place: str) -> list[tuple[str, str, list[ShownChunk]]]:
+        """Return (label, outcome, chunks) of each task of a process that showed something."""
+        index = self.graph.places[place]
+        found = []
+        for key, task in sorted(self.tasks.items(), key=lambda each: each[0]):
+            if key[0] != index:
+                continue
+            chunks = self.chunks(key)
+            if chunks or not task.outcome.succeeded:
+                found.append((task.label, task.outcome.value, chunks))
+        return found
+
+    def chunks(self, key: TaskKey) -> list[ShownChunk]:
+        """Return what a task showed: from the store when it is done, else as it came so far."""
+        if key in self.shown_stored:
+            try:
+                return list(self._read_shown(self.shown_stored[key]))
+            except NbcacheError as error:
+                return [ShownChunk("stderr", f"what this task printed is no longer kept: {error}")]
+        live = self.live_shown.get(key)
+        return live.chunks() if live is not None else []
+
+    def counts(self) -> dict[str, int]:
+        """Return how many tasks ended with each outcome."""
+        counts: dict[str, int] = {}
+        for task in list(self.tasks.values()):
+            counts[task.outcome.value] = counts.get(task.outcome.value, 0) + 1
+        return counts
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{number} {name}" for name, number in sorted(self.counts().items()))
+        return f"run {self.name} ({self.status.value}{': ' + counts if counts else ''})"

@@ -1,0 +1,504 @@
+"""The nbcache of one kernel: which cache, which names, what runs.
+
+Magics, the command line and plain Python are fronts of this. It declares, plans, starts and reads;
+it shows nothing (`waiter` is how a front shows a run that a read has started).
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from nbcache.engine import loop
+from nbcache.engine.cancelling import cancel_request
+from nbcache.engine.describe import card_of, channel_view_of, place_plans
+from nbcache.engine.driver import Driver, upstream_of
+from nbcache.engine.dry import DryRun, dry_run
+from nbcache.engine.executors.local import LocalExecutor
+from nbcache.engine.factories import Factories
+from nbcache.engine.pipeline import Pipeline
+from nbcache.engine.prepare import Prepared, check_place, detach, prepare
+from nbcache.engine.process import NamedChannel, Process, complete_decl
+from nbcache.engine.reasons import Reasons
+from nbcache.engine.results import Results, TaskResult
+from nbcache.engine.rows import RowMaker, user_name
+from nbcache.engine.run import Run
+from nbcache.engine.shown import decode_chunks
+from nbcache.engine.spec import ProcessSpec
+from nbcache.engine.specs import Packer, process_spec
+from nbcache.engine.trial import TryResult, try_task
+from nbcache.engine.turns import take_turn
+from nbcache.errors import ChannelError, NbcacheError, NotRunError, UsageError, WiringError
+from nbcache.model.ids import RunId, run_name
+from nbcache.model.process import ChannelDecl, ProcessDecl
+from nbcache.model.task import Outcome, RunStatus
+from nbcache.model.value import Stored
+from nbcache.model.view import CardView, ChannelView, PlacePlan, ShownChunk
+from nbcache.plan.scheduler import Scheduler
+from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid
+
+DEFAULT_CACHE = ".nbcache"
+CANCEL_POLL_S = 0.3
+SEGMENTS = 16  # more than this are merged at the end of a run
+
+
+class Session:
+    """One kernel's pipeline over one cache. `namespace` is where the notebook's names live."""
+
+    def __init__(self, namespace: dict[str, object], folder: Path) -> None:
+        self.namespace, self.folder = namespace, folder
+        self.notebook: str | None = os.environ.get("JPY_SESSION_NAME")
+        self.given: dict[str, str] = {}  # parameters that the whole notebook was started with
+        self.waiter: Callable[[Run], None] = _wait
+        self.cells: Callable[[], Sequence[str]] = list
+        self.last_run: Run | None = None
+        self.factories = Factories(lambda: self.folder)
+        self._place: Path = folder / DEFAULT_CACHE
+        self._cache: Cache | None = None
+        self._executor: LocalExecutor | None = None
+        self._turn: asyncio.Lock | None = None
+        self._lock = threading.RLock()
+
+    # ------------------------------------------------------------------ the cache
+
+    def use(self, place: str) -> None:
+        """Keep results in this folder from now on; it is made at the first need.
+
+        Raises:
+            UsageError: the place is a URL of an object store, which cannot be used directly yet.
+        """
+        if "://" in place:
+            raise UsageError(f"{place}: this version keeps its cache in a local folder")
+        self._close_cache()
+        self._place = Path(os.path.abspath(self.folder / os.path.expanduser(place)))
+
+    @property
+    def cache(self) -> Cache:
+        """The cache, opened (and made) at first need."""
+        with self._lock:
+            if self._cache is None:
+                self._cache = Cache.open(self._place)
+            return self._cache
+
+    @property
+    def place(self) -> Path:
+        """Where results are kept."""
+        return self._place
+
+    def _leave_deleted_cache(self) -> None:
+        """Begin anew where the cache folder was deleted, or moved, while this kernel lives."""
+        going = self.last_run is not None and not self.last_run.done
+        if self._cache is None or going or self._cache.is_there():
+            return
+        with contextlib.suppress(NbcacheError, OSError):
+            self._close_cache()
+        self._cache = None
+
+    def _close_cache(self) -> None:
+        if self.last_run is not None and not self.last_run.done:
+            raise UsageError(
+                f"run {self.last_run.name} is still going: wait for it or %nbcache cancel first"
+            )
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            loop.submit(executor.close()).result()
+        if self._cache is not None:
+            self._cache.close()
+            self._cache = None
+
+    # ------------------------------------------------------------------ declaring
+
+    def declare(self, decl: ProcessDecl) -> Process:
+        """Check a declaration and bind its name; on an error the earlier binding stays.
+
+        Raises:
+            DeclarationError: what is wrong, with line and column.
+        """
+        complete, facts = complete_decl(decl, self.namespace)
+        process = Process(complete, facts, self.namespace, self, self._replacing(decl.name))
+        with self._bound(decl.name, process):
+            pipeline = Pipeline(self.namespace, self.factories)
+            try:
+                graph = pipeline.compile([decl.name])
+            except (WiringError, ChannelError):
+                pass  # its channels may come with a later cell; the card says what is missing
+            else:
+                check_place(graph.nodes[graph.places[decl.name]], pipeline)
+        return process
+
+    def declare_channel(self, decl: ChannelDecl) -> NamedChannel:
+        """Bind a channel's expression to its name after seeing that it evaluates.
+
+        Raises:
+            DeclarationError, ChannelError, WiringError: what is wrong with it now.
+        """
+        channel = NamedChannel(decl, self.namespace)
+        channel.notes = self._replacing(decl.name)
+        with self._bound(decl.name, channel):
+            self.channel_view(channel)
+        return channel
+
+    @contextlib.contextmanager
+    def _bound(self, name: str, held: object) -> Iterator[None]:
+        """Bind a name; if what follows fails, it holds again what it held before."""
+        before = self.namespace.get(name, _UNBOUND)
+        self.namespace[name] = held
+        try:
+            yield
+        except BaseException:
+            if before is _UNBOUND:
+                del self.namespace[name]
+            else:
+                self.namespace[name] = before
+            raise
+
+    def _replacing(self, name: str) -> tuple[str, ...]:
+        held = self.namespace.get(name, _UNBOUND)
+        if held is _UNBOUND or isinstance(held, (Process, NamedChannel)):
+            return ()
+        return (f"replaces the variable {name} (a {type(held).__name__})",)
+
+    # ------------------------------------------------------------------ looking
+
+    def prepare(self, targets: Sequence[str] | None = None, **how: bool) -> Prepared:
+        """Take a snapshot of the pipeline, or of what `targets` need."""
+        self._leave_deleted_cache()
+        return prepare(
+            self.namespace, self.factories, self.cache, self.folder, only=targets or None, **how
+        )
+
+    def plan(self, targets: Sequence[str] = ()) -> tuple[PlacePlan, ...]:
+        """Say what a run would do now, without running anything."""
+        prepared = self.prepare(targets)
+        found = dry_run(prepared)
+        return place_plans(prepared, found, self.reasons())
+
+    def card(self, process: Process, *, within_s: float = 0.2) -> CardView:
+        """Describe a process; counts its tasks if that takes no longer than `within_s`."""
+        return card_of(process, self, within_s)
+
+    def channel_view(self, channel: NamedChannel) -> ChannelView:
+        """Describe a channel with its first items, as far as no process has to run for them."""
+        return channel_view_of(channel, self)
+
+    def reasons(self, before: str | None = None) -> Reasons:
+        """Return who says why tasks run; compares with the runs that the log holds now."""
+        return Reasons(self.cache, self.notebook, before=before)
+
+    # ------------------------------------------------------------------ running
+
+    def start(
+        self,
+        targets: Sequence[str] = (),
+        *,
+        fresh: bool = False,
+        no_cache: bool = False,
+        parameters: Mapping[str, str] | None = None,
+        detached: bool = False,
+    ) -> Run:
+        """Start a run of the pipeline, or of `targets` and what they need; returns at once.
+
+        What bodies capture is taken now: later edits count for the next run. `parameters` are
+        names with Python expressions, which hold for this run. `detached`: the caller will go on
+        meanwhile, so that mutable values are copied now.
+
+        Raises:
+            NbcacheError: the pipeline does not fit together, or nothing is declared.
+        """
+        with self._with_parameters(parameters or {}):
+            prepared = self.prepare(targets, fresh=fresh or no_cache, no_cache=no_cache)
+        if detached:
+            detach(prepared)
+        if not prepared.graph.places and not prepared.graph.channels:
+            raise NotRunError(
+                "there is nothing to run: declare a process with %%process, or a channel that "
+                "calls one"
+            )
+        run_id = RunId(new_ulid())
+        run = Run(
+            run_id,
+            run_name(run_id),
+            prepared.graph,
+            prepared.decoder,
+            self._read_shown,
+            user=user_name(),
+        )
+        self.last_run = run
+        rows = None if no_cache else RowMaker(self.cache, run)
+        if rows is not None:
+            upstream = {
+                name: upstream_of(prepared.graph, index)
+                for name, index in prepared.graph.places.items()
+            }
+            rows.append(
+                [
+                    rows.started(
+                        list(prepared.places.values()),
+                        upstream,
+                        notebook=self.notebook,
+                        parameters={**self.given, **(parameters or {})},
+                    )
+                ]
+            )
+        run.status = RunStatus.RUNNING
+        loop.submit(self._drive(run, prepared, rows))
+        return run
+
+    async def _drive(self, run: Run, prepared: Prepared, rows: RowMaker | None) -> None:
+        """Drive a run on the engine's loop; runs of one kernel take turns."""
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        status = RunStatus.FAILED
+        scratch = self.cache.tmp / f"run-{run.id}"
+
+        def make_spec(index: int) -> ProcessSpec:
+            place = prepared.places[index]
+            return process_spec(place, self.cache, self.folder, f"{run.id}/{index}", scratch)
+
+        asked = asyncio.get_running_loop().create_task(self._obey(run))
+        try:
+            if not await take_turn(self._turn, run):
+                status = RunStatus.CANCELLED
+            else:
+                try:
+                    status = await self._driver(
+                        run, prepared, rows, make_spec, Packer(scratch)
+                    ).drive()
+                finally:
+                    self._turn.release()
+        except BaseException as problem:  # a fault of ours must not leave the cell waiting
+            run.error = run.error or f"{type(problem).__name__}: {problem}"
+            raise
+        finally:
+            asked.cancel()
+            with contextlib.suppress(NbcacheError):
+                if rows is not None:
+                    rows.append([rows.ended(status, run.error)])
+            if self._executor is not None:
+                for index in prepared.places:
+                    self._executor.forget(f"{run.id}/{index}")
+            shutil.rmtree(scratch, ignore_errors=True)
+            run.end(status)
+        if rows is not None and self._executor is not None:
+            await self._tidy(self._executor)
+
+    def _driver(
+        self,
+        run: Run,
+        prepared: Prepared,
+        rows: RowMaker | None,
+        make_spec: Callable[[int], ProcessSpec],
+        packer: Packer,
+    ) -> Driver:
+        executor = self._get_executor()
+        cpus, memory = machine()
+        return Driver(
+            run,
+            prepared.graph,
+            Scheduler(prepared.graph, cpus=cpus, memory=memory),
+            prepared.decider,
+            executor,
+            self.cache,
+            prepared.decoder,
+            rows,
+            make_spec,
+            prepared.sources,
+            None if rows is None else self.reasons(before=run.id),
+            packer,
+        )
+
+    async def _obey(self, run: Run) -> None:
+        """End a run when another process asks for it (`nbcache cancel`)."""
+        request = cancel_request(self.cache, run.id)
+        while not request.exists():
+            await asyncio.sleep(CANCEL_POLL_S)
+        request.unlink(missing_ok=True)
+        run.cancel()
+
+    def _get_executor(self) -> LocalExecutor:
+        if self._executor is None:
+            cpus, _ = machine()
+            executor = LocalExecutor(self.cache.root, workers=cpus, append=self.cache.log.append)
+            self._executor = executor
+            loop.at_exit(executor.close)
+        return self._executor
+
+    async def _tidy(self, executor: LocalExecutor) -> None:
+        """Fold journals into segments, off the loop; whatever fails is done by the next run."""
+        with contextlib.suppress(NbcacheError, OSError):
+            executor.rotate()
+            await asyncio.to_thread(self._fold)
+
+    def _fold(self) -> None:
+        log = self.cache.log
+        log.rotate()
+        log.fold()
+        if len(log.segments()) > SEGMENTS:
+            log.compact()
+
+    def _read_shown(self, stored: Stored) -> Sequence[ShownChunk]:
+        data = stored.inline
+        if data is None:
+            assert stored.blob is not None
+            data = self.cache.blobs.read(stored.blob)
+        return decode_chunks(data)
+
+    @contextlib.contextmanager
+    def _with_parameters(self, parameters: Mapping[str, str]) -> Iterator[None]:
+        """Let parameters hold while the snapshot is taken.
+
+        Raises:
+            UsageError: an executed cell made other names from a parameter, so that they would not
+                follow it; names the cell.
+        """
+        values: dict[str, object] = {}
+        for name, text in parameters.items():
+            if name not in self.namespace:
+                known = ", ".join(sorted(each for each in self.namespace if each[:1] != "_")[:12])
+                raise UsageError(f"-p {name}: no variable has this name (there are: {known})")
+            values[name] = parameter_value(text)
+        self._refuse_derived(set(values))
+        before = {name: self.namespace[name] for name in values}
+        self.namespace.update(values)
+        try:
+            yield
+        finally:
+            self.namespace.update(before)
+
+    def _refuse_derived(self, names: set[str]) -> None:
+        for number, cell in enumerate(self.cells()):
+            for derived, parameter in derived_names(cell, names):
+                raise UsageError(
+                    f"-p {parameter}: cell [{number}] makes {derived} from it, and would not be "
+                    f"run again.\n  Set {parameter} in its cell and run the cells below, or run "
+                    f"the notebook afresh: nbcache run NOTEBOOK -p {parameter}=..."
+                )
+
+    # ------------------------------------------------------------------ reading
+
+    def read(self, process: Process) -> Results:
+        """Return a process's results; runs what is missing first, with the front's live view.
+
+        Raises:
+            RunFailed: a task that had to run failed.
+        """
+        name = self._name_of(process)
+        prepared = self.prepare([name])
+        index = prepared.graph.places.get(name)
+        if index is not None:
+            found = dry_run(prepared)
+            if found.is_complete():
+                return self._results_of(prepared, found, name, index)
+        run = self.start([name])
+        self.waiter(run)
+        run.raise_for_status()
+        return run[name]
+
+    def _name_of(self, process: Process) -> str:
+        for name, held in self.namespace.items():
+            if held is process and not name.startswith("_"):
+                return name
+        raise NotRunError(
+            f"process {process.name!r} is no longer bound to a name, so it is not in the pipeline"
+        )
+
+    def _results_of(self, prepared: Prepared, found: DryRun, name: str, index: int) -> Results:
+        tasks = [
+            TaskResult(
+                task[1],
+                decision.label,
+                found.outcomes.get(task, Outcome.CACHED),
+                decision.values(),
+                decision.outputs,
+                None,
+                decision.hash or "",
+            )
+            for task, decision in found.decisions.items()
+            if task[0] == index
+        ]
+        fields = [output.name for output in prepared.places[index].outputs]
+        return Results(name, fields, tasks, prepared.decoder)
+
+    def try_one(self, name: str, item: str | None = None, *, into: bool = False) -> TryResult:
+        """Run one item of a process in this very process: plain output, not cached.
+
+        `item` is a position or "field=value", None for the first, "failed" for the first that
+        failed in the last run. With `into`, inputs and outputs stay as variables.
+        """
+        return try_task(self, name, item, into=into)
+
+
+_UNBOUND = object()
+_current: Session | None = None
+
+
+def current_session() -> Session:
+    """Return the kernel's session; in plain Python one over the main module's names."""
+    global _current
+    if _current is None:
+        import sys
+
+        _current = Session(sys.modules["__main__"].__dict__, Path.cwd())
+    return _current
+
+
+def set_current_session(session: Session | None) -> None:
+    """Make a session the kernel's (None: forget it)."""
+    global _current
+    _current = session
+
+
+def machine() -> tuple[int, int]:
+    """Return how many processors and how many bytes of memory this machine gives us."""
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        cpus = os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            memory = min(memory, int(Path(name).read_text()))
+    return cpus, memory
+
+
+def parameter_value(text: str) -> object:
+    """Return the value of `-p name=text`: a Python literal, else the text itself."""
+    try:
+        value: object = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value
+
+
+def derived_names(cell: str, parameters: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield (name, parameter) for module-level assignments of a cell that read a parameter."""
+    if cell.lstrip().startswith(("%", "#|")):
+        return
+    try:
+        tree = ast.parse(cell)
+    except SyntaxError:
+        return
+    for statement in tree.body:
+        if not isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            continue
+        read = {
+            node.id
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        }
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        for parameter in sorted(read & parameters):
+            for target in targets:
+                names = [node.id for node in ast.walk(target) if isinstance(node, ast.Name)]
+                yield from ((name, parameter) for name in names)
+
+
+def _wait(run: Run) -> None:
+    run.wait()

@@ -1,0 +1,274 @@
+"""What crosses between the driver and a worker: processes, attempts, inputs, reports.
+
+A `ProcessSpec` crosses once per worker, an `AttemptSpec` per attempt; both are plain data that
+unpickle without importing anything of the user's (values travel as bytes inside). The report of an
+attempt carries its row, which the worker has already appended to its journal: whoever reads a
+report may rely on that.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, Literal
+
+from nbcache.engine.modules import ModuleSource
+from nbcache.model.digest import Digest
+from nbcache.model.process import Input, Language, Output
+from nbcache.model.row import AttemptRow, WatchedRead
+from nbcache.model.value import FilePath, Gathered, Record, RemoteFile, Stored
+from nbcache.store.filestate import StatKey as StatKey
+from nbcache.store.filestate import stat_key as stat_key
+
+
+@dataclass(slots=True)
+class Plain:
+    """A value that any interpreter unpickles: text, number, bool, None, bytes, lists of these."""
+
+    value: object
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Plain, (self.value,))
+
+
+@dataclass(slots=True)
+class Pickled:
+    """Any other value, pickled by the driver (protocol 5; cloudpickle for notebook classes)."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class PickledFile:
+    """A large value that several attempts take: the file of its pickle, kept until the run ends."""
+
+    path: str
+
+
+@dataclass(slots=True)
+class FileInput:
+    """A file or folder outside the store, by the digest of its content.
+
+    `name` is the name under which the body sees it. `stat` is the state of the file to which the
+    digest belongs (None for folders and remote files, which are looked at again as a whole).
+    `path` may be an fsspec URL.
+    """
+
+    path: str
+    digest: Digest | None
+    name: str
+    stat: StatKey | None = None
+
+
+@dataclass(slots=True)
+class Many:
+    """Several inputs as one value: what a gathering operator or a `list[path]` gives.
+
+    `fields` None makes a list; else the members are a whole item of a channel with these fields.
+    """
+
+    members: list[InputValue]
+    fields: tuple[str | None, ...] | None = None
+
+
+InputValue = Plain | Pickled | PickledFile | FileInput | Stored | Many
+
+_PLAIN = frozenset({str, int, float, bool, type(None), bytes})
+
+
+def pack_value(value: object) -> Plain | Pickled:
+    """Return a value as it travels to a worker.
+
+    Raises:
+        Exception: whatever pickle raises for a value that cannot travel.
+    """
+    kind = type(value)
+    if kind in _PLAIN:
+        return Plain(value)
+    if kind in (list, tuple) and all(type(member) in _PLAIN for member in value):  # type: ignore[attr-defined]
+        return Plain(value)
+    if kind.__module__ in ("builtins", "numpy", "pathlib", "datetime", "decimal", "uuid"):
+        try:
+            data = pickle.dumps(value, protocol=5)
+        except Exception:
+            data = b""
+        if data and b"__main__" not in data:
+            return Pickled(data)
+    import cloudpickle
+
+    return Pickled(cloudpickle.dumps(value, protocol=5))
+
+
+def pack_input(
+    value: object, content: Callable[[str], tuple[Digest | None, StatKey | None]]
+) -> InputValue:
+    """Return an item's value as it travels: files by digest, stored results as they are.
+
+    `content` gives, for the path of a `FilePath`, the digest of its content (None where it counts
+    by something else) and the stat key to which that digest belongs.
+    """
+    if isinstance(value, Stored):
+        return value
+    if isinstance(value, FilePath):
+        digest, stat = content(os.fspath(value))
+        return FileInput(os.fspath(value), digest, value.name, stat)
+    if isinstance(value, RemoteFile):
+        return FileInput(value.url, None, value.name)
+    if isinstance(value, (Gathered, Record)):
+        fields = value.fields if isinstance(value, Record) else None
+        return Many([pack_input(member, content) for member in value], fields)
+    return pack_value(value)
+
+
+@dataclass(slots=True, kw_only=True)
+class ProcessSpec:
+    """What all attempts of one process of one run share. `key` names it for the workers.
+
+    `payload` (of `engine.payload`) holds the captured names, unpickled anew for each attempt;
+    `buffers` are the files of its large arrays, mapped read-only.
+    `environ` is the whole environment that a task starts from (None: that of the worker), `env`
+    and `secrets` are laid over it. `modules` maps the local modules that the fingerprint knows to
+    their source (path, digest of its bytes). `folder` is the notebook's. `passed` are outputs
+    that are an untouched input: the driver hands the input on, nothing is harvested.
+    """
+
+    key: str
+    name: str
+    language: Language
+    body: str
+    root: str
+    interpreter: tuple[str, ...] = ()
+    body_line: int = 1
+    filename: str = "<process>"
+    cell: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)  # file name -> text, for tracebacks
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    passed: tuple[str, ...] = ()
+    inferred: bool = False  # the header had no `->`: figures and axes are shown and not kept
+    payload: bytes = b""
+    buffers: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()  # declared environment variables that have no value
+    environ: Mapping[str, str] | None = None
+    seed: int | None = None
+    sys_path: tuple[str, ...] = ()
+    folder: str = ""
+    modules: Mapping[str, ModuleSource] = field(default_factory=dict)
+    watch: bool = True
+
+
+@dataclass(slots=True, kw_only=True)
+class AttemptSpec:
+    """One attempt at one task.
+
+    `row` holds everything that the driver knows of the attempt's row; the worker fills in the
+    outcome. None: nothing is kept in the log (`--no-cache`, `try`). `memory` in bytes, `time` in
+    seconds: limits that the executor enforces.
+    """
+
+    id: str
+    task: str  # "fit[depth=8 rep=1]"
+    process: str  # key of the ProcessSpec
+    inputs: dict[str, InputValue] = field(default_factory=dict)
+    position: str = ""
+    index: int = 0
+    hash: Digest | None = None
+    cpus: int = 1
+    memory: int | None = None
+    time: float | None = None
+    attempt: int = 1
+    row: AttemptRow | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        row = None if self.row is None else _row_values(self.row)
+        return (_rebuild_attempt, (_attempt_values(self), row))
+
+
+# Values in the order of the fields, set through the slots: names would be half of the bytes, and
+# making a frozen row by its keywords half of the time.
+_ATTEMPT_NAMES = tuple(each.name for each in fields(AttemptSpec) if each.name != "row")
+_ATTEMPT_SETTERS = [getattr(AttemptSpec, name).__set__ for name in _ATTEMPT_NAMES]
+_attempt_values = attrgetter(*_ATTEMPT_NAMES)
+_ROW_NAMES = tuple(each.name for each in fields(AttemptRow))
+_ROW_PLACES = {name: place for place, name in enumerate(_ROW_NAMES)}
+_ROW_SETTERS = [getattr(AttemptRow, name).__set__ for name in _ROW_NAMES]
+_row_values = attrgetter(*_ROW_NAMES)
+
+
+def _rebuild_attempt(values: tuple[Any, ...], row: tuple[Any, ...] | None) -> AttemptSpec:
+    made = object.__new__(AttemptSpec)
+    for set_value, value in zip(_ATTEMPT_SETTERS, values, strict=True):
+        set_value(made, value)
+    made.row = None if row is None else _row_of(row)
+    return made
+
+
+def _row_of(values: Sequence[Any]) -> AttemptRow:
+    made = object.__new__(AttemptRow)
+    for set_value, value in zip(_ROW_SETTERS, values, strict=True):
+        set_value(made, value)
+    return made
+
+
+Ending = Literal["completed", "failed", "aborted"]
+
+
+@dataclass(slots=True, kw_only=True)
+class AttemptReport:
+    """How an attempt ended.
+
+    `row` is the finished row, already in the log (None where the spec had none, and where
+    `missing` is set); it crosses as `columns`. `outputs` maps the names of the declared outputs,
+    but the passed ones, to what is in the store. `where` is the line of the cell (1-based, with
+    its text) that the error came from.
+    `missing` is the blob of an input that the store does not hold: its producer has to run again.
+    `changed` names inputs whose content is not what the hash was made of: the result holds for
+    this run and is never a hit (an evict row for the attempt's row is in the log). `retire` says
+    that the worker is of no more use.
+    """
+
+    id: str
+    outcome: Ending
+    outputs: dict[str, Stored | Gathered] = field(default_factory=dict)
+    row: AttemptRow | None = None
+    error: str | None = None
+    traceback: str | None = None
+    where: tuple[int, str] | None = None
+    exit: int | None = None
+    signal: str | None = None
+    watched: tuple[WatchedRead, ...] = ()
+    missing: Digest | None = None
+    changed: tuple[str, ...] = ()
+    workdir: str | None = None
+    retire: bool = False
+    columns: dict[str, object] = field(default_factory=dict)  # what the worker filled in
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        changes = {
+            name: value
+            for name, value in zip(_REPORT_NAMES, _report_values(self), strict=True)
+            if value or value == 0
+        }
+        changes.pop("row", None)  # the kernel has its template, and `columns` is the rest
+        return (_rebuild_report, (changes,))
+
+
+_REPORT_NAMES = tuple(each.name for each in fields(AttemptReport))
+_report_values = attrgetter(*_REPORT_NAMES)
+
+
+def _rebuild_report(changes: dict[str, Any]) -> AttemptReport:
+    return AttemptReport(**changes)
+
+
+def finished_row(row: AttemptRow, columns: Mapping[str, object]) -> AttemptRow:
+    """Return a row with columns filled in (`dataclasses.replace` costs three times as much)."""
+    values = list(_row_values(row))
+    for name, value in columns.items():
+        values[_ROW_PLACES[name]] = value
+    return _row_of(values)

@@ -1,0 +1,208 @@
+"""Put a task's inputs in front of it: files read-only under their own names, values decoded.
+
+A staged file is a reflink where the file system has them, else a symbolic link, else a copy; never
+a hard link (its link count is part of the original's state). Equal names are told apart as `1/x`,
+`2/x`. When the attempt has ended the same files are looked at again: `changed` names the inputs
+whose content is no longer what the hash was made of. Paths are given to the body relative to its
+work directory, so that results do not depend on where that is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbcache.codec.registry import decode, decode_file
+from nbcache.engine.spec import FileInput, InputValue, Many, Pickled, PickledFile, Plain
+from nbcache.errors import BlobDamagedError, BlobMissingError, InputChangedError, InputMissingError
+from nbcache.model.digest import Digest
+from nbcache.model.value import Record, Stored
+from nbcache.store.cache import Cache
+from nbcache.store.filestate import StatKey, hash_file, stat_key
+from nbcache.store.placing import HOW, place_file
+
+MAPPED = 64 << 20  # bytes
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A staged original and its state when it was staged."""
+
+    input: str
+    path: str
+    digest: Digest | None
+    before: StatKey | dict[str, StatKey] | None
+
+
+class Staging:
+    """The staged inputs of one attempt in its work directory."""
+
+    def __init__(self, cache: Cache, folder: Path) -> None:
+        self._cache, self._folder = cache, folder
+        self._watched: list[_Watched] = []
+        self._names: Counter[str] = Counter()
+        self._numbers: Counter[str] = Counter()
+        self.names: set[str] = set()  # relative paths of all that was staged
+
+    def stage(self, inputs: dict[str, InputValue]) -> dict[str, object]:
+        """Stage all inputs and return what the body sees: values, `Path`s, lists of these.
+
+        Raises:
+            InputMissingError: the store does not hold a blob.
+            FileNotFoundError: an input file is gone.
+            CodecError: a stored value cannot be decoded.
+        """
+        for value in inputs.values():
+            if type(value) is not Plain:
+                self._names.update(_file_names(value))
+        return {name: self._one(name, value) for name, value in inputs.items()}
+
+    def _one(self, name: str, value: InputValue) -> object:
+        if type(value) is Plain:
+            held = value.value
+            return list(held) if type(held) is list else held
+        if isinstance(value, Pickled):
+            return pickle.loads(value.data)
+        if isinstance(value, PickledFile):
+            with open(value.path, "rb") as file:
+                return pickle.load(file)
+        if isinstance(value, Stored):
+            return self._stored(name, value)
+        if isinstance(value, Many):
+            members = [self._one(name, member) for member in value.members]
+            return members if value.fields is None else Record(value.fields, members)
+        assert isinstance(value, FileInput)
+        return self._file(name, value)
+
+    def _stored(self, name: str, stored: Stored) -> object:
+        if stored.kind == "none":
+            return None
+        try:
+            if stored.kind == "value":
+                return self._decoded(stored)
+            place = self._place(stored.name or name)
+            self._materialise(name, stored, place)
+        except BlobMissingError as error:
+            raise InputMissingError(stored.blob or stored.digest) from error
+        return place.relative_to(self._folder)
+
+    def _decoded(self, stored: Stored) -> object:
+        """Decode a value; from `MAPPED` bytes on by mapping its file, unverified."""
+        if stored.inline is not None:
+            return decode(stored.codec, stored.inline)
+        assert stored.blob is not None
+        blobs = self._cache.blobs
+        if stored.size < MAPPED:
+            try:
+                return decode(stored.codec, blobs.read(stored.blob))
+            except BlobDamagedError as error:
+                blobs.set_aside(stored.blob)
+                raise BlobMissingError(str(error)) from error
+        if not blobs.has(stored.blob, stored.size):
+            raise BlobMissingError(f"the blob {stored.blob} is not in the cache")
+        return decode_file(stored.codec, blobs.path(stored.blob))
+
+    def _materialise(self, name: str, stored: Stored, place: Path) -> None:
+        if stored.inline is not None:
+            place.write_bytes(stored.inline)
+            place.chmod(0o444)
+            return
+        assert stored.blob is not None
+        self._cache.blobs.materialise(stored.blob, stored.kind, place)
+        if stored.kind == "file" and place.is_symlink():
+            blob = os.path.realpath(place)
+            self._watched.append(_Watched(name, blob, stored.digest, stat_key(blob)))
+
+    def _file(self, name: str, value: FileInput) -> Path:
+        place = self._place(value.name)
+        if "://" in value.path:
+            _fetch(value.path, place)
+        else:
+            source = os.path.abspath(value.path)
+            if os.path.isdir(source):
+                before: StatKey | dict[str, StatKey] | None = folder_state(source)
+            else:
+                before = value.stat or stat_key(source)
+            link_read_only(source, place)
+            self._watched.append(_Watched(name, source, value.digest, before))
+        return place.relative_to(self._folder)
+
+    def _place(self, name: str) -> Path:
+        """Return where a file of this name goes: `1/x`, `2/x` where there are several."""
+        name = os.path.basename(name.rstrip("/")) or "input"
+        if self._names[name] > 1:
+            self._numbers[name] += 1
+            folder = self._folder / str(self._numbers[name])
+            folder.mkdir(exist_ok=True)
+            self.names.add(str(self._numbers[name]))
+            place = folder / name
+        else:
+            place = self._folder / name
+        self.names.add(str(place.relative_to(self._folder)))
+        return place
+
+    def changed(self) -> tuple[str, ...]:
+        """Return the names of inputs whose content is not what it was, each once."""
+        return tuple(dict.fromkeys(each.input for each in self._watched if _differs(each)))
+
+
+def _file_names(value: InputValue) -> Iterator[str]:
+    if isinstance(value, FileInput):
+        yield os.path.basename(value.name.rstrip("/"))
+    elif isinstance(value, Stored) and value.kind in ("file", "tree"):
+        yield os.path.basename((value.name or "").rstrip("/"))
+    elif isinstance(value, Many):
+        for member in value.members:
+            yield from _file_names(member)
+
+
+def _differs(watched: _Watched) -> bool:
+    try:
+        if isinstance(watched.before, dict):
+            return folder_state(watched.path) != watched.before
+        now = stat_key(watched.path)
+        if now == watched.before:
+            return False
+        return watched.digest is None or hash_file(watched.path, now) != watched.digest
+    except (OSError, InputChangedError):
+        return True
+
+
+def folder_state(path: str) -> dict[str, StatKey]:
+    """Return the stat keys of all files below a folder, and of the folders themselves."""
+    state = {".": (0, 0, 0, 0)}
+    for place, folders, files in os.walk(path, followlinks=False):
+        for name in files:
+            full = os.path.join(place, name)
+            with contextlib.suppress(OSError):
+                found = os.lstat(full)
+                key = (found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
+                state[os.path.relpath(full, path)] = key
+        for name in folders:
+            state[os.path.relpath(os.path.join(place, name), path)] = (0, 0, 0, 0)
+    return state
+
+
+def link_read_only(source: str, place: Path) -> None:
+    """Make `source` appear at `place`: a reflink, else a symbolic link, else a copy."""
+    if os.path.isdir(source):
+        try:
+            os.symlink(source, place)
+        except OSError:
+            shutil.copytree(source, place, symlinks=True)
+        return
+    os.stat(source)  # a FileNotFoundError that names the file
+    place_file(source, source, place, HOW, None)
+
+
+def _fetch(url: str, place: Path) -> None:
+    import fsspec
+
+    system, path = fsspec.core.url_to_fs(url)
+    system.get(path, str(place), recursive=system.isdir(path))

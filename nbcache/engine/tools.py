@@ -1,0 +1,93 @@
+"""Identify the commands that a script names: by the content of what PATH gives for them.
+
+A launcher that Python's installers write says nothing of the program behind it, so for those the
+versions of the package (and of what it needs) count too. Shell builtins are no commands.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from xxhash import xxh3_128
+
+from nbcache.engine.modules import closure_of, distribution_of
+from nbcache.model.digest import Digest
+from nbcache.model.fingerprint import Component
+from nbcache.plan.fingerprint import component
+from nbcache.plan.reach import combine
+
+_BUILTINS = frozenset(
+    ". : [ [[ alias bg bind break builtin caller case cd command compgen complete continue declare "
+    "dirs disown do done echo elif else enable esac eval exec exit export false fc fg fi for "
+    "function getopts hash help history if in jobs kill let local logout mapfile popd printf pushd "
+    "pwd read readarray readonly return select set shift shopt source suspend test then time times "
+    "trap true type typeset ulimit umask unalias unset until wait while".split()
+)
+_SHELLS = frozenset({"bash", "sh", "dash", "zsh", "ksh", "env"})
+_LAUNCHER = re.compile(rb"^#!(?P<python>[^\n]*python[\d.]*)[^\n]*\n.*?from (?P<module>\w+)", re.S)
+
+_memo: dict[tuple[str, int, int, int], Digest] = {}
+
+
+def tool_components(
+    words: Collection[str],
+    interpreter: Sequence[str],
+    digest_of: Callable[[Path], Digest],
+    search_path: str,
+) -> list[Component]:
+    """Return a component for each word that PATH resolves, and for an interpreter but a shell.
+
+    A command that a script names and that is not there is no component; once it is installed,
+    the script runs again.
+    """
+    wanted = {word for word in words if word not in _BUILTINS and "=" not in word}
+    programs = [word for word in interpreter if not word.startswith("-")]
+    if programs and Path(programs[0]).name == "env":
+        programs = programs[1:]
+    wanted |= {word for word in programs[:1] if Path(word).name not in _SHELLS}
+    found: list[Component] = []
+    for word in sorted(wanted):
+        place = shutil.which(word, path=search_path)
+        if place is None or not os.path.isfile(place):
+            continue
+        real = Path(place).resolve()
+        digest, summary = digest_of(real), place
+        launched = _launched(real)
+        if launched is not None:
+            digest = combine("launcher", launched[0], launched[1])
+            summary = f"{place} ({launched[0]} {dict(launched[1]).get(launched[0], '')})"
+        found.append(component("tool", word, digest, summary))
+    return found
+
+
+def _launched(program: Path) -> tuple[str, tuple[tuple[str, str], ...]] | None:
+    """Return the package behind a Python launcher, and the versions of all that it needs."""
+    try:
+        with program.open("rb") as file:
+            head = file.read(1000)
+    except OSError:
+        return None
+    match = _LAUNCHER.match(head)
+    if match is None or program.stat().st_size > 2000:
+        return None
+    root = Path(os.fsdecode(match["python"].split()[0])).parent.parent
+    folders = tuple(map(str, sorted(root.glob("lib/python3*/site-packages"))))
+    name = distribution_of(match["module"].decode(), folders) if folders else None
+    return None if name is None else (name, closure_of(name, folders))
+
+
+def file_digest(path: Path) -> Digest:
+    """Return the digest of a file's bytes; known files are not read again in this process."""
+    state = path.stat()
+    key = (str(path), state.st_size, state.st_mtime_ns, state.st_ino)
+    if key not in _memo:
+        hasher = xxh3_128()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                hasher.update(block)
+        _memo[key] = Digest("xxh3:" + hasher.hexdigest())
+    return _memo[key]

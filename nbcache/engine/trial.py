@@ -1,0 +1,198 @@
+"""Run one item of a process in the kernel itself: plain output, plain traceback, nothing kept.
+
+`%debug` and `breakpoint()` work, since the body runs in this process and its frames are real. The
+inputs are staged in a scratch folder as for a task; what the body captures is a fresh copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbcache.engine.decide import Decision
+from nbcache.engine.dry import DryRun, dry_run
+from nbcache.engine.host import Host
+from nbcache.engine.prepare import Prepared
+from nbcache.engine.python_body import UNSET, PythonBody, TaskInfo
+from nbcache.engine.script_body import ScriptBody, failure
+from nbcache.engine.specs import Packer, process_spec
+from nbcache.engine.staging import Staging
+from nbcache.engine.watch import missing_file_hint
+from nbcache.errors import NotRunError, UsageError
+from nbcache.model.event import Resources
+from nbcache.model.ids import format_position
+from nbcache.model.task import Outcome
+from nbcache.store.files import new_ulid
+
+
+@dataclass(frozen=True, slots=True)
+class TryResult:
+    """What one trial gave; nothing of it is cached."""
+
+    label: str
+    seconds: float
+    outputs: Mapping[str, object] = field(default_factory=dict)
+
+
+def try_task(session: Host, name: str, item: str | None, *, into: bool) -> TryResult:
+    """Run the chosen item of a process here and now.
+
+    Raises:
+        NotRunError: the process has no item. UsageError: no item is called so.
+        BaseException: whatever the body raises.
+    """
+    prepared, found = _with_upstream(session, name)
+    decision = _choose(session, prepared, found, name, item)
+    resources = prepared.decider.resources(decision, 1)
+    scratch = session.cache.work / f"try-{new_ulid()}"
+    scratch.mkdir(parents=True)
+    spec = process_spec(decision.place, session.cache, session.folder, f"try/{name}", scratch)
+    staging, packer = Staging(session.cache, scratch), Packer(scratch)
+    task = _task_info(decision, resources, scratch)
+    started = time.perf_counter()
+    try:
+        with _inside(scratch):
+            staged = staging.stage(
+                {key: packer.pack(each) for key, each in decision.inputs.items()}
+            )
+            if spec.language == "python":
+                body = PythonBody(spec)
+                before = body.namespace()
+                namespace, final = body.run_here(before, staged, task)
+                made = body.outputs(namespace, before, final, print)
+            else:
+                made = _run_script(ScriptBody(spec), staged, task, scratch)
+    except FileNotFoundError as error:
+        inputs = tuple(each.name for each in spec.inputs)
+        if hint := missing_file_hint(error, spec.folder, spec.name, inputs):
+            error.add_note(hint)
+        raise
+    finally:
+        seconds = time.perf_counter() - started
+        if not into:
+            shutil.rmtree(scratch, ignore_errors=True)
+    if into:
+        session.namespace.update({**staged, **{k: v for k, v in made.items() if v is not UNSET}})
+    return TryResult(decision.label, seconds, made)
+
+
+def _run_script(
+    body: ScriptBody, staged: dict[str, object], task: TaskInfo, scratch: Path
+) -> dict[str, object]:
+    printed = scratch / ".nbcache-printed"
+    with _descriptors_into(printed):
+        ended = body.run(staged, task, scratch)
+    text = printed.read_text("utf-8", "replace")
+    print(text, end="" if text.endswith("\n") or not text else "\n")
+    if ended.exit != 0:
+        raise failure(ended, text)
+    return body.values(scratch, text)
+
+
+@contextlib.contextmanager
+def _descriptors_into(path: Path) -> Iterator[None]:
+    """Let child processes print into a file: a kernel's own descriptors lead nowhere useful."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        yield
+    finally:
+        os.dup2(kept[0], 1)
+        os.dup2(kept[1], 2)
+        for descriptor in (*kept, target):
+            os.close(descriptor)
+
+
+def _with_upstream(session: Host, name: str) -> tuple[Prepared, DryRun]:
+    """Return a dry run in which the process's items are known; runs what is above it if needed."""
+    for attempt in range(2):
+        prepared = session.prepare([name])
+        if name not in prepared.graph.places:
+            raise UsageError(f"{name} is a channel, and only a process can be tried")
+        found = dry_run(prepared)
+        index = prepared.graph.places[name]
+        errors = [text for task, text in found.errors.items() if task[0] == index]
+        if errors:
+            raise NotRunError(errors[0])
+        if any(task[0] == index for task in found.decisions) or attempt:
+            return prepared, found
+        above = [each for each in prepared.graph.places if each != name]
+        if not above:
+            return prepared, found
+        run = session.start(above)
+        session.waiter(run)
+        run.raise_for_status()
+    raise AssertionError  # the loop returns
+
+
+def _choose(
+    session: Host, prepared: Prepared, found: DryRun, name: str, item: str | None
+) -> Decision:
+    index = prepared.graph.places[name]
+    tasks = {task[1]: each for task, each in sorted(found.decisions.items()) if task[0] == index}
+    if not tasks:
+        raise NotRunError(f"{name} has no item to try: its channel is empty")
+    if item is None:
+        return next(iter(tasks.values()))
+    if item == "failed":
+        return _failed(session, tasks, name)
+    for position, decision in tasks.items():
+        texts = {format_position(position), decision.tag, decision.label}
+        texts |= {f"{key}={each.summary}" for key, each in decision.inputs.items()}
+        texts |= {f"{key}={each.value}" for key, each in decision.inputs.items()}
+        if (
+            all(part in texts for part in (item.split() if " " in item else [item]))
+            or item in texts
+        ):
+            return decision
+    known = ", ".join(decision.label for decision in list(tasks.values())[:5])
+    raise UsageError(
+        f"{name} has no item {item!r}; say a position (0 to {len(tasks) - 1}), a tag or "
+        f"field=value, such as in {known}"
+    )
+
+
+def _failed(session: Host, tasks: Mapping[tuple[int, ...], Decision], name: str) -> Decision:
+    run = session.last_run
+    if run is None or name not in run.graph.places:
+        raise UsageError(f"no run of {name} has failed in this kernel")
+    index = run.graph.places[name]
+    for (node, position), task in sorted(run.tasks.items()):
+        if node == index and task.outcome is Outcome.FAILED and position in tasks:
+            return tasks[position]
+    raise UsageError(f"no task of {name} failed in run {run.name}")
+
+
+def _task_info(decision: Decision, resources: Resources, scratch: Path) -> TaskInfo:
+    position = decision.task[1]
+    return TaskInfo(
+        process=decision.place.name,
+        name=decision.label,
+        attempt=1,
+        index=position[-1] if position else 0,
+        position=format_position(position),
+        cpus=resources.cpus,
+        memory=resources.memory,
+        time=resources.time,
+        workdir=str(scratch),
+    )
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

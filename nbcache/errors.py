@@ -1,0 +1,186 @@
+"""The whole exception tree: every error that nbcache raises on purpose.
+
+An error names the place, the thing, the reason and the way out, and it survives pickling (its
+args equal its parameters), since many cross from a worker to the kernel. Nothing here imports
+anything else of nbcache.
+"""
+
+from __future__ import annotations
+
+
+class NbcacheError(Exception):
+    """The root of all errors raised on purpose; its text is meant to be read by a user."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback through nbcache's own code."""
+        name, _, rest = f"{type(self).__name__}: {self}".partition(":")
+        return [f"\x1b[31m{name}\x1b[0m:{rest}"]
+
+
+class DeclarationError(NbcacheError):
+    """A cell cannot be declared: a malformed header, an unknown option, a body with a fault.
+
+    Carries where: `line` (1-based, in the cell), `column` (0-based, in that line), the source
+    text of the line, so that the message shows a caret under the fault.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        line: int | None = None,
+        column: int | None = None,
+        source: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message, self.line, self.column = message, line, column
+        self.source, self.hint = source, hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (
+            _rebuild_declaration_error,
+            (type(self), self.message, self.line, self.column, self.source, self.hint),
+        )
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line is not None else ""
+        lines = [f"{where}{self.message}"]
+        if self.source is not None:
+            lines.append(f"    {self.source}")
+            if self.column is not None:
+                lines.append("    " + " " * self.column + "^")
+        if self.hint:
+            lines.append(f"  {self.hint}")
+        return "\n".join(lines)
+
+
+def _rebuild_declaration_error(
+    cls: type[DeclarationError],
+    message: str,
+    line: int | None,
+    column: int | None,
+    source: str | None,
+    hint: str | None,
+) -> DeclarationError:
+    return cls(message, line=line, column=column, source=source, hint=hint)
+
+
+class HeaderError(DeclarationError):
+    """The `%%process` or `%channel` line does not follow the grammar."""
+
+
+class OptionError(DeclarationError):
+    """An option is unknown, given twice, or its value does not parse."""
+
+
+class BodyError(DeclarationError):
+    """The body of a process cannot be run as a task: `return`, a magic, a missing output."""
+
+
+class WiringError(NbcacheError):
+    """The pipeline does not fit together: an unknown channel, a cycle, inputs left unfilled."""
+
+
+class UnknownNameError(DeclarationError, WiringError):
+    """An expression names no channel, process or variable; it may come with a later cell."""
+
+
+class ChannelError(NbcacheError):
+    """A channel cannot give its items: no file matches, queues of different length, a bad key."""
+
+
+class FingerprintError(NbcacheError):
+    """A task cannot be fingerprinted."""
+
+
+class NoCanonicalFormError(FingerprintError, TypeError):
+    """A value has no canonical form, so nothing made from it can be fingerprinted.
+
+    `place` says where it stands, as a user would say it (``process 'fit': captured name
+    'engine'``); empty where only the value is known (the caller adds the place with `at`).
+    """
+
+    def __init__(self, type_name: str, reason: str = "", place: str = "") -> None:
+        super().__init__(type_name, reason, place)
+        self.type_name, self.reason, self.place = type_name, reason, place
+
+    def at(self, place: str) -> NoCanonicalFormError:
+        """The same error, said with its place."""
+        return NoCanonicalFormError(self.type_name, self.reason, place)
+
+    def __str__(self) -> str:
+        name = self.type_name.rpartition(".")[2]
+        return (
+            f"{self.place + ' is' if self.place else 'the value is'} a {self.type_name}, "
+            f"which has no canonical form{': ' + self.reason if self.reason else ''}.\n"
+            "  Pass plain data, a table, an array or a path instead; or make it once per worker:\n"
+            f"  @nbcache.resource def ...(): return <the {name}>; or teach nbcache the type:\n"
+            f"  nbcache.register({name}, ...); or leave it out: `--ignore NAME`."
+        )
+
+
+class InputChangedError(FingerprintError):
+    """A file changed while it was read or while a task that uses it ran."""
+
+
+class StoreError(NbcacheError):
+    """The cache cannot be read or written."""
+
+
+class CacheFormatError(StoreError):
+    """The folder holds no nbcache cache, or one in a format that this version cannot use."""
+
+
+class BlobDamagedError(StoreError):
+    """A blob's bytes do not have the digest that names them."""
+
+
+class BlobMissingError(StoreError, KeyError):
+    """A blob that a row names is not there."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "a blob is missing"
+
+
+class InputMissingError(BlobMissingError):
+    """The store no longer holds the content of a task's input: its producer has to run again."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest)
+        self.digest = digest
+
+    def __str__(self) -> str:
+        return f"an input's content {self.digest} is no longer in the cache"
+
+
+class OutputError(NbcacheError):
+    """A task ended without making what its process declares."""
+
+
+class ScriptError(NbcacheError):
+    """A script could not be started, or ended with an exit code other than 0 or by a signal."""
+
+
+class CodecError(NbcacheError):
+    """A value cannot be turned into bytes, or bytes not back into a value."""
+
+
+class ResultGone(NbcacheError):
+    """A result that a name still points to is no longer kept; names the task and the command."""
+
+
+class NotRunError(NbcacheError):
+    """A result was asked for that no run has made."""
+
+
+class RunFailed(NbcacheError):
+    """One or more tasks failed; the text is the short report that ends the cell."""
+
+
+class RunError(NbcacheError):
+    """A run cannot start or go on: unknown or ambiguous id, still running elsewhere."""
+
+
+class UsageError(NbcacheError):
+    """A command or magic was called with words that it does not take."""

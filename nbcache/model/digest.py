@@ -1,0 +1,37 @@
+"""Digests with their algorithm in front: `xxh3:` for identity, `b3:` for blobs.
+
+XXH3 (128 bits) names values, input files and hashes: it is the fastest, and it can be forged, so
+nothing is trusted for having one. BLAKE3 (256 bits) names blobs, which are verified and signed.
+A change here changes every key.
+"""
+
+from __future__ import annotations
+
+from typing import NewType
+
+from blake3 import blake3
+from xxhash import xxh3_128
+
+Digest = NewType("Digest", str)
+
+EMPTY_IDENTITY = Digest("xxh3:" + xxh3_128(b"").hexdigest())
+
+
+def identity_digest(data: bytes | bytearray | memoryview) -> Digest:
+    """Return `xxh3:` and 32 hex digits: the identity of some bytes."""
+    return Digest("xxh3:" + xxh3_128(data).hexdigest())
+
+
+def blob_digest(data: bytes | bytearray | memoryview) -> Digest:
+    """Return `b3:` and 64 hex digits: the name of a blob."""
+    return Digest("b3:" + blake3(data).hexdigest())
+
+
+def algorithm(digest: Digest) -> str:
+    """Return the part before the colon."""
+    return digest.partition(":")[0]
+
+
+def short(digest: Digest) -> str:
+    """Return the eight hex digits by which people name a task."""
+    return digest.partition(":")[2][:8]

@@ -1,0 +1,87 @@
+"""Identifiers: sortable unique ids, run names, positions. Clock and randomness come as arguments.
+
+A ULID is 48 bits of milliseconds and 80 bits of randomness in Crockford's base 32: 26 characters
+that sort by time. Source: the ULID specification (github.com/ulid/spec).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NewType
+
+RunId = NewType("RunId", str)  # a ULID
+RowId = NewType("RowId", str)  # a ULID
+AttemptId = NewType("AttemptId", str)  # a ULID; also the name of the work directory
+
+Position = tuple[int, ...]
+"""Where an item stands in its channel: a path in the channel's tree, () for a value channel."""
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
+_TO_BASE_32 = str.maketrans(_CROCKFORD + "ILOU_+- ", "0123456789ABCDEFGHIJKLMNOPQRSTUV" + "?" * 8)
+
+
+class TaskId(NamedTuple):
+    """One execution of a process for one item of each input."""
+
+    run: RunId
+    process: str
+    position: Position
+
+
+def make_ulid(unix_ms: int, entropy: bytes) -> str:
+    """Return a 26-character ULID from milliseconds since 1970 and 10 random bytes."""
+    if len(entropy) != 10:
+        raise ValueError("a ULID takes 10 bytes of entropy")
+    number = (unix_ms & (1 << 48) - 1) << 80 | int.from_bytes(entropy, "big")
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -10, -10)])
+
+
+def ulid_ms(ulid: str) -> int:
+    """Return the milliseconds since 1970 at which a ULID was made."""
+    number = 0
+    for character in ulid[:10]:
+        number = number * 32 + _CROCKFORD.index(character)
+    return number
+
+
+def ulid_number(ulid: str) -> int:
+    """Return a ULID as a number of 128 bits; ValueError where it is none."""
+    if len(ulid) != 26:
+        raise ValueError(f"{ulid!r} is no ULID")
+    number = int(ulid.translate(_TO_BASE_32), 32)
+    if number >> 128:
+        raise ValueError(f"{ulid!r} is no ULID")
+    return number
+
+
+def format_position(position: Position) -> str:
+    """Return a position as people write it: "3", "0.2", or "" for a value channel."""
+    return ".".join(map(str, position))
+
+
+def parse_position(text: str) -> Position:
+    """Return the position that `format_position` gave as `text`."""
+    return tuple(int(part) for part in text.split(".")) if text else ()
+
+
+_ADJECTIVES = (
+    "able bold brave brisk bright calm clever cosy crisp curious deft eager early easy exact fair "
+    "fancy fast fine firm fond frank free fresh gentle glad golden good grand happy hardy honest "
+    "humble jolly keen kind lively loyal lucky mellow merry mild neat nimble noble patient plucky "
+    "polite proud quick quiet rapid ready shiny smart solid spry steady sunny swift tidy true warm"
+).split()
+_ANIMALS = (
+    "ant badger bat bear beaver bee bison boar camel cat cicada cobra crab crane crow deer dingo "
+    "dove duck eagle eel egret elk falcon ferret finch fox frog gecko goat goose gull hare hawk "
+    "heron horse ibex ibis jay koala lark lemur lion lizard llama lynx mole moose moth mouse newt "
+    "okapi orca otter owl panda pika puffin quail rabbit raven robin salmon seal shrew"
+).split()
+
+
+def run_name(run: RunId) -> str:
+    """Return a name people can say, such as "calm-otter", from the random part of a run's id."""
+    number = 0
+    for character in run[10:]:
+        number = number * 32 + _CROCKFORD.index(character)
+    animal = _ANIMALS[number % len(_ANIMALS)]
+    return f"{_ADJECTIVES[number // len(_ANIMALS) % len(_ADJECTIVES)]}-{animal}"

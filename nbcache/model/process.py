@@ -1,0 +1,162 @@
+"""A declared process: its header, its body and its directives, as plain records.
+
+Made by `plan.header` from a cell or by `engine.process` from a function; read by everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class PortType:
+    """The declared type of an input or output.
+
+    `base` is "path", or the name of a Python type as written ("str", "pd.DataFrame"); `depth`
+    counts the `list[...]` around it; `optional` is a trailing `| None`; `arity` (min, max or
+    None for no limit) bounds the members of a list.
+    """
+
+    base: str
+    depth: int = 0
+    optional: bool = False
+    arity: tuple[int, int | None] | None = None
+
+    @property
+    def is_path(self) -> bool:
+        return self.base == "path"
+
+    def __str__(self) -> str:
+        text = "list[" * self.depth + self.base + "]" * self.depth
+        return text + (" | None" if self.optional else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    name: str
+    type: PortType | None = None
+    default: str | None = None  # a Python expression
+    rest: bool = False  # `*NAME`: what a tuple has left
+    column: int = 0  # in the cell's line `line`, for carets
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    name: str
+    type: PortType | None = None
+    pattern: str | None = None  # a glob with {name}, {name.stem}
+    column: int = 0
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A directive as written: `--key text` in the header or `#| key: text`; line is 1-based."""
+
+    key: str
+    text: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """A directive that is Python over `task` and the inputs, evaluated per task and attempt."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directives:
+    """What a process asks of the engine. Sizes in bytes, times in seconds.
+
+    None of these enters the hash, except `env`, `seed`, `platform` and what `plan.directives`
+    marks as hashed.
+    """
+
+    cpus: int | Dynamic = 1
+    memory: int | Dynamic | None = None
+    time: float | Dynamic | None = None
+    max_forks: int | None = None
+    retries: int = 0
+    on_error: str | Dynamic = "continue"
+    tag: str | None = None  # a template
+    when: Dynamic | None = None
+    cache: str = "deep"  # off, deep, standard, lenient
+    env: tuple[str, ...] = ()  # names of environment variables
+    secret: tuple[str, ...] = ()
+    seed: int | None = None
+    ignore: tuple[str, ...] = ()
+    platform: bool = False
+
+
+Language = Literal["python", "script"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessDecl:
+    """A process as declared.
+
+    `inputs` and `sources` are None where the header leaves them out (then they are inferred when
+    the pipeline is wired); `outputs` is None without `->`. `body` is the text below the header
+    without option lines; its first line is line `body_line` (1-based) of the cell `cell`.
+    """
+
+    name: str
+    inputs: tuple[Input, ...] | None
+    outputs: tuple[Output, ...] | None
+    sources: tuple[str, ...] | None  # Python expressions
+    directives: Directives
+    language: Language
+    interpreter: tuple[str, ...] = ()  # argv before the script's path; () for Python
+    body: str
+    body_line: int = 1
+    cell: str = ""  # how people find it: "cell [5]", "pipeline.py"
+    filename: str = "<process>"  # what tracebacks name
+    source: str = ""  # the whole cell as written
+    inferred: bool = False  # `outputs` were found in the body, not declared
+    function: Callable[..., object] | None = field(default=None, compare=False)  # the twin's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelDecl:
+    """A channel as declared: one Python expression, or a block that ends in one.
+
+    `line` and `column` (1-based, 0-based) say where expression or block begin in the cell.
+    """
+
+    name: str
+    expression: str | None
+    block: str | None
+    line: int = 1
+    column: int = 0
+    source: str = ""  # the whole cell (or line) as written
+    filename: str = "<channel>"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldPick:
+    """Where one input takes its value: field `field` of source `source` (0-based).
+
+    `field` None takes the whole item; `member` k (with `field` None) takes element k of an item
+    whose shape is known only when it comes; `rest_from` k takes the tuple of what is left.
+    """
+
+    source: int
+    field: int | None
+    member: int | None = None
+    rest_from: int | None = None
+    of: int | None = None  # how many members the whole item must have
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultPick:
+    """An input that no source fills and that has a default expression."""
+
+    text: str
+
+
+Filling = Mapping[str, FieldPick | DefaultPick]

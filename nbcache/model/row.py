@@ -1,0 +1,385 @@
+"""The rows of the log. What a column means is in docs/format.md; a change there comes first.
+
+Times are integers: microseconds since 1970, UTC. Durations are seconds. Sizes are bytes.
+`record()` gives what is stored (None and empty left out); `from_record` ignores unknown keys.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, ClassVar, Self
+
+from nbcache.model.digest import Digest
+from nbcache.model.fingerprint import Component
+from nbcache.model.value import Stored
+
+Record = dict[str, Any]  # what JSON holds
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A named input or output of a task with what is known of its content."""
+
+    name: str
+    stored: Stored
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Port, (self.name, self.stored))
+
+    def record(self) -> Record:
+        stored = self.stored
+        record: Record = {
+            "name": self.name,
+            "digest": stored.digest,
+            "kind": stored.kind,
+            "codec": stored.codec,
+            "size": stored.size,
+        }
+        if stored.blob is not None:
+            record["blob"] = stored.blob
+        if stored.inline is not None:
+            record["inline"] = base64.b64encode(stored.inline).decode("ascii")
+        if stored.name is not None:
+            record["file"] = stored.name
+        if stored.opaque:
+            record["opaque"] = True
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Port:
+        inline = record.get("inline")
+        return cls(
+            record["name"],
+            Stored(
+                digest=record["digest"],
+                kind=record["kind"],
+                codec=record["codec"],
+                size=record["size"],
+                blob=record.get("blob"),
+                inline=None if inline is None else base64.b64decode(inline),
+                name=record.get("file"),
+                opaque=bool(record.get("opaque")),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class InputSummary:
+    """An input of a task as its row remembers it: the digest counts, the rest is for people."""
+
+    name: str
+    digest: Digest
+    summary: str  # a short repr, a file's name, "DataFrame 200 x 4"
+    scalar: str | None = (
+        None  # the value as JSON where it is a scalar (str, int, float, bool, None)
+    )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (InputSummary, (self.name, self.digest, self.summary, self.scalar))
+
+    def record(self) -> Record:
+        record: Record = {"name": self.name, "digest": self.digest, "summary": self.summary}
+        if self.scalar is not None:
+            record["scalar"] = self.scalar
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedRead:
+    """Something a body read that it had not declared: checked again at every later look-up."""
+
+    kind: str  # file, env, module
+    name: str  # path, variable, module
+    digest: Digest | None  # None: it was not there
+
+    def record(self) -> Record:
+        return {"kind": self.kind, "name": self.name, "digest": self.digest}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What every row has. `id` is a ULID and unique; `at` is when it was made (microseconds)."""
+
+    kind: ClassVar[str]
+
+    id: str
+    at: int
+    run: str = ""
+    session: int = 1
+
+    def record(self) -> Record:
+        record: Record = {"kind": self.kind, "id": self.id}
+        hash = getattr(self, "hash", None)
+        if hash is not None:
+            record["hash"] = hash  # these three come first in a journal's line
+        names, values = _names_of(self)
+        for name, value in zip(names, values(self), strict=True):
+            if value is None or (not value and isinstance(value, _EMPTY)):
+                continue
+            if isinstance(value, tuple):
+                value = [
+                    member.record() if hasattr(member, "record") else member for member in value
+                ]
+            record[name] = value
+        return record
+
+
+_EMPTY = (str, tuple, dict)  # kinds whose empty value is left out; 0 and False are kept
+
+
+_Names = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
+_names: dict[str, _Names] = {}  # by kind of row
+
+
+def _names_of(row: Row) -> _Names:
+    """Return a row's columns and what gives their values: asked for by every row written."""
+    found = _names.get(row.kind)
+    if found is None:
+        names = tuple(each.name for each in fields(row))
+        found = _names[row.kind] = (names, attrgetter(*names))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow(Row):
+    """The outcome of one attempt at a task. Column names follow Nextflow's trace."""
+
+    kind: ClassVar[str] = "attempt"
+
+    process: str
+    position: str = ""
+    tag: str = ""
+    hash: Digest
+    generation: int = 1
+    status: str  # an Outcome's value
+    attempt: int = 1
+    exit: int | None = None
+    signal: str | None = None
+    error: str | None = None  # last line of the traceback, at most 500 characters
+    traceback: str | None = None
+    submit: int | None = None
+    start: int | None = None
+    complete: int | None = None
+    duration: float | None = None  # complete - submit
+    realtime: float | None = None  # complete - start
+    peak_rss: int | None = None
+    cpu_time: float | None = None
+    rchar: int | None = None
+    wchar: int | None = None
+    host: str | None = None
+    user: str | None = None
+    executor: str | None = None
+    workdir: str | None = None
+    cpus: int | None = None
+    memory: int | None = None
+    time: float | None = None
+    components: tuple[Component, ...] = ()  # the task's own; shared ones are in the run row
+    watched: tuple[WatchedRead, ...] = ()
+    inputs: tuple[InputSummary, ...] = ()
+    outputs: tuple[Port, ...] = ()
+    shown: Stored | None = None  # captured output: a JSON list of chunks (docs/format.md)
+    reason: str = ""  # why it ran, in one line
+
+    def record(self) -> Record:
+        record = Row.record(self)
+        record["components"] = [component_record(each) for each in self.components]
+        if self.shown is not None:
+            record["shown"] = Port("shown", self.shown).record()
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        known = {each.name for each in fields(cls)}
+        values = {key: value for key, value in record.items() if key in known and value is not None}
+        values["components"] = tuple(map(component_from_record, record.get("components") or ()))
+        values["watched"] = tuple(
+            WatchedRead(each["kind"], each["name"], each.get("digest"))
+            for each in record.get("watched") or ()
+        )
+        values["inputs"] = tuple(
+            InputSummary(each["name"], each["digest"], each["summary"], each.get("scalar"))
+            for each in record.get("inputs") or ()
+        )
+        values["outputs"] = tuple(map(Port.from_record, record.get("outputs") or ()))
+        shown = record.get("shown")
+        values["shown"] = None if shown is None else Port.from_record(shown).stored
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseRow(Row):
+    """A hit: the rest is read through `cached_from`, the id of the attempt row it used."""
+
+    kind: ClassVar[str] = "use"
+
+    process: str
+    position: str = ""
+    tag: str = ""
+    hash: Digest
+    cached_from: str
+
+    def record(self) -> Record:
+        """As `Row.record`, spelled out: a run of hits writes one of these per task."""
+        record: Record = {"kind": "use", "id": self.id, "hash": self.hash, "at": self.at}
+        if self.run:
+            record["run"] = self.run
+        record["session"] = self.session
+        record["process"] = self.process
+        if self.position:
+            record["position"] = self.position
+        if self.tag:
+            record["tag"] = self.tag
+        record["cached_from"] = self.cached_from
+        return record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRecord:
+    """What the tasks of one process of a run share; kept once, in the run's first row."""
+
+    name: str
+    components: tuple[Component, ...]
+    source: str = ""
+    cell: str = ""
+    language: str = "python"
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    upstream: tuple[str, ...] = ()
+
+    def record(self) -> Record:
+        return {
+            "name": self.name,
+            "components": [component_record(each) for each in self.components],
+            "source": self.source,
+            "cell": self.cell,
+            "language": self.language,
+            "inputs": list(self.inputs),
+            "outputs": list(self.outputs),
+            "upstream": list(self.upstream),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> ProcessRecord:
+        return cls(
+            name=record["name"],
+            components=tuple(map(component_from_record, record.get("components") or ())),
+            source=record.get("source", ""),
+            cell=record.get("cell", ""),
+            language=record.get("language", "python"),
+            inputs=tuple(record.get("inputs") or ()),
+            outputs=tuple(record.get("outputs") or ()),
+            upstream=tuple(record.get("upstream") or ()),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow(Row):
+    """A status change of a run; the first one carries all that the run began with."""
+
+    kind: ClassVar[str] = "run"
+
+    name: str
+    status: str  # a RunStatus's value
+    notebook: str | None = None
+    parent: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)  # name -> repr
+    processes: tuple[ProcessRecord, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)  # an Outcome's value -> tasks
+    saved: float | None = None  # seconds of computing that hits saved
+    error: str | None = None
+    host: str | None = None
+    user: str | None = None
+    pid: int | None = None
+
+    def record(self) -> Record:
+        record = Row.record(self)
+        record["parameters"], record["counts"] = dict(self.parameters), dict(self.counts)
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        known = {each.name for each in fields(cls)}
+        values = {key: value for key, value in record.items() if key in known and value is not None}
+        values["processes"] = tuple(map(ProcessRecord.from_record, record.get("processes") or ()))
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvictRow(Row):
+    """A tombstone for a hash (all its rows up to `generation`) or for one row."""
+
+    kind: ClassVar[str] = "evict"
+
+    hash: Digest | None = None
+    row: str | None = None
+    generation: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinRow(Row):
+    """Keeps a run's or a hash's results from clean-up (or stops doing so)."""
+
+    kind: ClassVar[str] = "pin"
+
+    target: str
+    pinned: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustRow(Row):
+    """A person's word that one hash means the same as another."""
+
+    kind: ClassVar[str] = "trust"
+
+    hash: Digest
+    same_as: Digest
+    revoked: bool = False
+    reason: str = ""
+
+
+ROW_KINDS: dict[str, type[Row]] = {
+    each.kind: each for each in (AttemptRow, UseRow, RunRow, EvictRow, PinRow, TrustRow)
+}
+
+
+def row_from_record(record: Mapping[str, Any]) -> Row | None:
+    """Return the row a record holds, or None where its kind is of a later version."""
+    cls = ROW_KINDS.get(record.get("kind", ""))
+    if cls is None:
+        return None
+    if hasattr(cls, "from_record"):
+        return cls.from_record(record)  # type: ignore[no-any-return]
+    known = {each.name for each in fields(cls)}
+    return cls(**{key: value for key, value in record.items() if key in known})
+
+
+def component_record(component: Component) -> Record:
+    """Return what is stored of a component."""
+    record: Record = {
+        "kind": component.kind,
+        "name": component.name,
+        "version": component.version,
+        "digest": component.digest,
+    }
+    if component.summary:
+        record["summary"] = component.summary
+    if component.evidence is not None:
+        record["evidence"] = component.evidence
+    return record
+
+
+def component_from_record(record: Mapping[str, Any]) -> Component:
+    """Return the component that a record holds."""
+    return Component(
+        record["kind"],
+        record["name"],
+        record["version"],
+        record["digest"],
+        record.get("summary") or "",
+        record.get("evidence"),
+    )

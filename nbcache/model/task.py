@@ -1,0 +1,56 @@
+"""The life of a task and of a run, written once.
+
+    PENDING --fingerprinted--> READY --started--> RUNNING --reported--> COMMITTING --kept--> DONE
+
+State (where a task is) and outcome (how it ended) are two things. Every other move is a fault.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class TaskState(Enum):
+    PENDING = "pending"  # its inputs are there; its hash is not known yet
+    READY = "ready"  # missed the cache (or holds none): waits for room, for a twin or a retry
+    RUNNING = "running"
+    COMMITTING = "committing"  # the attempt reported; its outputs are being kept
+    DONE = "done"
+
+
+class Outcome(Enum):
+    COMPLETED = "completed"
+    CACHED = "cached"
+    STORED = "stored"
+    FAILED = "failed"
+    IGNORED = "ignored"
+    ABORTED = "aborted"
+    SKIPPED = "skipped"
+
+    def __init__(self, text: str) -> None:
+        self.succeeded = text in ("completed", "cached", "stored")
+
+
+TRANSITIONS: dict[tuple[TaskState, str], TaskState] = {
+    (TaskState.PENDING, "missed"): TaskState.READY,
+    (TaskState.PENDING, "ended"): TaskState.DONE,  # hit, skipped, or could not be fingerprinted
+    (TaskState.READY, "started"): TaskState.RUNNING,
+    (TaskState.READY, "ended"): TaskState.DONE,  # a twin's result, or the run was stopped
+    (TaskState.READY, "recalled"): TaskState.PENDING,  # an input was made again and differs
+    (TaskState.RUNNING, "reported"): TaskState.COMMITTING,
+    (TaskState.RUNNING, "retried"): TaskState.READY,
+    (TaskState.RUNNING, "recalled"): TaskState.PENDING,  # an input's blob is gone
+    (TaskState.RUNNING, "ended"): TaskState.DONE,
+    (TaskState.COMMITTING, "ended"): TaskState.DONE,
+    (TaskState.DONE, "recalled"): TaskState.PENDING,  # its own blob is gone and is needed
+}
+
+
+class RunStatus(Enum):
+    CREATED = "created"
+    RUNNING = "running"
+    RESUMING = "resuming"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"  # never written: shown for a run that is RUNNING and held by nobody

@@ -1,0 +1,120 @@
+"""What travels between tasks: paths that count by content, stored results, records.
+
+A plain Python value in an item is itself. `FilePath` marks a path whose *content* counts, and
+`Stored` an output that lives in the store and is decoded only when somebody reads it.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nbcache.model.digest import Digest
+
+
+class FilePath(type(pathlib.Path())):  # type: ignore[misc]  # the platform's own path class
+    """A path in an item whose content is what counts; otherwise an ordinary `pathlib.Path`."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file behind an fsspec URL; counts by (url, ETag or generation, size) or by content."""
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        return self.url.rstrip("/").rpartition("/")[2]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+StoredKind = Literal["value", "file", "tree", "none"]
+"""value: decoded by its codec; file, tree: a path; none: an optional output that was not made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One output as the store keeps it.
+
+    `digest` is the content digest (of the canonical form of the decoded value, of the file's
+    bytes, of the tree): what downstream hashes use. `blob` names the stored bytes, None where
+    they are `inline` (at most 4 kB). `size` is in bytes. `name` is the file name for paths.
+    `opaque` says that the value has no canonical form and `digest` was made from its bytes.
+    """
+
+    digest: Digest
+    kind: StoredKind
+    codec: str
+    size: int
+    blob: Digest | None = None
+    inline: bytes | None = None
+    name: str | None = None
+    opaque: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Said in full, since every task's inputs and outputs cross to its worker and back.
+        known = (self.digest, self.kind, self.codec, self.size)
+        return (Stored, (*known, self.blob, self.inline, self.name, self.opaque))
+
+
+class Gathered(list[object]):
+    """What a gathering operator made: a list whose members may be `Stored`, never nested deeper
+    than other `Gathered`. Its canonical form is that of its members' digests in order."""
+
+    __slots__ = ()
+
+
+class Record(tuple[object, ...]):
+    """A whole item of a channel with several fields: a tuple whose fields are also attributes."""
+
+    fields: tuple[str | None, ...]
+
+    def __new__(cls, fields: Sequence[str | None], values: Sequence[object]) -> Record:
+        self = super().__new__(cls, values)
+        self.fields = tuple(fields)
+        return self
+
+    def __getattr__(self, name: str) -> object:
+        fields = self.__dict__.get("fields", ())
+        if name in fields:
+            return self[fields.index(name)]
+        raise AttributeError(
+            f"the item has no field {name!r}; it has {', '.join(map(str, fields))}"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Record, (self.fields, tuple(self)))
+
+    def __repr__(self) -> str:
+        parts = (
+            f"{name}={value!r}" if name else repr(value)
+            for name, value in zip(self.fields, self, strict=True)
+        )
+        return f"({', '.join(parts)})"
+
+
+class HoleCause:
+    """Why a slot of a channel stays empty."""
+
+    __slots__ = ("outcome", "task")
+
+    def __init__(self, outcome: str, task: str) -> None:
+        self.outcome, self.task = outcome, task  # outcome: the Outcome's value; task: its label
+
+    def __repr__(self) -> str:
+        return f"HoleCause({self.outcome!r}, {self.task!r})"
+
+
+def iterate_stored(value: object) -> Iterator[Stored]:
+    """Yield every `Stored` in an item's value, through `Gathered` lists."""
+    if isinstance(value, Stored):
+        yield value
+    elif isinstance(value, Gathered):
+        for member in value:
+            yield from iterate_stored(member)

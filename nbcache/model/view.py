@@ -1,0 +1,114 @@
+"""Snapshots of runs and plans for people: what displays draw. Plain data, safe to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceProgress:
+    """How far one process of a run is.
+
+    `counts` maps a TaskState's value ("pending", "ready", "running", "committing") or, of done
+    tasks, an Outcome's value ("completed", "cached", "failed", ...) to a number of tasks;
+    `expected` is the number of tasks when it is known already.
+    """
+
+    name: str
+    upstream: tuple[str, ...]
+    counts: Mapping[str, int]
+    expected: int | None
+    reason: str = ""  # why its tasks ran, in one line: "helper norm changed (cell 3, line 4)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureView:
+    """One failed task, as a cell's error shows it."""
+
+    task: str  # "fit[depth=8 trees=50 rep=1]"
+    process: str
+    error: str  # last line: "ZeroDivisionError: division by zero"
+    traceback: str = ""
+    where: str = ""  # "cell [5] line 4: score = 1 / (rep - 1)"
+    workdir: str | None = None
+    log: str = ""  # last lines of what it printed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgress:
+    """A run at one moment. Durations in seconds."""
+
+    run: str
+    name: str
+    status: str  # a RunStatus's value
+    elapsed_s: float
+    left_s: float | None
+    saved_s: float
+    places: tuple[PlaceProgress, ...]
+    failures: tuple[FailureView, ...] = ()
+    notes: tuple[str, ...] = ()  # said once each: undeclared reads, warnings
+    error: str = ""  # why the run as a whole failed (a channel), if it did
+    cached_at: int | None = None  # when the newest result that was used was made, microseconds
+    cached_by: tuple[str, ...] = ()  # who made the results that were used; "you" for this user
+
+    def total(self, *names: str) -> int:
+        """Tasks over all processes in the given states or outcomes."""
+        return sum(place.counts.get(name, 0) for place in self.places for name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacePlan:
+    """What a run of one process would do now. None: not known before something upstream ran."""
+
+    name: str
+    tasks: int | None
+    cached: int
+    to_run: int
+    unknown: int = 0  # tasks whose inputs another task has to make first
+    reason: str = ""
+    expected_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureView:
+    name: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardView:
+    """What stands below a `%%process` cell."""
+
+    name: str
+    signature: str  # "fit(depth, trees, rep) → score"
+    wiring: str  # "from grid", "" when it is only callable
+    captures: tuple[CaptureView, ...]
+    reads: tuple[str, ...]  # literal names of existing files: "data/x.csv"
+    plan: PlacePlan | None  # None: not counted within 0.2 s
+    notes: tuple[str, ...] = ()
+    directives: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelView:
+    """What stands below a `%channel` line."""
+
+    name: str
+    items: int | None  # None: known only when the processes above have run
+    fields: tuple[str | None, ...] | None
+    is_value: bool
+    first: tuple[str, ...]  # the first three items as text
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownChunk:
+    """A piece of what a task showed, in order.
+
+    `stream` is "stdout" or "stderr" (then `text`) or "display" (then `bundle`: MIME type to data).
+    """
+
+    stream: str
+    text: str = ""
+    bundle: Mapping[str, object] = field(default_factory=dict)

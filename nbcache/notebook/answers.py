@@ -1,0 +1,281 @@
+"""What the verbs that read the log answer, for the notebook and the shell alike.
+
+Each answer carries the picture for people and the data for `--json`. Nothing here writes, but for
+`cancel`, which leaves a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from nbcache.engine import compare, explanations, history
+from nbcache.errors import CacheFormatError, UsageError
+from nbcache.model.digest import short
+from nbcache.notebook import cards, checkup, differences, render
+from nbcache.notebook.render import Rendered
+from nbcache.notebook.verbs import Parsed, Place
+from nbcache.store.cache import Cache
+from nbcache.store.history import cursor_for
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A picture, the same as data, and whether all is well (verify, doctor)."""
+
+    rendered: Rendered
+    data: object
+    good: bool = True
+
+
+def open_for_reading(place: Path) -> Cache:
+    """Return the cache in a folder.
+
+    Raises:
+        CacheFormatError: there is none; says how to name it.
+    """
+    try:
+        return Cache.open(place, create=False)
+    except CacheFormatError as error:
+        if not (place / "nbcache.json").exists():
+            raise CacheFormatError(
+                f"{error}\n  Go to the notebook's folder, or name the cache: --cache FOLDER"
+            ) from None
+        raise
+
+
+def perform(parsed: Parsed, cache: Cache, *, place: Place) -> Answer:
+    """Return the answer to a verb that reads the log."""
+    verbs: dict[str, Callable[[Parsed, Cache], Answer]] = {
+        "status": _status,
+        "cancel": _cancel,
+        "runs": _runs,
+        "show": _show,
+        "log": _log,
+        "why": _why,
+        "diff": _diff,
+        "sql": _sql,
+        "verify": _verify,
+        "doctor": _doctor,
+    }
+    return verbs[parsed.verb.name](parsed, cache)
+
+
+def query(cache: Cache, text: str) -> object:
+    """Return a query's answer as a DataFrame, or as an Arrow table where pandas is not there."""
+    result = history.ask(cursor_for(cache, text), text)
+    try:
+        return result.df()
+    except ImportError:
+        return result.fetch_arrow_table()
+
+
+def _one(parsed: Parsed) -> str | None:
+    return parsed.words[0] if parsed.words else None
+
+
+def _now() -> datetime:
+    return datetime.now().astimezone()
+
+
+def _moment(microseconds: int) -> str:
+    return render.when(datetime.fromtimestamp(microseconds / 1e6, tz=UTC), _now())
+
+
+def _boxed(rendered: Rendered, colour: str = "pending") -> Rendered:
+    return Rendered(rendered.text, render.box(rendered.html, colour))
+
+
+def _status(parsed: Parsed, cache: Cache) -> Answer:
+    going = history.going_runs(cache)
+    if not going:
+        return Answer(_boxed(render.line("no run is going")), [])
+    rows = [
+        (run.name, _moment(run.started), render.duration(run.elapsed_s), f"{run.host} {run.pid}")
+        for run in going
+    ]
+    grid = render.table(["run", "since", "for", "where"], rows)
+    return Answer(_boxed(grid, "running"), [run.record() for run in going])
+
+
+def _cancel(parsed: Parsed, cache: Cache) -> Answer:
+    run = history.request_cancel(cache, _one(parsed))
+    text = f"asked run {run.name} to end; what has finished is kept"
+    return Answer(_boxed(render.line(text)), run.record())
+
+
+def _runs(parsed: Parsed, cache: Cache) -> Answer:
+    limit = parsed.text("--limit") or "20"
+    if not limit.isdigit():
+        raise UsageError(f"--limit takes a number, not {limit!r}")
+    known = history.runs(cache)
+    if not known:
+        return Answer(_boxed(render.line(f"the cache {cache.root} has no runs yet")), [])
+    chosen = known[: int(limit)]
+    rows = [
+        (
+            run.name,
+            run.status,
+            _moment(run.started),
+            render.duration(run.elapsed_s),
+            cards.outcome_phrase(run.counts) if run.counts else "",
+            Path(run.notebook).name if run.notebook else "",
+            " ".join(f"{name}={text}" for name, text in run.parameters.items()),
+        )
+        for run in chosen
+    ]
+    headers = ("run", "status", "when", "took", "tasks", "notebook", "parameters")
+    grid = _without_empty(headers, rows)
+    parts = [grid]
+    if len(known) > len(chosen):
+        parts.append(render.line(f"{len(known) - len(chosen)} older ones", render.FAINT))
+    return Answer(_boxed(render.stack(parts)), [run.record() for run in chosen])
+
+
+def _without_empty(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Rendered:
+    filled = [k for k in range(len(headers)) if any(row[k] for row in rows)]
+    return render.table([headers[k] for k in filled], [[row[k] for k in filled] for row in rows])
+
+
+def _show(parsed: Parsed, cache: Cache) -> Answer:
+    detail = history.show_run(cache, _one(parsed))
+    run = detail.run
+    head = f"run {run.name} · {run.status} · {_moment(run.started)}"
+    head += f" · {render.duration(run.elapsed_s)}"
+    facts = {
+        "id": run.id,
+        "notebook": run.notebook or "",
+        "by": " on ".join(filter(None, (run.user, run.host))),
+        "parameters": ", ".join(f"{name} = {text}" for name, text in run.parameters.items()),
+        "saved": render.duration(run.saved_s) if run.saved_s else "",
+        "error": run.error or "",
+    }
+    parts = [Rendered(head, f"<b>{escape(head)}</b>")]
+    parts += [render.line(f"{name:<11}{text}") for name, text in facts.items() if text]
+    rows = [
+        (
+            each.name,
+            cards.outcome_phrase(each.counts) if each.counts else "no tasks",
+            render.duration(each.computed_s) if each.computed_s else "",
+            ", ".join(each.upstream),
+            each.reason,
+        )
+        for each in detail.processes
+    ]
+    if rows:
+        parts.append(_without_empty(("process", "tasks", "computing", "from", "why"), rows))
+    for row in detail.failures[:10]:
+        label = row.tag or row.position
+        where = f"{row.process}[{label}]" if label else row.process
+        text = f"failed: {where} {row.error or ''} · why {short(row.hash)}"
+        parts.append(render.line(text))
+    if len(detail.failures) > 10:
+        parts.append(render.line(f"… and {len(detail.failures) - 10} more failed"))
+    colour = {"succeeded": "done", "failed": "failed", "running": "running"}.get(run.status)
+    return Answer(_boxed(render.stack(parts), colour or "pending"), detail.record())
+
+
+def _log(parsed: Parsed, cache: Cache) -> Answer:
+    chosen = parsed.text("--fields")
+    fields = tuple(part.strip() for part in chosen.split(",")) if chosen else history.LOG_FIELDS
+    columns, rows = history.log_rows(
+        cache,
+        _one(parsed),
+        fields=fields,
+        where=parsed.text("--filter"),
+        process=parsed.text("--process"),
+        status=parsed.text("--status"),
+    )
+    data = [dict(zip(columns, row, strict=True)) for row in rows]
+    if not rows:
+        return Answer(_boxed(render.line("no tasks")), data)
+    texts = [[_cell(name, value) for name, value in zip(columns, row, strict=True)] for row in rows]
+    grid = render.table(columns, texts) if chosen else _without_empty(columns, texts)
+    return Answer(_boxed(grid), data)
+
+
+_DURATIONS = frozenset({"duration", "realtime", "cpu_time", "saved"})
+_MOMENTS = frozenset({"at", "submit", "start", "complete", "started", "ended"})
+_SIZES = frozenset({"peak_rss", "rchar", "wchar", "memory", "size"})
+
+
+def _cell(name: str, value: object) -> str:
+    """One value of a table as people read it."""
+    if value is None:
+        return ""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if name in _DURATIONS:
+            return render.duration(float(value))
+        if name in _SIZES:
+            return render.size(int(value))
+        if name in _MOMENTS:
+            return _moment(int(value))
+    if isinstance(value, datetime) and name in _MOMENTS:
+        return render.when(value if value.tzinfo else value.replace(tzinfo=UTC), _now())
+    if name == "hash":
+        return str(value).rpartition(":")[2][:8]
+    text = " ".join(str(value).split())
+    return text if len(text) <= 100 else text[:99] + "…"
+
+
+def _why(parsed: Parsed, cache: Cache) -> Answer:
+    told = explanations.why(cache, parsed.words, run=parsed.text("--run"), full="--full" in parsed)
+    parts = [Rendered(told.head, f"<b>{escape(told.head)}</b>")]
+    parts += [render.line(text) for text in told.lines]
+    for title, text in told.details:
+        parts.append(
+            Rendered(
+                f"{title}\n{text}",
+                f"<details open><summary>{escape(title)}</summary>"
+                f'<pre style="{render.PRE}">{escape(text)}</pre></details>',
+            )
+        )
+    return Answer(_boxed(render.stack(parts)), told.record())
+
+
+def _diff(parsed: Parsed, cache: Cache) -> Answer:
+    limit = parsed.text("--limit") or str(compare.DATA_LIMIT)
+    if not limit.isdigit():
+        raise UsageError(f"--limit takes a number, not {limit!r}")
+    found = compare.diff_runs(
+        cache,
+        parsed.words,
+        data="--data" in parsed,
+        process=parsed.text("--process"),
+        limit=int(limit),
+    )
+    return Answer(_boxed(differences.render_diff(found)), found.record())
+
+
+def _sql(parsed: Parsed, cache: Cache) -> Answer:
+    text = " ".join(parsed.words)
+    cursor = history.ask(cursor_for(cache, text), text)
+    columns = [each[0] for each in cursor.description or ()]
+    rows = cursor.fetchall()
+    data = [dict(zip(columns, row, strict=True)) for row in rows]
+    texts = [["" if value is None else str(value) for value in row] for row in rows]
+    numeric = [
+        name
+        for k, name in enumerate(columns)
+        if rows and all(isinstance(row[k], (int, float)) for row in rows)
+    ]
+    return Answer(render.table(columns, texts, numeric=numeric), data)
+
+
+def _verify(parsed: Parsed, cache: Cache) -> Answer:
+    return _check(checkup.verify(cache, quick="--quick" in parsed))
+
+
+def _doctor(parsed: Parsed, cache: Cache) -> Answer:
+    return _check(checkup.doctor(cache))
+
+
+def _check(found: Any) -> Answer:
+    data: Mapping[str, object] = found.record()
+    colour = "done" if found.good else "failed"
+    lines = [render.line(text) for text in found.lines]
+    return Answer(_boxed(render.stack(lines), colour), data, found.good)

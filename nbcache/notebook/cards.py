@@ -1,0 +1,325 @@
+"""What stands below a `%%process` cell and a `%channel` line, drawn from snapshots.
+
+Pure functions, view in and `Rendered` out. A card says what the process is and what a run would
+do; during and after a run it also says how far its tasks are and shows what they showed.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from nbcache.model.view import (
+    CaptureView,
+    CardView,
+    ChannelView,
+    PlacePlan,
+    PlaceProgress,
+    ShownChunk,
+)
+from nbcache.notebook import render
+from nbcache.notebook.render import Rendered
+
+Shown = tuple[str, str, Sequence[ShownChunk]]
+"""What one task showed: its label, its outcome, its chunks in order."""
+
+_FAINT = render.FAINT
+_TEXT_CHUNKS = 4_000  # characters of one task's text in a card's plain twin
+_HTML_CHUNKS = 200_000
+_LINES = 24  # from here on what a task printed scrolls
+
+
+def render_card(
+    view: CardView, progress: PlaceProgress | None = None, shown: Sequence[Shown] = ()
+) -> Rendered:
+    """Return a card. With `progress`, a run's counts stand in place of the plan."""
+    title = " · ".join(filter(None, (view.signature, view.wiring)))
+    captures = _captures(view)
+    state = plan_phrase(view.plan) if progress is None else place_phrase(progress)
+    text = " · ".join(filter(None, (title, captures, state)))
+    signature = f"<b>{escape(view.name)}</b>{escape(view.signature.removeprefix(view.name))}"
+    pieces = [
+        f'<span style="{render.MONO}">{signature}</span>',
+        *(escape(part) for part in (view.wiring, captures, state) if part),
+    ]
+    html = [f"<div>{' · '.join(pieces)}</div>"]
+    lines = [text]
+    reason = view.plan.reason if progress is None and view.plan else ""
+    details = [*([reason] if reason else []), *map(_read_note, view.reads), *view.notes]
+    if view.directives:
+        details.append(" · ".join(f"{key} {value}" for key, value in view.directives.items()))
+    for detail in details:
+        lines.append(f"  {detail}")
+        html.append(f'<div style="{_FAINT}">{_multiline(detail)}</div>')
+    colour = "pending"
+    if progress is not None:
+        html.append(place_bar(progress))
+        colour = place_colour(progress)
+    output = render_shown(shown)
+    if output.text:
+        lines.append(output.text)
+        html.append(output.html)
+    return Rendered("\n".join(lines), render.box("".join(html), colour))
+
+
+def _captures(view: CardView) -> str:
+    if not view.captures:
+        return ""
+    return "captures " + ", ".join(_capture(each) for each in view.captures)
+
+
+_SIZE = re.compile(r"[\d.]+ [kMGT]?B$")
+
+
+def _capture(view: CaptureView) -> str:
+    """A captured name with its size; of a small value what it is, of code nothing more."""
+    size = _SIZE.search(view.summary)
+    if size is not None:
+        return f"{view.name} {size[0]}"
+    if view.summary.startswith(("function", "class")):
+        return view.name
+    return f"{view.name} {view.summary}".strip()
+
+
+def _read_note(name: str) -> str:
+    return name if " " in name else f"reads {name} by name"
+
+
+def _multiline(text: str) -> str:
+    return f'<span style="white-space:pre-wrap">{escape(text)}</span>'
+
+
+def plan_phrase(plan: PlacePlan | None) -> str:
+    """Return "18 tasks: 0 cached, 18 to run", or why that is not known."""
+    if plan is None:
+        return "not counted"
+    if plan.tasks is None:
+        known = [f"{plan.cached} cached"] * bool(plan.cached)
+        known += [f"{plan.to_run} to run"] * bool(plan.to_run)
+        return ", ".join(["tasks known when the processes above have run", *known])
+    if plan.tasks == 0:
+        return "no tasks"
+    whose = "its" if plan.unknown == 1 else "their"
+    if plan.unknown == plan.tasks:
+        return f"{render.count_of(plan.tasks, 'task')}, known when {whose} inputs are made"
+    parts = [f"{plan.cached:,} cached"]
+    if plan.to_run or not plan.unknown:
+        parts.append(f"{plan.to_run:,} to run")
+    if plan.unknown:
+        parts.append(f"{plan.unknown:,} known when {whose} inputs are made")
+    return f"{render.count_of(plan.tasks, 'task')}: {', '.join(parts)}"
+
+
+_ENDED = {
+    "completed": "ran",
+    "cached": "cached",
+    "stored": "stored",
+    "failed": "failed",
+    "ignored": "ignored",
+    "aborted": "aborted",
+    "skipped": "skipped",
+}
+_WAITING = ("pending", "ready")
+_AT_WORK = ("running", "committing")
+
+
+def ended(counts: Mapping[str, int]) -> int:
+    """Return how many tasks are done, whatever their outcome."""
+    return sum(counts.get(name, 0) for name in _ENDED)
+
+
+def expected_total(progress: PlaceProgress) -> int:
+    """Return how many tasks there are, as far as it is known."""
+    return max(progress.expected or 0, sum(progress.counts.values()))
+
+
+def outcome_phrase(counts: Mapping[str, int]) -> str:
+    """Return "17 ran, 0 cached, 1 failed": ran and cached always, the rest where it happened."""
+    parts = [f"{counts.get('completed', 0):,} ran", f"{counts.get('cached', 0):,} cached"]
+    parts += [
+        f"{counts[name]:,} {word}"
+        for name, word in _ENDED.items()
+        if name not in ("completed", "cached") and counts.get(name)
+    ]
+    return ", ".join(parts)
+
+
+def place_phrase(progress: PlaceProgress) -> str:
+    """Return how far one process is: "11/18 · 2 running", then "18 ran, 0 cached"."""
+    total, done = expected_total(progress), ended(progress.counts)
+    at_work = sum(progress.counts.get(name, 0) for name in _AT_WORK)
+    if done == total and progress.expected is not None and not at_work:
+        return outcome_phrase(progress.counts) if total else "no tasks"
+    amount = f"{done}/{total}" if progress.expected is not None else f"{done}/{total or '?'}"
+    parts = [amount, *([f"{at_work} running"] if at_work else [])]
+    if failed := progress.counts.get("failed"):
+        parts.append(f"{failed} failed")
+    return " · ".join(parts)
+
+
+def place_shares(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return (colour name, tasks) of a bar, from left to right."""
+    return [
+        ("cached", counts.get("cached", 0) + counts.get("stored", 0)),
+        ("done", counts.get("completed", 0)),
+        ("failed", counts.get("failed", 0) + counts.get("ignored", 0)),
+        ("running", sum(counts.get(name, 0) for name in _AT_WORK)),
+        ("pending", counts.get("skipped", 0) + counts.get("aborted", 0)),
+    ]
+
+
+def place_bar(progress: PlaceProgress) -> str:
+    """Return the HTML bar of one process."""
+    return render.bar(place_shares(progress.counts), expected_total(progress))
+
+
+def place_colour(progress: PlaceProgress) -> str:
+    """Return the colour name that stands for the whole process."""
+    counts = progress.counts
+    if counts.get("failed"):
+        return "failed"
+    if any(counts.get(name) for name in _AT_WORK):
+        return "running"
+    if ended(counts) < expected_total(progress) or not ended(counts):
+        return "pending"
+    return "done" if counts.get("completed") else "cached"
+
+
+def render_channel(view: ChannelView) -> Rendered:
+    """Return a channel's line and its first items."""
+    if view.is_value:
+        amount = "value"
+    elif view.items is None:
+        amount = "items known when the processes above have run"
+    else:
+        amount = render.count_of(view.items, "item")
+    fields = _fields(view)
+    head = " · ".join(filter(None, (view.name, amount, fields)))
+    more = ["…"] if view.items is not None and view.items > len(view.first) > 0 else []
+    lines = [head, *(f"  {each}" for each in [*view.first, *more])]
+    rest = " · ".join(escape(part) for part in (amount, fields) if part)
+    html = [f'<div><b style="{render.MONO}">{escape(view.name)}</b> · {rest}</div>']
+    if view.first:
+        items = escape("\n".join([*view.first, *more]))
+        html.append(f'<pre style="{render.PRE};{_FAINT}">{items}</pre>')
+    if view.note:
+        lines.append(f"  {view.note}")
+        html.append(f'<div style="{_FAINT}">{_multiline(view.note)}</div>')
+    return Rendered("\n".join(lines), render.box("".join(html)))
+
+
+def _fields(view: ChannelView) -> str:
+    """Name the fields; unnamed ones are only counted, and a single one needs no word."""
+    if view.fields is None or not any(view.fields):
+        count = len(view.fields or ())
+        return f"{count} fields without names" if count > 1 else ""
+    return ", ".join(name or "(unnamed)" for name in view.fields)
+
+
+def choose_shown(tasks: Sequence[Shown]) -> list[Shown]:
+    """Return the tasks whose output a card shows: the only one; or first, failed ones, last."""
+    if len(tasks) <= 1:
+        return list(tasks)
+    failed = [task for task in tasks[1:-1] if task[1] == "failed"][:3]
+    return [tasks[0], *failed, tasks[-1]]
+
+
+def render_shown(tasks: Sequence[Shown]) -> Rendered:
+    """Return what tasks showed: of one task all, of many the first, the failed and the last."""
+    speaking = [task for task in tasks if task[2]]
+    if len(tasks) == 1 and speaking:
+        return _render_chunks(speaking[0][2])
+    chosen = choose_shown(speaking)
+    parts: list[Rendered] = []
+    for place, (label, outcome, chunks) in enumerate(chosen):
+        inner = _render_chunks(chunks)
+        opened = " open" if place == 0 or outcome == "failed" else ""
+        word = f" · {outcome}" if outcome not in ("completed", "cached", "stored") else ""
+        parts.append(
+            Rendered(
+                f"{label}{word}\n{inner.text}",
+                f"<details{opened}><summary>{escape(label + word)}</summary>{inner.html}</details>",
+            )
+        )
+    if hidden := len(speaking) - len(chosen):
+        note = f"{render.count_of(hidden, 'more task')} showed something"
+        parts.append(render.line(note, _FAINT))
+    return render.stack(parts)
+
+
+def _render_chunks(chunks: Sequence[ShownChunk]) -> Rendered:
+    parts: list[Rendered] = []
+    printed: list[Rendered] = []
+    text_room, html_room = _TEXT_CHUNKS, _HTML_CHUNKS
+    for chunk in _joined(chunks):
+        if chunk.stream == "display":
+            parts += [*_scrolled(printed), _render_display(chunk.bundle)]
+            printed = []
+            continue
+        text = render.settle_carriage_returns(chunk.text).rstrip("\n")
+        colour = "background:rgba(213,94,0,.10);" if chunk.stream == "stderr" else ""
+        printed.append(
+            Rendered(
+                _clip(render.strip_ansi(text), text_room),
+                f'<pre style="{render.PRE};{colour}">'
+                f"{render.ansi_html(_clip(text, html_room))}</pre>",
+            )
+        )
+        text_room, html_room = max(0, text_room - len(text)), max(0, html_room - len(text))
+    return render.stack([*parts, *_scrolled(printed)])
+
+
+def _scrolled(printed: list[Rendered]) -> list[Rendered]:
+    """Let long text scroll in its place, so that a tool's log does not push the notebook away."""
+    whole = render.stack(printed)
+    if whole.text.count("\n") < _LINES:
+        return printed
+    style = "max-height:24em;overflow:auto;border-bottom:1px solid rgba(128,128,128,.4)"
+    return [Rendered(whole.text, f'<div style="{style}" tabindex="0">{whole.html}</div>')]
+
+
+def _joined(chunks: Sequence[ShownChunk]) -> list[ShownChunk]:
+    """Neighbours of one stream as one chunk, so that a line printed in pieces stays a line."""
+    out: list[ShownChunk] = []
+    for chunk in chunks:
+        if out and chunk.stream != "display" and out[-1].stream == chunk.stream:
+            out[-1] = ShownChunk(chunk.stream, out[-1].text + chunk.text)
+        else:
+            out.append(chunk)
+    return out
+
+
+def _clip(text: str, room: int) -> str:
+    if len(text) <= room:
+        return text
+    half = room // 2
+    return (
+        f"{text[:half]}\n… {len(text) - room:,} characters left out …\n{text[len(text) - half :]}"
+    )
+
+
+def _render_display(bundle: Mapping[str, object]) -> Rendered:
+    """The richest form that a static page can hold."""
+    plain = str(bundle.get("text/plain", ""))
+    for kind in ("image/png", "image/jpeg", "image/gif", "image/webp"):
+        if kind in bundle:
+            data = escape("".join(str(bundle[kind]).split()))
+            return Rendered(plain, _image(f"data:{kind};base64,{data}", plain))
+    if "image/svg+xml" in bundle:
+        return Rendered(plain, _svg_image(str(bundle["image/svg+xml"]), plain))
+    if "text/html" in bundle:
+        return Rendered(plain, f"<div>{bundle['text/html']}</div>")
+    text = plain or str(bundle.get("text/markdown", "") or bundle.get("text/latex", ""))
+    return Rendered(text, f'<pre style="{render.PRE}">{render.ansi_html(text)}</pre>')
+
+
+def _svg_image(svg: str, alt: str) -> str:
+    """An `<img>`: inline SVG is taken out of notebooks that are not trusted, a data URI is not."""
+    data = b64encode(svg.encode()).decode("ascii")
+    return _image(f"data:image/svg+xml;base64,{data}", alt)
+
+
+def _image(source: str, alt: str) -> str:
+    return f'<img alt="{escape(alt)}" style="max-width:100%" src="{source}">'

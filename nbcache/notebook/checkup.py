@@ -1,0 +1,119 @@
+"""`doctor` and `verify`: is this installation sound, and is what the cache holds what it says?
+
+Both only read. A finding is a line for people; `good` is False where something is wrong.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass, field
+
+from nbcache.engine import history
+from nbcache.notebook import render
+from nbcache.store.cache import Cache
+from nbcache.store.verify import verify as check_store
+
+_LISTED = 20
+_PACKAGES = ("nbcache", "ipython", "ipykernel", "nbclient", "duckdb", "pyarrow", "pandas", "rich")
+
+
+@dataclass
+class Findings:
+    """What was looked at, line by line, and what is wrong."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    @property
+    def lines(self) -> list[str]:
+        """The findings for people."""
+        width = max(map(len, self.facts), default=0)
+        lines = [f"{name:<{width}}  {text}" for name, text in self.facts.items()]
+        shown = self.problems[:_LISTED]
+        lines += [f"problem: {problem}" for problem in shown]
+        if more := len(self.problems) - len(shown):
+            lines.append(f"… and {more} more problems")
+        end = "all is well" if self.good else render.count_of(len(self.problems), "problem")
+        return [*lines, end]
+
+    def record(self) -> dict[str, object]:
+        """Return what `--json` prints."""
+        return {"good": self.good, "facts": self.facts, "problems": self.problems}
+
+
+def verify(cache: Cache, *, quick: bool = False) -> Findings:
+    """Look at every row, journal and segment, and at every blob that a counted result needs.
+
+    quick: presence and size only; else every blob is read and its digest computed.
+    """
+    report = check_store(cache, deep=not quick)
+    found = Findings()
+    found.facts["cache"] = str(cache.root)
+    found.facts["rows"] = (
+        f"{report.rows:,} in {render.count_of(report.segments, 'segment')} "
+        f"and {render.count_of(report.journals, 'journal')}"
+    )
+    how = "present" if quick else "read and compared"
+    found.facts["blobs"] = f"{report.blobs:,} {how} ({render.size(report.bytes)})"
+    if report.orphans:
+        found.facts["unused"] = f"{render.count_of(len(report.orphans), 'blob')} that no row names"
+    if report.leftovers:
+        left = render.count_of(len(report.leftovers), "leftover")
+        found.facts["left"] = f"{left} of processes that were killed"
+    found.problems += [f"{problem}; what needs it runs again" for problem in report.problems]
+    return found
+
+
+def doctor(cache: Cache) -> Findings:
+    """Look at versions, the cache's folder, the disk and the runs."""
+    found = Findings()
+    found.facts["python"] = f"{platform.python_version()} ({sys.executable})"
+    found.facts["system"] = platform.platform()
+    found.facts["packages"] = ", ".join(filter(None, map(_version, _PACKAGES)))
+    found.facts["cache"] = str(cache.root)
+    if cache.read_only is not None:
+        found.problems.append(f"the cache is read-only: {cache.read_only}")
+    free = shutil.disk_usage(cache.root).free
+    found.facts["disk"] = f"{render.size(free)} free"
+    if free < 1_000_000_000:
+        found.problems.append(f"only {render.size(free)} are free on the cache's disk")
+    count, total = _blobs(cache)
+    found.facts["blobs"] = f"{count:,} files, {render.size(total)}"
+    known = history.runs(cache)
+    going = [run for run in known if run.status == "running"]
+    found.facts["runs"] = f"{len(known):,}, {len(going)} going now"
+    broken = [run.name for run in known[:20] if run.status == "interrupted"]
+    if broken:
+        found.facts["interrupted"] = f"{', '.join(broken)} (their finished tasks are kept)"
+    if sys.platform == "win32":
+        found.problems.append("nbcache needs Linux or macOS; on Windows use WSL")
+    return found
+
+
+def _version(name: str) -> str:
+    try:
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _blobs(cache: Cache) -> tuple[int, int]:
+    """Count the files below blobs/ and their bytes."""
+    count = total = 0
+    for folder, _, names in os.walk(cache.root / "blobs"):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(folder, name)).st_size
+                count += 1
+            except FileNotFoundError:
+                continue  # taken away while we count
+    return count, total

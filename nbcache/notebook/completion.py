@@ -1,0 +1,90 @@
+"""Tab completion on the lines of nbcache: verbs and their options, header options, channel names.
+
+Answers from the verb table, the directive table and the names that the kernel holds; it evaluates
+nothing, and a fault in it must never disturb typing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from nbcache.engine.factories import Factories
+from nbcache.engine.process import Process
+from nbcache.notebook import verbs
+from nbcache.plan.channel import Channel
+from nbcache.plan.directives import OPTIONS
+
+_WORD = re.compile(r"[^\W\d]\w*$")
+
+
+def command_words(line: str, namespace: Mapping[str, object]) -> list[str]:
+    """Return what may stand at the end of a `%nbcache ...` line."""
+    words = line.split()[1:]
+    typed = "" if line[-1:].isspace() or not words else words.pop()
+    if not words:
+        return _starting(typed, [v.name for v in verbs.VERBS.values() if "notebook" in v.places])
+    verb = verbs.VERBS.get(words[0])
+    if verb is None:
+        return []
+    if typed.startswith("-"):
+        return _starting(typed, [flag.name for flag in verb.flags_at("notebook")])
+    if verb.completes == "processes":
+        return _starting(typed, names_of(namespace, Process))
+    if verb.completes == "verbs":
+        return _starting(typed, list(verbs.VERBS))
+    return []
+
+
+def header_words(line: str, namespace: Mapping[str, object]) -> list[str]:
+    """Return what may stand at the end of a `%%process` header or a `#|` line."""
+    typed = line.split()[-1] if line and not line[-1].isspace() else ""
+    if line.lstrip().startswith("#|"):
+        known = line.lstrip().removeprefix("#|").lstrip()
+        return [] if ":" in known else [f"{each}:" for each in _starting(known, OPTIONS)]
+    if typed.startswith("-"):
+        return _starting(typed, [f"--{name}" for name in OPTIONS])
+    tail = _tail(typed)
+    if re.search(r"\bfrom\b", line.removesuffix(typed)):
+        return _prefixed(typed, tail, _starting(tail, names_of(namespace, Channel)))
+    if "(" in line and ")" not in line:
+        return []
+    return _starting(typed, ["from", "->"]) if len(line.split()) > 1 else []
+
+
+def channel_words(line: str, namespace: Mapping[str, object]) -> list[str]:
+    """Return what may stand at the end of a `%channel NAME = ...` line."""
+    if "=" not in line:
+        return []
+    typed = line.split()[-1] if not line[-1].isspace() else ""
+    tail = _tail(typed)
+    before = typed.removesuffix(tail)
+    if before.endswith("."):
+        return []  # an operator: Python's own completion knows the object
+    return _prefixed(
+        typed, tail, _starting(tail, [*Factories.names, *names_of(namespace, Channel), *namespace])
+    )
+
+
+def names_of(namespace: Mapping[str, object], kind: type) -> list[str]:
+    """Return the public names that hold something of a kind."""
+    return sorted(
+        name
+        for name, value in list(namespace.items())
+        if isinstance(value, kind) and not name.startswith("_")
+    )
+
+
+def _tail(typed: str) -> str:
+    found = _WORD.search(typed)
+    return found[0] if found else ""
+
+
+def _prefixed(typed: str, tail: str, matches: Iterable[str]) -> list[str]:
+    """IPython completes whole words between blanks: put back what stands before the name."""
+    before = typed.removesuffix(tail)
+    return [before + match for match in matches]
+
+
+def _starting(typed: str, words: Iterable[str]) -> list[str]:
+    return sorted({word for word in words if word.startswith(typed) and not word.startswith("_")})

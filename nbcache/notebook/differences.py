@@ -1,0 +1,218 @@
+"""Two runs compared, as text and HTML that say the same: what `diff` shows.
+
+Pure: a `RunDiff` in, a picture out. One line per process says what ran and what made it so;
+source diffs are unfolded below it; what is equal takes one line in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from nbcache.engine.compare import Group, OutputDiff, ProcessDiff, RunDiff, TaskDiff, outcome_of
+from nbcache.engine.explanations import Found
+from nbcache.engine.history import RunSummary
+from nbcache.model.task import RunStatus
+from nbcache.notebook import render
+from nbcache.notebook.render import Rendered
+from nbcache.plan import explain
+
+_LABELS = 5  # tasks named before "and 3 more"
+_TASKS = 20  # tasks with what came out different, when data was asked for
+_GROUPS = 6
+_GOING = frozenset({RunStatus.RUNNING.value, RunStatus.RESUMING.value, RunStatus.CREATED.value})
+
+
+def render_diff(diff: RunDiff) -> Rendered:
+    """Return the picture of two runs compared."""
+    head = f"run {diff.before.name} → run {diff.after.name}"
+    parts = [Rendered(head, f"<b>{escape(head)}</b>")]
+    parts += [_going(run) for run in (diff.before, diff.after) if run.status in _GOING]
+    if diff.before.notebook != diff.after.notebook:
+        parts.append(render.line(f"notebook {diff.before.notebook} → {diff.after.notebook}"))
+    parts += [
+        render.line(f"parameter {name} {_or_none(old)} → {_or_none(new)}")
+        for name, old, new in diff.parameters
+    ]
+    parts += [render.line(explain.phrase(each)) for each in diff.packages]
+    told = [process for process in diff.processes if not process.unchanged]
+    for process in told:
+        parts += _process(process, diff)
+    quiet = [process for process in diff.processes if process.unchanged]
+    if quiet:
+        names = ", ".join(f"{each.name} ({_tasks(len(each.tasks))})" for each in quiet)
+        parts.append(render.line(f"equal: {names}"))
+    if not diff.processes:
+        parts.append(render.line("neither run has a process"))
+    return render.stack(parts)
+
+
+def _going(run: RunSummary) -> Rendered:
+    return render.line(f"run {run.name} is still going: this compares its tasks so far")
+
+
+def _or_none(text: str | None) -> str:
+    return "-" if text is None else text
+
+
+def _tasks(count: int) -> str:
+    return render.count_of(count, "task")
+
+
+def _process(process: ProcessDiff, diff: RunDiff) -> list[Rendered]:
+    if process.gone:
+        return [_title(f"{process.name}: only in {diff.before.name}"), *_only(process, diff)]
+    heads = [f"{process.name}: {_share(group, process)}" for group in process.groups[:1]]
+    if not heads:
+        heads = [f"{process.name}: {_without_groups(process, diff)}"]
+    if process.was and process.was != process.name:
+        heads[0] += f" (it was called {process.was})"
+    parts = [_title(heads[0])]
+    for index, group in enumerate(process.groups[:_GROUPS]):
+        if index:
+            parts.append(_indented(_share(group, process)))
+        if len(process.groups) > 1:
+            parts.append(_indented(_named([task.after for task in group.tasks]), 4))
+        parts += _values(group)
+        parts += [_unfolded(title, text) for title, text in group.sources]
+    if len(process.groups) > _GROUPS:
+        parts.append(_indented(f"… and {len(process.groups) - _GROUPS} more reasons"))
+    return [*parts, *_only(process, diff), *_outcomes(process), *_results(process)]
+
+
+def _share(group: Group, process: ProcessDiff) -> str:
+    if group.ran:
+        return f"{group.ran} of {process.total} ran: {group.text}"
+    return f"{len(group.tasks)} of {process.total} differ and were cached: {group.text}"
+
+
+def _without_groups(process: ProcessDiff, diff: RunDiff) -> str:
+    if not process.was:
+        return f"only in {diff.after.name}, {process.ran} of {process.total} ran"
+    if not process.total:
+        return f"no task in {diff.after.name}"
+    return f"{process.ran} of {process.total} ran"
+
+
+def _values(group: Group) -> list[Rendered]:
+    """What the one line has no room for."""
+    if len(group.differences) <= 3:
+        return []
+    return [_indented(line, 4) for line in explain.value_lines(group.differences)]
+
+
+def _only(process: ProcessDiff, diff: RunDiff) -> list[Rendered]:
+    parts: list[Rendered] = []
+    if process.only_before:
+        count, names = _tasks(len(process.only_before)), _named(process.only_before)
+        parts.append(_indented(f"only in {diff.before.name}: {count}: {names}"))
+    if process.only_after:
+        count, names = _tasks(len(process.only_after)), _named(process.only_after)
+        ran = sum(task.use is None for task in process.only_after)
+        parts.append(_indented(f"only in {diff.after.name}: {count}, {ran} ran: {names}"))
+    return parts
+
+
+def _named(found: Sequence[Found]) -> str:
+    names = ", ".join(each.label for each in found[:_LABELS])
+    return names + (f" and {len(found) - _LABELS} more" if len(found) > _LABELS else "")
+
+
+def _outcomes(process: ProcessDiff) -> list[Rendered]:
+    """Tasks that ended well in one run and not in the other."""
+    turns: dict[tuple[str, str], list[TaskDiff]] = {}
+    for task in process.tasks:
+        turn = outcome_of(task.before), outcome_of(task.after)
+        if "failed" in turn or "aborted" in turn:
+            turns.setdefault(turn, []).append(task)
+    return [
+        _indented(
+            f"{_ended(old)} before, {_ended(new)} now: {_tasks(len(tasks))}: "
+            f"{_named([task.after for task in tasks])}"
+        )
+        for (old, new), tasks in turns.items()
+    ]
+
+
+def _ended(outcome: str) -> str:
+    return {"failed": "failed", "aborted": "ended early"}.get(outcome, "succeeded")
+
+
+def _results(process: ProcessDiff) -> list[Rendered]:
+    if not process.tasks:
+        return []
+    different = process.results("different")
+    total, missing = len(process.tasks), len(process.results("missing"))
+    if not different and not missing:
+        return [_indented(f"came out equal: {total} of {total}")]
+    parts: list[Rendered] = []
+    if missing:
+        parts.append(_indented(f"no result to compare: {missing} of {total}"))
+    if different:
+        parts.append(_indented(f"came out different: {len(different)} of {total}"))
+        opaque = sum(_is_opaque(task) for task in different)
+        if opaque:
+            hint = f"of {opaque} only the bytes of a pickle could be compared: --data may tell more"
+            parts.append(_indented(hint, 4))
+        if all(not task.differences for task in different):
+            hint = "though nothing that is hashed differs: is there randomness without a seed,"
+            parts.append(_indented(f"{hint} or a read that is not declared?", 4))
+    with_data = [task for task in different if any(each.data for each in task.outputs)]
+    for task in with_data[:_TASKS]:
+        parts += _task_data(task)
+    left = len(with_data) - len(with_data[:_TASKS]) + process.data_left
+    if left and with_data:
+        parts.append(_indented(f"… and {left} more (--limit, --process)", 4))
+    return parts
+
+
+def _is_opaque(task: TaskDiff) -> bool:
+    """Whether all that differs has no canonical form, so that it may be equal all the same."""
+    return all(
+        each.after is not None and each.after.opaque
+        for each in task.outputs
+        if each.state == "different"
+    )
+
+
+def _task_data(task: TaskDiff) -> Iterable[Rendered]:
+    shown: list[OutputDiff] = [each for each in task.outputs if each.data is not None]
+    for each in shown:
+        assert each.data is not None
+        yield _indented(f"{task.after.label} {each.name}: {each.data.head}", 4)
+        if each.data.lines:
+            yield _preformatted("\n".join(each.data.lines), 6)
+
+
+def _title(text: str) -> Rendered:
+    return Rendered(text, f"<b>{escape(text)}</b>")
+
+
+def _indented(text: str, by: int = 2) -> Rendered:
+    return Rendered(f"{' ' * by}{text}", render.styled(text, f"margin-left:{by / 2}em"))
+
+
+def _preformatted(text: str, by: int) -> Rendered:
+    lines = text.split("\n")
+    style = f"{render.PRE};margin-left:{by / 2}em"
+    html = "\n".join(_coloured(line) for line in lines)
+    return Rendered(
+        "\n".join(f"{' ' * by}{line}" for line in lines), f'<pre style="{style}">{html}</pre>'
+    )
+
+
+def _coloured(line: str) -> str:
+    """A line of a diff; its sign says the same as the colour."""
+    if line.startswith(("+++", "---")) or not line.startswith(("+", "-")):
+        return escape(line)
+    colour = render.COLOURS["done" if line.startswith("+") else "failed"]
+    return render.styled(line, f"color:{colour}")
+
+
+def _unfolded(title: str, text: str) -> Rendered:
+    inner = _preformatted(text, 4)
+    return Rendered(
+        inner.text,
+        f'<details open style="margin-left:1em"><summary>{escape(title)}</summary>'
+        f"{inner.html}</details>",
+    )

@@ -1,0 +1,120 @@
+"""`%load_ext nbcache`: hang magics, input transformer, completion and displays into a shell.
+
+Silent and idempotent: loading again, after `%reload_ext` too, leaves one of each. What is hung in
+is found again through the `Front` kept on the shell, so unloading takes out exactly that.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from nbcache.notebook import cards, completers
+from nbcache.notebook import progress as pictures
+from nbcache.notebook.front import Front
+from nbcache.notebook.render import Rendered
+from nbcache.notebook.transform import transform
+
+_ATTRIBUTE = "_nbcache_front"
+_DISPLAYED = (
+    ("nbcache.engine.process", "Process"),
+    ("nbcache.engine.process", "NamedChannel"),
+    ("nbcache.engine.run", "Run"),
+)
+
+
+def load(shell: Any) -> None:
+    """Make the magics available in this shell; does nothing where they already are."""
+    if getattr(shell, _ATTRIBUTE, None) is not None:
+        return
+    from nbcache.notebook.magics import NbcacheMagics
+
+    front = Front.for_shell(shell)
+    setattr(shell, _ATTRIBUTE, front)
+    shell.register_magics(NbcacheMagics(front))
+    shell.input_transformers_cleanup.insert(0, transform)  # before IPython drops blank lines
+    shell.ast_transformers.append(BareRun())
+    shell.events.register("pre_run_cell", front.before_cell)
+    completers.install(shell)
+    _install_displays(shell, front)
+
+
+def unload(shell: Any) -> None:
+    """Take out what `load` hung in; the session and its results stay."""
+    front: Front | None = getattr(shell, _ATTRIBUTE, None)
+    if front is None:
+        return
+    for kind, names in (("line", ("channel", "nbcache", "nbsql")), ("cell", _CELL_MAGICS)):
+        for name in names:
+            shell.magics_manager.magics[kind].pop(name, None)
+    if transform in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.remove(transform)
+    shell.ast_transformers[:] = [
+        each for each in shell.ast_transformers if not isinstance(each, BareRun)
+    ]
+    shell.events.unregister("pre_run_cell", front.before_cell)
+    completers.uninstall(shell)
+    for module, name in _DISPLAYED:
+        for mime in ("text/plain", "text/html"):
+            shell.display_formatter.formatters[mime].pop(f"{module}.{name}", None)
+    delattr(shell, _ATTRIBUTE)
+
+
+_CELL_MAGICS = ("process", "channel", "nbsql")
+
+
+class BareRun(ast.NodeTransformer):
+    """A `%nbcache run` that stands alone shows its run once: not again as Out[].
+
+    `run = %nbcache run` still gets the run. The statement is put inside `if True:`, which IPython
+    runs and does not display.
+    """
+
+    def visit_Module(self, node: ast.Module) -> ast.Module:  # ast's own name
+        node.body = [
+            ast.copy_location(ast.If(ast.Constant(True), [each], []), each)
+            if _is_bare_run(each)
+            else each
+            for each in node.body
+        ]
+        return ast.fix_missing_locations(node)
+
+
+def _is_bare_run(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Expr(
+            value=ast.Call(
+                func=ast.Attribute(attr="run_line_magic"),
+                args=[ast.Constant(value="nbcache"), ast.Constant(value=str(line)), *_],
+            )
+        ):
+            return line.split(maxsplit=1)[:1] == ["run"]
+    return False
+
+
+def _install_displays(shell: Any, front: Front) -> None:
+    def card(process: Any) -> Rendered:
+        return cards.render_card(front.session.card(process))
+
+    def channel(named: Any) -> Rendered:
+        return cards.render_channel(front.session.channel_view(named))
+
+    def run(held: Any) -> Rendered:
+        return pictures.render_progress(held.progress())
+
+    for (module, name), draw in zip(_DISPLAYED, (card, channel, run), strict=True):
+        formatters = shell.display_formatter.formatters
+        formatters["text/html"].for_type_by_name(module, name, _html(draw))
+        formatters["text/plain"].for_type_by_name(module, name, _text(draw))
+
+
+def _html(draw: Callable[[Any], Rendered]) -> Callable[[Any], str]:
+    return lambda value: draw(value).html
+
+
+def _text(draw: Callable[[Any], Rendered]) -> Callable[[Any, Any, bool], None]:
+    def pretty(value: Any, printer: Any, cycle: bool) -> None:
+        printer.text("..." if cycle else draw(value).text)
+
+    return pretty

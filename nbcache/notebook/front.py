@@ -1,0 +1,124 @@
+"""What one kernel's front end holds: the shell, the cards, how it was started. No logic of runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbcache.notebook import live
+from nbcache.notebook.live import CardBoard, NotebookDisplays
+from nbcache.notebook.render import Rendered
+from nbcache.notebook.settings import Headless
+from nbcache.notebook.terminal import Screen
+
+if TYPE_CHECKING:
+    from nbcache.engine.run import Run
+    from nbcache.engine.session import Session
+
+
+@dataclass
+class Front:
+    """One per shell; survives `%reload_ext`. `folder` is where the kernel was at the load."""
+
+    shell: Any  # an IPython InteractiveShell
+    folder: Path
+    headless: Headless | None = None
+    board: CardBoard = field(default_factory=lambda: CardBoard(NotebookDisplays()))
+
+    @classmethod
+    def for_shell(cls, shell: Any) -> Front:
+        """Return the front of a shell that is loading nbcache now."""
+        return cls(shell, Path.cwd(), Headless.from_environment(os.environ))
+
+    @cached_property
+    def session(self) -> Session:
+        """The kernel's session, with what the command line asked for applied.
+
+        Made at first use: the engine is most of nbcache, and loading the extension has to be quick.
+        """
+        from nbcache.engine import session as engine
+
+        session = engine.current_session()
+        is_unused = session.last_run is None and session.folder != self.folder
+        if session.namespace is not self.shell.user_ns or is_unused:
+            session = engine.Session(self.shell.user_ns, self.folder)
+            engine.set_current_session(session)
+        session.waiter = lambda run: self.watch(run, raising=False)
+        session.cells = lambda: self.shell.history_manager.input_hist_raw
+        if self.headless is not None:
+            session.notebook = self.headless.notebook or session.notebook
+            session.given = dict(self.headless.parameters)
+            if self.headless.cache:
+                session.use(self.headless.cache)
+        return session
+
+    @property
+    def has_session(self) -> bool:
+        """Whether anything needed the session yet."""
+        return "session" in self.__dict__
+
+    @property
+    def in_notebook(self) -> bool:
+        """Whether displays can be replaced and show HTML (a Jupyter kernel)."""
+        return getattr(self.shell, "kernel", None) is not None
+
+    @property
+    def cell_name(self) -> str:
+        """How people find the cell that runs now: "cell [5]"."""
+        return f"cell [{self.cell_number}]"
+
+    @property
+    def cell_number(self) -> int:
+        """The number of the cell that runs now.
+
+        Not `execution_count`: some versions of IPython raise it before the cell runs, others after.
+        """
+        history = self.shell.history_manager
+        number = len(history.input_hist_parsed) - 1 if history is not None else 0
+        return number if number > 0 else int(self.shell.execution_count)
+
+    def before_cell(self, info: Any) -> None:
+        """Learn which notebook this is from an editor that only says it in a variable.
+
+        A cell that names nbcache may use its plain Python: that shall find this kernel's session.
+        """
+        if not self.has_session and "nbcache" not in (info.raw_cell or ""):
+            return
+        named = self.shell.user_ns.get("__vsc_ipynb_file__")
+        if self.session.notebook is None and isinstance(named, str):
+            self.session.notebook = named
+
+    def filename_for(self, source: str) -> str:
+        """Return a file name that tracebacks and debuggers resolve to `source`, line 1 being its
+        first line, and that IPython shows as this cell."""
+        compiler = self.shell.compile
+        name: str = compiler.cache(source, self.cell_number, raw_code=source)
+        return name
+
+    def watch(self, run: Run, *, raising: bool = True) -> None:
+        """Show a run until it has ended."""
+        live.watch(run, self.screen(run), raising=raising)
+
+    def detach(self, run: Run) -> None:
+        """Show a run in this cell while others go on."""
+        live.detach(run, self.screen(run, detached=True))
+
+    def screen(self, run: Run, *, detached: bool = False) -> Screen:
+        """Return where a run is shown."""
+        return live.screen_for(
+            run,
+            self.board,
+            in_notebook=self.in_notebook,
+            detached=detached,
+            machine_readable=self.headless is not None,
+        )
+
+    def show(self, rendered: Rendered, extra: Mapping[str, object] | None = None) -> None:
+        """Show something once in the cell that runs."""
+        from IPython.display import display
+
+        display({**rendered.bundle(), **(extra or {})}, raw=True)

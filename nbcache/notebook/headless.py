@@ -1,0 +1,198 @@
+"""Execute a notebook in a fresh kernel, tell what its nbcache runs do, keep the executed notebook.
+
+The kernel is this Python, whatever kernelspecs are installed, and works in the notebook's folder.
+Runs are followed through the display messages that `live` makes machine-readable there; those
+parts are taken out again before outputs are kept. A failing cell ends the execution, never the
+writing of OUT.ipynb. The first interrupt goes to the kernel, which ends its run in order; the
+second one ends the kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from nbcache.errors import UsageError
+from nbcache.notebook import parameters as parametrise
+from nbcache.notebook.progress import RUN_MIME, RunRecord
+from nbcache.notebook.settings import HEADLESS_VARIABLE, Headless
+
+_PROCESS_CELL = re.compile(r"^(?:\s*(?:#.*)?\n)*\s*%%process\b")
+_RUN_LINE = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%nbcache\s+run\b", re.MULTILINE)
+
+
+class Watcher(Protocol):
+    """Who is told what happens."""
+
+    def run_changed(self, record: RunRecord) -> None:
+        """A run of the kernel is in this state now."""
+
+    def cell_printed(self, text: str) -> None:
+        """A cell printed or showed something (its text)."""
+
+
+@dataclass
+class Execution:
+    """What came of it. `runs` maps run ids to their last known state, in the order of starting;
+    `failed_cell` is (number of the cell, its traceback as text), None where all went well."""
+
+    notebook: Any
+    runs: dict[str, RunRecord] = field(default_factory=dict)
+    failed_cell: tuple[int, str] | None = None
+    interrupted: bool = False
+
+
+def read_notebook(path: Path) -> Any:
+    """Return the notebook in a file.
+
+    Raises:
+        UsageError: there is no such file, or it holds no notebook.
+    """
+    import nbformat
+
+    if not path.is_file():
+        raise UsageError(f"no notebook {str(path)!r} (looked in {Path.cwd()})")
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:
+        raise UsageError(f"{path} is no notebook: {error}") from None
+
+
+def execute(
+    path: Path,
+    *,
+    given: Mapping[str, str],
+    settings: Headless,
+    output: Path | None,
+    watcher: Watcher,
+) -> Execution:
+    """Execute the notebook at `path`; see the module's text.
+
+    Raises:
+        UsageError: the file is no notebook, or a parameter is unknown.
+    """
+    import nbformat
+
+    notebook = read_notebook(path)
+    parametrise.inject(notebook, given)
+    if needs_a_run(notebook):
+        notebook.cells.append(nbformat.v4.new_code_cell("%nbcache run"))
+    execution = Execution(notebook)
+    try:
+        asyncio.run(_execute(execution, path.resolve(), settings, watcher))
+    finally:
+        if output is not None:
+            nbformat.write(notebook, output)
+    return execution
+
+
+def needs_a_run(notebook: Any) -> bool:
+    """Whether processes are declared and no cell runs them."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return any(map(_PROCESS_CELL.match, sources)) and not any(map(_RUN_LINE.search, sources))
+
+
+async def _execute(execution: Execution, path: Path, settings: Headless, watcher: Watcher) -> None:
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    client = _client(execution, path.parent, watcher)
+    environment = {
+        **os.environ,
+        HEADLESS_VARIABLE: settings.to_variable(),
+        "JPY_SESSION_NAME": str(path),  # as a Jupyter server says which notebook it is
+    }
+    setup = client.async_setup_kernel(env=environment, cwd=str(path.parent), cleanup_kc=True)
+    async with setup:
+        _forward_interrupts(client, execution)
+        info = await client.kc.kernel_info(reply=True)
+        execution.notebook.metadata["language_info"] = info["content"]["language_info"]
+        number = 0
+        for index, cell in enumerate(execution.notebook.cells):
+            if cell.cell_type != "code" or not cell.source.strip():
+                continue
+            number += 1
+            try:
+                await client.async_execute_cell(cell, index, execution_count=number)
+            except CellExecutionError:
+                execution.failed_cell = (number, _traceback_of(cell))
+                return
+            except DeadKernelError:
+                execution.failed_cell = (number, "the kernel died")
+                return
+
+
+def _forward_interrupts(client: Any, execution: Execution) -> None:
+    """The first Ctrl-C interrupts the kernel, as the stop button does; the second one ends it."""
+    tasks: set[asyncio.Future[object]] = set()
+
+    def interrupt() -> None:
+        ask = client.km.shutdown_kernel(now=True) if execution.interrupted else None
+        execution.interrupted = True
+        tasks.add(asyncio.ensure_future(ask if ask is not None else client.km.interrupt_kernel()))
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+
+
+def _traceback_of(cell: Any) -> str:
+    for output in cell.outputs:
+        if output.output_type == "error":
+            return "\n".join(output.traceback)
+    return "the cell failed"
+
+
+def _client(execution: Execution, folder: Path, watcher: Watcher) -> Any:
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+
+    class ThisPython(AsyncKernelManager):  # type: ignore[misc,unused-ignore]
+        """A kernel of the Python that runs `nbcache`."""
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return KernelSpec(
+                argv=[
+                    *(sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"),
+                    "--log-level=ERROR",  # its warnings are about servers that others can reach
+                ],
+                display_name="Python 3",
+                language="python",
+            )
+
+    class Client(NotebookClient):  # type: ignore[misc]
+        """Tells the watcher what the messages say, and keeps what a reader wants to see."""
+
+        def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+            _read_message(msg, execution, watcher)
+            return super().process_message(msg, cell, cell_index)
+
+    return Client(
+        execution.notebook,
+        km=ThisPython(),
+        timeout=None,
+        resources={"metadata": {"path": str(folder)}},
+    )
+
+
+def _read_message(message: Any, execution: Execution, watcher: Watcher) -> None:
+    """Take a run's record out of a display message and hand it on; hand texts on as they are."""
+    kind, content = message["msg_type"], message["content"]
+    data = content.get("data")
+    if isinstance(data, dict):
+        record = data.pop(RUN_MIME, None)
+        if record is not None:
+            execution.runs[record["run"]] = record
+            watcher.run_changed(record)
+        elif kind in ("display_data", "execute_result") and "text/plain" in data:
+            watcher.cell_printed(str(data["text/plain"]) + "\n")
+    elif kind == "stream":
+        watcher.cell_printed(content["text"])

@@ -1,0 +1,238 @@
+"""Show a run while it goes: the cell that waits for it, a detached one, the cards of its processes.
+
+The waiting cell polls snapshots from its own thread; the engine is never waited for in any other
+way and never calls in here. A detached run has a thread that only *updates* displays by their id:
+a new display from a thread would wander to whatever cell runs then.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import uuid4
+
+from nbcache.model.view import CardView, PlaceProgress, RunProgress, ShownChunk
+from nbcache.notebook import cards
+from nbcache.notebook import progress as pictures
+from nbcache.notebook.render import Rendered
+from nbcache.notebook.terminal import Screen, terminal_screen
+
+TICK_S = 0.125  # at most eight pictures a second
+CARD_TICK_S = 0.5
+GRACE_S = 15.0  # for a cancelled run to end in order
+
+
+class WatchedRun(Protocol):
+    """What is asked of a run."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def done(self) -> bool: ...
+    def progress(self) -> RunProgress: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+    def cancel(self) -> None: ...
+    def raise_for_status(self) -> None: ...
+    def shown(self, place: str) -> list[tuple[str, str, list[ShownChunk]]]: ...
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """The user interrupted the cell that waits for a run; the run was ended in order."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"\x1b[31mKeyboardInterrupt\x1b[0m: {self}"]
+
+
+class Displays(Protocol):
+    """Where bundles go: a notebook's display system, or a list in a test."""
+
+    def show(self, bundle: Mapping[str, object], display_id: str) -> None: ...
+    def replace(self, bundle: Mapping[str, object], display_id: str) -> None: ...
+
+
+class NotebookDisplays:
+    """IPython's display system."""
+
+    def show(self, bundle: Mapping[str, object], display_id: str) -> None:
+        """Show a bundle in the cell that runs."""
+        from IPython.display import display
+
+        display(dict(bundle), raw=True, display_id=display_id)
+
+    def replace(self, bundle: Mapping[str, object], display_id: str) -> None:
+        """Replace what was shown under that id, in whatever cell it stands."""
+        from IPython.display import display
+
+        display(dict(bundle), raw=True, display_id=display_id, update=True)
+
+
+@dataclass
+class PlacedCard:
+    """A card in a cell: what it showed last, and the id to replace it by."""
+
+    view: CardView
+    display_id: str
+    last: Rendered
+
+
+@dataclass
+class CardBoard:
+    """The cards of the processes, each in its own cell; a re-run cell replaces its card."""
+
+    displays: Displays
+    placed: dict[str, PlacedCard] = field(default_factory=dict)
+
+    def place(self, view: CardView) -> None:
+        """Show a process's card in the cell that runs now."""
+        rendered = cards.render_card(view)
+        display_id = f"nbcache-card-{uuid4().hex[:12]}"
+        self.displays.show(rendered.bundle(), display_id)
+        self.placed[view.name] = PlacedCard(view, display_id, rendered)
+
+    def update(self, run: WatchedRun, progress: RunProgress, *, shown: bool) -> None:
+        """Fill the cards of a run's processes with counts and, where `shown`, what tasks showed."""
+        for place in progress.places:
+            card = self.placed.get(place.name)
+            if card is not None and any(place.counts.values()):
+                self._fill(card, run, place, shown)
+
+    def _fill(self, card: PlacedCard, run: WatchedRun, place: PlaceProgress, shown: bool) -> None:
+        output = run.shown(place.name) if shown else []
+        rendered = cards.render_card(card.view, place, output)
+        if rendered != card.last:
+            card.last = rendered
+            self.displays.replace(rendered.bundle(), card.display_id)
+
+
+class NotebookScreen:
+    """A run's picture in the cell that waits for it, and in the cards of its processes."""
+
+    def __init__(
+        self,
+        run: WatchedRun,
+        board: CardBoard,
+        *,
+        machine_readable: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._run, self._board, self._clock = run, board, clock
+        self._machine_readable = machine_readable
+        self._display_id = f"nbcache-run-{uuid4().hex[:12]}"
+        self._last: dict[str, object] | None = None
+        self._cards_due = clock() + CARD_TICK_S
+
+    def update(self, progress: RunProgress) -> None:
+        self._draw(progress)
+        if self._clock() >= self._cards_due:
+            self._board.update(self._run, progress, shown=False)
+            self._cards_due = self._clock() + CARD_TICK_S
+
+    def close(self, progress: RunProgress) -> None:
+        self._draw(progress)
+        self._board.update(self._run, progress, shown=True)
+
+    def _draw(self, progress: RunProgress) -> None:
+        bundle = pictures.render_progress(progress).bundle()
+        if self._machine_readable:
+            bundle[pictures.RUN_MIME] = pictures.record_of(progress)
+        if self._last is None:
+            self._board.displays.show(bundle, self._display_id)
+        elif bundle != self._last:
+            self._board.displays.replace(bundle, self._display_id)
+        self._last = bundle
+
+
+def watch(run: WatchedRun, screen: Screen, *, raising: bool = True) -> None:
+    """Show a run until it has ended, then raise what it failed with (unless not `raising`).
+
+    Raises:
+        RunFailed: tasks failed. RunInterrupted: the user interrupted; the run is cancelled.
+    """
+    try:
+        _follow(run, screen)
+    except KeyboardInterrupt:
+        raise _cancel_in_order(run, screen) from None
+    screen.close(run.progress())
+    if raising:
+        run.raise_for_status()
+
+
+def _follow(run: WatchedRun, screen: Screen) -> None:
+    while not run.wait(TICK_S):
+        screen.update(run.progress())
+
+
+def _cancel_in_order(run: WatchedRun, screen: Screen) -> RunInterrupted:
+    run.cancel()
+    try:
+        run.wait(GRACE_S)
+    except KeyboardInterrupt:
+        print("still ending the run; it goes on in the background", file=sys.stderr)
+    progress = run.progress()
+    screen.close(progress)
+    counts = pictures.counts_of(progress)
+    kept = sum(counts.get(name, 0) for name in ("completed", "cached", "stored"))
+    return RunInterrupted(
+        f"run {run.name} was cancelled: {kept} of {pictures.total_of(progress)} done and kept; "
+        "%nbcache run goes on from there"
+    )
+
+
+def detach(run: WatchedRun, screen: Screen) -> threading.Thread:
+    """Show a run from a thread that only replaces what is there already; returns at once."""
+    screen.update(run.progress())
+
+    def follow() -> None:
+        _follow(run, screen)
+        screen.close(run.progress())
+
+    context = contextvars.copy_context()  # displays belong to the cell that started the run
+    thread = threading.Thread(target=context.run, args=(follow,), name="nbcache-live", daemon=True)
+    thread.start()
+    return thread
+
+
+class QuietScreen:
+    """A detached run in a terminal: says one line at the end, never draws over the prompt."""
+
+    def update(self, progress: RunProgress) -> None:
+        """Nothing: the prompt is the user's."""
+
+    def close(self, progress: RunProgress) -> None:
+        print(pictures.summary_line(progress), flush=True)
+
+
+class TalkingScreen:
+    """A run in a terminal that ends with what its tasks showed, as a notebook's cards do."""
+
+    def __init__(self, screen: Screen, run: WatchedRun) -> None:
+        self._screen, self._run = screen, run
+
+    def update(self, progress: RunProgress) -> None:
+        self._screen.update(progress)
+
+    def close(self, progress: RunProgress) -> None:
+        self._screen.close(progress)
+        for place in progress.places:
+            text = cards.render_shown(self._run.shown(place.name)).text.strip("\n")
+            if text:
+                print(f"{place.name}:\n{text}", flush=True)
+
+
+def screen_for(
+    run: WatchedRun,
+    board: CardBoard,
+    *,
+    in_notebook: bool,
+    detached: bool = False,
+    machine_readable: bool = False,
+) -> Screen:
+    """Return the screen that fits where we are."""
+    if in_notebook:
+        return NotebookScreen(run, board, machine_readable=machine_readable)
+    return QuietScreen() if detached else TalkingScreen(terminal_screen(), run)

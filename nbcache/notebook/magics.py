@@ -1,0 +1,231 @@
+"""The magics: they read a cell, ask the session, and show what it answers. No logic of their own.
+
+`%%process`, `%channel`, `%%channel`, `%nbcache VERB`, `%nbsql`, `%%nbsql`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from types import ModuleType, TracebackType
+from typing import Any
+
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+
+from nbcache.errors import NbcacheError, UsageError
+from nbcache.notebook import cards, live, render, verbs
+from nbcache.notebook import progress as pictures
+from nbcache.notebook.front import Front
+from nbcache.plan.header import parse_channel_cell, parse_channel_line, parse_process_cell
+
+_INTO = re.compile(r"\s*([^\W\d]\w*)\s*<<\s*$")
+
+
+@magics_class
+class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without types
+    """The magics of one shell."""
+
+    def __init__(self, front: Front) -> None:
+        super().__init__(shell=front.shell)
+        self.front = front
+
+    @no_var_expand
+    @cell_magic
+    def process(self, line: str, cell: str) -> None:
+        """Make this cell a process: a step that runs for each item of its channels.
+
+        %%process NAME(INPUTS) -> OUTPUTS from SOURCES --OPTION VALUE
+
+            %%process fit(depth, trees) -> score from grid --cpus 2
+            score = evaluate(depth, trees)
+
+        Everything after the name may be left out. Nothing runs until a run or a read asks for it.
+        """
+        front = self.front
+        decl = parse_process_cell(line, cell, cell_name=front.cell_name)
+        decl = replace(decl, filename=front.filename_for(decl.source))
+        process = front.session.declare(decl)
+        front.board.place(front.session.card(process))
+
+    @no_var_expand
+    @line_magic
+    def channel(self, line: str) -> None:
+        """Name a channel: %channel NAME = EXPRESSION
+
+            %channel reads = from_file_pairs("data/*_{1,2}.fq")
+            %channel grid = product(depth=[2, 4, 8], rep=range(3))
+
+        The expression is evaluated at each run, read and plan, with the files and variables then.
+        """
+        self._declare_channel(parse_channel_line(line))
+
+    @no_var_expand
+    @cell_magic("channel")
+    def channel_cell(self, line: str, cell: str) -> None:
+        """Name a channel by a block of Python whose last expression is the channel.
+
+        %%channel NAME
+        rows = [row for row in table.itertuples() if row.good]
+        from_iterable(rows)
+        """
+        self._declare_channel(parse_channel_cell(line, cell))
+
+    def _declare_channel(self, decl: Any) -> None:
+        session = self.front.session
+        channel = session.declare_channel(decl)
+        self.front.show(cards.render_channel(session.channel_view(channel)))
+
+    @no_var_expand
+    @line_magic
+    def nbcache(self, line: str) -> object:
+        """Overwritten below by the verb table's own text."""
+        __tracebackhide__ = True  # what a tried body raises is shown from the body on
+        if not line.strip():
+            print(verbs.overview("notebook"))
+            return None
+        return self._perform(verbs.parse_line(line))
+
+    @no_var_expand
+    @line_magic
+    def nbsql(self, line: str) -> object:
+        """Ask the log: %nbsql SELECT process, count(*) FROM tasks GROUP BY 1
+
+        `df = %nbsql SELECT ...` keeps the answer, a DataFrame. Views: tasks, attempts, runs,
+        components, inputs, outputs, processes.
+        """
+        return self._sql(line.strip())
+
+    @no_var_expand
+    @cell_magic("nbsql")
+    def nbsql_cell(self, line: str, cell: str) -> object:
+        """Ask the log: `%%nbsql` above the query; `%%nbsql NAME <<` binds the answer to NAME."""
+        into = _INTO.match(line)
+        if into is None:
+            return self._sql(f"{line}\n{cell}".strip())
+        frame = self._sql(cell.strip())
+        self.shell.user_ns[into[1]] = frame
+        return None
+
+    def _sql(self, query: str) -> object:
+        if not query:
+            raise UsageError("%nbsql SELECT ...: no query given")
+        return _answers().query(self.front.session.cache, query)
+
+    def _perform(self, parsed: verbs.Parsed) -> object:
+        __tracebackhide__ = True
+        own: dict[str, Callable[[verbs.Parsed], object]] = {
+            "use": self._use,
+            "run": self._run,
+            "plan": self._plan,
+            "try": self._try,
+            "cancel": self._cancel,
+            "help": self._help,
+        }
+        name = parsed.verb.name
+        if name in own:
+            return own[name](parsed)
+        if name == "sql" and "--json" not in parsed:
+            return self._sql(parsed.words[0])
+        answer = _answers().perform(parsed, self.front.session.cache, place="notebook")
+        if "--json" in parsed:
+            return answer.data
+        self.front.show(answer.rendered)
+        return None
+
+    def _use(self, parsed: verbs.Parsed) -> None:
+        headless = self.front.headless
+        if headless is None or headless.cache is None:  # the command line's --cache goes first
+            self.front.session.use(parsed.words[0])
+
+    def _run(self, parsed: verbs.Parsed) -> object:
+        front = self.front
+        detached = "--detach" in parsed
+        run = front.session.start(
+            parsed.words,
+            fresh="--fresh" in parsed or bool(front.headless and front.headless.fresh),
+            no_cache="--no-cache" in parsed,
+            parameters=parsed.assignments("--parameter") or None,
+            detached=detached,
+        )
+        if detached:
+            front.detach(run)
+        else:
+            front.watch(run)
+        return run
+
+    def _plan(self, parsed: verbs.Parsed) -> object:
+        plans = self.front.session.plan(parsed.words)
+        if "--json" in parsed:
+            return [asdict(plan) for plan in plans]
+        self.front.show(pictures.render_plan(plans))
+        return None
+
+    def _try(self, parsed: verbs.Parsed) -> None:
+        __tracebackhide__ = True
+        name, *rest = parsed.words
+        chosen = parsed.text("--item")
+        if chosen is not None and rest:
+            raise UsageError("give the item once: as words or with --item")
+        item = chosen if chosen is not None else " ".join(rest) or None
+        try:
+            result = self.front.session.try_one(name, item, into="--into" in parsed)
+        except NbcacheError:
+            raise
+        except BaseException as error:
+            raise error.with_traceback(_below_nbcache(error.__traceback__)) from error.__cause__
+        print(_try_line(result))
+
+    def _cancel(self, parsed: verbs.Parsed) -> None:
+        run = self.front.session.last_run
+        named = parsed.words[0] if parsed.words else None
+        if run is not None and not run.done and named in (None, "last", run.name, run.id):
+            run.cancel()
+            run.wait(live.GRACE_S)
+            self.front.show(pictures.render_progress(run.progress()))
+            return
+        answer = _answers().perform(parsed, self.front.session.cache, place="notebook")
+        self.front.show(answer.rendered)
+
+    def _help(self, parsed: verbs.Parsed) -> None:
+        if parsed.words:
+            print(verbs.help_of(verbs.find_verb(parsed.words[0], "notebook"), "notebook"))
+        else:
+            print(verbs.overview("notebook"))
+
+
+def _answers() -> ModuleType:
+    """The answers from the log, imported when first asked for, so that loading stays quick."""
+    from nbcache.notebook import answers
+
+    return answers
+
+
+NbcacheMagics.nbcache.__doc__ = verbs.overview("notebook")
+
+
+def _below_nbcache(traceback: TracebackType | None) -> TracebackType | None:
+    """Cut the frames of nbcache off the top of a traceback, up to the user's own code."""
+    found = traceback
+    while found is not None:
+        name = found.tb_frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] not in ("nbcache", "concurrent", "threading", "asyncio"):
+            return found
+        found = found.tb_next
+    return traceback
+
+
+def _try_line(result: Any) -> str:
+    _, bracket, inside = str(result.label).removesuffix("]").partition("[")
+    parts = [
+        f"item {inside if bracket else result.label}",
+        render.duration(result.seconds),
+        "not cached",
+    ]
+    parts += [f"{name} = {_short(value)}" for name, value in result.outputs.items()]
+    return " · ".join(parts)
+
+
+def _short(value: object, room: int = 80) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= room else text[: room - 1] + "…"

@@ -1,0 +1,96 @@
+"""Parameters of a notebook, by papermill's convention: a cell tagged `parameters` assigns defaults.
+
+Pure: notebook in, notebook out. Given values are assigned in a cell of their own right below it,
+tagged `injected-parameters`, so that the executed notebook shows what it ran with.
+
+Source: papermill, "Parameterize" (github.com/nteract/papermill).
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from nbcache.errors import UsageError
+
+TAG = "parameters"
+INJECTED_TAG = "injected-parameters"
+
+
+def literal(text: str) -> object:
+    """Return the Python literal that a text is, or the text itself: 3, 0.1, [1, 2], None, abc."""
+    try:
+        value: object = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {"true": True, "false": False}.get(text, text)
+    return value
+
+
+def inject(notebook: Any, given: Mapping[str, str]) -> None:
+    """Put the given values into a notebook, in place; an earlier injected cell is replaced.
+
+    Raises:
+        UsageError: no cell is tagged `parameters`, or it assigns no such name.
+    """
+    cells = notebook.cells
+    cells[:] = [cell for cell in cells if INJECTED_TAG not in _tags(cell)]
+    if not given:
+        return
+    place = next((k for k, cell in enumerate(cells) if TAG in _tags(cell)), None)
+    if place is None:
+        raise UsageError(
+            f"the notebook has no cell tagged `{TAG}`, so -p {next(iter(given))}=... has nowhere "
+            "to go: tag the cell that assigns the defaults"
+        )
+    known = assigned_names(cells[place].source)
+    for name in given:
+        if name not in known:
+            raise UsageError(_unknown(name, known))
+    lines = [f"{name} = {literal(text)!r}" for name, text in given.items()]
+    cells.insert(place + 1, _code_cell("\n".join(["# Parameters", *lines]), INJECTED_TAG))
+
+
+def assigned_names(source: str) -> list[str]:
+    """Return the names that a cell assigns at its top level, in order; magics are passed over."""
+    lines = [
+        "" if line.lstrip().startswith(("%", "!", "?")) else line for line in source.split("\n")
+    ]
+    try:
+        tree = ast.parse("\n".join(lines))
+    except SyntaxError:
+        return []
+    names: list[str] = []
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign):
+            targets = statement.targets
+        elif isinstance(statement, ast.AnnAssign):
+            targets = [statement.target]
+        else:
+            continue
+        names += [
+            node.id
+            for target in targets
+            for node in ast.walk(target)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        ]
+    return list(dict.fromkeys(names))
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f'; did you mean "{close[0]}"?' if close else ""
+    return f"no parameter {name!r}{hint} The notebook has: {', '.join(known) or 'none'}"
+
+
+def _tags(cell: Any) -> list[str]:
+    return list(cell.get("metadata", {}).get("tags", ()))
+
+
+def _code_cell(source: str, tag: str) -> Any:
+    import nbformat
+
+    cell = nbformat.v4.new_code_cell(source)
+    cell.metadata["tags"] = [tag]
+    return cell

@@ -1,0 +1,98 @@
+"""What `nbcache run` prints: runs while they go, and the last words when the notebook has ended."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+from nbcache.notebook import cards, render
+from nbcache.notebook.headless import Execution
+from nbcache.notebook.progress import ENDED, RunRecord, counts_of, progress_from
+from nbcache.notebook.terminal import Screen, terminal_screen
+
+_LAST_LINES = 40
+
+
+class TerminalWatcher:
+    """Shows a kernel's runs one after the other; prints what cells print only when asked."""
+
+    def __init__(self, stream: TextIO, *, verbose: bool) -> None:
+        self._stream, self._verbose = stream, verbose
+        self._screens: dict[str, Screen] = {}
+        self._ended: set[str] = set()
+        self._last: dict[str, RunRecord] = {}
+
+    def run_changed(self, record: RunRecord) -> None:
+        """A run of the kernel is in this state now."""
+        run = record["run"]
+        if run in self._ended:
+            return
+        self._last[run] = record
+        screen = self._screens.get(run)
+        if screen is None:
+            screen = self._screens[run] = terminal_screen(self._stream)
+        if record["status"] in ENDED:
+            self._ended.add(run)
+            screen.close(progress_from(record))
+        else:
+            screen.update(progress_from(record))
+
+    def cell_printed(self, text: str) -> None:
+        """A cell printed or showed something."""
+        if self._verbose:
+            print(text, end="", file=self._stream, flush=True)
+
+    def finish(self) -> None:
+        """Leave the terminal as it was, also where a run never said that it ended."""
+        for run, screen in self._screens.items():
+            if run not in self._ended:
+                screen.close(progress_from(self._last[run]))
+
+
+def final_words(execution: Execution) -> str:
+    """Return the summary of all runs and what the last cell showed, as text that ends in a
+    newline; empty where nothing ran."""
+    parts: list[str] = []
+    if len(execution.runs) > 1:
+        parts.append(_all_runs(execution))
+    if execution.failed_cell is None:
+        shown = last_output(execution.notebook)
+        if shown:
+            parts.append(shown)
+    if not execution.runs and execution.failed_cell is None:
+        parts.append("no nbcache run took place in this notebook")
+    return "".join(f"{part}\n" for part in parts)
+
+
+def _all_runs(execution: Execution) -> str:
+    records = [progress_from(record) for record in execution.runs.values()]
+    counts: dict[str, int] = {}
+    for record in records:
+        for name, number in counts_of(record).items():
+            counts[name] = counts.get(name, 0) + number
+    elapsed = sum(record.elapsed_s for record in records)
+    saved = sum(record.saved_s for record in records)
+    line = f"{len(records)} runs: {cards.outcome_phrase(counts)}, {render.duration(elapsed)}"
+    return line + (f" · saved {render.duration(saved)}" if saved >= 0.05 else "")
+
+
+def last_output(notebook: Any) -> str:
+    """Return the text of the last cell that showed something other than a run or a card."""
+    for cell in reversed(notebook.cells):
+        if cell.cell_type != "code":
+            continue
+        texts = [text for output in cell.outputs if (text := _text_of(output))]
+        if texts:
+            lines = "\n".join(texts).rstrip().split("\n")
+            more = [f"… {len(lines) - _LAST_LINES} more lines"] * (len(lines) > _LAST_LINES)
+            return "\n".join(["", *lines[:_LAST_LINES], *more])
+    return ""
+
+
+def _text_of(output: Any) -> str:
+    data = output.get("data", {})
+    if 'class="nbcache"' in str(data.get("text/html", "")):
+        return ""
+    if output["output_type"] == "stream":
+        return str(output["text"]) if output["name"] == "stdout" else ""
+    text = str(data.get("text/plain", ""))
+    return "" if text.startswith("<Figure") else text

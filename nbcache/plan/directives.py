@@ -1,0 +1,389 @@
+"""What `--option value` and `#| option: value` mean: the one table of options.
+
+`OPTIONS` is the only place to extend: an entry says how a text is read, which field of
+`Directives` it sets and what help shows. Nothing is run here; an option that is Python over `task`
+and the inputs stays a `Dynamic` until a task needs it (`evaluate_dynamic`).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn
+
+from nbcache.errors import OptionError
+from nbcache.model.process import Directives, Dynamic, Language, Option, ProcessDecl
+from nbcache.plan.header_text import is_public_name, nearest
+from nbcache.plan.option_lines import interpreter_words
+from nbcache.plan.quantities import (
+    Form,
+    evaluate_dynamic,
+    expression_names,
+    names_hint,
+    parse_duration,
+    parse_expression,
+    parse_size,
+    render_pattern,
+    render_template,
+    template_fields,
+)
+
+__all__ = [
+    "OPTIONS",
+    "OptionSpec",
+    "check_templates",
+    "evaluate_dynamic",
+    "evaluate_option",
+    "parse_duration",
+    "parse_options",
+    "parse_size",
+    "render_pattern",
+    "render_template",
+    "template_fields",
+]
+
+BASH = ("bash", "-euo", "pipefail")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionSpec:
+    """One option: how its text is read and what it sets.
+
+    `default` is what holds without it; `least` the smallest number it may be; `hashed` says that
+    it changes results and so enters the hash; `language` where it makes sense (None: anywhere).
+    """
+
+    name: str
+    form: Form
+    help: str
+    default: object = None
+    dynamic: bool = False
+    choices: tuple[str, ...] = ()
+    least: int = 0
+    hashed: bool = False
+    language: Language | None = None
+    value: str = ""  # how help shows what follows
+
+
+def _table(*specs: OptionSpec) -> Mapping[str, OptionSpec]:
+    return {spec.name: spec for spec in specs}
+
+
+OPTIONS: Mapping[str, OptionSpec] = _table(
+    OptionSpec(
+        name="bash", form="flag", default=False, language="script",
+        help="the body is a bash script, run with -euo pipefail",
+    ),
+    OptionSpec(
+        name="script", form="text", value="INTERPRETER", language="script",
+        help="the body is a script for this interpreter",
+    ),
+    OptionSpec(
+        name="cpus", form="int", default=1, dynamic=True, least=1, value="N",
+        help="processors that a task occupies",
+    ),
+    OptionSpec(
+        name="memory", form="size", dynamic=True, least=1, value="SIZE",
+        help="memory that a task may use, such as 4GB",
+    ),
+    OptionSpec(
+        name="time", form="time", dynamic=True, value="TIME",
+        help="how long a task may take, such as 2h; then it is killed",
+    ),
+    OptionSpec(
+        name="max_forks", form="int", least=1, value="N",
+        help="how many tasks of the process run at once",
+    ),
+    OptionSpec(
+        name="retries", form="int", default=0, value="N",
+        help="how often a failed task is tried again",
+    ),
+    OptionSpec(
+        name="on_error", form="choice", default="continue", dynamic=True, value="ACTION",
+        choices=("continue", "stop", "finish", "ignore", "retry"),
+        help="what a failed task means: continue, stop, finish, ignore or retry",
+    ),
+    OptionSpec(
+        name="tag", form="text", value="TEMPLATE",
+        help="how a task is called in lists, such as {sample}",
+    ),
+    OptionSpec(
+        name="when", form="expression", dynamic=True, value="EXPRESSION",
+        help="a task runs only where this is true",
+    ),
+    OptionSpec(
+        name="cache", form="choice", default="deep", value="MODE",
+        choices=("off", "deep", "standard", "lenient"),
+        help="files count by content (deep), by path, size and time (standard), by path and size "
+        "(lenient); off keeps nothing",
+    ),
+    OptionSpec(
+        name="env", form="names", default=(), hashed=True, value="NAME[,NAME]",
+        help="environment variables that the body reads; they count by value",
+    ),
+    OptionSpec(
+        name="secret", form="names", default=(), value="NAME[,NAME]",
+        help="environment variables that the body reads and that are never kept",
+    ),
+    OptionSpec(
+        name="seed", form="int", hashed=True, value="N",
+        help="the start of the random state; a task has its own in any case",
+    ),
+    OptionSpec(
+        name="ignore", form="names", default=(), language="python", value="NAME[,NAME]",
+        help="captured names that do not count",
+    ),
+    OptionSpec(
+        name="platform", form="flag", default=False, hashed=True,
+        help="operating system and machine architecture count",
+    ),
+)  # fmt: skip
+
+_FIELDS = frozenset(each.name for each in fields(Directives))
+
+
+def parse_options(
+    options: Sequence[Option],
+    *,
+    shebang: Option | None = None,
+    lines: Sequence[str] = (),
+) -> tuple[Directives, Language, tuple[str, ...]]:
+    """Return what options ask for, the body's language and its interpreter's argv.
+
+    `shebang` is the `#!` line below the header, if there is one; `lines` are those of the cell, so
+    that errors can show theirs.
+
+    Raises:
+        OptionError: an option is unknown, given twice, or its value does not parse.
+    """
+    given: dict[str, Option] = {}
+    for option in options:
+        spec = _spec(option, lines)
+        if spec.name in given:
+            first = given[spec.name].line
+            _fail(option, lines, f"--{spec.name} is given twice", f"the first is in line {first}")
+        given[spec.name] = option
+    values: dict[str, Any] = {
+        name: _value(OPTIONS[name], option, lines)
+        for name, option in given.items()
+        if name in _FIELDS
+    }
+    if values.get("retries") and "on_error" not in values:
+        values["on_error"] = "retry"
+    interpreter = _interpreter(given, shebang, lines)
+    language: Language = "script" if interpreter else "python"
+    for name, option in given.items():
+        wanted = OPTIONS[name].language
+        if wanted is not None and wanted != language:
+            _fail(option, lines, f"--{name} is for Python bodies, and this one is a script")
+    return Directives(**values), language, interpreter
+
+
+def _spec(option: Option, lines: Sequence[str]) -> OptionSpec:
+    name = option.key.replace("-", "_")
+    if name not in OPTIONS:
+        meant = nearest(name, OPTIONS)
+        hint = f'did you mean "--{meant}"?' if meant else "known are: " + ", ".join(sorted(OPTIONS))
+        _fail(option, lines, f'there is no option "--{option.key}"', hint)
+    return OPTIONS[name]
+
+
+def _fail(option: Option, lines: Sequence[str], message: str, hint: str | None = None) -> NoReturn:
+    source = lines[option.line - 1].rstrip("\r") if 0 < option.line <= len(lines) else None
+    raise OptionError(message, line=option.line, column=option.column, source=source, hint=hint)
+
+
+def _interpreter(
+    given: Mapping[str, Option], shebang: Option | None, lines: Sequence[str]
+) -> tuple[str, ...]:
+    ways = [given[name] for name in ("bash", "script") if name in given]
+    if "bash" in given:
+        _value(OPTIONS["bash"], given["bash"], lines)
+    if len(ways) + (shebang is not None) > 1:
+        last = shebang or max(ways, key=lambda each: (each.line, each.column))
+        _fail(last, lines, "the body has two interpreters", "keep one of --bash, --script and #!")
+    if "bash" in given:
+        return BASH
+    way = shebang or (ways[0] if ways else None)
+    if way is None:
+        return ()
+    try:
+        return interpreter_words(way.text)
+    except ValueError as error:
+        _fail(
+            way,
+            lines,
+            f"no interpreter: {error}",
+            "write --script Rscript, or #!/usr/bin/env Rscript",
+        )
+
+
+def _value(spec: OptionSpec, option: Option, lines: Sequence[str]) -> object:
+    """Read an option's text by its form; a text that is an expression becomes a Dynamic."""
+    text = option.text.strip()
+    if spec.form == "flag":
+        if text.lower() not in ("", "true"):
+            _fail(option, lines, f"--{spec.name} is a flag: it takes no value ({text!r} was given)")
+        return True
+    if not text:
+        _fail(option, lines, f"--{spec.name} needs a value", f"write --{spec.name} {spec.value}")
+    try:
+        return _READERS[spec.form](spec, text)
+    except ValueError as error:
+        _fail(option, lines, f"--{spec.name}: {error}")
+    except OptionError as error:
+        _fail(option, lines, error.message, error.hint)
+
+
+def _read_int(spec: OptionSpec, text: str) -> object:
+    try:
+        number = int(text)
+    except ValueError:
+        return _read_dynamic(spec, text, f"{text!r} is not a whole number")
+    if number < spec.least and spec.name != "seed":
+        raise ValueError(f"it has to be {spec.least} or more, not {number}")
+    return number
+
+
+def _read_size(spec: OptionSpec, text: str) -> object:
+    try:
+        size = parse_size(text)
+    except ValueError as error:
+        return _read_dynamic(spec, text, str(error))
+    return _above_zero(size)
+
+
+def _read_time(spec: OptionSpec, text: str) -> object:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        return _read_dynamic(spec, text, str(error))
+    return _above_zero(seconds)
+
+
+def _above_zero(value: float) -> float:
+    if value <= 0:
+        raise ValueError("it has to be above 0")
+    return value
+
+
+def _read_choice(spec: OptionSpec, text: str) -> object:
+    if text in spec.choices:
+        return text
+    meant = nearest(text, spec.choices)
+    reason = f"{text!r} is none of {', '.join(spec.choices)}"
+    if meant:
+        reason += f'; did you mean "{meant}"?'
+    return _read_dynamic(spec, text, reason, names_too=False)
+
+
+def _read_text(spec: OptionSpec, text: str) -> object:
+    if spec.name == "tag":
+        template_fields(text)
+    return text
+
+
+def _read_names(spec: OptionSpec, text: str) -> object:
+    names = tuple(each.strip() for each in text.split(","))
+    for name in names:
+        if not is_public_name(name):
+            raise ValueError(f"{name!r} is not a name; names are divided by commas: A,B")
+    return tuple(dict.fromkeys(names))
+
+
+def _read_expression(spec: OptionSpec, text: str) -> object:
+    return _read_dynamic(spec, text, f"{text!r} is not a Python expression")
+
+
+_READERS: Mapping[Form, Any] = {
+    "int": _read_int,
+    "size": _read_size,
+    "time": _read_time,
+    "choice": _read_choice,
+    "text": _read_text,
+    "names": _read_names,
+    "expression": _read_expression,
+}
+
+
+def _read_dynamic(spec: OptionSpec, text: str, reason: str, *, names_too: bool = True) -> object:
+    """Return a Dynamic, or the value itself where the expression takes no name."""
+    if not spec.dynamic:
+        raise ValueError(reason)
+    try:
+        tree = parse_expression(text, spec.form)
+    except SyntaxError:
+        raise ValueError(f"{reason}{_or_expression(spec)}") from None
+    if isinstance(tree.body, ast.Name) and not names_too:
+        raise ValueError(reason)
+    if expression_names(tree) or spec.form == "expression":
+        return Dynamic(text)
+    return evaluate_option(spec.name, text, {})
+
+
+def _or_expression(spec: OptionSpec) -> str:
+    return "" if spec.form == "expression" else ", and no expression over task and the inputs"
+
+
+def evaluate_option(name: str, text: str, names: Mapping[str, object]) -> object:
+    """Evaluate the Dynamic `text` of option `name` over `task` and the inputs."""
+    spec = OPTIONS[name]
+    return evaluate_dynamic(text, names, spec.form, option=name, choices=spec.choices)
+
+
+def check_templates(decl: ProcessDecl, lines: Sequence[str]) -> None:
+    """Check that templates and expressions of a process name only its inputs (and `task`).
+
+    Inputs that the header leaves out are known when the pipeline is wired: call it again then.
+
+    Raises:
+        OptionError: a name is none of the inputs, or a template is malformed.
+    """
+    if decl.inputs is None:
+        known = None
+    else:
+        known = frozenset(each.name for each in decl.inputs)
+    for each in decl.outputs or ():
+        if each.pattern is not None:
+            place = Option(each.name, each.pattern, each.line, each.column)
+            said = f'the file name of "{each.name}"'
+            try:
+                used: Iterable[str] = template_fields(each.pattern)
+            except ValueError as error:
+                _fail(place, lines, f"{said}: {error}")
+            _check_known(place, lines, used, known, said)
+    if known is None:
+        return
+    for field in fields(decl.directives):
+        value = getattr(decl.directives, field.name)
+        place = _place_of(field.name, decl)
+        if isinstance(value, Dynamic):
+            used = expression_names(parse_expression(value.text, OPTIONS[field.name].form))
+            _check_known(place, lines, sorted(used), known | {"task"}, f"--{field.name}")
+        elif field.name == "tag" and value is not None:
+            _check_known(place, lines, template_fields(value), known, "--tag")
+
+
+def _check_known(
+    place: Option,
+    lines: Sequence[str],
+    used: Iterable[str],
+    known: frozenset[str] | None,
+    said: str,
+) -> None:
+    for name in used:
+        if known is not None and name not in known:
+            _fail(place, lines, f'{said}: "{name}" is none of its inputs', names_hint(name, known))
+
+
+def _place_of(name: str, decl: ProcessDecl) -> Option:
+    """Find where an option stands in the cell as written."""
+    spelled = name.replace("_", "[-_]")
+    pattern = rf"--{spelled}\b|^#\|\s*{spelled}\s*:"
+    for number, line in enumerate(decl.source.split("\n")[: decl.body_line], 1):
+        found = re.search(pattern, line)
+        if found:
+            return Option(name, "", number, found.start())
+    return Option(name, "", 1, 0)

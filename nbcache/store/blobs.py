@@ -1,0 +1,319 @@
+"""The blobs: immutable files under the digest of their bytes.
+
+Keeps three promises: a blob is there whole or not at all; what `read` returns has the digest that
+was asked for; content that is there already is not stored twice. Files are moved, not copied, where
+the file system allows. docs/format.md has the names.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from blake3 import blake3
+from xxhash import xxh3_128
+
+from nbcache.errors import BlobDamagedError, BlobMissingError, StoreError
+from nbcache.model.digest import Digest, blob_digest
+from nbcache.store import tree
+from nbcache.store.files import (
+    new_ulid,
+    read_only_error,
+    remove,
+    sync_file,
+    sync_folder,
+    write_whole,
+)
+from nbcache.store.journal import Durability
+from nbcache.store.placing import HOW, How, place_file, place_tree
+from nbcache.store.tree import TreeEntry
+
+_CHUNK = 256 << 10  # fits the processor's cache
+
+
+@dataclass(frozen=True, slots=True)
+class FileBlob:
+    """A file that was put: the digest of the blob, the identity of the content, bytes."""
+
+    blob: Digest
+    identity: Digest
+    size: int
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TreeBlob:
+    """A directory that was put: its manifest's digest, its identity, bytes and number of files."""
+
+    blob: Digest
+    identity: Digest
+    size: int
+    files: int
+
+
+class Blobs:
+    """The blobs of one cache folder. Thread-safe; any number of processes may use it at once."""
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        read_only: str | None = None,
+        durability: Durability = "process",
+    ) -> None:
+        self.root = Path(root)
+        self.folder = self.root / "blobs"
+        self._prefix = os.path.realpath(self.folder) + os.sep
+        self._temporary = self.root / "tmp"
+        self._read_only = read_only
+        self._durability = durability
+
+    # ------------------------------------------------------------------ keeping
+
+    def put_bytes(self, data: bytes | bytearray | memoryview) -> Digest:
+        """Keep some bytes; return their blob digest."""
+        self._must_write()
+        digest = blob_digest(data)
+        if not self.has(digest, len(data)):
+            new = self._temporary / new_ulid()
+            try:
+                write_whole(new, bytes(data), mode=0o444, sync=self._durability == "fsync")
+                self._publish(new, digest)
+            except OSError as error:
+                remove(new)
+                raise _cannot_keep(digest, error) from error
+        return digest
+
+    def put_file(self, path: Path) -> FileBlob:
+        """Move a file into the store; `path` is gone afterwards.
+
+        A file that other names link to is copied, since it may be written through them; so is
+        what stands behind a symbolic link.
+
+        Raises:
+            StoreError: it cannot be read or kept; `path` may be gone.
+        """
+        self._must_write()
+        new = self._temporary / new_ulid()
+        try:
+            if path.is_symlink() and (staged := self.blob_behind(path)) is not None:
+                return _staged_again(path, Path(staged))
+            executable = self._take(path, new)
+            blob, identity, size = _digests(new)
+            os.chmod(new, 0o555 if executable else 0o444)
+            if self._durability == "fsync":
+                sync_file(new)
+            self._publish(new, blob, size, executable)
+        except OSError as error:
+            remove(new)
+            raise StoreError(f"cannot keep the file {path}: {error}") from error
+        return FileBlob(blob, identity, size, executable)
+
+    def put_tree(self, directory: Path) -> TreeBlob:
+        """Move a directory's files into the store; return the digests of its manifest.
+
+        Links to blobs (staged inputs) count as the files behind them.
+
+        Raises:
+            StoreError: a link leads out of the directory, or an entry is no file, directory or
+                link. Nothing was moved then.
+        """
+        self._must_write()
+        entries: list[TreeEntry] = []
+        size = files = 0
+        for entry in tree.scan(directory, self.blob_behind):
+            if entry.kind == "file":
+                kept = self.put_file(directory / os.fsdecode(entry.path))
+                entry = replace(entry, blob=kept.blob, identity=kept.identity, size=kept.size)
+                size, files = size + kept.size, files + 1
+            entries.append(entry)
+        shutil.rmtree(directory, ignore_errors=True)
+        return TreeBlob(self.put_bytes(tree.manifest(entries)), tree.identity(entries), size, files)
+
+    def tree_identity(self, path: Path, file_digest: Callable[[Path], Digest]) -> Digest:
+        """Return the identity that `put_tree` would give a directory outside the store."""
+        return tree.tree_identity(path, file_digest)
+
+    def set_aside(self, digest: Digest) -> Path | None:
+        """Rename a damaged blob, so that nobody uses it and it can be made again."""
+        self._must_write()
+        path = self.path(digest)
+        aside = path.with_name(f"{path.name}.damaged-{new_ulid()}")
+        try:
+            os.rename(path, aside)
+        except FileNotFoundError:
+            return None
+        return aside
+
+    # ------------------------------------------------------------------ reading
+
+    def path(self, digest: Digest) -> Path:
+        """Return where a blob lies (or would)."""
+        return Path(self._path(digest))
+
+    def has(self, digest: Digest, size: int | None = None) -> bool:
+        """Say whether a blob is there, and has this many bytes. One stat."""
+        try:
+            found = os.stat(self._path(digest))
+        except OSError:
+            return False
+        return size is None or found.st_size == size
+
+    def read(self, digest: Digest) -> bytes:
+        """Return a blob's bytes, verified.
+
+        Raises:
+            BlobMissingError, BlobDamagedError.
+        """
+        try:
+            with open(self._path(digest), "rb", buffering=0) as file:
+                data = file.read()
+        except FileNotFoundError:
+            raise _missing(digest) from None
+        except OSError as error:
+            raise StoreError(f"cannot read the blob {digest}: {error}") from error
+        if blob_digest(data) != digest:
+            raise BlobDamagedError(f"the blob {digest} is damaged: its bytes have another digest")
+        return data
+
+    def verify(self, digest: Digest) -> bool:
+        """Say whether a blob is there and its bytes have its digest. Streams, any size."""
+        try:
+            return _digests(self.path(digest), identity=False)[0] == digest
+        except OSError:
+            return False
+
+    def open_tree(self, digest: Digest) -> list[TreeEntry]:
+        """Return the entries of a tree, sorted by path."""
+        return tree.parse_manifest(self.read(digest))
+
+    def has_tree(self, digest: Digest) -> bool:
+        """Say whether a tree's manifest and all its files are there, with their sizes."""
+        try:
+            entries = self.open_tree(digest)
+        except (BlobMissingError, BlobDamagedError):
+            return False
+        return all(each.blob is None or self.has(each.blob, each.size) for each in entries)
+
+    def materialise(
+        self,
+        digest: Digest,
+        kind: str,
+        target: Path,
+        *,
+        how: How | tuple[How, ...] = HOW,
+        executable: bool | None = None,
+    ) -> How:
+        """Place a file or tree at `target` (which must not exist), read-only.
+
+        `how` lists the means to try in order: reflink, symlink, copy. A tree's directories are
+        real, its files placed by `how`. `executable` None leaves a file as its blob is. Returns
+        the means that worked (of a tree: "copy" if it is empty).
+
+        Raises:
+            BlobMissingError: a blob is not there; `target` may be there in part.
+        """
+        means = (how,) if isinstance(how, str) else how
+        if kind == "tree":
+            return place_tree(self.open_tree(digest), self._path, target, means)
+        if kind != "file":
+            raise StoreError(f"a {kind} cannot be placed as a file")
+        return place_file(digest, self._path(digest), target, means, executable)
+
+    def blob_behind(self, path: Path) -> str | None:
+        """Return the blob that a link leads to, None where it leads to something else."""
+        real = os.path.realpath(path)
+        return real if real.startswith(self._prefix) and os.path.isfile(real) else None
+
+    # ------------------------------------------------------------------ inside
+
+    def _path(self, digest: str) -> str:
+        hexadecimal = digest[3:]
+        if len(digest) != 67 or digest[:3] != "b3:" or not hexadecimal.isalnum():
+            raise StoreError(f"{digest!r} is no blob digest")
+        return f"{self._prefix}{hexadecimal[:2]}/{hexadecimal}"
+
+    def _take(self, path: Path, new: Path) -> bool:
+        """Bring a file to `new`; say whether it is executable."""
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode) or found.st_nlink > 1:
+            executable = bool(os.stat(path).st_mode & stat.S_IXUSR)
+            _copy(path, new)
+            os.unlink(path)
+            return executable
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreError(f"{path} is no file")
+        try:
+            os.rename(path, new)
+        except OSError as error:
+            if error.errno != 18:  # EXDEV: another file system
+                raise
+            _copy(path, new)
+            os.unlink(path)
+        return bool(found.st_mode & stat.S_IXUSR)
+
+    def _publish(
+        self, new: Path, digest: Digest, size: int | None = None, executable: bool = False
+    ) -> None:
+        """Give a finished file its name; a damaged one of that name is replaced."""
+        target = self._path(digest)
+        try:
+            there = os.stat(target)
+        except OSError:
+            there = None
+        if there is not None and size is not None and there.st_size == size:
+            if executable and not there.st_mode & stat.S_IXUSR:
+                os.chmod(target, 0o555)
+            os.unlink(new)
+            return
+        try:
+            os.replace(new, target)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.replace(new, target)
+        if self._durability == "fsync":
+            sync_folder(Path(target).parent)
+
+    def _must_write(self) -> None:
+        if self._read_only is not None:
+            raise read_only_error(self.root, self._read_only)
+
+
+def _staged_again(link: Path, staged: Path) -> FileBlob:
+    """Return what is known of a blob that was staged and is now a result; drop the link."""
+    blob, identity, size = _digests(staged)
+    if blob[3:] != staged.name:
+        raise BlobDamagedError(f"the blob {staged.name} is damaged: its bytes have another digest")
+    os.unlink(link)
+    return FileBlob(blob, identity, size, os.access(staged, os.X_OK))
+
+
+def _copy(path: Path, new: Path) -> None:
+    with open(path, "rb") as source, open(new, "xb") as out:
+        shutil.copyfileobj(source, out, _CHUNK)
+
+
+def _digests(path: Path, *, identity: bool = True) -> tuple[Digest, Digest, int]:
+    """Return blob digest, identity digest and size of a file, read once."""
+    strong, fast, size = blake3(), xxh3_128(), 0
+    buffer = bytearray(_CHUNK)
+    view = memoryview(buffer)
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            strong.update(view[:count])
+            if identity:
+                fast.update(view[:count])
+            size += count
+    return Digest("b3:" + strong.hexdigest()), Digest("xxh3:" + fast.hexdigest()), size
+
+
+def _missing(digest: str) -> BlobMissingError:
+    return BlobMissingError(f"the blob {digest} is not in the cache (cleaned up or never copied)")
+
+
+def _cannot_keep(digest: str, error: OSError) -> StoreError:
+    return StoreError(f"cannot keep the blob {digest}: {error.strerror or error}")

@@ -1,0 +1,181 @@
+"""One cache folder: its log, blobs, file states and claims, opened together.
+
+Cheap to open: reads one small file and imports nothing heavy. Decides whether the folder is a cache
+that this version may read and write; never creates one over a folder that holds something else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from nbcache.errors import CacheFormatError, StoreError
+from nbcache.store.blobs import Blobs
+from nbcache.store.claims import Claims
+from nbcache.store.files import new_ulid, remove, write_whole
+from nbcache.store.filestate import FileTable
+from nbcache.store.journal import Durability
+from nbcache.store.log import Log
+
+FORMAT = 1
+_NAME = "nbcache.json"
+_FOLDERS = ("log", "journal", "blobs", "claims", "filestate", "work", "tmp", "index")
+
+
+class Cache:
+    """A cache in a local folder. Use `Cache.open`."""
+
+    def __init__(
+        self, root: Path, header: dict[str, Any], read_only: str | None, durability: Durability
+    ) -> None:
+        self.root = root
+        self._inode = os.stat(root).st_ino
+        self.id: str = header["id"]
+        self.format: int = header["format"]
+        self.read_only = read_only  # why nothing may be written; None: it may
+        self.work = root / "work"
+        self.tmp = root / "tmp"
+        self.blobs = Blobs(root, read_only=read_only, durability=durability)
+        self.log = Log(root, read_only=read_only, durability=durability)
+        self.files = FileTable(root, read_only=read_only)
+        self.claims = Claims(root, read_only=read_only)
+
+    @property
+    def writable(self) -> bool:
+        """Whether anything may be written."""
+        return self.read_only is None
+
+    def is_there(self) -> bool:
+        """Whether the folder that was opened still lies at its place."""
+        try:
+            return os.stat(self.root / _NAME) is not None and (
+                os.stat(self.root).st_ino == self._inode
+            )
+        except OSError:
+            return False
+
+    @classmethod
+    def open(
+        cls,
+        root: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        durability: Durability = "process",
+    ) -> Cache:
+        """Open the cache in a folder, and make it first where there is none.
+
+        A folder that this user may not write to, or of a newer format, opens read-only.
+
+        Raises:
+            CacheFormatError: the folder holds something else, or nothing and `create` is False.
+            StoreError: the folder cannot be made or read.
+        """
+        folder = Path(os.path.abspath(root))
+        try:
+            header = _read_header(folder)
+            if header is None:
+                _check_empty(folder, create)
+                header = _create(folder)
+            return cls(folder, header, _prepare(folder, header), durability)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StoreError(f"cannot open the cache {folder}: {reason}") from error
+
+    def close(self) -> None:
+        """Let go of the journal, the file table and all claims."""
+        self.log.close()
+        self.files.close()
+        self.claims.close()
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Cache({str(self.root)!r})"
+
+
+def _read_header(folder: Path) -> dict[str, Any] | None:
+    """Return what nbcache.json says; None where there is no such file."""
+    try:
+        data = (folder / _NAME).read_bytes()
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise CacheFormatError(f"{folder} is a file, and a cache is a folder") from None
+    try:
+        header = json.loads(data)
+        if not isinstance(header["format"], int) or not isinstance(header["id"], str):
+            raise ValueError("format or id")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheFormatError(
+            f"{folder / _NAME} is damaged ({error}).\n  Restore it from a copy, or use another "
+            "folder: `%nbcache use FOLDER`."
+        ) from error
+    known: dict[str, Any] = header
+    return known
+
+
+def _check_empty(folder: Path, create: bool) -> None:
+    """Refuse a folder that holds something else."""
+    if not create:
+        raise CacheFormatError(f"there is no nbcache cache in {folder}")
+    try:
+        others = [name for name in os.listdir(folder) if not name.startswith(f".{_NAME}.")]
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise CacheFormatError(f"{folder} is a file, and a cache is a folder") from None
+    if others and not (folder / _NAME).exists():  # another process may just be making it
+        raise CacheFormatError(
+            f"{folder} holds other things (such as {sorted(others)[0]!r}) and no nbcache cache.\n"
+            "  Name a new or empty folder: `%nbcache use FOLDER`."
+        )
+
+
+def _create(folder: Path) -> dict[str, Any]:
+    """Write nbcache.json unless another process is quicker; return what it says."""
+    header = {
+        "format": FORMAT,
+        "id": new_ulid(),
+        "created": time.time_ns() // 1000,
+        "identity": "xxh3",
+        "blobs": "b3",
+        "capabilities": [],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    new = folder / f".{_NAME}.{new_ulid()}"
+    write_whole(new, json.dumps(header).encode("utf-8") + b"\n", sync=True)
+    try:
+        os.link(new, folder / _NAME)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not (folder / _NAME).exists():
+            os.rename(new, folder / _NAME)
+    finally:
+        remove(new)
+    found = _read_header(folder)
+    assert found is not None
+    return found
+
+
+def _prepare(folder: Path, header: dict[str, Any]) -> str | None:
+    """Make the folders that are missing; return why nothing may be written, or None."""
+    if header["format"] > FORMAT:
+        return f"its format {header['format']} is newer than this nbcache, which knows {FORMAT}"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return "no permission to write"
+    for name in _FOLDERS:
+        path = folder / name
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            if not os.access(path, os.W_OK | os.X_OK):
+                return f"no permission to write to {name}/"
+    return None

@@ -1,0 +1,101 @@
+"""Compaction: merging segments into larger ones, sorted by hash. Never loses or edits a row.
+
+A merged segment names those it replaces, and they stay for a grace time: readers with an old
+listing are not disturbed. Columns that this version does not know are kept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nbcache.model.ids import ulid_ms
+from nbcache.store.arrow import arrow_array
+from nbcache.store.files import remove
+from nbcache.store.fold import index_of, publish_segment, segment_name, server_time
+from nbcache.store.index import SegmentIndex
+from nbcache.store.segment import FORMAT, INT, KEYS, ROWS, open_parquet
+
+_COMPACT_LOCK = "compact"
+
+
+def merge_segments(
+    root: Path,
+    live: Callable[[], Mapping[str, SegmentIndex]],
+    *,
+    max_rows: int,
+    min_segments: int,
+) -> int:
+    """Merge the smaller live segments into one, sorted by hash; return how many there were.
+
+    One process at a time does it: two that merge different selections would double rows.
+    """
+    lock = os.open(root / "claims" / _COMPACT_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        segments = live()
+        small = sorted(name for name, each in segments.items() if each.meta["rows"] < max_rows)
+        if len(small) < max(min_segments, 2):
+            return 0
+        _merge(root, small, segments)
+        return len(small)
+    except BlockingIOError:
+        return 0  # somebody else is at it
+    finally:
+        os.close(lock)
+
+
+def _merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]) -> None:
+    rows = _read_all(root, names, ROWS)
+    rows = _without_doubles(rows).sort_by([("hash", "ascending"), ("id", "ascending")])
+    places = {row_id: place for place, row_id in enumerate(rows.column("id").to_pylist())}
+    keys = _without_doubles(_read_all(root, names, KEYS))
+    new_places = arrow_array([places[each] for each in keys.column("id").to_pylist()], INT)
+    keys = keys.set_column(keys.column_names.index("place"), "place", new_places)
+    keys = keys.sort_by([("place", "ascending")])
+    replaces = set(names)
+    for name in names:
+        replaces.update(segments[name].meta.get("replaces", ()))
+    meta = {"format": FORMAT, "rows": len(rows), "sources": [], "replaces": sorted(replaces)}
+    merged = segment_name(max(map(ulid_ms, names)), sorted(names))
+    publish_segment(root, merged, rows, keys, index_of(keys, meta), meta)
+
+
+def _read_all(root: Path, names: Sequence[str], suffix: str) -> Any:
+    """Return the tables of several segments as one, with the columns of all of them."""
+    import pyarrow as pa
+
+    tables = []
+    for name in names:
+        with open_parquet(root / "log" / (name + suffix)) as file:
+            tables.append(file.read(use_threads=False).replace_schema_metadata(None))
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _without_doubles(table: Any) -> Any:
+    seen: set[str] = set()
+    keep = []
+    for place, row_id in enumerate(table.column("id").to_pylist()):
+        if row_id not in seen:
+            seen.add(row_id)
+            keep.append(place)
+    return table if len(keep) == len(table) else table.take(arrow_array(keep, INT))
+
+
+def delete_replaced(root: Path, segments: Mapping[str, SegmentIndex], *, grace_s: float) -> None:
+    """Delete the segments that were replaced longer ago than the grace time."""
+    now = server_time(root)
+    for name, segment in segments.items():
+        for old in segment.meta.get("replaces", ()):
+            keys = root / "log" / (old + KEYS)
+            try:
+                is_due = now - os.stat(root / "log" / (name + KEYS)).st_mtime > grace_s
+            except FileNotFoundError:
+                continue
+            if is_due and old not in segments:
+                remove(keys)  # first: without it the segment does not exist
+                remove(root / "log" / (old + ROWS))
+                remove(root / "index" / f"{old}.idx")

@@ -1,0 +1,124 @@
+"""Small file operations that everything in the store is made of, and who this process is.
+
+Keeps the rule that a file is there whole or not at all: bytes are written under `tmp/` and then
+renamed or linked. Nothing here knows what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+import time
+import weakref
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from nbcache.errors import StoreError
+from nbcache.model.ids import make_ulid
+
+
+def new_ulid() -> str:
+    """Return a new ULID from this machine's clock and randomness."""
+    return make_ulid(time.time_ns() // 1_000_000, os.urandom(10))
+
+
+@cache
+def host_token() -> str:
+    """Return this host's name as it stands in file names."""
+    return re.sub(r"[^A-Za-z0-9_.]", "_", socket.gethostname()) or "host"
+
+
+@cache
+def boot_token() -> str:
+    """Return 8 hex digits that are the same for all processes since this machine started."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read(8)
+    except OSError:
+        return _boot_session()[:8].lower()
+
+
+def _boot_session() -> str:
+    """Return the boot session's UUID on macOS; "00000000" where there is none."""
+    if sys.platform != "darwin":
+        return "00000000"
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    text = ctypes.create_string_buffer(64)
+    size = ctypes.c_size_t(64)
+    if libc.sysctlbyname(b"kern.bootsessionuuid", text, ctypes.byref(size), None, 0) != 0:
+        return "00000000"
+    return text.value.decode("ascii")
+
+
+def write_whole(path: Path, data: bytes, *, mode: int = 0o644, sync: bool = False) -> None:
+    """Create `path` (which must not exist) with `data`; the caller publishes it afterwards."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        write_all(descriptor, data)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`, in as many calls as it takes."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's bytes survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Make a folder's names survive a power cut, where the system can."""
+    sync_file(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file that may be gone already."""
+    path.unlink(missing_ok=True)
+
+
+def read_only_error(root: Path, reason: str) -> StoreError:
+    """Return the error for a write to a cache that may only be read."""
+    return StoreError(
+        f"the cache {root} is read-only ({reason}), so nothing can be kept in it.\n"
+        "  Use another one: `%nbcache use FOLDER`; or make the folder writable."
+    )
+
+
+class _ClosesInChild(Protocol):
+    def close_in_child(self) -> None: ...
+
+
+_owners: weakref.WeakSet[_ClosesInChild] = weakref.WeakSet()
+
+
+def close_in_children(owner: _ClosesInChild) -> None:
+    """Call `owner.close_in_child()` in every forked child.
+
+    A lock belongs to an open file, which a child inherits: it would go on holding what its dead
+    parent claimed.
+    """
+    _owners.add(owner)
+
+
+def _close_all() -> None:
+    for owner in list(_owners):
+        owner.close_in_child()
+
+
+os.register_at_fork(after_in_child=_close_all)

@@ -1,0 +1,283 @@
+"""Folding: moving rows from journals into segments. Never loses or edits a row.
+
+Each step leaves a folder that readers understand, so being killed between any two of them costs
+nothing but rubbish under `tmp/`; docs/format.md has the steps. Takes locks on what it folds only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xxhash import xxh3_128_digest
+
+from nbcache.model.ids import make_ulid, ulid_ms
+from nbcache.model.row import Record
+from nbcache.store.files import new_ulid, remove, sync_file, sync_folder, write_whole
+from nbcache.store.index import SegmentIndex, StaleIndexError, build
+from nbcache.store.journal import GONE, is_of_this_boot, whole_records
+from nbcache.store.segment import (
+    FORMAT,
+    KEYS,
+    ROWS,
+    keys_table,
+    metadata_of,
+    open_parquet,
+    record_of,
+    table_of,
+    write_table,
+)
+
+FOREIGN_IDLE_S = 86_400.0  # a journal of another machine is left alone until it is this old
+RUBBISH_S = 86_400.0
+_MAX_ROWS = 50_000  # folded at once, and
+_MAX_BYTES = 256 << 20  # of journals: what memory is needed for
+
+
+@dataclass
+class _Held:
+    """A journal whose lock this process holds."""
+
+    path: Path
+    descriptor: int
+    size: int
+    lines: list[bytes]
+
+    @property
+    def name(self) -> str:
+        return self.path.name.removesuffix(GONE)
+
+
+def fold_journals(root: Path, folded: Callable[[], Mapping[str, int]] = dict) -> int:
+    """Fold every journal that nobody writes any more; return the number of rows.
+
+    `folded` names the journals that live segments hold already, with their bytes: somebody was
+    killed before deleting them.
+    """
+    total = 0
+    while True:
+        held = _take_journals(root)
+        try:
+            count = _fold(root, held, folded()) if held else 0
+        finally:
+            for each in held:
+                os.close(each.descriptor)
+        total += count
+        if not count:
+            sweep(root)
+            return total
+
+
+def _fold(root: Path, held: Sequence[_Held], folded: Mapping[str, int]) -> int:
+    records: dict[str, Record] = {}
+    fresh = [each for each in held if folded.get(each.name) != each.size]
+    for each in fresh:
+        for line in each.lines:
+            record = json.loads(line)
+            records.setdefault(record["id"], record)
+    if records:
+        sources = sorted((each.name, each.size) for each in fresh if each.lines)
+        name = segment_name(
+            max(_milliseconds(each) for each in records.values()),
+            [f"{source}:0-{size}" for source, size in sources],
+        )
+        rows = list(records.values())
+        meta = {"format": FORMAT, "rows": len(rows), "sources": sources, "replaces": []}
+        table = table_of(rows)
+        index = build(zip(rows, range(len(rows)), strict=True), meta)
+        publish_segment(root, name, table, keys_table(table), index, meta)
+    for each in held:
+        _delete_journal(each)
+    return len(records)
+
+
+def segment_name(milliseconds: int, sources: Sequence[str]) -> str:
+    """Return the name that a segment made of these sources has, whoever makes it."""
+    return make_ulid(max(milliseconds, 0), xxh3_128_digest("\n".join(sources).encode())[:10])
+
+
+def _milliseconds(record: Record) -> int:
+    at = record.get("at")
+    return at // 1000 if isinstance(at, int) else 0
+
+
+def _take_journals(root: Path) -> list[_Held]:
+    held: list[_Held] = []
+    rows = size = 0
+    for name in sorted(os.listdir(root / "journal")):
+        if rows >= _MAX_ROWS or size >= _MAX_BYTES:
+            break
+        path = root / "journal" / name
+        if is_of_this_boot(name) or _is_abandoned(root, path):
+            each = _take_journal(path)
+            if each is not None:
+                held.append(each)
+                rows, size = rows + len(each.lines), size + each.size
+    return held
+
+
+def _take_journal(path: Path) -> _Held | None:
+    """Lock and read a journal; None where somebody holds it or has just folded it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        stat = os.fstat(descriptor)
+        if os.stat(path).st_ino != stat.st_ino:
+            raise FileNotFoundError
+        data = b""
+        while len(data) < stat.st_size:
+            piece = os.pread(descriptor, stat.st_size - len(data), len(data))
+            if not piece:
+                break
+            data += piece
+    except OSError:
+        os.close(descriptor)
+        return None
+    lines: list[bytes] = []
+    for payload, _ in whole_records(data):
+        lines += payload.split(b"\n")[:-1]
+    return _Held(path, descriptor, len(data), lines)
+
+
+def _is_abandoned(root: Path, path: Path) -> bool:
+    """Say whether a journal of another machine or boot was left alone for a day."""
+    try:
+        age = server_time(root) - os.stat(path).st_mtime
+    except OSError:
+        return False
+    return age > FOREIGN_IDLE_S
+
+
+def server_time(root: Path) -> float:
+    """Return the time in seconds since 1970 by the clock of the cache's file server."""
+    probe = root / "tmp" / f"clock-{new_ulid()}"
+    write_whole(probe, b"")
+    try:
+        return os.stat(probe).st_mtime
+    finally:
+        remove(probe)
+
+
+def _delete_journal(held: _Held) -> None:
+    """Delete a folded journal, unless its writer turned out to be alive."""
+    gone = held.path.with_name(held.name + GONE)
+    try:
+        os.rename(held.path, gone)
+        if os.stat(gone).st_size == held.size:
+            os.unlink(gone)
+    except FileNotFoundError:
+        pass
+
+
+def publish_segment(
+    root: Path, name: str, rows: Any, keys: Any, index: bytes, meta: Record
+) -> None:
+    """Write a segment pair and its index, synced to disk; the keys file last."""
+    temporary, log = root / "tmp", root / "log"
+    final_rows, final_keys = log / (name + ROWS), log / (name + KEYS)
+    if final_keys.exists():
+        return  # somebody was killed after this step and before the next
+    marker = new_ulid()
+    new_rows, new_keys = temporary / f"{marker}{ROWS}", temporary / f"{marker}{KEYS}"
+    try:
+        write_table(new_rows, rows, {"format": FORMAT, "rows": meta["rows"]})
+        write_table(new_keys, keys, meta)
+        sync_file(new_rows)
+        sync_file(new_keys)
+        write_index(root, name, index)
+        os.replace(new_rows, final_rows)
+        os.replace(new_keys, final_keys)
+        sync_folder(log)
+    finally:
+        remove(new_rows)
+        remove(new_keys)
+
+
+def index_of(keys: Any, meta: Record) -> bytes:
+    """Return the bytes of the index of a keys table."""
+    lines = keys.to_pylist()
+    return build(((record_of(line), line["place"]) for line in lines), meta)
+
+
+def write_index(root: Path, name: str, data: bytes) -> None:
+    """Put a derived index in its place, whole."""
+    path = root / "index" / f"{name}.idx"
+    new = root / "tmp" / f"{new_ulid()}.idx"
+    try:
+        write_whole(new, data, sync=True)
+        path.parent.mkdir(exist_ok=True)
+        os.replace(new, path)
+    finally:
+        remove(new)
+
+
+def open_index(root: Path, name: str, *, write: bool) -> SegmentIndex:
+    """Return a segment's index, made again from its keys file where it is not usable.
+
+    Raises:
+        FileNotFoundError: the segment was merged away.
+    """
+    try:
+        return SegmentIndex.open(root / "index" / f"{name}.idx")
+    except (StaleIndexError, ValueError):
+        data = rebuilt_index(root, name)
+    if write:
+        with contextlib.suppress(OSError):  # derived: the next reader makes it again
+            write_index(root, name, data)
+    return SegmentIndex(data, check=False)
+
+
+def rebuilt_index(root: Path, name: str) -> bytes:
+    """Return the bytes of a segment's index, made from its keys file."""
+    path = root / "log" / (name + KEYS)
+    with open_parquet(path) as file:
+        return index_of(file.read(use_threads=False), metadata_of(file, path))
+
+
+def sweep(root: Path) -> None:
+    """Delete what killed processes left a day ago: temporary files, halves of segments."""
+    now = time.time()
+    for folder in ("tmp", "log", "index"):
+        try:
+            entries = list(os.scandir(root / folder))
+        except FileNotFoundError:  # derived folders may be deleted at any time
+            continue
+        for entry in entries:
+            try:
+                old = now - _made_at(entry) > RUBBISH_S
+                if not old:
+                    continue
+                if entry.is_file(follow_symlinks=False) and _is_rubbish(root, entry):
+                    os.unlink(entry.path)
+                elif folder == "tmp" and entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+            except OSError:
+                continue
+
+
+def _made_at(entry: os.DirEntry[str]) -> float:
+    """Return when a file was made: a result that was moved here keeps its own old mtime."""
+    made = entry.stat(follow_symlinks=False).st_mtime
+    try:
+        return max(made, ulid_ms(entry.name[:26]) / 1000)
+    except ValueError:
+        return made
+
+
+def _is_rubbish(root: Path, entry: os.DirEntry[str]) -> bool:
+    """Say whether a file belongs to no segment."""
+    for suffix in (ROWS, ".idx"):
+        if entry.name.endswith(suffix):
+            return not (root / "log" / (entry.name.removesuffix(suffix) + KEYS)).exists()
+    return entry.path.startswith(str(root / "tmp") + os.sep)

@@ -1,0 +1,249 @@
+"""History: a DuckDB connection whose views show the log, and go on showing it while it grows.
+
+Segments are read where they lie, from an explicit list of files; rows of journals are copied into
+an in-memory table. Nothing is written to the cache. A small thread looks for new rows twice a
+second for as long as the connection is alive; `refresh` does it at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from nbcache.store.cache import Cache
+from nbcache.store.index import SegmentIndex
+from nbcache.store.journal_view import JournalView
+from nbcache.store.segment import COLUMNS, ROWS, table_of
+from nbcache.store.views import VIEWS
+
+if TYPE_CHECKING:
+    import duckdb
+
+_EVERY_S = 0.5
+_SQL_TYPES = {"text": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
+
+
+def connect(cache: Cache, *, live: bool = True) -> duckdb.DuckDBPyConnection:
+    """Return an in-memory DuckDB connection with the views of docs/history.md.
+
+    With `live`, what any process appends shows up within about a second, else at `refresh`.
+    """
+    import duckdb
+
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        },
+    )
+    history = _History(cache, connection)
+    _histories[connection] = history
+    if live:
+        _Watch(history, connection).start()
+    return connection
+
+
+def refresh(connection: duckdb.DuckDBPyConnection) -> None:
+    """Show what was appended up to now on a connection that `connect` gave."""
+    history = _histories.get(connection)
+    if history is not None:
+        history.refresh()
+
+
+def cursor_for(cache: Cache, query: str) -> duckdb.DuckDBPyConnection:
+    """Return a cursor for a query over the views as of now.
+
+    Making the views reads the log, so queries that only read share one database per open cache: a
+    second question costs what came since the first. Anything else gets a database of its own, so
+    that nothing it makes or drops is met by the next.
+    """
+    if not _only_reads(query):
+        return connect(cache, live=False)
+    with _shared_lock:
+        connection = _shared.get(cache)
+        if connection is None:
+            connection = _shared[cache] = connect(cache, live=False)
+        else:
+            refresh(connection)
+        cursor: duckdb.DuckDBPyConnection = connection.cursor()
+        return cursor
+
+
+def _only_reads(query: str) -> bool:
+    import duckdb
+
+    reading = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+    try:
+        return all(each.type in reading for each in duckdb.extract_statements(query))
+    except duckdb.Error:
+        return True  # running it will say what is wrong
+
+
+_shared: weakref.WeakKeyDictionary[Cache, Any] = weakref.WeakKeyDictionary()
+_shared_lock = threading.Lock()
+
+
+class _History:
+    """Keeps the views of one connection up to date, through a cursor of its own."""
+
+    def __init__(self, cache: Cache, connection: duckdb.DuckDBPyConnection) -> None:
+        self._log = cache.log
+        self._folder = cache.root / "log"
+        self._lock = threading.Lock()
+        self._segments: tuple[str, ...] | None = None
+        self._copied: dict[str, int] = {}  # journal -> lines that are in _live
+        self._changed: set[str] = set()  # runs that have new rows
+        self._cursor = connection.cursor()  # the connection itself is the caller's alone
+        columns = ", ".join(f'"{name}" {_sql_type(shape)}' for name, shape in COLUMNS.items())
+        self._cursor.execute(f"CREATE TABLE _live (_journal VARCHAR, {columns})")
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring the views up to date, in one transaction."""
+        with self._lock:
+            self._log.refresh()
+            journals, segments = self._log.journals(), self._log.segments()
+            if self._copied == {name: len(view.lines) for name, view in journals.items()} and (
+                self._segments == tuple(segments)
+            ):
+                return
+            self._cursor.begin()
+            try:
+                copied = self._follow_journals(journals)
+                if self._segments != tuple(segments):
+                    self._make_views(segments)
+                self._update_tasks(segments)
+                self._cursor.commit()
+            except BaseException:
+                self._cursor.rollback()
+                raise
+            self._segments, self._copied = tuple(segments), copied
+
+    def _follow_journals(self, journals: Mapping[str, JournalView]) -> dict[str, int]:
+        """Copy new lines; drop those that are in segments now. Returns how far it came."""
+        for name in self._copied.keys() - journals.keys():
+            self._cursor.execute("DELETE FROM _live WHERE _journal = ?", [name])
+        self._changed.clear()
+        return {
+            name: self._copy(name, view, self._copied.get(name, 0))
+            for name, view in journals.items()
+        }
+
+    def _update_tasks(self, segments: Mapping[str, SegmentIndex]) -> None:
+        """Make the table behind `tasks` again, for the runs that have new rows.
+
+        Whoever counts over many tasks should not wait for the last row of each to be found.
+        """
+        if self._segments is None:
+            return  # made with the views
+        new = segments.keys() - set(self._segments)
+        if new:
+            found = self._cursor.execute(
+                f"SELECT DISTINCT run FROM read_parquet([{self._files(new)}])"
+            ).fetchall()
+            self._changed.update(run for (run,) in found if run is not None)
+        runs = [list(self._changed)]
+        self._cursor.execute("DELETE FROM _tasks WHERE run IN (SELECT unnest(?))", runs)
+        self._cursor.execute("INSERT INTO _tasks FROM _last WHERE run IN (SELECT unnest(?))", runs)
+
+    def _files(self, segments: Iterable[str]) -> str:
+        return ", ".join(_quoted(str(self._folder / (name + ROWS))) for name in segments)
+
+    def close(self) -> None:
+        """Let go of the database, which ends with the last connection to it."""
+        with self._lock:
+            self._cursor.close()
+
+    def _copy(self, name: str, view: JournalView, start: int) -> int:
+        end = len(view.lines)
+        if end > start:
+            records = list(islice(view.records(start), end - start))
+            self._changed.update(record.get("run", "") for record in records)
+            table = table_of(records)
+            self._cursor.register("_new", table)
+            self._cursor.execute("INSERT INTO _live SELECT ?, * FROM _new", [name])
+            self._cursor.unregister("_new")
+        return end
+
+    def _make_views(self, segments: Mapping[str, SegmentIndex]) -> None:
+        rows = "SELECT * EXCLUDE (_journal) FROM _live"
+        if segments:
+            files = self._files(segments)
+            rows += f" UNION ALL BY NAME FROM read_parquet([{files}], union_by_name = true)"
+        if _overlap(segments):
+            rows = f"FROM ({rows}) QUALIFY row_number() OVER (PARTITION BY id) = 1"
+        self._cursor.execute(f"CREATE OR REPLACE VIEW _rows AS {rows}")
+        for name, select in VIEWS.items():
+            if name == "tasks" and self._segments is None:
+                self._cursor.execute("CREATE TABLE _tasks AS FROM _last")
+            self._cursor.execute(f'CREATE OR REPLACE VIEW "{name}" AS {select}')
+
+
+_histories: weakref.WeakKeyDictionary[Any, _History] = weakref.WeakKeyDictionary()
+
+
+class _Watch(threading.Thread):
+    """Refreshes a history until its connection is gone."""
+
+    def __init__(self, history: _History, connection: duckdb.DuckDBPyConnection) -> None:
+        super().__init__(name="nbcache-history", daemon=True)
+        self._history = history
+        self._stop_now = threading.Event()
+        self._connection = weakref.ref(connection, lambda _: self._stop_now.set())
+        _watches.add(self)
+
+    def run(self) -> None:
+        while not self._stop_now.wait(_EVERY_S):
+            try:
+                self._history.refresh()
+            except Exception:  # the cache was deleted, or the connection is closing
+                break
+        self._history.close()
+
+    def stop(self) -> None:
+        """End the thread before the interpreter takes its libraries away."""
+        self._stop_now.set()
+        self.join(5)
+
+
+_watches: weakref.WeakSet[_Watch] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_watches() -> None:
+    for watch in list(_watches):
+        watch.stop()
+
+
+def _overlap(segments: Mapping[str, SegmentIndex]) -> bool:
+    """Say whether two segments may hold the same row (somebody was killed while folding)."""
+    seen: set[str] = set()
+    for segment in segments.values():
+        sources = {source for source, _ in segment.meta.get("sources", ())}
+        sources.update(segment.meta.get("replaces", ()))
+        if sources & seen:
+            return True
+        seen |= sources
+    return False
+
+
+def _sql_type(shape: Any) -> str:
+    if shape == "bytes":
+        return "BLOB"
+    if isinstance(shape, str):
+        return _SQL_TYPES[shape]
+    if isinstance(shape, list):
+        return _sql_type(shape[0]) + "[]"
+    if isinstance(shape, tuple):
+        return f"MAP(VARCHAR, {_sql_type(shape[1])})"
+    members = ", ".join(f'"{name}" {_sql_type(each)}' for name, each in shape.items())
+    return f"STRUCT({members})"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,34 @@
+"""Noticing for one stat whether the names in a folder may have changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from nbcache.errors import StoreError
+
+_RACY_NS = 100_000_000  # a folder whose time is so young may change again under the same time
+
+
+class Listing:
+    """Says when a folder's names may have changed, for one stat."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._trusted = -1  # the folder's time at a listing that nothing can have slipped behind
+
+    def names(self, always: bool) -> set[str] | None:
+        """Return the names, or None where they are surely those of the last call."""
+        try:
+            changed = os.stat(self._path).st_mtime_ns
+            if changed == self._trusted and not always:
+                return None
+            names = set(os.listdir(self._path))
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise StoreError(f"cannot read {self._path}: {error.strerror}") from error
+        age = time.time_ns() - changed
+        self._trusted = changed if age > _RACY_NS else -1
+        return names

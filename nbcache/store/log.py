@@ -1,0 +1,379 @@
+"""The log: append rows, find the best result of a hash, read rows back.
+
+One view over segments (through the derived index) and journals (read in place). Readers take no
+lock and write nothing; writers wait for nobody. Whether a row's blobs are there and its watched
+reads unchanged is for the caller to check. docs/format.md says how state follows from rows.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from nbcache.model.digest import Digest
+from nbcache.model.row import AttemptRow, EvictRow, Record, Row, row_from_record
+from nbcache.store import compact, fold
+from nbcache.store.entry import Entry as Entry
+from nbcache.store.entry import entry_of
+from nbcache.store.files import close_in_children, new_ulid, read_only_error
+from nbcache.store.index import Found, SegmentIndex, hash_key, row_key
+from nbcache.store.journal import GONE, Durability, JournalWriter, encode_row
+from nbcache.store.journal_view import JournalView
+from nbcache.store.listing import Listing
+from nbcache.store.segment import ROWS, read_record, read_records, segment_name
+
+
+class Log:
+    """The log of one cache folder. Thread-safe; any number of processes may use it at once."""
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        read_only: str | None = None,
+        durability: Durability = "process",
+    ) -> None:
+        self.root = Path(root)
+        self._read_only = read_only
+        self._lock = threading.RLock()
+        self._log_folder = Listing(self.root / "log")
+        self._journal_folder = Listing(self.root / "journal")
+        self._segments: dict[str, SegmentIndex] = {}  # replaced as a whole, never changed
+        self._replaced: frozenset[str] = frozenset()
+        self._journals: dict[str, JournalView] = {}  # replaced as a whole, never changed
+        self._evicted: dict[str, float] = {}  # hash -> up to which generation
+        self._evicted_rows: set[str] = set()
+        self._is_loaded = False
+        self._writer = JournalWriter(self.root, durability=durability, on_open=self._add_own)
+        close_in_children(self)
+
+    @staticmethod
+    def journal_only(root: str | os.PathLike[str], **options: object) -> JournalWriter:
+        """Return a writer that only appends: for worker processes. Imports nothing heavy."""
+        return JournalWriter(root, **options)  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------------ writing
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Write rows to this process's journal with one write; they are durable on return.
+
+        Raises:
+            StoreError: the cache is read-only or the disk full; nothing was kept.
+        """
+        if not rows:
+            return
+        self._must_write()
+        lines = [encode_row(row) for row in rows]
+        with self._lock:
+            self._writer.append_lines(b"".join(lines), len(lines))
+            path = self._writer.path
+            assert path is not None
+            self._note_evicts(self._journals[path.name].add(lines))
+
+    def evict(
+        self,
+        *,
+        hash: Digest | None = None,
+        row: str | None = None,
+        run: str = "",
+        reason: str = "",
+    ) -> EvictRow:
+        """Append a tombstone: for all rows of a hash that are known now, or for one row."""
+        generation = None
+        if hash is not None:
+            self.refresh()
+            generation = self.next_generation(hash) - 1
+        tombstone = EvictRow(
+            id=new_ulid(),
+            at=time.time_ns() // 1000,
+            run=run,
+            hash=hash,
+            row=row,
+            generation=generation,
+            reason=reason,
+        )
+        self.append([tombstone])
+        return tombstone
+
+    def rotate(self) -> None:
+        """Let go of this process's journal, so that anybody may fold it."""
+        self._writer.rotate()
+
+    def fold(self) -> int:
+        """Turn all journals that nobody writes any more into a segment; return its rows.
+
+        Call `rotate` first to include this process's own. Safe beside any other process and
+        against being killed at any step; a cache that is read-only is left alone.
+        """
+        if self._read_only is not None:
+            return 0
+
+        def folded() -> dict[str, int]:
+            self.refresh(relist=True)
+            return self.folded()
+
+        count = fold.fold_journals(self.root, folded)
+        self.refresh()
+        return count
+
+    def compact(
+        self, *, max_rows: int = 1_000_000, min_segments: int = 2, grace_s: float = 86_400.0
+    ) -> int:
+        """Merge the segments below `max_rows` into one sorted by hash; return how many.
+
+        Also deletes segments that were replaced more than `grace_s` seconds ago.
+        """
+        if self._read_only is not None:
+            return 0
+
+        def live() -> dict[str, SegmentIndex]:
+            self.refresh(relist=True)
+            return self._segments
+
+        merged = compact.merge_segments(
+            self.root, live, max_rows=max_rows, min_segments=min_segments
+        )
+        self.refresh()
+        compact.delete_replaced(self.root, self._segments, grace_s=grace_s)
+        return merged
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        self._writer.close()
+
+    def close_in_child(self) -> None:
+        """Go on in a forked child, where no other thread holds the lock any more."""
+        self._lock = threading.RLock()
+
+    # ------------------------------------------------------------------ finding
+
+    def find(self, hash: Digest) -> Entry | None:
+        """Return the best completed, not evicted row of a hash; None where there is none.
+
+        Best is the highest generation, ties by the smallest row id. Sees what the last
+        `refresh` saw and what this process appended.
+        """
+        best: Found | None = None
+        for each in self._candidates(hash):
+            if best is None or (-each[1], each[0]) < (-best[1], best[0]):
+                best = each
+        return None if best is None else entry_of(hash, best)
+
+    def next_generation(self, hash: Digest) -> int:
+        """Return 1 + the highest generation of the hash's results and tombstones."""
+        highest = max((each[1] for each in self._candidates(hash, True)), default=0)
+        evicted = self._evicted.get(hash, 0)
+        return 1 + max(highest, 0 if math.isinf(evicted) else int(evicted))
+
+    def find_attempt(self, attempt: str) -> AttemptRow | None:
+        """Return an attempt's row by its id."""
+        row = self.row(attempt)
+        return row if isinstance(row, AttemptRow) else None
+
+    def row(self, row_id: str) -> Row | None:
+        """Return a row by its id. Quick for attempts, a scan for other kinds in segments."""
+        if not self._is_loaded:
+            self.refresh()
+        for _ in range(2):
+            try:
+                record = self._record(row_id)
+                if record is not None:
+                    return row_from_record(record)
+            except FileNotFoundError:
+                pass  # merged away between listing and reading
+            self.refresh()
+        return None
+
+    def rows(
+        self,
+        kinds: Collection[str] | None = None,
+        *,
+        run: str | None = None,
+        process: str | None = None,
+    ) -> Iterator[Row]:
+        """Yield rows that match, each id once: those of segments first, then of journals."""
+        seen: set[str] = set()
+        for record in self.records(kinds, run=run, process=process):
+            if record["id"] not in seen:
+                seen.add(record["id"])
+                row = row_from_record(record)
+                if row is not None:
+                    yield row
+
+    def records(
+        self,
+        kinds: Collection[str] | None = None,
+        *,
+        run: str | None = None,
+        process: str | None = None,
+    ) -> Iterator[Record]:
+        """Yield stored rows that match, some twice; also those of kinds of later versions."""
+        self.refresh()
+        for attempt in range(3):
+            journals, segments = self._journals, self._segments  # as of one moment
+            try:
+                for name in segments:
+                    yield from read_records(
+                        self.root / "log" / (name + ROWS), kinds, run=run, process=process
+                    )
+                break
+            except FileNotFoundError:
+                if attempt == 2:
+                    raise
+                self.refresh(relist=True)
+        for view in journals.values():
+            for record in view.records():
+                if (
+                    (kinds is None or record.get("kind") in kinds)
+                    and (run is None or record.get("run", "") == run)
+                    and (process is None or record.get("process") == process)
+                ):
+                    yield record
+
+    def segments(self) -> dict[str, SegmentIndex]:
+        """Return the live segments by name, as of the last refresh."""
+        return self._segments
+
+    def journals(self) -> dict[str, JournalView]:
+        """Return what was read of the journals, by file name, as of the last refresh."""
+        return self._journals
+
+    @property
+    def version(self) -> tuple[object, ...]:
+        """A value that changes when a refresh or an append found new rows."""
+        journals = self._journals
+        return (*self._segments, *((name, len(view.lines)) for name, view in journals.items()))
+
+    # ------------------------------------------------------------------ noticing
+
+    def refresh(self, *, relist: bool = False) -> None:
+        """Notice what others wrote. A few stats when nothing changed."""
+        with self._lock:
+            for _ in range(5):
+                if self._refresh_once(relist or not self._is_loaded):
+                    break
+                relist = True
+            self._is_loaded = True
+
+    def _refresh_once(self, relist: bool) -> bool:
+        """Journals are listed before segments: rows move from the one to the other."""
+        journal_names = self._journal_folder.names(relist)
+        segment_files = self._log_folder.names(relist)
+        if segment_files is not None:
+            self._load_segments(set(filter(None, map(segment_name, segment_files))))
+        if journal_names is not None or segment_files is not None:
+            self._list_journals(self._journals if journal_names is None else journal_names)
+        whole = True
+        for view in self._journals.values():
+            try:
+                self._note_evicts(view.read_on())
+            except FileNotFoundError:
+                whole = False  # folded since it was listed
+        return whole
+
+    def _list_journals(self, names: Collection[str]) -> None:
+        folded = self.folded()
+        views: dict[str, JournalView] = {}
+        for name in sorted(names):
+            path = self.root / "journal" / name
+            size = folded.get(name.removesuffix(GONE))
+            if size is None or _size(path) != size:  # else a segment has all of it
+                views[name] = self._journals.get(name) or JournalView(path)
+        self._journals = views
+
+    def folded(self) -> dict[str, int]:
+        """Return the journals that live segments hold, and how many bytes of each."""
+        return {
+            source: size
+            for segment in self._segments.values()
+            for source, size in segment.meta.get("sources", ())
+        }
+
+    def _load_segments(self, names: set[str]) -> None:
+        known = {name: each for name, each in self._segments.items() if name in names}
+        replaced = set(self._replaced)
+        for name in names - known.keys() - replaced:
+            try:
+                known[name] = fold.open_index(self.root, name, write=self._read_only is None)
+            except FileNotFoundError:
+                continue
+            replaced.update(known[name].meta.get("replaces", ()))
+            for evict in known[name].meta.get("evicts", ()):
+                self._note_evict(evict)
+        self._replaced = frozenset(replaced)
+        self._segments = {name: known[name] for name in sorted(known.keys() - replaced)}
+
+    # ------------------------------------------------------------------ inside
+
+    def _candidates(self, hash: str, even_evicted: bool = False) -> list[Found]:
+        """Return the completed rows of a hash; without those that a tombstone holds for.
+
+        Asked three times for each task that runs: what is not there has to cost next to nothing.
+        """
+        if not self._is_loaded:
+            self.refresh()
+        key = hash_key(hash)
+        known: list[Found] = []
+        for view in self._journals.values():
+            if view.holds(key):
+                known += view.completed(key)
+        for segment in self._segments.values():
+            if segment.hashes:
+                known += segment.find(key)
+        if not known or even_evicted:
+            return known
+        limit, gone = self._evicted.get(hash, 0), self._evicted_rows
+        if limit or gone:
+            known = [each for each in known if each[1] > limit and each[0] not in gone]
+        return known
+
+    def _record(self, row_id: str) -> Record | None:
+        for view in self._journals.values():
+            record = view.record(row_id)
+            if record is not None:
+                return record
+        key = row_key(row_id)
+        for name, segment in self._segments.items():
+            place = segment.place_of(key)
+            if place is not None:
+                record = read_record(self.root / "log" / (name + ROWS), place)
+                if record["id"] == row_id:
+                    return record
+        for name in self._segments:
+            for record in read_records(self.root / "log" / (name + ROWS)):
+                if record["id"] == row_id:
+                    return record
+        return None
+
+    def _add_own(self, name: str) -> None:
+        self._journals = {
+            **self._journals,
+            name: JournalView(self.root / "journal" / name, own=True),
+        }
+
+    def _note_evicts(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self._note_evict(record)
+
+    def _note_evict(self, record: Record) -> None:
+        if record.get("row"):
+            self._evicted_rows.add(record["row"])
+        elif record.get("hash"):
+            generation = record.get("generation")
+            limit = math.inf if generation is None else generation
+            self._evicted[record["hash"]] = max(limit, self._evicted.get(record["hash"], 0))
+
+    def _must_write(self) -> None:
+        if self._read_only is not None:
+            raise read_only_error(self.root, self._read_only)
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return -1

@@ -1,0 +1,259 @@
+"""Check a whole cache: every blob, row, segment, journal, and that what rows name is there.
+
+Only reads. A *problem* is something that breaks a promise of docs/format.md; a *leftover* is what a
+killed process may leave (it costs space and nothing else); an *orphan* is a blob that no row names
+(a clean-up may delete it, once it is old enough not to belong to a task that is about to end).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nbcache.errors import NbcacheError, StoreError
+from nbcache.model.digest import Digest
+from nbcache.model.row import Record
+from nbcache.store.cache import Cache
+from nbcache.store.fold import rebuilt_index
+from nbcache.store.index import SegmentIndex, StaleIndexError
+from nbcache.store.journal import read_from
+from nbcache.store.segment import KEYED_KINDS, KEYS, ROWS, open_parquet, read_records, record_of
+
+_BLOB_NAME = re.compile(r"[0-9a-f]{64}")
+_INLINE_PORT, _INLINE_ROW = 4096, 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong: `kind` is blob, row, segment, journal or index; `place` a path or row id."""
+
+    kind: str
+    place: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.place}: {self.what}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What `verify` found."""
+
+    problems: list[Problem] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    orphans: list[Digest] = field(default_factory=list)
+    rows: int = 0
+    segments: int = 0
+    journals: int = 0
+    blobs: int = 0
+    bytes: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def __str__(self) -> str:
+        counts = (
+            f"{self.rows} rows in {self.segments} segments and {self.journals} journals; "
+            f"{self.blobs} blobs, {self.bytes} bytes; {len(self.orphans)} blobs that no row names; "
+            f"{len(self.leftovers)} leftovers of killed processes"
+        )
+        if self.ok:
+            return f"ok: {counts}"
+        return "\n".join([f"{len(self.problems)} problems: {counts}", *map(str, self.problems)])
+
+
+def verify(cache: Cache, *, deep: bool = True) -> Report:
+    """Check a cache; with `deep` read every blob, else only look at its size.
+
+    Safe beside running processes: what they are just writing is a leftover at worst.
+    """
+    report = Report()
+    cache.log.refresh(relist=True)
+    rows: dict[str, Record] = {}
+    for record in _journal_rows(cache, report):
+        _check_row(record, rows, report)
+    for record in _segment_rows(cache, report):
+        _check_row(record, rows, report)
+    report.rows = len(rows)
+    _check_blobs(cache, report, deep)
+    _check_references(cache, rows, report)
+    _list_leftovers(cache, report)
+    return report
+
+
+def _check_row(record: Record, rows: dict[str, Record], report: Report) -> None:
+    row_id = record.get("id")
+    if not isinstance(row_id, str) or not isinstance(record.get("kind"), str):
+        report.problems.append(Problem("row", str(row_id), "has no id or kind"))
+        return
+    if row_id in rows and rows[row_id] != record:
+        report.problems.append(Problem("row", row_id, "is there twice with different content"))
+    rows[row_id] = record
+    inline = [len(port.get("inline") or "") * 3 // 4 for port in record.get("outputs") or ()]
+    if inline and (max(inline) > _INLINE_PORT or sum(inline) > _INLINE_ROW):
+        report.problems.append(Problem("row", row_id, "holds more inline bytes than it may"))
+
+
+def _journal_rows(cache: Cache, report: Report) -> Iterator[Record]:
+    for path in sorted((cache.root / "journal").iterdir()):
+        try:
+            lines, end = read_from(path)
+            size = path.stat().st_size
+        except FileNotFoundError:
+            continue  # folded just now
+        report.journals += 1
+        if end < size:
+            report.leftovers.append(f"{path.name}: a torn record of {size - end} bytes")
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                report.problems.append(Problem("journal", path.name, "a line is no JSON"))
+
+
+def _segment_rows(cache: Cache, report: Report) -> Iterator[Record]:
+    """Yield the rows of all segments, replaced ones too, each pair checked against itself."""
+    folder = cache.root / "log"
+    for path in sorted(folder.glob("*" + KEYS)):
+        name = path.name.removesuffix(KEYS)
+        report.segments += 1
+        try:
+            records = list(read_records(folder / (name + ROWS)))
+            keys = _keys(path)
+        except (NbcacheError, OSError, ValueError) as error:
+            if path.exists():  # else it was merged away just now
+                report.problems.append(Problem("segment", name, str(error)))
+            continue
+        _check_pair(name, records, keys, report)
+        _check_index(cache.root, name, report)
+        yield from records
+
+
+def _keys(path: Path) -> list[dict[str, Any]]:
+    with open_parquet(path) as file:
+        lines: list[dict[str, Any]] = file.read(use_threads=False).to_pylist()
+        return lines
+
+
+def _check_pair(
+    name: str, records: list[Record], keys: list[dict[str, Any]], report: Report
+) -> None:
+    expected = {place for place, each in enumerate(records) if each["kind"] in KEYED_KINDS}
+    if {key["place"] for key in keys} != expected or len(keys) != len(expected):
+        report.problems.append(Problem("segment", name, "its keys and rows do not match"))
+        return
+    for key in keys:
+        record = records[key["place"]]
+        told = {k: v for k, v in record_of(key).items() if k != "place"}
+        if any(record.get(k) != v for k, v in told.items()):
+            report.problems.append(Problem("segment", name, f"the key of {record['id']} differs"))
+
+
+def _check_index(root: Path, name: str, report: Report) -> None:
+    path = root / "index" / f"{name}.idx"
+    try:
+        data = path.read_bytes()
+        SegmentIndex(data, check=True)
+    except (OSError, StaleIndexError, ValueError):
+        return  # derived: the next reader makes it again
+    if data != rebuilt_index(root, name):
+        report.problems.append(Problem("index", name, "does not say what its keys file says"))
+
+
+def _check_blobs(cache: Cache, report: Report, deep: bool) -> None:
+    for path in cache.blobs.folder.rglob("*"):
+        if not path.is_file() or path.is_symlink():
+            continue
+        relative = str(path.relative_to(cache.root))
+        if not _BLOB_NAME.fullmatch(path.name):
+            report.leftovers.append(relative)  # put aside as damaged
+            continue
+        report.blobs += 1
+        report.bytes += path.stat().st_size
+        if path.parent.name != path.name[:2]:
+            report.problems.append(Problem("blob", relative, "lies in the wrong folder"))
+        if path.stat().st_mode & 0o222:
+            report.problems.append(Problem("blob", relative, "can be written to"))
+        if deep and not cache.blobs.verify(Digest("b3:" + path.name)):
+            report.problems.append(Problem("blob", relative, "its bytes have another digest"))
+
+
+def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) -> None:
+    """Every output of a result that may be used is there, with its size."""
+    named: set[str] = set()
+    for row_id, record in rows.items():
+        if record["kind"] == "use" and record.get("cached_from") not in rows:
+            report.problems.append(Problem("row", row_id, "was cached from a row that is gone"))
+        counts = _counts(cache, record)
+        for digest, kind, size in _references(record):
+            named.add(digest)
+            try:
+                named.update(_check_blob(cache, digest, kind, size))
+            except StoreError as error:
+                if counts:
+                    report.problems.append(Problem("row", row_id, str(error)))
+    for path in cache.blobs.folder.rglob("*"):
+        if _BLOB_NAME.fullmatch(path.name) and "b3:" + path.name not in named:
+            report.orphans.append(Digest("b3:" + path.name))
+
+
+def _counts(cache: Cache, record: Record) -> bool:
+    """Say whether a row is the one that a look-up would use."""
+    if record["kind"] != "attempt" or record.get("status") != "completed":
+        return False
+    entry = cache.log.find(Digest(record["hash"]))
+    return entry is not None and entry.row_id == record["id"]
+
+
+def _check_blob(cache: Cache, digest: str, kind: str, size: int | None) -> set[str]:
+    """Return the blobs that a tree names.
+
+    Raises:
+        StoreError: something is missing or has another size.
+    """
+    blob = Digest(digest)
+    if not cache.blobs.has(blob, None if kind == "tree" else size):
+        there = "has another size" if cache.blobs.has(blob) else "is missing"
+        raise StoreError(f"its blob {digest} {there}")
+    if kind != "tree":
+        return set()
+    entries = [each for each in cache.blobs.open_tree(blob) if each.blob is not None]
+    for entry in entries:
+        assert entry.blob is not None
+        if not cache.blobs.has(entry.blob, entry.size):
+            raise StoreError(f"the file {entry.path!r} of its tree {digest} is missing")
+    return {str(each.blob) for each in entries}
+
+
+def _references(value: Any) -> Iterator[tuple[str, str, int | None]]:
+    """Yield (blob digest, kind, size or None) of everything that a stored row names."""
+    if isinstance(value, dict):
+        blob = value.get("blob")
+        if isinstance(blob, str):
+            yield blob, value.get("kind") or "", value.get("size")
+        # A stored value's `digest` is what it is; only its `blob` says where its bytes lie.
+        passed_over = ("blob", "digest") if "codec" in value else ("blob",)
+        for key, each in value.items():
+            if key not in passed_over:
+                yield from _references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _references(each)
+    elif isinstance(value, str) and len(value) == 67 and value.startswith("b3:"):
+        yield value, "", None
+
+
+def _list_leftovers(cache: Cache, report: Report) -> None:
+    for path in sorted(cache.tmp.iterdir()):
+        report.leftovers.append(f"tmp/{path.name}")
+    keys = {path.name.removesuffix(KEYS) for path in (cache.root / "log").glob("*" + KEYS)}
+    for suffix, folder in ((ROWS, cache.root / "log"), (".idx", cache.root / "index")):
+        for path in sorted(folder.glob("*" + suffix)):
+            if path.name.removesuffix(suffix) not in keys:
+                report.leftovers.append(os.path.relpath(path, cache.root))

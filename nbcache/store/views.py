@@ -1,0 +1,122 @@
+"""The SQL views over the log: their names, columns and meaning. Documented in docs/history.md.
+
+All are made of `_rows`: every row of the log, with the columns of docs/format.md. Column names
+follow Nextflow's trace where they mean the same. Times are TIMESTAMPs in UTC, durations seconds,
+sizes bytes. A rename here breaks people's queries.
+"""
+
+from __future__ import annotations
+
+_TIMES = """make_timestamp({0}.submit) AS submit, make_timestamp({0}.start) AS "start",
+    make_timestamp({0}.complete) AS complete"""
+_MEASURED = """{0}.duration, {0}.realtime,
+    100 * {0}.cpu_time / nullif({0}.realtime, 0) AS cpu_percent, {0}.cpu_time, {0}.peak_rss,
+    {0}.rchar, {0}.wchar, {0}.cpus, {0}.memory, {0}."time",
+    {0}.host, {0}."user", {0}.executor, {0}.workdir"""
+_NAMED = """{0}.process || CASE WHEN {0}.tag IS NULL THEN '' ELSE ' (' || {0}.tag || ')' END"""
+_TASK_ID = """{0}.process || '[' || coalesce({0}.position, '') || ']'"""
+_ID = """{0}.run AS run, _names.run_name AS run_name, {0}.session AS session,
+    {0}.process AS process, coalesce({0}.position, '') AS position, {0}.tag AS tag"""
+
+VIEWS: dict[str, str] = {
+    # One line per run, of its last row of each column.
+    "_names": """SELECT run, any_value(name) AS run_name FROM _rows
+WHERE kind = 'run' GROUP BY run""",
+    "attempts": f"""SELECT attempts_.id AS id, {_ID.format("attempts_")},
+    {_TASK_ID.format("attempts_")} AS task_id, {_NAMED.format("attempts_")} AS name,
+    attempts_.hash AS hash, substr(attempts_.hash, 6, 8) AS short,
+    upper(attempts_.status) AS status, attempts_.attempt AS attempt,
+    attempts_.exit AS "exit", attempts_.signal AS signal,
+    attempts_.error AS error, {_TIMES.format("attempts_")}, {_MEASURED.format("attempts_")},
+    attempts_.generation AS generation, attempts_.reason AS reason,
+    make_timestamp(attempts_."at") AS recorded
+FROM (SELECT * FROM _rows WHERE kind = 'attempt') attempts_ LEFT JOIN _names USING (run)""",
+    # One line per task: its last attempt, or its last hit with what the attempt it used measured.
+    "_last": f"""WITH last_ AS (
+    SELECT * FROM _rows WHERE kind IN ('attempt', 'use')
+    QUALIFY row_number() OVER (
+        PARTITION BY run, process, position ORDER BY session DESC, "at" DESC, id DESC) = 1
+), of_ AS (SELECT * FROM _rows WHERE kind = 'attempt')
+SELECT coalesce(last_.cached_from, last_.id) AS id, {_ID.format("last_")},
+    {_TASK_ID.format("last_")} AS task_id, {_NAMED.format("last_")} AS name,
+    last_.hash AS hash, substr(last_.hash, 6, 8) AS short,
+    CASE last_.kind WHEN 'use' THEN 'CACHED' ELSE upper(last_.status) END AS status,
+    coalesce(last_.attempt, of_.attempt) AS attempt, coalesce(last_.exit, of_.exit) AS "exit",
+    coalesce(last_.signal, of_.signal) AS signal, coalesce(last_.error, of_.error) AS error,
+    make_timestamp(coalesce(last_.submit, of_.submit)) AS submit,
+    make_timestamp(coalesce(last_.start, of_.start)) AS "start",
+    make_timestamp(coalesce(last_.complete, of_.complete)) AS complete,
+    coalesce(last_.duration, of_.duration) AS duration,
+    coalesce(last_.realtime, of_.realtime) AS realtime,
+    100 * coalesce(last_.cpu_time, of_.cpu_time)
+        / nullif(coalesce(last_.realtime, of_.realtime), 0) AS cpu_percent,
+    coalesce(last_.cpu_time, of_.cpu_time) AS cpu_time,
+    coalesce(last_.peak_rss, of_.peak_rss) AS peak_rss,
+    coalesce(last_.rchar, of_.rchar) AS rchar, coalesce(last_.wchar, of_.wchar) AS wchar,
+    coalesce(last_.cpus, of_.cpus) AS cpus, coalesce(last_.memory, of_.memory) AS memory,
+    coalesce(last_."time", of_."time") AS "time", coalesce(last_.host, of_.host) AS host,
+    coalesce(last_."user", of_."user") AS "user",
+    coalesce(last_.executor, of_.executor) AS executor,
+    coalesce(last_.workdir, of_.workdir) AS workdir,
+    coalesce(last_.reason, '') AS reason, of_.run AS cached_from_run,
+    make_timestamp(last_."at") AS recorded
+FROM last_ LEFT JOIN of_ ON of_.id = last_.cached_from
+LEFT JOIN _names ON _names.run = last_.run""",
+    "tasks": "SELECT * FROM _tasks",  # what _last said at the last refresh
+    "runs": """SELECT run, arg_max(name, id) AS name, upper(arg_max(status, id)) AS status,
+    arg_min(notebook, id) AS notebook, arg_min(parent, id) AS parent,
+    make_timestamp(min("at")) AS "start",
+    CASE WHEN arg_max(status, id) IN ('succeeded', 'failed', 'cancelled')
+        THEN make_timestamp(max("at")) END AS complete,
+    CASE WHEN arg_max(status, id) IN ('succeeded', 'failed', 'cancelled')
+        THEN (max("at") - min("at")) / 1e6 END AS duration,
+    max(session) AS sessions,
+    coalesce(arg_max(counts['completed'], id), 0) AS completed,
+    coalesce(arg_max(counts['cached'], id), 0) AS cached,
+    coalesce(arg_max(counts['failed'], id), 0) AS failed,
+    arg_max(counts, id) FILTER (cardinality(counts) > 0) AS counts, arg_max(saved, id) AS saved,
+    arg_max(error, id) AS error,
+    arg_max(parameters, id) FILTER (cardinality(parameters) > 0) AS parameters,
+    arg_max(host, id) AS host, arg_max("user", id) AS "user", arg_max(pid, id) AS pid
+FROM _rows WHERE kind = 'run' GROUP BY run""",
+    "_processes": """SELECT run, unnest(processes) AS process_ FROM _rows WHERE kind = 'run'""",
+    "processes": """SELECT p.run AS run, p.process AS process, p.language, p.source, p.cell,
+    p.inputs, p.outputs, p.upstream,
+    count(t.status) AS tasks,
+    count(*) FILTER (t.status = 'COMPLETED') AS completed,
+    count(*) FILTER (t.status = 'CACHED') AS cached,
+    count(*) FILTER (t.status = 'FAILED') AS failed,
+    avg(t.realtime) AS realtime_mean, sum(t.realtime) AS realtime_total,
+    max(t.peak_rss) AS peak_rss_max
+FROM (SELECT run, process_.name AS process, any_value(process_.language) AS language,
+        any_value(process_.source) AS source, any_value(process_.cell) AS cell,
+        any_value(process_.inputs) AS inputs, any_value(process_.outputs) AS outputs,
+        any_value(process_.upstream) AS upstream
+    FROM _processes GROUP BY ALL) p
+LEFT JOIN tasks t ON t.run = p.run AND t.process = p.process
+GROUP BY ALL""",
+    # What each task's hash was made of: those of its process (shared), and its own.
+    "components": """SELECT tasks.run AS run, tasks.process AS process, tasks.position AS position,
+    tasks.task_id AS task_id, tasks.hash AS hash, false AS shared,
+    c.kind AS kind, c.name AS name, c.version AS version, c.digest AS digest,
+    c.summary AS summary, c.evidence AS evidence
+FROM tasks JOIN (SELECT id, unnest(components) AS c FROM _rows WHERE kind = 'attempt') own_
+    ON own_.id = tasks.id
+UNION ALL
+SELECT tasks.run, tasks.process, tasks.position, tasks.task_id, tasks.hash, true,
+    c.kind, c.name, c.version, c.digest, c.summary, c.evidence
+FROM tasks JOIN (
+    SELECT DISTINCT run, process_.name AS process, unnest(process_.components) AS c FROM _processes
+) shared_ ON shared_.run = tasks.run AND shared_.process = tasks.process""",
+    "inputs": """SELECT tasks.run AS run, tasks.process AS process, tasks.position AS position,
+    tasks.task_id AS task_id, tasks.tag AS tag, tasks.hash AS hash,
+    i.name AS name, i.digest AS digest, i.summary AS summary, i.scalar AS scalar
+FROM tasks JOIN (SELECT id, unnest(inputs) AS i FROM _rows WHERE kind = 'attempt') of_
+    ON of_.id = tasks.id""",
+    "outputs": """SELECT tasks.run AS run, tasks.process AS process, tasks.position AS position,
+    tasks.task_id AS task_id, tasks.tag AS tag, tasks.hash AS hash,
+    o.name AS name, o.digest AS digest, o.kind AS kind, o.codec AS codec, o.size AS size,
+    o.blob AS blob, o."file" AS "file", coalesce(o.opaque, false) AS opaque
+FROM tasks JOIN (SELECT id, unnest(outputs) AS o FROM _rows WHERE kind = 'attempt') of_
+    ON of_.id = tasks.id""",
+}

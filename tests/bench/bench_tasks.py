@@ -1,0 +1,113 @@
+"""What nbcache adds to a task that does nothing: run cold, found cached, asked about afterwards.
+
+Each figure comes from an IPython shell in a process of its own that runs the cells a user would
+write, and is the time of the measured cell alone: without interpreter start and imports.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tests.bench.figure import Figure, main
+
+SHELL = """
+import sys, time
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+cells = sys.stdin.read().split("\\n====\\n")
+for cell in cells:
+    start = time.perf_counter()
+    result = shell.run_cell(cell, store_history=True)
+    took = time.perf_counter() - start
+    result.raise_error()
+print("TOOK", took)
+"""
+
+COUNTS = "SELECT process, count(*) AS tasks, avg(realtime) AS mean FROM tasks GROUP BY process"
+
+
+def last_cell_s(cells: Sequence[str], folder: Path) -> float:
+    """Run cells in a fresh shell and return how long the last one took: seconds."""
+    answer = subprocess.run(
+        [sys.executable, "-c", SHELL],
+        input="\n====\n".join(cells),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+    )
+    times = [line.split()[1] for line in answer.stdout.splitlines() if line.startswith("TOOK ")]
+    if answer.returncode or not times:
+        raise RuntimeError(answer.stdout[-1000:] + answer.stderr[-2000:])
+    return float(times[0])
+
+
+def pipeline(tasks: int, body: str = "%%process noop(v) from items\nv") -> list[str]:
+    """Return the cells of a pipeline of that many tasks that do nothing."""
+    return [
+        "%load_ext nbcache",
+        f"%channel items = from_iterable(range({tasks}))",
+        body,
+    ]
+
+
+# Runs one small process first, so that workers are up when the measured run begins.
+WARM = ["%channel few = of(1, 2, 3, 4)", "%%process heat(w) from few\nw", "%nbcache run heat"]
+RUN = "%nbcache run noop"
+
+
+def measure(quick: bool) -> Iterable[Figure]:
+    """Return the cost of a task: cold in Python and in bash, cached, and of a question after it."""
+    sizes = (200, 1_000) if quick else (1_000, 10_000)
+    for tasks in sizes:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            cold = last_cell_s([*pipeline(tasks), *WARM, RUN], folder)
+            yield Figure(
+                name=f"cold, per no-op Python task of {tasks:,}, warm workers, ms",
+                value=cold / tasks * 1e3,
+                budget=0.30,
+            )
+            resume = min(last_cell_s([*pipeline(tasks), RUN], folder) for _ in range(3))
+            yield Figure(
+                name=f"resume, per cached task of {tasks:,}, ms",
+                value=resume / tasks * 1e3,
+                budget=0.05,
+            )
+            if tasks == max(sizes):
+                yield from after(folder, tasks)
+    with tempfile.TemporaryDirectory() as name:
+        tasks = 50 if quick else 300
+        body = "%%process noop(v) -> w from items --bash\nw=1"
+        cold = last_cell_s([*pipeline(tasks, body), *WARM, RUN], Path(name))
+        yield Figure(
+            name=f"cold, per script task of {tasks:,}, ms", value=cold / tasks * 1e3, budget=2.0
+        )
+
+
+def after(folder: Path, tasks: int) -> Iterable[Figure]:
+    """Return what a question to the history costs, in a notebook and in a fresh process."""
+    question = f"answer = %nbsql {COUNTS}"
+    warm = last_cell_s(["%load_ext nbcache", question, question], folder)
+    yield Figure(
+        name=f"history of {tasks:,} tasks: counts and means, warm, s", value=warm, budget=0.010
+    )
+    command = [str(Path(sys.executable).with_name("nbcache")), "sql", COUNTS]
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(command, cwd=folder, capture_output=True, check=True)
+        times.append(time.perf_counter() - start)
+    yield Figure(
+        name=f"history of {tasks:,} tasks: from a shell, fresh process, s",
+        value=min(times),
+        budget=0.5,
+    )
+
+
+if __name__ == "__main__":
+    main(measure)

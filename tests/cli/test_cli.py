@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from nbcache.cli import main
+
+CELLS = (
+    "%load_ext nbcache",
+    "depth = 3",
+    "%channel grid = of(*range(depth))",
+    "%%process fit(x) -> score from grid\nprint('fitting', x)\nscore = x * 10",
+    "run = %nbcache run",
+    "print('the best is', max(fit))",
+)
+
+
+def write_notebook(path: Path, *cells: str, parameters: int | None = None) -> Path:
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in cells])
+    if parameters is not None:
+        book.cells[parameters].metadata["tags"] = ["parameters"]
+    nbformat.write(book, path)
+    return path
+
+
+def nbcache(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "JUPYTER_PATH": "", "JUPYTER_DATA_DIR": str(folder / "none")}
+    return subprocess.run(
+        [sys.executable, "-m", "nbcache", *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def test_a_notebook_runs_is_cached_and_its_history_answers(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    write_notebook(tmp_path / "sub" / "fit.ipynb", *CELLS, parameters=1)
+
+    first = nbcache(tmp_path, "run", "sub/fit.ipynb", "--output", "out.ipynb")
+
+    assert first.returncode == 0, first.stderr
+    assert "3 ran, 0 cached" in first.stdout
+    assert "the best is 20" in first.stdout
+    assert "fitting" not in first.stdout
+    assert first.stderr == ""
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    nbformat.validate(executed)
+    assert "application/vnd.nbcache" not in json.dumps(executed)
+    card = executed.cells[3].outputs[0].data["text/plain"]
+    assert "3 ran, 0 cached" in card
+    assert "fitting 0" in card
+    assert (tmp_path / "sub" / ".nbcache").is_dir()
+
+    again = nbcache(tmp_path, "run", "sub/fit.ipynb", "-p", "depth=4", "-v")
+
+    assert again.returncode == 0, again.stderr
+    assert "1 ran, 3 cached" in again.stdout
+    assert "the best is 30" in again.stdout
+
+    runs = json.loads(nbcache(tmp_path, "runs", "--json", "--cache", "sub/.nbcache").stdout)
+    assert [run["counts"] for run in runs] == [{"completed": 1, "cached": 3}, {"completed": 3}]
+    assert Path(runs[0]["notebook"]).name == "fit.ipynb"
+
+
+def test_a_pipeline_that_no_cell_runs_is_run_in_the_end_in_the_cache_that_is_named(
+    tmp_path: Path,
+) -> None:
+    write_notebook(tmp_path / "fit.ipynb", *CELLS[:4])
+
+    ended = nbcache(tmp_path, "run", "fit.ipynb", "--cache", "there", "--fresh")
+
+    assert ended.returncode == 0, ended.stderr
+    assert "3 ran, 0 cached" in ended.stdout
+    assert (tmp_path / "there" / "nbcache.json").exists()
+    assert not (tmp_path / ".nbcache").exists()
+
+
+def test_a_failing_cell_is_named_and_the_notebook_is_written_all_the_same(tmp_path: Path) -> None:
+    write_notebook(
+        tmp_path / "fit.ipynb",
+        *CELLS[:3],
+        "%%process fit(x) -> y from grid\ny = 1 / (x - 1)",
+        "%nbcache run",
+        "print('never')",
+    )
+
+    ended = nbcache(tmp_path, "run", "fit.ipynb", "-o", "out.ipynb")
+
+    assert ended.returncode == 1
+    assert "2 ran, 0 cached, 1 failed" in ended.stdout
+    assert "cell [5] failed" in ended.stderr
+    assert "fit[x=1] ZeroDivisionError" in ended.stderr
+    assert "cell [4] line 2: y = 1 / (x - 1)" in ended.stderr
+    assert "\x1b[" not in ended.stderr
+    assert nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[5].outputs == []
+
+
+def test_an_ordinary_error_in_a_cell_shows_its_traceback(tmp_path: Path) -> None:
+    write_notebook(tmp_path / "plain.ipynb", "values = {}", "values['missing']")
+
+    ended = nbcache(tmp_path, "run", "plain.ipynb")
+
+    assert ended.returncode == 1
+    assert "cell [2] failed" in ended.stderr
+    assert "KeyError: 'missing'" in ended.stderr
+
+
+def test_wrong_words_are_usage_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_notebook(tmp_path / "fit.ipynb", *CELLS, parameters=1)
+    (tmp_path / "no.ipynb").write_text("no notebook")
+
+    for words, message in {
+        ("rum",): 'did you mean "run"',
+        ("try", "fit"): "works in a notebook",
+        ("run",): "usage: nbcache run NOTEBOOK",
+        ("run", "gone.ipynb"): "no notebook 'gone.ipynb'",
+        ("run", "no.ipynb"): "is no notebook",
+        ("run", "fit.ipynb", "-p", "dpeth=4"): 'did you mean "depth"',
+    }.items():
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_without_a_cache_the_error_says_how_to_name_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["runs"]) == 3
+    assert "--cache FOLDER" in capsys.readouterr().err
+    assert not (tmp_path / ".nbcache").exists()
+
+
+def test_help_is_printed_for_all_and_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "Exit codes: 0 done" in capsys.readouterr().out
+    assert main(["run", "--help"]) == 0
+    assert "--output OUT.ipynb" in capsys.readouterr().out
+    assert main(["help", "why"]) == 0
+    assert "TASK is the start of a task's hash" in capsys.readouterr().out
+    assert main([]) == 2

@@ -1,0 +1,288 @@
+"""Codecs: what comes back is exactly what went in, and the safe codecs run no code."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import pathlib
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from nbcache.codec.registry import SAFE, decode, decode_file, encode
+from nbcache.errors import CodecError
+from nbcache.plan.canonical import canonical_digest
+
+
+def there_and_back(value: object) -> object:
+    encoded = encode(value)
+    assert type(encoded.data) is bytes
+    return decode(encoded.codec, encoded.data)
+
+
+def assert_exact(value: object, codec: str | None = None) -> None:
+    encoded = encode(value)
+    if codec is not None:
+        assert encoded.codec == codec
+    back = decode(encoded.codec, encoded.data)
+    assert type(back) is type(value)
+    assert canonical_digest(back) == canonical_digest(value)
+    view = decode(encoded.codec, memoryview(encoded.data))
+    assert canonical_digest(view) == canonical_digest(value)
+
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    | st.text(st.characters(categories=["Cs", "L"])) | st.binary()
+)  # fmt: skip
+plain = st.recursive(
+    scalars | st.complex_numbers() | st.dates(),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.tuples(inner)
+        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=5)
+    ),
+    max_leaves=15,
+)
+
+
+@given(plain)
+@settings(deadline=None)
+def test_any_plain_value_comes_back_exactly(value: object) -> None:
+    assert_exact(value)
+
+
+@given(scalars.filter(lambda value: type(value) is not bytes))
+def test_scalars_are_json_unless_json_would_change_them(value: object) -> None:
+    encoded = encode(value)
+    unsayable = isinstance(value, str) and any(0xD800 <= ord(each) < 0xE000 for each in value)
+    assert encoded.codec == ("pickle" if unsayable else "json")
+
+
+def test_a_list_that_occurs_twice_comes_back_as_one_list() -> None:
+    inner = [1]
+    back = there_and_back({"a": inner, "b": inner})
+    assert isinstance(back, dict)
+    assert back["a"] is back["b"]
+    inner.append(inner)  # type: ignore[arg-type]
+    circle = there_and_back(inner)
+    assert isinstance(circle, list)
+    assert circle[1] is circle
+
+
+@pytest.mark.parametrize(
+    "value",
+    [(1, 2), {1: 2}, [(1,)], 10**5000, True, {"a": {1}}, float("-inf"), -0.0, math.nan],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_json_would_change_is_not_left_to_json(value: object) -> None:
+    assert_exact(value)
+
+
+def test_a_large_list_is_pickled_for_speed() -> None:
+    assert_exact([float(each) for each in range(100_001)], "pickle")
+
+
+def test_bytes_are_kept_as_they_are() -> None:
+    assert encode(b"\x00abc").data == b"\x00abc"
+    assert_exact(b"\x00abc", "bytes")
+
+
+dtypes = (
+    hnp.boolean_dtypes() | hnp.integer_dtypes(endianness="?") | hnp.floating_dtypes(endianness="?")
+    | hnp.complex_number_dtypes() | hnp.datetime64_dtypes() | hnp.timedelta64_dtypes()
+    | hnp.byte_string_dtypes() | hnp.unicode_string_dtypes() | hnp.array_dtypes(max_size=3)
+)  # fmt: skip
+
+
+@given(hnp.arrays(dtypes, hnp.array_shapes(min_dims=0, min_side=0, max_side=4)))
+@settings(deadline=None)
+def test_any_array_comes_back_exactly(array: np.ndarray) -> None:  # type: ignore[type-arg]
+    assert_exact(array)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6.0).reshape(2, 3),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.arange(10)[::-2],
+        np.array(3.5),
+        np.zeros((0, 3), "f4"),
+        np.array(["a", "bcd"]),
+        np.array(["2026-01-01", "NaT"], "M8[D]"),
+        np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")]),
+    ],
+    ids=str,
+)
+def test_plain_arrays_are_npy_and_writable(array: np.ndarray) -> None:  # type: ignore[type-arg]
+    assert_exact(array, "npy")
+    back = there_and_back(array)
+    assert isinstance(back, np.ndarray)
+    assert back.flags.writeable
+    assert back.dtype == array.dtype
+    assert back.flags.f_contiguous == (array.flags.f_contiguous or array.ndim == 1)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([1, "x", None], dtype=object),
+        np.ma.array([1, 2], mask=[0, 1]),
+        np.array([(1, 2.0)], np.dtype([("a", "i1"), ("b", "f8")], align=True)),
+        np.rec.array([(1, 2.0)], dtype=[("a", "i1"), ("b", "f8")]),
+        np.longdouble("0.1").reshape(1),
+        np.array(["a", "b" * 100], dtype=np.dtypes.StringDType()),
+    ],
+    ids=lambda array: f"{type(array).__name__} {array.dtype}",
+)
+def test_arrays_that_npy_would_change_are_pickled(array: np.ndarray) -> None:  # type: ignore[type-arg]
+    assert_exact(array, "pickle")
+
+
+@pytest.mark.parametrize(
+    "scalar",
+    [np.float64(0.1), np.float32(-0.0), np.int8(3), np.bool_(True), np.str_("ab"), np.bytes_(b"x"),
+     np.datetime64("2026-01-01T00", "h"), np.timedelta64(3, "s"), np.complex128(1j),
+     np.float64("nan")],
+    ids=repr,
+)  # fmt: skip
+def test_numpy_scalars_come_back_as_numpy_scalars(scalar: np.generic) -> None:
+    assert_exact(scalar)
+    assert encode(scalar).codec in ("npy-scalar", "pickle")
+
+
+def test_a_large_array_in_a_file_is_mapped_and_writing_to_it_changes_no_file(
+    tmp_path: pathlib.Path,
+) -> None:
+    array = np.arange(300_000.0).reshape(300, 1000)
+    for name, value in (("c", array), ("f", np.asfortranarray(array)), ("small", array[:2])):
+        path = tmp_path / name
+        path.write_bytes(encode(value).data)
+        path.chmod(0o444)
+        before = path.read_bytes()
+
+        back = decode_file("npy", path)
+
+        assert isinstance(back, np.ndarray)
+        assert type(back) is np.ndarray
+        assert canonical_digest(back) == canonical_digest(value)
+        back[0, 0] = 99
+        path.unlink()
+        assert back[0, 0] == 99
+        assert back[-1, -1] == value[-1, -1]
+        assert decode("npy", before)[0, 0] == 0  # type: ignore[index]
+
+
+def test_a_value_of_any_codec_can_be_read_from_a_file(tmp_path: pathlib.Path) -> None:
+    for number, value in enumerate([{"a": 1}, (1, 2), b"x", np.arange(3), np.float64(1)]):
+        encoded = encode(value)
+        path = tmp_path / str(number)
+        path.write_bytes(encoded.data)
+        back = decode_file(encoded.codec, path)
+        assert canonical_digest(back) == canonical_digest(value)
+
+
+def test_an_unknown_codec_is_named() -> None:
+    with pytest.raises(CodecError, match="'zarr-9'"):
+        decode("zarr-9", b"")
+    with pytest.raises(CodecError, match="'zarr-9'"):
+        decode_file("zarr-9", __file__)
+
+
+@pytest.mark.parametrize("codec", ["json", "npy", "npy-scalar", "arrow", "pickle"])
+def test_bytes_of_another_kind_are_refused_with_the_codec_named(
+    codec: str, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "x").write_bytes(b"\x93NUMPY rubbish")
+    with pytest.raises(CodecError, match=codec):
+        decode(codec, b"\x93NUMPY rubbish")
+    with pytest.raises(CodecError, match=codec):
+        decode_file(codec, tmp_path / "x")
+
+
+@given(st.sampled_from(["npy", "arrow", "json"]), st.integers(0), st.integers(0, 255))
+@settings(deadline=None, max_examples=200)
+def test_damaged_bytes_give_a_codec_error_or_a_value_never_anything_else(
+    codec: str, place: int, byte: int
+) -> None:
+    import pandas as pd
+
+    values = {"npy": np.arange(4.0), "arrow": pd.DataFrame({"a": [1, 2]}), "json": {"a": [1]}}
+    data = bytearray(encode(values[codec]).data)
+    data[place % len(data)] = byte
+    try:
+        decode(codec, bytes(data))
+    except CodecError:
+        return
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (exec, ("raise SystemExit('code ran')",))
+
+
+def test_the_safe_codecs_never_run_code() -> None:
+    assert "pickle" not in SAFE
+    bomb = np.array([Bomb()], dtype=object)
+    import io
+
+    stream = io.BytesIO()
+    np.save(stream, bomb, allow_pickle=True)
+    for codec in SAFE - {"bytes"}:
+        for data in (stream.getvalue(), pickle.dumps(Bomb())):
+            with pytest.raises(CodecError):
+                decode(codec, data)
+
+
+def test_what_cannot_be_pickled_is_a_codec_error_with_its_type() -> None:
+    with pytest.raises(CodecError, match="lock"):
+        encode(threading.Lock())
+
+
+def test_what_a_notebook_defines_is_pickled_by_value() -> None:
+    script = (
+        "from nbcache.codec.registry import encode\n"
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Score:\n    x: int\n"
+        "def double(x): return 2 * x\n"
+        "import sys; sys.stdout.buffer.write(encode([Score(3), double, lambda x: x + 1]).data)"
+    )
+    data = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout
+
+    score, double, plus_one = decode("pickle", data)  # type: ignore[misc]
+
+    assert score.x == 3  # type: ignore[has-type]
+    assert double(2) == 4  # type: ignore[has-type]
+    assert plus_one(2) == 3  # type: ignore[has-type]
+
+
+def test_local_functions_and_dates_are_pickled() -> None:
+    offset = 3
+
+    def add(x: int) -> int:
+        return x + offset
+
+    back = there_and_back(add)
+    assert callable(back)
+    assert back(1) == 4
+    assert_exact(datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), "pickle")
+
+
+def test_choosing_a_codec_imports_no_library() -> None:
+    script = (
+        "import sys; from nbcache.codec.registry import encode; encode((1, {2})); encode([1.5])\n"
+        "print(sorted({'numpy', 'pandas', 'pyarrow', 'polars', 'cloudpickle'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"

@@ -1,0 +1,30 @@
+"""For all tests: what a test measured is printed below the summary, from xdist workers as well."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def main_module() -> Iterator[None]:
+    """Put the main module back: a shell in the test's process makes its own, and empties it."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print every `record_property("measured", text)` of the tests that passed."""
+    texts = [
+        str(value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "measured"
+    ]
+    if texts:
+        terminalreporter.section("measured")
+        for text in texts:
+            terminalreporter.line(text)

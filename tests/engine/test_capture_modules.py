@@ -1,0 +1,359 @@
+"""Local modules count as far as they are reached, installed ones by version."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nbcache.engine.modules import closure_of, distribution_of
+from tests.engine.notebook_cells import captured, changed, summaries
+
+MAIN = """
+'''About.'''
+import numpy as np
+from helpers_for_test import low
+import other_for_test
+
+LIMIT = 3
+
+
+def used(v):
+    return low(v) + LIMIT + inner(v)
+
+
+def inner(v):
+    return other_for_test.far(v)
+
+
+def unused(v):
+    return 1
+
+
+class Model:
+    rate = 1
+
+    def fit(self, v):
+        return inner(v)
+
+
+def whole():
+    return globals()
+
+
+if __name__ == "__main__":
+    print(used(3))
+"""
+HELPERS = "def low(v):\n    return v + 1\ndef high(v):\n    return v\n"
+OTHER = "RATE = 2\ndef far(v):\n    return v * RATE\ndef near(v):\n    return v\n"
+
+Files = dict[str, str]
+Write = Callable[[Files], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Write modules beside the notebook, as an editor would: nothing is imported again."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write_all(files: Files) -> None:
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        importlib.invalidate_caches()
+
+    write_all(
+        {"main_for_test.py": MAIN, "helpers_for_test.py": HELPERS, "other_for_test.py": OTHER}
+    )
+    yield write_all
+    for name in [name for name in sys.modules if "_for_test" in name]:
+        del sys.modules[name]
+
+
+WAYS = {
+    "import": ("import main_for_test", "out = main_for_test.used(v)"),
+    "import as": ("import main_for_test as m", "out = m.used(v)"),
+    "from import": ("from main_for_test import used as u", "out = u(v)"),
+    "import in the body": ("", "import main_for_test as m\nout = m.used(v)"),
+    "from import in the body": ("", "from main_for_test import used\nout = used(v)"),
+    "through a helper": (
+        "import main_for_test as m\ndef h(v): return m.used(v)",
+        "out = h(v)",
+    ),
+    "star import in a cell": ("from main_for_test import *", "out = used(v)"),
+    "import in a helper": (
+        "def h(v):\n    from main_for_test import used\n    return used(v)",
+        "out = h(v)",
+    ),
+    "import of all in a helper": (
+        "def h(v):\n    import main_for_test\n    return main_for_test.used(v)",
+        "out = h(v)",
+    ),
+    "import in a method": (
+        "class C:\n    def h(self, v):\n        import main_for_test as m\n"
+        "        return m.used(v)",
+        "out = C().h(v)",
+    ),
+    "partial": (
+        "from functools import partial\nfrom main_for_test import used\np = partial(used)",
+        "out = p(v)",
+    ),
+}
+REACHED = {
+    "the function": ("main_for_test.py", MAIN, "+ LIMIT", "- LIMIT", "module main_for_test"),
+    "what it calls": (
+        "main_for_test.py", MAIN, "other_for_test.far(v)", "other_for_test.far(-v)",
+        "module main_for_test",
+    ),
+    "a statement": ("main_for_test.py", MAIN, "LIMIT = 3", "LIMIT = 4", "module main_for_test"),
+    "another module's function": (
+        "helpers_for_test.py", HELPERS, "v + 1", "v + 2", "module helpers_for_test",
+    ),
+    "another module's statement": (
+        "other_for_test.py", OTHER, "RATE = 2", "RATE = 3", "module other_for_test",
+    ),
+}  # fmt: skip
+UNREACHED = {
+    "a comment": ("main_for_test.py", MAIN, "LIMIT = 3", "LIMIT = 3  # of all"),
+    "a docstring": ("main_for_test.py", MAIN, "About.", "About this."),
+    "a function that nobody calls": ("main_for_test.py", MAIN, "return 1", "return 2"),
+    "a class that nobody uses": ("main_for_test.py", MAIN, "rate = 1", "rate = 2"),
+    "another module's function": ("helpers_for_test.py", HELPERS, "return v\n", "return -v\n"),
+    "an attribute that nobody reads": ("other_for_test.py", OTHER, "return v\n", "return -v\n"),
+    "the part for running as a script": ("main_for_test.py", MAIN, "used(3)", "used(4)"),
+}
+
+
+@pytest.mark.parametrize("edit", REACHED)
+@pytest.mark.parametrize("way", WAYS)
+def test_an_edit_of_what_is_reached_changes_the_module(write: Write, way: str, edit: str) -> None:
+    cells, body = WAYS[way]
+    name, text, old, new, told = REACHED[edit]
+    before = captured(cells, body=body)
+
+    assert old in text
+    write({name: text.replace(old, new, 1)})
+
+    assert changed(before, captured(cells, body=body)) == {told}
+
+
+@pytest.mark.parametrize("edit", UNREACHED)
+@pytest.mark.parametrize("way", WAYS)
+def test_an_edit_of_what_is_not_reached_changes_nothing(write: Write, way: str, edit: str) -> None:
+    cells, body = WAYS[way]
+    name, text, old, new = UNREACHED[edit]
+    before = captured(cells, body=body)
+
+    assert old in text
+    write({name: text.replace(old, new, 1)})
+
+    assert changed(before, captured(cells, body=body)) == set()
+
+
+WHOLE = {
+    "a star import in the body": ("", "from main_for_test import *\nout = used(v)"),
+    "the module passed around": (
+        "import main_for_test as m\ndef call(module, v): return module.used(v)",
+        "out = call(m, v)",
+    ),
+    "getattr with a computed name": (
+        "import main_for_test as m\nname = 'used'",
+        "out = getattr(m, name)(v)",
+    ),
+    "an import that an inner function reads": (
+        "def h(v):\n    import main_for_test as m\n    return (lambda: m.used(v))()",
+        "out = h(v)",
+    ),
+    "an import that is passed on": (
+        "def h(v):\n    import main_for_test as m\n    return getattr(m, 'us' + 'ed')(v)",
+        "out = h(v)",
+    ),
+    "importlib": ("import importlib", "out = importlib.import_module('main_for_test').used(v)"),
+    "a function that looks at globals": ("import main_for_test as m", "out = m.whole()"),
+    "a module in a list": ("import main_for_test as m\nmods = [m]", "out = mods[0].used(v)"),
+}
+
+
+@pytest.mark.parametrize("way", WHOLE)
+def test_all_of_a_module_counts_where_reach_cannot_be_told(write: Write, way: str) -> None:
+    cells, body = WHOLE[way]
+    before = captured(cells, body=body)
+
+    write({"main_for_test.py": MAIN.replace("return 1", "return 2")})
+
+    assert changed(before, captured(cells, body=body)) == {"module main_for_test"}
+
+
+def test_a_class_of_a_module_counts_with_all_its_methods(write: Write) -> None:
+    cells, body = "import main_for_test as m\nmodel = m.Model()", "out = model"
+    before = captured(cells, body=body)
+
+    write({"main_for_test.py": MAIN.replace("rate = 1", "rate = 2")})
+
+    assert changed(before, captured(cells, body=body)) == {"module main_for_test"}
+
+
+def test_a_package_counts_with_the_submodules_that_are_imported(write: Write) -> None:
+    files = {
+        "pkg_for_test/__init__.py": "from .a import f\nfrom . import b\n",
+        "pkg_for_test/a.py": "from .sub.deep import g\ndef f(v):\n    return g(v)\n",
+        "pkg_for_test/b.py": "B = 1\ndef h(v):\n    return v\n",
+        "pkg_for_test/sub/__init__.py": "",
+        "pkg_for_test/sub/deep.py": "def g(v):\n    return v + 1\n",
+        "pkg_for_test/idle.py": "X = 1\n",
+    }
+    write(files)
+    cells, body = "import pkg_for_test as p", "out = p.f(v)"
+    before = captured(cells, body=body)
+
+    def edited(name: str, old: str, new: str) -> set[str]:
+        write({name: files[name].replace(old, new)})
+        found = changed(before, captured(cells, body=body))
+        write(files)
+        return found
+
+    deep = "pkg_for_test/sub/deep.py"
+    assert edited(deep, "v + 1", "v + 2") == {"module pkg_for_test.sub.deep"}
+    assert edited("pkg_for_test/b.py", "B = 1", "B = 2") == {"module pkg_for_test.b"}
+    assert edited("pkg_for_test/b.py", "return v", "return -v") == set()
+    assert edited("pkg_for_test/idle.py", "X = 1", "X = 2") == set()
+
+
+def test_a_submodule_that_only_the_body_imports_counts(write: Write) -> None:
+    write({"pkg_for_test/__init__.py": "", "pkg_for_test/a.py": "def f(v): return 1\n"})
+    body = "import pkg_for_test.a\nout = pkg_for_test.a.f(v)"
+    before = captured(body=body)
+
+    write({"pkg_for_test/a.py": "def f(v): return 2\n"})
+
+    assert changed(before, captured(body=body)) == {"module pkg_for_test.a"}
+
+
+def test_what_a_decorator_may_register_counts_though_nobody_calls_it(write: Write) -> None:
+    text = (
+        "TABLE = {}\ndef register(f):\n    TABLE[f.__name__] = f\n    return f\n"
+        "@register\ndef one(v):\n    return 1\ndef run(v):\n    return TABLE['one'](v)\n"
+    )
+    write({"main_for_test.py": text})
+    cells, body = "import main_for_test as m", "out = m.run(v)"
+    before = captured(cells, body=body)
+
+    write({"main_for_test.py": text.replace("return 1", "return 2")})
+
+    assert changed(before, captured(cells, body=body)) == {"module main_for_test"}
+
+
+def test_a_worker_learns_which_source_it_has_to_find(write: Write, tmp_path: Path) -> None:
+    found = captured("import main_for_test as m", body="out = m.used(v)")
+
+    assert {name: Path(source.path).name for name, source in found.modules.items()} == {
+        "main_for_test": "main_for_test.py",
+        "helpers_for_test": "helpers_for_test.py",
+        "other_for_test": "other_for_test.py",
+    }
+    assert str(tmp_path) in found.sys_path
+
+
+def test_a_module_beside_the_notebook_is_found_without_being_on_the_path(tmp_path: Path) -> None:
+    (tmp_path / "beside_for_test.py").write_text("def f(v): return v\n")
+
+    found = captured(body="from beside_for_test import f\nout = f(v)", folder=tmp_path)
+
+    assert "module beside_for_test" in summaries(found)
+    assert str(tmp_path) in found.sys_path
+
+
+def test_a_module_that_does_not_parse_still_counts_by_its_text(write: Write) -> None:
+    write({"broken_for_test.py": "def f(:\n"})
+    before = captured(body="import broken_for_test\nout = 1")
+
+    write({"broken_for_test.py": "def g(:\n"})
+
+    after = captured(body="import broken_for_test\nout = 1")
+    assert changed(before, after) == {"module broken_for_test"}
+
+
+PACKAGES = {
+    "a module of the notebook": ("import numpy as np", "out = np.sum(v)"),
+    "an import in the body": ("", "import numpy\nout = numpy.sum(v)"),
+    "an import in a helper": ("def f(v):\n    import numpy.linalg\n    return 1", "out = f(v)"),
+    "a function from it": ("from numpy import sum as s", "out = s(v)"),
+    "a value of its type": ("import numpy as np\na = np.arange(3)\ndel np", "out = a"),
+    "a value of its type in a list": (
+        "import numpy as np\na = [{'x': np.arange(3)}]\ndel np",
+        "out = a",
+    ),
+    "a class that derives from it": (
+        "import numpy as np\nclass A(np.ndarray):\n    pass",
+        "out = A(3)",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", PACKAGES)
+def test_an_installed_package_counts_by_version(way: str) -> None:
+    import numpy as np
+
+    cells, body = PACKAGES[way]
+
+    assert summaries(captured(cells, body=body))["package numpy"] == np.__version__
+
+
+def test_a_package_counts_with_the_versions_of_what_it_needs() -> None:
+    names = dict(closure_of("pandas"))
+
+    assert {"pandas", "numpy", "python-dateutil"} <= names.keys()
+    assert "pytest" not in names  # an extra
+
+
+def test_a_module_named_unlike_its_package_is_found() -> None:
+    assert distribution_of("sklearn") == "scikit-learn"
+    assert distribution_of("PIL") == "pillow"
+
+
+def test_the_standard_library_counts_by_the_version_of_python() -> None:
+    found = summaries(captured("import json", body="import re\nout = json.dumps(v)"))
+
+    assert not any(name.startswith(("package", "module")) for name in found)
+    assert found["python python"] == f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def test_a_name_that_is_imported_in_two_ways_counts_by_both(write: Write) -> None:
+    main = (
+        "try:\n    import fast_for_test as impl\nexcept ImportError:\n"
+        "    import slow_for_test as impl\ndef use(v):\n    return impl.f(v)\n"
+    )
+    text = "def f(v):\n    return v + 1\n"
+    write({"two_for_test.py": main, "fast_for_test.py": text, "slow_for_test.py": text})
+    cells = "import two_for_test"
+
+    before = captured(cells, body="out = two_for_test.use(v)")
+    write({"fast_for_test.py": text.replace("1", "2")})
+    after = captured(cells, body="out = two_for_test.use(v)")
+
+    assert changed(before, after) == {"module fast_for_test"}
+
+
+def test_a_submodule_that_a_package_imports_from_itself_is_reached(write: Write) -> None:
+    text = "def f(v):\n    return v + 1\n"
+    write({"pkg_for_test/__init__.py": "from . import low\n", "pkg_for_test/low.py": text})
+
+    before = captured("import pkg_for_test", body="out = pkg_for_test.low.f(v)")
+    write({"pkg_for_test/low.py": text.replace("1", "2")})
+    after = captured("import pkg_for_test", body="out = pkg_for_test.low.f(v)")
+
+    assert changed(before, after) == {"module pkg_for_test.low"}
+
+
+def test_a_module_that_is_named_in_sys_modules_counts_as_a_whole(write: Write) -> None:
+    body = "import sys, other_for_test\nout = sys.modules['other_for_test'].far(v)"
+
+    before = captured(body=body)
+    write({"other_for_test.py": OTHER.replace("v * RATE", "v / RATE")})
+    after = captured(body=body)
+
+    assert changed(before, after) == {"module other_for_test"}

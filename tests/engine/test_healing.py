@@ -1,0 +1,127 @@
+"""Results that are gone or damaged come back by one run of their task; two kernels share work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nbcache.errors import ResultGone
+from nbcache.model.task import RunStatus
+from nbcache.model.value import Stored
+from nbcache.store.verify import verify
+from tests.engine.notebooks import Notebook
+
+Kernels = Callable[[], Notebook]
+
+
+def pipeline(notebook: Notebook, add: int = 0) -> None:
+    big = notebook.mark("'big' + str(v)")
+    notebook.cells(
+        [
+            "%channel src = of(1, 2)",
+            f"%%process big(v) -> data from src\n{big}\ndata = bytes([v]) * 100_000",
+            f"%%process size(data) -> n from big\n{notebook.mark(repr('size'))}\n"
+            f"n = len(data) + data[0] + {add}",
+        ]
+    )
+
+
+def blob_of(notebook: Notebook, index: int) -> Path:
+    run = notebook.session.last_run
+    assert run is not None
+    outputs = run["big"].tasks[index].outputs
+    assert outputs is not None
+    stored = outputs[0]
+    assert isinstance(stored, Stored)
+    assert stored.blob is not None
+    return notebook.session.cache.blobs.path(stored.blob)
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def test_a_fully_cached_run_needs_no_blob_that_nobody_reads(notebook: Notebook) -> None:
+    pipeline(notebook)
+    notebook.run()
+    run = notebook.run()
+    assert notebook.ran() == []
+    assert list(run["size"]) == [100_001, 100_002]
+
+
+def test_a_deleted_blob_is_made_again_and_nothing_else_runs(notebook: Notebook) -> None:
+    pipeline(notebook)
+    notebook.run()
+    blob_of(notebook, 0).unlink()
+    run = notebook.run()
+    assert run.status is RunStatus.SUCCEEDED
+    assert notebook.ran() == ["big1"]
+
+
+def test_a_consumer_that_meets_a_damaged_blob_recalls_its_producer(notebook: Notebook) -> None:
+    pipeline(notebook)
+    notebook.run()
+    path = blob_of(notebook, 1)
+    overwrite(path, b"\x07" * path.stat().st_size)
+    pipeline(notebook, add=5)
+
+    run = notebook.run()
+
+    assert run.status is RunStatus.SUCCEEDED, run.progress()
+    assert list(run["size"]) == [100_006, 100_007]
+    assert notebook.ran().count("big2") == 1
+    assert "big1" not in notebook.ran()
+    assert not verify(notebook.session.cache).problems
+
+
+def test_two_kernels_at_once_run_each_task_once(kernels: Kernels) -> None:
+    notebooks = [kernels(), kernels()]
+    notebooks[0].trace.write_text("")
+    for each in notebooks:
+        each.cells(
+            [
+                "%channel src = from_iterable(range(6))",
+                f"%%process slow(v) -> out from src\nimport time\n{each.mark('v')}\n"
+                "time.sleep(0.2)\nout = v * v",
+            ]
+        )
+    runs = [each.session.start() for each in notebooks]
+    for run in runs:
+        assert run.wait(60)
+    assert notebooks[0].ran() == [str(number) for number in range(6)]
+    for run in runs:
+        assert list(run["slow"]) == [0, 1, 4, 9, 16, 25]
+
+
+def test_a_second_kernel_takes_over_when_the_first_lets_go(kernels: Kernels) -> None:
+    first, second = kernels(), kernels()
+    for each in (first, second):
+        each.cells(["%channel src = of(1)", "%%process work(v) -> out from src\nout = v"])
+    found = second.session.plan()
+    assert found[0].to_run == 1
+    claimed = second.session.prepare().decider.decide((1, (0,)), {"v": 1}).hash
+    assert claimed is not None
+    claim = first.session.cache.claims.try_claim(claimed)
+    assert claim is not None
+    run = second.session.start()
+    while not run.progress().notes:
+        assert not run.wait(0.02)
+    assert "another kernel" in run.progress().notes[0]
+    claim.release()
+    assert run.wait(30)
+    assert run["work"].value == 1
+
+
+def test_a_damaged_result_that_is_read_is_put_aside_and_made_again(notebook: Notebook) -> None:
+    pipeline(notebook)
+    run = notebook.run()
+    path = blob_of(notebook, 0)
+    overwrite(path, b"\x07" * path.stat().st_size)
+    with pytest.raises(ResultGone, match=r"big\[v=1\]: its result .* is damaged"):
+        list(run["big"])
+    again = notebook.run()
+    assert notebook.ran() == ["big1"]
+    assert list(again["big"]) == [b"\x01" * 100_000, b"\x02" * 100_000]

@@ -1,0 +1,371 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nbcache.engine import history
+from nbcache.engine.cancelling import cancel_request
+from nbcache.engine.explanations import find_task, nearest_earlier, why
+from nbcache.errors import RunError, UsageError
+from nbcache.model.digest import Digest, identity_digest
+from nbcache.model.fingerprint import Component
+from nbcache.model.ids import make_ulid
+from nbcache.model.row import AttemptRow, InputSummary, ProcessRecord, Row, RunRow, UseRow
+from nbcache.store.cache import Cache
+
+START = 1_790_000_000_000_000  # microseconds
+
+
+class Story:
+    """Writes the rows of runs one after the other; time goes on by a second a row."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache, self.step = cache, 0
+
+    def add(self, row_type: type[Row], **values: object) -> Row:
+        self.step += 1
+        at = START + self.step * 1_000_000
+        row_id = make_ulid(at // 1000, self.step.to_bytes(10, "big"))
+        row = row_type(id=row_id, at=at, **values)  # type: ignore[arg-type]
+        self.cache.log.append([row])
+        return row
+
+    def begin(
+        self, run: str, name: str, code: str = "v1", *, pid: int | None = None, **more: object
+    ) -> None:
+        record = ProcessRecord(
+            name="fit", components=(Component("code", "body", 1, digest(code), evidence=code),)
+        )
+        self.add(
+            RunRow,
+            run=run,
+            name=name,
+            status="running",
+            processes=(record,),
+            notebook="fit.ipynb",
+            host=socket.gethostname(),
+            pid=os.getpid() if pid is None else pid,
+            **more,
+        )
+
+    def end(self, run: str, name: str, status: str = "succeeded", **counts: int) -> None:
+        self.add(RunRow, run=run, name=name, status=status, counts=counts)
+
+    def attempt(
+        self, run: str, position: int, depth: int, *, code: str = "v1", **more: object
+    ) -> AttemptRow:
+        values: dict[str, object] = {"status": "completed", "realtime": 0.5, **more}
+        row = self.add(
+            AttemptRow,
+            run=run,
+            process="fit",
+            position=str(position),
+            hash=digest(f"{code} {depth}"),
+            **(_depth(depth) | values),
+        )
+        assert isinstance(row, AttemptRow)
+        return row
+
+    def use(self, run: str, position: int, made: AttemptRow) -> None:
+        self.add(
+            UseRow,
+            run=run,
+            process="fit",
+            position=str(position),
+            hash=made.hash,
+            cached_from=made.id,
+        )
+
+
+def _depth(depth: int) -> dict[str, object]:
+    return {
+        "inputs": (InputSummary("depth", digest(str(depth)), str(depth), json.dumps(depth)),),
+        "components": (Component("input", "depth", 1, digest(str(depth)), str(depth)),),
+    }
+
+
+def digest(text: str) -> Digest:
+    return identity_digest(text.encode())
+
+
+ONE, TWO, THREE = "01" + "A" * 24, "01" + "B" * 24, "01" + "C" * 24
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Iterator[Story]:
+    with Cache.open(tmp_path / "cache") as cache:
+        yield Story(cache)
+
+
+@pytest.fixture
+def two_runs(story: Story) -> Story:
+    """calm-otter runs depth 2, 4, 8 (8 fails); bold-ant finds 2 and runs 4, 6 with new code."""
+    story.begin(ONE, "calm-otter", parameters={"rep": "3"})
+    first = story.attempt(ONE, 0, 2)
+    story.attempt(ONE, 1, 4)
+    story.attempt(ONE, 2, 8, status="failed", error="ZeroDivisionError: division by zero")
+    story.end(ONE, "calm-otter", "failed", completed=2, failed=1)
+    story.begin(TWO, "bold-ant", code="v2")
+    story.use(TWO, 0, first)
+    story.attempt(TWO, 1, 4, code="v2", reason="code changed")
+    story.attempt(TWO, 2, 6, code="v2")
+    story.end(TWO, "bold-ant", completed=2, cached=1)
+    return story
+
+
+def test_runs_are_told_newest_first_with_status_counts_and_parameters(two_runs: Story) -> None:
+    bold, calm = history.runs(two_runs.cache)
+
+    assert (bold.name, bold.status, dict(bold.counts)) == (
+        "bold-ant",
+        "succeeded",
+        {"completed": 2, "cached": 1},
+    )
+    assert (calm.name, calm.status, dict(calm.parameters)) == ("calm-otter", "failed", {"rep": "3"})
+    assert calm.elapsed_s == pytest.approx(4.0)
+
+
+def test_a_run_of_a_living_process_goes_on_and_one_of_a_dead_process_is_interrupted(
+    story: Story,
+) -> None:
+    story.begin(ONE, "calm-otter", pid=2**22 + 1)  # no process has such a number
+    story.add(
+        RunRow,
+        run=TWO,
+        name="bold-ant",
+        status="running",
+        host="another machine",
+        pid=1,
+    )
+
+    status = {run.name: run.status for run in history.runs(story.cache)}
+
+    assert status == {"calm-otter": "interrupted", "bold-ant": "running"}
+    assert [run.name for run in history.going_runs(story.cache)] == ["bold-ant"]
+
+
+def test_a_process_number_that_was_given_away_does_not_keep_a_run_alive(story: Story) -> None:
+    story.step = -1_000_000_000  # decades before this process began
+    row = RunRow(
+        id="0" * 26,
+        at=1_000_000,
+        run=ONE,
+        name="calm-otter",
+        status="running",
+        host=socket.gethostname(),
+        pid=os.getppid(),
+    )
+
+    assert not history.is_alive(row)
+
+
+def test_a_killed_process_that_nobody_has_asked_for_keeps_no_run_alive() -> None:
+    killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    row = RunRow(
+        id="0" * 26,
+        at=time.time_ns() // 1000,
+        run=ONE,
+        name="calm-otter",
+        status="running",
+        host=socket.gethostname(),
+        pid=killed.pid,
+    )
+    assert history.is_alive(row)
+    killed.kill()
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+    try:
+        assert not history.is_alive(row)
+    finally:
+        killed.communicate()
+
+
+@pytest.mark.parametrize("word", [None, "last", "bold-ant", TWO, TWO[:5], TWO[:5].lower()])
+def test_a_run_is_found_by_name_by_the_start_of_its_id_and_as_last(
+    two_runs: Story, word: str | None
+) -> None:
+    assert history.find_run(two_runs.cache, word).id == TWO
+
+
+def test_an_unknown_run_names_the_nearest(two_runs: Story) -> None:
+    with pytest.raises(RunError, match="no run 'calm-oter'; the nearest: calm-otter"):
+        history.find_run(two_runs.cache, "calm-oter")
+
+
+def test_the_start_of_two_ids_lists_both(two_runs: Story) -> None:
+    with pytest.raises(RunError, match=r"start of 2 run ids.*bold-ant.*calm-otter"):
+        history.find_run(two_runs.cache, "01")
+
+
+def test_without_any_run_the_answer_says_so(story: Story) -> None:
+    with pytest.raises(RunError, match="has no runs yet"):
+        history.find_run(story.cache, None)
+
+
+def test_a_run_in_detail_has_its_processes_and_failed_tasks(two_runs: Story) -> None:
+    detail = history.show_run(two_runs.cache, "calm-otter")
+
+    (fit,) = detail.processes
+    assert dict(fit.counts) == {"completed": 2, "failed": 1}
+    assert fit.computed_s == pytest.approx(1.5)
+    assert [row.error for row in detail.failures] == ["ZeroDivisionError: division by zero"]
+    assert dict(history.show_run(two_runs.cache).processes[0].counts) == {
+        "completed": 2,
+        "cached": 1,
+    }
+
+
+def test_only_the_last_attempt_of_a_task_counts(story: Story) -> None:
+    story.begin(ONE, "calm-otter")
+    story.attempt(ONE, 0, 2, status="failed", attempt=1)
+    story.attempt(ONE, 0, 2, attempt=2)
+
+    assert dict(history.show_run(story.cache).processes[0].counts) == {"completed": 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "depth"),
+    [
+        (["fit", "1"], 4),
+        (["fit", "depth=4"], 4),
+        (["fit", "6"], 6),
+        ([digest("v2 6").removeprefix("xxh3:")[:8]], 6),
+        ([digest("v1 8")], 8),
+    ],
+)
+def test_a_task_is_found_by_position_field_value_or_hash(
+    two_runs: Story, words: list[str], depth: int
+) -> None:
+    assert find_task(two_runs.cache, words).made.inputs[0].scalar == str(depth)
+
+
+def test_a_failed_task_is_found_in_the_run_that_is_named(two_runs: Story) -> None:
+    found = find_task(two_runs.cache, ["fit", "failed"], run="calm-otter")
+
+    assert found.label == "fit[depth=8]"
+
+
+def test_words_that_fit_no_task_or_several_list_the_tasks(two_runs: Story) -> None:
+    with pytest.raises(UsageError, match=r"no task of fit.*'depth=5'; there are fit\[depth=2\]"):
+        find_task(two_runs.cache, ["fit", "depth=5"])
+    with pytest.raises(UsageError, match="3 tasks of fit"):
+        find_task(two_runs.cache, ["fit"])
+    with pytest.raises(UsageError, match="no process or hash 'fot'; did you mean \"fit\""):
+        find_task(two_runs.cache, ["fot"])
+
+
+def test_the_nearest_earlier_row_is_that_of_the_same_inputs(two_runs: Story) -> None:
+    known = {run.id: run for run in history.runs(two_runs.cache)}
+    changed = find_task(two_runs.cache, ["fit", "depth=4"]).made
+    new = find_task(two_runs.cache, ["fit", "depth=6"]).made
+
+    nearest = nearest_earlier(two_runs.cache, changed, known)
+    assert nearest is not None
+    assert nearest.inputs[0].scalar == "4"
+    beside = nearest_earlier(two_runs.cache, new, known)
+    assert beside is not None
+    assert beside.position == new.position
+
+
+def test_why_names_what_changed_and_shows_the_source_of_both(two_runs: Story) -> None:
+    told = why(two_runs.cache, ["fit", "depth=4"])
+
+    assert told.head.startswith("fit[depth=4] ran")
+    assert [each["kind"] for each in told.record()["differences"]] == ["code"]  # type: ignore[index,union-attr]
+    assert any("-v1" in text and "+v2" in text for _, text in told.details)
+
+
+def test_why_of_a_new_input_says_that_no_earlier_task_has_it(two_runs: Story) -> None:
+    two_runs.begin(THREE, "keen-fox", code="v2")
+    two_runs.attempt(THREE, 0, 10, code="v2")
+
+    told = why(two_runs.cache, ["fit", "depth=10"])
+
+    assert "new input: no earlier task has depth 10" in told.head
+
+
+def test_why_of_known_inputs_in_a_new_company_says_so(story: Story) -> None:
+    def pair(run: str, position: int, depth: int, rep: int) -> None:
+        values = {"depth": depth, "rep": rep}
+        story.attempt(
+            run,
+            position,
+            depth,
+            code=f"v1 {rep}",
+            inputs=tuple(
+                InputSummary(name, digest(str(value)), str(value), json.dumps(value))
+                for name, value in values.items()
+            ),
+            components=tuple(
+                Component("input", name, 1, digest(str(value)), str(value))
+                for name, value in values.items()
+            ),
+        )
+
+    story.begin(ONE, "calm-otter")
+    pair(ONE, 0, depth=2, rep=7)
+    pair(ONE, 1, depth=4, rep=9)
+    story.begin(TWO, "bold-ant")
+    pair(TWO, 0, depth=2, rep=9)
+
+    assert "new combination: no earlier task has" in why(story.cache, ["fit", "0"]).head
+
+
+def test_why_of_a_hit_says_which_run_made_the_result(two_runs: Story) -> None:
+    told = why(two_runs.cache, ["fit", "depth=2"])
+
+    assert told.head.startswith("fit[depth=2] was cached")
+    assert "run calm-otter" in told.head
+
+
+def test_a_request_to_cancel_is_left_for_the_run_that_is_going(story: Story) -> None:
+    story.begin(ONE, "calm-otter")
+
+    run = history.request_cancel(story.cache, None)
+
+    assert run.name == "calm-otter"
+    assert cancel_request(story.cache, ONE).exists()
+
+
+def test_a_run_that_has_ended_cannot_be_cancelled(two_runs: Story) -> None:
+    with pytest.raises(RunError, match="calm-otter is not going: failed"):
+        history.request_cancel(two_runs.cache, "calm-otter")
+    with pytest.raises(RunError, match="no run is going"):
+        history.request_cancel(two_runs.cache, None)
+
+
+def test_the_log_of_a_run_has_its_tasks_in_order_with_the_columns_asked_for(
+    two_runs: Story,
+) -> None:
+    columns, rows = history.log_rows(two_runs.cache, fields=("position", "status", "reason"))
+
+    assert columns == ["position", "status", "reason"]
+    assert [row[:2] for row in rows] == [("0", "CACHED"), ("1", "COMPLETED"), ("2", "COMPLETED")]
+    assert rows[1][2] == "code changed"
+
+
+def test_the_log_can_be_filtered_and_taken_of_all_runs(two_runs: Story) -> None:
+    def positions(word: str | None, **how: str) -> list[str]:
+        _, rows = history.log_rows(two_runs.cache, word, fields=("position",), **how)  # type: ignore[arg-type]
+        return [row[0] for row in rows]  # type: ignore[misc]
+
+    assert positions("calm-otter", status="failed") == ["2"]
+    assert positions(None, where="status = 'CACHED' AND process = 'fit'") == ["0"]
+    assert positions(None, process="other") == []
+    assert len(positions("all")) == 6
+
+
+def test_a_column_that_does_not_exist_and_a_wrong_condition_are_usage_errors(
+    two_runs: Story,
+) -> None:
+    with pytest.raises(UsageError, match='did you mean "status"'):
+        history.log_rows(two_runs.cache, fields=("statu",))
+    with pytest.raises(UsageError, match="cannot be answered"):
+        history.log_rows(two_runs.cache, where="nothing = 1")

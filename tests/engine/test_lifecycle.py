@@ -1,0 +1,114 @@
+"""Runs that wait, end early or lose their folder under their feet."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nbcache.engine import loop
+from nbcache.engine.turns import WAITS
+from nbcache.model.task import RunStatus
+from tests.engine.notebooks import Notebook
+
+Kernels = Callable[[], Notebook]
+
+
+def gated(notebook: Notebook) -> Path:
+    """Declare a process that waits for a file; return the file."""
+    gate = notebook.folder / "gate"
+    notebook.cells(
+        [
+            "%channel src = of(1)",
+            "%%process slow(v) -> out from src\nimport os, time\n"
+            f"while not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\nout = v",
+            "%%process quick(v) -> out from src\nout = v * 2",
+        ]
+    )
+    return gate
+
+
+@pytest.mark.timeout(25)
+def test_a_run_that_waits_for_its_turn_can_be_cancelled(notebook: Notebook) -> None:
+    gate = gated(notebook)
+    first = notebook.session.start(["slow"])
+    second = notebook.session.start(["quick"])
+    while WAITS not in second.progress().notes:
+        assert not second.wait(0.01)
+
+    second.cancel()
+
+    assert second.wait(10)
+    assert second.status is RunStatus.CANCELLED
+    assert not first.done
+    gate.touch()
+    assert first.wait(30)
+    assert first.status is RunStatus.SUCCEEDED
+    assert notebook.run("quick")["quick"].value == 2
+
+
+@pytest.mark.timeout(25)
+def test_runs_of_one_kernel_take_turns(notebook: Notebook) -> None:
+    gate = gated(notebook)
+    first = notebook.session.start(["slow"])
+    second = notebook.session.start(["quick"])
+    gate.touch()
+    assert first.wait(30)
+    assert second.wait(30)
+    assert second.status is RunStatus.SUCCEEDED
+    assert not second.progress().notes
+
+
+def test_a_run_that_is_cancelled_at_once_ends(notebook: Notebook) -> None:
+    gated(notebook)
+    run = notebook.session.start(["slow"])
+    run.cancel()
+    assert run.wait(20)
+    assert run.status is RunStatus.CANCELLED
+
+
+def test_a_deleted_cache_begins_anew_in_the_same_kernel(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell(f"%%process work(v) -> out from src\n{notebook.mark('v')}\nout = v")
+    notebook.run()
+    shutil.rmtree(notebook.folder / "cache")
+    assert notebook.run().counts() == {"completed": 2}
+    assert notebook.run().counts() == {"cached": 2}
+
+
+def test_a_cache_that_was_away_is_used_again(notebook: Notebook, kernels: Kernels) -> None:
+    """BEHAVIOURS 2."""
+    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell(f"%%process work(v) -> out from src\n{notebook.mark('v')}\nout = v")
+    notebook.run()
+    place, away = notebook.folder / "cache", notebook.folder / "away"
+    place.rename(away)
+    assert notebook.run().counts() == {"completed": 2}
+    shutil.rmtree(place)
+    away.rename(place)
+    assert notebook.run().counts() == {"cached": 2}
+
+
+def test_five_first_failures_of_a_process_end_the_run_as_finish(notebook: Notebook) -> None:
+    notebook.cell("%channel src = from_iterable(range(40))")
+    notebook.cell(f"%%process work(v) -> out from src\n{notebook.mark('v')}\nout = 1 / 0")
+    run = notebook.run()
+    assert run.status is RunStatus.FAILED
+    assert len(notebook.ran()) < 20
+    assert run.counts()["aborted"] > 20
+
+
+@pytest.mark.timeout(25)
+def test_a_kernel_that_ends_fails_no_task(notebook: Notebook) -> None:
+    gated(notebook)
+    run = notebook.session.start(["slow"])
+    while not any(place.counts.get("running") for place in run.progress().places):
+        assert not run.wait(0.01)
+    executor = notebook.session._executor
+    assert executor is not None
+    loop.submit(executor.close()).result(20)
+    assert run.wait(20)
+    assert run.status is RunStatus.CANCELLED
+    assert run.counts() == {"aborted": 1}

@@ -1,0 +1,49 @@
+"""Files as people really have them: pipes, devices, broken links, names that look like options."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from nbcache.model.task import RunStatus
+from tests.engine.notebooks import Notebook
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("where", ["pipe", "folder/pipe"])
+def test_a_pipe_as_input_is_refused_and_never_read(notebook: Notebook, where: str) -> None:
+    (notebook.folder / "folder").mkdir()
+    os.mkfifo(notebook.folder / where)
+    notebook.cell(f'%%process work(f: path = "{where.split("/")[0]}") -> n\nn = f.name')
+    run = notebook.run()
+    assert run.status is RunStatus.FAILED
+    assert "pipe" in run.failures[0].error
+
+
+@pytest.mark.timeout(60)
+def test_a_device_as_input_is_refused_and_never_read(notebook: Notebook) -> None:
+    notebook.cell('%%process work(f: path = "/dev/zero") -> n\nn = f.name')
+    run = notebook.run()
+    assert "/dev/zero is neither a file nor a folder" in run.failures[0].error
+
+
+@pytest.mark.timeout(60)
+def test_a_body_may_read_a_device(notebook: Notebook) -> None:
+    notebook.cell('%%process work() -> n\nn = len(open("/dev/zero", "rb").read(3))')
+    assert notebook.run()["work"].value == 3
+    assert notebook.run().counts() == {"cached": 1}
+
+
+def test_a_link_to_nothing_says_where_it_leads(notebook: Notebook) -> None:
+    (notebook.folder / "data.txt").symlink_to("gone.txt")
+    notebook.cell('%%process work(f: path = "data.txt") -> n\nn = f.name')
+    run = notebook.run()
+    assert "is a link to gone.txt, which is not there" in run.failures[0].error
+
+
+def test_an_empty_text_is_no_path(notebook: Notebook) -> None:
+    notebook.cell('%channel names = of("")')
+    notebook.cell("%%process work(f: path) -> n from names\nn = f.name")
+    run = notebook.run()
+    assert "an empty text" in run.failures[0].error

@@ -1,0 +1,298 @@
+"""Reads that a body did not declare: seen, named, digested; and what does not count."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nbcache.engine.executors.local import LocalExecutor
+from nbcache.engine.modules import ModuleSource
+from nbcache.engine.watch import digest_of
+from nbcache.model.digest import identity_digest
+from nbcache.model.process import Input, Output
+from nbcache.model.row import WatchedRead
+from tests.engine.attempts import PATH, Bench, file_input
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    root = tmp_path_factory.mktemp("watch") / "cache"
+    bench = Bench(root, lambda root: LocalExecutor(root, workers=1))
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    folder = tmp_path / "notebook"
+    folder.mkdir()
+    return folder
+
+
+def reads(bench: Bench, body: str, notebook: Path, **more: object) -> tuple[WatchedRead, ...]:
+    report = bench.run(bench.process(body, [], folder=str(notebook), **more))
+    assert report.outcome == "completed", report.traceback
+    assert report.row is not None
+    assert report.row.watched == report.watched
+    return report.watched
+
+
+def test_a_file_that_was_read_is_recorded_with_its_digest(bench: Bench, notebook: Path) -> None:
+    path = notebook / "x.csv"
+    path.write_text("1,2")
+    for body in (
+        f"open({str(path)!r}).read()",
+        f"import os\nos.close(os.open({str(path)!r}, os.O_RDONLY))",
+        f"from pathlib import Path\nPath({str(path)!r}).read_bytes()",
+        f"import pandas\npandas.read_csv({str(path)!r})",
+        f"import os\nos.chdir({str(notebook)!r})\nopen('x.csv').read()",
+    ):
+        found = reads(bench, body, notebook)
+        assert found == (WatchedRead("file", str(path), identity_digest(b"1,2")),), body
+
+
+def test_a_file_beside_the_notebook_that_is_not_there_is_recorded_too(
+    bench: Bench, notebook: Path
+) -> None:
+    path = notebook / "settings.toml"
+    body = f"try:\n    open({str(path)!r})\nexcept FileNotFoundError:\n    pass"
+
+    assert reads(bench, body, notebook) == (WatchedRead("file", str(path), None),)
+
+
+def test_what_is_written_is_not_read(bench: Bench, notebook: Path) -> None:
+    assert reads(bench, f"open({str(notebook / 'log')!r}, 'w').write('x')", notebook) == ()
+
+
+def test_packages_temporary_files_and_own_files_do_not_count(bench: Bench, notebook: Path) -> None:
+    body = (
+        "import json, tempfile, os, zoneinfo, pandas\n"
+        "open(json.__file__).read()\n"
+        "with tempfile.NamedTemporaryFile() as f:\n    open(f.name).read()\n"
+        "open('/proc/self/status').read()\n"
+        "open('own.txt', 'w').write('x')\nopen('own.txt').read()\n"
+        "zoneinfo.ZoneInfo('UTC')\n"
+        "try:\n    open('not-there')\nexcept FileNotFoundError:\n    pass"
+    )
+
+    assert reads(bench, body, notebook) == ()
+
+
+def test_plotting_reads_nothing_that_counts(bench: Bench, notebook: Path) -> None:
+    body = "import matplotlib.pyplot as plt\nplt.plot([1])\nplt.savefig('out.png')"
+
+    assert reads(bench, body, notebook) == ()
+
+
+def test_a_declared_input_does_not_count(bench: Bench, notebook: Path) -> None:
+    path = notebook / "x.csv"
+    path.write_text("1,2")
+    process = bench.process("y = x.read_text()", folder=str(notebook), inputs=(Input("x", PATH),))
+    report = bench.run(process, {"x": file_input(path)})
+
+    assert bench.decoded(report.outputs["y"]) == "1,2"
+    assert report.watched == ()
+
+
+def test_variables_are_recorded_with_their_values_digest(bench: Bench, notebook: Path) -> None:
+    body = (
+        "import os\nos.environ['MODE']\nos.getenv('LIMIT')\nos.environ.get('DECLARED')\n"
+        "'PRESENT' in os.environ"
+    )
+    environ = {**os.environ, "MODE": "fast", "PRESENT": "1"}
+    found = reads(bench, body, notebook, environ=environ, env={"DECLARED": "x"})
+
+    assert found == (
+        WatchedRead("env", "LIMIT", None),
+        WatchedRead("env", "MODE", identity_digest(b"fast")),
+        WatchedRead("env", "PRESENT", identity_digest(b"1")),
+    )
+
+
+def test_what_libraries_ask_the_environment_does_not_count(bench: Bench, notebook: Path) -> None:
+    assert reads(bench, "import subprocess, shutil\nshutil.which('ls')", notebook) == ()
+
+
+def test_a_variable_that_the_body_sets_itself_is_no_read(bench: Bench, notebook: Path) -> None:
+    body = "import os\nos.environ['OWN'] = '1'\nos.environ['OWN']"
+
+    assert reads(bench, body, notebook) == ()
+
+
+def test_a_local_module_that_the_fingerprint_did_not_know_is_recorded(
+    bench: Bench, notebook: Path
+) -> None:
+    (notebook / "unknown_helper.py").write_text("value = 1\n")
+    (notebook / "known_helper.py").write_text("value = 2\n")
+    body = "import importlib\nimportlib.import_module('unknown_helper')\nimport known_helper"
+    known = ModuleSource(str(notebook / "known_helper.py"), identity_digest(b"value = 2\n"))
+    path = (str(notebook), *sys.path)
+
+    for _ in range(2):  # also when the worker has it loaded already
+        found = reads(bench, body, notebook, modules={"known_helper": known}, sys_path=path)
+        assert found == (WatchedRead("module", "unknown_helper", identity_digest(b"value = 1\n")),)
+
+
+def test_a_module_that_an_earlier_task_loaded_does_not_count_for_one_that_does_not(
+    bench: Bench, notebook: Path
+) -> None:
+    (notebook / "others_helper.py").write_text("value = 1\n")
+    path = (str(notebook), *sys.path)
+    reads(bench, "import others_helper", notebook, sys_path=path)
+
+    assert reads(bench, "1 + 1", notebook, sys_path=path) == ()
+
+
+def test_a_missing_file_beside_the_notebook_says_how_to_declare_it(
+    bench: Bench, notebook: Path
+) -> None:
+    (notebook / "data").mkdir()
+    (notebook / "data" / "raw-1.csv").write_text("x")
+    process = bench.process(
+        "open('data/raw-1.csv')", [], name="clean", folder=str(notebook), inputs=(Input("n"),)
+    )
+    report = bench.run(process, {"n": 1})
+
+    assert report.outcome == "failed"
+    assert '%%process clean(n, raw_1: path = "data/raw-1.csv")' in (report.error or "")
+
+
+def test_a_file_that_is_nowhere_gets_no_hint(bench: Bench, notebook: Path) -> None:
+    report = bench.run(bench.process("open('nope.csv')", [], folder=str(notebook)))
+
+    assert report.outcome == "failed"
+    assert "%%process" not in (report.error or "")
+
+
+def test_an_input_that_the_task_changed_is_not_cached(bench: Bench, notebook: Path) -> None:
+    path = notebook / "x.txt"
+    path.write_text("before")
+    process = bench.process(
+        f"open({str(path)!r}, 'w').write('after!')\ny = 1",
+        [Output("y")],
+        inputs=(Input("x", PATH),),
+    )
+    spec, future = bench.start(process, {"x": file_input(path)})
+    report = bench.finish(future)
+
+    assert report.outcome == "completed"
+    assert report.changed == ("x",)
+    assert spec.row is not None
+    bench.cache.log.refresh()
+    assert bench.cache.log.find_attempt(spec.id) is not None
+    assert bench.cache.log.find(spec.row.hash) is None
+
+
+@pytest.mark.parametrize("kind", ["file", "env", "module"])
+def test_a_look_up_sees_the_digest_that_the_worker_saw(
+    bench: Bench, notebook: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (notebook / "lookup_helper.py").write_text("value = 1\n")
+    bodies = {
+        "file": f"open({str(notebook / 'lookup_helper.py')!r}, 'rb').read()",
+        "env": "import os\nos.environ['LOOKUP_MODE']",
+        "module": "import lookup_helper",
+    }
+    monkeypatch.setenv("LOOKUP_MODE", "slow")
+    monkeypatch.syspath_prepend(str(notebook))
+    path = tuple(sys.path)
+
+    (found,) = reads(bench, bodies[kind], notebook, environ=dict(os.environ), sys_path=path)
+
+    assert found.kind == kind
+    assert digest_of(found.kind, found.name) == found.digest
+
+
+_CONFIGURED = """
+import functools, os, pathlib
+HERE = pathlib.Path(__file__).parent
+RATE = int((HERE / "rate.txt").read_text()) + len(os.environ.get("EXTRA_FOR_TEST", ""))
+@functools.cache
+def limit():
+    return int((HERE / "limit.txt").read_text())
+class Reader:
+    @staticmethod
+    @functools.cache
+    def top():
+        return int((HERE / "top.txt").read_text())
+"""
+
+
+def _known_module(notebook: Path, name: str, text: str) -> dict[str, object]:
+    path = notebook / f"{name}.py"
+    path.write_text(text)
+    modules = {name: ModuleSource(str(path), identity_digest(path.read_bytes()))}
+    return {"sys_path": (str(notebook), *sys.path), "modules": modules}
+
+
+def test_what_a_module_reads_when_it_is_imported_counts_for_every_task_that_uses_it(
+    bench: Bench, notebook: Path
+) -> None:
+    for name in ("rate", "limit", "top"):
+        (notebook / f"{name}.txt").write_text("1")
+    more = _known_module(notebook, "configured_for_test", _CONFIGURED)
+    body = "import configured_for_test as c\n(c.RATE, c.limit(), c.Reader.top())"
+
+    first, second = (reads(bench, body, notebook, **more) for _ in range(2))
+
+    files = {str(notebook / f"{name}.txt") for name in ("rate", "limit", "top")}
+    assert {each.name for each in first} == {*files, "EXTRA_FOR_TEST"}
+    assert second == first
+
+
+def test_a_module_is_imported_anew_when_what_its_import_read_has_changed(
+    bench: Bench, notebook: Path
+) -> None:
+    path = notebook / "rate.txt"
+    path.write_text("1")
+    text = f"RATE = int(open({str(path)!r}).read())"
+    more = _known_module(notebook, "rated_for_test", text)
+    body = "import rated_for_test\nprint(rated_for_test.RATE)"
+    reads(bench, body, notebook, **more)
+    path.write_text("25")
+
+    found = reads(bench, f"{body}\nassert rated_for_test.RATE == 25", notebook, **more)
+
+    assert found == (WatchedRead("file", str(path), identity_digest(b"25")),)
+
+
+def test_a_worker_runs_the_source_and_not_what_was_compiled_of_an_earlier_one(
+    bench: Bench, notebook: Path
+) -> None:
+    import py_compile
+
+    path = notebook / "compiled_for_test.py"
+    path.write_text("def f(): return 1")
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    py_compile.compile(str(path))
+    more = _known_module(notebook, "compiled_for_test", "def f(): return 2")
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+
+    reads(bench, "import compiled_for_test\nassert compiled_for_test.f() == 2", notebook, **more)
+
+
+def test_handing_the_environment_on_reads_no_variable(bench: Bench, notebook: Path) -> None:
+    for body in (
+        "import os\nenv = {**os.environ, 'A': '1'}",
+        "import os\nenv = os.environ.copy()",
+        "import os\nenv = dict(os.environ)",
+        "import os\nenv = os.environ | {'A': '1'}",
+    ):
+        assert reads(bench, body, notebook) == (), body
+
+
+def test_a_loop_over_all_variables_reads_them_but_for_those_of_the_session(
+    bench: Bench, notebook: Path
+) -> None:
+    environ = {"APP_FOR_TEST": "1", "JPY_PARENT_PID": "7", "PATH": os.environ["PATH"]}
+    for body in (
+        "import os\n[v for k, v in os.environ.items() if k.startswith('APP_')]",
+        "import os\n[os.environ[k] for k in os.environ if not k.startswith(('JPY', 'MPL'))]",
+    ):
+        found = reads(bench, body, notebook, environ=environ)
+        assert {"APP_FOR_TEST", "PATH"} <= {each.name for each in found}, body
+        assert "JPY_PARENT_PID" not in {each.name for each in found}, body

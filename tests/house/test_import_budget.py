@@ -1,0 +1,60 @@
+"""`import nbcache` stays light: what it loads is asserted, what it takes is printed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+Record = Callable[[str, object], None]
+
+HEAVY = (
+    "IPython",
+    "duckdb",
+    "ipykernel",
+    "ipywidgets",
+    "matplotlib",
+    "nbclient",
+    "nbformat",
+    "numpy",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "rich",
+    "sklearn",
+    "torch",
+)
+BUDGET_S = 0.15
+
+PROGRAM = """
+import json, sys, time
+before, start = set(sys.modules), time.perf_counter()
+import nbcache
+took = time.perf_counter() - start
+loaded = set(sys.modules) - before
+print(json.dumps({"took": took, "loaded": sorted(loaded), "before": sorted(before)}))
+"""
+
+
+def import_afresh() -> dict[str, object]:
+    """Import nbcache in a new process; return what came with it and how long it took."""
+    answer = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
+    )
+    found: dict[str, object] = json.loads(answer.stdout)
+    return found
+
+
+def test_importing_nbcache_loads_no_heavy_library(record_property: Record) -> None:
+    runs = [import_afresh() for _ in range(3)]
+    fastest = min(float(str(run["took"])) for run in runs)
+    loaded = runs[0]["loaded"]
+    assert isinstance(loaded, list)
+
+    record_property(
+        "measured", f"import nbcache: {fastest * 1000:.0f} ms (budget {BUDGET_S * 1000:.0f} ms)"
+    )
+
+    assert "nbcache" in loaded
+    assert [name for name in HEAVY if name in loaded] == []

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+from nbcache.engine import reasons
+from nbcache.model.view import FailureView, PlacePlan, PlaceProgress
+from nbcache.notebook.progress import (
+    progress_from,
+    progress_line,
+    reason_lines,
+    record_of,
+    render_plan,
+    render_progress,
+    summary_line,
+)
+from tests.notebook.views import place, progress, running
+
+ZONE = timezone(timedelta(hours=1))
+NOW = datetime(2026, 11, 22, 18, 0, tzinfo=ZONE)
+
+
+def micros(moment: datetime) -> int:
+    return round(moment.timestamp() * 1e6)
+
+
+def test_a_going_run_says_done_running_and_time_left() -> None:
+    assert progress_line(running(place(completed=9, cached=2, running=2, ready=5))) == (
+        "11/18 · 2 running · about 6 s left"
+    )
+
+
+def test_an_ended_run_says_what_ran_how_long_and_its_name() -> None:
+    assert summary_line(progress("succeeded", place(completed=18))) == (
+        "18 ran, 0 cached, 9.1 s · run calm-otter"
+    )
+
+
+def test_a_fully_cached_run_becomes_a_badge() -> None:
+    made = datetime(2026, 11, 22, 10, 42, tzinfo=ZONE)
+    run = progress(
+        "succeeded", place(cached=18), saved_s=9.1, cached_at=micros(made), cached_by=("you",)
+    )
+
+    assert summary_line(run, NOW) == "18 cached · today 10:42 · by you · saved 9.1 s"
+
+
+def test_a_badge_of_older_results_gives_the_day() -> None:
+    def badge(made: datetime) -> str:
+        return summary_line(progress("succeeded", place(cached=1), cached_at=micros(made)), NOW)
+
+    assert badge(NOW - timedelta(days=1)) == "1 cached · yesterday 18:00"
+    assert badge(datetime(2026, 3, 12, 9, 0, tzinfo=ZONE)) == "1 cached · 12 Mar 09:00"
+    assert badge(datetime(2025, 3, 12, 9, 0, tzinfo=ZONE)) == "1 cached · 12 Mar 2025 09:00"
+
+
+def test_a_cancelled_run_says_so() -> None:
+    line = summary_line(progress("cancelled", place(completed=7, aborted=2), elapsed_s=3.0))
+
+    assert line == "7 ran, 0 cached, 2 aborted, 3.0 s · run calm-otter cancelled"
+
+
+def test_reasons_stand_below_an_ended_run() -> None:
+    fit = place(completed=18)
+    changed = type(fit)(
+        name="fit",
+        upstream=(),
+        counts=fit.counts,
+        expected=18,
+        reason="helper norm changed (cell 3, line 4); other components equal",
+    )
+
+    assert render_progress(progress("succeeded", changed)).text.splitlines()[0] == (
+        "fit: 18 ran: helper norm changed (cell 3, line 4); other components equal"
+    )
+
+
+def test_that_a_process_never_ran_before_is_no_news() -> None:
+    first = PlaceProgress(
+        name="fit", upstream=(), counts={"completed": 1}, expected=1, reason=reasons.FIRST
+    )
+
+    assert reason_lines(progress("succeeded", first)) == []
+
+
+def test_failures_are_listed_with_their_log_one_click_away() -> None:
+    failure = FailureView(
+        task="fit[depth=8]",
+        process="fit",
+        error="ZeroDivisionError: division by zero",
+        traceback="Traceback ...",
+        where="cell [5] line 4: score = 1 / (rep - 1)",
+        workdir="/somewhere/work/1",
+    )
+    rendered = render_progress(
+        progress("failed", place(completed=17, failed=1), failures=(failure,))
+    )
+
+    assert "fit[depth=8] ZeroDivisionError: division by zero, cell [5] line 4" in rendered.text
+    assert "<details><summary>" in rendered.html
+    assert "Traceback ..." in rendered.html
+
+
+def test_a_plan_is_a_table_with_a_sum() -> None:
+    plans = (
+        PlacePlan(name="fit", tasks=18, cached=15, to_run=3, expected_s=4.0),
+        PlacePlan(name="best", tasks=None, cached=0, to_run=0, unknown=1),
+    )
+
+    lines = render_plan(plans).text.splitlines()
+
+    assert lines[0].split() == "process tasks cached to run not known yet time".split()
+    assert lines[1].split()[:4] == ["fit", "18", "15", "3"]
+    assert lines[-1] == (
+        "15 cached, 3 to run, 1 known when the processes above have run · about 4 s of computing"
+    )
+
+
+def test_a_run_survives_the_way_out_of_the_kernel_as_json() -> None:
+    failure = FailureView(task="fit[3]", process="fit", error="ValueError: 3", where="cell [2]")
+    run = progress(
+        "failed", place(completed=1, failed=1), failures=(failure,), notes=("read undeclared",)
+    )
+
+    back = progress_from(record_of(run))
+
+    assert summary_line(back) == summary_line(run)
+    assert back.failures == run.failures
+    assert back.notes == run.notes

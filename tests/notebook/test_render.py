@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from nbcache.notebook import render
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "0 ms"),
+        (0.04, "40 ms"),
+        (0.8, "0.8 s"),
+        (9.1, "9.1 s"),
+        (59.97, "1 min 00 s"),
+        (125, "2 min 05 s"),
+        (12_000, "3 h 20 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, words: str) -> None:
+    assert render.duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 B"), (900, "900 B"), (25_000, "25 kB"), (999_999, "1.0 MB"), (1_300_000_000, "1.3 GB")],
+)
+def test_sizes_are_said_as_people_say_them(count: int, words: str) -> None:
+    assert render.size(count) == words
+
+
+def test_a_table_aligns_its_text_and_escapes_its_html() -> None:
+    grid = render.table(["name", "n"], [["a<b", "5"], ["long name", "1,000"]], numeric=["n"])
+
+    assert grid.text == "name           n\na<b            5\nlong name  1,000"
+    assert "a&lt;b" in grid.html
+
+
+def test_escape_sequences_other_than_colours_are_dropped() -> None:
+    assert render.ansi_html("\x1b[2Ka\x1b]0;title\x07b\x1b[1mc") == (
+        'ab<span style="font-weight:bold">c</span>'
+    )
+    assert render.strip_ansi("\x1b[1;31mx\x1b[0m") == "x"

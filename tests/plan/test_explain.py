@@ -1,0 +1,147 @@
+"""One line says which component differs, in words that a user would use."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbcache.model.digest import identity_digest
+from nbcache.model.fingerprint import Component
+from nbcache.plan.explain import (
+    differences,
+    equal_count,
+    nearest,
+    one_line,
+    phrase,
+    source_diff,
+)
+from nbcache.plan.fingerprint import KINDS, SharedPart, component, hash_of
+
+
+def _of(
+    kind: str, name: str, content: str, summary: str = "", text: str | None = None
+) -> Component:
+    return component(kind, name, identity_digest(content.encode()), summary, text)
+
+
+BODY = _of("code", "body", "body", "cell [5]", "out = norm(v)")
+NORM = _of("helper", "norm", "1", "cell 3, line 2", "def norm(v):\n    w = v\n    return w / 2\n")
+NORM_EDITED = _of(
+    "helper", "norm", "2", "cell 3, line 2", "def norm(v):\n    w = v\n    return w / 3\n"
+)
+TEXT = _of("input", "text", "a", "'a'")
+
+
+def _line(old: list[Component], new: list[Component], **more: str) -> str:
+    return one_line("fit", differences(old, new), equal_count(old, new), len(new), **more)
+
+
+def test_an_edited_helper_is_named_with_cell_and_line_of_the_edit() -> None:
+    assert _line([BODY, NORM, TEXT], [BODY, NORM_EDITED, TEXT], run="calm-otter") == (
+        "helper norm changed (cell 3, line 4); 2 of 3 components equal to run calm-otter"
+    )
+
+
+def test_an_edited_body_is_named_before_what_follows_from_it() -> None:
+    old = [BODY, NORM]
+    new = [_of("code", "body", "other", "cell [5]")]
+
+    assert _line(old, new) == (
+        "the code of fit changed (cell [5]), and helper norm is gone; 0 of 1 components equal"
+    )
+
+
+def test_a_package_says_both_versions() -> None:
+    old, new = _of("package", "numpy", "1", "2.1.0"), _of("package", "numpy", "2", "2.2.0")
+
+    assert _line([BODY, old], [BODY, new]) == (
+        "package numpy 2.1.0 → 2.2.0; 1 of 2 components equal"
+    )
+
+
+def test_a_small_value_says_both_values() -> None:
+    old, new = _of("captured", "factor", "1", "10"), _of("captured", "factor", "2", "11")
+
+    assert _line([BODY, old], [BODY, new]) == "factor 10 → 11; 1 of 2 components equal"
+
+
+def test_only_another_input_is_a_new_input() -> None:
+    other = _of("input", "text", "b", "'b'")
+
+    assert _line([BODY, TEXT], [BODY, other]) == (
+        "new input: no earlier task has text 'b'; 1 of 2 components equal"
+    )
+
+
+def test_without_an_earlier_task_it_is_the_first_run() -> None:
+    assert one_line("fit", (), 0, 0) == "first run of this code here"
+
+
+def test_many_differences_are_counted() -> None:
+    new = [BODY, *(_of("helper", name, name, "") for name in "abc")]
+
+    assert _line([BODY], new).startswith("helper a is new, and 2 more")
+
+
+def test_the_nearest_task_shares_most_components() -> None:
+    candidates = [[BODY], [BODY, NORM], [BODY, NORM, _of("input", "text", "b")]]
+
+    assert nearest(candidates, [BODY, NORM, TEXT]) == 1
+    assert nearest([[TEXT]], [BODY]) is None
+
+
+def test_the_diff_shows_the_edited_line() -> None:
+    shown = source_diff(NORM, NORM_EDITED).splitlines()
+
+    assert "-    return w / 2" in shown
+    assert "+    return w / 3" in shown
+
+
+def test_a_newer_encoder_is_no_edit() -> None:
+    old = Component("helper", "norm", 0, identity_digest(b"older"), "cell 3, line 2", NORM.evidence)
+
+    assert phrase(differences([old], [NORM])[0]) == (
+        "helper norm is encoded anew by this version of nbcache"
+    )
+
+
+_components = st.lists(
+    st.builds(
+        lambda kind, name, content: _of(kind, name, content),
+        st.sampled_from(sorted(KINDS)),
+        st.sampled_from("abc"),
+        st.sampled_from("xyz"),
+    ),
+    unique_by=lambda each: each.key,
+    max_size=6,
+)
+
+
+@given(_components, _components)
+def test_there_is_a_reason_exactly_when_the_hash_differs(
+    old: list[Component], new: list[Component]
+) -> None:
+    assert (hash_of(old) != hash_of(new)) == bool(differences(old, new))
+
+
+@given(_components)
+def test_what_is_kept_gives_the_hash_again(components: list[Component]) -> None:
+    inputs = [(e.name, e.kind, e.digest) for e in components if e.kind in ("input", "file")]
+    shared = SharedPart(e for e in components if e.kind not in ("input", "file"))
+    whole = shared.fingerprint(inputs)
+
+    assert hash_of(whole.components) == whole.hash == shared.task_hash(inputs)
+
+
+def test_a_helper_whose_text_is_as_before_changed_in_what_it_holds() -> None:
+    held = _of("helper", "norm", "2", "cell 3, line 2", NORM.evidence)
+
+    assert phrase(differences([NORM], [held])[0]) == (
+        "helper norm changed in what it holds: a decorator, closure or default, not its text"
+    )
+
+
+def test_a_file_with_other_content_changed_and_is_no_new_input() -> None:
+    old, new = _of("input", "data", "a", "x.csv (4 B)"), _of("input", "data", "b", "x.csv (4 B)")
+
+    assert _line([BODY, old], [BODY, new]).startswith("file x.csv (input data) changed; ")

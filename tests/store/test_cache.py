@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from nbcache.errors import CacheFormatError, StoreError
+from nbcache.store.cache import Cache
+from tests.store.rows import attempt, hash_of
+
+
+def test_a_cache_is_made_once_and_keeps_its_id(tmp_path: Path) -> None:
+    first = Cache.open(tmp_path / "a" / "b")
+
+    assert Cache.open(tmp_path / "a" / "b").id == first.id
+    assert Cache.open(tmp_path / "other").id != first.id
+    assert first.writable
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+
+    with pytest.raises(CacheFormatError, match=r"thesis\.tex"):
+        Cache.open(tmp_path)
+
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+    with pytest.raises(CacheFormatError, match="is a file"):
+        Cache.open(tmp_path / "thesis.tex")
+
+
+def test_without_create_a_missing_cache_is_an_error_and_nothing_is_made(tmp_path: Path) -> None:
+    with pytest.raises(CacheFormatError, match="no nbcache cache"):
+        Cache.open(tmp_path / "no", create=False)
+
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "x", "id": "y"}', '{"format": 1}'])
+def test_a_damaged_header_is_named(tmp_path: Path, text: str) -> None:
+    Cache.open(tmp_path / "c")
+    (tmp_path / "c" / "nbcache.json").write_text(text)
+
+    with pytest.raises(CacheFormatError, match=r"nbcache\.json is damaged"):
+        Cache.open(tmp_path / "c")
+
+
+def test_a_newer_format_opens_read_only_and_its_rows_can_be_read(tmp_path: Path) -> None:
+    cache = Cache.open(tmp_path / "c")
+    cache.log.append([attempt("a")])
+    cache.close()
+    header = json.loads((cache.root / "nbcache.json").read_text())
+    (cache.root / "nbcache.json").write_text(json.dumps(header | {"format": 2}))
+
+    newer = Cache.open(cache.root)
+
+    assert not newer.writable
+    assert newer.log.find(hash_of("a")) is not None
+    with pytest.raises(StoreError, match="newer than this nbcache"):
+        newer.log.append([attempt("b")])
+    with pytest.raises(StoreError, match="newer than this nbcache"):
+        newer.claims.try_claim(hash_of("a"))
+
+
+def test_a_moved_cache_finds_and_reads_all_it_had(tmp_path: Path) -> None:
+    cache = Cache.open(tmp_path / "here")
+    digest = cache.blobs.put_bytes(b"content")
+    cache.log.append([attempt("a")])
+    cache.log.rotate()
+    cache.log.fold()
+    cache.log.append([attempt("b")])
+    cache.close()
+
+    shutil.move(tmp_path / "here", tmp_path / "there")
+
+    moved = Cache.open(tmp_path / "there")
+    assert moved.id == cache.id
+    assert moved.blobs.read(digest) == b"content"
+    assert moved.log.find(hash_of("a")) is not None
+    assert moved.log.find(hash_of("b")) is not None
+
+
+def test_folders_that_an_archive_left_out_are_made_again(tmp_path: Path) -> None:
+    cache = Cache.open(tmp_path / "c")
+    for name in ("tmp", "journal", "index", "work"):
+        (cache.root / name).rmdir()
+
+    again = Cache.open(cache.root)
+    again.log.append([attempt("a")])
+
+    assert again.log.find(hash_of("a")) is not None
+
+
+def test_many_processes_that_make_one_cache_agree_on_its_id(tmp_path: Path) -> None:
+    code = "import sys; from nbcache.store.cache import Cache; print(Cache.open(sys.argv[1]).id)"
+    command = [sys.executable, "-c", code, str(tmp_path / "c")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+
+    ids = {process.communicate()[0] for process in running}
+
+    assert len(ids) == 1
+    assert ids != {""}
+
+
+NOBODY = """
+import os, sys
+from nbcache.errors import StoreError
+from nbcache.store.cache import Cache
+from tests.store.rows import attempt, hash_of
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+cache = Cache.open(sys.argv[1])
+print(cache.writable, cache.log.find(hash_of("a")) is not None, cache.log.fold())
+for write in (
+    lambda: cache.log.append([attempt("b")]), lambda: cache.blobs.put_bytes(b"x"),
+    lambda: cache.claims.try_claim(hash_of("a")),
+):
+    try:
+        write()
+    except StoreError as error:
+        print("read-only" in str(error))
+cache.files.digest(sys.argv[1] + "/nbcache.json")
+"""
+
+
+def test_a_cache_without_permission_to_write_opens_read_only(tmp_path: Path) -> None:
+    cache = Cache.open(tmp_path / "c")
+    cache.log.append([attempt("a")])
+    cache.close()
+    paths = [cache.root, *cache.root.rglob("*")]
+    for path in paths:
+        path.chmod(path.stat().st_mode & 0o555 | 0o444)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.parent.is_relative_to(tempfile.gettempdir()):
+            folder.chmod(0o755)
+    code = NOBODY if os.getuid() == 0 else "\n".join(
+        line for line in NOBODY.splitlines() if "setuid" not in line
+    )  # fmt: skip
+
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(cache.root)], capture_output=True, text=True
+    )
+
+    for path in paths:
+        path.chmod(path.stat().st_mode | 0o200)
+    assert told.stdout.split() == ["False", "True", "0", "True", "True", "True"], told.stderr

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import datetime
+import gc
+import re
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from nbcache.model.fingerprint import Component
+from nbcache.model.row import ProcessRecord, RunRow
+from nbcache.store import history
+from nbcache.store.cache import Cache
+from nbcache.store.views import VIEWS
+from tests.store.rows import attempt, hash_of, new_id, use
+
+PUBLIC = [name for name in VIEWS if not name.startswith("_")]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache.open(tmp_path / "it's a cache")
+
+
+def run_row(run: str = "R1", **changes: object) -> RunRow:
+    values: dict[str, object] = {
+        "id": new_id(),
+        "at": 1_763_770_000_000_000,
+        "run": run,
+        "name": f"name of {run}",
+        "status": "running",
+        "parameters": {"alpha": "0.1"},
+        "processes": (
+            ProcessRecord(
+                name="fit",
+                components=(Component("code", "body", 1, hash_of("code"), "3 lines", "x = 1"),),
+                source="x = 1",
+                inputs=("x",),
+                outputs=("y",),
+            ),
+        ),
+    }
+    return RunRow(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_an_empty_cache_has_all_views_with_their_columns(cache: Cache) -> None:
+    connection = history.connect(cache, live=False)
+    empty = {name: connection.sql(f"FROM {name}").columns for name in PUBLIC}
+
+    assert all(connection.sql(f"FROM {name}").fetchall() == [] for name in PUBLIC)
+    cache.log.append([run_row(), attempt("a")])
+    history.refresh(connection)
+    assert {name: connection.sql(f"FROM {name}").columns for name in PUBLIC} == empty
+
+
+def test_a_second_question_sees_what_came_since_the_first(cache: Cache) -> None:
+    count = "SELECT count(*) FROM attempts"
+    cache.log.append([run_row(), attempt("a")])
+    assert history.cursor_for(cache, count).execute(count).fetchall() == [(1,)]
+
+    other = Cache.open(cache.root)
+    other.log.append([attempt("b")])
+    other.log.rotate()
+    other.log.fold()
+    assert history.cursor_for(cache, count).execute(count).fetchall() == [(2,)]
+
+
+def test_a_query_that_changes_something_changes_nothing_for_the_next(cache: Cache) -> None:
+    cache.log.append([run_row(), attempt("a")])
+    read = "SELECT count(*) FROM attempts"
+    for change in ("DROP VIEW attempts", "CREATE TABLE made AS SELECT 1; SELECT * FROM made"):
+        history.cursor_for(cache, read).execute(read)
+        history.cursor_for(cache, change).execute(change)
+        assert history.cursor_for(cache, read).execute(read).fetchall() == [(1,)]
+    with pytest.raises(duckdb.CatalogException):
+        history.cursor_for(cache, "FROM made").execute("FROM made")
+
+
+def test_every_column_is_documented(cache: Cache) -> None:
+    connection = history.connect(cache, live=False)
+    columns = {name: connection.sql(f"FROM {name}").columns for name in PUBLIC}
+    page = (Path(__file__).parents[2] / "docs" / "history.md").read_text()
+    for section in page.split("\n## ")[1:]:
+        for view in section.splitlines()[0].split(", "):
+            if view == "attempts":  # "the columns of tasks without ..., with ..."
+                extra = set(columns.pop(view)) ^ set(columns["tasks_"])
+                assert extra == {"cached_from_run", "generation"}
+                continue
+            missing = [name for name in columns[view] if not re.search(rf"\b{name}\b", section)]
+            assert missing == [], view
+            columns[view + "_"] = columns.pop(view)
+
+    assert all(name.endswith("_") for name in columns)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_tasks_has_one_line_per_task_with_what_the_used_attempt_measured(
+    cache: Cache, folded: bool
+) -> None:
+    failed = attempt("a", status="failed", attempt=1, exit=3, hash=hash_of("1"))
+    done = attempt("a", attempt=2, hash=hash_of("1"), cpu_time=0.25, peak_rss=7)
+    hit = use(done)
+    cache.log.append([run_row(), failed, done, run_row("R2"), hit])
+    if folded:
+        cache.log.rotate()
+        cache.log.fold()
+    connection = history.connect(cache, live=False)
+
+    lines = connection.execute(
+        "SELECT run_name, task_id, name, status, attempt, exit, realtime, cpu_percent, peak_rss,"
+        " id, short FROM tasks ORDER BY run"
+    ).fetchall()
+
+    common = (2, 0, 0.5, 50.0, 7, done.id, hash_of("1")[5:13])
+    assert lines == [
+        ("name of R1", "fit[a]", "fit (tag a)", "COMPLETED", *common),
+        ("name of R2", "fit[a]", "fit (tag a)", "CACHED", *common),
+    ]
+    assert connection.execute(
+        "SELECT status, exit, start FROM attempts ORDER BY attempt"
+    ).fetchall() == [
+        ("FAILED", 3, datetime.datetime(2025, 11, 22, 0, 6, 40, 100000)),
+        ("COMPLETED", 0, datetime.datetime(2025, 11, 22, 0, 6, 40, 100000)),
+    ]
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_components_are_those_of_the_process_and_of_the_task(cache: Cache, folded: bool) -> None:
+    cache.log.append([run_row(), attempt("a")])
+    if folded:
+        cache.log.rotate()
+        cache.log.fold()
+    connection = history.connect(cache, live=False)
+
+    assert connection.execute(
+        "SELECT task_id, shared, kind, name, summary, evidence FROM components ORDER BY kind"
+    ).fetchall() == [
+        ("fit[a]", True, "code", "body", "3 lines", "x = 1"),
+        ("fit[a]", False, "input", "x", "x = 3", None),
+    ]
+    assert connection.execute("SELECT name, summary, scalar FROM inputs").fetchall() == [
+        ("x", "3", "3")
+    ]
+    assert connection.execute("SELECT name, kind, size, opaque FROM outputs").fetchall() == [
+        ("y", "value", 2, False)
+    ]
+
+
+def test_a_run_shows_its_last_status_and_what_it_began_with(cache: Cache) -> None:
+    cache.log.append(
+        [
+            run_row(notebook="a.ipynb"),
+            run_row(
+                status="failed",
+                at=1_763_770_002_500_000,
+                parameters={},
+                processes=(),
+                counts={"completed": 3, "failed": 1},
+            ),
+        ]
+    )
+    connection = history.connect(cache, live=False)
+
+    assert connection.execute(
+        "SELECT name, status, notebook, duration, completed, cached, failed, parameters FROM runs"
+    ).fetchall() == [("name of R1", "FAILED", "a.ipynb", 2.5, 3, 0, 1, {"alpha": "0.1"})]
+
+
+def test_processes_counts_its_tasks(cache: Cache) -> None:
+    cache.log.append([run_row(), attempt("a"), attempt("b", status="failed"), use(attempt("c"))])
+    connection = history.connect(cache, live=False)
+
+    assert connection.execute(
+        "SELECT run, process, source, inputs, tasks, completed, failed, cached FROM processes"
+    ).fetchall() == [("R1", "fit", "x = 1", ["x"], 2, 1, 1, 0)]
+
+
+def test_a_refresh_follows_rows_from_journal_to_segment_without_doubling(cache: Cache) -> None:
+    connection = history.connect(cache, live=False)
+
+    def count() -> list[tuple[int, int]]:
+        history.refresh(connection)
+        return connection.execute(
+            "SELECT (SELECT count(*) FROM tasks), (SELECT count(*) FROM _rows)"
+        ).fetchall()
+
+    cache.log.append([attempt(str(i)) for i in range(10)])
+    assert count() == [(10, 10)]
+    cache.log.append([attempt("0", attempt=2), attempt("x", run="R9")])
+    assert count() == [(11, 12)]
+    cache.log.rotate()
+    cache.log.fold()
+    assert count() == [(11, 12)]
+    cache.log.append([attempt("y")])
+    assert count() == [(12, 13)]
+    cache.log.rotate()
+    cache.log.fold()
+    cache.log.compact(grace_s=-1.0)
+    assert count() == [(12, 13)]
+
+
+def test_segments_with_other_columns_are_read_together(cache: Cache) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    cache.log.append([attempt("a")])
+    cache.log.rotate()
+    cache.log.fold()
+    (path,) = (cache.root / "log").glob("*.rows.parquet")
+    table = pq.read_table(path).drop_columns(["rchar"]).append_column("new", pa.array([1]))
+    pq.write_table(table, path)
+    cache.log.append([attempt("b")])
+    connection = history.connect(cache, live=False)
+
+    assert connection.execute("SELECT position, rchar FROM tasks ORDER BY 1").fetchall() == [
+        ("a", None),
+        ("b", None),
+    ]
+
+
+def test_what_another_process_appends_shows_up_by_itself(cache: Cache) -> None:
+    connection = history.connect(cache)
+    Cache.open(cache.root).log.append([attempt("a")])
+    deadline = time.monotonic() + 10
+
+    while connection.execute("SELECT count(*) FROM tasks").fetchall() != [(1,)]:
+        assert time.monotonic() < deadline
+
+
+def test_the_watch_ends_when_the_connection_is_dropped(cache: Cache) -> None:
+    connection = history.connect(cache)
+    (watch,) = (each for each in threading.enumerate() if each.name == "nbcache-history")
+
+    del connection
+    gc.collect()
+
+    watch.join(10)
+    assert not watch.is_alive()
+
+
+def test_nothing_is_written_to_the_cache(cache: Cache) -> None:
+    cache.log.append([attempt("a")])
+    before = {path: path.stat().st_mtime_ns for path in cache.root.rglob("*")}
+
+    history.connect(cache, live=False).execute("FROM tasks").fetchall()
+
+    assert {path: path.stat().st_mtime_ns for path in cache.root.rglob("*")} == before

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nbcache.model.digest import blob_digest, identity_digest
+from nbcache.model.row import Port
+from nbcache.model.value import Stored
+from nbcache.store.cache import Cache
+from nbcache.store.verify import verify
+from tests.store.rows import attempt, use
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    """A cache with a folded file, a folded tree, an unfolded value and a hit."""
+    cache = Cache.open(tmp_path / "c")
+    (cache.work / "tree" / "sub").mkdir(parents=True)
+    (cache.work / "tree" / "sub" / "x").write_bytes(b"in a tree")
+    tree = cache.blobs.put_tree(cache.work / "tree")
+    (cache.work / "file").write_bytes(b"a file")
+    file = cache.blobs.put_file(cache.work / "file")
+    first = attempt(
+        "a",
+        outputs=(
+            Port("f", Stored(file.identity, "file", "file", file.size, blob=file.blob)),
+            Port("t", Stored(tree.identity, "tree", "tree", tree.size, blob=tree.blob)),
+        ),
+    )
+    cache.log.append([first])
+    cache.log.rotate()
+    cache.log.fold()
+    value = cache.blobs.put_bytes(b"value")
+    port = Port("v", Stored(identity_digest(b"v"), "value", "text", 5, blob=value))
+    cache.log.append([attempt("b", outputs=(port,)), use(first)])
+    return cache
+
+
+def test_a_sound_cache_has_no_problems_and_no_orphans(cache: Cache) -> None:
+    report = verify(cache)
+
+    assert report.ok, report
+    assert (report.rows, report.segments, report.journals, report.blobs) == (3, 1, 1, 4)
+    assert (report.orphans, report.leftovers) == ([], [])
+    assert str(report).startswith("ok: 3 rows")
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (path,) = folder.glob(pattern)
+    return path
+
+
+def flip(path: Path, offset: int = 0) -> None:
+    mode = path.stat().st_mode
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+    path.chmod(mode)
+
+
+def blob(cache: Cache, content: bytes) -> Path:
+    return cache.blobs.path(blob_digest(content))
+
+
+DAMAGES: dict[str, Callable[[Cache], object]] = {
+    "blob flipped": lambda cache: flip(blob(cache, b"a file")),
+    "blob missing": lambda cache: blob(cache, b"value").unlink(),
+    "tree member missing": lambda cache: blob(cache, b"in a tree").unlink(),
+    "blob writable": lambda cache: blob(cache, b"value").chmod(0o644),
+    "rows file missing": lambda cache: only(cache.root / "log", "*.rows.parquet").unlink(),
+    "rows file cut": lambda cache: os.truncate(only(cache.root / "log", "*.rows.parquet"), 300),
+    "keys file flipped": lambda cache: flip(only(cache.root / "log", "*.keys.parquet"), -1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_damage_is_found(cache: Cache, damage: str) -> None:
+    DAMAGES[damage](cache)
+
+    assert not verify(Cache.open(cache.root)).ok
+
+
+def test_without_deep_only_sizes_are_looked_at(cache: Cache) -> None:
+    flip(blob(cache, b"a file"))
+
+    assert verify(cache, deep=False).ok
+    assert not verify(cache).ok
+
+
+def test_an_evicted_result_may_lack_its_blobs(cache: Cache) -> None:
+    blob(cache, b"value").unlink()
+    row = next(row for row in cache.log.rows({"attempt"}, run="R1") if row.position == "b")  # type: ignore[attr-defined]
+    cache.log.evict(row=row.id)
+
+    assert verify(cache).ok
+
+
+def test_what_killed_processes_leave_is_no_problem_but_listed(cache: Cache) -> None:
+    (cache.tmp / "half").write_bytes(b"x")
+    (cache.root / "log" / "Z.rows.parquet").write_bytes(b"")
+    journal = only(cache.root / "journal", "*")
+    with open(journal, "ab") as file:
+        file.write(b"=1 000000ff 00")
+    orphan = cache.blobs.put_bytes(b"of a task that did not end")
+
+    report = verify(cache)
+
+    assert report.ok
+    assert len(report.leftovers) == 3
+    assert report.orphans == [orphan]
+
+
+def test_a_value_inside_its_row_may_be_known_by_the_digest_of_its_bytes(tmp_path: Path) -> None:
+    stored = Stored(blob_digest(b"[]"), "value", "json", 2, inline=b"[]", opaque=True)
+    with Cache.open(tmp_path / "cache") as cache:
+        cache.log.append([attempt(outputs=(Port("out", stored),), shown=stored)])
+        assert verify(cache).ok
