@@ -1,0 +1,257 @@
+"""The one table of verbs: names, words, options and help of all that `%nbcache` and `nbcache` do.
+
+Words only, and only verbs that work. `verbs` parses with it and makes the help texts, so that the
+notebook, the shell, completion and docs/commands.md cannot disagree. What a verb does is in
+`answers` (both places), `magics` (a notebook) and `cli` (a shell).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Place = Literal["notebook", "shell"]
+
+BOTH: tuple[Place, ...] = ("notebook", "shell")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """An option of a verb. `value` names what it takes; empty for a switch."""
+
+    name: str
+    help: str
+    value: str = ""
+    short: str = ""
+    many: bool = False
+    places: tuple[Place, ...] = BOTH
+
+    @property
+    def usage(self) -> str:
+        """How it stands in a usage line: "-p NAME=VALUE..."."""
+        text = f"{self.short or self.name} {self.value}".rstrip()
+        return text + ("..." if self.many else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """A verb. `words` is its usage line after the name and `least` and `most` bound how many words
+    it takes (most None: any number); in a shell `shell_words` and `shell_takes` (least, most)
+    where they differ."""
+
+    name: str
+    summary: str
+    words: str = ""
+    shell_words: str | None = None
+    least: int = 0
+    most: int | None = 0
+    shell_takes: tuple[int, int | None] | None = None
+    flags: tuple[Flag, ...] = ()
+    places: tuple[Place, ...] = BOTH
+    completes: Literal["", "processes", "runs", "verbs"] = ""
+    raw: bool = False  # the rest of the line is one word, as written
+    more: str = ""
+
+    def usage(self, place: Place) -> str:
+        """Return the usage line: "%nbcache run [PROCESS...] [--fresh] ..."."""
+        head = "%nbcache" if place == "notebook" else "nbcache"
+        words = self.words if place == "notebook" or self.shell_words is None else self.shell_words
+        flags = " ".join(f"[{flag.usage}]" for flag in self.flags_at(place))
+        return " ".join(filter(None, (head, self.name, words, flags)))
+
+    def takes(self, place: Place) -> tuple[int, int | None]:
+        """Return how many words it takes there, at least and at most (None: any number)."""
+        own = self.least, self.most
+        return own if place == "notebook" or self.shell_takes is None else self.shell_takes
+
+    def flags_at(self, place: Place) -> list[Flag]:
+        """Return the options that the verb takes there."""
+        return [flag for flag in self.flags if place in flag.places]
+
+
+_JSON = Flag(name="--json", help="print JSON instead of a table")
+_CACHE = Flag(
+    name="--cache",
+    value="PLACE",
+    help="the cache to read or write (default: .nbcache in this folder)",
+    places=("shell",),
+)
+_PARAMETER = Flag(
+    name="--parameter",
+    short="-p",
+    value="NAME=VALUE",
+    many=True,
+    help="give a parameter another value for this run (of the cell tagged `parameters`)",
+)
+
+_TASK_HELP = (
+    "TASK is the start of a task's hash (8 hex digits do), or a process with a tag, a position\n"
+    "or a field: `fit 3`, `fit sample_a`, `fit depth=8 rep=1`."
+)
+
+_TABLE: tuple[Verb, ...] = (
+    Verb(
+        name="use",
+        summary="use this cache from now on",
+        words="PLACE",
+        least=1,
+        most=1,
+        places=("notebook",),
+        more="PLACE is a folder, made at the first run; without this .nbcache beside the notebook",
+    ),
+    Verb(
+        name="run",
+        summary="run the pipeline, or some processes and what they need",
+        words="[PROCESS...]",
+        shell_words="NOTEBOOK",
+        most=None,
+        shell_takes=(1, 1),
+        completes="processes",
+        flags=(
+            _PARAMETER,
+            Flag(name="--fresh", help="ignore what is cached; results are kept"),
+            Flag(name="--no-cache", help="neither use nor keep results", places=("notebook",)),
+            Flag(name="--detach", help="return at once, the run goes on", places=("notebook",)),
+            Flag(
+                name="--output",
+                short="-o",
+                value="OUT.ipynb",
+                help="write the executed notebook here",
+                places=("shell",),
+            ),
+            _CACHE,
+            Flag(name="--verbose", short="-v", help="print what cells print", places=("shell",)),
+        ),
+        more="Only tasks whose result is not cached run. In a shell the notebook runs from top to\n"
+        "bottom in a fresh kernel; where no cell says `%nbcache run`, the pipeline runs last.",
+    ),
+    Verb(
+        name="plan",
+        summary="say what a run would do now, without running anything",
+        words="[PROCESS...]",
+        most=None,
+        completes="processes",
+        flags=(_JSON,),
+        places=("notebook",),
+    ),
+    Verb(
+        name="try",
+        summary="run one item of a process in the kernel; nothing is cached, %debug works",
+        words="PROCESS [ITEM]",
+        least=1,
+        most=None,
+        completes="processes",
+        flags=(
+            Flag(name="--item", value="ITEM", help="a position, field=value, or `failed`"),
+            Flag(name="--into", help="leave its inputs and outputs as variables"),
+        ),
+        places=("notebook",),
+    ),
+    Verb(
+        name="status",
+        summary="runs that are going now",
+        flags=(_JSON, _CACHE),
+    ),
+    Verb(
+        name="cancel",
+        summary="end a run in order; what has finished is kept",
+        words="[RUN]",
+        most=1,
+        completes="runs",
+        flags=(_CACHE,),
+    ),
+    Verb(
+        name="runs",
+        summary="the runs of this cache, newest first",
+        flags=(Flag(name="--limit", short="-n", value="N", help="at most N (20)"), _JSON, _CACHE),
+    ),
+    Verb(
+        name="show",
+        summary="one run: parameters, processes, failures",
+        words="[RUN]",
+        most=1,
+        completes="runs",
+        flags=(_JSON, _CACHE),
+        more="RUN is a run's name, the start of its id, or `last` (the default).",
+    ),
+    Verb(
+        name="log",
+        summary="the tasks of a run, one line each",
+        words="[RUN]",
+        most=1,
+        completes="runs",
+        flags=(
+            Flag(name="--fields", short="-f", value="A,B,...", help="columns to show"),
+            Flag(name="--filter", short="-F", value="SQL", help="keep tasks where this holds"),
+            Flag(name="--process", value="NAME", help="keep tasks of this process"),
+            Flag(name="--status", value="STATUS", help="keep tasks that ended so"),
+            _JSON,
+            _CACHE,
+        ),
+        more="RUN is a run's name, the start of its id, `last` (the default) or `all`.",
+    ),
+    Verb(
+        name="why",
+        summary="why a task ran, or was a hit",
+        words="TASK",
+        least=1,
+        most=None,
+        completes="processes",
+        flags=(
+            Flag(name="--run", value="RUN", help="look in this run (default: last)"),
+            Flag(name="--full", help="all components, also equal ones"),
+            _JSON,
+            _CACHE,
+        ),
+        more=_TASK_HELP,
+    ),
+    Verb(
+        name="diff",
+        summary="what changed between two runs: what ran again and why, what came out different",
+        words="[RUN_A [RUN_B]]",
+        most=2,
+        completes="runs",
+        flags=(
+            Flag(name="--data", help="compare the results that differ by their data"),
+            Flag(name="--process", value="NAME", help="this process only"),
+            Flag(name="--limit", value="N", help="with --data: N tasks per process (20)"),
+            _JSON,
+            _CACHE,
+        ),
+        more="A run is its name, the start of its id, or `last`. One run alone is compared with\n"
+        "the run before it of the same notebook; no run means `last`.",
+    ),
+    Verb(
+        name="sql",
+        summary="ask the log: views tasks, attempts, runs, components, inputs, outputs, processes",
+        words="SELECT ...",
+        least=1,
+        most=None,
+        raw=True,
+        flags=(_JSON, _CACHE),
+    ),
+    Verb(
+        name="verify",
+        summary="check the cache: every journal, segment and blob",
+        flags=(
+            Flag(name="--quick", help="leave the contents of blobs out"),
+            _JSON,
+            _CACHE,
+        ),
+    ),
+    Verb(
+        name="doctor",
+        summary="look at this installation and cache for what goes wrong",
+        flags=(_JSON, _CACHE),
+    ),
+    Verb(
+        name="help",
+        summary="this text, or the help of a verb",
+        words="[VERB]",
+        most=1,
+        completes="verbs",
+    ),
+)
+
+VERBS: Mapping[str, Verb] = {verb.name: verb for verb in _TABLE}
