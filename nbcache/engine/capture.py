@@ -41,6 +41,7 @@ from nbcache.plan.canonical import summarise
 from nbcache.plan.canonical.names import attribute
 from nbcache.plan.code import find_function, normalise
 from nbcache.plan.fingerprint import component
+from nbcache.plan.quantities import size_text
 from nbcache.plan.reach import Walker, combine
 from nbcache.plan.uses import uses_of
 
@@ -423,16 +424,6 @@ def _size_of(value: object) -> int | None:
     if isinstance(value, str | bytes | bytearray):
         return len(value)
     return None
-
-
-def size_text(size: int) -> str:
-    """Return "25 kB", "1.5 GB"."""
-    amount, unit = float(size), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if amount < 1000 or unit == "TB":
-            break
-        amount /= 1000
-    return f"{amount:.0f} {unit}" if amount >= 10 or unit == "B" else f"{amount:.1f} {unit}"
 
 
 def source_of(filename: str) -> str | None:

@@ -27,6 +27,7 @@ from nbcache.model.process import Dynamic, Output, PortType
 from nbcache.model.value import Gathered, Stored
 from nbcache.plan.directives import evaluate_option, render_template
 from nbcache.plan.fingerprint import SharedPart
+from nbcache.plan.retry import NOT_FAILED, FailedAttempt, action_after_failure
 from nbcache.store.cache import Cache
 from nbcache.store.log import Entry
 
@@ -76,6 +77,7 @@ class Decision:
     entry: Entry | None = None  # the row that it hits
     outputs: Item | None = None
     reason: str = ""  # why a row that was found does not count
+    failed: FailedAttempt = NOT_FAILED  # its last attempt in this run
 
     def values(self) -> dict[str, object]:
         """Return the inputs as they travel."""
@@ -243,20 +245,20 @@ class Decider:
             time=number("time", directives.time),  # type: ignore[arg-type]
         )
 
-    def action(self, decision: Decision, attempt: int, exit_code: int | None, error: str) -> str:
-        """Return what a failed attempt leads to: continue, stop, finish, ignore or retry."""
+    def action(self, decision: Decision, attempt: int) -> str:
+        """Return what a failed attempt (`decision.failed`) leads to: continue, stop, finish,
+        ignore or retry."""
         assert decision.place.node.decl is not None
         directives = decision.place.node.decl.directives
-        chosen, retries = directives.on_error, directives.retries
+        chosen, dynamic = directives.on_error, isinstance(directives.on_error, Dynamic)
         if isinstance(chosen, Dynamic):
-            names = self._names(decision, attempt, exit=exit_code, error=error)
-            action = str(evaluate_option("on_error", chosen.text, names))
-            return action if action != "retry" or attempt <= (retries or 10) else "continue"
-        if chosen == "retry":
-            return "retry" if attempt <= (retries or 1) else "continue"
-        return "retry" if attempt <= retries else chosen
+            names = self._names(decision, attempt)
+            chosen = str(evaluate_option("on_error", chosen.text, names))
+        return action_after_failure(
+            chosen, attempt=attempt, retries=directives.retries, dynamic=dynamic
+        )
 
-    def _names(self, decision: Decision, attempt: int, **more: object) -> dict[str, object]:
+    def _names(self, decision: Decision, attempt: int) -> dict[str, object]:
         """Return what a directive's expression may name."""
         task = SimpleNamespace(
             attempt=attempt,
@@ -264,7 +266,9 @@ class Decider:
             process=decision.place.name,
             tag=decision.tag,
             hash=decision.hash,
-            **more,
+            exit=decision.failed.exit,
+            signal=decision.failed.signal,
+            error=decision.failed.error,
         )
         return {**self._plain(decision.values()), "task": task}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +52,7 @@ from nbcache.model.row import Row
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import FilePath, Gathered, RemoteFile, Stored
 from nbcache.model.view import FailureView, PlaceProgress, ShownChunk
-from nbcache.plan.retry import retry_delays
+from nbcache.plan.retry import BACKOFF_S, FailedAttempt, retry_delays
 from nbcache.plan.scheduler import Scheduler
 from nbcache.store.cache import Cache
 from nbcache.store.claims import Claim
@@ -453,23 +454,32 @@ class Driver:
         self, decision: Decision, number: int, report: AttemptReport | None, error: str
     ) -> None:
         task = decision.task
-        exit_code = report.exit if report is not None else None
         if report is not None:
             self._note_row(task, report)
+            decision.failed = FailedAttempt(report.exit, report.signal, error)
+        else:
+            decision.failed = FailedAttempt(error=error)
         try:
-            action = self._decider.action(decision, number, exit_code, error)
+            action = self._decider.action(decision, number)
             resources = self._decider.resources(decision, number + 1)
-        except NbcacheError as problem:
-            action, resources, error = "stop", Resources(), f"{error}; and {problem}"
+        except NbcacheError as problem:  # a directive that is Python
+            action, resources, error = "finish", Resources(), f"{error}; and {problem}"
         wait = 0.0
         if action == "retry":
-            seed = int((decision.hash or "0").rpartition(":")[2][:8] or "0", 16)
-            wait = retry_delays(number + 1, seed=seed)[-1]
+            wait = _wait_before_retry(decision, number)
         else:
-            self._run.failures.append(self._failure(decision, report, error))
+            failure = self._failure(decision, report, error, ignored=action == "ignore")
+            self._run.failures.append(failure)
         self.tell(AttemptFailed(task, error, action, resources, wait))
 
-    def _failure(self, decision: Decision, report: AttemptReport | None, error: str) -> FailureView:
+    def _failure(
+        self,
+        decision: Decision,
+        report: AttemptReport | None,
+        error: str,
+        *,
+        ignored: bool = False,
+    ) -> FailureView:
         where = ""
         decl = decision.place.node.decl
         if report is not None and report.where is not None and decl is not None:
@@ -486,6 +496,7 @@ class Driver:
             where=where,
             workdir=report.workdir if report is not None else None,
             log="\n".join(log.strip().split("\n")[-20:]),
+            ignored=ignored,
         )
 
     # ------------------------------------------------------------------ reporting
@@ -624,6 +635,14 @@ def upstream_of(graph: Graph, index: int) -> tuple[str, ...]:
         else:
             queue.extend(node.parents)
     return tuple(found)
+
+
+def _wait_before_retry(decision: Decision, attempt: int) -> float:
+    """Return seconds, other ones for each task: those that failed together come back apart."""
+    assert decision.place.node.decl is not None
+    backoff = decision.place.node.decl.directives.backoff or BACKOFF_S
+    seed = zlib.crc32(f"{decision.label} {decision.hash}".encode())
+    return retry_delays(attempt + 1, base_s=backoff, seed=seed)[-1]
 
 
 def _may_read(value: object) -> bool:

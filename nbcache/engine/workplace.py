@@ -178,6 +178,7 @@ class Usage:
         self._io = self._open("/proc/self/io", os.O_RDONLY)
         self._refs = self._open("/proc/self/clear_refs", os.O_WRONLY)
         self._before = (0.0, 0, 0)
+        self._below = 0  # the highest peak of a child so far
 
     @staticmethod
     def _open(path: str, flags: int) -> int | None:
@@ -201,18 +202,26 @@ class Usage:
         words = os.pread(self._io, 512, 0).split()
         return seconds, int(words[1]), int(words[3])
 
+    def _peak_of_children(self) -> int:
+        """Return the peak of what this attempt started; 0 where an earlier one started more."""
+        before, self._below = self._below, _peak(resource.RUSAGE_CHILDREN)
+        return self._below if self._below > before else 0
+
     def end(self, peak_below: int) -> dict[str, object]:
         """Return the columns of the row; `peak_below` is the peak of the script, in bytes."""
         seconds, read, written = self._read()
-        unit = 1 if sys.platform == "darwin" else 1024
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         usage: dict[str, object] = {
-            "peak_rss": peak_below or own,
+            "peak_rss": peak_below or max(_peak(resource.RUSAGE_SELF), self._peak_of_children()),
             "cpu_time": round(seconds - self._before[0], 6),
         }
         if self._io is not None:
             usage["rchar"], usage["wchar"] = read - self._before[1], written - self._before[2]
         return usage
+
+
+def _peak(who: int) -> int:
+    """Return the most bytes that this process, or one of its children, has held."""
+    return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def remove_folder(folder: Path) -> None:

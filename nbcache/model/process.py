@@ -82,6 +82,7 @@ class Directives:
     time: float | Dynamic | None = None
     max_forks: int | None = None
     retries: int = 0
+    backoff: float | None = None  # seconds
     on_error: str | Dynamic = "continue"
     tag: str | None = None  # a template
     when: Dynamic | None = None

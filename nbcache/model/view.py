@@ -33,6 +33,7 @@ class FailureView:
     where: str = ""  # "cell [5] line 4: score = 1 / (rep - 1)"
     workdir: str | None = None
     log: str = ""  # last lines of what it printed
+    ignored: bool = False  # on_error said so: the run may succeed all the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

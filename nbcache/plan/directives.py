@@ -101,6 +101,10 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
         help="how often a failed task is tried again",
     ),
     OptionSpec(
+        name="backoff", form="time", value="TIME",
+        help="the longest wait before the first retry; it doubles with each further one",
+    ),
+    OptionSpec(
         name="on_error", form="choice", default="continue", dynamic=True, value="ACTION",
         choices=("continue", "stop", "finish", "ignore", "retry"),
         help="what a failed task means: continue, stop, finish, ignore or retry",

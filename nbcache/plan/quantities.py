@@ -58,6 +58,15 @@ def parse_size(text: str) -> int:
     return round(float(found.group(1)) * factor)
 
 
+def size_text(count: float) -> str:
+    """Return bytes as people say them: "900 B", "25 kB", "1.3 GB"."""
+    power = 0
+    while power < len(_PREFIXES) and round(count) >= 1000 and count / 1000**power >= 999.5:
+        power += 1
+    number, unit = count / 1000**power, ("B", "kB", *(f"{each}B" for each in _PREFIXES[1:]))[power]
+    return f"{number:.{int(number < 9.95)}f}".removesuffix(".0") + f" {unit}"
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds that "90s", "2h", "1d 4h", "30 min" or "90" mean.
 

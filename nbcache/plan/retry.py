@@ -6,10 +6,25 @@ Pure: the seed comes as an argument. Never decides whether a task failed.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 ACTIONS = ("continue", "stop", "finish", "ignore", "retry")
+BACKOFF_S = 0.5  # where a process does not say its own
+LONGEST = 60  # waits do not grow beyond this many times the backoff
 
 _DYNAMIC_RETRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """How an attempt failed, as directives see it: `task.exit`, `task.signal`, `task.error`."""
+
+    exit: int | None = None
+    signal: str | None = None
+    error: str | None = None
+
+
+NOT_FAILED = FailedAttempt()  # what the directives of a first attempt see
 
 
 def action_after_failure(
@@ -35,18 +50,20 @@ def action_after_failure(
 
 
 def retry_delays(
-    attempts: int, *, base_s: float = 0.5, cap_s: float = 30.0, seed: int = 0
+    attempts: int, *, base_s: float = BACKOFF_S, cap_s: float | None = None, seed: int = 0
 ) -> tuple[float, ...]:
     """Return the waits before attempts 2, 3, ... of a task: (attempts - 1,) seconds.
 
     Full jitter: wait k (from 0) is uniform in [0, min(cap_s, base_s * 2**k)], so tasks
     that failed together do not come back together. Equal seeds give equal waits.
+    cap_s: `LONGEST` times base_s where it is left out.
 
     Raises:
         ValueError: attempts is below 1, or base_s or cap_s is not above 0.
 
     Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
+    cap_s = LONGEST * base_s if cap_s is None else cap_s
     if attempts < 1 or base_s <= 0 or cap_s <= 0:
         raise ValueError("attempts is at least 1; base_s and cap_s are above 0")
     jitter = random.Random(seed)

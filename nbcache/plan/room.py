@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from nbcache.model.event import Resources
 from nbcache.plan.lives import Task
+from nbcache.plan.quantities import size_text
 
 PATIENCE = 16
 SHARES = 8  # of a cpu; a light task takes one
@@ -40,8 +41,8 @@ class Room:
             )
         if self.memory is not None and (resources.memory or 0) > self.memory:
             return (
-                f"asks for {_size(resources.memory or 0)} of memory, but this run has "
-                f"{_size(self.memory)}; lower it (`--memory`) or use a larger machine"
+                f"asks for {size_text(resources.memory or 0)} of memory, but this run has "
+                f"{size_text(self.memory)}; lower it (`--memory`) or use a larger machine"
             )
         return None
 
@@ -128,10 +129,3 @@ class Ready:
                 self._active.remove(minus)
             if self._room.full:
                 return
-
-
-def _size(count: int) -> str:
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= factor:
-            return f"{count / factor:.4g} {unit}"
-    return f"{count} B"

@@ -39,6 +39,7 @@ class Running:
     aborted: bool = False
     timer: asyncio.TimerHandle | None = None
     token: int = 0
+    peak: int = 0  # bytes that its process tree was seen to hold, where memory is limited
 
     @property
     def is_limited(self) -> bool:

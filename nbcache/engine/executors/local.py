@@ -44,11 +44,12 @@ from nbcache.engine.workplace import keep_folder, remove_left_folders
 from nbcache.errors import StoreError
 from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow, Row
+from nbcache.plan.quantities import size_text
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
-MEMORY_POLL_S = 1.0
+MEMORY_POLL_S = 0.2
 BALANCE_S = 0.01  # an attempt that runs for so long gives up what waits behind it to idle workers
 CLOSE_S = 1.5
 READ_SIZE = 1 << 18
@@ -319,11 +320,13 @@ class LocalExecutor:
                 if running is None or running.spec.memory is None or worker.pid is None:
                     continue
                 held = resident_bytes(worker.pid)
+                running.peak = max(running.peak, held)
                 if held > running.spec.memory:
+                    limit = size_text(running.spec.memory)
                     self._end(
                         running,
-                        f"memory limit of {running.spec.memory / 1e6:.0f} MB exceeded: "
-                        f"it held {held / 1e6:.0f} MB",
+                        f"memory limit of {limit} exceeded: it and what it started held "
+                        f"{size_text(held)}",
                     )
 
     # ------------------------------------------------------------------ workers
@@ -533,12 +536,13 @@ class LocalExecutor:
             self._finish(running, report)
             return
         error = death.error(running.reason, running.aborted)
+        process = self._processes[spec.process][0]
         report = AttemptReport(
             id=spec.id,
             outcome="aborted" if running.aborted else "failed",
             error=error,
-            traceback=death.traceback(error),
-            where=death.where(self._processes[spec.process][0]),
+            traceback=death.traceback(error, process),
+            where=death.where(process),
             exit=death.exit,
             signal=death.signal,
             workdir=workdir,
@@ -554,7 +558,7 @@ class LocalExecutor:
         shown = None
         with contextlib.suppress(StoreError):
             shown = store_shown(running.shown, self._cache)
-        row = lost_row(running.spec.row, report, running.begun, shown)
+        row = lost_row(running.spec.row, report, running.begun, running.peak, shown)
         with contextlib.suppress(StoreError):
             self._append([row])
         return row

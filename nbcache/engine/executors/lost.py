@@ -48,9 +48,14 @@ class Death:
             return f"the worker died of {self.signal}" + (f" ({meaning})" if meaning else "")
         return f"the worker ended with exit code {self.exit} in the middle of the task"
 
-    def traceback(self, error: str) -> str:
-        """Return the traceback, innermost call first, as faulthandler writes it."""
-        return f"{self.trace.rstrip()}\n{error}\n" if self.trace else error
+    def traceback(self, error: str, process: ProcessSpec) -> str:
+        """Return the traceback, innermost call first, as faulthandler writes it.
+
+        It ends where the body began: the frames of the worker say nothing to a user.
+        """
+        lines = self.trace.rstrip().split("\n")
+        body = [n for n, line in enumerate(lines) if f'File "{process.filename}"' in line]
+        return "\n".join([*lines[: body[-1] + 1], error, ""]) if body else error
 
     def where(self, process: ProcessSpec) -> tuple[int, str] | None:
         """Return the line of the body that was running, and its text."""
@@ -89,9 +94,12 @@ def find_row(cache: Cache, row_id: str) -> AttemptRow | None:
 
 
 def lost_row(
-    row: AttemptRow, report: AttemptReport, begun_us: int, shown: Stored | None
+    row: AttemptRow, report: AttemptReport, begun_us: int, peak: int, shown: Stored | None
 ) -> AttemptRow:
-    """Return the row of an attempt whose worker died, as far as is known from outside."""
+    """Return the row of an attempt whose worker died, as far as is known from outside.
+
+    peak: the most bytes that its process tree was seen to hold, 0 where nobody looked.
+    """
     complete = time.time_ns() // 1000
     columns: dict[str, object] = {
         "status": report.outcome,
@@ -99,6 +107,7 @@ def lost_row(
         "complete": complete,
         "duration": (complete - row.submit) / 1e6 if row.submit is not None else None,
         "realtime": (complete - begun_us) / 1e6,
+        "peak_rss": peak or None,
         "exit": report.exit,
         "signal": report.signal,
         "error": last_line(report.error),

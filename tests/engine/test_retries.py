@@ -1,0 +1,175 @@
+"""What a failed attempt leads to, in a real session with real workers: retry, ignore, stop, finish.
+
+"Again" is another kernel on the same cache; the numbers are those of the list of behaviours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from nbcache.model.row import AttemptRow
+from nbcache.model.task import RunStatus
+from tests.engine.notebooks import Notebook
+
+Kernels = Callable[[], Notebook]
+QUICK = "--backoff 1ms"
+
+
+def attempts(notebook: Notebook) -> list[AttemptRow]:
+    """Return the attempts that the log holds, in the order in which they were submitted."""
+    rows = notebook.session.cache.log.rows(("attempt",))
+    return sorted((r for r in rows if isinstance(r, AttemptRow)), key=lambda row: row.at)
+
+
+def test_5_a_task_that_succeeds_at_its_third_attempt_is_a_hit_the_next_time(
+    kernels: Kernels,
+) -> None:
+    counts = []
+    for _ in range(2):
+        notebook = kernels()
+        notebook.cell("%channel src = of(1)")
+        notebook.cell(
+            f"%%process work(v) -> out from src --retries 2 {QUICK} --memory '1GB * task.attempt'\n"
+            "assert task.attempt == 3, f'attempt {task.attempt}'\nout = task.memory"
+        )
+        run = notebook.run()
+        counts.append(run.counts())
+        assert run["work"].value == 3_000_000_000
+    assert counts == [{"completed": 1}, {"cached": 1}]
+    found = attempts(notebook)
+    assert [(each.attempt, each.status) for each in found] == [
+        (1, "failed"), (2, "failed"), (3, "completed"),
+    ]  # fmt: skip
+    assert [each.memory for each in found] == [1_000_000_000, 2_000_000_000, 3_000_000_000]
+    assert "attempt 1" in (found[0].error or "")
+
+
+def test_6_ignored_failures_run_again_and_successes_are_kept(kernels: Kernels) -> None:
+    for again in (False, True):
+        notebook = kernels()
+        notebook.cell("%channel src = from_iterable(range(6))")
+        notebook.cell(
+            f"%%process work(v) -> out from src --on_error ignore\n{notebook.mark('v')}\n"
+            "assert v % 2\nout = v"
+        )
+        notebook.cell("%%process total(outs) -> s from work.collect()\ns = sum(outs)")
+        run = notebook.run()
+        assert run.status is RunStatus.SUCCEEDED
+        assert run["total"].value == 9
+        assert [each.ignored for each in run.failures] == [True] * 3
+        assert notebook.ran() == (["0", "2", "4"] if again else list("012345"))
+    assert run.counts() == {"cached": 4, "ignored": 3}
+
+
+def test_24_retry_then_ignore_by_a_function_of_the_attempt(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell(
+        f"%%process work(v) -> out from src {QUICK}\n"
+        "#| on_error: 'retry' if task.attempt < 3 else 'ignore'\n"
+        f"{notebook.mark('(v, task.attempt)')}\nassert v == 2\nout = v"
+    )
+    run = notebook.run()
+    assert run.status is RunStatus.SUCCEEDED
+    assert run.counts() == {"completed": 1, "ignored": 1}
+    assert len(attempts(notebook)) == 4
+
+
+def test_directives_see_how_the_last_attempt_ended(notebook: Notebook) -> None:
+    """Exit code, signal and error: of the failed attempt in `on_error`, of the one before in
+    `memory`, `cpus` and `time`, where they are None at first."""
+    notebook.cell("%channel src = of('exit', 'signal', 'error')")
+    notebook.cell(
+        f"%%process work(how) -> out: int from src --bash {QUICK}\n"
+        "#| memory: 2GB if task.exit == 3 or task.signal == 'SIGUSR1' else 1GB\n"
+        "#| on_error: 'retry' if task.exit == 3 or task.signal == 'SIGUSR1' else 'ignore'\n"
+        'if [ "$task_attempt" = 2 ]; then out=$task_memory; exit 0; fi\n'
+        "case $how in exit) exit 3;; signal) kill -USR1 $$;; esac\necho this is why >&2; exit 5"
+    )
+    run = notebook.run()
+    assert run.counts() == {"completed": 2, "ignored": 1}
+    assert list(run["work"]) == [2_000_000_000, 2_000_000_000]
+    (failure,) = run.failures
+    assert "exit code 5" in failure.error
+    assert "this is why" in failure.error
+
+
+def test_an_expression_that_fails_ends_the_run_in_order_and_says_so(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell(
+        "%%process work(v) -> out from src --on_error 'task.exti and \"retry\"'\nout = 1 / 0"
+    )
+    run = notebook.run()
+    assert run.status is RunStatus.FAILED
+    (failure,) = run.failures
+    assert "ZeroDivisionError" in failure.error
+    assert "exti" in failure.error
+
+
+@pytest.mark.parametrize("text", ["0s", "soon", "task.attempt * 1s"])
+def test_a_backoff_is_a_time(notebook: Notebook, text: str) -> None:
+    with pytest.raises(Exception, match="--backoff"):
+        notebook.cell(f"%%process work() --backoff '{text}'\n1")
+
+
+def test_stop_kills_what_runs_and_finish_lets_it_end(kernels: Kernels) -> None:
+    """With both, the failed run names the failure, and what had finished is kept."""
+    for action, counts in (
+        ("stop", {"failed": 1, "aborted": 3}),
+        ("finish", {"failed": 1, "aborted": 2, "completed": 1}),
+    ):
+        notebook = kernels()
+        gate = notebook.folder / f"gate-{action}"
+        notebook.cell("%channel src = from_iterable(range(4))")
+        wait = 60 if action == "stop" else 0.2
+        notebook.cell(
+            f"%%process work(v) -> out from src --on_error {action}\nimport os, time\n"
+            f"gate = {str(gate)!r}\n"
+            "if v == 0:\n    while not os.path.exists(gate):\n        time.sleep(0.01)\n"
+            f"    raise ValueError\nopen(gate, 'w').close()\ntime.sleep({wait})\nout = v"
+        )
+        run = notebook.run()
+        assert run.status is RunStatus.FAILED
+        assert run.counts() == counts
+        assert [failure.task for failure in run.failures] == ["work[v=0]"]
+
+
+def test_limits_end_bodies_and_scripts_and_the_row_tells_the_peak(notebook: Notebook) -> None:
+    """The whole process tree counts; the error names the limit and what was held."""
+    hog = "x = b'1' * 200_000_000; import time; time.sleep(60)"
+    notebook.cell("%channel src = of(1)")
+    notebook.cell(f"%%process python(v) -> out from src --memory 100MB\n{hog}")
+    notebook.cell(
+        "%%process child(v) -> out from src --memory 100MB\nimport subprocess, sys\n"
+        f'subprocess.run([sys.executable, "-c", "{hog}"])'
+    )
+    notebook.cell(f'%%process script(v) from src --bash --memory 100MB\npython3 -c "{hog}"')
+    notebook.cell("%%process slow(v) -> out from src --time 200ms\nimport time\ntime.sleep(60)")
+    notebook.cell("%%process slow_script(v) from src --bash --time 200ms\nsleep 60 & wait")
+    run = notebook.run()
+    errors = {failure.process: failure.error for failure in run.failures}
+    rows = {row.process: row for row in attempts(notebook)}
+    for name in ("python", "child", "script"):
+        assert "memory limit of 100 MB exceeded" in errors[name]
+        peak = rows[name].peak_rss
+        assert peak is not None
+        assert peak > 100_000_000
+        assert f"held {peak / 1e6:.0f} MB" in errors[name]
+    for name in ("slow", "slow_script"):
+        assert "time limit of 0.2 s exceeded" in errors[name]
+    (at,) = [failure for failure in run.failures if failure.process == "slow"]
+    assert "time.sleep(60)" in at.where
+    assert "nbcache" not in at.traceback
+
+
+def test_the_peak_of_a_body_counts_what_it_started(notebook: Notebook) -> None:
+    grow = "x = b'1' * 150_000_000"
+    notebook.cell("%channel src = of(1)")
+    notebook.cell(
+        "%%process child(v) -> out from src\nimport subprocess, sys\n"
+        f'out = subprocess.run([sys.executable, "-c", "{grow}"]).returncode'
+    )
+    assert notebook.run().counts() == {"completed": 1}
+    (row,) = attempts(notebook)
+    assert (row.peak_rss or 0) > 150_000_000
