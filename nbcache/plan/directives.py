@@ -1,7 +1,6 @@
-"""What `--option value` and `#| option: value` mean: the one table of options.
+"""What `--option value` and `#| option: value` mean: their texts become `Directives`.
 
-`OPTIONS` is the only place to extend: an entry says how a text is read, which field of
-`Directives` it sets and what help shows. Nothing is run here; an option that is Python over `task`
+Which options there are is `plan.options`. Nothing is run here; an option that is Python over `task`
 and the inputs stays a `Dynamic` until a task needs it (`evaluate_dynamic`).
 """
 
@@ -10,13 +9,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, NoReturn
 
 from nbcache.errors import OptionError
 from nbcache.model.process import Directives, Dynamic, Language, Option, ProcessDecl
 from nbcache.plan.header_text import is_public_name, nearest
 from nbcache.plan.option_lines import interpreter_words
+from nbcache.plan.options import OPTIONS, OptionSpec
 from nbcache.plan.quantities import (
     Form,
     evaluate_dynamic,
@@ -45,106 +45,6 @@ __all__ = [
 ]
 
 BASH = ("bash", "-euo", "pipefail")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptionSpec:
-    """One option: how its text is read and what it sets.
-
-    `default` is what holds without it; `least` the smallest number it may be; `hashed` says that
-    it changes results and so enters the hash; `language` where it makes sense (None: anywhere).
-    """
-
-    name: str
-    form: Form
-    help: str
-    default: object = None
-    dynamic: bool = False
-    choices: tuple[str, ...] = ()
-    least: int = 0
-    hashed: bool = False
-    language: Language | None = None
-    value: str = ""  # how help shows what follows
-
-
-def _table(*specs: OptionSpec) -> Mapping[str, OptionSpec]:
-    return {spec.name: spec for spec in specs}
-
-
-OPTIONS: Mapping[str, OptionSpec] = _table(
-    OptionSpec(
-        name="bash", form="flag", default=False, language="script",
-        help="the body is a bash script, run with -euo pipefail",
-    ),
-    OptionSpec(
-        name="script", form="text", value="INTERPRETER", language="script",
-        help="the body is a script for this interpreter",
-    ),
-    OptionSpec(
-        name="cpus", form="int", default=1, dynamic=True, least=1, value="N",
-        help="processors that a task occupies",
-    ),
-    OptionSpec(
-        name="memory", form="size", dynamic=True, least=1, value="SIZE",
-        help="memory that a task may use, such as 4GB",
-    ),
-    OptionSpec(
-        name="time", form="time", dynamic=True, value="TIME",
-        help="how long a task may take, such as 2h; then it is killed",
-    ),
-    OptionSpec(
-        name="max_forks", form="int", least=1, value="N",
-        help="how many tasks of the process run at once",
-    ),
-    OptionSpec(
-        name="retries", form="int", default=0, value="N",
-        help="how often a failed task is tried again",
-    ),
-    OptionSpec(
-        name="backoff", form="time", value="TIME",
-        help="the longest wait before the first retry; it doubles with each further one",
-    ),
-    OptionSpec(
-        name="on_error", form="choice", default="continue", dynamic=True, value="ACTION",
-        choices=("continue", "stop", "finish", "ignore", "retry"),
-        help="what a failed task means: continue, stop, finish, ignore or retry",
-    ),
-    OptionSpec(
-        name="tag", form="text", value="TEMPLATE",
-        help="how a task is called in lists, such as {sample}",
-    ),
-    OptionSpec(
-        name="when", form="expression", dynamic=True, value="EXPRESSION",
-        help="a task runs only where this is true",
-    ),
-    OptionSpec(
-        name="cache", form="choice", default="deep", value="MODE",
-        choices=("off", "deep", "standard", "lenient"),
-        help="files count by content (deep), by path, size and time (standard), by path and size "
-        "(lenient); off keeps nothing",
-    ),
-    OptionSpec(
-        name="env", form="names", default=(), hashed=True, value="NAME[,NAME]",
-        help="environment variables that the body reads; they count by value",
-    ),
-    OptionSpec(
-        name="secret", form="names", default=(), value="NAME[,NAME]",
-        help="environment variables that the body reads and that are never kept",
-    ),
-    OptionSpec(
-        name="seed", form="int", hashed=True, value="N",
-        help="the start of the random state; a task has its own in any case",
-    ),
-    OptionSpec(
-        name="ignore", form="names", default=(), language="python", value="NAME[,NAME]",
-        help="captured names that do not count",
-    ),
-    OptionSpec(
-        name="platform", form="flag", default=False, hashed=True,
-        help="operating system and machine architecture count",
-    ),
-)  # fmt: skip
-
 _FIELDS = frozenset(each.name for each in fields(Directives))
 
 
