@@ -319,6 +319,8 @@ class Driver:
             resources = self._decider.resources(decision, number)
             process = self._spec(task[0])
             spec = attempt_spec(decision, process, number, resources, self._rows, self._packer)
+            if self._rows is not None:
+                self._rows.append(self._rows.lists(decision))
         except Exception as error:
             if claim is not None:
                 claim.release()
@@ -502,7 +504,7 @@ class Driver:
     # ------------------------------------------------------------------ reporting
 
     def _report(self, reports: Sequence[Report]) -> None:
-        """Write the rows of hits and refusals in one go, then announce."""
+        """Write the rows of tasks that were not attempted in one go, then announce."""
         rows: list[Row] = []
         for report in reports:
             decision = self._decisions.get(report.task)
@@ -517,6 +519,8 @@ class Driver:
                     self._row_ids[report.task] = source
             elif report.task not in self._row_ids and report.outcome is Outcome.FAILED:
                 rows.append(self._rows.refused(decision, report.error or ""))
+            elif report.outcome is Outcome.SKIPPED and decision.hash is not None:
+                rows.append(self._rows.skipped(decision))
         if rows and self._rows is not None:
             self._rows.append(rows)
         for report in reports:

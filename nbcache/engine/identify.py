@@ -29,6 +29,8 @@ _SMALL = (int, float, str, bool, type(None), bytes)
 class Identified:
     """An input's value with its digest; `files` are what may not change while the task runs.
 
+    For the lineage: `content` is the digest of a file without its name (None: it was not read),
+    `place` where it lies unless a task made it, `members` the files and results inside of a list.
     Not to be changed; frozen, one would take twice as long to make, and every task makes some.
     """
 
@@ -37,10 +39,19 @@ class Identified:
     summary: str
     scalar: str | None = None
     files: tuple[tuple[Path, Digest, StatKey | None], ...] = ()
+    content: Digest | None = None
+    place: str | None = None
+    members: tuple[InputSummary, ...] = ()
 
     def row(self, name: str) -> InputSummary:
         """Return what the task's row keeps of it."""
-        return InputSummary(name, self.digest, self.summary, self.scalar)
+        return InputSummary(name, self.digest, self.summary, self.scalar, self.content, self.place)
+
+    def leaves(self) -> tuple[InputSummary, ...]:
+        """Return the files and results in it: itself where it is one."""
+        if self.members:
+            return self.members
+        return (self.row(""),) if isinstance(self.value, (Stored, FilePath, RemoteFile)) else ()
 
 
 class Identifier:
@@ -53,6 +64,7 @@ class Identifier:
         leaf: Callable[[object], Digest | None] | None = None,
     ) -> None:
         self._files, self._folder, self._leaf = files, folder, leaf
+        self._kept = files.folder.parent  # files in the cache are results that were looked at
         self._seen: dict[int, tuple[object, Identified]] = {}  # keeps the object: ids stay unique
 
     def identify(
@@ -95,19 +107,23 @@ class Identifier:
                 f"({type(value).__name__})"
             )
         self._check_type(value, declared, place)
+        members: list[InputSummary] = []
+
+        def leaf(value: object) -> Digest | None:
+            """Files and stored results inside of plain containers count as they do outside."""
+            if isinstance(value, (FilePath, RemoteFile)):
+                remote = isinstance(value, RemoteFile)
+                found = self._remote(value) if remote else self._file(value, "deep", "an input")
+                members.extend(found.leaves())
+                return found.digest
+            return self._leaf(value) if self._leaf is not None else None
+
         try:
-            digest = canonical_digest(value, leaf=self._value_leaf)
+            digest = canonical_digest(value, leaf=leaf)
         except NoCanonicalFormError as error:
             raise error.at(place) from None
-        return Identified(digest, value, summarise(value), scalar_json(value))
-
-    def _value_leaf(self, value: object) -> Digest | None:
-        """Files and stored results inside of plain containers count as they do outside."""
-        if isinstance(value, FilePath):
-            return self._file(value, "deep", "an input").digest
-        if isinstance(value, RemoteFile):
-            return self._remote(value).digest
-        return self._leaf(value) if self._leaf is not None else None
+        text = scalar_json(value)
+        return Identified(digest, value, summarise(value), text, members=tuple(members))
 
     def _stored(self, stored: Stored, wants_path: bool, place: str) -> Identified:
         if wants_path and stored.kind == "value":
@@ -115,7 +131,10 @@ class Identifier:
         if stored.kind in ("file", "tree"):
             name = stored.name or ""
             return Identified(
-                named_digest(stored.digest, name), stored, f"{name} ({stored.size:,} B)"
+                named_digest(stored.digest, name),
+                stored,
+                f"{name} ({stored.size:,} B)",
+                content=stored.digest,
             )
         text = None
         if stored.codec == "json" and stored.inline is not None and len(stored.inline) < 200:
@@ -139,6 +158,8 @@ class Identifier:
             FilePath(path),
             f"{path.name} ({_size(path)})",
             files=((path, digest, stat),),
+            content=digest if mode == "deep" else None,
+            place=None if self._kept in path.parents else str(path),
         )
 
     def _why_no_file(self, path: Path, name: str) -> str:
@@ -168,6 +189,8 @@ class Identifier:
             named_digest(digest, value.name),
             value,
             f"{value.name} ({info.get('size')} B, {value.url})",
+            content=None if tag else digest,
+            place=value.url,
         )
 
     def _gathered(
@@ -185,7 +208,11 @@ class Identifier:
             summary += ": " + ", ".join(each.summary for each in found)[:60]
         files = tuple(file for each in found for file in each.files)
         return Identified(
-            identity_digest(b"gathered\0" + text.encode()), value, summary, files=files
+            identity_digest(b"gathered\0" + text.encode()),
+            value,
+            summary,
+            files=files,
+            members=tuple(leaf for each in found for leaf in each.leaves()),
         )
 
     def _check_type(self, value: object, declared: PortType | None, place: str) -> None:

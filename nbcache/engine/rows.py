@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 
 from nbcache.engine.decide import Decision, Place
 from nbcache.engine.run import Run
+from nbcache.model.digest import Digest
 from nbcache.model.event import Resources
 from nbcache.model.fingerprint import Component
 from nbcache.model.ids import format_position
-from nbcache.model.row import AttemptRow, ProcessRecord, Row, RunRow, UseRow
+from nbcache.model.row import AttemptRow, ListRow, ProcessRecord, Row, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.plan.fingerprint import KINDS
 from nbcache.store.cache import Cache
@@ -44,6 +45,7 @@ class RowMaker:
         self, cache: Cache, run: Run, *, session: int = 1, executor: str = "local"
     ) -> None:
         self._cache, self._run, self._session = cache, run, session
+        self._lists: set[Digest] = set()  # whose rows are written
         self._host, self._user, self._executor = socket.gethostname(), user_name(), executor
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -107,6 +109,35 @@ class RowMaker:
         return dataclasses.replace(
             row, error=error.strip().split("\n")[-1][:500], complete=row.submit
         )
+
+    def skipped(self, decision: Decision) -> AttemptRow:
+        """Return the row of a task that its `when`, or an input that was not made, left out."""
+        import dataclasses
+
+        row = self.attempt(decision, 1, Resources(), status=Outcome.SKIPPED.value)
+        decl = decision.place.node.decl
+        reason = "an input of it was not made"
+        if decl is not None and decl.directives.when is not None:
+            reason = f"when {decl.directives.when.text} did not hold"
+        return dataclasses.replace(row, reason=reason)
+
+    def lists(self, decision: Decision) -> list[ListRow]:
+        """Return what the gathered inputs of a task hold, each list once in a run."""
+        rows = []
+        for each in decision.inputs.values():
+            if each.members and each.digest not in self._lists:
+                self._lists.add(each.digest)
+                rows.append(
+                    ListRow(
+                        id=new_ulid(),
+                        at=now_us(),
+                        run=self._run.id,
+                        session=self._session,
+                        hash=each.digest,
+                        inputs=each.members,
+                    )
+                )
+        return rows
 
     def started(
         self,

@@ -76,15 +76,27 @@ class InputSummary:
     scalar: str | None = (
         None  # the value as JSON where it is a scalar (str, int, float, bool, None)
     )
+    content: Digest | None = None  # of a file: its content's, without its name
+    place: str | None = None  # where a file lay that no task had made: path or URL
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (InputSummary, (self.name, self.digest, self.summary, self.scalar))
+        known = (self.name, self.digest, self.summary, self.scalar)
+        return (InputSummary, (*known, self.content, self.place))
 
     def record(self) -> Record:
         record: Record = {"name": self.name, "digest": self.digest, "summary": self.summary}
         if self.scalar is not None:
             record["scalar"] = self.scalar
+        if self.content is not None:
+            record["content"] = self.content
+        if self.place is not None:
+            record["place"] = self.place
         return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> InputSummary:
+        known = (record["name"], record["digest"], record["summary"], record.get("scalar"))
+        return cls(*known, record.get("content"), record.get("place"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +211,7 @@ class AttemptRow(Row):
             WatchedRead(each["kind"], each["name"], each.get("digest"))
             for each in record.get("watched") or ()
         )
-        values["inputs"] = tuple(
-            InputSummary(each["name"], each["digest"], each["summary"], each.get("scalar"))
-            for each in record.get("inputs") or ()
-        )
+        values["inputs"] = tuple(map(InputSummary.from_record, record.get("inputs") or ()))
         values["outputs"] = tuple(map(Port.from_record, record.get("outputs") or ()))
         shown = record.get("shown")
         values["shown"] = None if shown is None else Port.from_record(shown).stored
@@ -308,6 +317,26 @@ class RunRow(Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListRow(Row):
+    """What an input was gathered from: its digest, and the files and results that are in it.
+
+    Kept once per run, whoever takes it; without it nobody could tell what a gathered list held.
+    """
+
+    kind: ClassVar[str] = "list"
+
+    hash: Digest  # the digest of the inputs that hold this list
+    inputs: tuple[InputSummary, ...]
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        known = {each.name for each in fields(cls)}
+        values = {key: value for key, value in record.items() if key in known and value is not None}
+        values["inputs"] = tuple(map(InputSummary.from_record, record.get("inputs") or ()))
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvictRow(Row):
     """A tombstone for a hash (all its rows up to `generation`) or for one row."""
 
@@ -343,7 +372,7 @@ class TrustRow(Row):
 
 
 ROW_KINDS: dict[str, type[Row]] = {
-    each.kind: each for each in (AttemptRow, UseRow, RunRow, EvictRow, PinRow, TrustRow)
+    each.kind: each for each in (AttemptRow, UseRow, RunRow, ListRow, EvictRow, PinRow, TrustRow)
 }
 
 

@@ -98,6 +98,7 @@ class _History:
         self._segments: tuple[str, ...] | None = None
         self._copied: dict[str, int] = {}  # journal -> lines that are in _live
         self._changed: set[str] = set()  # runs that have new rows
+        self._keeps_tasks = False  # from the second refresh on
         self._cursor = connection.cursor()  # the connection itself is the caller's alone
         columns = ", ".join(f'"{name}" {_sql_type(shape)}' for name, shape in COLUMNS.items())
         self._cursor.execute(f"CREATE TABLE _live (_journal VARCHAR, {columns})")
@@ -108,21 +109,24 @@ class _History:
         with self._lock:
             self._log.refresh()
             journals, segments = self._log.journals(), self._log.segments()
-            if self._copied == {name: len(view.lines) for name, view in journals.items()} and (
-                self._segments == tuple(segments)
-            ):
+            is_first = self._segments is None
+            is_same = self._segments == tuple(segments)
+            lengths = {name: len(view.lines) for name, view in journals.items()}
+            if is_same and self._copied == lengths and self._keeps_tasks:
                 return
             self._cursor.begin()
             try:
                 copied = self._follow_journals(journals)
-                if self._segments != tuple(segments):
+                if not is_same:
                     self._make_views(segments)
-                self._update_tasks(segments)
+                if not is_first:
+                    self._keep_tasks(segments)
                 self._cursor.commit()
             except BaseException:
                 self._cursor.rollback()
                 raise
             self._segments, self._copied = tuple(segments), copied
+            self._keeps_tasks = not is_first
 
     def _follow_journals(self, journals: Mapping[str, JournalView]) -> dict[str, int]:
         """Copy new lines; drop those that are in segments now. Returns how far it came."""
@@ -134,13 +138,17 @@ class _History:
             for name, view in journals.items()
         }
 
-    def _update_tasks(self, segments: Mapping[str, SegmentIndex]) -> None:
-        """Make the table behind `tasks` again, for the runs that have new rows.
+    def _keep_tasks(self, segments: Mapping[str, SegmentIndex]) -> None:
+        """Keep what `tasks` shows in a table, made again for the runs that have new rows.
 
-        Whoever counts over many tasks should not wait for the last row of each to be found.
+        Whoever asks often should not wait for the last row of each task to be found; whoever asks
+        once should not wait for all of the table's columns.
         """
-        if self._segments is None:
-            return  # made with the views
+        if not self._keeps_tasks:
+            self._cursor.execute("CREATE TABLE _tasks AS FROM _last")
+            self._cursor.execute("CREATE OR REPLACE VIEW tasks AS FROM _tasks")
+            return
+        assert self._segments is not None
         new = segments.keys() - set(self._segments)
         if new:
             found = self._cursor.execute(
@@ -179,9 +187,8 @@ class _History:
             rows = f"FROM ({rows}) QUALIFY row_number() OVER (PARTITION BY id) = 1"
         self._cursor.execute(f"CREATE OR REPLACE VIEW _rows AS {rows}")
         for name, select in VIEWS.items():
-            if name == "tasks" and self._segments is None:
-                self._cursor.execute("CREATE TABLE _tasks AS FROM _last")
-            self._cursor.execute(f'CREATE OR REPLACE VIEW "{name}" AS {select}')
+            kept = "FROM _tasks" if name == "tasks" and self._keeps_tasks else select
+            self._cursor.execute(f'CREATE OR REPLACE VIEW "{name}" AS {kept}')
 
 
 _histories: weakref.WeakKeyDictionary[Any, _History] = weakref.WeakKeyDictionary()

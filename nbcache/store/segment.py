@@ -33,6 +33,9 @@ _PORT = {
     "name": TEXT, "digest": TEXT, "kind": TEXT, "codec": TEXT, "size": INT, "blob": TEXT,
     "inline": "bytes", "file": TEXT, "opaque": BOOL,
 }  # fmt: skip
+_INPUT = {
+    "name": TEXT, "digest": TEXT, "summary": TEXT, "scalar": TEXT, "content": TEXT, "place": TEXT,
+}  # fmt: skip
 _PROCESS = {
     "name": TEXT, "components": [_COMPONENT], "source": TEXT, "cell": TEXT, "language": TEXT,
     "inputs": [TEXT], "outputs": [TEXT], "upstream": [TEXT],
@@ -47,7 +50,7 @@ COLUMNS: dict[str, Shape] = {
     "host": TEXT, "user": TEXT, "executor": TEXT, "workdir": TEXT,
     "cpus": INT, "memory": INT, "time": FLOAT,
     "components": [_COMPONENT], "watched": [_WATCHED],
-    "inputs": [{"name": TEXT, "digest": TEXT, "summary": TEXT, "scalar": TEXT}],
+    "inputs": [_INPUT],
     "outputs": [_PORT], "shown": _PORT, "reason": TEXT,
     "cached_from": TEXT,
     "name": TEXT, "notebook": TEXT, "parent": TEXT, "parameters": ("map", TEXT),

@@ -18,6 +18,14 @@ _TASK_ID = """{0}.process || '[' || coalesce({0}.position, '') || ']'"""
 _ID = """{0}.run AS run, _names.run_name AS run_name, {0}.session AS session,
     {0}.process AS process, coalesce({0}.position, '') AS position, {0}.tag AS tag"""
 
+# How near the position of a result is to that of the task that may have taken it.
+_NEARNESS = """CASE WHEN c.position = o.position THEN 2
+        WHEN starts_with(c.position || '.', o.position || '.')
+            OR starts_with(o.position || '.', c.position || '.')
+            OR ends_with('.' || c.position, '.' || o.position)
+            OR ends_with('.' || o.position, '.' || c.position) THEN 1
+        ELSE 0 END"""
+
 VIEWS: dict[str, str] = {
     # One line per run, of its last row of each column.
     "_names": """SELECT run, any_value(name) AS run_name FROM _rows
@@ -32,6 +40,7 @@ WHERE kind = 'run' GROUP BY run""",
     make_timestamp(attempts_."at") AS recorded
 FROM (SELECT * FROM _rows WHERE kind = 'attempt') attempts_ LEFT JOIN _names USING (run)""",
     # One line per task: its last attempt, or its last hit with what the attempt it used measured.
+    # What a resumed run finds of its own earlier sessions is its own attempt, and no hit.
     "_last": f"""WITH last_ AS (
     SELECT * FROM _rows WHERE kind IN ('attempt', 'use')
     QUALIFY row_number() OVER (
@@ -40,7 +49,8 @@ FROM (SELECT * FROM _rows WHERE kind = 'attempt') attempts_ LEFT JOIN _names USI
 SELECT coalesce(last_.cached_from, last_.id) AS id, {_ID.format("last_")},
     {_TASK_ID.format("last_")} AS task_id, {_NAMED.format("last_")} AS name,
     last_.hash AS hash, substr(last_.hash, 6, 8) AS short,
-    CASE last_.kind WHEN 'use' THEN 'CACHED' ELSE upper(last_.status) END AS status,
+    CASE WHEN last_.kind = 'use' AND of_.run IS DISTINCT FROM last_.run THEN 'CACHED'
+        ELSE upper(coalesce(last_.status, of_.status)) END AS status,
     coalesce(last_.attempt, of_.attempt) AS attempt, coalesce(last_.exit, of_.exit) AS "exit",
     coalesce(last_.signal, of_.signal) AS signal, coalesce(last_.error, of_.error) AS error,
     make_timestamp(coalesce(last_.submit, of_.submit)) AS submit,
@@ -58,11 +68,12 @@ SELECT coalesce(last_.cached_from, last_.id) AS id, {_ID.format("last_")},
     coalesce(last_."user", of_."user") AS "user",
     coalesce(last_.executor, of_.executor) AS executor,
     coalesce(last_.workdir, of_.workdir) AS workdir,
-    coalesce(last_.reason, '') AS reason, of_.run AS cached_from_run,
+    CASE WHEN of_.run = last_.run THEN of_.reason ELSE coalesce(last_.reason, '') END AS reason,
+    nullif(of_.run, last_.run) AS cached_from_run,
     make_timestamp(last_."at") AS recorded
 FROM last_ LEFT JOIN of_ ON of_.id = last_.cached_from
 LEFT JOIN _names ON _names.run = last_.run""",
-    "tasks": "SELECT * FROM _tasks",  # what _last said at the last refresh
+    "tasks": "FROM _last",  # of a history that is asked again: the table _tasks
     "runs": """SELECT run, arg_max(name, id) AS name, upper(arg_max(status, id)) AS status,
     arg_min(notebook, id) AS notebook, arg_min(parent, id) AS parent,
     make_timestamp(min("at")) AS "start",
@@ -110,7 +121,8 @@ FROM tasks JOIN (
 ) shared_ ON shared_.run = tasks.run AND shared_.process = tasks.process""",
     "inputs": """SELECT tasks.run AS run, tasks.process AS process, tasks.position AS position,
     tasks.task_id AS task_id, tasks.tag AS tag, tasks.hash AS hash,
-    i.name AS name, i.digest AS digest, i.summary AS summary, i.scalar AS scalar
+    i.name AS name, i.digest AS digest, i.content AS content, i.summary AS summary,
+    i.scalar AS scalar, i.place AS place
 FROM tasks JOIN (SELECT id, unnest(inputs) AS i FROM _rows WHERE kind = 'attempt') of_
     ON of_.id = tasks.id""",
     "outputs": """SELECT tasks.run AS run, tasks.process AS process, tasks.position AS position,
@@ -119,4 +131,53 @@ FROM tasks JOIN (SELECT id, unnest(inputs) AS i FROM _rows WHERE kind = 'attempt
     o.blob AS blob, o."file" AS "file", coalesce(o.opaque, false) AS opaque
 FROM tasks JOIN (SELECT id, unnest(outputs) AS o FROM _rows WHERE kind = 'attempt') of_
     ON of_.id = tasks.id""",
+    # All contents that a task took: of an input that was gathered, those of its members.
+    "_taken": """SELECT run, process, position, task_id, name AS input,
+    coalesce(content, digest) AS digest, content IS NOT NULL AND place IS NOT NULL AS is_source,
+    false AS gathered
+FROM inputs
+UNION ALL
+SELECT i.run, i.process, i.position, i.task_id, i.name, l.digest, l.is_source, true
+FROM inputs i JOIN (
+    SELECT DISTINCT hash, coalesce(m.content, m.digest) AS digest,
+        m.content IS NOT NULL AND m.place IS NOT NULL AS is_source
+    FROM (SELECT hash, unnest(inputs) AS m FROM _rows WHERE kind = 'list')
+) l ON l.hash = i.digest""",
+    "_above": """WITH RECURSIVE above_ AS (
+    SELECT DISTINCT run, process_.name AS process, unnest(process_.upstream) AS source
+    FROM _processes
+    UNION
+    SELECT a.run, a.process, p.source FROM above_ a JOIN (
+        SELECT run, process_.name AS process, unnest(process_.upstream) AS source FROM _processes
+    ) p ON p.run = a.run AND p.process = a.source
+) SELECT run, process, source FROM above_""",
+    # Within a run only processes above count, since small values are equal by chance; of several
+    # equal results that at the nearest position. A file of elsewhere is of who made it first.
+    "lineage": f"""WITH within_ AS (
+    SELECT c.*, o.run AS from_run, o.process AS from_process, o.position AS from_position,
+        o.task_id AS from_task_id, o.name AS output, o.kind AS kind, o.size AS size,
+        o."file" AS "file"
+    FROM _taken c JOIN _above a ON a.run = c.run AND a.process = c.process
+    JOIN outputs o ON o.run = c.run AND o.process = a.source AND o.digest = c.digest
+        AND o.kind <> 'none'
+    QUALIFY gathered OR {_NEARNESS} = max({_NEARNESS}) OVER (
+        PARTITION BY c.run, c.process, c.position, c.input, c.digest, o.process, o.name)
+), made_ AS (
+    SELECT arg_min(run, id) AS run, arg_min(process, id) AS process,
+        arg_min(position, id) AS position, arg_min(task_id, id) AS task_id,
+        arg_min(o.name, id) AS name, arg_min(o.kind, id) AS kind, arg_min(o.size, id) AS size,
+        arg_min(o."file", id) AS "file", o.digest AS digest
+    FROM (SELECT id, run, process, coalesce(position, '') AS position,
+            {_TASK_ID.format("r")} AS task_id, unnest(outputs) AS o
+        FROM _rows r WHERE kind = 'attempt' AND status = 'completed')
+    WHERE o.kind IN ('file', 'tree') AND o.size > 0
+    GROUP BY o.digest
+), across_ AS (
+    SELECT c.*, o.run, o.process, o.position, o.task_id, o.name, o.kind, o.size, o."file"
+    FROM _taken c JOIN made_ o ON o.digest = c.digest AND o.run <> c.run
+    WHERE c.is_source
+)
+SELECT from_run, from_process, from_position, from_task_id, output, run, process, position, task_id,
+    input, digest, kind, size, "file"
+FROM (FROM within_ UNION ALL FROM across_)""",
 }

@@ -248,3 +248,33 @@ def test_nothing_is_written_to_the_cache(cache: Cache) -> None:
     history.connect(cache, live=False).execute("FROM tasks").fetchall()
 
     assert {path: path.stat().st_mtime_ns for path in cache.root.rglob("*")} == before
+
+
+def test_a_resumed_run_shows_what_it_finds_of_itself_as_its_own_attempt(cache: Cache) -> None:
+    done = attempt("a", reason="first run")
+    failed = attempt("b", status="failed", attempt=1)
+    again = attempt("b", attempt=2, session=2)
+    own, elsewhere = use(done, run="R1", session=2), use(done)
+    cache.log.append([run_row(), done, failed, own, again, run_row("R2"), elsewhere])
+    connection = history.connect(cache, live=False)
+
+    assert connection.execute(
+        "SELECT run, position, session, status, attempt, reason, cached_from_run FROM tasks"
+        " ORDER BY ALL"
+    ).fetchall() == [
+        ("R1", "a", 2, "COMPLETED", 1, "first run", None),
+        ("R1", "b", 2, "COMPLETED", 2, "", None),
+        ("R2", "a", 1, "CACHED", 1, "", "R1"),
+    ]
+    assert connection.execute("SELECT count(*) FROM attempts").fetchall() == [(3,)]
+
+
+@pytest.mark.parametrize("outcome", ["stored", "ignored", "skipped", "aborted"])
+def test_a_task_that_did_not_complete_says_how_it_ended(cache: Cache, outcome: str) -> None:
+    cache.log.append([run_row(), attempt("a", status=outcome)])
+    connection = history.connect(cache, live=False)
+
+    assert connection.execute("SELECT status FROM tasks").fetchall() == [(outcome.upper(),)]
+    assert connection.execute("SELECT tasks, completed, cached FROM processes").fetchall() == [
+        (1, 0, 0)
+    ]
