@@ -158,6 +158,10 @@ class OutputError(NbcacheError):
     """A task ended without making what its process declares."""
 
 
+class PublishError(NbcacheError):
+    """A result is kept, but cannot be put where a publish or store rule wants it."""
+
+
 class ScriptError(NbcacheError):
     """A script could not be started, or ended with an exit code other than 0 or by a signal."""
 

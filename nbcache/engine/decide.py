@@ -127,7 +127,7 @@ class Decider:
         values = {name: each.value for name, each in found.items()}
         tag = ""
         if decl.directives.tag:
-            tag = render_template(decl.directives.tag, self._plain(values))
+            tag = render_template(decl.directives.tag, self.plain(values))
         label = task_label(place.name, values, task[1], tag)
         decision = Decision(task, place, None, found, label, tag)
         if decl.directives.cache != "off":
@@ -226,7 +226,7 @@ class Decider:
         when = decl.directives.when
         if when is None:
             return True
-        return bool(evaluate_option("when", when.text, self._names(decision, 1)))
+        return bool(evaluate_option("when", when.text, self.names(decision)))
 
     def resources(self, decision: Decision, attempt: int) -> Resources:
         """Return what an attempt asks for (directives may depend on inputs and attempt)."""
@@ -234,7 +234,7 @@ class Decider:
             return decision.place.constant
         assert decision.place.node.decl is not None
         directives = decision.place.node.decl.directives
-        names = self._names(decision, attempt)
+        names = self.names(decision, attempt)
 
         def number(name: str, held: object) -> object:
             return evaluate_option(name, held.text, names) if isinstance(held, Dynamic) else held
@@ -252,13 +252,13 @@ class Decider:
         directives = decision.place.node.decl.directives
         chosen, dynamic = directives.on_error, isinstance(directives.on_error, Dynamic)
         if isinstance(chosen, Dynamic):
-            names = self._names(decision, attempt)
+            names = self.names(decision, attempt)
             chosen = str(evaluate_option("on_error", chosen.text, names))
         return action_after_failure(
             chosen, attempt=attempt, retries=directives.retries, dynamic=dynamic
         )
 
-    def _names(self, decision: Decision, attempt: int) -> dict[str, object]:
+    def names(self, decision: Decision, attempt: int = 1) -> dict[str, object]:
         """Return what a directive's expression may name."""
         task = SimpleNamespace(
             attempt=attempt,
@@ -270,9 +270,10 @@ class Decider:
             signal=decision.failed.signal,
             error=decision.failed.error,
         )
-        return {**self._plain(decision.values()), "task": task}
+        return {**self.plain(decision.values()), "task": task}
 
-    def _plain(self, values: Mapping[str, object]) -> dict[str, object]:
+    def plain(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Return inputs as templates and expressions see them: values decoded, files as such."""
         return {
             name: held
             if isinstance(held, Stored) and held.kind != "value"

@@ -19,6 +19,7 @@ from nbcache.engine.decide import Decider, Decision
 from nbcache.engine.executors.protocol import Executor
 from nbcache.engine.operating import call_operator
 from nbcache.engine.pace import Pace
+from nbcache.engine.publish import Publisher
 from nbcache.engine.reasons import Reasons
 from nbcache.engine.results import Decoder, TaskResult
 from nbcache.engine.rows import RowMaker
@@ -89,12 +90,13 @@ class Driver:
         sources: Mapping[int, Sequence[Item]],
         reasons: Reasons | None,
         packer: Packer,
+        publisher: Publisher,
     ) -> None:
         self._run, self._graph, self._scheduler = run, graph, scheduler
         self._decider, self._executor, self._cache = decider, executor, cache
         self._decoder, self._rows = decoder, rows
         self._make_spec, self._sources, self._reasons = make_spec, sources, reasons
-        self._packer = packer
+        self._packer, self._publisher = packer, publisher
         self._specs: dict[int, ProcessSpec] = {}
         self._decisions: dict[TaskKey, Decision] = {}
         self._attempts: dict[TaskKey, Attempt] = {}
@@ -137,6 +139,7 @@ class Driver:
                     if not self._inbox:
                         await self._wake.wait()
                 self._show()
+            status = await self._publish(status)
         finally:
             for node, error in self._scheduler.channel_errors[:1]:
                 self._run.error = self._channel_error(node, error)
@@ -559,6 +562,8 @@ class Driver:
             decision.hash or "",
             self._row_ids.get(task, ""),
         )
+        if outputs is not None:
+            self._publisher.publish(decision, outputs)
         for value in outputs or ():
             self._note_producer(value, task)
         if report.outcome is Outcome.FAILED and not self._known_failure(decision.label):
@@ -574,6 +579,23 @@ class Driver:
         elif isinstance(value, Gathered):
             for member in value:
                 self._note_producer(member, task)
+
+    async def _publish(self, status: RunStatus) -> RunStatus:
+        """Wait until all results are published; one that could not be makes the run fail."""
+        cancelled = status is RunStatus.CANCELLED
+        failed = await asyncio.to_thread(self._publisher.finish, cancelled=cancelled)
+        for text in self._publisher.said():
+            self._note(text)
+        for decision, error in failed:
+            self._run.failures.append(
+                FailureView(
+                    task=decision.label,
+                    process=decision.place.name,
+                    error=f"its result is kept, but not published: {error}",
+                    way_out="then run again: only publishing is left to do",
+                )
+            )
+        return RunStatus.FAILED if failed and status is RunStatus.SUCCEEDED else status
 
     # ------------------------------------------------------------------ progress
 

@@ -198,7 +198,11 @@ def decl_from_function(
     inputs = tuple(_inputs_of(function))
     body, line = _body_text(tree, source)
     directives, language, interpreter = parse_options(
-        [Option(key, str(text), 1, 0) for key, text in (options or {}).items()]
+        [
+            Option(key, str(each), 1, 0)
+            for key, text in (options or {}).items()
+            for each in (text if isinstance(text, (list, tuple)) else [text])
+        ]
     )
     names = [outputs] if isinstance(outputs, str) else outputs
     return ProcessDecl(

@@ -166,7 +166,8 @@ class Run:
             others = ", ".join(failure.task for failure in self.failures[1:4])
             lines.append(f"and {more} more: {others}{', ...' if more > 3 else ''}")
         lines.append(f"{kept} of {len(self.tasks)} done and kept")
-        lines.append(f"fix the cell and run again, or %nbcache try {first.process} --item failed")
+        mend = f"fix the cell and run again, or %nbcache try {first.process} --item failed"
+        lines.append(first.way_out or mend)
         return "\n".join(lines)
 
     def __getitem__(self, name: str) -> Results:

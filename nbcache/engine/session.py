@@ -25,6 +25,7 @@ from nbcache.engine.factories import Factories
 from nbcache.engine.pipeline import Pipeline
 from nbcache.engine.prepare import Prepared, check_place, detach, prepare
 from nbcache.engine.process import NamedChannel, Process, complete_decl
+from nbcache.engine.publish import Publisher
 from nbcache.engine.reasons import Reasons
 from nbcache.engine.results import Results, TaskResult
 from nbcache.engine.rows import RowMaker, user_name
@@ -312,6 +313,7 @@ class Session:
             prepared.sources,
             None if rows is None else self.reasons(before=run.id),
             packer,
+            Publisher(self.cache, self.folder, prepared.decider),
         )
 
     async def _obey(self, run: Run) -> None:

@@ -69,6 +69,27 @@ class Dynamic:
     text: str
 
 
+PublishMode = Literal["copy", "symlink", "rellink"]
+"""copy: a clone where the file system has them, else a copy; the others lead into the cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishRule:
+    """Where results of a process are shown to people: never part of a hash.
+
+    `folder` and `name` are templates over the inputs (`name` knows `{file}` too, None keeps the
+    result's own name); `only` names outputs (none: all), `pattern` is a glob over their names.
+    """
+
+    folder: str
+    only: tuple[str, ...] = ()
+    pattern: str | None = None
+    name: str | None = None
+    mode: PublishMode = "copy"
+    enabled: Dynamic | None = None
+    overwrite: bool = False  # also files that nbcache did not put there
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directives:
     """What a process asks of the engine. Sizes in bytes, times in seconds.
@@ -92,6 +113,7 @@ class Directives:
     seed: int | None = None
     ignore: tuple[str, ...] = ()
     platform: bool = False
+    publish: tuple[PublishRule, ...] = ()
 
 
 Language = Literal["python", "script"]

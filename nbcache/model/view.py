@@ -33,6 +33,7 @@ class FailureView:
     where: str = ""  # "cell [5] line 4: score = 1 / (rep - 1)"
     workdir: str | None = None
     log: str = ""  # last lines of what it printed
+    way_out: str = ""  # what to do about it, where that is not to mend the cell
     ignored: bool = False  # on_error said so: the run may succeed all the same
 
 

@@ -13,10 +13,11 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from nbcache.errors import OptionError
-from nbcache.model.process import Directives, Dynamic, Language, Option, ProcessDecl
+from nbcache.model.process import Directives, Dynamic, Language, Option, Output, ProcessDecl
 from nbcache.plan.header_text import is_public_name, nearest
 from nbcache.plan.option_lines import interpreter_words
 from nbcache.plan.options import OPTIONS, OptionSpec
+from nbcache.plan.publishing import check_rule, parse_rule
 from nbcache.plan.quantities import (
     Form,
     evaluate_dynamic,
@@ -63,17 +64,16 @@ def parse_options(
         OptionError: an option is unknown, given twice, or its value does not parse.
     """
     given: dict[str, Option] = {}
+    values: dict[str, Any] = {}
     for option in options:
         spec = _spec(option, lines)
-        if spec.name in given:
+        if spec.name in given and not spec.repeats:
             first = given[spec.name].line
             _fail(option, lines, f"--{spec.name} is given twice", f"the first is in line {first}")
         given[spec.name] = option
-    values: dict[str, Any] = {
-        name: _value(OPTIONS[name], option, lines)
-        for name, option in given.items()
-        if name in _FIELDS
-    }
+        if spec.name in _FIELDS:
+            value = _value(spec, option, lines)
+            values[spec.name] = (*values.get(spec.name, ()), value) if spec.repeats else value
     if values.get("retries") and "on_error" not in values:
         values["on_error"] = "retry"
     interpreter = _interpreter(given, shebang, lines)
@@ -197,6 +197,10 @@ def _read_names(spec: OptionSpec, text: str) -> object:
     return tuple(dict.fromkeys(names))
 
 
+def _read_rule(spec: OptionSpec, text: str) -> object:
+    return parse_rule(text)
+
+
 def _read_expression(spec: OptionSpec, text: str) -> object:
     return _read_dynamic(spec, text, f"{text!r} is not a Python expression")
 
@@ -209,6 +213,7 @@ _READERS: Mapping[Form, Any] = {
     "text": _read_text,
     "names": _read_names,
     "expression": _read_expression,
+    "rule": _read_rule,
 }
 
 
@@ -258,6 +263,7 @@ def check_templates(decl: ProcessDecl, lines: Sequence[str]) -> None:
             except ValueError as error:
                 _fail(place, lines, f"{said}: {error}")
             _check_known(place, lines, used, known, said)
+    _check_rules(decl, lines, known)
     if known is None:
         return
     for field in fields(decl.directives):
@@ -268,6 +274,31 @@ def check_templates(decl: ProcessDecl, lines: Sequence[str]) -> None:
             _check_known(place, lines, sorted(used), known | {"task"}, f"--{field.name}")
         elif field.name == "tag" and value is not None:
             _check_known(place, lines, template_fields(value), known, "--tag")
+
+
+def _check_rules(decl: ProcessDecl, lines: Sequence[str], known: frozenset[str] | None) -> None:
+    outputs = decl.outputs
+    for rule in decl.directives.publish:
+        place = _place_of("publish", decl)
+        if outputs is not None and not any(_may_be_a_file(each, decl) for each in outputs):
+            _fail(
+                place,
+                lines,
+                "--publish: none of its outputs is a file",
+                'a file is declared as NAME: path = "its name"',
+            )
+        try:
+            names = [*(rule.only if outputs is None else (each.name for each in outputs))]
+            check_rule(rule, known, names)
+        except OptionError as error:
+            _fail(place, lines, error.message, error.hint)
+
+
+def _may_be_a_file(output: Output, decl: ProcessDecl) -> bool:
+    """Whether an output may turn out to be a file: a Python body may make one undeclared."""
+    if output.type is None:
+        return decl.language == "python"
+    return output.type.is_path
 
 
 def _check_known(

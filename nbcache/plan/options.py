@@ -19,7 +19,8 @@ class OptionSpec:
     """One option: how its text is read and what it sets.
 
     `default` is what holds without it; `least` the smallest number it may be; `hashed` says that
-    it changes results and so enters the hash; `language` where it makes sense (None: anywhere).
+    it changes results and so enters the hash; `language` where it makes sense (None: anywhere);
+    `repeats` that it may be given several times.
     """
 
     name: str
@@ -31,6 +32,7 @@ class OptionSpec:
     least: int = 0
     hashed: bool = False
     language: Language | None = None
+    repeats: bool = False
     value: str = ""  # how help shows what follows
 
 
@@ -109,5 +111,10 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
     OptionSpec(
         name="platform", form="flag", default=False, hashed=True,
         help="operating system and machine architecture count",
+    ),
+    # Where results go and files come from.
+    OptionSpec(
+        name="publish", form="rule", default=(), repeats=True, value="FOLDER[,KEY=VALUE]",
+        help="show results in a folder: results/{sample}, mode=symlink, as={file.stem}.txt",
     ),
 )  # fmt: skip

@@ -21,7 +21,7 @@ from nbcache.errors import OptionError
 from nbcache.plan.header_text import nearest
 from nbcache.plan.scanning import string_end
 
-Form = Literal["flag", "int", "size", "time", "choice", "text", "names", "expression"]
+Form = Literal["flag", "int", "size", "time", "choice", "text", "names", "expression", "rule"]
 
 _PREFIXES = "KMGTP"
 _SIZES = {"b": 1}

@@ -22,7 +22,7 @@ from nbcache.store.log import Log
 
 FORMAT = 1
 _NAME = "nbcache.json"
-_FOLDERS = ("log", "journal", "blobs", "claims", "filestate", "work", "tmp", "index")
+_FOLDERS = ("log", "journal", "blobs", "claims", "filestate", "published", "work", "tmp", "index")
 
 
 class Cache:
@@ -41,6 +41,7 @@ class Cache:
         self.blobs = Blobs(root, read_only=read_only, durability=durability)
         self.log = Log(root, read_only=read_only, durability=durability)
         self.files = FileTable(root, read_only=read_only)
+        self.published = FileTable(root, folder="published", read_only=read_only)
         self.claims = Claims(root, read_only=read_only)
 
     @property
@@ -88,6 +89,7 @@ class Cache:
         """Let go of the journal, the file table and all claims."""
         self.log.close()
         self.files.close()
+        self.published.close()
         self.claims.close()
 
     def __enter__(self) -> Cache:

@@ -67,8 +67,14 @@ def hash_file(path: str, expected: StatKey) -> Digest:
 class FileTable:
     """Content digests of files and directories. Thread-safe; shared with other processes."""
 
-    def __init__(self, root: str | os.PathLike[str], *, read_only: str | None = None) -> None:
-        self.folder = Path(root) / "filestate"
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        folder: str = "filestate",
+        read_only: str | None = None,
+    ) -> None:
+        self.folder = Path(root) / folder
         self._read_only = read_only
         self._known: dict[bytes, bytes] = {}  # escaped path -> "CHECK DIGEST SIZE ..." before it
         self._read: dict[str, int] = {}  # file of the table -> bytes read
@@ -100,6 +106,19 @@ class FileTable:
             if lines:
                 with self._lock:
                     self._append(lines)
+
+    def noted(self, path: str) -> Digest | None:
+        """Return the digest that `note` was told for a file, while the file is as it was then."""
+        self._look()
+        return self._lookup(escape(os.fsencode(path)), _key(os.stat(path)))
+
+    def note(self, path: str, digest: Digest) -> None:
+        """Remember the digest of a file that the caller itself has just written."""
+        name = escape(os.fsencode(path))
+        line = _line(digest, _key(os.stat(path)), name)
+        self._known[name] = line
+        with self._lock:
+            self._append([line])
 
     def close(self) -> None:
         """Let go of this process's file."""
@@ -141,9 +160,7 @@ class FileTable:
         began = time.time_ns()
         digest = hash_file(path, key)
         if _is_settled(key, began):
-            numbers = b" ".join(b"%d" % each for each in key)
-            line = b"%s %s %s" % (digest.encode(), numbers, name)
-            line = xxh3_64_hexdigest(line).encode() + b" " + line
+            line = _line(digest, key, name)
             self._known[name] = line
             lines.append(line)
         return digest
@@ -224,6 +241,12 @@ class FileTable:
         finally:
             for _, descriptor in held:
                 os.close(descriptor)
+
+
+def _line(digest: Digest, key: StatKey, name: bytes) -> bytes:
+    numbers = b" ".join(b"%d" % each for each in key)
+    line = b"%s %s %s" % (digest.encode(), numbers, name)
+    return xxh3_64_hexdigest(line).encode() + b" " + line
 
 
 def _sound(lines: Iterable[bytes]) -> Iterable[bytes]:
