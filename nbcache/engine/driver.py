@@ -23,7 +23,7 @@ from nbcache.engine.publish import Publisher
 from nbcache.engine.reasons import Reasons
 from nbcache.engine.results import Decoder, TaskResult
 from nbcache.engine.rows import RowMaker
-from nbcache.engine.run import Run
+from nbcache.engine.run import AtWork, Run
 from nbcache.engine.shown import Shown
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
 from nbcache.engine.specs import Packer, attempt_spec
@@ -366,6 +366,7 @@ class Driver:
                 live.add(chunk)
 
         def started() -> None:
+            self._run.at_work[task] = AtWork(decision.label, spec.attempt, time.time(), spec.row)
             self.tell(AttemptStarted(task))
 
         future = self._executor.submit(spec, started=started, shown=show)
@@ -407,6 +408,7 @@ class Driver:
             self._fail(decision, number, report, report.error or "failed")
 
     def _let_go(self, task: TaskKey) -> None:
+        self._run.at_work.pop(task, None)
         attempt = self._attempts.pop(task, None)
         if attempt is not None and attempt.claim is not None:
             attempt.claim.release()
@@ -612,6 +614,10 @@ class Driver:
             for name, index in self._graph.places.items()
         )
 
+    def _items(self) -> dict[int, int]:
+        drawn = {edge.node for edge in self._run.outline.edges}
+        return {node: self._scheduler.items(node) for node in drawn}
+
     def _show(self, *, final: bool = False) -> None:
         now = time.monotonic()
         if not final and now - self._snapshot_at <= SNAPSHOT_S:
@@ -624,7 +630,7 @@ class Driver:
                 self._show_due = None
             places = self.snapshot()
             self._run.left_s = self._time_left(places)
-            self._run.update(places)
+            self._run.update(places, self._items())
 
     def _show_late(self) -> None:
         self._show_due = None

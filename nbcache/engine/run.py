@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from nbcache.engine.results import Decoder, Results, TaskResult
@@ -18,9 +20,11 @@ from nbcache.errors import NbcacheError, RunError, RunFailed
 from nbcache.model.channel import Graph
 from nbcache.model.event import TaskKey
 from nbcache.model.ids import RunId
+from nbcache.model.row import AttemptRow
 from nbcache.model.task import RunStatus
 from nbcache.model.value import Stored
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress, ShownChunk
+from nbcache.plan.outline import Outline, outline_of
 
 
 class Steering(Protocol):
@@ -28,6 +32,17 @@ class Steering(Protocol):
 
     def cancel(self) -> None: ...
     def snapshot(self) -> tuple[PlaceProgress, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """A task whose attempt is running, `since` when (seconds since 1970); with its row to be,
+    where one is kept."""
+
+    label: str
+    attempt: int
+    since: float
+    row: AttemptRow | None
 
 
 class Run:
@@ -46,6 +61,7 @@ class Run:
     ) -> None:
         self.id, self.name, self.graph = run, name, graph
         self.status = RunStatus.CREATED
+        self.targets: tuple[str, ...] = ()  # what was asked for; empty: everything
         self.error: str = ""
         self.tasks: dict[TaskKey, TaskResult] = {}
         self.failures: list[FailureView] = []
@@ -55,6 +71,7 @@ class Run:
         self.left_s: float | None = None
         self.live_shown: dict[TaskKey, Shown] = {}  # bounded, as what is kept
         self.shown_stored: dict[TaskKey, Stored] = {}
+        self.at_work: dict[TaskKey, AtWork] = {}
         self._decoder, self._read_shown = decoder, read_shown
         self._now, self._started = now, now()
         self._elapsed: float | None = None
@@ -63,6 +80,7 @@ class Run:
         self._cached_by: set[str] = set()
         self._user = user
         self._places: tuple[PlaceProgress, ...] = ()
+        self._items: Mapping[int, int] = {}
         self._steering: Steering | None = None
         self._cancelled = False
 
@@ -74,9 +92,9 @@ class Run:
         if self._cancelled:
             steering.cancel()
 
-    def update(self, places: tuple[PlaceProgress, ...]) -> None:
-        """Replace the snapshot of the processes."""
-        self._places = places
+    def update(self, places: tuple[PlaceProgress, ...], items: Mapping[int, int]) -> None:
+        """Replace the snapshot of the processes, and of how many items each drawn channel gave."""
+        self._places, self._items = places, items
 
     def note_hit(self, realtime: float | None, at: int, user: str | None) -> None:
         """A result made `at` (microseconds) by `user` was used and saved `realtime` seconds."""
@@ -103,6 +121,11 @@ class Run:
         """The names of the run's processes."""
         return tuple(self.graph.places)
 
+    @cached_property
+    def outline(self) -> Outline:
+        """What a picture of the run shows."""
+        return outline_of(self.graph)
+
     def progress(self) -> RunProgress:
         """Return a snapshot; cheap, and safe from any thread."""
         elapsed = self._elapsed if self._elapsed is not None else self._now() - self._started
@@ -114,6 +137,7 @@ class Run:
             left_s=None if self.done else self.left_s,
             saved_s=self.saved_s,
             places=self._places,
+            items=self._items,
             failures=tuple(self.failures),
             notes=tuple(self.notes),
             error=self.error,

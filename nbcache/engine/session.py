@@ -231,6 +231,7 @@ class Session:
             self._read_shown,
             user=user_name(),
         )
+        run.targets = tuple(targets)
         self.last_run = run
         rows = None if no_cache else RowMaker(self.cache, run)
         if rows is not None:

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbcache.model.view import RunProgress
 from nbcache.notebook import live
-from nbcache.notebook.live import CardBoard, NotebookDisplays
+from nbcache.notebook.live import CardBoard, NotebookDisplays, NotebookScreen
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.settings import Headless
 from nbcache.notebook.terminal import Screen
@@ -18,6 +19,8 @@ from nbcache.notebook.terminal import Screen
 if TYPE_CHECKING:
     from nbcache.engine.run import Run
     from nbcache.engine.session import Session
+    from nbcache.notebook.widget.gallery import Gallery
+    from nbcache.notebook.widget.view import RunView
 
 
 @dataclass
@@ -55,6 +58,20 @@ class Front:
             if self.headless.cache:
                 session.use(self.headless.cache)
         return session
+
+    @cached_property
+    def views(self) -> Gallery:
+        """The live views of this kernel."""
+        from nbcache.notebook.widget.desk import SessionDesk
+        from nbcache.notebook.widget.gallery import Gallery
+
+        return Gallery(SessionDesk(self.session, self._follow), self._where)
+
+    def _where(self) -> tuple[str, str]:
+        """The cell that runs now and this execution of it, as the notebook's page calls them."""
+        parent = self.shell.kernel.get_parent()
+        cell = parent.get("metadata", {}).get("cellId", "")
+        return cell, parent.get("header", {}).get("msg_id", "")
 
     @property
     def has_session(self) -> bool:
@@ -109,13 +126,28 @@ class Front:
 
     def screen(self, run: Run, *, detached: bool = False) -> Screen:
         """Return where a run is shown."""
-        return live.screen_for(
-            run,
-            self.board,
-            in_notebook=self.in_notebook,
-            detached=detached,
-            machine_readable=self.headless is not None,
-        )
+        if not self.in_notebook:
+            return live.screen_in_terminal(run, detached=detached)
+        from nbcache.notebook.widget.source import LiveRun
+        from nbcache.notebook.widget.twin import render_twin
+
+        source = LiveRun(run)
+        if self.headless is not None:  # nobody looks at pages now, but at the notebook later
+
+            def paint(progress: RunProgress) -> Rendered:
+                return render_twin(source.scene, progress)
+
+            return NotebookScreen(run, self.board, paint=paint, machine_readable=True)
+        view = self.views.open(source)
+        return NotebookScreen(run, self.board, paint=view.twin, view=view)
+
+    def _follow(self, run: Run, view: RunView) -> None:
+        """Let a view that is in a cell already show another run, while cells go on."""
+        from nbcache.notebook.widget.source import LiveRun
+
+        view.turn_to(LiveRun(run))
+        screen = NotebookScreen(run, self.board, paint=view.twin, view=view, placed=True)
+        live.detach(run, screen)
 
     def show(self, rendered: Rendered, extra: Mapping[str, object] | None = None) -> None:
         """Show something once in the cell that runs."""

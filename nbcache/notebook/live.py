@@ -24,6 +24,7 @@ from nbcache.notebook.terminal import Screen, terminal_screen
 
 TICK_S = 0.125  # at most eight pictures a second
 CARD_TICK_S = 0.5
+TWIN_TICK_S = 1.5  # of the static picture, where a live view is there as well
 GRACE_S = 15.0  # for a cancelled run to end in order
 
 
@@ -109,39 +110,66 @@ class CardBoard:
             self.displays.replace(rendered.bundle(), card.display_id)
 
 
+class LiveView(Protocol):
+    """A widget below the static picture, which shows the same and more."""
+
+    twin_id: str
+
+    def bundle(self) -> Mapping[str, object]: ...
+    def update(self, progress: RunProgress) -> None: ...
+    def end(self, progress: RunProgress) -> None: ...
+
+
 class NotebookScreen:
-    """A run's picture in the cell that waits for it, and in the cards of its processes."""
+    """A run's picture in the cell that waits for it, and in the cards of its processes.
+
+    `paint` draws the static picture. With a live `view`, that is drawn less often. `placed`: both
+    are in a cell already (a button of the view started this run).
+    """
 
     def __init__(
         self,
         run: WatchedRun,
         board: CardBoard,
         *,
+        paint: Callable[[RunProgress], Rendered] = pictures.render_progress,
+        view: LiveView | None = None,
+        placed: bool = False,
         machine_readable: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run, self._board, self._clock = run, board, clock
+        self._paint, self._view = paint, view
         self._machine_readable = machine_readable
-        self._display_id = f"nbcache-run-{uuid4().hex[:12]}"
-        self._last: dict[str, object] | None = None
+        self._display_id = view.twin_id if view else f"nbcache-run-{uuid4().hex[:12]}"
+        self._last: dict[str, object] | None = {} if placed else None
         self._cards_due = clock() + CARD_TICK_S
+        self._twin_due = clock()
 
     def update(self, progress: RunProgress) -> None:
-        self._draw(progress)
+        if self._view is not None and self._last is not None:
+            self._view.update(progress)
+        if self._clock() >= self._twin_due:
+            self._draw(progress)
+            self._twin_due = self._clock() + (TWIN_TICK_S if self._view is not None else 0.0)
         if self._clock() >= self._cards_due:
             self._board.update(self._run, progress, shown=False)
             self._cards_due = self._clock() + CARD_TICK_S
 
     def close(self, progress: RunProgress) -> None:
         self._draw(progress)
+        if self._view is not None:
+            self._view.end(progress)
         self._board.update(self._run, progress, shown=True)
 
     def _draw(self, progress: RunProgress) -> None:
-        bundle = pictures.render_progress(progress).bundle()
+        bundle = self._paint(progress).bundle()
         if self._machine_readable:
             bundle[pictures.RUN_MIME] = pictures.record_of(progress)
         if self._last is None:
             self._board.displays.show(bundle, self._display_id)
+            if self._view is not None:
+                self._board.displays.show(self._view.bundle(), f"{self._display_id}-view")
         elif bundle != self._last:
             self._board.displays.replace(bundle, self._display_id)
         self._last = bundle
@@ -224,15 +252,6 @@ class TalkingScreen:
                 print(f"{place.name}:\n{text}", flush=True)
 
 
-def screen_for(
-    run: WatchedRun,
-    board: CardBoard,
-    *,
-    in_notebook: bool,
-    detached: bool = False,
-    machine_readable: bool = False,
-) -> Screen:
-    """Return the screen that fits where we are."""
-    if in_notebook:
-        return NotebookScreen(run, board, machine_readable=machine_readable)
+def screen_in_terminal(run: WatchedRun, *, detached: bool = False) -> Screen:
+    """Return the screen that fits a terminal."""
     return QuietScreen() if detached else TalkingScreen(terminal_screen(), run)

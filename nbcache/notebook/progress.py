@@ -125,14 +125,19 @@ def reason_lines(progress: RunProgress) -> list[str]:
     ]
 
 
-def render_progress(progress: RunProgress, now: datetime | None = None) -> Rendered:
-    """Return the picture of a run: a line and a bar per process, then the line of the whole."""
+def render_progress(
+    progress: RunProgress, now: datetime | None = None, *, picture: str = ""
+) -> Rendered:
+    """Return the picture of a run: a line and a bar per process, then the line of the whole.
+
+    picture: HTML of the pipeline, put in below the line.
+    """
     over = progress.status in ENDED
     head = summary_line(progress, now) if over else progress_line(progress)
     widest = max((len(place.name) for place in progress.places), default=0)
     rows = [_place_row(place) for place in progress.places]
     lines = [_place_text(place, widest) for place in progress.places]
-    html = [f"<div><b>{escape(head)}</b></div>"]
+    html = [f"<div><b>{escape(head)}</b></div>{picture}"]
     if rows and not (over and len(rows) == 1):
         html.append(f'<table style="border-collapse:collapse;margin:2px 0">{"".join(rows)}</table>')
     if over:

@@ -97,6 +97,10 @@ class Scheduler:
         """Return how many tasks a process will have, None while that is not known."""
         return self._flow.expected(self.graph.places[place])
 
+    def items(self, node: int) -> int:
+        """Return how many items a channel has given so far."""
+        return self._flow.streams[node].items
+
     def story(self, key: TaskKey) -> tuple[str, ...]:
         """Return what happened to a task, oldest first."""
         return tuple(self._tasks[key].story)

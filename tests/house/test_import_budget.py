@@ -11,6 +11,7 @@ Record = Callable[[str, object], None]
 
 HEAVY = (
     "IPython",
+    "anywidget",
     "duckdb",
     "ipykernel",
     "ipywidgets",

@@ -1,0 +1,62 @@
+"""The widget itself: it carries messages between a view and its pages, and decides nothing.
+
+Imported when the first view is shown, since ipywidgets and anywidget take their time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+_STATIC = Path(__file__).parent / "static"
+
+
+class Carrier(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is skipped by the type checker
+    """One output of a notebook. `whole` gives what a page needs that comes in the middle."""
+
+    _esm = (_STATIC / "nbcache.js").read_text(encoding="utf-8")
+    _css = (_STATIC / "nbcache.css").read_text(encoding="utf-8")
+    twin = traitlets.Unicode().tag(sync=True)  # the id of the static picture to hide
+    first = traitlets.Dict().tag(sync=True)
+
+    def __init__(
+        self,
+        twin: str,
+        whole: Callable[[], Mapping[str, object]],
+        heard: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._whole = whole
+        self._sending = threading.Lock()
+        super().__init__(twin=twin, first=whole())
+        self.on_msg(lambda widget, content, buffers: heard(content))
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> Any:
+        """As ipywidgets has it, with `first` as it is now, for a page that is loaded again."""
+        state = super().get_state(key, drop_defaults)
+        if "first" in state and hasattr(self, "_whole"):
+            state["first"] = self._whole()
+        return state
+
+    def tell(self, message: Mapping[str, object]) -> None:
+        """Send a message to all pages; from any thread."""
+        with self._sending:
+            self.send(dict(message))
+            self._forget_sender()
+
+    def renew(self) -> None:
+        """Let the pages, and notebooks saved with their widgets, keep how things stand now."""
+        with self._sending:
+            self.send_state("first")
+            self._forget_sender()
+
+    def _forget_sender(self) -> None:
+        """Let a page's next message come by the page's own way.
+
+        ipykernel 7.4 takes it in the shell that sent last: a click would wait for the cell there.
+        """
+        getattr(self.comm, "__dict__", {}).pop("_reply_subshell_id", None)

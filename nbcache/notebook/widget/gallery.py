@@ -1,0 +1,48 @@
+"""The views of one kernel: a cell that runs again gets new ones, and its old ones end.
+
+A widget is never freed by itself, so the oldest end too where there are very many: their static
+pictures stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nbcache.notebook.widget.source import Source
+from nbcache.notebook.widget.view import Desk, RunView
+
+MOST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Hung:
+    """A view and where it is: in which cell, by which execution of it ("" where unknown)."""
+
+    view: RunView
+    cell: str
+    execution: str
+
+
+class Gallery:
+    """Opens views and ends those that nobody can see any more.
+
+    `where` says in which cell and by which execution of it code runs now.
+    """
+
+    def __init__(self, desk: Desk, where: Callable[[], tuple[str, str]]) -> None:
+        self._desk, self._where = desk, where
+        self._hung: list[Hung] = []
+
+    def open(self, source: Source) -> RunView:
+        """Return a view for the cell that runs now."""
+        cell, execution = self._where()
+        gone = [each for each in self._hung if cell and each.cell == cell
+                and each.execution != execution]  # fmt: skip
+        gone += [each for each in self._hung if each not in gone][: -MOST + 1]
+        for each in gone:
+            each.view.close()
+        view = RunView(source, self._desk)
+        self._hung = [each for each in self._hung if each not in gone]
+        self._hung.append(Hung(view, cell, execution))
+        return view

@@ -1,0 +1,200 @@
+"""A pipeline as SVG: one box per process that fills, one line per channel.
+
+Pure. The same markup is the static picture (its colours inside, state drawn in) and the live one
+(colours from the page, state set by the page's module), so the two share every coordinate.
+Whatever comes from a user is escaped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from nbcache.model.view import PlaceProgress, RunProgress
+from nbcache.notebook import cards, render
+from nbcache.notebook.widget.layout import Placed, place
+from nbcache.plan.outline import Edge, Origin, Outline
+
+BOX_HEIGHT = 62.0
+BOX_WIDTHS = (188.0, 272.0)
+PILL_HEIGHT = 26.0
+_NAME_PX, _SMALL_PX = 7.9, 6.1  # a character of a name, and of small text
+
+STATES = (
+    *("pending", "ready", "running", "committing", "completed", "cached", "stored"),
+    *("failed", "ignored", "aborted", "skipped"),
+)
+"""The order of counts in messages: states of tasks that are not done, then outcomes."""
+
+PARTS = ("cached", "done", "failed", "running", "pending")
+"""What a bar is made of, from left to right; `cards.place_shares` says which counts are in each."""
+
+ICONS: Mapping[str, str] = {  # paths in a box of 16 x 16: shapes differ, not only colours
+    "pending": "M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 1 0 0-11zM8 4a4 4 0 1 1 0 8a4 4 0 1 1 0-8z",
+    "running": "M4.5 2.5l9 5.5l-9 5.5z",
+    "done": "M6.4 13.2L1.8 8.6l1.6-1.6l3 3l6.2-6.6l1.6 1.5z",
+    "failed": "M8 1l7 7l-7 7l-7-7zM7.2 4.4v4.4h1.6v-4.4zM7.2 10v1.6h1.6v-1.6z",
+    "cached": "M9.5 1L3 9h4l-1 6l6.5-8h-4z",
+}
+
+_STYLE = (
+    ".nb-scene{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}"
+    ".nb-box{fill:#fff;stroke:#767676}.nb-name{fill:#111;font-size:13px;font-weight:600}"
+    ".nb-phrase,.nb-pill-name{fill:#444;font-size:11px;font-family:system-ui,sans-serif}"
+    ".nb-track{fill:#ddd}.nb-edge{fill:none;stroke:#8a8a8a;stroke-width:1.4}"
+    ".nb-pill{fill:#f2f2f2;stroke:#8a8a8a;stroke-dasharray:3 2}"
+    ".nb-count{fill:#767676;font-size:11px;font-family:system-ui,sans-serif}"
+    + "".join(
+        f".nb-part-{name}{{fill:{colour}}}.nb-is-{name} .nb-icon{{fill:{colour}}}"
+        for name, colour in render.COLOURS.items()
+    )
+    + f".nb-is-failed .nb-box{{stroke:{render.COLOURS['failed']};stroke-width:2}}"
+    f".nb-is-running .nb-box{{stroke:{render.COLOURS['running']};stroke-width:2}}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An outline with a place for everything in it; boxes first, then pills, as in `layout`."""
+
+    outline: Outline
+    sizes: tuple[tuple[float, float], ...]
+    placed: Placed
+
+
+def scene_of(outline: Outline) -> Scene:
+    """Lay a pipeline out."""
+    sizes = [(_box_width(name), BOX_HEIGHT) for name in outline.processes]
+    sizes += [(_pill_width(each.name), PILL_HEIGHT) for each in outline.origins]
+    keys = [*outline.processes, *(each.key for each in outline.origins)]
+    index = {key: k for k, key in enumerate(keys)}
+    lines = [(index[edge.tail], index[edge.head]) for edge in outline.edges]
+    return Scene(outline, tuple(sizes), place(sizes, lines))
+
+
+def _box_width(name: str) -> float:
+    low, high = BOX_WIDTHS
+    return min(high, max(low, 46 + _NAME_PX * len(name)))
+
+
+def _pill_width(name: str) -> float:
+    return min(200.0, max(48.0, 22 + _SMALL_PX * len(name)))
+
+
+def draw(scene: Scene, progress: RunProgress, *, standalone: bool = False) -> str:
+    """Return the picture of a run at one moment.
+
+    standalone: with its own colours, for an `<img>`, which takes none from its page.
+    """
+    known = {each.name: each for each in progress.places}
+    parts = [
+        _line(edge, route, edge_items(edge, progress, known), _is_value(edge, scene.outline))
+        for edge, route in zip(scene.outline.edges, scene.placed.routes, strict=True)
+    ]
+    for k, name in enumerate(scene.outline.processes):
+        blank = PlaceProgress(name=name, upstream=(), counts={}, expected=None)
+        parts.append(_box(name, scene.placed.corners[k], scene.sizes[k], known.get(name, blank)))
+    for k, origin in enumerate(scene.outline.origins, len(scene.outline.processes)):
+        parts.append(_pill(origin, scene.placed.corners[k], scene.sizes[k]))
+    width, height = scene.placed.width, scene.placed.height
+    style = f"<style>{_STYLE}</style>" if standalone else ""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="nb-scene" width="{width:g}" '
+        f'height="{height:g}" viewBox="0 0 {width:g} {height:g}">{style}{"".join(parts)}</svg>'
+    )
+
+
+def edge_items(edge: Edge, progress: RunProgress, known: Mapping[str, PlaceProgress]) -> int | None:
+    """Return how many items came over an edge so far.
+
+    Of a run that the log tells of: as many as tasks of its tail have succeeded.
+    """
+    if edge.node in progress.items:
+        return progress.items[edge.node]
+    tail = known.get(edge.tail)
+    if tail is None:
+        return None
+    return sum(tail.counts.get(name, 0) for name in ("completed", "cached", "stored"))
+
+
+def _is_value(edge: Edge, outline: Outline) -> bool:
+    return any(each.is_value for each in outline.origins if each.node == edge.node)
+
+
+def state_of(place: PlaceProgress) -> str:
+    """Return which of `ICONS` a process has."""
+    return cards.place_colour(place)
+
+
+def _box(
+    name: str, corner: tuple[float, float], size: tuple[float, float], place: PlaceProgress
+) -> str:
+    width, height = size
+    phrase = cards.place_phrase(place)
+    total = max(1, cards.expected_total(place))
+    at, track, bars = 10.0, width - 20, []
+    for part, count in cards.place_shares(place.counts):
+        if not count:
+            continue
+        wide = track * count / total
+        bars.append(
+            f'<rect class="nb-part nb-part-{part}" x="{at:.2f}" y="{height - 14:g}" '
+            f'width="{wide:.2f}" height="6"/>'
+        )
+        at += wide
+    return (
+        f'<g class="nb-node nb-is-{state_of(place)}" data-key="{escape(name)}" '
+        f'transform="translate({corner[0]:g} {corner[1]:g})">'
+        f"<title>{escape(f'{name}: {phrase}')}</title>"
+        f'<rect class="nb-box" width="{width:g}" height="{height:g}" rx="6"/>'
+        f'<path class="nb-icon" transform="translate(9 9)" d="{ICONS[state_of(place)]}"/>'
+        f'<text class="nb-name" x="31" y="22">{escape(_fit(name, width - 40, _NAME_PX))}</text>'
+        f'<text class="nb-phrase" x="10" y="40">{escape(_fit(phrase, width - 20, _SMALL_PX))}'
+        f'</text><rect class="nb-track" x="10" y="{height - 14:g}" width="{track:g}" height="6"/>'
+        f"{''.join(bars)}</g>"
+    )
+
+
+def _pill(origin: Origin, corner: tuple[float, float], size: tuple[float, float]) -> str:
+    width, height = size
+    kind = "value" if origin.is_value else "channel"
+    return (
+        f'<g class="nb-origin" transform="translate({corner[0]:g} {corner[1]:g})">'
+        f"<title>{escape(f'{kind} {origin.name}')}</title>"
+        f'<rect class="nb-pill" width="{width:g}" height="{height:g}" rx="{height / 2:g}"/>'
+        f'<text class="nb-pill-name" x="{width / 2:g}" y="17" text-anchor="middle">'
+        f"{escape(_fit(origin.name, width - 16, _SMALL_PX))}</text></g>"
+    )
+
+
+def _line(
+    edge: Edge, route: Sequence[tuple[float, float]], items: int | None, is_value: bool
+) -> str:
+    start, *rest = route
+    path = [f"M{start[0]:g} {start[1]:g}"]
+    at = start
+    for point in rest:
+        if point[1] == at[1]:
+            path.append(f"H{point[0]:g}")
+        else:
+            bend = (at[0] + point[0]) / 2
+            path.append(f"C{bend:g} {at[1]:g} {bend:g} {point[1]:g} {point[0]:g} {point[1]:g}")
+        at = point
+    middle = ((start[0] + rest[0][0]) / 2, (start[1] + rest[0][1]) / 2 - 4)
+    text = "" if items is None or is_value else f"{items:,}"
+    what = f" of {edge.label}" if edge.label else ""
+    return (
+        f'<g class="nb-channel"><path class="nb-edge" d="{"".join(path)}"/>'
+        f'<text class="nb-count" x="{middle[0]:g}" y="{middle[1]:g}" text-anchor="middle">'
+        f"{text}</text><title>{escape(f'items{what}')}</title></g>"
+    )
+
+
+def _fit(text: str, room: float, character: float) -> str:
+    """Shorten a text in its middle: names often differ at their end."""
+    most = max(3, int(room / character))
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 3
+    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"

@@ -1,0 +1,101 @@
+"""What a view shows: a run of this kernel, or one that the log tells of. Both answer alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+from nbcache.engine.explanations import label_of
+from nbcache.engine.history import RunDetail
+from nbcache.engine.run import Run
+from nbcache.model.row import AttemptRow, ProcessRecord
+from nbcache.model.view import FailureView, PlaceProgress, RunProgress
+from nbcache.notebook.widget.scene import Scene, scene_of
+from nbcache.plan.outline import Edge, Outline
+
+
+class Source(Protocol):
+    """A run to look at."""
+
+    @property
+    def run(self) -> Run | None:
+        """The run, where it is one of this kernel."""
+
+    @property
+    def scene(self) -> Scene: ...
+    def progress(self) -> RunProgress: ...
+
+
+class LiveRun:
+    """A run of this kernel, going or ended."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    @cached_property
+    def scene(self) -> Scene:
+        return scene_of(self._run.outline)
+
+    def progress(self) -> RunProgress:
+        return self._run.progress()
+
+
+class StoredRun:
+    """A run of the log; of one that goes on elsewhere, as it was when it was read."""
+
+    run = None
+
+    def __init__(self, detail: RunDetail) -> None:
+        self._detail = detail
+
+    @cached_property
+    def scene(self) -> Scene:
+        return scene_of(outline_of_records(self._detail.run.processes))
+
+    def progress(self) -> RunProgress:
+        run = self._detail.run
+        return RunProgress(
+            run=run.id,
+            name=run.name,
+            status=run.status,
+            elapsed_s=run.elapsed_s,
+            left_s=None,
+            saved_s=run.saved_s or 0.0,
+            places=tuple(
+                PlaceProgress(
+                    name=each.name,
+                    upstream=each.upstream,
+                    counts=each.counts,
+                    expected=sum(each.counts.values()),
+                    reason=each.reason,
+                )
+                for each in self._detail.processes
+            ),
+            failures=tuple(map(_failure, self._detail.failures)),
+            error=run.error or "",
+        )
+
+
+def outline_of_records(processes: Sequence[ProcessRecord]) -> Outline:
+    """Return what a picture of a stored run shows."""
+    names = tuple(each.name for each in processes)
+    edges = [
+        Edge(tail, each.name, -1, "") for each in processes for tail in each.upstream
+        if tail in names
+    ]  # fmt: skip
+    return Outline(names, (), tuple(edges))
+
+
+def _failure(row: AttemptRow) -> FailureView:
+    return FailureView(
+        task=label_of(row),
+        process=row.process,
+        error=row.error or "",
+        traceback=row.traceback or "",
+        workdir=row.workdir,
+    )

@@ -1,0 +1,44 @@
+"""The static picture of a run: what stays where no kernel is (GitHub, nbviewer, nbconvert).
+
+An `<img>` with an SVG inside, since inline SVG is taken out of notebooks that are not trusted. The
+live view hides it while it lives; where it does not, the twin hides what the notebook says instead
+of the view ("Error displaying widget").
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from html import escape
+
+from nbcache.model.view import RunProgress
+from nbcache.notebook import progress as pictures
+from nbcache.notebook.render import Rendered
+from nbcache.notebook.widget.scene import Scene, draw
+
+_WITHOUT_VIEW = (
+    "<style>.jp-OutputArea-child:has(.nbcache-twin) + .jp-OutputArea-child "
+    ".jupyter-widgets:not(:has(*)){display:none}</style>"
+)
+
+
+def render_twin(scene: Scene, progress: RunProgress, twin: str = "") -> Rendered:
+    """Return a run as text and HTML; with its picture, where there is more than one process.
+
+    twin: the id by which a live view finds it; empty where there is none.
+    """
+    picture = _image(scene, progress) if len(scene.outline.processes) > 1 else ""
+    rendered = pictures.render_progress(progress, picture=picture)
+    if not twin:
+        return rendered
+    html = f'<div class="nbcache-twin" id="{twin}">{_WITHOUT_VIEW}{rendered.html}</div>'
+    return Rendered(rendered.text, html)
+
+
+def _image(scene: Scene, progress: RunProgress) -> str:
+    svg = draw(scene, progress, standalone=True)
+    data = b64encode(svg.encode()).decode("ascii")
+    names = ", ".join(scene.outline.processes[:30])
+    return (
+        f'<img alt="{escape(f"pipeline of {names}")}" width="{scene.placed.width:g}" '
+        f'style="max-width:100%;height:auto" src="data:image/svg+xml;base64,{data}">'
+    )

@@ -1,0 +1,154 @@
+"""A live view of a run: its state told to the pages that show it, and their questions answered.
+
+`update` is called by whoever follows the run, on any thread; questions come on the thread that the
+kernel answers pages with, and what takes long is answered from a thread of its own. Messages have
+numbers: a page that misses one asks for the whole.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+from nbcache.errors import NbcacheError
+from nbcache.model.view import RunProgress
+from nbcache.notebook.render import Rendered
+from nbcache.notebook.widget.scene import ICONS, Scene, draw
+from nbcache.notebook.widget.source import Source
+from nbcache.notebook.widget.state import Control, State, delta, state_of
+from nbcache.notebook.widget.twin import render_twin
+
+if TYPE_CHECKING:
+    from nbcache.notebook.widget.carrier import Carrier
+
+_answering = ThreadPoolExecutor(2, thread_name_prefix="nbcache-view")
+
+
+class Desk(Protocol):
+    """Who answers and acts for a view: the notebook's front."""
+
+    def controls(self, source: Source) -> list[Control]:
+        """Return the buttons of a view, with why they make no sense now."""
+
+    def answer(self, view: RunView, message: Mapping[str, Any]) -> object:
+        """Return what a page asked for, as JSON.
+
+        Raises:
+            NbcacheError: it cannot be answered; the text is for people.
+        """
+
+
+class RunView:
+    """One view: a static twin and a widget, which show one run and may turn to another."""
+
+    def __init__(self, source: Source, desk: Desk) -> None:
+        self.twin_id = f"nbcache-{uuid4().hex[:12]}"
+        self.source, self._desk = source, desk
+        self._lock = threading.Lock()
+        self._seq = 0
+        self._state = self._now(source.progress())
+        self._carrier: Carrier | None = None
+
+    def twin(self, progress: RunProgress) -> Rendered:
+        """Return the static picture."""
+        return render_twin(self.source.scene, progress, self.twin_id)
+
+    def bundle(self) -> dict[str, object]:
+        """Return the widget's own output; made at the first call, on the kernel's thread."""
+        from nbcache.notebook.widget.carrier import Carrier
+
+        if self._carrier is None:
+            self._carrier = Carrier(self.twin_id, self.whole, self.heard)
+        mime = "application/vnd.jupyter.widget-view+json"
+        return {mime: {"version_major": 2, "version_minor": 0, "model_id": self._carrier.model_id}}
+
+    def update(self, progress: RunProgress) -> None:
+        """Tell the pages what changed since the last call; nothing where nothing did."""
+        with self._lock:
+            state = self._now(progress)
+            changed = delta(self._state, state)
+            if not changed or self._carrier is None:
+                return
+            self._state = state
+            self._seq += 1
+            self._carrier.tell({"kind": "delta", "seq": self._seq, **changed})
+
+    def end(self, progress: RunProgress) -> None:
+        """Tell the last state, so that what the page keeps is the end."""
+        self.update(progress)
+        if self._carrier is not None:
+            self._carrier.renew()
+
+    def turn_to(self, source: Source) -> None:
+        """Show another run from now on."""
+        with self._lock:
+            self.source = source
+            self._state = self._now(source.progress())
+            self._seq += 1
+        if self._carrier is not None:
+            self._carrier.tell({"kind": "whole", **self.whole()})
+
+    def close(self) -> None:
+        """End the widget; the static picture stays."""
+        if self._carrier is not None:
+            self._carrier.close()
+
+    def whole(self) -> dict[str, object]:
+        """Return all that a page needs that comes in the middle."""
+        with self._lock:
+            scene = scene_record(self.source.scene, self.source.progress())
+            return {"seq": self._seq, "scene": scene, **self._state}
+
+    def _now(self, progress: RunProgress) -> State:
+        return state_of(self.source.scene, progress, self._desk.controls(self.source))
+
+    def heard(self, message: Mapping[str, Any]) -> None:
+        """Take a page's question; returns at once."""
+        if message.get("ask") == "sync":
+            self.refresh()
+            self._reply(message, {"answer": self.whole()})
+        else:
+            _answering.submit(self._answer, message)
+
+    def refresh(self) -> None:
+        """Look at the run now, where nobody follows it."""
+        self.update(self.source.progress())
+
+    def _answer(self, message: Mapping[str, Any]) -> None:
+        try:
+            found = {"answer": self._desk.answer(self, message)}
+        except NbcacheError as error:
+            found = {"error": str(error)}
+        except Exception as error:  # a page waits for an answer, whatever went wrong
+            found = {"error": f"{type(error).__name__}: {error}"}
+        self._reply(message, found)
+
+    def _reply(self, message: Mapping[str, Any], found: Mapping[str, object]) -> None:
+        if self._carrier is not None:
+            place = {"id": message.get("id"), "page": message.get("page")}
+            self._carrier.tell({"kind": "answer", **place, **found})
+
+
+def scene_record(scene: Scene, progress: RunProgress) -> dict[str, object]:
+    """Return a scene as it crosses: its markup, and what a page needs to fill and walk it."""
+    names = list(scene.outline.processes)
+    index = {name: k for k, name in enumerate(names)}
+    values = {each.node for each in scene.outline.origins if each.is_value}
+    before: list[list[int]] = [[] for _ in names]
+    after: list[list[int]] = [[] for _ in names]
+    for edge in scene.outline.edges:
+        if edge.tail in index:
+            after[index[edge.tail]].append(index[edge.head])
+            before[index[edge.head]].append(index[edge.tail])
+    return {
+        "svg": draw(scene, progress),
+        "names": names,
+        "corners": [list(corner) for corner in scene.placed.corners[: len(names)]],
+        "before": before,
+        "after": after,
+        "quiet": [edge.node in values for edge in scene.outline.edges],
+        "icons": dict(ICONS),
+    }

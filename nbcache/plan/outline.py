@@ -1,0 +1,89 @@
+"""What of a graph a picture shows: processes, the channels they begin from, and what runs between.
+
+Operators are not drawn: an edge stands for all of them between two processes, and is named by the
+last named channel on the way. Pure, and computed once per run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nbcache.model.channel import CompiledNode, Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A channel that no process makes: a source, as its readers call it."""
+
+    key: str  # unique in the picture
+    name: str
+    node: int  # its index in the graph
+    is_value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What one process reads from one process or origin.
+
+    `tail` is a process's name or an origin's key, `head` a process's name. `node` is the graph's
+    node whose items arrive: the last operator on the way, or the tail itself.
+    """
+
+    tail: str
+    head: str
+    node: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A pipeline as it is drawn: processes in topological order, origins, edges."""
+
+    processes: tuple[str, ...]
+    origins: tuple[Origin, ...]
+    edges: tuple[Edge, ...]
+
+
+def outline_of(graph: Graph) -> Outline:
+    """Return what a picture of the graph shows."""
+    names = {index: name for name, index in graph.channels.items()}
+    names.update({index: name for name, index in graph.places.items()})
+    origins: dict[int, Origin] = {}
+    edges: dict[tuple[str, str, int], Edge] = {}
+    for index in sorted(graph.places.values()):
+        node = graph.nodes[index]
+        for parent in _arrivals(graph, node):
+            for tail in _tails(graph, parent):
+                if tail.op != "process" and tail.index not in origins:
+                    name = tail.name or names.get(tail.index) or tail.label or "items"
+                    origins[tail.index] = Origin(f"#{tail.index}", name, tail.index, tail.is_value)
+                key = tail.name if tail.op == "process" else origins[tail.index].key
+                label = "" if parent == tail.index else graph.nodes[parent].name
+                edges.setdefault((key, node.name, parent), Edge(key, node.name, parent, label))
+    processes = tuple(sorted(graph.places, key=graph.places.__getitem__))
+    return Outline(processes, tuple(origins.values()), tuple(edges.values()))
+
+
+def _arrivals(graph: Graph, node: CompiledNode) -> Iterator[int]:
+    """Yield the channels that a process names: a pair of them is no channel of its own."""
+    for parent in node.parents:
+        if graph.nodes[parent].op == "pair":
+            yield from _arrivals(graph, graph.nodes[parent])
+        else:
+            yield parent
+
+
+def _tails(graph: Graph, index: int) -> list[CompiledNode]:
+    """Return the processes and sources that a channel's items come from, through operators."""
+    found: dict[int, CompiledNode] = {}
+    queue, seen = [index], {index}
+    while queue:
+        node = graph.nodes[queue.pop()]
+        if node.op == "process" or not node.parents:
+            found[node.index] = node
+            continue
+        new = [parent for parent in node.parents if parent not in seen]
+        seen.update(new)
+        queue.extend(new)
+    return [found[key] for key in sorted(found)]

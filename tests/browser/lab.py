@@ -1,0 +1,253 @@
+"""A real JupyterLab and a real browser: notebooks opened, cells run, outputs looked at.
+
+One server and one browser serve all tests of a process; each test has its own notebook, kernel and
+page. What a page says on its console as an error, and any request that leaves this machine, fails
+the test that caused it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import nbformat
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
+from playwright.sync_api import Request as PageRequest
+
+CHROMIUM = "/usr/bin/chromium"
+TOKEN = "t"
+PATIENCE_MS = 60_000
+ARGUMENTS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--disable-dev-shm-usage",
+]
+QUIET = (  # what JupyterLab itself says, whatever is in the notebook
+    "ResizeObserver loop",
+    "favicon",
+)
+
+
+@dataclass
+class Server:
+    """A Jupyter server over a folder of its own."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    folder: Path
+
+    def request(self, method: str, path: str) -> Any:
+        """Ask the server's REST interface."""
+        request = Request(f"{self.url}{path}", method=method)
+        request.add_header("Authorization", f"token {TOKEN}")
+        with urlopen(request, timeout=30) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def end_sessions(self) -> None:
+        """End all kernels."""
+        for session in self.request("GET", "/api/sessions"):
+            self.request("DELETE", f"/api/sessions/{session['id']}")
+
+
+@contextlib.contextmanager
+def served(folder: Path, application: str = "lab") -> Iterator[Server]:
+    """Run a Jupyter server that knows nothing of this machine's user."""
+    home = folder / "home"
+    work = folder / "work"
+    for each in (home, work):
+        each.mkdir(parents=True)
+    settings = home / "settings/@jupyterlab/apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false", "checkForUpdates": false}'
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+    }
+    command = [
+        *(sys.executable, "-m", f"jupyter{application}" if application == "lab" else application),
+        *("--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
+        *("--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"),
+        *("--expose-app-in-browser", f"--ServerApp.root_dir={work}", "--log-level=ERROR"),
+    ]
+    log = folder / "server.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, env=environment, stdout=out, stderr=out, start_new_session=True
+        )
+    server = Server(process, f"http://127.0.0.1:{port}", work)
+    try:
+        wait_until_served(server, log)
+        yield server
+        server.end_sessions()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def wait_until_served(server: Server, log: Path) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        assert server.process.poll() is None, log.read_text()
+        with contextlib.suppress(OSError):
+            server.request("GET", "/api/status")
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.process.wait(0.2)
+    raise AssertionError(f"the server did not start: {log.read_text()}")
+
+
+@dataclass
+class Notebook:
+    """A notebook open in a page, with a kernel of its own."""
+
+    server: Server
+    page: Page
+    name: str
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def path(self) -> Path:
+        return self.server.folder / self.name
+
+    def open(self) -> None:
+        """Load the notebook's page, and wait for its kernel."""
+        self.page.goto(f"{self.server.url}/doc/tree/{self.name}?token={TOKEN}&reset")
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self) -> None:
+        self.page.wait_for_function(
+            """() => {
+                const widget = window.jupyterapp?.shell.currentWidget;
+                return widget?.context?.isReady && widget.sessionContext?.isReady
+                    && widget.sessionContext.session?.kernel?.status === "idle";
+            }""",
+            timeout=PATIENCE_MS,
+        )
+
+    def run(self, cell: int) -> None:
+        """Run a cell and wait for its end."""
+        self.select(cell)
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
+
+    def start(self, cell: int) -> None:
+        """Run a cell without waiting for it."""
+        self.select(cell)
+        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
+
+    def select(self, cell: int) -> None:
+        self.page.evaluate(
+            """(cell) => {
+                const content = window.jupyterapp.shell.currentWidget.content;
+                content.activeCellIndex = cell;
+                content.deselectAll();
+            }""",
+            cell,
+        )
+
+    def edit(self, cell: int, source: str) -> None:
+        """Replace the source of a cell."""
+        self.page.evaluate(
+            """([cell, source]) => {
+                const content = window.jupyterapp.shell.currentWidget.content;
+                content.widgets[cell].model.sharedModel.setSource(source);
+            }""",
+            [cell, source],
+        )
+
+    def outputs(self, cell: int) -> list[dict[str, Any]]:
+        """Return what the notebook keeps of a cell's outputs."""
+        found: list[dict[str, Any]] = self.page.evaluate(
+            """(cell) => window.jupyterapp.shell.currentWidget.content.widgets[cell].model
+                .outputs.toJSON()""",
+            cell,
+        )
+        return found
+
+    def cell(self, cell: int) -> Locator:
+        return self.page.locator(".jp-Cell").nth(cell)
+
+    def view(self, cell: int) -> Locator:
+        """The live view below a cell."""
+        return self.cell(cell).locator(".nbcache-view")
+
+    def wait_for_cells(self) -> None:
+        """Wait until no cell runs or waits to run."""
+        self.page.wait_for_function(
+            """() => ![...document.querySelectorAll(".jp-InputPrompt")]
+                .some((prompt) => prompt.textContent.includes("*"))""",
+            timeout=PATIENCE_MS,
+        )
+
+    def reload(self) -> None:
+        """Save, and load the page again, as after closing the tab."""
+        self.save()
+        self.open()
+
+    def save(self) -> None:
+        self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+
+    def restart(self) -> None:
+        """Restart the kernel."""
+        self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()"
+        )
+        self.wait_for_kernel()
+
+
+def new_notebook(server: Server, page: Page, name: str, cells: Sequence[str]) -> Notebook:
+    """Write a notebook and open it."""
+    folder = server.folder / name
+    folder.mkdir()
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(book, folder / f"{name}.ipynb")
+    notebook = Notebook(server, page, f"{name}/{name}.ipynb")
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type == "error" and not any(each in message.text for each in QUIET):
+            notebook.errors.append(f"{message.text} ({message.location.get('url')})")
+
+    def on_request(request: PageRequest) -> None:
+        if not request.url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")):
+            notebook.errors.append(f"asked {request.url}")
+
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: notebook.errors.append(str(error)))
+    page.on("request", on_request)
+    notebook.open()
+    return notebook
+
+
+def new_page(browser: Browser, *, dark: bool = False, width: int = 1280) -> Page:
+    """Open an empty page."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
+    )
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    return page
