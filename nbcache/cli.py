@@ -64,7 +64,26 @@ def _main(words: list[str]) -> int:
         return OK
     if parsed.verb.name == "run":
         return _run(parsed)
+    if parsed.verb.name == "debug":
+        return _debug(parsed)
     return _answer(parsed)
+
+
+def _debug(parsed: Parsed) -> int:
+    from nbcache.engine.debugging import open_task
+    from nbcache.notebook import answers, debugging
+
+    cache = None
+    place = Path(parsed.text("--cache") or ".nbcache")
+    if "--cache" in parsed or place.is_dir():
+        cache = answers.open_for_reading(place)
+    opened = open_task(cache, parsed.words, parsed.text("--run"))
+    print(debugging.describe(opened).text, flush=True)
+    if "--print" in parsed:
+        return OK
+    if "--again" in parsed:
+        return debugging.run_again_in_shell(opened)
+    return debugging.open_shell(opened)
 
 
 def _run(parsed: Parsed) -> int:

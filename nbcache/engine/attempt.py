@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 
 from nbcache.engine.harvest import Harvest, to_ports
 from nbcache.engine.process_tree import end_own_children
@@ -21,7 +22,9 @@ from nbcache.engine.python_body import (
     TaskInfo,
     describe_fault,
     display_chunk,
+    task_info,
 )
+from nbcache.engine.reentry import leave_way_back
 from nbcache.engine.script_body import ScriptBody, failure
 from nbcache.engine.shown import Shown, encode_chunks, hide_secrets
 from nbcache.engine.spec import (
@@ -203,18 +206,7 @@ class _Attempt:
             self.place.watcher.resume()
 
     def _task(self) -> TaskInfo:
-        spec = self.spec
-        return TaskInfo(
-            process=self.process.name,
-            name=spec.task,
-            attempt=spec.attempt,
-            index=spec.index,
-            position=spec.position,
-            cpus=spec.cpus,
-            memory=spec.memory,
-            time=spec.time,
-            workdir=str(self.folder),
-        )
+        return task_info(self.process.name, self.spec, self.folder)
 
     def _fail(self, error: BaseException) -> None:
         report, process = self.report, self.process
@@ -253,6 +245,9 @@ class _Attempt:
         report.retire, report.watched = self.retire, self.watched
         keep = spec.id if report.outcome == "failed" and report.missing is None else None
         report.workdir = place.leave_folder(keep)
+        if report.workdir is not None:
+            printed = shown.text()
+            leave_way_back(Path(report.workdir), self.process, spec, printed, report.exit)
         if self.process.secrets:
             secrets = tuple(self.process.secrets.values())
             report.error = report.error and hide_secrets(report.error, secrets)

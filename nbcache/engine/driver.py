@@ -8,6 +8,7 @@ against the cache, hands attempts to an executor, appends rows before anything i
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 import zlib
 from collections import deque
@@ -24,6 +25,7 @@ from nbcache.engine.reasons import Reasons
 from nbcache.engine.results import Decoder, TaskResult
 from nbcache.engine.rows import RowMaker
 from nbcache.engine.run import AtWork, Run
+from nbcache.engine.script_body import script_argv
 from nbcache.engine.shown import Shown
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
 from nbcache.engine.specs import Packer, attempt_spec
@@ -502,6 +504,7 @@ class Driver:
             traceback=(report.traceback or "") if report is not None else "",
             where=where,
             workdir=report.workdir if report is not None else None,
+            command=shlex.join(script_argv(decl)) if decl is not None else "",
             log="\n".join(log.strip().split("\n")[-20:]),
             ignored=ignored,
         )

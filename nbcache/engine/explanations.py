@@ -78,6 +78,8 @@ def find_task(cache: Cache, words: Sequence[str], *, run: str | None = None) -> 
     more = ", ..." if len(fitting or tasks) > 5 else ""
     if not tasks:
         raise UsageError(f"{name} had no tasks in run {chosen.name}")
+    if list(selectors) == ["failed"]:
+        raise UsageError(f"no task of {name} failed in run {chosen.name}")
     count = f"{len(fitting)} tasks of" if fitting else "no task of"
     what = f" fit {' '.join(selectors)!r}" if selectors else ""
     raise UsageError(f"{count} {name} in run {chosen.name}{what}; there are {listed}{more}")

@@ -29,7 +29,7 @@ INLINE_MAX = 4096  # bytes of one value inside its row
 INLINE_ROW_MAX = 16_384  # bytes of all values inside one row
 NOTHING = Stored(digest=canonical_digest(None), kind="none", codec="", size=0)
 SECRET_MIN = 6  # characters: a shorter secret is found in everything
-HIDDEN = ".nbcache"  # our own files in a work directory begin so
+HIDDEN = (".nbcache", ".command.")  # our own files in a work directory begin so
 
 
 class Harvest:
@@ -155,7 +155,7 @@ class Harvest:
         kept = []
         for name in {os.path.normpath(each) for each in found}:
             parents = [str(parent) for parent in (PurePath(name), *PurePath(name).parents)]
-            if self._staged.intersection(parents) or name.startswith((HIDDEN, "..")):
+            if self._staged.intersection(parents) or name.startswith((*HIDDEN, "..")):
                 continue
             if os.path.isabs(name) or not os.path.exists(self._folder / name):
                 continue

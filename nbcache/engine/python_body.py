@@ -15,12 +15,13 @@ import traceback
 import types
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nbcache.engine.display import is_drawing, mime_bundle, show_open_figures
 from nbcache.engine.module_state import assigns_into_modules
 from nbcache.engine.payload import map_buffers, unpickle_names
-from nbcache.engine.spec import ProcessSpec
+from nbcache.engine.spec import AttemptSpec, ProcessSpec
 from nbcache.model.view import ShownChunk
 from nbcache.plan.body import split_body
 
@@ -42,6 +43,21 @@ class TaskInfo:
     memory: int | None
     time: float | None
     workdir: str
+
+
+def task_info(process: str, attempt: AttemptSpec, folder: Path) -> TaskInfo:
+    """Return what the body of an attempt in `folder` may ask."""
+    return TaskInfo(
+        process=process,
+        name=attempt.task,
+        attempt=attempt.attempt,
+        index=attempt.index,
+        position=attempt.position,
+        cpus=attempt.cpus,
+        memory=attempt.memory,
+        time=attempt.time,
+        workdir=str(folder),
+    )
 
 
 class PythonBody:

@@ -175,23 +175,28 @@ class Run:
             )
 
     def _report(self) -> str:
-        if self.error and not self.failures:
-            return self.error
-        first = self.failures[0]
-        kept = sum(task.outcome.succeeded for task in self.tasks.values())
-        head = f"{first.task} {first.error}"
+        """Return what ends the cell: the first failure, how many more, what is kept, the way on."""
+        failures = [failure for failure in self.failures if not failure.ignored]
+        if not failures:
+            return self.error or f"run {self.name} failed"
+        first, *others = failures
+        lines = [f"{first.task} {first.error}"]
         if first.where:
-            head += f"\n  {first.where}"
-        if first.log and not first.where and "\n" not in first.error:
-            head += "\n  " + "\n  ".join(first.log.strip().split("\n")[-6:])
-        more = len(self.failures) - 1
-        lines = [head]
-        if more:
-            others = ", ".join(failure.task for failure in self.failures[1:4])
-            lines.append(f"and {more} more: {others}{', ...' if more > 3 else ''}")
+            lines.append(f"  {first.where}")
+        if first.log and "\n" not in first.error:  # a script's error has its last lines already
+            printed = first.log.strip().split("\n")
+            lines += [f"  | {line}" for line in printed[-2 if first.where else -6 :]]
+        if first.command:
+            lines.append(f"  $ {first.command}")
+        if others:
+            named = ", ".join(failure.task for failure in others[:3])
+            lines.append(f"and {len(others)} more: {named}{', ...' if len(others) > 3 else ''}")
+        kept = sum(task.outcome.succeeded for task in self.tasks.values())
         lines.append(f"{kept} of {len(self.tasks)} done and kept")
         mend = f"fix the cell and run again, or %nbcache try {first.process} --item failed"
         lines.append(first.way_out or mend)
+        if first.workdir:
+            lines.append(f"look inside: %nbcache debug {first.process} · {first.workdir}")
         return "\n".join(lines)
 
     def __getitem__(self, name: str) -> Results:

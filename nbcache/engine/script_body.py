@@ -21,9 +21,9 @@ from pathlib import Path, PurePath
 from nbcache.engine.python_body import TaskInfo
 from nbcache.engine.spec import ProcessSpec
 from nbcache.errors import OutputError, ScriptError
-from nbcache.model.process import Output
+from nbcache.model.process import Output, ProcessDecl
 
-SCRIPT = ".nbcache.sh"
+SCRIPT = ".command.sh"
 INPUTS = ".nbcache.inputs"
 OUTPUTS = ".nbcache.outputs"
 LAST_LINES = 12
@@ -36,7 +36,7 @@ _KEEP = """\
 nbcache_keep() {
 { :
 WRITES
-} > PLACE; return $nbcache_status; }
+} > "$nbcache_outputs"; return $nbcache_status; }
 trap() {
 if [[ $# -ge 2 && $1 != -[lp]* ]]; then
   local nbcache_action=$1 nbcache_signal; [[ $1 != -- ]] || { shift; nbcache_action=$1; }
@@ -59,6 +59,13 @@ class Ended:
     line: int | None = None
 
 
+def script_argv(process: ProcessDecl | ProcessSpec) -> tuple[str, ...]:
+    """Return the command that runs a script in its work directory; () for a Python body."""
+    if process.language == "python":
+        return ()
+    return (*(process.interpreter or ("bash", "-euo", "pipefail")), SCRIPT)
+
+
 class ScriptBody:
     """A script of one process; knows how its interpreter takes inputs and gives outputs."""
 
@@ -66,8 +73,8 @@ class ScriptBody:
 
     def __init__(self, process: ProcessSpec) -> None:
         self._process = process
-        self._argv = process.interpreter or ("bash", "-euo", "pipefail")
-        self._is_bash = os.path.basename(self._argv[0]) == "bash"
+        self.argv = script_argv(process)
+        self.is_bash = os.path.basename(self.argv[0]) == "bash"
         self._outputs = [
             each
             for each in process.outputs
@@ -92,7 +99,7 @@ class ScriptBody:
         out, err = streams or (None, None)
         try:
             process = subprocess.Popen(
-                [*self._argv, SCRIPT],
+                self.argv,
                 cwd=folder,
                 env=self._environment(inputs, task),
                 stdin=subprocess.DEVNULL,
@@ -102,7 +109,7 @@ class ScriptBody:
             )
         except OSError as error:
             raise ScriptError(
-                f"cannot start {self._argv[0]!r}: {error.strerror or error}. "
+                f"cannot start {self.argv[0]!r}: {error.strerror or error}. "
                 "Is it installed, and on PATH?"
             ) from None
         return _wait(process)
@@ -110,39 +117,51 @@ class ScriptBody:
     def _write(self, inputs: Mapping[str, object], task: TaskInfo, folder: Path) -> None:
         text = self._process.body.replace("\r\n", "\n")  # a notebook from another system
         (folder / SCRIPT).write_bytes(text.encode("utf-8", "surrogateescape"))
-        if self._is_bash:
+        if self.is_bash:
             (folder / INPUTS).write_bytes(os.fsencode("\n".join(self._bash_lines(inputs, task))))
         else:
             values = {name: _json_value(name, value) for name, value in inputs.items()}
             (folder / INPUTS).write_text(json.dumps(values), encoding="ascii")
 
     def _bash_lines(self, inputs: Mapping[str, object], task: TaskInfo) -> list[str]:
-        lines = ["unset BASH_ENV"]
-        lines += [_declaration(name, value) for name, value in _task_variables(task).items()]
-        lines += [_declaration(name, value) for name, value in inputs.items()]
+        lines = ["unset BASH_ENV", *self.declarations(inputs, task)]
         if self._outputs:
             writes = "\n".join(map(_bash_write, self._outputs))
-            place = shlex.quote(
-                os.path.join(task.workdir, OUTPUTS)
-            )  # the script may have gone elsewhere
-            lines.append(_KEEP.replace("WRITES", writes).replace("PLACE", place))
+            # Absolute, since the script may go elsewhere; found out now, since the folder of a
+            # failed attempt gets another name.
+            lines += [f'nbcache_outputs="$PWD/{OUTPUTS}"', _KEEP.replace("WRITES", writes)]
         return [*lines, ""]
+
+    def declarations(self, inputs: Mapping[str, object], task: TaskInfo) -> list[str]:
+        """Return the bash lines that set what a bash script sees; none for another interpreter."""
+        if not self.is_bash:
+            return []
+        values = {**_task_variables(task), **inputs}
+        return [_declaration(name, value) for name, value in values.items()]
 
     def _environment(self, inputs: Mapping[str, object], task: TaskInfo) -> dict[bytes, bytes]:
         """Return the environment in the bytes in which it is held anyway: a tenth of the time."""
         environment: dict[bytes, bytes] = dict(os.environ._data)  # type: ignore[attr-defined]
-        if self._is_bash:
+        if self.is_bash:
             environment[b"BASH_ENV"] = INPUTS.encode()
-            return environment
-        for name, place in (("NBCACHE_INPUTS", INPUTS), ("NBCACHE_OUTPUTS", OUTPUTS)):
-            environment[name.encode()] = os.fsencode(os.path.join(task.workdir, place))
+        environment.update(self.variables(inputs, task))
+        return environment
+
+    def variables(self, inputs: Mapping[str, object], task: TaskInfo) -> dict[bytes, bytes]:
+        """Return the environment variables that a script gets; none for a bash script."""
+        if self.is_bash:
+            return {}
+        found = {
+            name.encode(): os.fsencode(os.path.join(task.workdir, place))
+            for name, place in (("NBCACHE_INPUTS", INPUTS), ("NBCACHE_OUTPUTS", OUTPUTS))
+        }
         room = ENVIRONMENT_MAX
         for name, value in {**_task_variables(task), **inputs}.items():
             text = os.fsencode(_environment_text(value))
             if b"\0" not in text and len(text) <= min(room, VARIABLE_MAX):
-                environment[os.fsencode(name)] = text  # what does not fit is in $NBCACHE_INPUTS
+                found[os.fsencode(name)] = text  # what does not fit is in $NBCACHE_INPUTS
                 room -= len(text)
-        return environment
+        return found
 
     @staticmethod
     def tidy(folder: Path) -> None:
@@ -180,7 +199,7 @@ class ScriptBody:
             data = (folder / OUTPUTS).read_bytes()
         except FileNotFoundError:
             return {}
-        if not self._is_bash:
+        if not self.is_bash:
             try:
                 held = json.loads(data)
                 return dict(held)
@@ -233,7 +252,7 @@ def failure(ended: Ended, printed: str) -> ScriptError:
     if ended.exit == 127:
         how += " (command not found)"
     said = "".join(f"\n  | {line}" for line in lines)
-    return ScriptError(f"the script {how}" + (f"; it last printed:{said}" if said else ""))
+    return ScriptError(f"the script {how}{said}")
 
 
 def _task_variables(task: TaskInfo) -> dict[str, object]:

@@ -43,8 +43,9 @@ class _Watched:
 class Staging:
     """The staged inputs of one attempt in its work directory."""
 
-    def __init__(self, cache: Cache, folder: Path) -> None:
+    def __init__(self, cache: Cache, folder: Path, *, again: bool = False) -> None:
         self._cache, self._folder = cache, folder
+        self._again = again  # the folder of an earlier attempt: what is there stays
         self._watched: list[_Watched] = []
         self._names: Counter[str] = Counter()
         self._numbers: Counter[str] = Counter()
@@ -110,10 +111,14 @@ class Staging:
 
     def _materialise(self, name: str, stored: Stored, place: Path) -> None:
         if stored.inline is not None:
+            if self._stays(place):
+                return
             place.write_bytes(stored.inline)
             place.chmod(0o444)
             return
         assert stored.blob is not None
+        if self._stays(place):
+            return
         self._cache.blobs.materialise(stored.blob, stored.kind, place)
         if stored.kind == "file" and place.is_symlink():
             blob = os.path.realpath(place)
@@ -122,16 +127,26 @@ class Staging:
     def _file(self, name: str, value: FileInput) -> Path:
         place = self._place(value.name)
         if "://" in value.path:
-            _fetch(value.path, place)
+            if not self._stays(place):
+                _fetch(value.path, place)
         else:
             source = os.path.abspath(value.path)
             if os.path.isdir(source):
                 before: StatKey | dict[str, StatKey] | None = folder_state(source)
             else:
                 before = value.stat or stat_key(source)
-            link_read_only(source, place)
+            if not self._stays(place):
+                link_read_only(source, place)
             self._watched.append(_Watched(name, source, value.digest, before))
         return place.relative_to(self._folder)
+
+    def _stays(self, place: Path) -> bool:
+        """Whether an earlier attempt staged this already; a link that leads nowhere is removed."""
+        if not self._again:
+            return False
+        if not place.exists():
+            place.unlink(missing_ok=True)
+        return os.path.lexists(place)
 
     def _place(self, name: str) -> Path:
         """Return where a file of this name goes: `1/x`, `2/x` where there are several."""

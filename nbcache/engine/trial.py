@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from nbcache.errors import NotRunError, UsageError
 from nbcache.model.event import Resources
 from nbcache.model.ids import format_position
 from nbcache.model.task import Outcome
+from nbcache.plan.channel import Channel
 from nbcache.store.files import new_ulid
 
 
@@ -57,7 +58,7 @@ def try_task(session: Host, name: str, item: str | None, *, into: bool) -> TryRe
     task = _task_info(decision, resources, scratch)
     started = time.perf_counter()
     try:
-        with _inside(scratch):
+        with inside(scratch):
             staged = staging.stage(
                 {key: packer.pack(each) for key, each in decision.inputs.items()}
             )
@@ -67,7 +68,7 @@ def try_task(session: Host, name: str, item: str | None, *, into: bool) -> TryRe
                 namespace, final = body.run_here(before, staged, task)
                 made = body.outputs(namespace, before, final, print)
             else:
-                made = _run_script(ScriptBody(spec), staged, task, scratch)
+                made = run_script_here(ScriptBody(spec), staged, task, scratch)
     except FileNotFoundError as error:
         inputs = tuple(each.name for each in spec.inputs)
         if hint := missing_file_hint(error, spec.folder, spec.name, inputs):
@@ -78,13 +79,26 @@ def try_task(session: Host, name: str, item: str | None, *, into: bool) -> TryRe
         if not into:
             shutil.rmtree(scratch, ignore_errors=True)
     if into:
-        session.namespace.update({**staged, **{k: v for k, v in made.items() if v is not UNSET}})
+        bind_free(session.namespace, staged)
+        bind_free(session.namespace, {k: v for k, v in made.items() if v is not UNSET})
     return TryResult(decision.label, seconds, made)
 
 
-def _run_script(
+def bind_free(namespace: MutableMapping[str, object], values: Mapping[str, object]) -> list[str]:
+    """Make values variables; a channel or process is never replaced. Returns the names left out."""
+    left = [name for name in values if isinstance(namespace.get(name), Channel)]
+    namespace.update({name: value for name, value in values.items() if name not in left})
+    return left
+
+
+def run_script_here(
     body: ScriptBody, staged: dict[str, object], task: TaskInfo, scratch: Path
 ) -> dict[str, object]:
+    """Run a script in `scratch`, print what it prints, and return the outputs that it set.
+
+    Raises:
+        ScriptError, OutputError: as in a worker.
+    """
     printed = scratch / ".nbcache-printed"
     with _descriptors_into(printed):
         ended = body.run(staged, task, scratch)
@@ -189,7 +203,8 @@ def _task_info(decision: Decision, resources: Resources, scratch: Path) -> TaskI
 
 
 @contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
+def inside(folder: Path) -> Iterator[None]:
+    """Work in a folder for a while."""
     before = os.getcwd()
     os.chdir(folder)
     try:

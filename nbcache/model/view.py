@@ -32,6 +32,7 @@ class FailureView:
     traceback: str = ""
     where: str = ""  # "cell [5] line 4: score = 1 / (rep - 1)"
     workdir: str | None = None
+    command: str = ""  # of a script, as a shell in the work directory takes it
     log: str = ""  # last lines of what it printed
     way_out: str = ""  # what to do about it, where that is not to mend the cell
     ignored: bool = False  # on_error said so: the run may succeed all the same

@@ -119,6 +119,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             "run": self._run,
             "plan": self._plan,
             "try": self._try,
+            "debug": self._debug,
             "cancel": self._cancel,
             "help": self._help,
         }
@@ -168,13 +169,25 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         if chosen is not None and rest:
             raise UsageError("give the item once: as words or with --item")
         item = chosen if chosen is not None else " ".join(rest) or None
-        try:
-            result = self.front.session.try_one(name, item, into="--into" in parsed)
-        except NbcacheError:
-            raise
-        except BaseException as error:
-            raise error.with_traceback(_below_nbcache(error.__traceback__)) from error.__cause__
-        print(_try_line(result))
+        session = self.front.session
+        print(
+            _try_line(_from_the_body(lambda: session.try_one(name, item, into="--into" in parsed)))
+        )
+
+    def _debug(self, parsed: verbs.Parsed) -> None:
+        __tracebackhide__ = True
+        from nbcache.engine import debugging
+        from nbcache.notebook.debugging import describe
+
+        session = self.front.session
+        opened = debugging.open_task(session.cache, parsed.words, parsed.text("--run"))
+        if "--print" in parsed:
+            self.front.show(describe(opened))
+            return
+        self.front.show(describe(opened, debugging.bind(opened, session.namespace)))
+        if "--again" in parsed:
+            made = _from_the_body(lambda: debugging.run_again_here(opened))
+            print(" · ".join(f"{name} = {_short(value)}" for name, value in made.items()))
 
     def _cancel(self, parsed: verbs.Parsed) -> None:
         run = self.front.session.last_run
@@ -204,7 +217,18 @@ def _answers() -> ModuleType:
 NbcacheMagics.nbcache.__doc__ = verbs.overview("notebook")
 
 
-def _below_nbcache(traceback: TracebackType | None) -> TracebackType | None:
+def _from_the_body(run: Callable[[], Any]) -> Any:
+    """Run a body; what it raises has a traceback that begins with its own frames."""
+    __tracebackhide__ = True
+    try:
+        return run()
+    except NbcacheError:
+        raise
+    except BaseException as error:
+        raise error.with_traceback(below_nbcache(error.__traceback__)) from error.__cause__
+
+
+def below_nbcache(traceback: TracebackType | None) -> TracebackType | None:
     """Cut the frames of nbcache off the top of a traceback, up to the user's own code."""
     found = traceback
     while found is not None:

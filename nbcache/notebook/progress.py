@@ -190,13 +190,15 @@ def render_failures(failures: Sequence[FailureView], most: int = 5) -> Rendered:
         lines.append(f"{failure.task} {failure.error}{where}")
         inside = "\n".join(filter(None, (failure.traceback, failure.log)))
         folder = f"work directory {failure.workdir}" if failure.workdir else ""
+        if failure.command:
+            folder = f"$ {failure.command}\n{folder}"
         red = f'<span style="color:{render.COLOURS["failed"]}">{escape(failure.task)}</span>'
         head = f"{red} {escape(failure.error)}{escape(where)}"
         if inside or folder:
             html.append(
                 f"<details><summary>{head}</summary>"
                 f'<pre style="{render.PRE}">{render.ansi_html(inside)}</pre>'
-                f'<div style="{render.FAINT}">{escape(folder)}</div></details>'
+                f'<div style="{render.FAINT};white-space:pre-wrap">{escape(folder)}</div></details>'
             )
         else:
             html.append(f"<div>{head}</div>")

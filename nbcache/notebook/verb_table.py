@@ -149,6 +149,24 @@ _TABLE: tuple[Verb, ...] = (
         places=("notebook",),
     ),
     Verb(
+        name="debug",
+        summary="enter a failed task: its work directory, its variables, its script",
+        words="[TASK | FOLDER]",
+        most=None,
+        completes="processes",
+        flags=(
+            Flag(name="--again", help="run it again there; %debug or pdb works on what it raises"),
+            Flag(name="--print", help="say where it is and how it was run, and do nothing"),
+            Flag(name="--run", value="RUN", help="look in this run (default: last)"),
+            _CACHE,
+        ),
+        more="In a notebook its inputs, and captured names that are free, become variables. In a\n"
+        "shell a shell opens in its work directory, with its environment and, for a bash script,\n"
+        "its inputs as variables. The code is that of the attempt, not what the cell says now.\n"
+        "TASK is as for `why`; a process means its first failed task, nothing the latest one.\n"
+        "A work directory has .command.sh or .command.py, .command.run and .command.log.",
+    ),
+    Verb(
         name="status",
         summary="runs that are going now",
         flags=(_JSON, _CACHE),

@@ -148,7 +148,7 @@ def test_a_failure_names_the_line_of_the_cell_and_keeps_the_folder(bench: Bench)
     ]
     assert report.workdir is not None
     assert os.path.basename(report.workdir) == report.id
-    assert os.listdir(report.workdir) == ["left.txt"]
+    assert [n for n in os.listdir(report.workdir) if not n.startswith(".command.")] == ["left.txt"]
     assert report.row is not None
     assert report.row.workdir == report.workdir
 
@@ -429,7 +429,7 @@ def test_a_failing_script_says_its_exit_code_and_last_lines(bench: Bench) -> Non
     assert "no such genome" in report.error
     assert "never" not in report.error
     assert report.workdir is not None
-    assert os.path.exists(os.path.join(report.workdir, ".nbcache.sh"))
+    assert os.path.exists(os.path.join(report.workdir, ".command.sh"))
 
 
 def test_a_script_that_dies_of_a_signal_names_it(bench: Bench) -> None:

@@ -82,7 +82,15 @@ def test_a_pattern_knows_the_stem_of_a_path(place: Place) -> None:
 
 
 def test_lists_are_sorted_and_without_inputs_hidden_and_own_files(place: Place) -> None:
-    for name in ("b.txt", "a.txt", "c.txt", ".hidden.txt", ".nbcache.sh", "in.txt"):
+    for name in (
+        "b.txt",
+        "a.txt",
+        "c.txt",
+        ".hidden.txt",
+        ".nbcache.inputs",
+        ".command.sh",
+        "in.txt",
+    ):
         place.write(name)
 
     held = place.harvest(staged={"in.txt"}).file(Output("f", PATHS, "*.txt"))

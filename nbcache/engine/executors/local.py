@@ -39,6 +39,7 @@ from nbcache.engine.executors.protocol import (
 from nbcache.engine.executors.supervisor import BORN, EXIT, FORK, KILL, MESSAGE, crash_path
 from nbcache.engine.harvest import from_ports
 from nbcache.engine.process_tree import resident_bytes
+from nbcache.engine.reentry import leave_way_back
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec, finished_row
 from nbcache.engine.workplace import keep_folder, remove_left_folders
 from nbcache.errors import StoreError
@@ -547,6 +548,8 @@ class LocalExecutor:
             signal=death.signal,
             workdir=workdir,
         )
+        if workdir is not None:
+            leave_way_back(Path(workdir), process, spec, running.shown.text(), death.exit)
         if row is None and spec.row is not None and running.begun:
             row = self._keep_row(running, report)
         report.row = row

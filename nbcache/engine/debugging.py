@@ -1,0 +1,154 @@
+"""Enter a kept failed task: find it, stage it, give its variables or run it again where it failed.
+
+`nbcache debug TASK` in both places. Unlike `try`, which runs today's code on an item, this takes
+the attempt as it was: its code, its captured values and its own work directory. What shows this
+is in `notebook.debugging`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbcache.engine import history
+from nbcache.engine.explanations import find_task, label_of
+from nbcache.engine.python_body import UNSET, PythonBody
+from nbcache.engine.reentry import DATA, RUN, Entry, captured_values, load, stage_again
+from nbcache.engine.script_body import ScriptBody
+from nbcache.engine.trial import bind_free, inside, run_script_here
+from nbcache.errors import CacheFormatError, UsageError
+from nbcache.model.row import AttemptRow
+from nbcache.store.cache import Cache
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A failed attempt that was entered; `row` is None where only its folder was named."""
+
+    entry: Entry
+    label: str
+    row: AttemptRow | None
+    inputs: Mapping[str, object]  # as the body saw them: paths are relative to the folder
+    changed: tuple[str, ...]  # inputs whose files are not what they were
+
+    @property
+    def command(self) -> str:
+        """What a person types in the work directory to run it again."""
+        return f"./{RUN}"
+
+
+def open_task(cache: Cache | None, words: Sequence[str], run: str | None = None) -> Opened:
+    """Find a failed task and stage what it needs.
+
+    words: as for `why`, of a failed task; a process alone means its first failed task, nothing the
+    first failed task of the newest run that has one; or a work directory.
+
+    Raises:
+        UsageError: no such task, it did not fail, or its work directory is no longer there.
+    """
+    if len(words) == 1 and (Path(words[0]) / DATA).is_dir():
+        entry, row = load(Path(words[0]).resolve()), None
+        cache = Cache.open(_root_of(entry), create=False)
+    else:
+        if cache is None:
+            raise CacheFormatError("there is no nbcache cache here; name one: --cache FOLDER")
+        row = _failed_row(cache, words, run)
+        entry = load(_folder_of(cache, row))
+    with_inputs, changed = stage_again(entry, cache)
+    return Opened(entry, entry.attempt.task, row, with_inputs, changed)
+
+
+def _root_of(entry: Entry) -> str | Path:
+    """Return the cache that a work directory lies in, which may have been moved."""
+    near = entry.folder.parent.parent
+    return near if (near / "nbcache.json").exists() else entry.process.root
+
+
+def _failed_row(cache: Cache, words: Sequence[str], run: str | None) -> AttemptRow:
+    if not words:
+        known = [history.find_run(cache, run)] if run is not None else history.runs(cache)
+        for each in known:
+            failures = history.show_run(cache, each.id).failures
+            if failures:
+                return failures[0]
+        raise UsageError("no task has failed" + (f" in run {known[0].name}" if run else ""))
+    only_process = len(words) == 1 and any(
+        record.name == words[0] for each in history.runs(cache) for record in each.processes
+    )
+    made = find_task(cache, [*words, "failed"] if only_process else words, run=run).made
+    if made.status == "completed":
+        raise UsageError(
+            f"{label_of(made)} succeeded, so its work directory was not kept; "
+            f"to run it in the kernel: %nbcache try {made.process} --into"
+        )
+    return made
+
+
+def _folder_of(cache: Cache, row: AttemptRow) -> Path:
+    folder = cache.work / row.id
+    if not folder.is_dir():
+        where = f" ({row.workdir})" if row.workdir else ""
+        raise UsageError(
+            f"the work directory of {label_of(row)} is no longer there{where}.\n"
+            f"  Run again to get a new one, or try it: %nbcache try {row.process} --item failed"
+        )
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Which names of a task became variables, and which were left as they are."""
+
+    names: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def bind(opened: Opened, namespace: MutableMapping[str, object]) -> Bound:
+    """Make a task's inputs and captured values variables; paths are absolute then.
+
+    An input takes its name unless a channel or process has it; a captured value only a name that
+    is free: a helper that was mended since is not overwritten.
+    """
+    folder, inputs = opened.entry.folder, opened.inputs
+    captured = captured_values(opened.entry)
+    others = {name: value for name, value in captured.items() if name not in inputs}
+    free = {name: value for name, value in others.items() if name not in namespace}
+    taken = bind_free(namespace, {name: _absolute(value, folder) for name, value in inputs.items()})
+    namespace.update(free)
+    names = [name for name in inputs if name not in taken] + [*free]
+    return Bound(tuple(names), (*taken, *(others.keys() - free.keys())))
+
+
+def _absolute(value: object, folder: Path) -> object:
+    if isinstance(value, Path):
+        return folder / value
+    if type(value) is list:
+        return [_absolute(each, folder) for each in value]
+    return value
+
+
+def run_again_here(opened: Opened) -> Mapping[str, object]:
+    """Run the attempt again in this process, in its own work directory; return what it made.
+
+    Raises:
+        BaseException: whatever the body raises; its frames are real, so a debugger sees them.
+    """
+    entry = opened.entry
+    with inside(entry.folder):
+        if entry.process.language == "script":
+            return run_script_here(
+                ScriptBody(entry.process), dict(opened.inputs), entry.task, entry.folder
+            )
+        body = PythonBody(entry.process)
+        before = body.namespace()
+        namespace, final = body.run_here(before, opened.inputs, entry.task)
+        made = body.outputs(namespace, before, final, print)
+    return {name: value for name, value in made.items() if value is not UNSET}
+
+
+def shell_words(opened: Opened) -> str:
+    """Return the one line that does in any shell what `--again` does."""
+    return f"cd {shlex.quote(os.fspath(opened.entry.folder))} && {opened.command}"
