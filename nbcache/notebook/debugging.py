@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from html import escape
+from types import TracebackType
 
 from nbcache.engine import debugging, reentry
 from nbcache.engine.debugging import Bound, Opened
@@ -102,10 +103,19 @@ def _post_mortem(error: Exception) -> int:
     import pdb
     import traceback
 
-    from nbcache.notebook.magics import below_nbcache
-
     shown = error.with_traceback(below_nbcache(error.__traceback__))
     traceback.print_exception(shown)
     if sys.stdin.isatty():
         pdb.post_mortem(shown.__traceback__)
     return 1
+
+
+def below_nbcache(traceback: TracebackType | None) -> TracebackType | None:
+    """Cut the frames of nbcache off the top of a traceback, up to the user's own code."""
+    found = traceback
+    while found is not None:
+        name = found.tb_frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] not in ("nbcache", "concurrent", "threading", "asyncio"):
+            return found
+        found = found.tb_next
+    return traceback

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
@@ -225,18 +225,9 @@ def _from_the_body(run: Callable[[], Any]) -> Any:
     except NbcacheError:
         raise
     except BaseException as error:
+        from nbcache.notebook.debugging import below_nbcache
+
         raise error.with_traceback(below_nbcache(error.__traceback__)) from error.__cause__
-
-
-def below_nbcache(traceback: TracebackType | None) -> TracebackType | None:
-    """Cut the frames of nbcache off the top of a traceback, up to the user's own code."""
-    found = traceback
-    while found is not None:
-        name = found.tb_frame.f_globals.get("__name__", "")
-        if name.partition(".")[0] not in ("nbcache", "concurrent", "threading", "asyncio"):
-            return found
-        found = found.tb_next
-    return traceback
 
 
 def _try_line(result: Any) -> str:
