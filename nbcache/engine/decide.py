@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,15 +18,18 @@ from nbcache.engine.harvest import from_ports
 from nbcache.engine.identify import Identified, Identifier
 from nbcache.engine.reads import still_reads_the_same
 from nbcache.engine.results import Decoder, task_label
+from nbcache.engine.shelf import Shelf
 from nbcache.errors import NbcacheError
 from nbcache.model.channel import CompiledNode, Item
 from nbcache.model.digest import Digest
 from nbcache.model.event import Resources, TaskKey
 from nbcache.model.ids import format_position
 from nbcache.model.process import Dynamic, Output, PortType
-from nbcache.model.value import Gathered, Stored
-from nbcache.plan.directives import evaluate_option, render_template
+from nbcache.model.task import Outcome
+from nbcache.model.value import Gathered, Stored, StoredKind
+from nbcache.plan.directives import evaluate_option, render_pattern, render_template
 from nbcache.plan.fingerprint import SharedPart
+from nbcache.plan.publishing import render_folder
 from nbcache.plan.retry import NOT_FAILED, FailedAttempt, action_after_failure
 from nbcache.store.cache import Cache
 from nbcache.store.log import Entry
@@ -78,10 +81,25 @@ class Decision:
     outputs: Item | None = None
     reason: str = ""  # why a row that was found does not count
     failed: FailedAttempt = NOT_FAILED  # its last attempt in this run
+    shelf: Shelf | None = None  # where its store folder holds its result, or will
+    stored: bool = False  # `outputs` were taken from there
+    ports: dict[str, Stored | Gathered] = dataclasses.field(
+        default_factory=dict
+    )  # then for its row
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether nothing has to run for it."""
+        return self.outputs is not None and (self.hash is not None or self.stored)
 
     def values(self) -> dict[str, object]:
         """Return the inputs as they travel."""
         return {name: each.value for name, each in self.inputs.items()}
+
+
+def outcome_of_hit(decision: Decision) -> Outcome:
+    """Return where the result of a hit came from."""
+    return Outcome.STORED if decision.stored else Outcome.CACHED
 
 
 class Decider:
@@ -93,15 +111,17 @@ class Decider:
         places: Mapping[int, Place],
         identifier: Identifier,
         decoder: Decoder,
+        folder: Path,
         *,
         fresh: bool = False,
         no_cache: bool = False,
     ) -> None:
-        self._cache, self._places = cache, places
+        self._cache, self._places, self._folder = cache, places, folder
         self._identifier, self._decoder = identifier, decoder
         self.fresh, self._no_cache = fresh, no_cache
         self._there: dict[str, bool] = {}  # blobs whose presence was looked at in this run
         self._reads: dict[tuple[str, str, str | None], bool] = {}
+        self._shelved: dict[tuple[Path, str], Decision] = {}
 
     def decide(self, task: TaskKey, inputs: Mapping[str, object]) -> Decision:
         """Fingerprint a task and look it up.
@@ -132,13 +152,69 @@ class Decider:
         decision = Decision(task, place, None, found, label, tag)
         if decl.directives.cache != "off":
             decision.hash = place.shared.task_hash(parts)
-            if not self.fresh:
-                self.look_up(decision)
+        if decl.directives.store is not None and self._take_from_shelf(decision):
+            return decision
+        if not self.fresh:
+            self.look_up(decision)
         return decision
 
     def may_read(self, place: int) -> bool:
-        """Whether a task of a place has a file by default, whose digest may take long."""
-        return bool(self._places[place].defaults)
+        """Whether deciding a task may take long: it has a file by default, or a store folder."""
+        held = self._places[place]
+        assert held.node.decl is not None
+        return bool(held.defaults) or held.node.decl.directives.store is not None
+
+    def _take_from_shelf(self, decision: Decision) -> bool:
+        """Take the result that stands in the store folder, if it is there.
+
+        Raises:
+            NbcacheError: another task of the run has its result under the same names.
+        """
+        shelf = decision.shelf = self._shelf(decision)
+        other = self._shelved.setdefault((shelf.folder, shelf.key), decision)
+        if other.task != decision.task and (other.hash is None or other.hash != decision.hash):
+            raise NbcacheError(
+                f"{decision.label} and {other.label} would have one result in {shelf.folder}.\n"
+                "  Tell them apart: --store FOLDER/{sample}, or the name of the file"
+            )
+        held = shelf.take()
+        if held is None:
+            return False
+        decision.outputs = self.item(decision, held)
+        decision.stored = decision.outputs is not None
+        decision.ports = {name: self._port(each) for name, each in held.items()}
+        made = " from other inputs or code" if shelf.differs() else ""
+        decision.reason = f"taken from the store folder {shelf.folder}, as it was made{made}"
+        return decision.stored
+
+    def _port(self, held: object) -> Stored | Gathered:
+        """Return a file outside of the cache as a row tells of it: by content."""
+        if isinstance(held, Gathered):
+            return Gathered(map(self._port, held))
+        if isinstance(held, Stored):
+            return held
+        path = Path(held)  # type: ignore[arg-type]
+        kind: StoredKind = "tree" if path.is_dir() else "file"
+        size = path.stat().st_size if kind == "file" else 0
+        return Stored(self._cache.files.digest(path), kind, kind, size, name=path.name)
+
+    def _shelf(self, decision: Decision) -> Shelf:
+        place = decision.place
+        assert place.node.decl is not None
+        assert place.node.decl.directives.store is not None
+        names = self.lazily(decision)
+        folder = render_folder(place.node.decl.directives.store, names)
+        own = [each for each in place.outputs if each.name not in place.passed]
+        return Shelf(
+            folder=Path(os.path.abspath(self._folder / os.path.expanduser(folder))),
+            process=place.node.decl.name,
+            outputs=own,
+            patterns={
+                each.name: os.path.basename(render_pattern(each.pattern or each.name, names))
+                for each in own
+            },
+            hash=decision.hash or "",
+        )
 
     def look_up(self, decision: Decision) -> bool:
         """Look for a row that counts and note it in the decision; False: it has to run."""
@@ -272,6 +348,10 @@ class Decider:
         )
         return {**self.plain(decision.values()), "task": task}
 
+    def lazily(self, decision: Decision) -> LazyInputs:
+        """Return a task's inputs as templates see them, each decoded when it is asked for."""
+        return LazyInputs(decision.values(), self.plain)
+
     def plain(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return inputs as templates and expressions see them: values decoded, files as such."""
         return {
@@ -280,6 +360,26 @@ class Decider:
             else self._decoder.value(held)
             for name, held in values.items()
         }
+
+
+class LazyInputs(Mapping[str, object]):
+    """The inputs of a task as templates see them; each is decoded when it is asked for."""
+
+    def __init__(
+        self,
+        values: Mapping[str, object],
+        plain: Callable[[Mapping[str, object]], dict[str, object]],
+    ) -> None:
+        self._values, self._plain = values, plain
+
+    def __getitem__(self, name: str) -> object:
+        return self._plain({name: self._values[name]})[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 def _leaves(value: object) -> list[Stored]:

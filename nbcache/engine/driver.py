@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from nbcache.engine.decide import Decider, Decision
+from nbcache.engine.decide import Decider, Decision, outcome_of_hit
 from nbcache.engine.executors.protocol import Executor
 from nbcache.engine.operating import call_operator
 from nbcache.engine.pace import Pace
@@ -251,8 +251,12 @@ class Driver:
             self._decisions[command.task] = decision
             if not self._decider.is_wanted(decision):
                 return Skipped(command.task)
-            if decision.outputs is not None and decision.hash is not None:
-                return Hit(command.task, decision.hash, decision.outputs)
+            if decision.is_hit:
+                assert decision.outputs is not None
+                if decision.stored:
+                    self._note(f"{decision.place.name}: {decision.reason}")
+                outcome = outcome_of_hit(decision)
+                return Hit(command.task, decision.hash, decision.outputs, outcome)
             resources = self._decider.resources(decision, 1)
             self._note_reason(decision)
         except NbcacheError as error:
@@ -525,6 +529,9 @@ class Driver:
                 if source and report.outcome.succeeded:
                     rows.append(self._rows.use(decision, source))
                     self._row_ids[report.task] = source
+            elif report.outcome is Outcome.STORED and decision.hash is not None:
+                rows.append(self._rows.stored(decision))
+                self._row_ids[report.task] = rows[-1].id
             elif report.task not in self._row_ids and report.outcome is Outcome.FAILED:
                 rows.append(self._rows.refused(decision, report.error or ""))
             elif report.outcome is Outcome.SKIPPED and decision.hash is not None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from nbcache.engine.decide import Decision
+from nbcache.engine.decide import Decision, outcome_of_hit
 from nbcache.engine.operating import call_operator
 from nbcache.engine.prepare import Prepared
 from nbcache.errors import NbcacheError
@@ -136,6 +136,7 @@ def _decide(command: Decide, prepared: Prepared, found: DryRun) -> Event:
     except Exception as error:
         found.errors[command.task] = f"{type(error).__name__}: {error}"
         return Refused(command.task, found.errors[command.task])
-    if decision.outputs is not None and decision.hash is not None:
-        return Hit(command.task, decision.hash, decision.outputs)
+    if decision.is_hit:
+        assert decision.outputs is not None
+        return Hit(command.task, decision.hash, decision.outputs, outcome_of_hit(decision))
     return Refused(command.task, "it would have to run")

@@ -17,7 +17,7 @@ from nbcache.engine.decide import Decider, Place, evaluate_default
 from nbcache.engine.factories import Factories
 from nbcache.engine.identify import Identifier
 from nbcache.engine.pipeline import Pipeline
-from nbcache.engine.process import Process, check_filled
+from nbcache.engine.process import Process, check_filled, passed_outputs
 from nbcache.engine.reads import named_files
 from nbcache.engine.results import Decoder
 from nbcache.errors import BodyError, ChannelError, NbcacheError
@@ -26,7 +26,6 @@ from nbcache.model.event import Resources
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import DefaultPick, Directives, Dynamic
 from nbcache.model.value import FilePath
-from nbcache.plan.body import script_facts
 from nbcache.plan.fingerprint import SharedPart, component
 from nbcache.store.cache import Cache
 
@@ -68,7 +67,7 @@ def prepare(
     sources = {node.index: load(node) for node in graph.nodes if node.op == "source"}
     decoder = Decoder(cache)
     identifier = Identifier(cache.files, folder, value_leaf(pipeline.namespace, folder))
-    decider = Decider(cache, places, identifier, decoder, fresh=fresh, no_cache=no_cache)
+    decider = Decider(cache, places, identifier, decoder, folder, fresh=fresh, no_cache=no_cache)
     return Prepared(graph, places, sources, decider, decoder)
 
 
@@ -88,7 +87,7 @@ def make_place(node: CompiledNode, pipeline: Pipeline, cache: Cache, folder: Pat
         else {}
     )
     literal = [_file_component(text, path, cache) for text, path in sorted(files.items())]
-    passed = _passed(process, inputs)
+    passed = passed_outputs(decl, process.facts, inputs)
     defaults = {
         name: evaluate_default(pick.text, folder, _is_path(node, name))
         for name, pick in node.filling.items()
@@ -170,19 +169,6 @@ def _refuse_channels(process: Process, pipeline: Pipeline, inputs: set[str]) -> 
                 hint=f"Take it as an input: `%%process {process.name}({name}) ...` or "
                 f"`... from {name}`.",
             )
-
-
-def _passed(process: Process, inputs: set[str]) -> frozenset[str]:
-    """Return the outputs that are an untouched input."""
-    outputs = process.decl.outputs or ()
-    bound = (
-        script_facts(process.decl.body).variables if process.facts is None else process.facts.bound
-    )
-    return frozenset(
-        output.name
-        for output in outputs
-        if output.name in inputs and output.name not in bound and output.pattern is None
-    )
 
 
 def _is_path(node: CompiledNode, name: str) -> bool:

@@ -10,7 +10,7 @@ import ast
 import inspect
 import textwrap
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -27,7 +27,7 @@ from nbcache.plan.body import (
     script_facts,
 )
 from nbcache.plan.channel import Channel
-from nbcache.plan.directives import check_templates, parse_options
+from nbcache.plan.directives import check_store, check_templates, parse_options
 from nbcache.plan.header import reserved_in_scripts
 
 if TYPE_CHECKING:
@@ -148,7 +148,9 @@ def check_filled(
         DeclarationError: the body changes a captured object, an output is never set, a template
             names what is no input, an input of a script has a reserved name.
     """
-    check_templates(decl, decl.source.split("\n"))
+    lines = decl.source.split("\n")
+    check_templates(decl, lines)
+    check_store(decl, passed_outputs(decl, facts, {each.name for each in decl.inputs or ()}), lines)
     if facts is None:
         check_script(decl, script_facts(decl.body))
         for each in decl.inputs or ():
@@ -161,6 +163,18 @@ def check_filled(
         return
     data = {name for name in facts.free if _is_data(namespace.get(name))}
     check_body(decl, facts, data - {each.name for each in decl.inputs or ()})
+
+
+def passed_outputs(
+    decl: ProcessDecl, facts: BodyFacts | None, inputs: Collection[str]
+) -> frozenset[str]:
+    """Return the outputs that are an untouched input."""
+    bound = script_facts(decl.body).variables if facts is None else facts.bound
+    return frozenset(
+        each.name
+        for each in decl.outputs or ()
+        if each.name in inputs and each.name not in bound and each.pattern is None
+    )
 
 
 def _is_data(held: object) -> bool:

@@ -6,6 +6,7 @@ kernel. Ids and times are taken here and nowhere else in the engine.
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import os
 import socket
@@ -13,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from nbcache.engine.decide import Decision, Place
+from nbcache.engine.harvest import to_ports
 from nbcache.engine.run import Run
 from nbcache.model.digest import Digest
 from nbcache.model.event import Resources
@@ -103,17 +105,20 @@ class RowMaker:
 
     def refused(self, decision: Decision, error: str) -> AttemptRow:
         """Return the row of a task that failed without an attempt."""
-        import dataclasses
-
         row = self.attempt(decision, 1, Resources(), status=Outcome.FAILED.value)
         return dataclasses.replace(
             row, error=error.strip().split("\n")[-1][:500], complete=row.submit
         )
 
+    def stored(self, decision: Decision) -> AttemptRow:
+        """Return the row of a task whose result a store folder held."""
+        row = self.attempt(decision, 1, Resources(), status=Outcome.STORED.value)
+        return dataclasses.replace(
+            row, outputs=to_ports(decision.ports), reason=decision.reason, complete=row.submit
+        )
+
     def skipped(self, decision: Decision) -> AttemptRow:
         """Return the row of a task that its `when`, or an input that was not made, left out."""
-        import dataclasses
-
         row = self.attempt(decision, 1, Resources(), status=Outcome.SKIPPED.value)
         decl = decision.place.node.decl
         reason = "an input of it was not made"

@@ -54,10 +54,10 @@ class ChannelFailed(Event):
 
 @dataclass(slots=True)
 class Hit(Event):
-    """The cache holds the task's result. `outputs` is the item that its channel gets."""
+    """The cache, or a store folder, holds the task's result: the item that its channel gets."""
 
     task: TaskKey
-    hash: Digest
+    hash: Digest | None
     outputs: Item
     outcome: Outcome = Outcome.CACHED
 

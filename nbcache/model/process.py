@@ -114,6 +114,7 @@ class Directives:
     ignore: tuple[str, ...] = ()
     platform: bool = False
     publish: tuple[PublishRule, ...] = ()
+    store: str | None = None  # a template
 
 
 Language = Literal["python", "script"]

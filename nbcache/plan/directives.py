@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
@@ -34,6 +34,7 @@ from nbcache.plan.quantities import (
 __all__ = [
     "OPTIONS",
     "OptionSpec",
+    "check_store",
     "check_templates",
     "evaluate_dynamic",
     "evaluate_option",
@@ -184,7 +185,7 @@ def _read_choice(spec: OptionSpec, text: str) -> object:
 
 
 def _read_text(spec: OptionSpec, text: str) -> object:
-    if spec.name == "tag":
+    if spec.template:
         template_fields(text)
     return text
 
@@ -272,8 +273,8 @@ def check_templates(decl: ProcessDecl, lines: Sequence[str]) -> None:
         if isinstance(value, Dynamic):
             used = expression_names(parse_expression(value.text, OPTIONS[field.name].form))
             _check_known(place, lines, sorted(used), known | {"task"}, f"--{field.name}")
-        elif field.name == "tag" and value is not None:
-            _check_known(place, lines, template_fields(value), known, "--tag")
+        elif field.name in OPTIONS and OPTIONS[field.name].template and value is not None:
+            _check_known(place, lines, template_fields(value), known, f"--{field.name}")
 
 
 def _check_rules(decl: ProcessDecl, lines: Sequence[str], known: frozenset[str] | None) -> None:
@@ -292,6 +293,36 @@ def _check_rules(decl: ProcessDecl, lines: Sequence[str], known: frozenset[str] 
             check_rule(rule, known, names)
         except OptionError as error:
             _fail(place, lines, error.message, error.hint)
+
+
+def check_store(decl: ProcessDecl, passed: Collection[str], lines: Sequence[str]) -> None:
+    """Check that a store folder can hold all that a process makes, and tell whether it is there.
+
+    Raises:
+        OptionError: an output is no file, or has no name beforehand; or none is required.
+    """
+    if decl.directives.store is None:
+        return
+    own = [each for each in decl.outputs or () if each.name not in passed]
+    place = _place_of("store", decl)
+    if not own or decl.inferred:
+        _fail(
+            place, lines, "--store: no output is declared", 'declare a file: -> NAME: path = "..."'
+        )
+    for each in own:
+        if each.type is None or not each.type.is_path:
+            said = f'--store: the output "{each.name}" is no file, and a store folder holds files'
+            _fail(place, lines, said, f'write {each.name}: path = "its name"')
+        if each.pattern is None and decl.language == "python":
+            said = f'--store: the file of the output "{each.name}" has no name beforehand'
+            _fail(place, lines, said, f'write {each.name}: path = "its name"')
+    if all(each.type is not None and each.type.optional for each in own):
+        _fail(
+            place,
+            lines,
+            "--store: every output is optional, so an empty folder would do",
+            "let at least one output be required",
+        )
 
 
 def _may_be_a_file(output: Output, decl: ProcessDecl) -> bool:

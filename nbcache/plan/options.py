@@ -20,7 +20,7 @@ class OptionSpec:
 
     `default` is what holds without it; `least` the smallest number it may be; `hashed` says that
     it changes results and so enters the hash; `language` where it makes sense (None: anywhere);
-    `repeats` that it may be given several times.
+    `repeats` that it may be given several times; `template` that {name} stands for an input.
     """
 
     name: str
@@ -33,6 +33,7 @@ class OptionSpec:
     hashed: bool = False
     language: Language | None = None
     repeats: bool = False
+    template: bool = False
     value: str = ""  # how help shows what follows
 
 
@@ -79,7 +80,7 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
         help="what a failed task means: continue, stop, finish, ignore or retry",
     ),
     OptionSpec(
-        name="tag", form="text", value="TEMPLATE",
+        name="tag", form="text", template=True, value="TEMPLATE",
         help="how a task is called in lists, such as {sample}",
     ),
     OptionSpec(
@@ -116,5 +117,9 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
     OptionSpec(
         name="publish", form="rule", default=(), repeats=True, value="FOLDER[,KEY=VALUE]",
         help="show results in a folder: results/{sample}, mode=symlink, as={file.stem}.txt",
+    ),
+    OptionSpec(
+        name="store", form="text", template=True, value="FOLDER",
+        help="take results that stand in this folder instead of running, and put new ones there",
     ),
 )  # fmt: skip

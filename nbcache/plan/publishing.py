@@ -174,7 +174,8 @@ def published_name(rule: PublishRule, file: str, values: Mapping[str, object]) -
         return None
     if rule.name is None:
         return file
-    named = render_template(rule.name, {**values, "file": file}, escape=_inside(rule.name))
+    used = {name: values[name] for name in template_fields(rule.name) if name in values}
+    named = render_template(rule.name, {**used, "file": file}, escape=_inside(rule.name))
     name = posixpath.normpath(named)
     if name.startswith(("/", "../")) or name in (".", ".."):
         raise OptionError(f"as={rule.name} gives {named!r}, which is no name inside of the folder")

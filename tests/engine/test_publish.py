@@ -59,8 +59,8 @@ def test_19_a_deleted_folder_is_back_without_any_task_and_in_its_mode(
     for place in (shown / "a/a.txt", shown / "b/d/in.txt"):
         assert place.is_symlink() == (mode != "copy")
         assert (mode == "symlink") == (mode != "copy" and os.readlink(place).startswith("/"))
-    assert "published 6 files to results/b" not in second.session.last_run.notes  # type: ignore[union-attr]
-    assert "published 4 files to results/b" in second.session.last_run.notes  # type: ignore[union-attr]
+    assert "published 6 files in results/b" not in second.session.last_run.notes  # type: ignore[union-attr]
+    assert "published 4 files in results/b" in second.session.last_run.notes  # type: ignore[union-attr]
     assert second.run().notes == []
 
 

@@ -1,0 +1,244 @@
+"""Make a result stand at a name outside of the cache: whole, and never over somebody else's file.
+
+What was put somewhere is noted in `cache.published` with its state: only what is still as noted may
+be replaced unasked. Used by publish rules and store folders; from one thread at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from nbcache.errors import PublishError
+from nbcache.model.digest import Digest
+from nbcache.model.event import TaskKey
+from nbcache.model.process import PublishMode
+from nbcache.model.value import FilePath, Stored
+from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid
+from nbcache.store.placing import place_file
+from nbcache.store.tree import scan
+
+_BLOB = re.compile(r"/blobs/([0-9a-f]{2})/\1[0-9a-f]{62}\Z")  # where a published link leads
+
+
+class Owner(NamedTuple):
+    """Whose result it is."""
+
+    task: TaskKey
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One file, folder or link as it is to stand at `target`."""
+
+    target: str
+    kind: Literal["file", "directory", "link"]
+    source: str = ""  # of a file: where its bytes are; of a link: what it says
+    digest: Digest | None = None
+    executable: bool = False
+
+
+class Placer:
+    """Makes files stand at their targets as they should, and tells whose they are."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._owners: dict[str, tuple[Owner, Digest | None]] = {}  # target -> task, content
+        self._root = os.path.realpath(cache.root) + os.sep
+
+    def place(
+        self,
+        held: Stored | FilePath,
+        target: str,
+        mode: PublishMode,
+        owner: Owner,
+        *,
+        overwrite: bool = False,
+    ) -> int:
+        """Make a result stand at `target`; return how many files had to be placed.
+
+        Raises:
+            PublishError: somebody else's file stands there, or another task wants the name.
+            OSError: the disk is full, or permission is missing. StoreError: its blob is gone.
+        """
+        if (os.path.realpath(os.path.dirname(target)) + os.sep).startswith(self._root):
+            raise PublishError(f"{target} lies in the cache folder; publish elsewhere")
+        leaves = list(self._leaves(held, target))
+        for leaf in leaves:
+            self._claim(leaf, owner)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        placed = sum(self._settle(leaf, mode, overwrite) for leaf in leaves)
+        if leaves[0].kind == "directory":
+            self._remove_stale(target, {leaf.target for leaf in leaves})
+        return placed
+
+    def _leaves(self, held: Stored | FilePath, target: str) -> Iterator[Leaf]:
+        """Yield what a result consists of, a folder before what is in it."""
+        blobs, files = self._cache.blobs, self._cache.files
+        root = ""
+        if isinstance(held, Stored):
+            assert held.blob is not None
+            if held.kind == "file":
+                yield _file(target, str(blobs.path(held.blob)), held.digest)
+                return
+            entries = blobs.open_tree(held.blob)
+        elif held.is_file():
+            yield _file(target, str(held), files.digest(held))
+            return
+        else:
+            root = str(held)
+            entries = sorted(scan(held), key=lambda each: each.path)
+        yield Leaf(target, "directory")
+        for entry in entries:
+            name = os.fsdecode(entry.path)
+            place = os.path.join(target, name)
+            if entry.kind == "directory":
+                yield Leaf(place, "directory")
+            elif entry.kind == "link":
+                yield Leaf(place, "link", os.fsdecode(entry.target))
+            elif entry.blob is not None and entry.identity is not None:
+                source = str(blobs.path(entry.blob))
+                yield Leaf(place, "file", source, entry.identity, entry.executable)
+            else:
+                source = os.path.join(root, name)
+                yield Leaf(place, "file", source, files.digest(source), entry.executable)
+
+    def _claim(self, leaf: Leaf, owner: Owner) -> None:
+        """Refuse two tasks of a run that want one name for different contents."""
+        other, content = self._owners.setdefault(leaf.target, (owner, leaf.digest))
+        if other.task != owner.task and content != leaf.digest:
+            raise PublishError(
+                f"{leaf.target} is published by {other.label} too, with another content.\n"
+                "  Tell them apart in the rule: a folder like results/{sample}, or as={sample}.txt"
+            )
+        self._owners[leaf.target] = (owner, leaf.digest)
+
+    def _settle(self, leaf: Leaf, mode: PublishMode, overwrite: bool) -> bool:
+        """Make one leaf stand as it should; return whether anything was to be done."""
+        there = _lstat(leaf.target)
+        if leaf.kind == "directory":
+            return self._settle_folder(leaf, there)
+        if leaf.kind == "link":
+            return self._settle_link(leaf, there)
+        standing = self._standing(leaf, there, mode)
+        if standing == "right":
+            return False
+        if standing == "foreign" and not overwrite:
+            raise PublishError(
+                f"{leaf.target} is there, and nbcache did not put it there (or somebody changed "
+                "it since), so it is not overwritten.\n  Move it away, or add overwrite=true to "
+                "the rule"
+            )
+        self._put(leaf, mode)
+        return True
+
+    def _settle_folder(self, leaf: Leaf, there: os.stat_result | None) -> bool:
+        if there is not None and not os.path.isdir(leaf.target):
+            raise PublishError(f"{leaf.target} is a file, and a folder is to be published there")
+        os.makedirs(leaf.target, exist_ok=True)
+        return False
+
+    def _settle_link(self, leaf: Leaf, there: os.stat_result | None) -> bool:
+        if there is not None and not stat.S_ISLNK(there.st_mode):
+            raise PublishError(f"{leaf.target} is no link, and a link is to be published there")
+        if there is not None and os.readlink(leaf.target) == leaf.source:
+            return False
+        _symlink(leaf.source, leaf.target)
+        return True
+
+    def _standing(
+        self, leaf: Leaf, there: os.stat_result | None, mode: PublishMode
+    ) -> Literal["missing", "right", "ours", "foreign"]:
+        """Say what stands at a file's target now."""
+        if there is None:
+            return "missing"
+        if stat.S_ISLNK(there.st_mode):
+            link = os.readlink(leaf.target)
+            if mode != "copy" and link == _link_text(leaf, mode):
+                return "right"
+            leads = os.path.normpath(os.path.join(os.path.dirname(leaf.target), link))
+            is_ours = leads == os.path.realpath(leaf.source) or _BLOB.search(leads)
+            return "ours" if is_ours else "foreign"
+        if not stat.S_ISREG(there.st_mode):
+            return "foreign"
+        noted = self._cache.published.noted(leaf.target)
+        if noted is not None:
+            return "right" if noted == leaf.digest and mode == "copy" else "ours"
+        if leaf.digest is None or self._cache.files.digest(leaf.target) != leaf.digest:
+            return "foreign"
+        if mode != "copy":
+            return "ours"
+        self._cache.published.note(leaf.target, leaf.digest)
+        return "right"
+
+    def _put(self, leaf: Leaf, mode: PublishMode) -> None:
+        """Place a file under another name, then give it its own: nobody ever sees half of it."""
+        if mode != "copy":
+            _symlink(_link_text(leaf, mode), leaf.target)
+            return
+        new = Path(os.path.dirname(leaf.target), f".nbcache-{new_ulid()}")
+        try:
+            place_file(leaf.source, leaf.source, new, ("reflink", "copy"), leaf.executable)
+            os.chmod(new, 0o755 if leaf.executable else 0o644)
+            os.replace(new, leaf.target)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(new)
+        assert leaf.digest is not None
+        self._cache.published.note(leaf.target, leaf.digest)
+
+    def _remove_stale(self, folder: str, wanted: set[str]) -> None:
+        """Remove what an earlier result had put into a published folder and this one lacks."""
+        for place, folders, files in os.walk(folder, topdown=False):
+            for name in files:
+                path = os.path.join(place, name)
+                if path in wanted:
+                    continue
+                if os.path.islink(path):  # of a result: into the cache, or within the folder
+                    leads = os.path.realpath(path)
+                    within = leads.startswith(os.path.realpath(folder) + os.sep)
+                    is_ours = within or _BLOB.search(leads) is not None
+                else:
+                    is_ours = self._cache.published.noted(path) is not None
+                if is_ours:
+                    os.unlink(path)
+            for name in folders:
+                if os.path.join(place, name) not in wanted:
+                    with contextlib.suppress(OSError):  # it holds something of somebody else
+                        os.rmdir(os.path.join(place, name))
+
+
+def _file(target: str, source: str, digest: Digest) -> Leaf:
+    try:
+        executable = bool(os.stat(source).st_mode & stat.S_IXUSR)
+    except FileNotFoundError:
+        executable = False  # what is wrong is told when it is placed
+    return Leaf(target, "file", source, digest, executable)
+
+
+def _lstat(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _link_text(leaf: Leaf, mode: PublishMode) -> str:
+    source = os.path.realpath(leaf.source)
+    if mode == "symlink":
+        return source
+    return os.path.relpath(source, os.path.realpath(os.path.dirname(leaf.target)))
+
+
+def _symlink(text: str, target: str) -> None:
+    new = os.path.join(os.path.dirname(target), f".nbcache-{new_ulid()}")
+    os.symlink(text, new)
+    os.replace(new, target)
