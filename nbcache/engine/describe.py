@@ -49,11 +49,11 @@ def card_of(process: Process, session: Host, within_s: float) -> CardView:
         notes += _missing(place.captured.missing)
         left = within_s - (time.monotonic() - started)
         found = dry_run(prepared, within_s=max(left, 0.02))
-        plan = next(
-            each
-            for each in place_plans(prepared, found, session.reasons())
-            if each.name == process.name
-        )
+        if found.channel_error:
+            notes.append(found.channel_error)
+        else:
+            plans = place_plans(prepared, found, session.reasons())
+            plan = next(each for each in plans if each.name == process.name)
     except TooLong:
         pass
     except UnknownNameError as error:
@@ -138,12 +138,12 @@ def _place_plan(
     seen = len(decided) + len(failed - decided.keys())
     unknown = found.unknown.get(name, 0)
     expected = found.expected.get(name)
-    error = next((found.errors[task] for task in sorted(failed)), "") or found.channel_error
-    reason = reasons.of(prepared.places[index]) if hashes else error
+    error = found.channel_error or next((found.errors[task] for task in sorted(failed)), "")
+    reason = error or (reasons.of(prepared.places[index]) if hashes else "")
     lost = next((each.reason for task, each in decided.items() if each.reason), "")
     return PlacePlan(
         name=name,
-        tasks=None if expected is None else seen + unknown - len(skipped),
+        tasks=None if expected is None or found.channel_error else seen + unknown - len(skipped),
         cached=len(cached) + twins,
         to_run=len(hashes),
         unknown=unknown,

@@ -145,6 +145,7 @@ class Driver:
         finally:
             for node, error in self._scheduler.channel_errors[:1]:
                 self._run.error = self._channel_error(node, error)
+            self._run.keep_channels(self._scheduler.elements)
             self._operators.shutdown(wait=False, cancel_futures=True)
             self._hashing.shutdown(wait=False, cancel_futures=True)
             for task in self._tasks:

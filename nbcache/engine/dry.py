@@ -1,7 +1,8 @@
 """A run without attempts: what would hit, what would run and why, what cannot be known yet.
 
 The scheduler and the decider are those of a run, so a plan cannot disagree with the run that
-follows. What would have to run leaves a hole; what depends on it is counted as unknown.
+follows. What would have to run leaves a hole, whatever its `on_error` says; what depends on it is
+counted as unknown.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from dataclasses import dataclass, field
 from nbcache.engine.decide import Decision, outcome_of_hit
 from nbcache.engine.operating import call_operator
 from nbcache.engine.prepare import Prepared
+from nbcache.engine.results import Elements
 from nbcache.errors import NbcacheError
 from nbcache.model.command import Apply, Command, Decide, End, Load, Report
+from nbcache.model.digest import Digest
 from nbcache.model.event import (
     Applied,
     ChannelFailed,
     Event,
+    Foreseen,
     Hit,
     Refused,
     Skipped,
@@ -41,14 +45,16 @@ class DryRun:
     expected: dict[str, int | None] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)  # tasks below something that would run
     channel_error: str = ""
+    elements: Callable[[int], Elements] = lambda _: ()  # of a channel's node, in order
 
     def is_complete(self) -> bool:
-        """Whether every task is a hit, so that nothing would run."""
+        """Whether every task is a hit (or was ignored before), so that nothing would run."""
+        left_out = (Outcome.SKIPPED, Outcome.IGNORED)
         return (
             not self.errors
             and not self.channel_error
             and all(
-                decision.outputs is not None or self.outcomes.get(task) is Outcome.SKIPPED
+                decision.outputs is not None or self.outcomes.get(task) in left_out
                 for task, decision in self.decisions.items()
             )
         )
@@ -64,15 +70,18 @@ def dry_run(
     within_s: float | None = None,
     until: Callable[[Decision], bool] | None = None,
     skip_calls: Collection[str] = ("view", "subscribe"),
+    ignored: Collection[Digest] = (),
 ) -> DryRun:
     """Decide every task that can be decided without running anything.
+
+    ignored: hashes whose attempt failed and was ignored; these count as done.
 
     Raises:
         TooLong: it took longer than `within_s` seconds.
     """
     found = DryRun()
     deadline = None if within_s is None else time.monotonic() + within_s
-    scheduler = Scheduler(prepared.graph, cpus=1 << 30, memory=None)
+    scheduler = Scheduler(prepared.graph, cpus=1 << 30, memory=None, give_up_after=0)
     commands: deque[Command] = deque(scheduler.start())
     steps = 0
     while commands:
@@ -82,13 +91,16 @@ def dry_run(
         command = commands.popleft()
         if isinstance(command, End):
             break
-        event = _answer(command, prepared, found, skip_calls)
+        event = _answer(command, prepared, found, skip_calls, ignored)
         if until is not None and isinstance(command, Decide):
             decision = found.decisions.get(command.task)
             if decision is not None and until(decision):
                 break
         if event is not None:
             commands.extend(scheduler.handle(event))
+    found.elements = scheduler.elements
+    for _, error in scheduler.channel_errors[:1]:
+        found.channel_error = str(error)
     for name, index in prepared.graph.places.items():
         found.expected[name] = scheduler.expected(name)
         found.unknown[name] = sum(
@@ -100,31 +112,36 @@ def dry_run(
 
 
 def _answer(
-    command: Command, prepared: Prepared, found: DryRun, skip_calls: Collection[str]
+    command: Command,
+    prepared: Prepared,
+    found: DryRun,
+    skip_calls: Collection[str],
+    ignored: Collection[Digest],
 ) -> Event | None:
     if isinstance(command, Load):
         return SourceLoaded(command.node, prepared.sources[command.node])
     if isinstance(command, Apply):
-        return _apply(command, prepared, found, skip_calls)
+        return _apply(command, prepared, skip_calls)
     if isinstance(command, Decide):
-        return _decide(command, prepared, found)
+        return _decide(command, prepared, found, ignored)
     if isinstance(command, Report):
         found.outcomes[command.task] = command.outcome
     return None
 
 
-def _apply(command: Apply, prepared: Prepared, found: DryRun, skip_calls: Collection[str]) -> Event:
+def _apply(command: Apply, prepared: Prepared, skip_calls: Collection[str]) -> Event:
     node = prepared.graph.nodes[command.node]
     if node.op in skip_calls:
         return Applied(command.call, None)
     try:
         return Applied(command.call, call_operator(node, command.args, prepared.decoder.value))
     except Exception as error:
-        found.channel_error = str(error)
         return ChannelFailed(command.node, error)
 
 
-def _decide(command: Decide, prepared: Prepared, found: DryRun) -> Event:
+def _decide(
+    command: Decide, prepared: Prepared, found: DryRun, ignored: Collection[Digest]
+) -> Event:
     try:
         decision = prepared.decider.decide(command.task, command.inputs)
         found.decisions[command.task] = decision
@@ -139,4 +156,4 @@ def _decide(command: Decide, prepared: Prepared, found: DryRun) -> Event:
     if decision.is_hit:
         assert decision.outputs is not None
         return Hit(command.task, decision.hash, decision.outputs, outcome_of_hit(decision))
-    return Refused(command.task, "it would have to run")
+    return Foreseen(command.task, ignored=decision.hash in ignored)

@@ -47,16 +47,13 @@ class Pipeline:
         Raises:
             WiringError, ChannelError, HeaderError: something does not fit together; says what.
         """
-        targets = self._targets()
-        if only is not None:
-            self._check_known(only)
-            targets = {
-                name: cast(Channel, self.namespace[name]).node
-                if name not in targets
-                else targets[name]
-                for name in only
-            }
-        return compile_graph(targets, self, only=None)
+        if only is None:
+            return compile_graph(self._targets(), self)
+        self._check_known(only)
+        # Nothing but what is asked for is looked at, so that one broken process spoils no other.
+        return compile_graph(
+            {name: cast(Channel, self.namespace[name]).node for name in only}, self
+        )
 
     def _targets(self) -> dict[str, Node]:
         targets: dict[str, Node] = {}

@@ -35,26 +35,68 @@ if TYPE_CHECKING:
 
 
 class Reader(Protocol):
-    """What a process asks of its session."""
+    """What processes and channels ask of their session."""
 
-    def read(self, process: Process) -> Results: ...
+    def read(self, held: Readable) -> Results: ...
 
 
-class NamedChannel(Channel):
+class Readable(Channel):
+    """What can be read through its name: reading runs what is missing for it, and nothing else."""
+
+    __slots__ = ("_reader", "name", "namespace", "notes")
+
+    def __init__(
+        self,
+        node: Node,
+        namespace: Mapping[str, object],
+        reader: Reader,
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(node)
+        self.name, self.namespace, self.notes = node.label, namespace, tuple(notes)
+        self._reader = reader
+
+    @property
+    def results(self) -> Results:
+        """The results of all tasks (the items of a channel), after running what is missing."""
+        return self._reader.read(self)
+
+    @property
+    def value(self) -> object:
+        """The only result (or an error that says how many there are)."""
+        return self.results.value
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(self.results)
+
+    def __getitem__(self, index: int | slice) -> object:
+        return self.results[index]
+
+    def table(self) -> object:
+        """Return a DataFrame of scalars: inputs and outputs, one row per task (per item)."""
+        return self.results.table()
+
+
+class NamedChannel(Readable):
     """A channel bound to a name; its expression is evaluated at every run, read and plan."""
 
-    __slots__ = ("decl", "name", "namespace", "notes")
+    __slots__ = ("decl",)
 
-    def __init__(self, decl: ChannelDecl, namespace: Mapping[str, object]) -> None:
-        super().__init__(Node(op="named", target=self, label=decl.name))
-        self.decl, self.name, self.namespace = decl, decl.name, namespace
-        self.notes: tuple[str, ...] = ()
+    def __init__(
+        self,
+        decl: ChannelDecl,
+        namespace: Mapping[str, object],
+        reader: Reader,
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(Node(op="named", target=self, label=decl.name), namespace, reader, notes)
+        self.decl = decl
 
 
-class Process(Channel):
-    """A declared process. Reading it (`.value`, iteration, `.table()`) runs what is missing."""
+class Process(Readable):
+    """A declared process; stands for its output channel wherever a channel is expected."""
 
-    __slots__ = ("_reader", "decl", "facts", "name", "namespace", "notes", "sources")
+    __slots__ = ("decl", "facts", "sources")
 
     def __init__(
         self,
@@ -65,11 +107,10 @@ class Process(Channel):
         notes: Sequence[str] = (),
         sources: tuple[Channel, ...] | None = None,
     ) -> None:
-        super().__init__(Node(op="process", target=self, parents=None, label=decl.name))
-        self.decl, self.facts, self.namespace = decl, facts, namespace
-        self.name, self.notes = decl.name, tuple(notes)
+        node = Node(op="process", target=self, parents=None, label=decl.name)
+        super().__init__(node, namespace, reader, notes)
+        self.decl, self.facts = decl, facts
         self.sources = sources  # given as objects (the twin); else decl.sources says them
-        self._reader = reader
 
     def __call__(self, *channels: object) -> Channel:
         """Use the process at another place: `quant(pairs, index)`; returns its output channel.
@@ -89,26 +130,6 @@ class Process(Channel):
                 )
             nodes.append(node)
         return Channel(Node(op="process", target=self, parents=tuple(nodes), label=self.name))
-
-    @property
-    def results(self) -> Results:
-        """The results of all tasks, after running what is missing."""
-        return self._reader.read(self)
-
-    @property
-    def value(self) -> object:
-        """The output of the only task (or an error that says how many there are)."""
-        return self.results.value
-
-    def __iter__(self) -> Iterator[object]:
-        return iter(self.results)
-
-    def __getitem__(self, index: int) -> object:
-        return self.results[index]
-
-    def table(self) -> object:
-        """Return a DataFrame: scalar inputs and outputs, one row per task."""
-        return self.results.table()
 
 
 def complete_decl(

@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.codec.registry import decode
+from nbcache.engine.identify import whole_item
 from nbcache.errors import BlobDamagedError, BlobMissingError, NotRunError, ResultGone, UsageError
+from nbcache.model.channel import Fields, Item
 from nbcache.model.ids import Position, format_position
 from nbcache.model.task import Outcome
-from nbcache.model.value import FilePath, Gathered, Record, RemoteFile, Stored
+from nbcache.model.value import FilePath, Gathered, HoleCause, Record, RemoteFile, Stored
 from nbcache.store.cache import Cache
+
+Elements = Sequence[tuple[Position, Item | HoleCause]]
+"""What a channel holds, in order: items and holes."""
 
 
 class Decoder:
@@ -93,7 +98,11 @@ class Results:
     """The results of one process in one run, in the order of its items; frozen to that run."""
 
     def __init__(
-        self, name: str, fields: Sequence[str], tasks: Sequence[TaskResult], decoder: Decoder
+        self,
+        name: str,
+        fields: Sequence[str | None],
+        tasks: Sequence[TaskResult],
+        decoder: Decoder,
     ) -> None:
         self.name, self.fields = name, tuple(fields)
         self.tasks = tuple(sorted(tasks, key=lambda task: task.position))
@@ -105,9 +114,7 @@ class Results:
     def _read(self, task: TaskResult) -> object:
         assert task.outputs is not None
         values = [self._decoder.value(held, of=task.label) for held in task.outputs]
-        if not self.fields:
-            return None
-        return values[0] if len(values) == 1 else Record(self.fields, values)
+        return whole_item(values, self.fields) if values else None
 
     @property
     def value(self) -> object:
@@ -156,10 +163,15 @@ class Results:
             row: dict[str, object] = {}
             for name, held in task.inputs.items():
                 self._add_scalar(row, name, held)
-            for name, held in zip(self.fields, task.outputs or (), strict=True):
-                self._add_scalar(row, name, held)
+            for number, held in enumerate(task.outputs or ()):
+                self._add_scalar(row, self._column(number), held)
             rows.append(row)
         return pandas.DataFrame(rows)
+
+    def _column(self, number: int) -> str:
+        """Name a column: by its field, else by the channel, else by the field's number."""
+        field = self.fields[number] if number < len(self.fields) else None
+        return field or (self.name if len(self.fields) <= 1 else str(number))
 
     def _add_scalar(self, row: dict[str, object], name: str, held: object) -> None:
         if isinstance(held, Stored):
@@ -172,6 +184,31 @@ class Results:
     def __repr__(self) -> str:
         done = len(self._succeeded())
         return f"{self.name}: {done} of {len(self.tasks)} tasks with a result"
+
+
+class ChannelItems(Results):
+    """The items of a channel, as a run or a look at the cache found them."""
+
+    def _why_none(self) -> str:
+        return "it has no items"
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {len(self)} item{'' if len(self) == 1 else 's'}"
+
+
+def channel_items(
+    name: str,
+    fields: Fields,
+    elements: Elements,
+    decoder: Decoder,
+) -> ChannelItems:
+    """Return the items among a channel's elements; holes are left out."""
+    items = [
+        TaskResult(position, f"{name}[{format_position(position)}]", Outcome.CACHED, {}, slot)
+        for position, slot in elements
+        if not isinstance(slot, HoleCause)
+    ]
+    return ChannelItems(name, fields or (), items, decoder)
 
 
 def is_scalar(value: object) -> bool:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from nbcache.engine.results import Decoder, Results, TaskResult
+from nbcache.engine.results import Decoder, Elements, Results, TaskResult, channel_items
 from nbcache.engine.shown import Shown
-from nbcache.errors import NbcacheError, RunError, RunFailed
+from nbcache.errors import NbcacheError, NotRunError, RunError, RunFailed
 from nbcache.model.channel import Graph
 from nbcache.model.event import TaskKey
 from nbcache.model.ids import RunId
@@ -82,6 +82,7 @@ class Run:
         self._places: tuple[PlaceProgress, ...] = ()
         self._items: Mapping[int, int] = {}
         self._steering: Steering | None = None
+        self._elements: Callable[[int], Elements] = lambda _: ()
         self._cancelled = False
 
     # For the driver.
@@ -103,8 +104,14 @@ class Run:
         if user:
             self._cached_by.add("you" if user == self._user else user)
 
+    def keep_channels(self, elements: Callable[[int], Elements]) -> None:
+        """Remember how a channel's items are found, for readers after the run's end."""
+        self._elements = elements
+
     def end(self, status: RunStatus) -> None:
-        """The last word: nothing changes after it."""
+        """The last word: nothing changes after it. Failures stand in the order of the items."""
+        places = {task.label: key for key, task in self.tasks.items()}
+        self.failures.sort(key=lambda failure: places.get(failure.task, ()))
         self.status = status
         self._elapsed = self._now() - self._started
         self._ended.set()
@@ -200,11 +207,23 @@ class Run:
         return "\n".join(lines)
 
     def __getitem__(self, name: str) -> Results:
-        """Return the results of a process in this run."""
-        if name not in self.graph.places:
-            listed = ", ".join(self.graph.places)
-            raise KeyError(f"run {self.name} has no process {name!r}; it has {listed}")
-        index = self.graph.places[name]
+        """Return the results of a process in this run, or the items of a channel.
+
+        Raises:
+            KeyError: the run has neither. NotRunError: the items are not known before its end.
+        """
+        if name in self.graph.places:
+            return self._results_of(name, self.graph.places[name])
+        if name not in self.graph.channels:
+            listed = ", ".join([*self.graph.places, *self.graph.channels])
+            raise KeyError(f"run {self.name} has no process or channel {name!r}; it has {listed}")
+        if not self.done:
+            raise NotRunError(f"run {self.name} is still going: {name} is not known yet")
+        index = self.graph.channels[name]
+        fields = self.graph.nodes[index].fields
+        return channel_items(name, fields, self._elements(index), self._decoder)
+
+    def _results_of(self, name: str, index: int) -> Results:
         node = self.graph.nodes[index]
         assert node.decl is not None
         fields = [output.name for output in node.decl.outputs or ()]

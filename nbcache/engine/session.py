@@ -24,10 +24,10 @@ from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.factories import Factories
 from nbcache.engine.pipeline import Pipeline
 from nbcache.engine.prepare import Prepared, check_place, detach, prepare
-from nbcache.engine.process import NamedChannel, Process, complete_decl
+from nbcache.engine.process import NamedChannel, Process, Readable, complete_decl
 from nbcache.engine.publish import Publisher
 from nbcache.engine.reasons import Reasons
-from nbcache.engine.results import Results, TaskResult
+from nbcache.engine.results import Results, TaskResult, channel_items
 from nbcache.engine.rows import RowMaker, user_name
 from nbcache.engine.run import Run
 from nbcache.engine.shown import decode_chunks
@@ -36,6 +36,7 @@ from nbcache.engine.specs import Packer, process_spec
 from nbcache.engine.trial import TryResult, try_task
 from nbcache.engine.turns import take_turn
 from nbcache.errors import ChannelError, NbcacheError, NotRunError, UsageError, WiringError
+from nbcache.model.digest import Digest
 from nbcache.model.ids import RunId, run_name
 from nbcache.model.process import ChannelDecl, ProcessDecl
 from nbcache.model.task import Outcome, RunStatus
@@ -140,8 +141,7 @@ class Session:
         Raises:
             DeclarationError, ChannelError, WiringError: what is wrong with it now.
         """
-        channel = NamedChannel(decl, self.namespace)
-        channel.notes = self._replacing(decl.name)
+        channel = NamedChannel(decl, self.namespace, self, self._replacing(decl.name))
         with self._bound(decl.name, channel):
             self.channel_view(channel)
         return channel
@@ -386,30 +386,41 @@ class Session:
 
     # ------------------------------------------------------------------ reading
 
-    def read(self, process: Process) -> Results:
-        """Return a process's results; runs what is missing first, with the front's live view.
+    def read(self, held: Readable) -> Results:
+        """Return a process's results, or a channel's items; runs what is missing first, with the
+        front's live view. A task that was ignored in the last run is not tried again.
 
         Raises:
             RunFailed: a task that had to run failed.
         """
-        name = self._name_of(process)
+        name = self._name_of(held)
         prepared = self.prepare([name])
-        index = prepared.graph.places.get(name)
-        if index is not None:
-            found = dry_run(prepared)
-            if found.is_complete():
+        found = dry_run(prepared, ignored=self._ignored())
+        if found.is_complete():
+            index = prepared.graph.places.get(name)
+            if index is not None:
                 return self._results_of(prepared, found, name, index)
+            index = prepared.graph.channels[name]
+            fields = prepared.graph.nodes[index].fields
+            return channel_items(name, fields, found.elements(index), prepared.decoder)
         run = self.start([name])
         self.waiter(run)
         run.raise_for_status()
         return run[name]
 
-    def _name_of(self, process: Process) -> str:
-        for name, held in self.namespace.items():
-            if held is process and not name.startswith("_"):
+    def _ignored(self) -> set[Digest]:
+        run = self.last_run
+        if run is None or not run.done:
+            return set()
+        ignored = [each for each in run.tasks.values() if each.outcome is Outcome.IGNORED]
+        return {Digest(each.hash) for each in ignored if each.hash}
+
+    def _name_of(self, held: Readable) -> str:
+        for name, bound in self.namespace.items():
+            if bound is held and not name.startswith("_"):
                 return name
         raise NotRunError(
-            f"process {process.name!r} is no longer bound to a name, so it is not in the pipeline"
+            f"{held.name!r} is no longer bound to a name, so it is not in the pipeline"
         )
 
     def _results_of(self, prepared: Prepared, found: DryRun, name: str, index: int) -> Results:

@@ -87,6 +87,17 @@ class Refused(Event):
 
 
 @dataclass(slots=True)
+class Foreseen(Event):
+    """In place of an attempt where nothing is run: what the task would make is not known.
+
+    ignored: an attempt at this very hash failed and was ignored, so it would leave that hole.
+    """
+
+    task: TaskKey
+    ignored: bool = False
+
+
+@dataclass(slots=True)
 class AttemptStarted(Event):
     task: TaskKey
 

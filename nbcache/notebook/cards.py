@@ -250,54 +250,99 @@ def render_shown(tasks: Sequence[Shown]) -> Rendered:
 
 
 def _render_chunks(chunks: Sequence[ShownChunk]) -> Rendered:
-    parts: list[Rendered] = []
-    printed: list[Rendered] = []
-    text_room, html_room = _TEXT_CHUNKS, _HTML_CHUNKS
-    for chunk in _joined(chunks):
+    settled = _joined(chunks)
+    text = [
+        _render_display(chunk.bundle).text
+        if chunk.stream == "display"
+        else render.strip_ansi(chunk.text).rstrip("\n")
+        for chunk in _keep_ends(settled, _TEXT_CHUNKS, _LINES)
+    ]
+    html: list[str] = []
+    printed: list[ShownChunk] = []
+    for chunk in _keep_ends(settled, _HTML_CHUNKS):
         if chunk.stream == "display":
-            parts += [*_scrolled(printed), _render_display(chunk.bundle)]
+            html += [*_scrolled(printed), f"<div>{_render_display(chunk.bundle).html}</div>"]
             printed = []
+        else:
+            printed.append(chunk)
+    html += _scrolled(printed)
+    return Rendered("\n".join(each for each in text if each), "".join(html))
+
+
+def _keep_ends(
+    chunks: Sequence[ShownChunk], room: int, lines: int | None = None
+) -> list[ShownChunk]:
+    """Leave out the middle of a text of more than `room` characters or `lines` lines.
+
+    Its end tells most. What was displayed between stays.
+    """
+    text = "".join(chunk.text for chunk in chunks)
+    start, stop = _middle(text, room, lines)
+    if start >= stop:
+        return list(chunks)
+    rows = text.count("\n", start, stop)
+    left_out = render.count_of(rows, "line") if rows else f"{stop - start:,} characters"
+    kept: list[ShownChunk] = []
+    at, is_cut = 0, False
+    for chunk in chunks:
+        if chunk.stream == "display":
+            kept.append(chunk)
             continue
-        text = render.settle_carriage_returns(chunk.text).rstrip("\n")
-        colour = "background:rgba(213,94,0,.10);" if chunk.stream == "stderr" else ""
-        printed.append(
-            Rendered(
-                _clip(render.strip_ansi(text), text_room),
-                f'<pre style="{render.PRE};{colour}">'
-                f"{render.ansi_html(_clip(text, html_room))}</pre>",
-            )
-        )
-        text_room, html_room = max(0, text_room - len(text)), max(0, html_room - len(text))
-    return render.stack([*parts, *_scrolled(printed)])
+        before = chunk.text[: max(0, start - at)]
+        after = chunk.text[max(0, stop - at) :]
+        at += len(chunk.text)
+        note = f"… {left_out} left out …\n" if at > start and not is_cut else ""
+        is_cut = is_cut or bool(note)
+        gap = "\n" if note and before and not before.endswith("\n") else ""
+        if before or note or after:
+            kept.append(ShownChunk(chunk.stream, f"{before}{gap}{note}{after}"))
+    return kept
 
 
-def _scrolled(printed: list[Rendered]) -> list[Rendered]:
+def _middle(text: str, room: int, lines: int | None) -> tuple[int, int]:
+    """Return where what is left out begins and ends; nothing is where it begins at its end."""
+    start, stop = 0, len(text)
+    if lines is not None and text.count("\n") > lines:
+        stop -= text.endswith("\n")
+        for _ in range(lines // 2):
+            start = text.find("\n", start) + 1
+            stop = text.rfind("\n", 0, stop)
+        start, stop = min(start, room // 2), max(stop + 1, len(text) - room // 2)
+    elif len(text) > room:
+        start, stop = room // 2, len(text) - room // 2
+    else:
+        return 0, 0
+    return start, stop
+
+
+def _scrolled(printed: Sequence[ShownChunk]) -> list[str]:
     """Let long text scroll in its place, so that a tool's log does not push the notebook away."""
-    whole = render.stack(printed)
-    if whole.text.count("\n") < _LINES:
-        return printed
+    html = []
+    for chunk in printed:
+        colour = "background:rgba(213,94,0,.10);" if chunk.stream == "stderr" else ""
+        text = render.ansi_html(chunk.text.rstrip("\n"))
+        html.append(f'<div><pre style="{render.PRE};{colour}">{text}</pre></div>')
+    if sum(chunk.text.rstrip("\n").count("\n") + 1 for chunk in printed) <= _LINES:
+        return html
     style = "max-height:24em;overflow:auto;border-bottom:1px solid rgba(128,128,128,.4)"
-    return [Rendered(whole.text, f'<div style="{style}" tabindex="0">{whole.html}</div>')]
+    return [f'<div style="{style}" tabindex="0">{"".join(html)}</div>']
 
 
 def _joined(chunks: Sequence[ShownChunk]) -> list[ShownChunk]:
-    """Neighbours of one stream as one chunk, so that a line printed in pieces stays a line."""
+    """Neighbours of one stream as one chunk, so that a line printed in pieces stays a line; of an
+    overwritten line what a terminal would show."""
     out: list[ShownChunk] = []
     for chunk in chunks:
         if out and chunk.stream != "display" and out[-1].stream == chunk.stream:
             out[-1] = ShownChunk(chunk.stream, out[-1].text + chunk.text)
         else:
             out.append(chunk)
-    return out
-
-
-def _clip(text: str, room: int) -> str:
-    if len(text) <= room:
-        return text
-    half = room // 2
-    return (
-        f"{text[:half]}\n… {len(text) - room:,} characters left out …\n{text[len(text) - half :]}"
-    )
+    return [
+        each
+        if each.stream == "display"
+        else ShownChunk(each.stream, render.settle_carriage_returns(each.text))
+        for each in out
+    ]
 
 
 def _render_display(bundle: Mapping[str, object]) -> Rendered:

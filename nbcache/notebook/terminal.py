@@ -50,7 +50,8 @@ class LineScreen:
             if _is_over(place):
                 self._say_once(f"{place.name}: {cards.place_phrase(place)}", f"end {place.name}")
         for failure in progress.failures[:FAILURES]:
-            self._say_once(f"failed: {failure.task} {failure.error}", f"failed {failure.task}")
+            first = failure.error.partition("\n")[0]  # the whole ends the cell
+            self._say_once(f"failed: {failure.task} {first}", f"failed {failure.task}")
         for note in progress.notes:
             self._say_once(note, note)
 
@@ -60,8 +61,6 @@ class LineScreen:
             self._say(f"and {len(progress.failures) - FAILURES} more failed; see nbcache log")
         for line in pictures.reason_lines(progress):
             self._say(line)
-        if progress.error:
-            self._say(progress.error)
         self._say(pictures.summary_line(progress))
 
     def _say_once(self, line: str, key: str) -> None:

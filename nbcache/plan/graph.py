@@ -9,7 +9,7 @@ expression of a channel.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -48,23 +48,14 @@ class Resolver(Protocol):
         """Return the process of a node; `parents` are the channels it was called with."""
 
 
-def compile_graph(
-    targets: Mapping[str, Node], resolver: Resolver, *, only: Collection[str] | None = None
-) -> Graph:
-    """Compile the named nodes and all that they depend on.
-
-    `only` restricts the graph to some of the targets and what is above them.
+def compile_graph(targets: Mapping[str, Node], resolver: Resolver) -> Graph:
+    """Compile the named nodes and all that they depend on, and nothing else.
 
     Raises:
         WiringError: a cycle, an unknown field or channel, inputs that cannot be filled.
     """
-    chosen = sorted(targets) if only is None else sorted(set(only))
-    for name in chosen:
-        if name not in targets:
-            known = ", ".join(sorted(targets)) or "none"
-            raise WiringError(f"no process or channel {name!r}; there are: {known}")
     compiler = _Compiler(resolver)
-    for name in chosen:
+    for name in sorted(targets):
         compiler.channels[name] = compiler.compile(targets[name])
     return compiler.graph()
 

@@ -78,6 +78,7 @@ class Scheduler:
             ev.Missed: self._on_missed,
             ev.Skipped: self._on_skipped,
             ev.Refused: self._on_refused,
+            ev.Foreseen: self._on_foreseen,
             ev.AttemptStarted: self._on_started,
             ev.AttemptSucceeded: self._on_succeeded,
             ev.AttemptFailed: self._on_failed,
@@ -255,6 +256,11 @@ class Scheduler:
         task = self._answered(event.task)
         if task is not None:
             self._fail_task(task, event.error, self._static_action(task))
+
+    def _on_foreseen(self, event: ev.Foreseen) -> None:
+        task = self._answered(event.task)
+        if task is not None:
+            self._fail_task(task, "it was not run", "ignore" if event.ignored else "continue")
 
     def _static_action(self, task: Task) -> str:
         decl = self.graph.nodes[task.node].decl
