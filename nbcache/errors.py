@@ -98,25 +98,32 @@ class NoCanonicalFormError(FingerprintError, TypeError):
     """A value has no canonical form, so nothing made from it can be fingerprinted.
 
     `place` says where it stands, as a user would say it (``process 'fit': captured name
-    'engine'``); empty where only the value is known (the caller adds the place with `at`).
+    'engine'``), `name` is what the body calls it where it is captured; both are empty where only
+    the value is known (the caller adds them with `at`).
     """
 
-    def __init__(self, type_name: str, reason: str = "", place: str = "") -> None:
-        super().__init__(type_name, reason, place)
-        self.type_name, self.reason, self.place = type_name, reason, place
+    def __init__(self, type_name: str, reason: str = "", place: str = "", name: str = "") -> None:
+        super().__init__(type_name, reason, place, name)
+        self.type_name, self.reason, self.place, self.name = type_name, reason, place, name
 
-    def at(self, place: str) -> NoCanonicalFormError:
+    def at(self, place: str, name: str = "") -> NoCanonicalFormError:
         """The same error, said with its place."""
-        return NoCanonicalFormError(self.type_name, self.reason, place)
+        return NoCanonicalFormError(self.type_name, self.reason, place, name)
 
     def __str__(self) -> str:
-        name = self.type_name.rpartition(".")[2]
+        kind = self.type_name.rpartition(".")[2]
+        ways = ["pass plain data, a table, an array or a path instead"]
+        if self.name:
+            ways += [
+                f"or make it once per worker: `@nbcache.resource` above "
+                f"`def {self.name}(): return <the {kind}>`, and call {self.name}() in the body",
+                f"or leave it out of the hash: `--ignore {self.name}`",
+            ]
+        ways.append(f"or teach nbcache the type: nbcache.register({kind}, ...)")
         return (
             f"{self.place + ' is' if self.place else 'the value is'} a {self.type_name}, "
-            f"which has no canonical form{': ' + self.reason if self.reason else ''}.\n"
-            "  Pass plain data, a table, an array or a path instead; or make it once per worker:\n"
-            f"  @nbcache.resource def ...(): return <the {name}>; or teach nbcache the type:\n"
-            f"  nbcache.register({name}, ...); or leave it out: `--ignore NAME`."
+            f"which has no canonical form{': ' + self.reason if self.reason else ''}\n  "
+            + ";\n  ".join(ways)
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from collections.abc import Iterator
 from typing import Any, cast
 
 from nbcache.errors import CodecError
@@ -104,9 +105,12 @@ def _encode_cloudpickle(value: object) -> bytes:
     try:
         return cast("bytes", cloudpickle.dumps(value, protocol=5))
     except Exception as error:
+        way_out = "Return plain data, a table, an array or a path instead."
+        if isinstance(value, Iterator):
+            way_out = "It gives its members once only: return list(...) of it."
         raise CodecError(
             f"a {type(value).__qualname__} cannot be kept: {type(error).__name__}: {error}.\n"
-            "  Return plain data, a table, an array or a path instead."
+            f"  {way_out}"
         ) from error
 
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from nbcache.engine.harvest import Harvest, to_ports
+from nbcache.engine.identify import fits_type
 from nbcache.engine.process_tree import end_own_children
 from nbcache.engine.python_body import (
     UNSET,
@@ -53,6 +54,7 @@ from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.process import Output
 from nbcache.model.row import AttemptRow, EvictRow, Row, WatchedRead
 from nbcache.model.value import Gathered, Stored
+from nbcache.plan.canonical import summarise
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 
@@ -191,6 +193,7 @@ class _Attempt:
             if _is_path(output):
                 kept[output.name] = harvest.file(output)
             elif value is not UNSET:
+                _check_type(output, value)
                 kept[output.name] = harvest.value(output.name, value)
             elif (output.type is not None and output.type.optional) or self.process.inferred:
                 kept[output.name] = harvest.value(output.name, None)
@@ -278,6 +281,15 @@ class _Attempt:
         if report.changed and report.outcome == "completed":
             rows.append(evicted(report.row, report.changed))
         place.append(rows)
+
+
+def _check_type(output: Output, value: object) -> None:
+    if not fits_type(value, output.type):
+        optional = f"; `{output.name}: {output.type} | None` allows it" if value is None else ""
+        raise OutputError(
+            f"output {output.name!r} is declared as {output.type}, but the body made "
+            f"{summarise(value)} ({type(value).__name__}){optional}"
+        )
 
 
 def _is_path(output: Output) -> bool:

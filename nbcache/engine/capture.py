@@ -300,12 +300,13 @@ class _Taking:
             return walker.digest(value)
         except NoCanonicalFormError as error:
             word = "captured name" if name in self._read else "a helper reads"
-            raise error.at(f"process {self._decl.name!r}: {word} {name!r}") from None
+            raise error.at(f"process {self._decl.name!r}: {word} {name!r}", name) from None
         except RecursionError:
             raise NoCanonicalFormError(
                 type(value).__name__,
                 "it is nested too deeply",
                 f"process {self._decl.name!r}: captured name {name!r}",
+                name,
             ) from None
 
     def _source(self, value: object) -> tuple[str, str | None]:

@@ -22,6 +22,7 @@ from nbcache.errors import DeclarationError, NbcacheError, UnknownNameError, Wir
 from nbcache.model.channel import CompiledNode, Graph
 from nbcache.model.process import Input, Output, ProcessDecl
 from nbcache.model.task import Outcome
+from nbcache.model.value import Gathered
 from nbcache.model.view import CaptureView, CardView, ChannelView, PlacePlan
 from nbcache.plan.canonical import summarise
 
@@ -230,4 +231,4 @@ def _value_text(value: object) -> str:
     name = getattr(value, "name", None)
     if isinstance(name, str) and hasattr(value, "__fspath__"):
         return name
-    return summarise(value)
+    return summarise(list(value) if isinstance(value, Gathered) else value)

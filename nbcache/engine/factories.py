@@ -167,13 +167,13 @@ class Factories:
             rows = [tuple(row[index] for index in order) for row in rows]
         return _source(lambda: rows, names, "from_table(...)")
 
-    def product(self, **fields: Iterable[object]) -> Channel:
+    def product(self, *unnamed: object, **fields: Iterable[object]) -> Channel:
         """Return every combination of the fields' values; the last field varies fastest.
 
         >>> product(depth=[2, 4, 8], rep=range(3))     # 9 items (depth, rep)
         """
-        if not fields:
-            raise ChannelError("product() takes at least one field: product(depth=[2, 4])")
+        if unnamed or not fields:
+            raise ChannelError("product takes named fields: product(depth=[2, 4], rep=range(3))")
         for name, values in fields.items():
             if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
                 raise ChannelError(

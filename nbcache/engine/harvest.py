@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
 from nbcache.codec.registry import encode
-from nbcache.errors import NoCanonicalFormError, OutputError
+from nbcache.errors import CodecError, NoCanonicalFormError, OutputError
 from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.process import Output
 from nbcache.model.row import Port
@@ -97,7 +97,7 @@ class Harvest:
         in its work directory is kept as a file, also without a declaration.
 
         Raises:
-            CodecError: no codec can encode it.
+            OutputError: no codec can encode it.
         """
         if self._is_own_path(value):
             return self.file(Output(name), value)
@@ -108,7 +108,10 @@ class Harvest:
             digest = canonical_digest(value)
         except NoCanonicalFormError:
             opaque, digest = True, Digest("")
-        encoded = encode(value)
+        try:
+            encoded = encode(value)
+        except CodecError as error:
+            raise OutputError(f"output {name!r}: {error}") from error
         data = encoded.data
         self._refuse_secrets(name, bytes(data) if self._secrets else b"")
         stored_inline = len(data) <= INLINE_MAX and self._inline + len(data) <= INLINE_ROW_MAX

@@ -216,27 +216,25 @@ class Identifier:
         )
 
     def _check_type(self, value: object, declared: PortType | None, place: str) -> None:
-        """Refuse a plain value of another builtin type than the declared one."""
-        if declared is None or (value is None and declared.optional):
-            return
-        if declared.depth:
-            if not isinstance(value, (list, tuple)):
-                raise ChannelError(
-                    f"{place} is declared as {declared}, but the item is {summarise(value)} "
-                    f"({type(value).__name__})"
-                )
-            return
-        wanted = _BUILTIN.get(declared.base)
-        if wanted is None or isinstance(value, Stored):
-            return
-        fits = isinstance(value, wanted) or type(value).__module__ == "numpy"
-        if isinstance(value, bool) and declared.base in ("int", "float"):
-            fits = False
-        if not fits:
+        if not fits_type(value, declared):
             raise ChannelError(
                 f"{place} is declared as {declared}, but the item is {summarise(value)} "
                 f"({type(value).__name__})"
             )
+
+
+def fits_type(value: object, declared: PortType | None) -> bool:
+    """Whether a plain value is of the declared type, as far as that is one of Python's own."""
+    if declared is None or (value is None and declared.optional):
+        return True
+    if declared.depth:
+        return isinstance(value, (list, tuple))
+    wanted = _BUILTIN.get(declared.base)
+    if wanted is None or isinstance(value, Stored):
+        return True
+    if isinstance(value, bool) and declared.base in ("int", "float"):
+        return False
+    return isinstance(value, wanted) or type(value).__module__ == "numpy"
 
 
 _BUILTIN: dict[str, tuple[type, ...]] = {

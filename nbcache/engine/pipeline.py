@@ -221,7 +221,7 @@ class Pipeline:
             name = error.name or ""
             known = [each for each in (*self.namespace, *Factories.names) if each[:1] != "_"]
             near = difflib.get_close_matches(name, known, 1)
-            hint = f'Did you mean "{near[0]}"?' if near else ""
+            hint = f'did you mean "{near[0]}"?' if near else "run the cell that declares it first"
             line = getattr(decl, "line", None)
             first = text.strip().split("\n")[0]
             column = first.find(name)
@@ -233,9 +233,25 @@ class Pipeline:
                 hint=hint,
             ) from None
         except Exception as error:
+            if isinstance(error, AttributeError) and isinstance(error.obj, Channel):
+                raise _no_operator(error, text, place, decl) from None
+            said = str(error).replace(f"{Factories.__name__}.", "")
             raise ChannelError(
-                f"{place}: {text.strip()}\n  {type(error).__name__}: {error}"
+                f"{place}: {text.strip()}\n  {type(error).__name__}: {said}"
             ) from error
+
+
+def _no_operator(error: AttributeError, text: str, place: str, decl: object) -> HeaderError:
+    operators = [name for name in dir(Channel) if name[:1] != "_"]
+    near = difflib.get_close_matches(error.name or "", operators, 1)
+    first = next((line for line in text.split("\n") if f".{error.name}" in line), text).strip()
+    return HeaderError(
+        f"{place}: a channel has no operator {error.name!r}",
+        line=getattr(decl, "line", None),
+        column=first.find(f".{error.name}") + 1,
+        source=first,
+        hint=f'did you mean "{near[0]}"?' if near else f"there are {', '.join(operators)}",
+    )
 
 
 class _FactoryCalls(ast.NodeTransformer):

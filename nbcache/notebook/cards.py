@@ -78,6 +78,8 @@ def _capture(view: CaptureView) -> str:
     size = _SIZE.search(view.summary)
     if size is not None:
         return f"{view.name} {size[0]}"
+    if view.summary.startswith("module"):
+        return f"{view.name} module"
     if view.summary.startswith(("function", "class")):
         return view.name
     return f"{view.name} {view.summary}".strip()

@@ -62,6 +62,11 @@ def compile_graph(targets: Mapping[str, Node], resolver: Resolver) -> Graph:
 
 Key = tuple[str, int]
 
+_SAME_FIELDS = (  # operators whose items have the fields of their parent's
+    "filter", "collect", "buffer", "group_by", "first", "take", "until", "unique", "view",
+    "subscribe", "branch",
+)  # fmt: skip
+
 
 @dataclass(slots=True)
 class _Visit:
@@ -165,7 +170,12 @@ class _Compiler:
 
     def _finish_place(self, spec: PlaceSpec, sources: tuple[int, ...]) -> int:
         infos = [
-            SourceFields(name, self._nodes[index].fields, self._nodes[index].is_value)
+            SourceFields(
+                name,
+                self._nodes[index].fields,
+                self._nodes[index].is_value,
+                self._kept_back(index),
+            )
             for name, index in zip(spec.source_names, sources, strict=True)
         ]
         inputs = spec.inputs if spec.inputs is not None else infer_inputs(infos)
@@ -195,6 +205,20 @@ class _Compiler:
                 },
             )
         )
+
+    def _kept_back(self, index: int) -> dict[str, str]:
+        """Return the inputs that the process behind a channel does not pass on; see `wiring`."""
+        node = self._nodes[index]
+        while node.op in _SAME_FIELDS:
+            node = self._nodes[node.parents[0]]
+        if node.decl is None:
+            return {}
+        outputs = [each.name for each in node.decl.outputs or ()]
+        return {
+            each.name: f"%%process {node.name} ... -> {', '.join([each.name, *outputs])}"
+            for each in node.decl.inputs or ()
+            if each.name not in outputs
+        }
 
     def _routes(
         self, spec: PlaceSpec, sources: tuple[int, ...]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from nbcache.errors import WiringError
@@ -28,11 +28,16 @@ from nbcache.plan.header_text import is_public_name, nearest
 
 @dataclass(frozen=True, slots=True)
 class SourceFields:
-    """A channel in `from`: its expression as written, its fields, and whether it is a value."""
+    """A channel in `from`: its expression as written, its fields, and whether it is a value.
+
+    `kept_back` maps inputs of the process that makes it, which are none of its outputs, to the
+    header that would pass them on.
+    """
 
     name: str
     fields: Fields
     is_value: bool = False
+    kept_back: Mapping[str, str] = field(default_factory=dict)
 
 
 def fill(process: str, inputs: Sequence[Input], sources: Sequence[SourceFields]) -> Filling:
@@ -231,6 +236,12 @@ class _Filler:
     def _meant(self, free: Sequence[Input]) -> str:
         fields = {name for source in self.sources for name in source.fields or () if name}
         for each in free:
+            for source in self.sources:
+                if each.name in source.kept_back:
+                    return (
+                        f'"{each.name}" is an input of a process above that is no output of it; '
+                        f"pass it on: `{source.kept_back[each.name]}`"
+                    )
             meant = nearest(each.name, fields - {one.name for one in self.inputs})
             if meant:
                 return f'did you mean "{meant}" instead of "{each.name}"?'

@@ -148,3 +148,32 @@ def test_pictures_become_data_uris_and_terminal_colours_become_html() -> None:
     assert f'src="data:image/png;base64,{png}"' in html
     assert "<svg" not in html
     assert 'color:#D55E00">red</span> &lt;plain&gt;' in html
+
+
+def test_the_middle_of_a_long_text_is_left_out_and_its_end_is_kept() -> None:
+    lines = "".join(f"line {k}\n" for k in range(1000))
+    figure = ShownChunk("display", bundle={"image/png": "AAAA", "text/plain": "<Figure>"})
+    chunks = [
+        ShownChunk("stdout", lines[:2000]),
+        figure,
+        ShownChunk("stderr", "\n[... 9 characters left out ...]\n"),
+        ShownChunk("stdout", lines[2000:]),
+    ]
+
+    text = render_shown([("fit", "completed", chunks)]).text
+
+    assert text.startswith("line 0\nline 1\n")
+    assert text.endswith("line 998\nline 999")
+    assert text.count("left out") == 1
+    assert "<Figure>" in text
+    assert text.count("\n") < 30
+
+
+def test_a_line_without_end_is_cut_in_its_middle() -> None:
+    chunks = [ShownChunk("stdout", "a" * 5000 + "z" * 5000)]
+
+    text = render_shown([("fit", "completed", chunks)]).text
+
+    assert text.startswith("aaa")
+    assert text.endswith("zzz")
+    assert "6,000 characters left out" in text

@@ -1,0 +1,94 @@
+"""What is said when something is wrong: what, where, why, and the way out."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbcache.errors import ChannelError, HeaderError, NoCanonicalFormError, WiringError
+from tests.engine.notebooks import Notebook
+
+
+def test_an_operator_that_is_not_there_names_the_nearest(notebook: Notebook) -> None:
+    with pytest.raises(HeaderError) as caught:
+        notebook.cell("%channel bad = of(1).mapp(lambda x: x)")
+
+    assert str(caught.value).endswith('did you mean "map"?')
+    lines = str(caught.value).split("\n")
+    assert lines[1].index("mapp") == lines[2].index("^")
+    assert "bad" not in notebook.names
+
+
+def test_a_product_without_names_is_told_how(notebook: Notebook) -> None:
+    with pytest.raises(ChannelError, match=r"product takes named fields: product\(depth="):
+        notebook.cell("%channel bad = product([1, 2], ['x'])")
+
+
+def test_an_input_that_a_process_keeps_back_names_the_header(notebook: Notebook) -> None:
+    notebook.cell("%channel grid = product(depth=[2, 4], rep=[0])")
+    notebook.cell("%%process fit(depth, rep) -> score from grid\nscore = depth")
+    notebook.cell("%%process best(score, depth) from fit.collect()\nmax(score)")
+
+    with pytest.raises(WiringError) as caught:
+        notebook.run()
+
+    assert "`%%process fit ... -> depth, score`" in str(caught.value)
+
+
+def test_a_captured_connection_is_named_with_its_resource(notebook: Notebook) -> None:
+    notebook.cell("import sqlite3\nengine = sqlite3.connect(':memory:')")
+    notebook.cell("%channel src = of(1)")
+    notebook.cell("%%process db(v) from src\nengine.execute('select 1').fetchall()")
+
+    with pytest.raises(NoCanonicalFormError) as caught:
+        notebook.run()
+
+    assert "`def engine(): return <the Connection>`" in str(caught.value)
+    assert "`--ignore engine`" in str(caught.value)
+
+
+def test_queues_that_do_not_pair_are_said_by_the_card(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1, 2, 3)")
+    notebook.cell("%%process two(a, b) from src, of(1, 2)\na + b")
+
+    view = notebook.session.card(notebook.names["two"])  # type: ignore[arg-type]
+
+    assert view.plan is None
+    assert "queues pair item by item" in view.notes[-1]
+
+
+def test_an_output_of_another_type_than_declared_fails_its_task(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "%channel src = of(1, 2, 3)",
+            "%%process typed(v) -> n: int, t: str | None from src\n"
+            "n = {1: 1, 2: 'two', 3: None}[v]\nt = None",
+        ]
+    )
+    run = notebook.run()
+
+    assert run.counts() == {"completed": 1, "failed": 2}
+    text, none = (failure.error for failure in run.failures)
+    assert text == "output 'n' is declared as int, but the body made 'two' (str)"
+    assert none.endswith("; `n: int | None` allows it")
+
+
+def test_a_generator_as_output_is_told_to_become_a_list(notebook: Notebook) -> None:
+    notebook.cells(["%channel src = of(1)", "%%process gen(v) from src\n(i for i in range(v))"])
+
+    [failure] = notebook.run().failures
+
+    assert failure.error.startswith("output 'gen': a generator cannot be kept")
+    assert "return list(...) of it" in failure.error
+
+
+def test_failures_stand_in_the_order_of_the_items(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "import time",
+            "%channel src = of(3, 2, 1, 0)",
+            "%%process bad(v) from src\ntime.sleep(v / 20)\n1 / 0",
+        ]
+    )
+    run = notebook.run()
+
+    assert [failure.task for failure in run.failures] == [f"bad[v={v}]" for v in (3, 2, 1, 0)]

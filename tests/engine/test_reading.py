@@ -1,0 +1,134 @@
+"""Reading through a name: a process's results, a channel's items, and what it must not run."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbcache.errors import NotRunError, UnknownNameError, UsageError
+from nbcache.model.task import RunStatus
+from tests.engine.notebooks import Notebook
+
+
+def test_a_channel_gives_its_items_without_a_run(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "%channel grid = product(depth=[2, 4], rep=range(2))",
+            "%channel pairs = of(('a', 1), ('b', 2))",
+            "%channel only = value(7)",
+            "%channel lists = grid.buffer(3)",
+        ]
+    )
+    names = notebook.names
+
+    assert [(item.depth, item.rep) for item in names["grid"]] == [(2, 0), (2, 1), (4, 0), (4, 1)]  # type: ignore[attr-defined]
+    assert list(names["pairs"]) == [("a", 1), ("b", 2)]  # type: ignore[call-overload]
+    assert names["pairs"][1] == ("b", 2)  # type: ignore[index]
+    assert names["only"].value == 7  # type: ignore[attr-defined]
+    assert [item.rep for item in names["lists"]] == [[0, 1, 0], [1]]  # type: ignore[attr-defined]
+    table = names["grid"].table()  # type: ignore[attr-defined]
+    assert list(table.columns) == ["depth", "rep"]
+    assert len(table) == 4
+    assert list(names["only"].table().columns) == ["only"]  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="4 results"):
+        _ = names["grid"].value  # type: ignore[attr-defined]
+    assert notebook.session.last_run is None
+
+
+def test_a_channel_behind_a_process_runs_what_is_missing_once(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "%channel src = of(1, 2, 3)",
+            f"%%process work(v) -> v, out from src\n{notebook.mark('v')}\nout = v * 10",
+            "%channel big = work.filter(lambda out: out > 10)",
+        ]
+    )
+    big = notebook.names["big"]
+
+    assert [item.out for item in big] == [20, 30]  # type: ignore[attr-defined]
+    first = notebook.session.last_run
+    assert list(big.table().v) == [2, 3]  # type: ignore[attr-defined]
+    assert notebook.session.last_run is first
+    run = notebook.run("big")
+    assert [item.v for item in run["big"]] == [2, 3]  # type: ignore[attr-defined]
+    assert notebook.ran() == []
+
+
+def test_a_channel_that_is_no_longer_bound_says_so(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1)")
+    src = notebook.names.pop("src")
+
+    with pytest.raises(NotRunError, match="no longer bound"):
+        list(src)  # type: ignore[call-overload]
+
+
+def test_what_was_ignored_is_not_tried_again_by_a_read(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "%channel src = of(0, 1, 2)",
+            "%%process inverse(v) -> out from src --on_error ignore\n"
+            f"{notebook.mark('v')}\nout = 1 / v",
+            "%%process total(outs) -> s from inverse.collect()\ns = sum(outs)",
+        ]
+    )
+
+    assert notebook.names["total"].value == 1.5  # type: ignore[attr-defined]
+    first = notebook.session.last_run
+    assert list(notebook.names["inverse"]) == [1.0, 0.5]  # type: ignore[call-overload]
+    assert notebook.names["total"].value == 1.5  # type: ignore[attr-defined]
+    assert notebook.session.last_run is first
+    notebook.run()
+    assert notebook.ran() == ["0"]
+
+
+def test_a_plan_does_not_take_what_would_run_for_ignored(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "%channel src = of(0, 1, 2)",
+            "%%process inverse(v) -> out from src --on_error ignore\nout = 1 / v",
+            "%%process total(outs) -> s from inverse.collect()\ns = sum(outs)",
+            "%%process each(out) -> s from inverse\ns = out",
+        ]
+    )
+    plans = {plan.name: plan for plan in notebook.session.plan()}
+
+    assert (plans["inverse"].to_run, plans["inverse"].tasks) == (3, 3)
+    assert (plans["total"].to_run, plans["total"].unknown) == (0, 1)
+    assert (plans["each"].to_run, plans["each"].unknown) == (0, 3)
+
+
+def test_a_plan_goes_on_however_many_tasks_would_run(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "items = list(range(8))",
+            "%channel src = from_iterable(items)",
+            "%%process work(v) -> out from src\nout = v",
+            "%%process more(out) -> s from work\ns = out",
+        ]
+    )
+    notebook.run()
+    notebook.cell("items = [*range(100, 107), *range(8)]")
+    plans = {plan.name: plan for plan in notebook.session.plan()}
+
+    assert (plans["work"].to_run, plans["work"].cached) == (7, 8)
+    assert (plans["more"].unknown, plans["more"].cached) == (7, 8)
+
+
+def test_one_broken_process_spoils_no_other(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "%channel src = of(1, 2)",
+            "%%process broken(v) -> out from nowhere\nout = v",
+            "%channel later = of(3)",
+            "%%process good(v) -> out from src\nout = v",
+        ]
+    )
+
+    assert notebook.run("good").status is RunStatus.SUCCEEDED
+    assert list(notebook.names["later"]) == [3]  # type: ignore[call-overload]
+    view = notebook.session.card(notebook.names["good"])  # type: ignore[arg-type]
+    assert view.plan is not None
+    assert view.plan.cached == 2
+    with pytest.raises(UnknownNameError, match="nowhere"):
+        notebook.run()
+    notebook.cell("del broken")
+    assert notebook.run().status is RunStatus.SUCCEEDED
