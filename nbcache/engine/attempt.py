@@ -82,7 +82,8 @@ def run_attempt(spec: AttemptSpec, process: ProcessSpec, place: Workplace) -> At
 
     Never raises for what the task does; raises StoreError if the row cannot be written.
     """
-    return _Attempt(spec, process, place).run()
+    with place.cache.activity.working(recorded=spec.row is not None):
+        return _Attempt(spec, process, place).run()
 
 
 class _Attempt:

@@ -34,6 +34,8 @@ from nbcache.plan.retry import NOT_FAILED, FailedAttempt, action_after_failure
 from nbcache.store.cache import Cache
 from nbcache.store.log import Entry
 
+STALE_S = 60.0  # a look-up knows what stood in the log so long ago: a clean-up counts on it
+
 
 @dataclasses.dataclass(slots=True)
 class Place:
@@ -220,6 +222,7 @@ class Decider:
         """Look for a row that counts and note it in the decision; False: it has to run."""
         if decision.hash is None or (self._no_cache and self.fresh):
             return False
+        self._cache.log.refresh(older_than_s=STALE_S)
         entry = self._cache.log.find(decision.hash)
         if entry is None:
             return False

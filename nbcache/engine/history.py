@@ -50,6 +50,7 @@ class RunSummary:
     host: str | None
     user: str | None
     pid: int | None
+    retention: str = ""
 
     def record(self) -> dict[str, object]:
         """Return what `--json` prints."""
@@ -70,6 +71,7 @@ class RunSummary:
             "host": self.host,
             "user": self.user,
             "pid": self.pid,
+            "retention": self.retention,
         }
 
 
@@ -159,6 +161,7 @@ def _fold(rows: Iterable[RunRow]) -> RunSummary:
         host=last.host,
         user=last.user,
         pid=last.pid,
+        retention=next((row.retention for row in reversed(ordered) if row.retention), ""),
     )
 
 

@@ -256,10 +256,15 @@ def remove_left_folders(work: Path) -> None:
     except FileNotFoundError:  # somebody deleted the cache
         return
     for entry in entries:
-        parts = entry.name.split("-")
-        ours = len(parts) == 4 and parts[:2] == ["w", host_token()] and parts[2].isdigit()
-        if ours and not _is_alive(int(parts[2])):
+        if is_left_behind(entry.name):
             remove_folder(Path(entry.path))
+
+
+def is_left_behind(name: str) -> bool:
+    """Say whether a folder has the name of a worker of this host that has ended."""
+    parts = name.split("-")
+    ours = len(parts) == 4 and parts[:2] == ["w", host_token()] and parts[2].isdigit()
+    return ours and not _is_alive(int(parts[2]))
 
 
 def _is_alive(pid: int) -> bool:

@@ -302,6 +302,7 @@ class RunRow(Row):
     host: str | None = None
     user: str | None = None
     pid: int | None = None
+    retention: str = ""  # how long its results are kept; empty: for ever
 
     def record(self) -> Record:
         record = Row.record(self)

@@ -30,6 +30,7 @@ from nbcache.store.files import (
 )
 from nbcache.store.journal import Durability
 from nbcache.store.placing import HOW, How, place_file, place_tree
+from nbcache.store.trash import Trash
 from nbcache.store.tree import TreeEntry
 
 _CHUNK = 256 << 10  # fits the processor's cache
@@ -69,6 +70,7 @@ class Blobs:
         self.folder = self.root / "blobs"
         self._prefix = os.path.realpath(self.folder) + os.sep
         self._temporary = self.root / "tmp"
+        self.trash = Trash(self.root)
         self._read_only = read_only
         self._durability = durability
 
@@ -78,7 +80,7 @@ class Blobs:
         """Keep some bytes; return their blob digest."""
         self._must_write()
         digest = blob_digest(data)
-        if not self.has(digest, len(data)):
+        if not (self.has(digest, len(data)) and _touch(self._path(digest))):
             new = self._temporary / new_ulid()
             try:
                 write_whole(new, bytes(data), mode=0o444, sync=self._durability == "fsync")
@@ -153,14 +155,17 @@ class Blobs:
 
     def path(self, digest: Digest) -> Path:
         """Return where a blob lies (or would)."""
-        return Path(self._path(digest))
+        return Path(self._found(digest))
 
     def has(self, digest: Digest, size: int | None = None) -> bool:
-        """Say whether a blob is there, and has this many bytes. One stat."""
+        """Say whether a blob is there, and has this many bytes. One stat where it is."""
+        path = self._path(digest)
         try:
-            found = os.stat(self._path(digest))
+            found = os.stat(path)
         except OSError:
-            return False
+            if not self.trash.rescue(digest[3:], path):
+                return False
+            found = os.stat(path)
         return size is None or found.st_size == size
 
     def read(self, digest: Digest) -> bytes:
@@ -170,8 +175,7 @@ class Blobs:
             BlobMissingError, BlobDamagedError.
         """
         try:
-            with open(self._path(digest), "rb", buffering=0) as file:
-                data = file.read()
+            data = self._bytes(digest)
         except FileNotFoundError:
             raise _missing(digest) from None
         except OSError as error:
@@ -219,10 +223,10 @@ class Blobs:
         """
         means = (how,) if isinstance(how, str) else how
         if kind == "tree":
-            return place_tree(self.open_tree(digest), self._path, target, means)
+            return place_tree(self.open_tree(digest), self._found, target, means)
         if kind != "file":
             raise StoreError(f"a {kind} cannot be placed as a file")
-        return place_file(digest, self._path(digest), target, means, executable)
+        return place_file(digest, self._found(digest), target, means, executable)
 
     def blob_behind(self, path: Path) -> str | None:
         """Return the blob that a link leads to, None where it leads to something else."""
@@ -236,6 +240,24 @@ class Blobs:
         if len(digest) != 67 or digest[:3] != "b3:" or not hexadecimal.isalnum():
             raise StoreError(f"{digest!r} is no blob digest")
         return f"{self._prefix}{hexadecimal[:2]}/{hexadecimal}"
+
+    def _bytes(self, digest: str) -> bytes:
+        path = self._path(digest)
+        try:
+            with open(path, "rb", buffering=0) as file:
+                return file.read()
+        except FileNotFoundError:
+            if not self.trash.rescue(digest[3:], path):
+                raise
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+
+    def _found(self, digest: str) -> str:
+        """Return a blob's path, to which it comes back if a clean-up has put it aside."""
+        path = self._path(digest)
+        if not os.path.exists(path):
+            self.trash.rescue(digest[3:], path)
+        return path
 
     def _take(self, path: Path, new: Path) -> bool:
         """Bring a file to `new`; say whether it is executable."""
@@ -268,8 +290,10 @@ class Blobs:
         if there is not None and size is not None and there.st_size == size:
             if executable and not there.st_mode & stat.S_IXUSR:
                 os.chmod(target, 0o555)
-            os.unlink(new)
-            return
+            if _touch(target):
+                os.unlink(new)
+                return
+        os.utime(new)  # a moved file has kept its own time
         try:
             os.replace(new, target)
         except FileNotFoundError:
@@ -283,11 +307,21 @@ class Blobs:
             raise read_only_error(self.root, self._read_only)
 
 
+def _touch(path: str) -> bool:
+    """Say to a clean-up that a blob is wanted again; False where it is gone or another user's."""
+    try:
+        os.utime(path)
+    except OSError:
+        return False
+    return True
+
+
 def _staged_again(link: Path, staged: Path) -> FileBlob:
     """Return what is known of a blob that was staged and is now a result; drop the link."""
     blob, identity, size = _digests(staged)
     if blob[3:] != staged.name:
         raise BlobDamagedError(f"the blob {staged.name} is damaged: its bytes have another digest")
+    _touch(str(staged))
     os.unlink(link)
     return FileBlob(blob, identity, size, os.access(staged, os.X_OK))
 

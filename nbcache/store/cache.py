@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.errors import CacheFormatError, StoreError
+from nbcache.store.activity import Activity
 from nbcache.store.blobs import Blobs
 from nbcache.store.claims import Claims
 from nbcache.store.files import new_ulid, remove, write_whole
@@ -43,6 +44,7 @@ class Cache:
         self.files = FileTable(root, read_only=read_only)
         self.published = FileTable(root, folder="published", read_only=read_only)
         self.claims = Claims(root, read_only=read_only)
+        self.activity = Activity(root, read_only=read_only)
 
     @property
     def writable(self) -> bool:

@@ -38,6 +38,7 @@ from nbcache.store.segment import (
 
 FOREIGN_IDLE_S = 86_400.0  # a journal of another machine is left alone until it is this old
 RUBBISH_S = 86_400.0
+_LONG_RUN_S = 30 * 86_400.0  # a clean-up knows which runs go on, and takes the rest at once
 _MAX_ROWS = 50_000  # folded at once, and
 _MAX_BYTES = 256 << 20  # of journals: what memory is needed for
 
@@ -255,18 +256,25 @@ def sweep(root: Path) -> None:
             continue
         for entry in entries:
             try:
-                old = now - _made_at(entry) > RUBBISH_S
+                old = now - made_at(entry) > RUBBISH_S
                 if not old:
                     continue
                 if entry.is_file(follow_symlinks=False) and _is_rubbish(root, entry):
                     os.unlink(entry.path)
-                elif folder == "tmp" and entry.is_dir(follow_symlinks=False):
+                elif folder == "tmp" and _is_old_folder(entry, now):
                     shutil.rmtree(entry.path, ignore_errors=True)
             except OSError:
                 continue
 
 
-def _made_at(entry: os.DirEntry[str]) -> float:
+def _is_old_folder(entry: os.DirEntry[str], now: float) -> bool:
+    """Say whether a folder in tmp/ is over: a run keeps its own for as long as it takes."""
+    if not entry.is_dir(follow_symlinks=False):
+        return False
+    return not entry.name.startswith("run-") or now - made_at(entry) > _LONG_RUN_S
+
+
+def made_at(entry: os.DirEntry[str]) -> float:
     """Return when a file was made: a result that was moved here keeps its own old mtime."""
     made = entry.stat(follow_symlinks=False).st_mtime
     try:

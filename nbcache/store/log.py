@@ -48,6 +48,7 @@ class Log:
         self._evicted: dict[str, float] = {}  # hash -> up to which generation
         self._evicted_rows: set[str] = set()
         self._is_loaded = False
+        self._refreshed_at = -math.inf  # by time.monotonic()
         self._writer = JournalWriter(self.root, durability=durability, on_open=self._add_own)
         close_in_children(self)
 
@@ -210,15 +211,23 @@ class Log:
         *,
         run: str | None = None,
         process: str | None = None,
+        columns: Collection[str] | None = None,
     ) -> Iterator[Record]:
-        """Yield stored rows that match, some twice; also those of kinds of later versions."""
+        """Yield stored rows that match, some twice; also those of kinds of later versions.
+
+        With `columns`, rows may come without the others.
+        """
         self.refresh()
         for attempt in range(3):
             journals, segments = self._journals, self._segments  # as of one moment
             try:
                 for name in segments:
                     yield from read_records(
-                        self.root / "log" / (name + ROWS), kinds, run=run, process=process
+                        self.root / "log" / (name + ROWS),
+                        kinds,
+                        run=run,
+                        process=process,
+                        columns=columns,
                     )
                 break
             except FileNotFoundError:
@@ -250,9 +259,15 @@ class Log:
 
     # ------------------------------------------------------------------ noticing
 
-    def refresh(self, *, relist: bool = False) -> None:
-        """Notice what others wrote. A few stats when nothing changed."""
+    def refresh(self, *, relist: bool = False, older_than_s: float = 0.0) -> None:
+        """Notice what others wrote. A few stats when nothing changed.
+
+        older_than_s: only if the last time is so long ago.
+        """
+        if older_than_s and time.monotonic() - self._refreshed_at < older_than_s:
+            return
         with self._lock:
+            self._refreshed_at = time.monotonic()
             for _ in range(5):
                 if self._refresh_once(relist or not self._is_loaded):
                     break

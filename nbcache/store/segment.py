@@ -56,6 +56,7 @@ COLUMNS: dict[str, Shape] = {
     "name": TEXT, "notebook": TEXT, "parent": TEXT, "parameters": ("map", TEXT),
     "processes": [_PROCESS], "counts": ("map", INT), "saved": FLOAT, "pid": INT,
     "row": TEXT, "target": TEXT, "pinned": BOOL, "same_as": TEXT, "revoked": BOOL,
+    "retention": TEXT,
     "extra": TEXT, "signature": "bytes",
 }  # fmt: skip
 
@@ -328,11 +329,18 @@ def read_records(
     *,
     run: str | None = None,
     process: str | None = None,
+    columns: Collection[str] | None = None,
 ) -> Iterator[Record]:
-    """Yield the stored rows of a rows file that match, in the file's order."""
+    """Yield the stored rows of a rows file that match, in the file's order.
+
+    With `columns`, of each only these, and what a row could not hold in its columns.
+    """
     import pyarrow.compute as pc
 
     with open_parquet(path) as file:
+        chosen = None
+        if columns is not None:
+            chosen = [each for each in file.schema_arrow.names if each in {*columns, "extra"}]
         for group in range(file.num_row_groups):
             mask: Any = None
             wanted = (
@@ -349,7 +357,7 @@ def read_records(
                         mask = each if mask is None else pc.and_(mask, each)
                 if not pc.any(mask).as_py():
                     continue
-            table = file.read_row_group(group, use_threads=False)
+            table = file.read_row_group(group, columns=chosen, use_threads=False)
             if mask is not None:
                 table = table.filter(mask)
             for line in table.to_pylist():

@@ -22,6 +22,7 @@ from nbcache.store.cache import Cache
 from nbcache.store.fold import rebuilt_index
 from nbcache.store.index import SegmentIndex, StaleIndexError
 from nbcache.store.journal import read_from
+from nbcache.store.references import references
 from nbcache.store.segment import KEYED_KINDS, KEYS, ROWS, open_parquet, read_records, record_of
 
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}")
@@ -191,7 +192,7 @@ def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) 
         if record["kind"] == "use" and record.get("cached_from") not in rows:
             report.problems.append(Problem("row", row_id, "was cached from a row that is gone"))
         counts = _counts(cache, record)
-        for digest, kind, size in _references(record):
+        for digest, kind, size in references(record):
             named.add(digest)
             try:
                 named.update(_check_blob(cache, digest, kind, size))
@@ -229,24 +230,6 @@ def _check_blob(cache: Cache, digest: str, kind: str, size: int | None) -> set[s
         if not cache.blobs.has(entry.blob, entry.size):
             raise StoreError(f"the file {entry.path!r} of its tree {digest} is missing")
     return {str(each.blob) for each in entries}
-
-
-def _references(value: Any) -> Iterator[tuple[str, str, int | None]]:
-    """Yield (blob digest, kind, size or None) of everything that a stored row names."""
-    if isinstance(value, dict):
-        blob = value.get("blob")
-        if isinstance(blob, str):
-            yield blob, value.get("kind") or "", value.get("size")
-        # A stored value's `digest` is what it is; only its `blob` says where its bytes lie.
-        passed_over = ("blob", "digest") if "codec" in value else ("blob",)
-        for key, each in value.items():
-            if key not in passed_over:
-                yield from _references(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _references(each)
-    elif isinstance(value, str) and len(value) == 67 and value.startswith("b3:"):
-        yield value, "", None
 
 
 def _list_leftovers(cache: Cache, report: Report) -> None:

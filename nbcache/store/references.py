@@ -1,0 +1,28 @@
+"""Which blobs a stored row names: what clean-up keeps and what a check looks for.
+
+Whatever looks like the digest of a blob counts, in rows and columns of later versions too: keeping
+too much costs space, keeping too little a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def references(value: Any) -> Iterator[tuple[str, str, int | None]]:
+    """Yield (blob digest, kind, size or None) of everything that a stored row names."""
+    if isinstance(value, dict):
+        blob = value.get("blob")
+        if isinstance(blob, str):
+            yield blob, value.get("kind") or "", value.get("size")
+        # A stored value's `digest` is what it is; only its `blob` says where its bytes lie.
+        passed_over = ("blob", "digest") if "codec" in value else ("blob",)
+        for key, each in value.items():
+            if key not in passed_over:
+                yield from references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from references(each)
+    elif isinstance(value, str) and len(value) == 67 and value.startswith("b3:"):
+        yield value, "", None

@@ -1,0 +1,222 @@
+"""Taking stock of a cache: which blobs lie there, which rows need them, who used what when.
+
+One pass over the log, and it only reads. Blobs are listed before the log is read, so that what is
+kept in between is never taken for something that no row needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbcache.errors import BlobDamagedError, BlobMissingError
+from nbcache.model.digest import Digest
+from nbcache.model.holding import Holding, Pins
+from nbcache.model.row import Record
+from nbcache.store.cache import Cache
+from nbcache.store.references import references
+
+_BLOB_NAME = re.compile(r"[0-9a-f]{64}")
+_COLUMNS = (
+    "kind id at run process position tag hash generation status realtime complete components "
+    "inputs outputs shown processes cached_from row target pinned reason"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFile:
+    """A blob as it lies on disk: its bytes, and when it was last kept or wanted (seconds)."""
+
+    size: int
+    touched: float
+
+
+@dataclass(slots=True)
+class Stock:
+    """What lies in a cache and who needs it."""
+
+    blobs: dict[str, BlobFile]
+    holdings: list[Holding] = field(default_factory=list)
+    always: set[str] = field(default_factory=set)  # blobs that rows name which no clean-up evicts
+    evicted: dict[str, float] = field(default_factory=dict)  # blob -> when its last row was (s)
+    contents: set[str] = field(default_factory=set)  # digests of all outputs that are kept
+    pins: Pins = field(default_factory=Pins)
+
+    def needs(self, holdings: Iterable[Holding] | None = None) -> Counter[str]:
+        """Return how many of the holdings (default: all) need each blob."""
+        chosen = self.holdings if holdings is None else holdings
+        return Counter(blob for each in chosen for blob in each.blobs)
+
+    def bytes_of(self, blobs: Iterable[str]) -> int:
+        """Return the bytes of those of the blobs that are there."""
+        return sum(self.blobs[each].size for each in blobs if each in self.blobs)
+
+    def unneeded(self) -> list[str]:
+        """Return the blobs that no row needs."""
+        needed = self.needs()
+        return [each for each in self.blobs if each not in needed and each not in self.always]
+
+
+def take_stock(cache: Cache) -> Stock:
+    """Look at all blobs, all rows and all kept work directories."""
+    stock = Stock(blobs=dict(list_blobs(cache)))
+    _Reading(cache, stock).read()
+    return stock
+
+
+def list_blobs(cache: Cache) -> Iterator[tuple[str, BlobFile]]:
+    """Yield the blobs that lie on disk now."""
+    for path in files_below(cache.blobs.folder):
+        if _BLOB_NAME.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                found = path.stat()
+                yield (
+                    f"b3:{path.name}",
+                    BlobFile(found.st_size, max(found.st_mtime, found.st_ctime)),
+                )
+
+
+def files_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield all that is no directory below a folder, links as themselves."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            yield Path(place, name)
+
+
+def bytes_below(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    total = 0
+    for path in files_below(folder):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_size
+    return total
+
+
+class _Reading:
+    """One pass over the log."""
+
+    def __init__(self, cache: Cache, stock: Stock) -> None:
+        self._cache, self._stock = cache, stock
+        self._attempts: dict[str, Record] = {}
+        self._uses: dict[str, tuple[int, set[str]]] = {}  # attempt row -> last use, runs
+        self._gone_rows: dict[str, float] = {}
+        self._gone_hashes: dict[str, list[tuple[float, float]]] = {}  # generation, seconds
+        self._pins: dict[str, Record] = {}
+        self._trees: dict[str, tuple[str, ...]] = {}
+
+    def read(self) -> None:
+        for record in self._cache.log.records(columns=_COLUMNS):
+            self._note(record)
+        self._take_pins()
+        best = self._current()
+        for row, record in self._attempts.items():
+            gone = self._gone_at(record)
+            blobs = tuple(dict.fromkeys(self._named(record, wanted=gone is None)))
+            if gone is not None:
+                for blob in blobs:
+                    self._stock.evicted[blob] = max(gone, self._stock.evicted.get(blob, 0.0))
+            else:
+                self._add(row, record, blobs, best.get(record.get("hash", "")) == row)
+
+    def _note(self, record: Record) -> None:
+        kind, at = record["kind"], record.get("at") or 0
+        if kind == "attempt":
+            self._attempts[record["id"]] = record
+        elif kind == "use" and record.get("cached_from"):
+            last, runs = self._uses.setdefault(record["cached_from"], (0, set()))
+            runs.add(record.get("run", ""))
+            self._uses[record["cached_from"]] = (max(last, at), runs)
+        elif kind == "evict":
+            self._note_evict(record, at / 1e6)
+        elif kind == "pin":
+            known = self._pins.get(record["target"])
+            if known is None or (at, record["id"]) >= (known.get("at") or 0, known["id"]):
+                self._pins[record["target"]] = record
+        else:  # runs, and rows of later versions
+            self._stock.always.update(self._named(record))
+
+    def _note_evict(self, record: Record, at: float) -> None:
+        if record.get("row"):
+            self._gone_rows[record["row"]] = max(at, self._gone_rows.get(record["row"], 0.0))
+        elif record.get("hash"):
+            generation = record.get("generation")
+            limit = math.inf if generation is None else float(generation)
+            self._gone_hashes.setdefault(record["hash"], []).append((limit, at))
+
+    def _gone_at(self, record: Record) -> float | None:
+        """Return when an attempt's row was evicted, in seconds; None: it was not."""
+        times = [self._gone_rows[record["id"]]] if record["id"] in self._gone_rows else []
+        if record.get("status") == "completed":
+            generation = record.get("generation") or 1
+            for limit, at in self._gone_hashes.get(record.get("hash", ""), ()):
+                if generation <= limit:
+                    times.append(at)
+        return max(times, default=None)
+
+    def _current(self) -> dict[str, str]:
+        """Return the row that a look-up of each hash gives."""
+        best: dict[str, tuple[int, str]] = {}
+        for row, record in self._attempts.items():
+            if record.get("status") == "completed" and self._gone_at(record) is None:
+                key = (-(record.get("generation") or 1), row)
+                known = best.get(record["hash"])
+                if known is None or key < known:
+                    best[record["hash"]] = key
+        return {hash: row for hash, (_, row) in best.items()}
+
+    def _add(self, row: str, record: Record, blobs: Collection[str], current: bool) -> None:
+        work = self._cache.work / row
+        kept = bytes_below(work) if record.get("status") != "completed" and work.is_dir() else None
+        if not (current or blobs or kept is not None):
+            return
+        self._stock.contents.update(each["digest"] for each in record.get("outputs") or ())
+        used_at, users = self._uses.get(row, (0, set()))
+        self._stock.holdings.append(
+            Holding(
+                row=row,
+                hash=Digest(record.get("hash", "")),
+                process=record.get("process", ""),
+                label=record.get("tag") or record.get("position") or "",
+                status=record.get("status", ""),
+                run=record.get("run", ""),
+                used_at=max(used_at, record.get("at") or 0, record.get("complete") or 0),
+                users=frozenset({*users, record.get("run", "")}),
+                realtime=record.get("realtime") or 0.0,
+                current=current,
+                blobs=blobs,
+                work=kept,
+            )
+        )
+
+    def _named(self, record: Record, *, wanted: bool = True) -> Iterator[str]:
+        """Yield the blobs that a row names, with the files of its trees.
+
+        wanted: reading a tree may bring it back from the trash.
+        """
+        for digest, kind, _ in references(record):
+            yield digest
+            if kind == "tree" and (wanted or digest in self._stock.blobs):
+                yield from self._members(digest)
+
+    def _members(self, digest: str) -> tuple[str, ...]:
+        if digest not in self._trees:
+            try:
+                entries = self._cache.blobs.open_tree(Digest(digest))
+            except (BlobMissingError, BlobDamagedError):
+                entries = []  # no result that names it can be used any more
+            self._trees[digest] = tuple(str(each.blob) for each in entries if each.blob)
+        return self._trees[digest]
+
+    def _take_pins(self) -> None:
+        kinds: dict[str, dict[str, str]] = {"run": {}, "process": {}, "hash": {}}
+        for target, record in self._pins.items():
+            kind, _, name = target.partition(":")
+            if record.get("pinned", True) and kind in kinds:
+                kinds[kind][name] = record.get("reason", "")
+        self._stock.pins = Pins(kinds["run"], kinds["process"], kinds["hash"])
