@@ -13,18 +13,20 @@ from dataclasses import dataclass, field, replace
 
 from nbcache.engine import history
 from nbcache.engine.leftovers import Leftover, find_leftovers, remove_leftovers
-from nbcache.errors import StoreError
+from nbcache.engine.reasons import run_rows
+from nbcache.errors import UsageError
 from nbcache.model.holding import Holding, RunFacts
 from nbcache.model.row import EvictRow
 from nbcache.model.task import RunStatus
 from nbcache.plan.cleaning import Choice, Selection, choose, freed_by
+from nbcache.plan.retention import KEEP, parse_retention
 from nbcache.store.cache import Cache
 from nbcache.store.collect import Collected, collect
 from nbcache.store.files import new_ulid, read_only_error
 from nbcache.store.fold import RUBBISH_S
 from nbcache.store.stock import Stock, bytes_below, take_stock
 
-FAR_AWAY_S = 7 * 86_400.0  # a run of another host that wrote nothing for so long is over
+FAR_AWAY_S = 30 * 86_400.0  # a run of another host that began so long ago is over
 _BATCH = 5_000  # rows appended with one write
 
 
@@ -107,59 +109,82 @@ def clean(cache: Cache, selection: Selection, *, force: bool = False, reason: st
         raise read_only_error(cache.root, cache.read_only)
     if force:
         cache.log.fold()
-    stock, choice, total = _chosen(cache, selection)
+    chosen = _chosen(cache, selection)
     if not force:
-        return _told(cache, stock, choice, total)
+        return _told(cache, chosen)
     seen = cache.log.version
     cache.log.refresh()
     if cache.log.version != seen:  # somebody has used something since the log was read
-        stock, choice, total = _chosen(cache, selection)
-    told = _told(cache, stock, choice, total)
-    _evict(cache, choice.holdings, reason or "cleaned up")
-    done, freed = finish(cache, gone=[each.row for each in choice.holdings])
+        chosen = _chosen(cache, selection)
+    told = _told(cache, chosen)
+    gone = chosen.choice.holdings
+    _evict(cache, gone, reason or "cleaned up")
+    done, freed = finish(cache, gone=[each.row for each in gone])
     return replace(told, done=True, freed=done.freed + freed, waiting=done.waiting)
 
 
 def finish(cache: Cache, *, gone: Sequence[str] = ()) -> tuple[Collected, int]:
     """Delete what nothing needs: blobs, and left-overs (whose bytes are returned beside)."""
-    found = _leftovers(cache, take_stock(cache), gone)
-    return collect(cache), remove_leftovers(cache, found)
+    live = live_runs(run_facts(cache))
+    found = _leftovers(cache, take_stock(cache, live), live, gone)
+    return collect(cache, live), remove_leftovers(cache, found)
+
+
+def clean_after_run(cache: Cache) -> None:
+    """What the end of a run does: retention, and what an earlier clean-up had to leave."""
+    if evict_expired(cache) or next(cache.blobs.trash.entries(), None) is not None:
+        finish(cache)
+
+
+def check_retention(text: str) -> None:
+    """Say what is wrong with a policy, if anything.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        parse_retention(text or KEEP)
+    except ValueError as error:
+        raise UsageError(
+            f"retention {text!r}: {error}.\n  Write `keep`, a time such as `30d`, or `success=7d`, "
+            "`failure=24h`, `intermediate`, joined by commas."
+        ) from None
 
 
 def evict_expired(cache: Cache) -> int:
     """Do what the runs' retention says; return how many results went. Quick where none says
     anything."""
-    runs = run_facts(cache)
-    if cache.read_only is not None or not any(each.retention for each in runs.values()):
+    if cache.read_only is not None or not any(row.retention for row in run_rows(cache.log)):
         return 0
-    _, choice, _ = _chosen(cache, Selection(expired=True))
-    _evict(cache, choice.holdings, "its time was over (retention)")
-    return len(choice.holdings)
+    over = _chosen(cache, Selection(expired=True)).choice.holdings
+    _evict(cache, over, "its time was over (retention)")
+    return len(over)
 
 
-def run_facts(cache: Cache, stock: Stock | None = None) -> dict[str, RunFacts]:
+def run_facts(cache: Cache) -> dict[str, RunFacts]:
     """Return what a clean-up knows of each run."""
-    latest: dict[str, int] = {}
-    for each in stock.holdings if stock is not None else ():
-        latest[each.run] = max(each.used_at, latest.get(each.run, 0))
     facts = {}
     for run in history.runs(cache):
-        last = max(run.started, run.ended or 0, latest.get(run.id, 0))
         live = run.ended is None and run.status != RunStatus.INTERRUPTED.value
         if live and run.host != socket.gethostname():
-            live = time.time() - last / 1e6 < FAR_AWAY_S
+            live = time.time() - run.started / 1e6 < FAR_AWAY_S
         facts[run.id] = RunFacts(
             id=run.id,
             name=run.name,
             notebook=run.notebook,
             started=run.started,
-            ended=None if live else last,
+            ended=None if live else run.ended or run.started + int(run.elapsed_s * 1e6),
             succeeded=run.status == RunStatus.SUCCEEDED.value,
             live=live,
-            retention=run.retention or "",
+            retention=run.retention,
             consumed=frozenset(name for each in run.processes for name in each.upstream),
         )
     return facts
+
+
+def live_runs(runs: Mapping[str, RunFacts]) -> frozenset[str]:
+    """Return those that go on."""
+    return frozenset(run for run, facts in runs.items() if facts.live)
 
 
 def size_of(cache: Cache) -> int:
@@ -167,24 +192,36 @@ def size_of(cache: Cache) -> int:
     return bytes_below(cache.root)
 
 
-def _chosen(cache: Cache, selection: Selection) -> tuple[Stock, Choice, int]:
-    stock = take_stock(cache)
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A choice with what it was made from; `total` are the bytes of the whole cache."""
+
+    stock: Stock
+    choice: Choice
+    total: int
+    live: frozenset[str]
+
+
+def _chosen(cache: Cache, selection: Selection) -> Chosen:
+    runs = run_facts(cache)
+    stock = take_stock(cache, live_runs(runs))
     total = size_of(cache)
     choice = choose(
         selection,
         stock.holdings,
-        run_facts(cache, stock),
+        runs,
         stock.pins,
         now=time.time_ns() // 1000,
         sizes={blob: each.size for blob, each in stock.blobs.items()},
         always=stock.always,
         total=total,
     )
-    return stock, choice, total
+    return Chosen(stock, choice, total, live_runs(runs))
 
 
-def _told(cache: Cache, stock: Stock, choice: Choice, total: int) -> Cleaning:
+def _told(cache: Cache, chosen: Chosen) -> Cleaning:
     """Say what goes, before it does."""
+    stock, choice = chosen.stock, chosen.choice
     needs = stock.needs()
     needs.update(stock.always)
     sizes = {blob: each.size for blob, each in stock.blobs.items()}
@@ -195,9 +232,8 @@ def _told(cache: Cache, stock: Stock, choice: Choice, total: int) -> Cleaning:
         Share(name, len(found), freed_by(found, needs, sizes), sum(each.cost for each in found))
         for name, found in by_process.items()
     ]
-    gone = {each.row for each in choice.holdings}
     leftovers: dict[str, tuple[int, int]] = {}
-    for left in _leftovers(cache, stock):
+    for left in _leftovers(cache, stock, chosen.live):
         number, size = leftovers.get(left.kind, (0, 0))
         leftovers[left.kind] = (number + 1, size + left.size)
     orphans = [blob for blob in stock.unneeded() if _is_settled(cache, stock, blob)]
@@ -208,7 +244,7 @@ def _told(cache: Cache, stock: Stock, choice: Choice, total: int) -> Cleaning:
         live=choice.live,
         leftovers=leftovers,
         orphans=(len(orphans), stock.bytes_of(orphans)),
-        total=total,
+        total=chosen.total,
     )
 
 
@@ -226,8 +262,9 @@ def _is_quiet(cache: Cache) -> bool:
         return is_quiet
 
 
-def _leftovers(cache: Cache, stock: Stock, gone: Sequence[str] = ()) -> list[Leftover]:
-    live = [run for run, facts in run_facts(cache, stock).items() if facts.live]
+def _leftovers(
+    cache: Cache, stock: Stock, live: frozenset[str], gone: Sequence[str] = ()
+) -> list[Leftover]:
     return list(find_leftovers(cache, stock, quiet=_is_quiet(cache), live=live, gone=gone))
 
 
@@ -241,6 +278,3 @@ def _evict(cache: Cache, holdings: Sequence[Holding], reason: str) -> None:
                 for each in holdings[start : start + _BATCH]
             ]
         )
-
-
-__all__ = ["Cleaning", "Share", "StoreError", "clean", "evict_expired", "finish", "run_facts"]

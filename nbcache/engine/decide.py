@@ -225,6 +225,9 @@ class Decider:
         self._cache.log.refresh(older_than_s=STALE_S)
         entry = self._cache.log.find(decision.hash)
         if entry is None:
+            if self._cache.log.is_evicted(decision.hash):
+                decision.reason = "its earlier result was taken out of the cache"
+                decision.place.lost = decision.place.lost or decision.reason
             return False
         held = not entry.reads or self._reads_hold(entry, decision)
         outputs = self._outputs(decision, entry) if held else None

@@ -48,9 +48,7 @@ def find_leftovers(
     for entry in _members(cache.work):
         is_dead = entry.name in gone or is_left_behind(entry.name)
         for_variables = entry.name.startswith("try-")  # `try --into` left it
-        if is_dead or (
-            entry.name not in kept and _is_settled(entry, quiet and not for_variables)
-        ):
+        if is_dead or (entry.name not in kept and _is_settled(entry, quiet and not for_variables)):
             yield _leftover("work", Path(entry.path))
     for entry in _members(cache.tmp):
         if _is_settled(entry, quiet) and entry.name.removeprefix("run-") not in live:

@@ -151,6 +151,7 @@ class RowMaker:
         *,
         notebook: str | None,
         parameters: Mapping[str, str],
+        retention: str = "",
     ) -> RunRow:
         """Return the first row of a run: all that it began with."""
         return RunRow(
@@ -163,6 +164,7 @@ class RowMaker:
             notebook=notebook,
             parameters=parameters,
             processes=tuple(_process_record(place, upstream) for place in places),
+            retention=retention,
             host=self._host,
             user=self._user,
             pid=os.getpid(),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nbcache.engine import loop
 from nbcache.engine.cancelling import cancel_request
+from nbcache.engine.cleaning import check_retention, clean_after_run
 from nbcache.engine.describe import card_of, channel_view_of, place_plans
 from nbcache.engine.driver import Driver, upstream_of
 from nbcache.engine.dry import DryRun, dry_run
@@ -48,7 +49,8 @@ from nbcache.store.files import new_ulid
 
 DEFAULT_CACHE = ".nbcache"
 CANCEL_POLL_S = 0.3
-SEGMENTS = 16  # more than this are merged at the end of a run
+SEGMENTS = 16  # more than this are merged at the end of a run,
+TIERS = 4.0  # but for those with so many times the rows of all smaller ones
 
 
 class Session:
@@ -59,6 +61,7 @@ class Session:
         self.notebook: str | None = os.environ.get("JPY_SESSION_NAME")
         self.given: dict[str, str] = {}  # parameters that the whole notebook was started with
         self.waiter: Callable[[Run], None] = _wait
+        self.retention = ""  # of the runs to come
         self.cells: Callable[[], Sequence[str]] = list
         self.last_run: Run | None = None
         self.factories = Factories(lambda: self.folder)
@@ -70,15 +73,20 @@ class Session:
 
     # ------------------------------------------------------------------ the cache
 
-    def use(self, place: str) -> None:
+    def use(self, place: str, *, retention: str = "") -> None:
         """Keep results in this folder from now on; it is made at the first need.
 
+        retention: how long the results of the runs to come are kept, see `plan.retention`.
+
         Raises:
-            UsageError: the place is a URL of an object store, which cannot be used directly yet.
+            UsageError: the place is a URL of an object store, which cannot be used directly yet;
+                or the retention is no such policy.
         """
         if "://" in place:
             raise UsageError(f"{place}: this version keeps its cache in a local folder")
+        check_retention(retention)
         self._close_cache()
+        self.retention = retention
         self._place = Path(os.path.abspath(self.folder / os.path.expanduser(place)))
 
     @property
@@ -203,16 +211,19 @@ class Session:
         no_cache: bool = False,
         parameters: Mapping[str, str] | None = None,
         detached: bool = False,
+        retention: str | None = None,
     ) -> Run:
         """Start a run of the pipeline, or of `targets` and what they need; returns at once.
 
         What bodies capture is taken now: later edits count for the next run. `parameters` are
         names with Python expressions, which hold for this run. `detached`: the caller will go on
-        meanwhile, so that mutable values are copied now.
+        meanwhile, so that mutable values are copied now. `retention`: how long its results are
+        kept (`plan.retention`); None as `self.retention` says.
 
         Raises:
             NbcacheError: the pipeline does not fit together, or nothing is declared.
         """
+        check_retention(retention or "")
         with self._with_parameters(parameters or {}):
             prepared = self.prepare(targets, fresh=fresh or no_cache, no_cache=no_cache)
         if detached:
@@ -246,6 +257,7 @@ class Session:
                         upstream,
                         notebook=self.notebook,
                         parameters={**self.given, **(parameters or {})},
+                        retention=self.retention if retention is None else retention,
                     )
                 ]
             )
@@ -265,6 +277,8 @@ class Session:
             return process_spec(place, self.cache, self.folder, f"{run.id}/{index}", scratch)
 
         asked = asyncio.get_running_loop().create_task(self._obey(run))
+        at_work = self.cache.activity.working(recorded=_leaves_rows(prepared, rows))
+        at_work.__enter__()
         try:
             if not await take_turn(self._turn, run):
                 status = RunStatus.CANCELLED
@@ -287,6 +301,7 @@ class Session:
                 for index in prepared.places:
                     self._executor.forget(f"{run.id}/{index}")
             shutil.rmtree(scratch, ignore_errors=True)
+            at_work.__exit__(None, None, None)
             run.end(status)
         if rows is not None and self._executor is not None:
             await self._tidy(self._executor)
@@ -344,7 +359,8 @@ class Session:
         log.rotate()
         log.fold()
         if len(log.segments()) > SEGMENTS:
-            log.compact()
+            log.compact(factor=TIERS)
+        clean_after_run(self.cache)
 
     def _read_shown(self, stored: Stored) -> Sequence[ShownChunk]:
         data = stored.inline
@@ -512,6 +528,14 @@ def derived_names(cell: str, parameters: set[str]) -> Iterator[tuple[str, str]]:
             for target in targets:
                 names = [node.id for node in ast.walk(target) if isinstance(node, ast.Name)]
                 yield from ((name, parameter) for name in names)
+
+
+def _leaves_rows(prepared: Prepared, rows: RowMaker | None) -> bool:
+    """Whether rows will name all that a run keeps: a clean-up goes by them."""
+    decls = [place.node.decl for place in prepared.places.values()]
+    return rows is not None and all(
+        decl is not None and decl.directives.cache != "off" for decl in decls
+    )
 
 
 def _wait(run: Run) -> None:

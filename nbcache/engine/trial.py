@@ -48,6 +48,11 @@ def try_task(session: Host, name: str, item: str | None, *, into: bool) -> TryRe
         NotRunError: the process has no item. UsageError: no item is called so.
         BaseException: whatever the body raises.
     """
+    with session.cache.activity.working(recorded=False):
+        return _try_task(session, name, item, into)
+
+
+def _try_task(session: Host, name: str, item: str | None, into: bool) -> TryResult:
     prepared, found = _with_upstream(session, name)
     decision = _choose(session, prepared, found, name, item)
     resources = prepared.decider.resources(decision, 1)

@@ -1,7 +1,7 @@
 """What the verbs that read the log answer, for the notebook and the shell alike.
 
-Each answer carries the picture for people and the data for `--json`. Nothing here writes, but for
-`cancel`, which leaves a request.
+Each answer carries the picture for people and the data for `--json`. Only `cancel`, `clean`, `pin`
+and `unpin` write.
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ def perform(parsed: Parsed, cache: Cache, *, place: Place) -> Answer:
         "sql": _sql,
         "verify": _verify,
         "doctor": _doctor,
+        "clean": _housekeeping,
+        "pin": _housekeeping,
+        "unpin": _housekeeping,
+        "du": _housekeeping,
     }
     return verbs[parsed.verb.name](parsed, cache)
 
@@ -272,6 +276,19 @@ def _verify(parsed: Parsed, cache: Cache) -> Answer:
 
 def _doctor(parsed: Parsed, cache: Cache) -> Answer:
     return _check(checkup.doctor(cache))
+
+
+def _housekeeping(parsed: Parsed, cache: Cache) -> Answer:
+    from nbcache.notebook import housekeeping
+
+    verbs = {
+        "clean": housekeeping.clean_answer,
+        "pin": housekeeping.pin_answer,
+        "unpin": housekeeping.pin_answer,
+        "du": housekeeping.usage_answer,
+    }
+    rendered, data = verbs[parsed.verb.name](parsed, cache)
+    return Answer(_boxed(rendered), data)
 
 
 def _check(found: Any) -> Answer:

@@ -137,7 +137,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
     def _use(self, parsed: verbs.Parsed) -> None:
         headless = self.front.headless
         if headless is None or headless.cache is None:  # the command line's --cache goes first
-            self.front.session.use(parsed.words[0])
+            self.front.session.use(parsed.words[0], retention=parsed.text("--retention") or "")
 
     def _run(self, parsed: verbs.Parsed) -> object:
         front = self.front
@@ -148,6 +148,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             no_cache="--no-cache" in parsed,
             parameters=parsed.assignments("--parameter") or None,
             detached=detached,
+            retention=parsed.text("--retention"),
         )
         if detached:
             front.detach(run)

@@ -85,6 +85,18 @@ _PARAMETER = Flag(
     help="give a parameter another value for this run (of the cell tagged `parameters`)",
 )
 
+_RETENTION = Flag(
+    name="--retention",
+    value="POLICY",
+    help="how long results are kept: `30d`, `success=7d`, `failure=24h`, `intermediate`, `keep`",
+    places=("notebook",),
+)
+_RETENTION_HELP = (
+    "A retention counts from a run's end.\n"
+    "`intermediate`: what other processes took goes when the run has succeeded. A result goes\n"
+    "when every run that made or used it lets go of it."
+)
+
 _TASK_HELP = (
     "TASK is the start of a task's hash (8 hex digits do), or a process with a tag, a position\n"
     "or a field: `fit 3`, `fit sample_a`, `fit depth=8 rep=1`."
@@ -98,7 +110,9 @@ _TABLE: tuple[Verb, ...] = (
         least=1,
         most=1,
         places=("notebook",),
-        more="PLACE is a folder, made at the first run; without this .nbcache beside the notebook",
+        flags=(_RETENTION,),
+        more="PLACE is a folder, made at the first run; without this .nbcache beside the\n"
+        "notebook. " + _RETENTION_HELP,
     ),
     Verb(
         name="run",
@@ -113,6 +127,7 @@ _TABLE: tuple[Verb, ...] = (
             Flag(name="--fresh", help="ignore what is cached; results are kept"),
             Flag(name="--no-cache", help="neither use nor keep results", places=("notebook",)),
             Flag(name="--detach", help="return at once, the run goes on", places=("notebook",)),
+            _RETENTION,
             Flag(
                 name="--output",
                 short="-o",
@@ -248,6 +263,68 @@ _TABLE: tuple[Verb, ...] = (
         most=None,
         raw=True,
         flags=(_JSON, _CACHE),
+    ),
+    Verb(
+        name="clean",
+        summary="take away results that nobody needs any more, and what is left over",
+        flags=(
+            Flag(name="--older-than", value="TIME", help="not used for so long: `30d`, `12h`"),
+            Flag(name="--run", value="RUN", many=True, help="only this run made or used"),
+            Flag(name="--process", value="NAME", many=True, help="of this process"),
+            Flag(name="--hash", value="HASH", many=True, help="of tasks whose hash begins so"),
+            Flag(name="--status", value="STATUS", many=True, help="that ended so: `failed`, ..."),
+            Flag(name="--incomplete", help="what failed and killed tasks left, and no results"),
+            Flag(name="--expired", help="whose runs' retention is over"),
+            Flag(name="--keep-last", value="N", help="not of the last N runs of each notebook"),
+            Flag(
+                name="--max-size",
+                value="SIZE",
+                help="only until the cache is so small; first what is quickest to have again",
+            ),
+            Flag(name="--compact", help="merge the files of the log too"),
+            Flag(name="--dry-run", short="-n", help="say what would go (the default)"),
+            Flag(name="--force", short="-f", help="do it"),
+            _JSON,
+            _CACHE,
+        ),
+        more="All conditions have to hold. Without -f nothing is deleted. What is pinned stays,\n"
+        "and what a run uses that is going on; the history stays in any case. Left-overs of\n"
+        "failed and killed tasks and blobs that nothing needs go with every clean-up.",
+    ),
+    Verb(
+        name="pin",
+        summary="keep results from being cleaned up; alone: what is pinned",
+        words="[TASK]",
+        most=None,
+        completes="processes",
+        flags=(
+            Flag(name="--run", value="RUN", help="all that a run made or used"),
+            Flag(name="--process", value="NAME", help="all of a process"),
+            Flag(name="--reason", value="TEXT", help="why, for whoever finds it"),
+            Flag(name="--list", help="list what is pinned"),
+            _JSON,
+            _CACHE,
+        ),
+        more=_TASK_HELP,
+    ),
+    Verb(
+        name="unpin",
+        summary="let results be cleaned up again",
+        words="[TASK]",
+        most=None,
+        completes="processes",
+        flags=(
+            Flag(name="--run", value="RUN", help="all that a run made or used"),
+            Flag(name="--process", value="NAME", help="all of a process"),
+            _JSON,
+            _CACHE,
+        ),
+    ),
+    Verb(
+        name="du",
+        summary="whose the bytes of the cache are, and what they would cost a month on S3",
+        flags=(_JSON, _CACHE),
+        more="A blob that several need counts for each in equal parts.",
     ),
     Verb(
         name="verify",

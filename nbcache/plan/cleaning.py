@@ -33,7 +33,9 @@ class Selection:
 
     def __bool__(self) -> bool:
         values = [getattr(self, each.name) for each in fields(self)]
-        return any(not (each is None or each is False or each in ((), frozenset())) for each in values)
+        return any(
+            not (each is None or each is False or each in ((), frozenset())) for each in values
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,13 @@ def choose(
     always: Collection[str] = (),
     total: int = 0,
 ) -> Choice:
-    """Return what a selection means.
+    """Return what a selection means; an empty one means nothing.
 
     sizes: bytes of the blobs that are there; always: those that stay in any case; total: bytes of
     the whole cache, for `max_size`; now: microseconds since 1970.
     """
+    if not selection:
+        return Choice(())
     wanted = list(holdings)
     for condition in _conditions(selection, runs, now):
         wanted = [each for each in wanted if condition(each)]
@@ -136,10 +140,8 @@ def _cheapest(
     return taken
 
 
-def freed_by(
-    holdings: Iterable[Holding], needs: Counter[str], sizes: Mapping[str, int]
-) -> int:
-    """Return the bytes that go with these holdings; `needs` (how many need each blob) is lowered."""
+def freed_by(holdings: Iterable[Holding], needs: Counter[str], sizes: Mapping[str, int]) -> int:
+    """Return the bytes that go with these holdings; lowers `needs`: how many need each blob."""
     freed = 0
     for each in holdings:
         freed += each.work or 0

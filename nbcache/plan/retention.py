@@ -1,7 +1,7 @@
 """How long a run's results are kept: the words of `--retention`, and when they are over.
 
 `keep` (for ever), a time (after the run's end), `success=TIME`, `failure=TIME`, `intermediate`
-(when the run has succeeded, at once what another process took; TIME later with `intermediate=TIME`).
+(when the run has succeeded, what another process took: at once, or with `intermediate=TIME` then).
 A result goes only when every run that made or used it lets go of it.
 """
 
@@ -53,9 +53,7 @@ def parse_retention(text: str) -> Retention:
     return Retention(**found)
 
 
-def expired(
-    holdings: Iterable[Holding], runs: Mapping[str, RunFacts], now: int
-) -> list[Holding]:
+def expired(holdings: Iterable[Holding], runs: Mapping[str, RunFacts], now: int) -> list[Holding]:
     """Return the holdings that every run which made or used them has let go of."""
     policies = {run: parse_retention(facts.retention or KEEP) for run, facts in runs.items()}
     return [

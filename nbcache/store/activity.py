@@ -76,9 +76,7 @@ class Activity:
         self._held = {}
 
     def _open(self, name: str) -> int:
-        return os.open(
-            self._root / "claims" / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-        )
+        return os.open(self._root / "claims" / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def _take(self, name: str) -> None:
         if self._read_only is not None:

@@ -31,31 +31,36 @@ class Collected:
     waiting: int = 0
 
 
-def collect(cache: Cache, *, grace_s: float = GRACE_S) -> Collected:
-    """Delete the blobs that no row needs, as far as it is safe now; the rest waits."""
+def collect(cache: Cache, live: Collection[str] = (), *, grace_s: float = GRACE_S) -> Collected:
+    """Delete the blobs that no row needs, as far as it is safe now; the rest waits.
+
+    live: runs that go on, whose results stay whatever became of their rows.
+    """
     if cache.read_only is not None:
         return Collected()
     cache.log.refresh()
     seen = cache.log.version
-    stock = take_stock(cache)
+    stock = take_stock(cache, live)
     with cache.activity.quiet() as is_quiet:
         if is_quiet:
             cache.log.refresh()
             if cache.log.version != seen:
-                stock = take_stock(cache)
+                stock = take_stock(cache, live)
             doomed = stock.unneeded()
             _put_aside(cache, doomed)
             trashed = list(cache.blobs.trash.entries())
     if is_quiet:
         return _empty(cache, stock, trashed)
-    return _collect_beside_others(cache, grace_s)
+    return _collect_beside_others(cache, live, grace_s)
 
 
-def _collect_beside_others(cache: Cache, grace_s: float) -> Collected:
+def _collect_beside_others(cache: Cache, live: Collection[str], grace_s: float) -> Collected:
     now = server_time(cache.root)
     trashed = list(cache.blobs.trash.entries())
     old = [each for each in trashed if now - each.since > grace_s]
-    stock = take_stock(cache)  # after the trash was listed: a row that needs one of it is seen
+    stock = take_stock(
+        cache, live
+    )  # after the trash was listed: a row that needs one of it is seen
     done = _empty(cache, stock, old)
     doomed = stock.unneeded()
     with cache.activity.quiet(rows_suffice=True) as may_take:

@@ -28,16 +28,20 @@ def merge_segments(
     *,
     max_rows: int,
     min_segments: int,
+    factor: float,
 ) -> int:
     """Merge the smaller live segments into one, sorted by hash; return how many there were.
 
-    One process at a time does it: two that merge different selections would double rows.
+    A segment with more than `factor` times the rows of all smaller ones is left alone, so that a
+    long log is not written again for every few new rows. One process at a time does it: two that
+    merge different selections would double rows.
     """
     lock = os.open(root / "claims" / _COMPACT_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         segments = live()
-        small = sorted(name for name, each in segments.items() if each.meta["rows"] < max_rows)
+        rows = {name: int(each.meta["rows"]) for name, each in segments.items()}
+        small = sorted(_alike(rows, max_rows, factor))
         if len(small) < max(min_segments, 2):
             return 0
         _merge(root, small, segments)
@@ -46,6 +50,18 @@ def merge_segments(
         return 0  # somebody else is at it
     finally:
         os.close(lock)
+
+
+def _alike(rows: Mapping[str, int], max_rows: int, factor: float) -> list[str]:
+    """Return the smallest segments, as far up as each adds not too much to those before it."""
+    chosen: list[str] = []
+    total = 0
+    for name in sorted(rows, key=lambda each: (rows[each], each)):
+        if rows[name] >= max_rows or (len(chosen) > 1 and rows[name] > factor * total):
+            break
+        chosen.append(name)
+        total += rows[name]
+    return chosen
 
 
 def _merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]) -> None:

@@ -122,10 +122,16 @@ class Log:
         return count
 
     def compact(
-        self, *, max_rows: int = 1_000_000, min_segments: int = 2, grace_s: float = 86_400.0
+        self,
+        *,
+        max_rows: int = 1_000_000,
+        min_segments: int = 2,
+        factor: float = math.inf,
+        grace_s: float = 86_400.0,
     ) -> int:
         """Merge the segments below `max_rows` into one sorted by hash; return how many.
 
+        factor: leave those alone that have so many times the rows of all smaller ones.
         Also deletes segments that were replaced more than `grace_s` seconds ago.
         """
         if self._read_only is not None:
@@ -136,7 +142,7 @@ class Log:
             return self._segments
 
         merged = compact.merge_segments(
-            self.root, live, max_rows=max_rows, min_segments=min_segments
+            self.root, live, max_rows=max_rows, min_segments=min_segments, factor=factor
         )
         self.refresh()
         compact.delete_replaced(self.root, self._segments, grace_s=grace_s)
@@ -163,6 +169,12 @@ class Log:
             if best is None or (-each[1], each[0]) < (-best[1], best[0]):
                 best = each
         return None if best is None else entry_of(hash, best)
+
+    def is_evicted(self, hash: Digest) -> bool:
+        """Say whether a hash has results, and a tombstone holds for each of them."""
+        if not (self._evicted or self._evicted_rows):
+            return False
+        return bool(self._candidates(hash, True)) and not self._candidates(hash)
 
     def next_generation(self, hash: Digest) -> int:
         """Return 1 + the highest generation of the hash's results and tombstones."""

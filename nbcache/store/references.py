@@ -1,7 +1,8 @@
 """Which blobs a stored row names: what clean-up keeps and what a check looks for.
 
 Whatever looks like the digest of a blob counts, in rows and columns of later versions too: keeping
-too much costs space, keeping too little a result.
+too much costs space, keeping too little a result. Only `digest` and `hash` never do: they say what
+something is, and never where its bytes lie.
 """
 
 from __future__ import annotations
@@ -16,10 +17,8 @@ def references(value: Any) -> Iterator[tuple[str, str, int | None]]:
         blob = value.get("blob")
         if isinstance(blob, str):
             yield blob, value.get("kind") or "", value.get("size")
-        # A stored value's `digest` is what it is; only its `blob` says where its bytes lie.
-        passed_over = ("blob", "digest") if "codec" in value else ("blob",)
         for key, each in value.items():
-            if key not in passed_over:
+            if key not in ("blob", "digest", "hash"):
                 yield from references(each)
     elif isinstance(value, list):
         for each in value:

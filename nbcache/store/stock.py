@@ -63,10 +63,13 @@ class Stock:
         return [each for each in self.blobs if each not in needed and each not in self.always]
 
 
-def take_stock(cache: Cache) -> Stock:
-    """Look at all blobs, all rows and all kept work directories."""
+def take_stock(cache: Cache, live: Collection[str] = ()) -> Stock:
+    """Look at all blobs, all rows and all kept work directories.
+
+    live: runs that go on; what they made or used is needed, also where it is evicted.
+    """
     stock = Stock(blobs=dict(list_blobs(cache)))
-    _Reading(cache, stock).read()
+    _Reading(cache, stock, frozenset(live)).read()
     return stock
 
 
@@ -101,8 +104,8 @@ def bytes_below(folder: Path) -> int:
 class _Reading:
     """One pass over the log."""
 
-    def __init__(self, cache: Cache, stock: Stock) -> None:
-        self._cache, self._stock = cache, stock
+    def __init__(self, cache: Cache, stock: Stock, live: frozenset[str]) -> None:
+        self._cache, self._stock, self._live = cache, stock, live
         self._attempts: dict[str, Record] = {}
         self._uses: dict[str, tuple[int, set[str]]] = {}  # attempt row -> last use, runs
         self._gone_rows: dict[str, float] = {}
@@ -117,8 +120,11 @@ class _Reading:
         best = self._current()
         for row, record in self._attempts.items():
             gone = self._gone_at(record)
-            blobs = tuple(dict.fromkeys(self._named(record, wanted=gone is None)))
-            if gone is not None:
+            is_used = not self._live.isdisjoint(self._users(row, record))
+            blobs = tuple(dict.fromkeys(self._named(record, wanted=gone is None or is_used)))
+            if gone is not None and is_used:
+                self._stock.always.update(blobs)
+            elif gone is not None:
                 for blob in blobs:
                     self._stock.evicted[blob] = max(gone, self._stock.evicted.get(blob, 0.0))
             else:
@@ -176,7 +182,7 @@ class _Reading:
         if not (current or blobs or kept is not None):
             return
         self._stock.contents.update(each["digest"] for each in record.get("outputs") or ())
-        used_at, users = self._uses.get(row, (0, set()))
+        used_at, _ = self._uses.get(row, (0, set()))
         self._stock.holdings.append(
             Holding(
                 row=row,
@@ -186,13 +192,16 @@ class _Reading:
                 status=record.get("status", ""),
                 run=record.get("run", ""),
                 used_at=max(used_at, record.get("at") or 0, record.get("complete") or 0),
-                users=frozenset({*users, record.get("run", "")}),
+                users=self._users(row, record),
                 realtime=record.get("realtime") or 0.0,
                 current=current,
                 blobs=blobs,
                 work=kept,
             )
         )
+
+    def _users(self, row: str, record: Record) -> frozenset[str]:
+        return frozenset({*self._uses.get(row, (0, set()))[1], record.get("run", "")})
 
     def _named(self, record: Record, *, wanted: bool = True) -> Iterator[str]:
         """Yield the blobs that a row names, with the files of its trees.

@@ -1,0 +1,239 @@
+"""What `clean`, `pin`, `unpin` and `du` answer, for the notebook and the shell alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from html import escape
+from typing import TypeVar
+
+from nbcache.engine import history, usage
+from nbcache.engine.cleaning import Cleaning, clean
+from nbcache.engine.pins import Pin, pin, pins
+from nbcache.errors import UsageError
+from nbcache.notebook import render
+from nbcache.notebook.render import Rendered
+from nbcache.notebook.verbs import Parsed
+from nbcache.plan.cleaning import Selection
+from nbcache.plan.quantities import parse_duration, parse_size
+from nbcache.store.cache import Cache
+
+T = TypeVar("T")
+
+_LISTED = 20  # runs in `du`
+_STATUSES = frozenset({"completed", "stored", "failed", "ignored", "aborted", "skipped"})
+_LEFT = {
+    "work": "work directories of failed and killed tasks",
+    "temporary": "temporary files",
+    "copy": "copies of results that are gone",
+    "damaged": "damaged blobs that were put aside",
+}
+
+
+def selection_of(parsed: Parsed, cache: Cache) -> Selection:
+    """Return what the options of `clean` select.
+
+    Raises:
+        UsageError: a number, time or size is none. RunError: there is no such run.
+    """
+    statuses = frozenset(text.lower() for text in parsed.flags.get("--status", ()))
+    for status in statuses - _STATUSES:
+        raise UsageError(history.unknown("status", status, sorted(_STATUSES)))
+    processes = parsed.flags.get("--process", ())
+    runs = history.runs(cache)
+    known = {each.name for run in runs for each in run.processes}
+    for name in processes:
+        if name not in known:
+            raise UsageError(history.unknown("process", name, sorted(known)))
+    return Selection(
+        older_than=_read(parsed, "--older-than", parse_duration),
+        runs=frozenset(history.find_run(cache, word).id for word in parsed.flags.get("--run", ())),
+        processes=frozenset(processes),
+        hashes=tuple(text.rpartition(":")[2].lower() for text in parsed.flags.get("--hash", ())),
+        statuses=statuses,
+        incomplete="--incomplete" in parsed,
+        expired="--expired" in parsed,
+        keep_last=_read(parsed, "--keep-last", _number),
+        max_size=_read(parsed, "--max-size", parse_size),
+    )
+
+
+def _read(parsed: Parsed, flag: str, read: Callable[[str], T]) -> T | None:
+    text = parsed.text(flag)
+    if text is None:
+        return None
+    try:
+        return read(text)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from None
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError(f"{text!r} is no number")
+    return int(text)
+
+
+def clean_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+    """Take away what is selected, or say what would go; without a selection what there is."""
+    dry, force = "--dry-run" in parsed, "--force" in parsed
+    if dry and force:
+        raise UsageError("clean takes -n (only say what would go) or -f (do it), not both")
+    compacted = _compact(cache) if "--compact" in parsed and force else None
+    selection = selection_of(parsed, cache)
+    if not selection and "--compact" not in parsed:
+        return _choices(cache)
+    done = clean(cache, selection, force=force, reason=_reason(parsed))
+    lines = [_head(done), *_table(done), *_remarks(done)]
+    if compacted is not None:
+        lines.append(render.line(f"the log is {render.count_of(compacted, 'segment')} now"))
+    if not force:
+        lines.append(render.line("nothing is deleted yet: add -f (--force) to do it", render.FAINT))
+    return render.stack(lines), done.record()
+
+
+def _compact(cache: Cache) -> int:
+    """Fold and merge the log as far as it goes; return how many segments there are then."""
+    cache.log.rotate()
+    cache.log.fold()
+    cache.log.compact()
+    return len(cache.log.segments())
+
+
+def _reason(parsed: Parsed) -> str:
+    options = " ".join(
+        f"{name} {text}".strip()
+        for name, texts in parsed.flags.items()
+        if name not in ("--force", "--json", "--cache")
+        for text in texts
+    )
+    return f"clean {options}"
+
+
+def _head(done: Cleaning) -> Rendered:
+    verb = "took away" if done.done else "would take away"
+    size = render.size(sum(each.size for each in done.shares))
+    text = f"{verb} what is kept of {render.count_of(done.holdings, 'task')}, {size}"
+    if done.cost:
+        text += f"; to compute them again takes {render.duration(done.cost)}"
+    return Rendered(text, f"<b>{escape(text)}</b>")
+
+
+def _table(done: Cleaning) -> list[Rendered]:
+    rows = [
+        (each.process, f"{each.holdings:,}", render.size(each.size), render.duration(each.cost))
+        for each in done.shares
+    ]
+    headers = ("process", "tasks", "bytes", "to compute again")
+    return [render.table(headers, rows, numeric=headers[1:])] if rows else []
+
+
+def _remarks(done: Cleaning) -> list[Rendered]:
+    lines = [
+        f"and {_LEFT[kind]}: {number:,}, {render.size(size)}"
+        for kind, (number, size) in done.leftovers.items()
+    ]
+    if done.orphans[0]:
+        blobs = render.count_of(done.orphans[0], "blob")
+        lines.append(f"and {blobs} that nothing needs, {render.size(done.orphans[1])}")
+    if done.pinned:
+        lines.append(f"kept: {done.pinned:,} pinned")
+    if done.live:
+        lines.append(f"kept: {done.live:,} that a run uses which is going on")
+    if done.done:
+        lines.append(f"{render.size(done.freed)} are free")
+    if done.waiting:
+        lines.append(
+            f"{render.size(done.waiting)} wait, since somebody is working on this cache: the end "
+            "of a run, or the next clean-up, frees them"
+        )
+    return [render.line(text) for text in lines]
+
+
+def _choices(cache: Cache) -> tuple[Rendered, object]:
+    """What a clean-up could take away, each with the option that says so."""
+    options = {
+        "--incomplete": Selection(incomplete=True),
+        "--older-than 30d": Selection(older_than=30 * 86_400.0),
+        "--keep-last 5": Selection(keep_last=5),
+        "--expired": Selection(expired=True),
+    }
+    found = {text: clean(cache, selection) for text, selection in options.items()}
+    rows = [
+        (f"clean {text}", f"{each.holdings:,}", render.size(each.size), render.duration(each.cost))
+        for text, each in found.items()
+    ]
+    headers = ("command", "tasks", "bytes", "to compute again")
+    total = next(iter(found.values())).total
+    head = f"the cache holds {render.size(total)}; say what may go, such as"
+    grid = render.table(headers, rows, numeric=headers[1:])
+    return render.stack([render.line(head), grid]), {
+        "total_bytes": total,
+        "choices": {text: each.record() for text, each in found.items()},
+    }
+
+
+def pin_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+    """Pin something (or no longer), or list what is pinned."""
+    pinned = parsed.verb.name == "pin"
+    if pinned and not ({"--run", "--process"} & parsed.flags.keys() or parsed.words):
+        return _list_pins(pins(cache))
+    found = pin(
+        cache,
+        parsed.words,
+        run=parsed.text("--run"),
+        process=parsed.text("--process"),
+        pinned=pinned,
+        reason=parsed.text("--reason") or "",
+    )
+    text = f"{found.what} is pinned: no clean-up takes its results"
+    return render.line(text if pinned else f"{found.what} is no longer pinned"), found.record()
+
+
+def _list_pins(found: Sequence[Pin]) -> tuple[Rendered, object]:
+    if not found:
+        return render.line("nothing is pinned"), []
+    now = datetime.now().astimezone()
+    rows = [
+        (each.what, render.when(datetime.fromtimestamp(each.at / 1e6, tz=UTC), now), each.reason)
+        for each in found
+    ]
+    return render.table(("pinned", "since", "why"), rows), [each.record() for each in found]
+
+
+def usage_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+    """Whose the bytes are."""
+    found = usage.usage(cache)
+    parts = [_parts("process", found.processes), _parts("run", found.runs[:_LISTED])]
+    if len(found.runs) > _LISTED:
+        parts.append(render.line(f"… and {len(found.runs) - _LISTED} more runs", render.FAINT))
+    beside = [f"{name} {render.size(size)}" for name, size in found.beside.items()]
+    if found.unneeded:
+        beside.insert(0, f"blobs that nothing needs {render.size(found.unneeded)}")
+    if beside:
+        parts.append(render.line(f"besides: {', '.join(beside)}"))
+    dollars = found.total / 1e9 * usage.S3_PRICE
+    parts.append(
+        render.line(
+            f"{render.size(found.total)} in all, ${dollars:.2f} a month on S3 Standard "
+            f"(${usage.S3_PRICE} per GB and month, us-east-1)"
+        )
+    )
+    return render.stack(parts), found.record()
+
+
+def _parts(word: str, found: Sequence[usage.Part]) -> Rendered:
+    if not found:
+        return Rendered("", "")
+    headers = (word, "tasks", "bytes", "to compute again", "$ a month")
+    rows = [
+        (
+            each.name,
+            f"{each.results:,}",
+            render.size(each.size),
+            render.duration(each.cost),
+            f"{each.dollars:.2f}",
+        )
+        for each in found
+    ]
+    return render.table(headers, rows, numeric=headers[1:])

@@ -1,0 +1,416 @@
+"""Clean-up of a real cache: what goes, what stays, what it costs, and that nothing breaks."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nbcache.engine import cleaning
+from nbcache.engine.cleaning import clean
+from nbcache.engine.explanations import why
+from nbcache.engine.pins import pin, pins
+from nbcache.engine.usage import usage
+from nbcache.errors import ResultGone, StoreError, UsageError
+from nbcache.model.task import RunStatus
+from nbcache.plan.cleaning import Selection
+from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid
+from nbcache.store.verify import verify
+from tests.engine.notebooks import Notebook
+
+Kernels = Callable[[], Notebook]
+ALL = Selection(older_than=0.0)
+SIZE = 50_000
+
+
+def pipeline(notebook: Notebook) -> None:
+    made = notebook.mark("'make' + str(v)")
+    notebook.cells(
+        [
+            "%channel src = of(1, 2, 3)",
+            f"%%process make(v) -> data from src\n{made}\ndata = bytes([v]) * {SIZE}",
+            f"%%process size(data) -> n from make\n{notebook.mark(repr('size'))}\nn = len(data)",
+        ]
+    )
+
+
+def blobs(cache: Cache) -> list[Path]:
+    return [each for each in (cache.root / "blobs").rglob("*") if each.is_file()]
+
+
+def test_without_force_a_clean_up_says_what_would_go_and_deletes_nothing(
+    notebook: Notebook,
+) -> None:
+    pipeline(notebook)
+    notebook.run()
+    cache = notebook.session.cache
+
+    told = clean(cache, Selection(processes=frozenset({"make"})))
+
+    assert not told.done
+    assert (told.holdings, told.size) == (3, 3 * SIZE)
+    realtime = sum(row.realtime for row in cache.log.rows(("attempt",), process="make"))  # type: ignore[union-attr,misc]
+    assert told.cost == pytest.approx(realtime)
+    assert len(blobs(cache)) == 3
+    notebook.run()
+    assert notebook.ran() == []
+
+
+def test_what_was_taken_runs_again_and_nothing_else_does(notebook: Notebook) -> None:
+    pipeline(notebook)
+    first = notebook.run()
+    cache = notebook.session.cache
+
+    told = clean(cache, Selection(processes=frozenset({"make"})), force=True)
+
+    assert (told.freed, told.waiting) == (3 * SIZE, 0)
+    assert blobs(cache) == []
+    with pytest.raises(ResultGone, match=r"make.*\n.*%nbcache run"):
+        list(first["make"])
+    run = notebook.run()
+    assert run.status is RunStatus.SUCCEEDED
+    assert notebook.ran() == ["make1", "make2", "make3"]
+    assert list(run["size"]) == [SIZE] * 3
+    assert "taken out of the cache" in why(cache, ["make", "0"]).head
+    assert verify(cache).ok
+
+
+def test_a_blob_stays_as_long_as_one_row_needs_it(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "%channel src = of(1)",
+            f"%%process one(v) -> data from src\ndata = b'same' * {SIZE}",
+            f"%%process two(v) -> data from src\ndata = b'same' * {SIZE} + b''",
+        ]
+    )
+    run = notebook.run()
+    cache = notebook.session.cache
+
+    told = clean(cache, Selection(processes=frozenset({"one"})), force=True)
+
+    assert told.freed == 0
+    assert len(blobs(cache)) == 1
+    assert list(run["two"]) == [b"same" * SIZE]
+
+
+def test_folders_go_with_all_that_is_in_them(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "%channel src = of(1, 2)",
+            "%%process make(v) -> out: path from src --bash\n"
+            'mkdir out; echo common > out/common; echo "$v" > out/own',
+        ]
+    )
+    run = notebook.run()
+    assert sorted((each / "own").read_text() for each in run["make"]) == ["1\n", "2\n"]  # type: ignore[operator]
+    cache = notebook.session.cache
+    (first, _) = sorted(cache.log.rows(("attempt",)), key=lambda row: row.position)  # type: ignore[union-attr]
+    assert len(blobs(cache)) == 5
+
+    clean(cache, Selection(hashes=(first.hash[5:13],)), force=True)  # type: ignore[union-attr]
+
+    assert len(blobs(cache)) == 3
+    assert verify(cache).ok
+    clean(cache, ALL, force=True)
+    assert blobs(cache) == []
+
+
+def test_a_hit_makes_a_result_young(notebook: Notebook) -> None:
+    pipeline(notebook)
+    notebook.run("make")
+    time_between = time.time()
+    notebook.cell("%channel src = of(1)")
+    notebook.run("make")
+
+    told = clean(
+        notebook.session.cache, Selection(older_than=time.time() - time_between), force=True
+    )
+
+    assert told.holdings == 2
+    notebook.run("make")
+    assert notebook.ran() == []
+
+
+def test_a_run_that_goes_on_keeps_what_it_made_and_used(notebook: Notebook) -> None:
+    gate = notebook.folder / "gate"
+    notebook.cells(
+        [
+            "%channel src = of(1, 2)",
+            f"%%process make(v) -> data from src\ndata = bytes([v]) * {SIZE}",
+        ]
+    )
+    notebook.run()
+    notebook.cells(
+        [
+            "%channel more = of(1, 2, 3)",
+            f"%%process make(v) -> data from more\ndata = bytes([v]) * {SIZE}",
+            "%%process slow(data) -> n from make\nimport pathlib, time\n"
+            f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.02)\nn = data[0]",
+        ]
+    )
+    cache = notebook.session.cache
+    run = notebook.session.start()
+    wait_for(lambda: any(row.process == "slow" for row in started(run)))
+
+    told = clean(cache, ALL, force=True)
+
+    assert (told.holdings, told.live) == (0, 3)
+    gate.touch()
+    assert run.wait(60)
+    assert run.status is RunStatus.SUCCEEDED, run.progress()
+    assert sorted(run["slow"]) == [1, 2, 3]  # type: ignore[type-var]
+
+
+def started(run: object) -> list[object]:
+    from types import SimpleNamespace
+
+    progress = run.progress()  # type: ignore[attr-defined]
+    return [
+        SimpleNamespace(process=each.name) for each in progress.places if each.counts.get("running")
+    ]
+
+
+def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.02)
+
+
+def test_what_is_taken_while_others_work_waits_and_is_freed_by_the_end_of_a_run(
+    notebook: Notebook,
+) -> None:
+    pipeline(notebook)
+    notebook.run()
+    cache = notebook.session.cache
+    with Cache.open(cache.root) as other, other.activity.working():
+        told = clean(cache, Selection(processes=frozenset({"make"})), force=True)
+        assert (told.freed, told.waiting) == (0, 3 * SIZE)
+        assert cache.log.find(attempts(cache, "make")[0]) is None
+
+    told = clean(cache, Selection(hashes=("no such",)), force=True)
+
+    assert (told.freed, told.waiting) == (3 * SIZE, 0)
+
+
+def attempts(cache: Cache, process: str) -> list[object]:
+    return [row.hash for row in cache.log.rows(("attempt",), process=process)]  # type: ignore[union-attr]
+
+
+def test_a_run_without_cache_loses_nothing_to_a_clean_up(notebook: Notebook) -> None:
+    gate = notebook.folder / "gate"
+    notebook.cells(
+        [
+            "%channel src = of(1)",
+            f"%%process make(v) -> data from src\ndata = bytes([v]) * {SIZE}",
+            "%%process slow(data) -> n from make\nimport pathlib, time\n"
+            f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.02)\nn = data[0]",
+        ]
+    )
+    run = notebook.session.start(no_cache=True)
+    cache = notebook.session.cache
+    wait_for(lambda: bool(started(run)) and started(run)[0].process == "slow")  # type: ignore[attr-defined]
+
+    clean(cache, ALL, force=True)
+
+    assert len(blobs(cache)) == 1
+    gate.touch()
+    assert run.wait(60)
+    assert list(run["make"]) == [b"\1" * SIZE]
+
+
+def test_what_is_pinned_stays_until_it_is_unpinned(notebook: Notebook) -> None:
+    pipeline(notebook)
+    notebook.run()
+    cache = notebook.session.cache
+    pin(cache, ["make", "0"], reason="in the paper")
+    pin(cache, process="size")
+
+    assert [(each.what.split(" (")[0], each.reason) for each in pins(cache)] == [
+        ("process size", ""),
+        (f"task {attempts_by_position(cache, 'make', '0')[5:13]}", "in the paper"),
+    ]
+    told = clean(cache, ALL, force=True)
+    assert (told.holdings, told.pinned) == (2, 4)
+    notebook.run()
+    assert notebook.ran() == ["make2", "make3"]
+
+    pin(cache, ["make", "0"], pinned=False)
+    assert clean(cache, Selection(processes=frozenset({"make"})), force=True).pinned == 0
+    with pytest.raises(UsageError, match="not pinned"):
+        pin(cache, process="make", pinned=False)
+    with pytest.raises(UsageError, match='did you mean "make"'):
+        pin(cache, process="mak")
+    with pytest.raises(UsageError, match="one thing"):
+        pin(cache, ["make", "0"], process="make")
+
+
+def attempts_by_position(cache: Cache, process: str, position: str) -> str:
+    (found,) = [
+        str(row.hash)  # type: ignore[union-attr]
+        for row in cache.log.rows(("attempt",), process=process)
+        if row.position == position  # type: ignore[union-attr]
+    ]
+    return found
+
+
+def test_a_pinned_run_keeps_what_it_used(notebook: Notebook) -> None:
+    pipeline(notebook)
+    notebook.run("make")
+    notebook.cell("%channel src = of(1)")
+    run = notebook.run("make")
+    cache = notebook.session.cache
+    pin(cache, run=run.name)
+
+    clean(cache, ALL, force=True)
+
+    assert list(run["make"]) == [b"\1" * SIZE]
+    assert len(blobs(cache)) == 1
+
+
+def test_failed_tasks_leave_their_work_directories_until_they_are_cleaned(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(
+        [
+            "%channel src = of(1, 2)",
+            "%%process part(v) -> n from src --on_error ignore\n"
+            f"open('big', 'w').write('x' * {SIZE})\nif v == 1: raise ValueError('no')\nn = v",
+        ]
+    )
+    notebook.run()
+    cache = notebook.session.cache
+    (failed,) = [row for row in cache.log.rows(("attempt",)) if row.status == "failed"]  # type: ignore[union-attr]
+    assert (cache.work / failed.id).is_dir()
+
+    told = clean(cache, Selection(incomplete=True), force=True)
+
+    assert (told.holdings, told.shares[0].size) == (1, SIZE)
+    assert not (cache.work / failed.id).exists()
+    run = notebook.run()
+    assert run.counts() == {"ignored": 1, "cached": 1}
+
+
+def test_left_overs_go_when_they_are_old_and_not_before(notebook: Notebook) -> None:
+    pipeline(notebook)
+    notebook.run()
+    cache = notebook.session.cache
+    long_ago = time.time() - 3600
+    old = [cache.tmp / "old", cache.work / "old-attempt", cache.root / "files" / "xxh3-old"]
+    young = [cache.tmp / new_ulid(), cache.work / new_ulid()]
+    for path in (*old, *young):
+        path.mkdir(parents=True)
+        (path / "file").write_text("1234")
+    for path in old:
+        os.utime(path, (long_ago, long_ago))
+    dead = cache.work / f"w-{os.uname().nodename.replace('-', '_')}-999999999-X"
+    dead.mkdir()
+    damaged = blobs(cache)[0]
+    os.rename(damaged, f"{damaged}.damaged-{new_ulid()}")
+    orphan = cache.blobs.path(cache.blobs.put_bytes(b"nobody names this"))
+
+    told = clean(cache, Selection(incomplete=True), force=True)
+
+    assert not any(path.exists() for path in (*old, dead, orphan))
+    assert all(path.exists() for path in young)
+    assert not [path for path in blobs(cache) if "damaged" in path.name]
+    assert told.orphans == (1, 17)
+    notebook.run()
+    assert len(notebook.ran()) == 1  # what was damaged
+
+
+def test_a_size_is_reached_by_what_is_cheapest_to_have_again(notebook: Notebook) -> None:
+    pause = "import time\ntime.sleep(v / 10)\n"
+    notebook.cells(
+        [
+            "%channel src = of(1, 2, 3)",
+            f"%%process make(v) -> data from src\n{pause}data = bytes([v]) * {SIZE}",
+        ]
+    )
+    notebook.run()
+    cache = notebook.session.cache
+    rest = cleaning.size_of(cache) - 3 * SIZE
+
+    told = clean(cache, Selection(max_size=rest + 2 * SIZE), force=True)
+
+    assert told.holdings == 1
+    run = notebook.run()
+    assert [task.outcome.value for task in run["make"].tasks] == ["completed", "cached", "cached"]
+
+
+def test_a_read_only_cache_is_not_cleaned(notebook: Notebook) -> None:
+    pipeline(notebook)
+    notebook.run()
+    root = notebook.session.cache.root
+    header = (root / "nbcache.json").read_text()
+    (root / "nbcache.json").write_text(header.replace('"format": 1', '"format": 99'))
+
+    with Cache.open(root) as cache:
+        assert clean(cache, ALL).holdings == 6
+        with pytest.raises(StoreError, match="read-only"):
+            clean(cache, ALL, force=True)
+
+
+def test_intermediate_results_go_when_the_run_has_succeeded(notebook: Notebook) -> None:
+    pipeline(notebook)
+    run = notebook.run(retention="intermediate")  # type: ignore[arg-type]
+    cache = notebook.session.cache
+
+    wait_for(lambda: blobs(cache) == [])
+
+    assert list(run["size"]) == [SIZE] * 3
+    with pytest.raises(ResultGone):
+        list(run["make"])
+    assert notebook.session.cache.log.find(attempts(cache, "size")[0]) is not None  # type: ignore[arg-type]
+
+
+def test_a_policy_of_nonsense_stops_the_run_before_it_starts(notebook: Notebook) -> None:
+    pipeline(notebook)
+
+    with pytest.raises(UsageError, match=r"fortnight.*\n.*30d"):
+        notebook.session.start(retention="fortnight")
+
+    assert notebook.session.last_run is None
+
+
+def test_an_expired_run_is_cleaned_on_request(notebook: Notebook) -> None:
+    pipeline(notebook)
+    notebook.run(retention="success=0s, failure=1d")  # type: ignore[arg-type]
+    cache = notebook.session.cache
+
+    wait_for(lambda: blobs(cache) == [])
+
+    notebook.run(retention="keep")  # type: ignore[arg-type]
+    assert len(notebook.ran()) == 6
+    assert clean(cache, Selection(expired=True)).holdings == 0
+
+
+def test_bytes_are_divided_among_those_who_need_them(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "%channel src = of(1)",
+            f"%%process one(v) -> data from src\ndata = b'x' * {SIZE}",
+            f"%%process two(v) -> data from src\ndata = b'x' * {SIZE} + b''",
+            f"%%process own(v) -> data from src\ndata = b'y' * {SIZE}",
+        ]
+    )
+    first = notebook.run()
+    second = notebook.run("own")
+    cache = notebook.session.cache
+    cache.blobs.put_bytes(b"z" * 1000)
+
+    found = usage(cache)
+
+    assert {each.name: each.size for each in found.processes} == {
+        "one": SIZE // 2, "two": SIZE // 2, "own": SIZE,
+    }  # fmt: skip
+    assert {each.name: each.size for each in found.runs} == {
+        first.name: SIZE + SIZE // 2, second.name: SIZE // 2,
+    }  # fmt: skip
+    assert found.unneeded == 1000
+    assert found.total >= 2 * SIZE + 1000
+    assert found.processes[0].dollars == pytest.approx(SIZE / 1e9 * 0.023)
