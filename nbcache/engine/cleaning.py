@@ -112,9 +112,10 @@ def clean(cache: Cache, selection: Selection, *, force: bool = False, reason: st
     chosen = _chosen(cache, selection)
     if not force:
         return _told(cache, chosen)
-    seen = cache.log.version
     cache.log.refresh()
-    if cache.log.version != seen:  # somebody has used something since the log was read
+    if (
+        cache.log.version != chosen.stock.version
+    ):  # somebody has used something since the log was read
         chosen = _chosen(cache, selection)
     told = _told(cache, chosen)
     gone = chosen.choice.holdings
@@ -126,8 +127,9 @@ def clean(cache: Cache, selection: Selection, *, force: bool = False, reason: st
 def finish(cache: Cache, *, gone: Sequence[str] = ()) -> tuple[Collected, int]:
     """Delete what nothing needs: blobs, and left-overs (whose bytes are returned beside)."""
     live = live_runs(run_facts(cache))
-    found = _leftovers(cache, take_stock(cache, live), live, gone)
-    return collect(cache, live), remove_leftovers(cache, found)
+    stock = take_stock(cache, live)
+    found = _leftovers(cache, stock, live, gone)
+    return collect(cache, live, stock=stock), remove_leftovers(cache, found)
 
 
 def clean_after_run(cache: Cache) -> None:

@@ -31,20 +31,26 @@ class Collected:
     waiting: int = 0
 
 
-def collect(cache: Cache, live: Collection[str] = (), *, grace_s: float = GRACE_S) -> Collected:
+def collect(
+    cache: Cache,
+    live: Collection[str] = (),
+    *,
+    stock: Stock | None = None,
+    grace_s: float = GRACE_S,
+) -> Collected:
     """Delete the blobs that no row needs, as far as it is safe now; the rest waits.
 
-    live: runs that go on, whose results stay whatever became of their rows.
+    live: runs that go on, whose results stay whatever became of their rows; stock: of this cache,
+    to save reading the log again where nothing came since.
     """
     if cache.read_only is not None:
         return Collected()
-    cache.log.refresh()
-    seen = cache.log.version
-    stock = take_stock(cache, live)
+    if stock is None:
+        stock = take_stock(cache, live)
     with cache.activity.quiet() as is_quiet:
         if is_quiet:
             cache.log.refresh()
-            if cache.log.version != seen:
+            if cache.log.version != stock.version:
                 stock = take_stock(cache, live)
             doomed = stock.unneeded()
             _put_aside(cache, doomed)

@@ -42,6 +42,7 @@ class Stock:
     """What lies in a cache and who needs it."""
 
     blobs: dict[str, BlobFile]
+    version: tuple[object, ...] = ()  # of the log, at least
     holdings: list[Holding] = field(default_factory=list)
     always: set[str] = field(default_factory=set)  # blobs that rows name which no clean-up evicts
     evicted: dict[str, float] = field(default_factory=dict)  # blob -> when its last row was (s)
@@ -68,7 +69,9 @@ def take_stock(cache: Cache, live: Collection[str] = ()) -> Stock:
 
     live: runs that go on; what they made or used is needed, also where it is evicted.
     """
-    stock = Stock(blobs=dict(list_blobs(cache)))
+    blobs = dict(list_blobs(cache))
+    cache.log.refresh()
+    stock = Stock(blobs=blobs, version=cache.log.version)
     _Reading(cache, stock, frozenset(live)).read()
     return stock
 

@@ -56,6 +56,8 @@ def _run(cache: Cache, chance: random.Random) -> int:
     if chance.random() < 0.2:
         cache.log.rotate()
         cache.log.fold()
+        if len(cache.log.segments()) > 8:
+            cache.log.compact(grace_s=chance.choice([-1.0, 86_400.0]))
     return hits
 
 
