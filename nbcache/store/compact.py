@@ -57,7 +57,7 @@ def _alike(rows: Mapping[str, int], max_rows: int, factor: float) -> list[str]:
     chosen: list[str] = []
     total = 0
     for name in sorted(rows, key=lambda each: (rows[each], each)):
-        if rows[name] >= max_rows or (len(chosen) > 1 and rows[name] > factor * total):
+        if rows[name] >= max_rows or (chosen and rows[name] > factor * total):
             break
         chosen.append(name)
         total += rows[name]

@@ -530,3 +530,15 @@ def test_what_others_put_into_the_log_folder_is_left_alone(tmp_path: Path) -> No
     other = Cache.open(cache.root)
     assert other.log.find(hash_of("0"))
     assert list(other.log.segments()) == [keys.name[:26]]
+
+
+def test_a_long_log_is_not_written_again_for_a_few_new_rows(cache: Cache) -> None:
+    for count in (40, 2, 2, 2):
+        cache.log.append([attempt(f"{count} {n}", id=new_id()) for n in range(count)])
+        cache.log.rotate()
+        cache.log.fold()
+
+    assert cache.log.compact(factor=4.0) == 3
+    assert sorted(each.meta["rows"] for each in cache.log.segments().values()) == [6, 40]
+    assert cache.log.compact(factor=4.0) == 0
+    assert cache.log.compact() == 2
