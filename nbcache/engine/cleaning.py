@@ -205,6 +205,7 @@ class Chosen:
 
 
 def _chosen(cache: Cache, selection: Selection) -> Chosen:
+    now = time.time_ns() // 1000  # before the log is read: what is used meanwhile is young
     runs = run_facts(cache)
     stock = take_stock(cache, live_runs(runs))
     total = size_of(cache)
@@ -213,7 +214,7 @@ def _chosen(cache: Cache, selection: Selection) -> Chosen:
         stock.holdings,
         runs,
         stock.pins,
-        now=time.time_ns() // 1000,
+        now=now,
         sizes={blob: each.size for blob, each in stock.blobs.items()},
         always=stock.always,
         total=total,
