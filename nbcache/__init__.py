@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from nbcache.engine.connecting import connect
     from nbcache.engine.plain import channel, last_run, process, run
     from nbcache.engine.resource import resource
     from nbcache.engine.session import current_session as session
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NbcacheError",
     "channel",
+    "connect",
     "last_run",
     "process",
     "register",
@@ -32,6 +34,7 @@ __all__ = [
 _HOMES = {
     "NbcacheError": ("nbcache.errors", "NbcacheError"),
     "channel": ("nbcache.engine.plain", "channel"),
+    "connect": ("nbcache.engine.connecting", "connect"),
     "last_run": ("nbcache.engine.plain", "last_run"),
     "process": ("nbcache.engine.plain", "process"),
     "register": ("nbcache.plan.canonical", "register"),

@@ -133,7 +133,9 @@ def _answer(parsed: Parsed) -> int:
 
     cache = answers.open_for_reading(Path(parsed.text("--cache") or ".nbcache"))
     answer = answers.perform(parsed, cache, place="shell")
-    if "--json" in parsed:
+    if answer.raw is not None:
+        sys.stdout.buffer.write(answer.raw)
+    elif "--json" in parsed:
         print(json.dumps(answer.data, indent=2, default=str))
     else:
         print(answer.rendered.text)

@@ -13,21 +13,15 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from nbcache.engine.cancelling import cancel_request
-from nbcache.errors import RunError, UsageError
+from nbcache.errors import RunError
 from nbcache.model.row import AttemptRow, ProcessRecord, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.store.cache import Cache
-from nbcache.store.history import cursor_for
 
 _LIVE = frozenset({RunStatus.RUNNING.value, RunStatus.RESUMING.value, RunStatus.CREATED.value})
 _MICROSECOND = 1e-6
-
-_POSITION_ORDER = "TRY_CAST(string_split(position, '.') AS INTEGER[])"
-
-LOG_FIELDS = ("process", "tag", "position", "status", "hash", "duration", "reason", "error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,60 +292,3 @@ def request_cancel(cache: Cache, word: str | None) -> RunSummary:
             raise RunError(f"run {run.name} is not going: {run.status}")
     cancel_request(cache, run.id).touch()
     return run
-
-
-def log_rows(
-    cache: Cache,
-    word: str | None = None,
-    *,
-    fields: Sequence[str] = LOG_FIELDS,
-    where: str | None = None,
-    process: str | None = None,
-    status: str | None = None,
-) -> tuple[list[str], list[tuple[object, ...]]]:
-    """Return (columns, rows) of a run's tasks in order of process and position.
-
-    word: as in `find_run`, or `all`; where: a SQL condition over the columns of `tasks`.
-
-    Raises:
-        UsageError: a column does not exist (names the nearest), or the condition is wrong.
-    """
-    connection = cursor_for(cache, "FROM tasks")
-    known = [str(row[0]) for row in connection.execute("DESCRIBE tasks").fetchall()]
-    for name in fields:
-        if name not in known:
-            raise UsageError(unknown("column of tasks", name, known))
-    conditions, values = ["true"], []
-    if word != "all":
-        conditions.append("run = ?")
-        values.append(find_run(cache, word).id)
-    for name, wanted in (("process", process), ("status", status)):
-        if wanted is not None:
-            conditions.append(f"lower({name}) = ?")
-            values.append(wanted.lower())
-    if where:
-        conditions.append(f"({where})")
-    columns = ", ".join(f'"{name}"' for name in fields)
-    query = f"SELECT {columns} FROM tasks WHERE {' AND '.join(conditions)}"
-    if word != "all":
-        query += f" ORDER BY process, {_POSITION_ORDER}"
-    return list(fields), run_query(connection, query, values)
-
-
-def run_query(connection: Any, query: str, values: Sequence[object] = ()) -> list[Any]:
-    """Return all rows of a query; what is wrong with it is a UsageError with DuckDB's words."""
-    return list(ask(connection, query, values).fetchall())
-
-
-def ask(connection: Any, query: str, values: Sequence[object] = ()) -> Any:
-    """Run a query and return DuckDB's cursor.
-
-    Raises:
-        UsageError: the query is wrong; the text is DuckDB's, which names the nearest column.
-    """
-    import duckdb
-
-    try:
-        return connection.execute(query, list(values))
-    except duckdb.Error as error:
-        raise UsageError(f"the query cannot be answered: {error}") from None

@@ -16,20 +16,20 @@ from typing import Any
 from nbcache.engine import compare, explanations, history
 from nbcache.errors import CacheFormatError, UsageError
 from nbcache.model.digest import short
-from nbcache.notebook import cards, checkup, differences, render
+from nbcache.notebook import cards, checkup, differences, query_result, render, task_table
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed, Place
 from nbcache.store.cache import Cache
-from nbcache.store.history import cursor_for
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A picture, the same as data, and whether all is well (verify, doctor)."""
+    """A picture, the same as data, whether all is well (verify, doctor); bytes in its place."""
 
     rendered: Rendered
     data: object
     good: bool = True
+    raw: bytes | None = None
 
 
 def open_for_reading(place: Path) -> Cache:
@@ -67,15 +67,6 @@ def perform(parsed: Parsed, cache: Cache, *, place: Place) -> Answer:
         "du": _housekeeping,
     }
     return verbs[parsed.verb.name](parsed, cache)
-
-
-def query(cache: Cache, text: str) -> object:
-    """Return a query's answer as a DataFrame, or as an Arrow table where pandas is not there."""
-    result = history.ask(cursor_for(cache, text), text)
-    try:
-        return result.df()
-    except ImportError:
-        return result.fetch_arrow_table()
 
 
 def _one(parsed: Parsed) -> str | None:
@@ -184,46 +175,8 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
 
 
 def _log(parsed: Parsed, cache: Cache) -> Answer:
-    chosen = parsed.text("--fields")
-    fields = tuple(part.strip() for part in chosen.split(",")) if chosen else history.LOG_FIELDS
-    columns, rows = history.log_rows(
-        cache,
-        _one(parsed),
-        fields=fields,
-        where=parsed.text("--filter"),
-        process=parsed.text("--process"),
-        status=parsed.text("--status"),
-    )
-    data = [dict(zip(columns, row, strict=True)) for row in rows]
-    if not rows:
-        return Answer(_boxed(render.line("no tasks")), data)
-    texts = [[_cell(name, value) for name, value in zip(columns, row, strict=True)] for row in rows]
-    grid = render.table(columns, texts) if chosen else _without_empty(columns, texts)
-    return Answer(_boxed(grid), data)
-
-
-_DURATIONS = frozenset({"duration", "realtime", "cpu_time", "saved"})
-_MOMENTS = frozenset({"at", "submit", "start", "complete", "started", "ended"})
-_SIZES = frozenset({"peak_rss", "rchar", "wchar", "memory", "size"})
-
-
-def _cell(name: str, value: object) -> str:
-    """One value of a table as people read it."""
-    if value is None:
-        return ""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if name in _DURATIONS:
-            return render.duration(float(value))
-        if name in _SIZES:
-            return render.size(int(value))
-        if name in _MOMENTS:
-            return _moment(int(value))
-    if isinstance(value, datetime) and name in _MOMENTS:
-        return render.when(value if value.tzinfo else value.replace(tzinfo=UTC), _now())
-    if name == "hash":
-        return str(value).rpartition(":")[2][:8]
-    text = " ".join(str(value).split())
-    return text if len(text) <= 100 else text[:99] + "…"
+    rendered, data = task_table.log_of(parsed, cache)
+    return Answer(_boxed(rendered), data)
 
 
 def _why(parsed: Parsed, cache: Cache) -> Answer:
@@ -256,18 +209,8 @@ def _diff(parsed: Parsed, cache: Cache) -> Answer:
 
 
 def _sql(parsed: Parsed, cache: Cache) -> Answer:
-    text = " ".join(parsed.words)
-    cursor = history.ask(cursor_for(cache, text), text)
-    columns = [each[0] for each in cursor.description or ()]
-    rows = cursor.fetchall()
-    data = [dict(zip(columns, row, strict=True)) for row in rows]
-    texts = [["" if value is None else str(value) for value in row] for row in rows]
-    numeric = [
-        name
-        for k, name in enumerate(columns)
-        if rows and all(isinstance(row[k], (int, float)) for row in rows)
-    ]
-    return Answer(render.table(columns, texts, numeric=numeric), data)
+    rendered, data, raw = query_result.for_shell(cache, " ".join(parsed.words), parsed)
+    return Answer(rendered, data, raw=raw)
 
 
 def _verify(parsed: Parsed, cache: Cache) -> Answer:

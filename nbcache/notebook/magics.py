@@ -19,7 +19,7 @@ from nbcache.notebook import progress as pictures
 from nbcache.notebook.front import Front
 from nbcache.plan.header import parse_channel_cell, parse_channel_line, parse_process_cell
 
-_INTO = re.compile(r"\s*([^\W\d]\w*)\s*<<\s*$")
+_INTO = re.compile(r"(?:^|(?<=\s))([^\W\d]\w*)\s*<<\s*$")
 
 
 @magics_class
@@ -89,28 +89,35 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
     @no_var_expand
     @line_magic
     def nbsql(self, line: str) -> object:
-        """Ask the log: %nbsql SELECT process, count(*) FROM tasks GROUP BY 1
+        """Ask the history: %nbsql SELECT process, count(*) FROM tasks GROUP BY 1
 
-        `df = %nbsql SELECT ...` keeps the answer, a DataFrame. Views: tasks, attempts, runs,
-        components, inputs, outputs, processes.
+        `df = %nbsql SELECT ...` keeps the answer, a DataFrame; `--format arrow` (polars, json, csv)
+        before the query gives it another form. Views: tasks, attempts, runs, processes, components,
+        inputs, outputs, lineage.
         """
-        return self._sql(line.strip())
+        return self._sql(line)
 
     @no_var_expand
     @cell_magic("nbsql")
     def nbsql_cell(self, line: str, cell: str) -> object:
-        """Ask the log: `%%nbsql` above the query; `%%nbsql NAME <<` binds the answer to NAME."""
-        into = _INTO.match(line)
+        """Ask the history: `%%nbsql` above the query; `%%nbsql NAME <<` binds the answer to NAME.
+
+        Options as for %nbsql: `%%nbsql --format polars NAME <<`.
+        """
+        into = _INTO.search(line)
         if into is None:
-            return self._sql(f"{line}\n{cell}".strip())
-        frame = self._sql(cell.strip())
-        self.shell.user_ns[into[1]] = frame
+            return self._sql(f"{line}\n{cell}")
+        self.shell.user_ns[into[1]] = self._sql(f"{line[: into.start()]}\n{cell}")
         return None
 
-    def _sql(self, query: str) -> object:
-        if not query:
-            raise UsageError("%nbsql SELECT ...: no query given")
-        return _answers().query(self.front.session.cache, query)
+    def _sql(self, text: str) -> object:
+        parsed = verbs.parse_line(f"sql {text.strip()}")
+        return self._queried(parsed)
+
+    def _queried(self, parsed: verbs.Parsed) -> object:
+        from nbcache.notebook.query_result import for_notebook
+
+        return for_notebook(self.front.session.cache, parsed.words[0], parsed)
 
     def _perform(self, parsed: verbs.Parsed) -> object:
         __tracebackhide__ = True
@@ -126,8 +133,8 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         name = parsed.verb.name
         if name in own:
             return own[name](parsed)
-        if name == "sql" and "--json" not in parsed:
-            return self._sql(parsed.words[0])
+        if name == "sql":
+            return self._queried(parsed)
         answer = _answers().perform(parsed, self.front.session.cache, place="notebook")
         if "--json" in parsed:
             return answer.data

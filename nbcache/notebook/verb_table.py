@@ -211,18 +211,37 @@ _TABLE: tuple[Verb, ...] = (
     Verb(
         name="log",
         summary="the tasks of a run, one line each",
-        words="[RUN]",
-        most=1,
+        words="[RUN...]",
+        most=None,
         completes="runs",
         flags=(
-            Flag(name="--fields", short="-f", value="A,B,...", help="columns to show"),
+            Flag(name="--fields", short="-f", value="A,B,...", help="fields to show"),
+            Flag(name="--list-fields", short="-l", help="list all fields"),
             Flag(name="--filter", short="-F", value="SQL", help="keep tasks where this holds"),
+            Flag(
+                name="--template",
+                short="-t",
+                value="TEXT|FILE",
+                help="print this for each task, {field} filled in",
+            ),
+            Flag(
+                name="--separator",
+                short="-s",
+                value="TEXT",
+                help="print fields as they are kept, with this in between (\\t: a tab)",
+            ),
+            Flag(name="--before", value="RUN", help="the tasks of all runs before this one"),
+            Flag(name="--after", value="RUN", help="the tasks of all runs after this one"),
+            Flag(name="--but", value="RUN", help="the tasks of all other runs"),
             Flag(name="--process", value="NAME", help="keep tasks of this process"),
             Flag(name="--status", value="STATUS", help="keep tasks that ended so"),
             _JSON,
             _CACHE,
         ),
-        more="RUN is a run's name, the start of its id, `last` (the default) or `all`.",
+        more="RUN is a run's name, the start of its id, `last` (the default) or `all`. Fields are\n"
+        "the columns of the view `tasks` (docs/history.md) and stdout, stderr, log, traceback,\n"
+        "script, inputs, outputs; %cpu is cpu_percent. A filter: \"status = 'FAILED' AND\n"
+        'realtime > 60"; a template: "{name} took {realtime} s".',
     ),
     Verb(
         name="why",
@@ -257,12 +276,27 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="sql",
-        summary="ask the log: views tasks, attempts, runs, components, inputs, outputs, processes",
+        summary="ask the history in SQL",
         words="SELECT ...",
         least=1,
         most=None,
         raw=True,
-        flags=(_JSON, _CACHE),
+        flags=(
+            Flag(
+                name="--format",
+                value="FORMAT",
+                help="df, arrow, polars, json (a list of dicts), csv",
+                places=("notebook",),
+            ),
+            Flag(
+                name="--format", value="FORMAT", help="table, json, csv, arrow", places=("shell",)
+            ),
+            Flag(name="--files", help="let the query read and write files, and more than read"),
+            _JSON,
+            _CACHE,
+        ),
+        more="Views: tasks, attempts, runs, processes, components, inputs, outputs, lineage;\n"
+        "docs/history.md has their columns. In a notebook options stand before the query.",
     ),
     Verb(
         name="clean",

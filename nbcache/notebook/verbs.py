@@ -106,14 +106,17 @@ def find_verb(name: str, place: Place) -> Verb:
 
 def _parse_raw(verb: Verb, rest: str, place: Place) -> Parsed:
     """The rest of the line as one word; options stand before it."""
-    flags: dict[str, list[str]] = {}
-    names = {flag.name for flag in verb.flags_at(place) if not flag.value}
-    while (first := rest.partition(" ")[0]) in names:
-        flags[first] = [""]
-        rest = rest.partition(" ")[2].lstrip()
+    by_name = {name: flag for flag in verb.flags_at(place) for name in (flag.name, flag.short)}
+    options: list[str] = []
+    while rest.startswith("--") and (word := rest.split(maxsplit=1)[0])[2:]:
+        flag = by_name.get(word.partition("=")[0])
+        count = 2 if flag is not None and flag.value and "=" not in word else 1
+        *taken, rest = [*rest.split(maxsplit=count), ""][: count + 1]
+        options += taken
     if not rest:
         raise UsageError(f"usage: {verb.usage(place)}")
-    return Parsed(verb, (rest,), flags)
+    parsed = parse_words(verb, [*options, "--", rest], place)
+    return Parsed(verb, (rest,), parsed.flags)
 
 
 def parse_words(verb: Verb, words: Sequence[str], place: Place) -> Parsed:

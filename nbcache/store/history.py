@@ -2,15 +2,19 @@
 
 Segments are read where they lie, from an explicit list of files; rows of journals are copied into
 an in-memory table. Nothing is written to the cache. A small thread looks for new rows twice a
-second for as long as the connection is alive; `refresh` does it at once.
+second for as long as the connection is alive; `refresh` does it at once. `connect` gives all of
+DuckDB, `reading` a cursor that can read the history and nothing else.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import os
+import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -32,20 +36,26 @@ def connect(cache: Cache, *, live: bool = True) -> duckdb.DuckDBPyConnection:
 
     With `live`, what any process appends shows up within about a second, else at `refresh`.
     """
-    import duckdb
-
-    connection = duckdb.connect(
-        ":memory:",
-        config={
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        },
-    )
+    connection = _database()
     history = _History(cache, connection)
     _histories[connection] = history
     if live:
         _Watch(history, connection).start()
     return connection
+
+
+def _database() -> duckdb.DuckDBPyConnection:
+    """An empty database that fetches nothing by itself and spills to the system's own folder."""
+    import duckdb
+
+    return duckdb.connect(
+        ":memory:",
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "temp_directory": os.path.join(tempfile.gettempdir(), f"nbcache-sql-{os.getpid()}"),
+        },
+    )
 
 
 def refresh(connection: duckdb.DuckDBPyConnection) -> None:
@@ -55,33 +65,36 @@ def refresh(connection: duckdb.DuckDBPyConnection) -> None:
         history.refresh()
 
 
-def cursor_for(cache: Cache, query: str) -> duckdb.DuckDBPyConnection:
-    """Return a cursor for a query over the views as of now.
+@contextlib.contextmanager
+def reading(cache: Cache) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give a cursor over the views as of now, in a transaction that can only read.
 
-    Making the views reads the log, so queries that only read share one database per open cache: a
-    second question costs what came since the first. Anything else gets a database of its own, so
-    that nothing it makes or drops is met by the next.
+    It reaches no file but the log's, and no variable of Python. Making the views reads the log, so
+    all cursors share one database per open cache: another question costs what came since the last.
     """
-    if not _only_reads(query):
-        return connect(cache, live=False)
     with _shared_lock:
         connection = _shared.get(cache)
         if connection is None:
             connection = _shared[cache] = connect(cache, live=False)
+            _fence(connection, cache)
         else:
             refresh(connection)
         cursor: duckdb.DuckDBPyConnection = connection.cursor()
-        return cursor
+    with contextlib.closing(cursor):
+        cursor.execute("BEGIN TRANSACTION READ ONLY")
+        yield cursor
 
 
-def _only_reads(query: str) -> bool:
-    import duckdb
-
-    reading = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-    try:
-        return all(each.type in reading for each in duckdb.extract_statements(query))
-    except duckdb.Error:
-        return True  # running it will say what is wrong
+def _fence(connection: duckdb.DuckDBPyConnection, cache: Cache) -> None:
+    """Let queries reach the segments of a cache and no other file, and not undo this."""
+    segments = _quoted(str(cache.root / "log"))
+    for setting in (
+        f"allowed_directories = [{segments}]",
+        "python_enable_replacements = false",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"SET {setting}")
 
 
 _shared: weakref.WeakKeyDictionary[Cache, Any] = weakref.WeakKeyDictionary()

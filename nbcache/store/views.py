@@ -13,7 +13,9 @@ _MEASURED = """{0}.duration, {0}.realtime,
     100 * {0}.cpu_time / nullif({0}.realtime, 0) AS cpu_percent, {0}.cpu_time, {0}.peak_rss,
     {0}.rchar, {0}.wchar, {0}.cpus, {0}.memory, {0}."time",
     {0}.host, {0}."user", {0}.executor, {0}.workdir"""
-_NAMED = """{0}.process || CASE WHEN {0}.tag IS NULL THEN '' ELSE ' (' || {0}.tag || ')' END"""
+_NAMED = (
+    """{0}.process || coalesce(' (' || coalesce({0}.tag, nullif({0}.position, '')) || ')', '')"""
+)
 _TASK_ID = """{0}.process || '[' || coalesce({0}.position, '') || ']'"""
 _ID = """{0}.run AS run, _names.run_name AS run_name, {0}.session AS session,
     {0}.process AS process, coalesce({0}.position, '') AS position, {0}.tag AS tag"""

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.store.cache import Cache
 from tests.engine.notebooks import Notebook
+from tests.engine.story import Story, tell_two_runs
 
 
 @pytest.fixture
@@ -28,3 +30,16 @@ def kernels(tmp_path: Path) -> Iterator[Callable[[], Notebook]]:
 def notebook(kernels: Callable[[], Notebook]) -> Notebook:
     """Return one notebook."""
     return kernels()
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Iterator[Story]:
+    with Cache.open(tmp_path / "cache") as cache:
+        yield Story(cache)
+
+
+@pytest.fixture
+def two_runs(story: Story) -> Story:
+    """calm-otter runs depth 2, 4, 8 (8 fails); bold-ant finds 2 and runs 4, 6 with new code."""
+    tell_two_runs(story)
+    return story

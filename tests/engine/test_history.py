@@ -6,8 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,110 +13,9 @@ from nbcache.engine import history
 from nbcache.engine.cancelling import cancel_request
 from nbcache.engine.explanations import find_task, nearest_earlier, why
 from nbcache.errors import RunError, UsageError
-from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
-from nbcache.model.ids import make_ulid
-from nbcache.model.row import AttemptRow, InputSummary, ProcessRecord, Row, RunRow, UseRow
-from nbcache.store.cache import Cache
-
-START = 1_790_000_000_000_000  # microseconds
-
-
-class Story:
-    """Writes the rows of runs one after the other; time goes on by a second a row."""
-
-    def __init__(self, cache: Cache) -> None:
-        self.cache, self.step = cache, 0
-
-    def add(self, row_type: type[Row], **values: object) -> Row:
-        self.step += 1
-        at = START + self.step * 1_000_000
-        row_id = make_ulid(at // 1000, self.step.to_bytes(10, "big"))
-        row = row_type(id=row_id, at=at, **values)  # type: ignore[arg-type]
-        self.cache.log.append([row])
-        return row
-
-    def begin(
-        self, run: str, name: str, code: str = "v1", *, pid: int | None = None, **more: object
-    ) -> None:
-        record = ProcessRecord(
-            name="fit", components=(Component("code", "body", 1, digest(code), evidence=code),)
-        )
-        self.add(
-            RunRow,
-            run=run,
-            name=name,
-            status="running",
-            processes=(record,),
-            notebook="fit.ipynb",
-            host=socket.gethostname(),
-            pid=os.getpid() if pid is None else pid,
-            **more,
-        )
-
-    def end(self, run: str, name: str, status: str = "succeeded", **counts: int) -> None:
-        self.add(RunRow, run=run, name=name, status=status, counts=counts)
-
-    def attempt(
-        self, run: str, position: int, depth: int, *, code: str = "v1", **more: object
-    ) -> AttemptRow:
-        values: dict[str, object] = {"status": "completed", "realtime": 0.5, **more}
-        row = self.add(
-            AttemptRow,
-            run=run,
-            process="fit",
-            position=str(position),
-            hash=digest(f"{code} {depth}"),
-            **(_depth(depth) | values),
-        )
-        assert isinstance(row, AttemptRow)
-        return row
-
-    def use(self, run: str, position: int, made: AttemptRow) -> None:
-        self.add(
-            UseRow,
-            run=run,
-            process="fit",
-            position=str(position),
-            hash=made.hash,
-            cached_from=made.id,
-        )
-
-
-def _depth(depth: int) -> dict[str, object]:
-    return {
-        "inputs": (InputSummary("depth", digest(str(depth)), str(depth), json.dumps(depth)),),
-        "components": (Component("input", "depth", 1, digest(str(depth)), str(depth)),),
-    }
-
-
-def digest(text: str) -> Digest:
-    return identity_digest(text.encode())
-
-
-ONE, TWO, THREE = "01" + "A" * 24, "01" + "B" * 24, "01" + "C" * 24
-
-
-@pytest.fixture
-def story(tmp_path: Path) -> Iterator[Story]:
-    with Cache.open(tmp_path / "cache") as cache:
-        yield Story(cache)
-
-
-@pytest.fixture
-def two_runs(story: Story) -> Story:
-    """calm-otter runs depth 2, 4, 8 (8 fails); bold-ant finds 2 and runs 4, 6 with new code."""
-    story.begin(ONE, "calm-otter", parameters={"rep": "3"})
-    first = story.attempt(ONE, 0, 2)
-    story.attempt(ONE, 1, 4)
-    story.attempt(ONE, 2, 8, status="failed", error="ZeroDivisionError: division by zero")
-    story.end(ONE, "calm-otter", "failed", completed=2, failed=1)
-    story.begin(TWO, "bold-ant", code="v2")
-    story.use(TWO, 0, first)
-    story.attempt(TWO, 1, 4, code="v2", reason="code changed")
-    story.attempt(TWO, 2, 6, code="v2")
-    story.end(TWO, "bold-ant", completed=2, cached=1)
-    return story
+from nbcache.model.row import InputSummary, RunRow
+from tests.engine.story import ONE, THREE, TWO, Story, digest
 
 
 def test_runs_are_told_newest_first_with_status_counts_and_parameters(two_runs: Story) -> None:
@@ -339,33 +236,3 @@ def test_a_run_that_has_ended_cannot_be_cancelled(two_runs: Story) -> None:
         history.request_cancel(two_runs.cache, "calm-otter")
     with pytest.raises(RunError, match="no run is going"):
         history.request_cancel(two_runs.cache, None)
-
-
-def test_the_log_of_a_run_has_its_tasks_in_order_with_the_columns_asked_for(
-    two_runs: Story,
-) -> None:
-    columns, rows = history.log_rows(two_runs.cache, fields=("position", "status", "reason"))
-
-    assert columns == ["position", "status", "reason"]
-    assert [row[:2] for row in rows] == [("0", "CACHED"), ("1", "COMPLETED"), ("2", "COMPLETED")]
-    assert rows[1][2] == "code changed"
-
-
-def test_the_log_can_be_filtered_and_taken_of_all_runs(two_runs: Story) -> None:
-    def positions(word: str | None, **how: str) -> list[str]:
-        _, rows = history.log_rows(two_runs.cache, word, fields=("position",), **how)  # type: ignore[arg-type]
-        return [row[0] for row in rows]  # type: ignore[misc]
-
-    assert positions("calm-otter", status="failed") == ["2"]
-    assert positions(None, where="status = 'CACHED' AND process = 'fit'") == ["0"]
-    assert positions(None, process="other") == []
-    assert len(positions("all")) == 6
-
-
-def test_a_column_that_does_not_exist_and_a_wrong_condition_are_usage_errors(
-    two_runs: Story,
-) -> None:
-    with pytest.raises(UsageError, match='did you mean "status"'):
-        history.log_rows(two_runs.cache, fields=("statu",))
-    with pytest.raises(UsageError, match="cannot be answered"):
-        history.log_rows(two_runs.cache, where="nothing = 1")

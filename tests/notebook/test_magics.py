@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -219,7 +220,47 @@ def test_queries_give_data_frames(fitted: Shell) -> None:
     fitted.ok("%%nbsql counts <<\nSELECT process, count(*) AS n\nFROM tasks GROUP BY 1")
     assert list(fitted.ip.user_ns["counts"]["process"]) == ["fit"]
     assert int(fitted.ok("%%nbsql SELECT 41 + 1 AS answer").value["answer"][0]) == 42
-    assert "cannot be answered" in fitted.run("%nbsql SELECT nothing FROM nowhere").text
+    fitted.ok("%%nbsql --format arrow arrow <<\nSELECT count(*) AS n FROM tasks")
+    assert fitted.ip.user_ns["arrow"].column("n").to_pylist() == [4]
+    assert "no view 'nowhere'" in fitted.run("%nbsql SELECT nothing FROM nowhere").text
+    assert "usage: %nbcache sql" in fitted.run("%%nbsql --format csv").text
+
+
+def test_python_gets_a_live_connection_to_the_notebooks_cache(fitted: Shell) -> None:
+    fitted.ok("%nbcache run")
+
+    fitted.ok("import nbcache; connection = nbcache.connect()")
+    connection = fitted.ip.user_ns["connection"]
+    try:
+        assert connection.sql("SELECT count(*) FROM tasks").fetchall() == [(4,)]
+        fitted.ok("%nbcache run")
+        deadline = time.monotonic() + 30
+        while connection.sql("SELECT count(*) FROM tasks").fetchall() != [(8,)]:
+            assert time.monotonic() < deadline
+    finally:
+        connection.close()
+
+
+def test_a_connection_to_a_folder_without_a_cache_is_refused(shell: Shell, tmp_path: Path) -> None:
+    answer = shell.run(f"import nbcache; nbcache.connect({str(tmp_path / 'none')!r})")
+
+    assert "there is no nbcache cache" in answer.text
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_log_fills_in_a_template(fitted: Shell, tmp_path: Path) -> None:
+    fitted.ok("%nbcache run")
+
+    text = fitted.ok("%nbcache log -t '{task_id} {status}' -F 'attempt = 1'").text
+    assert "fit[0] COMPLETED\nfit[1] COMPLETED" in text
+    (tmp_path / "line.txt").write_text("{process}-{position}\n")
+    text = fitted.ok(f"%nbcache log -t {tmp_path / 'line.txt'}").text
+    assert "fit-0\nfit-1" in text
+    assert "fit\t0\nfit\t1" in fitted.ok("%nbcache log -s '\\t' -f process,position").text
+    assert 'did you mean "stdout"' in fitted.run("%nbcache log -f stdot").text
+    assert "names no {field}" in fitted.run("%nbcache log -t name").text
+    assert "do not go together" in fitted.run("%nbcache log -t '{name}' -f name").text
+    assert "%cpu" in fitted.ok("%nbcache log -l").text
 
 
 def test_dollars_and_braces_are_not_expanded(shell: Shell) -> None:

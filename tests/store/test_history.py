@@ -56,27 +56,50 @@ def test_an_empty_cache_has_all_views_with_their_columns(cache: Cache) -> None:
     assert {name: connection.sql(f"FROM {name}").columns for name in PUBLIC} == empty
 
 
+def count_of_attempts(cache: Cache) -> int:
+    with history.reading(cache) as cursor:
+        (line,) = cursor.execute("SELECT count(*) FROM attempts").fetchall()
+    return int(line[0])
+
+
 def test_a_second_question_sees_what_came_since_the_first(cache: Cache) -> None:
-    count = "SELECT count(*) FROM attempts"
     cache.log.append([run_row(), attempt("a")])
-    assert history.cursor_for(cache, count).execute(count).fetchall() == [(1,)]
+    assert count_of_attempts(cache) == 1
 
     other = Cache.open(cache.root)
     other.log.append([attempt("b")])
     other.log.rotate()
     other.log.fold()
-    assert history.cursor_for(cache, count).execute(count).fetchall() == [(2,)]
+    assert count_of_attempts(cache) == 2
 
 
-def test_a_query_that_changes_something_changes_nothing_for_the_next(cache: Cache) -> None:
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DROP VIEW attempts",
+        "CREATE TABLE made AS SELECT 1",
+        "DELETE FROM _live",
+        "EXPLAIN ANALYZE DELETE FROM _live",
+        "COPY (FROM attempts) TO '{outside}'",
+        "ATTACH '{outside}'",
+        "SET enable_external_access = true",
+        "FROM read_text('{inside}')",
+        "FROM glob('{inside}*')",
+        "FROM read_csv('http://localhost:9/x.csv')",
+        "FROM query",
+    ],
+)
+def test_reading_reaches_nothing_but_the_history(cache: Cache, tmp_path: Path, query: str) -> None:
     cache.log.append([run_row(), attempt("a")])
-    read = "SELECT count(*) FROM attempts"
-    for change in ("DROP VIEW attempts", "CREATE TABLE made AS SELECT 1; SELECT * FROM made"):
-        history.cursor_for(cache, read).execute(read)
-        history.cursor_for(cache, change).execute(change)
-        assert history.cursor_for(cache, read).execute(read).fetchall() == [(1,)]
-    with pytest.raises(duckdb.CatalogException):
-        history.cursor_for(cache, "FROM made").execute("FROM made")
+    outside = tmp_path / "outside.csv"
+    inside = cache.root / "nbcache.json"
+    text = query.format(outside=outside, inside=str(inside).replace("'", "''"))
+
+    with pytest.raises(duckdb.Error), history.reading(cache) as cursor:
+        cursor.execute(text)
+
+    assert not outside.exists()
+    assert count_of_attempts(cache) == 1
 
 
 def test_every_column_is_documented(cache: Cache) -> None:

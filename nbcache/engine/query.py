@@ -1,0 +1,115 @@
+"""Ask the history in SQL: the views of docs/history.md, read and never written.
+
+A query reaches the history alone: no other file, nothing of the network, no variable of Python.
+Whoever means more says so (`files`), and gets a database that is thrown away afterwards. What is
+wrong with a query is told in words that name the nearest right ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbcache.errors import UsageError
+from nbcache.store.cache import Cache
+from nbcache.store.history import connect, reading
+from nbcache.store.views import VIEWS
+
+if TYPE_CHECKING:
+    import duckdb
+
+PUBLIC_VIEWS = tuple(name for name in VIEWS if not name.startswith("_"))
+
+_READS_ONLY = (
+    "a query reads the history and nothing else.\n  With --files it may read and write files; "
+    "nbcache.connect() gives a DuckDB connection that can do all."
+)
+_NO_COLUMN = re.compile(r'column "([^"]+)" not found|does not have a column named "([^"]+)"')
+_NO_TABLE = re.compile(r"Table with name (.+?) does not exist")
+_PLACE = re.compile(r"^LINE \d+:.*", re.MULTILINE | re.DOTALL)
+
+
+@contextlib.contextmanager
+def asking(
+    cache: Cache, query: str, values: Sequence[object] = (), *, files: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give DuckDB's cursor with the answer to a query over the history as of now.
+
+    Raises:
+        UsageError: the query is wrong, or wants more than to read the history; also raised for
+            what only shows up while the answer is read.
+    """
+    import duckdb
+
+    database = contextlib.closing(connect(cache, live=False)) if files else reading(cache)
+    with database as cursor:
+        try:
+            _check(query, files)
+            cursor.execute(query, list(values))
+            yield cursor
+        except duckdb.Error as error:
+            raise UsageError(_in_words(error, cursor, query, files)) from None
+
+
+def fetch(cache: Cache, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """Return all rows that a query gives; errors as in `asking`."""
+    with asking(cache, query, values) as cursor:
+        return list(cursor.fetchall())
+
+
+def _check(query: str, files: bool) -> None:
+    import duckdb
+
+    statements = duckdb.extract_statements(query)
+    if not statements:
+        raise UsageError("no query given: SELECT ... FROM tasks")
+    kinds = duckdb.StatementType  # MULTI is what PIVOT comes to
+    reads = (kinds.SELECT, kinds.EXPLAIN, kinds.MULTI)
+    if not files and any(each.type not in reads for each in statements):
+        raise UsageError(_READS_ONLY)
+
+
+def _in_words(
+    error: duckdb.Error, cursor: duckdb.DuckDBPyConnection, query: str, files: bool
+) -> str:
+    """Say what is wrong with a query, with the nearest name where one is unknown."""
+    import duckdb
+
+    text = str(error)
+    place = _PLACE.search(text)
+    where = f"\n{place[0]}" if place else ""
+    if isinstance(error, duckdb.PermissionException) and not files:
+        return _READS_ONLY + where
+    found = _NO_COLUMN.search(text)
+    if found:
+        columns = _columns(cursor, query)
+        name = found[1] or found[2]
+        return f"no column {name!r}{_nearest(name, columns)}{where}"
+    found = _NO_TABLE.search(text)
+    if found:
+        if re.search(r"[./\\:]", found[1]) and not files:
+            return f"no view {found[1]!r}: {_READS_ONLY}{where}"
+        return f"no view {found[1]!r}{_nearest(found[1], PUBLIC_VIEWS)}{where}"
+    return f"the query cannot be answered: {text}"
+
+
+def _columns(cursor: duckdb.DuckDBPyConnection, query: str) -> list[str]:
+    """The columns of the views that a query names, or of all."""
+    named = [name for name in PUBLIC_VIEWS if re.search(rf"\b{name}\b", query)]
+    with contextlib.suppress(Exception):
+        cursor.execute("ROLLBACK")  # an error ended the transaction
+    return list(
+        dict.fromkeys(
+            str(column[0])
+            for name in named or PUBLIC_VIEWS
+            for column in cursor.execute(f'DESCRIBE "{name}"').fetchall()
+        )
+    )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    return f'; did you mean "{close[0]}"?' if close else f"; there are {', '.join(known)}"

@@ -1,0 +1,124 @@
+"""What `nbcache log` shows: the tasks of runs as a table, as separated lines, or by a template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nbcache.engine import task_log
+from nbcache.errors import UsageError
+from nbcache.notebook import render
+from nbcache.notebook.render import Rendered
+from nbcache.notebook.verbs import Parsed
+from nbcache.store.cache import Cache
+
+_DURATIONS = frozenset({"duration", "realtime", "cpu_time", "saved", "time"})
+_MOMENTS = frozenset({"submit", "start", "complete", "recorded"})
+_SIZES = frozenset({"peak_rss", "rchar", "wchar", "memory", "size"})
+_PERCENT = frozenset({"cpu_percent", "%cpu", "pcpu"})
+_LONGEST = 100  # characters of a cell
+
+
+def log_of(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+    """Return the picture and the data that `log` was asked for.
+
+    Raises:
+        UsageError: words that do not go together, an unknown field, a wrong condition.
+        RunError: there is no such run.
+    """
+    if "--list-fields" in parsed:
+        known = task_log.known_fields(cache)
+        return render.line("\n".join(known)), known
+    template = _template(parsed)
+    chosen = parsed.text("--fields")
+    if chosen is not None:
+        fields = [part.strip() for part in chosen.split(",") if part.strip()]
+    elif template is not None:
+        fields = task_log.fields_in(template)
+    else:
+        fields = list(task_log.DEFAULT_FIELDS)
+    runs = task_log.chosen_runs(
+        cache,
+        parsed.words,
+        before=parsed.text("--before"),
+        after=parsed.text("--after"),
+        but=parsed.text("--but"),
+    )
+    rows = task_log.log_rows(
+        cache,
+        runs,
+        fields=fields,
+        where=parsed.text("--filter"),
+        process=parsed.text("--process"),
+        status=parsed.text("--status"),
+    )
+    data = [dict(zip(fields, row, strict=True)) for row in rows]
+    if template is not None:
+        filled = [task_log.fill(template, each) for each in data]
+        return render.line("".join(_ended(text) for text in filled).rstrip("\n")), data
+    separator = parsed.text("--separator")
+    if separator is not None:
+        between = _unescaped(separator)
+        lines = [between.join(map(task_log.raw_text, row)) for row in rows]
+        return render.line("\n".join(lines)), data
+    if not rows:
+        return render.line("no tasks"), data
+    texts = [[cell(name, value) for name, value in zip(fields, row, strict=True)] for row in rows]
+    return _table(fields, texts, keep_empty=chosen is not None), data
+
+
+def _template(parsed: Parsed) -> str | None:
+    """The template's text: what was given, or what the file of that name holds."""
+    given = parsed.text("--template")
+    if given is None:
+        return None
+    for other in ("--fields", "--separator"):
+        if other in parsed:
+            raise UsageError(f"--template and {other} do not go together")
+    if "{" in given:
+        return _unescaped(given)
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"the template {given!r} names no {{field}}, and is no file that can be read: {error}"
+        ) from None
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("\\t", "\t").replace("\\n", "\n")
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith("\n") else text + "\n"
+
+
+def _table(names: Sequence[str], texts: Sequence[Sequence[str]], *, keep_empty: bool) -> Rendered:
+    places = [
+        place for place in range(len(names)) if keep_empty or any(row[place] for row in texts)
+    ]
+    return render.table(
+        [names[place] for place in places], [[row[place] for place in places] for row in texts]
+    )
+
+
+def cell(name: str, value: Any) -> str:
+    """Return one value of a table as people read it."""
+    if value is None:
+        return ""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if name in _DURATIONS:
+            return render.duration(float(value))
+        if name in _SIZES:
+            return render.size(int(value))
+        if name in _PERCENT:
+            return f"{value:.1f}%"
+    if isinstance(value, datetime) and name in _MOMENTS:
+        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return render.when(moment, datetime.now().astimezone())
+    if name == "hash":
+        return str(value).rpartition(":")[2][:8]
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

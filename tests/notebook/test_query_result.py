@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas
+import polars
+import pyarrow as pa
+import pytest
+
+from nbcache.errors import UsageError
+from nbcache.notebook import query_result, verbs
+from nbcache.store.cache import Cache
+
+QUERY = (
+    "SELECT 'a,b' AS name, 2 AS n, TIMESTAMP '2026-01-02 03:04:05.5' AS at, 'NaN'::DOUBLE AS x,"
+    " NULL AS nothing, [1, 2] AS list, true AS yes, 'z' AS name ORDER BY 1"
+)
+COLUMNS = ["name", "n", "at", "x", "nothing", "list", "yes", "name_1"]
+RECORD = {
+    "name": "a,b",
+    "n": 2,
+    "at": "2026-01-02T03:04:05.500000",
+    "x": None,
+    "nothing": None,
+    "list": [1, 2],
+    "yes": True,
+    "name_1": "z",
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache.open(tmp_path_factory.mktemp("query") / "cache")
+
+
+def parsed(options: str, query: str = QUERY) -> verbs.Parsed:
+    return verbs.parse_line(f"sql {options} {query}")
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "shape"),
+    [
+        ("", pandas.DataFrame, lambda found: found.shape),
+        ("--format df", pandas.DataFrame, lambda found: found.shape),
+        ("--format=arrow", pa.Table, lambda found: (found.num_rows, found.num_columns)),
+        ("--format polars", polars.DataFrame, lambda found: found.shape),
+    ],
+)
+def test_a_notebook_gets_a_frame_of_the_kind_asked_for(
+    cache: Cache, options: str, kind: type, shape: Callable[[Any], tuple[int, int]]
+) -> None:
+    query = "SELECT range AS n, n * 2 AS twice FROM range(3)"
+
+    found = query_result.for_notebook(cache, query, parsed(options))
+
+    assert isinstance(found, kind)
+    assert shape(found) == (3, 2)
+
+
+def test_json_and_csv_hold_times_lists_and_missing_values(cache: Cache) -> None:
+    assert query_result.for_notebook(cache, QUERY, parsed("--format json")) == [RECORD]
+    assert query_result.for_notebook(cache, QUERY, parsed("--json")) == [RECORD]
+    assert query_result.for_notebook(cache, QUERY, parsed("--format csv")) == (
+        ",".join(COLUMNS) + '\n"a,b",2,2026-01-02T03:04:05.500000,,,"[1, 2]",true,z\n'
+    )
+
+
+def test_a_shell_gets_a_table_json_csv_or_an_arrow_stream(cache: Cache) -> None:
+    def shown(*options: str) -> tuple[str, bytes | None]:
+        words = verbs.parse_argv(["sql", QUERY, *options])
+        rendered, _, raw = query_result.for_shell(cache, words.words[0], words)
+        return rendered.text, raw
+
+    assert shown()[0].split("\n")[0].split() == COLUMNS
+    assert json.loads(shown("--format", "json")[0]) == [RECORD]
+    assert shown("--format", "csv")[0].startswith("name,n,at")
+    raw = shown("--format", "arrow")[1]
+    assert raw is not None
+    assert pa.ipc.open_stream(raw).read_all().column("at").to_pylist() == [
+        datetime.datetime(2026, 1, 2, 3, 4, 5, 500_000)
+    ]
+
+
+def test_an_unknown_format_lists_those_that_there_are(cache: Cache) -> None:
+    with pytest.raises(UsageError, match="no format 'xml'; there are df, arrow, polars, json, csv"):
+        query_result.for_notebook(cache, QUERY, parsed("--format xml"))
+    words = verbs.parse_argv(["sql", QUERY, "--format", "polars"])
+    with pytest.raises(UsageError, match="there are table, json, csv, arrow"):
+        query_result.for_shell(cache, QUERY, words)
+    with pytest.raises(UsageError, match="give the format once"):
+        query_result.for_notebook(cache, QUERY, parsed("--json --format csv"))
+
+
+def test_a_statement_without_an_answer_gives_an_empty_one(cache: Cache, tmp_path: Path) -> None:
+    query = "CREATE TABLE x AS SELECT 1"
+    words = verbs.parse_argv(["sql", query, "--files"])
+
+    rendered, data, _ = query_result.for_shell(cache, query, words)
+
+    assert isinstance(data, list)
+    assert rendered.text
