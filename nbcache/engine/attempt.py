@@ -49,6 +49,7 @@ from nbcache.errors import (
     InputMissingError,
     OutputError,
     ScriptError,
+    UsageError,
 )
 from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.process import Output
@@ -96,7 +97,11 @@ class _Attempt:
         self.retire = False
         self.peak = 0
         self.watched: tuple[WatchedRead, ...] = ()
-        self.folder = place.folder()
+        self.no_scratch: Exception | None = None
+        try:
+            self.folder = place.folder(process.scratch)
+        except (OSError, UsageError) as error:
+            self.folder, self.no_scratch = place.folder(), error
         self.main = sys.modules["__main__"]
         self.staging = Staging(place.cache, self.folder)
 
@@ -120,6 +125,8 @@ class _Attempt:
 
     def _body_and_harvest(self) -> None:
         process, place = self.process, self.place
+        if self.no_scratch is not None:
+            raise self.no_scratch
         body = place.body(process)
         if place.baseline is not None:
             place.baseline.prepare(process.key, process.environ, _extra(process), process.sys_path)

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 from nbcache.engine.capture import Captured
 from nbcache.engine.harvest import from_ports
-from nbcache.engine.identify import Identified, Identifier
+from nbcache.engine.identify import Identified, Identifier, staged_elsewhere
 from nbcache.engine.reads import still_reads_the_same
 from nbcache.engine.results import Decoder, task_label
 from nbcache.engine.shelf import Shelf
@@ -48,6 +48,7 @@ class Place:
     types: Mapping[str, PortType | None]
     constant: Resources | None  # None: some resource is Dynamic
     defaults: Mapping[str, object]
+    staging: Mapping[str, str]  # input -> under which names its files are staged
     lost: str = ""  # why the first row that was found for a task of it does not count
     said: dict[str, str] = dataclasses.field(default_factory=dict)  # what errors call an input
 
@@ -146,6 +147,8 @@ class Decider:
             )
             found[name] = each
             parts.append((name, "input", each.digest))
+        if place.staging:
+            parts = self._stage_elsewhere(place, found)
         values = {name: each.value for name, each in found.items()}
         tag = ""
         if decl.directives.tag:
@@ -159,6 +162,15 @@ class Decider:
         if not self.fresh:
             self.look_up(decision)
         return decision
+
+    def _stage_elsewhere(
+        self, place: Place, found: dict[str, Identified]
+    ) -> list[tuple[str, str, Digest]]:
+        """Let inputs be seen under the names that `stage_as` gives; return what enters the hash."""
+        names = LazyInputs({name: each.value for name, each in found.items()}, self.plain)
+        for name, pattern in place.staging.items():
+            found[name] = staged_elsewhere(found[name], pattern, names)
+        return [(name, "input", each.digest) for name, each in found.items()]
 
     def may_read(self, place: int) -> bool:
         """Whether deciding a task may take long: it has a file by default, or a store folder."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbcache.engine.spec import StatKey, stat_key
@@ -20,6 +20,7 @@ from nbcache.model.process import PortType
 from nbcache.model.row import InputSummary
 from nbcache.model.value import FilePath, Gathered, Record, RemoteFile, Stored
 from nbcache.plan.canonical import canonical_digest, scalar_json, summarise
+from nbcache.plan.stage_as import staged_names
 from nbcache.store.filestate import FileTable
 
 _SMALL = (int, float, str, bool, type(None), bytes)
@@ -42,6 +43,8 @@ class Identified:
     content: Digest | None = None
     place: str | None = None
     members: tuple[InputSummary, ...] = ()
+    unnamed: tuple[Digest, ...] = ()  # of its files, as they count without their names
+    staged: tuple[str, ...] | None = None  # where its files are staged; None: under their names
 
     def row(self, name: str) -> InputSummary:
         """Return what the task's row keeps of it."""
@@ -135,6 +138,7 @@ class Identifier:
                 stored,
                 f"{name} ({stored.size:,} B)",
                 content=stored.digest,
+                unnamed=(stored.digest,),
             )
         text = None
         if stored.codec == "json" and stored.inline is not None and len(stored.inline) < 200:
@@ -160,6 +164,7 @@ class Identifier:
             files=((path, digest, stat),),
             content=digest if mode == "deep" else None,
             place=None if self._kept in path.parents else str(path),
+            unnamed=(digest,),
         )
 
     def _why_no_file(self, path: Path, name: str) -> str:
@@ -191,6 +196,7 @@ class Identifier:
             f"{value.name} ({info.get('size')} B, {value.url})",
             content=None if tag else digest,
             place=value.url,
+            unnamed=(digest,),
         )
 
     def _gathered(
@@ -201,18 +207,18 @@ class Identifier:
         if declared is not None and declared.depth:
             each_type = PortType(declared.base, declared.depth - 1, declared.optional)
         found = [self.identify(member, each_type, mode, place) for member in members]
-        text = f"{len(found)}\0" + "\0".join(each.digest for each in found)
         value: object = Gathered(each.value for each in found)
         summary = f"list of {len(found)}"
         if found and len(found) <= 3:
             summary += ": " + ", ".join(each.summary for each in found)[:60]
         files = tuple(file for each in found for file in each.files)
         return Identified(
-            identity_digest(b"gathered\0" + text.encode()),
+            _gathered_digest([each.digest for each in found]),
             value,
             summary,
             files=files,
             members=tuple(leaf for each in found for leaf in each.leaves()),
+            unnamed=tuple(digest for each in found for digest in each.unnamed),
         )
 
     def _check_type(self, value: object, declared: PortType | None, place: str) -> None:
@@ -248,6 +254,37 @@ _BUILTIN: dict[str, tuple[type, ...]] = {
     "tuple": (tuple,),
     "set": (set, frozenset),
 }
+
+
+def staged_elsewhere(found: Identified, pattern: str, values: Mapping[str, object]) -> Identified:
+    """Return an input whose files the body sees under the names that a pattern gives.
+
+    Raises:
+        OptionError: two files would have one name.
+    """
+    if not found.unnamed:
+        return found
+    names = staged_names(pattern, [each.name or "" for each in file_leaves(found.value)], values)
+    named = [named_digest(digest, name) for digest, name in zip(found.unnamed, names, strict=True)]
+    is_list = isinstance(found.value, Gathered)
+    digest = _gathered_digest(named) if is_list else named[0]
+    return replace(found, digest=digest, staged=names)
+
+
+def file_leaves(value: object) -> Iterator[Stored | FilePath | RemoteFile]:
+    """Yield the files of an input, in the order in which they are staged."""
+    if isinstance(value, (FilePath, RemoteFile)) or (
+        isinstance(value, Stored) and value.kind in ("file", "tree")
+    ):
+        yield value
+    elif isinstance(value, Gathered):
+        for member in value:
+            yield from file_leaves(member)
+
+
+def _gathered_digest(members: Sequence[Digest]) -> Digest:
+    text = f"{len(members)}\0" + "\0".join(members)
+    return identity_digest(b"gathered\0" + text.encode())
 
 
 def named_digest(content: Digest, name: str) -> Digest:

@@ -26,6 +26,7 @@ from nbcache.model.event import Resources
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import DefaultPick, Directives, Dynamic
 from nbcache.model.value import FilePath
+from nbcache.plan.directives import staging_of
 from nbcache.plan.fingerprint import SharedPart, component
 from nbcache.store.cache import Cache
 
@@ -101,6 +102,7 @@ def make_place(node: CompiledNode, pipeline: Pipeline, cache: Cache, folder: Pat
         types={each.name: each.type for each in decl.inputs or ()},
         constant=_constant(decl.directives),
         defaults=defaults,
+        staging=staging_of(decl),
     )
 
 

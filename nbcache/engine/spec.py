@@ -74,7 +74,15 @@ class Many:
     fields: tuple[str | None, ...] | None = None
 
 
-InputValue = Plain | Pickled | PickledFile | FileInput | Stored | Many
+@dataclass(slots=True)
+class Placed:
+    """A file or stored result that is staged under another name: a path in the work directory."""
+
+    value: FileInput | Stored
+    name: str
+
+
+InputValue = Plain | Pickled | PickledFile | FileInput | Stored | Many | Placed
 
 _PLAIN = frozenset({str, int, float, bool, type(None), bytes})
 
@@ -156,6 +164,7 @@ class ProcessSpec:
     unset: tuple[str, ...] = ()  # declared environment variables that have no value
     environ: Mapping[str, str] | None = None
     seed: int | None = None
+    scratch: str | None = None
     sys_path: tuple[str, ...] = ()
     folder: str = ""
     modules: Mapping[str, ModuleSource] = field(default_factory=dict)

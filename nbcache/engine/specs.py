@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nbcache.engine.decide import Decision, Place
@@ -17,6 +17,7 @@ from nbcache.engine.spec import (
     Many,
     Pickled,
     PickledFile,
+    Placed,
     ProcessSpec,
     StatKey,
     pack_value,
@@ -64,6 +65,7 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         secrets=_secrets(decl.directives.secret),
         environ=dict(os.environ),
         seed=decl.directives.seed,
+        scratch=decl.directives.scratch,
         sys_path=captured.sys_path,
         folder=str(folder),
         modules=captured.modules,
@@ -118,6 +120,17 @@ def attempt_spec(
     )
 
 
+def _placed(value: InputValue, names: Iterator[str]) -> InputValue:
+    """Return an input whose files take these names in the work directory."""
+    if isinstance(value, Many):
+        return Many([_placed(member, names) for member in value.members], value.fields)
+    if isinstance(value, FileInput) or (
+        isinstance(value, Stored) and value.kind in ("file", "tree")
+    ):
+        return Placed(value, next(names))
+    return value
+
+
 Known = Mapping[Path, tuple[Digest, StatKey | None]]
 
 
@@ -136,7 +149,8 @@ class Packer:
     def pack(self, found: Identified) -> InputValue:
         """Return an identified input in the form in which it travels."""
         files = {path: (digest, stat) for path, digest, stat in found.files}
-        return self._pack(found.value, files)
+        packed = self._pack(found.value, files)
+        return packed if found.staged is None else _placed(packed, iter(found.staged))
 
     def _pack(self, value: object, files: Known) -> InputValue:
         if isinstance(value, Stored):

@@ -19,8 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbcache.codec.registry import decode, decode_file
-from nbcache.engine.spec import FileInput, InputValue, Many, Pickled, PickledFile, Plain
-from nbcache.errors import BlobDamagedError, BlobMissingError, InputChangedError, InputMissingError
+from nbcache.engine.spec import FileInput, InputValue, Many, Pickled, PickledFile, Placed, Plain
+from nbcache.errors import (
+    BlobDamagedError,
+    BlobMissingError,
+    ChannelError,
+    InputChangedError,
+    InputMissingError,
+)
 from nbcache.model.digest import Digest
 from nbcache.model.value import Record, Stored
 from nbcache.store.cache import Cache
@@ -75,19 +81,24 @@ class Staging:
                 return pickle.load(file)
         if isinstance(value, Stored):
             return self._stored(name, value)
+        if isinstance(value, Placed):
+            place = self._exact_place(value.name)
+            if isinstance(value.value, Stored):
+                return self._stored(name, value.value, place)
+            return self._file(name, value.value, place)
         if isinstance(value, Many):
             members = [self._one(name, member) for member in value.members]
             return members if value.fields is None else Record(value.fields, members)
         assert isinstance(value, FileInput)
         return self._file(name, value)
 
-    def _stored(self, name: str, stored: Stored) -> object:
+    def _stored(self, name: str, stored: Stored, place: Path | None = None) -> object:
         if stored.kind == "none":
             return None
         try:
             if stored.kind == "value":
                 return self._decoded(stored)
-            place = self._place(stored.name or name)
+            place = place or self._place(stored.name or name)
             self._materialise(name, stored, place)
         except BlobMissingError as error:
             raise InputMissingError(stored.blob or stored.digest) from error
@@ -124,8 +135,8 @@ class Staging:
             blob = os.path.realpath(place)
             self._watched.append(_Watched(name, blob, stored.digest, stat_key(blob)))
 
-    def _file(self, name: str, value: FileInput) -> Path:
-        place = self._place(value.name)
+    def _file(self, name: str, value: FileInput, place: Path | None = None) -> Path:
+        place = place or self._place(value.name)
         if "://" in value.path:
             if not self._stays(place):
                 _fetch(value.path, place)
@@ -160,6 +171,15 @@ class Staging:
         else:
             place = self._folder / name
         self.names.add(str(place.relative_to(self._folder)))
+        return place
+
+    def _exact_place(self, name: str) -> Path:
+        """Return where a file goes that is staged under a name of its own."""
+        place = self._folder / name
+        if os.path.lexists(place):
+            raise ChannelError(f"two inputs would be staged as {name}; see --stage_as")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        self.names.add(name)
         return place
 
     def changed(self) -> tuple[str, ...]:

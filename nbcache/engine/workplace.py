@@ -11,6 +11,7 @@ import os
 import resource
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,13 +22,15 @@ from nbcache.engine.script_body import ScriptBody
 from nbcache.engine.shown import Capture
 from nbcache.engine.spec import ProcessSpec
 from nbcache.engine.watch import Places, Watcher
-from nbcache.errors import InputChangedError
+from nbcache.errors import InputChangedError, UsageError
 from nbcache.model.digest import Digest
 from nbcache.model.row import Row
 from nbcache.store.cache import Cache
 from nbcache.store.files import host_token, new_ulid
 from nbcache.store.filestate import StatKey, hash_file, stat_key
 from nbcache.store.journal import JournalWriter
+
+SCRATCH = "nbcache-"  # folders in scratch space are named so
 
 
 class Workplace:
@@ -58,6 +61,7 @@ class Workplace:
         self._module_digests: dict[str, tuple[StatKey, Digest]] = {}
         self._taken_modules: dict[str, set[str]] = {}
         self._folder: Path | None = None
+        self._scratch: str | None = None
         self.real_folder = ""
         self._routed = False
         self.usage = Usage()
@@ -81,12 +85,28 @@ class Workplace:
             self._bodies[process.key] = body
         return body
 
-    def folder(self) -> Path:
-        """Return an empty folder to run in; the one of the last attempt where it stayed empty."""
+    def folder(self, scratch: str | None = None) -> Path:
+        """Return an empty folder to run in; the one of the last attempt where it stayed empty.
+
+        With `scratch` it lies there, and a link in the cache's `work` leads to it: so what becomes
+        of folders whose worker died is one rule for both.
+
+        Raises:
+            OSError: it cannot be made. UsageError: a variable of `scratch` is not set.
+        """
+        if self._folder is not None and scratch != self._scratch:
+            self.drop_folder()
         if self._folder is None:
-            self._folder = self.cache.work / f"w-{host_token()}-{os.getpid()}-{new_ulid()}"
-            self._folder.mkdir(parents=True)
-            self.real_folder = os.path.realpath(self._folder)
+            name = f"w-{host_token()}-{os.getpid()}-{new_ulid()}"
+            folder = self.cache.work / name
+            if scratch is None:
+                folder.mkdir(parents=True)
+            else:
+                folder = scratch_root(scratch) / f"{SCRATCH}{name}"
+                folder.mkdir(parents=True)
+                os.symlink(folder, self.cache.work / name)
+            self._folder, self._scratch = folder, scratch
+            self.real_folder = os.path.realpath(folder)
         return self._folder
 
     def leave_folder(self, keep_as: str | None) -> str | None:
@@ -95,13 +115,25 @@ class Workplace:
             return None
         if keep_as is None and not os.listdir(self._folder):
             return None
+        if keep_as is None:
+            self.drop_folder()
+            return None
         folder, self._folder = self._folder, None
         os.chdir(self.cache.work)
-        if keep_as is None:
-            remove_folder(folder)
-            return None
-        os.rename(folder, self.cache.work / keep_as)
-        return str(self.cache.work / keep_as)
+        kept = self.cache.work / keep_as
+        if self._scratch is None:
+            os.rename(folder, kept)
+        else:  # brought back: it may lie on another file system
+            shutil.move(folder, kept)
+            os.unlink(self.cache.work / folder.name.removeprefix(SCRATCH))
+        return str(kept)
+
+    def drop_folder(self) -> None:
+        """Delete the folder that attempts ran in."""
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            os.chdir(self.cache.work)
+            remove_folder(self.cache.work / folder.name.removeprefix(SCRATCH))
 
     def forget(self, key: str) -> None:
         """Let go of a process: of its code and its mapped data."""
@@ -113,11 +145,9 @@ class Workplace:
     def close(self) -> None:
         """Let go of the journal and of the folder, where it is empty."""
         self.journal.close()
-        if self._folder is not None:
-            os.chdir(self.cache.work)
-            with contextlib.suppress(OSError):
-                os.rmdir(self._folder)
-            self._folder = None
+        if self._folder is not None and not os.listdir(self._folder):
+            self.drop_folder()
+        self._folder = None
 
     def check_modules(self, process: ProcessSpec) -> None:
         """Compare the local modules that are loaded with what the fingerprint was made of.
@@ -224,8 +254,31 @@ def _peak(who: int) -> int:
     return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def scratch_root(scratch: str) -> Path:
+    """Return the folder that `--scratch` means on this machine.
+
+    Raises:
+        UsageError: it names an environment variable that is not set here.
+    """
+    if scratch.lower() == "true":
+        return Path(tempfile.gettempdir())
+    place = os.path.expanduser(os.path.expandvars(scratch))
+    if "$" in place:
+        raise UsageError(f"--scratch {scratch}: this variable is not set where the task runs")
+    return Path(os.path.abspath(place))
+
+
 def remove_folder(folder: Path) -> None:
-    """Delete a work directory, also where a task took its own permissions away."""
+    """Delete a work directory, also where a task took its own permissions away.
+
+    A link to a folder in scratch space is followed there.
+    """
+    if folder.is_symlink():
+        target = Path(os.readlink(folder))
+        if target.name.startswith(f"{SCRATCH}w-"):
+            remove_folder(target)
+        folder.unlink()
+        return
 
     def make_writable(function: Callable[..., object], path: str, _: object) -> None:
         with contextlib.suppress(OSError):

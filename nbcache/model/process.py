@@ -115,6 +115,8 @@ class Directives:
     platform: bool = False
     publish: tuple[PublishRule, ...] = ()
     store: str | None = None  # a template
+    scratch: str | None = None  # "true", or a folder that may name environment variables
+    stage_as: tuple[tuple[str, str], ...] = ()  # input ("" is the only path), pattern
 
 
 Language = Literal["python", "script"]

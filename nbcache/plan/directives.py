@@ -30,6 +30,7 @@ from nbcache.plan.quantities import (
     render_template,
     template_fields,
 )
+from nbcache.plan.stage_as import parse_stage_as
 
 __all__ = [
     "OPTIONS",
@@ -43,6 +44,7 @@ __all__ = [
     "parse_size",
     "render_pattern",
     "render_template",
+    "staging_of",
     "template_fields",
 ]
 
@@ -127,7 +129,9 @@ def _interpreter(
 
 def _value(spec: OptionSpec, option: Option, lines: Sequence[str]) -> object:
     """Read an option's text by its form; a text that is an expression becomes a Dynamic."""
-    text = option.text.strip()
+    text = option.text.strip() or spec.bare
+    if spec.bare and text.lower() == "false":
+        return spec.default
     if spec.form == "flag":
         if text.lower() not in ("", "true"):
             _fail(option, lines, f"--{spec.name} is a flag: it takes no value ({text!r} was given)")
@@ -198,6 +202,10 @@ def _read_names(spec: OptionSpec, text: str) -> object:
     return tuple(dict.fromkeys(names))
 
 
+def _read_staging(spec: OptionSpec, text: str) -> object:
+    return parse_stage_as(text)
+
+
 def _read_rule(spec: OptionSpec, text: str) -> object:
     return parse_rule(text)
 
@@ -215,6 +223,7 @@ _READERS: Mapping[Form, Any] = {
     "names": _read_names,
     "expression": _read_expression,
     "rule": _read_rule,
+    "staging": _read_staging,
 }
 
 
@@ -267,6 +276,7 @@ def check_templates(decl: ProcessDecl, lines: Sequence[str]) -> None:
     _check_rules(decl, lines, known)
     if known is None:
         return
+    _check_staging(decl, lines, known)
     for field in fields(decl.directives):
         value = getattr(decl.directives, field.name)
         place = _place_of(field.name, decl)
@@ -275,6 +285,40 @@ def check_templates(decl: ProcessDecl, lines: Sequence[str]) -> None:
             _check_known(place, lines, sorted(used), known | {"task"}, f"--{field.name}")
         elif field.name in OPTIONS and OPTIONS[field.name].template and value is not None:
             _check_known(place, lines, template_fields(value), known, f"--{field.name}")
+
+
+def staging_of(decl: ProcessDecl) -> dict[str, str]:
+    """Return the pattern of each input that is staged under another name.
+
+    Raises:
+        OptionError: a pattern names no input, and there is not exactly one declared path.
+    """
+    paths = [each.name for each in decl.inputs or () if each.type is not None and each.type.is_path]
+    found: dict[str, str] = {}
+    for name, pattern in decl.directives.stage_as:
+        if not name and len(paths) != 1:
+            raise OptionError(
+                f"--stage_as {pattern}: which input? {len(paths)} are declared as path",
+                hint=f"write --stage_as {(paths or ['INPUT'])[0]}={pattern}",
+            )
+        found[name or paths[0]] = pattern
+    return found
+
+
+def _check_staging(decl: ProcessDecl, lines: Sequence[str], known: frozenset[str]) -> None:
+    if not decl.directives.stage_as:
+        return
+    place = _place_of("stage_as", decl)
+    try:
+        staging = staging_of(decl)
+    except OptionError as error:
+        _fail(place, lines, error.message, error.hint)
+    types = {each.name: each.type for each in decl.inputs or ()}
+    for name, pattern in staging.items():
+        _check_known(place, lines, [name, *template_fields(pattern)], known, "--stage_as")
+        declared = types[name]
+        if declared is not None and not declared.is_path:
+            _fail(place, lines, f'--stage_as: "{name}" is a {declared}, and no file')
 
 
 def _check_rules(decl: ProcessDecl, lines: Sequence[str], known: frozenset[str] | None) -> None:

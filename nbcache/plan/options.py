@@ -20,7 +20,8 @@ class OptionSpec:
 
     `default` is what holds without it; `least` the smallest number it may be; `hashed` says that
     it changes results and so enters the hash; `language` where it makes sense (None: anywhere);
-    `repeats` that it may be given several times; `template` that {name} stands for an input.
+    `repeats` that it may be given several times; `template` that {name} stands for an input;
+    `bare` is what it means without a value.
     """
 
     name: str
@@ -34,6 +35,7 @@ class OptionSpec:
     language: Language | None = None
     repeats: bool = False
     template: bool = False
+    bare: str = ""
     value: str = ""  # how help shows what follows
 
 
@@ -121,5 +123,14 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
     OptionSpec(
         name="store", form="text", template=True, value="FOLDER",
         help="take results that stand in this folder instead of running, and put new ones there",
+    ),
+    OptionSpec(
+        name="scratch", form="text", bare="true", value="[FOLDER]",
+        help="run in the machine's temporary folder, or in this one ($SCRATCH), not in the cache's",
+    ),
+    OptionSpec(
+        name="stage_as", form="staging", default=(), repeats=True, hashed=True,
+        value="[INPUT=]PATTERN",
+        help="under which names files are staged: reads.fq, reads=part?.fq, dir??/*",
     ),
 )  # fmt: skip

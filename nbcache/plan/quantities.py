@@ -21,7 +21,9 @@ from nbcache.errors import OptionError
 from nbcache.plan.header_text import nearest
 from nbcache.plan.scanning import string_end
 
-Form = Literal["flag", "int", "size", "time", "choice", "text", "names", "expression", "rule"]
+Form = Literal[
+    "flag", "int", "size", "time", "choice", "text", "names", "expression", "rule", "staging"
+]
 
 _PREFIXES = "KMGTP"
 _SIZES = {"b": 1}
