@@ -13,7 +13,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nbcache.engine.connecting import connect
+    from nbcache.engine.hooks import on_complete, on_error
     from nbcache.engine.plain import channel, last_run, process, run
+    from nbcache.engine.required import required
     from nbcache.engine.resource import resource
     from nbcache.engine.session import current_session as session
     from nbcache.errors import NbcacheError
@@ -24,8 +26,11 @@ __all__ = [
     "channel",
     "connect",
     "last_run",
+    "on_complete",
+    "on_error",
     "process",
     "register",
+    "required",
     "resource",
     "run",
     "session",
@@ -36,8 +41,11 @@ _HOMES = {
     "channel": ("nbcache.engine.plain", "channel"),
     "connect": ("nbcache.engine.connecting", "connect"),
     "last_run": ("nbcache.engine.plain", "last_run"),
+    "on_complete": ("nbcache.engine.hooks", "on_complete"),
+    "on_error": ("nbcache.engine.hooks", "on_error"),
     "process": ("nbcache.engine.plain", "process"),
     "register": ("nbcache.plan.canonical", "register"),
+    "required": ("nbcache.engine.required", "required"),
     "resource": ("nbcache.engine.resource", "resource"),
     "run": ("nbcache.engine.plain", "run"),
     "session": ("nbcache.engine.session", "current_session"),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from nbcache.errors import NbcacheError, RunError, StoreError, UsageError
+from nbcache.errors import MissingParameterError, NbcacheError, RunError, StoreError, UsageError
 from nbcache.notebook import verbs
 from nbcache.notebook.verbs import Parsed
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (UsageError, RunError) as error:
+    except (UsageError, RunError, MissingParameterError) as error:
         print(f"nbcache: {error}", file=sys.stderr)
         return USAGE
     except StoreError as error:

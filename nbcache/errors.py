@@ -193,5 +193,26 @@ class RunError(NbcacheError):
     """A run cannot start or go on: unknown or ambiguous id, still running elsewhere."""
 
 
+class MissingParameterError(NbcacheError):
+    """Required parameters have no value; nothing was started.
+
+    `missing` are (name, what it is for) pairs; the name is "" where a cell used the value itself.
+    """
+
+    def __init__(self, missing: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(missing)
+        self.missing = missing
+
+    def __str__(self) -> str:
+        named = ", ".join(f"{name} ({text})" if text else name for name, text in self.missing)
+        first = self.missing[0][0] or "NAME"
+        if not self.missing[0][0]:
+            named = self.missing[0][1] or "a required parameter"
+        return (
+            f"no value is given for {named}.\n  Give it: `%nbcache run -p {first}=...`, "
+            f"`nbcache run NOTEBOOK -p {first}=...`, or assign it in a cell."
+        )
+
+
 class UsageError(NbcacheError):
     """A command or magic was called with words that it does not take."""

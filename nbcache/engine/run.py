@@ -108,12 +108,16 @@ class Run:
         """Remember how a channel's items are found, for readers after the run's end."""
         self._elements = elements
 
-    def end(self, status: RunStatus) -> None:
-        """The last word: nothing changes after it. Failures stand in the order of the items."""
+    def close(self, status: RunStatus) -> None:
+        """It is over, and this is how it ended; its hooks are still to be told. Failures stand in
+        the order of the items."""
         places = {task.label: key for key, task in self.tasks.items()}
         self.failures.sort(key=lambda failure: places.get(failure.task, ()))
         self.status = status
         self._elapsed = self._now() - self._started
+
+    def end(self) -> None:
+        """The last word: nothing changes after it, and who waits goes on."""
         self._ended.set()
 
     # For everybody.
@@ -122,6 +126,16 @@ class Run:
     def done(self) -> bool:
         """Whether the run has ended, however it ended."""
         return self._ended.is_set()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run was started, or that it took."""
+        return self._elapsed if self._elapsed is not None else self._now() - self._started
+
+    @property
+    def message(self) -> str:
+        """What a failed run says at the end of its cell; empty where it did not fail."""
+        return self._report() if self.status is RunStatus.FAILED else ""
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -135,12 +149,11 @@ class Run:
 
     def progress(self) -> RunProgress:
         """Return a snapshot; cheap, and safe from any thread."""
-        elapsed = self._elapsed if self._elapsed is not None else self._now() - self._started
         return RunProgress(
             run=self.id,
             name=self.name,
             status=self.status.value,
-            elapsed_s=elapsed,
+            elapsed_s=self.elapsed_s,
             left_s=None if self.done else self.left_s,
             saved_s=self.saved_s,
             places=self._places,

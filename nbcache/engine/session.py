@@ -23,11 +23,13 @@ from nbcache.engine.driver import Driver, upstream_of
 from nbcache.engine.dry import DryRun, dry_run
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.factories import Factories
+from nbcache.engine.hooks import Hooks
 from nbcache.engine.pipeline import Pipeline
 from nbcache.engine.prepare import Prepared, check_place, detach, prepare
 from nbcache.engine.process import NamedChannel, Process, Readable, complete_decl
 from nbcache.engine.publish import Publisher
 from nbcache.engine.reasons import Reasons
+from nbcache.engine.required import check_given
 from nbcache.engine.results import Results, TaskResult, channel_items
 from nbcache.engine.rows import RowMaker, user_name
 from nbcache.engine.run import Run
@@ -225,6 +227,7 @@ class Session:
         """
         check_retention(retention or "")
         with self._with_parameters(parameters or {}):
+            check_given(self.namespace)
             prepared = self.prepare(targets, fresh=fresh or no_cache, no_cache=no_cache)
         if detached:
             detach(prepared)
@@ -262,10 +265,12 @@ class Session:
                 ]
             )
         run.status = RunStatus.RUNNING
-        loop.submit(self._drive(run, prepared, rows))
+        loop.submit(self._drive(run, prepared, rows, Hooks.of(self.namespace)))
         return run
 
-    async def _drive(self, run: Run, prepared: Prepared, rows: RowMaker | None) -> None:
+    async def _drive(
+        self, run: Run, prepared: Prepared, rows: RowMaker | None, hooks: Hooks
+    ) -> None:
         """Drive a run on the engine's loop; runs of one kernel take turns."""
         if self._turn is None:
             self._turn = asyncio.Lock()
@@ -302,7 +307,9 @@ class Session:
                     self._executor.forget(f"{run.id}/{index}")
             shutil.rmtree(scratch, ignore_errors=True)
             at_work.__exit__(None, None, None)
-            run.end(status)
+            run.close(status)
+            await hooks.tell(run)
+            run.end()
         if rows is not None and self._executor is not None:
             await self._tidy(self._executor)
 

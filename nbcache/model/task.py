@@ -7,7 +7,7 @@ State (where a task is) and outcome (how it ended) are two things. Every other m
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, StrEnum
 
 
 class TaskState(Enum):
@@ -46,7 +46,7 @@ TRANSITIONS: dict[tuple[TaskState, str], TaskState] = {
 }
 
 
-class RunStatus(Enum):
+class RunStatus(StrEnum):
     CREATED = "created"
     RUNNING = "running"
     RESUMING = "resuming"

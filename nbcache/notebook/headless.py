@@ -81,6 +81,7 @@ def execute(
     import nbformat
 
     notebook = read_notebook(path)
+    parametrise.check_required(notebook, given)
     parametrise.inject(notebook, given)
     if needs_a_run(notebook):
         notebook.cells.append(nbformat.v4.new_code_cell("%nbcache run"))

@@ -13,7 +13,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from nbcache.errors import UsageError
+from nbcache.errors import MissingParameterError, UsageError
 
 TAG = "parameters"
 INJECTED_TAG = "injected-parameters"
@@ -52,30 +52,66 @@ def inject(notebook: Any, given: Mapping[str, str]) -> None:
     cells.insert(place + 1, _code_cell("\n".join(["# Parameters", *lines]), INJECTED_TAG))
 
 
+def check_required(notebook: Any, given: Mapping[str, str]) -> None:
+    """See, before a kernel is started, that every `NAME = nbcache.required(...)` gets a value.
+
+    Raises:
+        MissingParameterError: neither the command line nor another cell gives one.
+    """
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    needed = {name: text for source in sources for name, text in _required_in(source)}
+    for source in sources:
+        own = {name for name, _ in _required_in(source)}
+        for name in assigned_names(source):
+            if name not in own:
+                needed.pop(name, None)
+    missing = tuple((name, text) for name, text in needed.items() if name not in given)
+    if missing:
+        raise MissingParameterError(missing)
+
+
+def _required_in(source: str) -> list[tuple[str, str]]:
+    """Return (name, what it is for) of the required parameters that a cell declares."""
+    found = []
+    for statement in _statements(source):
+        call = getattr(statement, "value", None)
+        if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or not isinstance(call, ast.Call):
+            continue
+        if ast.unparse(call.func) in ("required", "nbcache.required"):
+            text = (
+                call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else ""
+            )
+            found += [(name, str(text)) for name in _targets(statement)]
+    return found
+
+
 def assigned_names(source: str) -> list[str]:
     """Return the names that a cell assigns at its top level, in order; magics are passed over."""
+    names: list[str] = []
+    for statement in _statements(source):
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+            names += _targets(statement)
+    return list(dict.fromkeys(names))
+
+
+def _statements(source: str) -> list[ast.stmt]:
     lines = [
         "" if line.lstrip().startswith(("%", "!", "?")) else line for line in source.split("\n")
     ]
     try:
-        tree = ast.parse("\n".join(lines))
+        return ast.parse("\n".join(lines)).body
     except SyntaxError:
         return []
-    names: list[str] = []
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign):
-            targets = statement.targets
-        elif isinstance(statement, ast.AnnAssign):
-            targets = [statement.target]
-        else:
-            continue
-        names += [
-            node.id
-            for target in targets
-            for node in ast.walk(target)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-        ]
-    return list(dict.fromkeys(names))
+
+
+def _targets(statement: ast.Assign | ast.AnnAssign) -> list[str]:
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    return [
+        node.id
+        for target in targets
+        for node in ast.walk(target)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    ]
 
 
 def _unknown(name: str, known: list[str]) -> str:
