@@ -14,7 +14,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nbcache.engine.connecting import connect
     from nbcache.engine.hooks import on_complete, on_error
-    from nbcache.engine.plain import channel, last_run, process, run
+    from nbcache.engine.plain import (
+        channel,
+        last_run,
+        process,
+        relaunch,
+        restore,
+        resume,
+        run,
+    )
     from nbcache.engine.required import required
     from nbcache.engine.resource import resource
     from nbcache.engine.session import current_session as session
@@ -30,8 +38,11 @@ __all__ = [
     "on_error",
     "process",
     "register",
+    "relaunch",
     "required",
     "resource",
+    "restore",
+    "resume",
     "run",
     "session",
 ]
@@ -45,8 +56,11 @@ _HOMES = {
     "on_error": ("nbcache.engine.hooks", "on_error"),
     "process": ("nbcache.engine.plain", "process"),
     "register": ("nbcache.plan.canonical", "register"),
+    "relaunch": ("nbcache.engine.plain", "relaunch"),
     "required": ("nbcache.engine.required", "required"),
     "resource": ("nbcache.engine.resource", "resource"),
+    "restore": ("nbcache.engine.plain", "restore"),
+    "resume": ("nbcache.engine.plain", "resume"),
     "run": ("nbcache.engine.plain", "run"),
     "session": ("nbcache.engine.session", "current_session"),
 }

@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nbcache.errors import MissingParameterError, NbcacheError, RunError, StoreError, UsageError
 from nbcache.notebook import verbs
 from nbcache.notebook.verbs import Parsed
+
+if TYPE_CHECKING:
+    from nbcache.notebook.settings import Headless
 
 OK, FAILED, USAGE, CACHE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -66,6 +70,8 @@ def _main(words: list[str]) -> int:
         return _run(parsed)
     if parsed.verb.name == "debug":
         return _debug(parsed)
+    if parsed.verb.name in ("resume", "relaunch"):
+        return _again(parsed)
     return _answer(parsed)
 
 
@@ -87,21 +93,57 @@ def _debug(parsed: Parsed) -> int:
 
 
 def _run(parsed: Parsed) -> int:
-    from nbcache.notebook.headless import execute
-    from nbcache.notebook.report import TerminalWatcher, final_words
+    from nbcache.notebook.choices import choices_of
     from nbcache.notebook.settings import Headless
 
-    place = parsed.text("--cache")
-    output = parsed.text("--output")
     notebook = Path(parsed.words[0])
     given = parsed.assignments("--parameter")
+    place = _absolute(parsed.text("--cache"))
+    settings = Headless(place, choices_of(parsed), str(notebook.resolve()), given)
+    return _execute(parsed, notebook, given, settings)
+
+
+def _again(parsed: Parsed) -> int:
+    """Resume or relaunch: the run's notebook in a fresh kernel, which performs it."""
+    from nbcache.engine import history, resuming
+    from nbcache.notebook import again, answers
+    from nbcache.notebook.choices import choices_of
+    from nbcache.notebook.headless import read_notebook
+    from nbcache.notebook.settings import Headless
+
+    word = parsed.words[0] if parsed.words else None
+    place = Path(parsed.text("--cache") or ".nbcache").resolve()
+    changes = parsed.assignments("--parameter")
+    named = parsed.text("--notebook")
+    with answers.open_for_reading(place) as cache:
+        if not history.runs(cache) and word in (None, "last") and named is not None:
+            print(f"the cache {place} has no runs yet: this is a plain run")
+            settings = Headless(str(place), choices_of(parsed), str(Path(named).resolve()), changes)
+            return _execute(parsed, Path(named), changes, settings)
+        find = resuming.find_resumable if parsed.verb.name == "resume" else history.find_run
+        run = find(cache, word, notebook=named)
+    notebook = again.notebook_of(run, place.parent, named)
+    settings = Headless(
+        str(place),
+        choices_of(parsed),
+        str(notebook.resolve()),
+        {**run.parameters, **changes},
+        again.again_of(parsed.verb.name, run),
+    )
+    given = again.injected(read_notebook(notebook), run.parameters, changes)
+    return _execute(parsed, notebook, given, settings)
+
+
+def _execute(parsed: Parsed, notebook: Path, given: Mapping[str, str], settings: Headless) -> int:
+    from nbcache.notebook.headless import execute
+    from nbcache.notebook.report import TerminalWatcher, final_words
+
+    output = parsed.text("--output")
     watcher = TerminalWatcher(sys.stdout, verbose="--verbose" in parsed)
     execution = execute(
         notebook,
         given=given,
-        settings=Headless(
-            _absolute(place), "--fresh" in parsed, str(notebook.resolve()), dict(given)
-        ),
+        settings=settings,
         output=None if output is None else Path(output),
         watcher=watcher,
     )

@@ -14,9 +14,9 @@ from typing import Literal
 
 from nbcache.engine import history
 from nbcache.engine.data_diff import DataDiff, compare_stored
-from nbcache.engine.explanations import Found, difference_record, with_text
+from nbcache.engine.explanations import Found, difference_record, found_tasks, with_text
 from nbcache.engine.history import RunSummary
-from nbcache.engine.pairing import Paired, pair_runs, tasks_of_run
+from nbcache.engine.pairing import Paired, pair_runs
 from nbcache.engine.results import Decoder
 from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component
@@ -30,7 +30,7 @@ ResultState = Literal["equal", "different", "missing"]
 
 DATA_LIMIT = 20  # tasks of a process whose results are read, unless more are asked for
 
-_PACKAGES = frozenset({"package", "python", "platform", "interpreter", "container", "lock"})
+ENVIRONMENT = frozenset({"package", "python", "platform", "interpreter", "container", "lock"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ def diff_runs(
         RunError: there is no such run, or none before it. UsageError: there is no such process.
     """
     before, after = find_two(cache, words)
-    old_tasks, new_tasks = tasks_of_run(cache, before), tasks_of_run(cache, after)
+    old_tasks, new_tasks = found_tasks(cache, before), found_tasks(cache, after)
     pairs = pair_runs(before, old_tasks, after, new_tasks)
     if process is not None:
         pairs = _only(pairs, process)
@@ -262,7 +262,7 @@ def _packages(pairs: Sequence[Paired]) -> tuple[Difference, ...]:
         if paired.before is None or paired.after is None:
             continue
         for each in explain.differences(paired.before.components, paired.after.components):
-            if each.component.kind in _PACKAGES and each.change == "changed":
+            if each.component.kind in ENVIRONMENT and each.change == "changed":
                 found.setdefault((each.component.key, each.component.digest), each)
     return tuple(found.values())
 

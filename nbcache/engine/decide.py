@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,15 +116,21 @@ class Decider:
         decoder: Decoder,
         folder: Path,
         *,
-        fresh: bool = False,
+        fresh: Collection[int] = (),
         no_cache: bool = False,
     ) -> None:
+        """`fresh`: places for whose tasks only rows of the run itself count."""
         self._cache, self._places, self._folder = cache, places, folder
         self._identifier, self._decoder = identifier, decoder
-        self.fresh, self._no_cache = fresh, no_cache
+        self._fresh, self._no_cache = frozenset(fresh), no_cache
+        self._run = ""
         self._there: dict[str, bool] = {}  # blobs whose presence was looked at in this run
         self._reads: dict[tuple[str, str, str | None], bool] = {}
         self._shelved: dict[tuple[Path, str], Decision] = {}
+
+    def for_run(self, run: str) -> None:
+        """Say for which run tasks are decided; a plan has none."""
+        self._run = run
 
     def decide(self, task: TaskKey, inputs: Mapping[str, object]) -> Decision:
         """Fingerprint a task and look it up.
@@ -159,8 +165,7 @@ class Decider:
             decision.hash = place.shared.task_hash(parts)
         if decl.directives.store is not None and self._take_from_shelf(decision):
             return decision
-        if not self.fresh:
-            self.look_up(decision)
+        self.look_up(decision)
         return decision
 
     def _stage_elsewhere(
@@ -232,10 +237,11 @@ class Decider:
 
     def look_up(self, decision: Decision) -> bool:
         """Look for a row that counts and note it in the decision; False: it has to run."""
-        if decision.hash is None or (self._no_cache and self.fresh):
+        if decision.hash is None or self._no_cache:
             return False
         self._cache.log.refresh(older_than_s=STALE_S)
-        entry = self._cache.log.find(decision.hash)
+        own = self._run if decision.task[0] in self._fresh else None
+        entry = self._cache.log.find(decision.hash, run=own)
         if entry is None:
             if self._cache.log.is_evicted(decision.hash):
                 decision.reason = "its earlier result was taken out of the cache"

@@ -30,7 +30,7 @@ from nbcache.engine.shown import Shown
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
 from nbcache.engine.specs import Packer, attempt_spec
 from nbcache.errors import NbcacheError
-from nbcache.model.channel import Graph, Item
+from nbcache.model.channel import Graph, Item, upstream_of
 from nbcache.model.command import Apply, Command, Decide, End, Kill, Load, Report, Start, Wait
 from nbcache.model.event import (
     Applied,
@@ -143,6 +143,8 @@ class Driver:
                 self._show()
             status = await self._publish(status)
         finally:
+            if self._scheduler.gave_up:
+                self._note(self._scheduler.gave_up)
             for node, error in self._scheduler.channel_errors[:1]:
                 self._run.error = self._channel_error(node, error)
             self._run.keep_channels(self._scheduler.elements)
@@ -297,7 +299,7 @@ class Driver:
 
     def _decider_found_meanwhile(self, decision: Decision, attempt: int) -> bool:
         """Whether another process made the result since the task was decided."""
-        if attempt > 1 or self._decider.fresh or not self._decider.look_up(decision):
+        if attempt > 1 or not self._decider.look_up(decision):
             return False
         assert decision.outputs is not None
         assert decision.hash is not None
@@ -562,7 +564,8 @@ class Driver:
         if not report.outcome.succeeded:
             outputs = None
         if decision.entry is not None and report.outcome is Outcome.CACHED:
-            self._run.note_hit(decision.entry.realtime, decision.entry.at, decision.entry.user)
+            kept = self._rows is not None and self._rows.is_own(decision, decision.entry.row_id)
+            self._run.note_hit(task, decision.entry, kept=kept)
             if decision.entry.shown is not None:
                 self._run.shown_stored[task] = decision.entry.shown
         self._run.tasks[task] = TaskResult(
@@ -665,19 +668,6 @@ class Driver:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def upstream_of(graph: Graph, index: int) -> tuple[str, ...]:
-    """Return the names of the processes that feed a node, through any operators."""
-    found: dict[str, None] = {}
-    queue = list(graph.nodes[index].parents)
-    while queue:
-        node = graph.nodes[queue.pop(0)]
-        if node.op == "process":
-            found[node.name] = None
-        else:
-            queue.extend(node.parents)
-    return tuple(found)
 
 
 def _wait_before_retry(decision: Decision, attempt: int) -> float:

@@ -104,17 +104,26 @@ def _no_process(cache: Cache, name: str) -> str:
 
 def tasks_of(cache: Cache, run: RunSummary, process: str) -> list[Found]:
     """Return the tasks of a process in a run, by position."""
-    tasks: dict[str, Found] = {}
-    for (name, position), row in history.last_attempts(cache, run.id).items():
-        if name == process:
-            tasks[position] = Found(run, row)
-    rows = cache.log.rows(("use",), run=run.id, process=process)
-    uses = [row for row in rows if isinstance(row, UseRow) and row.position not in tasks]
-    made = attempts_by_id(cache, process, {use.cached_from for use in uses})
-    for use in uses:
-        if use.cached_from in made:
-            tasks[use.position] = Found(run, made[use.cached_from], use)
-    return [tasks[position] for position in sorted(tasks, key=parse_position)]
+    return found_tasks(cache, run, process).get(process, [])
+
+
+def found_tasks(
+    cache: Cache, run: RunSummary, process: str | None = None
+) -> dict[str, list[Found]]:
+    """Return the tasks of a run that have a row, per process in order of position."""
+    last = history.last_rows(cache, run.id, process)
+    wanted: dict[str, set[str]] = {}
+    for row in last.values():
+        if isinstance(row, UseRow):
+            wanted.setdefault(row.process, set()).add(row.cached_from)
+    made = {name: attempts_by_id(cache, name, ids) for name, ids in wanted.items()}
+    found: dict[str, list[Found]] = {}
+    for (name, _), row in sorted(last.items(), key=lambda each: parse_position(each[0][1])):
+        if isinstance(row, AttemptRow):
+            found.setdefault(name, []).append(Found(run, row))
+        elif row.cached_from in made[name]:
+            found.setdefault(name, []).append(Found(run, made[name][row.cached_from], row))
+    return found
 
 
 def attempts_by_id(cache: Cache, process: str, wanted: set[str]) -> dict[str, AttemptRow]:
@@ -194,7 +203,7 @@ def components_of(row: AttemptRow, runs: Mapping[str, RunSummary]) -> tuple[Comp
 
 def _shared_components(row: AttemptRow, runs: Mapping[str, RunSummary]) -> tuple[Component, ...]:
     run = runs.get(row.run)
-    for record in run.processes if run is not None else ():
+    for record in run.processes_of(row.session) if run is not None else ():
         if record.name == row.process:
             return record.components
     return ()
@@ -212,23 +221,25 @@ def nearest_earlier(
     own = {(each.name, each.digest) for each in row.inputs}
     shared = _shared_components(row, runs)
     notebook = runs[row.run].notebook if row.run in runs else None
-    equal_by_run: dict[str, int] = {}
+    equal_by_session: dict[tuple[str, int], int] = {}
 
     def nearness(other: AttemptRow) -> tuple[bool, int, bool, bool, int, str]:
         theirs = {(each.name, each.digest) for each in other.inputs}
-        if other.run not in equal_by_run:
-            equal_by_run[other.run] = explain.equal_count(_shared_components(other, runs), shared)
+        session = (other.run, other.session)
+        if session not in equal_by_session:
+            theirs_shared = _shared_components(other, runs)
+            equal_by_session[session] = explain.equal_count(theirs_shared, shared)
         same_place = row.tag == other.tag if row.tag else row.position == other.position
         run = runs.get(other.run)
         same_notebook = run is not None and run.notebook == notebook
-        equal = equal_by_run[other.run] + len(own & theirs)
+        equal = equal_by_session[session] + len(own & theirs)
         return (own == theirs, equal, same_place, same_notebook, other.at, other.id)
 
     earlier = (
         other
         for other in cache.log.rows(("attempt",), process=row.process)
         if isinstance(other, AttemptRow)
-        and other.run != row.run
+        and (other.run, other.session) != (row.run, row.session)
         and (other.at, other.id) < (row.at, row.id)
     )
     return max(earlier, key=nearness, default=None)

@@ -1,26 +1,27 @@
 """Answers from the log: which runs there were, what one run did, how its tasks went.
 
 Reads rows and never writes, in any process, also while a run is going (journals are read in
-place). State is folded from rows here: a run that says RUNNING and whose process is gone is
+place). State is folded from rows here: a run that says RUNNING and that nobody holds is
 INTERRUPTED. What people type for a run (a name, the start of an id, `last`) is resolved here.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
-import socket
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from nbcache.engine.cancelling import cancel_request
+from nbcache.engine.holding import is_held
 from nbcache.errors import RunError
 from nbcache.model.row import AttemptRow, ProcessRecord, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.store.cache import Cache
 
-_LIVE = frozenset({RunStatus.RUNNING.value, RunStatus.RESUMING.value, RunStatus.CREATED.value})
+LIVE = frozenset({RunStatus.RUNNING.value, RunStatus.RESUMING.value, RunStatus.CREATED.value})
 _MICROSECOND = 1e-6
 
 
@@ -38,13 +39,32 @@ class RunSummary:
     counts: Mapping[str, int]
     saved_s: float | None
     notebook: str | None
+    parent: str | None
     parameters: Mapping[str, str]
-    processes: tuple[ProcessRecord, ...]
+    options: Mapping[str, str]
+    targets: tuple[str, ...]
+    recorded: Mapping[int, tuple[ProcessRecord, ...]]  # by session
     error: str | None
     host: str | None
     user: str | None
     pid: int | None
     retention: str = ""
+
+    @property
+    def processes(self) -> tuple[ProcessRecord, ...]:
+        """The processes as its last session recorded them."""
+        return self.recorded[max(self.recorded)]
+
+    def processes_of(self, session: int) -> tuple[ProcessRecord, ...]:
+        """Return the processes as one of its sessions recorded them."""
+        return self.recorded.get(session, ())
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Which part of the tasks with a result was a hit, 0 to 1; None where none has one."""
+        hits = self.counts.get(Outcome.CACHED.value, 0)
+        made = self.counts.get(Outcome.COMPLETED.value, 0)
+        return hits / (hits + made) if hits + made else None
 
     def record(self) -> dict[str, object]:
         """Return what `--json` prints."""
@@ -57,9 +77,13 @@ class RunSummary:
             "elapsed_s": round(self.elapsed_s, 3),
             "sessions": self.sessions,
             "counts": dict(self.counts),
+            "hit_rate": self.hit_rate,
             "saved_s": self.saved_s,
+            "parent": self.parent,
             "notebook": self.notebook,
             "parameters": dict(self.parameters),
+            "options": dict(self.options),
+            "targets": list(self.targets),
             "processes": [process.name for process in self.processes],
             "error": self.error,
             "host": self.host,
@@ -123,34 +147,38 @@ def runs(cache: Cache) -> list[RunSummary]:
     for row in cache.log.rows(("run",)):
         if isinstance(row, RunRow):
             by_run.setdefault(row.run, []).append(row)
-    folded = [_fold(rows) for rows in by_run.values()]
+    folded = [_fold(cache, rows) for rows in by_run.values()]
     return sorted(folded, key=lambda run: (run.started, run.id), reverse=True)
 
 
-def _fold(rows: Iterable[RunRow]) -> RunSummary:
+def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
     """Many rows of one run: the first says what it is, the last how it stands."""
     ordered = sorted(rows, key=lambda row: (row.session, row.at, row.id))
     first, last = ordered[0], ordered[-1]
-    live = last.status in _LIVE
-    status = last.status
-    if live and not is_alive(last):
-        status = RunStatus.INTERRUPTED.value
-    end = (time.time_ns() // 1000 if status == last.status else last.at) if live else last.at
-    parameters = {name: text for row in ordered for name, text in row.parameters.items()}
-    processes = next((row.processes for row in reversed(ordered) if row.processes), ())
+    sessions: dict[int, list[RunRow]] = {}
+    for row in ordered:
+        sessions.setdefault(row.session, []).append(row)
+    begun = [each[0] for each in sessions.values()]
+    going = last.status in LIVE and is_held(cache, first.run)
+    elapsed = sum(each[-1].at - each[0].at for each in sessions.values())
+    if going:
+        elapsed += time.time_ns() // 1000 - last.at
     return RunSummary(
         id=first.run,
         name=first.name,
-        status=status,
+        status=last.status if going or last.status not in LIVE else RunStatus.INTERRUPTED.value,
         started=first.at,
-        ended=None if live else last.at,
-        elapsed_s=max(0.0, (end - first.at) * _MICROSECOND),
-        sessions=max(row.session for row in ordered),
+        ended=None if last.status in LIVE else last.at,
+        elapsed_s=max(0.0, elapsed * _MICROSECOND),
+        sessions=max(sessions),
         counts=last.counts,
         saved_s=last.saved,
-        notebook=first.notebook,
-        parameters=parameters,
-        processes=processes,
+        notebook=begun[-1].notebook,
+        parent=first.parent,
+        parameters={name: text for row in begun for name, text in row.parameters.items()},
+        options=begun[-1].options,
+        targets=first.targets,
+        recorded={row.session: row.processes for row in begun},
         error=last.error,
         host=last.host,
         user=last.user,
@@ -159,29 +187,10 @@ def _fold(rows: Iterable[RunRow]) -> RunSummary:
     )
 
 
-def is_alive(row: RunRow) -> bool:
-    """Whether the process that wrote a run's last row still lives.
-
-    Of another host it is not known: then the run is believed to go on.
-    """
-    if row.pid is None or row.host != socket.gethostname():
-        return row.pid is not None
-    if row.pid == os.getpid():
-        return True
-    import psutil
-
-    try:
-        process = psutil.Process(row.pid)
-        if process.status() == psutil.STATUS_ZOMBIE:  # killed, and nobody has asked for it yet
-            return False
-        began: float = process.create_time()
-    except psutil.Error:
-        return False
-    return began <= row.at * _MICROSECOND + 1.0  # else the number was given to another process
-
-
-def find_run(cache: Cache, word: str | None) -> RunSummary:
+def find_run(cache: Cache, word: str | None, *, notebook: str | None = None) -> RunSummary:
     """Return the run that `word` means: its name, the start of its id, or `last` (also None).
+
+    The last run is that of a notebook of this name (its folder may have moved), if it has any.
 
     Raises:
         RunError: there is no such run (names the nearest), or several (lists them).
@@ -190,7 +199,9 @@ def find_run(cache: Cache, word: str | None) -> RunSummary:
     if not known:
         raise RunError(f"the cache {cache.root} has no runs yet")
     if word is None or word == "last":
-        return known[0]
+        name = notebook and PurePath(notebook).name
+        own = (run for run in known if run.notebook and PurePath(run.notebook).name == name)
+        return next(own, known[0])
     named = [run for run in known if run.name == word]
     if named:
         return named[0]  # the newest of that name
@@ -221,56 +232,67 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
 def show_run(cache: Cache, word: str | None = None) -> RunDetail:
     """Return one run in detail; `word` as in `find_run`."""
     run = find_run(cache, word)
-    last = last_attempts(cache, run.id)
-    uses = [row for row in cache.log.rows(("use",), run=run.id) if isinstance(row, UseRow)]
-    hits = {(row.process, row.position) for row in uses} - last.keys()
+    last = last_rows(cache, run.id)
     names = [process.name for process in run.processes]
-    names += sorted({name for name, _ in (*last, *hits)} - set(names))
+    names += sorted({name for name, _ in last} - set(names))
     upstream = {process.name: process.upstream for process in run.processes}
     outcomes: list[ProcessOutcomes] = []
     for name in names:
         rows = [row for (process, _), row in last.items() if process == name]
-        counts: dict[str, int] = {}
-        for row in rows:
-            counts[row.status] = counts.get(row.status, 0) + 1
-        cached = sum(process == name for process, _ in hits)
-        if cached:
-            counts[Outcome.CACHED.value] = cached
+        attempts = [row for row in rows if isinstance(row, AttemptRow)]
+        counts = Counter(
+            row.status if isinstance(row, AttemptRow) else Outcome.CACHED.value for row in rows
+        )
         outcomes.append(
             ProcessOutcomes(
                 name=name,
-                counts=counts,
-                computed_s=sum(row.realtime or 0.0 for row in rows),
-                reason=next((row.reason for row in rows if row.reason), ""),
+                counts=dict(counts),
+                computed_s=sum(row.realtime or 0.0 for row in attempts),
+                reason=next((row.reason for row in attempts if row.reason), ""),
                 upstream=upstream.get(name, ()),
             )
         )
     failed = sorted(
-        (row for row in last.values() if row.status == Outcome.FAILED.value),
+        (
+            row
+            for row in last.values()
+            if isinstance(row, AttemptRow) and row.status == Outcome.FAILED.value
+        ),
         key=lambda row: (row.process, row.at, row.id),
     )
     return RunDetail(run=run, processes=tuple(outcomes), failures=tuple(failed))
 
 
-def last_attempts(cache: Cache, run: str) -> dict[tuple[str, str], AttemptRow]:
-    """Return the last attempt of each task of a run, by (process, position)."""
-    last: dict[tuple[str, str], AttemptRow] = {}
-    for row in cache.log.rows(("attempt",), run=run):
+def last_rows(
+    cache: Cache, run: str, process: str | None = None
+) -> dict[tuple[str, str], AttemptRow | UseRow]:
+    """Return the last word on each task of a run over its sessions, by (process, position).
+
+    A hit on the task's own attempt of an earlier session is that attempt: the run made it.
+    """
+    last: dict[tuple[str, str], AttemptRow | UseRow] = {}
+    made: dict[str, AttemptRow] = {}
+    for row in cache.log.rows(("attempt", "use"), run=run, process=process):
+        assert isinstance(row, (AttemptRow, UseRow))
         if isinstance(row, AttemptRow):
-            key = (row.process, row.position)
-            earlier = last.get(key)
-            if earlier is None or _order(row) > _order(earlier):
-                last[key] = row
+            made[row.id] = row
+        key = (row.process, row.position)
+        if key not in last or _order(row) > _order(last[key]):
+            last[key] = row
+    for key, row in last.items():
+        own = made.get(row.cached_from) if isinstance(row, UseRow) else None
+        if own is not None and (own.process, own.position) == key:
+            last[key] = own
     return last
 
 
-def _order(row: AttemptRow) -> tuple[int, int, int, str]:
-    return (row.session, row.attempt, row.at, row.id)
+def _order(row: AttemptRow | UseRow) -> tuple[int, int, str]:
+    return (row.session, row.at, row.id)
 
 
 def going_runs(cache: Cache) -> list[RunSummary]:
     """Return the runs that are going now, the newest first."""
-    return [run for run in runs(cache) if run.status in _LIVE]
+    return [run for run in runs(cache) if run.status in LIVE]
 
 
 def request_cancel(cache: Cache, word: str | None) -> RunSummary:
@@ -288,7 +310,7 @@ def request_cancel(cache: Cache, word: str | None) -> RunSummary:
         run = going[0]
     else:
         run = find_run(cache, word)
-        if run.status not in _LIVE:
+        if run.status not in LIVE:
             raise RunError(f"run {run.name} is not going: {run.status}")
     cancel_request(cache, run.id).touch()
     return run

@@ -11,13 +11,11 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nbcache.engine import history
-from nbcache.engine.explanations import Found, attempts_by_id
+from nbcache.engine.explanations import Found
 from nbcache.engine.history import RunSummary
 from nbcache.model.ids import parse_position
-from nbcache.model.row import InputSummary, ProcessRecord, UseRow
+from nbcache.model.row import InputSummary, ProcessRecord
 from nbcache.plan import explain
-from nbcache.store.cache import Cache
 
 Tasks = dict[str, list[Found]]
 
@@ -35,45 +33,23 @@ class Paired:
     only_after: list[Found] = field(default_factory=list)
 
 
-def tasks_of_run(cache: Cache, run: RunSummary) -> Tasks:
-    """Return all tasks of a run that have a row, per process in order of position.
-
-    As `explanations.tasks_of`, but reading the run's rows once for all processes.
-    """
-    tasks: dict[str, dict[str, Found]] = defaultdict(dict)
-    for (process, position), row in history.last_attempts(cache, run.id).items():
-        tasks[process][position] = Found(run, row)
-    uses: dict[str, list[UseRow]] = defaultdict(list)
-    for use in cache.log.rows(("use",), run=run.id):
-        if isinstance(use, UseRow) and use.position not in tasks.get(use.process, {}):
-            uses[use.process].append(use)
-    for process, rows in uses.items():
-        made = attempts_by_id(cache, process, {use.cached_from for use in rows})
-        for use in rows:
-            if use.cached_from in made:
-                tasks[process][use.position] = Found(run, made[use.cached_from], use)
-    return {
-        process: [found[position] for position in sorted(found, key=parse_position)]
-        for process, found in tasks.items()
-    }
-
-
 def pair_runs(
     before: RunSummary, old_tasks: Tasks, after: RunSummary, new_tasks: Tasks
 ) -> list[Paired]:
     """Return the processes of both runs with their tasks paired, those of `after` first."""
     olds, news = _records(before, old_tasks), _records(after, new_tasks)
-    renamed = _renamed(olds, old_tasks, news, new_tasks)
+    hashes = (_hashes(old_tasks), _hashes(new_tasks))
+    old_names = renamed(olds, news, hashes)
     found: list[Paired] = []
     descents: dict[str, _Descent] = {}
     for name, record in news.items():
-        was = name if name in olds else renamed.get(name, "")
+        was = name if name in olds else old_names.get(name, "")
         paired = Paired(name, was, olds.get(was), record)
         above = [descents[each] for each in record.upstream if each in descents]
         _pair_tasks(paired, old_tasks.get(was, []), new_tasks.get(name, []), above)
         descents[name] = _Descent.of(paired)
         found.append(paired)
-    for name in olds.keys() - news.keys() - set(renamed.values()):
+    for name in olds.keys() - news.keys() - set(old_names.values()):
         gone = Paired(name, name, olds[name], None, only_before=old_tasks.get(name, []))
         found.append(gone)
     return found
@@ -87,11 +63,14 @@ def _records(run: RunSummary, tasks: Tasks) -> dict[str, ProcessRecord]:
     return records
 
 
-def _renamed(
+def _hashes(tasks: Tasks) -> dict[str, set[str]]:
+    return {name: {task.made.hash for task in found} for name, found in tasks.items()}
+
+
+def renamed(
     olds: Mapping[str, ProcessRecord],
-    old_tasks: Tasks,
     news: Mapping[str, ProcessRecord],
-    new_tasks: Tasks,
+    hashes: tuple[Mapping[str, set[str]], Mapping[str, set[str]]] = ({}, {}),
 ) -> dict[str, str]:
     """Return new name -> old name of processes that have another name and the same work.
 
@@ -103,11 +82,10 @@ def _renamed(
     for name, record in news.items():
         if name in olds:
             continue
-        hashes = {task.made.hash for task in new_tasks.get(name, ())}
         same = [
             each
             for each in left
-            if not hashes.isdisjoint(task.made.hash for task in old_tasks.get(each, ()))
+            if hashes[0].get(each, set()) & hashes[1].get(name, set())
             or _same_code(olds[each], record)
         ]
         if same:
@@ -278,4 +256,4 @@ def _position(task: Found) -> str:
     return (task.use if task.use is not None else task.made).position
 
 
-__all__ = ["Paired", "Tasks", "pair_runs", "tasks_of_run"]
+__all__ = ["Paired", "Tasks", "pair_runs", "renamed"]

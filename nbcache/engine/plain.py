@@ -23,6 +23,7 @@ from typing import Any, overload
 
 from nbcache.engine.factories import Factories
 from nbcache.engine.process import WHOLE, Process, complete_decl, decl_from_function
+from nbcache.engine.restoring import RestoredRun
 from nbcache.engine.run import Run
 from nbcache.engine.session import current_session
 from nbcache.plan.channel import Channel
@@ -99,14 +100,44 @@ def run(*targets: str, show: bool = True, **how: Any) -> Run:
     Raises:
         RunFailed: one or more tasks failed.
     """
-    session = current_session()
-    started = session.start(targets, **how)
-    session.waiter(started)
+    return _finish(current_session().start(targets, **how), show)
+
+
+def _finish(started: Run, show: bool) -> Run:
+    """Wait for a run and say how it ended."""
+    current_session().waiter(started)
     if show:
         counts = ", ".join(f"{number} {name}" for name, number in sorted(started.counts().items()))
         print(f"run {started.name}: {started.status.value}; {counts}", file=sys.stderr)
     started.raise_for_status()
     return started
+
+
+def resume(run: str | None = None, *, show: bool = True, **how: Any) -> Run:
+    """Go on with a run under its own id, by default the newest one, and wait for it.
+
+    `how` is that of `Session.resume`.
+
+    Raises:
+        RunError: there is no such run, it has succeeded, or it is running. RunFailed: tasks failed.
+    """
+    return _finish(current_session().resume(run, **how), show)
+
+
+def relaunch(run: str | None = None, *, show: bool = True, **how: Any) -> Run:
+    """Start a new run with the parameters of an old one, by default the newest, and wait for it.
+
+    `how` is that of `Session.relaunch`.
+
+    Raises:
+        RunError: there is no such run. RunFailed: one or more tasks failed.
+    """
+    return _finish(current_session().relaunch(run, **how), show)
+
+
+def restore(run: str | None = None) -> RestoredRun:
+    """Bind the processes of a run, by default the newest one, to its results; see `Session`."""
+    return current_session().restore(run)
 
 
 def last_run() -> Run | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +21,19 @@ from nbcache.engine.pipeline import Pipeline
 from nbcache.engine.process import Process, check_filled, passed_outputs
 from nbcache.engine.reads import named_files
 from nbcache.engine.results import Decoder
-from nbcache.errors import BodyError, ChannelError, NbcacheError
+from nbcache.errors import BodyError, ChannelError, NbcacheError, UsageError
 from nbcache.model.channel import CompiledNode, Graph, Item
 from nbcache.model.event import Resources
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import DefaultPick, Directives, Dynamic
+from nbcache.model.run_options import RunOptions
 from nbcache.model.value import FilePath
 from nbcache.plan.directives import staging_of
 from nbcache.plan.fingerprint import SharedPart, component
 from nbcache.store.cache import Cache
+
+AGAIN = "asked to run again"
+PLAIN = RunOptions()
 
 
 @dataclass(slots=True)
@@ -49,12 +54,13 @@ def prepare(
     folder: Path,
     *,
     only: Collection[str] | None = None,
-    fresh: bool = False,
+    options: RunOptions = PLAIN,
     no_cache: bool = False,
 ) -> Prepared:
     """Take the snapshot.
 
     Raises:
+        UsageError: `options` name no process of it.
         NbcacheError: the pipeline does not fit together, a source has no items to give, a captured
             value has no canonical form.
     """
@@ -65,11 +71,30 @@ def prepare(
         index: make_place(graph.nodes[index], pipeline, cache, folder)
         for index in graph.places.values()
     }
+    fresh = _fresh(graph, options)
+    for index in fresh:
+        places[index].lost = AGAIN
     sources = {node.index: load(node) for node in graph.nodes if node.op == "source"}
     decoder = Decoder(cache)
     identifier = Identifier(cache.files, folder, value_leaf(pipeline.namespace, folder))
     decider = Decider(cache, places, identifier, decoder, folder, fresh=fresh, no_cache=no_cache)
     return Prepared(graph, places, sources, decider, decoder)
+
+
+def _fresh(graph: Graph, options: RunOptions) -> frozenset[int]:
+    """Return the places that have to run again whatever other runs have made."""
+    if options.fresh:
+        return frozenset(graph.places.values())
+    for name in options.from_:
+        if name not in graph.places:
+            close = difflib.get_close_matches(name, graph.places, n=1, cutoff=0.5)
+            hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(graph.places)}"
+            raise UsageError(f"--from {name}: the run has no such process; {hint}")
+    below = {graph.places[name] for name in options.from_}
+    for node in graph.nodes:
+        if not below.isdisjoint(node.parents):
+            below.add(node.index)
+    return frozenset(below & set(graph.places.values()))
 
 
 def make_place(node: CompiledNode, pipeline: Pipeline, cache: Cache, folder: Path) -> Place:

@@ -24,6 +24,13 @@ Elements = Sequence[tuple[Position, Item | HoleCause]]
 """What a channel holds, in order: items and holes."""
 
 
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """A value that a row names and the cache has never held; `what` says which."""
+
+    what: str
+
+
 class Decoder:
     """Turns what travels into what a person or a function reads; remembers nothing."""
 
@@ -36,6 +43,11 @@ class Decoder:
         Raises:
             ResultGone: the blob is no longer kept; `of` names the task.
         """
+        if isinstance(held, NotKept):
+            raise ResultGone(
+                f"{of}: {held.what} is passed on, and the cache does not hold it.\n"
+                "  Make it again with %nbcache run."
+            )
         if isinstance(held, Stored):
             return self._stored(held, of)
         if isinstance(held, Gathered):
@@ -174,6 +186,8 @@ class Results:
         return field or (self.name if len(self.fields) <= 1 else str(number))
 
     def _add_scalar(self, row: dict[str, object], name: str, held: object) -> None:
+        if isinstance(held, NotKept):
+            return
         if isinstance(held, Stored):
             if held.kind != "value" or (held.inline is None and held.size > 65_536):
                 return

@@ -11,11 +11,14 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from nbcache.engine.beginning import Beginning
 from nbcache.engine.decide import Decision, Place
 from nbcache.engine.harvest import to_ports
+from nbcache.engine.prepare import Prepared
 from nbcache.engine.run import Run
+from nbcache.model.channel import upstream_of
 from nbcache.model.digest import Digest
 from nbcache.model.event import Resources
 from nbcache.model.fingerprint import Component
@@ -44,9 +47,10 @@ class RowMaker:
     """Makes the rows of one run and appends them to the log."""
 
     def __init__(
-        self, cache: Cache, run: Run, *, session: int = 1, executor: str = "local"
+        self, cache: Cache, run: Run, beginning: Beginning, *, executor: str = "local"
     ) -> None:
-        self._cache, self._run, self._session = cache, run, session
+        self._cache, self._run, self._beginning = cache, run, beginning
+        self._session, self._earlier = beginning.session, beginning.earlier
         self._lists: set[Digest] = set()  # whose rows are written
         self._host, self._user, self._executor = socket.gethostname(), user_name(), executor
 
@@ -57,8 +61,13 @@ class RowMaker:
     def attempt(
         self, decision: Decision, number: int, resources: Resources, *, status: str = "completed"
     ) -> AttemptRow:
-        """Return the row of an attempt with all that is known before it starts."""
+        """Return the row of an attempt with all that is known before it starts.
+
+        `number` counts in this session; the row's goes on from those of earlier sessions.
+        """
         assert decision.hash is not None
+        position = format_position(decision.task[1])
+        earlier = self._earlier.attempts.get((decision.place.name, position), 0)
         inputs = tuple(each.row(name) for name, each in decision.inputs.items())
         now = now_us()
         return AttemptRow(
@@ -67,12 +76,12 @@ class RowMaker:
             run=self._run.id,
             session=self._session,
             process=decision.place.name,
-            position=format_position(decision.task[1]),
+            position=position,
             tag=decision.tag,
             hash=decision.hash,
             generation=self._cache.log.next_generation(decision.hash),
             status=status,
-            attempt=number,
+            attempt=earlier + number,
             submit=now,
             host=self._host,
             user=self._user,
@@ -87,6 +96,11 @@ class RowMaker:
             inputs=inputs,
             reason=decision.reason or self._run.reasons.get(decision.place.name, ""),
         )
+
+    def is_own(self, decision: Decision, row_id: str) -> bool:
+        """Whether a row is of the very same task in an earlier session of this run."""
+        key = (decision.place.name, format_position(decision.task[1]))
+        return row_id in self._earlier.made.get(key, ())
 
     def use(self, decision: Decision, source: str) -> UseRow:
         """Return the slim row of a hit."""
@@ -144,34 +158,10 @@ class RowMaker:
                 )
         return rows
 
-    def started(
-        self,
-        places: Sequence[Place],
-        upstream: Mapping[str, tuple[str, ...]],
-        *,
-        notebook: str | None,
-        parameters: Mapping[str, str],
-        retention: str = "",
-    ) -> RunRow:
-        """Return the first row of a run: all that it began with."""
-        return RunRow(
-            id=new_ulid(),
-            at=now_us(),
-            run=self._run.id,
-            session=self._session,
-            name=self._run.name,
-            status=RunStatus.RUNNING.value,
-            notebook=notebook,
-            parameters=parameters,
-            processes=tuple(_process_record(place, upstream) for place in places),
-            retention=retention,
-            host=self._host,
-            user=self._user,
-            pid=os.getpid(),
-        )
-
-    def ended(self, status: RunStatus, error: str) -> RunRow:
-        """Return the row of a run's end."""
+    def started(self, prepared: Prepared, *, notebook: str | None) -> RunRow:
+        """Return the first row of a session: all that it began with."""
+        beginning = self._beginning
+        status = RunStatus.RUNNING if self._session == 1 else RunStatus.RESUMING
         return RunRow(
             id=new_ulid(),
             at=now_us(),
@@ -179,8 +169,29 @@ class RowMaker:
             session=self._session,
             name=self._run.name,
             status=status.value,
-            counts=self._run.counts(),
-            saved=self._run.saved_s,
+            notebook=notebook,
+            parent=beginning.parent,
+            parameters=beginning.parameters,
+            options=beginning.options.texts(),
+            targets=beginning.targets,
+            processes=process_records(prepared),
+            retention=beginning.retention,
+            host=self._host,
+            user=self._user,
+            pid=os.getpid(),
+        )
+
+    def ended(self, status: RunStatus, error: str) -> RunRow:
+        """Return the row of the end of a session: how the run stands then."""
+        return RunRow(
+            id=new_ulid(),
+            at=now_us(),
+            run=self._run.id,
+            session=self._session,
+            name=self._run.name,
+            status=status.value,
+            counts=self._run.counts(over_sessions=True),
+            saved=self._run.saved_s - self._run.kept_s,
             error=error or None,
             host=self._host,
             user=self._user,
@@ -188,7 +199,15 @@ class RowMaker:
         )
 
 
-def _process_record(place: Place, upstream: Mapping[str, tuple[str, ...]]) -> ProcessRecord:
+def process_records(prepared: Prepared) -> tuple[ProcessRecord, ...]:
+    """Return what a run records of its processes."""
+    return tuple(
+        _process_record(place, upstream_of(prepared.graph, index))
+        for index, place in prepared.places.items()
+    )
+
+
+def _process_record(place: Place, upstream: tuple[str, ...]) -> ProcessRecord:
     decl = place.node.decl
     assert decl is not None
     return ProcessRecord(
@@ -199,5 +218,5 @@ def _process_record(place: Place, upstream: Mapping[str, tuple[str, ...]]) -> Pr
         language=decl.language,
         inputs=tuple(place.node.filling),
         outputs=tuple(output.name for output in place.outputs),
-        upstream=upstream.get(place.name, ()),
+        upstream=upstream,
     )

@@ -21,10 +21,11 @@ from nbcache.model.channel import Graph
 from nbcache.model.event import TaskKey
 from nbcache.model.ids import RunId
 from nbcache.model.row import AttemptRow
-from nbcache.model.task import RunStatus
+from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import Stored
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress, ShownChunk
 from nbcache.plan.outline import Outline, outline_of
+from nbcache.store.entry import Entry
 
 
 class Steering(Protocol):
@@ -67,7 +68,9 @@ class Run:
         self.failures: list[FailureView] = []
         self.notes: list[str] = []
         self.reasons: dict[str, str] = {}
+        self.kept: set[TaskKey] = set()  # made by an earlier session of this run
         self.saved_s = 0.0
+        self.kept_s = 0.0  # of it: what earlier sessions of this run had computed
         self.left_s: float | None = None
         self.live_shown: dict[TaskKey, Shown] = {}  # bounded, as what is kept
         self.shown_stored: dict[TaskKey, Stored] = {}
@@ -97,9 +100,13 @@ class Run:
         """Replace the snapshot of the processes, and of how many items each drawn channel gave."""
         self._places, self._items = places, items
 
-    def note_hit(self, realtime: float | None, at: int, user: str | None) -> None:
-        """A result made `at` (microseconds) by `user` was used and saved `realtime` seconds."""
-        self.saved_s += realtime or 0.0
+    def note_hit(self, task: TaskKey, entry: Entry, *, kept: bool) -> None:
+        """The result of an earlier attempt was used; `kept`: of this run in an earlier session."""
+        if kept:
+            self.kept.add(task)
+            self.kept_s += entry.realtime or 0.0
+        self.saved_s += entry.realtime or 0.0
+        at, user = entry.at, entry.user
         self._cached_at = max(at, self._cached_at or 0)
         if user:
             self._cached_by.add("you" if user == self._user else user)
@@ -265,11 +272,17 @@ class Run:
         live = self.live_shown.get(key)
         return live.chunks() if live is not None else []
 
-    def counts(self) -> dict[str, int]:
-        """Return how many tasks ended with each outcome."""
+    def counts(self, *, over_sessions: bool = False) -> dict[str, int]:
+        """Return how many tasks ended with each outcome.
+
+        over_sessions: what an earlier session of the run made counts as completed, not as cached.
+        """
         counts: dict[str, int] = {}
-        for task in list(self.tasks.values()):
-            counts[task.outcome.value] = counts.get(task.outcome.value, 0) + 1
+        for key, task in list(self.tasks.items()):
+            outcome = task.outcome
+            if over_sessions and key in self.kept:
+                outcome = Outcome.COMPLETED
+            counts[outcome.value] = counts.get(outcome.value, 0) + 1
         return counts
 
     def __repr__(self) -> str:

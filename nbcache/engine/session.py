@@ -1,35 +1,40 @@
 """The nbcache of one kernel: which cache, which names, what runs.
 
 Magics, the command line and plain Python are fronts of this. It declares, plans, starts and reads;
-it shows nothing (`waiter` is how a front shows a run that a read has started).
+it shows nothing (`waiter` is how a front shows a run that a read has started,
+`teller` how it says a line about one).
 """
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import contextlib
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
-from nbcache.engine import loop
+from nbcache.engine import loop, resuming
+from nbcache.engine.beginning import Beginning
 from nbcache.engine.cancelling import cancel_request
 from nbcache.engine.cleaning import check_retention, clean_after_run
 from nbcache.engine.describe import card_of, channel_view_of, place_plans
-from nbcache.engine.driver import Driver, upstream_of
+from nbcache.engine.driver import Driver
 from nbcache.engine.dry import DryRun, dry_run
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.factories import Factories
 from nbcache.engine.hooks import Hooks
+from nbcache.engine.parameters import given
 from nbcache.engine.pipeline import Pipeline
-from nbcache.engine.prepare import Prepared, check_place, detach, prepare
+from nbcache.engine.prepare import PLAIN, Prepared, check_place, detach, prepare
 from nbcache.engine.process import NamedChannel, Process, Readable, complete_decl
 from nbcache.engine.publish import Publisher
 from nbcache.engine.reasons import Reasons
 from nbcache.engine.required import check_given
+from nbcache.engine.restoring import RestoredRun, restore
 from nbcache.engine.results import Results, TaskResult, channel_items
 from nbcache.engine.rows import RowMaker, user_name
 from nbcache.engine.run import Run
@@ -40,14 +45,13 @@ from nbcache.engine.trial import TryResult, try_task
 from nbcache.engine.turns import take_turn
 from nbcache.errors import ChannelError, NbcacheError, NotRunError, UsageError, WiringError
 from nbcache.model.digest import Digest
-from nbcache.model.ids import RunId, run_name
 from nbcache.model.process import ChannelDecl, ProcessDecl
+from nbcache.model.run_options import RunChoices, RunOptions
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import Stored
 from nbcache.model.view import CardView, ChannelView, PlacePlan, ShownChunk
 from nbcache.plan.scheduler import Scheduler
 from nbcache.store.cache import Cache
-from nbcache.store.files import new_ulid
 
 DEFAULT_CACHE = ".nbcache"
 CANCEL_POLL_S = 0.3
@@ -64,6 +68,7 @@ class Session:
         self.given: dict[str, str] = {}  # parameters that the whole notebook was started with
         self.waiter: Callable[[Run], None] = _wait
         self.retention = ""  # of the runs to come
+        self.teller: Callable[[str], None] = _tell
         self.cells: Callable[[], Sequence[str]] = list
         self.last_run: Run | None = None
         self.factories = Factories(lambda: self.folder)
@@ -172,17 +177,34 @@ class Session:
 
     def _replacing(self, name: str) -> tuple[str, ...]:
         held = self.namespace.get(name, _UNBOUND)
-        if held is _UNBOUND or isinstance(held, (Process, NamedChannel)):
+        if held is _UNBOUND or isinstance(held, (Process, NamedChannel, Results)):
             return ()
         return (f"replaces the variable {name} (a {type(held).__name__})",)
 
+    def declared(self) -> list[str]:
+        """Return the public names that hold a process or a named channel now."""
+        kinds = (Process, NamedChannel)
+        return [n for n, held in self.namespace.items() if isinstance(held, kinds) and n[0] != "_"]
+
     # ------------------------------------------------------------------ looking
 
-    def prepare(self, targets: Sequence[str] | None = None, **how: bool) -> Prepared:
+    def prepare(
+        self,
+        targets: Sequence[str] | None = None,
+        options: RunOptions = PLAIN,
+        *,
+        no_cache: bool = False,
+    ) -> Prepared:
         """Take a snapshot of the pipeline, or of what `targets` need."""
         self._leave_deleted_cache()
         return prepare(
-            self.namespace, self.factories, self.cache, self.folder, only=targets or None, **how
+            self.namespace,
+            self.factories,
+            self.cache,
+            self.folder,
+            only=targets or None,
+            options=options,
+            no_cache=no_cache,
         )
 
     def plan(self, targets: Sequence[str] = ()) -> tuple[PlacePlan, ...]:
@@ -209,67 +231,91 @@ class Session:
         self,
         targets: Sequence[str] = (),
         *,
-        fresh: bool = False,
         no_cache: bool = False,
         parameters: Mapping[str, str] | None = None,
         detached: bool = False,
         retention: str | None = None,
+        parent: str | None = None,
+        **choices: Unpack[RunChoices],
     ) -> Run:
         """Start a run of the pipeline, or of `targets` and what they need; returns at once.
 
         What bodies capture is taken now: later edits count for the next run. `parameters` are
         names with Python expressions, which hold for this run. `detached`: the caller will go on
         meanwhile, so that mutable values are copied now. `retention`: how long its results are
-        kept (`plan.retention`); None as `self.retention` says.
+        kept (`plan.retention`); None as `self.retention` says. `parent` is the run that this one
+        was made of. `choices` are those of `RunOptions`.
 
         Raises:
             NbcacheError: the pipeline does not fit together, or nothing is declared.
         """
         check_retention(retention or "")
-        with self._with_parameters(parameters or {}):
+        options = RunOptions().but(choices)
+        prepared = self.look(targets, options, parameters or {}, no_cache=no_cache)
+        beginning = Beginning.new(
+            self.cache,
+            options,
+            tuple(targets),
+            {**self.given, **(parameters or {})},
+            parent,
+            self.retention if retention is None else retention,
+            kept=not no_cache,
+        )
+        return self.begin(prepared, beginning, detached=detached)
+
+    def look(
+        self,
+        targets: Sequence[str],
+        options: RunOptions,
+        parameters: Mapping[str, str],
+        *,
+        no_cache: bool = False,
+    ) -> Prepared:
+        """Take the snapshot of a run with its parameters.
+
+        Raises:
+            NbcacheError: the pipeline does not fit together, or nothing is declared.
+        """
+        with given(self.namespace, parameters, self.cells()):
             check_given(self.namespace)
-            prepared = self.prepare(targets, fresh=fresh or no_cache, no_cache=no_cache)
-        if detached:
-            detach(prepared)
+            prepared = self.prepare(targets, options, no_cache=no_cache)
         if not prepared.graph.places and not prepared.graph.channels:
             raise NotRunError(
                 "there is nothing to run: declare a process with %%process, or a channel that "
                 "calls one"
             )
-        run_id = RunId(new_ulid())
+        return prepared
+
+    def begin(self, prepared: Prepared, beginning: Beginning, *, detached: bool = False) -> Run:
+        """Begin a session of a run over a snapshot: its first row, then its tasks."""
+        if detached:
+            detach(prepared)
         run = Run(
-            run_id,
-            run_name(run_id),
+            beginning.run,
+            beginning.name,
             prepared.graph,
             prepared.decoder,
             self._read_shown,
             user=user_name(),
         )
-        run.targets = tuple(targets)
+        run.targets = beginning.targets
+        prepared.decider.for_run(run.id)
+        rows = None
+        if beginning.hold is not None:
+            rows = RowMaker(self.cache, run, beginning)
+            rows.append([rows.started(prepared, notebook=self.notebook)])
+        run.status = RunStatus.RUNNING if beginning.session == 1 else RunStatus.RESUMING
         self.last_run = run
-        rows = None if no_cache else RowMaker(self.cache, run)
-        if rows is not None:
-            upstream = {
-                name: upstream_of(prepared.graph, index)
-                for name, index in prepared.graph.places.items()
-            }
-            rows.append(
-                [
-                    rows.started(
-                        list(prepared.places.values()),
-                        upstream,
-                        notebook=self.notebook,
-                        parameters={**self.given, **(parameters or {})},
-                        retention=self.retention if retention is None else retention,
-                    )
-                ]
-            )
-        run.status = RunStatus.RUNNING
-        loop.submit(self._drive(run, prepared, rows, Hooks.of(self.namespace)))
+        loop.submit(self._drive(run, prepared, beginning, rows, Hooks.of(self.namespace)))
         return run
 
     async def _drive(
-        self, run: Run, prepared: Prepared, rows: RowMaker | None, hooks: Hooks
+        self,
+        run: Run,
+        prepared: Prepared,
+        beginning: Beginning,
+        rows: RowMaker | None,
+        hooks: Hooks,
     ) -> None:
         """Drive a run on the engine's loop; runs of one kernel take turns."""
         if self._turn is None:
@@ -289,9 +335,10 @@ class Session:
                 status = RunStatus.CANCELLED
             else:
                 try:
-                    status = await self._driver(
-                        run, prepared, rows, make_spec, Packer(scratch)
-                    ).drive()
+                    driver = self._driver(
+                        run, prepared, beginning.options, rows, make_spec, Packer(scratch)
+                    )
+                    status = await driver.drive()
                 finally:
                     self._turn.release()
         except BaseException as problem:  # a fault of ours must not leave the cell waiting
@@ -302,6 +349,8 @@ class Session:
             with contextlib.suppress(NbcacheError):
                 if rows is not None:
                     rows.append([rows.ended(status, run.error)])
+            if beginning.hold is not None:
+                beginning.hold.release()
             if self._executor is not None:
                 for index in prepared.places:
                     self._executor.forget(f"{run.id}/{index}")
@@ -317,6 +366,7 @@ class Session:
         self,
         run: Run,
         prepared: Prepared,
+        options: RunOptions,
         rows: RowMaker | None,
         make_spec: Callable[[int], ProcessSpec],
         packer: Packer,
@@ -326,7 +376,14 @@ class Session:
         return Driver(
             run,
             prepared.graph,
-            Scheduler(prepared.graph, cpus=cpus, memory=memory),
+            Scheduler(
+                prepared.graph,
+                cpus=cpus,
+                memory=memory,
+                max_parallel=options.max_parallel,
+                levels=options.levels,
+                max_errors=options.max_errors,
+            ),
             prepared.decider,
             executor,
             self.cache,
@@ -376,38 +433,39 @@ class Session:
             data = self.cache.blobs.read(stored.blob)
         return decode_chunks(data)
 
-    @contextlib.contextmanager
-    def _with_parameters(self, parameters: Mapping[str, str]) -> Iterator[None]:
-        """Let parameters hold while the snapshot is taken.
+    def resume(
+        self,
+        run: str | None = None,
+        *,
+        parameters: Mapping[str, str] | None = None,
+        detached: bool = False,
+        **choices: Unpack[RunChoices],
+    ) -> Run:
+        """Go on with a run under its own id; see `resuming.resume`."""
+        return resuming.resume(self, run, parameters=parameters, detached=detached, **choices)
 
-        Raises:
-            UsageError: an executed cell made other names from a parameter, so that they would not
-                follow it; names the cell.
-        """
-        values: dict[str, object] = {}
-        for name, text in parameters.items():
-            if name not in self.namespace:
-                known = ", ".join(sorted(each for each in self.namespace if each[:1] != "_")[:12])
-                raise UsageError(f"-p {name}: no variable has this name (there are: {known})")
-            values[name] = parameter_value(text)
-        self._refuse_derived(set(values))
-        before = {name: self.namespace[name] for name in values}
-        self.namespace.update(values)
-        try:
-            yield
-        finally:
-            self.namespace.update(before)
-
-    def _refuse_derived(self, names: set[str]) -> None:
-        for number, cell in enumerate(self.cells()):
-            for derived, parameter in derived_names(cell, names):
-                raise UsageError(
-                    f"-p {parameter}: cell [{number}] makes {derived} from it, and would not be "
-                    f"run again.\n  Set {parameter} in its cell and run the cells below, or run "
-                    f"the notebook afresh: nbcache run NOTEBOOK -p {parameter}=..."
-                )
+    def relaunch(
+        self,
+        run: str | None = None,
+        *,
+        parameters: Mapping[str, str] | None = None,
+        detached: bool = False,
+        **choices: Unpack[RunChoices],
+    ) -> Run:
+        """Start a new run from an old one's parameters; see `resuming.relaunch`."""
+        return resuming.relaunch(self, run, parameters=parameters, detached=detached, **choices)
 
     # ------------------------------------------------------------------ reading
+
+    def restore(self, run: str | None = None) -> RestoredRun:
+        """Bind the processes of a run to its results, where their names are free.
+
+        Nothing is decoded until it is read. Without `run` it is the newest run of this notebook.
+
+        Raises:
+            RunError: there is no such run.
+        """
+        return restore(self.cache, self.namespace, run, notebook=self.notebook)
 
     def read(self, held: Readable) -> Results:
         """Return a process's results, or a channel's items; runs what is missing first, with the
@@ -480,8 +538,6 @@ def current_session() -> Session:
     """Return the kernel's session; in plain Python one over the main module's names."""
     global _current
     if _current is None:
-        import sys
-
         _current = Session(sys.modules["__main__"].__dict__, Path.cwd())
     return _current
 
@@ -505,38 +561,6 @@ def machine() -> tuple[int, int]:
     return cpus, memory
 
 
-def parameter_value(text: str) -> object:
-    """Return the value of `-p name=text`: a Python literal, else the text itself."""
-    try:
-        value: object = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-    return value
-
-
-def derived_names(cell: str, parameters: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield (name, parameter) for module-level assignments of a cell that read a parameter."""
-    if cell.lstrip().startswith(("%", "#|")):
-        return
-    try:
-        tree = ast.parse(cell)
-    except SyntaxError:
-        return
-    for statement in tree.body:
-        if not isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-            continue
-        read = {
-            node.id
-            for node in ast.walk(statement)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-        }
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        for parameter in sorted(read & parameters):
-            for target in targets:
-                names = [node.id for node in ast.walk(target) if isinstance(node, ast.Name)]
-                yield from ((name, parameter) for name in names)
-
-
 def _leaves_rows(prepared: Prepared, rows: RowMaker | None) -> bool:
     """Whether rows will name all that a run keeps: a clean-up goes by them."""
     decls = [place.node.decl for place in prepared.places.values()]
@@ -547,3 +571,7 @@ def _leaves_rows(prepared: Prepared, rows: RowMaker | None) -> bool:
 
 def _wait(run: Run) -> None:
     run.wait()
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)

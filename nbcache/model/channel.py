@@ -75,3 +75,16 @@ class Graph:
     nodes: tuple[CompiledNode, ...]
     places: Mapping[str, int]
     channels: Mapping[str, int]
+
+
+def upstream_of(graph: Graph, index: int) -> tuple[str, ...]:
+    """Return the names of the processes that feed a node, through any operators."""
+    found: dict[str, None] = {}
+    queue = list(graph.nodes[index].parents)
+    while queue:
+        node = graph.nodes[queue.pop(0)]
+        if node.op == "process":
+            found[node.name] = None
+        else:
+            queue.extend(node.parents)
+    return tuple(found)

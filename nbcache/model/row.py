@@ -295,6 +295,8 @@ class RunRow(Row):
     notebook: str | None = None
     parent: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)  # name -> repr
+    options: Mapping[str, str] = field(default_factory=dict)  # see model.run_options
+    targets: tuple[str, ...] = ()  # the processes that were asked for; none: all
     processes: tuple[ProcessRecord, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)  # an Outcome's value -> tasks
     saved: float | None = None  # seconds of computing that hits saved
@@ -307,6 +309,8 @@ class RunRow(Row):
     def record(self) -> Record:
         record = Row.record(self)
         record["parameters"], record["counts"] = dict(self.parameters), dict(self.counts)
+        if self.options:
+            record["options"] = dict(self.options)
         return record
 
     @classmethod
@@ -314,6 +318,7 @@ class RunRow(Row):
         known = {each.name for each in fields(cls)}
         values = {key: value for key, value in record.items() if key in known and value is not None}
         values["processes"] = tuple(map(ProcessRecord.from_record, record.get("processes") or ()))
+        values["targets"] = tuple(record.get("targets") or ())
         return cls(**values)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.engine import compare, explanations, history
+from nbcache.engine.restoring import RestoredRun
 from nbcache.errors import CacheFormatError, UsageError
 from nbcache.model.digest import short
 from nbcache.notebook import cards, checkup, differences, query_result, render, task_table
@@ -111,24 +112,36 @@ def _runs(parsed: Parsed, cache: Cache) -> Answer:
     if not known:
         return Answer(_boxed(render.line(f"the cache {cache.root} has no runs yet")), [])
     chosen = known[: int(limit)]
+    names = {run.id: run.name for run in known}
     rows = [
         (
             run.name,
             run.status,
             _moment(run.started),
             render.duration(run.elapsed_s),
+            str(run.sessions) if run.sessions > 1 else "",
             cards.outcome_phrase(run.counts) if run.counts else "",
+            f"{run.hit_rate:.0%}" if run.hit_rate is not None else "",
+            render.duration(run.saved_s) if run.saved_s else "",
+            names.get(run.parent, run.parent) if run.parent else "",
             Path(run.notebook).name if run.notebook else "",
-            " ".join(f"{name}={text}" for name, text in run.parameters.items()),
+            _assignments(run.parameters),
         )
         for run in chosen
     ]
-    headers = ("run", "status", "when", "took", "tasks", "notebook", "parameters")
+    headers = (
+        *("run", "status", "when", "took", "sessions", "tasks", "hits", "saved", "parent"),
+        *("notebook", "parameters"),
+    )
     grid = _without_empty(headers, rows)
     parts = [grid]
     if len(known) > len(chosen):
         parts.append(render.line(f"{len(known) - len(chosen)} older ones", render.FAINT))
     return Answer(_boxed(render.stack(parts)), [run.record() for run in chosen])
+
+
+def _assignments(texts: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={text}" for name, text in texts.items())
 
 
 def _without_empty(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Rendered:
@@ -146,6 +159,11 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
         "notebook": run.notebook or "",
         "by": " on ".join(filter(None, (run.user, run.host))),
         "parameters": ", ".join(f"{name} = {text}" for name, text in run.parameters.items()),
+        "options": _assignments(run.options),
+        "targets": " ".join(run.targets),
+        "sessions": str(run.sessions) if run.sessions > 1 else "",
+        "parent": _name_of(cache, run.parent) if run.parent else "",
+        "hits": f"{run.hit_rate:.0%}" if run.hit_rate is not None else "",
         "saved": render.duration(run.saved_s) if run.saved_s else "",
         "error": run.error or "",
     }
@@ -172,6 +190,27 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
         parts.append(render.line(f"… and {len(detail.failures) - 10} more failed"))
     colour = {"succeeded": "done", "failed": "failed", "running": "running"}.get(run.status)
     return Answer(_boxed(render.stack(parts), colour or "pending"), detail.record())
+
+
+def _name_of(cache: Cache, run: str) -> str:
+    """Return how people call a run: its name, or its id where it is of another cache."""
+    return next((each.name for each in history.runs(cache) if each.id == run), run)
+
+
+def render_restored(restored: RestoredRun) -> Rendered:
+    """Return what a restore brought back, process by process."""
+    run = restored.summary
+    head = f"run {run.name} · {run.status} · {_moment(run.started)}"
+    rows = [
+        (
+            name,
+            f"{len(results)} of {len(results.tasks)}",
+            f"left alone: {name} is a {restored.skipped[name]}" if name in restored.skipped else "",
+        )
+        for name, results in restored.results.items()
+    ]
+    parts = [render.line(head), _without_empty(("process", "results", "note"), rows)]
+    return _boxed(render.stack(parts))
 
 
 def _log(parsed: Parsed, cache: Cache) -> Answer:

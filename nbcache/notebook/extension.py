@@ -64,6 +64,9 @@ def unload(shell: Any) -> None:
 _CELL_MAGICS = ("process", "channel", "nbsql")
 
 
+_SHOWN_ONCE = ("run", "resume", "relaunch", "restore")
+
+
 class BareRun(ast.NodeTransformer):
     """A `%nbcache run` that stands alone shows its run once: not again as Out[].
 
@@ -89,7 +92,7 @@ def _is_bare_run(statement: ast.stmt) -> bool:
                 args=[ast.Constant(value="nbcache"), ast.Constant(value=str(line)), *_],
             )
         ):
-            return line.split(maxsplit=1)[:1] == ["run"]
+            return line.split(maxsplit=1)[:1] in ([verb] for verb in _SHOWN_ONCE)
     return False
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcache.model.view import RunProgress
-from nbcache.notebook import live
+from nbcache.notebook import live, render
 from nbcache.notebook.live import CardBoard, NotebookDisplays, NotebookScreen
+from nbcache.notebook.progress import SAID_MIME
 from nbcache.notebook.render import Rendered
-from nbcache.notebook.settings import Headless
+from nbcache.notebook.settings import Headless, Pending
 from nbcache.notebook.terminal import Screen
 
 if TYPE_CHECKING:
@@ -31,11 +32,15 @@ class Front:
     folder: Path
     headless: Headless | None = None
     board: CardBoard = field(default_factory=lambda: CardBoard(NotebookDisplays()))
+    pending: Pending | None = None  # a run that goes on in this kernel, until its line comes
 
     @classmethod
     def for_shell(cls, shell: Any) -> Front:
         """Return the front of a shell that is loading nbcache now."""
-        return cls(shell, Path.cwd(), Headless.from_environment(os.environ))
+        headless = Headless.from_environment(os.environ)
+        again = headless.again if headless is not None else None
+        pending = None if again is None else Pending(again)
+        return cls(shell, Path.cwd(), headless, pending=pending)
 
     @cached_property
     def session(self) -> Session:
@@ -51,6 +56,7 @@ class Front:
             session = engine.Session(self.shell.user_ns, self.folder)
             engine.set_current_session(session)
         session.waiter = lambda run: self.watch(run, raising=False)
+        session.teller = self.say
         session.cells = lambda: self.shell.history_manager.input_hist_raw
         if self.headless is not None:
             session.notebook = self.headless.notebook or session.notebook
@@ -148,6 +154,14 @@ class Front:
         view.turn_to(LiveRun(run))
         screen = NotebookScreen(run, self.board, paint=view.twin, view=view, placed=True)
         live.detach(run, screen)
+
+    def say(self, text: str) -> None:
+        """Say something about a run that is about to begin."""
+        said: dict[str, object] = {SAID_MIME: {}} if self.headless is not None else {}
+        if self.in_notebook:
+            self.show(render.stack([render.line(each) for each in text.split("\n")]), said)
+        else:
+            print(text)
 
     def show(self, rendered: Rendered, extra: Mapping[str, object] | None = None) -> None:
         """Show something once in the cell that runs."""

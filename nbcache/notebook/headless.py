@@ -15,17 +15,18 @@ import re
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from nbcache.errors import UsageError
 from nbcache.notebook import parameters as parametrise
-from nbcache.notebook.progress import RUN_MIME, RunRecord
+from nbcache.notebook.again import run_lines
+from nbcache.notebook.progress import RUN_MIME, SAID_MIME, RunRecord
 from nbcache.notebook.settings import HEADLESS_VARIABLE, Headless
 
 _PROCESS_CELL = re.compile(r"^(?:\s*(?:#.*)?\n)*\s*%%process\b")
-_RUN_LINE = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%nbcache\s+run\b", re.MULTILINE)
+_RUN_LINE = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%nbcache\s+(?:run|resume|relaunch)\b", re.MULTILINE)
 
 
 class Watcher(Protocol):
@@ -36,6 +37,9 @@ class Watcher(Protocol):
 
     def cell_printed(self, text: str) -> None:
         """A cell printed or showed something (its text)."""
+
+    def said(self, text: str) -> None:
+        """nbcache has something to say about a run that is about to begin."""
 
 
 @dataclass
@@ -83,7 +87,14 @@ def execute(
     notebook = read_notebook(path)
     parametrise.check_required(notebook, given)
     parametrise.inject(notebook, given)
-    if needs_a_run(notebook):
+    again = settings.again
+    if again is not None:
+        lines = run_lines(notebook, again.targets)
+        settings = replace(settings, again=replace(again, lines=max(1, lines)))
+        if not lines:
+            line = " ".join(["%nbcache run", *again.targets])
+            notebook.cells.append(nbformat.v4.new_code_cell(line))
+    elif needs_a_run(notebook):
         notebook.cells.append(nbformat.v4.new_code_cell("%nbcache run"))
     execution = Execution(notebook)
     try:
@@ -193,6 +204,8 @@ def _read_message(message: Any, execution: Execution, watcher: Watcher) -> None:
         if record is not None:
             execution.runs[record["run"]] = record
             watcher.run_changed(record)
+        elif data.pop(SAID_MIME, None) is not None:
+            watcher.said(str(data.get("text/plain", "")))
         elif kind in ("display_data", "execute_result") and "text/plain" in data:
             watcher.cell_printed(str(data["text/plain"]) + "\n")
     elif kind == "stream":

@@ -9,15 +9,19 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
 from nbcache.errors import NbcacheError, UsageError
 from nbcache.notebook import cards, live, render, verbs
 from nbcache.notebook import progress as pictures
+from nbcache.notebook.choices import choices_of
 from nbcache.notebook.front import Front
 from nbcache.plan.header import parse_channel_cell, parse_channel_line, parse_process_cell
+
+if TYPE_CHECKING:
+    from nbcache.engine.run import Run
 
 _INTO = re.compile(r"(?:^|(?<=\s))([^\W\d]\w*)\s*<<\s*$")
 
@@ -124,6 +128,9 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         own: dict[str, Callable[[verbs.Parsed], object]] = {
             "use": self._use,
             "run": self._run,
+            "resume": self._resume,
+            "relaunch": self._relaunch,
+            "restore": self._restore,
             "plan": self._plan,
             "try": self._try,
             "debug": self._debug,
@@ -147,21 +154,43 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             self.front.session.use(parsed.words[0], retention=parsed.text("--retention") or "")
 
     def _run(self, parsed: verbs.Parsed) -> object:
-        front = self.front
-        detached = "--detach" in parsed
-        run = front.session.start(
+        session, pending = self.front.session, self.front.pending
+        if pending is not None and pending.takes(parsed.words, session.declared()):
+            start = getattr(session, pending.again.verb)
+            return self._follow(parsed, start, pending.again.run, parameters={})
+        return self._follow(
+            parsed,
+            session.start,
             parsed.words,
-            fresh="--fresh" in parsed or bool(front.headless and front.headless.fresh),
             no_cache="--no-cache" in parsed,
-            parameters=parsed.assignments("--parameter") or None,
-            detached=detached,
             retention=parsed.text("--retention"),
         )
+
+    def _resume(self, parsed: verbs.Parsed) -> object:
+        return self._follow(parsed, self.front.session.resume, _word(parsed))
+
+    def _relaunch(self, parsed: verbs.Parsed) -> object:
+        return self._follow(parsed, self.front.session.relaunch, _word(parsed))
+
+    def _follow(
+        self, parsed: verbs.Parsed, start: Callable[..., Run], what: object, **how: object
+    ) -> Run:
+        """Begin a run as the command and the command line say, and show it."""
+        front = self.front
+        detached = "--detach" in parsed
+        asked = front.headless.choices if front.headless is not None else {}
+        how.setdefault("parameters", parsed.assignments("--parameter"))
+        run = start(what, detached=detached, **{**choices_of(parsed), **asked, **how})
         if detached:
             front.detach(run)
         else:
             front.watch(run)
         return run
+
+    def _restore(self, parsed: verbs.Parsed) -> object:
+        restored = self.front.session.restore(_word(parsed))
+        self.front.show(_answers().render_restored(restored))
+        return restored
 
     def _plan(self, parsed: verbs.Parsed) -> object:
         plans = self.front.session.plan(parsed.words)
@@ -213,6 +242,10 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             print(verbs.help_of(verbs.find_verb(parsed.words[0], "notebook"), "notebook"))
         else:
             print(verbs.overview("notebook"))
+
+
+def _word(parsed: verbs.Parsed) -> str | None:
+    return parsed.words[0] if parsed.words else None
 
 
 def _answers() -> ModuleType:

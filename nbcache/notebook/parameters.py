@@ -13,19 +13,11 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from nbcache.engine.parameters import parameter_value
 from nbcache.errors import MissingParameterError, UsageError
 
 TAG = "parameters"
 INJECTED_TAG = "injected-parameters"
-
-
-def literal(text: str) -> object:
-    """Return the Python literal that a text is, or the text itself: 3, 0.1, [1, 2], None, abc."""
-    try:
-        value: object = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return {"true": True, "false": False}.get(text, text)
-    return value
 
 
 def inject(notebook: Any, given: Mapping[str, str]) -> None:
@@ -38,7 +30,7 @@ def inject(notebook: Any, given: Mapping[str, str]) -> None:
     cells[:] = [cell for cell in cells if INJECTED_TAG not in _tags(cell)]
     if not given:
         return
-    place = next((k for k, cell in enumerate(cells) if TAG in _tags(cell)), None)
+    place = _place(notebook)
     if place is None:
         raise UsageError(
             f"the notebook has no cell tagged `{TAG}`, so -p {next(iter(given))}=... has nowhere "
@@ -48,8 +40,18 @@ def inject(notebook: Any, given: Mapping[str, str]) -> None:
     for name in given:
         if name not in known:
             raise UsageError(_unknown(name, known))
-    lines = [f"{name} = {literal(text)!r}" for name, text in given.items()]
+    lines = [f"{name} = {parameter_value(text)!r}" for name, text in given.items()]
     cells.insert(place + 1, _code_cell("\n".join(["# Parameters", *lines]), INJECTED_TAG))
+
+
+def known_parameters(notebook: Any) -> list[str]:
+    """Return the names that the notebook's cell of parameters assigns; none where it has none."""
+    place = _place(notebook)
+    return [] if place is None else assigned_names(notebook.cells[place].source)
+
+
+def _place(notebook: Any) -> int | None:
+    return next((k for k, cell in enumerate(notebook.cells) if TAG in _tags(cell)), None)
 
 
 def check_required(notebook: Any, given: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 NO_NEWS = "first run of this code here"  # what engine.reasons says where there is no earlier run
 
 RUN_MIME = "application/vnd.nbcache.run+json"
+SAID_MIME = "application/vnd.nbcache.said+json"  # beside a text that `nbcache run` prints
 
 
 class PlaceRecord(TypedDict):

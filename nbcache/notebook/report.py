@@ -41,6 +41,10 @@ class TerminalWatcher:
         if self._verbose:
             print(text, end="", file=self._stream, flush=True)
 
+    def said(self, text: str) -> None:
+        """nbcache has something to say about a run that is about to begin."""
+        print(text, file=self._stream, flush=True)
+
     def finish(self) -> None:
         """Leave the terminal as it was, also where a run never said that it ended."""
         for run, screen in self._screens.items():

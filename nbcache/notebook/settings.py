@@ -6,20 +6,42 @@ JSON with the fields of `Headless`; taken out of the environment at once, so tha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+from nbcache.model.run_options import RunChoices
 
 HEADLESS_VARIABLE = "NBCACHE_HEADLESS"
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """A run that goes on in this kernel: `verb` is resume or relaunch; `targets` and `processes`
+    are those of the run; `lines` is how many lines of the notebook run these targets."""
+
+    verb: str
+    run: str
+    targets: tuple[str, ...]
+    processes: tuple[str, ...]
+    lines: int
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Again:
+        """Return what `asdict` made JSON of."""
+        names = {key: tuple(record[key]) for key in ("targets", "processes")}
+        return cls(record["verb"], record["run"], lines=record["lines"], **names)
+
+
+@dataclass(frozen=True, slots=True)
 class Headless:
-    """What the command line asked of the kernel that it started."""
+    """What the command line asked of the kernel that it started; `choices` hold for all runs."""
 
     cache: str | None = None
-    fresh: bool = False
+    choices: RunChoices = field(default_factory=RunChoices)
     notebook: str | None = None  # its path, for the history
     parameters: Mapping[str, str] = field(default_factory=dict)
+    again: Again | None = None
 
     def to_variable(self) -> str:
         """Return the text of the environment variable."""
@@ -32,9 +54,28 @@ class Headless:
         if text is None:
             return None
         data = json.loads(text)
+        again = data.get("again")
         return cls(
             data.get("cache"),
-            bool(data.get("fresh")),
+            cast(RunChoices, data.get("choices") or {}),
             data.get("notebook"),
             data.get("parameters") or {},
+            None if again is None else Again.from_record(again),
         )
+
+
+class Pending:
+    """What the command line asked for, until the line comes that performs it."""
+
+    def __init__(self, again: Again) -> None:
+        self.again = again
+        self._seen, self._is_done = 0, False
+
+    def takes(self, targets: Sequence[str], declared: Collection[str]) -> bool:
+        """Whether a `%nbcache run TARGETS` is to be performed as what was asked for."""
+        if self._is_done or tuple(targets) != self.again.targets:
+            return False
+        self._seen += 1
+        is_whole = set(self.again.processes) <= set(declared)
+        self._is_done = is_whole or self._seen >= self.again.lines
+        return self._is_done

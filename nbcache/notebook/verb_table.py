@@ -96,6 +96,38 @@ _RETENTION_HELP = (
     "`intermediate`: what other processes took goes when the run has succeeded. A result goes\n"
     "when every run that made or used it lets go of it."
 )
+_DETACH = Flag(name="--detach", help="return at once, the run goes on", places=("notebook",))
+_FRESH = Flag(name="--fresh", help="ignore what is cached; results are kept")
+_FROM = Flag(
+    name="--from",
+    value="PROCESS",
+    many=True,
+    help="run this process and all below it again, whatever is cached",
+)
+_STUB = Flag(name="--stub", help="run the stub body of each process that has one")
+_HOW = (
+    Flag(name="--levels", help="level by level: a process starts when all above it have ended"),
+    Flag(name="--max-parallel", value="N", help="at most N tasks at once; 1: one after another"),
+    Flag(name="--max-errors", value="N", help="start no more once N tasks have failed"),
+)
+_DATAFLOW = Flag(name="--dataflow", help="not level by level, where the run was")
+_HEADLESS = (
+    Flag(
+        name="--output",
+        short="-o",
+        value="OUT.ipynb",
+        help="write the executed notebook here",
+        places=("shell",),
+    ),
+    _CACHE,
+    Flag(name="--verbose", short="-v", help="print what cells print", places=("shell",)),
+)
+_NOTEBOOK = Flag(
+    name="--notebook",
+    value="FILE",
+    help="the run's notebook, where it has moved",
+    places=("shell",),
+)
 
 _TASK_HELP = (
     "TASK is the start of a task's hash (8 hex digits do), or a process with a tag, a position\n"
@@ -124,19 +156,14 @@ _TABLE: tuple[Verb, ...] = (
         completes="processes",
         flags=(
             _PARAMETER,
-            Flag(name="--fresh", help="ignore what is cached; results are kept"),
+            _FRESH,
+            _FROM,
             Flag(name="--no-cache", help="neither use nor keep results", places=("notebook",)),
-            Flag(name="--detach", help="return at once, the run goes on", places=("notebook",)),
+            *_HOW,
+            _STUB,
+            _DETACH,
             _RETENTION,
-            Flag(
-                name="--output",
-                short="-o",
-                value="OUT.ipynb",
-                help="write the executed notebook here",
-                places=("shell",),
-            ),
-            _CACHE,
-            Flag(name="--verbose", short="-v", help="print what cells print", places=("shell",)),
+            *_HEADLESS,
         ),
         more="Only tasks whose result is not cached run. In a shell the notebook runs from top to\n"
         "bottom in a fresh kernel; where no cell says `%nbcache run`, the pipeline runs last.",
@@ -180,6 +207,49 @@ _TABLE: tuple[Verb, ...] = (
         "its inputs as variables. The code is that of the attempt, not what the cell says now.\n"
         "TASK is as for `why`; a process means its first failed task, nothing the latest one.\n"
         "A work directory has .command.sh or .command.py, .command.run and .command.log.",
+    ),
+    Verb(
+        name="resume",
+        summary="go on with a failed, cancelled or interrupted run under its own id",
+        words="[RUN]",
+        most=1,
+        completes="runs",
+        flags=(_PARAMETER, *_HOW, _DATAFLOW, _DETACH, _NOTEBOOK, *_HEADLESS),
+        more="RUN is a run's name, the start of its id, or `last` (the default: the newest run of\n"
+        "this notebook). What succeeded is not run again; targets, parameters and options are\n"
+        "those of the run unless they are given anew, the code is that of now. In a shell the\n"
+        "run's notebook is executed in a fresh kernel, and the run resumed there.",
+    ),
+    Verb(
+        name="relaunch",
+        summary="start a new run with the parameters and options of an old one",
+        words="[RUN]",
+        most=1,
+        completes="runs",
+        flags=(
+            _PARAMETER,
+            _FROM,
+            _FRESH,
+            *_HOW,
+            _DATAFLOW,
+            _STUB,
+            _DETACH,
+            _NOTEBOOK,
+            *_HEADLESS,
+        ),
+        more="RUN is a run's name, the start of its id, or `last` (the default: the newest run of\n"
+        "this notebook). In a shell the run's notebook is executed in a fresh kernel.",
+    ),
+    Verb(
+        name="restore",
+        summary="bind the processes of a run to its results; nothing is decoded until it is read",
+        words="[RUN]",
+        most=1,
+        completes="runs",
+        places=("notebook",),
+        more="Works in a new kernel, without running the notebook's cells. Names that hold\n"
+        "something are left alone. RUN is a run's name, the start of its id, or `last` (the\n"
+        "default: the newest run of this notebook). `r = %nbcache restore` gives r['fit'].",
     ),
     Verb(
         name="status",

@@ -138,6 +138,12 @@ class Census:
         task.outcome, task.life = outcome, after
         task.story.append(action if outcome is None else outcome.value)
 
+    def is_over(self, node: int, expected: int | None) -> bool:
+        """Whether all `expected` tasks of a process are there and done."""
+        counts = self._counts.get(node, {})
+        alive = any(counts.get(state.value) for state in TaskState)
+        return not alive and sum(counts.values()) == expected
+
     def of(self, node: int) -> dict[str, int]:
         """Return the counts of a process, without zeros."""
         return {name: n for name, n in self._counts.get(node, {}).items() if n}

@@ -81,8 +81,14 @@ class Room:
 class Ready:
     """The tasks that wait for room, by process and position."""
 
-    def __init__(self, room: Room, limits: dict[int, int | None]) -> None:
-        self._room, self._limits = room, limits
+    def __init__(
+        self,
+        room: Room,
+        limits: dict[int, int | None],
+        is_closed: Callable[[int], bool] | None = None,
+    ) -> None:
+        """`is_closed` says of which processes nothing may start yet."""
+        self._room, self._limits, self._is_closed = room, limits, is_closed
         self._heaps: dict[int, list[tuple[tuple[int, ...], Task]]] = {}
         self._active: list[int] = []  # minus the index of processes with ready tasks, sorted
         self.forks: dict[int, int] = dict.fromkeys(limits, 0)
@@ -108,6 +114,8 @@ class Ready:
             return
         passed: list[Task] = []
         for minus in list(self._active):
+            if self._is_closed is not None and self._is_closed(-minus):
+                continue
             heap, limit = self._heaps[-minus], self._limits[-minus]
             while heap:
                 task = heap[0][1]

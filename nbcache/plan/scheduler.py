@@ -20,6 +20,7 @@ from nbcache.model.ids import Position, format_position
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import HoleCause
 from nbcache.plan.flow import Flow
+from nbcache.plan.levels import Levels
 from nbcache.plan.lives import DONE, PENDING, READY, RUNNING, Census, SchedulerFault, Task
 from nbcache.plan.places import Inputs
 from nbcache.plan.room import Ready, Room
@@ -39,7 +40,9 @@ class Scheduler:
     Tasks with one hash run once: later ones wait as twins of the first and share its result, or
     its failure (equal inputs and code would fail again). If the first was aborted while the run
     goes on, the next twin runs. Failures of one process that come before any success end the run
-    like `finish` after `give_up_after` of them (0: never).
+    like `finish` after `give_up_after` of them (0: never); with `max_errors` it is so many failed
+    tasks of the whole run instead. With `levels` a process starts only when those above it have
+    ended.
     """
 
     def __init__(
@@ -49,17 +52,22 @@ class Scheduler:
         cpus: int,
         memory: int | None,
         max_parallel: int | None = None,
+        levels: bool = False,
+        max_errors: int | None = None,
         give_up_after: int = GIVE_UP_AFTER,
     ) -> None:
         self.graph = graph
+        self.gave_up = ""  # why no more tasks were started, where failures were too many
         self.channel_errors: list[tuple[int, BaseException]] = []
         self.status = RunStatus.CREATED
         self._room = Room(cpus=cpus, memory=memory, max_parallel=max_parallel)
         self._ready = Ready(
             self._room,
             {n.index: n.decl.directives.max_forks for n in graph.nodes if n.decl is not None},
+            Levels(graph, self._is_over).is_closed if levels else None,
         )
-        self._give_up_after = give_up_after
+        self._give_up_after = 0 if max_errors else give_up_after
+        self._max_errors, self._errors = max_errors, 0
         self._census = Census()
         self._tasks: dict[TaskKey, Task] = {}
         self._owners: dict[Digest, Task] = {}
@@ -101,6 +109,9 @@ class Scheduler:
     def items(self, node: int) -> int:
         """Return how many items a channel has given so far."""
         return self._flow.streams[node].items
+
+    def _is_over(self, node: int) -> bool:
+        return self._census.is_over(node, self._flow.expected(node))
 
     def story(self, key: TaskKey) -> tuple[str, ...]:
         """Return what happened to a task, oldest first."""
@@ -284,9 +295,17 @@ class Scheduler:
             self._queue(task)
         elif owner.life is DONE:
             self._share(owner, task)
+        elif task.node < owner.node and owner.queued:
+            self._take_over(owner, task)
         else:
             task.owner = owner
             owner.twins = [*(owner.twins or ()), task]
+
+    def _take_over(self, owner: Task, task: Task) -> None:
+        """Let the upper of two tasks with one hash run: level by level the lower waits for it."""
+        twins = [owner, *self._disown(owner)]
+        owner.queued = False
+        self._adopt([task, *twins])
 
     def _queue(self, task: Task) -> None:
         task.queued, task.passed_by = True, 0
@@ -360,7 +379,8 @@ class Scheduler:
         waiting = [twin for twin in twins if twin.life is READY]
         if not waiting or self._ending is not None:
             return
-        heir, *others = waiting
+        heir = min(waiting, key=lambda twin: twin.key)
+        others = [twin for twin in waiting if twin is not heir]
         heir.owner, heir.twins = None, others or None
         if heir.hash is not None:
             self._owners[heir.hash] = heir
@@ -400,6 +420,9 @@ class Scheduler:
             return
         self._failed = True
         self._end_task(task, Outcome.FAILED, error=error, twin=twin)
+        self._errors += 1
+        if self._errors == self._max_errors:
+            self._give_up(f"{self._errors} tasks have failed (--max-errors {self._errors})")
         if action == "stop":
             self._stop_run(RunStatus.FAILED)
         elif action == "finish":
@@ -445,7 +468,13 @@ class Scheduler:
             failed += outcome is Outcome.FAILED
             self._fates[task.node] = (ended + 1, failed)
             if failed == self._give_up_after:
-                self._finish_run(RunStatus.FAILED)
+                name = self.graph.nodes[task.node].name
+                self._give_up(f"the first {failed} tasks of {name} have all failed")
+
+    def _give_up(self, why: str) -> None:
+        if self._ending is None:
+            self.gave_up = f"{why}: no more were started"
+        self._finish_run(RunStatus.FAILED)
 
     def _finish_run(self, status: RunStatus) -> None:
         """Start nothing more; what runs may end."""

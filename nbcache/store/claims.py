@@ -18,6 +18,7 @@ from nbcache.store.files import close_in_children, read_only_error
 from nbcache.store.index import hash_key
 
 _OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
+_OFD_GETLK: int | None = getattr(fcntl, "F_OFD_GETLK", None)
 _FLOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid
 _BUSY = (errno.EAGAIN, errno.EACCES)
 
@@ -70,6 +71,20 @@ class Claims:
             self._held[hash] = (claim, descriptor)
             return claim
 
+    def is_claimed(self, hash: Digest) -> bool:
+        """Whether anybody on this machine holds the claim now; takes and writes nothing."""
+        with self._lock:
+            if hash in self._held:
+                return True
+        try:
+            descriptor = os.open(self._lock_path(hash), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return _is_locked(descriptor, hash)
+        finally:
+            os.close(descriptor)
+
     def close(self) -> None:
         """Give all claims back."""
         with self._lock:
@@ -88,22 +103,27 @@ class Claims:
 
     def _lock_byte(self, hash: str, kind: int) -> bool:
         if self._descriptor is None:
-            path = self.root / "claims" / "locks"
+            path = self._lock_path(hash)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        offset = int.from_bytes(hash_key(hash), "big") & (1 << 62) - 1
         assert _OFD_SETLK is not None
         try:
-            fcntl.fcntl(self._descriptor, _OFD_SETLK, _FLOCK.pack(kind, 0, offset, 1, 0))
+            fcntl.fcntl(self._descriptor, _OFD_SETLK, _FLOCK.pack(kind, 0, _offset(hash), 1, 0))
         except OSError as error:
             if error.errno in _BUSY:
                 return False
             raise
         return True
 
+    def _lock_path(self, hash: str) -> Path:
+        """Return the file on which a hash is locked."""
+        if _OFD_SETLK is not None:
+            return self.root / "claims" / "locks"
+        name = hash_key(hash).hex()
+        return self.root / "claims" / name[:2] / name
+
     def _lock_file(self, hash: str) -> int | None:
         """Where there are no such locks (macOS): flock on a file per hash, never deleted."""
-        name = hash_key(hash).hex()
-        path = self.root / "claims" / name[:2] / name
+        path = self._lock_path(hash)
         path.parent.mkdir(exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -123,3 +143,21 @@ class Claims:
                 os.close(descriptor)
             elif self._descriptor is not None:
                 self._lock_byte(claim.hash, fcntl.F_UNLCK)
+
+
+def _offset(hash: str) -> int:
+    return int.from_bytes(hash_key(hash), "big") & (1 << 62) - 1
+
+
+def _is_locked(descriptor: int, hash: str) -> bool:
+    """Ask whether another open file holds the lock of a hash."""
+    if _OFD_GETLK is not None:
+        asked = _FLOCK.pack(fcntl.F_WRLCK, 0, _offset(hash), 1, 0)
+        kind: int = _FLOCK.unpack(fcntl.fcntl(descriptor, _OFD_GETLK, asked))[0]
+        return kind != fcntl.F_UNLCK
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False

@@ -158,14 +158,16 @@ class Log:
 
     # ------------------------------------------------------------------ finding
 
-    def find(self, hash: Digest) -> Entry | None:
+    def find(self, hash: Digest, *, run: str | None = None) -> Entry | None:
         """Return the best completed, not evicted row of a hash; None where there is none.
 
-        Best is the highest generation, ties by the smallest row id. Sees what the last
-        `refresh` saw and what this process appended.
+        With `run` only the rows of that run count. Best is the highest generation, ties by the
+        smallest row id. Sees what the last `refresh` saw and what this process appended.
         """
         best: Found | None = None
         for each in self._candidates(hash):
+            if run is not None and each[2] != run:
+                continue
             if best is None or (-each[1], each[0]) < (-best[1], best[0]):
                 best = each
         return None if best is None else entry_of(hash, best)

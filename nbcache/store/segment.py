@@ -54,6 +54,7 @@ COLUMNS: dict[str, Shape] = {
     "outputs": [_PORT], "shown": _PORT, "reason": TEXT,
     "cached_from": TEXT,
     "name": TEXT, "notebook": TEXT, "parent": TEXT, "parameters": ("map", TEXT),
+    "options": ("map", TEXT), "targets": [TEXT],
     "processes": [_PROCESS], "counts": ("map", INT), "saved": FLOAT, "pid": INT,
     "row": TEXT, "target": TEXT, "pinned": BOOL, "same_as": TEXT, "revoked": BOOL,
     "retention": TEXT,
@@ -227,7 +228,7 @@ _NESTED = {name for name, shape in COLUMNS.items() if not isinstance(shape, str)
 def _plain(name: str, value: Any) -> Any:
     if name not in _NESTED:
         return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value
-    if name in ("parameters", "counts"):
+    if name in ("parameters", "options", "counts"):
         return dict(value)
     return _unnested(value, keep_digest=name == "watched")
 

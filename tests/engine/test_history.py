@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
 from nbcache.engine import history
 from nbcache.engine.cancelling import cancel_request
 from nbcache.engine.explanations import find_task, nearest_earlier, why
+from nbcache.engine.holding import hold_run
 from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component
-from nbcache.model.row import InputSummary, RunRow
+from nbcache.model.row import InputSummary
 from tests.engine.story import ONE, THREE, TWO, Story, digest
 
 
@@ -30,58 +28,46 @@ def test_runs_are_told_newest_first_with_status_counts_and_parameters(two_runs: 
     assert calm.elapsed_s == pytest.approx(4.0)
 
 
-def test_a_run_of_a_living_process_goes_on_and_one_of_a_dead_process_is_interrupted(
+def test_a_run_that_somebody_holds_goes_on_and_one_that_nobody_holds_is_interrupted(
     story: Story,
 ) -> None:
-    story.begin(ONE, "calm-otter", pid=2**22 + 1)  # no process has such a number
-    story.add(
-        RunRow,
-        run=TWO,
-        name="bold-ant",
-        status="running",
-        host="another machine",
-        pid=1,
-    )
+    story.begin(ONE, "calm-otter")  # its process lives, but has let go of the run
+    story.begin(TWO, "bold-ant", pid=1)
+    hold = hold_run(story.cache, TWO)
+    assert hold is not None
 
     status = {run.name: run.status for run in history.runs(story.cache)}
 
     assert status == {"calm-otter": "interrupted", "bold-ant": "running"}
     assert [run.name for run in history.going_runs(story.cache)] == ["bold-ant"]
+    hold.release()
+    assert history.going_runs(story.cache) == []
 
 
-def test_a_process_number_that_was_given_away_does_not_keep_a_run_alive(story: Story) -> None:
-    story.step = -1_000_000_000  # decades before this process began
-    row = RunRow(
-        id="0" * 26,
-        at=1_000_000,
-        run=ONE,
-        name="calm-otter",
-        status="running",
-        host=socket.gethostname(),
-        pid=os.getppid(),
+def test_a_run_is_held_until_its_process_is_killed(story: Story) -> None:
+    story.begin(ONE, "calm-otter")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(story.cache.root), ONE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    assert history.find_run(story.cache, ONE).status == "running"
+    assert hold_run(story.cache, ONE) is None
+    holder.kill()
+    holder.communicate()
+    assert history.find_run(story.cache, ONE).status == "interrupted"
 
-    assert not history.is_alive(row)
 
-
-def test_a_killed_process_that_nobody_has_asked_for_keeps_no_run_alive() -> None:
-    killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    row = RunRow(
-        id="0" * 26,
-        at=time.time_ns() // 1000,
-        run=ONE,
-        name="calm-otter",
-        status="running",
-        host=socket.gethostname(),
-        pid=killed.pid,
-    )
-    assert history.is_alive(row)
-    killed.kill()
-    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
-    try:
-        assert not history.is_alive(row)
-    finally:
-        killed.communicate()
+HOLDER = """
+import sys
+from nbcache.engine.holding import hold_run
+from nbcache.store.cache import Cache
+hold = hold_run(Cache.open(sys.argv[1]), sys.argv[2])
+print("held", flush=True)
+input()
+"""
 
 
 @pytest.mark.parametrize("word", [None, "last", "bold-ant", TWO, TWO[:5], TWO[:5].lower()])
@@ -224,6 +210,7 @@ def test_why_of_a_hit_says_which_run_made_the_result(two_runs: Story) -> None:
 
 def test_a_request_to_cancel_is_left_for_the_run_that_is_going(story: Story) -> None:
     story.begin(ONE, "calm-otter")
+    assert hold_run(story.cache, ONE) is not None
 
     run = history.request_cancel(story.cache, None)
 

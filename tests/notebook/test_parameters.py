@@ -3,9 +3,10 @@ from __future__ import annotations
 import nbformat
 import pytest
 
+from nbcache.engine.parameters import parameter_value
 from nbcache.errors import UsageError
 from nbcache.notebook.headless import needs_a_run
-from nbcache.notebook.parameters import assigned_names, inject, literal
+from nbcache.notebook.parameters import assigned_names, inject
 
 
 def notebook(*sources: str, tagged: int | None = None) -> nbformat.NotebookNode:
@@ -49,7 +50,7 @@ def test_without_a_tagged_cell_the_error_says_what_to_tag() -> None:
     [("3", 3), ("0.1", 0.1), ("[1, 2]", [1, 2]), ("None", None), ("abc", "abc"), ("true", True)],
 )
 def test_a_value_is_a_python_literal_or_a_text(text: str, value: object) -> None:
-    assert literal(text) == value
+    assert parameter_value(text) == value
 
 
 def test_names_assigned_beside_magics_are_found() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nbcache.model.channel import Graph
 from nbcache.model.digest import identity_digest
 from nbcache.model.event import Resources, TaskKey
-from nbcache.model.task import RunStatus
+from nbcache.model.task import Outcome, RunStatus
 from tests.sim.random_pipelines import build, chance, fault_of, recipes
 from tests.sim.world import World, tuple_of_inputs
 
@@ -140,6 +140,46 @@ def test_resources_are_never_exceeded(
     for node in graph.nodes:
         if node.decl is not None and node.decl.directives.max_forks is not None:
             assert world.peak_forks[node.index] <= node.decl.directives.max_forks
+
+
+@FEWER
+@given(recipes(), SEEDS, st.sampled_from([None, 1, 2]), st.booleans())
+def test_level_by_level_gives_the_same_and_starts_nothing_early(
+    recipe: object, seed: int, parallel: int | None, alike: bool
+) -> None:
+    graph: Graph = build(recipe)  # type: ignore[arg-type]
+    same = {"hash_of": same_hash, "body": same_result} if alike else {}
+    flowing = World(graph, seed=seed + 1, **same).run()  # type: ignore[arg-type]
+
+    world = World(graph, seed=seed, levels=True, max_parallel=parallel, **same).run()  # type: ignore[arg-type]
+
+    assert world.everything() == flowing.everything()
+    assert parallel is None or world.peak_running <= parallel
+    ended_once(world)
+
+
+@FEWER
+@given(recipes(), SEEDS, SEEDS, st.integers(1, 4))
+def test_a_run_ends_when_so_many_tasks_have_failed(
+    recipe: object, seed: int, faults: int, most: int
+) -> None:
+    graph: Graph = build(recipe)  # type: ignore[arg-type]
+    fault = fault_of(faults, ("continue", "ignore"), every=2 + faults % 3)
+    whole = World(graph, seed=seed, cpus=1, fault=fault).run()
+
+    world = World(graph, seed=seed, cpus=1, fault=fault, max_errors=most).run()
+
+    def failed(ended: World) -> int:
+        return sum(r[0].outcome is Outcome.FAILED for r in ended.reports.values())
+
+    ended_once(world)
+    if failed(whole) < most:
+        assert world.everything() == whole.everything()
+        assert not world.scheduler.gave_up
+    else:
+        assert world.status is RunStatus.FAILED
+        assert failed(world) >= most
+        assert "--max-errors" in world.scheduler.gave_up
 
 
 @FEWER

@@ -41,6 +41,8 @@ class World:
     cpus: int = 4
     memory: int | None = None
     max_parallel: int | None = None
+    levels: bool = False
+    max_errors: int | None = None
     fault: Fault = no_fault
     body: Callable[[str, Mapping[str, object]], Item] = tuple_of_inputs
     resources: Callable[[str, Mapping[str, object]], Resources] = lambda place, inputs: Resources()
@@ -58,6 +60,8 @@ class World:
             cpus=self.cpus,
             memory=self.memory,
             max_parallel=self.max_parallel,
+            levels=self.levels,
+            max_errors=self.max_errors,
             give_up_after=self.give_up_after,
         )
         self.random = random.Random(self.seed)
@@ -212,6 +216,8 @@ class World:
         self.attempts[key] += 1
         self.started.append(key)
         self._measure(key[0])
+        if self.levels:
+            self._check_level(key[0])
         self._later(ev.AttemptStarted(key), 0.0)
         producer = self.lost(key)
         if producer is not None:
@@ -224,6 +230,19 @@ class World:
             self._later(ev.AttemptFailed(key, error, action, asked, after))
             return
         self._later(ev.AttemptSucceeded(key, self.body(place, self.inputs[key])))
+
+    def _check_level(self, node: int) -> None:
+        """Nothing above may be left to do when a process starts."""
+        above, queue = set[int](), [node]
+        while queue:
+            parents = self.graph.nodes[queue.pop()].parents
+            above |= set(parents)
+            queue += parents
+        for place, index in self.graph.places.items():
+            if index in above:
+                counts = self.scheduler.counts(place)
+                assert not counts.keys() & {"pending", "ready", "running"}, (place, counts)
+                assert sum(counts.values()) == self.scheduler.expected(place)
 
     def _measure(self, node: int) -> None:
         running = self.running.values()

@@ -1,0 +1,89 @@
+"""Parameters of a run: names of the notebook that hold another value while its snapshot is taken.
+
+What a cell made from a parameter before would not follow: such a run is refused, with the cell.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from nbcache.errors import UsageError
+
+
+def parameter_value(text: str) -> object:
+    """Return the Python literal that `-p name=text` means, or the text itself: 3, [1, 2], abc."""
+    try:
+        value: object = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {"true": True, "false": False}.get(text, text)
+    return value
+
+
+@contextlib.contextmanager
+def given(
+    namespace: dict[str, object], parameters: Mapping[str, str], cells: Sequence[str]
+) -> Iterator[None]:
+    """Let parameters hold in the namespace meanwhile; those that hold already are left alone.
+
+    cells: what was executed, in order, the first of them number 0.
+
+    Raises:
+        UsageError: there is no such variable; or an executed cell made other names from it, so
+            that they would not follow.
+    """
+    values: dict[str, object] = {}
+    for name, text in parameters.items():
+        if name not in namespace:
+            known = ", ".join(sorted(each for each in namespace if each[:1] != "_")[:12])
+            raise UsageError(f"-p {name}: no variable has this name (there are: {known})")
+        value = parameter_value(text)
+        if not _same(value, namespace[name]):
+            values[name] = value
+    _refuse_derived(set(values), cells)
+    before = {name: namespace[name] for name in values}
+    namespace.update(values)
+    try:
+        yield
+    finally:
+        namespace.update(before)
+
+
+def _same(value: object, held: object) -> bool:
+    """Whether a variable holds a literal already. Texts tell `1`, `1.0` and `True` apart."""
+    return type(value) is type(held) and repr(value) == repr(held)
+
+
+def _refuse_derived(names: set[str], cells: Sequence[str]) -> None:
+    for number, cell in enumerate(cells):
+        for derived, parameter in derived_names(cell, names):
+            raise UsageError(
+                f"-p {parameter}: cell [{number}] makes {derived} from it, and would not be "
+                f"run again.\n  Set {parameter} in its cell and run the cells below, or let a "
+                f"fresh kernel run the notebook, in a shell: nbcache run NOTEBOOK -p "
+                f"{parameter}=...; nbcache resume and nbcache relaunch do the same for a run"
+            )
+
+
+def derived_names(cell: str, parameters: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield (name, parameter) for module-level assignments of a cell that read a parameter."""
+    if cell.lstrip().startswith(("%", "#|")):
+        return
+    try:
+        tree = ast.parse(cell)
+    except SyntaxError:
+        return
+    for statement in tree.body:
+        if not isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            continue
+        read = {
+            node.id
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        }
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        for parameter in sorted(read & parameters):
+            for target in targets:
+                names = [node.id for node in ast.walk(target) if isinstance(node, ast.Name)]
+                yield from ((name, parameter) for name in names)

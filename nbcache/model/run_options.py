@@ -1,0 +1,87 @@
+"""How a run goes about its tasks: kept in the first row of each session, so that a resume goes so.
+
+None of it enters a hash but `stub`, which replaces bodies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypedDict, cast
+
+from nbcache.errors import UsageError
+
+
+class RunChoices(TypedDict, total=False):
+    """The options as keywords of a call; what is left out stays as it is."""
+
+    fresh: bool
+    from_: Sequence[str]
+    levels: bool
+    max_parallel: int | None
+    max_errors: int | None
+    stub: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of a run.
+
+    fresh: only the run's own results count. from_: the same for these processes and all below
+    them. levels: a process starts only when those above it have ended. max_parallel: how many
+    attempts run at once (None: as many as fit). max_errors: with so many failed tasks the run
+    ends as with `finish` (None: after the first five of one process). stub: processes run their
+    stub bodies.
+    """
+
+    fresh: bool = False
+    from_: tuple[str, ...] = ()
+    levels: bool = False
+    max_parallel: int | None = None
+    max_errors: int | None = None
+    stub: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_parallel", "max_errors"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                flag = name.replace("_", "-")
+                raise UsageError(f"--{flag} takes a number from 1 on, not {number}")
+
+    def but(self, choices: RunChoices) -> RunOptions:
+        """Return the options with some of them chosen anew."""
+        given = dict(choices)
+        if "from_" in given:
+            given["from_"] = tuple(choices["from_"])
+        return dataclasses.replace(self, **given)  # type: ignore[arg-type]
+
+    def choices(self) -> RunChoices:
+        """Return all of them as keywords."""
+        return cast(RunChoices, dataclasses.asdict(self))
+
+    def texts(self) -> dict[str, str]:
+        """Return what a row keeps: the options that differ from the default, as texts."""
+        found: dict[str, str] = {}
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if value != each.default:
+                is_list = isinstance(value, tuple)
+                found[each.name.rstrip("_")] = ",".join(value) if is_list else str(value).lower()
+        return found
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str]) -> RunOptions:
+        """Return the options that `texts` were made of; what a later version added is left out."""
+
+        def number(name: str) -> int | None:
+            return int(texts[name]) if name in texts else None
+
+        return cls(
+            fresh="fresh" in texts,
+            from_=tuple(filter(None, texts.get("from", "").split(","))),
+            levels="levels" in texts,
+            max_parallel=number("max_parallel"),
+            max_errors=number("max_errors"),
+            stub="stub" in texts,
+        )
