@@ -51,6 +51,7 @@ from nbcache.model.event import (
     SourceLoaded,
     TaskKey,
 )
+from nbcache.model.ids import format_position
 from nbcache.model.row import Row
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import FilePath, Gathered, RemoteFile, Stored
@@ -513,6 +514,7 @@ class Driver:
             workdir=report.workdir if report is not None else None,
             command=shlex.join(script_argv(decl)) if decl is not None else "",
             log="\n".join(log.strip().split("\n")[-20:]),
+            position=format_position(decision.task[1]),
             ignored=ignored,
         )
 

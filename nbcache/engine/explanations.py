@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nbcache.engine import history
@@ -46,13 +46,19 @@ class Found:
 def label_of(row: AttemptRow, use: UseRow | None = None) -> str:
     """Return how people call a task: "fit[depth=8 trees=50]"."""
     where = use if use is not None else row
-    inputs: dict[str, object] = {}
-    for each in row.inputs:
-        if each.scalar is not None:
-            inputs[each.name] = json.loads(each.scalar)
-        elif each.summary and " " not in each.summary:
-            inputs[each.name] = each.summary
+    inputs = called_by((each.name, each.summary, each.scalar) for each in row.inputs)
     return task_label(where.process, inputs, parse_position(where.position), where.tag)
+
+
+def called_by(inputs: Iterable[tuple[str, str, str | None]]) -> dict[str, object]:
+    """Return those of a task's inputs (name, summary, scalar) that its label can hold."""
+    found: dict[str, object] = {}
+    for name, summary, scalar in inputs:
+        if scalar is not None:
+            found[name] = json.loads(scalar)
+        elif summary and " " not in summary:
+            found[name] = summary
+    return found
 
 
 def find_task(cache: Cache, words: Sequence[str], *, run: str | None = None) -> Found:
@@ -278,7 +284,11 @@ def why(cache: Cache, words: Sequence[str], *, run: str | None = None, full: boo
 
     full: list all components that its hash is made of.
     """
-    found = find_task(cache, words, run=run)
+    return why_of(cache, find_task(cache, words, run=run), full=full)
+
+
+def why_of(cache: Cache, found: Found, *, full: bool = False) -> Told:
+    """Say why a task that was found ran or was a hit."""
     runs = {each.id: each for each in history.runs(cache)}
     components = components_of(found.made, runs)
     if found.use is not None:
@@ -423,5 +433,6 @@ __all__ = [
     "nearest_earlier",
     "tasks_of",
     "why",
+    "why_of",
     "with_text",
 ]

@@ -295,10 +295,10 @@ class Session:
             beginning.name,
             prepared.graph,
             prepared.decoder,
-            self._read_shown,
+            self.read_shown,
             user=user_name(),
         )
-        run.targets = beginning.targets
+        run.targets, run.kept = beginning.targets, beginning.hold is not None
         prepared.decider.for_run(run.id)
         rows = None
         if beginning.hold is not None:
@@ -426,7 +426,8 @@ class Session:
             log.compact(factor=TIERS)
         clean_after_run(self.cache)
 
-    def _read_shown(self, stored: Stored) -> Sequence[ShownChunk]:
+    def read_shown(self, stored: Stored) -> Sequence[ShownChunk]:
+        """Return what a task showed, from where its row keeps it."""
         data = stored.inline
         if data is None:
             assert stored.blob is not None

@@ -34,6 +34,7 @@ class FailureView:
     workdir: str | None = None
     command: str = ""  # of a script, as a shell in the work directory takes it
     log: str = ""  # last lines of what it printed
+    position: str | None = None  # where the task is in its process; None: it never became one
     way_out: str = ""  # what to do about it, where that is not to mend the cell
     ignored: bool = False  # on_error said so: the run may succeed all the same
 

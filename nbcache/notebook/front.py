@@ -147,6 +147,25 @@ class Front:
         view = self.views.open(source)
         return NotebookScreen(run, self.board, paint=view.twin, view=view)
 
+    def show_run(self, run_id: str, told: Rendered) -> None:
+        """Show a run of the log with its picture; `told` says what is known of it in words."""
+        from nbcache.notebook.widget.source import LiveRun, StoredRun
+        from nbcache.notebook.widget.twin import framed, image_of
+
+        last = self.session.last_run
+        source: LiveRun | StoredRun
+        if last is not None and last.id == run_id:
+            source = LiveRun(last)
+        else:
+            source = StoredRun(self.session.cache, run_id)
+        with_picture = Rendered(told.text, told.html + image_of(source.scene, source.progress()))
+        if not self.in_notebook or self.headless is not None:
+            self.show(with_picture)
+            return
+        view = self.views.open(source)
+        self.board.displays.show(framed(with_picture, view.twin_id).bundle(), view.twin_id)
+        self.board.displays.show(view.bundle(), f"{view.twin_id}-view")
+
     def _follow(self, run: Run, view: RunView) -> None:
         """Let a view that is in a cell already show another run, while cells go on."""
         from nbcache.notebook.widget.source import LiveRun

@@ -135,6 +135,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             "try": self._try,
             "debug": self._debug,
             "cancel": self._cancel,
+            "show": self._show,
             "help": self._help,
         }
         name = parsed.verb.name
@@ -236,6 +237,14 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             return
         answer = _answers().perform(parsed, self.front.session.cache, place="notebook")
         self.front.show(answer.rendered)
+
+    def _show(self, parsed: verbs.Parsed) -> object:
+        session = self.front.session
+        answer = _answers().perform(parsed, session.cache, place="notebook")
+        if "--json" in parsed:
+            return answer.data
+        self.front.show_run(str(answer.data["run"]), answer.rendered)
+        return None
 
     def _help(self, parsed: verbs.Parsed) -> None:
         if parsed.words:

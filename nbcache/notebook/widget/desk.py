@@ -8,8 +8,10 @@ from typing import Any
 from nbcache.engine.run import Run
 from nbcache.engine.session import Session
 from nbcache.errors import UsageError
+from nbcache.notebook.widget.details import task_detail, task_log, task_why
 from nbcache.notebook.widget.source import Source
 from nbcache.notebook.widget.state import Control
+from nbcache.notebook.widget.tables import TaskQuery, task_page
 from nbcache.notebook.widget.view import RunView
 
 
@@ -42,6 +44,10 @@ class SessionDesk:
         asks: dict[object, Callable[[RunView, Mapping[str, Any]], object]] = {
             "cancel": self._cancel,
             "run": self._run,
+            "tasks": self._tasks,
+            "task": self._task,
+            "log": self._log,
+            "why": self._why,
         }
         ask = asks.get(message.get("ask"))
         if ask is None:
@@ -60,3 +66,24 @@ class SessionDesk:
         run = self._session.start(before.targets if before else (), detached=True)
         self._follow(run, view)
         return {"said": f"run {run.name} started"}
+
+    def _tasks(self, view: RunView, message: Mapping[str, Any]) -> object:
+        query = TaskQuery.from_message(message)
+        return task_page(self._session.cache, view.source.id, view.source.run, query)
+
+    def _task(self, view: RunView, message: Mapping[str, Any]) -> object:
+        process, position = _task_of(message)
+        cache, source = self._session.cache, view.source
+        return task_detail(cache, source.id, source.run, process, position)
+
+    def _log(self, view: RunView, message: Mapping[str, Any]) -> object:
+        process, position = _task_of(message)
+        session, source = self._session, view.source
+        return task_log(session.cache, source.id, source.run, process, position, session.read_shown)
+
+    def _why(self, view: RunView, message: Mapping[str, Any]) -> object:
+        return task_why(self._session.cache, view.source.id, *_task_of(message))
+
+
+def _task_of(message: Mapping[str, Any]) -> tuple[str, str]:
+    return str(message.get("process", "")), str(message.get("position", ""))

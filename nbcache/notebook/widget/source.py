@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
+from nbcache.engine import history
 from nbcache.engine.explanations import label_of
 from nbcache.engine.history import RunDetail
 from nbcache.engine.run import Run
 from nbcache.model.row import AttemptRow, ProcessRecord
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress
+from nbcache.notebook import progress as pictures
 from nbcache.notebook.widget.scene import Scene, scene_of
 from nbcache.plan.outline import Edge, Outline
+from nbcache.store.cache import Cache
 
 
 class Source(Protocol):
@@ -22,6 +25,8 @@ class Source(Protocol):
     def run(self) -> Run | None:
         """The run, where it is one of this kernel."""
 
+    @property
+    def id(self) -> str: ...
     @property
     def scene(self) -> Scene: ...
     def progress(self) -> RunProgress: ...
@@ -37,6 +42,10 @@ class LiveRun:
     def run(self) -> Run:
         return self._run
 
+    @property
+    def id(self) -> str:
+        return self._run.id
+
     @cached_property
     def scene(self) -> Scene:
         return scene_of(self._run.outline)
@@ -46,18 +55,21 @@ class LiveRun:
 
 
 class StoredRun:
-    """A run of the log; of one that goes on elsewhere, as it was when it was read."""
+    """A run of the log; one that goes on elsewhere is read again each time."""
 
     run = None
 
-    def __init__(self, detail: RunDetail) -> None:
-        self._detail = detail
+    def __init__(self, cache: Cache, run_id: str) -> None:
+        self._cache, self.id = cache, run_id
+        self._detail: RunDetail = history.show_run(cache, run_id)
 
     @cached_property
     def scene(self) -> Scene:
         return scene_of(outline_of_records(self._detail.run.processes))
 
     def progress(self) -> RunProgress:
+        if self._detail.run.status not in pictures.ENDED:
+            self._detail = history.show_run(self._cache, self.id)
         run = self._detail.run
         return RunProgress(
             run=run.id,
@@ -98,4 +110,5 @@ def _failure(row: AttemptRow) -> FailureView:
         error=row.error or "",
         traceback=row.traceback or "",
         workdir=row.workdir,
+        position=row.position,
     )

@@ -32,6 +32,7 @@ class FailureLine(TypedDict):
 
     task: str
     process: str
+    position: str | None
     error: str
     where: str
 
@@ -122,6 +123,7 @@ def _failure(failure: FailureView) -> FailureLine:
     return {
         "task": failure.task,
         "process": failure.process,
+        "position": failure.position,
         "error": failure.error,
         "where": failure.where,
     }

@@ -26,15 +26,20 @@ def render_twin(scene: Scene, progress: RunProgress, twin: str = "") -> Rendered
 
     twin: the id by which a live view finds it; empty where there is none.
     """
-    picture = _image(scene, progress) if len(scene.outline.processes) > 1 else ""
-    rendered = pictures.render_progress(progress, picture=picture)
-    if not twin:
-        return rendered
+    rendered = pictures.render_progress(progress, picture=image_of(scene, progress))
+    return framed(rendered, twin) if twin else rendered
+
+
+def framed(rendered: Rendered, twin: str) -> Rendered:
+    """Return it so that a live view in the next output hides it."""
     html = f'<div class="nbcache-twin" id="{twin}">{_WITHOUT_VIEW}{rendered.html}</div>'
     return Rendered(rendered.text, html)
 
 
-def _image(scene: Scene, progress: RunProgress) -> str:
+def image_of(scene: Scene, progress: RunProgress) -> str:
+    """Return the picture as HTML; empty where there is but one process."""
+    if len(scene.outline.processes) < 2:
+        return ""
     svg = draw(scene, progress, standalone=True)
     data = b64encode(svg.encode()).decode("ascii")
     names = ", ".join(scene.outline.processes[:30])

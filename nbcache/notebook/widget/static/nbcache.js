@@ -208,12 +208,261 @@ class Picture {
   }
 }
 
+// ------------------------------------------------------------------ text in colour
+
+const WORDS = {
+  python: "and as assert async await break case class continue def del elif else except False finally for from global if import in is lambda match None nonlocal not or pass raise return True try while with yield",
+  bash: "case do done elif else esac export fi for function if in local return set then while",
+};
+
+/** Source as spans: comments, strings, numbers, keywords. Anything it does not know stays plain. */
+function coloured(text, language) {
+  const words = new Set((WORDS[language] ?? WORDS.bash).split(" "));
+  const found = document.createDocumentFragment();
+  const token = /(#[^\n]*)|("""[\s\S]*?"""|'''[\s\S]*?'''|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(\b\d[\w.]*)|([A-Za-z_]\w*)/g;
+  let at = 0;
+  for (const match of text.matchAll(token)) {
+    const kind = match[1] ? "comment" : match[2] ? "string" : match[3] ? "number"
+      : words.has(match[4]) ? "word" : null;
+    if (!kind) continue;
+    found.append(text.slice(at, match.index), h("span", { class: `nb-${kind}` }, match[0]));
+    at = match.index + match[0].length;
+  }
+  found.append(text.slice(at));
+  return found;
+}
+
+/** A unified diff, a line each: its sign says the same as the colour. */
+function diffOf(text, language) {
+  return h("pre", { class: "nb-code nb-diff", tabindex: "0", "aria-label": "difference" },
+    text.split("\n").map((line) => {
+      const sign = line.startsWith("@@") || line.startsWith("---") || line.startsWith("+++") ? "@" : line[0];
+      const kind = { "+": "new", "-": "old", "@": "place" }[sign];
+      const body = kind === "place" ? line : coloured(line.slice(1), language);
+      return h("span", { class: kind ? `nb-${kind}-line` : null }, kind === "place" ? "" : line.slice(0, 1), body, "\n");
+    }));
+}
+
+const size = (bytes) => {
+  if (bytes < 1000) return `${bytes} B`;
+  let power = 1;
+  while (power < 5 && bytes / 1000 ** power >= 999.5) power += 1;
+  const value = bytes / 1000 ** power;
+  return `${value < 9.95 ? value.toFixed(1) : Math.round(value)} ${["", "kB", "MB", "GB", "TB", "PB"][power]}`;
+};
+
+const LOOKS = { completed: "done", cached: "cached", stored: "cached", failed: "failed", ignored: "failed",
+  running: "running", succeeded: "done" };
+const lookOf = (status) => LOOKS[status] ?? "pending";
+
+/** An icon and the word of a status. */
+const statusOf = (status, icons) =>
+  h("span", { class: "nb-state" }, icon(lookOf(status), icons), h("span", {}, status));
+
+function later(act, wait) {
+  let timer;
+  return (...values) => { clearTimeout(timer); timer = setTimeout(() => act(...values), wait); };
+}
+
+// ------------------------------------------------------------------ the tasks of a process
+
+const COLUMNS = [["status", "status"], ["task", "task"], ["duration", "took"], ["memory", "memory"], ["why", "why"]];
+const PAGE = 20;
+
+class Tasks {
+  constructor(view, process, status = "") {
+    this.view = view;
+    this.process = process;
+    this.query = { sort: "task", descending: false, text: "", status, offset: 0, limit: PAGE };
+    this.search = h("input", { type: "search", placeholder: "filter by tag, input, error …", "aria-label": `filter the tasks of ${process}`,
+      oninput: later(() => this.change({ text: this.search.value, offset: 0 }), 200) });
+    this.which = h("select", { "aria-label": "status", onchange: () => this.change({ status: this.which.value, offset: 0 }) });
+    this.body = h("tbody");
+    this.heads = COLUMNS.map(([key, label]) => h("th", { scope: "col", class: `nb-col-${key}` },
+      h("button", { type: "button", class: "nb-sort", onclick: () => this.change({ sort: key, offset: 0,
+        descending: this.query.sort === key && !this.query.descending }) }, label)));
+    this.count = h("span", { class: "nb-faint", "aria-live": "polite" });
+    this.back = h("button", { type: "button", onclick: () => this.change({ offset: Math.max(0, this.query.offset - PAGE) }) }, "Previous");
+    this.on = h("button", { type: "button", onclick: () => this.change({ offset: this.query.offset + PAGE }) }, "Next");
+    this.empty = h("p", { class: "nb-empty", hidden: true });
+    this.root = h("div", { class: "nb-tasks" },
+      h("div", { class: "nb-tools" }, this.search, this.which, h("span", { class: "nb-space" }), this.count, this.back, this.on),
+      h("div", { class: "nb-table-scroll", tabindex: "0", role: "region", "aria-label": `tasks of ${process}` },
+        h("table", {}, h("thead", {}, h("tr", {}, this.heads)), this.body)),
+      this.empty);
+    this.load();
+  }
+
+  get title() { return this.process; }
+
+  change(query) {
+    Object.assign(this.query, query);
+    this.load();
+  }
+
+  async load() {
+    const asked = (this.asked = {});
+    try {
+      const page = await this.view.ask({ ask: "tasks", process: this.process, ...this.query });
+      if (asked === this.asked) this.show(page);
+    } catch (error) {
+      if (asked === this.asked) this.note(error.message);
+    }
+  }
+
+  /** Called about once a second while the run goes. */
+  refresh() { if (this.root.isConnected) this.load(); }
+
+  note(text) {
+    this.empty.hidden = !text;
+    this.empty.textContent = text;
+  }
+
+  show(page) {
+    const { icons } = this.view.scene;
+    const options = [["", "all"], ...Object.entries(page.statuses).map(([name, n]) => [name, `${name} (${number(n)})`])];
+    if (this.query.status && !(this.query.status in page.statuses)) options.push([this.query.status, this.query.status]);
+    this.which.replaceChildren(...options.map(([value, text]) => h("option", { value, selected: value === this.query.status }, text)));
+    this.heads.forEach((head, at) => {
+      const mine = COLUMNS[at][0] === this.query.sort;
+      head.setAttribute("aria-sort", !mine ? "none" : this.query.descending ? "descending" : "ascending");
+    });
+    const rows = [
+      ...page.running.map((each) => this.row(each, "running", `for ${duration(each.seconds)}`, "", each.attempt > 1 ? `attempt ${each.attempt}` : "")),
+      ...page.rows.map((each) => this.row(each, each.status,
+        each.duration != null ? duration(each.duration) : each.saved != null ? `saved ${duration(each.saved)}` : "",
+        each.memory ? size(each.memory) : "", each.why)),
+    ];
+    const focused = this.body.contains(document.activeElement) && document.activeElement.dataset.position;
+    this.body.replaceChildren(...rows);
+    if (focused) this.body.querySelector(`[data-position="${CSS.escape(focused)}"]`)?.focus();
+    const from = page.matched ? page.offset + 1 : 0, to = Math.min(page.offset + PAGE, page.matched);
+    const of = page.matched === page.total ? number(page.total) : `${number(page.matched)} of ${number(page.total)}`;
+    this.count.textContent = page.matched > PAGE ? `${number(from)}–${number(to)} of ${of}` : page.matched === page.total ? "" : of;
+    this.back.hidden = this.on.hidden = page.matched <= PAGE && !page.offset;
+    this.back.disabled = !page.offset;
+    this.on.disabled = to >= page.matched;
+    this.note(rows.length ? "" : page.total ? "No task fits the filter." : "No task has ended yet.");
+  }
+
+  row(each, status, took, memory, why) {
+    const open = () => this.view.openTask(this.process, each.position);
+    return h("tr", { onclick: (event) => { if (event.target.closest("button") == null) open(); } },
+      h("td", {}, statusOf(status, this.view.scene.icons)),
+      h("td", { class: "nb-col-task" }, h("button", { type: "button", class: "nb-link", title: each.label, "data-position": each.position, onclick: open }, inner(each.label))),
+      h("td", { class: "nb-number" }, took), h("td", { class: "nb-number" }, memory),
+      h("td", { class: "nb-col-why", title: why || null }, why));
+  }
+}
+
+/** Put these in place of what is there; what is null is left out. */
+const fill = (element, ...children) => element.replaceChildren(...children.filter((child) => child != null));
+
+/** "depth=8 rep=1" of "fit[depth=8 rep=1]": the table is of one process. */
+function inner(label) {
+  const at = label.indexOf("[");
+  return at > 0 && label.endsWith("]") ? label.slice(at + 1, -1) : label;
+}
+
+// ------------------------------------------------------------------ one task
+
+class Task {
+  constructor(view, process, position) {
+    this.view = view;
+    this.process = process;
+    this.position = position;
+    this.title = `${process}[${position}]`;
+    this.root = h("div", { class: "nb-task" }, h("p", { class: "nb-empty" }, "…"));
+    this.load();
+  }
+
+  ask(what) { return this.view.ask({ ask: what, process: this.process, position: this.position }); }
+
+  async load() {
+    try {
+      this.show(await this.ask("task"));
+    } catch (error) {
+      this.root.replaceChildren(h("p", { class: "nb-empty" }, error.message));
+    }
+  }
+
+  refresh() {
+    if (this.root.isConnected && (this.status === undefined || this.status === "running")) this.load();
+  }
+
+  show(detail) {
+    const again = this.status !== undefined;
+    const changed = this.status !== detail.status;
+    this.status = detail.status;
+    if (again && !changed) { this.loadLog(); return; }
+    this.title = detail.label;
+    this.view.titlePanel();
+    this.log ??= h("div", { class: "nb-log" });
+    this.why = h("div", { class: "nb-why" }, detail.status === "running" ? "it runs now" : "…");
+    const table = (rows, ...heads) => h("div", { class: "nb-table-scroll" }, h("table", {},
+      h("thead", {}, h("tr", {}, heads.map((text) => h("th", { scope: "col" }, text)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", { class: "nb-value" }, cell)))))));
+    fill(this.root,
+      h("div", { class: "nb-facts-line" }, statusOf(detail.status, this.view.scene.icons),
+        ...detail.facts.map(([name, value]) => h("span", {}, h("span", { class: "nb-faint" }, `${name} `), value)),
+        detail.hash ? h("span", {}, h("span", { class: "nb-faint" }, "hash "), h("code", { title: detail.hash }, detail.hash.split(":").pop().slice(0, 8))) : null),
+      detail.error ? section("Error", h("pre", { class: "nb-code nb-error", tabindex: "0" }, detail.traceback || detail.error)) : null,
+      section("Why", this.why),
+      section("Log", this.log),
+      detail.inputs.length ? section("Inputs", table(detail.inputs.map((each) => [each.name, each.value]), "name", "value")) : null,
+      detail.outputs.length ? section("Outputs", table(detail.outputs.map((each) => [each.name, each.value, each.digest.split(":").pop().slice(0, 8)]), "name", "value", "digest")) : null,
+      detail.source ? section(detail.language === "python" ? "Source" : "Command",
+        h("pre", { class: "nb-code", tabindex: "0" }, coloured(detail.source, detail.language)), detail.cell) : null,
+      detail.components.length ? section("Fingerprint",
+        table(detail.components.map((each) => [each.kind, each.name, each.summary, each.digest]), "kind", "name", "what", "digest"),
+        `${detail.components.length} components`, false) : null);
+    this.loadLog();
+    if (detail.status !== "running") this.loadWhy();
+  }
+
+  async loadLog() {
+    let answer;
+    try { answer = await this.ask("log"); } catch (error) { answer = { chunks: [{ stream: "stderr", text: error.message }] }; }
+    const key = JSON.stringify(answer.chunks);
+    if (key === this.logKey) return;
+    this.logKey = key;
+    const pieces = answer.chunks.map((chunk) => chunk.stream === "image"
+      ? h("img", { src: `data:${chunk.mime};base64,${chunk.data}`, alt: "a picture that the task displayed" })
+      : h("span", { class: `nb-${chunk.stream}` }, chunk.text));
+    const old = this.log.firstChild;
+    const atEnd = !old || old.scrollTop + old.clientHeight >= old.scrollHeight - 4;
+    const pre = pieces.length
+      ? h("pre", { class: "nb-code nb-log-text", tabindex: "0", "aria-label": "log" }, pieces)
+      : h("p", { class: "nb-empty" }, this.status === "running" ? "nothing printed so far" : "nothing was printed");
+    const scrolled = old?.scrollTop ?? 0;
+    this.log.replaceChildren(pre);
+    pre.scrollTop = atEnd ? pre.scrollHeight : scrolled;
+  }
+
+  async loadWhy() {
+    let why;
+    try { why = await this.ask("why"); } catch (error) { this.why.replaceChildren(error.message); return; }
+    fill(this.why,
+      h("p", { class: "nb-why-head" }, why.head),
+      why.lines.length ? h("ul", { class: "nb-lines" }, why.lines.map((line) => h("li", {}, line.trim()))) : null,
+      ...why.diffs.map((each) => h("details", { open: true }, h("summary", {}, each.title), diffOf(each.text, "python"))));
+  }
+}
+
+/** A part of a task's page that folds. */
+function section(title, content, remark = "", open = true) {
+  return h("details", { class: "nb-section", open },
+    h("summary", {}, h("span", { class: "nb-section-title" }, title), remark ? h("span", { class: "nb-faint" }, ` ${remark}`) : null),
+    content);
+}
+
 // ------------------------------------------------------------------ the view
 
 class View {
   constructor(model, el) {
     this.model = model;
     this.asked = new Map();
+    this.stack = []; // what is open below the picture, the last one on top
     this.nextId = 1;
     this.dirty = { nodes: new Set(), items: new Set(), head: false };
     this.build(el);
@@ -243,7 +492,12 @@ class View {
       PARTS.map((part) => h("span", { class: `nb-part-${part}` })));
     this.picture = new Picture((name) => this.choose(name));
     this.lines = h("ul", { class: "nb-lines" });
-    this.panel = h("div", { class: "nb-panel", hidden: true });
+    this.crumbs = h("nav", { class: "nb-crumbs", "aria-label": "where you are" });
+    this.place = h("div");
+    this.panel = h("section", { class: "nb-panel", hidden: true, "aria-label": "details" },
+      h("div", { class: "nb-panel-head" }, this.crumbs,
+        h("button", { type: "button", class: "nb-close", "aria-label": "close", onclick: () => this.openNothing() }, "×")),
+      this.place);
     this.status = h("div", { class: "nb-status", role: "status", "aria-live": "polite" });
     this.root = h("section", { class: "nbcache-view", "aria-label": "nbcache run", "data-lm-suppress-shortcuts": "true" },
       this.hide,
@@ -358,6 +612,8 @@ class View {
     if (this.head.done && this.head.cached)
       parts.push(`${Math.floor((100 * this.head.cached) / this.head.done)} % from the cache`);
     if (this.head.going && this.head.saved_s >= 0.05) parts.push(`saved ${duration(this.head.saved_s)}`);
+    if (this.head.going || this.wasGoing) this.refresh();
+    this.wasGoing = this.head.going;
     const text = parts.join(" · ");
     if (this.facts.textContent !== text) this.facts.textContent = text;
   }
@@ -380,7 +636,8 @@ class View {
     this.linesKey = key;
     this.lines.replaceChildren(
       ...failures.map((each) => h("li", { class: "nb-bad" },
-        `${each.task} ${each.error}${each.where ? `, ${each.where}` : ""}`)),
+        h("button", { type: "button", class: "nb-link", onclick: () => this.openFailure(each) }, each.task),
+        ` ${each.error}${each.where ? `, ${each.where}` : ""}`)),
       ...(more_failures ? [h("li", {}, `… and ${number(more_failures)} more`)] : []),
       ...(error ? [h("li", { class: "nb-bad" }, error)] : []),
       ...[...reasons, ...notes].map((text) => h("li", {}, text)));
@@ -401,8 +658,53 @@ class View {
     ).finally(() => clearTimeout(late));
   }
 
+  // ---------------------------------------------------------------- what is open below the picture
+
   choose(name) {
-    this.picture.mark(name);
+    if (this.stack.length === 1 && this.stack[0].process === name) this.openNothing();
+    else this.open([new Tasks(this, name)]);
+  }
+
+  openTask(process, position) {
+    const tasks = this.stack[0]?.process === process ? this.stack[0] : new Tasks(this, process);
+    this.open([tasks, new Task(this, process, position)]);
+  }
+
+  openFailure(failure) {
+    if (failure.position == null) this.open([new Tasks(this, failure.process, "failed")]);
+    else this.openTask(failure.process, failure.position);
+  }
+
+  openNothing() {
+    const name = this.stack[0]?.process;
+    this.open([]);
+    const index = this.scene.names.indexOf(name);
+    if (index >= 0) this.picture.focus(index);
+  }
+
+  open(stack) {
+    this.stack = stack;
+    this.picture.mark(stack[0]?.process);
+    this.panel.hidden = !stack.length;
+    this.place.replaceChildren(...stack.slice(-1).map((page) => page.root));
+    this.titlePanel();
+  }
+
+  titlePanel() {
+    this.crumbs.replaceChildren(...this.stack.flatMap((page, at) => {
+      const last = at === this.stack.length - 1;
+      const name = last ? h("span", { class: "nb-here", "aria-current": "page" }, page.title)
+        : h("button", { type: "button", class: "nb-link", onclick: () => this.open(this.stack.slice(0, at + 1)) }, page.title);
+      return at ? [h("span", { class: "nb-faint" }, " › "), name] : [name];
+    }));
+  }
+
+  /** Keep what is open up to date, at most once a second and never two questions at once. */
+  refresh() {
+    const page = this.stack.at(-1), now = performance.now();
+    if (!page || now - (this.refreshed ?? 0) < 900) return;
+    this.refreshed = now;
+    page.refresh?.();
   }
 }
 

@@ -1,0 +1,239 @@
+"""The tasks of a process, one page at a time: only what somebody looks at crosses.
+
+Sorted, filtered and cut by DuckDB over the log, so that 100,000 tasks cost what ten do. Of a run
+that is not kept in the log (`--no-cache`), the kernel's own memory is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypedDict
+
+from nbcache.engine.explanations import called_by
+from nbcache.engine.results import TaskResult, task_label
+from nbcache.engine.run import Run
+from nbcache.errors import UsageError
+from nbcache.model.ids import format_position, parse_position
+from nbcache.store.cache import Cache
+from nbcache.store.history import cursor_for
+
+MOST_ROWS = 200  # of a page
+MOST_RUNNING = 50
+
+_POSITION = "TRY_CAST(string_split(position, '.') AS INTEGER[])"
+SORTS: Mapping[str, tuple[str, ...]] = {
+    "task": (_POSITION,),
+    "status": ("status", _POSITION),
+    "duration": ("CASE WHEN status = 'CACHED' THEN NULL ELSE realtime END",),
+    "memory": ("peak_rss",),
+    "why": ("reason", _POSITION),
+}
+
+
+class TaskLine(TypedDict):
+    """One task in the table. duration in seconds, memory in bytes; None: not known."""
+
+    position: str
+    label: str
+    status: str
+    duration: float | None
+    saved: float | None  # of a hit: how long it took when it ran
+    memory: int | None
+    attempt: int | None
+    why: str
+    hash: str
+
+
+class RunningLine(TypedDict):
+    """One task that is running now, for `seconds`."""
+
+    position: str
+    label: str
+    attempt: int
+    seconds: float
+
+
+class TaskPage(TypedDict):
+    """What of a process's tasks is looked at: `matched` fit the filter, `total` there are."""
+
+    rows: list[TaskLine]
+    running: list[RunningLine]
+    matched: int
+    total: int
+    offset: int
+    statuses: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskQuery:
+    """Which tasks somebody looks at. `text`: those whose tag, inputs, error, reason or hash contain
+    it, whatever its case; `status`: an outcome, or empty for all."""
+
+    process: str
+    sort: str = "task"
+    descending: bool = False
+    text: str = ""
+    status: str = ""
+    offset: int = 0
+    limit: int = 25
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Self:
+        """Return the query that a page sent.
+
+        Raises:
+            UsageError: there is no such column to sort by.
+        """
+        sort = str(message.get("sort", "task"))
+        if sort not in SORTS:
+            raise UsageError(f"tasks are sorted by {', '.join(SORTS)}, not {sort!r}")
+        return cls(
+            process=str(message.get("process", "")),
+            sort=sort,
+            descending=bool(message.get("descending")),
+            text=str(message.get("text", "")),
+            status=str(message.get("status", "")),
+            offset=max(0, int(message.get("offset", 0))),
+            limit=max(1, min(int(message.get("limit", 25)), MOST_ROWS)),
+        )
+
+
+def task_page(cache: Cache, run_id: str, run: Run | None, query: TaskQuery) -> TaskPage:
+    """Return a page of a process's tasks in a run; `run` itself, where it is of this kernel."""
+    if run is not None and not run.kept:
+        page = _from_memory(run, query)
+    else:
+        page = _from_log(cache, run_id, query)
+    if run is not None and not query.offset and query.status in ("", "running"):
+        page["running"] = _running(run, query.process)
+    return page
+
+
+def _running(run: Run, process: str) -> list[RunningLine]:
+    index = run.graph.places.get(process)
+    now = time.time()
+    found = [(key, each) for key, each in list(run.at_work.items()) if key[0] == index]
+    return [
+        {
+            "position": format_position(key[1]),
+            "label": each.label,
+            "attempt": each.attempt,
+            "seconds": round(max(0.0, now - each.since), 1),
+        }
+        for key, each in sorted(found, key=lambda pair: pair[0])[:MOST_RUNNING]
+    ]
+
+
+def _from_log(cache: Cache, run_id: str, query: TaskQuery) -> TaskPage:
+    cursor = cursor_for(cache, "FROM tasks")
+    mine = "run = ? AND process = ?"
+    counts = dict(
+        cursor.execute(
+            f"SELECT lower(status), count(*) FROM tasks WHERE {mine} GROUP BY 1 ORDER BY 1",
+            [run_id, query.process],
+        ).fetchall()
+    )
+    where, values = mine, [run_id, query.process]
+    if query.status:
+        where += " AND lower(status) = ?"
+        values.append(query.status)
+    if query.text:
+        where += f" AND ({_TEXT_FITS})"
+        values += [query.text, run_id, query.process, query.text]
+    order = "DESC" if query.descending else "ASC"
+    ordering = ", ".join(f"{part} {order} NULLS LAST" for part in SORTS[query.sort])
+    found = cursor.execute(
+        "SELECT id, position, coalesce(tag, ''), status, hash, realtime, peak_rss, attempt, "
+        f"reason, count(*) OVER () FROM tasks WHERE {where} "
+        f"ORDER BY {ordering}, {_POSITION} LIMIT {query.limit} OFFSET {query.offset}",
+        values,
+    ).fetchall()
+    inputs = _inputs_of(cursor, found)
+    return {
+        "rows": [_line(row, query.process, inputs.get(row[0], {})) for row in found],
+        "running": [],
+        "matched": found[0][-1] if found else 0,
+        "total": sum(counts.values()),
+        "offset": query.offset,
+        "statuses": counts,
+    }
+
+
+_TEXT_FITS = """contains(lower(concat_ws(' ', tag, error, reason, short, task_id)), lower(?))
+    OR position IN (SELECT position FROM inputs WHERE run = ? AND process = ?
+        AND contains(lower(name || '=' || coalesce(scalar, summary, '')), lower(?)))"""
+
+
+def _line(row: Sequence[Any], process: str, inputs: Mapping[str, object]) -> TaskLine:
+    _, position, tag, status, hash_, realtime, peak, attempt, reason, _ = row
+    cached = status == "CACHED"
+    return {
+        "position": position,
+        "label": task_label(process, dict(inputs), parse_position(position), tag),
+        "status": status.lower(),
+        "duration": None if cached else realtime,
+        "saved": realtime if cached else None,
+        "memory": peak,
+        "attempt": attempt,
+        "why": reason,
+        "hash": hash_.rpartition(":")[2][:8],
+    }
+
+
+def _inputs_of(cursor: Any, rows: Sequence[Sequence[Any]]) -> Mapping[str, dict[str, object]]:
+    """Return what the tasks of a page are called by, by the ids of the attempts that made them.
+
+    Asked for these few rows only: the view `inputs` would unfold those of all tasks.
+    """
+    ids = sorted({row[0] for row in rows})
+    found: dict[str, list[tuple[str, str, str | None]]] = {}
+    for row_id, name, summary, scalar in cursor.execute(
+        "SELECT id, i.name, i.summary, i.scalar FROM (SELECT id, unnest(inputs) AS i FROM _rows "
+        "WHERE kind = 'attempt' AND id IN (SELECT unnest(?)))",
+        [ids],
+    ).fetchall():
+        found.setdefault(row_id, []).append((name, summary or "", scalar))
+    return {row_id: called_by(inputs) for row_id, inputs in found.items()}
+
+
+def _from_memory(run: Run, query: TaskQuery) -> TaskPage:
+    index = run.graph.places.get(query.process)
+    tasks = [task for key, task in list(run.tasks.items()) if key[0] == index]
+    counts: dict[str, int] = {}
+    for task in tasks:
+        counts[task.outcome.value] = counts.get(task.outcome.value, 0) + 1
+    fitting = [
+        task
+        for task in tasks
+        if (not query.status or task.outcome.value == query.status)
+        and query.text.lower() in f"{task.label} {task.error or ''}".lower()
+    ]
+
+    def order(task: TaskResult) -> tuple[str, tuple[int, ...]]:
+        return (task.outcome.value if query.sort == "status" else "", task.position)
+
+    fitting.sort(key=order, reverse=query.descending)
+    rows: list[TaskLine] = [
+        {
+            "position": format_position(task.position),
+            "label": task.label,
+            "status": task.outcome.value,
+            "duration": None,
+            "saved": None,
+            "memory": None,
+            "attempt": None,
+            "why": "",
+            "hash": task.hash.rpartition(":")[2][:8],
+        }
+        for task in fitting[query.offset : query.offset + query.limit]
+    ]
+    return {
+        "rows": rows,
+        "running": [],
+        "matched": len(fitting),
+        "total": len(tasks),
+        "offset": query.offset,
+        "statuses": counts,
+    }

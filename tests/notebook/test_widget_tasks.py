@@ -1,0 +1,233 @@
+"""What a page gets when somebody opens a process, a task, its log and its reason."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbcache.engine.run import Run
+from nbcache.errors import UsageError
+from nbcache.notebook.widget.desk import SessionDesk
+from nbcache.notebook.widget.source import LiveRun, Source, StoredRun
+from nbcache.notebook.widget.tables import TaskQuery, task_page
+from nbcache.notebook.widget.view import RunView
+from nbcache.store.cache import Cache
+from tests.engine.notebooks import Notebook
+from tests.store.rows import attempt
+
+Record = Callable[[str, object], None]
+
+CELLS = [
+    "%channel grid = product(depth=[8, 4, 2], rep=[0, 1])",
+    "def norm(x):\n    return x",
+    "%%process fit from grid\nprint('fitting', depth, rep)\nscore = norm(depth * rep)",
+    "%%process check from fit\nassert score != 8, '<b>no</b> eight'\nok = score > 3",
+]
+
+
+class Desk:
+    """Asks as a page does."""
+
+    def __init__(self, notebook: Notebook, source: Source) -> None:
+        self.followed: list[Run] = []
+        self.desk = SessionDesk(notebook.session, lambda run, view: self.followed.append(run))
+        self.view = RunView(source, self.desk)
+
+    def ask(self, ask: str, **more: object) -> Any:
+        message: Mapping[str, object] = {"ask": ask, **more}
+        return json.loads(json.dumps(self.desk.answer(self.view, message)))
+
+
+def labels(page: Any) -> list[str]:
+    return [row["label"] for row in page["rows"]]
+
+
+def test_tasks_are_sorted_filtered_and_cut_into_pages(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    desk = Desk(notebook, LiveRun(notebook.run()))
+
+    page = desk.ask("tasks", process="fit", limit=2, offset=2)
+    assert labels(page) == ["fit[depth=4 rep=0]", "fit[depth=4 rep=1]"]
+    assert (page["matched"], page["total"]) == (6, 6)
+
+    backwards = desk.ask("tasks", process="fit", descending=True)
+    assert labels(backwards)[0] == "fit[depth=2 rep=1]"
+
+    assert labels(desk.ask("tasks", process="fit", text="depth=8")) == [
+        "fit[depth=8 rep=0]",
+        "fit[depth=8 rep=1]",
+    ]
+    assert labels(desk.ask("tasks", process="check", status="failed")) == ["check[score=8]"]
+    assert labels(desk.ask("tasks", process="check", text="NO</B> EIGHT")) == ["check[score=8]"]
+    assert desk.ask("tasks", process="check", text="nothing like it")["rows"] == []
+    with pytest.raises(UsageError, match="sorted by"):
+        desk.ask("tasks", process="fit", sort="1; DROP TABLE tasks")
+
+
+def test_a_task_tells_its_inputs_outputs_log_error_and_fingerprint(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    desk = Desk(notebook, LiveRun(notebook.run()))
+
+    task = desk.ask("task", process="fit", position="1")
+    assert (task["label"], task["status"]) == ("fit[depth=8 rep=1]", "completed")
+    assert task["inputs"] == [{"name": "depth", "value": "8"}, {"name": "rep", "value": "1"}]
+    assert [each["name"] for each in task["outputs"]] == ["score"]
+    assert "norm(depth * rep)" in task["source"]
+    assert {"helper", "input", "code"} <= {each["kind"] for each in task["components"]}
+    log = desk.ask("log", process="fit", position="1")
+    assert log == {"live": False, "chunks": [{"stream": "stdout", "text": "fitting 8 1\n"}]}
+
+    failed = desk.ask("task", process="check", position="1")
+    assert failed["status"] == "failed"
+    assert "<b>no</b> eight" in failed["error"]
+    assert "assert score != 8" in failed["traceback"]
+
+
+def test_a_hit_tells_the_same_and_where_it_was_made(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    first = notebook.run()
+    desk = Desk(notebook, LiveRun(notebook.run()))
+
+    task = desk.ask("task", process="fit", position="1")
+
+    assert task["status"] == "cached"
+    assert ["made in", f"run {first.name}"] in task["facts"]
+    assert desk.ask("log", process="fit", position="1")["chunks"][0]["text"] == "fitting 8 1\n"
+    assert "was cached" in desk.ask("why", process="fit", position="1")["head"]
+
+
+def test_why_comes_with_the_diff_of_the_helper_that_changed(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    notebook.run()
+    notebook.cell("def norm(x):\n    return x * 1.0")
+    desk = Desk(notebook, LiveRun(notebook.run()))
+
+    why = desk.ask("why", process="fit", position="1")
+
+    assert "helper norm changed" in why["head"]
+    assert "-    return x\n" in why["diffs"][0]["text"]
+    assert "+    return x * 1.0" in why["diffs"][0]["text"]
+
+
+def test_a_run_of_the_log_answers_as_the_run_itself(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    run = notebook.run()
+    live = Desk(notebook, LiveRun(run))
+    stored = Desk(notebook, StoredRun(notebook.session.cache, run.id))
+
+    for question in (
+        {"ask": "tasks", "process": "fit"},
+        {"ask": "task", "process": "check", "position": "1"},
+        {"ask": "log", "process": "fit", "position": "0"},
+    ):
+        assert stored.ask(**question) == live.ask(**question)
+    progress = stored.view.source.progress()
+    assert [(each.name, dict(each.counts)) for each in progress.places] == [
+        (each.name, {name: n for name, n in each.counts.items() if n})
+        for each in run.progress().places
+    ]
+    assert progress.failures[0].position == "1"
+
+
+def test_a_run_that_keeps_nothing_shows_what_the_kernel_remembers(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    desk = Desk(notebook, LiveRun(notebook.run(no_cache=True)))
+
+    assert labels(desk.ask("tasks", process="fit", text="depth=4")) == [
+        "fit[depth=4 rep=0]",
+        "fit[depth=4 rep=1]",
+    ]
+    task = desk.ask("task", process="check", position="1")
+    assert task["status"] == "failed"
+    assert task["facts"] == [["kept", "no: the run was started with --no-cache"]]
+
+
+def test_a_task_that_is_running_has_a_log_that_grows(notebook: Notebook, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    notebook.cells(
+        [
+            "%channel one = of(1)",
+            "%%process slow(n) from one\n"
+            "import pathlib, time\n"
+            "print('begun', flush=True)\n"
+            f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(.01)\n"
+            "out = n",
+        ]
+    )
+    run = notebook.session.start()
+    desk = Desk(notebook, LiveRun(run))
+    until = time.monotonic() + 60
+
+    while not (page := desk.ask("tasks", process="slow"))["running"]:
+        assert time.monotonic() < until
+        run.wait(0.05)
+    while not (log := desk.ask("log", process="slow", position="0"))["chunks"]:
+        assert time.monotonic() < until
+        run.wait(0.05)
+
+    assert page["rows"] == []
+    assert log["live"]
+    assert log["chunks"][0]["text"].strip() == "begun"
+    assert desk.ask("task", process="slow", position="0")["status"] == "running"
+    gate.touch()
+    assert run.wait(60)
+    assert desk.ask("task", process="slow", position="0")["status"] == "completed"
+
+
+def test_what_nobody_knows_is_a_clear_error(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    desk = Desk(notebook, LiveRun(notebook.run()))
+
+    with pytest.raises(UsageError, match="no process 'nosuch'"):
+        desk.ask("task", process="nosuch", position="1")
+    with pytest.raises(UsageError, match="waits for its inputs"):
+        desk.ask("task", process="fit", position="77")
+    with pytest.raises(UsageError, match="nothing answers"):
+        desk.ask("format the disk")
+
+
+def test_the_buttons_run_again_and_cancel_and_say_why_not(notebook: Notebook) -> None:
+    notebook.cells(CELLS[:3])
+    desk = Desk(notebook, LiveRun(notebook.run()))
+    controls = {each["ask"]: each["why_not"] for each in desk.desk.controls(desk.view.source)}
+    assert controls["run"] == ""
+    assert controls["cancel"] == "this run has ended"
+
+    desk.ask("run")
+
+    assert desk.followed[0].wait(60)
+    assert desk.followed[0].counts() == {"cached": 6}
+    with pytest.raises(UsageError, match="ended already"):
+        desk.ask("cancel")
+
+
+def test_a_page_of_a_hundred_thousand_tasks_is_small_and_quick(
+    tmp_path: Path, record_property: Record
+) -> None:
+    cache = Cache.open(tmp_path / "cache")
+    cache.log.append([attempt(str(k), tag="", realtime=k / 1e5) for k in range(100_000)])
+    cache.log.rotate()
+    cache.log.fold()
+    query = TaskQuery(process="fit", sort="duration", descending=True, offset=50_000)
+    task_page(cache, "R1", None, query)  # the first question makes the tables
+
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        page = task_page(cache, "R1", None, query)
+        times.append(time.perf_counter() - started)
+
+    size = len(json.dumps(page))
+    assert [row["position"] for row in page["rows"][:2]] == ["49999", "49998"]
+    assert page["total"] == 100_000
+    assert size < 10_000
+    record_property(
+        "measured",
+        f"a page of 100,000 tasks: {size / 1000:.1f} kB, {min(times) * 1000:.0f} ms",
+    )
+    cache.close()
