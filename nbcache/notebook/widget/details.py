@@ -20,7 +20,7 @@ from nbcache.model.value import Stored
 from nbcache.model.view import ShownChunk
 from nbcache.notebook import render
 from nbcache.store.cache import Cache
-from nbcache.store.history import cursor_for
+from nbcache.store.history import reading
 
 MOST_LOG = 60_000  # characters of a task's text that cross, from its end
 MOST_SOURCE = 100_000
@@ -32,15 +32,12 @@ Json = dict[str, Any]
 
 def find_exact(cache: Cache, run_id: str, process: str, position: str) -> Found | None:
     """Return a task by its place in a run, None where the log has none yet."""
-    rows = (
-        cursor_for(cache, "FROM tasks")
-        .execute(
+    with reading(cache) as cursor:
+        rows = cursor.execute(
             "SELECT id, status, hash, coalesce(tag, '') FROM tasks "
             "WHERE run = ? AND process = ? AND position = ?",
             [run_id, process, position],
-        )
-        .fetchall()
-    )
+        ).fetchall()
     if not rows:
         return None
     row_id, status, hash_, tag = rows[0]

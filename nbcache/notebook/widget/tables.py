@@ -17,7 +17,7 @@ from nbcache.engine.run import Run
 from nbcache.errors import UsageError
 from nbcache.model.ids import format_position, parse_position
 from nbcache.store.cache import Cache
-from nbcache.store.history import cursor_for
+from nbcache.store.history import reading
 
 MOST_ROWS = 200  # of a page
 MOST_RUNNING = 50
@@ -105,7 +105,8 @@ def task_page(cache: Cache, run_id: str, run: Run | None, query: TaskQuery) -> T
     if run is not None and not run.kept:
         page = _from_memory(run, query)
     else:
-        page = _from_log(cache, run_id, query)
+        with reading(cache) as cursor:
+            page = _from_log(cursor, run_id, query)
     if run is not None and not query.offset and query.status in ("", "running"):
         page["running"] = _running(run, query.process)
     return page
@@ -126,8 +127,7 @@ def _running(run: Run, process: str) -> list[RunningLine]:
     ]
 
 
-def _from_log(cache: Cache, run_id: str, query: TaskQuery) -> TaskPage:
-    cursor = cursor_for(cache, "FROM tasks")
+def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
     mine = "run = ? AND process = ?"
     counts = dict(
         cursor.execute(
