@@ -63,7 +63,7 @@ class Run:
         self.id, self.name, self.graph = run, name, graph
         self.status = RunStatus.CREATED
         self.targets: tuple[str, ...] = ()  # what was asked for; empty: everything
-        self.kept = True  # whether the log has rows of it
+        self.is_recorded = True  # whether the log has rows of it
         self.error: str = ""
         self.tasks: dict[TaskKey, TaskResult] = {}
         self.failures: list[FailureView] = []

@@ -298,7 +298,7 @@ class Session:
             self.read_shown,
             user=user_name(),
         )
-        run.targets, run.kept = beginning.targets, beginning.hold is not None
+        run.targets, run.is_recorded = beginning.targets, beginning.hold is not None
         prepared.decider.for_run(run.id)
         rows = None
         if beginning.hold is not None:

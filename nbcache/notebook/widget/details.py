@@ -70,7 +70,7 @@ def task_detail(cache: Cache, run_id: str, run: Run | None, process: str, positi
     if found_done is not None:
         outcome = "cached" if found_done.use is not None else found_done.made.status
         return _detail(found_done, outcome, _run_name(cache, found_done.made.run))
-    if run is not None and not run.kept:
+    if run is not None and not run.is_recorded:
         return _unkept(run, process, position, working)
     raise UsageError(f"{process}[{position}] waits for its inputs: nothing is known of it yet")
 

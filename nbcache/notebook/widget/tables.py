@@ -102,7 +102,7 @@ class TaskQuery:
 
 def task_page(cache: Cache, run_id: str, run: Run | None, query: TaskQuery) -> TaskPage:
     """Return a page of a process's tasks in a run; `run` itself, where it is of this kernel."""
-    if run is not None and not run.kept:
+    if run is not None and not run.is_recorded:
         page = _from_memory(run, query)
     else:
         with reading(cache) as cursor:
