@@ -42,8 +42,8 @@ from nbcache.plan.canonical.names import attribute
 from nbcache.plan.code import find_function, normalise
 from nbcache.plan.fingerprint import component
 from nbcache.plan.quantities import size_text
-from nbcache.plan.reach import Walker, combine
-from nbcache.plan.uses import uses_of
+from nbcache.plan.reach import Walker, combine, is_of_nbcache
+from nbcache.plan.uses import Chain, uses_of
 
 LARGE = 500_000_000  # bytes of captured data from which on a note says how to do without
 
@@ -61,9 +61,11 @@ class Captured:
     1 MB) where there are any. `names` maps what the body reads to a summary with size, `modules`
     local modules to the source that a worker has to find (path, digest of its bytes), `sys_path`
     has the folders to look in: absolute, since a kernel's own path begins with "", which in a
-    worker would be the task's folder. `missing` are names that the body reads and nobody defines.
-    `sources` gives file names and texts of reached functions, for tracebacks; `texts` all string
-    constants of the code that is reached; `helper_sources` its source texts.
+    worker would be the task's folder. `imports` are modules that a worker imports beforehand: the
+    kernel has them loaded, and what the body reads is there or as it is because of them. `missing`
+    are names that the body reads and nobody defines. `sources` gives file names and texts of
+    reached functions, for tracebacks; `texts` all string constants of the code that is reached;
+    `helper_sources` its source texts.
     """
 
     components: tuple[Component, ...]
@@ -72,6 +74,7 @@ class Captured:
     names: Mapping[str, str] = field(default_factory=dict)
     modules: Mapping[str, ModuleSource] = field(default_factory=dict)
     sys_path: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     texts: frozenset[str] = frozenset()
@@ -190,6 +193,8 @@ class _Taking:
         outer = set(facts.free) if facts is not None else set(self._uses.names)
         if facts is not None:  # a builtin's name that the notebook gave to something else
             outer |= {name for name in facts.builtins if name in namespace}
+            by_text = (self._uses.by_text - self._uses.stored) & namespace.keys()
+            outer |= {name for name in by_text if not is_of_nbcache(namespace[name])}
         self._read = {name for name in outer - taken if not self._is_ambient(name)}
         self._bound = (set(self._uses.names) - self._read) | taken
         self._sources: dict[str, str] = {}
@@ -210,7 +215,9 @@ class _Taking:
         walker, components = self._walk(docstrings=False)
         if walker.reads_docstrings:
             walker, components = self._walk(docstrings=True)
-        locals_, reach = local_components(self._places, walker.local)
+        if walker.lists_subclasses:
+            self._read |= {*walker.subclasses()}
+        locals_, reach, changing = local_components(self._places, walker.local)
         packages = package_components(self._places, walker.packages | reach.packages)
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         components += [
@@ -230,8 +237,13 @@ class _Taking:
             payload=payload.data,
             buffers=payload.buffers,
             names=names,
-            modules=dict(self._places.sources),
+            modules={
+                name: source
+                for name, source in self._places.sources.items()
+                if name in reach.modules
+            },
             sys_path=tuple(self._places.path),
+            imports=(*sorted(_submodules(self._namespace, walker.wanted)), *changing),
             missing=tuple(sorted(self._read - {*self._namespace, *_GIVEN})),
             sources=self._sources,
             texts=frozenset(walker.texts | reach.texts),
@@ -335,6 +347,22 @@ class _Taking:
                 f"({type(error).__name__}: {error}).\n  Make it once per worker: "
                 "@nbcache.resource def ...(): ...; or pass plain data instead."
             ) from error
+
+
+def _submodules(namespace: Mapping[str, object], wanted: Mapping[str, set[Chain]]) -> set[str]:
+    """Return the submodules that are read off captured modules: `import a.b` binds only `a`."""
+    found: set[str] = set()
+    for name, chains in wanted.items():
+        value = namespace[name]
+        if isinstance(value, types.ModuleType):
+            for chain in chains:
+                full = value.__name__
+                for step in chain:
+                    full = f"{full}.{step}"
+                    if full not in sys.modules:
+                        break
+                    found.add(full)
+    return found
 
 
 def _with_note(found: Captured, note: str) -> Captured:
@@ -473,7 +501,7 @@ def value_leaf(
         found = walker.leaf(value)
         if found is None or not (walker.local or walker.packages):
             return found
-        locals_, reach = local_components(places, walker.local)
+        locals_, reach, _ = local_components(places, walker.local)
         packages = package_components(places, walker.packages | reach.packages)
         around = tuple((each.kind, each.name, each.digest) for each in [*locals_, *packages])
         return combine("with", found, around)

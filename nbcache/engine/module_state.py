@@ -12,6 +12,7 @@ import importlib.machinery
 import pickle
 import sys
 import types
+import zipimport
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -46,28 +47,41 @@ class LocalModules:
 
     def install(self) -> None:
         """Wrap the import of source files for the life of the process."""
-        loader = importlib.machinery.SourceFileLoader
-        original = loader.exec_module
+        loaders: tuple[Any, ...] = (
+            importlib.machinery.SourceFileLoader,
+            zipimport.zipimporter,
+        )
+        for loader in loaders:
+            loader.exec_module = self._watched(loader.exec_module)
 
+    def _watched(self, original: Callable[[Any, types.ModuleType], None]) -> Callable[..., None]:
         def exec_module(this: Any, module: types.ModuleType) -> None:
-            if not self._is_local(getattr(module, "__file__", None) or ""):
+            file = getattr(module, "__file__", None) or ""
+            if not self._is_local(file):
                 original(this, module)
                 return
             self._enter()
             try:
-                self._execute(this, module)
+                self._execute(this, module, file)
                 self._new.append(module)
             finally:
                 self._leave()
+            if sys.modules.get(module.__name__) is not module:
+                self._watcher.read_file(file)  # made by hand from a file, and known by no name
 
-        loader.exec_module = exec_module  # type: ignore[method-assign,assignment]
+        return exec_module
 
-    def _execute(self, loader: Any, module: types.ModuleType) -> None:
+    def _execute(self, loader: Any, module: types.ModuleType, file: str) -> None:
         # Not from the .pyc file: it is known by the second and the size of its source, and an edit
         # may keep both.
-        data = loader.get_data(loader.path)
+        if isinstance(loader, zipimport.zipimporter):
+            data = (loader.get_source(module.__name__) or "").encode()
+            code = compile(data, file, "exec", dont_inherit=True)
+        else:
+            data = loader.get_data(loader.path)
+            code = loader.source_to_code(data, loader.path)
         self._digests[module.__name__] = identity_digest(data)
-        exec(loader.source_to_code(data, loader.path), module.__dict__)
+        exec(code, module.__dict__)
 
     def digest(self, name: str) -> Digest | None:
         """Return the digest of the source that a loaded module was made of."""

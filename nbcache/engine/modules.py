@@ -18,7 +18,7 @@ from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
@@ -108,15 +108,29 @@ class LocalModules:
         if spec.origin is None or spec.origin == "namespace":  # a folder without __init__.py
             return read_module(module, "", is_package=True)
         path = Path(spec.origin)
-        try:
-            data = path.read_bytes()
-        except OSError:
+        data = _data_of(module, spec, path)
+        if data is None:
             return None
         self.sources[module] = ModuleSource(str(path), identity_digest(data))
         if path.name.endswith(tuple(EXTENSION_SUFFIXES)):
             # Compiled code counts by content; as source it is one constant.
             return read_module(module, f"_ = {identity_digest(data)!r}", is_package=False)
         return _read(module, data, spec.submodule_search_locations is not None)
+
+
+def _data_of(module: str, spec: ModuleSpec, path: Path) -> bytes | None:
+    """Return what a module's file holds, also where it lies in an archive; None: it is gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        loader: Any = spec.loader
+    try:
+        if hasattr(loader, "invalidate_caches"):
+            loader.invalidate_caches()  # a zip file that was written anew
+        text = loader.get_source(module)
+    except (AttributeError, ImportError, OSError):
+        return None
+    return None if text is None else str(text).encode()
 
 
 @lru_cache(maxsize=512)
@@ -131,21 +145,47 @@ def _read(module: str, data: bytes, is_package: bool) -> ModuleFacts:
 
 def local_components(
     modules: LocalModules, reads: Mapping[str, Iterable[Chain]]
-) -> tuple[list[Component], ModuleReach]:
-    """Return a component for each local module that is imported, and what was found on the way."""
+) -> tuple[list[Component], ModuleReach, list[str]]:
+    """Return a component for each local module that counts, and what was found on the way.
+
+    The names given last are of modules that the body does not reach and that change reached ones
+    when they are imported, as they were in the notebook: they register or patch something there.
+    """
     reach = ModuleReach(modules.load)
     for module, chains in sorted(reads.items()):
         reach.read(module, sorted(chains))
-    return [
-        component(
-            "module",
-            name,
-            reached.digest(),
-            f"{Path(modules.sources[name].path).name}" if name in modules.sources else "folder",
-            reached.text(),
-        )
-        for name, reached in sorted(reach.modules.items())
-    ], reach
+    changing: list[str] = []
+    while found := _changing(modules, reach):
+        reach.read(found, ())
+        changing.append(found)
+    return (
+        [
+            component(
+                "module",
+                name,
+                reached.digest(),
+                f"{Path(modules.sources[name].path).name}" if name in modules.sources else "folder",
+                reached.text(),
+            )
+            for name, reached in sorted(reach.modules.items())
+        ],
+        reach,
+        [name for name in sys.modules if name in changing],
+    )
+
+
+def _changing(modules: LocalModules, reach: ModuleReach) -> str | None:
+    """Return a module that the notebook has loaded and that changes a reached one, or None."""
+    if not reach.modules:
+        return None
+    for name in list(sys.modules):
+        if (
+            name not in reach.modules
+            and modules.home(name) == "local"
+            and reach.changes_reached(name)
+        ):
+            return name
+    return None
 
 
 def _files(spec: ModuleSpec) -> list[str]:

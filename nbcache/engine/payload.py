@@ -7,25 +7,23 @@ the pickle, so that they are written once and mapped read-only by every worker.
 
 from __future__ import annotations
 
-import functools
-import importlib
+import enum
 import io
 import mmap
 import os
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
+from nbcache.engine.reducers import reduce_by_value, with_members
 from nbcache.model.digest import identity_digest
-from nbcache.plan.canonical.names import attribute, shared_generator
-from nbcache.plan.reach import AMBIENT
+from nbcache.plan.reach import AMBIENT, is_of_nbcache
 from nbcache.plan.uses import uses_of
 
 OUT_OF_BAND = 1 << 20  # bytes
@@ -76,96 +74,32 @@ def pickle_names(values: Mapping[str, object], namespace: Mapping[str, object]) 
 
 @cache
 def _pickler() -> Any:
-    """Return cloudpickle's pickler, taught the functools that it sends by a name or not at all."""
+    """Return cloudpickle's pickler, taught what it sends by a name, in part or not at all."""
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # a library without types
         def reducer_override(self, value: object) -> Any:
-            make = _REDUCERS.get(type(value))
-            if make is not None:
-                reduced = make(value)
-                if reduced is not None:
-                    return reduced
-            if type(value).__name__ in ("Random", "RandomState"):
-                shared = shared_generator(value)
-                if shared is not None:
-                    return find_global, shared
+            reduced = reduce_by_value(value, _BY_VALUE)
+            if reduced is not None:
+                return reduced
+            if isinstance(value, enum.EnumType):
+                return with_members(value, super().reducer_override(value))
             return super().reducer_override(value)
 
         def _dynamic_function_reduce(self, function: types.FunctionType) -> Any:
-            # cloudpickle overlooks the globals that the body of an inner class reads.
+            # cloudpickle overlooks what the body of an inner class reads, and names in texts.
             reduced = super()._dynamic_function_reduce(function)
             globals_ = reduced[2][1]["__globals__"]
-            for name in uses_of(function.__code__).names.keys() - AMBIENT - globals_.keys():
-                if name in function.__globals__:
-                    globals_[name] = function.__globals__[name]
+            uses = uses_of(function.__code__)
+            for name in uses.names.keys() - AMBIENT - globals_.keys():
+                if name not in function.__globals__:
+                    continue
+                value = function.__globals__[name]
+                if name not in uses.by_text or not is_of_nbcache(value):
+                    globals_[name] = value
             return reduced
 
     return Pickler
-
-
-def _reduce_function(value: Any) -> tuple[object, ...] | None:
-    registry = getattr(value, "registry", None)
-    if not isinstance(registry, types.MappingProxyType) or _has_a_place(value):
-        return None
-    branches = [(cls, each) for cls, each in registry.items() if cls is not object]
-    return make_dispatch, (registry[object], branches)
-
-
-def _reduce_cached(value: Any) -> tuple[object, ...] | None:
-    if _has_a_place(value):
-        return None
-    parameters = value.cache_parameters()
-    return make_cached, (value.__wrapped__, parameters["maxsize"], parameters["typed"])
-
-
-def _reduce_property(value: Any) -> tuple[object, ...]:
-    return make_property, (value.func, value.attrname)
-
-
-_REDUCERS: dict[type, Callable[[Any], tuple[object, ...] | None]] = {
-    types.FunctionType: _reduce_function,
-    type(functools.lru_cache(maxsize=None)(lambda: None)): _reduce_cached,
-    functools.cached_property: _reduce_property,
-}
-
-
-def _has_a_place(value: object) -> bool:
-    """Tell whether a worker finds the object under its name."""
-    module = attribute(value, "__module__")
-    if module == "__main__" or module not in sys.modules or module in _BY_VALUE:
-        return False
-    try:
-        return attrgetter(getattr(value, "__qualname__", ""))(sys.modules[module]) is value
-    except AttributeError:
-        return False
-
-
-def find_global(module: str, name: str) -> object:
-    """Find the worker's own object of that name."""
-    return getattr(importlib.import_module(module), name)
-
-
-def make_dispatch(
-    function: Callable[..., object], branches: Iterable[tuple[type, Callable[..., object]]]
-) -> object:
-    """Make a single dispatch function anew in a worker."""
-    made = functools.singledispatch(function)
-    for cls, each in branches:
-        made.register(cls, each)
-    return made
-
-
-def make_cached(function: Callable[..., object], maxsize: int | None, typed: bool) -> object:
-    """Make a function with a cache anew, and the cache empty."""
-    return functools.lru_cache(maxsize, typed)(function)
-
-
-def make_property(function: Callable[[Any], object], name: str | None) -> object:
-    """Make a cached property anew; its class does not tell it its name a second time."""
-    made = functools.cached_property(function)
-    made.attrname = name
-    return made
 
 
 def _module_by_value(namespace: Mapping[str, object]) -> types.ModuleType | None:

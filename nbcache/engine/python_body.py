@@ -8,6 +8,7 @@ first line, with the text of the cell.
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import linecache
 import sys
@@ -82,6 +83,8 @@ class PythonBody:
 
     def namespace(self) -> dict[str, Any]:
         """Return what the body's names hold before its inputs are set: a fresh unpickling."""
+        for name in self._process.imports:
+            importlib.import_module(name)
         if not self._process.payload:
             return {}
         if self._buffers is None:

@@ -139,7 +139,8 @@ class ProcessSpec:
     `buffers` are the files of its large arrays, mapped read-only.
     `environ` is the whole environment that a task starts from (None: that of the worker), `env`
     and `secrets` are laid over it. `modules` maps the local modules that the fingerprint knows to
-    their source (path, digest of its bytes). `folder` is the notebook's. `passed` are outputs
+    their source (path, digest of its bytes), `imports` are modules to import before the captured
+    names are unpickled. `folder` is the notebook's. `passed` are outputs
     that are an untouched input: the driver hands the input on, nothing is harvested.
     """
 
@@ -168,6 +169,7 @@ class ProcessSpec:
     sys_path: tuple[str, ...] = ()
     folder: str = ""
     modules: Mapping[str, ModuleSource] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
     watch: bool = True
 
 

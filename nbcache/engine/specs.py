@@ -69,6 +69,7 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         sys_path=captured.sys_path,
         folder=str(folder),
         modules=captured.modules,
+        imports=captured.imports,
     )
 
 

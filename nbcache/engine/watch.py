@@ -41,6 +41,7 @@ _OF_A_SESSION = (
     "SSH_", "XDG_SESSION", "DBUS_",
 )  # fmt: skip
 _IMPORTING = ("<frozen importlib", "<frozen zipimport")
+_ARCHIVES = ("<frozen zipimport",)
 _READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
 
 
@@ -237,9 +238,14 @@ class Watcher:
             for name, text in self._variables.items()
             if name not in declared
         ]
-        reads += [WatchedRead("module", name, _file_digest(path)) for name, path in modules.items()]
+        reads += [_module_read(name, path) for name, path in modules.items()]
         found = {(each.kind, each.name): each for each in (*reads, *earlier)}
         return tuple(found[key] for key in sorted(found))
+
+    def read_file(self, path: str) -> None:
+        """Note that the body reads a file."""
+        if self._active:
+            self._files[path] = None
 
     def _opened(self, arguments: tuple[object, ...]) -> None:
         path, mode, flags = arguments[0], arguments[1], arguments[2]
@@ -256,6 +262,8 @@ class Watcher:
         if not self._places.is_users(full) or os.getpid() != self._owner:
             return
         if full.endswith((".py", ".pyc", ".so")) and _called_by(_IMPORTING + _READING_SOURCE):
+            return
+        if _called_by(_ARCHIVES):  # of modules; those that are imported are looked at one by one
             return
         if os.path.isfile(full) or (self._places.is_beside(full) and not os.path.exists(full)):
             self._files[full] = None
@@ -334,12 +342,25 @@ def digest_of(kind: str, name: str) -> Digest | None:
         text = os.environ.get(name)
         return None if text is None else _text_digest(text)
     if kind == "module":
-        with contextlib.suppress(ImportError, ValueError, AttributeError):
-            found = importlib.util.find_spec(name)
-            if found is not None and found.origin:
-                return _file_digest(found.origin)
-        return None
+        place = _place_of_module(name)
+        return None if place is None else _file_digest(place)
     return _file_digest(name)
+
+
+def _module_read(name: str, path: str) -> WatchedRead:
+    """Return a read of a module: by its name, where that leads to the file; else of the file."""
+    if _place_of_module(name) == path:
+        return WatchedRead("module", name, _file_digest(path))
+    archive = next((str(each) for each in Path(path).parents if each.is_file()), path)
+    return WatchedRead("file", archive, _file_digest(archive))
+
+
+def _place_of_module(name: str) -> str | None:
+    with contextlib.suppress(ImportError, ValueError, AttributeError):
+        found = importlib.util.find_spec(name)
+        if found is not None and found.origin and os.path.isfile(found.origin):
+            return found.origin
+    return None
 
 
 def _text_digest(text: str) -> Digest:

@@ -164,6 +164,8 @@ class Workplace:
             path = source.path
             if self.modules.digest(name) not in (None, source.digest):
                 raise self._changed(name, path)
+            if not os.path.isfile(path):
+                continue  # in an archive: what was loaded is what was compared
             key = stat_key(path)
             known = self._module_digests.get(path)
             if known is None or known[0] != key:

@@ -10,38 +10,37 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.plan.code import encode_constant, normalise, without_docstring
+from nbcache.plan.module_effects import NO_EFFECTS, Definition, Effects, effects_of
 from nbcache.plan.uses import NAME_MODULES, Chain, Import, Uses, uses_of
 
 Bindings = dict[str, tuple[tuple[str, str | None], ...]]
-Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
-# Decorators that only change what they decorate. Any other may register it somewhere when the
-# module is imported, so what it decorates counts even where nobody reaches it.
-_QUIET = frozenset(
-    "cache lru_cache wraps dataclass property staticmethod classmethod cached_property njit jit "
-    "contextmanager asynccontextmanager overload final total_ordering singledispatch override "
-    "runtime_checkable abstractmethod vectorize define frozen attrs setter getter deleter".split()
-)
 _SEES_ALL = frozenset({"globals", "vars", "eval", "exec", "locals"})
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A statement of a module: its canonical form, what it uses, its text and first line."""
+    """A statement of a module: its canonical form, what it uses, its text and first line.
+
+    `defines` is the name that a `def` or `class` binds, "" for other statements; `effects` are
+    what it does to other objects when the module is imported.
+    """
 
     normal: bytes
     uses: Uses
     text: str
     line: int
+    defines: str = ""
+    effects: Effects = NO_EFFECTS
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleFacts:
-    """What a module's source says.
+    """What a module's source says; `statements` are all of its top level, in order.
 
     `bindings`: name -> all (module, attribute or None) that imports bind it to; several where one
     of them is tried first, or by a condition.
@@ -54,6 +53,7 @@ class ModuleFacts:
     definitions: dict[str, tuple[Part, ...]]
     bindings: Bindings
     imports: tuple[tuple[str, tuple[str, ...]], ...]  # run when the module is imported
+    assigned: frozenset[str] = frozenset()  # names that its top level binds in another way
     parsed: bool = True
 
 
@@ -65,7 +65,9 @@ def read_module(name: str, source: str, *, is_package: bool) -> ModuleFacts:
         whole = normalise(tree)
         return _facts(name, package, source, tree, whole)
     except (SyntaxError, ValueError):
-        return ModuleFacts(name, source.encode("utf-8", "replace"), source, (), {}, {}, (), False)
+        raw = source.encode("utf-8", "surrogateescape")
+        shown = raw.decode("utf-8", "replace")
+        return ModuleFacts(name, raw, shown, (), {}, {}, (), parsed=False)
 
 
 def _facts(name: str, package: str, source: str, tree: ast.Module, whole: bytes) -> ModuleFacts:
@@ -88,18 +90,15 @@ def _facts(name: str, package: str, source: str, tree: ast.Module, whole: bytes)
                 module = absolute(each.module, each.level, package)
                 imports.append((module, each.names))
                 _bind(each, module, bindings)
-        if isinstance(node, Definition):
-            definitions[node.name] = (*definitions.get(node.name, ()), part)
-            if not _quiet(node):
-                statements.append(part)
-        else:
-            statements.append(part)
-    resolved = [_absolute_uses(each, package) for each in statements]
-    named = {
-        key: tuple(_absolute_uses(each, package) for each in parts)
-        for key, parts in definitions.items()
-    }
-    return ModuleFacts(name, whole, source, tuple(resolved), named, bindings, tuple(imports))
+        part = _absolute_uses(part, package)
+        if part.defines:
+            definitions[part.defines] = (*definitions.get(part.defines, ()), part)
+        statements.append(part)
+    stored = {name for each in statements for name in each.uses.stored}
+    assigned = frozenset(stored - definitions.keys() - bindings.keys())
+    return ModuleFacts(
+        name, whole, source, tuple(statements), definitions, bindings, tuple(imports), assigned
+    )
 
 
 def _part(node: ast.stmt, future: list[ast.ImportFrom], lines: list[str]) -> Part:
@@ -107,7 +106,8 @@ def _part(node: ast.stmt, future: list[ast.ImportFrom], lines: list[str]) -> Par
     uses = uses_of(compile(module, "<module>", "exec", dont_inherit=True))
     first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
     text = "".join(lines[first - 1 : node.end_lineno])
-    return Part(normalise(node), uses, text, first)
+    defines = node.name if isinstance(node, Definition) else ""
+    return Part(normalise(node), uses, text, first, defines, effects_of(node))
 
 
 def _absolute_uses(part: Part, package: str) -> Part:
@@ -120,9 +120,7 @@ def _absolute_uses(part: Part, package: str) -> Part:
         )
         for each in part.uses.imports
     )  # fmt: skip
-    uses = part.uses
-    changed = Uses(uses.names, imports, uses.texts, uses.stored, uses.attributes)
-    return Part(part.normal, changed, part.text, part.line)
+    return replace(part, uses=replace(part.uses, imports=imports))
 
 
 def absolute(module: str, level: int, package: str) -> str:
@@ -163,17 +161,7 @@ def _never_runs(node: ast.stmt) -> bool:
     return _last_name(test) == "TYPE_CHECKING"
 
 
-def _quiet(node: Definition) -> bool:
-    if node.name in ("__getattr__", "__init_subclass__"):
-        return False
-    if isinstance(node, ast.ClassDef) and node.keywords:
-        return False
-    return all(_last_name(each) in _QUIET for each in node.decorator_list)
-
-
 def _last_name(node: ast.expr) -> str:
-    if isinstance(node, ast.Call):
-        return _last_name(node.func)
     if isinstance(node, ast.Attribute):
         return node.attr
     return node.id if isinstance(node, ast.Name) else ""
@@ -181,11 +169,23 @@ def _last_name(node: ast.expr) -> str:
 
 @dataclass(slots=True)
 class Reached:
-    """What counts of one module."""
+    """What counts of one module: what its import runs, and the definitions that are reached.
+
+    `acting` are the definitions that do something to other objects when the module is imported.
+    """
 
     facts: ModuleFacts
+    acting: frozenset[str] = frozenset()
     names: set[str] = field(default_factory=set)
     whole: bool = False
+
+    def run_at_import(self) -> tuple[Part, ...]:
+        """Return the statements that count whether or not they are reached, in order."""
+        return tuple(
+            each
+            for each in self.facts.statements
+            if not each.defines or each.defines in self.acting
+        )
 
     def digest(self) -> Digest:
         """Return the identity of what counts; definitions in the order of their names."""
@@ -195,7 +195,7 @@ class Reached:
             encode_constant(
                 (
                     "parts",
-                    tuple(each.normal for each in self.facts.statements),
+                    tuple(each.normal for each in self.run_at_import()),
                     tuple(
                         (name, tuple(each.normal for each in self.facts.definitions[name]))
                         for name in sorted(self.names)
@@ -208,7 +208,7 @@ class Reached:
         """Return the source text of what counts, in the order of the file."""
         if self.whole:
             return self.facts.text
-        parts = {each.line: each.text for each in self.facts.statements}
+        parts = {each.line: each.text for each in self.run_at_import()}
         parts |= {
             each.line: each.text for name in self.names for each in self.facts.definitions[name]
         }
@@ -223,13 +223,14 @@ class ModuleReach:
     """
 
     def __init__(self, load: Callable[[str], ModuleFacts | None]) -> None:
-        self._load = load
+        self._loader = load
         self._asked: dict[str, ModuleFacts | None] = {}
         self.modules: dict[str, Reached] = {}
         self.packages: set[str] = set()
         self.texts: set[str] = set()
         self._queue: list[tuple[str, Chain]] = []
         self._seen: set[tuple[str, Chain]] = set()
+        self._lists_subclasses = False
 
     def read(self, module: str, chains: Iterable[Chain]) -> None:
         """Follow attribute chains read off a module; () means the module as a whole."""
@@ -241,18 +242,40 @@ class ModuleReach:
                 self._seen.add(asked)
                 self._resolve(*asked)
 
+    def changes_reached(self, module: str) -> bool:
+        """Say whether importing a local module changes one that is reached: patches, registers."""
+        facts = self._load(module)
+        if facts is None:
+            return False
+        for part in facts.statements:
+            effects = part.effects
+            if part.defines and not self._acts(facts, part):
+                continue
+            for name in effects.targets:
+                for target, attribute in facts.bindings.get(name, ()):
+                    inner = f"{target}.{attribute}"
+                    if target in self.modules or inner in self.modules:
+                        return True
+        return False
+
+    def _load(self, module: str) -> ModuleFacts | None:
+        if module not in self._asked:
+            self._asked[module] = self._loader(module)
+        return self._asked[module]
+
     def _enter(self, module: str) -> Reached | None:
         """Note that a module (and the packages around it) is imported."""
         known = self.modules.get(module)
         if known is not None:
             return known
-        if module not in self._asked:
-            self._asked[module] = self._load(module)
-        facts = self._asked[module]
+        facts = self._load(module)
         if facts is None:
             self.packages.add(module)
             return None
-        reached = self.modules[module] = Reached(facts, whole=not facts.parsed)
+        acting = frozenset(
+            each.defines for each in facts.statements if each.defines and self._acts(facts, each)
+        )
+        reached = self.modules[module] = Reached(facts, acting, whole=not facts.parsed)
         parent = module.rpartition(".")[0]
         if parent:
             self._enter(parent)
@@ -263,22 +286,60 @@ class ModuleReach:
             for name in names:
                 if name != "*" and self._is_module(f"{target}.{name}"):
                     self._enter(f"{target}.{name}")
-        for part in facts.statements:
+        for part in reached.run_at_import():
             self._follow(module, part.uses, at_import=True)
+        if self._lists_subclasses:
+            self._reach_subclasses(reached)
         return reached
 
-    def _is_module(self, name: str) -> bool:
-        if name.rpartition(".")[0] not in self.modules:
+    def _acts(self, facts: ModuleFacts, part: Part) -> bool:
+        """Say whether a definition does something to other objects when it is executed."""
+        effects = part.effects
+        return (
+            effects.always
+            or any(self._is_users(facts, name) for name in effects.roots)
+            or any(self._is_told_of(facts.name, chain, set()) for chain in effects.bases)
+        )
+
+    def _is_users(self, facts: ModuleFacts, name: str) -> bool:
+        """Say whether a name of a module means something that the user wrote or made."""
+        if name in facts.definitions or name in facts.assigned:
+            return True
+        return any(self._load(target) is not None for target, _ in facts.bindings.get(name, ()))
+
+    def _is_told_of(self, module: str, chain: Chain, seen: set[tuple[str, Chain]]) -> bool:
+        """Say whether a base class learns of its subclasses, or whether that cannot be told.
+
+        Classes of installed packages are taken not to: what they register they know themselves.
+        """
+        facts = self._load(module)
+        if facts is None or not chain or (module, chain) in seen:
             return False
-        if name not in self._asked:
-            self._asked[name] = self._load(name)
-        return self._asked[name] is not None
+        seen.add((module, chain))
+        name, rest = chain[0], chain[1:]
+        for part in facts.definitions.get(name, ()):
+            effects = part.effects
+            if not effects.is_class or rest or effects.hooks:
+                return True
+            if any(self._is_told_of(module, base, seen) for base in effects.bases):
+                return True
+        found = facts.bindings.get(name, ())
+        for target, attribute in found:
+            inner = rest if attribute is None else (attribute, *rest)
+            if self._is_told_of(target, inner, seen):
+                return True
+        return name in facts.assigned and not found
+
+    def _is_module(self, name: str) -> bool:
+        return name.rpartition(".")[0] in self.modules and self._load(name) is not None
 
     def _resolve(self, module: str, chain: Chain) -> None:
         reached = self._enter(module)
         if reached is None:
             return
-        if not chain:
+        if "__subclasses__" in chain:
+            self._list_subclasses()
+        if not chain or chain[0] == "__dict__":
             self._take_all(reached)
             return
         name, rest = chain[0], chain[1:]
@@ -306,6 +367,17 @@ class ModuleReach:
         for name in reached.facts.definitions:
             self._own(reached, name, ())
 
+    def _list_subclasses(self) -> None:
+        if not self._lists_subclasses:
+            self._lists_subclasses = True
+            for each in list(self.modules.values()):
+                self._reach_subclasses(each)
+
+    def _reach_subclasses(self, reached: Reached) -> None:
+        for name, parts in reached.facts.definitions.items():
+            if any(part.effects.bases for part in parts):
+                self._own(reached, name, ())
+
     def _follow(self, module: str, uses: Uses, *, at_import: bool) -> None:
         reached = self.modules[module]
         self.texts |= uses.texts
@@ -317,7 +389,11 @@ class ModuleReach:
         for each in uses.imports:
             if not (at_import and each.bound):
                 self._import_locally(each)
+        if "__subclasses__" in uses.attributes:
+            self._list_subclasses()
         if uses.attributes & NAME_MODULES:
+            if "__name__" in uses.names:  # sys.modules[__name__]
+                self._queue.append((module, ()))
             for text in uses.texts:
                 if text.replace(".", "").isidentifier() and self._load(text) is not None:
                     self._queue.append((text, ()))

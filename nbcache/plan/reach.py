@@ -11,6 +11,7 @@ where else the object is reached from. A change here changes the keys of all hel
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import enum
 import functools
@@ -40,6 +41,7 @@ _NOT_OF_THE_CLASS = frozenset(
     "__abstractmethods__ _abc_impl __signature__ __annotations_cache__ __attrs_base_of_slotted__ "
     "_abc_cache _abc_negative_cache _abc_negative_cache_version _abc_registry".split()
 )
+_OF_MEMBERS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
 _OF_NAMED_TUPLES = frozenset(
     "__new__ _make _replace __replace__ _asdict __repr__ __getnewargs__ __slots__".split()
 )
@@ -82,7 +84,7 @@ class Walker:
         self.local: dict[str, set[Chain]] = {}
         self.packages: set[str] = set()
         self.texts: set[str] = set()
-        self.reads_docstrings = False
+        self.reads_docstrings = self.lists_subclasses = False
         self._stack: dict[int, int] = {}
         self._lowest = sys.maxsize
         self._memo: dict[int, tuple[object, Digest]] = {}
@@ -126,8 +128,23 @@ class Walker:
         skipped = {*AMBIENT, *own}
         for name, chains in uses.names.items():
             if name not in skipped and name in self._namespace:
+                if name in uses.by_text and is_of_nbcache(self._namespace[name]):
+                    continue  # a process or channel that a text happens to name
                 self.wanted.setdefault(name, set()).update(chains)
+        if "__subclasses__" in uses.attributes:
+            self.wanted |= {name: {()} for name in self.subclasses() if name not in self.wanted}
+            self.lists_subclasses = True
         self.imported(uses)
+
+    def subclasses(self) -> list[str]:
+        """Return the names of the notebook's classes that derive from others of its classes."""
+        return [
+            name
+            for name, value in self._namespace.items()
+            if isinstance(value, type)
+            and _module_of(value) == self._home_name
+            and any(_module_of(base) == self._home_name for base in value.__mro__[1:])
+        ]
 
     def imported(self, uses: Uses) -> None:
         """Note the modules that some code imports itself, its texts, and reads of `__doc__`."""
@@ -307,7 +324,16 @@ class Walker:
             tuple(self.digest(base) for base in value.__bases__ if base is not object),
             tuple(self._members(value)),
             value.__doc__ if self.docstrings else None,
+            *self._virtual_subclasses(value),
         )
+
+    def _virtual_subclasses(self, cls: type) -> list[tuple[str, ...]]:
+        """Return what `register` told an abstract class: it decides what isinstance says."""
+        if not isinstance(cls, abc.ABCMeta):
+            return []
+        known = [each() for each in abc._get_dump(cls)[0]]  # type: ignore[attr-defined]
+        found = sorted(self._part(f"{cls.__name__}.register", each) for each in known if each)
+        return [tuple(found)] if found else []
 
     def _members(self, cls: type) -> Iterable[tuple[str, str]]:
         names = dict(vars(cls))
@@ -315,6 +341,9 @@ class Walker:
         if issubclass(cls, enum.Enum):
             values = [(name, each._value_) for name, each in cls.__members__.items()]
             yield "members", self._part(f"values of {cls.__name__}", values)
+            held = {each.name: found for each in cls if (found := member_attributes(each))}
+            if held:
+                yield "held", self._part(f"members of {cls.__name__}", held)
             skipped |= set(cls.__members__)
             names = {name: each for name, each in names.items() if _is_own_of_enum(name, each)}
         elif cls.__bases__ == (tuple,) and "_fields" in names:
@@ -428,6 +457,15 @@ def _comparable(value: object) -> object:
     if type(value).__name__ in ("_DataclassParams", "_tuplegetter"):
         return repr(value) if type(value).__name__ == "_DataclassParams" else value.__reduce__()[1]
     return value
+
+
+def member_attributes(member: enum.Enum) -> dict[str, object]:
+    """Return what a member of an Enum holds besides its name and value: set by `__init__`."""
+    return {name: each for name, each in vars(member).items() if name not in _OF_MEMBERS}
+
+
+def is_of_nbcache(value: object) -> bool:
+    return _module_of(type(value)).startswith("nbcache.")
 
 
 def _is_own_of_enum(name: str, value: object) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from nbcache.plan.code import nested_codes
+from nbcache.plan.named_in_text import names_in_texts
 
 Chain = tuple[str, ...]
 """Attributes read in a row off a name: `m.a.b` gives ("a", "b"); () is the name itself."""
@@ -52,6 +53,7 @@ class Uses:
 
     `names` maps each global (or builtin) name that may be read to the attribute chains read off
     it. `texts` are the string constants. `stored` are names bound at the top level of the code.
+    `by_text` are those of `names` that are read through a text alone, see `plan.named_in_text`.
     """
 
     names: dict[str, frozenset[Chain]]
@@ -59,6 +61,7 @@ class Uses:
     texts: frozenset[str]
     stored: frozenset[str]
     attributes: frozenset[str]
+    by_text: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=4096)
@@ -69,16 +72,21 @@ def uses_of(code: types.CodeType) -> Uses:
     texts: set[str] = set()
     stored: set[str] = set()
     attributes: set[str] = set()
+    local: set[str] = set()
     for each in nested_codes(code):
         _scan(each, each is code, names, imports, stored)
         texts.update(const for const in _flat(each.co_consts) if isinstance(const, str))
         attributes.update(each.co_names)
+        local.update(each.co_varnames, each.co_cellvars, each.co_freevars)
+    by_text = set(names_in_texts(texts, names, attributes)) - names.keys() - local
+    names.update((name, {()}) for name in by_text)
     return Uses(
         {name: frozenset(chains) for name, chains in names.items()},
         tuple(imports),
         frozenset(texts),
         frozenset(stored),
         frozenset(attributes),
+        frozenset(by_text),
     )
 
 

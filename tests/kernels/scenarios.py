@@ -330,7 +330,7 @@ def check(scenario: Scenario, group: Mapping[str, Seen]) -> None:
     """Hold what was seen of a scenario against what it says."""
     seen, runs = group[scenario.process], int(scenario.because is not None)
     for told in (seen.first, seen.again, seen.back):
-        assert not told.error
+        assert not told.error, told.error
         assert told.planned == told.ran, "the plan said something else than the run did"
         assert told.expected is None or told.value == told.expected
     ran = (seen.first.ran, seen.again.ran, seen.back.ran)
