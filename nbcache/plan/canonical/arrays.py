@@ -183,6 +183,12 @@ def _write_random_state(encoder: Encoder, value: Foreign) -> None:
     encoder.write(value.get_state(legacy=False))
 
 
+def _write_business_days(encoder: Encoder, value: Foreign) -> None:
+    encoder.tag("numpy.busdaycalendar")
+    write_elements(encoder, value.weekmask)
+    write_elements(encoder, value.holidays)
+
+
 def numpy_handler(base: type) -> Handler | None:
     """Return the handler for a class of numpy and what derives from it, or None."""
     import numpy as np
@@ -195,6 +201,8 @@ def numpy_handler(base: type) -> Handler | None:
         return write_dtype_value
     if base is np.ufunc:
         return _write_ufunc
+    if base is np.busdaycalendar:
+        return _write_business_days
     return {
         "BitGenerator": _write_bit_generator,
         "Generator": _write_generator,

@@ -36,7 +36,8 @@ def _write_elements(encoder: Encoder, array: Foreign) -> None:
 
     types, kind = pa.types, cast("Foreign", array.type)
     if isinstance(array, pa.ExtensionArray):
-        encoder.write((kind.extension_name, bytes(kind.__arrow_ext_serialize__())))
+        serialize = getattr(kind, "__arrow_ext_serialize__", None)  # not of those Arrow defines
+        encoder.write((kind.extension_name, str(kind) if serialize is None else bytes(serialize())))
         _write_elements(encoder, array.storage)
         return
     if types.is_run_end_encoded(kind):

@@ -30,6 +30,7 @@ REFUSED: dict[str, str] = {
     "_io.BufferedRandom": _FILE,
     "_io.FileIO": _FILE,
     "tempfile._TemporaryFileWrapper": _FILE,
+    "tempfile.TemporaryDirectory": "a temporary folder, which has another name every time",
     "zipfile.ZipFile": _FILE,
     "tarfile.TarFile": _FILE,
     "mmap.mmap": _FILE,

@@ -92,6 +92,7 @@ def _ordered_dict(encoder: Encoder, value: collections.OrderedDict[object, objec
     if not encoder.met_before(value):
         encoder.tag("collections.OrderedDict")
         encoder.write_pairs(value.items(), len(value))
+        _attributes(encoder, value)
 
 
 def _counter(encoder: Encoder, value: collections.Counter[object]) -> None:
@@ -182,6 +183,13 @@ def _partial(encoder: Encoder, value: functools.partial[object]) -> None:
         encoder.write_step(".func", value.func)
         encoder.write_step(".args", value.args)
         encoder.write_step(".keywords", value.keywords)
+        _attributes(encoder, value)
+
+
+def _attributes(encoder: Encoder, value: object) -> None:
+    """Write the attributes that somebody gave to an object of the standard library."""
+    if vars(value):
+        encoder.write_pairs(vars(value).items(), len(vars(value)), attributes=True)
 
 
 def write_class_value(encoder: Encoder, value: type) -> None:
