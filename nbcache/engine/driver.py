@@ -21,7 +21,7 @@ from nbcache.engine.executors.protocol import Executor
 from nbcache.engine.operating import call_operator
 from nbcache.engine.pace import Pace
 from nbcache.engine.publish import Publisher
-from nbcache.engine.reasons import Reasons
+from nbcache.engine.reasons import AGAIN, Reasons
 from nbcache.engine.results import Decoder, TaskResult
 from nbcache.engine.rows import RowMaker
 from nbcache.engine.run import AtWork, Run
@@ -270,10 +270,15 @@ class Driver:
         return Missed(command.task, decision.hash, resources)
 
     def _note_reason(self, decision: Decision) -> None:
-        """Find out once per process why its tasks run."""
-        name = decision.place.name
-        if self._reasons is not None and name not in self._run.reasons:
-            self._run.reasons[name] = self._reasons.of(decision.place)
+        """Find out why a task runs. Its process has one reason; that some of its tasks did not
+        succeed before is said where it holds for all."""
+        if self._reasons is None:
+            return
+        found = self._reasons.of(decision.place, [decision.hash])
+        decision.reason = decision.reason or found
+        said = self._run.reasons.setdefault(decision.place.name, found)
+        if said == AGAIN != found:
+            self._run.reasons[decision.place.name] = found
 
     # ------------------------------------------------------------------ attempts
 

@@ -26,6 +26,7 @@ from nbcache.engine.process import WHOLE, Process, complete_decl, decl_from_func
 from nbcache.engine.restoring import RestoredRun
 from nbcache.engine.run import Run
 from nbcache.engine.session import current_session
+from nbcache.errors import DeclarationError
 from nbcache.plan.channel import Channel
 
 channel = Factories(lambda: current_session().folder)
@@ -52,14 +53,27 @@ def process(
     """Make a function a process; its parameters are the inputs, what it returns is the output.
 
     `from_` gives channels, or names of channels that are looked up at each run. `outputs` names
-    the outputs ("quant: path" for a file). `options` are those of `%%process`: cpus, memory, ...
+    the outputs as a header does: "quant: path = 'quant_{sample}'"; a tuple that is returned for
+    several is taken apart. `options` are those of `%%process`: cpus, memory, ...
 
     Raises:
         DeclarationError: the function cannot be a process.
     """
     if function is None:
-        return lambda made: _make(made, from_, outputs, options)
-    return _make(function, from_, outputs, options)
+        return lambda made: _made(made, from_, outputs, options)
+    return _made(function, from_, outputs, options)
+
+
+def _made(
+    function: Body,
+    from_: Sources | None,
+    outputs: str | Sequence[str] | None,
+    options: Mapping[str, object],
+) -> Process:
+    try:
+        return _make(function, from_, outputs, options)
+    except DeclarationError as error:  # its text says where; our own frames say nothing
+        raise error.with_traceback(None) from None
 
 
 def _make(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nbcache.errors import BodyError, HeaderError
 from nbcache.model.channel import Node
-from nbcache.model.process import ChannelDecl, Input, Option, Output, PortType, ProcessDecl
+from nbcache.model.process import ChannelDecl, Input, Option, PortType, ProcessDecl
 from nbcache.plan.body import (
     BodyFacts,
     analyse_body,
@@ -28,7 +28,7 @@ from nbcache.plan.body import (
 )
 from nbcache.plan.channel import Channel
 from nbcache.plan.directives import check_store, check_templates, parse_options
-from nbcache.plan.header import reserved_in_scripts
+from nbcache.plan.header import parse_output_list, reserved_in_scripts
 
 if TYPE_CHECKING:
     from nbcache.engine.results import Results
@@ -56,6 +56,11 @@ class Readable(Channel):
         self.name, self.namespace, self.notes = node.label, namespace, tuple(notes)
         self._reader = reader
 
+    def __dir__(self) -> list[str]:
+        """What Tab offers: reading, and the operators."""
+        operators = [name for name in dir(Channel) if name[:1] != "_" and name != "node"]
+        return [*operators, "results", "table", "value"]
+
     @property
     def results(self) -> Results:
         """The results of all tasks (the items of a channel), after running what is missing."""
@@ -78,7 +83,10 @@ class Readable(Channel):
 
 
 class NamedChannel(Readable):
-    """A channel bound to a name; its expression is evaluated at every run, read and plan."""
+    """A channel bound to a name; its expression is evaluated at every run, read and plan.
+
+    `list(pairs)`, `pairs[0]`, `pairs.table()` and `genome.value` read its items.
+    """
 
     __slots__ = ("decl",)
 
@@ -94,7 +102,11 @@ class NamedChannel(Readable):
 
 
 class Process(Readable):
-    """A declared process; stands for its output channel wherever a channel is expected."""
+    """A declared process. It stands for its output channel wherever a channel is expected.
+
+    Reading it (`fit.value`, `for score in fit`, `fit[0]`, `fit.table()`) runs what is missing;
+    `fit` alone shows its card, and operators such as `fit.collect()` make channels of it.
+    """
 
     __slots__ = ("decl", "facts", "sources")
 
@@ -223,7 +235,7 @@ def decl_from_function(
         BodyError: the function has `**kwargs`, or no source can be found for it.
     """
     try:
-        lines, _ = inspect.getsourcelines(function)
+        lines, start = inspect.getsourcelines(function)
     except (OSError, TypeError) as error:
         raise BodyError(f"no source for {function!r}: a process needs it") from error
     source = textwrap.dedent("".join(lines))
@@ -231,7 +243,9 @@ def decl_from_function(
     if not isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef)):
         raise BodyError(f"@process goes above a function, not {type(tree).__name__}")
     inputs = tuple(_inputs_of(function))
-    body, line = _body_text(tree, source)
+    names = outputs if outputs is None or isinstance(outputs, str) else ", ".join(outputs)
+    declared = None if names is None else parse_output_list(names)
+    body, line = _body_text(tree, source, [each.name for each in declared or ()])
     directives, language, interpreter = parse_options(
         [
             Option(key, str(each), 1, 0)
@@ -239,27 +253,22 @@ def decl_from_function(
             for each in (text if isinstance(text, (list, tuple)) else [text])
         ]
     )
-    names = [outputs] if isinstance(outputs, str) else outputs
     return ProcessDecl(
         name=function.__name__,
         inputs=inputs,
-        outputs=None if names is None else tuple(map(_output_of, names)),
+        outputs=declared and tuple(replace(each, line=start, column=0) for each in declared),
         sources=None if sources is None else tuple(sources),
         directives=directives,
         language=language,
         interpreter=interpreter,
         body=body,
-        body_line=line,
+        body_line=start + line - 1,
         cell=Path(inspect.getfile(function)).name,
         filename=f"<{function.__name__}>",
         source=source,
+        source_line=start,
         function=function,
     )
-
-
-def _output_of(text: str) -> Output:
-    name, _, base = (part.strip() for part in text.partition(":"))
-    return Output(name, PortType(base) if base else None)
 
 
 def _inputs_of(function: Callable[..., object]) -> Iterator[Input]:
@@ -277,11 +286,17 @@ def _inputs_of(function: Callable[..., object]) -> Iterator[Input]:
         )
 
 
-def _body_text(tree: ast.FunctionDef | ast.AsyncFunctionDef, source: str) -> tuple[str, int]:
-    """Return the function's body as a cell's body, and the line at which it starts."""
+def _body_text(
+    tree: ast.FunctionDef | ast.AsyncFunctionDef, source: str, outputs: Sequence[str]
+) -> tuple[str, int]:
+    """Return the function's body as a cell's body, and the line at which it starts.
+
+    A tuple that is returned for several outputs is taken apart.
+    """
     returns = [node for node in ast.walk(tree) if isinstance(node, (ast.Return, ast.Yield))]
     last = tree.body[-1]
     own = [node for node in returns if not _inside_nested(tree, node)]
+    targets = f"{', '.join(outputs)} = " if len(outputs) > 1 else ""
     if (
         own not in ([], [last])
         or isinstance(tree, ast.AsyncFunctionDef)
@@ -290,16 +305,22 @@ def _body_text(tree: ast.FunctionDef | ast.AsyncFunctionDef, source: str) -> tup
         arguments = [*tree.args.posonlyargs, *tree.args.args, *tree.args.kwonlyargs]
         call = ", ".join(f"{each.arg}={each.arg}" for each in arguments)
         wait = "await " if isinstance(tree, ast.AsyncFunctionDef) else ""
-        return f"{wait}{WHOLE}({call})\n", 1
+        return f"{targets}{wait}{WHOLE}({call})\n", 1
     has_docstring = ast.get_docstring(tree) is not None and len(tree.body) > 1
     first = tree.body[1 if has_docstring else 0].lineno
     lines = source.split("\n")[first - 1 : last.end_lineno]
+    if not own and isinstance(last, ast.Expr):  # a function returns its last line only if it says
+        end = last.end_col_offset or 0
+        lines[-1] = lines[-1].encode()[:end].decode() + ";"
     if own and isinstance(last, ast.Return):
         at = last.lineno - first
         indent = last.col_offset
         kept = lines[at].encode()[indent + len("return") :].decode().lstrip()
-        lines[at] = " " * indent + (f"({kept}" if last.end_lineno != last.lineno else kept)
-        if last.end_lineno != last.lineno:
+        if not (isinstance(last.value, ast.Tuple) and len(last.value.elts) == len(outputs)):
+            targets = ""
+        spans = last.end_lineno != last.lineno
+        lines[at] = f"{' ' * indent}{targets}{'(' if spans else ''}{kept}"
+        if spans:
             lines[-1] += ")"
     return textwrap.dedent("\n".join(lines)) + "\n", first
 

@@ -11,6 +11,7 @@ import ast
 import importlib
 import inspect
 import linecache
+import os
 import sys
 import traceback
 import types
@@ -155,11 +156,13 @@ class PythonBody:
     ) -> dict[str, object]:
         """Return the values of the outputs that the body made.
 
-        One output that the body did not set takes the final expression. Where the outputs were
-        inferred, figures and axes are shown already and stand for None.
+        One output that the body did not set takes the final expression; a path only where that
+        is one (what `write_text` returns is not), else it is the file of its name. Where the
+        outputs were inferred, figures and axes are shown already and stand for None.
         """
         made: dict[str, object] = {}
         unset: list[str] = []
+        paths: list[str] = []
         names = {each.name for each in self._process.inputs}
         for output in self._process.outputs:
             if output.name in self._process.passed:
@@ -170,7 +173,10 @@ class PythonBody:
             ):
                 made[output.name] = value
             elif output.pattern is None:
-                unset.append(output.name)
+                is_path = output.type is not None and output.type.is_path
+                (paths if is_path else unset).append(output.name)
+        if not unset and _names_files(final):
+            unset = paths
         if len(unset) == 1 and final is not UNSET:
             made[unset[0]] = final
         if self._process.inferred:
@@ -180,15 +186,9 @@ class PythonBody:
         return made
 
 
-def run_in_kernel(
-    body: PythonBody, inputs: Mapping[str, object], task: TaskInfo
-) -> tuple[dict[str, Any], object]:
-    """Run a body in this process; returns its namespace and the final expression's value.
-
-    Raises:
-        BaseException: whatever the body raises.
-    """
-    return body.run_here(body.namespace(), inputs, task)
+def _names_files(value: object) -> bool:
+    members = value if isinstance(value, (list, tuple)) else [value]
+    return all(isinstance(each, (str, os.PathLike)) for each in members)
 
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, object]) -> object:

@@ -6,21 +6,26 @@ rows; `why TASK` goes deeper.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from weakref import WeakKeyDictionary
 
 from nbcache.engine.decide import Place
+from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import Record, RunRow, row_from_record
 from nbcache.plan.explain import differences, one_line
 from nbcache.store.cache import Cache
 from nbcache.store.log import Log
-from nbcache.store.segment import ROWS, read_records
+from nbcache.store.segment import KEYS, ROWS, read_hashes, read_records
 
 FIRST = "first run of this code here"
 NEW_INPUT = "new inputs"
+NOT_KEPT = "its results are not kept (--cache off)"
+AGAIN = "an earlier attempt did not succeed"
 
 _known: WeakKeyDictionary[Log, dict[str, tuple[RunRow, ...]]] = WeakKeyDictionary()  # by segment
+_lost: WeakKeyDictionary[Log, dict[str, frozenset[str]]] = WeakKeyDictionary()  # by segment
+_UNSUCCESSFUL = ("failed", "ignored", "aborted")
 
 
 class Reasons:
@@ -30,12 +35,21 @@ class Reasons:
         self._cache, self._notebook, self._before = cache, notebook, before
         self._earlier: dict[str, tuple[Component, ...]] | None = None
         self._said: dict[str, str] = {}
+        self._unsuccessful: set[str] | None = None
 
-    def of(self, place: Place) -> str:
-        """Return in one line why tasks of a place run that the cache does not hold."""
+    def of(self, place: Place, hashes: Collection[Digest | None] = ()) -> str:
+        """Return in one line why tasks of a place, with these hashes, are not in the cache."""
+        if hashes and not any(hashes):
+            return NOT_KEPT
         if place.name not in self._said:
             self._said[place.name] = self._find(place)
-        return self._said[place.name]
+        said = self._said[place.name]
+        if said == NEW_INPUT and hashes:
+            if self._unsuccessful is None:  # of runs before: what fails from now on is no reason
+                self._unsuccessful = unsuccessful(self._cache.log)
+            if all(each in self._unsuccessful for each in hashes):
+                return AGAIN
+        return said
 
     def _find(self, place: Place) -> str:
         earlier = self._components().get(place.name)
@@ -86,6 +100,27 @@ def run_rows(log: Log) -> Iterator[RunRow]:
         yield from known[name]
     for view in journals.values():
         yield from _runs_of(each for each in view.records() if each.get("kind") == "run")
+
+
+def unsuccessful(log: Log) -> set[str]:
+    """Return the hashes of all attempts that failed or were aborted, read once per segment."""
+    known = _lost.setdefault(log, {})
+    hashes: set[str] = set()
+    for view in log.journals().values():
+        for each in view.records():
+            if each.get("status") in _UNSUCCESSFUL:
+                hashes.add(str(each.get("hash")))
+    segments = log.segments()
+    for name in known.keys() - segments.keys():
+        known.pop(name, None)
+    for name in segments:
+        if name not in known:
+            try:
+                known[name] = read_hashes(log.root / "log" / (name + KEYS), _UNSUCCESSFUL)
+            except FileNotFoundError:  # merged into another one since the last look
+                continue
+        hashes |= known[name]
+    return hashes
 
 
 def _runs_of(records: Iterable[Record]) -> tuple[RunRow, ...]:

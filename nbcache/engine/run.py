@@ -244,6 +244,9 @@ class Run:
         fields = self.graph.nodes[index].fields
         return channel_items(name, fields, self._elements(index), self._decoder)
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return [*self.graph.places, *self.graph.channels]
+
     def _results_of(self, name: str, index: int) -> Results:
         node = self.graph.nodes[index]
         assert node.decl is not None

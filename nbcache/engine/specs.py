@@ -26,6 +26,7 @@ from nbcache.errors import UsageError
 from nbcache.model.digest import Digest
 from nbcache.model.event import Resources
 from nbcache.model.ids import format_position
+from nbcache.model.process import ProcessDecl
 from nbcache.model.value import FilePath, Gathered, RemoteFile, Stored
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
@@ -51,7 +52,7 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         body_line=decl.body_line,
         filename=decl.filename,
         cell=decl.cell,
-        sources={decl.filename: decl.source, **captured.sources},
+        sources={decl.filename: _placed_source(decl), **captured.sources},
         inputs=decl.inputs or (),
         outputs=place.outputs,
         passed=tuple(sorted(place.passed)),
@@ -133,6 +134,11 @@ def _placed(value: InputValue, names: Iterator[str]) -> InputValue:
 
 
 Known = Mapping[Path, tuple[Digest, StatKey | None]]
+
+
+def _placed_source(decl: ProcessDecl) -> str:
+    """Return the source with its lines where its file has them, for tracebacks."""
+    return "\n" * (decl.source_line - 1) + decl.source
 
 
 class Packer:

@@ -143,6 +143,7 @@ class ProcessDecl:
     cell: str = ""  # how people find it: "cell [5]", "pipeline.py"
     filename: str = "<process>"  # what tracebacks name
     source: str = ""  # the whole cell as written
+    source_line: int = 1  # where `source` begins in its file; lines are counted from there
     inferred: bool = False  # `outputs` were found in the body, not declared
     function: Callable[..., object] | None = field(default=None, compare=False)  # the twin's
 

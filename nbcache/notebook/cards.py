@@ -284,6 +284,8 @@ def _keep_ends(
         return list(chunks)
     rows = text.count("\n", start, stop)
     left_out = render.count_of(rows, "line") if rows else f"{stop - start:,} characters"
+    if "characters left out ...]" in text[start:stop]:  # more than was kept
+        left_out = f"more than {left_out}"
     kept: list[ShownChunk] = []
     at, is_cut = 0, False
     for chunk in chunks:

@@ -1,35 +1,51 @@
-"""Hang Tab completion into a shell; what completes is imported at the first Tab."""
+"""Hang Tab completion into a shell; what completes is imported at the first Tab.
+
+On the lines that are nbcache's own, its words stand alone: Python's would be noise there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from typing import Any
 
-_WORDS = {  # the beginning of a line -> the function of `completion` that completes it
+_WORDS = {  # how a line begins -> the function of `completion` that completes it
     "%nbcache": "command_words",
     "%%process": "header_words",
     "%channel": "channel_words",
     "#|": "header_words",
 }
+_OWN = re.compile(r"(?:^|=)\s*(?P<line>(?P<key>%nbcache|%%process|%channel|#\|).*)$")
+_IDENTIFIER = "nbcache"
 
 
 def install(shell: Any) -> None:
-    """Hang the completers in."""
-    for key, name in _WORDS.items():
-        shell.set_hook("complete_command", _completer(name, shell.user_ns), str_key=key)
+    """Hang the completer in."""
+    from IPython.core.completer import context_matcher
 
+    namespace = shell.user_ns
 
-def _completer(name: str, namespace: Mapping[str, object]) -> Any:
-    def complete(_shell: Any, event: Any) -> list[str]:
+    @context_matcher(identifier=_IDENTIFIER)  # type: ignore[untyped-decorator]
+    def complete(context: Any) -> Any:
+        from IPython.core.completer import SimpleCompletion
+
+        own = _OWN.search(context.text_until_cursor)
+        if own is None:
+            return {"completions": []}
         from nbcache.notebook import completion
 
-        found: list[str] = getattr(completion, name)(event.text_until_cursor, namespace)
-        return found
+        found = getattr(completion, _WORDS[own["key"]])(own["line"], namespace)
+        return {
+            "completions": [SimpleCompletion(text=word) for word in found],
+            "matched_fragment": completion.typed_at_end(own["line"]),
+            "suppress": bool(found),
+        }
 
-    return complete
+    shell.Completer.custom_matchers.append(complete)
 
 
 def uninstall(shell: Any) -> None:
-    """Take the completers out again."""
-    for key in _WORDS:
-        shell.strdispatchers["complete_command"].strs.pop(key, None)
+    """Take the completer out again."""
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [
+        each for each in matchers if getattr(each, "matcher_identifier", None) != _IDENTIFIER
+    ]

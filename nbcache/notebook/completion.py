@@ -18,6 +18,13 @@ from nbcache.plan.directives import OPTIONS
 _WORD = re.compile(r"[^\W\d]\w*$")
 
 
+def typed_at_end(line: str) -> str:
+    """Return the beginning of a word at the end of a line, which a completion takes the place of:
+    all behind the last blank."""
+    text = line.removeprefix("#|")
+    return "" if not text or text[-1].isspace() else text.split()[-1]
+
+
 def command_words(line: str, namespace: Mapping[str, object]) -> list[str]:
     """Return what may stand at the end of a `%nbcache ...` line."""
     words = line.split()[1:]
@@ -38,7 +45,7 @@ def command_words(line: str, namespace: Mapping[str, object]) -> list[str]:
 
 def header_words(line: str, namespace: Mapping[str, object]) -> list[str]:
     """Return what may stand at the end of a `%%process` header or a `#|` line."""
-    typed = line.split()[-1] if line and not line[-1].isspace() else ""
+    typed = typed_at_end(line)
     if line.lstrip().startswith("#|"):
         known = line.lstrip().removeprefix("#|").lstrip()
         return [] if ":" in known else [f"{each}:" for each in _starting(known, OPTIONS)]
@@ -56,7 +63,7 @@ def channel_words(line: str, namespace: Mapping[str, object]) -> list[str]:
     """Return what may stand at the end of a `%channel NAME = ...` line."""
     if "=" not in line:
         return []
-    typed = line.split()[-1] if not line[-1].isspace() else ""
+    typed = typed_at_end(line)
     tail = _tail(typed)
     before = typed.removesuffix(tail)
     if before.endswith("."):
@@ -81,7 +88,7 @@ def _tail(typed: str) -> str:
 
 
 def _prefixed(typed: str, tail: str, matches: Iterable[str]) -> list[str]:
-    """IPython completes whole words between blanks: put back what stands before the name."""
+    """What is typed is completed as a whole: put back what stands before the name."""
     before = typed.removesuffix(tail)
     return [before + match for match in matches]
 

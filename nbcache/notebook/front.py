@@ -31,6 +31,7 @@ class Front:
     shell: Any  # an IPython InteractiveShell
     folder: Path
     headless: Headless | None = None
+    auto: bool = False  # whether a process runs as soon as its cell is executed
     board: CardBoard = field(default_factory=lambda: CardBoard(NotebookDisplays()))
     pending: Pending | None = None  # a run that goes on in this kernel, until its line comes
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
-from nbcache.errors import NbcacheError, UsageError
+from nbcache.errors import NbcacheError, UsageError, WiringError
 from nbcache.notebook import cards, live, render, verbs
 from nbcache.notebook import progress as pictures
 from nbcache.notebook.choices import choices_of
@@ -51,6 +52,9 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         decl = replace(decl, filename=front.filename_for(decl.source))
         process = front.session.declare(decl)
         front.board.place(front.session.card(process))
+        if front.auto:
+            with contextlib.suppress(WiringError):  # its card says what is missing
+                front.watch(front.session.start([process.name]))
 
     @no_var_expand
     @line_magic
@@ -127,6 +131,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         __tracebackhide__ = True
         own: dict[str, Callable[[verbs.Parsed], object]] = {
             "use": self._use,
+            "auto": self._auto,
             "run": self._run,
             "resume": self._resume,
             "relaunch": self._relaunch,
@@ -153,6 +158,14 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         headless = self.front.headless
         if headless is None or headless.cache is None:  # the command line's --cache goes first
             self.front.session.use(parsed.words[0], retention=parsed.text("--retention") or "")
+
+    def _auto(self, parsed: verbs.Parsed) -> None:
+        if parsed.words and parsed.words[0] not in ("on", "off"):
+            raise UsageError(f"auto is on or off, not {parsed.words[0]!r}")
+        if parsed.words:
+            self.front.auto = parsed.words[0] == "on"
+        else:
+            print(f"auto is {'on' if self.front.auto else 'off'}")
 
     def _run(self, parsed: verbs.Parsed) -> object:
         session, pending = self.front.session, self.front.pending

@@ -5,6 +5,8 @@
   whoever reads the line puts them back; so every line number is that of the cell as written.
 - `%%nbsql SELECT 1`, a cell magic without a body: IPython refuses an empty one. It gets an empty
   line, so that nbcache itself can say what is missing, if anything is.
+- `%load_ext nbcache` once more (a cell run again): IPython would say that it is loaded already.
+  While this transformer hangs in a shell it is, so the line is left empty.
 - `%channel x = product(` whose brackets span lines: IPython joins only lines that end in a
   backslash. It becomes the call that IPython would make, with the lines as they are, and blank
   lines after it in place of those it took.
@@ -22,6 +24,7 @@ from nbcache.plan.scanning import logical_lines, scan_logical_line
 
 CELL_MAGICS = ("process", "channel", "nbsql", "cached")
 _CELL_MAGIC = re.compile(rf"%%({'|'.join(CELL_MAGICS)})(?=\s|$)")
+_LOAD_AGAIN = re.compile(r"[ \t]*%?load_ext[ \t]+nbcache[ \t]*$")
 _CHANNEL = re.compile(r"([ \t]*)%channel[ \t]+(?=\S)")
 # behind these a mark stands in the line, and their parsers take it off; SQL keeps its first line
 _MARKED = frozenset({"process", "channel", "cached"})
@@ -49,7 +52,7 @@ def _transform(lines: list[str]) -> list[str]:
         return _cell_magic(lines, first, found)
     if lines[first].startswith("%%"):
         return lines  # somebody else's cell
-    return _spanning_channels(lines)
+    return _spanning_channels(["\n" if _LOAD_AGAIN.match(each) else each for each in lines])
 
 
 def _is_remark(line: str) -> bool:

@@ -169,6 +169,13 @@ _TABLE: tuple[Verb, ...] = (
         "bottom in a fresh kernel; where no cell says `%nbcache run`, the pipeline runs last.",
     ),
     Verb(
+        name="auto",
+        summary="run a process as soon as its cell is executed: on, or off (as at first)",
+        words="[on|off]",
+        most=1,
+        places=("notebook",),
+    ),
+    Verb(
         name="plan",
         summary="say what a run would do now, without running anything",
         words="[PROCESS...]",

@@ -74,9 +74,9 @@ def _never_set(
 def _fail(
     decl: ProcessDecl, message: str, line: int, column: int, hint: str | None = None
 ) -> NoReturn:
-    source = line_of(decl.source, line) or None
-    if source is None and line >= decl.body_line:
-        source = line_of(decl.body, line - decl.body_line + 1)
+    in_body = line >= decl.body_line  # as it is compiled: of a function without its indentation
+    source = line_of(decl.body, line - decl.body_line + 1) if in_body else None
+    source = source or line_of(decl.source, line - decl.source_line + 1) or None
     raise BodyError(message, line=line, column=column, source=source, hint=hint)
 
 

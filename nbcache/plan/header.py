@@ -93,6 +93,17 @@ def parse_process_cell(
     return decl
 
 
+def parse_output_list(source: str) -> tuple[Output, ...]:
+    """Return the outputs that stand in a text of their own, as behind `->` in a header.
+
+    Raises:
+        HeaderError: they do not follow the grammar.
+    """
+    text = HeaderText(source, scan_logical_line(source, 0))
+    text.check_balance()
+    return parse_outputs(text, 0, len(source), 0)
+
+
 class _Parts:
     """The pieces of a process header and where they stand."""
 

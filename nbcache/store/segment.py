@@ -365,6 +365,16 @@ def read_records(
                 yield record_of(line)
 
 
+def read_hashes(path: Path, statuses: Collection[str]) -> frozenset[str]:
+    """Return the hashes of a keys file's attempts that ended with one of the statuses."""
+    import pyarrow.compute as pc
+
+    with open_parquet(path) as file:
+        table = file.read(columns=["hash", "status"], use_threads=False)
+        wanted = pc.is_in(table.column("status"), value_set=arrow_array(list(statuses), TEXT))
+        return frozenset(table.filter(wanted).column("hash").to_pylist())
+
+
 def read_record(path: Path, place: int) -> Record:
     """Return the stored row at a line of a rows file."""
     with open_parquet(path) as file:

@@ -92,3 +92,21 @@ def test_failures_stand_in_the_order_of_the_items(notebook: Notebook) -> None:
     run = notebook.run()
 
     assert [failure.task for failure in run.failures] == [f"bad[v={v}]" for v in (3, 2, 1, 0)]
+
+
+def test_what_writing_a_file_returns_is_not_taken_for_the_file(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "import pathlib",
+            "%channel src = of(1)",
+            "%%process text(v) -> f: path from src\npathlib.Path('f').write_text('hi')",
+            "%%process both(v) -> n, f: path from src\npathlib.Path('f').write_text('hi')\nv + 1",
+            "%%process named(v) -> g: path from src\n"
+            "pathlib.Path('h').write_text('ho')\npathlib.Path('h')",
+        ]
+    )
+    run = notebook.run()
+
+    assert run["text"].value.read_text() == "hi"  # type: ignore[attr-defined]
+    assert run["both"].value.n == 2  # type: ignore[attr-defined]
+    assert run["named"].value.read_text() == "ho"  # type: ignore[attr-defined]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nbcache.engine.reasons import run_rows
-from nbcache.model.row import RunRow
+from nbcache.engine.prepare import AGAIN as TOLD
+from nbcache.engine.reasons import AGAIN, NEW_INPUT, NOT_KEPT, run_rows
+from nbcache.model.row import AttemptRow, RunRow
 from tests.engine.notebooks import Notebook
 
 
@@ -29,3 +30,32 @@ def test_the_rows_of_runs_are_those_of_the_log_also_after_it_was_folded_and_merg
         row.id for row in log.rows(("run",)) if isinstance(row, RunRow)
     }
     assert len(wanted) >= 6
+
+
+def test_a_task_runs_again_because_it_failed_or_was_told_to(
+    kernels: Callable[[], Notebook],
+) -> None:
+    first, second = kernels(), kernels()
+    cells = ["%channel src = of(0, 1)", "%%process p(v) -> w from src\nw = 1 / v"]
+    first.cells(cells)
+    first.run()
+
+    [plan] = first.session.plan()
+    assert plan.reason == AGAIN
+    assert first.run().reasons["p"] == AGAIN
+    first.session.cache.log.rotate()
+    first.session.cache.log.fold()
+    second.cells(["%channel src = of(2, 0)", *cells[1:]])
+    assert second.run().reasons["p"] == NEW_INPUT  # of a process, what holds for more
+    assert second.run().reasons["p"] == AGAIN
+    assert second.run(fresh=True).reasons["p"] == TOLD
+    last = second.session.last_run
+    assert last is not None
+    by_position = {
+        row.position: row.reason
+        for row in second.session.cache.log.rows(("attempt",))
+        if isinstance(row, AttemptRow) and row.run == last.id
+    }
+    assert by_position == {"0": TOLD, "1": TOLD}
+    second.cell("%%process q(v) -> w from src --cache off\nw = 1")
+    assert second.run("q").reasons["q"] == NOT_KEPT
