@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import cast
 
 from nbcache.engine.decide import Decider, Decision, outcome_of_hit
 from nbcache.engine.executors.protocol import Executor
@@ -54,9 +55,9 @@ from nbcache.model.event import (
 from nbcache.model.ids import format_position
 from nbcache.model.row import Row
 from nbcache.model.task import Outcome, RunStatus
-from nbcache.model.value import FilePath, Gathered, RemoteFile, Stored
+from nbcache.model.value import FilePath, Gathered, KeptFolder, RemoteFile, Stored
 from nbcache.model.view import FailureView, PlaceProgress, ShownChunk
-from nbcache.plan.retry import BACKOFF_S, FailedAttempt, retry_delays
+from nbcache.plan.retry import BACKOFF_S, NOT_FAILED, FailedAttempt, retry_delays
 from nbcache.plan.scheduler import Scheduler
 from nbcache.store.cache import Cache
 from nbcache.store.claims import Claim
@@ -64,6 +65,7 @@ from nbcache.store.claims import Claim
 SLICE_S = 0.01  # how long the loop may be held before others on it get their turn
 SNAPSHOT_S = 0.08
 CLAIM_POLL_S = 0.05
+LOG_CHARACTERS = 100_000  # of what a failed task printed, for a process that looks into it
 STARTS = 64  # at most, between two looks at what other processes did
 
 
@@ -103,6 +105,7 @@ class Driver:
         self._specs: dict[int, ProcessSpec] = {}
         self._decisions: dict[TaskKey, Decision] = {}
         self._attempts: dict[TaskKey, Attempt] = {}
+        self._failures: dict[TaskKey, tuple[FailureView, FailedAttempt, int]] = {}
         self._killed: set[TaskKey] = set()
         self._is_ready, self._broken = False, ""
         self._waiting: list[tuple[Decision, AttemptSpec]] = []
@@ -230,7 +233,28 @@ class Driver:
         self._loop.call_soon_threadsafe(self._tell_all, events)
 
     def _call(self, command: Apply) -> object:
+        if command.role == "failure":
+            return self._failure_item(cast(TaskKey, command.args[0]))
         return call_operator(self._graph.nodes[command.node], command.args, self._decoder.value)
+
+    def _failure_item(self, task: TaskKey) -> Item:
+        """Return what a forensic process takes of a failed task (`plan.failures.FIELDS`)."""
+        failure, failed, attempt = self._failures.get(task, (None, NOT_FAILED, 0))
+        decision = self._decisions.get(task)
+        error = failed.error or self._scheduler.task(task).error or ""
+        label = decision.label if decision is not None else self._graph.nodes[task[0]].name
+        log = "".join(each.text for each in self._run.chunks(task) if each.stream != "display")
+        folder = failure.workdir if failure is not None else None
+        return (
+            label,
+            error,
+            failure.traceback if failure is not None else error,
+            log[-LOG_CHARACTERS:],
+            None if folder is None else KeptFolder(folder),
+            failed.exit,
+            failed.signal,
+            attempt,
+        )
 
     def _tell_all(self, events: Sequence[Event]) -> None:
         self._inbox.extend(events)
@@ -492,6 +516,7 @@ class Driver:
         else:
             failure = self._failure(decision, report, error, ignored=action == "ignore")
             self._run.failures.append(failure)
+            self._failures[task] = (failure, decision.failed, number)
         self.tell(AttemptFailed(task, error, action, resources, wait))
 
     def _failure(

@@ -131,7 +131,7 @@ def _answer(
 
 def _apply(command: Apply, prepared: Prepared, skip_calls: Collection[str]) -> Event:
     node = prepared.graph.nodes[command.node]
-    if node.op in skip_calls:
+    if node.op in skip_calls or command.role == "failure":
         return Applied(command.call, None)
     try:
         return Applied(command.call, call_operator(node, command.args, prepared.decoder.value))

@@ -18,7 +18,7 @@ from nbcache.errors import ChannelError, NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.process import PortType
 from nbcache.model.row import InputSummary
-from nbcache.model.value import FilePath, Gathered, Record, RemoteFile, Stored
+from nbcache.model.value import FilePath, Gathered, KeptFolder, Record, RemoteFile, Stored
 from nbcache.plan.canonical import canonical_digest, scalar_json, summarise
 from nbcache.plan.stage_as import staged_names
 from nbcache.store.filestate import FileTable
@@ -156,7 +156,10 @@ class Identifier:
             raise ChannelError(f"{place}: {self._why_no_file(path, name)}")
         # Taken before the digest: whoever writes in between is then seen when the task ends.
         stat = stat_key(path) if path.is_file() else None
-        digest = self._files.digest(path, mode=mode)  # type: ignore[arg-type]
+        if isinstance(value, KeptFolder):
+            digest = identity_digest(os.fsencode(path))
+        else:
+            digest = self._files.digest(path, mode=mode)  # type: ignore[arg-type]
         return Identified(
             named_digest(digest, path.name),
             FilePath(path),

@@ -20,6 +20,7 @@ from nbcache.errors import ChannelError, HeaderError, NbcacheError, UnknownNameE
 from nbcache.model.channel import Graph, Node
 from nbcache.model.process import ChannelDecl, Input, ProcessDecl
 from nbcache.plan.channel import Channel
+from nbcache.plan.failures import FIELDS, failures_of
 from nbcache.plan.graph import PlaceSpec, compile_graph
 
 
@@ -51,9 +52,14 @@ class Pipeline:
             return compile_graph(self._targets(), self)
         self._check_known(only)
         # Nothing but what is asked for is looked at, so that one broken process spoils no other.
-        return compile_graph(
-            {name: cast(Channel, self.namespace[name]).node for name in only}, self
-        )
+        targets = {name: cast(Channel, self.namespace[name]).node for name in only}
+        graph = compile_graph(targets, self)
+        forensic = {
+            process.name: process.node
+            for process in self.processes()
+            if graph.places.keys() & set(process.decl.directives.on_failure_of)
+        }
+        return compile_graph({**targets, **forensic}, self) if forensic else graph
 
     def _targets(self) -> dict[str, Node]:
         targets: dict[str, Node] = {}
@@ -121,6 +127,8 @@ class Pipeline:
 
     def _wiring(self, process: Process) -> tuple[tuple[Node, ...], tuple[str, ...], bool] | None:
         decl = process.decl
+        if decl.directives.on_failure_of:
+            return self._failures(process)
         if process.sources is not None:
             given = tuple(each.node for each in process.sources)
             return given, tuple(node.label or "a channel" for node in given), False
@@ -132,6 +140,24 @@ class Pipeline:
             return None
         names, by_channel = found
         return tuple(cast(Channel, self.namespace[name]).node for name in names), names, by_channel
+
+    def _failures(self, process: Process) -> tuple[tuple[Node, ...], tuple[str, ...], bool]:
+        """Return what feeds a process that looks into the failures of others."""
+        decl = process.decl
+        names = decl.directives.on_failure_of
+        if decl.sources is not None or process.sources is not None:
+            raise HeaderError(
+                f"process {decl.name!r} is fed by the failures of {', '.join(names)}, so it has no "
+                "`from`",
+                hint=f"Its inputs may be {', '.join(FIELDS)}.",
+            )
+        self._check_known(names)
+        held = [self.namespace[name] for name in names]
+        for name, each in zip(names, held, strict=True):
+            if not isinstance(each, Process):
+                raise HeaderError(f"process {decl.name!r}: {name} is a channel, and no process")
+        node = failures_of(names, tuple(cast(Process, each).node for each in held))
+        return (node,), (node.label,), False
 
     def process_of(self, decl: ProcessDecl) -> Process:
         """Return the process whose place has this declaration (after `compile`)."""

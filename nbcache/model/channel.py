@@ -23,6 +23,7 @@ Op = Literal[
     "source", "named", "process",
     "map", "filter", "flat_map", "collect", "combine", "join", "mix", "group_by", "reduce",
     "unique", "until", "first", "take", "buffer", "branch", "fields", "view", "subscribe", "pair",
+    "failures",
 ]  # fmt: skip
 
 

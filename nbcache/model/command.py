@@ -29,7 +29,8 @@ class Apply(Command):
     decoded before. The result goes back as it is: the function gives the normal form. `role` says
     what is wanted: value (map: an item; view: nothing), keep (filter, until: a bool), many
     (flat_map: a list of items), key (join, group_by, unique: a hashable key), label (branch:
-    which branch), fold (reduce: args are the accumulator and the item).
+    which branch), failure (failures: args are the key of a failed task; its item, or None), fold
+    (reduce: args are the accumulator and the item).
     """
 
     call: int

@@ -105,6 +105,7 @@ class Directives:
     retries: int = 0
     backoff: float | None = None  # seconds
     on_error: str | Dynamic = "continue"
+    on_failure_of: tuple[str, ...] = ()  # names of processes whose failures it looks into
     tag: str | None = None  # a template
     when: Dynamic | None = None
     cache: str = "deep"  # off, deep, standard, lenient

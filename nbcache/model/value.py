@@ -20,6 +20,12 @@ class FilePath(type(pathlib.Path())):  # type: ignore[misc]  # the platform's ow
     __slots__ = ()
 
 
+class KeptFolder(FilePath):
+    """The work directory of a failed attempt: counts by its place, which is that attempt's own."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
     """A file behind an fsspec URL; counts by (url, ETag or generation, size) or by content."""
@@ -100,12 +106,22 @@ class Record(tuple[object, ...]):
 
 
 class HoleCause:
-    """Why a slot of a channel stays empty."""
+    """Why a slot of a channel stays empty: the task that was to fill it, or another one above.
 
-    __slots__ = ("outcome", "task")
+    `outcome` is the Outcome's value, `task` its label, `node` that of its process. `failed` is the
+    key of the task whose attempts failed, where some did: its own, or that of its twin.
+    """
 
-    def __init__(self, outcome: str, task: str) -> None:
-        self.outcome, self.task = outcome, task  # outcome: the Outcome's value; task: its label
+    __slots__ = ("failed", "node", "outcome", "task")
+
+    def __init__(
+        self,
+        outcome: str,
+        task: str,
+        node: int = -1,
+        failed: tuple[int, tuple[int, ...]] | None = None,
+    ) -> None:
+        self.outcome, self.task, self.node, self.failed = outcome, task, node, failed
 
     def __repr__(self) -> str:
         return f"HoleCause({self.outcome!r}, {self.task!r})"

@@ -40,6 +40,7 @@ class Flow:
         self.streams = [Stream() for _ in graph.nodes]
         self.commands: list[Command] = []
         self.stopped = False
+        self._live: frozenset[int] = frozenset()  # nodes that go on after the stop
         self._readers: list[list[tuple[Operator, int]]] = [[] for _ in graph.nodes]
         self._operators: dict[int, Operator] = {}
         self._slots: deque[tuple[int, Position, Slot]] = deque()
@@ -62,15 +63,24 @@ class Flow:
         for operator in self._operators.values():
             operator.start()
 
-    def stop(self) -> None:
-        """Nothing travels any more."""
-        self.stopped = True
-        self._slots.clear()
+    def stop(self, live: frozenset[int] = frozenset()) -> None:
+        """Nothing travels any more, except to the `live` nodes."""
+        self.stopped, self._live = True, live
+        self._slots = deque(each for each in self._slots if self._is_read(each[0]))
+
+    def _is_read(self, node: int) -> bool:
+        """Whether anybody still reads a node's stream."""
+        return not self.stopped or any(
+            operator.index in self._live for operator, _ in self._readers[node]
+        )
+
+    def _goes_on(self, operator: Operator) -> bool:
+        return not self.stopped or operator.index in self._live
 
     @property
     def asking(self) -> bool:
-        """Whether a function's answer is waited for."""
-        return bool(self._calls)
+        """Whether a function's answer is waited for by somebody who goes on."""
+        return any(self._goes_on(operator) for operator, _ in self._calls.values())
 
     def unfinished(self) -> CompiledNode | None:
         """Return a node whose stream is not complete."""
@@ -87,7 +97,7 @@ class Flow:
 
     def emit(self, node: int, address: Position, slot: Slot) -> None:
         """Take a slot of a node's stream."""
-        if not self.stopped:
+        if not self.stopped or self._is_read(node):
             self._slots.append((node, address, slot))
 
     def ask(self, operator: Operator, role: str, args: tuple[object, ...], tag: object) -> None:
@@ -129,8 +139,8 @@ class Flow:
         found = self._calls.pop(call, None)
         if found is None:
             raise SchedulerFault(f"call {call} was not asked for, or was answered before")
-        if not self.stopped:
-            operator, tag = found
+        operator, tag = found
+        if self._goes_on(operator):
             operator.answer(tag, result)
 
     def drain(self) -> None:
@@ -143,11 +153,12 @@ class Flow:
             except StreamFault as fault:
                 self._host.fail(index, ChannelError(self._said_fault(index, fault)))
                 continue
-            if change is Change.NEW:
-                for operator, number in self._readers[index]:
+            for operator, number in self._readers[index]:
+                if self.stopped and not self._goes_on(operator):
+                    continue
+                if change is Change.NEW:
                     operator.on(number, address, slot)
-            elif change is Change.REPLACED:
-                for operator, number in self._readers[index]:
+                elif change is Change.REPLACED:
                     operator.again(number, address, slot)
 
     def _said_fault(self, index: int, fault: StreamFault) -> str:

@@ -82,6 +82,10 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
         help="what a failed task means: continue, stop, finish, ignore or retry",
     ),
     OptionSpec(
+        name="on_failure_of", form="names", default=(), value="PROCESS[,PROCESS]",
+        help="run for each task of these that failed for good, to look into it",
+    ),
+    OptionSpec(
         name="tag", form="text", template=True, value="TEMPLATE",
         help="how a task is called in lists, such as {sample}",
     ),

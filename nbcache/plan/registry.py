@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from nbcache.model.channel import CompiledNode
 from nbcache.plan import gathers, keyed, operators
+from nbcache.plan.failures import FailuresOperator
 from nbcache.plan.operators import Operator
 from nbcache.plan.places import ProcessOperator, TaskOutbox
 from nbcache.plan.streams import Stream
@@ -29,6 +30,7 @@ _OPERATORS: dict[str, Make] = {
     "unique": keyed.UniqueOperator,
     "group_by": keyed.GroupByOperator,
     "join": keyed.JoinOperator,
+    "failures": FailuresOperator,
 }
 
 

@@ -43,6 +43,9 @@ class Scheduler:
     like `finish` after `give_up_after` of them (0: never); with `max_errors` it is so many failed
     tasks of the whole run instead. With `levels` a process starts only when those above it have
     ended.
+
+    What looks into failures (`on_failure_of`, and all below it) goes on when the run is ending,
+    unless it was cancelled: that is what it is for.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Scheduler:
         self._recalled: list[Task] = []  # made again in this round: who waits for them goes on
         self._ending: RunStatus | None = None
         self._failed = False
+        self._forensic = _below_failures(graph)
         self._flow = Flow(graph, self)
         self._commands = self._flow.commands
         self._handlers: dict[type[Event], Callable[..., None]] = {
@@ -164,7 +168,7 @@ class Scheduler:
 
     def _settle(self) -> list[Command]:
         self._travel()
-        if self._ending is None:
+        if self._ending is None or self._forensic:
             self._ready.start(self._begin)
         self._end_if_over()
         commands = list(self._commands)
@@ -174,8 +178,10 @@ class Scheduler:
     def _end_if_over(self) -> None:
         if self.status is not RunStatus.RUNNING or self._census.alive:
             return
+        if self._flow.asking:
+            return
         if self._ending is None:
-            if self._flow.asking or self._loading:
+            if self._loading:
                 return
             stuck = self._flow.unfinished()
             if stuck is not None:
@@ -193,7 +199,7 @@ class Scheduler:
 
     def want(self, node: int, address: Position, inputs: Inputs, error: str | None) -> None:
         """Make a task, or give one other inputs (`Host`)."""
-        if self._ending is not None:
+        if self._is_over_for(node):
             return
         key = (node, address)
         known = self._tasks.get(key)
@@ -340,7 +346,7 @@ class Scheduler:
             return
         self._leave_room(task)
         refusal = self._room.refusal(event.resources) if event.action == "retry" else None
-        if event.action != "retry" or self._ending is not None or refusal is not None:
+        if event.action != "retry" or self._is_over_for(task.node) or refusal is not None:
             error = f"{event.error}\n  the next attempt {refusal}" if refusal else event.error
             action = "continue" if event.action == "retry" else event.action
             self._fail_task(task, error, action)
@@ -377,7 +383,7 @@ class Scheduler:
     def _adopt(self, twins: list[Task]) -> None:
         """Let the first of some twins run, and the others wait for it."""
         waiting = [twin for twin in twins if twin.life is READY]
-        if not waiting or self._ending is not None:
+        if not waiting or self._is_over_for(waiting[0].node):
             return
         heir = min(waiting, key=lambda twin: twin.key)
         others = [twin for twin in waiting if twin is not heir]
@@ -444,12 +450,13 @@ class Scheduler:
         self._commands.append(Report(key, outcome, error, twin))
         if task.waiters is not None:
             self._recalled.append(task)
+        if slot is None and task.outputs is None:
+            failed = (twin or key) if outcome is Outcome.FAILED else None
+            cause = HoleCause(outcome.value, self._label(task), task.node, failed)
+            self._flow.emit(task.node, task.position, cause)
+        elif slot is not None:
+            self._flow.emit(task.node, task.position, slot)
         if self._ending is None:
-            if slot is None and task.outputs is None:
-                cause = HoleCause(outcome.value, self._label(task))
-                self._flow.emit(task.node, task.position, cause)
-            elif slot is not None:
-                self._flow.emit(task.node, task.position, slot)
             self._count_fate(task, outcome)
         if task.twins is not None and outcome is not Outcome.ABORTED:
             twins, task.twins = task.twins, None
@@ -476,25 +483,38 @@ class Scheduler:
             self.gave_up = f"{why}: no more were started"
         self._finish_run(RunStatus.FAILED)
 
+    def _is_over_for(self, node: int) -> bool:
+        """Whether nothing of a node is to start any more."""
+        return self._ending is not None and node not in self._forensic
+
     def _finish_run(self, status: RunStatus) -> None:
         """Start nothing more; what runs may end."""
         if self._ending is None:
             self._ending = status
-            self._flow.stop()
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """End what has not started, except what looks into failures."""
+        self._flow.stop(self._forensic)
+        if not self._forensic:
             self._ready.clear()
-            for task in list(self._tasks.values()):
-                if task.life is PENDING or task.life is READY:
-                    self._end_task(task, Outcome.ABORTED)
+        for task in list(self._tasks.values()):
+            if (task.life is PENDING or task.life is READY) and self._is_over_for(task.node):
+                self._end_task(task, Outcome.ABORTED)
 
     def _stop_run(self, status: RunStatus) -> None:
         """End now: kill what runs."""
         killed_before = self._ending is RunStatus.CANCELLED
+        if status is RunStatus.CANCELLED and self._forensic:
+            self._forensic = frozenset()
+            if self._ending is not None:
+                self._abandon()
         self._finish_run(status)
         if status is RunStatus.CANCELLED:
             self._ending = status
         if not killed_before:
             for task in self._tasks.values():
-                if task.life is RUNNING:
+                if task.life is RUNNING and self._is_over_for(task.node):
                     self._commands.append(Kill(task.key))
 
     def _on_cancel(self, event: ev.CancelRequested) -> None:
@@ -578,3 +598,12 @@ class Scheduler:
             self._commands.append(Decide(task.key, inputs))
         else:
             task.stale = True
+
+
+def _below_failures(graph: Graph) -> frozenset[int]:
+    """Return the nodes that look into failures, and all that take what these give."""
+    found: set[int] = set()
+    for node in graph.nodes:  # in topological order
+        if node.op == "failures" or any(parent in found for parent in node.parents):
+            found.add(node.index)
+    return frozenset(found)

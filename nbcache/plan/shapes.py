@@ -228,4 +228,5 @@ _SHAPES: dict[str, Callable[[Node, Sequence[CompiledNode]], Shape]] = {
     "view": _view,
     "subscribe": _view,
     "branch": _branch,
+    "failures": lambda node, _: Shape(node.names),
 }

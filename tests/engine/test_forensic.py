@@ -1,0 +1,148 @@
+"""Processes that look into the failures of others: `on_failure_of`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nbcache.errors import HeaderError, WiringError
+from nbcache.model.task import RunStatus
+from tests.engine.notebooks import Notebook
+
+Kernels = Callable[[], Notebook]
+
+FIT = (
+    "%%process fit(v) -> out from src --bash\n"
+    'echo "working on $v"\necho partial > made.txt\n[ "$v" != 2 ] || [ -e $GATE ] || exit 3\nout=$v'
+)
+AUTOPSY = (
+    "%%process autopsy(label, workdir, log, error, exit) -> found --on_failure_of fit\n{mark}\n"
+    "found = (label, (workdir / 'made.txt').read_text(), log, error.split(chr(10))[0], exit)"
+)
+
+
+def declare(notebook: Notebook, *, on_error: str = "continue") -> Path:
+    gate = notebook.folder / "gate"
+    notebook.cell("%channel src = of(1, 2, 3)")
+    fit = FIT.replace("$GATE", str(gate)).replace("--bash", f"--bash --on_error {on_error}")
+    notebook.cell(fit)
+    notebook.cell(AUTOPSY.format(mark=notebook.mark("label")))
+    return gate
+
+
+@pytest.mark.parametrize("on_error", ["continue", "finish", "stop"])
+def test_it_runs_for_each_task_that_failed_with_its_folder_log_and_error(
+    notebook: Notebook, on_error: str
+) -> None:
+    declare(notebook, on_error=on_error)
+    run = notebook.run()
+    assert run.status is RunStatus.FAILED
+    error = "the script ended with exit code 3"
+    assert list(run["autopsy"]) == [
+        ("fit[v=2]", "partial\n", "working on 2\n", error, 3),
+    ]
+    assert run.tasks[run.graph.places["autopsy"], (1,)].outcome.succeeded
+
+
+def test_not_again_unless_it_fails_again(kernels: Kernels) -> None:
+    """A failure of another day is another failure; a success needs no look."""
+    for number in range(2):
+        notebook = kernels()
+        gate = declare(notebook)
+        run = notebook.run()
+        assert notebook.ran() == ["fit[v=2]"], number
+        assert run.counts()["completed"] == (3 if number == 0 else 1)
+    gate.touch()
+    run = notebook.run()
+    assert run.status is RunStatus.SUCCEEDED
+    assert notebook.ran() == []
+    assert list(run["autopsy"]) == []
+    assert run.counts() == {"completed": 1, "cached": 2}
+
+
+def test_only_the_last_attempt_counts_and_ignored_failures_are_none(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell(
+        "%%process fit(v) -> out from src --retries 2 --backoff 1ms\nprint(task.attempt)\n"
+        "out = 1 / (v - 1)"
+    )
+    notebook.cell("%%process gone(v) -> out from src --on_error ignore\nout = 1 / 0")
+    notebook.cell(
+        "%%process look(label, attempt, log, traceback) --on_failure_of fit,gone\n"
+        "(label, attempt, log, traceback.count('ZeroDivisionError'))"
+    )
+    run = notebook.run()
+    assert list(run["look"]) == [("fit[v=1]", 3, "3\n", 1)]
+
+
+def test_what_fails_above_is_no_failure_of_its_own(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell("%%process above(v) -> x from src\nx = 1 / (v - 1)")
+    notebook.cell("%%process fit(x) -> y from above\ny = x")
+    notebook.cell("%%process look(label) --on_failure_of fit\nlabel")
+    notebook.cell("%%process count(looks) from look.collect()\nlen(looks)")
+    run = notebook.run()
+    assert run.counts() == {"failed": 1, "completed": 3}
+    assert run["count"].value == 0
+
+
+def test_a_task_that_could_not_start_has_no_folder(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of('gone.txt')")
+    notebook.cell("%%process fit(f: path) -> y from src\ny = 1")
+    notebook.cell("%%process look(error, workdir, log) --on_failure_of fit\n(error, workdir, log)")
+    (found,) = notebook.run()["look"]
+    error, workdir, log = found  # type: ignore[misc]
+    assert "no file gone.txt" in error
+    assert (workdir, log) == (None, "")
+
+
+def test_a_script_looks_into_failures_too_and_a_target_brings_it_along(notebook: Notebook) -> None:
+    notebook.cell("%%process fit() -> y\nopen('made', 'w').write('half')\ny = 1 / 0")
+    notebook.cell(
+        "%%process look(workdir: path, error) -> text: path = 'report.txt' --bash "
+        "--on_failure_of fit\n"
+        '(cat "$workdir/made" "$workdir/.command.py"; echo; echo "$error") > report.txt'
+    )
+    run = notebook.run("fit")
+    assert Path(str(run["look"].value)).read_text().split("\n")[-2:] == [
+        "ZeroDivisionError: division by zero",
+        "",
+    ]
+
+
+def test_a_cancelled_run_looks_into_nothing_more(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell(
+        "%%process fit(v) -> out from src --on_error finish\nimport time\n"
+        "time.sleep(60 if v == 2 else 0)\nout = 1 / 0"
+    )
+    notebook.cell("%%process look(label) --on_failure_of fit\nimport time\ntime.sleep(60)")
+    run = notebook.session.start()
+    while not any(
+        place.name == "look" and place.counts.get("running") for place in run.progress().places
+    ):
+        assert not run.wait(0.01), run.progress()
+    run.cancel()
+    assert run.wait(30)
+    assert run.status is RunStatus.CANCELLED
+    assert run.counts() == {"failed": 1, "aborted": 2}
+
+
+def test_what_is_wrong_with_it_is_said_in_its_cell_or_at_the_run(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell("%%process fit(v) -> y from src\ny = v")
+    with pytest.raises(HeaderError, match="has no `from`"):
+        notebook.cell("%%process look(label) from src --on_failure_of fit\nlabel")
+    with pytest.raises(HeaderError, match="src is a channel"):
+        notebook.cell("%%process look(label) --on_failure_of src\nlabel")
+    notebook.cell("%%process look(label) --on_failure_of fitt\nlabel")
+    with pytest.raises(WiringError, match='did you mean "fit"'):
+        notebook.run()
+
+
+def test_a_plan_foresees_no_failure(notebook: Notebook) -> None:
+    declare(notebook)
+    plans = {plan.name: plan for plan in notebook.session.plan()}
+    assert (plans["fit"].to_run, plans["autopsy"].to_run) == (3, 0)
