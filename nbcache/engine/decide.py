@@ -21,20 +21,24 @@ from nbcache.engine.results import Decoder, task_label
 from nbcache.engine.shelf import Shelf
 from nbcache.errors import NbcacheError
 from nbcache.model.channel import CompiledNode, Item
-from nbcache.model.digest import Digest
+from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.event import Resources, TaskKey
+from nbcache.model.fingerprint import Component
 from nbcache.model.ids import format_position
 from nbcache.model.process import Dynamic, Output, PortType
 from nbcache.model.task import Outcome
 from nbcache.model.value import Gathered, Stored, StoredKind
 from nbcache.plan.directives import evaluate_option, render_pattern, render_template
-from nbcache.plan.fingerprint import SharedPart
+from nbcache.plan.fingerprint import SharedPart, component
 from nbcache.plan.publishing import render_folder
 from nbcache.plan.retry import NOT_FAILED, FailedAttempt, action_after_failure
 from nbcache.store.cache import Cache
 from nbcache.store.log import Entry
 
 STALE_S = 60.0  # a look-up knows what stood in the log so long ago: a clean-up counts on it
+
+
+ALONE = "cache: off"  # the component that sets tasks without cache apart
 
 
 @dataclasses.dataclass(slots=True)
@@ -83,6 +87,7 @@ class Decision:
     entry: Entry | None = None  # the row that it hits
     outputs: Item | None = None
     reason: str = ""  # why a row that was found does not count
+    own: tuple[Component, ...] = ()  # of the hash, beside the inputs
     failed: FailedAttempt = NOT_FAILED  # its last attempt in this run
     shelf: Shelf | None = None  # where its store folder holds its result, or will
     stored: bool = False  # `outputs` were taken from there
@@ -161,12 +166,27 @@ class Decider:
             tag = render_template(decl.directives.tag, self.plain(values))
         label = task_label(place.name, values, task[1], tag)
         decision = Decision(task, place, None, found, label, tag)
-        if decl.directives.cache != "off":
+        if decl.directives.cache == "off":
+            parts += self._alone(decision)
+        if decl.directives.cache != "off" or decision.own:
             decision.hash = place.shared.task_hash(parts)
         if decl.directives.store is not None and self._take_from_shelf(decision):
             return decision
         self.look_up(decision)
         return decision
+
+    def _alone(self, decision: Decision) -> list[tuple[str, str, Digest]]:
+        """Give a task of a process without cache what makes its hash its own, in this run only.
+
+        So its row counts for nobody else, and a resume finds it. A plan has no run: no hash.
+        """
+        if not self._run:
+            return []
+        place = f"{decision.place.name}[{format_position(decision.task[1])}]"
+        digest = identity_digest(f"run {self._run} {place}".encode())
+        decision.own = (component("input", ALONE, digest, f"of {place} in one run"),)
+        decision.reason = "its process uses no cache (cache: off)"
+        return [(ALONE, "input", digest)]
 
     def _stage_elsewhere(
         self, place: Place, found: dict[str, Identified]

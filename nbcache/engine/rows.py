@@ -89,9 +89,12 @@ class RowMaker:
             cpus=resources.cpus,
             memory=resources.memory,
             time=resources.time,
-            components=tuple(
-                Component("input", each.name, KINDS["input"], each.digest, each.summary)
-                for each in inputs
+            components=(
+                *(
+                    Component("input", each.name, KINDS["input"], each.digest, each.summary)
+                    for each in inputs
+                ),
+                *decision.own,
             ),
             inputs=inputs,
             reason=decision.reason or self._run.reasons.get(decision.place.name, ""),

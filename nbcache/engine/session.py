@@ -328,7 +328,7 @@ class Session:
             return process_spec(place, self.cache, self.folder, f"{run.id}/{index}", scratch)
 
         asked = asyncio.get_running_loop().create_task(self._obey(run))
-        at_work = self.cache.activity.working(recorded=_leaves_rows(prepared, rows))
+        at_work = self.cache.activity.working(recorded=rows is not None)
         at_work.__enter__()
         try:
             if not await take_turn(self._turn, run):
@@ -560,14 +560,6 @@ def machine() -> tuple[int, int]:
         with contextlib.suppress(OSError, ValueError):
             memory = min(memory, int(Path(name).read_text()))
     return cpus, memory
-
-
-def _leaves_rows(prepared: Prepared, rows: RowMaker | None) -> bool:
-    """Whether rows will name all that a run keeps: a clean-up goes by them."""
-    decls = [place.node.decl for place in prepared.places.values()]
-    return rows is not None and all(
-        decl is not None and decl.directives.cache != "off" for decl in decls
-    )
 
 
 def _wait(run: Run) -> None:

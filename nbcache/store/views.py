@@ -20,6 +20,10 @@ _TASK_ID = """{0}.process || '[' || coalesce({0}.position, '') || ']'"""
 _ID = """{0}.run AS run, _names.run_name AS run_name, {0}.session AS session,
     {0}.process AS process, coalesce({0}.position, '') AS position, {0}.tag AS tag"""
 
+# Whether a hit is on the task's own attempt of an earlier session of the run.
+_OWN = """coalesce(last_.run = of_.run AND last_.process = of_.process
+        AND coalesce(last_.position, '') = coalesce(of_.position, ''), false)"""
+
 # How near the position of a result is to that of the task that may have taken it.
 _NEARNESS = """CASE WHEN c.position = o.position THEN 2
         WHEN starts_with(c.position || '.', o.position || '.')
@@ -51,7 +55,7 @@ FROM (SELECT * FROM _rows WHERE kind = 'attempt') attempts_ LEFT JOIN _names USI
 SELECT coalesce(last_.cached_from, last_.id) AS id, {_ID.format("last_")},
     {_TASK_ID.format("last_")} AS task_id, {_NAMED.format("last_")} AS name,
     last_.hash AS hash, substr(last_.hash, 6, 8) AS short,
-    CASE WHEN last_.kind = 'use' AND of_.run IS DISTINCT FROM last_.run THEN 'CACHED'
+    CASE WHEN last_.kind = 'use' AND NOT {_OWN} THEN 'CACHED'
         ELSE upper(coalesce(last_.status, of_.status)) END AS status,
     coalesce(last_.attempt, of_.attempt) AS attempt, coalesce(last_.exit, of_.exit) AS "exit",
     coalesce(last_.signal, of_.signal) AS signal, coalesce(last_.error, of_.error) AS error,
@@ -70,8 +74,8 @@ SELECT coalesce(last_.cached_from, last_.id) AS id, {_ID.format("last_")},
     coalesce(last_."user", of_."user") AS "user",
     coalesce(last_.executor, of_.executor) AS executor,
     coalesce(last_.workdir, of_.workdir) AS workdir,
-    CASE WHEN of_.run = last_.run THEN of_.reason ELSE coalesce(last_.reason, '') END AS reason,
-    nullif(of_.run, last_.run) AS cached_from_run,
+    CASE WHEN {_OWN} THEN of_.reason ELSE coalesce(last_.reason, '') END AS reason,
+    CASE WHEN NOT {_OWN} THEN of_.run END AS cached_from_run,
     make_timestamp(last_."at") AS recorded
 FROM last_ LEFT JOIN of_ ON of_.id = last_.cached_from
 LEFT JOIN _names ON _names.run = last_.run""",
@@ -82,17 +86,24 @@ LEFT JOIN _names ON _names.run = last_.run""",
     CASE WHEN arg_max(status, id) IN ('succeeded', 'failed', 'cancelled')
         THEN make_timestamp(max("at")) END AS complete,
     CASE WHEN arg_max(status, id) IN ('succeeded', 'failed', 'cancelled')
-        THEN (max("at") - min("at")) / 1e6 END AS duration,
+        THEN any_value(took_) / 1e6 END AS duration,
     max(session) AS sessions,
     coalesce(arg_max(counts['completed'], id), 0) AS completed,
     coalesce(arg_max(counts['cached'], id), 0) AS cached,
     coalesce(arg_max(counts['failed'], id), 0) AS failed,
+    cached / nullif(cached + completed, 0) AS hit_rate,
     arg_max(counts, id) FILTER (cardinality(counts) > 0) AS counts, arg_max(saved, id) AS saved,
     arg_max(error, id) AS error,
     arg_max(parameters, id) FILTER (cardinality(parameters) > 0) AS parameters,
+    arg_max(options, id) FILTER (cardinality(options) > 0) AS options,
+    arg_min(targets, id) AS targets,
     arg_max(host, id) AS host, arg_max("user", id) AS "user", arg_max(pid, id) AS pid
-FROM _rows WHERE kind = 'run' GROUP BY run""",
-    "_processes": """SELECT run, unnest(processes) AS process_ FROM _rows WHERE kind = 'run'""",
+FROM _rows JOIN (SELECT run, sum(took_) AS took_ FROM (
+    SELECT run, max("at") - min("at") AS took_ FROM _rows WHERE kind = 'run' GROUP BY run, session
+) GROUP BY run) took_ USING (run)
+WHERE kind = 'run' GROUP BY run""",
+    "_processes": """SELECT run, session, unnest(processes) AS process_
+FROM _rows WHERE kind = 'run'""",
     "processes": """SELECT p.run AS run, p.process AS process, p.language, p.source, p.cell,
     p.inputs, p.outputs, p.upstream,
     count(t.status) AS tasks,
@@ -101,10 +112,10 @@ FROM _rows WHERE kind = 'run' GROUP BY run""",
     count(*) FILTER (t.status = 'FAILED') AS failed,
     avg(t.realtime) AS realtime_mean, sum(t.realtime) AS realtime_total,
     max(t.peak_rss) AS peak_rss_max
-FROM (SELECT run, process_.name AS process, any_value(process_.language) AS language,
-        any_value(process_.source) AS source, any_value(process_.cell) AS cell,
-        any_value(process_.inputs) AS inputs, any_value(process_.outputs) AS outputs,
-        any_value(process_.upstream) AS upstream
+FROM (SELECT run, process_.name AS process, arg_max(process_.language, session) AS language,
+        arg_max(process_.source, session) AS source, arg_max(process_.cell, session) AS cell,
+        arg_max(process_.inputs, session) AS inputs, arg_max(process_.outputs, session) AS outputs,
+        arg_max(process_.upstream, session) AS upstream
     FROM _processes GROUP BY ALL) p
 LEFT JOIN tasks t ON t.run = p.run AND t.process = p.process
 GROUP BY ALL""",
@@ -119,8 +130,10 @@ UNION ALL
 SELECT tasks.run, tasks.process, tasks.position, tasks.task_id, tasks.hash, true,
     c.kind, c.name, c.version, c.digest, c.summary, c.evidence
 FROM tasks JOIN (
-    SELECT DISTINCT run, process_.name AS process, unnest(process_.components) AS c FROM _processes
-) shared_ ON shared_.run = tasks.run AND shared_.process = tasks.process""",
+    SELECT DISTINCT run, session, process_.name AS process, unnest(process_.components) AS c
+    FROM _processes
+) shared_ ON shared_.run = tasks.run AND shared_.session = tasks.session
+    AND shared_.process = tasks.process""",
     "inputs": """SELECT tasks.run AS run, tasks.process AS process, tasks.position AS position,
     tasks.task_id AS task_id, tasks.tag AS tag, tasks.hash AS hash,
     i.name AS name, i.digest AS digest, i.content AS content, i.summary AS summary,
