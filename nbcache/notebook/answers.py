@@ -13,11 +13,19 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from nbcache.engine import compare, explanations, history
+from nbcache.engine import compare, crate, explanations, history, lineage
 from nbcache.engine.restoring import RestoredRun
 from nbcache.errors import CacheFormatError, UsageError
 from nbcache.model.digest import short
-from nbcache.notebook import cards, checkup, differences, query_result, render, task_table
+from nbcache.notebook import (
+    cards,
+    checkup,
+    differences,
+    lineage_view,
+    query_result,
+    render,
+    task_table,
+)
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed, Place
 from nbcache.store.cache import Cache
@@ -59,6 +67,7 @@ def perform(parsed: Parsed, cache: Cache, *, place: Place) -> Answer:
         "log": _log,
         "why": _why,
         "diff": _diff,
+        "lineage": _lineage,
         "sql": _sql,
         "verify": _verify,
         "doctor": _doctor,
@@ -245,6 +254,23 @@ def _diff(parsed: Parsed, cache: Cache) -> Answer:
         limit=int(limit),
     )
     return Answer(_boxed(differences.render_diff(found)), found.record())
+
+
+def _lineage(parsed: Parsed, cache: Cache) -> Answer:
+    found = lineage.lineage_of(cache, parsed.words, run=parsed.text("--run"))
+    folder = parsed.text("--crate")
+    if folder is not None:
+        names = crate.write_crate(cache, found, Path(folder), license=parsed.text("--license"))
+        return Answer(_boxed(render.line(f"wrote {folder}: {', '.join(names)}")), names)
+    if "--mermaid" in parsed:
+        text = lineage_view.mermaid(found)
+        picture = Rendered(text, f'<pre style="{render.PRE}">{escape(text)}</pre>')
+        return Answer(_boxed(picture), found.record())
+    picture = _boxed(lineage_view.render_lineage(found))
+    if "--html" in parsed:
+        page = f"<!doctype html><meta charset=utf-8><title>{escape(found.title)}</title>"
+        picture = Rendered(page + picture.html, picture.html)
+    return Answer(picture, found.record())
 
 
 def _sql(parsed: Parsed, cache: Cache) -> Answer:

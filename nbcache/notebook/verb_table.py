@@ -352,6 +352,30 @@ _TABLE: tuple[Verb, ...] = (
         "the run before it of the same notebook; no run means `last`.",
     ),
     Verb(
+        name="lineage",
+        summary="what a result was made from, and what was made of it",
+        words="TASK[.OUTPUT]|FILE",
+        least=1,
+        most=None,
+        completes="processes",
+        flags=(
+            Flag(name="--run", value="RUN", help="look in this run (default: last)"),
+            Flag(name="--mermaid", help="print the graph in Mermaid's language"),
+            Flag(name="--html", help="print a page", places=("shell",)),
+            Flag(
+                name="--crate",
+                value="FOLDER",
+                help="write an RO-Crate with the outputs (Workflow Run Crate 0.5)",
+            ),
+            Flag(name="--license", value="URL", help="with --crate: the licence of what is in it"),
+            _JSON,
+            _CACHE,
+        ),
+        more="FILE is any file or folder: it is known by its content, whatever it is called now.\n"
+        + _TASK_HELP
+        + "\n`quant.table gut` means the output `table` of that task.",
+    ),
+    Verb(
         name="sql",
         summary="ask the history in SQL",
         words="SELECT ...",
