@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from nbcache.engine.around_script import answers, run_after
 from nbcache.engine.harvest import Harvest, to_ports
 from nbcache.engine.identify import fits_type
 from nbcache.engine.process_tree import end_own_children
@@ -45,6 +46,7 @@ from nbcache.engine.staging import Staging
 from nbcache.engine.watch import missing_file_hint
 from nbcache.engine.workplace import Workplace
 from nbcache.errors import (
+    ChannelError,
     InputChangedError,
     InputMissingError,
     OutputError,
@@ -76,6 +78,7 @@ __all__ = [
 ]
 
 SHOWN_INLINE = 4096
+_SAID = (ScriptError, OutputError, InputChangedError, ChannelError)  # whose text says it all
 
 
 def run_attempt(spec: AttemptSpec, process: ProcessSpec, place: Workplace) -> AttemptReport:
@@ -132,6 +135,7 @@ class _Attempt:
             place.baseline.prepare(process.key, process.environ, _extra(process), process.sys_path)
             place.baseline.seed(process.seed)
         inputs = self.staging.stage(self.spec.inputs)
+        self._check_counts(inputs)
         harvest = Harvest(
             place.cache, self.folder, self.staging.names, inputs, secrets=process.secrets
         )
@@ -146,6 +150,15 @@ class _Attempt:
         self.report.outputs = self._harvest(harvest, made)
         if isinstance(body, ScriptBody):
             body.tidy(self.folder)
+
+    def _check_counts(self, inputs: dict[str, object]) -> None:
+        """Count lists that earlier tasks made as values: known only now that they are decoded."""
+        for each in self.process.inputs:
+            value = inputs.get(each.name)
+            if each.type is not None and isinstance(value, (list, tuple)):
+                misfit = each.type.misfit(len(value))
+                if misfit is not None:
+                    raise ChannelError(f"input {each.name!r}: {misfit}")
 
     def _run_python(self, body: PythonBody, inputs: dict[str, object]) -> dict[str, object]:
         place, process = self.place, self.process
@@ -183,9 +196,22 @@ class _Attempt:
         self.report.exit, self.report.signal = ended.exit, ended.signal
         if self.place.isolated:
             end_own_children()  # a script may leave what it likes; this worker is as it was
-        if ended.exit != 0:
-            raise failure(ended, self._printed())
-        return body.values(self.folder, self._printed("stdout"))
+        try:
+            if ended.exit != 0:
+                raise failure(ended, self._printed())
+            values = body.values(self.folder, self._printed("stdout"))
+            values.update(answers(self.process, inputs, self._task(), self.folder))
+        except BaseException:
+            run_after(
+                self.process, inputs, self._task(), self.folder
+            )  # what the script said counts
+            raise
+        fault = run_after(self.process, inputs, self._task(), self.folder)
+        if self.place.isolated:
+            end_own_children()
+        if fault is not None:
+            raise fault
+        return values
 
     def _printed(self, *streams: str) -> str:
         return self.place.capture.so_far().text(*streams)
@@ -222,9 +248,7 @@ class _Attempt:
     def _fail(self, error: BaseException) -> None:
         report, process = self.report, self.process
         report.outcome = "failed"
-        if isinstance(error, (ScriptError, OutputError, InputChangedError)) and not _in_body(
-            error, process.filename
-        ):
+        if isinstance(error, _SAID) and not _in_body(error, process.filename):
             report.error = report.traceback = str(error)
             return
         names = tuple(each.name for each in process.inputs)
@@ -298,6 +322,10 @@ def _check_type(output: Output, value: object) -> None:
             f"output {output.name!r} is declared as {output.type}, but the body made "
             f"{summarise(value)} ({type(value).__name__}){optional}"
         )
+    if output.type is not None and isinstance(value, (list, tuple)):
+        misfit = output.type.misfit(len(value))
+        if misfit is not None:
+            raise OutputError(f"output {output.name!r}: {misfit}")
 
 
 def _is_path(output: Output) -> bool:

@@ -136,7 +136,12 @@ def _declared(decl: ProcessDecl, environ: Mapping[str, str]) -> list[Component]:
     """The components that the header alone gives."""
     outputs = tuple(
         # A final expression's output bears the process's name, which does not count.
-        ("" if each.name == decl.name else each.name, str(each.type or ""), each.pattern)
+        (
+            "" if each.name == decl.name else each.name,
+            str(each.type or ""),
+            each.pattern,
+            *(() if each.command is None else (each.command,)),
+        )
         for each in decl.outputs or ()
     )
     shown = ", ".join(each.name for each in decl.outputs or ())
@@ -169,7 +174,13 @@ def _script(
         component("code", "body", text, decl.cell, decl.body),
         component("interpreter", "interpreter", combine("argv", decl.interpreter), argv),
     ]
-    words = set(script_facts(decl.body).commands)
+    for name, lines in (("before", decl.directives.before), ("after", decl.directives.after)):
+        if lines:
+            digest, shown = combine(name, *lines), "\n".join(lines)
+            found.append(component("options", name, digest, shown[:80], shown))
+    texts = [decl.body, *decl.directives.before, *decl.directives.after]
+    texts += [each.command for each in decl.outputs or () if each.command is not None]
+    words = {word for text in texts for word in script_facts(text).commands}
     return found + tool_components(words, decl.interpreter, digest_of, environ.get("PATH", ""))
 
 

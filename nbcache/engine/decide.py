@@ -69,6 +69,12 @@ class Place:
         return self.node.name
 
     @property
+    def talks(self) -> bool:
+        """Whether what its tasks print is shown while they run."""
+        assert self.node.decl is not None
+        return self.node.decl.directives.debug
+
+    @property
     def outputs(self) -> tuple[Output, ...]:
         assert self.node.decl is not None
         return self.node.decl.outputs or ()

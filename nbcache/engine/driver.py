@@ -403,6 +403,8 @@ class Driver:
         def show(chunks: Sequence[ShownChunk]) -> None:
             for chunk in chunks:
                 live.add(chunk)
+            if decision.place.talks:
+                self._run.talk.hear(task, decision.label, chunks)
 
         def started() -> None:
             self._run.at_work[task] = AtWork(decision.label, spec.attempt, time.time(), spec.row)
@@ -423,6 +425,7 @@ class Driver:
 
     def _ended(self, decision: Decision, done: asyncio.Future[AttemptReport]) -> None:
         task = decision.task
+        self._run.talk.end(task, decision.label)
         number = self._attempts[task].number
         if done.cancelled():  # the kernel is ending: nothing has failed
             self._let_go(task)
@@ -600,6 +603,9 @@ class Driver:
             self._run.note_hit(task, decision.entry, kept=kept)
             if decision.entry.shown is not None:
                 self._run.shown_stored[task] = decision.entry.shown
+            if decision.place.talks:
+                self._run.talk.hear(task, decision.label, self._run.chunks(task))
+                self._run.talk.end(task, decision.label)
         self._run.tasks[task] = TaskResult(
             task[1],
             decision.label,

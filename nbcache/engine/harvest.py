@@ -260,12 +260,12 @@ class Harvest:
             if not paths and not kind.optional and output.pattern is not None:
                 raise self._missing(output)
             return
-        least, most = kind.arity
-        if len(paths) < least or (most is not None and len(paths) > most):
-            wanted = str(least) if least == most else f"{least} to {most or 'any number'}"
-            raise OutputError(
-                f"output {output.name!r} takes {wanted} files, the task made {len(paths)}"
+        misfit = kind.misfit(len(paths))
+        if misfit is not None:
+            listed = ", ".join(str(path) for path in paths[:8]) + (
+                ", ..." if len(paths) > 8 else ""
             )
+            raise OutputError(f"output {output.name!r}: {misfit}{': ' if listed else ''}{listed}")
 
     def _missing(self, output: Output, name: str | None = None) -> OutputError:
         what = name or (

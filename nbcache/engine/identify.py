@@ -96,6 +96,8 @@ class Identifier:
         wants_path = declared is not None and declared.is_path
         if value is None and declared is not None and declared.optional:
             return Identified(canonical_digest(None), None, "None", "null")
+        if wants_path and declared is not None and declared.depth == 1 and _is_one_path(value):
+            return self._gathered([value], declared, mode, place)
         if isinstance(value, Stored):
             return self._stored(value, wants_path, place)
         if isinstance(value, RemoteFile):
@@ -206,6 +208,12 @@ class Identifier:
         self, members: object, declared: PortType | None, mode: str, place: str
     ) -> Identified:
         assert isinstance(members, (list, tuple))
+        if declared is not None and declared.is_path and not declared.depth:
+            raise ChannelError(
+                f"{place} is declared as one path, but the item is a list of {len(members)}; "
+                "declare list[path]"
+            )
+        _check_count(declared, len(members), place)
         each_type = declared
         if declared is not None and declared.depth:
             each_type = PortType(declared.base, declared.depth - 1, declared.optional)
@@ -230,6 +238,8 @@ class Identifier:
                 f"{place} is declared as {declared}, but the item is {summarise(value)} "
                 f"({type(value).__name__})"
             )
+        if isinstance(value, (list, tuple)):
+            _check_count(declared, len(value), place)
 
 
 def fits_type(value: object, declared: PortType | None) -> bool:
@@ -257,6 +267,18 @@ _BUILTIN: dict[str, tuple[type, ...]] = {
     "tuple": (tuple,),
     "set": (set, frozenset),
 }
+
+
+def _is_one_path(value: object) -> bool:
+    if isinstance(value, Stored):
+        return value.kind in ("file", "tree")
+    return isinstance(value, (str, os.PathLike, RemoteFile))
+
+
+def _check_count(declared: PortType | None, count: int, place: str) -> None:
+    misfit = None if declared is None else declared.misfit(count)
+    if misfit is not None:
+        raise ChannelError(f"{place}: {misfit}")
 
 
 def staged_elsewhere(found: Identified, pattern: str, values: Mapping[str, object]) -> Identified:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nbcache.errors import BodyError, HeaderError
 from nbcache.model.channel import Node
-from nbcache.model.process import ChannelDecl, Input, Option, PortType, ProcessDecl
+from nbcache.model.process import ChannelDecl, Input, Option, Output, PortType, ProcessDecl
 from nbcache.plan.body import (
     BodyFacts,
     analyse_body,
@@ -184,6 +184,7 @@ def check_filled(
     lines = decl.source.split("\n")
     check_templates(decl, lines)
     check_store(decl, passed_outputs(decl, facts, {each.name for each in decl.inputs or ()}), lines)
+    _check_commands(decl, lines)
     if facts is None:
         check_script(decl, script_facts(decl.body))
         for each in decl.inputs or ():
@@ -198,6 +199,18 @@ def check_filled(
     check_body(decl, facts, data - {each.name for each in decl.inputs or ()})
 
 
+def _check_commands(decl: ProcessDecl, lines: Sequence[str]) -> None:
+    for each in decl.outputs or ():
+        if each.command is not None and decl.language == "python":
+            raise BodyError(
+                f'output "{each.name}": a command\'s answer is for scripts, and this is Python',
+                line=each.line,
+                column=each.column,
+                source=lines[each.line - 1],
+                hint=f"set it in the body: {each.name} = subprocess.check_output(...)",
+            )
+
+
 def passed_outputs(
     decl: ProcessDecl, facts: BodyFacts | None, inputs: Collection[str]
 ) -> frozenset[str]:
@@ -206,8 +219,12 @@ def passed_outputs(
     return frozenset(
         each.name
         for each in decl.outputs or ()
-        if each.name in inputs and each.name not in bound and each.pattern is None
+        if each.name in inputs and each.name not in bound and _is_untouched(each)
     )
+
+
+def _is_untouched(output: Output) -> bool:
+    return output.pattern is None and output.command is None
 
 
 def _is_data(held: object) -> bool:

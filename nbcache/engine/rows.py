@@ -222,4 +222,5 @@ def _process_record(place: Place, upstream: tuple[str, ...]) -> ProcessRecord:
         inputs=tuple(place.node.filling),
         outputs=tuple(output.name for output in place.outputs),
         upstream=upstream,
+        labels=decl.directives.label,
     )

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from nbcache.engine.results import Decoder, Elements, Results, TaskResult, channel_items
 from nbcache.engine.shown import Shown
+from nbcache.engine.talk import Talk
 from nbcache.errors import NbcacheError, NotRunError, RunError, RunFailed
 from nbcache.model.channel import Graph
 from nbcache.model.event import TaskKey
@@ -75,6 +76,7 @@ class Run:
         self.left_s: float | None = None
         self.live_shown: dict[TaskKey, Shown] = {}  # bounded, as what is kept
         self.shown_stored: dict[TaskKey, Stored] = {}
+        self.talk = Talk()
         self.at_work: dict[TaskKey, AtWork] = {}
         self._decoder, self._read_shown = decoder, read_shown
         self._now, self._started = now, now()
@@ -275,6 +277,10 @@ class Run:
                 return [ShownChunk("stderr", f"what this task printed is no longer kept: {error}")]
         live = self.live_shown.get(key)
         return live.chunks() if live is not None else []
+
+    def printed(self) -> list[str]:
+        """Return what `debug` processes printed since this was last asked."""
+        return self.talk.take()
 
     def counts(self, *, over_sessions: bool = False) -> dict[str, int]:
         """Return how many tasks ended with each outcome.

@@ -11,14 +11,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from nbcache.engine.python_body import TaskInfo
+from nbcache.engine.shell_values import (
+    declarations,
+    environment_text,
+    json_value,
+    task_variables,
+    typed,
+)
 from nbcache.engine.spec import ProcessSpec
 from nbcache.errors import OutputError, ScriptError
 from nbcache.model.process import Output, ProcessDecl
@@ -26,7 +32,9 @@ from nbcache.model.process import Output, ProcessDecl
 SCRIPT = ".command.sh"
 INPUTS = ".nbcache.inputs"
 OUTPUTS = ".nbcache.outputs"
+BESIDE = ".nbcache.beside"  # what bash runs before or after the script
 LAST_LINES = 12
+BASH = ("bash", "-euo", "pipefail")
 VARIABLE_MAX = 100_000  # bytes; Linux starts no program with a variable above 128 kB
 ENVIRONMENT_MAX = 500_000
 
@@ -63,7 +71,7 @@ def script_argv(process: ProcessDecl | ProcessSpec) -> tuple[str, ...]:
     """Return the command that runs a script in its work directory; () for a Python body."""
     if process.language == "python":
         return ()
-    return (*(process.interpreter or ("bash", "-euo", "pipefail")), SCRIPT)
+    return (*(process.interpreter or BASH), SCRIPT)
 
 
 class ScriptBody:
@@ -72,14 +80,18 @@ class ScriptBody:
     changes_modules = False
 
     def __init__(self, process: ProcessSpec) -> None:
-        self._process = process
+        self.process = process
         self.argv = script_argv(process)
         self.is_bash = os.path.basename(self.argv[0]) == "bash"
+        if process.before and not self.is_bash:
+            before = "\n".join([*process.before, 'exec "$@"'])
+            self.argv = (*BASH, "-c", before, "before", *self.argv)
         self._outputs = [
             each
             for each in process.outputs
             if each.name not in process.passed
             and each.pattern is None
+            and each.command is None
             and not (each.type is not None and each.type.is_path)
         ]
 
@@ -115,12 +127,12 @@ class ScriptBody:
         return _wait(process)
 
     def _write(self, inputs: Mapping[str, object], task: TaskInfo, folder: Path) -> None:
-        text = self._process.body.replace("\r\n", "\n")  # a notebook from another system
+        text = self.process.body.replace("\r\n", "\n")  # a notebook from another system
         (folder / SCRIPT).write_bytes(text.encode("utf-8", "surrogateescape"))
         if self.is_bash:
             (folder / INPUTS).write_bytes(os.fsencode("\n".join(self._bash_lines(inputs, task))))
         else:
-            values = {name: _json_value(name, value) for name, value in inputs.items()}
+            values = {name: json_value(name, value) for name, value in inputs.items()}
             (folder / INPUTS).write_text(json.dumps(values), encoding="ascii")
 
     def _bash_lines(self, inputs: Mapping[str, object], task: TaskInfo) -> list[str]:
@@ -130,14 +142,20 @@ class ScriptBody:
             # Absolute, since the script may go elsewhere; found out now, since the folder of a
             # failed attempt gets another name.
             lines += [f'nbcache_outputs="$PWD/{OUTPUTS}"', _KEEP.replace("WRITES", writes)]
+        if self.process.before:  # bash heeds its option -e only behind this file
+            lines += ["set -e", *self.process.before]
+            lines += (
+                []
+                if any(each.startswith("-") and "e" in each for each in self.argv)
+                else ["set +e"]
+            )
         return [*lines, ""]
 
     def declarations(self, inputs: Mapping[str, object], task: TaskInfo) -> list[str]:
         """Return the bash lines that set what a bash script sees; none for another interpreter."""
         if not self.is_bash:
             return []
-        values = {**_task_variables(task), **inputs}
-        return [_declaration(name, value) for name, value in values.items()]
+        return declarations(inputs, task)
 
     def _environment(self, inputs: Mapping[str, object], task: TaskInfo) -> dict[bytes, bytes]:
         """Return the environment in the bytes in which it is held anyway: a tenth of the time."""
@@ -156,8 +174,8 @@ class ScriptBody:
             for name, place in (("NBCACHE_INPUTS", INPUTS), ("NBCACHE_OUTPUTS", OUTPUTS))
         }
         room = ENVIRONMENT_MAX
-        for name, value in {**_task_variables(task), **inputs}.items():
-            text = os.fsencode(_environment_text(value))
+        for name, value in {**task_variables(task), **inputs}.items():
+            text = os.fsencode(environment_text(value))
             if b"\0" not in text and len(text) <= min(room, VARIABLE_MAX):
                 found[os.fsencode(name)] = text  # what does not fit is in $NBCACHE_INPUTS
                 room -= len(text)
@@ -166,7 +184,7 @@ class ScriptBody:
     @staticmethod
     def tidy(folder: Path) -> None:
         """Remove what `run` wrote beside the script's own files; an empty folder is used again."""
-        for name in (SCRIPT, INPUTS, OUTPUTS):
+        for name in (SCRIPT, INPUTS, OUTPUTS, BESIDE):
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(folder, name))
 
@@ -182,9 +200,9 @@ class ScriptBody:
         values: dict[str, object] = {}
         for output in self._outputs:
             if output.name in found:
-                values[output.name] = _typed(output, found[output.name])
+                values[output.name] = typed(output, found[output.name])
             elif output.name == "stdout":
-                values[output.name] = _typed(output, printed)
+                values[output.name] = typed(output, printed)
             elif output.type is not None and output.type.optional:
                 values[output.name] = None
             else:
@@ -255,81 +273,6 @@ def failure(ended: Ended, printed: str) -> ScriptError:
     return ScriptError(f"the script {how}{said}")
 
 
-def _task_variables(task: TaskInfo) -> dict[str, object]:
-    return {
-        "cpus": task.cpus,
-        "task_cpus": task.cpus,
-        "task_memory": task.memory if task.memory is not None else "",
-        "task_attempt": task.attempt,
-        "task_index": task.index,
-        "task_process": task.process,
-    }
-
-
-def _declaration(name: str, value: object) -> str:
-    """Return a bash declaration whose right side is quoted, whatever the value holds."""
-    if isinstance(value, (list, tuple)):
-        members = " ".join(shlex.quote(shell_text(name, member)) for member in value)
-        return f"declare -a {name}=({members})"
-    if isinstance(value, Mapping):
-        pairs = " ".join(
-            f"[{shlex.quote(str(key))}]={shlex.quote(shell_text(name, member))}"
-            for key, member in value.items()
-        )
-        return f"declare -A {name}=({pairs})"
-    return f"declare -- {name}={shlex.quote(shell_text(name, value))}"
-
-
-def shell_text(name: str, value: object) -> str:
-    """Return a scalar as the text that a script sees.
-
-    Raises:
-        ScriptError: the value is no text, number, bool, path or None.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, PurePath):
-        text = os.fspath(value)
-        return f"./{text}" if text.startswith("-") else text
-    if isinstance(value, (str, int, float)):
-        text = str(value)
-    elif hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        text = str(value.item())
-    elif hasattr(value, "isoformat"):
-        text = value.isoformat()
-    else:
-        raise ScriptError(
-            f"input {name!r} is a {type(value).__name__}: a script takes text, numbers, paths and "
-            "lists of these. Turn it into one of them in a Python process first."
-        )
-    if "\0" in text:
-        raise ScriptError(f"input {name!r} holds a NUL character, which no shell variable can")
-    return text
-
-
-def _environment_text(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return " ".join(shlex.quote(shell_text("", member)) for member in value)
-    try:
-        return shell_text("", value)
-    except ScriptError:
-        return ""
-
-
-def _json_value(name: str, value: object) -> object:
-    if isinstance(value, PurePath):
-        return shell_text(name, value)
-    if isinstance(value, (list, tuple)):
-        return [_json_value(name, member) for member in value]
-    if isinstance(value, Mapping):
-        return {str(key): _json_value(name, member) for key, member in value.items()}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return shell_text(name, value)
-
-
 def _bash_write(output: Output) -> str:
     """Return bash that prints name, kind, number and texts of a variable, each ended by NUL.
 
@@ -343,43 +286,3 @@ def _bash_write(output: Output) -> str:
         f'then printf "%s\\0" {array}; '
         f'elif [ -n "${{{name}+x}}" ]; then printf "%s\\0" {text}; fi'
     )
-
-
-def _typed(output: Output, text: str | list[str]) -> object:
-    """Return a script's text as the declared type (text, where none is declared)."""
-    kind = output.type.base if output.type is not None else "str"
-    convert = _CONVERSIONS.get(kind)
-    members: Sequence[str] = text if isinstance(text, list) else [text]
-    if convert is None:
-        return text
-    try:
-        made = [convert(member) if isinstance(member, str) else member for member in members]
-    except ValueError:
-        raise OutputError(
-            f"output {output.name!r} is declared as {output.type}, but the script made {text!r}"
-        ) from None
-    return made if isinstance(text, list) else made[0]
-
-
-def _bool(text: str) -> bool:
-    known = {
-        "true": True,
-        "1": True,
-        "yes": True,
-        "false": False,
-        "0": False,
-        "no": False,
-        "": False,
-    }
-    if text.strip().lower() not in known:
-        raise ValueError(text)
-    return known[text.strip().lower()]
-
-
-_CONVERSIONS: dict[str, Callable[[str], object]] = {
-    "int": int,
-    "float": float,
-    "bool": _bool,
-    "json": json.loads,
-    "dict": json.loads,
-}

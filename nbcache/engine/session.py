@@ -186,6 +186,25 @@ class Session:
         kinds = (Process, NamedChannel)
         return [n for n, held in self.namespace.items() if isinstance(held, kinds) and n[0] != "_"]
 
+    def labelled(self, label: str) -> list[str]:
+        """Return the public names of the processes that have a label.
+
+        Raises:
+            UsageError: there is none; names the labels that there are.
+        """
+        labels = {
+            name: held.decl.directives.label
+            for name, held in self.namespace.items()
+            if isinstance(held, Process) and name[0] != "_"
+        }
+        found = [name for name, each in labels.items() if label in each]
+        if not found:
+            known = sorted({text for each in labels.values() for text in each})
+            raise UsageError(
+                f"no process has the label {label}; there are: {', '.join(known) or 'none'}"
+            )
+        return found
+
     # ------------------------------------------------------------------ looking
 
     def prepare(

@@ -166,6 +166,8 @@ class ProcessSpec:
     environ: Mapping[str, str] | None = None
     seed: int | None = None
     scratch: str | None = None
+    before: tuple[str, ...] = ()  # lines of bash around a script
+    after: tuple[str, ...] = ()
     sys_path: tuple[str, ...] = ()
     folder: str = ""
     modules: Mapping[str, ModuleSource] = field(default_factory=dict)

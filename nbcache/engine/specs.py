@@ -67,6 +67,8 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         environ=dict(os.environ),
         seed=decl.directives.seed,
         scratch=decl.directives.scratch,
+        before=decl.directives.before,
+        after=decl.directives.after,
         sys_path=captured.sys_path,
         folder=str(folder),
         modules=captured.modules,

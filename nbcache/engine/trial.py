@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nbcache.engine.around_script import answers
 from nbcache.engine.decide import Decision
 from nbcache.engine.dry import DryRun, dry_run
 from nbcache.engine.host import Host
@@ -111,7 +112,7 @@ def run_script_here(
     print(text, end="" if text.endswith("\n") or not text else "\n")
     if ended.exit != 0:
         raise failure(ended, text)
-    return body.values(scratch, text)
+    return body.values(scratch, text) | answers(body.process, staged, task, scratch)
 
 
 @contextlib.contextmanager

@@ -29,8 +29,29 @@ class PortType:
         return self.base == "path"
 
     def __str__(self) -> str:
-        text = "list[" * self.depth + self.base + "]" * self.depth
+        text = self.base
+        for level in range(self.depth):
+            counts = self._counts() if level == self.depth - 1 else ""
+            text = f"list[{text}{counts}]"
         return text + (" | None" if self.optional else "")
+
+    def _counts(self) -> str:
+        if self.arity is None:
+            return ""
+        least, most = self.arity
+        if least == most:
+            return f", {least}"
+        return f", {least}, {'...' if most is None else most}"
+
+    def misfit(self, count: int) -> str | None:
+        """Return how a list of `count` members does not fit, None where it fits."""
+        if self.arity is None:
+            return None
+        least, most = self.arity
+        if least <= count and (most is None or count <= most):
+            return None
+        wanted = f"{least} or more" if most is None else f"{least} to {most}"
+        return f"{f'exactly {least}' if least == most else wanted} declared, but there are {count}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +71,7 @@ class Output:
     pattern: str | None = None  # a glob with {name}, {name.stem}
     column: int = 0
     line: int = 1
+    command: str | None = None  # whose answer it is, run by bash after the script
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +140,10 @@ class Directives:
     store: str | None = None  # a template
     scratch: str | None = None  # "true", or a folder that may name environment variables
     stage_as: tuple[tuple[str, str], ...] = ()  # input ("" is the only path), pattern
+    before: tuple[str, ...] = ()  # lines of bash
+    after: tuple[str, ...] = ()
+    debug: bool = False
+    label: tuple[str, ...] = ()
 
 
 Language = Literal["python", "script"]

@@ -257,6 +257,7 @@ class ProcessRecord:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     upstream: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def record(self) -> Record:
         return {
@@ -268,6 +269,7 @@ class ProcessRecord:
             "inputs": list(self.inputs),
             "outputs": list(self.outputs),
             "upstream": list(self.upstream),
+            "labels": list(self.labels),
         }
 
     @classmethod
@@ -281,6 +283,7 @@ class ProcessRecord:
             inputs=tuple(record.get("inputs") or ()),
             outputs=tuple(record.get("outputs") or ()),
             upstream=tuple(record.get("upstream") or ()),
+            labels=tuple(record.get("labels") or ()),
         )
 
 

@@ -40,6 +40,7 @@ class WatchedRun(Protocol):
     def cancel(self) -> None: ...
     def raise_for_status(self) -> None: ...
     def shown(self, place: str) -> list[tuple[str, str, list[ShownChunk]]]: ...
+    def printed(self) -> list[str]: ...
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -192,7 +193,15 @@ def watch(run: WatchedRun, screen: Screen, *, raising: bool = True) -> None:
 
 def _follow(run: WatchedRun, screen: Screen) -> None:
     while not run.wait(TICK_S):
+        _print_lines(run)
         screen.update(run.progress())
+    _print_lines(run)
+
+
+def _print_lines(run: WatchedRun) -> None:
+    """Print what `debug` processes printed, in the cell that waits for them."""
+    for line in run.printed():
+        print(line, flush=True)
 
 
 def _cancel_in_order(run: WatchedRun, screen: Screen) -> RunInterrupted:

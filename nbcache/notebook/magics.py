@@ -172,10 +172,11 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         if pending is not None and pending.takes(parsed.words, session.declared()):
             start = getattr(session, pending.again.verb)
             return self._follow(parsed, start, pending.again.run, parameters={})
+        label = parsed.text("--label")
         return self._follow(
             parsed,
             session.start,
-            parsed.words,
+            [*parsed.words, *(session.labelled(label) if label else ())],
             no_cache="--no-cache" in parsed,
             retention=parsed.text("--retention"),
         )

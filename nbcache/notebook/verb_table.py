@@ -104,6 +104,9 @@ _FROM = Flag(
     many=True,
     help="run this process and all below it again, whatever is cached",
 )
+_LABEL = Flag(
+    name="--label", value="LABEL", help="the processes with this label", places=("notebook",)
+)
 _STUB = Flag(name="--stub", help="run the stub body of each process that has one")
 _HOW = (
     Flag(name="--levels", help="level by level: a process starts when all above it have ended"),
@@ -156,6 +159,7 @@ _TABLE: tuple[Verb, ...] = (
         completes="processes",
         flags=(
             _PARAMETER,
+            _LABEL,
             _FRESH,
             _FROM,
             Flag(name="--no-cache", help="neither use nor keep results", places=("notebook",)),

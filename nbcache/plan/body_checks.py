@@ -152,6 +152,7 @@ def check_script(decl: ProcessDecl, facts: ScriptFacts) -> None:
         each
         for each in decl.outputs or ()
         if not (each.type is not None and each.type.is_path)
+        and each.command is None
         and each.name not in facts.variables
         and each.name not in inputs
         and each.name != "stdout"  # what the script prints

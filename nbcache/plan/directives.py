@@ -84,7 +84,10 @@ def parse_options(
     for name, option in given.items():
         wanted = OPTIONS[name].language
         if wanted is not None and wanted != language:
-            _fail(option, lines, f"--{name} is for Python bodies, and this one is a script")
+            said = "Python bodies, and this one is a script"
+            if wanted == "script":
+                said = "scripts, and this body is Python"
+            _fail(option, lines, f"--{name} is for {said}")
     return Directives(**values), language, interpreter
 
 

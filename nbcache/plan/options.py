@@ -137,4 +137,21 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
         value="[INPUT=]PATTERN",
         help="under which names files are staged: reads.fq, reads=part?.fq, dir??/*",
     ),
+    # Around a body, and what is told of it.
+    OptionSpec(
+        name="before", form="text", default=(), repeats=True, hashed=True, language="script",
+        value="LINE", help="a line of bash to run before the script, such as module load salmon",
+    ),
+    OptionSpec(
+        name="after", form="text", default=(), repeats=True, hashed=True, language="script",
+        value="LINE", help="a line of bash to run after the script, also if it failed",
+    ),
+    OptionSpec(
+        name="debug", form="flag", default=False,
+        help="what its tasks print is shown while they run",
+    ),
+    OptionSpec(
+        name="label", form="names", default=(), value="NAME[,NAME]",
+        help="names to call several processes by: nbcache run --label NAME",
+    ),
 )  # fmt: skip

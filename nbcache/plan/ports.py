@@ -1,7 +1,10 @@
 """Read the inputs, outputs and types of a header.
 
     input  = NAME [ ":" type ] [ "=" py_expr ]        output = NAME [ ":" type ] [ "=" STRING ]
-    type   = base [ "|" "None" ]                      base   = "path" | "list[" base "]" | py_name
+    type   = base [ "|" "None" ]             base = "path" | "list[" base [ counts ] "]" | py_name
+    counts = "," N [ "," ( N | "..." ) ]     exactly N; from N to N; N or more
+
+A path's STRING is its file name, another output's is `$(command)`, whose answer it is.
 
 Cuts only at marks outside brackets and strings, and gives the pieces to `ast`.
 """
@@ -9,12 +12,15 @@ Cuts only at marks outside brackets and strings, and gives the pieces to `ast`.
 from __future__ import annotations
 
 import ast
+import re
 
 from nbcache.model.process import Input, Output, PortType
 from nbcache.plan.header_text import HeaderText, literal_string, nearest
 from nbcache.plan.scanning import line_and_column, split_at, strip_span
 
 _TYPE_HINT = "a type is path, a name such as str, list[...] of one of these, or one of them | None"
+_COUNTS_HINT = "write list[path, 2] for exactly two, list[path, 1, ...] for one or more"
+_COMMAND = re.compile(r"\$\((.+)\)\Z", re.DOTALL)
 
 
 def parse_inputs(text: HeaderText, start: int, end: int) -> tuple[Input, ...]:
@@ -81,11 +87,18 @@ def _parse_output(text: HeaderText, start: int, end: int) -> Output:
     if not text.clean(at + 1, end).strip():
         text.fail(f'the file name of "{name}" is missing', at)
     value_at, _ = strip_span(text.scan, at + 1, end)
-    if declared is None or not declared.is_path:
-        text.fail(
-            f'only a path has a file name, and "{name}" is none', start, f"write {name}: path = ..."
-        )
-    pattern = text.string(at + 1, end, f'the file name of "{name}"')
+    is_path = declared is not None and declared.is_path
+    said = f'the {"file name" if is_path else "command"} of "{name}"'
+    pattern = text.string(at + 1, end, said)
+    if not is_path:
+        command = _COMMAND.fullmatch(pattern.strip())
+        if command is None or not command.group(1).strip():
+            text.fail(
+                f'only a path has a file name, and "{name}" is none',
+                start,
+                f'write {name}: path = "...", or {name} = "$(a command)" for its answer',
+            )
+        return Output(name, declared, None, column, line, command.group(1).strip())
     parts = pattern.split("/")
     if pattern.startswith("/") or ".." in parts or not pattern.strip("/. "):
         text.fail(
@@ -136,6 +149,8 @@ def _not_equal_sign(text: HeaderText, at: int, end: int) -> int:
 def _type_hint(piece: str) -> str:
     if literal_string(piece) is not None:
         return 'a type is not quoted; a file name follows the type: path = "..."'
+    if piece.startswith("list[") and "," in piece:
+        return _COUNTS_HINT
     meant = nearest(piece, ("path",)) if piece.isidentifier() else None
     return f'did you mean "{meant}"?' if meant else _TYPE_HINT
 
@@ -149,12 +164,29 @@ def port_type(tree: ast.expr) -> PortType | None:
         elif _is_none(tree.left):
             tree, optional = tree.right, True
     depth = 0
+    arity = None
     while isinstance(tree, ast.Subscript):
         if not (isinstance(tree.value, ast.Name) and tree.value.id == "list"):
             return None
         tree, depth = tree.slice, depth + 1
+        if isinstance(tree, ast.Tuple) and depth == 1:
+            arity = _arity(tree.elts[1:])
+            if arity is None:
+                return None
+            tree = tree.elts[0]
     base = _dotted(tree)
-    return None if base is None else PortType(base, depth, optional)
+    return None if base is None else PortType(base, depth, optional, arity)
+
+
+def _arity(counts: list[ast.expr]) -> tuple[int, int | None] | None:
+    """Return (least, most) for `2`, `1, ...` or `2, 4`; None where it is none of these."""
+    values = [each.value if isinstance(each, ast.Constant) else None for each in counts]
+    if len(values) not in (1, 2) or type(values[0]) is not int or values[0] < 0:
+        return None
+    least, most = values[0], values[-1]
+    if most is ...:
+        return least, None
+    return (least, most) if type(most) is int and most >= max(least, 1) else None
 
 
 def _is_none(tree: ast.expr) -> bool:

@@ -39,6 +39,7 @@ _INPUT = {
 _PROCESS = {
     "name": TEXT, "components": [_COMPONENT], "source": TEXT, "cell": TEXT, "language": TEXT,
     "inputs": [TEXT], "outputs": [TEXT], "upstream": [TEXT],
+    "labels": [TEXT],
 }  # fmt: skip
 
 COLUMNS: dict[str, Shape] = {

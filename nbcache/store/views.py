@@ -105,7 +105,7 @@ WHERE kind = 'run' GROUP BY run""",
     "_processes": """SELECT run, session, unnest(processes) AS process_
 FROM _rows WHERE kind = 'run'""",
     "processes": """SELECT p.run AS run, p.process AS process, p.language, p.source, p.cell,
-    p.inputs, p.outputs, p.upstream,
+    p.inputs, p.outputs, p.upstream, p.labels,
     count(t.status) AS tasks,
     count(*) FILTER (t.status = 'COMPLETED') AS completed,
     count(*) FILTER (t.status = 'CACHED') AS cached,
@@ -115,7 +115,8 @@ FROM _rows WHERE kind = 'run'""",
 FROM (SELECT run, process_.name AS process, arg_max(process_.language, session) AS language,
         arg_max(process_.source, session) AS source, arg_max(process_.cell, session) AS cell,
         arg_max(process_.inputs, session) AS inputs, arg_max(process_.outputs, session) AS outputs,
-        arg_max(process_.upstream, session) AS upstream
+        arg_max(process_.upstream, session) AS upstream,
+        arg_max(process_.labels, session) AS labels
     FROM _processes GROUP BY ALL) p
 LEFT JOIN tasks t ON t.run = p.run AND t.process = p.process
 GROUP BY ALL""",

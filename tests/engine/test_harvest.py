@@ -218,7 +218,7 @@ def test_counts_outside_of_the_arity_are_an_error_with_both(
     if fits:
         assert len(names(place.harvest().file(output))) == made
     else:
-        with pytest.raises(OutputError, match=f"takes 2 to 3 files, the task made {made}"):
+        with pytest.raises(OutputError, match=f"2 to 3 declared, but there are {made}"):
             place.harvest().file(output)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from nbcache.errors import DeclarationError
 from nbcache.model.task import Outcome, RunStatus
-from nbcache.store.history import cursor_for
+from nbcache.store import history
 from tests.engine.notebooks import Notebook
 
 HEADER = '(v) -> v, big: path = "{v}.big", d: path = "d_{v}", log: path | None = "{v}.log" from src'
@@ -57,7 +57,7 @@ def test_what_lies_below_does_not_tell_a_stored_result_from_a_computed_one(
     run = notebook.run()
     assert run.counts() == {"stored": 2, "cached": 2}
     query = f"SELECT status, reason FROM tasks WHERE process = 'make' AND run = '{run.id}'"
-    rows = cursor_for(notebook.session.cache, query).execute(query).fetchall()
+    rows = history.connect(notebook.session.cache, live=False).execute(query).fetchall()
     assert {status for status, _ in rows} == {"STORED"}
     assert all("store folder" in reason for _, reason in rows)
     (plan, *_) = notebook.session.plan(["make"])

@@ -106,6 +106,9 @@ class ScriptedRun:
     def shown(self, place: str) -> list[tuple[str, str, list[ShownChunk]]]:
         return self._shown.get(place, [])
 
+    def printed(self) -> list[str]:
+        return []
+
 
 class RecordedDisplays:
     """Displays that end in lists: what was shown, and what replaced it."""

@@ -1,0 +1,193 @@
+"""What a script gives: the answer of a command, as many files as declared; lines around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nbcache.engine.run import Run
+from nbcache.errors import DeclarationError
+from nbcache.model.task import RunStatus
+from tests.engine.notebooks import Notebook
+
+
+def script(notebook: Notebook, header: str, body: str = "true", how: str = "--bash") -> Run:
+    notebook.cell(f"%%process work{header} {how}\n{body}")
+    return notebook.run()
+
+
+def error_of(run: Run) -> str:
+    assert run.status is RunStatus.FAILED
+    return run.failures[0].error
+
+
+def test_9_the_answer_of_a_command_is_an_output_and_its_text_counts(
+    kernels: Callable[[], Notebook],
+) -> None:
+    for again in (False, True):
+        run = script(
+            kernels(),
+            '(v = "a b") -> n: int = "$(wc -l < made.txt)", said = "$(echo $v; echo)"',
+            "printf '1\\n2\\n' > made.txt",
+        )
+        assert run.counts() == {"cached" if again else "completed": 1}, run.failures
+        assert tuple(run["work"].value) == (2, "a b")  # type: ignore[arg-type]
+    edited = '(v = "a b") -> n: int = "$(wc -w < made.txt)", said = "$(echo $v; echo)"'
+    run = script(kernels(), edited, "printf '1\\n2\\n' > made.txt")
+    assert run.counts() == {"completed": 1}
+
+
+def test_another_interpreter_has_the_answers_of_commands_too(notebook: Notebook) -> None:
+    run = script(
+        notebook, '(v = "x") -> said = "$(cat f.txt; echo $v)"',
+        "open('f.txt', 'w').write('hello')",
+        "--script python3",
+    )  # fmt: skip
+    assert run["work"].value == "hellox"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("exit 4", "ended with exit code 4"),
+        ("cat not-there", "ended with exit code 1"),
+        ("echo x", "declared as int"),
+    ],
+)
+def test_a_command_that_fails_fails_the_task(notebook: Notebook, command: str, said: str) -> None:
+    assert said in error_of(script(notebook, f'() -> n: int = "$({command})"'))
+
+
+def test_a_tool_that_only_a_command_names_counts(notebook: Notebook, tmp_path: Path) -> None:
+    run = script(notebook, '() -> said = "$(expr 1 + 1)"')
+    (place,) = [p for p in notebook.session.prepare().places.values() if p.name == "work"]
+    assert ("tool", "expr") in {each.key for each in place.shared.components}
+    assert run["work"].value == "2"
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ('%%process p() -> n = "$(date)"\nx = 1', "a command's answer is for scripts"),
+        ('%%process p() -> n = "x.txt" --bash\ntrue', "only a path has a file name"),
+        ('%%process p() -> n = "$()" --bash\ntrue', "only a path has a file name"),
+        ("%%process p() -> n: list[path, 0] --bash\ntrue", "is not a type"),
+        ("%%process p() -> n: list[path, 3, 2] --bash\ntrue", "list[path, 1, ...]"),
+        ("%%process p() -> n: list[path, two] --bash\ntrue", "is not a type"),
+        ("%%process p() -> n --before 'x=1'\nn = 1", "is for scripts"),
+    ],
+)
+def test_what_cannot_be_is_told_when_the_cell_runs(
+    notebook: Notebook, cell: str, said: str
+) -> None:
+    with pytest.raises(DeclarationError) as raised:
+        notebook.cell(cell)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("count", "made", "said"),
+    [
+        ("2", 2, None),
+        ("2", 1, "exactly 2 declared, but there are 1: f1.txt"),
+        ("2", 3, "exactly 2 declared, but there are 3: f1.txt, f2.txt, f3.txt"),
+        ("1, ...", 0, "1 or more declared, but there are 0"),
+        ("1, ...", 3, None),
+        ("2, 3", 4, "2 to 3 declared, but there are 4"),
+        ("0, ...", 0, None),
+    ],
+)
+def test_12_a_count_of_outputs_that_does_not_fit_fails_after_the_body(
+    notebook: Notebook, count: str, made: int, said: str | None
+) -> None:
+    header = f'() -> fs: list[path, {count}] = "f*.txt"'
+    run = script(notebook, header, f"for i in $(seq {made}); do touch f$i.txt; done")
+    if said is None:
+        assert len(run["work"].value) == made  # type: ignore[arg-type]
+    else:
+        assert said in error_of(run)
+
+
+def test_12_a_count_of_inputs_that_does_not_fit_fails_before_the_body(notebook: Notebook) -> None:
+    for number in range(3):
+        (notebook.folder / f"{number}.fq").touch()
+    notebook.cell('%channel fs = from_path("*.fq").collect()')
+    header = "(fs: list[path, {}]) -> n from fs"
+    for count, fits in (("3", True), ("2", False), ("1, ...", True), ("4, 5", False)):
+        notebook.cell(
+            f"%%process work{header.format(count)}\n{notebook.mark(repr('ran'))}\nn = len(fs)"
+        )
+        run = notebook.run()
+        if fits:
+            assert run["work"].value == 3
+        else:
+            assert "declared, but there are 3" in error_of(run)
+            assert "input 'fs'" in error_of(run)
+            assert notebook.ran() == []
+
+
+def test_12_counts_hold_for_values_too(notebook: Notebook) -> None:
+    run = script(notebook, "() -> xs: list[str, 2]", "xs=(a b c)")
+    assert "exactly 2 declared, but there are 3" in error_of(run)
+    notebook.cell("%channel src = value([1, 2, 3])")
+    notebook.cell("%%process take(src: list[int, 1, 2]) -> n\nn = len(src)")
+    assert "1 to 2 declared, but there are 3" in error_of(notebook.run("take"))
+    notebook.cell("%%process make() -> xs\nxs = [1, 2, 3]")
+    notebook.cell("%%process use(xs: list[int, 2]) -> n from make\nn = len(xs)")
+    assert "input 'xs': exactly 2 declared, but there are 3" in error_of(notebook.run("use"))
+
+
+def test_12_one_path_is_exactly_one_and_a_list_may_be_of_one(notebook: Notebook) -> None:
+    for number in range(2):
+        (notebook.folder / f"{number}.fq").touch()
+    notebook.cell('%channel fs = from_path("*.fq").collect()')
+    notebook.cell('%channel one = value(path("0.fq"))')
+    notebook.cell("%%process one_of(fs: path) -> n\nn = 1")
+    assert "declared as one path, but the item is a list of 2" in error_of(notebook.run("one_of"))
+    notebook.cell("%%process as_list(one: list[path, 1]) -> n\nn = [f.name for f in one]")
+    assert notebook.run("as_list")["as_list"].value == ["0.fq"]
+
+
+def test_lines_before_a_script_hold_for_it_and_for_its_commands(notebook: Notebook) -> None:
+    for how, body in (("--bash", "o=$GREETING"), ("--script python3", "print(1)")):
+        run = script(
+            notebook, '(v = "x") -> a = "$(echo $GREETING)"' + (", o" if "bash" in how else ""),
+            f"#| before: export GREETING=\"hello $v\"\n#| before: echo before\n{body}", how,
+        )  # fmt: skip
+        assert run.status is RunStatus.SUCCEEDED, run.failures
+        values = run["work"].value
+        assert ([values] if isinstance(values, str) else list(values))[0] == "hello x"  # type: ignore[call-overload]
+    assert list(script(notebook, "() -> o", "#| before: x=7\no=$x")["work"]) == ["7"]
+
+
+def test_lines_before_another_interpreter_change_its_environment(notebook: Notebook) -> None:
+    body = "#| before: export GREETING=hi\nimport os\nprint(os.environ['GREETING'])"
+    assert script(notebook, "() -> stdout", body, "--script python3")["work"].value == "hi\n"
+
+
+def test_lines_after_a_script_run_also_when_it_failed(notebook: Notebook) -> None:
+    left = notebook.folder / "left"
+    run = script(notebook, "() -> o: path", f"#| after: touch '{left}'; echo made > o\ntrue")
+    assert Path(str(run["work"].value)).read_text() == "made\n"
+    left.unlink()
+    run = script(notebook, "() -> o: path", f"#| after: touch '{left}'\nexit 3")
+    assert "exit code 3" in error_of(run)
+    assert left.exists()
+    run = script(notebook, "() -> o: path", "#| after: exit 5\ntouch o")
+    assert "--after ended with exit code 5" in error_of(run)
+
+
+def test_lines_around_a_script_count(notebook: Notebook) -> None:
+    counts = [
+        script(notebook, "() -> o", f"{lines}o=1").counts()
+        for lines in ("", "#| before: x=1\n", "#| before: x=2\n", "#| after: x=2\n", "")
+    ]
+    assert counts == [{"completed": 1}] * 4 + [{"cached": 1}]
+
+
+def test_lines_before_that_fail_fail_the_task(notebook: Notebook) -> None:
+    for how in ("--bash", "--script python3"):
+        run = script(notebook, "() -> stdout", "#| before: false\necho=1", how)
+        assert "exit code 1" in error_of(run)
