@@ -163,6 +163,10 @@ class Pipeline:
         """Return the process whose place has this declaration (after `compile`)."""
         return self._declared[_key(decl)]
 
+    def note(self, decl: ProcessDecl, process: Process) -> None:
+        """Let `process_of` know another process."""
+        self._declared[_key(decl)] = process
+
     def scope_of(self, process: Process) -> Mapping[str, object]:
         """Return the names that a process's body sees: a snapshot for those of the notebook."""
         return self.namespace if process.namespace is self._live else process.namespace

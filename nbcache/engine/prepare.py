@@ -21,6 +21,7 @@ from nbcache.engine.pipeline import Pipeline
 from nbcache.engine.process import Process, check_filled, passed_outputs
 from nbcache.engine.reads import named_files
 from nbcache.engine.results import Decoder
+from nbcache.engine.stubs import stub_components, with_stubs
 from nbcache.errors import BodyError, ChannelError, NbcacheError, UsageError
 from nbcache.model.channel import CompiledNode, Graph, Item
 from nbcache.model.event import Resources
@@ -67,6 +68,8 @@ def prepare(
     cache.log.refresh()
     pipeline = Pipeline(namespace, factories)
     graph = pipeline.compile(only)
+    if options.stub:
+        graph = with_stubs(graph, pipeline)
     places = {
         index: make_place(graph.nodes[index], pipeline, cache, folder)
         for index in graph.places.values()
@@ -122,7 +125,7 @@ def make_place(node: CompiledNode, pipeline: Pipeline, cache: Cache, folder: Pat
     return Place(
         node=node,
         captured=captured,
-        shared=SharedPart([*captured.components, *literal]),
+        shared=SharedPart([*captured.components, *literal, *stub_components(decl)]),
         passed=passed,
         types={each.name: each.type for each in decl.inputs or ()},
         constant=_constant(decl.directives),

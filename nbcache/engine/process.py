@@ -56,6 +56,11 @@ class Readable(Channel):
         self.name, self.namespace, self.notes = node.label, namespace, tuple(notes)
         self._reader = reader
 
+    @property
+    def reader(self) -> Reader:
+        """The session that reads it."""
+        return self._reader
+
     def __dir__(self) -> list[str]:
         """What Tab offers: reading, and the operators."""
         operators = [name for name in dir(Channel) if name[:1] != "_" and name != "node"]
@@ -154,22 +159,31 @@ def complete_decl(
     Raises:
         BodyError: the body cannot run as a task, or never sets a declared output.
     """
-    facts = None
-    if decl.language == "script":
+    facts = read_body(decl)
+    if facts is None:
         decl = replace(decl, outputs=decl.outputs or ())
-    else:
-        facts = analyse_body(
-            decl.body,
-            body_line=decl.body_line,
-            filename=decl.filename,
-            cell_name=decl.cell,
-            keyboard=True,
-        )
-        if decl.outputs is None:
-            decl = replace(decl, outputs=infer_outputs(decl, facts), inferred=True)
+    elif decl.outputs is None:
+        decl = replace(decl, outputs=infer_outputs(decl, facts), inferred=True)
     if decl.inputs is not None or decl.sources is None:
         check_filled(decl, facts, namespace)
     return decl, facts
+
+
+def read_body(decl: ProcessDecl) -> BodyFacts | None:
+    """Read a Python body; None for a script.
+
+    Raises:
+        BodyError: it cannot run as a task.
+    """
+    if decl.language == "script":
+        return None
+    return analyse_body(
+        decl.body,
+        body_line=decl.body_line,
+        filename=decl.filename,
+        cell_name=decl.cell,
+        keyboard=True,
+    )
 
 
 def check_filled(

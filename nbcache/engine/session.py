@@ -41,6 +41,7 @@ from nbcache.engine.run import Run
 from nbcache.engine.shown import decode_chunks
 from nbcache.engine.spec import ProcessSpec
 from nbcache.engine.specs import Packer, process_spec
+from nbcache.engine.stubs import check_stub
 from nbcache.engine.trial import TryResult, try_task
 from nbcache.engine.turns import take_turn
 from nbcache.errors import ChannelError, NbcacheError, NotRunError, UsageError, WiringError
@@ -139,6 +140,7 @@ class Session:
             DeclarationError: what is wrong, with line and column.
         """
         complete, facts = complete_decl(decl, self.namespace)
+        check_stub(complete, self.namespace)
         process = Process(complete, facts, self.namespace, self, self._replacing(decl.name))
         with self._bound(decl.name, process):
             pipeline = Pipeline(self.namespace, self.factories)

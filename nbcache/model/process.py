@@ -172,6 +172,9 @@ class ProcessDecl:
     source: str = ""  # the whole cell as written
     source_line: int = 1  # where `source` begins in its file; lines are counted from there
     inferred: bool = False  # `outputs` were found in the body, not declared
+    stub: str | None = None  # what a stub run does in place of the body; first line `stub_line`
+    stub_line: int = 1
+    is_stub: bool = False  # `body` is the stub
     function: Callable[..., object] | None = field(default=None, compare=False)  # the twin's
 
 

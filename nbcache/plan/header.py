@@ -85,6 +85,8 @@ def parse_process_cell(
         interpreter=interpreter,
         body=preamble.body,
         body_line=preamble.body_line,
+        stub=preamble.stub,
+        stub_line=preamble.stub_line,
         cell=cell_name,
         filename=filename,
         source=source,

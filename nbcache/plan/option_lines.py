@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nbcache.errors import HeaderError
@@ -16,17 +17,20 @@ from nbcache.plan.header_text import HeaderText, literal_string
 from nbcache.plan.scanning import is_option, line_and_column
 
 _KEY = re.compile(r"--([^\W\d][\w-]*)")
+_STUB_LINE = re.compile(r"#\|[ \t]*stub[ \t]*:(.*)$")
 _OPTION_LINE = re.compile(r"#\|[ \t]*([^\W\d][\w-]*)[ \t]*:(.*)$")
 
 
 @dataclass(frozen=True, slots=True)
 class Preamble:
-    """What stands between header and body: option lines, a `#!` line; and the body."""
+    """What stands between header and body: option lines, a `#!` line; the body, and its stub."""
 
     options: tuple[Option, ...]
     shebang: Option | None  # key "#!", its text the words behind it
     body: str
     body_line: int
+    stub: str | None = None
+    stub_line: int = 1
 
 
 def read_option(text: HeaderText, at: int) -> tuple[Option, int]:
@@ -60,6 +64,8 @@ def read_preamble(source: str, start: int) -> Preamble:
     taken = index = 0
     while index < len(lines):
         line = lines[index].rstrip("\r")
+        if _STUB_LINE.match(line):
+            break
         if line.startswith("#|"):
             options.append(_option_line(line, first_line + index))
             taken = index + 1
@@ -70,8 +76,46 @@ def read_preamble(source: str, start: int) -> Preamble:
         elif line.strip():
             break
         index += 1
-    body = "\n".join(lines[taken:])
-    return Preamble(tuple(options), shebang, body, first_line + taken)
+    body, stub = lines[taken:], None
+    at = _stub_at(body, first_line + taken)
+    if at is not None:
+        body, stub = body[:at], "\n".join(body[at + 1 :])
+    return Preamble(
+        tuple(options),
+        shebang,
+        "\n".join(body),
+        first_line + taken,
+        stub,
+        first_line + taken + (at or 0) + 1,
+    )
+
+
+def _stub_at(body: Sequence[str], first_line: int) -> int | None:
+    """Return which line of a body is `#| stub:`, below which its stub stands.
+
+    Raises:
+        HeaderError: there are two of them, something stands behind the colon, or nothing below.
+    """
+    found = [index for index, line in enumerate(body) if _STUB_LINE.match(line)]
+    if not found:
+        return None
+    at = found[0]
+    wrong = ""
+    if len(found) > 1:
+        at, wrong = found[1], "a process has one stub"
+    elif body[at].partition(":")[2].strip():
+        wrong = "the stub stands below this line, down to the end of the cell"
+    elif not any(line.strip() and not line.lstrip().startswith("#") for line in body[at + 1 :]):
+        wrong = "there is no stub below this line"
+    if wrong:
+        raise HeaderError(
+            wrong,
+            line=first_line + at,
+            column=0,
+            source=body[at],
+            hint="write #| stub: below the body, and below it what a stub run does instead",
+        )
+    return at
 
 
 def _option_line(line: str, number: int) -> Option:

@@ -1,0 +1,109 @@
+"""Results of a run come back in a kernel that ran none of the notebook's cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from nbcache.engine.results import Results
+from nbcache.errors import ResultGone, RunError
+from nbcache.store.blobs import Blobs
+from tests.engine.notebooks import Notebook
+
+Kernels = Callable[[], Notebook]
+
+
+def ran(kernels: Kernels) -> Notebook:
+    """A run with scalars, a large value, a file, an input passed on, a failure and a hit."""
+    notebook = kernels()
+    notebook.cells(
+        [
+            "%channel src = of(1, 2, 3)",
+            "%%process fit(v) -> v, score from src\nscore = v * 10",
+            "%%process big(score) from fit\nbytes(range(256)) * 400 * score",
+            '%%process text(score) -> made: path = "*.txt" from fit --bash\necho $score > s.txt',
+            "%%process half(v) -> q from src\nif v == 2:\n    raise ValueError('two')\nq = v / 2",
+            "%%process keep(big, w = 1) -> big, w from big\nw = w + 1",
+        ]
+    )
+    notebook.run()
+    notebook.run()  # what it restores are hits and failures
+    return notebook
+
+
+def test_each_free_name_is_bound_to_the_results_of_its_process(kernels: Kernels) -> None:
+    last = ran(kernels).session.last_run
+    assert last is not None
+    fresh = kernels()
+    fresh.names["half"] = "mine"
+
+    restored = fresh.session.restore()
+
+    assert (restored.id, restored.status) == (last.id, "failed")
+    assert restored.bound == ("fit", "big", "keep", "text")
+    assert restored.skipped == {"half": "str"}
+    assert fresh.names["half"] == "mine"
+    fit = fresh.names["fit"]
+    assert isinstance(fit, Results)
+    assert [tuple(each) for each in fit] == [(1, 10), (2, 20), (3, 30)]  # type: ignore[call-overload]
+    assert list(fit.table().columns) == ["v", "score"]
+    assert fresh.names["big"][2] == bytes(range(256)) * 12_000  # type: ignore[index]
+    assert [path.read_text() for path in fresh.names["text"]] == ["10\n", "20\n", "30\n"]  # type: ignore[attr-defined]
+    assert list(restored["half"]) == [0.5, 1.5]
+    outcomes = [task.outcome.value for task in restored["half"].tasks]
+    assert outcomes == ["cached", "failed", "cached"]
+    assert restored["keep"][0].big == bytes(range(256)) * 4_000  # type: ignore[attr-defined]
+
+
+def test_nothing_is_decoded_until_it_is_read(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran(kernels)
+    fresh = kernels()
+    read: list[object] = []
+    whole = Blobs.read
+    monkeypatch.setattr(Blobs, "read", lambda *a: (read.append(a[1]), whole(*a))[1])
+
+    restored = fresh.session.restore()
+    repr(restored), repr(restored["big"]), len(restored["big"])
+    assert read == []
+    assert restored["big"][0]
+    assert len(read) == 1
+
+
+def test_a_result_that_is_gone_names_its_task_and_the_command(kernels: Kernels) -> None:
+    ran(kernels)
+    fresh = kernels()
+    restored = fresh.session.restore()
+    (stored,) = restored["big"].tasks[1].outputs or ()
+    blob = fresh.session.cache.blobs.path(stored.blob)  # type: ignore[attr-defined]
+    blob.unlink()
+
+    with pytest.raises(ResultGone, match=r"big\[score=20\]: .*(\n.*)?%nbcache run"):
+        restored["big"][1]
+    assert restored["big"][0]
+    assert fresh.session.last_run is None
+
+
+def test_a_run_can_be_named_and_an_unknown_one_lists_the_nearest(kernels: Kernels) -> None:
+    notebook = ran(kernels)
+    last = notebook.session.last_run
+    assert last is not None
+    fresh = kernels()
+    assert fresh.session.restore(last.name).id == last.id
+    assert fresh.session.restore(last.id[:20]).id == last.id
+    with pytest.raises(RunError, match="no run 'nobody'"):
+        fresh.session.restore("nobody")
+    with pytest.raises(KeyError, match="it has fit, big, half, keep, text"):
+        fresh.session.restore()["fti"]
+
+
+def test_running_the_cell_takes_the_name_back_without_a_word(kernels: Kernels) -> None:
+    ran(kernels)
+    fresh = kernels()
+    fresh.session.restore()
+    fresh.cell("%channel src = of(1, 2, 3)")
+    fresh.cell("%%process fit(v) -> v, score from src\nscore = v * 10")
+    assert fresh.names["fit"].notes == ()  # type: ignore[attr-defined]
+    assert fresh.run("fit").counts() == {"cached": 3}

@@ -1,0 +1,114 @@
+"""Stub runs: other bodies, results of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from nbcache.engine import history
+from nbcache.errors import DeclarationError
+from nbcache.model.task import RunStatus
+from tests.engine.notebooks import Notebook
+
+Kernels = Callable[[], Notebook]
+
+
+def pipeline(notebook: Notebook) -> Notebook:
+    """A script and a Python process with stubs; one between them without."""
+    notebook.cells(
+        [
+            "%channel src = of('a', 'b')",
+            '%%process index(name) -> made: path = "*.txt" from src --bash\n'
+            f'echo "real $name" >> {notebook.trace}\necho "real $name" > "$name.txt"\n'
+            '#| stub:\ntouch "$name.txt"',
+            f"%%process size(name) -> n from src\n{notebook.mark(repr('size'))}\nn = len(name)",
+            "%%process read(made) from index\n"
+            f"{notebook.mark(repr('read'))}\ntext = made.read_text()\ntext.upper()\n"
+            "#| stub:\nmade.name",
+        ]
+    )
+    return notebook
+
+
+def test_20_a_stub_run_and_a_real_run_share_nothing_but_what_has_no_stub(
+    kernels: Kernels,
+) -> None:
+    stubbed = pipeline(kernels()).run(stub=True)
+    assert list(stubbed["read"]) == ["a.txt", "b.txt"]
+
+    notebook = pipeline(kernels())
+    real = notebook.run()
+    assert notebook.ran() == ["a", "b", "read", "read", "real", "real"]
+    assert list(real["read"]) == ["REAL A\n", "REAL B\n"]
+    assert {task.outcome.value for task in real["size"].tasks} == {"cached"}
+
+    again = pipeline(kernels()).run(stub=True)
+    assert again.counts() == {"cached": 6}
+    assert list(again["read"]) == ["a.txt", "b.txt"]
+
+
+def test_a_stub_with_the_text_of_the_body_is_a_stub_all_the_same(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell("%%process work(v) -> out from src\nout = v\n#| stub:\nout = v")
+    assert notebook.run(stub=True).counts() == {"completed": 1}
+    assert notebook.run().counts() == {"completed": 1}
+
+
+def test_an_edit_of_the_stub_runs_nothing_in_a_real_run(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell("%%process work(v) -> out from src\nout = v\n#| stub:\nout = 0")
+    notebook.run()
+    notebook.cell("%%process work(v) -> out from src\nout = v\n#| stub:\nout = -1")
+    assert notebook.run().counts() == {"cached": 1}
+    assert notebook.run(stub=True)["work"].value == -1
+
+
+def test_a_resume_of_a_stub_run_is_a_stub_run(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell("%%process work(v) -> out from src\nout = v\n#| stub:\nout = 1 / 0")
+    failed = notebook.run(stub=True)
+    assert failed.status is RunStatus.FAILED
+    assert "line 4" in failed.failures[0].where
+    notebook.cell("%%process work(v) -> out from src\nout = v\n#| stub:\nout = 'stub'")
+
+    run = notebook.session.resume()
+    assert run.wait(60)
+
+    assert run["work"].value == "stub"
+    assert history.find_run(notebook.session.cache, run.id).options == {"stub": "true"}
+
+
+def test_a_stub_run_leaves_published_and_stored_results_alone(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell(
+        '%%process work(v) -> made: path = "r.txt" from src --bash --store kept --publish shown\n'
+        "echo real > r.txt\n#| stub:\necho stub > r.txt"
+    )
+    notebook.run(stub=True)
+    assert not (notebook.folder / "kept").exists()
+    assert not (notebook.folder / "shown").exists()
+    assert notebook.run()["work"].value.read_text() == "real\n"  # type: ignore[attr-defined]
+    assert (notebook.folder / "shown" / "r.txt").read_text() == "real\n"
+
+
+@pytest.mark.parametrize(
+    ("below", "message"),
+    [
+        ("#| stub: out = 1", "the stub stands below this line"),
+        ("#| stub:\n# nothing", "there is no stub below this line"),
+        ("#| stub:\nout = 1\n#| stub:\nout = 2", "a process has one stub"),
+        ("#| stub:\nother = 1", "the stub of 'work': output \"out\" is never set"),
+        ("#| stub:\nreturn 1", "line 4: the stub of 'work': .*return"),
+    ],
+)
+def test_a_wrong_stub_is_an_error_of_its_cell(notebook: Notebook, below: str, message: str) -> None:
+    notebook.cell("%channel src = of(1)")
+    with pytest.raises(DeclarationError, match=message):
+        notebook.cell(f"%%process work(v) -> out from src\nout = v\n{below}")
+    assert "work" not in notebook.names
+
+
+def test_a_stub_without_a_body_is_no_process(notebook: Notebook) -> None:
+    with pytest.raises(DeclarationError, match='process "work" has no body'):
+        notebook.cell("%%process work(v) -> out\n#| stub:\nout = v")
