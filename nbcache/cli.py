@@ -139,7 +139,8 @@ def _execute(parsed: Parsed, notebook: Path, given: Mapping[str, str], settings:
     from nbcache.notebook.report import TerminalWatcher, final_words
 
     output = parsed.text("--output")
-    watcher = TerminalWatcher(sys.stdout, verbose="--verbose" in parsed)
+    verbose = "--verbose" in parsed
+    watcher = TerminalWatcher(sys.stdout, verbose=verbose)
     execution = execute(
         notebook,
         given=given,
@@ -148,7 +149,7 @@ def _execute(parsed: Parsed, notebook: Path, given: Mapping[str, str], settings:
         watcher=watcher,
     )
     watcher.finish()
-    print(final_words(execution), end="")
+    print(final_words(execution, verbose=verbose), end="")
     if execution.failed_cell is not None:
         number, traceback = execution.failed_cell
         print(f"\ncell [{number}] failed:\n{_readable(traceback)}", file=sys.stderr)

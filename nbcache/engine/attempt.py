@@ -218,7 +218,8 @@ class _Attempt:
 
     def _harvest(self, harvest: Harvest, made: dict[str, object]) -> dict[str, Stored | Gathered]:
         kept: dict[str, Stored | Gathered] = {}
-        outputs = [each for each in self.process.outputs if each.name not in self.process.passed]
+        passed = set(self.process.passed) - made.keys()
+        outputs = [each for each in self.process.outputs if each.name not in passed]
         for output in outputs:
             if _is_path(output):
                 harvest.find(output, made.get(output.name))

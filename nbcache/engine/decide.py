@@ -48,7 +48,7 @@ class Place:
     node: CompiledNode
     captured: Captured
     shared: SharedPart
-    passed: frozenset[str]  # outputs that are an untouched input
+    passed: frozenset[str]  # outputs that are an input, untouched unless the task kept one
     types: Mapping[str, PortType | None]
     constant: Resources | None  # None: some resource is Dynamic
     defaults: Mapping[str, object]
@@ -305,15 +305,17 @@ class Decider:
     def item(self, decision: Decision, kept: Mapping[str, object]) -> Item | None:
         """Return the item of a task: what was kept, and the inputs that it passes on."""
         item: list[object] = []
-        made = [each for each in decision.place.outputs if each.name not in decision.place.passed]
-        if len(made) == len(kept) == 1 and made[0].name not in kept:
+        passed = decision.place.passed
+        made = [each.name for each in decision.place.outputs if each.name not in passed]
+        own = [name for name in kept if name not in passed]
+        if len(made) == len(own) == 1 and made != own:
             # An output that is named like its process: renaming the process does not run it.
-            kept = {made[0].name: next(iter(kept.values()))}
+            kept = {**kept, made[0]: kept[own[0]]}
         for output in decision.place.outputs:
-            if output.name in decision.place.passed:
-                item.append(decision.inputs[output.name].value)
-            elif output.name in kept:
+            if output.name in kept:  # also an input that the body may have changed
                 item.append(kept[output.name])
+            elif output.name in passed:
+                item.append(decision.inputs[output.name].value)
             else:
                 decision.reason = f"the earlier result has no output {output.name}"
                 return None

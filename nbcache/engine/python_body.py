@@ -17,7 +17,7 @@ import traceback
 import types
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from nbcache.engine.display import is_drawing, mime_bundle, show_open_figures
@@ -73,6 +73,7 @@ class PythonBody:
             remember_source(filename, text)
         tree = ast.parse(process.body)
         self.changes_modules = assigns_into_modules(tree)
+        self._read = _names_read(tree)
         self.shows_by_ipython = "IPython" in process.body or b"IPython" in process.payload
         self._buffers: tuple[memoryview, ...] | None = None
 
@@ -165,9 +166,12 @@ class PythonBody:
         paths: list[str] = []
         names = {each.name for each in self._process.inputs}
         for output in self._process.outputs:
-            if output.name in self._process.passed:
-                continue
             value = namespace.get(output.name, UNSET)
+            if output.name in self._process.passed:
+                changeable = value is not UNSET and not _is_unchangeable(value)
+                if changeable and output.name in self._read:
+                    made[output.name] = value  # it may have been changed in place
+                continue
             if value is not UNSET and (
                 output.name in names or before.get(output.name, UNSET) is not value
             ):
@@ -184,6 +188,28 @@ class PythonBody:
                 if is_drawing(value):
                     made[name] = None
         return made
+
+
+def _names_read(tree: ast.Module) -> frozenset[str]:
+    """Return the names that a body reads, other than as its final expression."""
+    final = tree.body[-1].value if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    return frozenset(
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node is not final
+    )
+
+
+_UNCHANGEABLE = (str, bytes, int, float, complex, type(None), PurePath)
+
+
+def _is_unchangeable(value: object) -> bool:
+    """Whether nothing could have changed a value in place (a list of files counts as such)."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(each, PurePath) for each in value)
+    if isinstance(value, (tuple, frozenset)):
+        return all(map(_is_unchangeable, value))
+    return isinstance(value, _UNCHANGEABLE)
 
 
 def _names_files(value: object) -> bool:

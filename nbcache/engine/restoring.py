@@ -135,8 +135,9 @@ def _outputs(
 ) -> tuple[object, ...]:
     """Return a task's item: what it made, and the inputs that it passed on."""
     own = [name for name in names if name not in inputs]
-    if len(own) == len(kept) == 1:  # made under the name of a process that was renamed since
-        kept = {own[0]: next(iter(kept.values()))}
+    held = [name for name in kept if name not in inputs]
+    if len(own) == len(held) == 1:  # made under the name of a process that was renamed since
+        kept = {**kept, own[0]: kept[held[0]]}
     return tuple(
         kept[name] if name in kept else inputs.get(name, NotKept(f"the output {name}"))
         for name in names

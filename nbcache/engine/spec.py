@@ -141,7 +141,8 @@ class ProcessSpec:
     and `secrets` are laid over it. `modules` maps the local modules that the fingerprint knows to
     their source (path, digest of its bytes), `imports` are modules to import before the captured
     names are unpickled. `folder` is the notebook's. `passed` are outputs
-    that are an untouched input: the driver hands the input on, nothing is harvested.
+    that are an input which the body does not assign: the driver hands it on. Only what the body
+    may have changed in place is harvested.
     """
 
     key: str

@@ -28,7 +28,7 @@ class FailureView:
 
     task: str  # "fit[depth=8 trees=50 rep=1]"
     process: str
-    error: str  # last line: "ZeroDivisionError: division by zero"
+    error: str  # "ZeroDivisionError: division by zero", then lines with the way out, if any
     traceback: str = ""
     where: str = ""  # "cell [5] line 4: score = 1 / (rep - 1)"
     workdir: str | None = None
@@ -37,6 +37,11 @@ class FailureView:
     position: str | None = None  # where the task is in its process; None: it never became one
     way_out: str = ""  # what to do about it, where that is not to mend the cell
     ignored: bool = False  # on_error said so: the run may succeed all the same
+
+    @property
+    def headline(self) -> str:
+        """The error in one line, for lists."""
+        return self.error.partition("\n")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -188,13 +188,14 @@ def render_failures(failures: Sequence[FailureView], most: int = 5) -> Rendered:
     html: list[str] = []
     for failure in failures[:most]:
         where = f", {failure.where}" if failure.where else ""
-        lines.append(f"{failure.task} {failure.error}{where}")
-        inside = "\n".join(filter(None, (failure.traceback, failure.log)))
+        lines.append(f"{failure.task} {failure.headline}{where}")
+        more = "" if failure.headline == failure.error else failure.error
+        inside = "\n".join(filter(None, (failure.traceback or more, failure.log)))
         folder = f"work directory {failure.workdir}" if failure.workdir else ""
         if failure.command:
             folder = f"$ {failure.command}\n{folder}"
         red = f'<span style="color:{render.COLOURS["failed"]}">{escape(failure.task)}</span>'
-        head = f"{red} {escape(failure.error)}{escape(where)}"
+        head = f"{red} {escape(failure.headline)}{escape(where)}"
         if inside or folder:
             html.append(
                 f"<details><summary>{head}</summary>"
@@ -203,9 +204,9 @@ def render_failures(failures: Sequence[FailureView], most: int = 5) -> Rendered:
             )
         else:
             html.append(f"<div>{head}</div>")
-    if (more := len(failures) - most) > 0:
-        lines.append(f"… and {more} more")
-        html.append(f"<div>… and {more} more</div>")
+    if (others := len(failures) - most) > 0:
+        lines.append(f"… and {others} more")
+        html.append(f"<div>… and {others} more</div>")
     return Rendered("\n".join(lines), "".join(html))
 
 

@@ -52,13 +52,13 @@ class TerminalWatcher:
                 screen.close(progress_from(self._last[run]))
 
 
-def final_words(execution: Execution) -> str:
-    """Return the summary of all runs and what the last cell showed, as text that ends in a
-    newline; empty where nothing ran."""
+def final_words(execution: Execution, *, verbose: bool = False) -> str:
+    """Return the summary of all runs and, unless it was printed already (`verbose`), what the
+    last cell showed: text that ends in a newline, empty where nothing ran."""
     parts: list[str] = []
     if len(execution.runs) > 1:
         parts.append(_all_runs(execution))
-    if execution.failed_cell is None:
+    if execution.failed_cell is None and not verbose:
         shown = last_output(execution.notebook)
         if shown:
             parts.append(shown)

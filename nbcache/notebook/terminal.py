@@ -50,8 +50,8 @@ class LineScreen:
             if _is_over(place):
                 self._say_once(f"{place.name}: {cards.place_phrase(place)}", f"end {place.name}")
         for failure in progress.failures[:FAILURES]:
-            first = failure.error.partition("\n")[0]  # the whole ends the cell
-            self._say_once(f"failed: {failure.task} {first}", f"failed {failure.task}")
+            line = f"failed: {failure.task} {failure.headline}"  # the whole ends the cell
+            self._say_once(line, f"failed {failure.task}")
         for note in progress.notes:
             self._say_once(note, note)
 

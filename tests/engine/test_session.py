@@ -598,3 +598,28 @@ def test_a_damaged_result_heals_by_one_run(notebook: Notebook) -> None:
     notebook.run()
     assert notebook.ran() == ["1"]
     assert notebook.names["big"][0] == bytes([1]) * 100_000  # type: ignore[index]
+
+
+def test_an_input_that_the_body_changes_in_place_is_passed_on_as_changed(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(
+        [
+            "import pandas as pd",
+            "def grow(table):\n    table['b'] = 2",
+            "%channel lists = of([3, 1, 2], [2, 1])",
+            "%channel tables = of(pd.DataFrame({'a': [1]}))",
+            f"%%process ordered(xs) from lists\n{notebook.mark('len(xs)')}\nxs.sort()\nxs",
+            "%%process first(xs) -> xs, low from ordered\nlow = xs[0]",
+            "%%process grown(t) -> t, n from tables\ngrow(t)\nn = 1",
+            "%%process kept(t, n) -> t, n from grown\nn",
+        ]
+    )
+    for ran in (["2", "3"], []):
+        run = notebook.run()
+
+        assert notebook.ran() == ran
+        assert list(run["ordered"]) == [[1, 2, 3], [1, 2]]
+        assert [(each.xs, each.low) for each in run["first"]] == [([1, 2, 3], 1), ([1, 2], 1)]  # type: ignore[attr-defined]
+        for name in ("grown", "kept"):
+            assert list(run[name].value.t.columns) == ["a", "b"]  # type: ignore[attr-defined]

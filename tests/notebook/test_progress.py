@@ -100,6 +100,18 @@ def test_failures_are_listed_with_their_log_one_click_away() -> None:
     assert "Traceback ..." in rendered.html
 
 
+def test_a_list_of_failures_has_a_line_for_each_and_the_way_out_one_click_away() -> None:
+    failures = tuple(
+        FailureView(task=f"fit[{k}]", process="fit", error="no file x.csv\n  declare it: ...")
+        for k in range(3)
+    )
+    rendered = render_progress(progress("failed", place(failed=3), failures=failures))
+
+    assert "declare it" not in rendered.text
+    assert rendered.text.count("no file x.csv") == 3
+    assert rendered.html.count("declare it: ...") == 3
+
+
 def test_a_plan_is_a_table_with_a_sum() -> None:
     plans = (
         PlacePlan(name="fit", tasks=18, cached=15, to_run=3, expected_s=4.0),

@@ -124,7 +124,7 @@ def _failure(failure: FailureView) -> FailureLine:
         "task": failure.task,
         "process": failure.process,
         "position": failure.position,
-        "error": failure.error,
+        "error": failure.headline,
         "where": failure.where,
     }
 
