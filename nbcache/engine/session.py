@@ -228,9 +228,16 @@ class Session:
             no_cache=no_cache,
         )
 
-    def plan(self, targets: Sequence[str] = ()) -> tuple[PlacePlan, ...]:
-        """Say what a run would do now, without running anything."""
-        prepared = self.prepare(targets)
+    def plan(
+        self,
+        targets: Sequence[str] = (),
+        options: RunOptions = PLAIN,
+        *,
+        parameters: Mapping[str, str] | None = None,
+    ) -> tuple[PlacePlan, ...]:
+        """Say what a run would do now, without running anything; `parameters` as for a run."""
+        with given(self.namespace, parameters or {}, self.cells()):
+            prepared = self.prepare(targets, options)
         found = dry_run(prepared)
         return place_plans(prepared, found, self.reasons())
 

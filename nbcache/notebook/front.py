@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbcache.errors import UsageError
 from nbcache.model.view import RunProgress
 from nbcache.notebook import live, render
 from nbcache.notebook.live import CardBoard, NotebookDisplays, NotebookScreen
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from nbcache.engine.session import Session
     from nbcache.notebook.widget.gallery import Gallery
     from nbcache.notebook.widget.view import RunView
+
+
+BETWEEN_S = 3.0  # how long a button waits for the end of the cell that runs
 
 
 @dataclass
@@ -72,7 +78,32 @@ class Front:
         from nbcache.notebook.widget.desk import SessionDesk
         from nbcache.notebook.widget.gallery import Gallery
 
-        return Gallery(SessionDesk(self.session, self._follow), self._where)
+        return Gallery(SessionDesk(self.session, self._follow, self._between_cells), self._where)
+
+    def _between_cells(self, act: Callable[[], Any]) -> Any:
+        """Call a function on the kernel's own thread, while no cell runs.
+
+        Raises:
+            UsageError: a cell runs, and goes on running.
+        """
+        done: Future[Any] = Future()
+
+        def perform() -> None:
+            if done.set_running_or_notify_cancel():
+                try:
+                    done.set_result(act())
+                except BaseException as error:
+                    done.set_exception(error)
+
+        self.shell.kernel.io_loop.add_callback(perform)
+        try:
+            return done.result(BETWEEN_S)
+        except FutureTimeout:
+            if done.cancel():
+                raise UsageError(
+                    "a cell is running, which would see the other parameters: wait for its end"
+                ) from None
+            return done.result()
 
     def _where(self) -> tuple[str, str]:
         """The cell that runs now and this execution of it, as the notebook's page calls them."""
@@ -150,15 +181,10 @@ class Front:
 
     def show_run(self, run_id: str, told: Rendered) -> None:
         """Show a run of the log with its picture; `told` says what is known of it in words."""
-        from nbcache.notebook.widget.source import LiveRun, StoredRun
+        from nbcache.notebook.widget.source import source_of
         from nbcache.notebook.widget.twin import framed, image_of
 
-        last = self.session.last_run
-        source: LiveRun | StoredRun
-        if last is not None and last.id == run_id:
-            source = LiveRun(last)
-        else:
-            source = StoredRun(self.session.cache, run_id)
+        source = source_of(self.session, run_id)
         with_picture = Rendered(told.text, told.html + image_of(source.scene, source.progress()))
         if not self.in_notebook or self.headless is not None:
             self.show(with_picture)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nbcache.engine.run import Run
 from nbcache.errors import UsageError
-from nbcache.notebook.widget.desk import SessionDesk
-from nbcache.notebook.widget.source import LiveRun, Source, StoredRun
+from nbcache.notebook.widget.source import LiveRun, StoredRun
 from nbcache.notebook.widget.tables import TaskQuery, task_page
-from nbcache.notebook.widget.view import RunView
 from nbcache.store.cache import Cache
 from tests.engine.notebooks import Notebook
+from tests.notebook.desks import Desk
 from tests.store.rows import attempt
 
 Record = Callable[[str, object], None]
@@ -28,19 +26,6 @@ CELLS = [
     "%%process fit from grid\nprint('fitting', depth, rep)\nscore = norm(depth * rep)",
     "%%process check from fit\nassert score != 8, '<b>no</b> eight'\nok = score > 3",
 ]
-
-
-class Desk:
-    """Asks as a page does."""
-
-    def __init__(self, notebook: Notebook, source: Source) -> None:
-        self.followed: list[Run] = []
-        self.desk = SessionDesk(notebook.session, lambda run, view: self.followed.append(run))
-        self.view = RunView(source, self.desk)
-
-    def ask(self, ask: str, **more: object) -> Any:
-        message: Mapping[str, object] = {"ask": ask, **more}
-        return json.loads(json.dumps(self.desk.answer(self.view, message)))
 
 
 def labels(page: Any) -> list[str]:
@@ -189,21 +174,6 @@ def test_what_nobody_knows_is_a_clear_error(notebook: Notebook) -> None:
         desk.ask("task", process="fit", position="77")
     with pytest.raises(UsageError, match="nothing answers"):
         desk.ask("format the disk")
-
-
-def test_the_buttons_run_again_and_cancel_and_say_why_not(notebook: Notebook) -> None:
-    notebook.cells(CELLS[:3])
-    desk = Desk(notebook, LiveRun(notebook.run()))
-    controls = {each["ask"]: each["why_not"] for each in desk.desk.controls(desk.view.source)}
-    assert controls["run"] == ""
-    assert controls["cancel"] == "this run has ended"
-
-    desk.ask("run")
-
-    assert desk.followed[0].wait(60)
-    assert desk.followed[0].counts() == {"cached": 6}
-    with pytest.raises(UsageError, match="ended already"):
-        desk.ask("cancel")
 
 
 def test_a_page_of_a_hundred_thousand_tasks_is_small_and_quick(

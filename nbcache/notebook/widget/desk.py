@@ -1,4 +1,4 @@
-"""What a view's buttons do and its questions get: all of it is what a magic does, too."""
+"""What a view's questions get and its buttons do: all of it is what a magic does, too."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 from nbcache.engine.run import Run
 from nbcache.engine.session import Session
 from nbcache.errors import UsageError
+from nbcache.model.view import RunProgress
+from nbcache.notebook.widget.acting import Actions, Asked, Quiet
 from nbcache.notebook.widget.details import task_detail, task_log, task_why
-from nbcache.notebook.widget.source import Source
+from nbcache.notebook.widget.runs import run_diff, run_page
+from nbcache.notebook.widget.source import Source, source_of
 from nbcache.notebook.widget.state import Control
 from nbcache.notebook.widget.tables import TaskQuery, task_page
 from nbcache.notebook.widget.view import RunView
@@ -18,22 +21,15 @@ from nbcache.notebook.widget.view import RunView
 class SessionDesk:
     """Answers for the views of one kernel. `follow` shows a run in a view from now on."""
 
-    def __init__(self, session: Session, follow: Callable[[Run, RunView], None]) -> None:
+    def __init__(
+        self, session: Session, follow: Callable[[Run, RunView], None], quiet: Quiet
+    ) -> None:
         self._session, self._follow = session, follow
+        self._actions = Actions(session, quiet)
 
-    def controls(self, source: Source) -> list[Control]:
+    def controls(self, source: Source, progress: RunProgress) -> list[Control]:
         """Return the buttons of a view, with why they make no sense now."""
-        run, last = source.run, self._session.last_run
-        going = last if last is not None and not last.done else None
-        cancel, again = "", ""
-        if run is None or run.done:
-            cancel = "this run has ended" if run is not None else "it is no run of this kernel"
-        if going is not None:
-            again = f"run {going.name} is going"
-        return [
-            {"ask": "cancel", "label": "Cancel", "why_not": cancel},
-            {"ask": "run", "label": "Run again", "why_not": again},
-        ]
+        return self._actions.controls(source, progress)
 
     def answer(self, view: RunView, message: Mapping[str, Any]) -> object:
         """Return what a page asked for.
@@ -44,28 +40,67 @@ class SessionDesk:
         asks: dict[object, Callable[[RunView, Mapping[str, Any]], object]] = {
             "cancel": self._cancel,
             "run": self._run,
+            "resume": self._resume,
+            "relaunch": self._relaunch,
+            "form": self._form,
+            "plan": self._plan,
             "tasks": self._tasks,
             "task": self._task,
             "log": self._log,
             "why": self._why,
+            "runs": self._runs,
+            "open": self._open,
+            "diff": self._diff,
         }
         ask = asks.get(message.get("ask"))
         if ask is None:
             raise UsageError(f"a page asked for {message.get('ask')!r}, which nothing answers")
         return ask(view, message)
 
+    # ------------------------------------------------------------------ acting
+
     def _cancel(self, view: RunView, message: Mapping[str, Any]) -> object:
-        run = view.source.run
-        if run is None or run.done:
-            raise UsageError("this run has ended already")
-        run.cancel()
-        return {"said": f"run {run.name} is ending; what has finished is kept"}
+        return {"said": self._actions.cancel(view.source)}
 
     def _run(self, view: RunView, message: Mapping[str, Any]) -> object:
-        before = view.source.run
-        run = self._session.start(before.targets if before else (), detached=True)
+        run = self._actions.again(view.source)
         self._follow(run, view)
-        return {"said": f"run {run.name} started"}
+        return {"said": f"run {run.name} began"}
+
+    def _resume(self, view: RunView, message: Mapping[str, Any]) -> object:
+        run, said = self._actions.resume(view.source)
+        self._follow(run, view)
+        return {"said": said}
+
+    def _relaunch(self, view: RunView, message: Mapping[str, Any]) -> object:
+        run = self._actions.relaunch(view.source, Asked.from_message(message))
+        self._follow(run, view)
+        return {"said": f"run {run.name} began"}
+
+    def _form(self, view: RunView, message: Mapping[str, Any]) -> object:
+        return self._actions.form(view.source)
+
+    def _plan(self, view: RunView, message: Mapping[str, Any]) -> object:
+        return self._actions.plan(view.source, Asked.from_message(message))
+
+    # ------------------------------------------------------------------ looking
+
+    def _runs(self, view: RunView, message: Mapping[str, Any]) -> object:
+        offset, limit = int(message.get("offset", 0)), int(message.get("limit", 15))
+        return run_page(
+            self._session.cache,
+            text=str(message.get("text", "")),
+            offset=max(0, offset),
+            limit=max(1, min(limit, 100)),
+        )
+
+    def _open(self, view: RunView, message: Mapping[str, Any]) -> object:
+        view.turn_to(source_of(self._session, str(message.get("run", ""))))
+        return {}
+
+    def _diff(self, view: RunView, message: Mapping[str, Any]) -> object:
+        before, after = str(message.get("before", "")), str(message.get("after", ""))
+        return run_diff(self._session.cache, before, after, data=bool(message.get("data")))
 
     def _tasks(self, view: RunView, message: Mapping[str, Any]) -> object:
         query = TaskQuery.from_message(message)

@@ -10,6 +10,7 @@ from nbcache.engine import history
 from nbcache.engine.explanations import label_of
 from nbcache.engine.history import RunDetail
 from nbcache.engine.run import Run
+from nbcache.engine.session import Session
 from nbcache.model.row import AttemptRow, ProcessRecord
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress
 from nbcache.notebook import progress as pictures
@@ -91,6 +92,14 @@ class StoredRun:
             failures=tuple(map(_failure, self._detail.failures)),
             error=run.error or "",
         )
+
+
+def source_of(session: Session, run_id: str) -> Source:
+    """Return a run to look at: the kernel's own, or what the log tells of it."""
+    last = session.last_run
+    if last is not None and last.id == run_id:
+        return LiveRun(last)
+    return StoredRun(session.cache, run_id)
 
 
 def outline_of_records(processes: Sequence[ProcessRecord]) -> Outline:

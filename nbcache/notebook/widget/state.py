@@ -44,6 +44,7 @@ class Head(TypedDict):
     name: str
     status: str
     going: bool
+    elsewhere: bool  # nobody in this kernel follows it
     line: str
     elapsed_s: float
     saved_s: float
@@ -75,12 +76,18 @@ class Delta(TypedDict, total=False):
     items: dict[str, int]
 
 
-def state_of(scene: Scene, progress: RunProgress, controls: Sequence[Control] = ()) -> State:
-    """Return everything of a run that moves."""
+def state_of(
+    scene: Scene,
+    progress: RunProgress,
+    controls: Sequence[Control] = (),
+    *,
+    elsewhere: bool = False,
+) -> State:
+    """Return everything of a run that moves; `elsewhere`: it is no run of this kernel."""
     known = {place.name: place for place in progress.places}
     items = [edge_items(edge, progress, known) for edge in scene.outline.edges]
     return {
-        "head": head_of(progress, controls),
+        "head": {**head_of(progress, controls), "elsewhere": elsewhere},
         "counts": [counts_of(known.get(name)) for name in scene.outline.processes],
         "items": [-1 if each is None else each for each in items],
     }
@@ -104,6 +111,7 @@ def head_of(progress: RunProgress, controls: Sequence[Control] = ()) -> Head:
         "name": progress.name,
         "status": progress.status,
         "going": not over,
+        "elsewhere": False,
         "line": pictures.summary_line(progress) if over else pictures.progress_line(progress),
         "elapsed_s": round(progress.elapsed_s, 1),
         "saved_s": round(progress.saved_s, 3),

@@ -24,13 +24,13 @@ from nbcache.notebook.widget.twin import render_twin
 if TYPE_CHECKING:
     from nbcache.notebook.widget.carrier import Carrier
 
-_answering = ThreadPoolExecutor(2, thread_name_prefix="nbcache-view")
+_answering = ThreadPoolExecutor(4, thread_name_prefix="nbcache-view")
 
 
 class Desk(Protocol):
     """Who answers and acts for a view: the notebook's front."""
 
-    def controls(self, source: Source) -> list[Control]:
+    def controls(self, source: Source, progress: RunProgress) -> list[Control]:
         """Return the buttons of a view, with why they make no sense now."""
 
     def answer(self, view: RunView, message: Mapping[str, Any]) -> object:
@@ -103,7 +103,9 @@ class RunView:
             return {"seq": self._seq, "scene": scene, **self._state}
 
     def _now(self, progress: RunProgress) -> State:
-        return state_of(self.source.scene, progress, self._desk.controls(self.source))
+        source = self.source
+        controls = self._desk.controls(source, progress)
+        return state_of(source.scene, progress, controls, elsewhere=source.run is None)
 
     def heard(self, message: Mapping[str, Any]) -> None:
         """Take a page's question; returns at once."""

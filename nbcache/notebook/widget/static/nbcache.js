@@ -18,7 +18,7 @@ function h(tag, attributes = {}, ...children) {
     else if (value === true) made.setAttribute(name, "");
     else if (value !== false && value != null) made.setAttribute(name, value);
   }
-  made.append(...children.flat().filter((child) => child != null && child !== false));
+  made.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
   return made;
 }
 
@@ -122,6 +122,13 @@ class Picture {
       h("button", { type: "button", "aria-label": "fit the picture", onclick: () => this.fit() }, "fit"),
       h("button", { type: "button", "aria-label": "zoom in", onclick: () => this.scale(this.zoomed * 1.25) }, "+"));
     this.root = h("div", { class: "nb-viewport" }, this.scroll, this.zoom);
+    this.watching = new ResizeObserver(() => this.offerZoom());
+    this.watching.observe(this.scroll);
+  }
+
+  /** The buttons are there where the picture, as large as it is meant, has no room. */
+  offerZoom() {
+    if (this.size) this.zoom.hidden = this.size[0] <= this.scroll.clientWidth && this.size[1] <= 460;
   }
 
   load(scene) {
@@ -140,8 +147,8 @@ class Picture {
     });
     this.parts = this.nodes.map((node) => barsOf(node));
     this.scroll.replaceChildren(this.svg);
-    this.zoom.hidden = this.size[0] < 700 && this.size[1] < 440;
     this.scale(1);
+    this.offerZoom();
   }
 
   scale(factor) {
@@ -285,8 +292,10 @@ class Tasks {
     this.back = h("button", { type: "button", onclick: () => this.change({ offset: Math.max(0, this.query.offset - PAGE) }) }, "Previous");
     this.on = h("button", { type: "button", onclick: () => this.change({ offset: this.query.offset + PAGE }) }, "Next");
     this.empty = h("p", { class: "nb-empty", hidden: true });
+    const from = h("button", { type: "button", title: `a new run in which ${process} and all below it run again`,
+      onclick: () => this.view.open([new Form(this.view, process)]) }, "Run from here…");
     this.root = h("div", { class: "nb-tasks" },
-      h("div", { class: "nb-tools" }, this.search, this.which, h("span", { class: "nb-space" }), this.count, this.back, this.on),
+      h("div", { class: "nb-tools" }, this.search, this.which, from, h("span", { class: "nb-space" }), this.count, this.back, this.on),
       h("div", { class: "nb-table-scroll", tabindex: "0", role: "region", "aria-label": `tasks of ${process}` },
         h("table", {}, h("thead", {}, h("tr", {}, this.heads)), this.body)),
       this.empty);
@@ -456,12 +465,247 @@ function section(title, content, remark = "", open = true) {
     content);
 }
 
+// ------------------------------------------------------------------ a run with other parameters
+
+class Form {
+  constructor(view, from = "") {
+    this.view = view;
+    this.title = "relaunch";
+    this.from = from;
+    this.root = h("form", { class: "nb-form", onsubmit: (event) => { event.preventDefault(); this.start(); } }, h("p", { class: "nb-empty" }, "…"));
+    this.load();
+  }
+
+  async load() {
+    try {
+      this.show(await this.view.ask({ ask: "form" }));
+    } catch (error) {
+      this.root.replaceChildren(h("p", { class: "nb-empty" }, error.message));
+    }
+  }
+
+  show({ fields, processes }) {
+    this.fields = fields.map((field) => this.field(field));
+    const again = later(() => this.plan(), 250);
+    this.origin = h("select", { id: `${this.view.key}-from`, onchange: () => this.plan() },
+      h("option", { value: "" }, "only what the cache has not"),
+      processes.map((name) => h("option", { value: name, selected: name === this.from }, `${name} and all below it`)));
+    this.button = h("button", { type: "submit", class: "nb-first" }, "Start the run");
+    this.planned = h("div", { class: "nb-planned", "aria-live": "polite" });
+    fill(this.root,
+      h("div", { class: "nb-fields" },
+        fields.length ? this.fields.map((field) => field.root) : h("p", { class: "nb-empty" }, "No parameter was given to this run, and its processes read no variable with a plain value."),
+        h("label", { for: this.origin.id }, "run again"), this.origin),
+      this.planned, h("div", { class: "nb-tools" }, this.button));
+    this.root.addEventListener("input", again);
+    this.plan();
+  }
+
+  field({ name, text, kind }) {
+    const id = `${this.view.key}-field-${name}`;
+    const plain = kind === "str" ? unquoted(text) : text;
+    const input = kind === "bool" ? h("input", { type: "checkbox", id, checked: text === "True" })
+      : h("input", { type: kind === "int" || kind === "float" ? "number" : "text", step: kind === "float" ? "any" : "1", id, value: plain, spellcheck: "false" });
+    const literal = () => kind === "bool" ? (input.checked ? "True" : "False") : kind === "str" ? quoted(input.value) : input.value;
+    const was = literal();
+    const mark = h("button", { type: "button", class: "nb-link", hidden: true, onclick: () => {
+      if (kind === "bool") input.checked = text === "True"; else input.value = plain;
+      input.dispatchEvent(new Event("input", { bubbles: true }));
+    } }, `changed · back to ${plain}`);
+    const field = { name, literal, changed: () => literal() !== was,
+      root: [h("label", { for: id }, h("code", {}, name)), h("span", { class: "nb-field" }, input, mark)] };
+    input.addEventListener("input", () => {
+      mark.hidden = !field.changed();
+      input.classList.toggle("nb-changed", field.changed());
+    });
+    return field;
+  }
+
+  asked() {
+    const parameters = Object.fromEntries(this.fields.filter((field) => field.changed()).map((field) => [field.name, field.literal()]));
+    return { parameters, from: this.origin.value };
+  }
+
+  async plan() {
+    const asked = (this.planning = {});
+    let content;
+    try {
+      const plans = await this.view.ask({ ask: "plan", ...this.asked() });
+      content = this.planTable(plans);
+    } catch (error) {
+      content = h("p", { class: "nb-bad-text" }, error.message);
+    }
+    if (asked === this.planning) this.planned.replaceChildren(content);
+  }
+
+  planTable(plans) {
+    const sum = (key) => plans.reduce((all, plan) => all + plan[key], 0);
+    const known = `${number(sum("to_run"))} to run, ${number(sum("cached"))} cached`;
+    const open = sum("unknown");
+    return h("div", {},
+      h("p", { class: "nb-why-head" }, `This run: ${known}${open ? `, ${number(open)} known when their inputs are made` : ""}`),
+      h("div", { class: "nb-table-scroll" }, h("table", {},
+        h("thead", {}, h("tr", {}, ["process", "tasks", "cached", "to run", "why"].map((text, at) => h("th", { scope: "col", class: at && at < 4 ? "nb-number" : null }, text)))),
+        h("tbody", {}, plans.map((plan) => h("tr", {}, h("td", {}, h("code", {}, plan.name)),
+          h("td", { class: "nb-number" }, plan.tasks == null ? "?" : number(plan.tasks)), h("td", { class: "nb-number" }, number(plan.cached)),
+          h("td", { class: "nb-number" }, plan.unknown && !plan.to_run ? "?" : number(plan.to_run)), h("td", { class: "nb-col-why", title: plan.reason }, plan.reason)))))));
+  }
+
+  start() {
+    this.view.press({ ask: "relaunch", label: "Relaunch", ...this.asked() });
+    this.view.openNothing();
+  }
+}
+
+/** A Python literal of a text, and the text of one (as repr writes it). */
+const quoted = (text) => `'${text.replace(/\\/g, "\\\\").replace(/'/g, "\\'").replace(/\n/g, "\\n")}'`;
+const unquoted = (literal) => literal.slice(1, -1).replace(/\\(n|t|\\|'|")/g,
+  (_, c) => ({ n: "\n", t: "\t" })[c] ?? c);
+
+// ------------------------------------------------------------------ all runs, and two compared
+
+const RUNS = 12;
+
+class Runs {
+  constructor(view) {
+    this.view = view;
+    this.title = "runs";
+    this.chosen = [];
+    this.query = { text: "", offset: 0, limit: RUNS };
+    this.search = h("input", { type: "search", placeholder: "filter by name, parameter …", "aria-label": "filter the runs",
+      oninput: later(() => this.load({ text: this.search.value, offset: 0 }), 200) });
+    this.compare = h("button", { type: "button", onclick: () => this.diff() }, "Compare");
+    this.hint = h("span", { class: "nb-faint", "aria-live": "polite" });
+    this.back = h("button", { type: "button", onclick: () => this.load({ offset: Math.max(0, this.query.offset - RUNS) }) }, "Newer");
+    this.on = h("button", { type: "button", onclick: () => this.load({ offset: this.query.offset + RUNS }) }, "Older");
+    this.body = h("tbody");
+    this.empty = h("p", { class: "nb-empty", hidden: true });
+    this.root = h("div", { class: "nb-runs" },
+      h("div", { class: "nb-tools" }, this.search, this.compare, this.hint, h("span", { class: "nb-space" }), this.back, this.on),
+      h("div", { class: "nb-table-scroll", tabindex: "0", role: "region", "aria-label": "runs" }, h("table", {},
+        h("thead", {}, h("tr", {}, ["", "run", "status", "when", "took", "tasks", "parameters"].map((text) =>
+          h("th", { scope: "col" }, text || h("span", { class: "nb-hidden-text" }, "compare"))))), this.body)),
+      this.empty);
+    this.mark();
+    this.load({});
+  }
+
+  async load(query) {
+    Object.assign(this.query, query);
+    try {
+      const page = await this.view.ask({ ask: "runs", ...this.query });
+      this.body.replaceChildren(...page.rows.map((row) => this.row(row)));
+      this.back.hidden = this.on.hidden = page.matched <= RUNS;
+      this.back.disabled = !page.offset;
+      this.on.disabled = page.offset + RUNS >= page.matched;
+      this.empty.hidden = page.rows.length > 0;
+      this.empty.textContent = page.total ? "No run fits the filter." : "There are no runs yet.";
+    } catch (error) {
+      this.empty.hidden = false;
+      this.empty.textContent = error.message;
+    }
+  }
+
+  row(run) {
+    const mine = run.run === this.view.run;
+    const tick = h("input", { type: "checkbox", "aria-label": `compare ${run.name}`, checked: this.chosen.some((each) => each.run === run.run),
+      onchange: () => this.tick(run, tick.checked) });
+    return h("tr", { class: mine ? "nb-mine" : null }, h("td", {}, tick),
+      h("td", {}, h("button", { type: "button", class: "nb-link", title: "show this run above", onclick: () => this.view.show(run.run) }, run.name), mine ? h("span", { class: "nb-faint" }, " shown") : null),
+      h("td", {}, statusOf(run.status, this.view.scene.icons)), h("td", {}, run.when), h("td", {}, run.took), h("td", {}, run.tasks),
+      h("td", { class: "nb-col-why", title: run.parameters || null }, run.parameters));
+  }
+
+  tick(run, on) {
+    this.chosen = this.chosen.filter((each) => each.run !== run.run);
+    if (on) this.chosen.push(run);
+    if (this.chosen.length > 2) {
+      const gone = this.chosen.shift();
+      this.body.querySelectorAll("input").forEach((box) => {
+        if (box.getAttribute("aria-label") === `compare ${gone.name}`) box.checked = false;
+      });
+    }
+    this.mark();
+  }
+
+  mark() {
+    const ready = this.chosen.length === 2;
+    this.compare.setAttribute("aria-disabled", ready ? "false" : "true");
+    this.hint.textContent = ready ? "" : this.chosen.length ? "tick one more run" : "tick two runs to compare them";
+  }
+
+  diff() {
+    if (this.chosen.length !== 2) { this.view.say("Compare: tick two runs first"); return; }
+    const [before, after] = [...this.chosen].sort((a, b) => (a.run < b.run ? -1 : 1)); // ids begin with the time
+    this.view.open([this, new Diff(this.view, before, after)]);
+  }
+}
+
+class Diff {
+  constructor(view, before, after) {
+    this.view = view;
+    this.runs = { before: before.run, after: after.run };
+    this.title = `${before.name} → ${after.name}`;
+    this.root = h("div", { class: "nb-compare" }, h("p", { class: "nb-empty" }, "…"));
+    this.load(false);
+  }
+
+  async load(data) {
+    try {
+      this.show(await this.view.ask({ ask: "diff", data, ...this.runs }));
+    } catch (error) {
+      this.root.replaceChildren(h("p", { class: "nb-empty" }, error.message));
+    }
+  }
+
+  show(diff) {
+    const told = diff.processes.filter((each) => !each.unchanged);
+    const quiet = diff.processes.filter((each) => each.unchanged);
+    const differ = diff.processes.some((each) => each.different);
+    const facts = [...diff.parameters.map(([name, old, now]) => `parameter ${name}: ${old ?? "–"} → ${now ?? "–"}`), ...diff.packages];
+    fill(this.root,
+      h("p", { class: "nb-why-head" }, `${diff.before.tasks || diff.before.status} (${diff.before.when}) → ${diff.after.tasks || diff.after.status} (${diff.after.when})`),
+      facts.length ? h("ul", { class: "nb-lines" }, facts.map((text) => h("li", {}, text))) : null,
+      ...told.map((each) => this.process(each)),
+      quiet.length ? h("p", { class: "nb-faint" }, `Equal: ${quiet.map((each) => `${each.name} (${number(each.total)})`).join(", ")}`) : null,
+      !told.length && !facts.length ? h("p", {}, "Nothing differs, and nothing ran again.") : null,
+      differ && !diff.data ? h("div", { class: "nb-tools" }, h("button", { type: "button", onclick: () => this.load(true) }, "Compare the results that differ")) : null);
+  }
+
+  process(each) {
+    const names = ({ count, labels }) => `${labels.slice(0, 8).map(inner).join(", ")}${count > 8 ? ` and ${number(count - 8)} more` : ""}`;
+    const head = each.gone ? "only in the earlier run" : `${number(each.ran)} of ${number(each.total)} ran again`;
+    const outcome = [];
+    if (each.different) outcome.push(`${number(each.different)} came out different`);
+    if (each.equal) outcome.push(`${number(each.equal)} came out equal`);
+    if (each.missing) outcome.push(`${number(each.missing)} without a result to compare`);
+    return h("details", { class: "nb-section", open: true },
+      h("summary", {}, h("code", { class: "nb-section-title" }, each.name), h("span", {}, `  ${head}`),
+        each.was && each.was !== each.name ? h("span", { class: "nb-faint" }, ` (it was called ${each.was})`) : null,
+        h("span", { class: "nb-faint" }, outcome.length ? ` · ${outcome.join(", ")}` : "")),
+      each.groups.map((group) => h("div", { class: "nb-group" },
+        h("p", {}, h("b", {}, group.text), h("span", { class: "nb-faint" }, ` — ${number(group.tasks.count)} ${group.tasks.count === 1 ? "task" : "tasks"}: ${names(group.tasks)}`)),
+        group.values.length > 3 ? h("ul", { class: "nb-lines" }, group.values.map((line) => h("li", {}, line.trim()))) : null,
+        group.sources.map((source) => h("details", { open: true }, h("summary", {}, source.title), diffOf(source.text, "python"))))),
+      each.more_groups ? h("p", { class: "nb-faint" }, `… and ${number(each.more_groups)} more reasons`) : null,
+      each.only_before.count ? h("p", {}, `Only before: ${names(each.only_before)}`) : null,
+      each.only_after.count ? h("p", {}, `Only after: ${names(each.only_after)}`) : null,
+      each.unexplained ? h("p", { class: "nb-bad-text" }, "Though nothing that is hashed differs: is there randomness without a seed, or a read that is not declared?") : null,
+      each.results.length ? h("div", { class: "nb-table-scroll" }, h("table", {},
+        h("thead", {}, h("tr", {}, ["task", "output", "before → now"].map((text) => h("th", { scope: "col" }, text)))),
+        h("tbody", {}, each.results.map((result) => h("tr", {}, h("td", {}, h("code", {}, inner(result.task))), h("td", {}, h("code", {}, result.output)),
+          h("td", { class: "nb-value" }, result.head, result.text ? diffOf(result.text, "none") : null)))))) : null,
+      each.left ? h("p", { class: "nb-faint" }, `… and ${number(each.left)} more tasks: %nbcache diff --data --limit N`) : null);
+  }
+}
+
 // ------------------------------------------------------------------ the view
 
 class View {
   constructor(model, el) {
     this.model = model;
     this.asked = new Map();
+    this.key = `nb-${Math.random().toString(36).slice(2)}`;
     this.stack = []; // what is open below the picture, the last one on top
     this.nextId = 1;
     this.dirty = { nodes: new Set(), items: new Set(), head: false };
@@ -469,13 +713,14 @@ class View {
     this.hear = (message) => this.take(message);
     model.on("msg:custom", this.hear);
     this.whole(model.get("first"));
-    this.ask({ ask: "sync" }).then((answer) => this.whole(answer), () => {});
+    this.sync();
     this.clock = setInterval(() => this.tick(), 500);
   }
 
   close() {
     clearInterval(this.clock);
     this.model.off("msg:custom", this.hear);
+    this.picture.watching.disconnect();
     this.hide.remove();
   }
 
@@ -488,6 +733,7 @@ class View {
     this.line = h("span", { class: "nb-line" });
     this.facts = h("span", { class: "nb-facts" });
     this.buttons = h("div", { class: "nb-buttons", role: "toolbar", "aria-label": "run" });
+    for (const kind of ["pointerenter", "focusin"]) this.buttons.addEventListener(kind, () => this.sync());
     this.bar = h("div", { class: "nb-bar", role: "progressbar", "aria-label": "tasks done", "aria-valuemin": "0" },
       PARTS.map((part) => h("span", { class: `nb-part-${part}` })));
     this.picture = new Picture((name) => this.choose(name));
@@ -516,13 +762,13 @@ class View {
     const id = this.nextId++;
     return new Promise((resolve, reject) => {
       this.asked.set(id, { resolve, reject });
-      this.model.send({ ...message, id, page: this.page ??= Math.random().toString(36).slice(2) });
+      this.model.send({ ...message, id, page: this.key });
     });
   }
 
   take(message) {
     if (message.kind === "answer") {
-      const waiting = message.page === this.page && this.asked.get(message.id);
+      const waiting = message.page === this.key && this.asked.get(message.id);
       if (!waiting) return;
       this.asked.delete(message.id);
       if (message.error) waiting.reject(new Error(message.error));
@@ -531,8 +777,18 @@ class View {
       this.whole(message);
     } else if (message.kind === "delta" && message.seq > this.seq) {
       if (message.seq === this.seq + 1) this.delta(message);
-      else this.ask({ ask: "sync" }).then((answer) => this.whole(answer), () => {});
+      else this.sync();
     }
+  }
+
+  /** Ask how things stand; at most once in a while, since every hover may ask. */
+  sync() {
+    if (this.syncing || performance.now() - (this.synced ?? -1e9) < 700) return;
+    this.syncing = true;
+    this.ask({ ask: "sync" }).then((answer) => this.whole(answer), () => {}).finally(() => {
+      this.syncing = false;
+      this.synced = performance.now();
+    });
   }
 
   whole(message) {
@@ -612,6 +868,7 @@ class View {
     if (this.head.done && this.head.cached)
       parts.push(`${Math.floor((100 * this.head.cached) / this.head.done)} % from the cache`);
     if (this.head.going && this.head.saved_s >= 0.05) parts.push(`saved ${duration(this.head.saved_s)}`);
+    if (this.head.elsewhere && this.head.going) this.sync();
     if (this.head.going || this.wasGoing) this.refresh();
     this.wasGoing = this.head.going;
     const text = parts.join(" · ");
@@ -622,11 +879,17 @@ class View {
     const key = JSON.stringify(this.head.controls);
     if (key === this.buttonsKey) return;
     this.buttonsKey = key;
-    this.buttons.replaceChildren(...this.head.controls.map((control) => h("button", {
-      type: "button", title: control.why_not || null, "aria-disabled": control.why_not ? "true" : null,
-      "data-ask": control.ask,
-      onclick: () => (control.why_not ? this.say(`${control.label}: ${control.why_not}`) : this.press(control)),
-    }, control.label)));
+    const act = (control) => {
+      if (control.why_not) this.say(`${control.label.replace("…", "")}: ${control.why_not}`);
+      else if (control.ask === "form") this.toggle(Form);
+      else this.press(control);
+    };
+    this.buttons.replaceChildren(
+      ...this.head.controls.map((control) => h("button", {
+        type: "button", title: control.why_not || null, "aria-disabled": control.why_not ? "true" : null,
+        class: control.ask === "resume" && !control.why_not ? "nb-first" : null, onclick: () => act(control),
+      }, control.label)),
+      h("button", { type: "button", onclick: () => this.toggle(Runs) }, "Runs"));
   }
 
   paintLines() {
@@ -649,10 +912,10 @@ class View {
 
   // ---------------------------------------------------------------- acting
 
-  press(control) {
-    this.say(`${control.label}: asked`);
-    const late = setTimeout(() => this.say(`${control.label}: the kernel is busy and has not answered yet`), 3000);
-    this.ask({ ask: control.ask, run: this.run }).then(
+  press({ label, why_not: _, ...question }) {
+    this.say(`${label}: asked`);
+    const late = setTimeout(() => this.say(`${label}: the kernel is busy with a cell and has not heard it yet`), 4000);
+    this.ask(question).then(
       (answer) => this.say(answer?.said ?? ""),
       (error) => this.say(error.message),
     ).finally(() => clearTimeout(late));
@@ -668,6 +931,16 @@ class View {
   openTask(process, position) {
     const tasks = this.stack[0]?.process === process ? this.stack[0] : new Tasks(this, process);
     this.open([tasks, new Task(this, process, position)]);
+  }
+
+  toggle(Page) {
+    if (this.stack[0] instanceof Page) this.open([]);
+    else this.open([new Page(this)]);
+  }
+
+  /** Let this view show another run; what is open below stays open. */
+  show(run) {
+    this.ask({ ask: "open", run }).catch((error) => this.say(error.message));
   }
 
   openFailure(failure) {

@@ -1,0 +1,180 @@
+"""What the buttons of a view do, and what two runs compared look like to a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nbcache.errors import RunError, UsageError
+from nbcache.notebook.widget.source import LiveRun, StoredRun
+from tests.engine.notebooks import Notebook
+from tests.notebook.desks import Desk
+
+CELLS = [
+    "%channel grid = product(depth=[8, 4, 2], rep=[0, 1])",
+    "limit = 8",
+    "%%process fit from grid\nscore = depth * rep",
+    "%%process check from fit\nassert score != limit, 'no'\nok = score > 3",
+]
+
+
+def test_a_failed_run_offers_a_resume_and_a_good_one_a_new_run(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    failed = Desk(notebook, LiveRun(notebook.run()))
+    assert failed.why_not() == {
+        "cancel": "this run has ended", "resume": "", "run": "", "form": "",
+    }  # fmt: skip
+
+    notebook.cell("limit = 99")
+    good = Desk(notebook, LiveRun(notebook.run()))
+    assert good.why_not()["resume"] == "this run has succeeded: nothing is left to resume"
+
+
+def test_resume_goes_on_with_the_run_and_runs_what_had_failed(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    failed = notebook.run()
+    desk = Desk(notebook, LiveRun(failed))
+    notebook.cell("%%process check from fit\nok = score > 3")
+
+    said = desk.ask("resume")["said"]
+    run = desk.followed[-1]
+    assert run.wait(60)
+
+    assert run.id == failed.id
+    assert "the code of check changed" in said
+    assert [each.counts.get("completed", 0) for each in run.progress().places] == [0, 4]
+    assert desk.view.source.id == failed.id
+
+
+def test_run_again_is_a_new_run_of_the_same_targets(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    desk = Desk(notebook, LiveRun(notebook.run("fit")))
+
+    run = desk.press("run")
+
+    assert run.targets == ("fit",)
+    assert run.counts() == {"cached": 6}
+
+
+def test_a_run_of_the_log_can_be_resumed_and_run_again(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    failed = notebook.run()
+    desk = Desk(notebook, StoredRun(notebook.session.cache, failed.id))
+    assert desk.why_not()["resume"] == ""
+
+    run = desk.press("resume")
+
+    assert run.id == failed.id
+    with pytest.raises(RunError, match="is not going"):
+        Desk(notebook, StoredRun(notebook.session.cache, failed.id)).ask("cancel")
+
+
+def test_while_a_run_goes_only_cancel_makes_sense(notebook: Notebook, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    notebook.cells(
+        [
+            "%channel one = of(1)",
+            f"%%process slow(n) from one\nimport pathlib, time\n"
+            f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(.01)\nout = n",
+        ]
+    )
+    run = notebook.session.start()
+    desk = Desk(notebook, LiveRun(run))
+
+    why_not = desk.why_not()
+    assert why_not["cancel"] == ""
+    assert why_not["resume"] == why_not["run"] == why_not["form"] == f"run {run.name} is going"
+    with pytest.raises(UsageError, match="is going"):
+        desk.ask("relaunch")
+    assert "what has finished is kept" in desk.ask("cancel")["said"]
+    assert run.wait(60)
+    assert run.status.value == "cancelled"
+    with pytest.raises(UsageError, match="ended already"):
+        desk.ask("cancel")
+
+
+def test_the_form_has_the_plain_variables_that_processes_read_and_plans_with_them(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(CELLS)
+    desk = Desk(notebook, LiveRun(notebook.run()))
+
+    form = desk.ask("form")
+    assert form["fields"] == [{"name": "limit", "text": "8", "kind": "int"}]
+    assert form["processes"] == ["fit", "check"]
+    before = {each["name"]: each["to_run"] for each in desk.ask("plan")}
+    after = {each["name"]: each["to_run"] for each in desk.ask("plan", parameters={"limit": "7"})}
+    assert before == {"fit": 0, "check": 1}
+    assert after == {"fit": 0, "check": 4}  # one per score: equal tasks run once
+    assert notebook.names["limit"] == 8
+    assert desk.quiet == 1  # only what sets a name waits until no cell runs
+
+
+def test_relaunch_takes_the_parameters_that_were_changed(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    first = notebook.run()
+    desk = Desk(notebook, LiveRun(first))
+
+    run = desk.press("relaunch", parameters={"limit": "7"})
+
+    assert run.id != first.id
+    assert run.status.value == "succeeded"
+    assert desk.ask("form")["fields"] == [{"name": "limit", "text": "7", "kind": "int"}]
+    assert notebook.names["limit"] == 8
+
+
+def test_run_from_here_runs_a_process_and_all_below_it_again(notebook: Notebook) -> None:
+    notebook.cells(["limit = 99", *CELLS[:1], *CELLS[2:]])
+    desk = Desk(notebook, LiveRun(notebook.run()))
+
+    run = desk.press("relaunch", **{"from": "check"})
+
+    counts = {each.name: dict(each.counts) for each in run.progress().places}
+    assert counts["fit"] == {"cached": 6}
+    assert counts["check"]["completed"] == 4
+
+
+def test_runs_come_newest_first_in_pages_and_are_found_by_what_they_say(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(CELLS[:1] + CELLS[2:3])
+    names = [notebook.run().name for _ in range(3)][::-1]
+    desk = Desk(notebook, LiveRun(notebook.session.last_run))
+
+    page = desk.ask("runs", limit=2)
+    assert [row["name"] for row in page["rows"]] == names[:2]
+    assert (page["matched"], page["total"]) == (3, 3)
+    assert [row["name"] for row in desk.ask("runs", text=names[2])["rows"]] == [names[2]]
+    assert desk.ask("runs", text="nothing like it")["rows"] == []
+
+    desk.ask("open", run=desk.ask("runs", offset=2)["rows"][0]["run"])
+    assert desk.view.source.progress().name == names[2]
+
+
+def test_two_runs_show_what_ran_again_what_made_it_so_and_what_came_out(
+    notebook: Notebook,
+) -> None:
+    helper = "def norm(x):\n    return {}"
+    notebook.cells(
+        [CELLS[0], helper.format("x"), "%%process fit from grid\nscore = norm(depth * rep)"]
+    )
+    first = notebook.run()
+    notebook.cell(helper.format("x + 1"))
+    second = notebook.run()
+    desk = Desk(notebook, LiveRun(second))
+
+    fit = desk.ask("diff", before=first.id, after=second.id)["processes"][0]
+    assert (fit["ran"], fit["total"], fit["different"]) == (6, 6, 6)
+    assert "helper norm changed" in fit["groups"][0]["text"]
+    assert "+    return x + 1" in fit["groups"][0]["sources"][0]["text"]
+    assert fit["results"] == []
+
+    compared = desk.ask("diff", before=first.id, after=second.id, data=True)["processes"][0]
+    assert compared["results"][1] == {
+        "task": "fit[depth=8 rep=1]",
+        "output": "score",
+        "kind": "scalar",
+        "head": "8 → 9",
+        "text": "",
+    }
