@@ -7,9 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.browser.lab import ARGUMENTS, CHROMIUM, Notebook, Server, new_notebook, new_page, served
+from tests.browser.lab import (
+    ARGUMENTS,
+    CHROMIUM,
+    PATIENCE_MS,
+    Notebook,
+    Server,
+    new_notebook,
+    new_page,
+    served,
+)
+
+expect.set_options(timeout=PATIENCE_MS)
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "test-artifacts"
 

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -241,6 +242,17 @@ def new_notebook(server: Server, page: Page, name: str, cells: Sequence[str]) ->
     page.on("request", on_request)
     notebook.open()
     return notebook
+
+
+def axe_violations(page: Page, selector: str) -> list[str]:
+    """Return what axe-core finds against accessibility in a part of the page."""
+    script = Path(str(files("axe_playwright_python"))) / "axe.min.js"
+    page.evaluate(script.read_text(encoding="utf-8"))
+    found = page.evaluate("(selector) => axe.run(selector)", selector)
+    return [
+        f"{each['id']}: {each['help']}: {each['nodes'][0]['html'][:200]}"
+        for each in found["violations"]
+    ]
 
 
 def new_page(browser: Browser, *, dark: bool = False, width: int = 1280) -> Page:
