@@ -17,6 +17,7 @@ from pathlib import Path
 from nbcache.engine.around_script import answers, run_after
 from nbcache.engine.harvest import Harvest, to_ports
 from nbcache.engine.identify import fits_type
+from nbcache.engine.path_values import paths_in
 from nbcache.engine.process_tree import end_own_children
 from nbcache.engine.python_body import (
     UNSET,
@@ -174,6 +175,9 @@ class _Attempt:
         try:
             before = body.namespace()  # imports what is captured by name
             loaded = set(place.modules.loaded) if place.modules is not None else set()
+            if watching:
+                place.watcher.may_read(body.paths(before))
+                place.watcher.may_read(paths_in(inputs.values()))
             namespace, final = body.run(before, inputs, task, self._show)
         finally:
             if watching:

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from nbcache.engine.capture import Captured
 from nbcache.engine.harvest import from_ports
 from nbcache.engine.identify import Identified, Identifier, staged_elsewhere
-from nbcache.engine.reads import still_reads_the_same
+from nbcache.engine.read_state import ReadState
 from nbcache.engine.results import Decoder, task_label
 from nbcache.engine.shelf import Shelf
 from nbcache.errors import NbcacheError
@@ -136,6 +136,7 @@ class Decider:
         self._fresh, self._no_cache = frozenset(fresh), no_cache
         self._run = ""
         self._there: dict[str, bool] = {}  # blobs whose presence was looked at in this run
+        self._state = ReadState(cache.files)
         self._reads: dict[tuple[str, str, str | None], bool] = {}
         self._shelved: dict[tuple[Path, str], Decision] = {}
 
@@ -273,19 +274,31 @@ class Decider:
                 decision.reason = "its earlier result was taken out of the cache"
                 decision.place.lost = decision.place.lost or decision.reason
             return False
-        held = not entry.reads or self._reads_hold(entry, decision)
-        outputs = self._outputs(decision, entry) if held else None
+        held: Entry | None = entry
+        if entry.reads and not self._reads_hold(entry, decision):
+            held = self._with_reads_as_now(decision, own)
+        outputs = self._outputs(decision, held) if held is not None else None
         if outputs is None:
             decision.place.lost = decision.place.lost or decision.reason
             return False
-        decision.entry, decision.outputs = entry, outputs
+        decision.entry, decision.outputs = held, outputs
         return True
+
+    def _with_reads_as_now(self, decision: Decision, run: str | None) -> Entry | None:
+        """Return an earlier result of the hash that read what is there now again, or None."""
+        assert decision.hash is not None
+        reason = decision.reason
+        for entry in self._cache.log.find_all(decision.hash, run=run):
+            if self._reads_hold(entry, decision):
+                return entry
+        decision.reason = reason
+        return None
 
     def _reads_hold(self, entry: Entry, decision: Decision) -> bool:
         for read in entry.reads:
             key = (read.kind, read.name, read.digest)
             if key not in self._reads:
-                self._reads[key] = still_reads_the_same(read, self._cache.files)
+                self._reads[key] = self._state.holds(read)
             if not self._reads[key]:
                 decision.reason = f"{read.kind} {read.name} that it reads changed"
                 return False

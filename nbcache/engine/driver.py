@@ -486,7 +486,9 @@ class Driver:
 
     def _note_read(self, decision: Decision, kind: str, name: str) -> None:
         process = decision.place.name
-        if kind == "file":
+        if kind == "tool":
+            return  # there is no way to declare it, and no need
+        if kind in ("file", "folder"):
             short = name.rpartition("/")[2].partition(".")[0] or "data"
             way_out = f'declare it: %%process {process}({short}: path = "{name}")'
         elif kind == "env":

@@ -93,7 +93,7 @@ class LocalModules:
         Where a file or variable that an import read has changed, all local modules are dropped
         and the attempt imports them anew; nothing else in a worker holds on to their objects.
         """
-        if not all(each.hold() for each in self._reads):
+        if not all(each.hold(self._watcher.state) for each in self._reads):
             for name in self.loaded:
                 del sys.modules[name]
             self._known, self._reads, self._dirty = {}, [], set()

@@ -22,6 +22,7 @@ from typing import Any
 
 from nbcache.engine.display import is_drawing, mime_bundle, show_open_figures
 from nbcache.engine.module_state import assigns_into_modules
+from nbcache.engine.path_values import paths_in
 from nbcache.engine.payload import map_buffers, unpickle_names
 from nbcache.engine.spec import AttemptSpec, ProcessSpec
 from nbcache.model.view import ShownChunk
@@ -72,6 +73,7 @@ class PythonBody:
         for filename, text in process.sources.items():
             remember_source(filename, text)
         tree = ast.parse(process.body)
+        self._paths: tuple[str, ...] | None = None
         self.changes_modules = assigns_into_modules(tree)
         self._read = _names_read(tree)
         self.shows_by_ipython = "IPython" in process.body or b"IPython" in process.payload
@@ -92,6 +94,12 @@ class PythonBody:
         if self._buffers is None:
             self._buffers = map_buffers(self._process.buffers)
         return unpickle_names(self._process.payload, self._buffers)
+
+    def paths(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the paths among the captured values, which are the same for all attempts."""
+        if self._paths is None:
+            self._paths = tuple(paths_in(values.values()))
+        return self._paths
 
     def run(
         self,

@@ -1,4 +1,4 @@
-"""Files that a body names without declaring them, and whether noted reads are still the same.
+"""Files that a body names without declaring them.
 
 A literal that names an existing file, in the body or in a helper, counts as a read: many libraries
 open files where no audit hook sees it. A literal that is only opened for writing does not.
@@ -10,23 +10,8 @@ import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from nbcache.engine.watch import digest_of
-from nbcache.model.row import WatchedRead
-from nbcache.store.filestate import FileTable
-
 _WRITERS = frozenset({"write_text", "write_bytes", "touch", "unlink", "mkdir", "rmdir", "savefig"})
 _LONGEST = 1024
-
-
-def still_reads_the_same(read: WatchedRead, files: FileTable) -> bool:
-    """Whether something that an attempt read has the content now that it had then."""
-    if read.kind != "file":
-        return digest_of(read.kind, read.name) == read.digest
-    path = Path(read.name)
-    try:
-        return (files.digest(path) if path.is_file() else None) == read.digest
-    except OSError:
-        return read.digest is None
 
 
 def named_files(sources: Iterable[str], folder: Path) -> dict[str, Path]:

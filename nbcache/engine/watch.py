@@ -1,39 +1,35 @@
-"""Find what a Python body reads without having declared it: files, variables, local modules.
+"""Find what a Python body reads without having declared it: files, variables, local modules, tools.
 
-An audit hook (PEP 578) sees every `open` of Python's; reads of `os.environ` have no audit event, so
-the mapping's class is replaced by one that takes note. Idle, a hook costs one comparison per
-event. Not seen: what C libraries open by themselves, directory listings, scripts; the docs say so.
+An audit hook (PEP 578) sees every `open` of Python's, every listing of a folder, every database of
+sqlite3 and every program that is started; reads of `os.environ` have no audit event, so the
+mapping's class is replaced by one that takes note. Idle, a hook costs one comparison per event.
+What libraries open by themselves is seen where a captured value, an input or an argument of a
+program is the file's path. Forked children tell what they read through a file in memory.
 Packages, temporary folders, the cache, caches of libraries and system folders do not count, but the
 notebook's own folder always does.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
-import importlib.util
+import json
 import os
-import site
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, ModuleType
+from typing import Any
 
-from nbcache.model.digest import Digest, identity_digest
+from nbcache.engine.places import Places
+from nbcache.engine.programs import Started, started_by
+from nbcache.engine.read_state import CHANGED, ReadState, digest_of_text, state_of
+from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
-from nbcache.store.filestate import StatKey, hash_file, stat_key
+from nbcache.store.filestate import FileTable, StatKey
 
-_SYSTEM = (
-    "/proc /dev /sys /etc /usr /lib /lib64 /bin /sbin /run /var/cache /var/lib "
-    "/System /Library /private/etc"
-).split()
-_HOME = (
-    ".cache .config .local .matplotlib .ipython .jupyter .fonts .conda .keras .nv .triton Library"
-).split()
 # What kernels, servers and shells set anew for every session.
 _OF_A_SESSION = (
     "JPY_", "JUPYTER_", "NBCACHE_", "PYTHONHASHSEED", "PYDEVD_", "MPLBACKEND", "VSCODE_",
@@ -43,53 +39,6 @@ _OF_A_SESSION = (
 _IMPORTING = ("<frozen importlib", "<frozen zipimport")
 _ARCHIVES = ("<frozen zipimport",)
 _READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
-
-
-class Places:
-    """Decides whether a path belongs to the user or to the machinery."""
-
-    def __init__(self, root: str, folder: str) -> None:
-        home = os.path.expanduser("~")
-        own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        self._packages = _prefixes(
-            sys.prefix, sys.base_prefix, own, root,
-            *sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages(),
-        )  # fmt: skip
-        self._machinery = _prefixes(
-            *_SYSTEM, tempfile.gettempdir(), "/tmp", "/var/tmp", "/private/tmp",
-            *(os.path.join(home, name) for name in _HOME),
-        )  # fmt: skip
-        self._folder = _prefixes(folder) if folder else ()
-
-    def is_package(self, path: str) -> bool:
-        """Say whether a file belongs to Python, an installed package or the cache."""
-        return path.startswith(self._packages) or "site-packages" in path
-
-    def is_users(self, path: str) -> bool:
-        """Say whether reading this file can make a result differ without anybody's notice."""
-        if self.is_package(path) or "/__pycache__/" in path:
-            return False
-        if self._folder and path.startswith(self._folder):
-            return True
-        return not path.startswith(self._machinery)
-
-    def is_beside(self, path: str) -> bool:
-        """Say whether a path lies in the notebook's folder."""
-        return bool(self._folder) and path.startswith(self._folder) and not self.is_package(path)
-
-    def is_local_module(self, path: str) -> bool:
-        """Say whether a module's file is one of the user's."""
-        return path.endswith(".py") and not self.is_package(os.path.abspath(path))
-
-
-def _prefixes(*folders: str) -> tuple[str, ...]:
-    """Return folders as prefixes of absolute paths, also as they are behind links."""
-    found = set()
-    for folder in folders:
-        for each in (os.path.abspath(folder), os.path.realpath(folder)):
-            if len(each) > 1:
-                found.add(each.rstrip(os.sep) + os.sep)
-    return tuple(sorted(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +52,18 @@ class ImportReads:
     files: Mapping[str, tuple[StatKey | None, Digest | None]]
     variables: Mapping[str, str | None]
 
-    def hold(self) -> bool:
+    def hold(self, state: ReadState) -> bool:
         """Say whether an import would read the same now."""
         return all(os.environ.get(name) == text for name, text in self.variables.items()) and all(
-            _state_of(path) == state or _file_digest(path) == digest
-            for path, (state, digest) in self.files.items()
+            state_of(path) == stat or state.file(path) == digest
+            for path, (stat, digest) in self.files.items()
         )
 
     def rows(self, declared: Mapping[str, str]) -> list[WatchedRead]:
         """Return the reads as a row keeps them, but for variables that the hash knows."""
         found = [WatchedRead("file", path, digest) for path, (_, digest) in self.files.items()]
         return found + [
-            WatchedRead("env", name, None if text is None else _text_digest(text))
+            WatchedRead("env", name, digest_of_text(text))
             for name, text in self.variables.items()
             if name not in declared
         ]
@@ -123,10 +72,12 @@ class ImportReads:
 class Watcher:
     """Takes note between `begin` and `end`; one per process, since audit hooks stay for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: FileTable) -> None:
+        self.state = ReadState(files)
         self._active = self._paused = False
         self._owner = os.getpid()
-        self._files: dict[str, None] = {}
+        self._reads: dict[tuple[str, str], StatKey | None] = {}  # kind and name -> stat then
+        self._named: dict[str, StatKey] = {}  # files that values name: read unless written
         self._variables: dict[str, str | None] = {}
         self._own_variables: set[str] = set()  # that the body set itself
         self._copying: tuple[int, int] | None = None  # the instruction that goes through all
@@ -134,6 +85,7 @@ class Watcher:
         self.imported: set[str] = set()  # modules that were asked for by `import_module`
         self._import_files: dict[str, None] | None = None  # during an import of local modules
         self._import_variables: dict[str, str | None] = {}
+        self._told: int | None = None  # what forked children write to
         self._folder = ""
         self._places: Places | None = None
         self._installed = False
@@ -145,30 +97,41 @@ class Watcher:
         self._installed = True
         watcher = self
 
+        self._told = _file_in_memory()
+        events = {
+            "open": self._opened,
+            "os.listdir": self._listed,
+            "os.scandir": self._listed,
+            "sqlite3.connect": self._connected,
+            "subprocess.Popen": self._started,
+            "os.system": self._started,
+        }
+
         def hook(event: str, arguments: tuple[object, ...]) -> None:
-            if event == "open" and watcher._active:
-                watcher._opened(arguments)
+            if watcher._active and event in events:
+                events[event](arguments)
 
         sys.addaudithook(hook)
         original = type(os.environ)
 
         class _WatchedEnviron(original):  # type: ignore[valid-type,misc]
-            def __getitem__(self, key: str) -> str:
-                if watcher._active and self is os.environ:
+            def __getitem__(self, key: Any) -> Any:
+                if watcher._active and (self is os.environ or self is os.environb):
                     watcher._looked_up(key, sys._getframe(1))
                 return original.__getitem__(self, key)
 
-            def __iter__(self) -> Iterator[str]:
-                if watcher._active and self is os.environ:
+            def __iter__(self) -> Iterator[Any]:
+                if watcher._active and (self is os.environ or self is os.environb):
                     watcher._iterated(sys._getframe(1))
                 return original.__iter__(self)
 
-            def __setitem__(self, key: str, value: str) -> None:
+            def __setitem__(self, key: Any, value: Any) -> None:
                 original.__setitem__(self, key, value)
                 if watcher._active:
-                    watcher._own_variables.add(key)
+                    watcher._own_variables.add(os.fsdecode(key))
 
         os.environ.__class__ = _WatchedEnviron
+        os.environb.__class__ = _WatchedEnviron
         import_module = importlib.import_module
 
         @functools.wraps(import_module)
@@ -184,13 +147,25 @@ class Watcher:
         """Start: relative paths are below the current `folder`, where everything is the task's."""
         self._places = places
         self._folder = folder + os.sep
-        self._files = {}
+        self._reads, self._named = {}, {}
         self._variables = {}
         self._own_variables = set()
         self._copying = self._listing = None
         self.imported = set()
         self._owner = os.getpid()
+        if self._told is not None and os.lseek(self._told, 0, os.SEEK_CUR):
+            os.lseek(self._told, 0, os.SEEK_SET)  # a child of an earlier attempt wrote late
         self._active = True
+
+    def may_read(self, paths: Iterable[str]) -> None:
+        """Note files that a value of the task names: they count as read, unless it writes them."""
+        if not self._active or self._places is None:
+            return
+        for path in paths:
+            if path not in self._named and self._places.is_users(path):
+                state = state_of(path)
+                if state is not None and os.path.isfile(path):
+                    self._named[path] = state
 
     def pause(self) -> None:
         """Take no note for a while: what follows is not the body's doing."""
@@ -213,7 +188,7 @@ class Watcher:
         if not files and not variables:
             return None
         active, self._active = self._active, False
-        states = {path: (_state_of(path), _file_digest(path)) for path in files or ()}
+        states = {path: (state_of(path), self.state.file(path)) for path in files or ()}
         self._active = active
         return ImportReads(frozenset(modules), states, variables)
 
@@ -229,46 +204,105 @@ class Watcher:
         it does not, with their files.
         """
         self._active = self._paused = False
+        self._hear_children()
         earlier = [read for each in imports for read in each.rows(declared)]
-        if not (self._files or self._variables or modules or earlier):
+        if not (self._reads or self._named or self._variables or modules or earlier):
             return ()
-        reads = [WatchedRead("file", path, digest_of("file", path)) for path in self._files]
+        for path, state in self._named.items():
+            if state_of(path) == state:
+                self._reads.setdefault(("file", path), state)
+        reads = [self._as_it_was(kind, name, state) for (kind, name), state in self._reads.items()]
         reads += [
-            WatchedRead("env", name, None if text is None else _text_digest(text))
+            WatchedRead("env", name, digest_of_text(text))
             for name, text in self._variables.items()
             if name not in declared
         ]
-        reads += [_module_read(name, path) for name, path in modules.items()]
+        reads += [self.state.module_read(name, path) for name, path in modules.items()]
         found = {(each.kind, each.name): each for each in (*reads, *earlier)}
         return tuple(found[key] for key in sorted(found))
+
+    def _as_it_was(self, kind: str, name: str, state: StatKey | None) -> WatchedRead:
+        if kind == "file" and state_of(name) != state:
+            return WatchedRead(kind, name, CHANGED)
+        return WatchedRead(kind, name, self.state.digest(kind, name))
+
+    def _hear_children(self) -> None:
+        """Take over what forked children noted."""
+        if self._told is None:
+            return
+        size = os.lseek(self._told, 0, os.SEEK_CUR)
+        if not size:
+            return
+        for line in os.pread(self._told, size, 0).splitlines():
+            kind, name, found = json.loads(line)
+            if kind == "env":
+                self._variables.setdefault(name, found)
+            else:
+                self._reads.setdefault((kind, name), tuple(found) if found else None)
+        os.lseek(self._told, 0, os.SEEK_SET)
 
     def read_file(self, path: str) -> None:
         """Note that the body reads a file."""
         if self._active:
-            self._files[path] = None
+            self._note("file", path)
 
-    def _opened(self, arguments: tuple[object, ...]) -> None:
-        path, mode, flags = arguments[0], arguments[1], arguments[2]
-        if not isinstance(path, (str, bytes, os.PathLike)) or not _reads(mode, flags):
+    def _note(self, kind: str, name: str) -> None:
+        state = state_of(name) if kind == "file" else None
+        if os.getpid() != self._owner:
+            self._tell(kind, name, state)
             return
+        self._reads.setdefault((kind, name), state)
+        if self._import_files is not None and kind == "file":
+            self._import_files[name] = None
+
+    def _tell(self, kind: str, name: str, found: object) -> None:
+        if self._told is not None:
+            os.write(self._told, json.dumps([kind, name, found]).encode() + b"\n")
+
+    def _users(self, path: object) -> str | None:
+        """Return a path whole, if it is one of the user's outside of the task's folder."""
+        if not isinstance(path, (str, bytes, os.PathLike)) or self._places is None:
+            return None
         try:
             full = os.path.abspath(os.fsdecode(path))
         except (ValueError, OSError):
+            return None
+        if full.startswith(self._folder) or not self._places.is_users(full):
+            return None
+        return full
+
+    def _listed(self, arguments: tuple[object, ...]) -> None:
+        path = self._users(arguments[0])
+        if path is None or ("folder", path) in self._reads or path + os.sep == self._folder:
             return
-        if full.startswith(self._folder) or self._places is None:
+        if os.path.isdir(path) and not _called_by(_IMPORTING):
+            self._note("folder", path)
+
+    def _connected(self, arguments: tuple[object, ...]) -> None:
+        path = self._users(arguments[0])
+        if path is not None and os.path.isfile(path):
+            self.may_read([path])
+
+    def _started(self, arguments: tuple[object, ...]) -> None:
+        found: Started = started_by(arguments)
+        for name in found.tools:
+            self._note("tool", name)
+        self.may_read(each for name in found.paths if (each := self._users(name)) is not None)
+
+    def _opened(self, arguments: tuple[object, ...]) -> None:
+        path, mode, flags = arguments[0], arguments[1], arguments[2]
+        if not _reads(mode, flags):
             return
-        if full in self._files and self._import_files is None:
-            return
-        if not self._places.is_users(full) or os.getpid() != self._owner:
+        full = self._users(path)
+        if full is None or (("file", full) in self._reads and self._import_files is None):
             return
         if full.endswith((".py", ".pyc", ".so")) and _called_by(_IMPORTING + _READING_SOURCE):
             return
         if _called_by(_ARCHIVES):  # of modules; those that are imported are looked at one by one
             return
+        assert self._places is not None
         if os.path.isfile(full) or (self._places.is_beside(full) and not os.path.exists(full)):
-            self._files[full] = None
-            if self._import_files is not None:
-                self._import_files[full] = None
+            self._note("file", full)
 
     def _iterated(self, frame: FrameType | None) -> None:
         """Somebody goes through all variables: to copy them at once, or to look at each.
@@ -281,26 +315,35 @@ class Watcher:
             place = (id(frame), frame.f_lasti)
             self._copying, self._listing = (None, place) if pairs else (place, None)
 
-    def _looked_up(self, name: str, frame: FrameType | None) -> None:
-        if name in self._own_variables or not isinstance(name, str):
+    def _looked_up(self, key: str | bytes, frame: FrameType | None) -> None:
+        if not isinstance(key, (str, bytes)):
+            return
+        name = os.fsdecode(key)
+        if name in self._own_variables:
             return
         if name in self._variables and self._import_files is None:
             return
         frame, _ = _asking(frame)
-        if frame is None or self._places is None or os.getpid() != self._owner:
+        if frame is None or self._places is None:
             return
         if (id(frame), frame.f_lasti) == self._copying or (
             (id(frame), frame.f_lasti) == self._listing and name.startswith(_OF_A_SESSION)
         ):
             return
+        if frame.f_code.co_name == "expandvars" and frame.f_back is not None:
+            frame = frame.f_back  # on behalf of whoever calls it
         source = frame.f_code.co_filename
         if source.startswith("<frozen") or self._places.is_package(source):
             return
         data = os.environ._data  # type: ignore[attr-defined]
-        text = data.get(os.fsencode(name))
-        self._variables[name] = None if text is None else os.fsdecode(text)
+        found = data.get(os.fsencode(name))
+        text = None if found is None else os.fsdecode(found)
+        if os.getpid() != self._owner:
+            self._tell("env", name, text)
+            return
+        self._variables[name] = text
         if self._import_files is not None:
-            self._import_variables[name] = self._variables[name]
+            self._import_variables[name] = text
 
 
 def _asking(frame: FrameType | None) -> tuple[FrameType | None, bool]:
@@ -313,6 +356,14 @@ def _asking(frame: FrameType | None) -> tuple[FrameType | None, bool]:
         pairs = pairs or frame.f_code.co_qualname in ("ItemsView.__iter__", "ValuesView.__iter__")
         frame = frame.f_back
     return frame, pairs
+
+
+def _file_in_memory() -> int:
+    """Return a descriptor of a file without a name, shared with forked children."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("nbcache-reads", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _reads(mode: object, flags: object) -> bool:
@@ -331,54 +382,6 @@ def _called_by(names: tuple[str, ...]) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def digest_of(kind: str, name: str) -> Digest | None:
-    """Return the digest that a watched read has now: None where it is not there.
-
-    What a look-up compares with the row's; the module's name is looked up on `sys.path`.
-    """
-    if kind == "env":
-        text = os.environ.get(name)
-        return None if text is None else _text_digest(text)
-    if kind == "module":
-        place = _place_of_module(name)
-        return None if place is None else _file_digest(place)
-    return _file_digest(name)
-
-
-def _module_read(name: str, path: str) -> WatchedRead:
-    """Return a read of a module: by its name, where that leads to the file; else of the file."""
-    if _place_of_module(name) == path:
-        return WatchedRead("module", name, _file_digest(path))
-    archive = next((str(each) for each in Path(path).parents if each.is_file()), path)
-    return WatchedRead("file", archive, _file_digest(archive))
-
-
-def _place_of_module(name: str) -> str | None:
-    with contextlib.suppress(ImportError, ValueError, AttributeError):
-        found = importlib.util.find_spec(name)
-        if found is not None and found.origin and os.path.isfile(found.origin):
-            return found.origin
-    return None
-
-
-def _text_digest(text: str) -> Digest:
-    return identity_digest(text.encode("utf-8", "surrogateescape"))
-
-
-def _state_of(path: str) -> StatKey | None:
-    try:
-        return stat_key(path)
-    except OSError:
-        return None
-
-
-def _file_digest(path: str) -> Digest | None:
-    try:
-        return hash_file(path, stat_key(path))
-    except OSError:
-        return None
 
 
 def missing_file_hint(

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from nbcache.engine.isolation import Baseline
 from nbcache.engine.module_state import LocalModules
+from nbcache.engine.places import Places
 from nbcache.engine.python_body import PythonBody, route_ipython_displays
 from nbcache.engine.script_body import ScriptBody
 from nbcache.engine.shown import Capture
 from nbcache.engine.spec import ProcessSpec
-from nbcache.engine.watch import Places, Watcher
+from nbcache.engine.watch import Watcher
 from nbcache.errors import InputChangedError, UsageError
 from nbcache.model.digest import Digest
 from nbcache.model.row import Row
@@ -53,7 +54,7 @@ class Workplace:
         self.isolated = isolated
         self.journal = JournalWriter(self.cache.root)
         self.append: Callable[[list[Row]], None] = append or self.journal.append
-        self.watcher = Watcher()
+        self.watcher = Watcher(self.cache.files)
         self.baseline: Baseline | None = None
         self.modules: LocalModules | None = None
         self._places: dict[str, Places] = {}

@@ -103,8 +103,8 @@ class InputSummary:
 class WatchedRead:
     """Something a body read that it had not declared: checked again at every later look-up."""
 
-    kind: str  # file, env, module
-    name: str  # path, variable, module
+    kind: str  # file, folder, env, module, tool
+    name: str  # path, path, variable, module, program
     digest: Digest | None  # None: it was not there
 
     def record(self) -> Record:

@@ -353,7 +353,8 @@ class Walker:
                 yield name, self._part(f"{cls.__name__}.{name}", _comparable(names[name]))
         fields = vars(cls).get("__pydantic_fields__")
         if isinstance(fields, dict):
-            yield "fields", combine("fields", *(f"{key}: {each!r}" for key, each in fields.items()))
+            said = [(key, _field_of_pydantic(each)) for key, each in fields.items()]
+            yield "fields", self._part(f"fields of {cls.__name__}", said)
 
     def _part(self, step: str, value: object) -> Digest:
         try:
@@ -454,9 +455,29 @@ def _comparable(value: object) -> object:
             )
             for each in value.values()
         ]  # fmt: skip
+    if isinstance(value, types.FunctionType) and value.__name__ == "__hash__":
+        # That of attrs holds a number which differs with the seed of hashes; what it hashes is said
+        # by the attributes.
+        return "__hash__" if value.__code__.co_filename.startswith("<attrs generated") else value
     if type(value).__name__ in ("_DataclassParams", "_tuplegetter"):
         return repr(value) if type(value).__name__ == "_DataclassParams" else value.__reduce__()[1]
     return value
+
+
+def _field_of_pydantic(field: object) -> dict[str, object]:
+    """Return what a field of a model says, without the forms that it goes through on its way."""
+    names = getattr(type(field), "__slots__", ())
+    held = {
+        name: getattr(field, name, None)
+        for name in names
+        if not name.startswith("_") and name != "metadata"
+    }
+    held["metadata"] = [
+        # What pydantic makes of pattern=, strict= and the like has a class made on the fly.
+        (type(each).__qualname__, vars(each)) if "<locals>" in type(each).__qualname__ else each
+        for each in getattr(field, "metadata", ())
+    ]
+    return held
 
 
 def member_attributes(member: enum.Enum) -> dict[str, object]:

@@ -172,6 +172,13 @@ class Log:
                 best = each
         return None if best is None else entry_of(hash, best)
 
+    def find_all(self, hash: Digest, *, run: str | None = None) -> list[Entry]:
+        """Return all rows of a hash that `find` chooses from, the best first."""
+        found = [each for each in self._candidates(hash) if run is None or each[2] == run]
+        return [
+            entry_of(hash, each) for each in sorted(found, key=lambda each: (-each[1], each[0]))
+        ]
+
     def is_evicted(self, hash: Digest) -> bool:
         """Say whether a hash has results, and a tombstone holds for each of them."""
         if not (self._evicted or self._evicted_rows):

@@ -11,7 +11,7 @@ import pytest
 
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.modules import ModuleSource
-from nbcache.engine.watch import digest_of
+from nbcache.engine.read_state import ReadState
 from nbcache.model.digest import identity_digest
 from nbcache.model.process import Input, Output
 from nbcache.model.row import WatchedRead
@@ -204,7 +204,7 @@ def test_a_look_up_sees_the_digest_that_the_worker_saw(
     (found,) = reads(bench, bodies[kind], notebook, environ=dict(os.environ), sys_path=path)
 
     assert found.kind == kind
-    assert digest_of(found.kind, found.name) == found.digest
+    assert ReadState(bench.cache.files).holds(found)
 
 
 _CONFIGURED = """

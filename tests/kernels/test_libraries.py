@@ -1,0 +1,58 @@
+"""Edits of classes that pydantic, attrs and others make, and of what derives from a library's."""
+# ruff: noqa: E501 - a scenario is easiest to read with its cell on one line
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.kernels.scenarios import Scenario, Seen, check, edit
+
+PY = "import pydantic\nfrom pydantic import BaseModel, Field, PrivateAttr, computed_field\nfrom typing import Annotated, Literal\n"
+AT = "import attrs\n"
+
+LIBRARIES = [
+    edit("pydantic default factory lambda", PY + "class P(BaseModel):\n    x: list = Field(default_factory=lambda: [1])", "[1]", "[2]", "out = P().x", "helper P"),
+    edit("pydantic default factory same", PY + "class P(BaseModel):\n    x: list = Field(default_factory=lambda: [1])", ": [1]", ":  [1]", "out = P().x", None),
+    edit("pydantic default factory function", PY + "def mk(): return [1]\nclass P(BaseModel):\n    x: list = Field(default_factory=mk)", "[1]", "[2]", "out = P().x", "helper P"),
+    edit("pydantic constraint", PY + "class P(BaseModel):\n    x: int = Field(default=1, gt=0)", "gt=0", "gt=5", "try:\n    P(x=3)\n    out = 1\nexcept Exception: out = 2", "helper P"),
+    edit("pydantic after validator", PY + "from pydantic import AfterValidator\ndef up(v): return v + 1\nclass P(BaseModel):\n    x: Annotated[int, AfterValidator(up)] = 1", "v + 1", "v + 2", "out = P(x=1).x", "helper P"),
+    edit("pydantic after validator same", PY + "from pydantic import AfterValidator\ndef up(v): return v + 1\nclass P(BaseModel):\n    x: Annotated[int, AfterValidator(up)] = 1", "v + 1", "(v + 1)", "out = P(x=1).x", None),
+    edit("pydantic annotation", PY + "class P(BaseModel):\n    x: int = 1", "x: int", "x: float", "out = P(x=2).x", "helper P"),
+    edit("pydantic config", PY + "class P(BaseModel):\n    model_config = {'extra': 'ignore'}\n    x: int = 1", "'ignore'", "'allow'", "out = len(P(x=2, y=1).model_dump())", "helper P"),
+    edit("pydantic private", PY + "class P(BaseModel):\n    x: int = 1\n    _k: int = PrivateAttr(default=1)\n    def m(self): return self._k", "default=1", "default=2", "out = P().m()", "helper P"),
+    edit("pydantic private factory", PY + "class P(BaseModel):\n    x: int = 1\n    _k: int = PrivateAttr(default_factory=lambda: 1)\n    def m(self): return self._k", ": 1)", ": 2)", "out = P().m()", "helper P"),
+    edit("pydantic private value", PY + "class P(BaseModel):\n    x: int = 1\n    _k: int = 1\n    def m(self): return self._k\np = P()\np._k = 5", "_k = 5", "_k = 6", "out = p.m()", "captured p"),
+    edit("pydantic computed field", PY + "class P(BaseModel):\n    x: int = 1\n    @computed_field\n    @property\n    def y(self) -> int: return self.x + 1", "self.x + 1", "self.x + 2", "out = P().model_dump()", "helper P"),
+    edit("pydantic serializer", PY + "class P(BaseModel):\n    x: int = 1\n    @pydantic.field_serializer('x')\n    def s(self, x): return x + 1", "x + 1", "x + 2", "out = P().model_dump()", "helper P"),
+    edit("pydantic model validator", PY + "class P(BaseModel):\n    x: int = 1\n    @pydantic.model_validator(mode='after')\n    def s(self):\n        self.x += 1\n        return self", "+= 1", "+= 2", "out = P(x=1).x", "helper P"),
+    edit("pydantic nested model", PY + "class Q(BaseModel):\n    y: int = 1\nclass P(BaseModel):\n    q: Q = Q()", "y: int = 1", "y: int = 2", "out = P().q.y", "helper P"),
+    edit("pydantic value", PY + "class P(BaseModel):\n    x: int = 1\np = P(x=1)", "x=1)", "x=2)", "out = p.x", "captured p"),
+    edit("pydantic fields set", PY + "class P(BaseModel):\n    x: int = 1\np = P(x=1)", "P(x=1)", "P()", "out = sorted(p.model_fields_set)", "captured p"),
+    edit("pydantic inherited", PY + "class Q(BaseModel):\n    y: int = 1\nclass P(Q):\n    x: int = 0", "y: int = 1", "y: int = 2", "out = P().y", "helper P"),
+    edit("pydantic alias", PY + "class P(BaseModel):\n    x: int = Field(default=1, alias='a')", "'a'", "'b'", "out = P(a=5).x", "helper P"),
+    edit("pydantic dataclass", "import pydantic.dataclasses\n@pydantic.dataclasses.dataclass\nclass P:\n    x: int = 1", "= 1", "= 2", "out = P().x", "helper P"),
+    edit("pydantic type adapter", "from pydantic import TypeAdapter\nt = TypeAdapter(list[int])", "list[int]", "list[float]", "out = t.validate_python(['3'])", "captured t"),
+    edit("attrs factory", AT + "@attrs.define\nclass P:\n    x: list = attrs.field(factory=lambda: [1])", "[1]", "[2]", "out = P().x", "helper P"),
+    edit("attrs factory same", AT + "@attrs.define\nclass P:\n    x: list = attrs.field(factory=lambda: [1])", "[1]", "[ 1 ]", "out = P().x", None),
+    edit("attrs converter", AT + "@attrs.define\nclass P:\n    x: int = attrs.field(converter=lambda v: v + 1)", "v + 1", "v + 2", "out = P(v).x", "helper P"),
+    edit("attrs validator", AT + "@attrs.define\nclass P:\n    x: int = attrs.field()\n    @x.validator\n    def c(self, a, v):\n        if v > 5: raise ValueError", "> 5", "> 2", "try:\n    P(v)\n    out = 1\nexcept ValueError: out = 2", "helper P"),
+    edit("attrs private", AT + "@attrs.define\nclass P:\n    _x: int = 1\n    def m(self): return self._x\np = P(x=4)", "x=4", "x=5", "out = p.m()", "captured p"),
+    edit("attrs frozen", AT + "@attrs.frozen\nclass P:\n    x: int = 1", "attrs.frozen", "attrs.define", "p = P()\ntry:\n    p.x = 3\n    out = 1\nexcept Exception: out = 2", "helper P"),
+    edit("attrs eq", AT + "@attrs.define(eq=True)\nclass P:\n    x: int = 1", "eq=True", "eq=False", "out = P() == P()", "helper P"),
+    edit("attrs derived", AT + "@attrs.define\nclass Q:\n    y: int = 1\n@attrs.define\nclass P(Q):\n    x: int = 1", "y: int = 1", "y: int = 2", "out = P().y", "helper P"),
+    edit("attrs old style", "import attr\n@attr.s\nclass P:\n    x = attr.ib(default=1)", "default=1", "default=2", "out = P().x", "helper P"),
+    edit("dataclass slots default", "from dataclasses import dataclass\n@dataclass(slots=True)\nclass P:\n    x: int = 1", "int = 1", "int = 2", "out = P().x", "helper P"),
+    edit("subclass of dict attributes", "class D(dict): pass\nd = D(a=1)\nd.k = 1", "d.k = 1", "d.k = 2", "out = d.k", "captured d"),
+    edit("subclass of ndarray", "import numpy as np\nclass A(np.ndarray):\n    def m(self): return 1\na = np.zeros(2).view(A)", "return 1", "return 2", "out = a.m()", "captured a"),
+    edit("subclass of DataFrame", "import pandas as pd\nclass D(pd.DataFrame):\n    def m(self): return 1\nd = D({'a': [1]})", "return 1", "return 2", "out = d.m()", "captured d"),
+]  # fmt: skip
+
+
+@pytest.mark.xdist_group("kernels-libraries")
+@pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in LIBRARIES])
+def test_what_a_library_makes_of_a_class_counts(
+    played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario
+) -> None:
+    check(scenario, played(LIBRARIES))

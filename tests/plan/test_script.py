@@ -1,0 +1,61 @@
+"""Which commands a script names, in every place where a shell takes one."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbcache.plan.script import script_facts
+
+COMMANDS = {
+    "plain": ("t1 > o.txt", "t1"),
+    "in a pipe": ("echo a | t2 > o.txt", "t2"),
+    "in a subshell": ("(cd . && t3) > o.txt", "t3"),
+    "in a function": ("f() {\n  t4 > o.txt\n}\nf", "t4"),
+    "in a variable": ("TOOL=t5\n$TOOL > o.txt", "t5"),
+    "in a variable with braces": ('TOOL=t6\n"${TOOL}" > o.txt', "t6"),
+    "in a variable default": ("${TOOL:-t7} > o.txt", "t7"),
+    "in an array": ('cmd=(t8 -a)\n"${cmd[@]}" > o.txt', "t8"),
+    "in a substitution": ("echo $(t9) > o.txt", "t9"),
+    "in backticks": ("echo `t10` > o.txt", "t10"),
+    "in a quoted substitution": ('echo "$(t11)" > o.txt', "t11"),
+    "in a heredoc": ("cat > o.txt <<END\n$(t12)\nEND", "t12"),
+    "after and": ("true && t13 > o.txt", "t13"),
+    "in a condition": ("if t14 > o.txt; then echo; fi", "t14"),
+    "in a loop": ("for i in 1; do t15 > o.txt; done", "t15"),
+    "in a while": ("t16 | while read x; do echo $x > o.txt; done", "t16"),
+    "in process substitution": ("cat <(t17) > o.txt", "t17"),
+    "by xargs": ("echo a | xargs t18 > o.txt", "t18"),
+    "by find": ("touch q\nfind . -name q -exec t19 {} \\; > o.txt", "t19"),
+    "tool by bash -c": ("bash -c 't20 > o.txt'", "t20"),
+    "tool by eval": ("eval 't21 > o.txt'", "t21"),
+    "by env": ("env A=1 t22 > o.txt", "t22"),
+    "with assignment": ("A=1 t23 > o.txt", "t23"),
+    "by time": ("time t24 > o.txt", "t24"),
+    "by exec": ("exec t25 > o.txt", "t25"),
+    "by command": ("command t26 > o.txt", "t26"),
+    "in case": ("case a in\n a) t27 > o.txt ;;\nesac", "t27"),
+    "in background": ("t28 > o.txt &\nwait", "t28"),
+    "tool by trap": ("trap 't29 > o.txt' EXIT", "t29"),
+    "not called": ("echo t30 > o.txt", None),
+    "in a comment": ("# t31\necho a > o.txt", None),
+    "tool in a text": ("echo 'a; t32' > o.txt", None),
+    "by timeout": ("timeout 10 t33 > o.txt", "t33"),
+    "continued": ("\\\n  t34 \\\n  > o.txt", "t34"),
+    "in arithmetic": ("echo $(( $(t35) + 1 )) > o.txt", "t35"),
+    "in a quoted word": ('"t36" > o.txt', "t36"),
+    "negated": ("! t37 > o.txt || true", "t37"),
+    "in coproc group": ("{ t38; } > o.txt", "t38"),
+    "behind a redirection": ("> o.txt t39", "t39"),
+    "by nested function": ("function g { t40; }\nf() { g; }\nf > o.txt", "t40"),
+    "by a tool variable from export": ("export X=t41\n$X > o.txt", "t41"),
+    "tool called by python subprocess": ("python3 -c 'import subprocess; print(1)' > o.txt", None),
+}
+
+
+@pytest.mark.parametrize("where", COMMANDS)
+def test_a_command_is_found_wherever_a_script_names_it(where: str) -> None:
+    body, command = COMMANDS[where]
+
+    found = {each for each in script_facts(body).commands if each[:1] == "t" and each[1:].isdigit()}
+
+    assert found == ({command} if command else set())
