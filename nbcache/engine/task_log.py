@@ -37,7 +37,7 @@ _ELSEWHERE: Mapping[str, str] = {  # field -> its value, of a task t
     "outputs": "(SELECT string_agg(o.name || coalesce('=' || o.\"file\", ''), ' ')"
     " FROM outputs o WHERE o.run = t.run AND o.task_id = t.task_id)",
 }
-_IN_ORDER = "TRY_CAST(string_split(t.position, '.') AS INTEGER[])"
+IN_ORDER = "TRY_CAST(string_split(t.position, '.') AS INTEGER[])"
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}\s]+)\}")
 
 
@@ -79,7 +79,7 @@ def log_rows(
         conditions.append(f"({where}\n)")
     query = (
         f"SELECT {', '.join(map(_expression, fields))} FROM tasks t"
-        f" WHERE {' AND '.join(conditions)} ORDER BY t.run, t.process, {_IN_ORDER}, t.position"
+        f" WHERE {' AND '.join(conditions)} ORDER BY t.run, t.process, {IN_ORDER}, t.position"
     )
     with asking(cache, query, values) as cursor:
         rows = cursor.fetchall()

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from nbcache.engine import compare, crate, explanations, history, lineage
 from nbcache.engine.restoring import RestoredRun
@@ -68,6 +69,7 @@ def perform(parsed: Parsed, cache: Cache, *, place: Place) -> Answer:
         "why": _why,
         "diff": _diff,
         "lineage": _lineage,
+        "report": _report,
         "sql": _sql,
         "verify": _verify,
         "doctor": _doctor,
@@ -271,6 +273,16 @@ def _lineage(parsed: Parsed, cache: Cache) -> Answer:
         page = f"<!doctype html><meta charset=utf-8><title>{escape(found.title)}</title>"
         picture = Rendered(page + picture.html, picture.html)
     return Answer(picture, found.record())
+
+
+def _report(parsed: Parsed, cache: Cache) -> Answer:
+    from nbcache.notebook.run_page.writing import write_report
+
+    page, path = write_report(cache, _one(parsed), parsed.text("--output"))
+    if path is None:
+        return Answer(Rendered(page.rstrip("\n"), ""), None)
+    link = f'wrote <a href="{escape(quote(str(path)))}" target="_blank">{escape(str(path))}</a>'
+    return Answer(_boxed(Rendered(f"wrote {path}", link)), {"file": str(path)})
 
 
 def _sql(parsed: Parsed, cache: Cache) -> Answer:

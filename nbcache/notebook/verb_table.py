@@ -380,6 +380,23 @@ _TABLE: tuple[Verb, ...] = (
         + "\n`quant.table gut` means the output `table` of that task.",
     ),
     Verb(
+        name="report",
+        summary="write a page about a run: timeline, resources, failures, all tasks",
+        words="[RUN]",
+        most=1,
+        completes="runs",
+        flags=(
+            Flag(
+                name="--output",
+                short="-o",
+                value="FILE.html",
+                help="write it here (report-RUN.html in this folder; -: print it)",
+            ),
+            _CACHE,
+        ),
+        more="One HTML file that needs nothing else: for a browser, an e-mail, an archive.",
+    ),
+    Verb(
         name="sql",
         summary="ask the history in SQL",
         words="SELECT ...",
