@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, Unpack
 
@@ -104,6 +105,8 @@ def _hold(cache: Cache, run: RunSummary) -> tuple[RunSummary, Claim]:
     if hold is not None:
         try:
             run = history.find_run(cache, run.id)
+            if run.status in history.LIVE:  # by its rows: it was interrupted, and is held by us now
+                run = replace(run, status=RunStatus.INTERRUPTED.value)
             _check_resumable(cache, run)
         except BaseException:
             hold.release()

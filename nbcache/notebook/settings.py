@@ -76,6 +76,7 @@ class Pending:
         if self._is_done or tuple(targets) != self.again.targets:
             return False
         self._seen += 1
-        is_whole = set(self.again.processes) <= set(declared)
+        names = {name.partition("-")[0] for name in self.again.processes}  # places: double-2
+        is_whole = names <= set(declared)
         self._is_done = is_whole or self._seen >= self.again.lines
         return self._is_done
