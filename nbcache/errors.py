@@ -116,7 +116,7 @@ class NoCanonicalFormError(FingerprintError, TypeError):
         if self.name:
             ways += [
                 f"or make it once per worker: `@nbcache.resource` above "
-                f"`def {self.name}(): return <the {kind}>`, and call {self.name}() in the body",
+                f"`def {self.name}(): return <the {kind}>`; the body stays as it is",
                 f"or leave it out of the hash: `--ignore {self.name}`",
             ]
         ways.append(f"or teach nbcache the type: nbcache.register({kind}, ...)")

@@ -446,6 +446,8 @@ def _small_text(value: object) -> str | None:
 
 def described(value: object) -> str:
     """Return a value's summary with its size where it is worth saying."""
+    if hasattr(type(value), "__nbcache_resource__"):
+        return "resource"
     size = _size_of(value)
     text = summarise(value)
     return f"{text}, {size_text(size)}" if size is not None and size >= 1000 else text

@@ -19,7 +19,7 @@ from nbcache.engine.process import NamedChannel, Process, channel_sources
 from nbcache.errors import ChannelError, HeaderError, NbcacheError, UnknownNameError, WiringError
 from nbcache.model.channel import Graph, Node
 from nbcache.model.process import ChannelDecl, Input, ProcessDecl
-from nbcache.plan.channel import Channel
+from nbcache.plan.channel import Branches, Channel
 from nbcache.plan.failures import FIELDS, failures_of
 from nbcache.plan.graph import PlaceSpec, compile_graph
 
@@ -198,11 +198,18 @@ class Pipeline:
             value = self._evaluate_block(decl, namespace)
         if isinstance(value, Channel):
             return value.node
+        what, hint = f"a {type(value).__name__}", "use value(...) for one item, of(...) for several"
+        if isinstance(value, Branches):
+            first = next(iter(dir(value)), "NAME")
+            what, hint = (
+                "several branches",
+                f"name each: `%channel {first} = ....branch(...).{first}`",
+            )
         raise HeaderError(
-            f"{place}: the expression gives a {type(value).__name__}, not a channel",
+            f"{place}: the expression gives {what}, not a channel",
             line=decl.line,
             source=(decl.expression or decl.source).strip().split("\n")[0],
-            hint="Use value(...) for one item that everybody reads, of(...) for several.",
+            hint=hint,
         )
 
     def _scope(self, namespace: Mapping[str, object]) -> dict[str, object]:

@@ -158,7 +158,10 @@ def _is_number(word: str) -> bool:
 
 def _unknown_flag(verb: Verb, name: str, place: Place) -> str:
     known = [each for flag in verb.flags_at(place) for each in (flag.name, flag.short) if each]
-    hint = _nearest(name, known) or (f"; it takes {', '.join(known)}" if known else "")
+    long = [each for each in known if each.startswith("--")]
+    hint = _nearest(name, long if name.startswith("--") else known) or (
+        f"; it takes {', '.join(known)}" if known else ""
+    )
     return f"`{verb.name}` has no option {name}{hint}"
 
 

@@ -18,6 +18,14 @@ def test_an_operator_that_is_not_there_names_the_nearest(notebook: Notebook) -> 
     assert "bad" not in notebook.names
 
 
+def test_branches_are_no_channel_but_each_of_them_is(notebook: Notebook) -> None:
+    with pytest.raises(HeaderError, match=r"several branches") as caught:
+        notebook.cell("%channel parts = of(1, 2).branch(odd=lambda v: v % 2, even=lambda v: True)")
+    assert "`%channel even = ....branch(...).even`" in str(caught.value)
+    notebook.cell("%channel odd = of(1, 2).branch(odd=lambda v: v % 2, even=lambda v: True).odd")
+    assert list(notebook.names["odd"]) == [1]  # type: ignore[call-overload]
+
+
 def test_a_product_without_names_is_told_how(notebook: Notebook) -> None:
     with pytest.raises(ChannelError, match=r"product takes named fields: product\(depth="):
         notebook.cell("%channel bad = product([1, 2], ['x'])")
@@ -42,7 +50,7 @@ def test_a_captured_connection_is_named_with_its_resource(notebook: Notebook) ->
     with pytest.raises(NoCanonicalFormError) as caught:
         notebook.run()
 
-    assert "`def engine(): return <the Connection>`" in str(caught.value)
+    assert "`def engine(): return <the Connection>`; the body stays" in str(caught.value)
     assert "`--ignore engine`" in str(caught.value)
 
 
@@ -110,3 +118,14 @@ def test_what_writing_a_file_returns_is_not_taken_for_the_file(notebook: Noteboo
     assert run["text"].value.read_text() == "hi"  # type: ignore[attr-defined]
     assert run["both"].value.n == 2  # type: ignore[attr-defined]
     assert run["named"].value.read_text() == "ho"  # type: ignore[attr-defined]
+
+
+def test_a_captured_resource_is_called_one_and_used_under_its_name(notebook: Notebook) -> None:
+    notebook.cell("import nbcache\n@nbcache.resource\ndef engine():\n    return {'n': 1}")
+    notebook.cell("%channel src = of(1)")
+    notebook.cell("%%process db(v) from src\nengine['n'] + v")
+
+    view = notebook.session.card(notebook.names["db"])  # type: ignore[arg-type]
+
+    assert [(each.name, each.summary) for each in view.captures] == [("engine", "resource")]
+    assert notebook.run()["db"].value == 2
