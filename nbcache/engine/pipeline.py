@@ -8,6 +8,7 @@ each time, in a copy of the notebook's names in which the factories answer where
 from __future__ import annotations
 
 import ast
+import builtins
 import difflib
 import linecache
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -256,26 +257,42 @@ class Pipeline:
             raise
         except NameError as error:
             name = error.name or ""
-            known = [each for each in (*self.namespace, *Factories.names) if each[:1] != "_"]
+            own = set(self.namespace) - {*_SHELLS, *dir(builtins)}
+            known = [each for each in (*sorted(own), *Factories.names) if each[:1] != "_"]
             near = difflib.get_close_matches(name, known, 1)
             hint = f'did you mean "{near[0]}"?' if near else "run the cell that declares it first"
-            line = getattr(decl, "line", None)
-            first = text.strip().split("\n")[0]
-            column = first.find(name)
+            line, source = _raised_at(error, text, decl)
+            column = source.find(name)
             raise UnknownNameError(
                 f"{place}: no channel, process or variable is called {name!r}",
                 line=line,
                 column=column if column >= 0 else None,
-                source=first,
+                source=source,
                 hint=hint,
             ) from None
         except Exception as error:
             if isinstance(error, AttributeError) and isinstance(error.obj, Channel):
                 raise _no_operator(error, text, place, decl) from None
             said = str(error).replace(f"{Factories.__name__}.", "")
-            raise ChannelError(
-                f"{place}: {text.strip()}\n  {type(error).__name__}: {said}"
-            ) from error
+            line, source = _raised_at(error, text, decl)
+            where = f"{place}, line {line}" if line and line > 1 else place
+            raise ChannelError(f"{where}: {source}\n  {type(error).__name__}: {said}") from error
+
+
+_SHELLS = ("In", "Out", "exit", "get_ipython", "open", "quit")  # IPython's own
+
+
+def _raised_at(error: BaseException, text: str, decl: object) -> tuple[int | None, str]:
+    """Return the line of the cell at which an expression or block raised, and its text."""
+    lines = text.strip("\n").split("\n")
+    row, tb = 1, error.__traceback__
+    while tb is not None:
+        if tb.tb_frame.f_code.co_filename == getattr(decl, "filename", None):
+            row = tb.tb_lineno
+        tb = tb.tb_next
+    first = getattr(decl, "line", None)
+    source = lines[row - 1] if row <= len(lines) else lines[0]
+    return None if first is None else first + row - 1, source.strip()
 
 
 def _no_operator(error: AttributeError, text: str, place: str, decl: object) -> HeaderError:

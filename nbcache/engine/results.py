@@ -158,13 +158,16 @@ class Results:
         return (self._read(task) for task in self._succeeded())
 
     def __getitem__(self, index: int | slice) -> object:
+        if not isinstance(index, (int, slice)):
+            raise TypeError(f"{self.name}[...] takes a number or a slice, not {index!r}")
         done = self._succeeded()
         if isinstance(index, slice):
             return [self._read(task) for task in done[index]]
         try:
             return self._read(done[index])
         except IndexError:
-            raise IndexError(f"{self.name} has {len(done)} results, no number {index}") from None
+            results = "1 result" if len(done) == 1 else f"{len(done)} results"
+            raise IndexError(f"{self.name} has {results}, no number {index}") from None
 
     def table(self) -> Any:
         """Return a pandas DataFrame: scalar inputs and outputs, one row per finished task."""

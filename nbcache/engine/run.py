@@ -238,7 +238,7 @@ class Run:
         if name in self.graph.places:
             return self._results_of(name, self.graph.places[name])
         if name not in self.graph.channels:
-            listed = ", ".join([*self.graph.places, *self.graph.channels])
+            listed = ", ".join(self._ipython_key_completions_())
             raise KeyError(f"run {self.name} has no process or channel {name!r}; it has {listed}")
         if not self.done:
             raise NotRunError(f"run {self.name} is still going: {name} is not known yet")
@@ -247,7 +247,7 @@ class Run:
         return channel_items(name, fields, self._elements(index), self._decoder)
 
     def _ipython_key_completions_(self) -> list[str]:
-        return [*self.graph.places, *self.graph.channels]
+        return list(dict.fromkeys([*self.graph.places, *self.graph.channels]))
 
     def _results_of(self, name: str, index: int) -> Results:
         node = self.graph.nodes[index]

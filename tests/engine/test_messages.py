@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from nbcache.errors import ChannelError, HeaderError, NoCanonicalFormError, WiringError
+from nbcache.errors import (
+    ChannelError,
+    HeaderError,
+    NoCanonicalFormError,
+    UnknownNameError,
+    WiringError,
+)
 from tests.engine.notebooks import Notebook
 
 
@@ -129,3 +135,12 @@ def test_a_captured_resource_is_called_one_and_used_under_its_name(notebook: Not
 
     assert [(each.name, each.summary) for each in view.captures] == [("engine", "resource")]
     assert notebook.run()["db"].value == 2
+
+
+def test_a_block_that_raises_says_in_which_line_of_its_cell(notebook: Notebook) -> None:
+    with pytest.raises(ChannelError, match=r"'block', line 3: 1 / 0\n  ZeroDivisionError"):
+        notebook.cell("%%channel block\nrows = [1]\n1 / 0\nof(1)")
+    with pytest.raises(UnknownNameError) as caught:
+        notebook.cell("%%channel block\nrows = [1]\nof(rowz)")
+    assert str(caught.value).startswith("line 3: ")
+    assert "    of(rowz)\n       ^" in str(caught.value)
