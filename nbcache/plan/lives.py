@@ -139,10 +139,10 @@ class Census:
         task.story.append(action if outcome is None else outcome.value)
 
     def is_over(self, node: int, expected: int | None) -> bool:
-        """Whether all `expected` tasks of a process are there and done."""
+        """Whether all `expected` tasks of a process are there and done; None: those there are."""
         counts = self._counts.get(node, {})
         alive = any(counts.get(state.value) for state in TaskState)
-        return not alive and sum(counts.values()) == expected
+        return not alive and expected in (None, sum(counts.values()))
 
     def of(self, node: int) -> dict[str, int]:
         """Return the counts of a process, without zeros."""

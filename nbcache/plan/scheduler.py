@@ -115,7 +115,10 @@ class Scheduler:
         return self._flow.streams[node].items
 
     def _is_over(self, node: int) -> bool:
-        return self._census.is_over(node, self._flow.expected(node))
+        if self._is_over_for(node):
+            return self._census.is_over(node, None)  # no more will come
+        expected = self._flow.expected(node)
+        return expected is not None and self._census.is_over(node, expected)
 
     def story(self, key: TaskKey) -> tuple[str, ...]:
         """Return what happened to a task, oldest first."""

@@ -32,12 +32,13 @@ def declare(notebook: Notebook, *, on_error: str = "continue") -> Path:
     return gate
 
 
+@pytest.mark.parametrize("levels", [False, True])
 @pytest.mark.parametrize("on_error", ["continue", "finish", "stop"])
 def test_it_runs_for_each_task_that_failed_with_its_folder_log_and_error(
-    notebook: Notebook, on_error: str
+    notebook: Notebook, on_error: str, levels: bool
 ) -> None:
     declare(notebook, on_error=on_error)
-    run = notebook.run()
+    run = notebook.run(levels=levels, timeout=30)
     assert run.status is RunStatus.FAILED
     error = "the script ended with exit code 3"
     assert list(run["autopsy"]) == [
