@@ -135,6 +135,10 @@ class StoreError(NbcacheError):
     """The cache cannot be read or written."""
 
 
+class CannotKeepError(StoreError):
+    """The cache takes nothing more: its disk is full, or it may only be read."""
+
+
 class CacheFormatError(StoreError):
     """The folder holds no nbcache cache, or one in a format that this version cannot use."""
 

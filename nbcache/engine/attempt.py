@@ -47,6 +47,7 @@ from nbcache.engine.staging import Staging
 from nbcache.engine.watch import missing_file_hint
 from nbcache.engine.workplace import Workplace
 from nbcache.errors import (
+    CannotKeepError,
     ChannelError,
     InputChangedError,
     InputMissingError,
@@ -79,7 +80,8 @@ __all__ = [
 ]
 
 SHOWN_INLINE = 4096
-_SAID = (ScriptError, OutputError, InputChangedError, ChannelError)  # whose text says it all
+# Errors whose text says it all.
+_SAID = (ScriptError, OutputError, InputChangedError, ChannelError, CannotKeepError)
 
 
 def run_attempt(spec: AttemptSpec, process: ProcessSpec, place: Workplace) -> AttemptReport:
@@ -253,6 +255,7 @@ class _Attempt:
     def _fail(self, error: BaseException) -> None:
         report, process = self.report, self.process
         report.outcome = "failed"
+        report.unkept = isinstance(error, CannotKeepError)
         if isinstance(error, _SAID) and not _in_body(error, process.filename):
             report.error = report.traceback = str(error)
             return

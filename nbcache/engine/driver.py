@@ -30,7 +30,7 @@ from nbcache.engine.script_body import script_argv
 from nbcache.engine.shown import Shown
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
 from nbcache.engine.specs import Packer, attempt_spec
-from nbcache.errors import NbcacheError
+from nbcache.errors import CannotKeepError, NbcacheError
 from nbcache.model.channel import Graph, Item, upstream_of
 from nbcache.model.command import Apply, Command, Decide, End, Kill, Load, Report, Start, Wait
 from nbcache.model.event import (
@@ -61,6 +61,7 @@ from nbcache.plan.retry import BACKOFF_S, NOT_FAILED, FailedAttempt, retry_delay
 from nbcache.plan.scheduler import Scheduler
 from nbcache.store.cache import Cache
 from nbcache.store.claims import Claim
+from nbcache.store.files import full_disk_error, is_full, read_only_error
 
 SLICE_S = 0.01  # how long the loop may be held before others on it get their turn
 SNAPSHOT_S = 0.08
@@ -107,7 +108,7 @@ class Driver:
         self._attempts: dict[TaskKey, Attempt] = {}
         self._failures: dict[TaskKey, tuple[FailureView, FailedAttempt, int]] = {}
         self._killed: set[TaskKey] = set()
-        self._is_ready, self._broken = False, ""
+        self._is_ready, self._broken, self._keeps_nothing = False, "", False
         self._waiting: list[tuple[Decision, AttemptSpec]] = []
         self._producers: dict[str, TaskKey] = {}  # blob -> the task whose output it is
         self._row_ids: dict[TaskKey, str] = {}
@@ -156,6 +157,9 @@ class Driver:
             self._hashing.shutdown(wait=False, cancel_futures=True)
             for task in self._tasks:
                 task.cancel()
+            for key, attempt in list(self._attempts.items()):  # only where the run broke off
+                self._executor.kill(attempt.id, "the run broke off")
+                self._let_go(key)
             self._show(final=True)
         return status
 
@@ -414,9 +418,16 @@ class Driver:
         future.add_done_callback(lambda done: self._ended(decision, done))
 
     async def _get_ready(self) -> None:
+        root, reason = self._cache.root, self._cache.read_only
         try:
+            if reason is not None:
+                raise read_only_error(root, reason)
             await self._executor.start()
+        except CannotKeepError as error:
+            self._broken, self._keeps_nothing = str(error), True
         except Exception as error:
+            if isinstance(error, OSError) and is_full(error):
+                error, self._keeps_nothing = full_disk_error(root, "a result"), True
             self._broken = f"no worker can be started: {type(error).__name__}: {error}"
         self._is_ready = True
         for decision, spec in self._waiting:
@@ -515,6 +526,8 @@ class Driver:
             resources = self._decider.resources(decision, number + 1)
         except NbcacheError as problem:  # a directive that is Python
             action, resources, error = "finish", Resources(), f"{error}; and {problem}"
+        if self._keeps_nothing or (report is not None and report.unkept):
+            action = "finish"  # the next ones would fare no better
         wait = 0.0
         if action == "retry":
             wait = _wait_before_retry(decision, number)

@@ -287,7 +287,7 @@ class Session:
             {**self.given, **(parameters or {})},
             parent,
             self.retention if retention is None else retention,
-            kept=not no_cache,
+            kept=not no_cache and self.cache.writable,
         )
         return self.begin(prepared, beginning, detached=detached)
 
@@ -328,6 +328,11 @@ class Session:
         )
         run.targets, run.is_recorded = beginning.targets, beginning.hold is not None
         prepared.decider.for_run(run.id)
+        if not self.cache.writable:
+            run.notes.append(
+                f"the cache {self.cache.root} is read-only ({self.cache.read_only}): its results "
+                "are used, and nothing is kept in it"
+            )
         rows = None
         if beginning.hold is not None:
             rows = RowMaker(self.cache, run, beginning)

@@ -260,6 +260,7 @@ class AttemptReport:
     changed: tuple[str, ...] = ()
     workdir: str | None = None
     retire: bool = False
+    unkept: bool = False  # the store could not keep it: the next ones would fare no better
     columns: dict[str, object] = field(default_factory=dict)  # what the worker filled in
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -21,6 +21,8 @@ from nbcache.errors import BlobDamagedError, BlobMissingError, StoreError
 from nbcache.model.digest import Digest, blob_digest
 from nbcache.store import tree
 from nbcache.store.files import (
+    full_disk_error,
+    is_full,
     new_ulid,
     read_only_error,
     remove,
@@ -87,7 +89,7 @@ class Blobs:
                 self._publish(new, digest)
             except OSError as error:
                 remove(new)
-                raise _cannot_keep(digest, error) from error
+                raise _cannot_keep(self.root, digest, error) from error
         return digest
 
     def put_file(self, path: Path) -> FileBlob:
@@ -112,6 +114,8 @@ class Blobs:
             self._publish(new, blob, size, executable)
         except OSError as error:
             remove(new)
+            if is_full(error):
+                raise full_disk_error(self.root, f"the file {path.name}") from error
             raise StoreError(f"cannot keep the file {path}: {error}") from error
         return FileBlob(blob, identity, size, executable)
 
@@ -349,5 +353,7 @@ def _missing(digest: str) -> BlobMissingError:
     return BlobMissingError(f"the blob {digest} is not in the cache (cleaned up or never copied)")
 
 
-def _cannot_keep(digest: str, error: OSError) -> StoreError:
-    return StoreError(f"cannot keep the blob {digest}: {error.strerror or error}")
+def _cannot_keep(root: Path, what: str, error: OSError) -> StoreError:
+    if is_full(error):
+        return full_disk_error(root, "a result")
+    return StoreError(f"cannot keep the blob {what}: {error.strerror or error}")

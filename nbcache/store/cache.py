@@ -85,7 +85,10 @@ class Cache:
             return cls(folder, header, _prepare(folder, header), durability)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise StoreError(f"cannot open the cache {folder}: {reason}") from error
+            raise StoreError(
+                f"cannot open the cache {folder}: {reason}.\n"
+                "  Use another place: `%nbcache use FOLDER`."
+            ) from error
 
     def close(self) -> None:
         """Let go of the journal, the file table and all claims."""

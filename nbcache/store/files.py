@@ -6,6 +6,7 @@ renamed or linked. Nothing here knows what the bytes mean.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -16,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from nbcache.errors import StoreError
+from nbcache.errors import CannotKeepError, StoreError
 from nbcache.model.ids import make_ulid
 
 
@@ -94,10 +95,23 @@ def remove(path: Path) -> None:
 
 def read_only_error(root: Path, reason: str) -> StoreError:
     """Return the error for a write to a cache that may only be read."""
-    return StoreError(
+    return CannotKeepError(
         f"the cache {root} is read-only ({reason}), so nothing can be kept in it.\n"
         "  Use another one: `%nbcache use FOLDER`; or make the folder writable."
     )
+
+
+def full_disk_error(root: Path, what: str) -> StoreError:
+    """Return the error for a write that found no space."""
+    return CannotKeepError(
+        f"the disk is full, so {what} cannot be kept in the cache {root}; what had finished is.\n"
+        "  Free some space (`nbcache clean` does), then run again."
+    )
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a write failed because there is no space left, or no more of this user's."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _ClosesInChild(Protocol):

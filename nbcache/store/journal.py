@@ -23,7 +23,9 @@ from nbcache.model.row import Record, Row
 from nbcache.store.files import (
     boot_token,
     close_in_children,
+    full_disk_error,
     host_token,
+    is_full,
     new_ulid,
     read_only_error,
     sync_folder,
@@ -245,4 +247,6 @@ class JournalWriter:
 def _cannot_write(folder: Path, error: OSError) -> StoreError:
     if isinstance(error, PermissionError) or error.errno == 30:  # EROFS
         return read_only_error(folder.parent, error.strerror or "permission denied")
+    if is_full(error):
+        return full_disk_error(folder.parent, "a row")
     return StoreError(f"cannot append to the journal in {folder}: {error.strerror or error}")

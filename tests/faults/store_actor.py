@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pyarrow.parquet  # noqa: F401  imported before the fork, so that kills land in our code
 
+from nbcache.engine.cleaning import clean
 from nbcache.model.row import AttemptRow, Port
 from nbcache.model.value import Stored
+from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
 from nbcache.store.journal import encode_row
 from tests.store.rows import attempt, hash_of, new_id, use
 
 
 def act(root: str, seed: int, pipe: Connection) -> None:
-    """Append, fold, compact and keep files for ever; announce each row after its append."""
+    """Append, fold, compact, clean up and keep files for ever; announce rows once appended."""
     try:
         cache = Cache.open(root)
         chance = random.Random(seed)
@@ -33,8 +35,9 @@ def act(root: str, seed: int, pipe: Connection) -> None:
 def _step(cache: Cache, chance: random.Random, name: str, pipe: Connection) -> None:
     what = chance.random()
     if what < 0.6:
-        rows = [_row(cache, chance, f"{name}-{i}") for i in range(chance.choice([1, 1, 1, 5]))]
-        cache.log.append(rows)
+        with cache.activity.working():  # no clean-up takes a blob before its row is there
+            rows = [_row(cache, chance, f"{name}-{i}") for i in range(chance.choice([1, 1, 1, 5]))]
+            cache.log.append(rows)
         for row in rows:
             pipe.send(("row", json.loads(encode_row(row))))
         if chance.random() < 0.1:
@@ -44,6 +47,8 @@ def _step(cache: Cache, chance: random.Random, name: str, pipe: Connection) -> N
             hit = use(rows[-1], id=new_ids(chance))
             cache.log.append([hit])
             pipe.send(("row", json.loads(encode_row(hit))))
+    elif what < 0.7:
+        clean(cache, Selection(incomplete=True), force=True)
     elif what < 0.8:
         cache.log.rotate()
         cache.log.fold()

@@ -22,7 +22,7 @@ from nbcache.store.cache import Cache
 from nbcache.store.verify import verify
 from tests.faults.store_actor import act
 
-ROUNDS = int(os.environ.get("NBCACHE_KILL_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("NBCACHE_KILL_ROUNDS", "30"))
 SEED = int(os.environ.get("NBCACHE_KILL_SEED", "1"))
 PER_CACHE = 10  # rounds on one cache, so that later ones meet what earlier ones left
 

@@ -20,9 +20,11 @@ from nbcache.engine.attempt import run_attempt
 from nbcache.engine.executors.handle import TokenTaker
 from nbcache.engine.executors.protocol import encode_frame, read_frame
 from nbcache.engine.process_tree import become_subreaper, die_with_parent
+from nbcache.engine.python_body import error_line
 from nbcache.engine.shown import Capture
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
 from nbcache.engine.workplace import Workplace
+from nbcache.errors import CannotKeepError, StoreError
 from nbcache.model.view import ShownChunk
 
 
@@ -73,9 +75,10 @@ class Worker:
             return AttemptReport(
                 id=spec.id,
                 outcome="failed",
-                error=f"{type(error).__name__}: {error}",
+                error=str(error) if isinstance(error, StoreError) else error_line(error),
                 traceback=traceback.format_exc(),
                 retire=True,
+                unkept=isinstance(error, CannotKeepError),
             )
 
     def _shown(self, chunks: list[ShownChunk]) -> None:

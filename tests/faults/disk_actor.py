@@ -1,0 +1,77 @@
+"""A kernel whose disk fills up, or becomes read-only; prints one JSON line per run.
+
+python -m tests.faults.disk_actor FOLDER full|read-only
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from nbcache.store.verify import verify
+from tests.engine.notebooks import Notebook
+
+LARGE = "%%process large(v) -> data from src\nimport os\ndata = os.urandom(400_000)"
+
+
+def tell(notebook: Notebook, timeout: float = 60) -> None:
+    """Run and print what came of it and what the cache is like now."""
+    notebook.trace = notebook.folder.parent / "trace"
+    run = notebook.run(timeout=timeout)
+    with notebook.session.cache as cache:
+        report = verify(cache)
+    notebook.session._cache = None
+    record = {
+        "status": str(run.status),
+        "counts": run.counts(),
+        "errors": [failure.error for failure in run.failures],
+        "error": run.error,
+        "notes": run.notes,
+        "problems": [str(each) for each in report.problems],
+    }
+    print(json.dumps(record), flush=True)
+
+
+def kernel(folder: Path, count: int) -> Notebook:
+    notebook = Notebook(folder)
+    notebook.cell(f"%channel src = from_iterable(range({count}))")
+    notebook.cell(LARGE)
+    return notebook
+
+
+def fill_up(folder: Path) -> None:
+    """Twice as much as fits, first with a ballast that is taken away before the second run."""
+    ballast = folder / "ballast"
+    ballast.write_bytes(bytes(8_000_000))
+    first = kernel(folder, 20)
+    tell(first)
+    first.close()
+    ballast.unlink()
+    second = kernel(folder, 20)
+    tell(second)
+    tell(second)
+    second.close()
+
+
+def become_read_only(folder: Path) -> None:
+    """Five results are there; then nothing can be written, and ten are asked for."""
+    first = kernel(folder, 5)
+    tell(first)
+    first.close()
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+    second = kernel(folder, 5)
+    tell(second)
+    print(json.dumps({"read": len(list(second.names["large"]))}), flush=True)  # type: ignore[call-overload]
+    second.cell("%channel src = from_iterable(range(10))")
+    tell(second)
+    subprocess.run(["umount", str(folder)], check=True)
+    third = kernel(folder, 10)
+    tell(third)
+    third.close()
+
+
+if __name__ == "__main__":
+    {"full": fill_up, "read-only": become_read_only}[sys.argv[2]](Path(sys.argv[1]))

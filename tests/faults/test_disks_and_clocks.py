@@ -1,0 +1,147 @@
+"""A disk that is full, a folder that may only be read, a clock that goes back: what is said, and
+that nothing that was announced is lost or run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.namespace import REPOSITORY, run_on_tmpfs
+
+
+def records(told: str) -> list[Any]:
+    return [json.loads(line) for line in told.splitlines()]
+
+
+def test_a_full_disk_is_said_and_the_next_run_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    full, after, again = records(
+        run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "full")
+    )
+    assert full["status"] == "failed"
+    assert full["counts"]["completed"] >= 1
+    assert full["counts"]["aborted"] >= 1  # no more were started once the disk was full
+    text = full["error"] or full["errors"][0]
+    assert "the disk is full" in text
+    assert "nbcache clean" in text
+    kept = full["counts"]["completed"]
+    assert after["status"] == "succeeded"
+    assert after["counts"] == {"cached": kept, "completed": 20 - kept}
+    assert again["counts"] == {"cached": 20}
+    assert not [each for record in (full, after, again) for each in record["problems"]]
+
+
+def test_a_read_only_cache_gives_its_results_and_says_that_it_keeps_none(tmp_path: Path) -> None:
+    first, hits, read, misses, after = records(
+        run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "read-only")
+    )
+    assert first["counts"] == {"completed": 5}
+    assert (hits["status"], hits["counts"]) == ("succeeded", {"cached": 5})
+    (note,) = hits["notes"]
+    assert "read-only" in note
+    assert "nothing is kept" in note
+    assert read == {"read": 5}
+    assert misses["status"] == "failed"
+    assert misses["counts"]["cached"] == 5
+    assert "is read-only" in misses["errors"][0]
+    assert "%nbcache use FOLDER" in misses["errors"][0]
+    assert after["counts"] == {"cached": 5, "completed": 5}
+
+
+def without_rights(program: str) -> str:
+    """Run Python without the rights of root, which may write where it is forbidden."""
+    command = [sys.executable, "-c", program]
+    if os.getuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root without setpriv: nothing is forbidden to it")
+        command = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", *command]
+    ended = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.parametrize("locked", ["cache", "cache/blobs", "."])
+def test_a_folder_that_may_not_be_written_is_named_with_the_way_out(
+    tmp_path: Path, locked: str
+) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from tests.engine.notebooks import Notebook
+folder = Path({str(tmp_path)!r})
+def kernel(count):
+    notebook = Notebook(folder)
+    notebook.cell(f"%channel src = from_iterable(range({{count}}))")
+    notebook.cell("%%process work(v) -> out from src\\nout = v")
+    return notebook
+if {locked!r} != ".":
+    kernel(2).run()
+os.chmod(folder / {locked!r}, 0o555)
+try:
+    later = kernel(3)
+    later.trace = Path(os.devnull)
+    run = later.run()
+    print(run.counts().get("cached"), run.failures[0].error)
+except Exception as error:
+    print(type(error).__name__, error)
+finally:
+    os.chmod(folder / {locked!r}, 0o755)
+print(kernel(3).run().counts())
+"""
+    *said, last = without_rights(program).strip().split("\n")
+    text = "\n".join(said)
+    if locked == ".":
+        assert text.startswith("StoreError cannot open the cache")
+    else:
+        assert text.startswith("2 the cache")
+        assert "read-only (no permission to write" in text
+    assert "%nbcache use FOLDER" in text
+    assert last == str({"completed": 3} if locked == "." else {"cached": 2, "completed": 1}) or (
+        last == str({"completed": 1, "cached": 2})
+    )
+
+
+def test_a_clock_that_goes_back_loses_nothing_and_never_prefers_an_older_result(
+    tmp_path: Path,
+) -> None:
+    """The first kernel lives two hours ahead; the later ones, whose rows look older, make newer
+    results, and those count."""
+
+    def kernel(offset_s: int, *words: str) -> Any:
+        ended = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "tests.faults.clock_actor",
+                str(tmp_path),
+                str(offset_s),
+                *words,
+            ],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        told = json.loads(ended.stdout)
+        assert told["problems"] == []
+        return told
+
+    ahead = kernel(7200)
+    assert ahead["counts"] == {"completed": 5}
+    back = kernel(0)
+    assert (back["counts"], back["total"]) == ({"cached": 5}, ahead["total"])
+    fresh = kernel(-3600, "fresh")
+    assert fresh["counts"] == {"completed": 5}
+    assert fresh["total"] != ahead["total"]
+    last = kernel(7200)
+    assert (last["counts"], last["total"]) == ({"cached": 5}, fresh["total"])
