@@ -31,7 +31,7 @@ def answers(
         if output.command is None:
             continue
         lines = ["exec 3>&1 >&2", *process.before, "exec >&3 3>&-", output.command]
-        ended = _run([*declarations(inputs, task), *lines], folder, answer=True)
+        ended = _run(process, [*declarations(inputs, task), *lines], folder, answer=True)
         if ended.returncode != 0:
             raise OutputError(
                 f"output {output.name!r} was not made: the command {output.command!r} ended with "
@@ -48,19 +48,20 @@ def run_after(
     """Run the lines that stand after the script, also if that failed; return what failed."""
     if not process.after:
         return None
-    ended = _run([*declarations(inputs, task), *process.after], folder)
+    ended = _run(process, [*declarations(inputs, task), *process.after], folder)
     if ended.returncode == 0:
         return None
     return ScriptError(f"the lines of --after ended with exit code {ended.returncode}")
 
 
 def _run(
-    lines: Sequence[str], folder: Path, *, answer: bool = False
+    process: ProcessSpec, lines: Sequence[str], folder: Path, *, answer: bool = False
 ) -> subprocess.CompletedProcess[bytes]:
     (folder / BESIDE).write_bytes(os.fsencode("\n".join([*lines, ""])))
     return subprocess.run(
         [*BASH, BESIDE],
         cwd=folder,
+        env={**os.environ, "PATH": (process.environ or os.environ).get("PATH", "")},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if answer else None,
         start_new_session=True,

@@ -137,7 +137,7 @@ class _Attempt:
         if place.baseline is not None:
             place.baseline.prepare(process.key, process.environ, _extra(process), process.sys_path)
             place.baseline.seed(process.seed)
-        inputs = self.staging.stage(self.spec.inputs)
+        inputs = self.staging.stage(self.spec.inputs, process.helpers)
         self._check_counts(inputs)
         harvest = Harvest(
             place.cache, self.folder, self.staging.names, inputs, secrets=process.secrets

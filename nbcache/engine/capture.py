@@ -31,7 +31,8 @@ from nbcache.engine.modules import (
 )
 from nbcache.engine.payload import Payload, pickle_names
 from nbcache.engine.sharing import shared_paths
-from nbcache.engine.tools import file_digest, tool_components
+from nbcache.engine.spec import FileInput, stat_key
+from nbcache.engine.tools import bundled_scripts, file_digest, search_path, tool_components
 from nbcache.errors import FingerprintError, NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
@@ -65,7 +66,8 @@ class Captured:
     kernel has them loaded, and what the body reads is there or as it is because of them. `missing`
     are names that the body reads and nobody defines. `sources` gives file names and texts of
     reached functions, for tracebacks; `texts` all string constants of the code that is reached;
-    `helper_sources` its source texts.
+    `helper_sources` its source texts. `helpers` are files beside the notebook that a script calls,
+    by their names in the work directory.
     """
 
     components: tuple[Component, ...]
@@ -79,6 +81,7 @@ class Captured:
     sources: Mapping[str, str] = field(default_factory=dict)
     texts: frozenset[str] = frozenset()
     helper_sources: tuple[str, ...] = ()
+    helpers: Mapping[str, FileInput] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -111,8 +114,8 @@ def capture(
     declared = _declared(decl, variables)
     if decl.language == "script":
         digest_of = digest_of_file or file_digest
-        components = [*declared, *_script(decl, digest_of, variables)]
-        return _finish(Captured(components=()), components, evidence)
+        found, components = _script(decl, digest_of, variables, notebook_dir)
+        return _finish(found, [*declared, *components], evidence)
     taking = _Taking(decl, facts, namespace, set(taken), notebook_dir)
     found, components = taking.take()
     return _finish(found, [*declared, *components], evidence)
@@ -166,8 +169,11 @@ def _declared(decl: ProcessDecl, environ: Mapping[str, str]) -> list[Component]:
 
 
 def _script(
-    decl: ProcessDecl, digest_of: Callable[[Path], Digest], environ: Mapping[str, str]
-) -> list[Component]:
+    decl: ProcessDecl,
+    digest_of: Callable[[Path], Digest],
+    environ: Mapping[str, str],
+    folder: Path | None,
+) -> tuple[Captured, list[Component]]:
     text = combine("script", decl.body)
     argv = " ".join(decl.interpreter)
     found = [
@@ -180,8 +186,18 @@ def _script(
             found.append(component("options", name, digest, shown[:80], shown))
     texts = [decl.body, *decl.directives.before, *decl.directives.after]
     texts += [each.command for each in decl.outputs or () if each.command is not None]
-    words = {word for text in texts for word in script_facts(text).commands}
-    return found + tool_components(words, decl.interpreter, digest_of, environ.get("PATH", ""))
+    facts = [script_facts(text) for text in texts]
+    bundled = bundled_scripts({word for each in facts for word in each.scripts}, folder)
+    helpers = {}
+    for name, path in sorted(bundled.items()):
+        stat = stat_key(path)
+        digest = digest_of(path)
+        helpers[name] = FileInput(str(path), digest, name, stat)
+        found.append(component("file", name, digest, f"{name}, called by the script"))
+    words = {word for each in facts for word in each.commands if "/" not in word or word[0] == "/"}
+    where = search_path(environ.get("PATH", ""), folder)
+    found += tool_components(words, decl.interpreter, digest_of, where)
+    return Captured(components=(), helpers=helpers), found
 
 
 class _Taking:

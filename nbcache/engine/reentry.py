@@ -181,7 +181,7 @@ def stage_again(entry: Entry, cache: Cache) -> tuple[dict[str, object], tuple[st
     What is still staged stays as it is; what has gone is put there again.
     """
     staging = Staging(cache, entry.folder, again=True)
-    return staging.stage(entry.attempt.inputs), staging.changed()
+    return staging.stage(entry.attempt.inputs, entry.process.helpers), staging.changed()
 
 
 def captured_values(entry: Entry) -> Mapping[str, object]:

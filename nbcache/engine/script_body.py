@@ -162,6 +162,8 @@ class ScriptBody:
         environment: dict[bytes, bytes] = dict(os.environ._data)  # type: ignore[attr-defined]
         if self.is_bash:
             environment[b"BASH_ENV"] = INPUTS.encode()
+        if self.process.environ is not None and "PATH" in self.process.environ:
+            environment[b"PATH"] = os.fsencode(self.process.environ["PATH"])
         environment.update(self.variables(inputs, task))
         return environment
 

@@ -167,6 +167,7 @@ class ProcessSpec:
     environ: Mapping[str, str] | None = None
     seed: int | None = None
     scratch: str | None = None
+    helpers: Mapping[str, FileInput] = field(default_factory=dict)  # scripts beside the notebook
     before: tuple[str, ...] = ()  # lines of bash around a script
     after: tuple[str, ...] = ()
     sys_path: tuple[str, ...] = ()

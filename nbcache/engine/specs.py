@@ -22,11 +22,12 @@ from nbcache.engine.spec import (
     StatKey,
     pack_value,
 )
+from nbcache.engine.tools import search_path
 from nbcache.errors import UsageError
 from nbcache.model.digest import Digest
 from nbcache.model.event import Resources
 from nbcache.model.ids import format_position
-from nbcache.model.process import ProcessDecl
+from nbcache.model.process import Language, ProcessDecl
 from nbcache.model.value import FilePath, Gathered, RemoteFile, Stored
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
@@ -64,9 +65,10 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         env=_environment(decl.directives.env),
         unset=tuple(name for name in decl.directives.env if name not in os.environ),
         secrets=_secrets(decl.directives.secret),
-        environ=dict(os.environ),
+        environ=_whole_environment(decl.language, folder),
         seed=decl.directives.seed,
         scratch=decl.directives.scratch,
+        helpers=captured.helpers,
         before=decl.directives.before,
         after=decl.directives.after,
         sys_path=captured.sys_path,
@@ -74,6 +76,14 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         modules=captured.modules,
         imports=captured.imports,
     )
+
+
+def _whole_environment(language: Language, folder: Path) -> Mapping[str, str]:
+    """Return what a task starts from; a script finds commands beside the notebook too."""
+    environ = dict(os.environ)
+    if language == "script":
+        environ["PATH"] = search_path(environ.get("PATH", ""), folder)
+    return environ
 
 
 def _environment(names: tuple[str, ...]) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ import os
 import pickle
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +57,12 @@ class Staging:
         self._numbers: Counter[str] = Counter()
         self.names: set[str] = set()  # relative paths of all that was staged
 
-    def stage(self, inputs: dict[str, InputValue]) -> dict[str, object]:
+    def stage(
+        self, inputs: dict[str, InputValue], helpers: Mapping[str, FileInput] | None = None
+    ) -> dict[str, object]:
         """Stage all inputs and return what the body sees: values, `Path`s, lists of these.
+
+        `helpers` are scripts that the body calls by these names, unless an input has the name.
 
         Raises:
             InputMissingError: the store does not hold a blob.
@@ -68,7 +72,11 @@ class Staging:
         for value in inputs.values():
             if type(value) is not Plain:
                 self._names.update(_file_names(value))
-        return {name: self._one(name, value) for name, value in inputs.items()}
+        staged = {name: self._one(name, value) for name, value in inputs.items()}
+        for name, helper in (helpers or {}).items():
+            if not os.path.lexists(self._folder / name):
+                self._file(name, helper, self._exact_place(name))
+        return staged
 
     def _one(self, name: str, value: InputValue) -> object:
         if type(value) is Plain:
@@ -176,7 +184,7 @@ class Staging:
     def _exact_place(self, name: str) -> Path:
         """Return where a file goes that is staged under a name of its own."""
         place = self._folder / name
-        if os.path.lexists(place):
+        if os.path.lexists(place) and not self._again:
             raise ChannelError(f"two inputs would be staged as {name}; see --stage_as")
         place.parent.mkdir(parents=True, exist_ok=True)
         self.names.add(name)

@@ -33,6 +33,25 @@ _LAUNCHER = re.compile(rb"^#!(?P<python>[^\n]*python[\d.]*)[^\n]*\n.*?from (?P<m
 _memo: dict[tuple[str, int, int, int], Digest] = {}
 
 
+def search_path(path: str, folder: Path | None) -> str:
+    """Return where a script's commands are looked for: also in `bin` beside the notebook, and
+    last beside it."""
+    if folder is None:
+        return path
+    return os.pathsep.join(filter(None, (str(folder / "bin"), path, str(folder))))
+
+
+def bundled_scripts(words: Collection[str], folder: Path | None) -> dict[str, Path]:
+    """Return name in the work directory -> file, for the words that name a file beside the
+    notebook: `lib.sh`, `./count.sh`, `tools/plot.R`."""
+    found: dict[str, Path] = {}
+    for word in words if folder is not None else ():
+        name = os.path.normpath(word)
+        if not name.startswith("..") and folder is not None and (folder / name).is_file():
+            found[name] = folder / name
+    return found
+
+
 def tool_components(
     words: Collection[str],
     interpreter: Sequence[str],

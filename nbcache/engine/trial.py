@@ -66,7 +66,7 @@ def _try_task(session: Host, name: str, item: str | None, into: bool) -> TryResu
     try:
         with inside(scratch):
             staged = staging.stage(
-                {key: packer.pack(each) for key, each in decision.inputs.items()}
+                {key: packer.pack(each) for key, each in decision.inputs.items()}, spec.helpers
             )
             if spec.language == "python":
                 body = PythonBody(spec)

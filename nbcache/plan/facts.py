@@ -72,9 +72,12 @@ class ScriptFacts:
     """What a shell script assigns and calls, as far as reading it tells.
 
     `commands` are the first words of its simple commands, in order, without those of the shell
-    itself. `opaque` says that it runs text (`eval`, `source`), so that neither list is the whole.
+    itself. `scripts` are words that stand where an interpreter takes the file of a script: they may
+    name one beside the notebook. `opaque` says that it runs text (`eval`, `source`), so that no
+    list is the whole.
     """
 
     variables: frozenset[str]
     commands: tuple[str, ...]
     opaque: bool = False
+    scripts: tuple[str, ...] = ()

@@ -28,6 +28,9 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:\[[^\]]*\])?(?::?[-=+]([^}]*))?\})
 _DECLARES = frozenset(
     "export declare typeset local readonly read mapfile readarray getopts".split()
 )
+_INTERPRETER = re.compile(
+    r"(source|\.|bash|sh|dash|zsh|ksh|python[\d.]*|pypy3?|Rscript|perl|ruby|node|julia|lua|php)\Z"
+)
 _SHELL = frozenset(
     ". : [ [[ ]] alias bg bind break builtin caller case cd compgen complete compopt continue "
     "declare dirs disown done echo enable esac eval exit export false fc fg fi for function "
@@ -48,7 +51,12 @@ def script_facts(body: str) -> ScriptFacts:
     """Return the variables that a shell script assigns and the commands that it names."""
     reading = _Reading()
     reading.script(body)
-    return ScriptFacts(frozenset(reading.variables), tuple(reading.commands), reading.opaque)
+    return ScriptFacts(
+        frozenset(reading.variables),
+        tuple(reading.commands),
+        reading.opaque,
+        tuple(reading.scripts),
+    )
 
 
 class _Reading:
@@ -57,6 +65,7 @@ class _Reading:
     def __init__(self) -> None:
         self.variables: dict[str, None] = {}
         self.commands: dict[str, None] = {}
+        self.scripts: dict[str, None] = {}
         self.opaque = False
         self._values: dict[str, list[str]] = {}  # variable -> first words that it may hold
         self._depth = 0
@@ -114,6 +123,9 @@ class _Reading:
         for command in self._names(name):
             if command not in _SHELL and _WORD.match(command) and not command.startswith("-"):
                 self.commands[command] = None
+            script = _script_of(command, [w.text for w in rest])
+            if script is not None:
+                self.scripts[script] = None
         self._run_by(name, rest)
 
     def _names(self, word: str) -> list[str]:
@@ -278,3 +290,14 @@ def _without_redirections(words: list[_Word]) -> Iterator[_Word]:
             skip = re.fullmatch(r"\d*&?(<|>|>>|>\||<<<)", word.shape) is not None
         else:
             yield word
+
+
+def _script_of(word: str, rest: list[str]) -> str | None:
+    """Return the word of a command that may name the file of a script: itself, or an argument."""
+    script = word if "/" in word else None
+    if _INTERPRETER.match(word):
+        if any(each in ("-c", "-e", "-m") for each in rest):
+            return None
+        script = next((each for each in rest if not each.startswith("-")), None)
+    is_plain = script is not None and _WORD.match(script) and not script.startswith("/")
+    return script if is_plain else None

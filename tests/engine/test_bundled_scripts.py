@@ -1,0 +1,98 @@
+"""Scripts beside the notebook that a body calls by name: there, and counted by content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nbcache.model.task import RunStatus
+from nbcache.plan.body import script_facts
+from tests.engine.notebooks import Notebook
+
+HELPERS = {
+    "count.sh": "echo counted",
+    "lib.sh": "greet() { echo greeted; }",
+    "plot.py": "print('plotted')",
+    "bin/tool": "#!/bin/sh\necho tooled",
+    "bin/other": "#!/bin/sh\necho other",
+}
+
+
+@pytest.fixture
+def helped(notebook: Notebook) -> Notebook:
+    for name, text in HELPERS.items():
+        path = notebook.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text + "\n")
+        path.chmod(0o755 if name.startswith("bin/") else 0o644)
+    return notebook
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "said"),
+    [
+        ("bash count.sh", "count.sh", "counted"),
+        ("source ./lib.sh\ngreet", "lib.sh", "greeted"),
+        (". lib.sh\ngreet", "lib.sh", "greeted"),
+        ("python3 -I plot.py", "plot.py", "plotted"),
+        ("tool", "bin/tool", "tooled"),
+        ("./bin/tool", "bin/tool", "tooled"),
+        ("echo $(bin/tool)", "bin/tool", "tooled"),
+    ],
+)
+def test_23_a_script_that_is_called_by_name_is_there_and_counts_by_content(
+    helped: Notebook, body: str, name: str, said: str
+) -> None:
+    helped.cell(f"%%process work() -> stdout --bash\n{body}")
+    run = helped.run()
+    assert run.status is RunStatus.SUCCEEDED, run.failures
+    assert run["work"].value == f"{said}\n"
+    for other in HELPERS.keys() - {name}:
+        (helped.folder / other).write_text("changed\n")
+    assert helped.run().counts() == {"cached": 1}
+    path = helped.folder / name
+    path.write_text(path.read_text().replace(said, "anew"))
+    run = helped.run()
+    assert run.counts() == {"completed": 1}
+    assert run["work"].value == "anew\n"
+
+
+def test_a_helper_is_no_output_and_an_input_of_its_name_comes_first(helped: Notebook) -> None:
+    helped.cell('%%process work() -> fs: list[path] = "*" --bash\nbash count.sh > made.txt')
+    assert [f.name for f in helped.run()["work"].value] == ["made.txt"]  # type: ignore[attr-defined]
+    (helped.folder / "data").mkdir()
+    (helped.folder / "data/count.sh").write_text("echo from the input\n")
+    helped.cell('%%process work(f: path = "data/count.sh") -> stdout --bash\nbash count.sh')
+    assert helped.run()["work"].value == "from the input\n"
+
+
+def test_a_result_beside_the_notebook_that_a_body_writes_is_no_helper(helped: Notebook) -> None:
+    helped.cell(
+        '%%process work() -> o: path = "out.txt" --bash --publish .\n'
+        "echo text > out.txt; cat out.txt"
+    )
+    assert helped.run().counts() == {"completed": 1}
+    assert (helped.folder / "out.txt").exists()
+    assert helped.run().counts() == {"cached": 1}
+
+
+def test_a_command_of_an_output_finds_helpers_too(helped: Notebook, tmp_path: Path) -> None:
+    helped.cell('%%process work() -> said = "$(tool)", more = "$(python3 plot.py)" --bash\ntrue')
+    assert list(helped.run()["work"].value) == ["tooled", "plotted"]  # type: ignore[call-overload]
+    assert helped.session.try_one("work").outputs == {"said": "tooled", "more": "plotted"}
+
+
+@pytest.mark.parametrize(
+    ("text", "scripts"),
+    [
+        ("python3 a.py x.py", ("a.py",)),
+        ("python3 -c 'x' a.py; python3 -m a.py", ()),
+        ('bash "$x"; ./run.sh >out; /usr/bin/env', ("./run.sh",)),
+        ("nice Rscript --vanilla plot.R | cat", ("plot.R",)),
+    ],
+)
+def test_only_words_where_a_script_can_stand_are_looked_for(
+    text: str, scripts: tuple[str, ...]
+) -> None:
+    assert script_facts(text).scripts == scripts
