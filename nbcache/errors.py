@@ -218,5 +218,9 @@ class MissingParameterError(NbcacheError):
         )
 
 
+class NotKept(NbcacheError):
+    """A `%%cached` cell runs as any cell, and what it made is not kept: the text says why."""
+
+
 class UsageError(NbcacheError):
     """A command or magic was called with words that it does not take."""

@@ -85,6 +85,20 @@ class _NeedsCloudpickle(Exception):
     pass
 
 
+def encode_by_reference(value: object) -> bytes:
+    """Return a pickle that names what the notebook defines, for a reader that defines it too.
+
+    Raises:
+        CodecError: the value cannot be pickled so.
+    """
+    try:
+        return pickle.dumps(value, protocol=5)
+    except Exception as error:
+        raise CodecError(
+            f"a {type(value).__qualname__} cannot be kept: {type(error).__name__}: {error}"
+        ) from error
+
+
 def encode_pickle(value: object) -> bytes:
     """Return a pickle (protocol 5); what a notebook defines goes in by value.
 

@@ -41,8 +41,10 @@ SAFE: frozenset[str] = frozenset(_DECODERS) - {"pickle"}
 """The codecs that never execute code on decoding, whoever wrote the bytes."""
 
 
-def encode(value: object) -> Encoded:
+def encode(value: object, *, by_reference: bool = False) -> Encoded:
     """Return the value as bytes, by the first codec whose round trip is exact.
+
+    by_reference: classes and functions of the notebook go by their names, not by their code.
 
     Raises:
         CodecError: no codec takes the value; says what pickle could not.
@@ -56,7 +58,8 @@ def encode(value: object) -> Encoded:
         chosen = encoder(value)
         if chosen is not None:
             return Encoded(*chosen)
-    return Encoded("pickle", python.encode_pickle(value))
+    pickled = python.encode_by_reference if by_reference else python.encode_pickle
+    return Encoded("pickle", pickled(value))
 
 
 def decode(codec: str, data: bytes | memoryview) -> object:

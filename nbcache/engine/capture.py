@@ -100,11 +100,13 @@ def capture(
     evidence: Callable[[str], str] | None = None,
     digest_of_file: Callable[[Path], Digest] | None = None,
     environ: Mapping[str, str] | None = None,
+    send: bool = True,
 ) -> Captured:
     """Return the components and the payload that all tasks of a process share.
 
     `taken` are names that the body gets otherwise (inputs, outputs) or that are no data
-    (channels). `evidence` keeps a long text and returns the digest of its blob.
+    (channels). `evidence` keeps a long text and returns the digest of its blob. Without `send`
+    nothing is pickled: the body runs where it is.
 
     Raises:
         NoCanonicalFormError: a value that is reached cannot be identified.
@@ -117,7 +119,7 @@ def capture(
         found, components = _script(decl, digest_of, variables, notebook_dir)
         return _finish(found, [*declared, *components], evidence)
     taking = _Taking(decl, facts, namespace, set(taken), notebook_dir)
-    found, components = taking.take()
+    found, components = taking.take(send)
     return _finish(found, [*declared, *components], evidence)
 
 
@@ -238,7 +240,7 @@ class _Taking:
             hasattr(builtins, name) or name in ("display", "get_ipython", "exit", "quit", "open")
         )
 
-    def take(self) -> tuple[Captured, list[Component]]:
+    def take(self, send: bool) -> tuple[Captured, list[Component]]:
         walker, components = self._walk(docstrings=False)
         if walker.reads_docstrings:
             walker, components = self._walk(docstrings=True)
@@ -257,7 +259,7 @@ class _Taking:
         if shared:
             text = "\n".join(" is ".join(each) for each in shared)
             components.append(component("sharing", "sharing", combine("sharing", shared), text))
-        payload = self._pickle(values)
+        payload = self._pickle(values) if send else Payload(b"", ())
         names = {name: described(value) for name, value in values.items()}
         found = Captured(
             components=(),

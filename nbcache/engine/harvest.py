@@ -12,7 +12,8 @@ import mmap
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 
 from nbcache.codec.registry import encode
@@ -103,29 +104,17 @@ class Harvest:
             return self.file(Output(name), value)
         if isinstance(value, list) and value and all(map(self._is_own_path, value)):
             return Gathered(self._keep(Path(member)) for member in value)
-        opaque = False
         try:
-            digest = canonical_digest(value)
-        except NoCanonicalFormError:
-            opaque, digest = True, Digest("")
-        try:
-            encoded = encode(value)
+            kept = keep_value(
+                self._cache,
+                value,
+                INLINE_ROW_MAX - self._inline,
+                check=partial(self._refuse_secrets, name),
+            )
         except CodecError as error:
             raise OutputError(f"output {name!r}: {error}") from error
-        data = encoded.data
-        self._refuse_secrets(name, bytes(data) if self._secrets else b"")
-        stored_inline = len(data) <= INLINE_MAX and self._inline + len(data) <= INLINE_ROW_MAX
-        if stored_inline:
-            self._inline += len(data)
-        return Stored(
-            digest=blob_digest(data) if opaque else digest,
-            kind="value",
-            codec=encoded.codec,
-            size=len(data),
-            inline=bytes(data) if stored_inline else None,
-            blob=None if stored_inline else self._cache.blobs.put_bytes(data),
-            opaque=opaque,
-        )
+        self._inline += len(kept.inline or b"")
+        return kept
 
     def _is_own_path(self, value: object) -> bool:
         if not isinstance(value, PurePath):
@@ -282,6 +271,41 @@ class Harvest:
             f"  The task made: {listed or 'no file at all'}. "
             f"If it need not be there: `{output.name}: path | None`."
         )
+
+
+def keep_value(
+    cache: Cache,
+    value: object,
+    inline: int,
+    *,
+    by_reference: bool = False,
+    check: Callable[[bytes], None] | None = None,
+) -> Stored:
+    """Keep a value: encoded, in the row where it is small and `inline` bytes are left there.
+
+    by_reference: as in `codec.registry.encode`; check: looks at the bytes first.
+
+    Raises:
+        CodecError: no codec can encode it.
+    """
+    try:
+        digest, opaque = canonical_digest(value), False
+    except NoCanonicalFormError:
+        digest, opaque = Digest(""), True
+    encoded = encode(value, by_reference=by_reference)
+    data = encoded.data
+    if check is not None:
+        check(data)
+    is_inline = len(data) <= min(INLINE_MAX, inline)
+    return Stored(
+        digest=blob_digest(data) if opaque else digest,
+        kind="value",
+        codec=encoded.codec,
+        size=len(data),
+        inline=bytes(data) if is_inline else None,
+        blob=None if is_inline else cache.blobs.put_bytes(data),
+        opaque=opaque,
+    )
 
 
 _MEMBER = re.compile(r"(.+)\[(\d*)\]\Z", re.DOTALL)

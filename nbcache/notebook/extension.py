@@ -12,11 +12,12 @@ from typing import Any
 
 from nbcache.notebook import cards, completers
 from nbcache.notebook import progress as pictures
+from nbcache.notebook.cached import CachedCells
 from nbcache.notebook.front import Front
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.transform import transform
 
-_ATTRIBUTE = "_nbcache_front"
+_ATTRIBUTE, _CACHED = "_nbcache_front", "_nbcache_cached"
 _DISPLAYED = (
     ("nbcache.engine.process", "Process"),
     ("nbcache.engine.process", "NamedChannel"),
@@ -35,6 +36,9 @@ def load(shell: Any) -> None:
     shell.register_magics(NbcacheMagics(front))
     shell.input_transformers_cleanup.insert(0, transform)  # before IPython drops blank lines
     shell.ast_transformers.append(BareRun())
+    cells = CachedCells(front)
+    setattr(shell, _CACHED, cells)
+    cells.install()
     shell.events.register("pre_run_cell", front.before_cell)
     completers.install(shell)
     _install_displays(shell, front)
@@ -53,6 +57,8 @@ def unload(shell: Any) -> None:
     shell.ast_transformers[:] = [
         each for each in shell.ast_transformers if not isinstance(each, BareRun)
     ]
+    getattr(shell, _CACHED).uninstall()
+    delattr(shell, _CACHED)
     shell.events.unregister("pre_run_cell", front.before_cell)
     completers.uninstall(shell)
     for module, name in _DISPLAYED:
@@ -61,7 +67,7 @@ def unload(shell: Any) -> None:
     delattr(shell, _ATTRIBUTE)
 
 
-_CELL_MAGICS = ("process", "channel", "nbsql")
+_CELL_MAGICS = ("process", "channel", "nbsql", "cached")
 
 
 _SHOWN_ONCE = ("run", "resume", "relaunch", "restore")

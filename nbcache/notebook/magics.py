@@ -57,6 +57,23 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
                 front.watch(front.session.start([process.name]))
 
     @no_var_expand
+    @cell_magic
+    def cached(self, line: str, cell: str) -> None:
+        """Keep what this cell assigns and shows; bring it back where nothing has changed.
+
+        %%cached [NAME, NAME...] [--env VARIABLES] [--ignore NAMES]
+
+            %%cached model, score
+            model = train(table)
+            score = model.score(test)
+
+        Runs in the kernel, as any cell. The second time, also in a fresh kernel, the names and what
+        was shown come back, unless code, data, modules or files that it reads have changed. Without
+        names all that it assigns is kept.
+        """
+        self.shell.run_cell(f"%%cached{line and ' ' + line}\n{cell}")
+
+    @no_var_expand
     @line_magic
     def channel(self, line: str) -> None:
         """Name a channel: %channel NAME = EXPRESSION

@@ -23,11 +23,12 @@ from nbcache.plan.header_text import ABOVE, mark_above
 from nbcache.plan.scanning import logical_lines, scan_logical_line
 
 CELL_MAGICS = ("process", "channel", "nbsql", "cached")
+CACHED_CALL = "__nbcache_cached__"
 _CELL_MAGIC = re.compile(rf"%%({'|'.join(CELL_MAGICS)})(?=\s|$)")
 _LOAD_AGAIN = re.compile(r"[ \t]*%?load_ext[ \t]+nbcache[ \t]*$")
 _CHANNEL = re.compile(r"([ \t]*)%channel[ \t]+(?=\S)")
 # behind these a mark stands in the line, and their parsers take it off; SQL keeps its first line
-_MARKED = frozenset({"process", "channel", "cached"})
+_MARKED = frozenset({"process", "channel"})
 
 
 def transform(lines: list[str]) -> list[str]:
@@ -63,6 +64,8 @@ def _cell_magic(lines: list[str], first: int, found: re.Match[str]) -> list[str]
     above, line, below = lines[:first], lines[first], lines[first + 1 :]
     name = found.group(1)
     rest = line[len(name) + 3 :].rstrip("\n")  # as written, so that columns stay right
+    if name == "cached":
+        return [*above, f"{CACHED_CALL}({rest!r}, {''.join(below)!r})\n", *below]
     mark = ""
     if above and name in _MARKED and not rest.startswith(ABOVE):
         mark = mark_above("".join(above))
@@ -90,4 +93,4 @@ def _spanning_channels(lines: list[str]) -> list[str]:
     return ("".join(pieces) + text[at:]).splitlines(keepends=True)
 
 
-__all__ = ["CELL_MAGICS", "transform"]
+__all__ = ["CACHED_CALL", "CELL_MAGICS", "transform"]

@@ -1,0 +1,430 @@
+"""Keep what an ordinary cell made, and bring it back: `%%cached`, without its front.
+
+A cell runs in the kernel as it would anyway. Before it, its fingerprint is taken (code, captured
+names, modules, files, as of a process) and looked up; after it, what it assigned and showed is
+kept, unless that would not be the whole truth: it changed something else, or holds what cannot be
+kept. Then the reason is said, and the cell has run as any other.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import socket
+import textwrap
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nbcache.codec.registry import decode
+from nbcache.engine.attempt import store_shown
+from nbcache.engine.capture import Captured, capture
+from nbcache.engine.display import is_drawing
+from nbcache.engine.harvest import INLINE_ROW_MAX, keep_value
+from nbcache.engine.loaded import LoadedModules
+from nbcache.engine.reads import named_files, still_reads_the_same
+from nbcache.engine.rows import now_us, user_name
+from nbcache.engine.session import Session
+from nbcache.engine.shown import Shown, decode_chunks
+from nbcache.engine.watch import Places, Watcher
+from nbcache.errors import BlobDamagedError, CodecError, FingerprintError, NotKept, StoreError
+from nbcache.model.digest import Digest
+from nbcache.model.fingerprint import Component
+from nbcache.model.ids import RunId, run_name
+from nbcache.model.row import AttemptRow, Port, ProcessRecord, Row, RunRow, UseRow, WatchedRead
+from nbcache.model.task import Outcome, RunStatus
+from nbcache.model.value import Stored
+from nbcache.model.view import ShownChunk
+from nbcache.plan.cell import CachedCell
+from nbcache.plan.explain import differences, one_line
+from nbcache.plan.fingerprint import SharedPart, component
+from nbcache.plan.reach import combine
+from nbcache.store.files import new_ulid
+from nbcache.store.log import Entry
+
+FIRST = "first run of this cell here"
+_AMBIENT = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open", "display"})
+
+
+@dataclass
+class Begun:
+    """A cell that runs now: what it was before."""
+
+    cell: CachedCell
+    shared: SharedPart
+    captured: Captured
+    before: dict[str, object]
+    start_us: int
+    reason: str = ""
+
+    @property
+    def hash(self) -> Digest:
+        """The hash under which what it makes is kept."""
+        return self.shared.task_hash(())
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a hit brings back."""
+
+    values: Mapping[str, object]
+    chunks: Sequence[ShownChunk]
+    entry: Entry
+
+
+@dataclass
+class _Runs:
+    """The cells of this kernel as one run of the history; each cell that ran is a session of it."""
+
+    id: str = field(default_factory=new_ulid)
+    processes: dict[str, ProcessRecord] = field(default_factory=dict)
+    session: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    saved: float = 0.0
+
+
+class Cells:
+    """The cached cells of one session."""
+
+    def __init__(self, session: Session, loaded: LoadedModules) -> None:
+        self._session, self._loaded = session, loaded
+        self.user = user_name()
+        self._watcher = Watcher()
+        self._runs: dict[str, _Runs] = {}  # by cache
+
+    # ------------------------------------------------------------------ before the cell
+
+    def begin(self, cell: CachedCell) -> Begun:
+        """Take the fingerprint of a cell that is about to run.
+
+        Raises:
+            NotKept: something that it reads cannot be identified.
+        """
+        session = self._session
+        namespace = session.namespace
+        captured = self._capture(cell, namespace)
+        if stale := self._loaded.stale({n: each.path for n, each in captured.modules.items()}):
+            raise NotKept(
+                f"the file of the module {stale} changed after it was imported here; import it "
+                "anew (importlib.reload, or %autoreload)"
+            )
+        _refuse_hidden_names(cell, captured.components)
+        sources = [cell.decl.body, *captured.helper_sources]
+        files = [
+            component("file", text, session.cache.files.digest(path), f"{text}, named in the code")
+            for text, path in sorted(named_files(sources, session.folder).items())
+        ]
+        kind = component("options", "cached", combine("cached", 1), "a %%cached cell")
+        shared = SharedPart([*captured.components, *files, kind])
+        return Begun(cell, shared, captured, dict(namespace), now_us())
+
+    def _capture(self, cell: CachedCell, namespace: Mapping[str, object]) -> Captured:
+        try:
+            return capture(
+                cell.decl, cell.facts, namespace, notebook_dir=self._session.folder, send=False
+            )
+        except FingerprintError as error:
+            text = str(error).partition("\n")[0].replace("process 'cell': ", "")
+            raise NotKept(text) from None
+
+    def look_up(self, begun: Begun) -> Restored | None:
+        """Return what is kept of the cell, if all of it can be had."""
+        cache = self._session.cache
+        cache.log.refresh()
+        entry = cache.log.find(begun.hash)
+        if entry is None:
+            begun.reason = self._why(begun)
+            return None
+        for read in entry.reads:
+            if not still_reads_the_same(read, cache.files):
+                begun.reason = f"{read.kind} {read.name} that it reads changed"
+                return None
+        try:
+            with cache.activity.working():
+                return self._restore(begun.cell, entry)
+        except Exception as error:  # also what the code of a value or a definition raises
+            self._put_back(begun)
+            begun.reason = f"what was kept cannot be read: {str(error).partition(chr(10))[0]}"
+            return None
+
+    def _put_back(self, begun: Begun) -> None:
+        """Give the cell's names the values that they had before it."""
+        for name in begun.cell.bound | begun.cell.facts.bound:
+            self._session.namespace.pop(name, None)
+            if name in begun.before:
+                self._session.namespace[name] = begun.before[name]
+
+    def _why(self, begun: Begun) -> str:
+        rows = self._session.cache.log.rows(("attempt",), process=begun.cell.name)
+        cells = [row for row in rows if isinstance(row, AttemptRow) and row.executor == "kernel"]
+        if not cells:
+            return FIRST
+        last = max(cells, key=lambda row: (row.at, row.id))
+        found = differences(last.components, begun.shared.components)
+        if not found:
+            return "its earlier result was taken out of the cache"
+        total = len({each.key for each in (*last.components, *begun.shared.components)})
+        return one_line(begun.cell.name, found, total - len(found), total)
+
+    def _restore(self, cell: CachedCell, entry: Entry) -> Restored:
+        """Decode all values, define what the cell defines, bind the names.
+
+        A value may be of a class that the cell defines, and a definition may read a value: what
+        cannot be decoded at first is tried again when all is defined.
+        """
+        data = {port.name: self._bytes(port.stored) for port in entry.outputs}
+        codecs = {port.name: port.stored.codec for port in entry.outputs}
+        chunks = [] if entry.shown is None else decode_chunks(self._bytes(entry.shown))
+        values: dict[str, object] = {}
+        later: list[str] = []
+        for name in data:
+            try:
+                values[name] = decode(codecs[name], data[name])
+            except CodecError:
+                if not cell.definitions:
+                    raise
+                later.append(name)
+        found = _by_name(values)
+        self._bind(cell, found)
+        for name in later:
+            values[name] = decode(codecs[name], data[name])
+        found = _by_name(values)
+        self._session.namespace.update(found)
+        return Restored(found, chunks, entry)
+
+    def _bind(self, cell: CachedCell, values: Mapping[str, object]) -> None:
+        """Leave the names as the cell leaves them; temporary ones are gone."""
+        namespace = self._session.namespace
+        for name in cell.bound - values.keys():
+            namespace.pop(name, None)
+        namespace.update(values)
+        if cell.definitions:
+            tree = ast.Module(list(cell.definitions), [])
+            exec(compile(tree, cell.decl.filename, "exec", dont_inherit=True), namespace)
+
+    def _bytes(self, stored: Stored) -> bytes:
+        if stored.inline is not None:
+            return stored.inline
+        assert stored.blob is not None
+        blobs = self._session.cache.blobs
+        try:
+            return blobs.read(stored.blob)
+        except BlobDamagedError:
+            if self._session.cache.writable:
+                blobs.set_aside(stored.blob)  # else keeping it again would find it there
+            raise
+
+    def note_hit(self, begun: Begun, restored: Restored) -> None:
+        """Write down that a kept result was used."""
+        runs = self._of_this_cache()
+        runs.saved += restored.entry.realtime or 0.0
+        runs.session += 1
+        use = UseRow(
+            id=new_ulid(),
+            at=now_us(),
+            run=runs.id,
+            session=runs.session,
+            process=begun.cell.name,
+            hash=begun.hash,
+            cached_from=restored.entry.row_id,
+        )
+        self._append([use], begun.cell, Outcome.CACHED)
+
+    # ------------------------------------------------------------------ while it runs
+
+    def watch(self) -> None:
+        """Take note of what the cell reads, from now on."""
+        cache = self._session.cache
+        self._watcher.install()
+        places = Places(str(cache.root), str(self._session.folder))
+        self._watcher.begin(places, str(cache.tmp / "no-folder"))
+
+    def unwatch(self, begun: Begun) -> tuple[WatchedRead, ...]:
+        """Return what it read without naming it."""
+        declared = dict.fromkeys((*begun.cell.decl.directives.env, "MPLBACKEND"), "")
+        return self._watcher.end(declared, {})
+
+    # ------------------------------------------------------------------ after the cell
+
+    def keep(self, begun: Begun, shown: Shown, watched: tuple[WatchedRead, ...]) -> AttemptRow:
+        """Keep what a cell that ended well has made.
+
+        Raises:
+            NotKept: why that would not bring back what it did.
+        """
+        complete = now_us()
+        self._check_names(begun)
+        self._check_captured(begun)
+        _check_reads(watched, begun.start_us)
+        cache, runs = self._session.cache, self._of_this_cache()
+        try:
+            with cache.activity.working():
+                ports = self._ports(begun)
+                runs.session += 1
+                row = AttemptRow(
+                    id=new_ulid(),
+                    at=begun.start_us,
+                    run=runs.id,
+                    process=begun.cell.name,
+                    hash=begun.hash,
+                    generation=cache.log.next_generation(begun.hash),
+                    status=Outcome.COMPLETED.value,
+                    session=runs.session,
+                    submit=begun.start_us,
+                    start=begun.start_us,
+                    complete=complete,
+                    duration=(complete - begun.start_us) / 1e6,
+                    realtime=(complete - begun.start_us) / 1e6,
+                    host=socket.gethostname(),
+                    user=self.user,
+                    executor="kernel",
+                    components=begun.shared.components,
+                    watched=watched,
+                    outputs=ports,
+                    shown=store_shown(shown, cache),
+                    reason=begun.reason,
+                )
+                self._append([row], begun.cell, Outcome.COMPLETED)
+        except StoreError as error:
+            raise NotKept(str(error)) from None
+        return row
+
+    def _check_names(self, begun: Begun) -> None:
+        """Nothing but what the cell's text assigns may have got another value."""
+        own = begun.cell.facts.bound | begun.cell.bound
+        before, after = begun.before, self._session.namespace
+        others = {*before, *after} - own - _AMBIENT
+        for name in sorted(each for each in others if each[:1] != "_"):
+            if name not in after:
+                raise NotKept(f"it deletes {name}")
+            if name not in before:
+                raise NotKept(f"it makes {name}, which its text does not assign")
+            if before[name] is not after[name]:
+                raise NotKept(f"it changes {name}, which its text does not assign")
+
+    def _check_captured(self, begun: Begun) -> None:
+        """What the cell read has to be as it was: by its content, not only its name."""
+        own = begun.cell.facts.bound | begun.cell.bound
+        now = {name: value for name, value in self._session.namespace.items() if name not in own}
+        now.update({name: begun.before[name] for name in own & begun.before.keys()})
+        after = {each.key: each for each in self._capture(begun.cell, now).components}
+        for each in begun.captured.components:
+            found = after.pop(each.key, None)
+            if found is None or found.digest != each.digest:
+                raise NotKept(_changed(each))
+        for each in after.values():
+            raise NotKept(_changed(each))
+
+    def _ports(self, begun: Begun) -> tuple[Port, ...]:
+        """Encode what the cell assigned; names of one and the same object share a port."""
+        namespace = self._session.namespace
+        read = {
+            id(value): name
+            for name, value in begun.before.items()
+            if name in begun.cell.facts.free and _is_mutable(value)
+        }
+        holders: dict[int, list[str]] = {}
+        for name in begun.cell.names:
+            if name not in namespace:
+                continue  # deleted again
+            value = namespace[name]
+            if is_drawing(value):
+                continue  # it was shown
+            if isinstance(value, types.ModuleType):
+                raise NotKept(f"it imports {name} inside of a block")
+            if id(value) in read:
+                raise NotKept(
+                    f"{name} is {read[id(value)]} itself, and would come back as another object; "
+                    "let it be a copy"
+                )
+            holders.setdefault(id(value), []).append(name)
+        ports: list[Port] = []
+        inline = INLINE_ROW_MAX
+        for names in holders.values():
+            value = namespace[names[0]]
+            try:
+                stored = keep_value(self._session.cache, value, inline, by_reference=True)
+            except CodecError as error:
+                reason = str(error).partition("\n")[0]
+                raise NotKept(
+                    f"{names[0]}: {reason}; leave it out: name what to keep, %%cached NAMES"
+                ) from None
+            inline -= len(stored.inline or b"")
+            ports.append(Port(",".join(names), stored))
+        return tuple(ports)
+
+    # ------------------------------------------------------------------ the history
+
+    def _of_this_cache(self) -> _Runs:
+        return self._runs.setdefault(self._session.cache.id, _Runs())
+
+    def _append(self, rows: Sequence[Row], cell: CachedCell, outcome: Outcome) -> None:
+        runs = self._of_this_cache()
+        runs.counts[outcome.value] = runs.counts.get(outcome.value, 0) + 1
+        record = ProcessRecord(
+            name=cell.name,
+            components=(),
+            source=cell.decl.source,
+            cell=cell.decl.cell,
+            outputs=cell.names,
+        )
+        is_new = runs.processes.get(cell.name) != record
+        runs.processes[cell.name] = record
+        run = RunRow(
+            id=new_ulid(),
+            at=now_us(),
+            run=runs.id,
+            session=runs.session,
+            name=run_name(RunId(runs.id)),
+            status=RunStatus.SUCCEEDED.value,
+            notebook=self._session.notebook,
+            processes=tuple(runs.processes.values()) if is_new else (),
+            counts=dict(runs.counts),
+            saved=runs.saved,
+            host=socket.gethostname(),
+            user=self.user,
+            pid=os.getpid(),
+            retention=self._session.retention,
+        )
+        self._session.cache.log.append([*rows, run])
+
+
+def _refuse_hidden_names(cell: CachedCell, components: Sequence[Component]) -> None:
+    """A name that code binds behind the cell's text would not come back.
+
+    Raises:
+        NotKept: the cell, or a function of the notebook that it reaches, may bind one.
+    """
+    for name in ("globals", "exec", "eval", "locals", "vars"):
+        if name in cell.facts.builtins:
+            raise NotKept(f"it calls {name}(), which may bind any name")
+    texts = {each.name: each.evidence for each in components if each.kind == "helper"}
+    for where, text in {**texts, "it": cell.decl.body}.items():
+        with contextlib.suppress(SyntaxError):
+            for node in ast.walk(ast.parse(textwrap.dedent(text or ""))):
+                if isinstance(node, ast.Global):
+                    raise NotKept(f"{where} assigns the global {node.names[0]}")
+
+
+def _by_name(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for names, value in values.items() for name in names.split(",")}
+
+
+def _changed(each: Component) -> str:
+    if each.kind in ("captured", "helper", "resource"):
+        return f"it changes {each.name} in place, which it did not assign; let it work on a copy"
+    return f"{each.kind} {each.name} changed while it ran"
+
+
+def _check_reads(watched: Sequence[WatchedRead], start_us: int) -> None:
+    for read in watched:
+        with contextlib.suppress(OSError):
+            if read.kind == "file" and os.stat(read.name).st_mtime * 1e6 >= start_us:
+                raise NotKept(f"it reads {read.name}, which changed while it ran")
+
+
+def _is_mutable(value: object) -> bool:
+    return type(value).__hash__ in (None, object.__hash__) and not isinstance(
+        value, (types.FunctionType, types.ModuleType, type)
+    )
