@@ -291,7 +291,7 @@ def _sql(parsed: Parsed, cache: Cache) -> Answer:
 
 
 def _verify(parsed: Parsed, cache: Cache) -> Answer:
-    return _check(checkup.verify(cache, quick="--quick" in parsed))
+    return _check(checkup.verify(cache, quick="--quick" in parsed, mend="--repair" in parsed))
 
 
 def _doctor(parsed: Parsed, cache: Cache) -> Answer:

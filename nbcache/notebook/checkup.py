@@ -1,6 +1,7 @@
 """`doctor` and `verify`: is this installation sound, and is what the cache holds what it says?
 
-Both only read. A finding is a line for people; `good` is False where something is wrong.
+Both only read, unless `verify` is told to repair. A finding is a line for people; `good` is False
+where something is wrong.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import sys
 from dataclasses import dataclass, field
 
 from nbcache.engine import history
+from nbcache.engine.cleaning import finish
 from nbcache.notebook import render
 from nbcache.store.cache import Cache
+from nbcache.store.repair import open_repaired, repair
 from nbcache.store.verify import verify as check_store
 
 _LISTED = 20
@@ -27,6 +30,7 @@ class Findings:
 
     facts: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
@@ -38,6 +42,9 @@ class Findings:
         """The findings for people."""
         width = max(map(len, self.facts), default=0)
         lines = [f"{name:<{width}}  {text}" for name, text in self.facts.items()]
+        lines += [f"repaired: {each}" for each in self.repaired[:_LISTED]]
+        if (more := len(self.repaired) - _LISTED) > 0:
+            lines.append(f"… and {more} more")
         shown = self.problems[:_LISTED]
         lines += [f"problem: {problem}" for problem in shown]
         if more := len(self.problems) - len(shown):
@@ -47,16 +54,29 @@ class Findings:
 
     def record(self) -> dict[str, object]:
         """Return what `--json` prints."""
-        return {"good": self.good, "facts": self.facts, "problems": self.problems}
+        return {
+            "good": self.good,
+            "facts": self.facts,
+            "problems": self.problems,
+            "repaired": self.repaired,
+        }
 
 
-def verify(cache: Cache, *, quick: bool = False) -> Findings:
+def verify(cache: Cache, *, quick: bool = False, mend: bool = False) -> Findings:
     """Look at every row, journal and segment, and at every blob that a counted result needs.
 
-    quick: presence and size only; else every blob is read and its digest computed.
+    quick: presence and size only; else every blob is read and its digest computed. mend: repair
+    what can be repaired, clear away left-overs, and say what is still wrong.
     """
-    report = check_store(cache, deep=not quick)
     found = Findings()
+    if mend:
+        opened, found.repaired = open_repaired(cache.root)
+        with opened:
+            found.repaired += repair(opened, check_store(opened, deep=not quick))
+            # A damaged blob was put aside: only now it shows which results lack it.
+            found.repaired += repair(opened, check_store(opened, deep=False))
+            finish(opened)
+    report = check_store(cache, deep=not quick)
     found.facts["cache"] = str(cache.root)
     found.facts["rows"] = (
         f"{report.rows:,} in {render.count_of(report.segments, 'segment')} "
@@ -69,7 +89,8 @@ def verify(cache: Cache, *, quick: bool = False) -> Findings:
     if report.leftovers:
         left = render.count_of(len(report.leftovers), "leftover")
         found.facts["left"] = f"{left} of processes that were killed"
-    found.problems += [f"{problem}; what needs it runs again" for problem in report.problems]
+    end = "" if mend else "; what needs it runs again, or --repair"
+    found.problems += [f"{problem}{end}" for problem in report.problems]
     return found
 
 

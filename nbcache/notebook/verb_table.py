@@ -487,6 +487,7 @@ _TABLE: tuple[Verb, ...] = (
         summary="check the cache: every journal, segment and blob",
         flags=(
             Flag(name="--quick", help="leave the contents of blobs out"),
+            Flag(name="--repair", help="repair what can be, clear away what was left over"),
             _JSON,
             _CACHE,
         ),

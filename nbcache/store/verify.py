@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nbcache.errors import NbcacheError, StoreError
 from nbcache.model.digest import Digest
@@ -29,13 +29,20 @@ _BLOB_NAME = re.compile(r"[0-9a-f]{64}")
 _INLINE_PORT, _INLINE_ROW = 4096, 16384
 
 
+Fault = Literal["", "segment", "index", "folder", "mode", "digest", "gone"]
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong: `kind` is blob, row, segment, journal or index; `place` a path or row id."""
+    """What is wrong: `kind` is blob, row, segment, journal or index; `place` a path or row id.
+
+    `fault` says what `repair` can do something about.
+    """
 
     kind: str
     place: str
     what: str
+    fault: Fault = ""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.place}: {self.what}"
@@ -129,7 +136,7 @@ def _segment_rows(cache: Cache, report: Report) -> Iterator[Record]:
             keys = _keys(path)
         except (NbcacheError, OSError, ValueError) as error:
             if path.exists():  # else it was merged away just now
-                report.problems.append(Problem("segment", name, str(error)))
+                report.problems.append(Problem("segment", name, str(error), "segment"))
             continue
         _check_pair(name, records, keys, report)
         _check_index(cache.root, name, report)
@@ -147,13 +154,17 @@ def _check_pair(
 ) -> None:
     expected = {place for place, each in enumerate(records) if each["kind"] in KEYED_KINDS}
     if {key["place"] for key in keys} != expected or len(keys) != len(expected):
-        report.problems.append(Problem("segment", name, "its keys and rows do not match"))
+        report.problems.append(
+            Problem("segment", name, "its keys and rows do not match", "segment")
+        )
         return
     for key in keys:
         record = records[key["place"]]
         told = {k: v for k, v in record_of(key).items() if k != "place"}
         if any(record.get(k) != v for k, v in told.items()):
-            report.problems.append(Problem("segment", name, f"the key of {record['id']} differs"))
+            report.problems.append(
+                Problem("segment", name, f"the key of {record['id']} differs", "segment")
+            )
 
 
 def _check_index(root: Path, name: str, report: Report) -> None:
@@ -164,7 +175,9 @@ def _check_index(root: Path, name: str, report: Report) -> None:
     except (OSError, StaleIndexError, ValueError):
         return  # derived: the next reader makes it again
     if data != rebuilt_index(root, name):
-        report.problems.append(Problem("index", name, "does not say what its keys file says"))
+        report.problems.append(
+            Problem("index", name, "does not say what its keys file says", "index")
+        )
 
 
 def _check_blobs(cache: Cache, report: Report, deep: bool) -> None:
@@ -178,11 +191,13 @@ def _check_blobs(cache: Cache, report: Report, deep: bool) -> None:
         report.blobs += 1
         report.bytes += path.stat().st_size
         if path.parent.name != path.name[:2]:
-            report.problems.append(Problem("blob", relative, "lies in the wrong folder"))
+            report.problems.append(Problem("blob", relative, "lies in the wrong folder", "folder"))
         if path.stat().st_mode & 0o222:
-            report.problems.append(Problem("blob", relative, "can be written to"))
+            report.problems.append(Problem("blob", relative, "can be written to", "mode"))
         if deep and not cache.blobs.verify(Digest("b3:" + path.name)):
-            report.problems.append(Problem("blob", relative, "its bytes have another digest"))
+            report.problems.append(
+                Problem("blob", relative, "its bytes have another digest", "digest")
+            )
 
 
 def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) -> None:
@@ -198,7 +213,7 @@ def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) 
                 named.update(_check_blob(cache, digest, kind, size))
             except StoreError as error:
                 if counts:
-                    report.problems.append(Problem("row", row_id, str(error)))
+                    report.problems.append(Problem("row", row_id, str(error), "gone"))
     for path in cache.blobs.folder.rglob("*"):
         if _BLOB_NAME.fullmatch(path.name) and "b3:" + path.name not in named:
             report.orphans.append(Digest("b3:" + path.name))

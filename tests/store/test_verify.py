@@ -10,6 +10,7 @@ from nbcache.model.digest import blob_digest, identity_digest
 from nbcache.model.row import Port
 from nbcache.model.value import Stored
 from nbcache.store.cache import Cache
+from nbcache.store.repair import open_repaired, repair
 from nbcache.store.verify import verify
 from tests.store.rows import attempt, use
 
@@ -82,6 +83,32 @@ def test_every_damage_is_found(cache: Cache, damage: str) -> None:
     DAMAGES[damage](cache)
 
     assert not verify(Cache.open(cache.root)).ok
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_damage_is_repaired_and_what_is_whole_stays(cache: Cache, damage: str) -> None:
+    first, second = sorted(cache.log.rows({"attempt"}), key=lambda row: row.position)  # type: ignore[union-attr]
+    cache.close()
+    DAMAGES[damage](cache)
+
+    mended, done = open_repaired(cache.root)
+    with mended:
+        done += repair(mended, verify(mended))
+        done += repair(mended, verify(mended, deep=False))
+        assert done
+        left = {problem.what for problem in verify(mended).problems}
+        kept = [mended.log.find(row.hash) is not None for row in (first, second)]  # type: ignore[union-attr]
+
+    lost = {
+        "blob flipped": [False, True],
+        "blob missing": [True, False],
+        "tree member missing": [False, True],
+        "rows file missing": [False, True],
+        "rows file cut": [False, True],
+    }
+    assert kept == lost.get(damage, [True, True])
+    # Of a lost row nothing can be told any more; that a hit was made of it stays said.
+    assert left == ({"was cached from a row that is gone"} if "rows file" in damage else set())
 
 
 def test_without_deep_only_sizes_are_looked_at(cache: Cache) -> None:

@@ -1,0 +1,109 @@
+"""Repair what `verify` found, as far as nothing has to be guessed.
+
+Nothing is thrown away: damaged files are put aside under another name, and results whose bytes are
+gone get a tombstone, so that they are made again when they are needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from nbcache.errors import StoreError
+from nbcache.model.digest import Digest
+from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid, read_only_error
+from nbcache.store.fold import publish_segment, rebuilt_index
+from nbcache.store.index import build
+from nbcache.store.segment import (
+    FORMAT,
+    KEYS,
+    ROWS,
+    keys_table,
+    read_records,
+    segment_name,
+    table_of,
+)
+from nbcache.store.verify import Problem, Report
+
+
+def open_repaired(root: Path) -> tuple[Cache, list[str]]:
+    """Open a cache whose log may not be readable, and make it so; say what was done.
+
+    Raises:
+        StoreError: the cache is read-only.
+    """
+    with Cache.open(root, create=False) as cache:
+        if cache.read_only is not None:
+            raise read_only_error(cache.root, cache.read_only)
+        done = []
+        for path in sorted((cache.root / "log").glob("*" + KEYS)):
+            name = segment_name(path.name)
+            if name is not None and not _is_readable(cache.root, name):
+                done.append(_repair_segment(cache.root, name))
+    return Cache.open(root), done
+
+
+def repair(cache: Cache, report: Report) -> Iterator[str]:
+    """Repair the problems of a report; yield what was done."""
+    for problem in report.problems:
+        done = _repair(cache, problem)
+        if done:
+            yield f"{problem.kind} {problem.place}: {done}"
+
+
+def _repair(cache: Cache, problem: Problem) -> str:
+    path = cache.root / problem.place
+    if problem.fault == "segment":
+        return _repair_segment(cache.root, problem.place)
+    if problem.fault == "index":
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(cache.root / "index" / f"{problem.place}.idx")
+        return "its index is made again"
+    if problem.fault == "mode":
+        os.chmod(path, 0o555 if os.access(path, os.X_OK) else 0o444)
+        return "is read-only again"
+    if problem.fault == "folder":
+        right = cache.blobs.folder / path.name[:2] / path.name
+        right.parent.mkdir(exist_ok=True)
+        os.replace(path, right)
+        return "moved to its place"
+    if problem.fault == "digest":
+        aside = cache.blobs.set_aside(Digest(f"b3:{path.name}"))
+        return "put aside" if aside is not None else ""
+    if problem.fault == "gone":
+        cache.log.evict(row=problem.place, reason="its blob was gone or damaged (verify --repair)")
+        return "its result is made again when it is needed"
+    return ""
+
+
+def _is_readable(root: Path, name: str) -> bool:
+    try:
+        rebuilt_index(root, name)
+        for _ in read_records(root / "log" / (name + ROWS)):
+            pass
+    except (StoreError, OSError, ValueError):
+        return False
+    return True
+
+
+def _repair_segment(root: Path, name: str) -> str:
+    """Make the keys again from the rows; where these are damaged, put both aside."""
+    log = root / "log"
+    mark = f".damaged-{new_ulid()}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(root / "index" / f"{name}.idx")
+    os.rename(log / (name + KEYS), log / (name + KEYS + mark))
+    try:
+        rows = list(read_records(log / (name + ROWS)))
+        table = table_of(rows)
+        meta = {"format": FORMAT, "rows": len(rows), "sources": [], "replaces": []}
+        index = build(zip(rows, range(len(rows)), strict=True), meta)
+        publish_segment(root, name, table, keys_table(table), index, meta)
+        return f"the keys of segment {name} are made again from its rows"
+    except (StoreError, OSError, ValueError):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(log / (name + ROWS), log / (name + ROWS + mark))
+        return f"segment {name} is put aside (log/*{mark}); its results are made again when needed"
