@@ -179,7 +179,7 @@ class CachedCells(ast.NodeTransformer):
             line_above=first_line - 1,
         )
         begun = self.cells.begin(cell)
-        fresh = front.headless is not None and front.headless.fresh
+        fresh = front.headless is not None and bool(front.headless.choices.get("fresh"))
         restored = None if fresh else self.cells.look_up(begun)
         if restored is not None:
             self._hit = (begun, restored)
