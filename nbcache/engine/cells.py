@@ -23,11 +23,13 @@ from nbcache.engine.capture import Captured, capture
 from nbcache.engine.display import is_drawing
 from nbcache.engine.harvest import INLINE_ROW_MAX, keep_value
 from nbcache.engine.loaded import LoadedModules
-from nbcache.engine.reads import named_files, still_reads_the_same
+from nbcache.engine.places import Places
+from nbcache.engine.read_state import CHANGED, ReadState
+from nbcache.engine.reads import named_files
 from nbcache.engine.rows import now_us, user_name
 from nbcache.engine.session import Session
 from nbcache.engine.shown import Shown, decode_chunks
-from nbcache.engine.watch import Places, Watcher
+from nbcache.engine.watch import Watcher
 from nbcache.errors import BlobDamagedError, CodecError, FingerprintError, NotKept, StoreError
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
@@ -90,7 +92,7 @@ class Cells:
     def __init__(self, session: Session, loaded: LoadedModules) -> None:
         self._session, self._loaded = session, loaded
         self.user = user_name()
-        self._watcher = Watcher()
+        self._watcher: Watcher | None = None
         self._runs: dict[str, _Runs] = {}  # by cache
 
     # ------------------------------------------------------------------ before the cell
@@ -136,8 +138,9 @@ class Cells:
         if entry is None:
             begun.reason = self._why(begun)
             return None
+        state = ReadState(cache.files)
         for read in entry.reads:
-            if not still_reads_the_same(read, cache.files):
+            if not state.holds(read):
                 begun.reason = f"{read.kind} {read.name} that it reads changed"
                 return None
         try:
@@ -236,12 +239,16 @@ class Cells:
     def watch(self) -> None:
         """Take note of what the cell reads, from now on."""
         cache = self._session.cache
-        self._watcher.install()
+        if self._watcher is None:
+            self._watcher = Watcher(cache.files)
+            self._watcher.install()
+        self._watcher.state = ReadState(cache.files)
         places = Places(str(cache.root), str(self._session.folder))
         self._watcher.begin(places, str(cache.tmp / "no-folder"))
 
     def unwatch(self, begun: Begun) -> tuple[WatchedRead, ...]:
         """Return what it read without naming it."""
+        assert self._watcher is not None
         declared = dict.fromkeys((*begun.cell.decl.directives.env, "MPLBACKEND"), "")
         return self._watcher.end(declared, {})
 
@@ -256,7 +263,7 @@ class Cells:
         complete = now_us()
         self._check_names(begun)
         self._check_captured(begun)
-        _check_reads(watched, begun.start_us)
+        _check_reads(watched)
         cache, runs = self._session.cache, self._of_this_cache()
         try:
             with cache.activity.working():
@@ -417,11 +424,10 @@ def _changed(each: Component) -> str:
     return f"{each.kind} {each.name} changed while it ran"
 
 
-def _check_reads(watched: Sequence[WatchedRead], start_us: int) -> None:
+def _check_reads(watched: Sequence[WatchedRead]) -> None:
     for read in watched:
-        with contextlib.suppress(OSError):
-            if read.kind == "file" and os.stat(read.name).st_mtime * 1e6 >= start_us:
-                raise NotKept(f"it reads {read.name}, which changed while it ran")
+        if read.digest == CHANGED:
+            raise NotKept(f"it reads {read.name}, which changed while it ran")
 
 
 def _is_mutable(value: object) -> bool:

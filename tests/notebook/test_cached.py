@@ -167,7 +167,11 @@ def test_a_cell_that_reads_what_it_assigns_starts_from_what_was_there(shell: She
         ("t = [1]", "x = t", "x is t itself"),
         ("import threading\nlock = threading.Lock()", "with lock: x = 1", "lock"),
         ("pass", "x = 1\n!true", "line 3: what a magic or a command reads"),
-        ("pass", "open('g.txt', 'w').write('a')\nx = open('g.txt').read()", "changed while it ran"),
+        (
+            "open('g.txt', 'w').write('a')",
+            "x = open('g.txt').read()\nopen('g.txt', 'w').write('b')",
+            "changed while it ran",
+        ),
     ],
 )
 def test_what_would_not_come_back_is_not_kept_and_the_cell_runs_each_time(
