@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from nbcache.engine import history
 from nbcache.engine.leftovers import Leftover, find_leftovers, remove_leftovers
-from nbcache.engine.reasons import run_rows
+from nbcache.engine.rare_rows import rare_rows
 from nbcache.errors import UsageError
 from nbcache.model.holding import Holding, RunFacts
-from nbcache.model.row import EvictRow
+from nbcache.model.row import EvictRow, RunRow
 from nbcache.model.task import RunStatus
 from nbcache.plan.cleaning import Choice, Selection, choose, freed_by
 from nbcache.plan.retention import KEEP, parse_retention
@@ -156,7 +156,9 @@ def check_retention(text: str) -> None:
 def evict_expired(cache: Cache) -> int:
     """Do what the runs' retention says; return how many results went. Quick where none says
     anything."""
-    if cache.read_only is not None or not any(row.retention for row in run_rows(cache.log)):
+    if cache.read_only is not None or not any(
+        row.retention for row in rare_rows(cache.log, RunRow)
+    ):
         return 0
     over = _chosen(cache, Selection(expired=True)).choice.holdings
     _evict(cache, over, "its time was over (retention)")

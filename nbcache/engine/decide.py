@@ -19,6 +19,7 @@ from nbcache.engine.identify import Identified, Identifier, staged_elsewhere
 from nbcache.engine.read_state import ReadState
 from nbcache.engine.results import Decoder, task_label
 from nbcache.engine.shelf import Shelf
+from nbcache.engine.trusted import standing_words
 from nbcache.errors import NbcacheError
 from nbcache.model.channel import CompiledNode, Item
 from nbcache.model.digest import Digest, identity_digest
@@ -26,6 +27,7 @@ from nbcache.model.event import Resources, TaskKey
 from nbcache.model.fingerprint import Component
 from nbcache.model.ids import format_position
 from nbcache.model.process import Dynamic, Output, PortType
+from nbcache.model.row import TrustRow
 from nbcache.model.task import Outcome
 from nbcache.model.value import Gathered, Stored, StoredKind
 from nbcache.plan.directives import evaluate_option, render_pattern, render_template
@@ -96,6 +98,7 @@ class Decision:
     own: tuple[Component, ...] = ()  # of the hash, beside the inputs
     failed: FailedAttempt = NOT_FAILED  # its last attempt in this run
     shelf: Shelf | None = None  # where its store folder holds its result, or will
+    is_trusted: bool = False  # the row is of another hash: somebody took them for equal
     stored: bool = False  # `outputs` were taken from there
     ports: dict[str, Stored | Gathered] = dataclasses.field(
         default_factory=dict
@@ -138,6 +141,7 @@ class Decider:
         self._there: dict[str, bool] = {}  # blobs whose presence was looked at in this run
         self._state = ReadState(cache.files)
         self._reads: dict[tuple[str, str, str | None], bool] = {}
+        self._words: dict[Digest, TrustRow] | None = None  # read when something misses
         self._shelved: dict[tuple[Path, str], Decision] = {}
 
     def for_run(self, run: str) -> None:
@@ -269,6 +273,8 @@ class Decider:
         self._cache.log.refresh(older_than_s=STALE_S)
         own = self._run if decision.task[0] in self._fresh else None
         entry = self._cache.log.find(decision.hash, run=own)
+        if entry is None and own is None:
+            entry = self._trusted(decision)
         if entry is None:
             if self._cache.log.is_evicted(decision.hash):
                 decision.reason = "its earlier result was taken out of the cache"
@@ -276,19 +282,27 @@ class Decider:
             return False
         held: Entry | None = entry
         if entry.reads and not self._reads_hold(entry, decision):
-            held = self._with_reads_as_now(decision, own)
+            held = self._with_reads_as_now(entry.hash, decision, own)
         outputs = self._outputs(decision, held) if held is not None else None
         if outputs is None:
             decision.place.lost = decision.place.lost or decision.reason
             return False
         decision.entry, decision.outputs = held, outputs
+        decision.is_trusted = entry.hash != decision.hash
         return True
 
-    def _with_reads_as_now(self, decision: Decision, run: str | None) -> Entry | None:
-        """Return an earlier result of the hash that read what is there now again, or None."""
+    def _trusted(self, decision: Decision) -> Entry | None:
+        """Return the result that somebody took for that of a task whose code was edited."""
         assert decision.hash is not None
+        if self._words is None:
+            self._words = standing_words(self._cache.log)
+        word = self._words.get(decision.hash)
+        return None if word is None else self._cache.log.find(word.same_as)
+
+    def _with_reads_as_now(self, hash: Digest, decision: Decision, run: str | None) -> Entry | None:
+        """Return an earlier result of the hash that read what is there now again, or None."""
         reason = decision.reason
-        for entry in self._cache.log.find_all(decision.hash, run=run):
+        for entry in self._cache.log.find_all(hash, run=run):
             if self._reads_hold(entry, decision):
                 return entry
         decision.reason = reason

@@ -615,7 +615,8 @@ class Driver:
             outputs = None
         if decision.entry is not None and report.outcome is Outcome.CACHED:
             kept = self._rows is not None and self._rows.is_own(decision, decision.entry.row_id)
-            self._run.note_hit(task, decision.entry, kept=kept)
+            trusted = decision.is_trusted
+            self._run.note_hit(task, decision.entry, kept=kept, trusted=trusted)
             if decision.entry.shown is not None:
                 self._run.shown_stored[task] = decision.entry.shown
             if decision.place.talks:

@@ -11,10 +11,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from nbcache.engine import history
 from nbcache.engine.history import RunSummary
 from nbcache.engine.results import task_label
+from nbcache.engine.trusted import word_given
 from nbcache.errors import StoreError, UsageError
 from nbcache.model.digest import Digest, short
 from nbcache.model.fingerprint import Component
@@ -207,7 +209,9 @@ def components_of(row: AttemptRow, runs: Mapping[str, RunSummary]) -> tuple[Comp
     return (*_shared_components(row, runs), *row.components)
 
 
-def _shared_components(row: AttemptRow, runs: Mapping[str, RunSummary]) -> tuple[Component, ...]:
+def _shared_components(
+    row: AttemptRow | UseRow, runs: Mapping[str, RunSummary]
+) -> tuple[Component, ...]:
     run = runs.get(row.run)
     for record in run.processes_of(row.session) if run is not None else ():
         if record.name == row.process:
@@ -292,7 +296,7 @@ def why_of(cache: Cache, found: Found, *, full: bool = False) -> Told:
     runs = {each.id: each for each in history.runs(cache)}
     components = components_of(found.made, runs)
     if found.use is not None:
-        return _why_cached(found, runs, components if full else ())
+        return _why_cached(cache, found, runs, components if full else ())
     made, name = found.made, found.run.name if found.run else found.made.run
     earlier = nearest_earlier(cache, made, runs)
     different: tuple[Difference, ...] = ()
@@ -319,9 +323,11 @@ def why_of(cache: Cache, found: Found, *, full: bool = False) -> Told:
 
 
 def _why_cached(
-    found: Found, runs: Mapping[str, RunSummary], components: Sequence[Component]
+    cache: Cache, found: Found, runs: Mapping[str, RunSummary], components: Sequence[Component]
 ) -> Told:
     assert found.use is not None
+    if found.use.hash != found.made.hash:
+        return _why_trusted(cache, found, runs, components)
     took = f", {found.made.realtime:.1f} s" if found.made.realtime is not None else ""
     by = f" by {found.made.user}" if found.made.user else ""
     head = (
@@ -335,6 +341,38 @@ def _why_cached(
         outcome="cached",
         head=head,
         lines=tuple(_listed(components)),
+        compared_with=found.made.hash,
+    )
+
+
+def _why_trusted(
+    cache: Cache,
+    found: Found,
+    runs: Mapping[str, RunSummary],
+    components: Sequence[Component],
+) -> Told:
+    """The result is of other code, which somebody took for equal."""
+    assert found.use is not None
+    word = word_given(cache.log, found.use.hash)
+    who = "somebody"
+    if word is not None:
+        when = datetime.fromtimestamp(word.at / 1e6, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+        who = f"{word.user} on {when} ({word.reason})"
+    own = {("input", each.name) for each in found.made.inputs}
+    before = [each for each in components_of(found.made, runs) if each.key not in own]
+    now = _shared_components(found.use, runs)
+    different = explain.differences(before, now)
+    said = ", ".join(explain.phrase(each, found.use.process) for each in different[:3])
+    return Told(
+        task=found.label,
+        hash=found.use.hash,
+        run=found.run.name if found.run else found.use.run,
+        outcome="cached",
+        head=f"{found.label} was cached: the result of {_run_words(runs, found.made.run)} was "
+        f"trusted by {who}, though {said}",
+        lines=(*explain.value_lines(different), *_listed(components)),
+        details=tuple(_details(cache, different)),
+        differences=different,
         compared_with=found.made.hash,
     )
 

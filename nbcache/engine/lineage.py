@@ -42,6 +42,7 @@ class TaskNode:
     realtime: float | None
     host: str | None
     user: str | None
+    trusted: bool = False  # its result is that of other code, which somebody took for equal
 
     @property
     def key(self) -> TaskKey:

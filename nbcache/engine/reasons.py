@@ -6,24 +6,24 @@ rows; `why TASK` goes deeper.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from weakref import WeakKeyDictionary
 
 from nbcache.engine.decide import Place
+from nbcache.engine.rare_rows import rare_rows
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
-from nbcache.model.row import Record, RunRow, row_from_record
+from nbcache.model.row import RunRow
 from nbcache.plan.explain import differences, one_line
 from nbcache.store.cache import Cache
 from nbcache.store.log import Log
-from nbcache.store.segment import KEYS, ROWS, read_hashes, read_records
+from nbcache.store.segment import KEYS, read_hashes
 
 FIRST = "first run of this code here"
 NEW_INPUT = "new inputs"
 NOT_KEPT = "its results are not kept (--cache off)"
 AGAIN = "an earlier attempt did not succeed"
 
-_known: WeakKeyDictionary[Log, dict[str, tuple[RunRow, ...]]] = WeakKeyDictionary()  # by segment
 _lost: WeakKeyDictionary[Log, dict[str, frozenset[str]]] = WeakKeyDictionary()  # by segment
 _UNSUCCESSFUL = ("failed", "ignored", "aborted")
 
@@ -64,7 +64,7 @@ class Reasons:
     def _components(self) -> dict[str, tuple[Component, ...]]:
         if self._earlier is None:
             newest: dict[str, tuple[tuple[bool, int], tuple[Component, ...]]] = {}
-            for row in run_rows(self._cache.log):
+            for row in rare_rows(self._cache.log, RunRow):
                 if row.run == self._before:
                     continue
                 rank = (row.notebook == self._notebook, row.at)
@@ -74,32 +74,6 @@ class Reasons:
                         newest[record.name] = (rank, record.components)
             self._earlier = {name: components for name, (_, components) in newest.items()}
         return self._earlier
-
-
-def run_rows(log: Log) -> Iterator[RunRow]:
-    """Yield all rows of runs; some may come twice.
-
-    Segments never change, so each is read once per process: a card asks after every edit of a
-    cell, and must not take longer the more runs there have been.
-    """
-    log.refresh()
-    known = _known.setdefault(log, {})
-    journals = (
-        log.journals()
-    )  # before the segments: what is folded in between comes twice, not never
-    segments = log.segments()
-    for name in known.keys() - segments.keys():
-        known.pop(name, None)
-    for name in segments:
-        if name not in known:
-            try:
-                known[name] = _runs_of(read_records(log.root / "log" / (name + ROWS), ("run",)))
-            except FileNotFoundError:  # merged into another one since the last look
-                yield from _runs_of(log.records(("run",)))
-                return
-        yield from known[name]
-    for view in journals.values():
-        yield from _runs_of(each for each in view.records() if each.get("kind") == "run")
 
 
 def unsuccessful(log: Log) -> set[str]:
@@ -121,8 +95,3 @@ def unsuccessful(log: Log) -> set[str]:
                 continue
         hashes |= known[name]
     return hashes
-
-
-def _runs_of(records: Iterable[Record]) -> tuple[RunRow, ...]:
-    rows = map(row_from_record, records)
-    return tuple(row for row in rows if isinstance(row, RunRow))

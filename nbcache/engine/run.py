@@ -84,6 +84,7 @@ class Run:
         self._ended = threading.Event()
         self._cached_at: int | None = None
         self._cached_by: set[str] = set()
+        self._trusted = 0
         self._user = user
         self._places: tuple[PlaceProgress, ...] = ()
         self._items: Mapping[int, int] = {}
@@ -103,8 +104,10 @@ class Run:
         """Replace the snapshot of the processes, and of how many items each drawn channel gave."""
         self._places, self._items = places, items
 
-    def note_hit(self, task: TaskKey, entry: Entry, *, kept: bool) -> None:
-        """The result of an earlier attempt was used; `kept`: of this run in an earlier session."""
+    def note_hit(self, task: TaskKey, entry: Entry, *, kept: bool, trusted: bool) -> None:
+        """The result of an earlier attempt was used; `kept`: of this run in an earlier session;
+        `trusted`: of another hash, which somebody took for equal."""
+        self._trusted += trusted
         if kept:
             self.kept.add(task)
             self.kept_s += entry.realtime or 0.0
@@ -172,6 +175,7 @@ class Run:
             notes=tuple(self.notes),
             error=self.error,
             cached_at=self._cached_at,
+            trusted=self._trusted,
             cached_by=tuple(sorted(self._cached_by, key=lambda name: (name != "you", name))),
         )
 

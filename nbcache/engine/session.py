@@ -43,6 +43,7 @@ from nbcache.engine.spec import ProcessSpec
 from nbcache.engine.specs import Packer, process_spec
 from nbcache.engine.stubs import check_stub
 from nbcache.engine.trial import TryResult, try_task
+from nbcache.engine.trusting import Trusting, trust
 from nbcache.engine.turns import take_turn
 from nbcache.errors import ChannelError, NbcacheError, NotRunError, UsageError, WiringError
 from nbcache.model.digest import Digest
@@ -240,6 +241,13 @@ class Session:
             prepared = self.prepare(targets, options)
         found = dry_run(prepared)
         return place_plans(prepared, found, self.reasons())
+
+    def trust(self, processes: Sequence[str], reason: str | None) -> list[Trusting]:
+        """Take results of before an edit for those of after it; `trusting.trust` says how.
+
+        reason: why the edit changes no meaning; None: only say what would be taken.
+        """
+        return trust(self, processes, reason)
 
     def card(self, process: Process, *, within_s: float = 0.2) -> CardView:
         """Describe a process; counts its tasks if that takes no longer than `within_s`."""

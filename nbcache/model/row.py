@@ -378,6 +378,8 @@ class TrustRow(Row):
     same_as: Digest
     revoked: bool = False
     reason: str = ""
+    process: str = ""
+    user: str = ""
 
 
 ROW_KINDS: dict[str, type[Row]] = {

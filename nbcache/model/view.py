@@ -60,6 +60,7 @@ class RunProgress:
     error: str = ""  # why the run as a whole failed (a channel), if it did
     cached_at: int | None = None  # when the newest result that was used was made, microseconds
     cached_by: tuple[str, ...] = ()  # who made the results that were used; "you" for this user
+    trusted: int = 0  # hits whose code somebody took for equal, though it was edited
     items: Mapping[int, int] = field(default_factory=dict)  # graph node -> items it gave so far
 
     def total(self, *names: str) -> int:

@@ -1,7 +1,7 @@
 """What the verbs that read the log answer, for the notebook and the shell alike.
 
-Each answer carries the picture for people and the data for `--json`. Only `cancel`, `clean`, `pin`
-and `unpin` write.
+Each answer carries the picture for people and the data for `--json`. Only `cancel`, `clean`, `pin`,
+`unpin` and `trust` write.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from nbcache.engine import compare, crate, explanations, history, lineage
 from nbcache.engine.restoring import RestoredRun
+from nbcache.engine.session import Session
 from nbcache.errors import CacheFormatError, UsageError
 from nbcache.model.digest import short
 from nbcache.notebook import (
@@ -77,6 +78,7 @@ def perform(parsed: Parsed, cache: Cache, *, place: Place) -> Answer:
         "pin": _housekeeping,
         "unpin": _housekeeping,
         "du": _housekeeping,
+        "trust": _trusted,
     }
     return verbs[parsed.verb.name](parsed, cache)
 
@@ -308,6 +310,25 @@ def _housekeeping(parsed: Parsed, cache: Cache) -> Answer:
         "du": housekeeping.usage_answer,
     }
     rendered, data = verbs[parsed.verb.name](parsed, cache)
+    return Answer(_boxed(rendered), data)
+
+
+def trust(parsed: Parsed, session: Session) -> Answer:
+    """Take an edit for one that changes no meaning, or say what that would take."""
+    from nbcache.notebook import trust_view
+
+    if not parsed.words or "--revoke" in parsed:
+        return _trusted(parsed, session.cache)
+    reason = parsed.text("--why")
+    found = session.trust(parsed.words, reason)
+    picture = trust_view.render_trusting(found, written=reason is not None)
+    return Answer(_boxed(picture), [each.record() for each in found])
+
+
+def _trusted(parsed: Parsed, cache: Cache) -> Answer:
+    from nbcache.notebook import trust_view
+
+    rendered, data = trust_view.words_of(parsed, cache)
     return Answer(_boxed(rendered), data)
 
 

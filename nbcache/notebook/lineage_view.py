@@ -57,6 +57,8 @@ def _task(task: TaskNode) -> str:
         parts.append(render.when(task.start.replace(tzinfo=UTC), datetime.now().astimezone()))
     if task.realtime is not None:
         parts.append(render.duration(task.realtime))
+    if task.trusted:
+        parts.append("trusted after an edit")
     parts.append(f"why {task.hash.rpartition(':')[2][:8]}")
     return " · ".join(parts)
 

@@ -154,6 +154,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             "relaunch": self._relaunch,
             "restore": self._restore,
             "plan": self._plan,
+            "trust": self._trust,
             "try": self._try,
             "debug": self._debug,
             "cancel": self._cancel,
@@ -229,6 +230,13 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         if "--json" in parsed:
             return [asdict(plan) for plan in plans]
         self.front.show(pictures.render_plan(plans))
+        return None
+
+    def _trust(self, parsed: verbs.Parsed) -> object:
+        answer = _answers().trust(parsed, self.front.session)
+        if "--json" in parsed:
+            return answer.data
+        self.front.show(answer.rendered)
         return None
 
     def _try(self, parsed: verbs.Parsed) -> None:

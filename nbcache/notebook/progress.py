@@ -56,6 +56,7 @@ class RunRecord(TypedDict):
     error: str
     cached_at: int | None
     cached_by: list[str]
+    trusted: int
 
 
 def counts_of(progress: RunProgress) -> dict[str, int]:
@@ -99,11 +100,11 @@ def summary_line(progress: RunProgress, now: datetime | None = None) -> str:
         name += f" {progress.status}"
     parts = f"{cards.outcome_phrase(counts)}, {render.duration(progress.elapsed_s)}"
     saved = f" · saved {render.duration(progress.saved_s)}" if progress.saved_s >= 0.05 else ""
-    return f"{parts} · {name}{saved}"
+    return " · ".join([parts, *_trusted(progress), f"{name}{saved}"])
 
 
 def _badge(progress: RunProgress, cached: int, now: datetime) -> str:
-    parts = [f"{cached:,} cached"]
+    parts = [f"{cached:,} cached", *_trusted(progress)]
     if progress.cached_at is not None:
         made = datetime.fromtimestamp(progress.cached_at / 1e6, tz=UTC)
         parts.append(render.when(made, now))
@@ -112,6 +113,10 @@ def _badge(progress: RunProgress, cached: int, now: datetime) -> str:
     if progress.saved_s >= 0.0005:
         parts.append(f"saved {render.duration(progress.saved_s)}")
     return " · ".join(parts)
+
+
+def _trusted(progress: RunProgress) -> list[str]:
+    return [f"{progress.trusted:,} of them trusted"] if progress.trusted else []
 
 
 def reason_lines(progress: RunProgress) -> list[str]:
@@ -276,6 +281,7 @@ def record_of(progress: RunProgress) -> RunRecord:
         "error": progress.error,
         "cached_at": progress.cached_at,
         "cached_by": list(progress.cached_by),
+        "trusted": progress.trusted,
     }
 
 
@@ -304,4 +310,5 @@ def progress_from(record: Mapping[str, object] | RunRecord) -> RunProgress:
         error=data["error"],
         cached_at=data["cached_at"],
         cached_by=tuple(data["cached_by"]),
+        trusted=data["trusted"],
     )

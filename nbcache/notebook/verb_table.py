@@ -448,6 +448,30 @@ _TABLE: tuple[Verb, ...] = (
         "failed and killed tasks and blobs that nothing needs go with every clean-up.",
     ),
     Verb(
+        name="trust",
+        summary="let results of before an edit count after it; alone: what is trusted",
+        words="[PROCESS...]",
+        shell_words="",
+        most=None,
+        shell_takes=(0, 0),
+        completes="processes",
+        flags=(
+            Flag(
+                name="--why",
+                value="TEXT",
+                help="why the edit changes no result; without it nothing is written",
+                places=("notebook",),
+            ),
+            Flag(name="--revoke", value="WHAT", help="a process, or the start of a hash"),
+            _JSON,
+            _CACHE,
+        ),
+        more="After an edit that cannot change a result (a name, a log line, a refactoring), the\n"
+        "earlier results with the same inputs are taken for those of the edited code. It is your\n"
+        "word: it stands in the log with your name and reason, `why` and `lineage` tell it, it\n"
+        "counts in this cache alone, and it can be revoked. Data is never taken for equal.",
+    ),
+    Verb(
         name="pin",
         summary="keep results from being cleaned up; alone: what is pinned",
         words="[TASK]",

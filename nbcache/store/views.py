@@ -76,6 +76,7 @@ SELECT coalesce(last_.cached_from, last_.id) AS id, {_ID.format("last_")},
     coalesce(last_.workdir, of_.workdir) AS workdir,
     CASE WHEN {_OWN} THEN of_.reason ELSE coalesce(last_.reason, '') END AS reason,
     CASE WHEN NOT {_OWN} THEN of_.run END AS cached_from_run,
+    coalesce(last_.hash <> of_.hash, false) AS trusted,
     make_timestamp(last_."at") AS recorded
 FROM last_ LEFT JOIN of_ ON of_.id = last_.cached_from
 LEFT JOIN _names ON _names.run = last_.run""",

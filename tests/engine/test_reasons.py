@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nbcache.engine.prepare import AGAIN as TOLD
-from nbcache.engine.reasons import AGAIN, NEW_INPUT, NOT_KEPT, run_rows
+from nbcache.engine.rare_rows import rare_rows
+from nbcache.engine.reasons import AGAIN, NEW_INPUT, NOT_KEPT
 from nbcache.model.row import AttemptRow, RunRow
 from tests.engine.notebooks import Notebook
 
@@ -20,13 +21,13 @@ def test_the_rows_of_runs_are_those_of_the_log_also_after_it_was_folded_and_merg
             notebook.run()
             log = first.session.cache.log
             wanted = {row.id for row in log.rows(("run",)) if isinstance(row, RunRow)}
-            assert {row.id for row in run_rows(log)} == wanted
+            assert {row.id for row in rare_rows(log, RunRow)} == wanted
 
     log.rotate()
     log.fold()
     log.compact()
 
-    assert {row.id for row in run_rows(log)} == wanted | {
+    assert {row.id for row in rare_rows(log, RunRow)} == wanted | {
         row.id for row in log.rows(("run",)) if isinstance(row, RunRow)
     }
     assert len(wanted) >= 6

@@ -1,0 +1,50 @@
+"""Rows of which there are few among many, read once per segment and process.
+
+Segments never change. A card asks after every edit of a cell, and must not take longer the more
+runs there have been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+from nbcache.model.row import Record, Row, row_from_record
+from nbcache.store.log import Log
+from nbcache.store.segment import ROWS, read_records
+
+RowT = TypeVar("RowT", bound=Row)
+
+_Kept = dict[tuple[str, str], tuple[Row, ...]]  # by segment and kind
+_known: WeakKeyDictionary[Log, _Kept] = WeakKeyDictionary()
+
+
+def rare_rows(log: Log, cls: type[RowT]) -> Iterator[RowT]:
+    """Yield all rows of a kind, such as RunRow or TrustRow; some may come twice."""
+    log.refresh()
+    known = _known.setdefault(log, {})
+    # Before the segments: what is folded in between comes twice, not never.
+    journals = log.journals()
+    segments = log.segments()
+    for key in [key for key in known if key[0] not in segments]:
+        known.pop(key, None)
+    for name in segments:
+        key = (name, cls.kind)
+        if key not in known:
+            try:
+                found = read_records(log.root / "log" / (name + ROWS), (cls.kind,))
+                known[key] = tuple(_rows(found, cls))
+            except FileNotFoundError:  # merged into another one since the last look
+                yield from _rows(log.records((cls.kind,)), cls)
+                return
+        yield from (each for each in known[key] if isinstance(each, cls))
+    for view in journals.values():
+        yield from _rows((each for each in view.records() if each.get("kind") == cls.kind), cls)
+
+
+def _rows(records: Iterable[Record], cls: type[RowT]) -> Iterator[RowT]:
+    for record in records:
+        row = row_from_record(record)
+        if isinstance(row, cls):
+            yield row

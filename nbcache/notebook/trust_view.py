@@ -1,0 +1,84 @@
+"""How `nbcache trust` looks: what is taken for equal, and what somebody took for equal before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from html import escape
+
+from nbcache.engine.trusted import standing_words
+from nbcache.engine.trusting import Trusting, revoke
+from nbcache.errors import UsageError
+from nbcache.model.row import TrustRow
+from nbcache.notebook import render
+from nbcache.notebook.render import Rendered
+from nbcache.notebook.verbs import Parsed
+from nbcache.plan import explain
+from nbcache.store.cache import Cache
+
+_NAMED = 5  # tasks that are refused
+
+
+def render_trusting(found: Sequence[Trusting], *, written: bool) -> Rendered:
+    """Show what is taken for equal in each process, with the edit as a diff."""
+    parts = [part for each in found for part in _process(each, written)]
+    if any(each.words for each in found):
+        hint = (
+            f"Take it back: %nbcache trust --revoke {found[0].process}"
+            if written
+            else 'nothing is written yet: add --why "..." and say why the edit changes no result'
+        )
+        parts.append(render.line(hint, render.FAINT))
+    return render.stack(parts)
+
+
+def _process(each: Trusting, written: bool) -> Iterator[Rendered]:
+    count = render.count_of(len(each.words), "task")
+    if each.words:
+        said = ", ".join(explain.phrase(one, each.process) for one in each.differences)
+        verb = "trusted" if written else "would be trusted"
+        text = f"{each.process}: {count} {verb} with the results of run {each.run}: {said}"
+        yield Rendered(text, f"<b>{escape(text)}</b>")
+        for one in each.differences:
+            diff = explain.source_diff(one.old, one.new)
+            if diff:
+                yield Rendered(diff, f'<pre style="{render.PRE}">{escape(diff)}</pre>')
+    elif not each.refused:
+        yield render.line(f"{each.process}: nothing would run; there is nothing to trust")
+    reasons = Counter(each.refused.values())
+    for why, number in reasons.items():
+        names = [label for label, said in each.refused.items() if said == why]
+        more = f" and {number - _NAMED} more" if number > _NAMED else ""
+        yield render.line(f"not trusted: {', '.join(names[:_NAMED])}{more}: {why}")
+
+
+def words_of(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+    """Answer `trust` without a process: list the words that stand, or revoke some."""
+    target = parsed.text("--revoke")
+    if target is not None:
+        if parsed.words:
+            raise UsageError("--revoke names what it is about: leave the processes out")
+        rows = revoke(cache, target, parsed.text("--why") or "")
+        said = f"revoked for {render.count_of(len(rows), 'task')} of {rows[0].process}"
+        return render.line(f"{said}: an edited task runs again"), _records(rows)
+    rows = sorted(standing_words(cache.log).values(), key=lambda row: (row.at, row.id))
+    if not rows:
+        return render.line("nothing is trusted in this cache"), []
+    grid = render.table(("process", "tasks", "when", "who", "why"), list(_grouped(rows)))
+    return grid, _records(rows)
+
+
+def _grouped(rows: Sequence[TrustRow]) -> Iterator[tuple[str, ...]]:
+    """One line for what was said at once."""
+    now = datetime.now().astimezone()
+    groups: dict[tuple[str, str, str], list[TrustRow]] = {}
+    for row in rows:
+        groups.setdefault((row.process, row.user, row.reason), []).append(row)
+    for (process, user, reason), members in groups.items():
+        when = render.when(datetime.fromtimestamp(members[-1].at / 1e6, tz=UTC), now)
+        yield process, str(len(members)), when, user, reason
+
+
+def _records(rows: Sequence[TrustRow]) -> list[dict[str, object]]:
+    return [dict(row.record()) for row in rows]
