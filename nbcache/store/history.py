@@ -115,7 +115,18 @@ class _History:
         self._cursor = connection.cursor()  # the connection itself is the caller's alone
         columns = ", ".join(f'"{name}" {_sql_type(shape)}' for name, shape in COLUMNS.items())
         self._cursor.execute(f"CREATE TABLE _live (_journal VARCHAR, {columns})")
+        self._show_rows({})
+        self._make_views()
         self.refresh()
+
+    def _make_views(self) -> None:
+        """Make the views over empty tables: making one reads all that it is made of, each time."""
+        for name, select in VIEWS.items():
+            if name == "tasks":
+                self._cursor.execute("CREATE TABLE _tasks AS FROM _last LIMIT 0")
+                select = "FROM _tasks"
+            self._cursor.execute(f'CREATE VIEW "{name}" AS {select}')
+        self._cursor.execute(f"CREATE OR REPLACE VIEW tasks AS {VIEWS['tasks']}")
 
     def refresh(self) -> None:
         """Bring the views up to date, in one transaction."""
@@ -131,7 +142,7 @@ class _History:
             try:
                 copied = self._follow_journals(journals)
                 if not is_same:
-                    self._make_views(segments)
+                    self._show_rows(segments)
                 if not is_first:
                     self._keep_tasks(segments)
                 self._cursor.commit()
@@ -158,7 +169,7 @@ class _History:
         once should not wait for all of the table's columns.
         """
         if not self._keeps_tasks:
-            self._cursor.execute("CREATE TABLE _tasks AS FROM _last")
+            self._cursor.execute("INSERT INTO _tasks FROM _last")
             self._cursor.execute("CREATE OR REPLACE VIEW tasks AS FROM _tasks")
             return
         assert self._segments is not None
@@ -191,7 +202,8 @@ class _History:
             self._cursor.unregister("_new")
         return end
 
-    def _make_views(self, segments: Mapping[str, SegmentIndex]) -> None:
+    def _show_rows(self, segments: Mapping[str, SegmentIndex]) -> None:
+        """Let `_rows`, of which all other views are made, show these segments and the journals."""
         rows = "SELECT * EXCLUDE (_journal) FROM _live"
         if segments:
             files = self._files(segments)
@@ -199,9 +211,6 @@ class _History:
         if _overlap(segments):
             rows = f"FROM ({rows}) QUALIFY row_number() OVER (PARTITION BY id) = 1"
         self._cursor.execute(f"CREATE OR REPLACE VIEW _rows AS {rows}")
-        for name, select in VIEWS.items():
-            kept = "FROM _tasks" if name == "tasks" and self._keeps_tasks else select
-            self._cursor.execute(f'CREATE OR REPLACE VIEW "{name}" AS {kept}')
 
 
 _histories: weakref.WeakKeyDictionary[Any, _History] = weakref.WeakKeyDictionary()
