@@ -29,7 +29,7 @@ from nbcache.model.ids import format_position
 from nbcache.model.process import Dynamic, Output, PortType
 from nbcache.model.row import TrustRow
 from nbcache.model.task import Outcome
-from nbcache.model.value import Gathered, Stored, StoredKind
+from nbcache.model.value import FilePath, Gathered, Stored, StoredKind
 from nbcache.plan.directives import evaluate_option, render_pattern, render_template
 from nbcache.plan.fingerprint import SharedPart, component
 from nbcache.plan.publishing import render_folder
@@ -433,12 +433,27 @@ class Decider:
 
     def plain(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return inputs as templates and expressions see them: values decoded, files as such."""
-        return {
-            name: held
-            if isinstance(held, Stored) and held.kind != "value"
-            else self._decoder.value(held)
-            for name, held in values.items()
-        }
+        return {name: self._seen(held) for name, held in values.items()}
+
+    def _seen(self, held: object) -> object:
+        if isinstance(held, Stored) and held.kind != "value":
+            return held
+        if isinstance(held, FilePath):
+            return SizedPath(held)
+        return self._decoder.value(held)
+
+
+class SizedPath(FilePath):
+    """A file as a directive sees it: like a result of another task, it has a `size`."""
+
+    __slots__ = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes; of a folder, those of all files in it."""
+        if not self.is_dir():
+            return int(self.stat().st_size)
+        return sum(each.stat().st_size for each in self.rglob("*") if each.is_file())
 
 
 class LazyInputs(Mapping[str, object]):

@@ -151,7 +151,9 @@ class Placer:
             raise PublishError(f"{leaf.target} is no link, and a link is to be published there")
         if there is not None and os.readlink(leaf.target) == leaf.source:
             return False
-        _symlink(leaf.source, leaf.target)
+        new = self._beside(leaf.target)
+        os.symlink(leaf.source, new)
+        os.replace(new, leaf.target)
         return True
 
     def _standing(
@@ -181,19 +183,29 @@ class Placer:
 
     def _put(self, leaf: Leaf, mode: PublishMode) -> None:
         """Place a file under another name, then give it its own: nobody ever sees half of it."""
-        if mode != "copy":
-            _symlink(_link_text(leaf, mode), leaf.target)
-            return
-        new = Path(os.path.dirname(leaf.target), f".nbcache-{new_ulid()}")
+        new = self._beside(leaf.target)
         try:
-            place_file(leaf.source, leaf.source, new, ("reflink", "copy"), leaf.executable)
-            os.chmod(new, 0o755 if leaf.executable else 0o644)
+            if mode != "copy":
+                os.symlink(_link_text(leaf, mode), new)
+            else:
+                place_file(leaf.source, leaf.source, new, ("reflink", "copy"), leaf.executable)
+                os.chmod(new, 0o755 if leaf.executable else 0o644)
             os.replace(new, leaf.target)
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(new)
-        assert leaf.digest is not None
-        self._cache.published.note(leaf.target, leaf.digest)
+        if mode == "copy":
+            assert leaf.digest is not None
+            self._cache.published.note(leaf.target, leaf.digest)
+
+    def _beside(self, target: str) -> Path:
+        """Return a name for a file that is not whole yet: in the cache, whose rubbish is cleaned
+        up, or else on the file system of the target."""
+        folder = os.path.dirname(target)
+        is_near = os.stat(folder).st_dev == os.stat(self._cache.tmp).st_dev
+        if is_near and self._cache.writable:
+            return self._cache.tmp / new_ulid()
+        return Path(folder, f".nbcache-{new_ulid()}")
 
     def _remove_stale(self, folder: str, wanted: set[str]) -> None:
         """Remove what an earlier result had put into a published folder and this one lacks."""
@@ -236,9 +248,3 @@ def _link_text(leaf: Leaf, mode: PublishMode) -> str:
     if mode == "symlink":
         return source
     return os.path.relpath(source, os.path.realpath(os.path.dirname(leaf.target)))
-
-
-def _symlink(text: str, target: str) -> None:
-    new = os.path.join(os.path.dirname(target), f".nbcache-{new_ulid()}")
-    os.symlink(text, new)
-    os.replace(new, target)

@@ -33,7 +33,7 @@ class Publisher:
         self._placer = Placer(cache)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nbcache-publishing")
         self._asked: list[tuple[Decision, Future[None]]] = []
-        self._placed: Counter[str] = Counter()  # by folder
+        self._placed: Counter[str] = Counter()  # by folder, as the rule writes it
         self._stored: Counter[str] = Counter()
 
     def publish(self, decision: Decision, outputs: Item) -> None:
@@ -75,14 +75,14 @@ class Publisher:
                 "when", rule.enabled.text, self._decider.names(decision)
             ):
                 continue
-            shown = publishing.render_folder(rule.folder, names)
-            folder = os.path.abspath(self._folder / os.path.expanduser(shown))
+            rendered = publishing.render_folder(rule.folder, names)
+            folder = os.path.abspath(self._folder / os.path.expanduser(rendered))
             for held in _chosen(rule, decision, outputs):
                 assert held.name
                 name = publishing.published_name(rule, held.name, names)
                 if name is not None:
                     target = os.path.join(folder, name)
-                    self._placed[shown] += self._placer.place(
+                    self._placed[rule.folder] += self._placer.place(
                         held,
                         target,
                         rule.mode,
@@ -99,7 +99,9 @@ class Publisher:
         made = zip(decision.place.outputs, outputs, strict=True)
         passed = decision.place.passed
         held = {output.name: each for output, each in made if output.name not in passed}
-        self._stored[str(shelf.folder)] += shelf.put(held, place)
+        decl = decision.place.node.decl
+        assert decl is not None
+        self._stored[str(decl.directives.store)] += shelf.put(held, place)
 
 
 def _chosen(rule: PublishRule, decision: Decision, outputs: Item) -> Iterator[Stored | FilePath]:

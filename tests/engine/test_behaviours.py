@@ -71,6 +71,26 @@ def test_4_resources_alone_change_nothing_that_is_kept(notebook: Notebook, optio
     assert notebook.run().counts() == {"cached": 2}
 
 
+def test_4_resources_from_the_size_of_an_input_are_hits_again(kernels: Kernels) -> None:
+    for again in (False, True):
+        notebook = kernels()
+        (notebook.folder / "data").mkdir(exist_ok=True)
+        (notebook.folder / "data/f").write_text("12345678")
+        notebook.cell('%channel src = from_path("data/f", "data")')
+        notebook.cell(
+            '%%process one(f: path) -> o: path = "o", m from src --bash '
+            '--memory "200MB + 1MB * f.size"\ncp -rL "$f" o; m=$task_memory'
+        )
+        notebook.cell(
+            '%%process two(o: path) -> m from one --memory "200MB + o.size" --time "20s * o.size"\n'
+            "m = task.memory"
+        )
+        run = notebook.run()
+        assert run.counts() == {"cached" if again else "completed": 4}, run.failures
+        assert [each[1] for each in run["one"]] == ["208000000"] * 2  # type: ignore[index]
+        assert list(run["two"]) == [200_000_008] * 2
+
+
 def test_5_a_success_after_two_failures_is_a_hit_and_each_attempt_has_a_row(
     notebook: Notebook,
 ) -> None:
