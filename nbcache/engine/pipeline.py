@@ -17,6 +17,7 @@ from typing import cast
 
 from nbcache.engine.factories import Factories
 from nbcache.engine.process import NamedChannel, Process, channel_sources
+from nbcache.engine.results import Results, restored_text
 from nbcache.errors import ChannelError, HeaderError, NbcacheError, UnknownNameError, WiringError
 from nbcache.model.channel import Graph, Node
 from nbcache.model.process import ChannelDecl, Input, ProcessDecl
@@ -183,6 +184,8 @@ class Pipeline:
     def _source_node(self, process: Process, text: str) -> Node:
         place = f"process {process.name!r}: from {text.strip()}"
         value = self._evaluate(text, process.namespace, place, process.decl)
+        if isinstance(value, Results):
+            raise WiringError(f"{place}: {restored_text(text.strip())}")
         if not isinstance(value, Channel):
             raise WiringError(
                 f"{place}: this is a {type(value).__name__}, not a channel.\n"

@@ -20,7 +20,7 @@ from nbcache.engine.identify import Identifier
 from nbcache.engine.pipeline import Pipeline
 from nbcache.engine.process import Process, check_filled, passed_outputs
 from nbcache.engine.reads import named_files
-from nbcache.engine.results import Decoder
+from nbcache.engine.results import Decoder, Results, restored_text
 from nbcache.engine.stubs import stub_components, with_stubs
 from nbcache.errors import BodyError, ChannelError, NbcacheError, UsageError
 from nbcache.model.channel import CompiledNode, Graph, Item
@@ -193,6 +193,8 @@ def _refuse_channels(process: Process, pipeline: Pipeline, inputs: set[str]) -> 
     if process.facts is None:
         return
     for name in sorted(process.facts.free - inputs):
+        if isinstance(pipeline.namespace.get(name), Results):
+            raise BodyError(f"process {process.name!r} reads {restored_text(name)}")
         if pipeline.is_channel(name) and pipeline.namespace.get(name) is not process:
             raise BodyError(
                 f"process {process.name!r} reads {name}, which is a channel",

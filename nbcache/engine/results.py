@@ -228,6 +228,14 @@ def channel_items(
     return ChannelItems(name, fields or (), items, decoder)
 
 
+def restored_text(name: str) -> str:
+    """Return what is wrong where a pipeline meets results in place of a process."""
+    return (
+        f"{name}, which holds the results of a run, not a process.\n  Run the cell that declares "
+        f"{name}: what it made is found in the cache."
+    )
+
+
 def is_scalar(value: object) -> bool:
     """Whether a value fits a cell of a table: text, numbers, dates, None, numpy scalars."""
     import datetime

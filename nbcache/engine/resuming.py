@@ -22,7 +22,7 @@ from nbcache.engine.holding import hold_run
 from nbcache.engine.prepare import Prepared
 from nbcache.engine.rows import process_records
 from nbcache.engine.run import Run
-from nbcache.errors import RunError, UsageError
+from nbcache.errors import NotRunError, RunError, UsageError
 from nbcache.model.ids import RunId
 from nbcache.model.run_options import RunChoices, RunOptions
 from nbcache.model.task import RunStatus
@@ -148,7 +148,13 @@ def resume(
         stack.callback(hold.release)
         options = RunOptions.from_texts(run.options).but(choices)
         values = _parameters(session, run, parameters)
-        prepared = session.look(run.targets, options, values)
+        try:
+            prepared = session.look(run.targets, options, values)
+        except NotRunError:
+            raise NotRunError(
+                f"run {run.name}: none of its processes is declared in this kernel.\n  Run the "
+                f"notebook's cells first, or in a shell: nbcache resume {run.name}"
+            ) from None
         changes = drift(cache, run, process_records(prepared), values, session.notebook)
         session.teller(_announcement(run, changes))
         beginning = Beginning(

@@ -344,7 +344,11 @@ class Session:
         rows = None
         if beginning.hold is not None:
             rows = RowMaker(self.cache, run, beginning)
-            rows.append([rows.started(prepared, notebook=self.notebook)])
+            try:
+                rows.append([rows.started(prepared, notebook=self.notebook)])
+            except BaseException:  # a full disk
+                beginning.hold.release()
+                raise
         run.status = RunStatus.RUNNING if beginning.session == 1 else RunStatus.RESUMING
         self.last_run = run
         loop.submit(self._drive(run, prepared, beginning, rows, Hooks.of(self.namespace)))

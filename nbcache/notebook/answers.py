@@ -131,7 +131,7 @@ def _runs(parsed: Parsed, cache: Cache) -> Answer:
             run.name,
             run.status,
             _moment(run.started),
-            render.duration(run.elapsed_s),
+            render.duration(run.elapsed_s) if run.elapsed_s else "",  # killed: nobody noted when
             str(run.sessions) if run.sessions > 1 else "",
             cards.outcome_phrase(run.counts) if run.counts else "",
             f"{run.hit_rate:.0%}" if run.hit_rate is not None else "",
@@ -201,7 +201,12 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
         parts.append(render.line(text))
     if len(detail.failures) > 10:
         parts.append(render.line(f"… and {len(detail.failures) - 10} more failed"))
-    colour = {"succeeded": "done", "failed": "failed", "running": "running"}.get(run.status)
+    colour = {
+        "succeeded": "done",
+        "failed": "failed",
+        "running": "running",
+        "resuming": "running",
+    }.get(run.status)
     return Answer(_boxed(render.stack(parts), colour or "pending"), detail.record())
 
 

@@ -110,7 +110,7 @@ def doctor(cache: Cache) -> Findings:
     count, total = _blobs(cache)
     found.facts["blobs"] = f"{count:,} files, {render.size(total)}"
     known = history.runs(cache)
-    going = [run for run in known if run.status == "running"]
+    going = [run for run in known if run.status in history.LIVE]
     found.facts["runs"] = f"{len(known):,}, {len(going)} going now"
     broken = [run.name for run in known[:20] if run.status == "interrupted"]
     if broken:

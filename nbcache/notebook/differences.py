@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from nbcache.engine import history
 from nbcache.engine.compare import Group, OutputDiff, ProcessDiff, RunDiff, TaskDiff, outcome_of
 from nbcache.engine.explanations import Found
 from nbcache.engine.history import RunSummary
-from nbcache.model.task import RunStatus
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
 from nbcache.plan import explain
@@ -20,14 +20,13 @@ from nbcache.plan import explain
 _LABELS = 5  # tasks named before "and 3 more"
 _TASKS = 20  # tasks with what came out different, when data was asked for
 _GROUPS = 6
-_GOING = frozenset({RunStatus.RUNNING.value, RunStatus.RESUMING.value, RunStatus.CREATED.value})
 
 
 def render_diff(diff: RunDiff) -> Rendered:
     """Return the picture of two runs compared."""
     head = f"run {diff.before.name} → run {diff.after.name}"
     parts = [Rendered(head, f"<b>{escape(head)}</b>")]
-    parts += [_going(run) for run in (diff.before, diff.after) if run.status in _GOING]
+    parts += [_going(run) for run in (diff.before, diff.after) if run.status in history.LIVE]
     if diff.before.notebook != diff.after.notebook:
         parts.append(render.line(f"notebook {diff.before.notebook} → {diff.after.notebook}"))
     parts += [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from nbcache.engine.results import Results
-from nbcache.errors import ResultGone, RunError
+from nbcache.errors import NbcacheError, ResultGone, RunError
 from nbcache.store.blobs import Blobs
 from tests.engine.notebooks import Notebook
 
@@ -107,3 +107,19 @@ def test_running_the_cell_takes_the_name_back_without_a_word(kernels: Kernels) -
     fresh.cell("%%process fit(v) -> v, score from src\nscore = v * 10")
     assert fresh.names["fit"].notes == ()  # type: ignore[attr-defined]
     assert fresh.run("fit").counts() == {"cached": 3}
+
+
+@pytest.mark.parametrize("cell", ["%%process more\nsum(fit)", "%%process more(v) from fit\nv"])
+def test_a_pipeline_over_restored_results_says_to_run_the_cell_of_the_process(
+    kernels: Kernels, cell: str
+) -> None:
+    ran(kernels)
+    fresh = kernels()
+    fresh.session.restore()
+
+    def declare_and_run() -> None:
+        fresh.cell(cell)
+        fresh.run("more")
+
+    with pytest.raises(NbcacheError, match="Run the cell that declares fit"):
+        declare_and_run()

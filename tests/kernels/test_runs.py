@@ -268,7 +268,7 @@ def test_results_come_back_in_a_kernel_that_runs_no_cell_of_the_notebook(tmp_pat
     texts = [text_of(cell) for cell in seen]
     assert "left alone: table is a str" in texts[3]
     assert texts[4] == "[10] mine [{'score': [10]}] [{'v': 1, 'score': 10}]\n"
-    assert "there is nothing to run" in error_of(seen[5])
+    assert "none of its processes is declared in this kernel" in error_of(seen[5])
     assert "no run 'nobody'; the latest:" in error_of(seen[6])
     assert error_of(seen[11]) == ""
     assert "parameter limit: as in the notebook → 9" in texts[11]

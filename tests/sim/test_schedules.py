@@ -228,7 +228,7 @@ def forgetful(graph: Graph, one: int, other: int) -> World:
     """A run in which some results turn out to be lost although their rows are there."""
     cold = World(graph, seed=one).run()
     kept = {d: cold.cache[d] for key, d in cold.hashes.items() if chance(other, key) % 2}
-    world = World(graph, seed=other, cache=kept)
+    world = World(graph, seed=other, cache=kept, levels=bool(chance(other, "levels") % 2))
 
     def lost(reader: TaskKey) -> TaskKey | None:
         values = {str(value) for value in world.inputs[reader].values()}
