@@ -416,7 +416,7 @@ class Session:
         make_spec: Callable[[int], ProcessSpec],
         packer: Packer,
     ) -> Driver:
-        executor = self._get_executor()
+        executor = self.executor()
         cpus, memory = machine()
         return Driver(
             run,
@@ -449,7 +449,8 @@ class Session:
         request.unlink(missing_ok=True)
         run.cancel()
 
-    def _get_executor(self) -> LocalExecutor:
+    def executor(self) -> LocalExecutor:
+        """Return where this kernel's attempts run; made at the first need."""
         if self._executor is None:
             cpus, _ = machine()
             executor = LocalExecutor(self.cache.root, workers=cpus, append=self.cache.log.append)

@@ -1,4 +1,4 @@
-"""What `clean`, `pin`, `unpin` and `du` answer, for the notebook and the shell alike."""
+"""What `clean`, `pin`, `unpin`, `du` and `check` answer, for the notebook and the shell alike."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TypeVar
 from nbcache.engine import history, usage
 from nbcache.engine.cleaning import Cleaning, clean
 from nbcache.engine.pins import Pin, pin, pins
+from nbcache.engine.repeat import SAMPLE, ProcessRepeat, repeat
+from nbcache.engine.session import Session
 from nbcache.errors import UsageError
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
@@ -220,6 +222,38 @@ def usage_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
         )
     )
     return render.stack(parts), found.record()
+
+
+def check_answer(parsed: Parsed, session: Session) -> tuple[Rendered, object]:
+    """Run kept tasks again; say per process and output whether they came out the same."""
+    if "--repeat" not in parsed:
+        raise UsageError(f"say what to check: {parsed.verb.usage('notebook')}")
+    text = parsed.text("--sample") or str(SAMPLE)
+    if text != "all" and not (text.isdigit() and int(text)):
+        raise UsageError(f"--sample takes a number from 1 on, or `all`, not {text!r}")
+    found = repeat(session, parsed.words, sample=None if text == "all" else int(text))
+    lines = [each for process in found for each in _repeated(process)]
+    colour = "done" if all(process.good for process in found) else "failed"
+    picture = render.stack(lines)
+    return Rendered(picture.text, render.box(picture.html, colour)), [
+        each.record() for each in found
+    ]
+
+
+def _repeated(found: ProcessRepeat) -> list[Rendered]:
+    head = f"{found.process}: {found.tasks:,} of {render.count_of(found.kept, 'task')} run again"
+    if found.good:
+        return [render.line(f"{head}, all came out the same")]
+    lines = [render.line(head)]
+    for task, error in found.failed:
+        lines.append(render.line(f"  {task} failed: {error}"))
+    for output in found.outputs.values():
+        if output.data is None:
+            continue
+        told = f"  {output.name} differs in {output.different:,}: {output.task}: {output.data.head}"
+        lines.append(render.line(told))
+        lines += [render.line(f"    {each}", render.MONO) for each in output.data.lines]
+    return lines
 
 
 def _parts(word: str, found: Sequence[usage.Part]) -> Rendered:

@@ -158,6 +158,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             "try": self._try,
             "debug": self._debug,
             "cancel": self._cancel,
+            "check": self._check,
             "show": self._show,
             "help": self._help,
         }
@@ -265,6 +266,15 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         if "--again" in parsed:
             made = _from_the_body(lambda: debugging.run_again_here(opened))
             print(" · ".join(f"{name} = {_short(value)}" for name, value in made.items()))
+
+    def _check(self, parsed: verbs.Parsed) -> object:
+        from nbcache.notebook import housekeeping
+
+        rendered, data = housekeeping.check_answer(parsed, self.front.session)
+        if "--json" in parsed:
+            return data
+        self.front.show(rendered)
+        return None
 
     def _cancel(self, parsed: verbs.Parsed) -> None:
         run = self.front.session.last_run

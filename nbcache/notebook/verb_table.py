@@ -517,6 +517,22 @@ _TABLE: tuple[Verb, ...] = (
         ),
     ),
     Verb(
+        name="check",
+        summary="run kept tasks again and report outputs that do not come out the same",
+        words="--repeat [PROCESS...]",
+        most=None,
+        completes="processes",
+        flags=(
+            Flag(name="--repeat", help="what to check: that a repetition gives the same"),
+            Flag(
+                name="--sample", short="-n", value="N", help="N tasks of each process, or `all` (3)"
+            ),
+            _JSON,
+        ),
+        places=("notebook",),
+        more="The kept results stay as they are.",
+    ),
+    Verb(
         name="doctor",
         summary="look at this installation and cache for what goes wrong",
         flags=(_JSON, _CACHE),
