@@ -377,10 +377,6 @@ class Walker:
         assert isinstance(value, functools.partialmethod)
         return combine("partialmethod", *map(self.digest, (value.func, value.args, value.keywords)))
 
-    def _method(self, value: object) -> Digest:
-        assert isinstance(value, types.MethodType)
-        return combine("method", self.digest(value.__func__), self.digest(value.__self__))
-
     def _cached(self, value: object) -> Digest:
         home, by_name = self._by_name(value)
         if by_name:
@@ -525,7 +521,6 @@ def _tracked(name: str) -> _Handler:
 
 _HANDLERS: dict[type, _Handler] = {
     types.FunctionType: _tracked("_function"),
-    types.MethodType: _tracked("_method"),
     types.ModuleType: lambda walker, value: walker._module(value),  # type: ignore[arg-type]
     _LRU_WRAPPER: _tracked("_cached"),
     types.MemberDescriptorType: lambda walker, value: walker._slot(value),

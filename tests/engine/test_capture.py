@@ -438,3 +438,24 @@ def test_a_function_that_travels_counts_with_all_that_it_reaches() -> None:
     assert digest(cells) != digest(cells.replace("k = 2", "k = 3"))
     assert digest(cells) != digest(cells.replace("v * k", "v + k"))
     assert digest(cells) == digest(cells + "\nother = 3")
+
+
+MESH = """
+class Node:
+    def __init__(self):
+        self.callbacks = []
+    def called(self):
+        return {k}
+
+nodes = [Node() for _ in range(30)]
+for node in nodes:
+    node.callbacks = [other.called for other in nodes]
+"""
+
+
+def test_objects_that_hold_methods_of_each_other_are_walked_once() -> None:
+    """As the axes of a figure do; along every path through them it would take for ever."""
+    first = captured(MESH.format(k=1), body="nodes")
+
+    assert keys(first) == keys(captured(MESH.format(k=1), body="nodes"))
+    assert "captured nodes" in changed(first, captured(MESH.format(k=2), body="nodes"))
