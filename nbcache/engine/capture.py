@@ -224,6 +224,7 @@ class _Taking:
             outer |= {name for name in facts.builtins if name in namespace}
             by_text = (self._uses.by_text - self._uses.stored) & namespace.keys()
             outer |= {name for name in by_text if not is_of_nbcache(namespace[name])}
+        self._stars = bool(facts and facts.stars)  # `import *` may bring any name
         self._read = {name for name in outer - taken if not self._is_ambient(name)}
         self._bound = (set(self._uses.names) - self._read) | taken
         self._sources: dict[str, str] = {}
@@ -273,7 +274,7 @@ class _Taking:
             },
             sys_path=tuple(self._places.path),
             imports=(*sorted(_submodules(self._namespace, walker.wanted)), *changing),
-            missing=tuple(sorted(self._read - {*self._namespace, *_GIVEN})),
+            missing=() if self._stars else tuple(sorted(self._read - {*self._namespace, *_GIVEN})),
             sources=self._sources,
             texts=frozenset(walker.texts | reach.texts),
             helper_sources=tuple(

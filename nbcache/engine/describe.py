@@ -98,7 +98,10 @@ def signature(decl: ProcessDecl, inputs: Sequence[Input]) -> str:
 
 def _port(port: Input | Output) -> str:
     text = port.name if port.type is None else f"{port.name}: {port.type}"
-    return f"*{text}" if isinstance(port, Input) and port.rest else text
+    if isinstance(port, Output):
+        return text
+    text = text if port.default is None else f"{text} = {port.default}"
+    return f"*{text}" if port.rest else text
 
 
 def _missing(names: Sequence[str]) -> list[str]:

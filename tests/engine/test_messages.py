@@ -144,3 +144,19 @@ def test_a_block_that_raises_says_in_which_line_of_its_cell(notebook: Notebook) 
         notebook.cell("%%channel block\nrows = [1]\nof(rowz)")
     assert str(caught.value).startswith("line 3: ")
     assert "    of(rowz)\n       ^" in str(caught.value)
+
+
+def test_a_card_shows_defaults_and_misses_no_name_that_a_star_may_bring(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell("%%process half(v, by=0.5) from src\nfrom math import *\nfloor(v * by)")
+    notebook.cell("%%process odd(v, by: float = 0.5) from src\nfloor(v * by)")
+
+    half = notebook.session.card(notebook.names["half"])  # type: ignore[arg-type]
+    odd = notebook.session.card(notebook.names["odd"])  # type: ignore[arg-type]
+
+    assert half.signature == "half(v, by = 0.5) → half"
+    assert odd.signature == "odd(v, by: float = 0.5) → odd"
+    assert half.notes == ()
+    assert odd.notes == ("nothing is called floor yet: the body would stop with a NameError",)
