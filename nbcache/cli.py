@@ -106,6 +106,7 @@ def _run(parsed: Parsed) -> int:
 def _again(parsed: Parsed) -> int:
     """Resume or relaunch: the run's notebook in a fresh kernel, which performs it."""
     from nbcache.engine import history, resuming
+    from nbcache.model.run_options import RunOptions
     from nbcache.notebook import again, answers
     from nbcache.notebook.choices import choices_of
     from nbcache.notebook.headless import read_notebook
@@ -123,9 +124,10 @@ def _again(parsed: Parsed) -> int:
         find = resuming.find_resumable if parsed.verb.name == "resume" else history.find_run
         run = find(cache, word, notebook=named)
     notebook = again.notebook_of(run, place.parent, named)
+    manner = RunOptions.from_texts(run.options).manner()
     settings = Headless(
         str(place),
-        choices_of(parsed),
+        {**manner.choices(), **choices_of(parsed)},  # also of what else the notebook runs
         str(notebook.resolve()),
         {**run.parameters, **changes},
         again.again_of(parsed.verb.name, run),

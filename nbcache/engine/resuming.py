@@ -211,7 +211,7 @@ def relaunch(
         RunError: there is no such run. NbcacheError: as a run.
     """
     run = history.find_run(session.cache, word, notebook=session.notebook)
-    options = RunOptions.from_texts(run.options).but({"fresh": False, "from_": ()})
+    options = RunOptions.from_texts(run.options).manner()
     return session.start(
         run.targets,
         parameters=_parameters(session, run, parameters),

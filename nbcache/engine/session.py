@@ -29,7 +29,7 @@ from nbcache.engine.factories import Factories
 from nbcache.engine.hooks import Hooks
 from nbcache.engine.parameters import given
 from nbcache.engine.pipeline import Pipeline
-from nbcache.engine.prepare import PLAIN, Prepared, check_place, detach, prepare
+from nbcache.engine.prepare import Prepared, check_place, detach, prepare
 from nbcache.engine.process import NamedChannel, Process, Readable, complete_decl
 from nbcache.engine.publish import Publisher
 from nbcache.engine.reasons import Reasons
@@ -71,6 +71,7 @@ class Session:
         self.waiter: Callable[[Run], None] = _wait
         self.retention = ""  # of the runs to come
         self.teller: Callable[[str], None] = _tell
+        self.manner = RunOptions()  # of runs, plans and reads of which nothing else is said
         self.cells: Callable[[], Sequence[str]] = list
         self.last_run: Run | None = None
         self.factories = Factories(lambda: self.folder)
@@ -213,7 +214,7 @@ class Session:
     def prepare(
         self,
         targets: Sequence[str] | None = None,
-        options: RunOptions = PLAIN,
+        options: RunOptions | None = None,
         *,
         no_cache: bool = False,
     ) -> Prepared:
@@ -225,14 +226,14 @@ class Session:
             self.cache,
             self.folder,
             only=targets or None,
-            options=options,
+            options=options or self.manner,
             no_cache=no_cache,
         )
 
     def plan(
         self,
         targets: Sequence[str] = (),
-        options: RunOptions = PLAIN,
+        options: RunOptions | None = None,
         *,
         parameters: Mapping[str, str] | None = None,
     ) -> tuple[PlacePlan, ...]:
@@ -286,7 +287,7 @@ class Session:
             NbcacheError: the pipeline does not fit together, or nothing is declared.
         """
         check_retention(retention or "")
-        options = RunOptions().but(choices)
+        options = self.manner.but(choices)
         prepared = self.look(targets, options, parameters or {}, no_cache=no_cache)
         beginning = Beginning.new(
             self.cache,

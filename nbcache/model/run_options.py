@@ -56,9 +56,15 @@ class RunOptions:
             given["from_"] = tuple(choices["from_"])
         return dataclasses.replace(self, **given)  # type: ignore[arg-type]
 
+    def manner(self) -> RunOptions:
+        """Return the options without what is said of one run only: what runs again."""
+        return dataclasses.replace(self, fresh=False, from_=())
+
     def choices(self) -> RunChoices:
-        """Return all of them as keywords."""
-        return cast(RunChoices, dataclasses.asdict(self))
+        """Return those that differ from the default, as keywords."""
+        fields = [(each.name, each.default) for each in dataclasses.fields(self)]
+        kept = {name: getattr(self, name) for name, default in fields}
+        return cast(RunChoices, {n: kept[n] for n, default in fields if kept[n] != default})
 
     def texts(self) -> dict[str, str]:
         """Return what a row keeps: the options that differ from the default, as texts."""

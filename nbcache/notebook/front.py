@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcache.errors import UsageError
+from nbcache.model.run_options import RunOptions
 from nbcache.model.view import RunProgress
 from nbcache.notebook import live, render
 from nbcache.notebook.live import CardBoard, NotebookDisplays, NotebookScreen
@@ -68,6 +69,7 @@ class Front:
         if self.headless is not None:
             session.notebook = self.headless.notebook or session.notebook
             session.given = dict(self.headless.parameters)
+            session.manner = RunOptions().but(self.headless.choices).manner()
             if self.headless.cache:
                 session.use(self.headless.cache)
         return session

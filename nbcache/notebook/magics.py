@@ -188,16 +188,22 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
 
     def _run(self, parsed: verbs.Parsed) -> object:
         session, pending = self.front.session, self.front.pending
-        if pending is not None and pending.takes(parsed.words, session.declared()):
-            start = getattr(session, pending.again.verb)
-            return self._follow(parsed, start, pending.again.run, parameters={})
+        headless = self.front.headless
+        asked = headless.choices if headless is not None else {}
         label = parsed.text("--label")
+        targets = [*parsed.words, *(session.labelled(label) if label else ())]
+        if pending is not None and pending.takes(targets, session.declared()):
+            start = getattr(session, pending.again.verb)
+            return self._follow(parsed, start, pending.again.run, parameters={}, **asked)
+        if pending is not None:  # not the run that goes on
+            asked = {}
         return self._follow(
             parsed,
             session.start,
-            [*parsed.words, *(session.labelled(label) if label else ())],
+            targets,
             no_cache="--no-cache" in parsed,
             retention=parsed.text("--retention"),
+            **asked,
         )
 
     def _resume(self, parsed: verbs.Parsed) -> object:
@@ -209,12 +215,11 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
     def _follow(
         self, parsed: verbs.Parsed, start: Callable[..., Run], what: object, **how: object
     ) -> Run:
-        """Begin a run as the command and the command line say, and show it."""
+        """Begin a run as the command says, and show it; `how` goes before what it says."""
         front = self.front
         detached = "--detach" in parsed
-        asked = front.headless.choices if front.headless is not None else {}
         how.setdefault("parameters", parsed.assignments("--parameter"))
-        run = start(what, detached=detached, **{**choices_of(parsed), **asked, **how})
+        run = start(what, detached=detached, **{**choices_of(parsed), **how})
         if detached:
             front.detach(run)
         else:

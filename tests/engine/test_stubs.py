@@ -8,6 +8,7 @@ import pytest
 
 from nbcache.engine import history
 from nbcache.errors import DeclarationError
+from nbcache.model.run_options import RunOptions
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 
@@ -112,3 +113,11 @@ def test_a_wrong_stub_is_an_error_of_its_cell(notebook: Notebook, below: str, me
 def test_a_stub_without_a_body_is_no_process(notebook: Notebook) -> None:
     with pytest.raises(DeclarationError, match='process "work" has no body'):
         notebook.cell("%%process work(v) -> out\n#| stub:\nout = v")
+
+
+def test_where_runs_are_stub_runs_so_are_reads(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell("%%process work(v) -> out from src\nout = v\n#| stub:\nout = 'stub'")
+    notebook.session.manner = RunOptions(stub=True)
+    assert notebook.names["work"].value == "stub"  # type: ignore[attr-defined]
+    assert notebook.run().counts() == {"cached": 1}
