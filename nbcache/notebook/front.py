@@ -181,18 +181,23 @@ class Front:
         view = self.views.open(source)
         return NotebookScreen(run, self.board, paint=view.twin, view=view)
 
-    def show_run(self, run_id: str, told: Rendered) -> None:
-        """Show a run of the log with its picture; `told` says what is known of it in words."""
+    def show_run(self, run_id: str, told: Rendered, *, page: str = "") -> None:
+        """Show a run of the log, live; `told` says in words what stays where no kernel is.
+
+        page: what is open below the picture: "runs", or nothing.
+        """
         from nbcache.notebook.widget.source import source_of
         from nbcache.notebook.widget.twin import framed, image_of
 
         source = source_of(self.session, run_id)
-        with_picture = Rendered(told.text, told.html + image_of(source.scene, source.progress()))
+        if not page:
+            image = image_of(source.scene, source.progress())
+            told = Rendered(told.text, told.html + image)
         if not self.in_notebook or self.headless is not None:
-            self.show(with_picture)
+            self.show(told)
             return
-        view = self.views.open(source)
-        self.board.displays.show(framed(with_picture, view.twin_id).bundle(), view.twin_id)
+        view = self.views.open(source, page)
+        self.board.displays.show(framed(told, view.twin_id).bundle(), view.twin_id)
         self.board.displays.show(view.bundle(), f"{view.twin_id}-view")
 
     def _follow(self, run: Run, view: RunView) -> None:

@@ -25,6 +25,7 @@ from nbcache.notebook.terminal import Screen, terminal_screen
 TICK_S = 0.125  # at most eight pictures a second
 CARD_TICK_S = 0.5
 TWIN_TICK_S = 1.5  # of the static picture, where a live view is there as well
+TWIN_BYTES_S = 100_000  # and it is drawn so seldom that no more crosses for it, in bytes a second
 GRACE_S = 15.0  # for a cancelled run to end in order
 
 
@@ -152,10 +153,15 @@ class NotebookScreen:
             self._view.update(progress)
         if self._clock() >= self._twin_due:
             self._draw(progress)
-            self._twin_due = self._clock() + (TWIN_TICK_S if self._view is not None else 0.0)
+            self._twin_due = self._clock() + self._twin_pause()
         if self._clock() >= self._cards_due:
             self._board.update(self._run, progress, shown=False)
             self._cards_due = self._clock() + CARD_TICK_S
+
+    def _twin_pause(self) -> float:
+        if self._view is None or self._last is None:
+            return 0.0
+        return max(TWIN_TICK_S, len(str(self._last.get("text/html", ""))) / TWIN_BYTES_S)
 
     def close(self, progress: RunProgress) -> None:
         self._draw(progress)

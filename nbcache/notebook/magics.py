@@ -160,6 +160,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             "cancel": self._cancel,
             "check": self._check,
             "show": self._show,
+            "runs": self._runs,
             "help": self._help,
         }
         name = parsed.verb.name
@@ -298,6 +299,16 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         if "--json" in parsed:
             return answer.data
         self.front.show_run(str(answer.data["run"]), answer.rendered)
+        return None
+
+    def _runs(self, parsed: verbs.Parsed) -> object:
+        answer = _answers().perform(parsed, self.front.session.cache, place="notebook")
+        if "--json" in parsed:
+            return answer.data
+        if answer.data:
+            self.front.show_run(str(answer.data[0]["run"]), answer.rendered, page="runs")
+        else:
+            self.front.show(answer.rendered)
         return None
 
     def _help(self, parsed: verbs.Parsed) -> None:

@@ -47,6 +47,7 @@ class Server:
     process: subprocess.Popen[bytes]
     url: str
     folder: Path
+    opens: str  # where its pages open a notebook
 
     def request(self, method: str, path: str) -> Any:
         """Ask the server's REST interface."""
@@ -89,7 +90,7 @@ def served(folder: Path, application: str = "lab") -> Iterator[Server]:
         "JUPYTER_PREFER_ENV_PATH": "1",
     }
     command = [
-        *(sys.executable, "-m", f"jupyter{application}" if application == "lab" else application),
+        *(sys.executable, "-m", "jupyterlab" if application == "lab" else "notebook"),
         *("--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
         *("--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"),
         *("--expose-app-in-browser", f"--ServerApp.root_dir={work}", "--log-level=ERROR"),
@@ -99,7 +100,8 @@ def served(folder: Path, application: str = "lab") -> Iterator[Server]:
         process = subprocess.Popen(
             command, env=environment, stdout=out, stderr=out, start_new_session=True
         )
-    server = Server(process, f"http://127.0.0.1:{port}", work)
+    opens = "/doc/tree" if application == "lab" else "/notebooks"
+    server = Server(process, f"http://127.0.0.1:{port}", work, opens)
     try:
         wait_until_served(server, log)
         yield server
@@ -137,7 +139,7 @@ class Notebook:
 
     def open(self) -> None:
         """Load the notebook's page, and wait for its kernel."""
-        self.page.goto(f"{self.server.url}/doc/tree/{self.name}?token={TOKEN}&reset")
+        self.page.goto(f"{self.server.url}{self.server.opens}/{self.name}?token={TOKEN}&reset")
         self.wait_for_kernel()
 
     def wait_for_kernel(self) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.browser.conftest import Open
+from pathlib import Path
+
+from nbconvert import HTMLExporter
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Open, keep_picture
+from tests.browser.lab import Notebook, new_notebook, new_page, served
 
 PIPELINE = [
     "%load_ext nbcache\n%channel grid = product(depth=[2, 4, 8], rep=range(2))",
@@ -48,5 +54,45 @@ def test_nodes_fill_while_a_run_goes_and_the_view_survives_a_reload_and_a_restar
     twin.wait_for()
     assert notebook.cell(4).locator("img").get_attribute("alt") == "pipeline of fit, check"
     assert notebook.cell(4).get_by_text("Error displaying widget").is_hidden()
+    exported = exported_page(notebook)
+    assert exported.locator("img[alt='pipeline of fit, check']").evaluate("(it) => it.naturalWidth")
+    expect(exported.get_by_text("1 failed").first).to_be_visible()
+    exported.close()
     gone = [text for text in notebook.errors if "widget model not found" not in text]
     notebook.errors[:] = gone  # that the kernel has no such widget is what JupyterLab says, not we
+
+
+def exported_page(notebook: Notebook) -> Page:
+    """Export the saved notebook to HTML and open it where there is no network."""
+    html, _ = HTMLExporter().from_filename(str(notebook.path))
+    page = notebook.page.context.new_page()
+    page.route("**/*", lambda route: route.abort())
+    page.set_content(html, wait_until="domcontentloaded")
+    return page
+
+
+def test_notebook_7_shows_the_same(browser: Browser, tmp_path: Path) -> None:
+    with served(tmp_path / "classic", "notebook") as server:
+        page = new_page(browser)
+        notebook = new_notebook(
+            server,
+            page,
+            "classic",
+            [
+                "%load_ext nbcache\n%channel grid = product(depth=[2, 4], rep=range(3))",
+                "%%process fit from grid\nscore = depth * rep",
+                "%nbcache run",
+            ],
+        )
+        own = list(notebook.errors)  # what this front end says before there is anything of ours
+        for cell in range(3):
+            notebook.run(cell)
+
+        view = notebook.view(2)
+        view.get_by_role("button", name="fit: 6 ran, 0 cached").click()
+        expect(view.locator(".nb-tasks tbody tr")).to_have_count(6)
+        view.get_by_role("button", name="Run again").click()
+        expect(view.get_by_role("button", name="fit: 0 ran, 6 cached")).to_be_visible()
+        keep_picture(page, "notebook-7")
+        assert [text for text in notebook.errors if text not in own] == []
+        page.context.close()

@@ -22,17 +22,19 @@ class Carrier(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is skippe
     _esm = (_STATIC / "nbcache.js").read_text(encoding="utf-8")
     _css = (_STATIC / "nbcache.css").read_text(encoding="utf-8")
     twin = traitlets.Unicode().tag(sync=True)  # the id of the static picture to hide
+    page = traitlets.Unicode().tag(sync=True)  # what is open at the beginning: "runs", or nothing
     first = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
         twin: str,
+        page: str,
         whole: Callable[[], Mapping[str, object]],
         heard: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self._whole = whole
         self._sending = threading.Lock()
-        super().__init__(twin=twin, first=whole())
+        super().__init__(twin=twin, page=page, first=whole())
         self.on_msg(lambda widget, content, buffers: heard(content))
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> Any:

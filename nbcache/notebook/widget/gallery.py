@@ -34,15 +34,15 @@ class Gallery:
         self._desk, self._where = desk, where
         self._hung: list[Hung] = []
 
-    def open(self, source: Source) -> RunView:
-        """Return a view for the cell that runs now."""
+    def open(self, source: Source, page: str = "") -> RunView:
+        """Return a view for the cell that runs now; `page` as of `RunView`."""
         cell, execution = self._where()
         gone = [each for each in self._hung if cell and each.cell == cell
                 and each.execution != execution]  # fmt: skip
         gone += [each for each in self._hung if each not in gone][: -MOST + 1]
         for each in gone:
             each.view.close()
-        view = RunView(source, self._desk)
+        view = RunView(source, self._desk, page)
         self._hung = [each for each in self._hung if each not in gone]
         self._hung.append(Hung(view, cell, execution))
         return view

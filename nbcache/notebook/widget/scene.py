@@ -19,7 +19,7 @@ from nbcache.plan.outline import Edge, Origin, Outline
 BOX_HEIGHT = 62.0
 BOX_WIDTHS = (188.0, 272.0)
 PILL_HEIGHT = 26.0
-_NAME_PX, _SMALL_PX = 7.9, 6.1  # a character of a name, and of small text
+_NAME_PX, _SMALL_PX = 7.9, 6.4  # a character of a name, and of small text
 
 STATES = (
     *("pending", "ready", "running", "committing", "completed", "cached", "stored"),

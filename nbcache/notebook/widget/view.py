@@ -42,9 +42,13 @@ class Desk(Protocol):
 
 
 class RunView:
-    """One view: a static twin and a widget, which show one run and may turn to another."""
+    """One view: a static twin and a widget, which show one run and may turn to another.
 
-    def __init__(self, source: Source, desk: Desk) -> None:
+    page: "runs" opens the table of runs below the picture.
+    """
+
+    def __init__(self, source: Source, desk: Desk, page: str = "") -> None:
+        self._page = page
         self.twin_id = f"nbcache-{uuid4().hex[:12]}"
         self.source, self._desk = source, desk
         self._lock = threading.Lock()
@@ -61,7 +65,7 @@ class RunView:
         from nbcache.notebook.widget.carrier import Carrier
 
         if self._carrier is None:
-            self._carrier = Carrier(self.twin_id, self.whole, self.heard)
+            self._carrier = Carrier(self.twin_id, self._page, self.whole, self.heard)
         mime = "application/vnd.jupyter.widget-view+json"
         return {mime: {"version_major": 2, "version_minor": 0, "model_id": self._carrier.model_id}}
 

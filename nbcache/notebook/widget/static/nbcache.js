@@ -112,23 +112,29 @@ function barsOf(node) {
   }));
 }
 
+const LEGEND = { pending: "waiting", running: "running", done: "ran", cached: "cached", failed: "failed" };
+
 class Picture {
-  constructor(choose) {
+  constructor(choose, moved) {
     this.choose = choose;
-    this.scroll = h("div", { class: "nb-scroll" });
+    this.moved = moved;
+    this.scroll = h("div", { class: "nb-scroll", onscroll: () => moved() });
     this.zoomed = 1;
     this.zoom = h("div", { class: "nb-zoom", role: "group", "aria-label": "zoom" },
       h("button", { type: "button", "aria-label": "zoom out", onclick: () => this.scale(this.zoomed / 1.25) }, "−"),
       h("button", { type: "button", "aria-label": "fit the picture", onclick: () => this.fit() }, "fit"),
       h("button", { type: "button", "aria-label": "zoom in", onclick: () => this.scale(this.zoomed * 1.25) }, "+"));
-    this.root = h("div", { class: "nb-viewport" }, this.scroll, this.zoom);
+    this.legend = h("div", { class: "nb-legend" });
+    this.root = h("div", { class: "nb-viewport" }, this.scroll, h("div", { class: "nb-below" }, this.legend, this.zoom));
     this.watching = new ResizeObserver(() => this.offerZoom());
     this.watching.observe(this.scroll);
   }
 
   /** The buttons are there where the picture, as large as it is meant, has no room. */
   offerZoom() {
-    if (this.size) this.zoom.hidden = this.size[0] <= this.scroll.clientWidth && this.size[1] <= 460;
+    if (!this.size) return;
+    this.moved();
+    this.zoom.hidden = this.size[0] <= this.scroll.clientWidth && this.size[1] <= 460;
   }
 
   load(scene) {
@@ -146,15 +152,27 @@ class Picture {
       node.addEventListener("keydown", (event) => this.key(event, index));
     });
     this.parts = this.nodes.map((node) => barsOf(node));
+    this.svg.classList.toggle("nb-few", this.nodes.length <= 40); // hundreds of moving icons cost more than all else
     this.scroll.replaceChildren(this.svg);
+    fill(this.legend, ...Object.entries(LEGEND).map(([state, word]) => h("span", { class: "nb-state" }, icon(state, scene.icons), h("span", {}, word))));
     this.scale(1);
+    if (this.size[1] > 460 && scene.corners.length) this.scroll.scrollTop = scene.corners[0][1] - 60;
     this.offerZoom();
   }
 
   scale(factor) {
-    this.zoomed = Math.min(2, Math.max(0.1, factor));
+    this.zoomed = Math.min(2, Math.max(0.05, factor));
     this.svg.setAttribute("width", this.size[0] * this.zoomed);
     this.svg.setAttribute("height", this.size[1] * this.zoomed);
+    this.moved();
+  }
+
+  /** What part of the picture is in sight, with a margin: only that is kept up to date. */
+  window() {
+    const { scrollLeft, scrollTop, clientWidth, clientHeight } = this.scroll;
+    const [left, top, right, bottom] = [scrollLeft - 300, scrollTop - 100, scrollLeft + clientWidth + 50, scrollTop + clientHeight + 50]
+      .map((pixels) => pixels / this.zoomed);
+    return ([x, y]) => x >= left && x <= right && y >= top && y <= bottom;
   }
 
   fit() {
@@ -371,6 +389,49 @@ const fill = (element, ...children) => element.replaceChildren(...children.filte
 function inner(label) {
   const at = label.indexOf("[");
   return at > 0 && label.endsWith("]") ? label.slice(at + 1, -1) : label;
+}
+
+// ------------------------------------------------------------------ all processes, as a table
+
+class Processes {
+  constructor(view) {
+    this.view = view;
+    this.title = "processes";
+    this.offset = 0;
+    this.search = h("input", { type: "search", placeholder: "filter by name or state …", "aria-label": "filter the processes",
+      oninput: () => { this.offset = 0; this.refresh(); } });
+    this.count = h("span", { class: "nb-faint", "aria-live": "polite" });
+    this.back = h("button", { type: "button", onclick: () => this.turn(-PAGE) }, "Previous");
+    this.on = h("button", { type: "button", onclick: () => this.turn(PAGE) }, "Next");
+    this.body = h("tbody");
+    this.root = h("div", {},
+      h("div", { class: "nb-tools" }, this.search, h("span", { class: "nb-space" }), this.count, this.back, this.on),
+      h("div", { class: "nb-table-scroll", tabindex: "0", role: "region", "aria-label": "processes" }, h("table", {},
+        h("thead", {}, h("tr", {}, ["process", "state", "tasks", "reads from"].map((text) => h("th", { scope: "col" }, text)))), this.body)));
+    this.refresh();
+  }
+
+  turn(by) {
+    this.offset = Math.max(0, this.offset + by);
+    this.refresh();
+  }
+
+  refresh() {
+    const { names, before, icons } = this.view.scene, wanted = this.search.value.toLowerCase();
+    const rows = names.map((name, index) => ({ name, index, counts: this.view.counts[index] }))
+      .map((row) => ({ ...row, state: stateOf(row.counts), text: phrase(row.counts) }))
+      .filter(({ name, state, text }) => `${name} ${state} ${text}`.toLowerCase().includes(wanted));
+    const focused = this.body.contains(document.activeElement) && document.activeElement.textContent;
+    this.body.replaceChildren(...rows.slice(this.offset, this.offset + PAGE).map(({ name, index, state, text }) => h("tr", {},
+      h("td", {}, h("button", { type: "button", class: "nb-link", onclick: () => this.view.choose(name) }, name)),
+      h("td", {}, statusOf(state, icons)), h("td", {}, text),
+      h("td", { class: "nb-col-why" }, before[index].map((tail) => names[tail]).join(", ")))));
+    if (focused) [...this.body.querySelectorAll("button")].find((each) => each.textContent === focused)?.focus();
+    this.back.hidden = this.on.hidden = rows.length <= PAGE;
+    this.back.disabled = !this.offset;
+    this.on.disabled = this.offset + PAGE >= rows.length;
+    this.count.textContent = rows.length <= PAGE ? "" : `${this.offset + 1}–${Math.min(this.offset + PAGE, rows.length)} of ${number(rows.length)}`;
+  }
 }
 
 // ------------------------------------------------------------------ one task
@@ -714,11 +775,13 @@ class View {
     model.on("msg:custom", this.hear);
     this.whole(model.get("first"));
     this.sync();
+    if (model.get("page") === "runs") this.toggle(Runs);
     this.clock = setInterval(() => this.tick(), 500);
   }
 
   close() {
     clearInterval(this.clock);
+    clearTimeout(this.syncLater);
     this.model.off("msg:custom", this.hear);
     this.picture.watching.disconnect();
     this.hide.remove();
@@ -736,7 +799,7 @@ class View {
     for (const kind of ["pointerenter", "focusin"]) this.buttons.addEventListener(kind, () => this.sync());
     this.bar = h("div", { class: "nb-bar", role: "progressbar", "aria-label": "tasks done", "aria-valuemin": "0" },
       PARTS.map((part) => h("span", { class: `nb-part-${part}` })));
-    this.picture = new Picture((name) => this.choose(name));
+    this.picture = new Picture((name) => this.choose(name), () => this.schedule());
     this.lines = h("ul", { class: "nb-lines" });
     this.crumbs = h("nav", { class: "nb-crumbs", "aria-label": "where you are" });
     this.place = h("div");
@@ -783,12 +846,13 @@ class View {
 
   /** Ask how things stand; at most once in a while, since every hover may ask. */
   sync() {
-    if (this.syncing || performance.now() - (this.synced ?? -1e9) < 700) return;
-    this.syncing = true;
-    this.ask({ ask: "sync" }).then((answer) => this.whole(answer), () => {}).finally(() => {
-      this.syncing = false;
-      this.synced = performance.now();
-    });
+    const wait = (this.synced ?? -1e9) + 700 - performance.now();
+    if (wait > 0) {
+      this.syncLater ??= setTimeout(() => { this.syncLater = undefined; this.sync(); }, wait);
+      return;
+    }
+    this.synced = performance.now();
+    this.ask({ ask: "sync" }).then((answer) => this.whole(answer), () => {});
   }
 
   whole(message) {
@@ -825,6 +889,10 @@ class View {
         this.startedAt = performance.now() - 1000 * this.head.elapsed_s;
     }
     this.dirty.head = true;
+    this.schedule();
+  }
+
+  schedule() {
     this.frame ??= requestAnimationFrame(() => this.paint());
   }
 
@@ -832,9 +900,13 @@ class View {
 
   paint() {
     this.frame = undefined;
-    for (const index of this.dirty.nodes) this.picture.node(index, this.counts[index]);
+    const seen = this.picture.window();
+    for (const index of this.dirty.nodes) {
+      if (!seen(this.scene.corners[index])) continue; // until somebody looks there
+      this.picture.node(index, this.counts[index]);
+      this.dirty.nodes.delete(index);
+    }
     for (const index of this.dirty.items) this.picture.items(index, this.itemCounts[index]);
-    this.dirty.nodes.clear();
     this.dirty.items.clear();
     if (this.dirty.head) this.paintHead();
     this.dirty.head = false;
@@ -889,6 +961,7 @@ class View {
         type: "button", title: control.why_not || null, "aria-disabled": control.why_not ? "true" : null,
         class: control.ask === "resume" && !control.why_not ? "nb-first" : null, onclick: () => act(control),
       }, control.label)),
+      h("button", { type: "button", onclick: () => this.toggle(Processes) }, "Table"),
       h("button", { type: "button", onclick: () => this.toggle(Runs) }, "Runs"));
   }
 

@@ -1,0 +1,71 @@
+"""The view's module in an empty page, with a model that a test plays: quick, and any run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+
+import nbcache.notebook.widget as widget
+from nbcache.model.view import RunProgress
+from nbcache.notebook.widget.scene import Scene
+from nbcache.notebook.widget.state import Control, state_of
+from nbcache.notebook.widget.view import scene_record
+
+STATIC = Path(widget.__file__).parent / "static"
+
+CONTROLS: list[Control] = [
+    {"ask": "cancel", "label": "Cancel", "why_not": ""},
+    {"ask": "resume", "label": "Resume", "why_not": "it goes on"},
+    {"ask": "run", "label": "Run again", "why_not": "it goes on"},
+    {"ask": "form", "label": "Relaunch…", "why_not": "it goes on"},
+]
+
+_MOUNT = """async ([esm, css, first]) => {
+    const style = document.createElement("style");
+    style.textContent = css;
+    document.head.append(style);
+    const heard = [];
+    window.sent = [];
+    window.model = {
+        get: (name) => ({ first, twin: "twin", page: "" })[name],
+        on: (_, listener) => heard.push(listener),
+        off: () => {},
+        send: (message) => {
+            window.sent.push(message);
+            const answer = window.answers?.[message.ask];
+            const { id, page } = message;
+            if (answer) window.tell({ kind: "answer", id, page, answer });
+        },
+    };
+    window.tell = (message) => heard.forEach((listener) => listener(message));
+    const url = URL.createObjectURL(new Blob([esm], { type: "text/javascript" }));
+    const module = await import(url);
+    const place = document.createElement("div");
+    document.body.append(place);
+    module.default.render({ model: window.model, el: place });
+}"""
+
+
+def whole(scene: Scene, progress: RunProgress, seq: int = 0) -> dict[str, Any]:
+    """Return what a page gets first."""
+    state = state_of(scene, progress, CONTROLS)
+    return {"seq": seq, "scene": scene_record(scene, progress), **state}
+
+
+def mount(
+    page: Page, first: Mapping[str, Any], *, answers: Mapping[str, Any] | None = None
+) -> None:
+    """Show a view in an empty page; `answers` are what its questions get."""
+    page.set_content("<!doctype html><html lang='en'><title>view</title><body></body></html>")
+    page.evaluate("(answers) => { window.answers = answers; }", dict(answers or {}))
+    esm, css = (STATIC / name for name in ("nbcache.js", "nbcache.css"))
+    page.evaluate(_MOUNT, [esm.read_text(), css.read_text(), json.loads(json.dumps(first))])
+
+
+def tell(page: Page, message: Mapping[str, Any]) -> None:
+    """Send the page a message of the kernel's."""
+    page.evaluate("(message) => window.tell(message)", dict(message))

@@ -1,0 +1,208 @@
+"""The view's module alone: hostile words, gaps in the messages, size, keys, themes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from nbcache.model.view import FailureView, PlaceProgress, RunProgress
+from nbcache.notebook.widget.scene import Scene, scene_of
+from nbcache.notebook.widget.state import delta, state_of
+from nbcache.plan.outline import Edge, Origin, Outline
+from tests.browser.bare import CONTROLS, mount, tell, whole
+from tests.browser.conftest import keep_picture
+from tests.browser.lab import axe_violations
+from tests.notebook.test_widget_scene import big, run_of
+from tests.notebook.views import place, progress
+
+Record = Callable[[str, object], None]
+
+EVIL = '<img src=x onerror="window.pwned = 1"><script>window.pwned = 2</script>\'"&'
+
+PIPELINE = Outline(
+    ("trim", "align_the_reads_of_each_sample_against_the_genome", "report"),
+    (Origin("#7", "pairs", 7, False), Origin("#8", "genome", 8, True)),
+    (
+        Edge("#7", "trim", 7, ""),
+        Edge("trim", "align_the_reads_of_each_sample_against_the_genome", 0, ""),
+        Edge("#8", "align_the_reads_of_each_sample_against_the_genome", 8, ""),
+        Edge("align_the_reads_of_each_sample_against_the_genome", "report", 1, "all"),
+    ),
+)
+
+
+def going(scene: Scene, *counts: dict[str, int]) -> RunProgress:
+    names = scene.outline.processes
+    places = [place(name, 10, **each) for name, each in zip(names, counts, strict=True)]
+    return progress("running", *places)
+
+
+def task_page(**changes: object) -> dict[str, object]:
+    row = {
+        "position": "0", "label": f"trim[{EVIL}]", "status": "failed", "duration": 1.5,
+        "saved": None, "memory": 25_000_000, "attempt": 1, "why": EVIL, "hash": "0123abcd",
+    }  # fmt: skip
+    page = {
+        "rows": [row], "running": [], "matched": 1, "total": 1, "offset": 0,
+        "statuses": {"failed": 1},
+    }  # fmt: skip
+    return {**page, **changes}
+
+
+DETAIL = {
+    "label": f"trim[{EVIL}]", "status": "failed", "process": "trim", "position": "0",
+    "facts": [["took", EVIL]], "error": EVIL, "traceback": EVIL, "source": f"x = '{EVIL}'  # x",
+    "language": "python", "cell": EVIL, "inputs": [{"name": EVIL, "value": EVIL}],
+    "outputs": [{"name": EVIL, "value": EVIL, "digest": "xxh3:00"}], "hash": "xxh3:0123abcd",
+    "components": [{"kind": "code", "name": EVIL, "summary": EVIL, "digest": "00"}],
+}  # fmt: skip
+ANSWERS = {
+    "tasks": task_page(),
+    "task": DETAIL,
+    "log": {"live": False, "chunks": [{"stream": "stdout", "text": EVIL}]},
+    "why": {
+        "head": EVIL, "lines": [EVIL], "differences": [],
+        "diffs": [{"title": EVIL, "text": f"--- a\n+++ b\n@@ -1 +1 @@\n-{EVIL}\n+'{EVIL}'"}],
+    },
+}  # fmt: skip
+
+
+def test_words_from_a_cache_are_never_markup(page: Page) -> None:
+    scene = scene_of(
+        Outline(("trim",), (Origin("#1", EVIL, 1, False),), (Edge("#1", "trim", 1, EVIL),))
+    )
+    failure = FailureView(task=EVIL, process="trim", error=EVIL, where=EVIL, position="0")
+    run = progress("failed", place("trim", 1, failed=1), failures=(failure,), notes=(EVIL,))
+    mount(page, whole(scene, run), answers=ANSWERS)
+
+    page.get_by_role("button", name="trim:").click()
+    page.locator(".nb-tasks tbody .nb-link").click()
+    expect(page.locator(".nb-why-head")).to_have_text(EVIL)
+
+    text = page.locator(".nbcache-view").inner_text()
+    assert text.count("window.pwned = 1") >= 12
+    assert page.locator(".nbcache-view img, .nbcache-view script").count() == 0
+    assert page.evaluate("window.pwned") is None
+    assert axe_violations(page, ".nbcache-view") == []
+
+
+def test_a_page_that_missed_a_message_asks_for_the_whole(page: Page) -> None:
+    scene = scene_of(PIPELINE)
+    runs = [going(scene, {"completed": k}, {}, {}) for k in range(4)]
+    states = [state_of(scene, run, CONTROLS) for run in runs]
+    mount(page, whole(scene, runs[0]), answers={"sync": whole(scene, runs[0])})
+    trim = page.get_by_role("button", name="trim:")
+
+    tell(page, {"kind": "delta", "seq": 1, **delta(states[0], states[1])})
+    expect(trim).to_have_attribute("aria-label", "trim: 1/10")
+    page.evaluate("(whole) => { window.answers = { sync: whole }; }", whole(scene, runs[3], 3))
+    tell(page, {"kind": "delta", "seq": 3, **delta(states[2], states[3])})
+
+    expect(trim).to_have_attribute("aria-label", "trim: 3/10")
+    tell(page, {"kind": "delta", "seq": 2, **delta(states[1], states[2])})  # too late: known
+    tell(page, {"kind": "delta", "seq": 4, "items": {"0": 77}})
+    expect(page.locator(".nb-count").first).to_have_text("77")
+    expect(trim).to_have_attribute("aria-label", "trim: 3/10")
+
+
+def test_the_keyboard_walks_along_the_edges_and_opens_a_process(page: Page) -> None:
+    scene = scene_of(PIPELINE)
+    mount(page, whole(scene, going(scene, {"completed": 3}, {}, {})), answers=ANSWERS)
+    focused = "document.activeElement.getAttribute('aria-label')"
+
+    page.get_by_role("button", name="trim:").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(focused).startswith("align_the_reads")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(focused).startswith("align_the_reads")
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    expect(page.locator(".nb-tasks tbody tr")).to_have_count(1)
+    page.get_by_role("button", name="close").click()
+    assert page.evaluate(focused).startswith("trim:")
+
+
+def test_five_hundred_processes_move_smoothly(page: Page, record_property: Record) -> None:
+    scene = scene_of(big())
+    mount(page, whole(scene, run_of(scene, 10)))
+    times = page.evaluate(
+        """async () => {
+            const times = [];
+            for (let seq = 1; seq <= 8; seq++) {
+                const counts = {};
+                for (let k = 0; k < 500; k++) counts[k] = [1, 0, 2, 0, seq, 5, 0, 0, 0, 0, 0, 200];
+                const began = performance.now();
+                window.tell({ kind: "delta", seq, counts });
+                await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+                times.push(performance.now() - began);
+            }
+            return times;
+        }"""
+    )
+    page.get_by_role("button", name="Table").click()
+    expect(page.locator(".nb-panel tbody tr")).to_have_count(20)
+    page.get_by_role("searchbox").fill("process_49")
+    expect(page.locator(".nb-panel tbody tr")).to_have_count(10)
+    page.get_by_role("button", name="fit the picture").click()
+    expect(page.locator('[data-key="process_499"]')).to_have_attribute(
+        "aria-label", "process_499: 13/200 · 2 running"
+    )
+
+    middle = sorted(times)[len(times) // 2]
+    record_property("measured", f"500 processes, all moving: {middle:.0f} ms a picture in a page")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "forced"])
+def test_every_theme_is_readable_and_nothing_sticks_out_of_a_narrow_page(
+    browser: Browser, theme: str
+) -> None:
+    context = browser.new_context(
+        viewport={"width": 420, "height": 900},
+        color_scheme="dark" if theme == "dark" else "light",
+        forced_colors="active" if theme == "forced" else "none",
+        reduced_motion="reduce",
+    )
+    page = context.new_page()
+    scene = scene_of(PIPELINE)
+    failure = FailureView(task="trim[a]", process="trim", error="x" * 200, position="0")
+    places = [
+        PlaceProgress(name=name, upstream=(), counts=counts, expected=123_456)
+        for name, counts in zip(
+            PIPELINE.processes,
+            ({"completed": 100_000, "failed": 3}, {"running": 8}, {}),
+            strict=True,
+        )
+    ]
+    run = progress("running", *places, failures=(failure,))
+    mount(page, whole(scene, run), answers=ANSWERS)
+    if theme == "dark":  # as JupyterLab's dark theme sets them
+        page.add_style_tag(
+            content="body{background:#111;color:#fff}:root{--jp-layout-color1:#111;"
+            "--jp-layout-color2:#222;--jp-ui-font-color1:#fff;--jp-ui-font-color2:#bbb;"
+            "--jp-border-color0:#777;--jp-border-color2:#444;--jp-error-color1:#ef9a9a;"
+            "--jp-mirror-editor-keyword-color:#4caf50;--jp-mirror-editor-string-color:#ff7070;"
+            "--jp-mirror-editor-comment-color:#90b0b0;--jp-mirror-editor-number-color:#66bb6a}"
+        )
+    page.get_by_role("button", name="trim:").click()
+    page.locator(".nb-tasks tbody .nb-link").click()
+    expect(page.locator(".nb-why-head")).to_be_visible()
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
+    assert axe_violations(page, ".nbcache-view") == []
+    keep_picture(page, f"theme-{theme}")
+    context.close()
+
+
+def test_no_process_and_no_task_say_so(page: Page) -> None:
+    mount(page, whole(scene_of(Outline((), (), ())), progress("succeeded")))
+    expect(page.locator(".nb-line")).to_contain_text("0 ran, 0 cached")
+
+    empty = scene_of(Outline(("fit",), (), ()))
+    nothing = task_page(rows=[], matched=0, total=0, statuses={})
+    run = progress("succeeded", place("fit", 0))
+    mount(page, whole(empty, run), answers={"tasks": nothing})
+    page.get_by_role("button", name="fit: no tasks").click()
+    expect(page.locator(".nb-empty")).to_have_text("No task has ended yet.")
