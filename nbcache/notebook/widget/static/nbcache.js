@@ -132,7 +132,8 @@ class Picture {
 
   /** The buttons are there where the picture, as large as it is meant, has no room. */
   offerZoom() {
-    if (!this.size) return;
+    if (!this.size || !this.scroll.clientWidth) return;
+    if (!this.arranged) this.arrange();
     this.moved();
     this.zoom.hidden = this.size[0] <= this.scroll.clientWidth && this.size[1] <= 460;
   }
@@ -155,9 +156,16 @@ class Picture {
     this.svg.classList.toggle("nb-few", this.nodes.length <= 40); // hundreds of moving icons cost more than all else
     this.scroll.replaceChildren(this.svg);
     fill(this.legend, ...Object.entries(LEGEND).map(([state, word]) => h("span", { class: "nb-state" }, icon(state, scene.icons), h("span", {}, word))));
-    this.scale(1);
-    if (this.size[1] > 460 && scene.corners.length) this.scroll.scrollTop = scene.corners[0][1] - 60;
+    this.arranged = false;
     this.offerZoom();
+  }
+
+  /** As large as it is meant, or a little smaller where it then has room; from its first process. */
+  arrange() {
+    this.arranged = true;
+    const fits = this.scroll.clientWidth / this.size[0];
+    this.scale(fits < 1 && fits > 0.7 ? fits : 1);
+    if (this.size[1] > 460 && this.scene.corners.length) this.scroll.scrollTop = this.scene.corners[0][1] - 60;
   }
 
   scale(factor) {
