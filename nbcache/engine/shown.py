@@ -152,7 +152,7 @@ def decode_chunks(data: bytes) -> list[ShownChunk]:
 class Capture:
     """Catches what the process shows while an attempt runs; one per process, for its life.
 
-    `send` gets new chunks at most every 50 ms (the first at once). With `descriptors`, also what
+    `send` gets new chunks at most every 50 ms (the first line at once). With `descriptors`, also what
     is written to descriptors 1 and 2 past Python.
     """
 
@@ -222,6 +222,8 @@ class Capture:
         with self._lock:
             if self._pipes:
                 self._drain()
+            if time.monotonic() - self._sent_at >= SEND_EVERY_S:
+                self._flush()
 
     def _add_in_child(self, chunk: ShownChunk) -> None:
         """In a child that the body forked: it has the pipes only, and shares them, so it writes
@@ -246,7 +248,9 @@ class Capture:
         if self._send is None:
             return
         self._pending.append(chunk)
-        if time.monotonic() - self._sent_at >= SEND_EVERY_S or self._wake < 0:
+        # Whole lines: who is killed next has not sent half of what its `print` wrote.
+        is_whole = chunk.stream == "display" or chunk.text.endswith("\n")
+        if self._wake < 0 or (is_whole and time.monotonic() - self._sent_at >= SEND_EVERY_S):
             self._flush()
         elif len(self._pending) == 1:
             os.write(self._wake, b"w")

@@ -223,7 +223,7 @@ def test_a_worker_that_died_leaves_the_same_way_back(notebook: Notebook) -> None
     opened = open_task(notebook.session.cache, ["crash"])
     assert opened.inputs == {"v": 7}
     assert (opened.entry.folder / "partial").exists()
-    assert (opened.entry.folder / ".command.log").read_text().startswith("last words")
+    assert (opened.entry.folder / ".command.log").read_text() == "last words\n"
 
 
 def test_secrets_are_in_no_file_of_a_kept_work_directory(

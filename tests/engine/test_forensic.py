@@ -147,3 +147,23 @@ def test_a_plan_foresees_no_failure(notebook: Notebook) -> None:
     declare(notebook)
     plans = {plan.name: plan for plan in notebook.session.plan()}
     assert (plans["fit"].to_run, plans["autopsy"].to_run) == (3, 0)
+
+
+def test_a_resumed_run_looks_only_into_what_fails_again(kernels: Kernels) -> None:
+    """Also into a failure under the same id and attempt number, since it is another failure; what
+    was found in an earlier session stays readable."""
+    notebook = kernels()
+    gate = declare(notebook)
+    first = notebook.run()
+    for number in range(2):
+        later = kernels()
+        declare(later)
+        if number:
+            gate.touch()
+        later.trace.write_text("")
+        run = later.session.resume(first.id)
+        assert run.wait(60)
+        assert run.id == first.id
+        assert later.ran() == ([] if number else ["fit[v=2]"])
+    assert run.status is RunStatus.SUCCEEDED
+    assert list(run["fit"]) == ["1", "2", "3"]

@@ -173,3 +173,22 @@ def test_the_peak_of_a_body_counts_what_it_started(notebook: Notebook) -> None:
     assert notebook.run().counts() == {"completed": 1}
     (row,) = attempts(notebook)
     assert (row.peak_rss or 0) > 150_000_000
+
+
+def test_retries_begin_anew_when_a_run_is_resumed(kernels: Kernels) -> None:
+    """`task.attempt` is 1 again, and rows go on counting: none is lost."""
+    first, second = kernels(), kernels()
+    gate = first.folder / "gate"
+    for notebook in (first, second):
+        notebook.cell("%channel src = of(1)")
+        notebook.cell(
+            f"%%process work(v) -> out from src --retries 1 {QUICK}\nimport os\n"
+            f"assert os.path.exists({str(gate)!r}) and task.attempt == 2\nout = v"
+        )
+    assert first.run().status is RunStatus.FAILED
+    gate.touch()
+    run = second.session.resume()
+    assert run.wait(60)
+    assert run.status is RunStatus.SUCCEEDED
+    found = [(each.attempt, each.status) for each in attempts(second)]
+    assert found == [(1, "failed"), (2, "failed"), (3, "failed"), (4, "completed")]
