@@ -152,8 +152,8 @@ def decode_chunks(data: bytes) -> list[ShownChunk]:
 class Capture:
     """Catches what the process shows while an attempt runs; one per process, for its life.
 
-    `send` gets new chunks at most every 50 ms (the first line at once). With `descriptors`, also what
-    is written to descriptors 1 and 2 past Python.
+    `send` gets new chunks at most every 50 ms (the first line at once). With `descriptors`, also
+    what is written to descriptors 1 and 2 past Python.
     """
 
     def __init__(self, send: Send | None = None, *, descriptors: bool = False) -> None:
