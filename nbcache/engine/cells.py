@@ -22,6 +22,7 @@ from nbcache.engine.attempt import store_shown
 from nbcache.engine.capture import Captured, capture
 from nbcache.engine.display import is_drawing
 from nbcache.engine.harvest import INLINE_ROW_MAX, keep_value
+from nbcache.engine.history import CELL
 from nbcache.engine.loaded import LoadedModules
 from nbcache.engine.places import Places
 from nbcache.engine.read_state import CHANGED, ReadState
@@ -374,6 +375,7 @@ class Cells:
             components=(),
             source=cell.decl.source,
             cell=cell.decl.cell,
+            language=CELL,
             outputs=cell.names,
         )
         is_new = runs.processes.get(cell.name) != record

@@ -233,7 +233,8 @@ def find_two(cache: Cache, words: Sequence[str]) -> tuple[RunSummary, RunSummary
         return history.find_run(cache, words[0]), history.find_run(cache, words[1])
     after = history.find_run(cache, words[0] if words else None)
     for run in history.runs(cache):  # the newest first
-        if (run.started, run.id) < (after.started, after.id) and run.notebook == after.notebook:
+        is_alike = run.notebook == after.notebook and run.of_cells == after.of_cells
+        if is_alike and (run.started, run.id) < (after.started, after.id):
             return run, after
     where = f" of {after.notebook}" if after.notebook else ""
     raise RunError(f"run {after.name} is the first{where} in this cache; name two runs")

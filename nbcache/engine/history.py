@@ -23,6 +23,7 @@ from nbcache.store.cache import Cache
 
 LIVE = frozenset({RunStatus.RUNNING.value, RunStatus.RESUMING.value, RunStatus.CREATED.value})
 _MICROSECOND = 1e-6
+CELL = "cell"  # the language of a process record that tells of a cached cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,11 @@ class RunSummary:
         hits = self.counts.get(Outcome.CACHED.value, 0)
         made = self.counts.get(Outcome.COMPLETED.value, 0)
         return hits / (hits + made) if hits + made else None
+
+    @property
+    def of_cells(self) -> bool:
+        """Whether it is no pipeline's, but that of a kernel's cached cells."""
+        return bool(self.processes) and all(each.language == CELL for each in self.processes)
 
     def record(self) -> dict[str, object]:
         """Return what `--json` prints."""
@@ -190,7 +196,8 @@ def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
 def find_run(cache: Cache, word: str | None, *, notebook: str | None = None) -> RunSummary:
     """Return the run that `word` means: its name, the start of its id, or `last` (also None).
 
-    The last run is that of a notebook of this name (its folder may have moved), if it has any.
+    The last run is that of a notebook of this name (its folder may have moved), if it has any; a
+    pipeline's goes before that of cached cells, which every kernel has.
 
     Raises:
         RunError: there is no such run (names the nearest), or several (lists them).
@@ -199,6 +206,7 @@ def find_run(cache: Cache, word: str | None, *, notebook: str | None = None) -> 
     if not known:
         raise RunError(f"the cache {cache.root} has no runs yet")
     if word is None or word == "last":
+        known = [run for run in known if not run.of_cells] or known
         name = notebook and PurePath(notebook).name
         own = (run for run in known if run.notebook and PurePath(run.notebook).name == name)
         return next(own, known[0])

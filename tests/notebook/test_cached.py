@@ -263,6 +263,23 @@ def test_the_history_tells_of_cells(shell: Shell) -> None:
     assert dict(frame["counts"][0]) == {"completed": 2, "cached": 1}
 
 
+def test_the_last_run_is_the_pipelines_and_cells_are_compared_with_cells(
+    again: Callable[..., Answer],
+) -> None:
+    pipeline = ["%channel src = of(1)", "%%process big(v) -> n from src\nn = v", "%nbcache run"]
+    again(*pipeline, "%%cached\nscore = 3 * 2")
+    told = again(
+        "%%cached\nscore = 4 * 2", "name = %nbsql SELECT name FROM runs ORDER BY start DESC",
+        "ip = get_ipython()", "ip.run_line_magic('nbcache', 'diff ' + name['name'][0])",
+    )  # fmt: skip
+    assert "the code of score changed" in told.text
+    assert "came out different: 1 of 1" in told.text
+
+    restored = again("%%cached\nother = 1", "%nbcache restore")
+
+    assert list(restored.value["big"]) == [1]
+
+
 def test_figures_are_shown_again_in_a_fresh_jupyter_kernel(tmp_path: Path) -> None:
     cells = [
         "%load_ext nbcache\n%matplotlib inline\nimport pandas as pd, asyncio",
