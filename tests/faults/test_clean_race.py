@@ -69,9 +69,11 @@ def test_runs_and_clean_ups_at_once_never_fail_and_never_lose_a_result(tmp_path:
 
     for kind, what, _ in ended + cleaned:
         assert kind == "done", what
-    assert all(runs > 1 for _, runs, _ in ended)
-    assert sum(hits for *_, hits in ended) > 0
-    assert killed
+    assert all(runs > 0 for _, runs, _ in ended)
+    if SECONDS >= 20:  # a loaded machine does little in less
+        assert sum(hits for *_, hits in ended) > 0
+        assert killed
+        assert sum(freed for *_, freed in cleaned) > 0, "no clean-up found a moment to delete in"
     with Cache.open(root) as cache:
         assert verify(cache).ok, verify(cache)
         collect(cache)
