@@ -21,8 +21,9 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from nbcache.engine.containers import engine_for, pinned, resolve_image
 from nbcache.engine.modules import (
     LocalModules,
     ModuleSource,
@@ -32,7 +33,7 @@ from nbcache.engine.modules import (
 from nbcache.engine.payload import Payload, pickle_names
 from nbcache.engine.sharing import shared_paths
 from nbcache.engine.spec import FileInput, stat_key
-from nbcache.engine.tools import bundled_scripts, file_digest, search_path, tool_components
+from nbcache.engine.tools import bundled_scripts, search_path, tool_components
 from nbcache.errors import FingerprintError, NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
@@ -45,6 +46,7 @@ from nbcache.plan.fingerprint import component
 from nbcache.plan.quantities import size_text
 from nbcache.plan.reach import Walker, combine, is_of_nbcache
 from nbcache.plan.uses import Chain, uses_of
+from nbcache.store.filestate import hash_file
 
 LARGE = 500_000_000  # bytes of captured data from which on a note says how to do without
 
@@ -67,7 +69,7 @@ class Captured:
     are names that the body reads and nobody defines. `sources` gives file names and texts of
     reached functions, for tracebacks; `texts` all string constants of the code that is reached;
     `helper_sources` its source texts. `helpers` are files beside the notebook that a script calls,
-    by their names in the work directory.
+    by their names in the work directory. `container` is the engine and the image of a script.
     """
 
     components: tuple[Component, ...]
@@ -77,6 +79,7 @@ class Captured:
     modules: Mapping[str, ModuleSource] = field(default_factory=dict)
     sys_path: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
+    container: tuple[str, str] | None = None
     missing: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     texts: frozenset[str] = frozenset()
@@ -113,10 +116,14 @@ def capture(
         FingerprintError: a value that is reached cannot be sent to a worker.
     """
     variables = os.environ if environ is None else environ
-    declared = _declared(decl, variables)
+    folder, digest_of = notebook_dir or Path.cwd(), digest_of_file or _hashed
+    declared = [*_declared(decl, variables), *_declared_files(decl, folder, digest_of)]
     if decl.language == "script":
-        digest_of = digest_of_file or file_digest
         found, components = _script(decl, digest_of, variables, notebook_dir)
+        image = _image(decl, folder, digest_of, variables)
+        if image is not None:
+            components.append(image.component)
+            found = replace(found, container=image.command)
         return _finish(found, [*declared, *components], evidence)
     taking = _Taking(decl, facts, namespace, set(taken), notebook_dir)
     found, components = taking.take(send)
@@ -196,10 +203,60 @@ def _script(
         digest = digest_of(path)
         helpers[name] = FileInput(str(path), digest, name, stat)
         found.append(component("file", name, digest, f"{name}, called by the script"))
+    made = Captured(components=(), helpers=helpers)
+    if decl.directives.container is not None:
+        return made, found  # its programs are those of the image
     words = {word for each in facts for word in each.commands if "/" not in word or word[0] == "/"}
     where = search_path(environ.get("PATH", ""), folder)
-    found += tool_components(words, decl.interpreter, digest_of, where)
-    return Captured(components=(), helpers=helpers), found
+    mode = decl.directives.tools
+    found += tool_components(words, decl.interpreter, digest_of, where, mode=mode)
+    return made, found
+
+
+def _declared_files(
+    decl: ProcessDecl, folder: Path, digest_of: Callable[[Path], Digest]
+) -> list[Component]:
+    """Return a component for each lock or environment file that the header names."""
+    found: list[Component] = []
+    for name in decl.directives.files:
+        path = folder / name
+        if not path.exists():
+            raise FingerprintError(
+                f"process {decl.name!r}: no file {name}, named by --files (looked in {folder}).\n"
+                "  Write it, or take it out of --files."
+            )
+        found.append(component("lock", name, digest_of(path), f"{name}, by --files"))
+    return found
+
+
+class _Image(NamedTuple):
+    component: Component
+    command: tuple[str, str]  # the engine's program, the image by its digest
+
+
+def _image(
+    decl: ProcessDecl,
+    folder: Path,
+    digest_of: Callable[[Path], Digest],
+    environ: Mapping[str, str],
+) -> _Image | None:
+    reference = decl.directives.container
+    if reference is None:
+        return None
+    path = environ.get("PATH", "")
+    try:
+        engine = engine_for(reference, folder, path)
+        digest = resolve_image(reference, folder, path, digest_of)
+    except FingerprintError as error:
+        raise FingerprintError(f"process {decl.name!r}: {error}") from None
+    part = component(
+        "container", "container", combine("container", digest), f"{reference} {digest[:19]}"
+    )
+    return _Image(part, (engine, pinned(reference, digest, folder)))
+
+
+def _hashed(path: Path) -> Digest:
+    return hash_file(str(path), stat_key(path))
 
 
 class _Taking:

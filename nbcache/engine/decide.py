@@ -159,13 +159,14 @@ class Decider:
         assert decl is not None
         mode = decl.directives.cache
         mode = "deep" if mode == "off" else mode
+        modes = dict(decl.directives.cache_of)
         if place.defaults:
             inputs = {**place.defaults, **inputs}
         found: dict[str, Identified] = {}
         parts: list[tuple[str, str, Digest]] = []
         for name, value in inputs.items():
             each = self._identifier.identify(
-                value, place.types.get(name), mode, place.input_name(name)
+                value, place.types.get(name), modes.get(name, mode), place.input_name(name)
             )
             found[name] = each
             parts.append((name, "input", each.digest))

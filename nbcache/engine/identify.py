@@ -68,7 +68,8 @@ class Identifier:
     ) -> None:
         self._files, self._folder, self._leaf = files, folder, leaf
         self._kept = files.folder.parent  # files in the cache are results that were looked at
-        self._seen: dict[int, tuple[object, Identified]] = {}  # keeps the object: ids stay unique
+        # Keeps the object, so that ids stay unique. Files in it count by the mode.
+        self._seen: dict[tuple[int, str, bool], tuple[object, Identified]] = {}
 
     def identify(
         self, value: object, declared: PortType | None, mode: str, place: str
@@ -83,11 +84,12 @@ class Identifier:
             self._check_type(value, declared, place)
             text = scalar_json(value)
             return Identified(canonical_digest(value), value, summarise(value), text)
-        memo = self._seen.get(id(value))
+        key = (id(value), mode, declared is not None and declared.is_path)
+        memo = self._seen.get(key)
         if memo is not None and not isinstance(value, (FilePath, pathlib.Path, str)):
             return memo[1]
         found = self._identify(value, declared, mode, place)
-        self._seen[id(value)] = (value, found)
+        self._seen[key] = (value, found)
         return found
 
     def _identify(

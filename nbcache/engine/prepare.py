@@ -108,8 +108,9 @@ def make_place(node: CompiledNode, pipeline: Pipeline, cache: Cache, folder: Pat
     inputs = {each.name for each in decl.inputs or ()}
     check_place(node, pipeline)
     captured = capture(
-        decl, process.facts, pipeline.scope_of(process), taken=inputs, notebook_dir=folder
-    )
+        decl, process.facts, pipeline.scope_of(process), taken=inputs, notebook_dir=folder,
+        digest_of_file=cache.files.digest,
+    )  # fmt: skip
     files = (
         named_files([decl.body, *captured.helper_sources], folder)
         if decl.language == "python"

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbcache.engine.containers import enter
 from nbcache.engine.python_body import TaskInfo
 from nbcache.engine.shell_values import (
     declarations,
@@ -109,11 +110,15 @@ class ScriptBody:
         """
         self._write(inputs, task, folder)
         out, err = streams or (None, None)
+        environment = self._environment(inputs, task)
+        argv = self.argv
+        if self.process.container is not None:
+            argv = enter(*self.process.container, argv, folder, self._handed_on(inputs, task))
         try:
             process = subprocess.Popen(
-                self.argv,
+                argv,
                 cwd=folder,
-                env=self._environment(inputs, task),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -121,7 +126,7 @@ class ScriptBody:
             )
         except OSError as error:
             raise ScriptError(
-                f"cannot start {self.argv[0]!r}: {error.strerror or error}. "
+                f"cannot start {argv[0]!r}: {error.strerror or error}. "
                 "Is it installed, and on PATH?"
             ) from None
         return _wait(process)
@@ -166,6 +171,12 @@ class ScriptBody:
             environment[b"PATH"] = os.fsencode(self.process.environ["PATH"])
         environment.update(self.variables(inputs, task))
         return environment
+
+    def _handed_on(self, inputs: Mapping[str, object], task: TaskInfo) -> list[str]:
+        """Return the variables that a container gets: those of the task, not the machine's."""
+        own = [os.fsdecode(name) for name in self.variables(inputs, task)]
+        own += ["BASH_ENV"] if self.is_bash else []
+        return [*own, *self.process.env, *self.process.secrets]
 
     def variables(self, inputs: Mapping[str, object], task: TaskInfo) -> dict[bytes, bytes]:
         """Return the environment variables that a script gets; none for a bash script."""

@@ -174,6 +174,7 @@ class ProcessSpec:
     folder: str = ""
     modules: Mapping[str, ModuleSource] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
+    container: tuple[str, str] | None = None  # the engine's program and the image of a script
     watch: bool = True
 
 

@@ -75,6 +75,7 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         folder=str(folder),
         modules=captured.modules,
         imports=captured.imports,
+        container=captured.container,
     )
 
 

@@ -12,8 +12,7 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from xxhash import xxh3_128
-
+from nbcache.engine.installed_by import package_of
 from nbcache.engine.modules import closure_of, distribution_of
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
@@ -29,8 +28,6 @@ _BUILTINS = frozenset(
 )
 _SHELLS = frozenset({"bash", "sh", "dash", "zsh", "ksh", "env"})
 _LAUNCHER = re.compile(rb"^#!(?P<python>[^\n]*python[\d.]*)[^\n]*\n.*?from (?P<module>\w+)", re.S)
-
-_memo: dict[tuple[str, int, int, int], Digest] = {}
 
 
 def search_path(path: str, folder: Path | None) -> str:
@@ -57,12 +54,17 @@ def tool_components(
     interpreter: Sequence[str],
     digest_of: Callable[[Path], Digest],
     search_path: str,
+    *,
+    mode: str = "content",
 ) -> list[Component]:
     """Return a component for each word that PATH resolves, and for an interpreter but a shell.
 
     A command that a script names and that is not there is no component; once it is installed,
-    the script runs again.
+    the script runs again. With the mode `version` a program counts by the package that installed
+    it and by its version, and by content where no package manager knows it; with `off` not at all.
     """
+    if mode == "off":
+        return []
     wanted = {word for word in words if word not in _BUILTINS and "=" not in word}
     programs = [word for word in interpreter if not word.startswith("-")]
     if programs and Path(programs[0]).name == "env":
@@ -74,11 +76,14 @@ def tool_components(
         if place is None or not os.path.isfile(place):
             continue
         real = Path(place).resolve()
-        digest, summary = digest_of(real), place
         launched = _launched(real)
         if launched is not None:
             digest = combine("launcher", launched[0], launched[1])
             summary = f"{place} ({launched[0]} {dict(launched[1]).get(launched[0], '')})"
+        elif mode == "version" and (owner := package_of(real)) is not None:
+            digest, summary = combine("package", *owner), f"{place} ({' '.join(owner)})"
+        else:
+            digest, summary = digest_of(real), place
         found.append(component("tool", word, digest, summary))
     return found
 
@@ -97,16 +102,3 @@ def _launched(program: Path) -> tuple[str, tuple[tuple[str, str], ...]] | None:
     folders = tuple(map(str, sorted(root.glob("lib/python3*/site-packages"))))
     name = distribution_of(match["module"].decode(), folders) if folders else None
     return None if name is None else (name, closure_of(name, folders))
-
-
-def file_digest(path: Path) -> Digest:
-    """Return the digest of a file's bytes; known files are not read again in this process."""
-    state = path.stat()
-    key = (str(path), state.st_size, state.st_mtime_ns, state.st_ino)
-    if key not in _memo:
-        hasher = xxh3_128()
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                hasher.update(block)
-        _memo[key] = Digest("xxh3:" + hasher.hexdigest())
-    return _memo[key]

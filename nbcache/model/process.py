@@ -131,11 +131,15 @@ class Directives:
     tag: str | None = None  # a template
     when: Dynamic | None = None
     cache: str = "deep"  # off, deep, standard, lenient
+    cache_of: tuple[tuple[str, str], ...] = ()  # input, mode: where it differs from the process's
     env: tuple[str, ...] = ()  # names of environment variables
     secret: tuple[str, ...] = ()
     seed: int | None = None
     ignore: tuple[str, ...] = ()
     platform: bool = False
+    container: str | None = None  # an image, or a file of one
+    tools: str = "content"  # content, version, off: how the programs of a script count
+    files: tuple[str, ...] = ()  # lock and environment files beside the notebook
     publish: tuple[PublishRule, ...] = ()
     store: str | None = None  # a template
     scratch: str | None = None  # "true", or a folder that may name environment variables

@@ -77,6 +77,8 @@ def parse_options(
         if spec.name in _FIELDS:
             value = _value(spec, option, lines)
             values[spec.name] = (*values.get(spec.name, ()), value) if spec.repeats else value
+    if "cache" in values:
+        values["cache"], values["cache_of"] = values["cache"]
     if values.get("retries") and "on_error" not in values:
         values["on_error"] = "retry"
     interpreter = _interpreter(given, shebang, lines)
@@ -205,6 +207,28 @@ def _read_names(spec: OptionSpec, text: str) -> object:
     return tuple(dict.fromkeys(names))
 
 
+def _read_words(spec: OptionSpec, text: str) -> object:
+    words = tuple(each.strip() for each in text.split(","))
+    if not all(words):
+        raise ValueError(f"{text!r} has an empty part; parts are divided by commas: A,B")
+    return tuple(dict.fromkeys(words))
+
+
+def _read_modes(spec: OptionSpec, text: str) -> object:
+    """Return the mode of a process, and those of single inputs: "standard, genome=lenient"."""
+    mode, inputs = spec.default, []
+    for each in text.split(","):
+        name, sign, value = (part.strip() for part in each.rpartition("="))
+        chosen = _read_choice(spec, value)
+        if not sign:
+            mode = chosen
+        elif chosen == "off" or not is_public_name(name):
+            raise ValueError(f"{each.strip()!r} is not INPUT=MODE with deep, standard or lenient")
+        else:
+            inputs.append((name, chosen))
+    return mode, tuple(inputs)
+
+
 def _read_staging(spec: OptionSpec, text: str) -> object:
     return parse_stage_as(text)
 
@@ -224,6 +248,8 @@ _READERS: Mapping[Form, Any] = {
     "choice": _read_choice,
     "text": _read_text,
     "names": _read_names,
+    "words": _read_words,
+    "modes": _read_modes,
     "expression": _read_expression,
     "rule": _read_rule,
     "staging": _read_staging,

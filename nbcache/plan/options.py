@@ -94,10 +94,10 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
         help="a task runs only where this is true",
     ),
     OptionSpec(
-        name="cache", form="choice", default="deep", value="MODE",
+        name="cache", form="modes", default="deep", value="MODE[,INPUT=MODE]",
         choices=("off", "deep", "standard", "lenient"),
         help="files count by content (deep), by path, size and time (standard), by path and size "
-        "(lenient); off keeps nothing",
+        "(lenient), also of one input: genome=lenient; off keeps nothing",
     ),
     OptionSpec(
         name="env", form="names", default=(), hashed=True, value="NAME[,NAME]",
@@ -114,6 +114,19 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
     OptionSpec(
         name="ignore", form="names", default=(), language="python", value="NAME[,NAME]",
         help="captured names that do not count",
+    ),
+    OptionSpec(
+        name="container", form="text", hashed=True, language="script", value="IMAGE",
+        help="the image in which a script runs; it counts by its digest",
+    ),
+    OptionSpec(
+        name="tools", form="choice", default="content", hashed=True, language="script",
+        choices=("content", "version", "off"), value="MODE",
+        help="programs that a script names count by content, by their package's version, or not",
+    ),
+    OptionSpec(
+        name="files", form="words", default=(), hashed=True, value="FILE[,FILE]",
+        help="lock and environment files; they count by content",
     ),
     OptionSpec(
         name="platform", form="flag", default=False, hashed=True,

@@ -22,7 +22,18 @@ from nbcache.plan.header_text import nearest
 from nbcache.plan.scanning import string_end
 
 Form = Literal[
-    "flag", "int", "size", "time", "choice", "text", "names", "expression", "rule", "staging"
+    "flag",
+    "int",
+    "size",
+    "time",
+    "choice",
+    "text",
+    "names",
+    "words",
+    "modes",
+    "expression",
+    "rule",
+    "staging",
 ]
 
 _PREFIXES = "KMGTP"
