@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from nbcache.engine.lineage import Lineage, Link, Product, Source, TaskKey, TaskNode
+from nbcache.model.ids import Position, parse_position
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
 
@@ -84,12 +85,17 @@ class _Tree:
         self._into: dict[TaskKey, list[Link]] = {}
         self._out_of: dict[TaskKey, list[Link]] = {}
         self._sources: dict[TaskKey, list[Source]] = {}
-        for link in lineage.links:
+        for link in sorted(lineage.links, key=self._in_order):
             self._into.setdefault(link.taker, []).append(link)
             self._out_of.setdefault(link.maker, []).append(link)
         for source in lineage.sources:
             self._sources.setdefault(source.taker, []).append(source)
         self._unfolded: set[tuple[TaskKey, bool]] = set()
+
+    def _in_order(self, link: Link) -> tuple[Position, Position]:
+        """Tasks by their place in the channel: 2 comes before 10."""
+        maker, taker = self._tasks[link.maker], self._tasks[link.taker]
+        return parse_position(maker.position), parse_position(taker.position)
 
     def back(self, task: TaskKey) -> list[Branch]:
         """What a task took, and what that was made from."""
