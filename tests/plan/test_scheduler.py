@@ -360,6 +360,20 @@ def test_tasks_without_a_hash_have_no_twins() -> None:
     assert starts(bench.tell(*(ev.Missed(key, None, RESOURCES) for key in keys))) == keys
 
 
+def test_level_by_level_the_upper_of_two_equal_tasks_runs_and_the_lower_waits_for_it() -> None:
+    bench = Bench(two_steps(), levels=True)
+    quick, late = bench.task("make", 0), bench.task("make", 1)
+    bench.miss(quick, same="quick")
+    bench.succeed(quick, "m")
+    below = bench.task("use", 0)
+    assert starts(bench.miss(below, same="h")) == []  # make has not ended
+
+    commands = bench.miss(late, same="h")
+
+    assert starts(commands) == [late]
+    assert reports(bench.succeed(late, "m")) == {late: Outcome.COMPLETED, below: Outcome.CACHED}
+
+
 # Results that are gone ----------------------------------------------------------------------------
 
 
