@@ -110,7 +110,7 @@ def test_every_column_is_documented(cache: Cache) -> None:
         for view in filter(PUBLIC.__contains__, section.splitlines()[0].split(", ")):
             if view == "attempts":  # "the columns of tasks without ..., with ..."
                 extra = set(columns.pop(view)) ^ set(columns["tasks_"])
-                assert extra == {"cached_from_run", "generation"}
+                assert extra == {"cached_from_run", "trusted", "generation"}
                 continue
             missing = [name for name in columns[view] if not re.search(rf"\b{name}\b", section)]
             assert missing == [], view
