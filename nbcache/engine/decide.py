@@ -71,6 +71,12 @@ class Place:
         return self.node.name
 
     @property
+    def is_kept(self) -> bool:
+        """Whether other runs may use what its tasks make."""
+        assert self.node.decl is not None
+        return self.node.decl.directives.cache != "off"
+
+    @property
     def talks(self) -> bool:
         """Whether what its tasks print is shown while they run."""
         assert self.node.decl is not None

@@ -39,7 +39,7 @@ class Reasons:
 
     def of(self, place: Place, hashes: Collection[Digest | None] = ()) -> str:
         """Return in one line why tasks of a place, with these hashes, are not in the cache."""
-        if hashes and not any(hashes):
+        if not place.is_kept:
             return NOT_KEPT
         if place.name not in self._said:
             self._said[place.name] = self._find(place)
