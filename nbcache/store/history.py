@@ -13,6 +13,7 @@ import contextlib
 import os
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -66,19 +67,22 @@ def refresh(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 @contextlib.contextmanager
-def reading(cache: Cache) -> Iterator[duckdb.DuckDBPyConnection]:
+def reading(cache: Cache, *, within_s: float = 0.0) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give a cursor over the views as of now, in a transaction that can only read.
 
     It reaches no file but the log's, and no variable of Python. Making the views reads the log, so
     all cursors share one database per open cache: another question costs what came since the last.
+    `within_s`: views that show how things stood so many seconds ago are good enough.
     """
     with _shared_lock:
         connection = _shared.get(cache)
         if connection is None:
             connection = _shared[cache] = connect(cache, live=False)
             _fence(connection, cache)
-        else:
+            _refreshed[cache] = time.monotonic()
+        elif time.monotonic() - _refreshed[cache] >= within_s:
             refresh(connection)
+            _refreshed[cache] = time.monotonic()
         cursor: duckdb.DuckDBPyConnection = connection.cursor()
     with contextlib.closing(cursor):
         cursor.execute("BEGIN TRANSACTION READ ONLY")
@@ -98,6 +102,7 @@ def _fence(connection: duckdb.DuckDBPyConnection, cache: Cache) -> None:
 
 
 _shared: weakref.WeakKeyDictionary[Cache, Any] = weakref.WeakKeyDictionary()
+_refreshed: weakref.WeakKeyDictionary[Cache, float] = weakref.WeakKeyDictionary()
 _shared_lock = threading.Lock()
 
 

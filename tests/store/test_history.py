@@ -301,3 +301,17 @@ def test_a_task_that_did_not_complete_says_how_it_ended(cache: Cache, outcome: s
     assert connection.execute("SELECT tasks, completed, cached FROM processes").fetchall() == [
         (1, 0, 0)
     ]
+
+
+def test_who_is_content_with_older_views_does_not_wait_for_new_ones(cache: Cache) -> None:
+    def tasks(within_s: float) -> int:
+        with history.reading(cache, within_s=within_s) as cursor:
+            return int(cursor.execute("SELECT count(*) FROM tasks").fetchall()[0][0])
+
+    cache.log.append([attempt("0")])
+    assert tasks(3600) == 1
+    cache.log.append([attempt("1")])
+
+    assert tasks(3600) == 1
+    assert tasks(0) == 2
+    assert tasks(3600) == 2

@@ -17,7 +17,7 @@ from nbcache.notebook.widget.layout import Placed, place
 from nbcache.plan.outline import Edge, Origin, Outline
 
 BOX_HEIGHT = 62.0
-BOX_WIDTHS = (188.0, 272.0)
+BOX_WIDTHS = (204.0, 272.0)
 PILL_HEIGHT = 26.0
 _NAME_PX, _SMALL_PX = 7.9, 6.4  # a character of a name, and of small text
 

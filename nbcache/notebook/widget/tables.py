@@ -21,6 +21,7 @@ from nbcache.store.history import reading
 
 MOST_ROWS = 200  # of a page
 MOST_RUNNING = 50
+FRESH_S = 2.0  # how old the table of a run that goes may be
 
 _POSITION = "TRY_CAST(string_split(position, '.') AS INTEGER[])"
 SORTS: Mapping[str, tuple[str, ...]] = {
@@ -105,7 +106,10 @@ def task_page(cache: Cache, run_id: str, run: Run | None, query: TaskQuery) -> T
     if run is not None and not run.is_recorded:
         page = _from_memory(run, query)
     else:
-        with reading(cache) as cursor:
+        # While a run goes, its views take the longer to make the more tasks it has: somebody who
+        # turns pages shall not wait for that each time.
+        going = run is not None and not run.done
+        with reading(cache, within_s=FRESH_S if going else 0.0) as cursor:
             page = _from_log(cursor, run_id, query)
     if run is not None and not query.offset and query.status in ("", "running"):
         page["running"] = _running(run, query.process)

@@ -114,6 +114,8 @@ function barsOf(node) {
 
 const LEGEND = { pending: "waiting", running: "running", done: "ran", cached: "cached", failed: "failed" };
 
+const fit = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
+
 class Picture {
   constructor(choose, moved) {
     this.choose = choose;
@@ -224,8 +226,8 @@ class Picture {
     group.setAttribute("aria-label", `${this.scene.names[index]}: ${text}`);
     group.querySelector("title").textContent = `${this.scene.names[index]}: ${text}`;
     group.querySelector(".nb-icon").setAttribute("d", this.scene.icons[state]);
-    group.querySelector(".nb-phrase").textContent = text;
     const track = group.querySelector(".nb-track").width.baseVal.value;
+    group.querySelector(".nb-phrase").textContent = fit(text, Math.floor(track / 6.4));
     const all = Math.max(1, total(counts)), parts = shares(counts);
     let at = 10;
     for (const part of PARTS) {
@@ -346,7 +348,7 @@ class Tasks {
   }
 
   /** Called about once a second while the run goes. */
-  refresh() { if (this.root.isConnected) this.load(); }
+  refresh() { return this.root.isConnected ? this.load() : undefined; }
 
   note(text) {
     this.empty.hidden = !text;
@@ -465,7 +467,8 @@ class Task {
   }
 
   refresh() {
-    if (this.root.isConnected && (this.status === undefined || this.status === "running")) this.load();
+    const moves = this.status === undefined || this.status === "running";
+    return this.root.isConnected && moves ? this.load() : undefined;
   }
 
   show(detail) {
@@ -1038,6 +1041,7 @@ class View {
 
   open(stack) {
     this.stack = stack;
+    this.refreshDue = 0;
     this.picture.mark(stack[0]?.process);
     this.panel.hidden = !stack.length;
     this.place.replaceChildren(...stack.slice(-1).map((page) => page.root));
@@ -1053,12 +1057,15 @@ class View {
     }));
   }
 
-  /** Keep what is open up to date, at most once a second and never two questions at once. */
+  /** Keep what is open up to date: about once a second, seldomer where an answer takes long. */
   refresh() {
-    const page = this.stack.at(-1), now = performance.now();
-    if (!page || now - (this.refreshed ?? 0) < 900) return;
-    this.refreshed = now;
-    page.refresh?.();
+    const page = this.stack.at(-1), began = performance.now();
+    if (!page?.refresh || began < (this.refreshDue ?? 0)) return;
+    this.refreshDue = Infinity;
+    Promise.resolve(page.refresh()).finally(() => {
+      const took = performance.now() - began;
+      this.refreshDue = began + took + Math.max(900, 3 * took);
+    });
   }
 }
 
