@@ -38,6 +38,13 @@ _OF_A_SESSION = (
 )  # fmt: skip
 _IMPORTING = ("<frozen importlib", "<frozen zipimport")
 _ARCHIVES = ("<frozen zipimport",)
+# Who looks through all of sys.path for what is installed; packages count by their version anyway.
+_SEEKING_PACKAGES = (
+    "/importlib/metadata/__init__.py",
+    "/importlib_metadata/__init__.py",
+    "/pkg_resources/__init__.py",
+    "/pkgutil.py",
+)
 _READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
 
 
@@ -275,7 +282,7 @@ class Watcher:
         path = self._users(arguments[0])
         if path is None or ("folder", path) in self._reads or path + os.sep == self._folder:
             return
-        if os.path.isdir(path) and not _called_by(_IMPORTING):
+        if os.path.isdir(path) and not _called_by(_IMPORTING + _SEEKING_PACKAGES):
             self._note("folder", path)
 
     def _connected(self, arguments: tuple[object, ...]) -> None:
@@ -299,6 +306,8 @@ class Watcher:
         if full.endswith((".py", ".pyc", ".so")) and _called_by(_IMPORTING + _READING_SOURCE):
             return
         if _called_by(_ARCHIVES):  # of modules; those that are imported are looked at one by one
+            return
+        if (".dist-info" in full or ".egg-info" in full) and _called_by(_SEEKING_PACKAGES):
             return
         assert self._places is not None
         if os.path.isfile(full) or (self._places.is_beside(full) and not os.path.exists(full)):

@@ -88,6 +88,21 @@ def test_plotting_reads_nothing_that_counts(bench: Bench, notebook: Path) -> Non
     assert reads(bench, body, notebook) == ()
 
 
+def test_looking_for_installed_packages_reads_no_folder(bench: Bench, notebook: Path) -> None:
+    info = notebook / "mine-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[here]\nmine = mine:main\n")
+    body = (
+        f"import importlib.metadata, pkgutil, sys\nsys.path.append({str(notebook)!r})\n"
+        "assert importlib.metadata.version('mine') == '1'\n"
+        "assert importlib.metadata.entry_points(group='here')\n"
+        "list(pkgutil.iter_modules())"
+    )
+
+    assert reads(bench, body, notebook) == ()
+
+
 def test_a_declared_input_does_not_count(bench: Bench, notebook: Path) -> None:
     path = notebook / "x.csv"
     path.write_text("1,2")

@@ -39,6 +39,7 @@ def test_from_a_shell_it_runs_once_says_so_and_then_is_all_cached(bench: Bench) 
 
     assert first.bodies == ["fit"] * 12 + ["ranking"]
     assert "13 ran, 0 cached" in said_first
+    assert "does not declare" not in said_first
     assert second.bodies == []
     assert "13 cached" in said_second
     answer = nbcache_command("sql", "SELECT count(*) AS tasks FROM tasks", folder=bench.root)
