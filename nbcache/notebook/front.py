@@ -109,7 +109,8 @@ class Front:
 
     def _where(self) -> tuple[str, str]:
         """The cell that runs now and this execution of it, as the notebook's page calls them."""
-        parent = self.shell.kernel.get_parent()
+        ask = getattr(self.shell.kernel, "get_parent", dict)  # not every kernel is ipykernel
+        parent: dict[str, Any] = ask()
         cell = parent.get("metadata", {}).get("cellId", "")
         return cell, parent.get("header", {}).get("msg_id", "")
 
@@ -179,7 +180,7 @@ class Front:
 
             return NotebookScreen(run, self.board, paint=paint, machine_readable=True)
         view = self.views.open(source)
-        return NotebookScreen(run, self.board, paint=view.twin, view=view)
+        return NotebookScreen(run, self.board, paint=view.painter(source), view=view)
 
     def show_run(self, run_id: str, told: Rendered, *, page: str = "") -> None:
         """Show a run of the log, live; `told` says in words what stays where no kernel is.
@@ -204,9 +205,10 @@ class Front:
         """Let a view that is in a cell already show another run, while cells go on."""
         from nbcache.notebook.widget.source import LiveRun
 
-        view.turn_to(LiveRun(run))
-        screen = NotebookScreen(run, self.board, paint=view.twin, view=view, placed=True)
-        live.detach(run, screen)
+        source = LiveRun(run)
+        view.turn_to(source)
+        paint = view.painter(source)
+        live.detach(run, NotebookScreen(run, self.board, paint=paint, view=view, placed=True))
 
     def say(self, text: str) -> None:
         """Say something about a run that is about to begin."""

@@ -178,3 +178,20 @@ def test_two_runs_show_what_ran_again_what_made_it_so_and_what_came_out(
         "head": "8 → 9",
         "text": "",
     }
+
+
+def test_a_view_that_was_turned_to_another_run_hears_no_more_of_the_first(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(CELLS)
+    other = notebook.run("fit")
+    first = notebook.run()
+    desk = Desk(notebook, LiveRun(first))
+
+    desk.ask("open", run=other.id)
+    desk.view.update(first.progress())
+
+    whole = desk.view.whole()
+    assert whole["head"]["name"] == other.name  # type: ignore[index]
+    assert len(whole["counts"]) == 1  # type: ignore[arg-type]
+    assert "check" in desk.view.painter(LiveRun(first))(first.progress()).text

@@ -8,7 +8,7 @@ numbers: a page that misses one asks for the whole.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
@@ -56,9 +56,9 @@ class RunView:
         self._state = self._now(source.progress())
         self._carrier: Carrier | None = None
 
-    def twin(self, progress: RunProgress) -> Rendered:
-        """Return the static picture."""
-        return render_twin(self.source.scene, progress, self.twin_id)
+    def painter(self, source: Source) -> Callable[[RunProgress], Rendered]:
+        """Return what draws the static picture of a run, whatever the view shows by then."""
+        return lambda progress: render_twin(source.scene, progress, self.twin_id)
 
     def bundle(self) -> dict[str, object]:
         """Return the widget's own output; made at the first call, on the kernel's thread."""
@@ -70,15 +70,19 @@ class RunView:
         return {mime: {"version_major": 2, "version_minor": 0, "model_id": self._carrier.model_id}}
 
     def update(self, progress: RunProgress) -> None:
-        """Tell the pages what changed since the last call; nothing where nothing did."""
+        """Tell the pages what changed since the last call; nothing where nothing did, or where
+        the view shows another run by now."""
         with self._lock:
+            if progress.run != self.source.id:
+                return
             state = self._now(progress)
             changed = delta(self._state, state)
-            if not changed or self._carrier is None:
+            if not changed:
                 return
             self._state = state
             self._seq += 1
-            self._carrier.tell({"kind": "delta", "seq": self._seq, **changed})
+            if self._carrier is not None:
+                self._carrier.tell({"kind": "delta", "seq": self._seq, **changed})
 
     def end(self, progress: RunProgress) -> None:
         """Tell the last state, so that what the page keeps is the end."""
