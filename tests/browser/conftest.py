@@ -27,6 +27,7 @@ ARTEFACTS = Path(__file__).resolve().parents[2] / "test-artifacts"
 Open = Callable[[Sequence[str]], Notebook]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker has them all: they share a server. Without a browser they skip."""
     for item in items:
