@@ -27,14 +27,11 @@ ARTEFACTS = Path(__file__).resolve().parents[2] / "test-artifacts"
 Open = Callable[[Sequence[str]], Notebook]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker has them all: they share a server. Without a browser they skip."""
+    """Without a browser they skip."""
     for item in items:
-        if "tests/browser" in str(item.path):
-            item.add_marker(pytest.mark.xdist_group("browser"))
-            if not Path(CHROMIUM).exists():
-                item.add_marker(pytest.mark.skip(f"no {CHROMIUM}: see .ci/debian-packages"))
+        if "tests/browser" in str(item.path) and not Path(CHROMIUM).exists():
+            item.add_marker(pytest.mark.skip(f"no {CHROMIUM}: see .ci/debian-packages"))
 
 
 @pytest.fixture(scope="session")
