@@ -25,7 +25,7 @@ test: $(VENV)/.test-$(KEY)
 	@.ci/debian-packages
 	@$(MAKE) --no-print-directory lint types
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -q $(PYTEST_ARGS)
 
 lint: $(VENV)/.test-$(KEY)
 	@echo "== ruff format"

@@ -17,8 +17,6 @@ from tests.browser.lab import axe_violations
 from tests.notebook.test_widget_scene import big, run_of
 from tests.notebook.views import place, progress
 
-pytestmark = pytest.mark.xdist_group("browser")  # they share a server
-
 Record = Callable[[str, object], None]
 
 EVIL = '<img src=x onerror="window.pwned = 1"><script>window.pwned = 2</script>\'"&'

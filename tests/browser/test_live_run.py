@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Open, keep_picture
 from tests.browser.lab import Notebook, new_notebook, new_page, served
-
-pytestmark = pytest.mark.xdist_group("browser")  # they share a server
 
 PIPELINE = [
     "%load_ext nbcache\n%channel grid = product(depth=[2, 4, 8], rep=range(2))",

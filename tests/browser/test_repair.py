@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open, keep_picture
 from tests.browser.lab import axe_violations
-
-pytestmark = pytest.mark.xdist_group("browser")  # they share a server
 
 CELLS = [
     "%load_ext nbcache\n%channel grid = product(depth=[2, 4, 8], rep=range(2))\nlimit = 8",

@@ -8,8 +8,6 @@ import pytest
 
 from tests.examples.running import Bench, nbcache_command
 
-pytestmark = pytest.mark.xdist_group("quickstart")
-
 ALL = ["fit"] * 27 + ["ranking"]
 
 

@@ -19,7 +19,6 @@ DATA = Path(os.environ.get("NBCACHE_TEST_DATA", EXAMPLES.parents[1] / "shared/da
 MISSING = missing_tools(("salmon", "fastqc"))
 
 pytestmark = [
-    pytest.mark.xdist_group("rnaseq"),
     pytest.mark.skipif(bool(MISSING), reason=f"not on the PATH: {', '.join(MISSING)}"),
     pytest.mark.skipif(
         not DATA.is_dir(), reason="no reads: set NBCACHE_TEST_DATA to a folder with ggal_*.fq"

@@ -242,7 +242,6 @@ def _played(group: list[Scenario]) -> list[object]:
 HALVES = (HELPERS[::2], HELPERS[1::2])
 
 
-@pytest.mark.xdist_group("kernels-helpers")
 @pytest.mark.parametrize("scenario", _played(HALVES[0]))
 def test_an_edited_helper_runs_again_however_it_is_reached(
     played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario
@@ -250,7 +249,6 @@ def test_an_edited_helper_runs_again_however_it_is_reached(
     check(scenario, played(HALVES[0]))
 
 
-@pytest.mark.xdist_group("kernels-more-helpers")
 @pytest.mark.parametrize("scenario", _played(HALVES[1]))
 def test_any_edited_helper_runs_again(
     played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario
@@ -258,7 +256,6 @@ def test_any_edited_helper_runs_again(
     check(scenario, played(HALVES[1]))
 
 
-@pytest.mark.xdist_group("kernels-bodies")
 @pytest.mark.parametrize("scenario", _played(BODIES + HITS))
 def test_a_body_runs_again_if_and_only_if_its_meaning_changed(
     played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario
@@ -266,7 +263,6 @@ def test_a_body_runs_again_if_and_only_if_its_meaning_changed(
     check(scenario, played(BODIES + HITS))
 
 
-@pytest.mark.xdist_group("kernels-daily")
 @pytest.mark.parametrize("scenario", _played(DAILY))
 def test_what_notebooks_hold_counts_by_what_it_is(
     played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario

@@ -99,7 +99,6 @@ DETOURS = [
 ]  # fmt: skip
 
 
-@pytest.mark.xdist_group("kernels-detours")
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in DETOURS])
 def test_a_local_module_counts_by_whatever_way_it_is_reached(
     played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario

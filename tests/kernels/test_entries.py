@@ -11,8 +11,6 @@ import pytest
 
 from tests.kernels.scenarios import Notebook, error_of, text_of
 
-pytestmark = pytest.mark.xdist_group("kernels-entries")
-
 
 def _run(notebook: Notebook, cells: Sequence[str], cache: str = "") -> tuple[list[str], str]:
     """Run cells in a fresh kernel; return what ran, and the text of the last cell."""

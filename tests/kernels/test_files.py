@@ -158,7 +158,6 @@ FILES = [
 ]  # fmt: skip
 
 
-@pytest.mark.xdist_group("kernels-files")
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in FILES])
 def test_files_and_environment_count_by_what_a_body_sees_of_them(
     played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario

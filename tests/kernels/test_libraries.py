@@ -50,7 +50,6 @@ LIBRARIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.xdist_group("kernels-libraries")
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in LIBRARIES])
 def test_what_a_library_makes_of_a_class_counts(
     played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario

@@ -171,7 +171,6 @@ MODULES = [
 ]  # fmt: skip
 
 
-@pytest.mark.xdist_group("kernels-modules")
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in MODULES])
 def test_a_local_module_counts_as_far_as_it_is_reached(
     played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario

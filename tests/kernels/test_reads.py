@@ -85,7 +85,6 @@ READS = [
 ]  # fmt: skip
 
 
-@pytest.mark.xdist_group("kernels-reads")
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in READS])
 def test_what_a_body_reads_unasked_counts(
     played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario

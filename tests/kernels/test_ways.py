@@ -114,7 +114,6 @@ WAYS = [
 ]  # fmt: skip
 
 
-@pytest.mark.xdist_group("kernels-ways")
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in WAYS])
 def test_code_counts_by_whatever_way_it_is_reached(
     played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario
