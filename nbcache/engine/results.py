@@ -6,6 +6,8 @@ Nothing here starts a task. A result whose blob is gone raises ResultGone and na
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ from nbcache.model.ids import Position, format_position
 from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, HoleCause, Record, RemoteFile, Stored
 from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid, remove
 
 Elements = Sequence[tuple[Position, Item | HoleCause]]
 """What a channel holds, in order: items and holes."""
@@ -80,14 +83,25 @@ class Decoder:
             ) from error
 
     def _path(self, stored: Stored) -> Path:
-        """Return a path with the file's own name and its content (derived, read-only)."""
+        """Return a path with the file's own name and its content (derived, read-only).
+
+        A folder appears whole: whoever makes it may be killed, or may not be the only one.
+        """
         name = stored.name or "output"
         place = self._cache.root / "files" / stored.digest.replace(":", "-") / name
         if not place.exists():
             assert stored.blob is not None
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.unlink(missing_ok=True)  # a link whose blob was replaced
-            self._cache.blobs.materialise(stored.blob, stored.kind, place)
+            new = self._cache.tmp / new_ulid()
+            try:
+                self._cache.blobs.materialise(stored.blob, stored.kind, new)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(new, place)  # also a link whose blob was replaced
+            except OSError:
+                if not place.exists():  # else somebody else was quicker
+                    raise
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
+                remove(new)
         return FilePath(place)
 
 

@@ -125,3 +125,25 @@ def test_a_damaged_result_that_is_read_is_put_aside_and_made_again(notebook: Not
     again = notebook.run()
     assert notebook.ran() == ["big1"]
     assert list(again["big"]) == [b"\x01" * 100_000, b"\x02" * 100_000]
+
+
+def test_a_folder_that_could_not_be_read_whole_is_read_whole_later(notebook: Notebook) -> None:
+    notebook.cell(
+        "%%process work() -> made: path\n"
+        "import pathlib\n"
+        "made = pathlib.Path('made')\n"
+        "made.mkdir()\n"
+        "[(made / name).write_text(name * 5000) for name in 'abc']"
+    )
+    result = notebook.run()["work"]
+    lost = next(
+        path
+        for path in (notebook.session.cache.root / "blobs").glob("??/*")
+        if path.read_bytes() == b"c" * 5000
+    )
+    away = lost.rename(lost.with_name("away"))
+    with pytest.raises(ResultGone):
+        _ = result.value
+    away.rename(lost)
+
+    assert sorted(each.name for each in result.value.iterdir()) == ["a", "b", "c"]
