@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from nbcache.engine import cleaning
 from nbcache.engine.cleaning import clean
 from nbcache.engine.explanations import why
 from nbcache.engine.pins import pin, pins
@@ -139,16 +141,18 @@ def test_folders_go_with_all_that_is_in_them(notebook: Notebook) -> None:
     assert blobs(cache) == []
 
 
-def test_a_hit_makes_a_result_young(notebook: Notebook) -> None:
+def test_a_hit_makes_a_result_young(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline(notebook)
     notebook.run("make")
     time_between = time.time()
     notebook.cell("%channel src = of(1)")
     notebook.run("make")
 
-    told = clean(
-        notebook.session.cache, Selection(older_than=time.time() - time_between), force=True
-    )
+    now = time.time()  # a clean-up takes time, and asks for it in the middle
+    clock = SimpleNamespace(time=lambda: now, time_ns=lambda: round(now * 1e9))
+    monkeypatch.setattr(cleaning, "time", clock)
+    cache = notebook.session.cache
+    told = clean(cache, Selection(older_than=now - time_between), force=True)
 
     assert told.holdings == 2
     notebook.run("make")
