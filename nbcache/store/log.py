@@ -149,8 +149,10 @@ class Log:
         return merged
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Let go of the journal and of the mapped indexes; whoever reads on opens them again."""
         self._writer.close()
+        with self._lock:
+            self._segments, self._journals, self._is_loaded = {}, {}, False
 
     def close_in_child(self) -> None:
         """Go on in a forked child, where no other thread holds the lock any more."""

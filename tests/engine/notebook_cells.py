@@ -24,7 +24,10 @@ def shell() -> InteractiveShell:
         config = Config({"HistoryManager": {"enabled": False}})
         module = ModuleType("__main__")
         _shells.append(InteractiveShell.instance(user_module=module, config=config))
+    hook = _shells[0].displayhook
+    hook.do_full_cache = False  # else it collects garbage: seconds, late in a run of tests
     _shells[0].reset(new_session=True)
+    hook.do_full_cache = True
     return _shells[0]
 
 

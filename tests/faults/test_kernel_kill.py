@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -58,9 +58,10 @@ class Actor:
         assert self.process.stdout is not None
         until = time.monotonic() + seconds
         while not any(line.startswith(word) for line in self._told.split(b"\n")[:-1]):
-            wait = max(0.0, until - time.monotonic())
-            if not select.select([self.process.stdout], [], [], wait)[0]:
-                return False
+            with selectors.DefaultSelector() as selector:  # `select` knows small descriptors only
+                selector.register(self.process.stdout, selectors.EVENT_READ)
+                if not selector.select(max(0.0, until - time.monotonic())):
+                    return False
             piece = os.read(self.process.stdout.fileno(), 65_536)
             if not piece:
                 return False

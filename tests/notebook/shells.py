@@ -39,7 +39,10 @@ class Shell:
     def __init__(self) -> None:
         config = Config({"HistoryManager": {"enabled": False}})
         self.ip = InteractiveShell.instance(config=config, user_module=ModuleType("__main__"))
+        hook = self.ip.displayhook
+        hook.do_full_cache = False  # else it collects garbage: seconds, late in a run of tests
         self.ip.reset(new_session=True)
+        hook.do_full_cache = True
 
     @property
     def session(self) -> Session:
