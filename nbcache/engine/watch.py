@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ _SEEKING_PACKAGES = (
     "/pkg_resources/__init__.py",
     "/pkgutil.py",
 )
+_BESIDE = ("nbcache-", "IPythonHistorySaving", "IOPub", "Control", "Heartbeat")  # threads
 _READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
 
 
@@ -115,7 +117,7 @@ class Watcher:
         }
 
         def hook(event: str, arguments: tuple[object, ...]) -> None:
-            if watcher._active and event in events:
+            if watcher._active and event in events and not _is_beside_the_body():
                 events[event](arguments)
 
         sys.addaudithook(hook)
@@ -123,12 +125,12 @@ class Watcher:
 
         class _WatchedEnviron(original):  # type: ignore[valid-type,misc]
             def __getitem__(self, key: Any) -> Any:
-                if watcher._active and (self is os.environ or self is os.environb):
+                if watcher._hears(self):
                     watcher._looked_up(key, sys._getframe(1))
                 return original.__getitem__(self, key)
 
             def __iter__(self) -> Iterator[Any]:
-                if watcher._active and (self is os.environ or self is os.environb):
+                if watcher._hears(self):
                     watcher._iterated(sys._getframe(1))
                 return original.__iter__(self)
 
@@ -149,6 +151,11 @@ class Watcher:
             return module
 
         importlib.import_module = watched_import_module
+
+    def _hears(self, variables: object) -> bool:
+        """Whether what is asked of these variables is a read of the body."""
+        is_whole = variables is os.environ or variables is os.environb
+        return self._active and is_whole and not _is_beside_the_body()
 
     def begin(self, places: Places, folder: str) -> None:
         """Start: relative paths are below the current `folder`, where everything is the task's."""
@@ -353,6 +360,11 @@ class Watcher:
         self._variables[name] = text
         if self._import_files is not None:
             self._import_variables[name] = text
+
+
+def _is_beside_the_body() -> bool:
+    """Whether this thread works for nbcache or the kernel, while a cell runs in another one."""
+    return threading.current_thread().name.startswith(_BESIDE)
 
 
 def _asking(frame: FrameType | None) -> tuple[FrameType | None, bool]:

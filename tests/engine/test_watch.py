@@ -103,6 +103,25 @@ def test_looking_for_installed_packages_reads_no_folder(bench: Bench, notebook: 
     assert reads(bench, body, notebook) == ()
 
 
+def test_what_a_thread_of_nbcache_reads_is_no_read_of_the_body(
+    bench: Bench, notebook: Path
+) -> None:
+    for name in ("mine.csv", "engines.csv"):
+        (notebook / name).write_text("1")
+    body = (
+        f"import os, threading\nos.chdir({str(notebook)!r})\n"
+        "def read(name):\n    open(name).read()\n    os.environ.get('NO' + name[:3])\n"
+        "for thread, name in (('pool-1', 'mine.csv'), ('nbcache-hashing_0', 'engines.csv')):\n"
+        "    one = threading.Thread(target=read, args=(name,), name=thread)\n"
+        "    one.start()\n    one.join()"
+    )
+
+    assert {os.path.basename(each.name) for each in reads(bench, body, notebook)} == {
+        "mine.csv",
+        "NOmin",
+    }
+
+
 def test_a_declared_input_does_not_count(bench: Bench, notebook: Path) -> None:
     path = notebook / "x.csv"
     path.write_text("1,2")

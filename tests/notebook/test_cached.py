@@ -75,8 +75,8 @@ def test_names_and_displays_come_back_in_order_in_a_fresh_session(
     first = again(HELPER, cell)
     second = again(HELPER, cell)
 
-    assert ran(tmp_path) == 1
     assert badge(first) == ""
+    assert ran(tmp_path) == 1, badge(second)
     assert first.out == "one\nOut[2]: 18\nthree\n"
     assert second.out == "one\nthree\n"
     assert [each.get("text/html") for each in second.shown[:1]] == ["<b>two</b>"]
