@@ -38,6 +38,7 @@ class Shell:
 
     def __init__(self) -> None:
         config = Config({"HistoryManager": {"enabled": False}})
+        InteractiveShell.clear_instance()  # one of another test's has another module for its names
         self.ip = InteractiveShell.instance(config=config, user_module=ModuleType("__main__"))
         hook = self.ip.displayhook
         hook.do_full_cache = False  # else it collects garbage: seconds, late in a run of tests
