@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nbcache.engine.connecting import connect
-    from nbcache.engine.hooks import on_complete, on_error
+    from nbcache.engine.declared.required import required
     from nbcache.engine.plain import (
         channel,
         last_run,
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
         resume,
         run,
     )
-    from nbcache.engine.required import required
-    from nbcache.engine.resource import resource
+    from nbcache.engine.running.hooks import on_complete, on_error
     from nbcache.engine.session import current_session as session
+    from nbcache.engine.work.resource import resource
     from nbcache.errors import NbcacheError
     from nbcache.plan.canonical import register
 
@@ -52,13 +52,13 @@ _HOMES = {
     "channel": ("nbcache.engine.plain", "channel"),
     "connect": ("nbcache.engine.connecting", "connect"),
     "last_run": ("nbcache.engine.plain", "last_run"),
-    "on_complete": ("nbcache.engine.hooks", "on_complete"),
-    "on_error": ("nbcache.engine.hooks", "on_error"),
+    "on_complete": ("nbcache.engine.running.hooks", "on_complete"),
+    "on_error": ("nbcache.engine.running.hooks", "on_error"),
     "process": ("nbcache.engine.plain", "process"),
     "register": ("nbcache.plan.canonical", "register"),
     "relaunch": ("nbcache.engine.plain", "relaunch"),
-    "required": ("nbcache.engine.required", "required"),
-    "resource": ("nbcache.engine.resource", "resource"),
+    "required": ("nbcache.engine.declared.required", "required"),
+    "resource": ("nbcache.engine.work.resource", "resource"),
     "restore": ("nbcache.engine.plain", "restore"),
     "resume": ("nbcache.engine.plain", "resume"),
     "run": ("nbcache.engine.plain", "run"),

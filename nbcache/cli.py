@@ -105,7 +105,8 @@ def _run(parsed: Parsed) -> int:
 
 def _again(parsed: Parsed) -> int:
     """Resume or relaunch: the run's notebook in a fresh kernel, which performs it."""
-    from nbcache.engine import history, resuming
+    from nbcache.engine.record import history
+    from nbcache.engine.running import resuming
     from nbcache.model.run_options import RunOptions
     from nbcache.notebook import again, answers
     from nbcache.notebook.choices import choices_of

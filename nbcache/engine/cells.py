@@ -18,19 +18,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbcache.codec.registry import decode
-from nbcache.engine.attempt import store_shown
-from nbcache.engine.capture import Captured, capture
-from nbcache.engine.display import is_drawing
-from nbcache.engine.harvest import INLINE_ROW_MAX, keep_value
-from nbcache.engine.history import CELL
-from nbcache.engine.loaded import LoadedModules
-from nbcache.engine.places import Places
-from nbcache.engine.read_state import CHANGED, ReadState
-from nbcache.engine.reads import named_files
-from nbcache.engine.rows import now_us, user_name
+from nbcache.engine.identity.capture import Captured, capture
+from nbcache.engine.identity.loaded import LoadedModules
+from nbcache.engine.identity.places import Places
+from nbcache.engine.identity.read_state import CHANGED, ReadState
+from nbcache.engine.identity.reads import named_files
+from nbcache.engine.record.history import CELL
+from nbcache.engine.running.rows import now_us, user_name
 from nbcache.engine.session import Session
-from nbcache.engine.shown import Shown, decode_chunks
-from nbcache.engine.watch import Watcher
+from nbcache.engine.work.attempt import store_shown
+from nbcache.engine.work.display import is_drawing
+from nbcache.engine.work.harvest import INLINE_ROW_MAX, keep_value
+from nbcache.engine.work.shown import Shown, decode_chunks
+from nbcache.engine.work.watch import Watcher
 from nbcache.errors import BlobDamagedError, CodecError, FingerprintError, NotKept, StoreError
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component

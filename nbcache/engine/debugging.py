@@ -13,12 +13,12 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbcache.engine import history
-from nbcache.engine.explanations import find_task, label_of
-from nbcache.engine.python_body import UNSET, PythonBody
-from nbcache.engine.reentry import DATA, RUN, Entry, captured_values, load, stage_again
-from nbcache.engine.script_body import ScriptBody
+from nbcache.engine.record import history
+from nbcache.engine.record.explanations import find_task, label_of
 from nbcache.engine.trial import bind_free, inside, run_script_here
+from nbcache.engine.work.python_body import UNSET, PythonBody
+from nbcache.engine.work.reentry import DATA, RUN, Entry, captured_values, load, stage_again
+from nbcache.engine.work.script_body import ScriptBody
 from nbcache.errors import CacheFormatError, UsageError
 from nbcache.model.row import AttemptRow
 from nbcache.store.cache import Cache

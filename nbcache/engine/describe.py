@@ -8,16 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from nbcache.engine.capture import Captured
-from nbcache.engine.dry import DryRun, TooLong, dry_run
+from nbcache.engine.declared.operating import call_operator
+from nbcache.engine.declared.pipeline import Pipeline
+from nbcache.engine.declared.process import NamedChannel, Process
 from nbcache.engine.host import Host
-from nbcache.engine.identify import whole_item
-from nbcache.engine.operating import call_operator
-from nbcache.engine.pipeline import Pipeline
-from nbcache.engine.prepare import Prepared, load
-from nbcache.engine.process import NamedChannel, Process
-from nbcache.engine.reads import named_files
-from nbcache.engine.reasons import Reasons
+from nbcache.engine.identity.capture import Captured
+from nbcache.engine.identity.identify import whole_item
+from nbcache.engine.identity.reads import named_files
+from nbcache.engine.running.dry import DryRun, TooLong, dry_run
+from nbcache.engine.running.prepare import Prepared, load
+from nbcache.engine.running.reasons import Reasons
 from nbcache.errors import DeclarationError, NbcacheError, UnknownNameError, WiringError
 from nbcache.model.channel import CompiledNode, Graph
 from nbcache.model.process import Input, Output, ProcessDecl

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from nbcache.engine.factories import Factories
-from nbcache.engine.prepare import Prepared
-from nbcache.engine.reasons import Reasons
-from nbcache.engine.run import Run
+from nbcache.engine.declared.factories import Factories
+from nbcache.engine.running.prepare import Prepared
+from nbcache.engine.running.reasons import Reasons
+from nbcache.engine.running.run import Run
 from nbcache.store.cache import Cache
 
 

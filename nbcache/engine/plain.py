@@ -21,10 +21,10 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
-from nbcache.engine.factories import Factories
-from nbcache.engine.process import WHOLE, Process, complete_decl, decl_from_function
-from nbcache.engine.restoring import RestoredRun
-from nbcache.engine.run import Run
+from nbcache.engine.declared.factories import Factories
+from nbcache.engine.declared.process import WHOLE, Process, complete_decl, decl_from_function
+from nbcache.engine.running.restoring import RestoredRun
+from nbcache.engine.running.run import Run
 from nbcache.engine.session import current_session
 from nbcache.errors import DeclarationError
 from nbcache.plan.channel import Channel

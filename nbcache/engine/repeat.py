@@ -12,17 +12,17 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nbcache.engine import loop
-from nbcache.engine.cleaning import live_runs, run_facts
-from nbcache.engine.data_diff import DataDiff, compare_stored
-from nbcache.engine.decide import Decision
-from nbcache.engine.dry import dry_run
 from nbcache.engine.executors.protocol import Executor
-from nbcache.engine.prepare import Prepared
-from nbcache.engine.results import Decoder
+from nbcache.engine.record.data_diff import DataDiff, compare_stored
+from nbcache.engine.record.results import Decoder
+from nbcache.engine.running import loop
+from nbcache.engine.running.decide import Decision
+from nbcache.engine.running.dry import dry_run
+from nbcache.engine.running.prepare import Prepared
+from nbcache.engine.running.specs import Packer, attempt_spec, process_spec
 from nbcache.engine.session import Session, machine
 from nbcache.engine.spec import AttemptReport
-from nbcache.engine.specs import Packer, attempt_spec, process_spec
+from nbcache.engine.upkeep.cleaning import live_runs, run_facts
 from nbcache.errors import NotRunError, UsageError
 from nbcache.model.channel import Item
 from nbcache.model.value import Gathered, Stored

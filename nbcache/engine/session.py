@@ -17,34 +17,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
-from nbcache.engine import loop, resuming
-from nbcache.engine.beginning import Beginning
-from nbcache.engine.cancelling import cancel_request
-from nbcache.engine.cleaning import check_retention, clean_after_run
+from nbcache.engine.declared.factories import Factories
+from nbcache.engine.declared.parameters import given
+from nbcache.engine.declared.pipeline import Pipeline
+from nbcache.engine.declared.process import NamedChannel, Process, Readable, complete_decl
+from nbcache.engine.declared.required import check_given
+from nbcache.engine.declared.stubs import check_stub
 from nbcache.engine.describe import card_of, channel_view_of, place_plans
-from nbcache.engine.driver import Driver
-from nbcache.engine.dry import DryRun, dry_run
 from nbcache.engine.executors.local import LocalExecutor
-from nbcache.engine.factories import Factories
-from nbcache.engine.hooks import Hooks
-from nbcache.engine.parameters import given
-from nbcache.engine.pipeline import Pipeline
-from nbcache.engine.prepare import Prepared, check_place, detach, prepare
-from nbcache.engine.process import NamedChannel, Process, Readable, complete_decl
-from nbcache.engine.publish import Publisher
-from nbcache.engine.reasons import Reasons
-from nbcache.engine.required import check_given
-from nbcache.engine.restoring import RestoredRun, restore
-from nbcache.engine.results import Results, TaskResult, channel_items
-from nbcache.engine.rows import RowMaker, user_name
-from nbcache.engine.run import Run
-from nbcache.engine.shown import decode_chunks
+from nbcache.engine.record.cancelling import cancel_request
+from nbcache.engine.record.results import Results, TaskResult, channel_items
+from nbcache.engine.running import loop, resuming
+from nbcache.engine.running.beginning import Beginning
+from nbcache.engine.running.driver import Driver
+from nbcache.engine.running.dry import DryRun, dry_run
+from nbcache.engine.running.hooks import Hooks
+from nbcache.engine.running.prepare import Prepared, check_place, detach, prepare
+from nbcache.engine.running.publish import Publisher
+from nbcache.engine.running.reasons import Reasons
+from nbcache.engine.running.restoring import RestoredRun, restore
+from nbcache.engine.running.rows import RowMaker, user_name
+from nbcache.engine.running.run import Run
+from nbcache.engine.running.specs import Packer, process_spec
+from nbcache.engine.running.turns import take_turn
 from nbcache.engine.spec import ProcessSpec
-from nbcache.engine.specs import Packer, process_spec
-from nbcache.engine.stubs import check_stub
 from nbcache.engine.trial import TryResult, try_task
 from nbcache.engine.trusting import Trusting, trust
-from nbcache.engine.turns import take_turn
+from nbcache.engine.upkeep.cleaning import check_retention, clean_after_run
+from nbcache.engine.work.shown import decode_chunks
 from nbcache.errors import ChannelError, NbcacheError, NotRunError, UsageError, WiringError
 from nbcache.model.digest import Digest
 from nbcache.model.process import ChannelDecl, ProcessDecl

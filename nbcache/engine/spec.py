@@ -13,15 +13,21 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from nbcache.engine.modules import ModuleSource
 from nbcache.model.digest import Digest
 from nbcache.model.process import Input, Language, Output
 from nbcache.model.row import AttemptRow, WatchedRead
 from nbcache.model.value import FilePath, Gathered, Record, RemoteFile, Stored
 from nbcache.store.filestate import StatKey as StatKey
 from nbcache.store.filestate import stat_key as stat_key
+
+
+class ModuleSource(NamedTuple):
+    """A local module as it was when the fingerprint was made: what a worker has to find."""
+
+    path: str
+    digest: Digest
 
 
 @dataclass(slots=True)

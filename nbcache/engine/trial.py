@@ -15,16 +15,16 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbcache.engine.around_script import answers
-from nbcache.engine.decide import Decision
-from nbcache.engine.dry import DryRun, dry_run
 from nbcache.engine.host import Host
-from nbcache.engine.prepare import Prepared
-from nbcache.engine.python_body import UNSET, PythonBody, TaskInfo
-from nbcache.engine.script_body import ScriptBody, failure
-from nbcache.engine.specs import Packer, process_spec
-from nbcache.engine.staging import Staging
-from nbcache.engine.watch import missing_file_hint
+from nbcache.engine.running.decide import Decision
+from nbcache.engine.running.dry import DryRun, dry_run
+from nbcache.engine.running.prepare import Prepared
+from nbcache.engine.running.specs import Packer, process_spec
+from nbcache.engine.work.around_script import answers
+from nbcache.engine.work.python_body import UNSET, PythonBody, TaskInfo
+from nbcache.engine.work.script_body import ScriptBody, failure
+from nbcache.engine.work.staging import Staging
+from nbcache.engine.work.watch import missing_file_hint
 from nbcache.errors import NotRunError, UsageError
 from nbcache.model.event import Resources
 from nbcache.model.ids import format_position

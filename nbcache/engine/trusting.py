@@ -12,14 +12,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nbcache.engine import history
-from nbcache.engine.decide import Decision
-from nbcache.engine.dry import dry_run
-from nbcache.engine.explanations import components_of, with_text
-from nbcache.engine.history import RunSummary
 from nbcache.engine.host import Host
-from nbcache.engine.rows import user_name
-from nbcache.engine.trusted import standing_words
+from nbcache.engine.record import history
+from nbcache.engine.record.explanations import components_of, with_text
+from nbcache.engine.record.history import RunSummary
+from nbcache.engine.record.trusted import standing_words
+from nbcache.engine.running.decide import Decision
+from nbcache.engine.running.dry import dry_run
+from nbcache.engine.running.rows import user_name
 from nbcache.errors import UsageError
 from nbcache.model.row import AttemptRow, TrustRow
 from nbcache.model.task import Outcome

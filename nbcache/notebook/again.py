@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbcache.engine.history import RunSummary
+from nbcache.engine.record.history import RunSummary
 from nbcache.errors import UsageError
 from nbcache.notebook import parameters as parametrise
 from nbcache.notebook import verbs

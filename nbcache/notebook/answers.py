@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nbcache.engine import compare, crate, explanations, history, lineage
-from nbcache.engine.restoring import RestoredRun
+from nbcache.engine.record import compare, crate, explanations, history, lineage
+from nbcache.engine.running.restoring import RestoredRun
 from nbcache.engine.session import Session
 from nbcache.errors import CacheFormatError, UsageError
 from nbcache.model.digest import short

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from nbcache.engine.loaded import LoadedModules
+from nbcache.engine.identity.loaded import LoadedModules
 from nbcache.errors import NotKept
 from nbcache.notebook import render
 from nbcache.notebook.recorder import Recorder, replay

@@ -13,8 +13,8 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 
-from nbcache.engine import history
-from nbcache.engine.cleaning import finish
+from nbcache.engine.record import history
+from nbcache.engine.upkeep.cleaning import finish
 from nbcache.notebook import render
 from nbcache.store.cache import Cache
 from nbcache.store.repair import open_repaired, repair

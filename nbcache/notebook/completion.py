@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from nbcache.engine.factories import Factories
-from nbcache.engine.process import Process
+from nbcache.engine.declared.factories import Factories
+from nbcache.engine.declared.process import Process
 from nbcache.notebook import verbs
 from nbcache.plan.channel import Channel
 from nbcache.plan.directives import OPTIONS

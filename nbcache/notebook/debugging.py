@@ -9,9 +9,10 @@ import sys
 from html import escape
 from types import TracebackType
 
-from nbcache.engine import debugging, reentry
+from nbcache.engine import debugging
 from nbcache.engine.debugging import Bound, Opened
-from nbcache.engine.script_body import INPUTS, ScriptBody
+from nbcache.engine.work import reentry
+from nbcache.engine.work.script_body import INPUTS, ScriptBody
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
 

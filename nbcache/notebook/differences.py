@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from nbcache.engine import history
-from nbcache.engine.compare import Group, OutputDiff, ProcessDiff, RunDiff, TaskDiff, outcome_of
-from nbcache.engine.explanations import Found
-from nbcache.engine.history import RunSummary
+from nbcache.engine.record import history
+from nbcache.engine.record.compare import (
+    Group,
+    OutputDiff,
+    ProcessDiff,
+    RunDiff,
+    TaskDiff,
+    outcome_of,
+)
+from nbcache.engine.record.explanations import Found
+from nbcache.engine.record.history import RunSummary
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
 from nbcache.plan import explain

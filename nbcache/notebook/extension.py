@@ -19,9 +19,9 @@ from nbcache.notebook.transform import transform
 
 _ATTRIBUTE, _CACHED = "_nbcache_front", "_nbcache_cached"
 _DISPLAYED = (
-    ("nbcache.engine.process", "Process"),
-    ("nbcache.engine.process", "NamedChannel"),
-    ("nbcache.engine.run", "Run"),
+    ("nbcache.engine.declared.process", "Process"),
+    ("nbcache.engine.declared.process", "NamedChannel"),
+    ("nbcache.engine.running.run", "Run"),
 )
 
 

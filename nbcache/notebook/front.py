@@ -22,7 +22,7 @@ from nbcache.notebook.settings import Headless, Pending
 from nbcache.notebook.terminal import Screen
 
 if TYPE_CHECKING:
-    from nbcache.engine.run import Run
+    from nbcache.engine.running.run import Run
     from nbcache.engine.session import Session
     from nbcache.notebook.widget.gallery import Gallery
     from nbcache.notebook.widget.view import RunView

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TypeVar
 
-from nbcache.engine import history, usage
-from nbcache.engine.cleaning import Cleaning, clean
-from nbcache.engine.pins import Pin, pin, pins
+from nbcache.engine.record import history, usage
 from nbcache.engine.repeat import SAMPLE, ProcessRepeat, repeat
 from nbcache.engine.session import Session
+from nbcache.engine.upkeep.cleaning import Cleaning, clean
+from nbcache.engine.upkeep.pins import Pin, pin, pins
 from nbcache.errors import UsageError
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 
-from nbcache.engine.lineage import Lineage, Link, Product, Source, TaskKey, TaskNode
+from nbcache.engine.record.lineage import Lineage, Link, Product, Source, TaskKey, TaskNode
 from nbcache.model.ids import Position, parse_position
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered

@@ -22,7 +22,7 @@ from nbcache.notebook.front import Front
 from nbcache.plan.header import parse_channel_cell, parse_channel_line, parse_process_cell
 
 if TYPE_CHECKING:
-    from nbcache.engine.run import Run
+    from nbcache.engine.running.run import Run
 
 _INTO = re.compile(r"(?:^|(?<=\s))([^\W\d]\w*)\s*<<\s*$")
 

@@ -13,7 +13,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from nbcache.engine.parameters import parameter_value
+from nbcache.engine.declared.parameters import parameter_value
 from nbcache.errors import MissingParameterError, UsageError
 
 TAG = "parameters"

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nbcache.engine.query import asking
+from nbcache.engine.record.query import asking
 from nbcache.errors import UsageError
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nbcache.engine.shown import Shown
+from nbcache.engine.work.shown import Shown
 from nbcache.model.view import ShownChunk
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"  # lives only as long as its kernel

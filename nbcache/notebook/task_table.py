@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nbcache.engine import task_log
+from nbcache.engine.record import task_log
 from nbcache.errors import UsageError
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from nbcache.engine.trusted import standing_words
+from nbcache.engine.record.trusted import standing_words
 from nbcache.engine.trusting import Trusting, revoke
 from nbcache.errors import UsageError
 from nbcache.model.row import TrustRow

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from nbcache.codec.registry import decode
 from nbcache.engine.executors.protocol import Executor
-from nbcache.engine.payload import pickle_names
+from nbcache.engine.identity.payload import pickle_names
 from nbcache.engine.spec import (
     AttemptReport,
     AttemptSpec,

@@ -11,7 +11,7 @@ from types import ModuleType
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from nbcache.engine.capture import Captured, capture
+from nbcache.engine.identity.capture import Captured, capture
 from nbcache.model.process import Directives, Output, ProcessDecl
 from nbcache.plan.body import analyse_body
 

@@ -6,8 +6,8 @@ import linecache
 from collections.abc import Iterable
 from pathlib import Path
 
-from nbcache.engine import loop
-from nbcache.engine.run import Run
+from nbcache.engine.running import loop
+from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.plan.header import parse_channel_cell, parse_channel_line, parse_process_cell
 

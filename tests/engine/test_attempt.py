@@ -11,10 +11,10 @@ import pytest
 
 from nbcache.engine.executors.inline import InlineExecutor
 from nbcache.engine.executors.local import LocalExecutor
-from nbcache.engine.modules import ModuleSource
-from nbcache.engine.payload import pickle_names, write_buffers
-from nbcache.engine.shown import decode_chunks
+from nbcache.engine.identity.modules import ModuleSource
+from nbcache.engine.identity.payload import pickle_names, write_buffers
 from nbcache.engine.spec import AttemptReport
+from nbcache.engine.work.shown import decode_chunks
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.process import Input, Output, PortType
 from nbcache.model.value import Gathered, Stored

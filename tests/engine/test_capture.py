@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.capture import Captured, capture
-from nbcache.engine.payload import map_buffers, unpickle_names, write_buffers
+from nbcache.engine.identity.capture import Captured, capture
+from nbcache.engine.identity.payload import map_buffers, unpickle_names, write_buffers
 from nbcache.errors import FingerprintError, NoCanonicalFormError
 from nbcache.model.process import Directives, Output, PortType, ProcessDecl
 from tests.engine.notebook_cells import captured, changed, keys, summaries
@@ -377,7 +377,7 @@ def test_a_launcher_counts_by_the_version_of_the_package_behind_it(tmp_path: Pat
     decl, environ = _script("mytool"), {"PATH": str(tmp_path / "bin")}
 
     def installed(version: str, needed: str, idle: str) -> Captured:
-        from nbcache.engine.modules import forget_packages
+        from nbcache.engine.identity.modules import forget_packages
 
         forget_packages()
         for each in site.glob("*"):
@@ -422,7 +422,7 @@ def test_functions_of_an_importable_module_travel_by_value(
 
 
 def test_a_function_that_travels_counts_with_all_that_it_reaches() -> None:
-    from nbcache.engine.capture import value_leaf
+    from nbcache.engine.identity.capture import value_leaf
     from nbcache.plan.canonical import canonical_digest
     from tests.engine.notebook_cells import as_main, shell
 

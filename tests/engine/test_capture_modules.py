@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.modules import closure_of, distribution_of
+from nbcache.engine.identity.modules import closure_of, distribution_of
 from tests.engine.notebook_cells import captured, changed, summaries
 
 MAIN = """

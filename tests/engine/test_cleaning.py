@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from nbcache.engine import cleaning
-from nbcache.engine.cleaning import clean
-from nbcache.engine.explanations import why
-from nbcache.engine.pins import pin, pins
-from nbcache.engine.usage import usage
+from nbcache.engine.record.explanations import why
+from nbcache.engine.record.usage import usage
+from nbcache.engine.upkeep import cleaning
+from nbcache.engine.upkeep.cleaning import clean
+from nbcache.engine.upkeep.pins import pin, pins
 from nbcache.errors import ResultGone, StoreError, UsageError
 from nbcache.model.task import RunStatus
 from nbcache.plan.cleaning import Selection

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.compare import ProcessDiff, RunDiff, diff_runs
+from nbcache.engine.record.compare import ProcessDiff, RunDiff, diff_runs
 from nbcache.errors import RunError, UsageError
 from nbcache.model.digest import identity_digest
 from nbcache.model.fingerprint import Component

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from nbcache.engine.data_diff import DataDiff, compare_values
+from nbcache.engine.record.data_diff import DataDiff, compare_values
 
 
 class Odd:

@@ -10,9 +10,9 @@ from threading import Thread
 
 import pytest
 
-from nbcache.engine.containers import enter, resolve_image
-from nbcache.engine.installed_by import package_of
-from nbcache.engine.tools import tool_components
+from nbcache.engine.identity.containers import enter, resolve_image
+from nbcache.engine.identity.installed_by import package_of
+from nbcache.engine.identity.tools import tool_components
 from nbcache.errors import FingerprintError, OptionError
 from nbcache.model.digest import Digest
 from nbcache.model.process import Option

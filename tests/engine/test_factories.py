@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from nbcache.engine.factories import Factories
+from nbcache.engine.declared.factories import Factories
 from nbcache.errors import ChannelError
 from nbcache.model.channel import Item
 from nbcache.model.value import FilePath

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nbcache.codec.registry import decode
-from nbcache.engine.harvest import INLINE_MAX, NOTHING, Harvest, from_ports, to_ports
+from nbcache.engine.work.harvest import INLINE_MAX, NOTHING, Harvest, from_ports, to_ports
 from nbcache.errors import OutputError
 from nbcache.model.digest import blob_digest, identity_digest
 from nbcache.model.process import Output, PortType

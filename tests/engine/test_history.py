@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from nbcache.engine import history
-from nbcache.engine.cancelling import cancel_request
-from nbcache.engine.explanations import find_task, nearest_earlier, why
-from nbcache.engine.holding import hold_run
+from nbcache.engine.record import history
+from nbcache.engine.record.cancelling import cancel_request
+from nbcache.engine.record.explanations import find_task, nearest_earlier, why
+from nbcache.engine.record.holding import hold_run
 from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import InputSummary
@@ -62,7 +62,7 @@ def test_a_run_is_held_until_its_process_is_killed(story: Story) -> None:
 
 HOLDER = """
 import sys
-from nbcache.engine.holding import hold_run
+from nbcache.engine.record.holding import hold_run
 from nbcache.store.cache import Cache
 hold = hold_run(Cache.open(sys.argv[1]), sys.argv[2])
 print("held", flush=True)

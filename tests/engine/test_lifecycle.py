@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine import loop
-from nbcache.engine.turns import WAITS
+from nbcache.engine.running import loop
+from nbcache.engine.running.turns import WAITS
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 

@@ -9,8 +9,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from nbcache.engine.crate import write_crate
-from nbcache.engine.lineage import lineage_of
+from nbcache.engine.record.crate import write_crate
+from nbcache.engine.record.lineage import lineage_of
 from nbcache.errors import UsageError
 from nbcache.notebook.lineage_view import mermaid, render_lineage
 from nbcache.store import history

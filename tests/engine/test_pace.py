@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbcache.engine.pace import ENOUGH, LIGHT_S, SLOW_S, Pace
+from nbcache.engine.running.pace import ENOUGH, LIGHT_S, SLOW_S, Pace
 
 
 def said(pace: Pace, times: list[float]) -> list[bool | None]:

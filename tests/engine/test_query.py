@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.query import asking, fetch
+from nbcache.engine.record.query import asking, fetch
 from nbcache.errors import UsageError
 from tests.engine.story import Story
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nbcache.engine.prepare import AGAIN as TOLD
-from nbcache.engine.rare_rows import rare_rows
-from nbcache.engine.reasons import AGAIN, NEW_INPUT, NOT_KEPT
+from nbcache.engine.record.rare_rows import rare_rows
+from nbcache.engine.running.prepare import AGAIN as TOLD
+from nbcache.engine.running.reasons import AGAIN, NEW_INPUT, NOT_KEPT
 from nbcache.model.row import AttemptRow, RunRow
 from tests.engine.notebooks import Notebook
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nbcache.engine.results import Results
+from nbcache.engine.record.results import Results
 from nbcache.errors import NbcacheError, ResultGone, RunError
 from nbcache.store.blobs import Blobs
 from tests.engine.notebooks import Notebook

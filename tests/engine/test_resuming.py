@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine import history
-from nbcache.engine.run import Run
+from nbcache.engine.record import history
+from nbcache.engine.running.run import Run
 from nbcache.errors import RunError, UsageError, WiringError
 from nbcache.model.row import AttemptRow, RunRow
 from nbcache.model.task import RunStatus

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.run import Run
+from nbcache.engine.running.run import Run
 from nbcache.errors import DeclarationError
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook

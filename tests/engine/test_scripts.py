@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbcache.engine.run import Run
+from nbcache.engine.running.run import Run
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 

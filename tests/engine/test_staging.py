@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nbcache.engine.spec import FileInput, Many, pack_value
-from nbcache.engine.staging import Staging
+from nbcache.engine.work.staging import Staging
 from nbcache.errors import InputMissingError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.value import Record, Stored

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nbcache.engine import history
+from nbcache.engine.record import history
 from nbcache.errors import DeclarationError
 from nbcache.model.run_options import RunOptions
 from nbcache.model.task import RunStatus

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nbcache.engine import task_log
-from nbcache.engine.shown import encode_chunks
+from nbcache.engine.record import task_log
+from nbcache.engine.work.shown import encode_chunks
 from nbcache.errors import RunError, UsageError
 from nbcache.model.digest import blob_digest
 from nbcache.model.row import ProcessRecord, RunRow

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from nbcache.engine import explanations
-from nbcache.engine.lineage import TaskNode, lineage_of
-from nbcache.engine.query import fetch
-from nbcache.engine.trusted import standing_words
+from nbcache.engine.record import explanations
+from nbcache.engine.record.lineage import TaskNode, lineage_of
+from nbcache.engine.record.query import fetch
+from nbcache.engine.record.trusted import standing_words
 from nbcache.engine.trusting import revoke
 from nbcache.errors import UsageError
 from tests.engine.notebooks import Notebook

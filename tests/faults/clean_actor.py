@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet  # noqa: F401  imported before the fork, so that kills land in our code
 
-from nbcache.engine.cleaning import clean
+from nbcache.engine.upkeep.cleaning import clean
 from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow, Port, RunRow
 from nbcache.model.value import Stored

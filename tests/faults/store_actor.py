@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet  # noqa: F401  imported before the fork, so that kills land in our code
 
-from nbcache.engine.cleaning import clean
+from nbcache.engine.upkeep.cleaning import clean
 from nbcache.model.row import AttemptRow, Port
 from nbcache.model.value import Stored
 from nbcache.plan.cleaning import Selection

@@ -24,6 +24,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "cli": BELOW | MIDDLE | {"engine", "notebook"},
     "__main__": frozenset({"cli"}),
 }
+# The parts of the engine, each built on those before it; what is not named here stands above all.
+ENGINE_PARTS = ("spec", "identity", "work", "executors", "record", "declared", "running", "upkeep")
 # Deciding is pure: nothing in it can read a disk, a clock or a network, or start a thread.
 IMPURE = frozenset(
     {"asyncio", "multiprocessing", "secrets", "shutil", "socket", "subprocess", "tempfile"}
@@ -42,6 +44,12 @@ def layer(module: str) -> str:
     return module.removeprefix(TOP).lstrip(".").partition(".")[0]
 
 
+def engine_part(module: str) -> str:
+    """Return "identity" for nbcache.engine.identity.capture, "" for what stands above the parts."""
+    part = module.removeprefix(f"{TOP}.engine.").partition(".")[0]
+    return part if part in ENGINE_PARTS else ""
+
+
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_a_module_imports_only_from_its_own_layer_and_those_below(name: str) -> None:
     own = layer(name)
@@ -57,6 +65,21 @@ def test_a_module_imports_only_from_its_own_layer_and_those_below(name: str) -> 
         and each.target in modules()
         and layer(each.target) not in allowed
         and layer(each.target) != ""
+    ]
+
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", sorted(n for n in modules() if engine_part(n)))
+def test_a_part_of_the_engine_is_built_on_those_before_it(name: str) -> None:
+    allowed = ENGINE_PARTS[: ENGINE_PARTS.index(engine_part(name)) + 1]
+
+    wrong = [
+        str(each)
+        for each in imports_of(name, modules()[name])
+        if each.target in modules()
+        and layer(each.target) == "engine"
+        and engine_part(each.target) not in allowed
     ]
 
     assert not wrong, "\n".join(wrong)

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from nbcache.engine.factories import Factories
+from nbcache.engine.declared.factories import Factories
 from nbcache.notebook import verbs
 from nbcache.plan.channel import Channel
 from nbcache.plan.directives import OPTIONS

@@ -22,7 +22,7 @@ from typing import Any
 
 import nbformat
 
-from nbcache.engine.explanations import why
+from nbcache.engine.record.explanations import why
 from nbcache.notebook.answers import open_for_reading
 
 Change = Callable[[Path], None]

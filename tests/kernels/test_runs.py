@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from nbcache.cli import main
-from nbcache.engine import history
-from nbcache.engine.history import RunSummary
+from nbcache.engine.record import history
+from nbcache.engine.record.history import RunSummary
 from nbcache.store.cache import Cache
 from tests.kernels.scenarios import Notebook, error_of, text_of
 

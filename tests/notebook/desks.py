@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nbcache.engine.run import Run
+from nbcache.engine.running.run import Run
 from nbcache.notebook.widget.desk import SessionDesk
 from nbcache.notebook.widget.source import LiveRun, Source
 from nbcache.notebook.widget.view import RunView

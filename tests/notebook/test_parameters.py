@@ -3,7 +3,7 @@ from __future__ import annotations
 import nbformat
 import pytest
 
-from nbcache.engine.parameters import parameter_value
+from nbcache.engine.declared.parameters import parameter_value
 from nbcache.errors import UsageError
 from nbcache.notebook.headless import needs_a_run
 from nbcache.notebook.parameters import assigned_names, inject

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-from nbcache.engine import reasons
+from nbcache.engine.running import reasons
 from nbcache.model.view import FailureView, PlacePlan, PlaceProgress
 from nbcache.notebook.progress import (
     progress_from,

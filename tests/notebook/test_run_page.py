@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.run_report import Bar, RunReport, report_of
-from nbcache.engine.shown import encode_chunks
+from nbcache.engine.record.run_report import Bar, RunReport, report_of
+from nbcache.engine.work.shown import encode_chunks
 from nbcache.errors import RunError, UsageError
 from nbcache.model.digest import blob_digest
 from nbcache.model.row import RunRow

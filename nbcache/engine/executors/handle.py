@@ -17,8 +17,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from nbcache.engine.executors.protocol import FrameReader, ShownCallback, Started
-from nbcache.engine.shown import Shown
 from nbcache.engine.spec import AttemptReport, AttemptSpec
+from nbcache.engine.work.shown import Shown
 from nbcache.model.digest import Digest
 
 DEPTH = 16  # attempts of one worker

@@ -12,11 +12,11 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from nbcache.engine.attempt import run_attempt
 from nbcache.engine.executors.protocol import ShownCallback, Started
-from nbcache.engine.shown import Capture
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
-from nbcache.engine.workplace import Workplace
+from nbcache.engine.work.attempt import run_attempt
+from nbcache.engine.work.shown import Capture
+from nbcache.engine.work.workplace import Workplace
 from nbcache.model.row import Row
 from nbcache.model.view import ShownChunk
 

@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbcache.engine.attempt import store_shown
 from nbcache.engine.executors.handle import Running, WorkerHandle
 from nbcache.engine.executors.lost import (
     Death,
@@ -37,11 +36,12 @@ from nbcache.engine.executors.protocol import (
     encode_frame,
 )
 from nbcache.engine.executors.supervisor import BORN, EXIT, FORK, KILL, MESSAGE, crash_path
-from nbcache.engine.harvest import from_ports
-from nbcache.engine.process_tree import resident_bytes
-from nbcache.engine.reentry import leave_way_back
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec, finished_row
-from nbcache.engine.workplace import keep_folder, remove_left_folders
+from nbcache.engine.work.attempt import store_shown
+from nbcache.engine.work.harvest import from_ports
+from nbcache.engine.work.process_tree import resident_bytes
+from nbcache.engine.work.reentry import leave_way_back
+from nbcache.engine.work.workplace import keep_folder, remove_left_folders
 from nbcache.errors import StoreError
 from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow, Row

@@ -10,9 +10,9 @@ import re
 import time
 from dataclasses import dataclass
 
-from nbcache.engine.attempt import last_line
-from nbcache.engine.script_body import signal_name
 from nbcache.engine.spec import AttemptReport, ProcessSpec, finished_row
+from nbcache.engine.work.attempt import last_line
+from nbcache.engine.work.script_body import signal_name
 from nbcache.model.row import AttemptRow
 from nbcache.model.value import Stored
 from nbcache.store.cache import Cache

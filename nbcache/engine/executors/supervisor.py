@@ -22,7 +22,7 @@ import sys
 import time
 
 from nbcache.engine.executors.worker import worker_main
-from nbcache.engine.process_tree import become_subreaper, children, descendants, send_signal
+from nbcache.engine.work.process_tree import become_subreaper, children, descendants, send_signal
 
 MESSAGE = struct.Struct("<4sqq")
 FORK, KILL, BORN, EXIT = b"FORK", b"KILL", b"BORN", b"EXIT"

@@ -16,14 +16,14 @@ import threading
 import traceback
 from typing import Any
 
-from nbcache.engine.attempt import run_attempt
 from nbcache.engine.executors.handle import TokenTaker
 from nbcache.engine.executors.protocol import encode_frame, read_frame
-from nbcache.engine.process_tree import become_subreaper, die_with_parent
-from nbcache.engine.python_body import error_line
-from nbcache.engine.shown import Capture
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
-from nbcache.engine.workplace import Workplace
+from nbcache.engine.work.attempt import run_attempt
+from nbcache.engine.work.process_tree import become_subreaper, die_with_parent
+from nbcache.engine.work.python_body import error_line
+from nbcache.engine.work.shown import Capture
+from nbcache.engine.work.workplace import Workplace
 from nbcache.errors import CannotKeepError, StoreError
 from nbcache.model.view import ShownChunk
 

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from nbcache.engine.run_report import Bar
+from nbcache.engine.record.run_report import Bar
 from nbcache.notebook import render
 
 ROW_BY_ROW = 120  # attempts that have a line of their own

@@ -12,8 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from nbcache.engine.history import RunSummary
-from nbcache.engine.run_report import Failure, RunReport, TaskLine, task_label
+from nbcache.engine.record.history import RunSummary
+from nbcache.engine.record.run_report import Failure, RunReport, TaskLine, task_label
 from nbcache.notebook import render
 from nbcache.notebook.run_page import charts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nbcache.engine.run_report import report_of
+from nbcache.engine.record.run_report import report_of
 from nbcache.errors import UsageError
 from nbcache.notebook.run_page.page import MARK, page_of
 from nbcache.store.cache import Cache

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypedDict, TypeVar, cast
 
-from nbcache.engine import history, resuming
-from nbcache.engine.parameters import parameter_value
-from nbcache.engine.resuming import RESUMABLE, Resumer
-from nbcache.engine.run import Run
+from nbcache.engine.declared.parameters import parameter_value
+from nbcache.engine.record import history
+from nbcache.engine.running import resuming
+from nbcache.engine.running.resuming import RESUMABLE, Resumer
+from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.errors import UsageError
 from nbcache.model.run_options import RunChoices, RunOptions

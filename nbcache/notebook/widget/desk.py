@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nbcache.engine.run import Run
+from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.errors import UsageError
 from nbcache.model.view import RunProgress

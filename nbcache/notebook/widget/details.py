@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nbcache.engine import explanations, history
-from nbcache.engine.explanations import Found
-from nbcache.engine.run import AtWork, Run
+from nbcache.engine.record import explanations, history
+from nbcache.engine.record.explanations import Found
+from nbcache.engine.running.run import AtWork, Run
 from nbcache.errors import RunError, UsageError
 from nbcache.model.event import TaskKey
 from nbcache.model.fingerprint import Component

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nbcache.engine import compare, history
-from nbcache.engine.compare import Group, OutputDiff, ProcessDiff, TaskDiff
-from nbcache.engine.explanations import Found
+from nbcache.engine.record import compare, history
+from nbcache.engine.record.compare import Group, OutputDiff, ProcessDiff, TaskDiff
+from nbcache.engine.record.explanations import Found
 from nbcache.notebook import cards, render
 from nbcache.plan import explain
 from nbcache.store.cache import Cache

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
-from nbcache.engine import history
-from nbcache.engine.explanations import label_of
-from nbcache.engine.history import RunDetail
-from nbcache.engine.run import Run
+from nbcache.engine.record import history
+from nbcache.engine.record.explanations import label_of
+from nbcache.engine.record.history import RunDetail
+from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.model.row import AttemptRow, ProcessRecord
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress

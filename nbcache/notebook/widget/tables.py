@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict
 
-from nbcache.engine.explanations import called_by
-from nbcache.engine.results import TaskResult, task_label
-from nbcache.engine.run import Run
+from nbcache.engine.record.explanations import called_by
+from nbcache.engine.record.results import TaskResult, task_label
+from nbcache.engine.running.run import Run
 from nbcache.errors import UsageError
 from nbcache.model.ids import format_position, parse_position
 from nbcache.store.cache import Cache

@@ -1,0 +1,1 @@
+"""What a notebook has declared: processes, channels, parameters, compiled to a graph."""

@@ -1,0 +1,336 @@
+"""From the names in a kernel to a compiled graph: what the pipeline is right now.
+
+The pipeline is what the public names of the notebook hold: every process that is wired, and every
+channel whose expression calls a process or watches items. Expressions are evaluated here, afresh
+each time, in a copy of the notebook's names in which the factories answer where they are called.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import difflib
+import linecache
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import cast
+
+from nbcache.engine.declared.factories import Factories
+from nbcache.engine.declared.process import NamedChannel, Process, channel_sources
+from nbcache.engine.record.results import Results, restored_text
+from nbcache.errors import ChannelError, HeaderError, NbcacheError, UnknownNameError, WiringError
+from nbcache.model.channel import Graph, Node
+from nbcache.model.process import ChannelDecl, Input, ProcessDecl
+from nbcache.plan.channel import Branches, Channel
+from nbcache.plan.failures import FIELDS, failures_of
+from nbcache.plan.graph import PlaceSpec, compile_graph
+
+
+class Pipeline:
+    """One look at the notebook's names: resolves channels and processes, each evaluated once."""
+
+    def __init__(self, namespace: Mapping[str, object], factories: Factories) -> None:
+        self.namespace = dict(namespace)
+        self._live = namespace
+        self.factories = factories
+        self._declared: dict[tuple[str, str, str], Process] = {}
+
+    def processes(self) -> Iterator[Process]:
+        """Yield the processes that public names hold, each once, in the order of their names."""
+        seen: set[int] = set()
+        for name in sorted(self.namespace):
+            held = self.namespace[name]
+            if isinstance(held, Process) and not name.startswith("_") and id(held) not in seen:
+                seen.add(id(held))
+                yield held
+
+    def compile(self, only: Collection[str] | None = None) -> Graph:
+        """Return the compiled graph of the whole pipeline, or of what `only` names and needs.
+
+        Raises:
+            WiringError, ChannelError, HeaderError: something does not fit together; says what.
+        """
+        if only is None:
+            return compile_graph(self._targets(), self)
+        self._check_known(only)
+        # Nothing but what is asked for is looked at, so that one broken process spoils no other.
+        targets = {name: cast(Channel, self.namespace[name]).node for name in only}
+        graph = compile_graph(targets, self)
+        forensic = {
+            process.name: process.node
+            for process in self.processes()
+            if graph.places.keys() & set(process.decl.directives.on_failure_of)
+        }
+        return compile_graph({**targets, **forensic}, self) if forensic else graph
+
+    def _targets(self) -> dict[str, Node]:
+        targets: dict[str, Node] = {}
+        for process in self.processes():
+            if self._wiring(process) is not None:
+                targets[process.name] = process.node
+        for name, held in sorted(self.namespace.items()):
+            if isinstance(held, NamedChannel) and not name.startswith("_"):
+                try:
+                    node = self.channel(held)
+                except NbcacheError:
+                    continue  # said when its own cell runs, or when something that is run needs it
+                if _acts(node):
+                    targets[name] = held.node
+        return targets
+
+    def _check_known(self, names: Collection[str]) -> None:
+        for name in names:
+            if not isinstance(self.namespace.get(name), Channel):
+                known = [
+                    each
+                    for each, held in self.namespace.items()
+                    if isinstance(held, (Process, NamedChannel)) and not each.startswith("_")
+                ]
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f'; did you mean "{near[0]}"?' if near else ""
+                listed = ", ".join(sorted(known)) or "none"
+                raise WiringError(
+                    f"no process or channel is called {name!r} (there are: {listed}){hint}"
+                )
+
+    # What plan.graph asks for.
+
+    def channel(self, target: object) -> Node:
+        """Return the node that a named channel's expression gives now."""
+        if not isinstance(target, NamedChannel):
+            raise WiringError(f"{target!r} is no channel")
+        return self._evaluate_channel(target.decl, target.namespace)
+
+    def process(self, target: object, parents: tuple[Node, ...] | None) -> PlaceSpec:
+        """Return a process's place: its declaration with the nodes that feed it."""
+        if not isinstance(target, Process):
+            raise WiringError(f"{target!r} is no process")
+        decl = target.decl
+        self._declared[_key(decl)] = target
+        if parents is not None:
+            names = tuple(node.label or f"argument {at + 1}" for at, node in enumerate(parents))
+            return PlaceSpec(decl.name, decl, decl.inputs, parents, names, False)
+        wiring = self._wiring(target)
+        if wiring is None:
+            wanted = ", ".join(each.name for each in decl.inputs or ())
+            raise WiringError(
+                f"process {decl.name!r} is not wired: its inputs are ({wanted}) and no channels "
+                f"have these names.\n  Say where they come from: `%%process {decl.name}({wanted}) "
+                f"... from CHANNEL`, or call it: `%channel x = {decl.name}(CHANNEL)`."
+            )
+        nodes, names, by_channel = wiring
+        inputs = decl.inputs
+        if by_channel:
+            given = {each.name: each for each in inputs or ()}
+            named = [given.pop(name, Input(name)) for name in names]
+            inputs = (*named, *given.values())
+            decl = replace(decl, inputs=inputs)
+        return PlaceSpec(decl.name, decl, inputs, nodes, names, by_channel)
+
+    def _wiring(self, process: Process) -> tuple[tuple[Node, ...], tuple[str, ...], bool] | None:
+        decl = process.decl
+        if decl.directives.on_failure_of:
+            return self._failures(process)
+        if process.sources is not None:
+            given = tuple(each.node for each in process.sources)
+            return given, tuple(node.label or "a channel" for node in given), False
+        if decl.sources is not None:
+            nodes = tuple(self._source_node(process, text) for text in decl.sources)
+            return nodes, tuple(text.strip() for text in decl.sources), False
+        found = channel_sources(process, lambda name: self._is_channel(name, process))
+        if found is None:
+            return None
+        names, by_channel = found
+        return tuple(cast(Channel, self.namespace[name]).node for name in names), names, by_channel
+
+    def _failures(self, process: Process) -> tuple[tuple[Node, ...], tuple[str, ...], bool]:
+        """Return what feeds a process that looks into the failures of others."""
+        decl = process.decl
+        names = decl.directives.on_failure_of
+        if decl.sources is not None or process.sources is not None:
+            raise HeaderError(
+                f"process {decl.name!r} is fed by the failures of {', '.join(names)}, so it has no "
+                "`from`",
+                hint=f"Its inputs may be {', '.join(FIELDS)}.",
+            )
+        self._check_known(names)
+        held = [self.namespace[name] for name in names]
+        for name, each in zip(names, held, strict=True):
+            if not isinstance(each, Process):
+                raise HeaderError(f"process {decl.name!r}: {name} is a channel, and no process")
+        node = failures_of(names, tuple(cast(Process, each).node for each in held))
+        return (node,), (node.label,), False
+
+    def process_of(self, decl: ProcessDecl) -> Process:
+        """Return the process whose place has this declaration (after `compile`)."""
+        return self._declared[_key(decl)]
+
+    def note(self, decl: ProcessDecl, process: Process) -> None:
+        """Let `process_of` know another process."""
+        self._declared[_key(decl)] = process
+
+    def scope_of(self, process: Process) -> Mapping[str, object]:
+        """Return the names that a process's body sees: a snapshot for those of the notebook."""
+        return self.namespace if process.namespace is self._live else process.namespace
+
+    def is_channel(self, name: str) -> bool:
+        """Whether a name of the notebook holds a channel or process."""
+        return isinstance(self.namespace.get(name), Channel)
+
+    def _is_channel(self, name: str, reader: Process) -> bool:
+        held = self.scope_of(reader).get(name)
+        return isinstance(held, Channel) and held is not reader
+
+    def _source_node(self, process: Process, text: str) -> Node:
+        place = f"process {process.name!r}: from {text.strip()}"
+        value = self._evaluate(text, process.namespace, place, process.decl)
+        if isinstance(value, Results):
+            raise WiringError(f"{place}: {restored_text(text.strip())}")
+        if not isinstance(value, Channel):
+            raise WiringError(
+                f"{place}: this is a {type(value).__name__}, not a channel.\n"
+                f"  Make one of it: `from of(...)`, `from from_iterable({text.strip()})` or "
+                f"`from value({text.strip()})`."
+            )
+        return value.node
+
+    def _evaluate_channel(self, decl: ChannelDecl, namespace: Mapping[str, object]) -> Node:
+        place = f"channel {decl.name!r}"
+        if decl.expression is not None:
+            value = self._evaluate(decl.expression, namespace, place, decl)
+        else:
+            value = self._evaluate_block(decl, namespace)
+        if isinstance(value, Channel):
+            return value.node
+        what, hint = f"a {type(value).__name__}", "use value(...) for one item, of(...) for several"
+        if isinstance(value, Branches):
+            first = next(iter(dir(value)), "NAME")
+            what, hint = (
+                "several branches",
+                f"name each: `%channel {first} = ....branch(...).{first}`",
+            )
+        raise HeaderError(
+            f"{place}: the expression gives {what}, not a channel",
+            line=decl.line,
+            source=(decl.expression or decl.source).strip().split("\n")[0],
+            hint=hint,
+        )
+
+    def _scope(self, namespace: Mapping[str, object]) -> dict[str, object]:
+        scope = dict(self.namespace if namespace is self._live else namespace)
+        scope.update({_mangled(name): getattr(self.factories, name) for name in Factories.names})
+        return scope
+
+    def _evaluate(
+        self, text: str, namespace: Mapping[str, object], place: str, decl: object
+    ) -> object:
+        tree = _FactoryCalls().visit(ast.parse(text.strip(), mode="eval"))
+        filename = f"<{place}: {text.strip()}>"
+        # So that what a lambda returns can be read from its source (plan.calls.result_fields).
+        linecache.cache[filename] = (len(text), None, text.strip().splitlines(True), filename)
+        code = compile(ast.fix_missing_locations(tree), filename, "eval")
+        return self._guarded(lambda: eval(code, self._scope(namespace)), text, place, decl)
+
+    def _evaluate_block(self, decl: ChannelDecl, namespace: Mapping[str, object]) -> object:
+        place = f"channel {decl.name!r}"
+        tree = _FactoryCalls().visit(ast.parse(decl.block or ""))
+        final = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        if final is None:
+            raise HeaderError(f"{place}: the last line of the cell has to be the channel")
+        ast.fix_missing_locations(tree)
+        scope = self._scope(namespace)
+        code = compile(tree, decl.filename, "exec")
+        value = ast.fix_missing_locations(ast.Expression(final.value))
+
+        def run() -> object:
+            exec(code, scope)
+            return eval(compile(value, decl.filename, "eval"), scope)
+
+        return self._guarded(run, decl.block or "", place, decl)
+
+    def _guarded(
+        self, evaluate: Callable[[], object], text: str, place: str, decl: object
+    ) -> object:
+        """Evaluate, and say errors of the user's expression with its place."""
+        try:
+            return evaluate()
+        except NbcacheError as error:
+            if isinstance(error, ChannelError) and place not in str(error):
+                raise type(error)(f"{place}: {error}") from error
+            raise
+        except NameError as error:
+            name = error.name or ""
+            own = set(self.namespace) - {*_SHELLS, *dir(builtins)}
+            known = [each for each in (*sorted(own), *Factories.names) if each[:1] != "_"]
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f'did you mean "{near[0]}"?' if near else "run the cell that declares it first"
+            line, source = _raised_at(error, text, decl)
+            column = source.find(name)
+            raise UnknownNameError(
+                f"{place}: no channel, process or variable is called {name!r}",
+                line=line,
+                column=column if column >= 0 else None,
+                source=source,
+                hint=hint,
+            ) from None
+        except Exception as error:
+            if isinstance(error, AttributeError) and isinstance(error.obj, Channel):
+                raise _no_operator(error, text, place, decl) from None
+            said = str(error).replace(f"{Factories.__name__}.", "")
+            line, source = _raised_at(error, text, decl)
+            where = f"{place}, line {line}" if line and line > 1 else place
+            raise ChannelError(f"{where}: {source}\n  {type(error).__name__}: {said}") from error
+
+
+_SHELLS = ("In", "Out", "exit", "get_ipython", "open", "quit")  # IPython's own
+
+
+def _raised_at(error: BaseException, text: str, decl: object) -> tuple[int | None, str]:
+    """Return the line of the cell at which an expression or block raised, and its text."""
+    lines = text.strip("\n").split("\n")
+    row, tb = 1, error.__traceback__
+    while tb is not None:
+        if tb.tb_frame.f_code.co_filename == getattr(decl, "filename", None):
+            row = tb.tb_lineno
+        tb = tb.tb_next
+    first = getattr(decl, "line", None)
+    source = lines[row - 1] if row <= len(lines) else lines[0]
+    return None if first is None else first + row - 1, source.strip()
+
+
+def _no_operator(error: AttributeError, text: str, place: str, decl: object) -> HeaderError:
+    operators = [name for name in dir(Channel) if name[:1] != "_"]
+    near = difflib.get_close_matches(error.name or "", operators, 1)
+    first = next((line for line in text.split("\n") if f".{error.name}" in line), text).strip()
+    return HeaderError(
+        f"{place}: a channel has no operator {error.name!r}",
+        line=getattr(decl, "line", None),
+        column=first.find(f".{error.name}") + 1,
+        source=first,
+        hint=f'did you mean "{near[0]}"?' if near else f"there are {', '.join(operators)}",
+    )
+
+
+class _FactoryCalls(ast.NodeTransformer):
+    """Make called factory names mean nbcache's, whatever the notebook calls `path` or `value`."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id in Factories.names:
+            node.func = ast.copy_location(ast.Name(_mangled(node.func.id), ast.Load()), node.func)
+        return node
+
+
+def _key(decl: ProcessDecl) -> tuple[str, str, str]:
+    return (decl.name, decl.body, decl.filename)
+
+
+def _mangled(name: str) -> str:
+    return f"__nbcache_{name}"
+
+
+def _acts(node: Node) -> bool:
+    """Whether a channel does something of its own: calls a process, shows or passes on items."""
+    if node.op in ("view", "subscribe") or (node.op == "process" and node.parents is not None):
+        return True
+    return any(_acts(parent) for parent in node.parents or ())

@@ -1,0 +1,344 @@
+"""Find local modules and installed packages: whose a module is, its source, its version.
+
+Reads source files and package metadata; never imports a module to find out. What counts of a
+local module is decided by `plan.module_reach`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import site
+import sys
+import sysconfig
+import tokenize
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from nbcache.engine.spec import ModuleSource
+from nbcache.model.digest import Digest, identity_digest
+from nbcache.model.fingerprint import Component
+from nbcache.plan.code import encode_constant
+from nbcache.plan.fingerprint import component
+from nbcache.plan.module_reach import ModuleFacts, ModuleReach, read_module
+from nbcache.plan.reach import Home
+from nbcache.plan.uses import Chain
+
+
+class LocalModules:
+    """Whose modules are, for one capture: looks at each file once. Not kept: files change."""
+
+    def __init__(self, notebook_module: str = "__main__", folder: Path | None = None) -> None:
+        self._notebook = notebook_module
+        self.path = [os.path.abspath(entry) for entry in sys.path]
+        if folder is not None and str(folder.absolute()) not in self.path:
+            self.path.append(str(folder.absolute()))
+        self._homes: dict[str, Home] = {}
+        self._specs: dict[str, ModuleSpec | None] = {}
+        self.sources: dict[str, ModuleSource] = {}
+
+    def home(self, module: str) -> Home:
+        """Return where the module of this full name comes from; by its top-level package."""
+        top = module.partition(".")[0]
+        found = self._homes.get(top)
+        if found is None or module == self._notebook:
+            found = self._homes[top] = self._home(top) if module != self._notebook else "notebook"
+        return found
+
+    def _home(self, top: str) -> Home:
+        if not top:
+            return "unknown"
+        if top in (self._notebook, "__main__"):
+            return "notebook"
+        if top in sys.builtin_module_names or (
+            top in sys.stdlib_module_names and not self._is_hidden(top)
+        ):
+            return "python"
+        if top == "nbcache":  # also while it is developed: its own formats have versions
+            return "package"
+        spec = self.spec(top)
+        if spec is None:
+            return "unknown"
+        return "package" if all(map(_is_installed, _files(spec))) else "local"
+
+    def _is_hidden(self, top: str) -> bool:
+        """Say whether a module of the user's stands in for the one of Python's of that name."""
+        spec = self.spec(top)
+        return spec is not None and not all(map(_is_installed, _files(spec)))
+
+    def spec(self, module: str) -> ModuleSpec | None:
+        """Return where a module lies, without importing it; None where there is none."""
+        if module not in self._specs:
+            self._specs[module] = self._find(module)
+        return self._specs[module]
+
+    def _find(self, module: str) -> ModuleSpec | None:
+        parent, _, _ = module.rpartition(".")
+        try:
+            if not parent:
+                loaded = getattr(sys.modules.get(module), "__spec__", None)
+                if isinstance(loaded, ModuleSpec) and _files(loaded):
+                    return loaded
+                return PathFinder.find_spec(module, self.path) or importlib.util.find_spec(module)
+            around = self.spec(parent)
+            if around is None or around.submodule_search_locations is None:
+                return None
+            return PathFinder.find_spec(module, list(around.submodule_search_locations))
+        except (ImportError, ValueError, AttributeError):
+            return None
+
+    def load(self, module: str) -> ModuleFacts | None:
+        """Return what the source of a local module says; None where it is not local."""
+        if self.home(module) != "local":
+            return None
+        spec = self.spec(module)
+        if spec is None:
+            return None
+        if spec.origin is None or spec.origin == "namespace":  # a folder without __init__.py
+            return read_module(module, "", is_package=True)
+        path = Path(spec.origin)
+        data = _data_of(module, spec, path)
+        if data is None:
+            return None
+        self.sources[module] = ModuleSource(str(path), identity_digest(data))
+        if path.name.endswith(tuple(EXTENSION_SUFFIXES)):
+            # Compiled code counts by content; as source it is one constant.
+            return read_module(module, f"_ = {identity_digest(data)!r}", is_package=False)
+        return _read(module, data, spec.submodule_search_locations is not None)
+
+
+def _data_of(module: str, spec: ModuleSpec, path: Path) -> bytes | None:
+    """Return what a module's file holds, also where it lies in an archive; None: it is gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        loader: Any = spec.loader
+    try:
+        if hasattr(loader, "invalidate_caches"):
+            loader.invalidate_caches()  # a zip file that was written anew
+        text = loader.get_source(module)
+    except (AttributeError, ImportError, OSError):
+        return None
+    return None if text is None else str(text).encode()
+
+
+@lru_cache(maxsize=512)
+def _read(module: str, data: bytes, is_package: bool) -> ModuleFacts:
+    try:
+        encoding, _ = tokenize.detect_encoding(BytesIO(data).readline)
+        text = data.decode(encoding)
+    except (SyntaxError, UnicodeDecodeError):
+        text = data.decode("utf-8", "surrogateescape")
+    return read_module(module, text, is_package=is_package)
+
+
+def local_components(
+    modules: LocalModules, reads: Mapping[str, Iterable[Chain]]
+) -> tuple[list[Component], ModuleReach, list[str]]:
+    """Return a component for each local module that counts, and what was found on the way.
+
+    The names given last are of modules that the body does not reach and that change reached ones
+    when they are imported, as they were in the notebook: they register or patch something there.
+    """
+    reach = ModuleReach(modules.load)
+    for module, chains in sorted(reads.items()):
+        reach.read(module, sorted(chains))
+    changing: list[str] = []
+    while found := _changing(modules, reach):
+        reach.read(found, ())
+        changing.append(found)
+    return (
+        [
+            component(
+                "module",
+                name,
+                reached.digest(),
+                f"{Path(modules.sources[name].path).name}" if name in modules.sources else "folder",
+                reached.text(),
+            )
+            for name, reached in sorted(reach.modules.items())
+        ],
+        reach,
+        [name for name in sys.modules if name in changing],
+    )
+
+
+def _changing(modules: LocalModules, reach: ModuleReach) -> str | None:
+    """Return a module that the notebook has loaded and that changes a reached one, or None."""
+    if not reach.modules:
+        return None
+    for name in list(sys.modules):
+        if (
+            name not in reach.modules
+            and modules.home(name) == "local"
+            and reach.changes_reached(name)
+        ):
+            return name
+    return None
+
+
+def _files(spec: ModuleSpec) -> list[str]:
+    if spec.origin and spec.origin not in ("namespace", "built-in", "frozen"):
+        return [spec.origin]
+    return list(spec.submodule_search_locations or ())
+
+
+@lru_cache(maxsize=1)
+def _installed_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    folders = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += [*site.getsitepackages(), site.getusersitepackages()]
+    return tuple(folder.rstrip("/") + "/" for folder in folders)
+
+
+def _is_installed(path: str) -> bool:
+    return (
+        path.startswith(_installed_folders())
+        or "/site-packages/" in path
+        or "/dist-packages/" in path
+    )
+
+
+# -- installed packages ---------------------------------------------------------------------
+
+
+def package_components(modules: LocalModules, names: Iterable[str]) -> list[Component]:
+    """Return a component for each installed package: its version and those of what it needs.
+
+    `names` are full names of modules; those of Python itself and of nobody are passed over.
+    """
+    tops = {name.partition(".")[0] for name in names}
+    found: dict[str, Component] = {}
+    for top in sorted(tops):
+        if modules.home(top) != "package":
+            continue
+        distribution = distribution_of(top)
+        if distribution is None:
+            digest, summary = _content(modules.spec(top)), "no version: by content"
+            found[top] = component("package", top, digest, summary)
+            continue
+        versions = closure_of(distribution)
+        text = "\n".join(f"{name} {version}" for name, version in versions)
+        digest = identity_digest(encode_constant(("versions", versions)))
+        found[top] = component("package", top, digest, dict(versions)[distribution], text)
+    return list(found.values())
+
+
+def _content(spec: ModuleSpec | None) -> Digest:
+    parts: list[tuple[str, str]] = []
+    for place in _files(spec) if spec is not None else ():
+        root = Path(place)
+        folder = root.parent if root.name == "__init__.py" else root
+        files = [folder] if folder.is_file() else sorted(folder.rglob("*"))
+        parts += [
+            (str(file.relative_to(folder.parent)), identity_digest(file.read_bytes()))
+            for file in files
+            if file.is_file() and "__pycache__" not in file.parts
+        ]
+    return identity_digest(encode_constant(("content", tuple(parts))))
+
+
+# Spares the common ones the search through all file lists (100 ms); says nothing else than it.
+_OFTEN = {
+    "sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "pillow", "yaml": "pyyaml",
+    "dateutil": "python-dateutil", "bs4": "beautifulsoup4", "Bio": "biopython",
+}  # fmt: skip
+
+Folders = tuple[str, ...]
+"""Where packages are installed; () stands for those of this process."""
+
+
+@lru_cache(maxsize=4096)
+def distribution_of(top: str, folders: Folders = ()) -> str | None:
+    """Return the normalised name of the distribution that installs a top-level module, or None."""
+    for name in (_normal(top), _OFTEN.get(top, "")):
+        if name in _versions(folders):
+            return name
+    return _providers(folders).get(top)
+
+
+@lru_cache(maxsize=64)
+def _versions(folders: Folders) -> dict[str, str]:
+    """Name -> version of all that is installed, from the names of the metadata folders alone."""
+    return {name: version for name, (version, _) in _installed(folders).items()}
+
+
+@lru_cache(maxsize=64)
+def _installed(folders: Folders) -> dict[str, tuple[str, Path]]:
+    found: dict[str, tuple[str, Path]] = {}
+    for entry in folders or sys.path:
+        try:
+            places = [each for each in Path(entry or ".").iterdir() if each.suffix == ".dist-info"]
+        except OSError:
+            continue
+        for each in places:
+            name, _, version = each.name.removesuffix(".dist-info").partition("-")
+            if version:
+                found.setdefault(_normal(name), (version, each))
+    return found
+
+
+@lru_cache(maxsize=64)
+def _providers(folders: Folders) -> dict[str, str]:
+    """Top-level module -> distribution. Reads the file lists of all that is installed, so it is
+    asked only for modules that are named unlike their package."""
+    found: dict[str, str] = {}
+    for name, (_, place) in _installed(folders).items():
+        try:
+            lines = (place / "RECORD").read_text("utf-8", "replace").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            top, slash, _ = line.partition("/")
+            if not slash:
+                top = top.partition(".")[0]
+            found.setdefault(top, name)
+    return found
+
+
+@lru_cache(maxsize=1024)
+def closure_of(distribution: str, folders: Folders = ()) -> tuple[tuple[str, str], ...]:
+    """Return (name, version) of a distribution and of all that it requires and is installed.
+
+    Requirements of extras are left out; conditions on platform or version are not evaluated,
+    since what they exclude is as a rule not installed.
+    """
+    found: dict[str, str] = {}
+    waiting = [distribution]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in _versions(folders):
+            continue
+        found[name] = _versions(folders)[name]
+        waiting += _requirements(name, folders)
+    return tuple(sorted(found.items()))
+
+
+@lru_cache(maxsize=4096)
+def _requirements(name: str, folders: Folders) -> tuple[str, ...]:
+    try:
+        text = (_installed(folders)[name][1] / "METADATA").read_text("utf-8", "replace")
+    except OSError:
+        return ()
+    found: list[str] = []
+    for line in text.partition("\n\n")[0].splitlines():
+        key, _, rest = line.partition(":")
+        if key == "Requires-Dist" and "extra ==" not in rest and "extra==" not in rest:
+            found.append(_normal(re.split(r"[^\w.-]", rest.strip(), maxsplit=1)[0]))
+    return tuple(found)
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def forget_packages() -> None:
+    """Look at what is installed anew: something was installed while this process ran."""
+    caches = (_installed, _versions, _providers, closure_of, _requirements, distribution_of)
+    for each in caches:
+        each.cache_clear()

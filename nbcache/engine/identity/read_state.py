@@ -1,0 +1,95 @@
+"""What something that a body read is at this moment, as a digest to compare with a row's.
+
+The kinds of reads: `file` by content, `folder` by the names in it, `env` by value, `module` by the
+file that its name leads to, `tool` by the program that PATH gives for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+from pathlib import Path
+
+from nbcache.engine.identity.tools import tool_components
+from nbcache.model.digest import Digest, identity_digest
+from nbcache.model.row import WatchedRead
+from nbcache.store.filestate import FileTable, StatKey, stat_key
+
+CHANGED = Digest("changed")
+"""Of a file that was written after it was read: no later content is what the body saw."""
+
+
+class ReadState:
+    """Looks at files, variables, modules and programs; digests of files come from the table."""
+
+    def __init__(self, files: FileTable) -> None:
+        self._files = files
+
+    def holds(self, read: WatchedRead) -> bool:
+        """Say whether something that an attempt read is now as it was then."""
+        return self.digest(read.kind, read.name) == read.digest
+
+    def digest(self, kind: str, name: str) -> Digest | None:
+        """Return the digest that a read has now; None: it is not there."""
+        if kind == "env":
+            return digest_of_text(os.environ.get(name))
+        if kind == "module":
+            place = place_of_module(name)
+            return None if place is None else self.file(place)
+        if kind == "folder":
+            return _digest_of_names(name)
+        if kind == "tool":
+            return self._tool(name)
+        return self.file(name)
+
+    def file(self, path: str) -> Digest | None:
+        """Return the digest of a file's content; None: it is no file that can be read."""
+        if not os.path.isfile(path):
+            return None
+        try:
+            return self._files.digest(path)
+        except OSError:
+            return None
+
+    def _tool(self, name: str) -> Digest | None:
+        path = os.environ.get("PATH", "")
+        found = tool_components([name], (), self._files.digest, path)
+        return found[0].digest if found else None
+
+    def module_read(self, name: str, path: str) -> WatchedRead:
+        """Return a read of a module: by its name where that leads to the file, else of the file."""
+        if place_of_module(name) == path:
+            return WatchedRead("module", name, self.file(path))
+        archive = next((str(each) for each in Path(path).parents if each.is_file()), path)
+        return WatchedRead("file", archive, self.file(archive))
+
+
+def place_of_module(name: str) -> str | None:
+    """Return the file that a module's name leads to, or None."""
+    with contextlib.suppress(ImportError, ValueError, AttributeError):
+        found = importlib.util.find_spec(name)
+        if found is not None and found.origin and os.path.isfile(found.origin):
+            return found.origin
+    return None
+
+
+def digest_of_text(text: str | None) -> Digest | None:
+    """Return the digest of a variable's value; None: it is not set."""
+    return None if text is None else identity_digest(text.encode("utf-8", "surrogateescape"))
+
+
+def _digest_of_names(folder: str) -> Digest | None:
+    try:
+        names = sorted(os.listdir(os.fsencode(folder)))
+    except OSError:
+        return None
+    return identity_digest(b"names\0" + b"\0".join(names))
+
+
+def state_of(path: str) -> StatKey | None:
+    """Return what stat says of a path; None: there is nothing."""
+    try:
+        return stat_key(path)
+    except OSError:
+        return None

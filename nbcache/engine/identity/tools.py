@@ -1,0 +1,104 @@
+"""Identify the commands that a script names: by the content of what PATH gives for them.
+
+A launcher that Python's installers write says nothing of the program behind it, so for those the
+versions of the package (and of what it needs) count too. Shell builtins are no commands.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from nbcache.engine.identity.installed_by import package_of
+from nbcache.engine.identity.modules import closure_of, distribution_of
+from nbcache.model.digest import Digest
+from nbcache.model.fingerprint import Component
+from nbcache.plan.fingerprint import component
+from nbcache.plan.reach import combine
+
+_BUILTINS = frozenset(
+    ". : [ [[ alias bg bind break builtin caller case cd command compgen complete continue declare "
+    "dirs disown do done echo elif else enable esac eval exec exit export false fc fg fi for "
+    "function getopts hash help history if in jobs kill let local logout mapfile popd printf pushd "
+    "pwd read readarray readonly return select set shift shopt source suspend test then time times "
+    "trap true type typeset ulimit umask unalias unset until wait while".split()
+)
+_SHELLS = frozenset({"bash", "sh", "dash", "zsh", "ksh", "env"})
+_LAUNCHER = re.compile(rb"^#!(?P<python>[^\n]*python[\d.]*)[^\n]*\n.*?from (?P<module>\w+)", re.S)
+
+
+def search_path(path: str, folder: Path | None) -> str:
+    """Return where a script's commands are looked for: also in `bin` beside the notebook, and
+    last beside it."""
+    if folder is None:
+        return path
+    return os.pathsep.join(filter(None, (str(folder / "bin"), path, str(folder))))
+
+
+def bundled_scripts(words: Collection[str], folder: Path | None) -> dict[str, Path]:
+    """Return name in the work directory -> file, for the words that name a file beside the
+    notebook: `lib.sh`, `./count.sh`, `tools/plot.R`."""
+    found: dict[str, Path] = {}
+    for word in words if folder is not None else ():
+        name = os.path.normpath(word)
+        if not name.startswith("..") and folder is not None and (folder / name).is_file():
+            found[name] = folder / name
+    return found
+
+
+def tool_components(
+    words: Collection[str],
+    interpreter: Sequence[str],
+    digest_of: Callable[[Path], Digest],
+    search_path: str,
+    *,
+    mode: str = "content",
+) -> list[Component]:
+    """Return a component for each word that PATH resolves, and for an interpreter but a shell.
+
+    A command that a script names and that is not there is no component; once it is installed,
+    the script runs again. With the mode `version` a program counts by the package that installed
+    it and by its version, and by content where no package manager knows it; with `off` not at all.
+    """
+    if mode == "off":
+        return []
+    wanted = {word for word in words if word not in _BUILTINS and "=" not in word}
+    programs = [word for word in interpreter if not word.startswith("-")]
+    if programs and Path(programs[0]).name == "env":
+        programs = programs[1:]
+    wanted |= {word for word in programs[:1] if Path(word).name not in _SHELLS}
+    found: list[Component] = []
+    for word in sorted(wanted):
+        place = shutil.which(word, path=search_path)
+        if place is None or not os.path.isfile(place):
+            continue
+        real = Path(place).resolve()
+        launched = _launched(real)
+        if launched is not None:
+            digest = combine("launcher", launched[0], launched[1])
+            summary = f"{place} ({launched[0]} {dict(launched[1]).get(launched[0], '')})"
+        elif mode == "version" and (owner := package_of(real)) is not None:
+            digest, summary = combine("package", *owner), f"{place} ({' '.join(owner)})"
+        else:
+            digest, summary = digest_of(real), place
+        found.append(component("tool", word, digest, summary))
+    return found
+
+
+def _launched(program: Path) -> tuple[str, tuple[tuple[str, str], ...]] | None:
+    """Return the package behind a Python launcher, and the versions of all that it needs."""
+    try:
+        with program.open("rb") as file:
+            head = file.read(1000)
+    except OSError:
+        return None
+    match = _LAUNCHER.match(head)
+    if match is None or program.stat().st_size > 2000:
+        return None
+    root = Path(os.fsdecode(match["python"].split()[0])).parent.parent
+    folders = tuple(map(str, sorted(root.glob("lib/python3*/site-packages"))))
+    name = distribution_of(match["module"].decode(), folders) if folders else None
+    return None if name is None else (name, closure_of(name, folders))

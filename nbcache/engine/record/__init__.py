@@ -1,0 +1,1 @@
+"""What the log answers: runs, tasks, results, reasons, differences, lineage."""

@@ -1,0 +1,324 @@
+"""Answers from the log: which runs there were, what one run did, how its tasks went.
+
+Reads rows and never writes, in any process, also while a run is going (journals are read in
+place). State is folded from rows here: a run that says RUNNING and that nobody holds is
+INTERRUPTED. What people type for a run (a name, the start of an id, `last`) is resolved here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from nbcache.engine.record.cancelling import cancel_request
+from nbcache.engine.record.holding import is_held
+from nbcache.errors import RunError
+from nbcache.model.row import AttemptRow, ProcessRecord, RunRow, UseRow
+from nbcache.model.task import Outcome, RunStatus
+from nbcache.store.cache import Cache
+
+LIVE = frozenset({RunStatus.RUNNING.value, RunStatus.RESUMING.value, RunStatus.CREATED.value})
+_MICROSECOND = 1e-6
+CELL = "cell"  # the language of a process record that tells of a cached cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """A run as its rows tell it. Times are microseconds since 1970, durations seconds."""
+
+    id: str
+    name: str
+    status: str
+    started: int
+    ended: int | None
+    elapsed_s: float
+    sessions: int
+    counts: Mapping[str, int]
+    saved_s: float | None
+    notebook: str | None
+    parent: str | None
+    parameters: Mapping[str, str]
+    options: Mapping[str, str]
+    targets: tuple[str, ...]
+    recorded: Mapping[int, tuple[ProcessRecord, ...]]  # by session
+    error: str | None
+    host: str | None
+    user: str | None
+    pid: int | None
+    retention: str = ""
+
+    @property
+    def processes(self) -> tuple[ProcessRecord, ...]:
+        """The processes as its last session recorded them."""
+        return self.recorded[max(self.recorded)]
+
+    def processes_of(self, session: int) -> tuple[ProcessRecord, ...]:
+        """Return the processes as one of its sessions recorded them."""
+        return self.recorded.get(session, ())
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Which part of the tasks with a result was a hit, 0 to 1; None where none has one."""
+        hits = self.counts.get(Outcome.CACHED.value, 0)
+        made = self.counts.get(Outcome.COMPLETED.value, 0)
+        return hits / (hits + made) if hits + made else None
+
+    @property
+    def of_cells(self) -> bool:
+        """Whether it is no pipeline's, but that of a kernel's cached cells."""
+        return bool(self.processes) and all(each.language == CELL for each in self.processes)
+
+    def record(self) -> dict[str, object]:
+        """Return what `--json` prints."""
+        return {
+            "run": self.id,
+            "name": self.name,
+            "status": self.status,
+            "started": self.started,
+            "ended": self.ended,
+            "elapsed_s": round(self.elapsed_s, 3),
+            "sessions": self.sessions,
+            "counts": dict(self.counts),
+            "hit_rate": self.hit_rate,
+            "saved_s": self.saved_s,
+            "parent": self.parent,
+            "notebook": self.notebook,
+            "parameters": dict(self.parameters),
+            "options": dict(self.options),
+            "targets": list(self.targets),
+            "processes": [process.name for process in self.processes],
+            "error": self.error,
+            "host": self.host,
+            "user": self.user,
+            "pid": self.pid,
+            "retention": self.retention,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessOutcomes:
+    """One process of a run: how its tasks ended and how long their bodies took in all."""
+
+    name: str
+    counts: Mapping[str, int]
+    computed_s: float
+    reason: str
+    upstream: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDetail:
+    """A run with its processes and its failed tasks (the last attempt of each)."""
+
+    run: RunSummary
+    processes: tuple[ProcessOutcomes, ...]
+    failures: tuple[AttemptRow, ...] = field(default=())
+
+    def record(self) -> dict[str, object]:
+        """Return what `--json` prints."""
+        return {
+            **self.run.record(),
+            "processes": [
+                {
+                    "name": each.name,
+                    "counts": dict(each.counts),
+                    "computed_s": round(each.computed_s, 3),
+                    "reason": each.reason,
+                    "upstream": list(each.upstream),
+                }
+                for each in self.processes
+            ],
+            "failures": [
+                {
+                    "process": row.process,
+                    "tag": row.tag,
+                    "position": row.position,
+                    "hash": row.hash,
+                    "error": row.error,
+                    "traceback": row.traceback,
+                    "workdir": row.workdir,
+                }
+                for row in self.failures
+            ],
+        }
+
+
+def runs(cache: Cache) -> list[RunSummary]:
+    """Return all runs, the newest first."""
+    by_run: dict[str, list[RunRow]] = {}
+    for row in cache.log.rows(("run",)):
+        if isinstance(row, RunRow):
+            by_run.setdefault(row.run, []).append(row)
+    folded = [_fold(cache, rows) for rows in by_run.values()]
+    return sorted(folded, key=lambda run: (run.started, run.id), reverse=True)
+
+
+def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
+    """Many rows of one run: the first says what it is, the last how it stands."""
+    ordered = sorted(rows, key=lambda row: (row.session, row.at, row.id))
+    first, last = ordered[0], ordered[-1]
+    sessions: dict[int, list[RunRow]] = {}
+    for row in ordered:
+        sessions.setdefault(row.session, []).append(row)
+    begun = [each[0] for each in sessions.values()]
+    going = last.status in LIVE and is_held(cache, first.run)
+    elapsed = sum(each[-1].at - each[0].at for each in sessions.values())
+    if going:
+        elapsed += time.time_ns() // 1000 - last.at
+    return RunSummary(
+        id=first.run,
+        name=first.name,
+        status=last.status if going or last.status not in LIVE else RunStatus.INTERRUPTED.value,
+        started=first.at,
+        ended=None if last.status in LIVE else last.at,
+        elapsed_s=max(0.0, elapsed * _MICROSECOND),
+        sessions=max(sessions),
+        counts=last.counts,
+        saved_s=last.saved,
+        notebook=begun[-1].notebook,
+        parent=first.parent,
+        parameters={name: text for row in begun for name, text in row.parameters.items()},
+        options=begun[-1].options,
+        targets=first.targets,
+        recorded={row.session: row.processes for row in begun},
+        error=last.error,
+        host=last.host,
+        user=last.user,
+        pid=last.pid,
+        retention=next((row.retention for row in reversed(ordered) if row.retention), ""),
+    )
+
+
+def find_run(cache: Cache, word: str | None, *, notebook: str | None = None) -> RunSummary:
+    """Return the run that `word` means: its name, the start of its id, or `last` (also None).
+
+    The last run is that of a notebook of this name (its folder may have moved), if it has any; a
+    pipeline's goes before that of cached cells, which every kernel has.
+
+    Raises:
+        RunError: there is no such run (names the nearest), or several (lists them).
+    """
+    known = runs(cache)
+    if not known:
+        raise RunError(f"the cache {cache.root} has no runs yet")
+    if word is None or word == "last":
+        known = [run for run in known if not run.of_cells] or known
+        name = notebook and PurePath(notebook).name
+        own = (run for run in known if run.notebook and PurePath(run.notebook).name == name)
+        return next(own, known[0])
+    named = [run for run in known if run.name == word]
+    if named:
+        return named[0]  # the newest of that name
+    found = [run for run in known if run.id.startswith(word.upper())]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = ", ".join(f"{run.id} ({run.name})" for run in found[:5])
+        raise RunError(f"{word!r} is the start of {len(found)} run ids: {listed}")
+    raise RunError(f"no run {word!r}; {_nearest_runs(word, known)}")
+
+
+def _nearest_runs(word: str, known: Sequence[RunSummary]) -> str:
+    names = list(dict.fromkeys(run.name for run in known))
+    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    if close:
+        return "the nearest: " + ", ".join(close)
+    return "the latest: " + ", ".join(names[:5])
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    """Return "no KIND 'name'; did you mean ...", or all that there are where nothing is near."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f'did you mean "{close[0]}"?' if close else f"there are {', '.join(known)}"
+    return f"no {kind} {name!r}; {hint}"
+
+
+def show_run(cache: Cache, word: str | None = None) -> RunDetail:
+    """Return one run in detail; `word` as in `find_run`."""
+    run = find_run(cache, word)
+    last = last_rows(cache, run.id)
+    names = [process.name for process in run.processes]
+    names += sorted({name for name, _ in last} - set(names))
+    upstream = {process.name: process.upstream for process in run.processes}
+    outcomes: list[ProcessOutcomes] = []
+    for name in names:
+        rows = [row for (process, _), row in last.items() if process == name]
+        attempts = [row for row in rows if isinstance(row, AttemptRow)]
+        counts = Counter(
+            row.status if isinstance(row, AttemptRow) else Outcome.CACHED.value for row in rows
+        )
+        outcomes.append(
+            ProcessOutcomes(
+                name=name,
+                counts=dict(counts),
+                computed_s=sum(row.realtime or 0.0 for row in attempts),
+                reason=next((row.reason for row in attempts if row.reason), ""),
+                upstream=upstream.get(name, ()),
+            )
+        )
+    failed = sorted(
+        (
+            row
+            for row in last.values()
+            if isinstance(row, AttemptRow) and row.status == Outcome.FAILED.value
+        ),
+        key=lambda row: (row.process, row.at, row.id),
+    )
+    return RunDetail(run=run, processes=tuple(outcomes), failures=tuple(failed))
+
+
+def last_rows(
+    cache: Cache, run: str, process: str | None = None
+) -> dict[tuple[str, str], AttemptRow | UseRow]:
+    """Return the last word on each task of a run over its sessions, by (process, position).
+
+    A hit on the task's own attempt of an earlier session is that attempt: the run made it.
+    """
+    last: dict[tuple[str, str], AttemptRow | UseRow] = {}
+    made: dict[str, AttemptRow] = {}
+    for row in cache.log.rows(("attempt", "use"), run=run, process=process):
+        assert isinstance(row, (AttemptRow, UseRow))
+        if isinstance(row, AttemptRow):
+            made[row.id] = row
+        key = (row.process, row.position)
+        if key not in last or _order(row) > _order(last[key]):
+            last[key] = row
+    for key, row in last.items():
+        own = made.get(row.cached_from) if isinstance(row, UseRow) else None
+        if own is not None and (own.process, own.position) == key:
+            last[key] = own
+    return last
+
+
+def _order(row: AttemptRow | UseRow) -> tuple[int, int, str]:
+    return (row.session, row.at, row.id)
+
+
+def going_runs(cache: Cache) -> list[RunSummary]:
+    """Return the runs that are going now, the newest first."""
+    return [run for run in runs(cache) if run.status in LIVE]
+
+
+def request_cancel(cache: Cache, word: str | None) -> RunSummary:
+    """Ask the process that drives a run to end it in order, from any process on any machine.
+
+    Raises:
+        RunError: there is no such run, or it is not going.
+    """
+    if word is None:
+        going = going_runs(cache)
+        if not going:
+            raise RunError("no run is going")
+        if len(going) > 1:
+            raise RunError(f"several runs are going: {', '.join(run.name for run in going)}")
+        run = going[0]
+    else:
+        run = find_run(cache, word)
+        if run.status not in LIVE:
+            raise RunError(f"run {run.name} is not going: {run.status}")
+    cancel_request(cache, run.id).touch()
+    return run

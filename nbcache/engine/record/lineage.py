@@ -1,0 +1,379 @@
+"""Where a result comes from and what was made of it: `nbcache lineage`.
+
+Walks the view `lineage`, which joins results to the tasks that took them by content, back to what
+came from outside and forward to the last consumer. What is meant may be a task, one output of it,
+a file anywhere (known by its content, whatever it is called now), or a digest. Reads only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nbcache.engine.record import history
+from nbcache.engine.record.explanations import find_task
+from nbcache.engine.record.query import fetch
+from nbcache.errors import UsageError
+from nbcache.model.digest import Digest
+from nbcache.store.cache import Cache
+
+TaskKey = tuple[str, str]  # (run id, task_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskNode:
+    """A task of a run. Times are in UTC, durations in seconds."""
+
+    run: str
+    run_name: str
+    process: str
+    position: str
+    task_id: str
+    tag: str | None
+    status: str
+    hash: str
+    start: datetime | None
+    complete: datetime | None
+    realtime: float | None
+    host: str | None
+    user: str | None
+    trusted: bool = False  # its result is that of other code, which somebody took for equal
+
+    @property
+    def key(self) -> TaskKey:
+        """What tells it from all others."""
+        return self.run, self.task_id
+
+    @property
+    def label(self) -> str:
+        """How people call it: "quant[gut]", "fit[3]", "index"."""
+        where = self.tag or self.position
+        return f"{self.process}[{where}]" if where else self.process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One result that one task made and another took."""
+
+    maker: TaskKey
+    output: str
+    taker: TaskKey
+    input: str
+    digest: str
+    kind: str
+    size: int
+    file: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """An input of a task that no known task made; `place` is where a file lay."""
+
+    taker: TaskKey
+    input: str
+    digest: str
+    summary: str
+    scalar: str | None
+    place: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """An output of a task."""
+
+    maker: TaskKey
+    output: str
+    digest: str
+    kind: str
+    size: int
+    file: str | None
+    blob: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """The tasks around what was asked for, as a graph.
+
+    `roots` are the outputs that were meant; `title` says what was. Of a file that no task made
+    there are no roots, and `takers` are those that took it. `above` and `below` are what a root was
+    made from and what was made of it; the makers of the roots are in neither.
+    """
+
+    title: str
+    roots: tuple[Product, ...]
+    takers: tuple[Source, ...]
+    tasks: Mapping[TaskKey, TaskNode]
+    links: tuple[Link, ...]
+    sources: tuple[Source, ...]
+    products: tuple[Product, ...]
+    above: frozenset[TaskKey] = field(default=frozenset())
+    below: frozenset[TaskKey] = field(default=frozenset())
+
+    def record(self) -> dict[str, object]:
+        """Return what `--json` prints."""
+        return {
+            "title": self.title,
+            "roots": [_record(each) for each in self.roots],
+            "tasks": [
+                {**_record(task), "role": self._role(task.key)} for task in self.tasks.values()
+            ],
+            "links": [_record(each) for each in self.links],
+            "sources": [_record(each) for each in (*self.sources, *self.takers)],
+        }
+
+    def _role(self, task: TaskKey) -> str:
+        if any(root.maker == task for root in self.roots):
+            return "root"
+        return "above" if task in self.above else "below"
+
+
+def _record(each: Any) -> dict[str, object]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(each).items()
+        if value is not None
+    }
+
+
+def lineage_of(cache: Cache, words: Sequence[str], *, run: str | None = None) -> Lineage:
+    """Return the lineage of what the words mean.
+
+    words: a task as for `why`, with `.OUTPUT` behind its process or as a word of its own; or one
+    file or folder; or one content digest. A process goes before a file of the same name.
+
+    Raises:
+        UsageError: nothing or too much fits. RunError: there is no such run.
+    """
+    if len(words) == 1:
+        content = _content_of(cache, words[0], run)
+        if content is not None:
+            return _of_content(cache, words[0], content)
+    task_words, output = _without_output(cache, words)
+    found = find_task(cache, task_words, run=run)
+    place = found.use or found.made
+    key = (place.run, f"{place.process}[{place.position}]")
+    graph = _Graph(cache)
+    graph.load([key[0]])
+    if key not in graph.tasks:
+        raise UsageError(f"{found.label} is no longer in the log")
+    made = [each for each in graph.products if each.maker == key and each.kind != "none"]
+    roots = [each for each in made if output in (None, each.output)]
+    if output is not None and not roots:
+        known = [each.output for each in made]
+        raise UsageError(history.unknown(f"output of {found.label}", output, known))
+    title = f"{found.label}.{output}" if output else found.label
+    return graph.around(title, roots, [], [key])
+
+
+def _without_output(cache: Cache, words: Sequence[str]) -> tuple[Sequence[str], str | None]:
+    """Cut `.OUTPUT` off the first word, or off the end."""
+    if len(words) > 1 and words[-1].startswith(".") and len(words[-1]) > 1:
+        return words[:-1], words[-1][1:]
+    process, dot, output = words[0].partition(".")
+    return ([process, *words[1:]], output) if dot and output else (words, None)
+
+
+def _content_of(cache: Cache, word: str, run: str | None) -> Digest | None:
+    """The digest of the content that a word names; None where it means a task."""
+    if word.startswith("xxh3:") and _is_content(cache, word):
+        return Digest(word)
+    path = Path(os.path.expanduser(word))
+    if not path.exists():
+        if os.sep in word:
+            raise UsageError(f"there is no file {word!r}")
+        return None
+    is_bare = os.sep not in word
+    if is_bare and fetch(cache, "SELECT 1 FROM processes WHERE process = ? LIMIT 1", [word]):
+        return None
+    if not path.is_file() and not path.is_dir():
+        raise UsageError(f"{word!r} is neither a file nor a folder")
+    return cache.files.digest(path)
+
+
+def _is_content(cache: Cache, digest: str) -> bool:
+    query = (
+        "SELECT 1 FROM outputs WHERE digest = $1 UNION ALL"
+        " SELECT 1 FROM inputs WHERE coalesce(content, digest) = $1 LIMIT 1"
+    )
+    return bool(fetch(cache, query, [digest]))
+
+
+def _of_content(cache: Cache, name: str, content: Digest) -> Lineage:
+    """The lineage of a content: of the newest task that made it, or of the tasks that took it."""
+    made = fetch(
+        cache,
+        "SELECT o.run, o.task_id, o.name FROM outputs o JOIN tasks t USING (run, task_id)"
+        " WHERE o.digest = ? ORDER BY t.cached_from_run IS NOT NULL, t.recorded DESC LIMIT 1",
+        [content],
+    )
+    graph = _Graph(cache)
+    if made:
+        run, task_id, output = made[0]
+        graph.load([run])
+        roots = [
+            each
+            for each in graph.products
+            if each.maker == (run, task_id) and each.output == output
+        ]
+        return graph.around(name, roots, [], [(run, task_id)])
+    taken = fetch(
+        cache,
+        "SELECT i.run FROM _taken i JOIN runs r USING (run) WHERE digest = ?"
+        " ORDER BY r.start DESC LIMIT 1",
+        [content],
+    )
+    if not taken:
+        raise UsageError(_unknown_content(cache, name, content))
+    graph.load([taken[0][0]])
+    takers = [
+        each for each in graph.sources if each.digest == content and each.taker[0] == taken[0][0]
+    ]
+    return graph.around(name, [], takers, [])
+
+
+def _unknown_content(cache: Cache, name: str, content: str) -> str:
+    text = f"no task of this cache made or took what {name} holds ({content})"
+    query = (
+        'SELECT task_id, run_name FROM outputs o JOIN tasks USING (run, task_id) WHERE "file" = ?'
+        " ORDER BY recorded DESC LIMIT 1"
+    )
+    called = fetch(cache, query, [Path(name).name])
+    if called:
+        task, run = called[0]
+        text += f"\n  {task} of run {run} made a file of that name with other content."
+    return text
+
+
+class _Graph:
+    """The tasks, links and sources of some runs; grows by the runs that a walk reaches."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._runs: set[str] = set()
+        self.tasks: dict[TaskKey, TaskNode] = {}
+        self.links: dict[tuple[TaskKey, str, TaskKey, str], Link] = {}
+        self.sources: list[Source] = []
+        self.products: list[Product] = []
+
+    def load(self, runs: Iterable[str]) -> None:
+        """Read some runs, once each."""
+        new = sorted(set(runs) - self._runs)
+        if not new:
+            return
+        self._runs.update(new)
+        names = [each.name for each in dataclasses.fields(TaskNode)]
+        columns = ", ".join(f'"{name}"' for name in names)
+        query = f"SELECT {columns} FROM tasks WHERE list_contains($1, run) ORDER BY task_id"
+        for row in self._ask(query, new):
+            task = TaskNode(**dict(zip(names, row, strict=True)))
+            self.tasks[task.key] = task
+        for row in self._ask(
+            'SELECT run, task_id, name, digest, kind, size, "file", blob FROM outputs'
+            " WHERE list_contains($1, run) ORDER BY ALL",
+            new,
+        ):
+            names = [each.name for each in dataclasses.fields(Product)][1:]
+            values = dict(zip(names, row[2:], strict=True))
+            self.products.append(Product(maker=(row[0], row[1]), **values))
+        for row in self._ask(
+            "SELECT from_run, from_task_id, output, run, task_id, input, digest, kind, size,"
+            ' "file" FROM lineage WHERE list_contains($1, run) OR list_contains($1, from_run)'
+            " ORDER BY ALL",
+            new,
+        ):
+            link = Link(
+                maker=(row[0], row[1]),
+                output=row[2],
+                taker=(row[3], row[4]),
+                input=row[5],
+                digest=row[6],
+                kind=row[7],
+                size=row[8] or 0,
+                file=row[9],
+            )
+            self.links[link.maker, f"{link.output} {link.digest}", link.taker, link.input] = link
+        self._load_sources(new)
+
+    def _load_sources(self, runs: list[str]) -> None:
+        """Read what came from outside: all inputs, and files inside of lists, but for links."""
+        linked = {(link.taker, link.input) for link in self.links.values()}
+        names = [each.name for each in dataclasses.fields(Source)][1:]
+        inputs = "SELECT run, task_id, name, coalesce(content, digest), summary, scalar, place"
+        for query, is_member in (
+            (f"{inputs} FROM inputs WHERE list_contains($1, run) ORDER BY ALL", False),
+            (
+                "SELECT DISTINCT i.run, i.task_id, i.name, coalesce(m.content, m.digest),"
+                " m.summary, m.scalar, m.place FROM inputs i JOIN"
+                " (SELECT hash, unnest(inputs) AS m FROM _rows WHERE kind = 'list') l"
+                " ON l.hash = i.digest"
+                " WHERE list_contains($1, i.run) AND m.place IS NOT NULL ORDER BY ALL",
+                True,
+            ),
+        ):
+            for row in self._ask(query, runs):
+                source = Source(taker=(row[0], row[1]), **dict(zip(names, row[2:], strict=True)))
+                if is_member or (source.taker, source.input) not in linked:
+                    self.sources.append(source)
+
+    def _ask(self, query: str, runs: list[str]) -> list[tuple[Any, ...]]:
+        return fetch(self._cache, query, [runs])
+
+    def around(
+        self,
+        title: str,
+        roots: Sequence[Product],
+        takers: Sequence[Source],
+        start: Sequence[TaskKey],
+    ) -> Lineage:
+        """Walk back from the roots and forward from them, through other runs too."""
+        above = self._walk(start, back=True)
+        wanted = {(root.maker, root.digest) for root in roots}
+        first = [link.taker for link in self.links.values() if (link.maker, link.digest) in wanted]
+        below = self._walk([*first, *(each.taker for each in takers)], back=False)
+        kept = above | below
+        links = [
+            link
+            for link in self.links.values()
+            if (link.taker in above and link.maker in above)
+            or (link.taker in below and link.maker in below)
+            or (link.taker in below and (link.maker, link.digest) in wanted)
+        ]
+        return Lineage(
+            title=title,
+            roots=tuple(roots),
+            takers=tuple(takers),
+            tasks={key: task for key, task in self.tasks.items() if key in kept},
+            links=tuple(links),
+            sources=tuple(each for each in self.sources if each.taker in above),
+            products=tuple(each for each in self.products if each.maker in kept),
+            above=frozenset(above - {root.maker for root in roots}),
+            below=frozenset(below),
+        )
+
+    def _walk(self, start: Iterable[TaskKey], *, back: bool) -> set[TaskKey]:
+        seen: set[TaskKey] = set()
+        queue = list(start)
+        self.load(run for run, _ in queue)
+        neighbours = self._neighbours(back)
+        while queue:
+            task = queue.pop()
+            if task in seen:
+                continue
+            seen.add(task)
+            if task[0] not in self._runs:
+                self.load([task[0]])
+                neighbours = self._neighbours(back)
+            queue += neighbours.get(task, ())
+        return seen
+
+    def _neighbours(self, back: bool) -> dict[TaskKey, list[TaskKey]]:
+        found: dict[TaskKey, list[TaskKey]] = {}
+        for link in self.links.values():
+            here, there = (link.taker, link.maker) if back else (link.maker, link.taker)
+            found.setdefault(here, []).append(there)
+        return found

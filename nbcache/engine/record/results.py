@@ -1,0 +1,292 @@
+"""Results as their reader sees them: values decoded when read, files at a path with their name.
+
+Nothing here starts a task. A result whose blob is gone raises ResultGone and names the way out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nbcache.codec.registry import decode
+from nbcache.engine.identity.identify import whole_item
+from nbcache.errors import BlobDamagedError, BlobMissingError, NotRunError, ResultGone, UsageError
+from nbcache.model.channel import Fields, Item
+from nbcache.model.ids import Position, format_position
+from nbcache.model.task import Outcome
+from nbcache.model.value import FilePath, Gathered, HoleCause, Record, RemoteFile, Stored
+from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid, remove
+
+Elements = Sequence[tuple[Position, Item | HoleCause]]
+"""What a channel holds, in order: items and holes."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """A value that a row names and the cache has never held; `what` says which."""
+
+    what: str
+
+
+class Decoder:
+    """Turns what travels into what a person or a function reads; remembers nothing."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def value(self, held: object, *, of: str = "a result") -> object:
+        """Return a plain value: `Stored` decoded, `Gathered` as a list, files as paths.
+
+        Raises:
+            ResultGone: the blob is no longer kept; `of` names the task.
+        """
+        if isinstance(held, NotKept):
+            raise ResultGone(
+                f"{of}: {held.what} is passed on, and the cache does not hold it.\n"
+                "  Make it again with %nbcache run."
+            )
+        if isinstance(held, Stored):
+            return self._stored(held, of)
+        if isinstance(held, Gathered):
+            return [self.value(member, of=of) for member in held]
+        if isinstance(held, Record):
+            return Record(held.fields, [self.value(member, of=of) for member in held])
+        return held
+
+    def _stored(self, stored: Stored, of: str) -> object:
+        if stored.kind == "none":
+            return None
+        try:
+            if stored.kind in ("file", "tree"):
+                return self._path(stored)
+            if stored.inline is not None:
+                return decode(stored.codec, stored.inline)
+            assert stored.blob is not None
+            return decode(stored.codec, self._cache.blobs.read(stored.blob))
+        except BlobMissingError as error:
+            raise ResultGone(
+                f"{of}: its result is no longer in the cache {self._cache.root}.\n"
+                "  Make it again with %nbcache run."
+            ) from error
+        except BlobDamagedError as error:
+            if self._cache.writable and stored.blob is not None:
+                self._cache.blobs.set_aside(stored.blob)  # else every later run would trust it
+            raise ResultGone(
+                f"{of}: its result in the cache {self._cache.root} is damaged, and was put aside.\n"
+                "  Make it again with %nbcache run."
+            ) from error
+
+    def _path(self, stored: Stored) -> Path:
+        """Return a path with the file's own name and its content (derived, read-only).
+
+        A folder appears whole: whoever makes it may be killed, or may not be the only one.
+        """
+        name = stored.name or "output"
+        place = self._cache.root / "files" / stored.digest.replace(":", "-") / name
+        if not place.exists():
+            assert stored.blob is not None
+            new = self._cache.tmp / new_ulid()
+            try:
+                self._cache.blobs.materialise(stored.blob, stored.kind, new)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(new, place)  # also a link whose blob was replaced
+            except OSError:
+                if not place.exists():  # else somebody else was quicker
+                    raise
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
+                remove(new)
+        return FilePath(place)
+
+
+@dataclass(slots=True)
+class TaskResult:
+    """One task of a process as a run saw it."""
+
+    position: Position
+    label: str
+    outcome: Outcome
+    inputs: dict[str, object]
+    outputs: tuple[object, ...] | None
+    error: str | None = None
+    hash: str = ""
+    row: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Results:
+    """The results of one process in one run, in the order of its items; frozen to that run."""
+
+    def __init__(
+        self,
+        name: str,
+        fields: Sequence[str | None],
+        tasks: Sequence[TaskResult],
+        decoder: Decoder,
+    ) -> None:
+        self.name, self.fields = name, tuple(fields)
+        self.tasks = tuple(sorted(tasks, key=lambda task: task.position))
+        self._decoder = decoder
+
+    def _succeeded(self) -> list[TaskResult]:
+        return [task for task in self.tasks if task.outputs is not None]
+
+    def _read(self, task: TaskResult) -> object:
+        assert task.outputs is not None
+        values = [self._decoder.value(held, of=task.label) for held in task.outputs]
+        return whole_item(values, self.fields) if values else None
+
+    @property
+    def value(self) -> object:
+        """The result of the only task.
+
+        Raises:
+            NotRunError: no task succeeded. UsageError: there are several tasks.
+        """
+        done = self._succeeded()
+        if not done:
+            raise NotRunError(f"{self.name} has no result: {self._why_none()}")
+        if len(done) > 1:
+            raise UsageError(
+                f"{self.name} has {len(done)} results: iterate over it, index it, or use "
+                f"{self.name}.table()"
+            )
+        return self._read(done[0])
+
+    def _why_none(self) -> str:
+        if not self.tasks:
+            return "no item reached it"
+        outcomes = {task.outcome.value for task in self.tasks}
+        return f"its {len(self.tasks)} tasks ended as {', '.join(sorted(outcomes))}"
+
+    def __len__(self) -> int:
+        return len(self._succeeded())
+
+    def __iter__(self) -> Iterator[object]:
+        return (self._read(task) for task in self._succeeded())
+
+    def __getitem__(self, index: int | slice) -> object:
+        if not isinstance(index, (int, slice)):
+            raise TypeError(f"{self.name}[...] takes a number or a slice, not {index!r}")
+        done = self._succeeded()
+        if isinstance(index, slice):
+            return [self._read(task) for task in done[index]]
+        try:
+            return self._read(done[index])
+        except IndexError:
+            results = "1 result" if len(done) == 1 else f"{len(done)} results"
+            raise IndexError(f"{self.name} has {results}, no number {index}") from None
+
+    def table(self) -> Any:
+        """Return a pandas DataFrame: scalar inputs and outputs, one row per finished task."""
+        import pandas
+
+        rows: list[dict[str, object]] = []
+        for task in self._succeeded():
+            row: dict[str, object] = {}
+            for name, held in task.inputs.items():
+                self._add_scalar(row, name, held)
+            for number, held in enumerate(task.outputs or ()):
+                self._add_scalar(row, self._column(number), held)
+            rows.append(row)
+        return pandas.DataFrame(rows)
+
+    def _column(self, number: int) -> str:
+        """Name a column: by its field, else by the channel, else by the field's number."""
+        field = self.fields[number] if number < len(self.fields) else None
+        return field or (self.name if len(self.fields) <= 1 else str(number))
+
+    def _add_scalar(self, row: dict[str, object], name: str, held: object) -> None:
+        if isinstance(held, NotKept):
+            return
+        if isinstance(held, Stored):
+            if held.kind != "value" or (held.inline is None and held.size > 65_536):
+                return
+            held = self._decoder.value(held)
+        if is_scalar(held):
+            row[name] = held
+
+    def __repr__(self) -> str:
+        done = len(self._succeeded())
+        return f"{self.name}: {done} of {len(self.tasks)} tasks with a result"
+
+
+class ChannelItems(Results):
+    """The items of a channel, as a run or a look at the cache found them."""
+
+    def _why_none(self) -> str:
+        return "it has no items"
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {len(self)} item{'' if len(self) == 1 else 's'}"
+
+
+def channel_items(
+    name: str,
+    fields: Fields,
+    elements: Elements,
+    decoder: Decoder,
+) -> ChannelItems:
+    """Return the items among a channel's elements; holes are left out."""
+    items = [
+        TaskResult(position, f"{name}[{format_position(position)}]", Outcome.CACHED, {}, slot)
+        for position, slot in elements
+        if not isinstance(slot, HoleCause)
+    ]
+    return ChannelItems(name, fields or (), items, decoder)
+
+
+def restored_text(name: str) -> str:
+    """Return what is wrong where a pipeline meets results in place of a process."""
+    return (
+        f"{name}, which holds the results of a run, not a process.\n  Run the cell that declares "
+        f"{name}: what it made is found in the cache."
+    )
+
+
+def is_scalar(value: object) -> bool:
+    """Whether a value fits a cell of a table: text, numbers, dates, None, numpy scalars."""
+    import datetime
+    import decimal
+
+    if isinstance(value, (FilePath, RemoteFile)):
+        return False
+    plain = (str, int, float, complex, bool, bytes, type(None), decimal.Decimal)
+    if isinstance(value, (*plain, datetime.date, datetime.time, datetime.timedelta)):
+        return True
+    return type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0
+
+
+def task_label(process: str, inputs: dict[str, object], position: Position, tag: str = "") -> str:
+    """Return how people call a task: "fit[depth=8 trees=50 rep=1]", "quant[gut]", "fit[3]"."""
+    if tag:
+        return f"{process}[{tag}]"
+    parts = []
+    for name, held in inputs.items():
+        text = _short(held)
+        if text is not None:
+            parts.append(f"{name}={text}")
+    if not parts:
+        return f"{process}[{format_position(position)}]" if position else process
+    return f"{process}[{' '.join(parts)}]"
+
+
+def _short(held: object) -> str | None:
+    if isinstance(held, Stored):
+        if held.kind in ("file", "tree"):
+            return held.name
+        if held.codec != "json" or held.inline is None or len(held.inline) > 40:
+            return None
+        held = json.loads(held.inline)
+    if isinstance(held, (FilePath, RemoteFile)):
+        return held.name
+    if isinstance(held, (str, int, float, bool, type(None))):
+        text = held if isinstance(held, str) else repr(held)
+        return text if len(text) <= 30 else text[:29] + "…"
+    return None

@@ -1,0 +1,81 @@
+"""How a session of a run begins: which run it is, as what, and what it did in earlier sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nbcache.engine.record.holding import hold_run
+from nbcache.errors import RunError
+from nbcache.model.ids import RunId, run_name
+from nbcache.model.row import AttemptRow
+from nbcache.model.run_options import RunOptions
+from nbcache.model.task import Outcome
+from nbcache.store.cache import Cache
+from nbcache.store.claims import Claim
+from nbcache.store.files import new_ulid
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a run did in its earlier sessions, by (process, position)."""
+
+    attempts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # the highest number
+    made: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)  # completed rows
+
+    @classmethod
+    def of(cls, cache: Cache, run: str) -> Earlier:
+        """Read it from the run's rows."""
+        attempts: dict[tuple[str, str], int] = {}
+        made: dict[tuple[str, str], frozenset[str]] = {}
+        for row in cache.log.rows(("attempt",), run=run):
+            assert isinstance(row, AttemptRow)
+            key = (row.process, row.position)
+            attempts[key] = max(row.attempt, attempts.get(key, 0))
+            if row.status == Outcome.COMPLETED.value:
+                made[key] = made.get(key, frozenset()) | {row.id}
+        return cls(attempts, made)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """One session of a run. `hold` is the right to drive it (None: it leaves no rows)."""
+
+    run: RunId
+    name: str
+    options: RunOptions
+    targets: tuple[str, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    parent: str | None = None
+    retention: str = ""
+    session: int = 1
+    hold: Claim | None
+    earlier: Earlier = Earlier()
+
+    @classmethod
+    def new(
+        cls,
+        cache: Cache,
+        options: RunOptions,
+        targets: tuple[str, ...],
+        parameters: Mapping[str, str],
+        parent: str | None,
+        retention: str,
+        *,
+        kept: bool,
+    ) -> Beginning:
+        """Return the first session of a new run; `kept`: it leaves rows."""
+        run = RunId(new_ulid())
+        hold = hold_run(cache, run) if kept else None
+        if kept and hold is None:
+            raise RunError(f"run {run} is held by somebody else")
+        return cls(
+            run=run,
+            name=run_name(run),
+            options=options,
+            targets=targets,
+            parameters=parameters,
+            parent=parent,
+            retention=retention,
+            hold=hold,
+        )

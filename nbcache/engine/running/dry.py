@@ -1,0 +1,159 @@
+"""A run without attempts: what would hit, what would run and why, what cannot be known yet.
+
+The scheduler and the decider are those of a run, so a plan cannot disagree with the run that
+follows. What would have to run leaves a hole, whatever its `on_error` says; what depends on it is
+counted as unknown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from nbcache.engine.declared.operating import call_operator
+from nbcache.engine.record.results import Elements
+from nbcache.engine.running.decide import Decision, outcome_of_hit
+from nbcache.engine.running.prepare import Prepared
+from nbcache.errors import NbcacheError
+from nbcache.model.command import Apply, Command, Decide, End, Load, Report
+from nbcache.model.digest import Digest
+from nbcache.model.event import (
+    Applied,
+    ChannelFailed,
+    Event,
+    Foreseen,
+    Hit,
+    Refused,
+    Skipped,
+    SourceLoaded,
+    TaskKey,
+)
+from nbcache.model.task import Outcome
+from nbcache.model.value import HoleCause
+from nbcache.plan.scheduler import Scheduler
+
+
+@dataclass(slots=True)
+class DryRun:
+    """What a dry run found: decisions of the tasks that could be decided, errors of the others."""
+
+    decisions: dict[TaskKey, Decision] = field(default_factory=dict)
+    errors: dict[TaskKey, str] = field(default_factory=dict)
+    outcomes: dict[TaskKey, Outcome] = field(default_factory=dict)
+    expected: dict[str, int | None] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)  # tasks below something that would run
+    channel_error: str = ""
+    elements: Callable[[int], Elements] = lambda _: ()  # of a channel's node, in order
+
+    def is_complete(self) -> bool:
+        """Whether every task is a hit (or was ignored before), so that nothing would run."""
+        left_out = (Outcome.SKIPPED, Outcome.IGNORED)
+        return (
+            not self.errors
+            and not self.channel_error
+            and all(
+                decision.outputs is not None or self.outcomes.get(task) in left_out
+                for task, decision in self.decisions.items()
+            )
+        )
+
+
+class TooLong(Exception):
+    """The time given for a dry run is over."""
+
+
+def dry_run(
+    prepared: Prepared,
+    *,
+    within_s: float | None = None,
+    until: Callable[[Decision], bool] | None = None,
+    skip_calls: Collection[str] = ("view", "subscribe"),
+    ignored: Collection[Digest] = (),
+) -> DryRun:
+    """Decide every task that can be decided without running anything.
+
+    ignored: hashes whose attempt failed and was ignored; these count as done.
+
+    Raises:
+        TooLong: it took longer than `within_s` seconds.
+    """
+    found = DryRun()
+    deadline = None if within_s is None else time.monotonic() + within_s
+    scheduler = Scheduler(prepared.graph, cpus=1 << 30, memory=None, give_up_after=0)
+    commands: deque[Command] = deque(scheduler.start())
+    steps = 0
+    while commands:
+        steps += 1
+        if deadline is not None and steps % 16 == 0 and time.monotonic() > deadline:
+            raise TooLong
+        command = commands.popleft()
+        if isinstance(command, End):
+            break
+        event = _answer(command, prepared, found, skip_calls, ignored)
+        if until is not None and isinstance(command, Decide):
+            decision = found.decisions.get(command.task)
+            if decision is not None and until(decision):
+                break
+        if event is not None:
+            commands.extend(scheduler.handle(event))
+    found.elements = scheduler.elements
+    for _, error in scheduler.channel_errors[:1]:
+        found.channel_error = str(error)
+    for name, index in prepared.graph.places.items():
+        found.expected[name] = scheduler.expected(name)
+        found.unknown[name] = sum(
+            isinstance(held, HoleCause) and held.outcome == Outcome.FAILED.value
+            for position, held in scheduler.elements(index)
+            if (index, position) not in found.decisions and (index, position) not in found.errors
+        )
+    return found
+
+
+def _answer(
+    command: Command,
+    prepared: Prepared,
+    found: DryRun,
+    skip_calls: Collection[str],
+    ignored: Collection[Digest],
+) -> Event | None:
+    if isinstance(command, Load):
+        return SourceLoaded(command.node, prepared.sources[command.node])
+    if isinstance(command, Apply):
+        return _apply(command, prepared, skip_calls)
+    if isinstance(command, Decide):
+        return _decide(command, prepared, found, ignored)
+    if isinstance(command, Report):
+        found.outcomes[command.task] = command.outcome
+    return None
+
+
+def _apply(command: Apply, prepared: Prepared, skip_calls: Collection[str]) -> Event:
+    node = prepared.graph.nodes[command.node]
+    if node.op in skip_calls or command.role == "failure":
+        return Applied(command.call, None)
+    try:
+        return Applied(command.call, call_operator(node, command.args, prepared.decoder.value))
+    except Exception as error:
+        return ChannelFailed(command.node, error)
+
+
+def _decide(
+    command: Decide, prepared: Prepared, found: DryRun, ignored: Collection[Digest]
+) -> Event:
+    try:
+        decision = prepared.decider.decide(command.task, command.inputs)
+        found.decisions[command.task] = decision
+        if not prepared.decider.is_wanted(decision):
+            return Skipped(command.task)
+    except NbcacheError as error:
+        found.errors[command.task] = str(error)
+        return Refused(command.task, str(error))
+    except Exception as error:
+        found.errors[command.task] = f"{type(error).__name__}: {error}"
+        return Refused(command.task, found.errors[command.task])
+    if decision.is_hit:
+        assert decision.outputs is not None
+        return Hit(command.task, decision.hash, decision.outputs, outcome_of_hit(decision))
+    return Foreseen(command.task, ignored=decision.hash in ignored)

@@ -1,0 +1,218 @@
+"""Prepare a run or a plan: compile the pipeline, capture what bodies reach, load the sources.
+
+Done on the caller's thread, since it reads the notebook's names: what comes out is a snapshot that
+later edits do not touch. Runs, plans, cards and `try` all begin here.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbcache.engine.declared.factories import Factories
+from nbcache.engine.declared.pipeline import Pipeline
+from nbcache.engine.declared.process import Process, check_filled, passed_outputs
+from nbcache.engine.declared.stubs import stub_components, with_stubs
+from nbcache.engine.identity.capture import capture, value_leaf
+from nbcache.engine.identity.identify import Identifier
+from nbcache.engine.identity.reads import named_files
+from nbcache.engine.record.results import Decoder, Results, restored_text
+from nbcache.engine.running.decide import Decider, Place, evaluate_default
+from nbcache.errors import BodyError, ChannelError, NbcacheError, UsageError
+from nbcache.model.channel import CompiledNode, Graph, Item
+from nbcache.model.event import Resources
+from nbcache.model.fingerprint import Component
+from nbcache.model.process import DefaultPick, Directives, Dynamic
+from nbcache.model.run_options import RunOptions
+from nbcache.model.value import FilePath
+from nbcache.plan.directives import staging_of
+from nbcache.plan.fingerprint import SharedPart, component
+from nbcache.store.cache import Cache
+
+AGAIN = "asked to run again"
+PLAIN = RunOptions()
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A snapshot of the pipeline, ready to be run or planned."""
+
+    graph: Graph
+    places: Mapping[int, Place]
+    sources: Mapping[int, Sequence[Item]]
+    decider: Decider
+    decoder: Decoder
+
+
+def prepare(
+    namespace: Mapping[str, object],
+    factories: Factories,
+    cache: Cache,
+    folder: Path,
+    *,
+    only: Collection[str] | None = None,
+    options: RunOptions = PLAIN,
+    no_cache: bool = False,
+) -> Prepared:
+    """Take the snapshot.
+
+    Raises:
+        UsageError: `options` name no process of it.
+        NbcacheError: the pipeline does not fit together, a source has no items to give, a captured
+            value has no canonical form.
+    """
+    cache.log.refresh()
+    pipeline = Pipeline(namespace, factories)
+    graph = pipeline.compile(only)
+    if options.stub:
+        graph = with_stubs(graph, pipeline)
+    places = {
+        index: make_place(graph.nodes[index], pipeline, cache, folder)
+        for index in graph.places.values()
+    }
+    fresh = _fresh(graph, options)
+    for index in fresh:
+        places[index].lost = AGAIN
+    sources = {node.index: load(node) for node in graph.nodes if node.op == "source"}
+    decoder = Decoder(cache)
+    identifier = Identifier(cache.files, folder, value_leaf(pipeline.namespace, folder))
+    decider = Decider(cache, places, identifier, decoder, folder, fresh=fresh, no_cache=no_cache)
+    return Prepared(graph, places, sources, decider, decoder)
+
+
+def _fresh(graph: Graph, options: RunOptions) -> frozenset[int]:
+    """Return the places that have to run again whatever other runs have made."""
+    if options.fresh:
+        return frozenset(graph.places.values())
+    for name in options.from_:
+        if name not in graph.places:
+            close = difflib.get_close_matches(name, graph.places, n=1, cutoff=0.5)
+            hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(graph.places)}"
+            raise UsageError(f"--from {name}: the run has no such process; {hint}")
+    below = {graph.places[name] for name in options.from_}
+    for node in graph.nodes:
+        if not below.isdisjoint(node.parents):
+            below.add(node.index)
+    return frozenset(below & set(graph.places.values()))
+
+
+def make_place(node: CompiledNode, pipeline: Pipeline, cache: Cache, folder: Path) -> Place:
+    """Capture what a process reaches and put its shared components together."""
+    decl = node.decl
+    assert decl is not None
+    process = pipeline.process_of(decl)
+    inputs = {each.name for each in decl.inputs or ()}
+    check_place(node, pipeline)
+    captured = capture(
+        decl, process.facts, pipeline.scope_of(process), taken=inputs, notebook_dir=folder,
+        digest_of_file=cache.files.digest,
+    )  # fmt: skip
+    files = (
+        named_files([decl.body, *captured.helper_sources], folder)
+        if decl.language == "python"
+        else {}
+    )
+    literal = [_file_component(text, path, cache) for text, path in sorted(files.items())]
+    passed = passed_outputs(decl, process.facts, inputs)
+    defaults = {
+        name: evaluate_default(pick.text, folder, _is_path(node, name))
+        for name, pick in node.filling.items()
+        if isinstance(pick, DefaultPick)
+    }
+    return Place(
+        node=node,
+        captured=captured,
+        shared=SharedPart([*captured.components, *literal, *stub_components(decl)]),
+        passed=passed,
+        types={each.name: each.type for each in decl.inputs or ()},
+        constant=_constant(decl.directives),
+        defaults=defaults,
+        staging=staging_of(decl),
+    )
+
+
+def detach(prepared: Prepared) -> None:
+    """Copy what the notebook could change in place while a run goes on without it."""
+    for place in prepared.places.values():
+        place.captured = dataclasses.replace(
+            place.captured,
+            buffers=tuple(memoryview(bytes(each)) for each in place.captured.buffers),
+        )
+    prepared.sources = {
+        index: [tuple(map(_copied, item)) for item in items]
+        for index, items in prepared.sources.items()
+    }
+
+
+def _copied(value: object) -> object:
+    if type(value) in (int, float, str, bool, bytes, type(None)) or isinstance(value, FilePath):
+        return value
+    return copy.deepcopy(value)
+
+
+def check_place(node: CompiledNode, pipeline: Pipeline) -> None:
+    """Check what can be told only now that a process's inputs are known.
+
+    Raises:
+        DeclarationError: the body and the inputs do not fit.
+    """
+    decl = node.decl
+    assert decl is not None
+    process = pipeline.process_of(decl)
+    _refuse_channels(process, pipeline, {each.name for each in decl.inputs or ()})
+    check_filled(decl, process.facts, pipeline.scope_of(process))
+
+
+def load(node: CompiledNode) -> Sequence[Item]:
+    """Return a source's items.
+
+    Raises:
+        ChannelError: whatever is wrong with the files or the table, with the channel's name.
+    """
+    assert node.load is not None
+    name = node.name or node.label
+    try:
+        return node.load()
+    except NbcacheError as error:
+        if isinstance(error, ChannelError) and name not in str(error):
+            raise ChannelError(f"channel {name}: {error}") from error
+        raise
+    except Exception as error:
+        raise ChannelError(f"channel {name}: {type(error).__name__}: {error}") from error
+
+
+def _file_component(text: str, path: Path, cache: Cache) -> Component:
+    return component("file", text, cache.files.digest(path), f"{text}, named in the code")
+
+
+def _refuse_channels(process: Process, pipeline: Pipeline, inputs: set[str]) -> None:
+    """A body cannot read a channel that is no input of it: it would be a handle, not items."""
+    if process.facts is None:
+        return
+    for name in sorted(process.facts.free - inputs):
+        if isinstance(pipeline.namespace.get(name), Results):
+            raise BodyError(f"process {process.name!r} reads {restored_text(name)}")
+        if pipeline.is_channel(name) and pipeline.namespace.get(name) is not process:
+            raise BodyError(
+                f"process {process.name!r} reads {name}, which is a channel",
+                hint=f"Take it as an input: `%%process {process.name}({name}) ...` or "
+                f"`... from {name}`.",
+            )
+
+
+def _is_path(node: CompiledNode, name: str) -> bool:
+    assert node.decl is not None
+    types = {each.name: each.type for each in node.decl.inputs or ()}
+    declared = types.get(name)
+    return declared is not None and declared.is_path
+
+
+def _constant(directives: Directives) -> Resources | None:
+    cpus, memory, time = directives.cpus, directives.memory, directives.time
+    if isinstance(cpus, Dynamic) or isinstance(memory, Dynamic) or isinstance(time, Dynamic):
+        return None
+    return Resources(cpus=cpus, memory=memory, time=time)

@@ -1,0 +1,124 @@
+"""Put results where people look for them: after a task has ended well, and on every hit.
+
+Runs beside the run on a thread of its own. A result is never lost by what happens here: it is in
+the cache, a failure is told at the end of the run, and the next run only publishes. Each file
+appears whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from nbcache.engine.running.decide import Decider, Decision
+from nbcache.engine.running.placer import Owner, Placer
+from nbcache.engine.running.shelf import Shelf
+from nbcache.errors import NbcacheError
+from nbcache.model.channel import Item
+from nbcache.model.process import PublishRule
+from nbcache.model.value import FilePath, Gathered, Stored
+from nbcache.plan import publishing
+from nbcache.plan.directives import evaluate_option
+from nbcache.store.cache import Cache
+
+
+class Publisher:
+    """Publishes what the tasks of one run made. All but the constructor: the engine's loop."""
+
+    def __init__(self, cache: Cache, folder: Path, decider: Decider) -> None:
+        self._decider, self._folder = decider, folder
+        self._placer = Placer(cache)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="nbcache-publishing")
+        self._asked: list[tuple[Decision, Future[None]]] = []
+        self._placed: Counter[str] = Counter()  # by folder, as the rule writes it
+        self._stored: Counter[str] = Counter()
+
+    def publish(self, decision: Decision, outputs: Item) -> None:
+        """Begin to publish the outputs of a task, if its process asks for it."""
+        decl = decision.place.node.decl
+        assert decl is not None
+        if decl.directives.publish or (decision.shelf is not None and not decision.stored):
+            self._asked.append((decision, self._thread.submit(self._publish, decision, outputs)))
+
+    def finish(self, *, cancelled: bool = False) -> list[tuple[Decision, str]]:
+        """Wait until all is done; return the tasks that could not be published, and why.
+
+        `cancelled`: what has not begun is left to the next run.
+        """
+        self._thread.shutdown(wait=True, cancel_futures=cancelled)
+        failed = []
+        for decision, done in self._asked:
+            error = None if done.cancelled() else done.exception()
+            if error is not None:
+                failed.append((decision, _reason(error)))
+        return failed
+
+    def said(self) -> Iterator[str]:
+        """Yield what was put where, for people; nothing of what stood there already."""
+        for verb, placed in (("published", self._placed), ("stored", self._stored)):
+            for folder, count in sorted(placed.items()):
+                if count:
+                    yield f"{verb} {count} file{'s' if count > 1 else ''} in {folder}"
+
+    def _publish(self, decision: Decision, outputs: Item) -> None:
+        decl = decision.place.node.decl
+        assert decl is not None
+        owner = Owner(decision.task, decision.label)
+        if decision.shelf is not None and not decision.stored:
+            self._store(decision.shelf, decision, outputs, owner)
+        names = self._decider.lazily(decision)
+        for rule in decl.directives.publish:
+            if rule.enabled is not None and not evaluate_option(
+                "when", rule.enabled.text, self._decider.names(decision)
+            ):
+                continue
+            rendered = publishing.render_folder(rule.folder, names)
+            folder = os.path.abspath(self._folder / os.path.expanduser(rendered))
+            for held in _chosen(rule, decision, outputs):
+                assert held.name
+                name = publishing.published_name(rule, held.name, names)
+                if name is not None:
+                    target = os.path.join(folder, name)
+                    self._placed[rule.folder] += self._placer.place(
+                        held,
+                        target,
+                        rule.mode,
+                        owner,
+                        overwrite=rule.overwrite,
+                    )
+
+    def _store(self, shelf: Shelf, decision: Decision, outputs: Item, owner: Owner) -> None:
+        """Put a result into its store folder."""
+
+        def place(held: Stored | FilePath, target: str, overwrite: bool) -> int:
+            return self._placer.place(held, target, "copy", owner, overwrite=overwrite)
+
+        made = zip(decision.place.outputs, outputs, strict=True)
+        passed = decision.place.passed
+        held = {output.name: each for output, each in made if output.name not in passed}
+        decl = decision.place.node.decl
+        assert decl is not None
+        self._stored[str(decl.directives.store)] += shelf.put(held, place)
+
+
+def _chosen(rule: PublishRule, decision: Decision, outputs: Item) -> Iterator[Stored | FilePath]:
+    """Yield the files and folders that a rule is about: made by the task, not passed on."""
+    for output, held in zip(decision.place.outputs, outputs, strict=True):
+        if output.name in decision.place.passed or (rule.only and output.name not in rule.only):
+            continue
+        for member in held if isinstance(held, Gathered) else [held]:
+            if isinstance(member, FilePath) or (
+                isinstance(member, Stored) and member.kind in ("file", "tree")
+            ):
+                yield member
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, NbcacheError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return f"{type(error).__name__}: {error}"

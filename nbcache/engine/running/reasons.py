@@ -1,0 +1,97 @@
+"""Why the tasks of a process run: its shared components against those of the run before.
+
+Looked up only when something has to run. The answer is one line for the card, the plan and the
+rows; `why TASK` goes deeper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from weakref import WeakKeyDictionary
+
+from nbcache.engine.record.rare_rows import rare_rows
+from nbcache.engine.running.decide import Place
+from nbcache.model.digest import Digest
+from nbcache.model.fingerprint import Component
+from nbcache.model.row import RunRow
+from nbcache.plan.explain import differences, one_line
+from nbcache.store.cache import Cache
+from nbcache.store.log import Log
+from nbcache.store.segment import KEYS, read_hashes
+
+FIRST = "first run of this code here"
+NEW_INPUT = "new inputs"
+NOT_KEPT = "its results are not kept (--cache off)"
+AGAIN = "an earlier attempt did not succeed"
+
+_lost: WeakKeyDictionary[Log, dict[str, frozenset[str]]] = WeakKeyDictionary()  # by segment
+_UNSUCCESSFUL = ("failed", "ignored", "aborted")
+
+
+class Reasons:
+    """Compares places with the newest earlier run that had a process of the same name."""
+
+    def __init__(self, cache: Cache, notebook: str | None, *, before: str | None = None) -> None:
+        self._cache, self._notebook, self._before = cache, notebook, before
+        self._earlier: dict[str, tuple[Component, ...]] | None = None
+        self._said: dict[str, str] = {}
+        self._unsuccessful: set[str] | None = None
+
+    def of(self, place: Place, hashes: Collection[Digest | None] = ()) -> str:
+        """Return in one line why tasks of a place, with these hashes, are not in the cache."""
+        if not place.is_kept:
+            return NOT_KEPT
+        if place.name not in self._said:
+            self._said[place.name] = self._find(place)
+        said = self._said[place.name]
+        if said == NEW_INPUT and hashes:
+            if self._unsuccessful is None:  # of runs before: what fails from now on is no reason
+                self._unsuccessful = unsuccessful(self._cache.log)
+            if all(each in self._unsuccessful for each in hashes):
+                return AGAIN
+        return said
+
+    def _find(self, place: Place) -> str:
+        earlier = self._components().get(place.name)
+        if earlier is None:
+            return FIRST
+        found = differences(earlier, place.shared.components)
+        if not found:
+            return place.lost or NEW_INPUT
+        total = len({each.key for each in (*earlier, *place.shared.components)})
+        return one_line(place.name, found, total - len(found), total)
+
+    def _components(self) -> dict[str, tuple[Component, ...]]:
+        if self._earlier is None:
+            newest: dict[str, tuple[tuple[bool, int], tuple[Component, ...]]] = {}
+            for row in rare_rows(self._cache.log, RunRow):
+                if row.run == self._before:
+                    continue
+                rank = (row.notebook == self._notebook, row.at)
+                for record in row.processes:
+                    known = newest.get(record.name)
+                    if known is None or rank >= known[0]:
+                        newest[record.name] = (rank, record.components)
+            self._earlier = {name: components for name, (_, components) in newest.items()}
+        return self._earlier
+
+
+def unsuccessful(log: Log) -> set[str]:
+    """Return the hashes of all attempts that failed or were aborted, read once per segment."""
+    known = _lost.setdefault(log, {})
+    hashes: set[str] = set()
+    for view in log.journals().values():
+        for each in view.records():
+            if each.get("status") in _UNSUCCESSFUL:
+                hashes.add(str(each.get("hash")))
+    segments = log.segments()
+    for name in known.keys() - segments.keys():
+        known.pop(name, None)
+    for name in segments:
+        if name not in known:
+            try:
+                known[name] = read_hashes(log.root / "log" / (name + KEYS), _UNSUCCESSFUL)
+            except FileNotFoundError:  # merged into another one since the last look
+                continue
+        hashes |= known[name]
+    return hashes

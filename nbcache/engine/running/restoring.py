@@ -1,0 +1,147 @@
+"""Bring a run's results back from the log, in any kernel, without the notebook's cells.
+
+Handles only: nothing is decoded until it is read, and nothing is ever started. A name that the
+notebook holds already is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nbcache.engine.record import history
+from nbcache.engine.record.compare import outcome_of
+from nbcache.engine.record.explanations import Found, found_tasks
+from nbcache.engine.record.history import RunSummary
+from nbcache.engine.record.results import Decoder, NotKept, Results, TaskResult
+from nbcache.engine.work.harvest import from_ports
+from nbcache.model.digest import Digest
+from nbcache.model.ids import parse_position
+from nbcache.model.row import InputSummary, ProcessRecord
+from nbcache.model.task import Outcome
+from nbcache.model.value import Stored
+from nbcache.store.cache import Cache
+
+
+@dataclass(frozen=True)
+class RestoredRun:
+    """A run as the log tells it: `r["fit"]` gives the results of a process.
+
+    `bound` are the names that now hold results, `skipped` those that held something else, with
+    the name of its type.
+    """
+
+    summary: RunSummary
+    results: Mapping[str, Results]
+    bound: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.summary.id
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.summary.name
+
+    @property
+    def status(self) -> str:
+        """How the run stands: succeeded, failed, cancelled, interrupted, running."""
+        return self.summary.status
+
+    def __getitem__(self, name: str) -> Results:
+        """Return the results of a process in this run."""
+        if name not in self.results:
+            listed = ", ".join(self.results)
+            raise KeyError(f"run {self.name} has no process {name!r}; it has {listed}")
+        return self.results[name]
+
+    def __repr__(self) -> str:
+        return f"run {self.name} ({self.status}), restored: {', '.join(self.results)}"
+
+
+def restore(
+    cache: Cache,
+    namespace: dict[str, object],
+    word: str | None = None,
+    *,
+    notebook: str | None = None,
+) -> RestoredRun:
+    """Bind the name of each process of a run to its results, where the name is free.
+
+    Raises:
+        RunError: there is no such run.
+    """
+    run = history.find_run(cache, word, notebook=notebook)
+    results = results_of(cache, run)
+    skipped = {name: type(namespace[name]).__name__ for name in results if name in namespace}
+    bound = {name: each for name, each in results.items() if name not in skipped}
+    namespace.update(bound)
+    return RestoredRun(run, results, tuple(bound), skipped)
+
+
+def results_of(cache: Cache, run: RunSummary) -> dict[str, Results]:
+    """Return the results of each process of a run, as handles."""
+    tasks = found_tasks(cache, run)
+    made = {
+        port.stored.digest: port.stored
+        for found in tasks.values()
+        for task in found
+        for port in task.made.outputs
+    }
+    decoder = Decoder(cache)
+    return {
+        record.name: Results(
+            record.name,
+            record.outputs,
+            [_task(each, record, made) for each in tasks.get(record.name, ())],
+            decoder,
+        )
+        for record in run.processes
+    }
+
+
+def _task(found: Found, record: ProcessRecord, made: Mapping[Digest, Stored]) -> TaskResult:
+    outcome = Outcome(outcome_of(found))
+    where = found.use if found.use is not None else found.made
+    inputs = {each.name: _input(each, made) for each in found.made.inputs}
+    outputs = None
+    if outcome.succeeded:
+        outputs = _outputs(record.outputs, from_ports(found.made.outputs), inputs)
+    return TaskResult(
+        parse_position(where.position),
+        found.label,
+        outcome,
+        inputs,
+        outputs,
+        found.made.error,
+        where.hash,
+        found.made.id,
+    )
+
+
+def _input(each: InputSummary, made: Mapping[Digest, Stored]) -> object:
+    """Return an input's value as far as the cache has it: a scalar, or another task's result."""
+    if each.scalar is not None:
+        return json.loads(each.scalar)
+    return made.get(each.digest, NotKept(f"the input {each.name}"))
+
+
+def _outputs(
+    names: Sequence[str], kept: Mapping[str, object], inputs: Mapping[str, object]
+) -> tuple[object, ...]:
+    """Return a task's item: what it made, and the inputs that it passed on."""
+    own = [name for name in names if name not in inputs]
+    held = [name for name in kept if name not in inputs]
+    if len(own) == len(held) == 1:  # made under the name of a process that was renamed since
+        kept = {**kept, own[0]: kept[held[0]]}
+    return tuple(
+        kept[name] if name in kept else inputs.get(name, NotKept(f"the output {name}"))
+        for name in names
+    )
+
+
+__all__ = ["RestoredRun", "restore", "results_of"]

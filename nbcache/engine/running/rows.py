@@ -1,0 +1,226 @@
+"""The rows that the kernel makes: templates of attempts, uses, refusals, status of the run.
+
+Workers fill in and append the rows of their attempts; what is made here is appended by the
+kernel. Ids and times are taken here and nowhere else in the engine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import os
+import socket
+import time
+from collections.abc import Sequence
+
+from nbcache.engine.running.beginning import Beginning
+from nbcache.engine.running.decide import Decision, Place
+from nbcache.engine.running.prepare import Prepared
+from nbcache.engine.running.run import Run
+from nbcache.engine.work.harvest import to_ports
+from nbcache.model.channel import upstream_of
+from nbcache.model.digest import Digest
+from nbcache.model.event import Resources
+from nbcache.model.fingerprint import Component
+from nbcache.model.ids import format_position
+from nbcache.model.row import AttemptRow, ListRow, ProcessRecord, Row, RunRow, UseRow
+from nbcache.model.task import Outcome, RunStatus
+from nbcache.plan.fingerprint import KINDS
+from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid
+
+
+def now_us() -> int:
+    """Return microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def user_name() -> str:
+    """Return who runs this, as far as the system knows."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())
+
+
+class RowMaker:
+    """Makes the rows of one run and appends them to the log."""
+
+    def __init__(
+        self, cache: Cache, run: Run, beginning: Beginning, *, executor: str = "local"
+    ) -> None:
+        self._cache, self._run, self._beginning = cache, run, beginning
+        self._session, self._earlier = beginning.session, beginning.earlier
+        self._lists: set[Digest] = set()  # whose rows are written
+        self._host, self._user, self._executor = socket.gethostname(), user_name(), executor
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Append rows; they are durable on return."""
+        self._cache.log.append(rows)
+
+    def attempt(
+        self, decision: Decision, number: int, resources: Resources, *, status: str = "completed"
+    ) -> AttemptRow:
+        """Return the row of an attempt with all that is known before it starts.
+
+        `number` counts in this session; the row's goes on from those of earlier sessions.
+        """
+        assert decision.hash is not None
+        position = format_position(decision.task[1])
+        earlier = self._earlier.attempts.get((decision.place.name, position), 0)
+        inputs = tuple(each.row(name) for name, each in decision.inputs.items())
+        now = now_us()
+        return AttemptRow(
+            id=new_ulid(),
+            at=now,
+            run=self._run.id,
+            session=self._session,
+            process=decision.place.name,
+            position=position,
+            tag=decision.tag,
+            hash=decision.hash,
+            generation=self._cache.log.next_generation(decision.hash),
+            status=status,
+            attempt=earlier + number,
+            submit=now,
+            host=self._host,
+            user=self._user,
+            executor=self._executor,
+            cpus=resources.cpus,
+            memory=resources.memory,
+            time=resources.time,
+            components=(
+                *(
+                    Component("input", each.name, KINDS["input"], each.digest, each.summary)
+                    for each in inputs
+                ),
+                *decision.own,
+            ),
+            inputs=inputs,
+            reason=decision.reason or self._run.reasons.get(decision.place.name, ""),
+        )
+
+    def is_own(self, decision: Decision, row_id: str) -> bool:
+        """Whether a row is of the very same task in an earlier session of this run."""
+        key = (decision.place.name, format_position(decision.task[1]))
+        return row_id in self._earlier.made.get(key, ())
+
+    def use(self, decision: Decision, source: str) -> UseRow:
+        """Return the slim row of a hit."""
+        assert decision.hash is not None
+        return UseRow(
+            id=new_ulid(),
+            at=now_us(),
+            run=self._run.id,
+            session=self._session,
+            process=decision.place.name,
+            position=format_position(decision.task[1]),
+            tag=decision.tag,
+            hash=decision.hash,
+            cached_from=source,
+        )
+
+    def refused(self, decision: Decision, error: str) -> AttemptRow:
+        """Return the row of a task that failed without an attempt."""
+        row = self.attempt(decision, 1, Resources(), status=Outcome.FAILED.value)
+        return dataclasses.replace(
+            row, error=error.strip().split("\n")[-1][:500], complete=row.submit
+        )
+
+    def stored(self, decision: Decision) -> AttemptRow:
+        """Return the row of a task whose result a store folder held."""
+        row = self.attempt(decision, 1, Resources(), status=Outcome.STORED.value)
+        return dataclasses.replace(
+            row, outputs=to_ports(decision.ports), reason=decision.reason, complete=row.submit
+        )
+
+    def skipped(self, decision: Decision) -> AttemptRow:
+        """Return the row of a task that its `when`, or an input that was not made, left out."""
+        row = self.attempt(decision, 1, Resources(), status=Outcome.SKIPPED.value)
+        decl = decision.place.node.decl
+        reason = "an input of it was not made"
+        if decl is not None and decl.directives.when is not None:
+            reason = f"when {decl.directives.when.text} did not hold"
+        return dataclasses.replace(row, reason=reason)
+
+    def lists(self, decision: Decision) -> list[ListRow]:
+        """Return what the gathered inputs of a task hold, each list once in a run."""
+        rows = []
+        for each in decision.inputs.values():
+            if each.members and each.digest not in self._lists:
+                self._lists.add(each.digest)
+                rows.append(
+                    ListRow(
+                        id=new_ulid(),
+                        at=now_us(),
+                        run=self._run.id,
+                        session=self._session,
+                        hash=each.digest,
+                        inputs=each.members,
+                    )
+                )
+        return rows
+
+    def started(self, prepared: Prepared, *, notebook: str | None) -> RunRow:
+        """Return the first row of a session: all that it began with."""
+        beginning = self._beginning
+        status = RunStatus.RUNNING if self._session == 1 else RunStatus.RESUMING
+        return RunRow(
+            id=new_ulid(),
+            at=now_us(),
+            run=self._run.id,
+            session=self._session,
+            name=self._run.name,
+            status=status.value,
+            notebook=notebook,
+            parent=beginning.parent,
+            parameters=beginning.parameters,
+            options=beginning.options.texts(),
+            targets=beginning.targets,
+            processes=process_records(prepared),
+            retention=beginning.retention,
+            host=self._host,
+            user=self._user,
+            pid=os.getpid(),
+        )
+
+    def ended(self, status: RunStatus, error: str) -> RunRow:
+        """Return the row of the end of a session: how the run stands then."""
+        return RunRow(
+            id=new_ulid(),
+            at=now_us(),
+            run=self._run.id,
+            session=self._session,
+            name=self._run.name,
+            status=status.value,
+            counts=self._run.counts(over_sessions=True),
+            saved=self._run.saved_s - self._run.kept_s,
+            error=error or None,
+            host=self._host,
+            user=self._user,
+            pid=os.getpid(),
+        )
+
+
+def process_records(prepared: Prepared) -> tuple[ProcessRecord, ...]:
+    """Return what a run records of its processes."""
+    return tuple(
+        _process_record(place, upstream_of(prepared.graph, index))
+        for index, place in prepared.places.items()
+    )
+
+
+def _process_record(place: Place, upstream: tuple[str, ...]) -> ProcessRecord:
+    decl = place.node.decl
+    assert decl is not None
+    return ProcessRecord(
+        name=place.name,
+        components=place.shared.components,
+        source=decl.source or decl.body,
+        cell=decl.cell,
+        language=decl.language,
+        inputs=tuple(place.node.filling),
+        outputs=tuple(output.name for output in place.outputs),
+        upstream=upstream,
+        labels=decl.directives.label,
+    )

@@ -1,0 +1,304 @@
+"""A run as its user holds it: status, progress, results, cancel, await.
+
+The driver (on its own thread) writes here; everybody else reads. What readers get are snapshots
+and finished records, so no lock is held while somebody looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from nbcache.engine.record.results import Decoder, Elements, Results, TaskResult, channel_items
+from nbcache.engine.running.talk import Talk
+from nbcache.engine.work.shown import Shown
+from nbcache.errors import NbcacheError, NotRunError, RunError, RunFailed
+from nbcache.model.channel import Graph
+from nbcache.model.event import TaskKey
+from nbcache.model.ids import RunId
+from nbcache.model.row import AttemptRow
+from nbcache.model.task import Outcome, RunStatus
+from nbcache.model.value import Stored
+from nbcache.model.view import FailureView, PlaceProgress, RunProgress, ShownChunk
+from nbcache.plan.outline import Outline, outline_of
+from nbcache.store.entry import Entry
+
+
+class Steering(Protocol):
+    """What a run asks of whoever drives it."""
+
+    def cancel(self) -> None: ...
+    def snapshot(self) -> tuple[PlaceProgress, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """A task whose attempt is running, `since` when (seconds since 1970); with its row to be,
+    where one is kept."""
+
+    label: str
+    attempt: int
+    since: float
+    row: AttemptRow | None
+
+
+class Run:
+    """One execution of a pipeline. `await run` waits for it; `run["quant"]` gives results."""
+
+    def __init__(
+        self,
+        run: RunId,
+        name: str,
+        graph: Graph,
+        decoder: Decoder,
+        read_shown: Callable[[Stored], Sequence[ShownChunk]],
+        *,
+        user: str | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.id, self.name, self.graph = run, name, graph
+        self.status = RunStatus.CREATED
+        self.targets: tuple[str, ...] = ()  # what was asked for; empty: everything
+        self.is_recorded = True  # whether the log has rows of it
+        self.error: str = ""
+        self.tasks: dict[TaskKey, TaskResult] = {}
+        self.failures: list[FailureView] = []
+        self.notes: list[str] = []
+        self.reasons: dict[str, str] = {}
+        self.kept: set[TaskKey] = set()  # made by an earlier session of this run
+        self.saved_s = 0.0
+        self.kept_s = 0.0  # of it: what earlier sessions of this run had computed
+        self.left_s: float | None = None
+        self.live_shown: dict[TaskKey, Shown] = {}  # bounded, as what is kept
+        self.shown_stored: dict[TaskKey, Stored] = {}
+        self.talk = Talk()
+        self.at_work: dict[TaskKey, AtWork] = {}
+        self._decoder, self._read_shown = decoder, read_shown
+        self._now, self._started = now, now()
+        self._elapsed: float | None = None
+        self._ended = threading.Event()
+        self._cached_at: int | None = None
+        self._cached_by: set[str] = set()
+        self._trusted = 0
+        self._user = user
+        self._places: tuple[PlaceProgress, ...] = ()
+        self._items: Mapping[int, int] = {}
+        self._steering: Steering | None = None
+        self._elements: Callable[[int], Elements] = lambda _: ()
+        self._cancelled = False
+
+    # For the driver.
+
+    def steered_by(self, steering: Steering) -> None:
+        """Say who drives this run; a request to cancel it that came before is passed on."""
+        self._steering = steering
+        if self._cancelled:
+            steering.cancel()
+
+    def update(self, places: tuple[PlaceProgress, ...], items: Mapping[int, int]) -> None:
+        """Replace the snapshot of the processes, and of how many items each drawn channel gave."""
+        self._places, self._items = places, items
+
+    def note_hit(self, task: TaskKey, entry: Entry, *, kept: bool, trusted: bool) -> None:
+        """The result of an earlier attempt was used; `kept`: of this run in an earlier session;
+        `trusted`: of another hash, which somebody took for equal."""
+        self._trusted += trusted
+        if kept:
+            self.kept.add(task)
+            self.kept_s += entry.realtime or 0.0
+        self.saved_s += entry.realtime or 0.0
+        at, user = entry.at, entry.user
+        self._cached_at = max(at, self._cached_at or 0)
+        if user:
+            self._cached_by.add("you" if user == self._user else user)
+
+    def keep_channels(self, elements: Callable[[int], Elements]) -> None:
+        """Remember how a channel's items are found, for readers after the run's end."""
+        self._elements = elements
+
+    def close(self, status: RunStatus) -> None:
+        """It is over, and this is how it ended; its hooks are still to be told. Failures stand in
+        the order of the items."""
+        places = {task.label: key for key, task in self.tasks.items()}
+        self.failures.sort(key=lambda failure: places.get(failure.task, ()))
+        self.status = status
+        self._elapsed = self._now() - self._started
+
+    def end(self) -> None:
+        """The last word: nothing changes after it, and who waits goes on."""
+        self._ended.set()
+
+    # For everybody.
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended, however it ended."""
+        return self._ended.is_set()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run was started, or that it took."""
+        return self._elapsed if self._elapsed is not None else self._now() - self._started
+
+    @property
+    def message(self) -> str:
+        """What a failed run says at the end of its cell; empty where it did not fail."""
+        return self._report() if self.status is RunStatus.FAILED else ""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The names of the run's processes."""
+        return tuple(self.graph.places)
+
+    @cached_property
+    def outline(self) -> Outline:
+        """What a picture of the run shows."""
+        return outline_of(self.graph)
+
+    def progress(self) -> RunProgress:
+        """Return a snapshot; cheap, and safe from any thread."""
+        return RunProgress(
+            run=self.id,
+            name=self.name,
+            status=self.status.value,
+            elapsed_s=self.elapsed_s,
+            left_s=None if self.done else self.left_s,
+            saved_s=self.saved_s,
+            places=self._places,
+            items=self._items,
+            failures=tuple(self.failures),
+            notes=tuple(self.notes),
+            error=self.error,
+            cached_at=self._cached_at,
+            trusted=self._trusted,
+            cached_by=tuple(sorted(self._cached_by, key=lambda name: (name != "you", name))),
+        )
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the run has ended or `timeout` seconds are over; says whether it ended."""
+        return self._ended.wait(timeout)
+
+    def cancel(self) -> None:
+        """End the run in order: running tasks are stopped, finished ones kept."""
+        self._cancelled = True
+        if self._steering is not None and not self.done:
+            self._steering.cancel()
+
+    def __await__(self) -> Generator[object, None, Run]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Run:
+        await asyncio.get_running_loop().run_in_executor(None, self._ended.wait)
+        self.raise_for_status()
+        return self
+
+    def raise_for_status(self) -> None:
+        """Raise RunFailed with a short report where the run failed; RunError if cancelled."""
+        if self.status is RunStatus.FAILED:
+            raise RunFailed(self._report())
+        if self.status is RunStatus.CANCELLED:
+            kept = sum(task.outcome.succeeded for task in self.tasks.values())
+            raise RunError(
+                f"run {self.name} was cancelled: {kept} finished tasks are kept; "
+                "%nbcache run goes on"
+            )
+
+    def _report(self) -> str:
+        """Return what ends the cell: the first failure, how many more, what is kept, the way on."""
+        failures = [failure for failure in self.failures if not failure.ignored]
+        if not failures:
+            return self.error or f"run {self.name} failed"
+        first, *others = failures
+        lines = [f"{first.task} {first.error}"]
+        if first.where:
+            lines.append(f"  {first.where}")
+        if first.log and "\n" not in first.error:  # a script's error has its last lines already
+            printed = first.log.strip().split("\n")
+            lines += [f"  | {line}" for line in printed[-2 if first.where else -6 :]]
+        if first.command:
+            lines.append(f"  $ {first.command}")
+        if others:
+            named = ", ".join(failure.task for failure in others[:3])
+            lines.append(f"and {len(others)} more: {named}{', ...' if len(others) > 3 else ''}")
+        kept = sum(task.outcome.succeeded for task in self.tasks.values())
+        lines.append(f"{kept} of {len(self.tasks)} done and kept")
+        mend = f"fix the cell and run again, or %nbcache try {first.process} --item failed"
+        lines.append(first.way_out or mend)
+        if first.workdir:
+            lines.append(f"look inside: %nbcache debug {first.process} · {first.workdir}")
+        return "\n".join(lines)
+
+    def __getitem__(self, name: str) -> Results:
+        """Return the results of a process in this run, or the items of a channel.
+
+        Raises:
+            KeyError: the run has neither. NotRunError: the items are not known before its end.
+        """
+        if name in self.graph.places:
+            return self._results_of(name, self.graph.places[name])
+        if name not in self.graph.channels:
+            listed = ", ".join(self._ipython_key_completions_())
+            raise KeyError(f"run {self.name} has no process or channel {name!r}; it has {listed}")
+        if not self.done:
+            raise NotRunError(f"run {self.name} is still going: {name} is not known yet")
+        index = self.graph.channels[name]
+        fields = self.graph.nodes[index].fields
+        return channel_items(name, fields, self._elements(index), self._decoder)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(dict.fromkeys([*self.graph.places, *self.graph.channels]))
+
+    def _results_of(self, name: str, index: int) -> Results:
+        node = self.graph.nodes[index]
+        assert node.decl is not None
+        fields = [output.name for output in node.decl.outputs or ()]
+        tasks = [task for key, task in list(self.tasks.items()) if key[0] == index]
+        return Results(name, fields, tasks, self._decoder)
+
+    def shown(self, place: str) -> list[tuple[str, str, list[ShownChunk]]]:
+        """Return (label, outcome, chunks) of each task of a process that showed something."""
+        index = self.graph.places[place]
+        found = []
+        for key, task in sorted(self.tasks.items(), key=lambda each: each[0]):
+            if key[0] != index:
+                continue
+            chunks = self.chunks(key)
+            if chunks or not task.outcome.succeeded:
+                found.append((task.label, task.outcome.value, chunks))
+        return found
+
+    def chunks(self, key: TaskKey) -> list[ShownChunk]:
+        """Return what a task showed: from the store when it is done, else as it came so far."""
+        if key in self.shown_stored:
+            try:
+                return list(self._read_shown(self.shown_stored[key]))
+            except NbcacheError as error:
+                return [ShownChunk("stderr", f"what this task printed is no longer kept: {error}")]
+        live = self.live_shown.get(key)
+        return live.chunks() if live is not None else []
+
+    def printed(self) -> list[str]:
+        """Return what `debug` processes printed since this was last asked."""
+        return self.talk.take()
+
+    def counts(self, *, over_sessions: bool = False) -> dict[str, int]:
+        """Return how many tasks ended with each outcome.
+
+        over_sessions: what an earlier session of the run made counts as completed, not as cached.
+        """
+        counts: dict[str, int] = {}
+        for key, task in list(self.tasks.items()):
+            outcome = task.outcome
+            if over_sessions and key in self.kept:
+                outcome = Outcome.COMPLETED
+            counts[outcome.value] = counts.get(outcome.value, 0) + 1
+        return counts
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{number} {name}" for name, number in sorted(self.counts().items()))
+        return f"run {self.name} ({self.status.value}{': ' + counts if counts else ''})"

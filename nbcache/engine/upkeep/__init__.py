@@ -1,0 +1,1 @@
+"""Clean-up: what is pinned, what goes, what killed processes left."""

@@ -1,0 +1,1 @@
+"""One attempt, as a worker performs it: stage, run, harvest, report."""

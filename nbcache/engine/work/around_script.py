@@ -1,0 +1,69 @@
+"""What bash runs around a script: commands whose answers are outputs, lines after it.
+
+In the folder of the task, with its inputs as variables and behind the lines of `--before`; the same
+for every interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nbcache.engine.spec import ProcessSpec
+from nbcache.engine.work.python_body import TaskInfo
+from nbcache.engine.work.script_body import BASH, BESIDE
+from nbcache.engine.work.shell_values import declarations, typed
+from nbcache.errors import OutputError, ScriptError
+
+
+def answers(
+    process: ProcessSpec, inputs: Mapping[str, object], task: TaskInfo, folder: Path
+) -> dict[str, object]:
+    """Run the commands whose answers are outputs; return these without their last line ends.
+
+    Raises:
+        OutputError: a command failed, or its answer is not of the declared type.
+    """
+    found: dict[str, object] = {}
+    for output in process.outputs:
+        if output.command is None:
+            continue
+        lines = ["exec 3>&1 >&2", *process.before, "exec >&3 3>&-", output.command]
+        ended = _run(process, [*declarations(inputs, task), *lines], folder, answer=True)
+        if ended.returncode != 0:
+            raise OutputError(
+                f"output {output.name!r} was not made: the command {output.command!r} ended with "
+                f"exit code {ended.returncode}"
+            )
+        answer = ended.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
+        found[output.name] = typed(output, answer)
+    return found
+
+
+def run_after(
+    process: ProcessSpec, inputs: Mapping[str, object], task: TaskInfo, folder: Path
+) -> ScriptError | None:
+    """Run the lines that stand after the script, also if that failed; return what failed."""
+    if not process.after:
+        return None
+    ended = _run(process, [*declarations(inputs, task), *process.after], folder)
+    if ended.returncode == 0:
+        return None
+    return ScriptError(f"the lines of --after ended with exit code {ended.returncode}")
+
+
+def _run(
+    process: ProcessSpec, lines: Sequence[str], folder: Path, *, answer: bool = False
+) -> subprocess.CompletedProcess[bytes]:
+    (folder / BESIDE).write_bytes(os.fsencode("\n".join([*lines, ""])))
+    return subprocess.run(
+        [*BASH, BESIDE],
+        cwd=folder,
+        env={**os.environ, "PATH": (process.environ or os.environ).get("PATH", "")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if answer else None,
+        start_new_session=True,
+        check=False,
+    )

@@ -1,0 +1,393 @@
+"""Run one attempt: stage, run, make sure that all is dead, harvest, journal, report.
+
+The row is in this worker's journal before the report leaves, so an attempt that was reported is
+never lost, and one that was not reported either left its row or did not happen. The body runs in an
+empty folder; a failed attempt keeps it under its own name, a successful one leaves nothing but
+blobs. An ended worker cannot be restored to its first state in every case: the report's `retire`
+says so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from nbcache.engine.identity.identify import fits_type
+from nbcache.engine.spec import (
+    AttemptReport,
+    AttemptSpec,
+    FileInput,
+    InputValue,
+    Many,
+    Pickled,
+    Plain,
+    ProcessSpec,
+    finished_row,
+    pack_input,
+    pack_value,
+)
+from nbcache.engine.work.around_script import answers, run_after
+from nbcache.engine.work.harvest import Harvest, to_ports
+from nbcache.engine.work.path_values import paths_in
+from nbcache.engine.work.process_tree import end_own_children
+from nbcache.engine.work.python_body import (
+    UNSET,
+    PythonBody,
+    TaskInfo,
+    describe_fault,
+    display_chunk,
+    task_info,
+)
+from nbcache.engine.work.reentry import leave_way_back
+from nbcache.engine.work.script_body import ScriptBody, failure
+from nbcache.engine.work.shown import Shown, encode_chunks, hide_secrets
+from nbcache.engine.work.staging import Staging
+from nbcache.engine.work.watch import missing_file_hint
+from nbcache.engine.work.workplace import Workplace
+from nbcache.errors import (
+    CannotKeepError,
+    ChannelError,
+    InputChangedError,
+    InputMissingError,
+    OutputError,
+    ScriptError,
+    UsageError,
+)
+from nbcache.model.digest import Digest, blob_digest
+from nbcache.model.process import Output
+from nbcache.model.row import AttemptRow, EvictRow, Row, WatchedRead
+from nbcache.model.value import Gathered, Stored
+from nbcache.plan.canonical import summarise
+from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid
+
+__all__ = [
+    "AttemptReport",
+    "AttemptSpec",
+    "FileInput",
+    "InputValue",
+    "Many",
+    "Pickled",
+    "Plain",
+    "ProcessSpec",
+    "Workplace",
+    "pack_input",
+    "pack_value",
+    "run_attempt",
+    "store_shown",
+]
+
+SHOWN_INLINE = 4096
+# Errors whose text says it all.
+_SAID = (ScriptError, OutputError, InputChangedError, ChannelError, CannotKeepError)
+
+
+def run_attempt(spec: AttemptSpec, process: ProcessSpec, place: Workplace) -> AttemptReport:
+    """Run one attempt to its end; its row is in the journal when this returns.
+
+    Never raises for what the task does; raises StoreError if the row cannot be written.
+    """
+    with place.cache.activity.working(recorded=spec.row is not None):
+        return _Attempt(spec, process, place).run()
+
+
+class _Attempt:
+    """One attempt in progress."""
+
+    def __init__(self, spec: AttemptSpec, process: ProcessSpec, place: Workplace) -> None:
+        self.spec, self.process, self.place = spec, process, place
+        self.report = AttemptReport(id=spec.id, outcome="completed")
+        self.start = time.time_ns()
+        self.retire = False
+        self.peak = 0
+        self.watched: tuple[WatchedRead, ...] = ()
+        self.no_scratch: Exception | None = None
+        try:
+            self.folder = place.folder(process.scratch)
+        except (OSError, UsageError) as error:
+            self.folder, self.no_scratch = place.folder(), error
+        self.main = sys.modules["__main__"]
+        self.staging = Staging(place.cache, self.folder)
+
+    def run(self) -> AttemptReport:
+        place = self.place
+        place.usage.begin()
+        place.capture.begin(tuple(self.process.secrets.values()))
+        os.chdir(self.folder)
+        try:
+            self._body_and_harvest()
+        except InputMissingError as error:
+            self.report.outcome, self.report.missing = "failed", Digest(error.digest)
+            self.report.error = str(error)
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._settle()
+        shown = place.capture.end()
+        self._finish(shown)
+        return self.report
+
+    def _body_and_harvest(self) -> None:
+        process, place = self.process, self.place
+        if self.no_scratch is not None:
+            raise self.no_scratch
+        body = place.body(process)
+        if place.baseline is not None:
+            place.baseline.prepare(process.key, process.environ, _extra(process), process.sys_path)
+            place.baseline.seed(process.seed)
+        inputs = self.staging.stage(self.spec.inputs, process.helpers)
+        self._check_counts(inputs)
+        harvest = Harvest(
+            place.cache, self.folder, self.staging.names, inputs, secrets=process.secrets
+        )
+        if isinstance(body, PythonBody):
+            made = self._run_python(body, inputs)
+        else:
+            made = self._run_script(body, inputs)
+        if place.isolated and end_own_children():
+            self.retire = True
+        self.report.changed = self.staging.changed()
+        place.check_modules(process)
+        self.report.outputs = self._harvest(harvest, made)
+        if isinstance(body, ScriptBody):
+            body.tidy(self.folder)
+
+    def _check_counts(self, inputs: dict[str, object]) -> None:
+        """Count lists that earlier tasks made as values: known only now that they are decoded."""
+        for each in self.process.inputs:
+            value = inputs.get(each.name)
+            if each.type is not None and isinstance(value, (list, tuple)):
+                misfit = each.type.misfit(len(value))
+                if misfit is not None:
+                    raise ChannelError(f"input {each.name!r}: {misfit}")
+
+    def _run_python(self, body: PythonBody, inputs: dict[str, object]) -> dict[str, object]:
+        place, process = self.place, self.process
+        task = self._task()
+        if body.shows_by_ipython:
+            place.route_displays(self._show)
+        watching = process.watch and place.isolated
+        if place.modules is not None:
+            place.modules.prepare()
+        if watching:
+            place.watcher.begin(place.places(process.folder), place.real_folder)
+        loaded: set[str] = set()
+        try:
+            before = body.namespace()  # imports what is captured by name
+            loaded = set(place.modules.loaded) if place.modules is not None else set()
+            if watching:
+                place.watcher.may_read(body.paths(before))
+                place.watcher.may_read(paths_in(inputs.values()))
+            namespace, final = body.run(before, inputs, task, self._show)
+        finally:
+            if watching:
+                self.watched = self._reads(loaded)
+            self.retire = self.retire or body.changes_modules
+        return body.outputs(namespace, before, final, self._show)
+
+    def _reads(self, loaded: set[str]) -> tuple[WatchedRead, ...]:
+        """Return what the body read unasked, and what the imports of its modules read."""
+        place, process = self.place, self.process
+        known = dict.fromkeys((*process.env, *process.secrets, *process.unset, "MPLBACKEND"), "")
+        unknown = place.unknown_modules(process, loaded)
+        used = {*process.modules, *unknown}
+        imports = place.modules.reads_of(used) if place.modules is not None else []
+        return place.watcher.end(known, unknown, imports)
+
+    def _run_script(self, body: ScriptBody, inputs: dict[str, object]) -> dict[str, object]:
+        ended = body.run(inputs, self._task(), self.folder)
+        self.peak = ended.peak_rss
+        self.report.exit, self.report.signal = ended.exit, ended.signal
+        if self.place.isolated:
+            end_own_children()  # a script may leave what it likes; this worker is as it was
+        try:
+            if ended.exit != 0:
+                raise failure(ended, self._printed())
+            values = body.values(self.folder, self._printed("stdout"))
+            values.update(answers(self.process, inputs, self._task(), self.folder))
+        except BaseException:
+            run_after(
+                self.process, inputs, self._task(), self.folder
+            )  # what the script said counts
+            raise
+        fault = run_after(self.process, inputs, self._task(), self.folder)
+        if self.place.isolated:
+            end_own_children()
+        if fault is not None:
+            raise fault
+        return values
+
+    def _printed(self, *streams: str) -> str:
+        return self.place.capture.so_far().text(*streams)
+
+    def _harvest(self, harvest: Harvest, made: dict[str, object]) -> dict[str, Stored | Gathered]:
+        kept: dict[str, Stored | Gathered] = {}
+        passed = set(self.process.passed) - made.keys()
+        outputs = [each for each in self.process.outputs if each.name not in passed]
+        for output in outputs:
+            if _is_path(output):
+                harvest.find(output, made.get(output.name))
+        for output in outputs:
+            value = made.get(output.name, UNSET)
+            if _is_path(output):
+                kept[output.name] = harvest.file(output)
+            elif value is not UNSET:
+                _check_type(output, value)
+                kept[output.name] = harvest.value(output.name, value)
+            elif (output.type is not None and output.type.optional) or self.process.inferred:
+                kept[output.name] = harvest.value(output.name, None)
+            else:
+                raise OutputError(f"output {output.name!r} was not made: the body never set it")
+        return kept
+
+    def _show(self, value: object) -> None:
+        self.place.watcher.pause()
+        try:
+            self.place.capture.add(display_chunk(value))
+        finally:
+            self.place.watcher.resume()
+
+    def _task(self) -> TaskInfo:
+        return task_info(self.process.name, self.spec, self.folder)
+
+    def _fail(self, error: BaseException) -> None:
+        report, process = self.report, self.process
+        report.outcome = "failed"
+        report.unkept = isinstance(error, CannotKeepError)
+        if isinstance(error, _SAID) and not _in_body(error, process.filename):
+            report.error = report.traceback = str(error)
+            return
+        names = tuple(each.name for each in process.inputs)
+        hint = missing_file_hint(error, process.folder, process.name, names)
+        if type(error).__name__ == "BdbQuit" or _wants_keyboard(error):
+            hint = f"a task has no keyboard; run it in the kernel: `%nbcache try {process.name}`"
+        fault = describe_fault(error, process.filename, hint)
+        report.error, report.traceback, report.where = fault.error, fault.traceback, fault.where
+
+    def _settle(self) -> None:
+        """End what is alive and put the process back into its first state."""
+        place = self.place
+        sys.modules["__main__"] = self.main
+        if not place.isolated:
+            return
+        if end_own_children():
+            self.retire = True
+        assert place.baseline is not None
+        try:
+            leaked = place.baseline.restore()
+        except Exception:
+            leaked = True  # what cannot be restored is not used again
+        if leaked or (place.modules is not None and place.modules.changed()):
+            self.retire = True
+
+    def _finish(self, shown: Shown) -> None:
+        """Fill in the row, append it, end the use of the folder."""
+        report, spec, place = self.report, self.spec, self.place
+        report.retire, report.watched = self.retire, self.watched
+        keep = spec.id if report.outcome == "failed" and report.missing is None else None
+        report.workdir = place.leave_folder(keep)
+        if report.workdir is not None:
+            printed = shown.text()
+            leave_way_back(Path(report.workdir), self.process, spec, printed, report.exit)
+        if self.process.secrets:
+            secrets = tuple(self.process.secrets.values())
+            report.error = report.error and hide_secrets(report.error, secrets)
+            report.traceback = report.traceback and hide_secrets(report.traceback, secrets)
+        if spec.row is None or report.missing is not None:
+            return
+        complete = time.time_ns()
+        submit = spec.row.submit
+        columns: dict[str, object] = {
+            "status": report.outcome,
+            "start": self.start // 1000,
+            "complete": complete // 1000,
+            "duration": (complete // 1000 - submit) / 1e6 if submit is not None else None,
+            "realtime": (complete - self.start) / 1e9,
+            "exit": report.exit,
+            "signal": report.signal,
+            "error": last_line(report.error),
+            "traceback": report.traceback,
+            "workdir": report.workdir,
+            "watched": report.watched,
+            "outputs": to_ports(report.outputs),
+            "shown": store_shown(shown, place.cache),
+            **place.usage.end(self.peak),
+        }
+        report.columns = columns
+        report.row = finished_row(spec.row, columns)
+        rows: list[Row] = [report.row]
+        if report.changed and report.outcome == "completed":
+            rows.append(evicted(report.row, report.changed))
+        place.append(rows)
+
+
+def _check_type(output: Output, value: object) -> None:
+    if not fits_type(value, output.type):
+        optional = f"; `{output.name}: {output.type} | None` allows it" if value is None else ""
+        raise OutputError(
+            f"output {output.name!r} is declared as {output.type}, but the body made "
+            f"{summarise(value)} ({type(value).__name__}){optional}"
+        )
+    if output.type is not None and isinstance(value, (list, tuple)):
+        misfit = output.type.misfit(len(value))
+        if misfit is not None:
+            raise OutputError(f"output {output.name!r}: {misfit}")
+
+
+def _is_path(output: Output) -> bool:
+    return output.pattern is not None or (output.type is not None and output.type.is_path)
+
+
+def evicted(row: AttemptRow, inputs: tuple[str, ...]) -> EvictRow:
+    """Return the tombstone of a result whose inputs changed while it was made."""
+    return EvictRow(
+        id=new_ulid(),
+        at=time.time_ns() // 1000,
+        run=row.run,
+        session=row.session,
+        row=row.id,
+        reason=f"input {', '.join(inputs)} changed while the task ran",
+    )
+
+
+def store_shown(shown: Shown, cache: Cache) -> Stored | None:
+    """Keep what an attempt showed; None where it showed nothing."""
+    if not shown:
+        return None
+    data = encode_chunks(shown.chunks())
+    digest = blob_digest(data)
+    inline = data if len(data) <= SHOWN_INLINE else None
+    return Stored(
+        digest=digest,
+        kind="value",
+        codec="json",
+        size=len(data),
+        inline=inline,
+        blob=None if inline is not None else cache.blobs.put_bytes(data),
+    )
+
+
+def last_line(text: str | None) -> str | None:
+    """Return what the row's `error` holds: one line of at most 500 characters."""
+    if text is None:
+        return None
+    return text.strip().partition("\n")[0][:500]
+
+
+def _extra(process: ProcessSpec) -> dict[str, str]:
+    return {"MPLBACKEND": "agg", **process.env, **process.secrets}
+
+
+def _wants_keyboard(error: BaseException) -> bool:
+    return isinstance(error, EOFError) and "EOF when reading a line" in str(error.args)
+
+
+def _in_body(error: BaseException, filename: str) -> bool:
+    tb = error.__traceback__
+    while tb is not None:
+        if tb.tb_frame.f_code.co_filename == filename:
+            return True
+        tb = tb.tb_next
+    return False

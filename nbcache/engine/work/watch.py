@@ -1,0 +1,426 @@
+"""Find what a Python body reads without having declared it: files, variables, local modules, tools.
+
+An audit hook (PEP 578) sees every `open` of Python's, every listing of a folder, every database of
+sqlite3 and every program that is started; reads of `os.environ` have no audit event, so the
+mapping's class is replaced by one that takes note. Idle, a hook costs one comparison per event.
+What libraries open by themselves is seen where a captured value, an input or an argument of a
+program is the file's path. Forked children tell what they read through a file in memory.
+Packages, temporary folders, the cache, caches of libraries and system folders do not count, but the
+notebook's own folder always does.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+from nbcache.engine.identity.places import Places
+from nbcache.engine.identity.programs import Started, started_by
+from nbcache.engine.identity.read_state import CHANGED, ReadState, digest_of_text, state_of
+from nbcache.model.digest import Digest
+from nbcache.model.row import WatchedRead
+from nbcache.store.filestate import FileTable, StatKey
+
+# What kernels, servers and shells set anew for every session.
+_OF_A_SESSION = (
+    "JPY_", "JUPYTER_", "NBCACHE_", "PYTHONHASHSEED", "PYDEVD_", "MPLBACKEND", "VSCODE_",
+    "SHLVL", "TERM", "TMUX", "COLUMNS", "LINES", "WINDOWID", "PWD", "OLDPWD", "_",
+    "SSH_", "XDG_SESSION", "DBUS_",
+)  # fmt: skip
+_IMPORTING = ("<frozen importlib", "<frozen zipimport")
+_ARCHIVES = ("<frozen zipimport",)
+# Who looks through all of sys.path for what is installed; packages count by their version anyway.
+_SEEKING_PACKAGES = (
+    "/importlib/metadata/__init__.py",
+    "/importlib_metadata/__init__.py",
+    "/pkg_resources/__init__.py",
+    "/pkgutil.py",
+)
+_BESIDE = ("nbcache-", "IPythonHistorySaving", "IOPub", "Control", "Heartbeat")  # threads
+_READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReads:
+    """What an import of local modules read: files by their state then, variables by their value.
+
+    The import happens once per worker, but every attempt that uses the modules depends on it.
+    """
+
+    modules: frozenset[str]
+    files: Mapping[str, tuple[StatKey | None, Digest | None]]
+    variables: Mapping[str, str | None]
+
+    def hold(self, state: ReadState) -> bool:
+        """Say whether an import would read the same now."""
+        return all(os.environ.get(name) == text for name, text in self.variables.items()) and all(
+            state_of(path) == stat or state.file(path) == digest
+            for path, (stat, digest) in self.files.items()
+        )
+
+    def rows(self, declared: Mapping[str, str]) -> list[WatchedRead]:
+        """Return the reads as a row keeps them, but for variables that the hash knows."""
+        found = [WatchedRead("file", path, digest) for path, (_, digest) in self.files.items()]
+        return found + [
+            WatchedRead("env", name, digest_of_text(text))
+            for name, text in self.variables.items()
+            if name not in declared
+        ]
+
+
+class Watcher:
+    """Takes note between `begin` and `end`; one per process, since audit hooks stay for ever."""
+
+    def __init__(self, files: FileTable) -> None:
+        self.state = ReadState(files)
+        self._active = self._paused = False
+        self._owner = os.getpid()
+        self._reads: dict[tuple[str, str], StatKey | None] = {}  # kind and name -> stat then
+        self._named: dict[str, StatKey] = {}  # files that values name: read unless written
+        self._variables: dict[str, str | None] = {}
+        self._own_variables: set[str] = set()  # that the body set itself
+        self._copying: tuple[int, int] | None = None  # the instruction that goes through all
+        self._listing: tuple[int, int] | None = None
+        self.imported: set[str] = set()  # modules that were asked for by `import_module`
+        self._import_files: dict[str, None] | None = None  # during an import of local modules
+        self._import_variables: dict[str, str | None] = {}
+        self._told: int | None = None  # what forked children write to
+        self._folder = ""
+        self._places: Places | None = None
+        self._installed = False
+
+    def install(self) -> None:
+        """Add the audit hook and replace the class of `os.environ`, once."""
+        if self._installed:
+            return
+        self._installed = True
+        watcher = self
+
+        self._told = _file_in_memory()
+        events = {
+            "open": self._opened,
+            "os.listdir": self._listed,
+            "os.scandir": self._listed,
+            "sqlite3.connect": self._connected,
+            "subprocess.Popen": self._started,
+            "os.system": self._started,
+        }
+
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            if watcher._active and event in events and not _is_beside_the_body():
+                events[event](arguments)
+
+        sys.addaudithook(hook)
+        original = type(os.environ)
+
+        class _WatchedEnviron(original):  # type: ignore[valid-type,misc]
+            def __getitem__(self, key: Any) -> Any:
+                if watcher._hears(self):
+                    watcher._looked_up(key, sys._getframe(1))
+                return original.__getitem__(self, key)
+
+            def __iter__(self) -> Iterator[Any]:
+                if watcher._hears(self):
+                    watcher._iterated(sys._getframe(1))
+                return original.__iter__(self)
+
+            def __setitem__(self, key: Any, value: Any) -> None:
+                original.__setitem__(self, key, value)
+                if watcher._active:
+                    watcher._own_variables.add(os.fsdecode(key))
+
+        os.environ.__class__ = _WatchedEnviron
+        os.environb.__class__ = _WatchedEnviron
+        import_module = importlib.import_module
+
+        @functools.wraps(import_module)
+        def watched_import_module(name: str, package: str | None = None) -> ModuleType:
+            module = import_module(name, package)
+            if watcher._active:
+                watcher.imported.add(module.__name__)
+            return module
+
+        importlib.import_module = watched_import_module
+
+    def _hears(self, variables: object) -> bool:
+        """Whether what is asked of these variables is a read of the body."""
+        is_whole = variables is os.environ or variables is os.environb
+        return self._active and is_whole and not _is_beside_the_body()
+
+    def begin(self, places: Places, folder: str) -> None:
+        """Start: relative paths are below the current `folder`, where everything is the task's."""
+        self._places = places
+        self._folder = folder + os.sep
+        self._reads, self._named = {}, {}
+        self._variables = {}
+        self._own_variables = set()
+        self._copying = self._listing = None
+        self.imported = set()
+        self._owner = os.getpid()
+        if self._told is not None and os.lseek(self._told, 0, os.SEEK_CUR):
+            os.lseek(self._told, 0, os.SEEK_SET)  # a child of an earlier attempt wrote late
+        self._active = True
+
+    def may_read(self, paths: Iterable[str]) -> None:
+        """Note files that a value of the task names: they count as read, unless it writes them."""
+        if not self._active or self._places is None:
+            return
+        for path in paths:
+            if path not in self._named and self._places.is_users(path):
+                state = state_of(path)
+                if state is not None and os.path.isfile(path):
+                    self._named[path] = state
+
+    def pause(self) -> None:
+        """Take no note for a while: what follows is not the body's doing."""
+        self._paused = self._active or self._paused
+        self._active = False
+
+    def resume(self) -> None:
+        """Go on after a pause, if there is anything to go on with."""
+        self._active, self._paused = self._paused, False
+
+    def begin_import(self) -> None:
+        """Take note separately of what an import of local modules reads."""
+        if self._active:
+            self._import_files, self._import_variables = {}, {}
+
+    def end_import(self, modules: Iterable[str]) -> ImportReads | None:
+        """Return what was read since `begin_import`; None: nothing, or nobody was watching."""
+        files, variables = self._import_files, self._import_variables
+        self._import_files = None
+        if not files and not variables:
+            return None
+        active, self._active = self._active, False
+        states = {path: (state_of(path), self.state.file(path)) for path in files or ()}
+        self._active = active
+        return ImportReads(frozenset(modules), states, variables)
+
+    def end(
+        self,
+        declared: Mapping[str, str],
+        modules: Mapping[str, str],
+        imports: Iterable[ImportReads] = (),
+    ) -> tuple[WatchedRead, ...]:
+        """Stop, and return what was read: files and modules with the digests that they have now.
+
+        `declared` are environment variables that the hash knows; `modules` are local modules that
+        it does not, with their files.
+        """
+        self._active = self._paused = False
+        self._hear_children()
+        earlier = [read for each in imports for read in each.rows(declared)]
+        if not (self._reads or self._named or self._variables or modules or earlier):
+            return ()
+        for path, state in self._named.items():
+            if state_of(path) == state:
+                self._reads.setdefault(("file", path), state)
+        reads = [self._as_it_was(kind, name, state) for (kind, name), state in self._reads.items()]
+        reads += [
+            WatchedRead("env", name, digest_of_text(text))
+            for name, text in self._variables.items()
+            if name not in declared
+        ]
+        reads += [self.state.module_read(name, path) for name, path in modules.items()]
+        found = {(each.kind, each.name): each for each in (*reads, *earlier)}
+        return tuple(found[key] for key in sorted(found))
+
+    def _as_it_was(self, kind: str, name: str, state: StatKey | None) -> WatchedRead:
+        if kind == "file" and state_of(name) != state:
+            return WatchedRead(kind, name, CHANGED)
+        return WatchedRead(kind, name, self.state.digest(kind, name))
+
+    def _hear_children(self) -> None:
+        """Take over what forked children noted."""
+        if self._told is None:
+            return
+        size = os.lseek(self._told, 0, os.SEEK_CUR)
+        if not size:
+            return
+        for line in os.pread(self._told, size, 0).splitlines():
+            kind, name, found = json.loads(line)
+            if kind == "env":
+                self._variables.setdefault(name, found)
+            else:
+                self._reads.setdefault((kind, name), tuple(found) if found else None)
+        os.lseek(self._told, 0, os.SEEK_SET)
+
+    def read_file(self, path: str) -> None:
+        """Note that the body reads a file."""
+        if self._active:
+            self._note("file", path)
+
+    def _note(self, kind: str, name: str) -> None:
+        state = state_of(name) if kind == "file" else None
+        if os.getpid() != self._owner:
+            self._tell(kind, name, state)
+            return
+        self._reads.setdefault((kind, name), state)
+        if self._import_files is not None and kind == "file":
+            self._import_files[name] = None
+
+    def _tell(self, kind: str, name: str, found: object) -> None:
+        if self._told is not None:
+            os.write(self._told, json.dumps([kind, name, found]).encode() + b"\n")
+
+    def _users(self, path: object) -> str | None:
+        """Return a path whole, if it is one of the user's outside of the task's folder."""
+        if not isinstance(path, (str, bytes, os.PathLike)) or self._places is None:
+            return None
+        try:
+            full = os.path.abspath(os.fsdecode(path))
+        except (ValueError, OSError):
+            return None
+        if full.startswith(self._folder) or not self._places.is_users(full):
+            return None
+        return full
+
+    def _listed(self, arguments: tuple[object, ...]) -> None:
+        path = self._users(arguments[0])
+        if path is None or ("folder", path) in self._reads or path + os.sep == self._folder:
+            return
+        if os.path.isdir(path) and not _called_by(_IMPORTING + _SEEKING_PACKAGES):
+            self._note("folder", path)
+
+    def _connected(self, arguments: tuple[object, ...]) -> None:
+        path = self._users(arguments[0])
+        if path is not None and os.path.isfile(path):
+            self.may_read([path])
+
+    def _started(self, arguments: tuple[object, ...]) -> None:
+        found: Started = started_by(arguments)
+        for name in found.tools:
+            self._note("tool", name)
+        self.may_read(each for name in found.paths if (each := self._users(name)) is not None)
+
+    def _opened(self, arguments: tuple[object, ...]) -> None:
+        path, mode, flags = arguments[0], arguments[1], arguments[2]
+        if not _reads(mode, flags):
+            return
+        full = self._users(path)
+        if full is None or (("file", full) in self._reads and self._import_files is None):
+            return
+        if full.endswith((".py", ".pyc", ".so")) and _called_by(_IMPORTING + _READING_SOURCE):
+            return
+        if _called_by(_ARCHIVES):  # of modules; those that are imported are looked at one by one
+            return
+        if (".dist-info" in full or ".egg-info" in full) and _called_by(_SEEKING_PACKAGES):
+            return
+        assert self._places is not None
+        if os.path.isfile(full) or (self._places.is_beside(full) and not os.path.exists(full)):
+            self._note("file", full)
+
+    def _iterated(self, frame: FrameType | None) -> None:
+        """Somebody goes through all variables: to copy them at once, or to look at each.
+
+        A copy is made to hand it on (`env={**os.environ}`), so what the same instruction looks up
+        is no read; a loop over pairs may look at any, but for what differs in every session.
+        """
+        frame, pairs = _asking(frame)
+        if frame is not None:
+            place = (id(frame), frame.f_lasti)
+            self._copying, self._listing = (None, place) if pairs else (place, None)
+
+    def _looked_up(self, key: str | bytes, frame: FrameType | None) -> None:
+        if not isinstance(key, (str, bytes)):
+            return
+        name = os.fsdecode(key)
+        if name in self._own_variables:
+            return
+        if name in self._variables and self._import_files is None:
+            return
+        frame, _ = _asking(frame)
+        if frame is None or self._places is None:
+            return
+        if (id(frame), frame.f_lasti) == self._copying or (
+            (id(frame), frame.f_lasti) == self._listing and name.startswith(_OF_A_SESSION)
+        ):
+            return
+        if frame.f_code.co_name == "expandvars" and frame.f_back is not None:
+            frame = frame.f_back  # on behalf of whoever calls it
+        source = frame.f_code.co_filename
+        if source.startswith("<frozen") or self._places.is_package(source):
+            return
+        data = os.environ._data  # type: ignore[attr-defined]
+        found = data.get(os.fsencode(name))
+        text = None if found is None else os.fsdecode(found)
+        if os.getpid() != self._owner:
+            self._tell("env", name, text)
+            return
+        self._variables[name] = text
+        if self._import_files is not None:
+            self._import_variables[name] = text
+
+
+def _is_beside_the_body() -> bool:
+    """Whether this thread works for nbcache or the kernel, while a cell runs in another one."""
+    return threading.current_thread().name.startswith(_BESIDE)
+
+
+def _asking(frame: FrameType | None) -> tuple[FrameType | None, bool]:
+    """Return who asked `os.environ`, behind its own methods, and whether for pairs or values."""
+    pairs = False
+    while frame is not None and (
+        frame.f_code.co_filename.startswith(("<frozen os", "<frozen _coll"))
+        or frame.f_code.co_filename.endswith(("/os.py", "/_collections_abc.py"))
+    ):
+        pairs = pairs or frame.f_code.co_qualname in ("ItemsView.__iter__", "ValuesView.__iter__")
+        frame = frame.f_back
+    return frame, pairs
+
+
+def _file_in_memory() -> int:
+    """Return a descriptor of a file without a name, shared with forked children."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("nbcache-reads", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _reads(mode: object, flags: object) -> bool:
+    if isinstance(mode, str):
+        return "r" in mode or "+" in mode
+    return isinstance(flags, int) and flags & os.O_ACCMODE != os.O_WRONLY and not flags & os.O_TRUNC
+
+
+def _called_by(names: tuple[str, ...]) -> bool:
+    """Say whether one of the nearest callers is code from such a file."""
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(8):
+        if frame is None:
+            return False
+        if frame.f_code.co_filename.startswith(names) or frame.f_code.co_filename.endswith(names):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def missing_file_hint(
+    error: BaseException, folder: str, process: str, inputs: tuple[str, ...]
+) -> str:
+    """Return how to declare a file that exists beside the notebook, or ""."""
+    name = getattr(error, "filename", None)
+    if not isinstance(error, FileNotFoundError) or not isinstance(name, (str, bytes)) or not folder:
+        return ""
+    text = os.fsdecode(name)
+    if os.path.isabs(text) or not os.path.exists(os.path.join(folder, text)):
+        return ""
+    port = "".join(each if each.isalnum() else "_" for each in Path(text).stem).strip("_") or "data"
+    if not port.isidentifier() or port in inputs:
+        port = f"{port}_file" if port.isidentifier() else f"file_{port}"
+    header = ", ".join((*inputs, f'{port}: path = "{text}"'))
+    return (
+        f"{text} is beside the notebook, but a task sees only its inputs. Declare it:\n"
+        f"  %%process {process}({header})\n"
+        f"  and read `{port}` in the body."
+    )

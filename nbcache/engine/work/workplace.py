@@ -1,0 +1,333 @@
+"""What a worker keeps between attempts: cache, journal, capture, compiled bodies, its own state.
+
+Holds no decision about an attempt; `engine.attempt` runs one in it. A folder to run in is reused
+for as long as it stays empty, since making one costs as much as a small task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from nbcache.engine.identity.places import Places
+from nbcache.engine.spec import ProcessSpec
+from nbcache.engine.work.isolation import Baseline
+from nbcache.engine.work.module_state import LocalModules
+from nbcache.engine.work.python_body import PythonBody, route_ipython_displays
+from nbcache.engine.work.script_body import ScriptBody
+from nbcache.engine.work.shown import Capture
+from nbcache.engine.work.watch import Watcher
+from nbcache.errors import InputChangedError, UsageError
+from nbcache.model.digest import Digest
+from nbcache.model.row import Row
+from nbcache.store.cache import Cache
+from nbcache.store.files import host_token, new_ulid
+from nbcache.store.filestate import StatKey, hash_file, stat_key
+from nbcache.store.journal import JournalWriter
+
+SCRATCH = "nbcache-"  # folders in scratch space are named so
+
+
+class Workplace:
+    """What a worker keeps between attempts: cache, journal, capture, compiled bodies, baseline.
+
+    `isolated` False (inline executor): the process is shared with others, so its state is not
+    reset, nothing is watched and no child is killed.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        capture: Capture,
+        *,
+        isolated: bool = True,
+        append: Callable[[list[Row]], None] | None = None,
+    ) -> None:
+        self.cache = Cache.open(root)
+        self.capture = capture
+        self.isolated = isolated
+        self.journal = JournalWriter(self.cache.root)
+        self.append: Callable[[list[Row]], None] = append or self.journal.append
+        self.watcher = Watcher(self.cache.files)
+        self.baseline: Baseline | None = None
+        self.modules: LocalModules | None = None
+        self._places: dict[str, Places] = {}
+        self._bodies: dict[str, PythonBody | ScriptBody] = {}
+        self._module_digests: dict[str, tuple[StatKey, Digest]] = {}
+        self._taken_modules: dict[str, set[str]] = {}
+        self._folder: Path | None = None
+        self._scratch: str | None = None
+        self.real_folder = ""
+        self._routed = False
+        self.usage = Usage()
+        if isolated:
+            os.environ["MPLBACKEND"] = "agg"
+            self.watcher.install()
+            own = self.places("")
+            self.modules = LocalModules(own.is_local_module, self.watcher)
+            self.modules.install()
+            self.baseline = Baseline()
+
+    def places(self, folder: str) -> Places:
+        if folder not in self._places:
+            self._places[folder] = Places(str(self.cache.root), folder)
+        return self._places[folder]
+
+    def body(self, process: ProcessSpec) -> PythonBody | ScriptBody:
+        body = self._bodies.get(process.key)
+        if body is None:
+            body = PythonBody(process) if process.language == "python" else ScriptBody(process)
+            self._bodies[process.key] = body
+        return body
+
+    def folder(self, scratch: str | None = None) -> Path:
+        """Return an empty folder to run in; the one of the last attempt where it stayed empty.
+
+        With `scratch` it lies there, and a link in the cache's `work` leads to it: so what becomes
+        of folders whose worker died is one rule for both.
+
+        Raises:
+            OSError: it cannot be made. UsageError: a variable of `scratch` is not set.
+        """
+        if self._folder is not None and scratch != self._scratch:
+            self.drop_folder()
+        if self._folder is None:
+            name = f"w-{host_token()}-{os.getpid()}-{new_ulid()}"
+            folder = self.cache.work / name
+            if scratch is None:
+                folder.mkdir(parents=True)
+            else:
+                folder = scratch_root(scratch) / f"{SCRATCH}{name}"
+                folder.mkdir(parents=True)
+                os.symlink(folder, self.cache.work / name)
+            self._folder, self._scratch = folder, scratch
+            self.real_folder = os.path.realpath(folder)
+        return self._folder
+
+    def leave_folder(self, keep_as: str | None) -> str | None:
+        """End the use of the folder; keep it under a name if wanted. Returns where it is kept."""
+        if self._folder is None:
+            return None
+        if keep_as is None and not os.listdir(self._folder):
+            return None
+        if keep_as is None:
+            self.drop_folder()
+            return None
+        folder, self._folder = self._folder, None
+        os.chdir(self.cache.work)
+        kept = self.cache.work / keep_as
+        if self._scratch is None:
+            os.rename(folder, kept)
+        else:  # brought back: it may lie on another file system
+            shutil.move(folder, kept)
+            os.unlink(self.cache.work / folder.name.removeprefix(SCRATCH))
+        return str(kept)
+
+    def drop_folder(self) -> None:
+        """Delete the folder that attempts ran in."""
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            os.chdir(self.cache.work)
+            remove_folder(self.cache.work / folder.name.removeprefix(SCRATCH))
+
+    def forget(self, key: str) -> None:
+        """Let go of a process: of its code and its mapped data."""
+        self._bodies.pop(key, None)
+        self._taken_modules.pop(key, None)
+        if self.baseline is not None:
+            self.baseline.forget(key)
+
+    def close(self) -> None:
+        """Let go of the journal and of the folder, where it is empty."""
+        self.journal.close()
+        if self._folder is not None and not os.listdir(self._folder):
+            self.drop_folder()
+        self._folder = None
+
+    def check_modules(self, process: ProcessSpec) -> None:
+        """Compare the local modules that are loaded with what the fingerprint was made of.
+
+        Raises:
+            InputChangedError: one of them changed since.
+        """
+        if self.modules is None or not process.modules:
+            return
+        loaded = self.modules.loaded
+        for name, source in process.modules.items():
+            if name not in loaded:
+                continue
+            path = source.path
+            if self.modules.digest(name) not in (None, source.digest):
+                raise self._changed(name, path)
+            if not os.path.isfile(path):
+                continue  # in an archive: what was loaded is what was compared
+            key = stat_key(path)
+            known = self._module_digests.get(path)
+            if known is None or known[0] != key:
+                known = (key, hash_file(path, key))
+                self._module_digests[path] = known
+            if known[1] != source.digest:
+                raise self._changed(name, path)
+
+    @staticmethod
+    def _changed(name: str, path: str) -> InputChangedError:
+        return InputChangedError(
+            f"the module {name} ({path}) changed after the run began.\n  Run again: the "
+            "new text then counts."
+        )
+
+    def unknown_modules(self, process: ProcessSpec, before: set[str]) -> dict[str, str]:
+        """Return the local modules that an attempt took and that the fingerprint did not know.
+
+        These are those it loaded (`before` are those that were there) or asked for by name, and
+        those that an earlier attempt of the process took: a second import leaves no trace.
+        """
+        if self.modules is None:
+            return {}
+        loaded = self.modules.loaded
+        if not loaded:
+            return {}
+        taken = (loaded.keys() - before) | (loaded.keys() & self.watcher.imported)
+        known = self._taken_modules.setdefault(process.key, set())
+        known |= taken - process.modules.keys()
+        return {name: loaded[name] for name in known if name in loaded}
+
+    def route_displays(self, show: Callable[[object], None]) -> None:
+        if not self._routed:
+            self._routed = True
+            route_ipython_displays(show, self.capture.add)
+
+
+class Usage:
+    """Memory, processor time and bytes of an attempt, from counters of the process."""
+
+    def __init__(self) -> None:
+        self._io = self._open("/proc/self/io", os.O_RDONLY)
+        self._refs = self._open("/proc/self/clear_refs", os.O_WRONLY)
+        self._before = (0.0, 0, 0)
+        self._below = 0  # the highest peak of a child so far
+
+    @staticmethod
+    def _open(path: str, flags: int) -> int | None:
+        try:
+            return os.open(path, flags | os.O_CLOEXEC)
+        except OSError:
+            return None
+
+    def begin(self) -> None:
+        if self._refs is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._refs, b"5")  # resets the high water mark of this process
+        self._before = self._read()
+
+    def _read(self) -> tuple[float, int, int]:
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        below = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime
+        if self._io is None:
+            return seconds, 0, 0
+        words = os.pread(self._io, 512, 0).split()
+        return seconds, int(words[1]), int(words[3])
+
+    def _peak_of_children(self) -> int:
+        """Return the peak of what this attempt started; 0 where an earlier one started more."""
+        before, self._below = self._below, _peak(resource.RUSAGE_CHILDREN)
+        return self._below if self._below > before else 0
+
+    def end(self, peak_below: int) -> dict[str, object]:
+        """Return the columns of the row; `peak_below` is the peak of the script, in bytes."""
+        seconds, read, written = self._read()
+        usage: dict[str, object] = {
+            "peak_rss": peak_below or max(_peak(resource.RUSAGE_SELF), self._peak_of_children()),
+            "cpu_time": round(seconds - self._before[0], 6),
+        }
+        if self._io is not None:
+            usage["rchar"], usage["wchar"] = read - self._before[1], written - self._before[2]
+        return usage
+
+
+def _peak(who: int) -> int:
+    """Return the most bytes that this process, or one of its children, has held."""
+    return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def scratch_root(scratch: str) -> Path:
+    """Return the folder that `--scratch` means on this machine.
+
+    Raises:
+        UsageError: it names an environment variable that is not set here.
+    """
+    if scratch.lower() == "true":
+        return Path(tempfile.gettempdir())
+    place = os.path.expanduser(os.path.expandvars(scratch))
+    if "$" in place:
+        raise UsageError(f"--scratch {scratch}: this variable is not set where the task runs")
+    return Path(os.path.abspath(place))
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a work directory, also where a task took its own permissions away.
+
+    A link to a folder in scratch space is followed there.
+    """
+    if folder.is_symlink():
+        target = Path(os.readlink(folder))
+        if target.name.startswith(f"{SCRATCH}w-"):
+            remove_folder(target)
+        folder.unlink()
+        return
+
+    def make_writable(function: Callable[..., object], path: str, _: object) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(path), 0o700)
+            os.chmod(path, 0o700)
+            function(path)
+
+    shutil.rmtree(folder, onerror=make_writable)
+
+
+def keep_folder(work: Path, pid: int | None, attempt: str) -> str | None:
+    """Give a dead worker's folder the name of the attempt that ran in it; return its path."""
+    if pid is None:
+        return None
+    for entry in os.scandir(work):
+        if entry.name.startswith(f"w-{host_token()}-{pid}-"):
+            kept = work / attempt
+            with contextlib.suppress(OSError):
+                os.rename(entry.path, kept)
+                return str(kept)
+    return None
+
+
+def remove_left_folders(work: Path) -> None:
+    """Remove the folders of workers of this host that have ended: nothing in them counts."""
+    try:
+        entries = list(os.scandir(work))
+    except FileNotFoundError:  # somebody deleted the cache
+        return
+    for entry in entries:
+        if is_left_behind(entry.name):
+            remove_folder(Path(entry.path))
+
+
+def is_left_behind(name: str) -> bool:
+    """Say whether a folder has the name of a worker of this host that has ended."""
+    parts = name.split("-")
+    ours = len(parts) == 4 and parts[:2] == ["w", host_token()] and parts[2].isdigit()
+    return ours and not _is_alive(int(parts[2]))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
