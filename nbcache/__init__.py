@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nbcache.engine.session import current_session as session
     from nbcache.engine.work.resource import resource
     from nbcache.errors import NbcacheError
-    from nbcache.plan.canonical import register
+    from nbcache.plan.identity.canonical import register
 
 __all__ = [
     "NbcacheError",
@@ -55,7 +55,7 @@ _HOMES = {
     "on_complete": ("nbcache.engine.running.hooks", "on_complete"),
     "on_error": ("nbcache.engine.running.hooks", "on_error"),
     "process": ("nbcache.engine.plain", "process"),
-    "register": ("nbcache.plan.canonical", "register"),
+    "register": ("nbcache.plan.identity.canonical", "register"),
     "relaunch": ("nbcache.engine.plain", "relaunch"),
     "required": ("nbcache.engine.declared.required", "required"),
     "resource": ("nbcache.engine.work.resource", "resource"),

@@ -39,10 +39,10 @@ from nbcache.model.row import AttemptRow, Port, ProcessRecord, Row, RunRow, UseR
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import Stored
 from nbcache.model.view import ShownChunk
-from nbcache.plan.cell import CachedCell
-from nbcache.plan.explain import differences, one_line
-from nbcache.plan.fingerprint import SharedPart, component
-from nbcache.plan.reach import combine
+from nbcache.plan.identity.explain import differences, one_line
+from nbcache.plan.identity.fingerprint import SharedPart, component
+from nbcache.plan.identity.reach import combine
+from nbcache.plan.language.cell import CachedCell
 from nbcache.store.files import new_ulid
 from nbcache.store.log import Entry
 

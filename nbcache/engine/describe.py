@@ -24,7 +24,7 @@ from nbcache.model.process import Input, Output, ProcessDecl
 from nbcache.model.task import Outcome
 from nbcache.model.value import Gathered
 from nbcache.model.view import CaptureView, CardView, ChannelView, PlacePlan
-from nbcache.plan.canonical import summarise
+from nbcache.plan.identity.canonical import summarise
 
 FIRST_ITEMS = 3
 COUNTED = 200_000  # items of a source that a card counts at most
@@ -200,7 +200,7 @@ def channel_items(
 
     from nbcache.model.command import Apply, Command, Load
     from nbcache.model.event import Applied, SourceLoaded
-    from nbcache.plan.scheduler import Scheduler
+    from nbcache.plan.dataflow.scheduler import Scheduler
 
     scheduler = Scheduler(graph, cpus=1, memory=None)
     commands: deque[Command] = deque(scheduler.start())

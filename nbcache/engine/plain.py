@@ -27,7 +27,7 @@ from nbcache.engine.running.restoring import RestoredRun
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import current_session
 from nbcache.errors import DeclarationError
-from nbcache.plan.channel import Channel
+from nbcache.plan.dataflow.channel import Channel
 
 channel = Factories(lambda: current_session().folder)
 """The channel factories: `channel.of`, `channel.value`, `channel.from_path`, ..."""

@@ -52,7 +52,7 @@ from nbcache.model.run_options import RunChoices, RunOptions
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import Stored
 from nbcache.model.view import CardView, ChannelView, PlacePlan, ShownChunk
-from nbcache.plan.scheduler import Scheduler
+from nbcache.plan.dataflow.scheduler import Scheduler
 from nbcache.store.cache import Cache
 
 DEFAULT_CACHE = ".nbcache"

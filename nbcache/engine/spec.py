@@ -141,7 +141,7 @@ def pack_input(
 class ProcessSpec:
     """What all attempts of one process of one run share. `key` names it for the workers.
 
-    `payload` (of `engine.payload`) holds the captured names, unpickled anew for each attempt;
+    `payload` (of `identity.payload`) holds the captured names, unpickled anew for each attempt;
     `buffers` are the files of its large arrays, mapped read-only.
     `environ` is the whole environment that a task starts from (None: that of the worker), `env`
     and `secrets` are laid over it. `modules` maps the local modules that the fingerprint knows to

@@ -29,7 +29,7 @@ from nbcache.errors import NotRunError, UsageError
 from nbcache.model.event import Resources
 from nbcache.model.ids import format_position
 from nbcache.model.task import Outcome
-from nbcache.plan.channel import Channel
+from nbcache.plan.dataflow.channel import Channel
 from nbcache.store.files import new_ulid
 
 

@@ -23,8 +23,8 @@ from nbcache.engine.running.rows import user_name
 from nbcache.errors import UsageError
 from nbcache.model.row import AttemptRow, TrustRow
 from nbcache.model.task import Outcome
-from nbcache.plan import explain
-from nbcache.plan.explain import Difference
+from nbcache.plan.identity import explain
+from nbcache.plan.identity.explain import Difference
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 

@@ -1,8 +1,8 @@
 """Channels as a graph of nodes, before and after it is compiled. No items live here.
 
 A `Node` is what an expression such as `pairs.filter(...).collect()` builds: late, since the names
-in it are looked up again at every run. `plan.graph` compiles nodes into a `Graph` whose nodes know
-their fields and their place in topological order.
+in it are looked up again at every run. `dataflow.graph` compiles nodes into a `Graph` whose
+nodes know their fields and their place in topological order.
 """
 
 from __future__ import annotations

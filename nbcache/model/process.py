@@ -1,6 +1,6 @@
 """A declared process: its header, its body and its directives, as plain records.
 
-Made by `plan.header` from a cell or by `engine.process` from a function; read by everybody.
+Made by `language.header` from a cell or by `declared.process` from a function; read by everybody.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class PublishRule:
 class Directives:
     """What a process asks of the engine. Sizes in bytes, times in seconds.
 
-    None of these enters the hash, except `env`, `seed`, `platform` and what `plan.directives`
+    None of these enters the hash, except `env`, `seed`, `platform` and what `language.directives`
     marks as hashed.
     """
 

@@ -20,7 +20,7 @@ from nbcache.errors import NotKept
 from nbcache.notebook import render
 from nbcache.notebook.recorder import Recorder, replay
 from nbcache.notebook.transform import CACHED_CALL as CALL
-from nbcache.plan.cell import parse_cached_cell
+from nbcache.plan.language.cell import parse_cached_cell
 
 if TYPE_CHECKING:
     from nbcache.engine.cells import Begun, Cells, Restored

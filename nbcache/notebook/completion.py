@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from nbcache.engine.declared.factories import Factories
 from nbcache.engine.declared.process import Process
 from nbcache.notebook import verbs
-from nbcache.plan.channel import Channel
-from nbcache.plan.directives import OPTIONS
+from nbcache.plan.dataflow.channel import Channel
+from nbcache.plan.language.directives import OPTIONS
 
 _WORD = re.compile(r"[^\W\d]\w*$")
 

@@ -22,7 +22,7 @@ from nbcache.engine.record.explanations import Found
 from nbcache.engine.record.history import RunSummary
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
-from nbcache.plan import explain
+from nbcache.plan.identity import explain
 
 _LABELS = 5  # tasks named before "and 3 more"
 _TASKS = 20  # tasks with what came out different, when data was asked for

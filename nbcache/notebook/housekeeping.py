@@ -17,7 +17,7 @@ from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed
 from nbcache.plan.cleaning import Selection
-from nbcache.plan.quantities import parse_duration, parse_size
+from nbcache.plan.language.quantities import parse_duration, parse_size
 from nbcache.store.cache import Cache
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from nbcache.notebook import cards, live, render, verbs
 from nbcache.notebook import progress as pictures
 from nbcache.notebook.choices import choices_of
 from nbcache.notebook.front import Front
-from nbcache.plan.header import parse_channel_cell, parse_channel_line, parse_process_cell
+from nbcache.plan.language.header import parse_channel_cell, parse_channel_line, parse_process_cell
 
 if TYPE_CHECKING:
     from nbcache.engine.running.run import Run

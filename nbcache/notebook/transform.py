@@ -1,7 +1,7 @@
 """An input transformer that mends what IPython does not, for nbcache's own magics only.
 
 - Blank and comment lines above `%%process` (and the other cell magics): IPython knows a cell magic
-  only in the first line. They go into a mark behind the magic's name (`plan.header_text`), and
+  only in the first line. They go into a mark behind the magic's name (`language.header_text`), and
   whoever reads the line puts them back; so every line number is that of the cell as written.
 - `%%nbsql SELECT 1`, a cell magic without a body: IPython refuses an empty one. It gets an empty
   line, so that nbcache itself can say what is missing, if anything is.
@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import re
 
-from nbcache.plan.header_text import ABOVE, mark_above
-from nbcache.plan.scanning import logical_lines, scan_logical_line
+from nbcache.plan.language.header_text import ABOVE, mark_above
+from nbcache.plan.language.scanning import logical_lines, scan_logical_line
 
 CELL_MAGICS = ("process", "channel", "nbsql", "cached")
 CACHED_CALL = "__nbcache_cached__"

@@ -14,7 +14,7 @@ from nbcache.model.row import TrustRow
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed
-from nbcache.plan import explain
+from nbcache.plan.identity import explain
 from nbcache.store.cache import Cache
 
 _NAMED = 5  # tasks that are refused

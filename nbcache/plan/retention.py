@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nbcache.model.holding import Holding, RunFacts
-from nbcache.plan.quantities import parse_duration
+from nbcache.plan.language.quantities import parse_duration
 
 KEEP = "keep"
 

@@ -15,7 +15,7 @@ from nbcache.model.command import Command, Decide, End, Load, Start
 from nbcache.model.digest import Digest
 from nbcache.model.event import Event, Resources
 from nbcache.model.task import RunStatus
-from nbcache.plan.scheduler import Scheduler
+from nbcache.plan.dataflow.scheduler import Scheduler
 from tests.bench.figure import Figure, main
 from tests.sim.pipelines import Process, compile_all, queue
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress
 from nbcache.notebook.widget.scene import Scene, scene_of
 from nbcache.notebook.widget.state import delta, state_of
-from nbcache.plan.outline import Edge, Origin, Outline
+from nbcache.plan.dataflow.outline import Edge, Origin, Outline
 from tests.browser.bare import CONTROLS, mount, tell, whole
 from tests.browser.conftest import keep_picture
 from tests.browser.lab import axe_violations

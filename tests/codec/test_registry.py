@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from nbcache.codec.registry import SAFE, decode, decode_file, encode
 from nbcache.errors import CodecError
-from nbcache.plan.canonical import canonical_digest
+from nbcache.plan.identity.canonical import canonical_digest
 
 
 def there_and_back(value: object) -> object:

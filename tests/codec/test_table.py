@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbcache.codec.registry import decode, decode_file, encode
-from nbcache.plan.canonical import canonical_digest
+from nbcache.plan.identity.canonical import canonical_digest
 
 
 def assert_exact(value: object, codec: str) -> None:

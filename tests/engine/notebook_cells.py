@@ -13,7 +13,7 @@ from traitlets.config import Config
 
 from nbcache.engine.identity.capture import Captured, capture
 from nbcache.model.process import Directives, Output, ProcessDecl
-from nbcache.plan.body import analyse_body
+from nbcache.plan.language.body import analyse_body
 
 _shells: list[InteractiveShell] = []
 

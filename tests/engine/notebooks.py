@@ -9,7 +9,7 @@ from pathlib import Path
 from nbcache.engine.running import loop
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
-from nbcache.plan.header import parse_channel_cell, parse_channel_line, parse_process_cell
+from nbcache.plan.language.header import parse_channel_cell, parse_channel_line, parse_process_cell
 
 
 class Notebook:

@@ -16,7 +16,7 @@ from nbcache.engine.identity.tools import tool_components
 from nbcache.errors import FingerprintError, OptionError
 from nbcache.model.digest import Digest
 from nbcache.model.process import Option
-from nbcache.plan.directives import parse_options
+from nbcache.plan.language.directives import parse_options
 from nbcache.store.filestate import hash_file, stat_key
 from tests.engine.notebooks import Notebook
 

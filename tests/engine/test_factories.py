@@ -14,7 +14,7 @@ from nbcache.engine.declared.factories import Factories
 from nbcache.errors import ChannelError
 from nbcache.model.channel import Item
 from nbcache.model.value import FilePath
-from nbcache.plan.channel import Channel
+from nbcache.plan.dataflow.channel import Channel
 from tests.engine.notebooks import Notebook
 
 Made = Callable[[], Factories]

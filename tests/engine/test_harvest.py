@@ -14,7 +14,7 @@ from nbcache.errors import OutputError
 from nbcache.model.digest import blob_digest, identity_digest
 from nbcache.model.process import Output, PortType
 from nbcache.model.value import Gathered, Stored
-from nbcache.plan.canonical import canonical_digest
+from nbcache.plan.identity.canonical import canonical_digest
 from nbcache.store.cache import Cache
 from tests.engine.attempts import PATH, PATHS
 

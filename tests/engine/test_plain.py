@@ -38,7 +38,7 @@ if __name__ == "__main__":
 NOTEBOOK = """
 from pathlib import Path
 from nbcache.engine.session import Session
-from nbcache.plan.header import parse_channel_line, parse_process_cell
+from nbcache.plan.language.header import parse_channel_line, parse_process_cell
 
 bias = 1
 

@@ -60,7 +60,7 @@ def text_files() -> Iterator[tuple[Path, str]]:
 
 
 def dotted_name(path: Path) -> str:
-    """Return "nbcache.plan.header" for nbcache/plan/header.py."""
+    """Return "nbcache.plan.language.header" for nbcache/plan/language/header.py."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts).removesuffix(".__init__")
 

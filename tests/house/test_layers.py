@@ -24,8 +24,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "cli": BELOW | MIDDLE | {"engine", "notebook"},
     "__main__": frozenset({"cli"}),
 }
-# The parts of the engine, each built on those before it; what is not named here stands above all.
-ENGINE_PARTS = ("spec", "identity", "work", "executors", "record", "declared", "running", "upkeep")
+# The parts of a layer, each built on those before it; what is not named here stands above all.
+PARTS = {
+    "engine": ("spec", "identity", "work", "executors", "record", "declared", "running", "upkeep"),
+    "plan": ("language", "identity", "dataflow"),
+}
 # Deciding is pure: nothing in it can read a disk, a clock or a network, or start a thread.
 IMPURE = frozenset(
     {"asyncio", "multiprocessing", "secrets", "shutil", "socket", "subprocess", "tempfile"}
@@ -40,14 +43,15 @@ TOP = "nbcache"
 
 
 def layer(module: str) -> str:
-    """Return "plan" for nbcache.plan.header, "" for the package itself."""
+    """Return "plan" for nbcache.plan.language.header, "" for the package itself."""
     return module.removeprefix(TOP).lstrip(".").partition(".")[0]
 
 
-def engine_part(module: str) -> str:
+def part(module: str) -> str:
     """Return "identity" for nbcache.engine.identity.capture, "" for what stands above the parts."""
-    part = module.removeprefix(f"{TOP}.engine.").partition(".")[0]
-    return part if part in ENGINE_PARTS else ""
+    _, _, below = module.removeprefix(f"{TOP}.").partition(".")
+    name = below.partition(".")[0]
+    return name if name in PARTS.get(layer(module), ()) else ""
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
@@ -70,16 +74,17 @@ def test_a_module_imports_only_from_its_own_layer_and_those_below(name: str) -> 
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", sorted(n for n in modules() if engine_part(n)))
-def test_a_part_of_the_engine_is_built_on_those_before_it(name: str) -> None:
-    allowed = ENGINE_PARTS[: ENGINE_PARTS.index(engine_part(name)) + 1]
+@pytest.mark.parametrize("name", sorted(n for n in modules() if part(n)))
+def test_a_part_of_a_layer_is_built_on_those_before_it(name: str) -> None:
+    parts = PARTS[layer(name)]
+    allowed = parts[: parts.index(part(name)) + 1]
 
     wrong = [
         str(each)
         for each in imports_of(name, modules()[name])
         if each.target in modules()
-        and layer(each.target) == "engine"
-        and engine_part(each.target) not in allowed
+        and layer(each.target) == layer(name)
+        and part(each.target) not in allowed
     ]
 
     assert not wrong, "\n".join(wrong)

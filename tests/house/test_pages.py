@@ -15,8 +15,8 @@ from nbclient import NotebookClient
 
 from nbcache.engine.declared.factories import Factories
 from nbcache.notebook import verbs
-from nbcache.plan.channel import Channel
-from nbcache.plan.directives import OPTIONS
+from nbcache.plan.dataflow.channel import Channel
+from nbcache.plan.language.directives import OPTIONS
 from tests.examples.running import nbcache_command
 from tests.house.reading import ROOT, fenced, pages, prose
 

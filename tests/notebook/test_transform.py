@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 
 from nbcache.model.process import ChannelDecl, ProcessDecl
 from nbcache.notebook.transform import transform
-from nbcache.plan.header import parse_channel_cell, parse_channel_line, parse_process_cell
+from nbcache.plan.language.header import parse_channel_cell, parse_channel_line, parse_process_cell
 
 
 @magics_class

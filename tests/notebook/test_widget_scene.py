@@ -16,7 +16,7 @@ from nbcache.notebook.widget.layout import place
 from nbcache.notebook.widget.scene import Scene, draw, scene_of
 from nbcache.notebook.widget.state import delta, state_of
 from nbcache.notebook.widget.twin import render_twin
-from nbcache.plan.outline import Edge, Origin, Outline, outline_of
+from nbcache.plan.dataflow.outline import Edge, Origin, Outline, outline_of
 from tests.engine.notebooks import Notebook
 from tests.notebook.views import place as progress_of
 from tests.notebook.views import progress

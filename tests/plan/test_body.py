@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbcache.errors import BodyError
-from nbcache.plan.body import (
+from nbcache.plan.language.body import (
     BodyFacts,
     analyse_body,
     check_body,
@@ -26,8 +26,8 @@ from nbcache.plan.body import (
     script_facts,
     split_body,
 )
-from nbcache.plan.free_names import AMBIENT, NameWalk
-from nbcache.plan.header import parse_process_cell
+from nbcache.plan.language.free_names import AMBIENT, NameWalk
+from nbcache.plan.language.header import parse_process_cell
 
 
 def facts(body: str) -> BodyFacts:

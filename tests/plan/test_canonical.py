@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 from nbcache.errors import NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.value import FilePath, Gathered, Record, RemoteFile, Stored
-from nbcache.plan.canonical import canonical_bytes, canonical_digest, register, unregister
+from nbcache.plan.identity.canonical import canonical_bytes, canonical_digest, register, unregister
 
 
 class Colour(enum.Enum):
@@ -291,7 +291,8 @@ def test_objects_shared_between_members_of_a_set_show_in_any_order() -> None:
 
 def test_the_same_digests_come_from_another_process_with_another_hash_seed() -> None:
     script = (
-        "import datetime, decimal; from nbcache.plan.canonical import canonical_digest as d\n"
+        "import datetime, decimal\n"
+        "from nbcache.plan.identity.canonical import canonical_digest as d\n"
         "print(d({'a': {'x', 'yy', 'zzz', 3, None}, 'b': frozenset('qwertz')}),"
         " d([decimal.Decimal('1.0'), datetime.date(2026, 1, 1), {(1, 'a'), (2, 'b')}]))"
     )

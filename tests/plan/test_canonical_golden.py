@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from nbcache.model.digest import Digest
 from nbcache.model.value import Gathered, Record, Stored
-from nbcache.plan.canonical import ENCODER_VERSION, canonical_digest
+from nbcache.plan.identity.canonical import ENCODER_VERSION, canonical_digest
 
 FILE = pathlib.Path(__file__).parents[1] / "golden" / "canonical.json"
 

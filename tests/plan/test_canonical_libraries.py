@@ -28,7 +28,7 @@ from hypothesis.extra import numpy as hnp
 
 from nbcache.errors import NoCanonicalFormError
 from nbcache.model.digest import identity_digest
-from nbcache.plan.canonical import canonical_bytes, canonical_digest
+from nbcache.plan.identity.canonical import canonical_bytes, canonical_digest
 
 X, Y = sklearn.datasets.make_classification(n_samples=40, random_state=0)
 FRAME = pd.DataFrame({"a": [1, 2, 3], "b": [0.5, np.nan, 1.5], "s": ["x", None, "y"]})

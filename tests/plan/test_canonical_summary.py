@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from nbcache.model.digest import Digest
 from nbcache.model.value import Gathered, RemoteFile, Stored
-from nbcache.plan.canonical import scalar_json, summarise
+from nbcache.plan.identity.canonical import scalar_json, summarise
 
 
 class Rude:

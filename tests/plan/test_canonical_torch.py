@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from nbcache.errors import NoCanonicalFormError
-from nbcache.plan.canonical import canonical_bytes, canonical_digest
+from nbcache.plan.identity.canonical import canonical_bytes, canonical_digest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: its canonical forms")
 

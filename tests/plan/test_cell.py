@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nbcache.errors import HeaderError, NotKept, OptionError
-from nbcache.plan.cell import CachedCell, parse_cached_cell
+from nbcache.plan.language.cell import CachedCell, parse_cached_cell
 
 
 def read(body: str, line: str = "") -> CachedCell:

@@ -10,8 +10,15 @@ import pytest
 from nbcache.errors import ChannelError, WiringError
 from nbcache.model.channel import Fields
 from nbcache.model.value import Record
-from nbcache.plan.calls import as_many, as_map, bind_call, bind_fold, result_fields, unpacked
-from nbcache.plan.channel import Channel, channel_of
+from nbcache.plan.dataflow.calls import (
+    as_many,
+    as_map,
+    bind_call,
+    bind_fold,
+    result_fields,
+    unpacked,
+)
+from nbcache.plan.dataflow.channel import Channel, channel_of
 from tests.sim.pipelines import Process, queue
 
 

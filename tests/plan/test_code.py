@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbcache.plan.code import encode_code, encode_constant, find_function, normalise
-from nbcache.plan.uses import uses_of
+from nbcache.plan.identity.code import encode_code, encode_constant, find_function, normalise
+from nbcache.plan.identity.uses import uses_of
 
 EQUAL = [
     ("x=1", "x = 1  # one"),

@@ -15,7 +15,7 @@ from nbcache.errors import OptionError
 from nbcache.model.digest import EMPTY_IDENTITY
 from nbcache.model.process import Directives, Dynamic, Option
 from nbcache.model.value import RemoteFile, Stored
-from nbcache.plan.directives import (
+from nbcache.plan.language.directives import (
     OPTIONS,
     evaluate_dynamic,
     evaluate_option,
@@ -26,7 +26,7 @@ from nbcache.plan.directives import (
     render_template,
     template_fields,
 )
-from nbcache.plan.quantities import with_literals
+from nbcache.plan.language.quantities import with_literals
 
 
 def options(**values: str) -> list[Option]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nbcache.model.digest import identity_digest
 from nbcache.model.fingerprint import Component
-from nbcache.plan.explain import (
+from nbcache.plan.identity.explain import (
     differences,
     equal_count,
     nearest,
@@ -15,7 +15,7 @@ from nbcache.plan.explain import (
     phrase,
     source_diff,
 )
-from nbcache.plan.fingerprint import KINDS, SharedPart, component, hash_of
+from nbcache.plan.identity.fingerprint import KINDS, SharedPart, component, hash_of
 
 
 def _of(

@@ -7,8 +7,8 @@ import pytest
 from nbcache.errors import WiringError
 from nbcache.model.channel import CompiledNode
 from nbcache.model.process import FieldPick
-from nbcache.plan.channel import Channel
-from nbcache.plan.graph import compile_graph
+from nbcache.plan.dataflow.channel import Channel
+from nbcache.plan.dataflow.graph import compile_graph
 from tests.sim.pipelines import Names, Process, compile_all, queue, value
 
 PAIRS = queue([("a", 1, 2)], "sample", "r1", "r2")

@@ -16,12 +16,12 @@ from nbcache.errors import (
     OptionError,
 )
 from nbcache.model.process import Dynamic, Input, Output, PortType, ProcessDecl
-from nbcache.plan.header import (
+from nbcache.plan.language.header import (
     parse_channel_cell,
     parse_channel_line,
     parse_process_cell,
 )
-from nbcache.plan.header_text import mark_above
+from nbcache.plan.language.header_text import mark_above
 
 
 def read(line: str, cell: str = "x\n") -> ProcessDecl:

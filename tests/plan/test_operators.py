@@ -10,7 +10,7 @@ import pytest
 from nbcache.model.digest import Digest
 from nbcache.model.task import RunStatus
 from nbcache.model.value import Record, Stored
-from nbcache.plan.channel import Channel
+from nbcache.plan.dataflow.channel import Channel
 from tests.sim.pipelines import Process, compile_all, queue, value
 from tests.sim.world import World
 

@@ -12,9 +12,9 @@ from nbcache.model.command import Command, Decide, End, Kill, Load, Report, Star
 from nbcache.model.digest import Digest
 from nbcache.model.event import Resources, TaskKey
 from nbcache.model.task import Outcome, RunStatus, TaskState
-from nbcache.plan.lives import SchedulerFault
-from nbcache.plan.retry import action_after_failure, retry_delays
-from nbcache.plan.scheduler import Scheduler
+from nbcache.plan.dataflow.lives import SchedulerFault
+from nbcache.plan.dataflow.retry import action_after_failure, retry_delays
+from nbcache.plan.dataflow.scheduler import Scheduler
 from tests.sim.pipelines import Process, compile_all, queue, value
 from tests.sim.world import World
 

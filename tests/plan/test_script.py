@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbcache.plan.script import script_facts
+from nbcache.plan.language.script import script_facts
 
 COMMANDS = {
     "plain": ("t1 > o.txt", "t1"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nbcache.model.digest import Digest
 from nbcache.model.ids import Position
 from nbcache.model.value import Gathered, HoleCause, Stored
-from nbcache.plan.streams import (
+from nbcache.plan.dataflow.streams import (
     EMPTY,
     LEAF,
     OPEN,

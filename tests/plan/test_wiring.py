@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nbcache.errors import WiringError
 from nbcache.model.channel import Fields
 from nbcache.model.process import DefaultPick, FieldPick, Filling, Input
-from nbcache.plan.wiring import SourceFields, describe_filling, fill, infer_inputs
+from nbcache.plan.dataflow.wiring import SourceFields, describe_filling, fill, infer_inputs
 
 
 def inputs(text: str) -> list[Input]:

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from nbcache.model.channel import Graph, Item, Node
 from nbcache.model.process import Directives, Input, Output, ProcessDecl
-from nbcache.plan.channel import Channel
-from nbcache.plan.graph import PlaceSpec, compile_graph
+from nbcache.plan.dataflow.channel import Channel
+from nbcache.plan.dataflow.graph import PlaceSpec, compile_graph
 
 
 def queue(items: Sequence[object], *names: str) -> Channel:

@@ -12,7 +12,7 @@ from zlib import crc32
 from hypothesis import strategies as st
 
 from nbcache.model.channel import Graph
-from nbcache.plan.channel import Channel
+from nbcache.plan.dataflow.channel import Channel
 from tests.sim.pipelines import Process, compile_all, queue, value
 
 

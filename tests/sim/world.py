@@ -18,7 +18,7 @@ from nbcache.model.command import Apply, Command, Decide, End, Kill, Load, Repor
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.event import Event, Resources, TaskKey
 from nbcache.model.task import Outcome, RunStatus
-from nbcache.plan.scheduler import Scheduler
+from nbcache.plan.dataflow.scheduler import Scheduler
 
 Fault = Callable[[str, Mapping[str, object], int], str | None]
 

@@ -20,7 +20,7 @@ from typing import cast
 from nbcache.errors import ChannelError
 from nbcache.model.channel import Fields, Item, Node
 from nbcache.model.value import FilePath, RemoteFile
-from nbcache.plan.channel import Channel
+from nbcache.plan.dataflow.channel import Channel
 
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 

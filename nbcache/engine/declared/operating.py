@@ -17,7 +17,7 @@ from collections.abc import Callable
 from nbcache.errors import ChannelError, NbcacheError
 from nbcache.model.channel import CompiledNode
 from nbcache.model.value import FilePath, Gathered, Record, RemoteFile, Stored
-from nbcache.plan.canonical import summarise
+from nbcache.plan.identity.canonical import summarise
 
 _FIXED = frozenset(
     {

@@ -21,9 +21,9 @@ from nbcache.engine.record.results import Results, restored_text
 from nbcache.errors import ChannelError, HeaderError, NbcacheError, UnknownNameError, WiringError
 from nbcache.model.channel import Graph, Node
 from nbcache.model.process import ChannelDecl, Input, ProcessDecl
-from nbcache.plan.channel import Branches, Channel
-from nbcache.plan.failures import FIELDS, failures_of
-from nbcache.plan.graph import PlaceSpec, compile_graph
+from nbcache.plan.dataflow.channel import Branches, Channel
+from nbcache.plan.dataflow.failures import FIELDS, failures_of
+from nbcache.plan.dataflow.graph import PlaceSpec, compile_graph
 
 
 class Pipeline:

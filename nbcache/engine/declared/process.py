@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Protocol
 from nbcache.errors import BodyError, HeaderError
 from nbcache.model.channel import Node
 from nbcache.model.process import ChannelDecl, Input, Option, Output, PortType, ProcessDecl
-from nbcache.plan.body import (
+from nbcache.plan.dataflow.channel import Channel
+from nbcache.plan.language.body import (
     BodyFacts,
     analyse_body,
     check_body,
@@ -26,9 +27,8 @@ from nbcache.plan.body import (
     infer_outputs,
     script_facts,
 )
-from nbcache.plan.channel import Channel
-from nbcache.plan.directives import check_store, check_templates, parse_options
-from nbcache.plan.header import parse_output_list, reserved_in_scripts
+from nbcache.plan.language.directives import check_store, check_templates, parse_options
+from nbcache.plan.language.header import parse_output_list, reserved_in_scripts
 
 if TYPE_CHECKING:
     from nbcache.engine.record.results import Results

@@ -17,7 +17,7 @@ from nbcache.model.channel import CompiledNode, Graph
 from nbcache.model.digest import identity_digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import ProcessDecl
-from nbcache.plan.fingerprint import component
+from nbcache.plan.identity.fingerprint import component
 
 
 def stub_of(decl: ProcessDecl) -> ProcessDecl:

@@ -45,7 +45,7 @@ from nbcache.engine.work.workplace import keep_folder, remove_left_folders
 from nbcache.errors import StoreError
 from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow, Row
-from nbcache.plan.quantities import size_text
+from nbcache.plan.language.quantities import size_text
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 

@@ -37,14 +37,14 @@ from nbcache.errors import FingerprintError, NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import ProcessDecl
-from nbcache.plan.body import BodyFacts, script_facts
-from nbcache.plan.canonical import summarise
-from nbcache.plan.canonical.names import attribute
-from nbcache.plan.code import find_function, normalise
-from nbcache.plan.fingerprint import component
-from nbcache.plan.quantities import size_text
-from nbcache.plan.reach import Walker, combine, is_of_nbcache
-from nbcache.plan.uses import Chain, uses_of
+from nbcache.plan.identity.canonical import summarise
+from nbcache.plan.identity.canonical.names import attribute
+from nbcache.plan.identity.code import find_function, normalise
+from nbcache.plan.identity.fingerprint import component
+from nbcache.plan.identity.reach import Walker, combine, is_of_nbcache
+from nbcache.plan.identity.uses import Chain, uses_of
+from nbcache.plan.language.body import BodyFacts, script_facts
+from nbcache.plan.language.quantities import size_text
 from nbcache.store.filestate import hash_file
 
 LARGE = 500_000_000  # bytes of captured data from which on a note says how to do without

@@ -19,8 +19,8 @@ from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.process import PortType
 from nbcache.model.row import InputSummary
 from nbcache.model.value import FilePath, Gathered, KeptFolder, Record, RemoteFile, Stored
-from nbcache.plan.canonical import canonical_digest, scalar_json, summarise
-from nbcache.plan.stage_as import staged_names
+from nbcache.plan.identity.canonical import canonical_digest, scalar_json, summarise
+from nbcache.plan.language.stage_as import staged_names
 from nbcache.store.filestate import FileTable
 
 _SMALL = (int, float, str, bool, type(None), bytes)

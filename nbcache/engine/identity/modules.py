@@ -1,7 +1,7 @@
 """Find local modules and installed packages: whose a module is, its source, its version.
 
 Reads source files and package metadata; never imports a module to find out. What counts of a
-local module is decided by `plan.module_reach`.
+local module is decided by `identity.module_reach`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any
 from nbcache.engine.spec import ModuleSource
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
-from nbcache.plan.code import encode_constant
-from nbcache.plan.fingerprint import component
-from nbcache.plan.module_reach import ModuleFacts, ModuleReach, read_module
-from nbcache.plan.reach import Home
-from nbcache.plan.uses import Chain
+from nbcache.plan.identity.code import encode_constant
+from nbcache.plan.identity.fingerprint import component
+from nbcache.plan.identity.module_reach import ModuleFacts, ModuleReach, read_module
+from nbcache.plan.identity.reach import Home
+from nbcache.plan.identity.uses import Chain
 
 
 class LocalModules:

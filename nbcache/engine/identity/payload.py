@@ -23,8 +23,8 @@ from typing import Any, cast
 
 from nbcache.engine.identity.reducers import reduce_by_value, with_members
 from nbcache.model.digest import identity_digest
-from nbcache.plan.reach import AMBIENT, is_of_nbcache
-from nbcache.plan.uses import uses_of
+from nbcache.plan.identity.reach import AMBIENT, is_of_nbcache
+from nbcache.plan.identity.uses import uses_of
 
 OUT_OF_BAND = 1 << 20  # bytes
 

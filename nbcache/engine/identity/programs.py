@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbcache.plan.script import script_facts
+from nbcache.plan.language.script import script_facts
 
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
-from nbcache.plan.canonical.names import attribute, shared_generator
-from nbcache.plan.reach import member_attributes
+from nbcache.plan.identity.canonical.names import attribute, shared_generator
+from nbcache.plan.identity.reach import member_attributes
 
 Reduced = tuple[Any, ...]
 

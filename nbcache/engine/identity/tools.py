@@ -16,8 +16,8 @@ from nbcache.engine.identity.installed_by import package_of
 from nbcache.engine.identity.modules import closure_of, distribution_of
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
-from nbcache.plan.fingerprint import component
-from nbcache.plan.reach import combine
+from nbcache.plan.identity.fingerprint import component
+from nbcache.plan.identity.reach import combine
 
 _BUILTINS = frozenset(
     ". : [ [[ alias bg bind break builtin caller case cd command compgen complete continue declare "

@@ -22,8 +22,8 @@ from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import Port, ProcessRecord
 from nbcache.model.value import Stored
-from nbcache.plan import explain
-from nbcache.plan.explain import Difference
+from nbcache.plan.identity import explain
+from nbcache.plan.identity.explain import Difference
 from nbcache.store.cache import Cache
 
 ResultState = Literal["equal", "different", "missing"]

@@ -1,7 +1,7 @@
 """Why one task ran or was a hit, told from the log: `nbcache why TASK`.
 
 Finds the task that people mean (a hash's start, or a process with a tag, a position or fields),
-the nearest earlier row, and lets `plan.explain` compare the components of the two: the same
+the nearest earlier row, and lets `identity.explain` compare the components of the two: the same
 components that made the two hashes, so the reason told is the reason there was. Reads only.
 """
 
@@ -22,8 +22,8 @@ from nbcache.model.digest import Digest, short
 from nbcache.model.fingerprint import Component
 from nbcache.model.ids import parse_position
 from nbcache.model.row import AttemptRow, UseRow
-from nbcache.plan import explain
-from nbcache.plan.explain import Difference
+from nbcache.plan.identity import explain
+from nbcache.plan.identity.explain import Difference
 from nbcache.store.cache import Cache
 
 _BLOB = re.compile(r"b3:[0-9a-f]{64}")

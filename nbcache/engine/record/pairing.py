@@ -15,7 +15,7 @@ from nbcache.engine.record.explanations import Found
 from nbcache.engine.record.history import RunSummary
 from nbcache.model.ids import parse_position
 from nbcache.model.row import InputSummary, ProcessRecord
-from nbcache.plan import explain
+from nbcache.plan.identity import explain
 
 Tasks = dict[str, list[Found]]
 

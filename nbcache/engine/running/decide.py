@@ -30,10 +30,10 @@ from nbcache.model.process import Dynamic, Output, PortType
 from nbcache.model.row import TrustRow
 from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, Stored, StoredKind
-from nbcache.plan.directives import evaluate_option, render_pattern, render_template
-from nbcache.plan.fingerprint import SharedPart, component
-from nbcache.plan.publishing import render_folder
-from nbcache.plan.retry import NOT_FAILED, FailedAttempt, action_after_failure
+from nbcache.plan.dataflow.retry import NOT_FAILED, FailedAttempt, action_after_failure
+from nbcache.plan.identity.fingerprint import SharedPart, component
+from nbcache.plan.language.directives import evaluate_option, render_pattern, render_template
+from nbcache.plan.language.publishing import render_folder
 from nbcache.store.cache import Cache
 from nbcache.store.log import Entry
 

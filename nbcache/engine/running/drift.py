@@ -14,8 +14,8 @@ from nbcache.engine.record.explanations import with_text
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.pairing import renamed
 from nbcache.model.row import ProcessRecord
-from nbcache.plan import explain
-from nbcache.plan.explain import Difference
+from nbcache.plan.identity import explain
+from nbcache.plan.identity.explain import Difference
 from nbcache.store.cache import Cache
 
 

@@ -57,8 +57,8 @@ from nbcache.model.row import Row
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import FilePath, Gathered, KeptFolder, RemoteFile, Stored
 from nbcache.model.view import FailureView, PlaceProgress, ShownChunk
-from nbcache.plan.retry import BACKOFF_S, NOT_FAILED, FailedAttempt, retry_delays
-from nbcache.plan.scheduler import Scheduler
+from nbcache.plan.dataflow.retry import BACKOFF_S, NOT_FAILED, FailedAttempt, retry_delays
+from nbcache.plan.dataflow.scheduler import Scheduler
 from nbcache.store.cache import Cache
 from nbcache.store.claims import Claim
 from nbcache.store.files import full_disk_error, is_full, read_only_error
@@ -242,7 +242,7 @@ class Driver:
         return call_operator(self._graph.nodes[command.node], command.args, self._decoder.value)
 
     def _failure_item(self, task: TaskKey) -> Item:
-        """Return what a forensic process takes of a failed task (`plan.failures.FIELDS`)."""
+        """Return what a forensic process takes of a failed task (`dataflow.failures.FIELDS`)."""
         failure, failed, attempt = self._failures.get(task, (None, NOT_FAILED, 0))
         decision = self._decisions.get(task)
         error = failed.error or self._scheduler.task(task).error or ""

@@ -32,7 +32,7 @@ from nbcache.model.event import (
 )
 from nbcache.model.task import Outcome
 from nbcache.model.value import HoleCause
-from nbcache.plan.scheduler import Scheduler
+from nbcache.plan.dataflow.scheduler import Scheduler
 
 
 @dataclass(slots=True)

@@ -29,8 +29,8 @@ from nbcache.model.fingerprint import Component
 from nbcache.model.process import DefaultPick, Directives, Dynamic
 from nbcache.model.run_options import RunOptions
 from nbcache.model.value import FilePath
-from nbcache.plan.directives import staging_of
-from nbcache.plan.fingerprint import SharedPart, component
+from nbcache.plan.identity.fingerprint import SharedPart, component
+from nbcache.plan.language.directives import staging_of
 from nbcache.store.cache import Cache
 
 AGAIN = "asked to run again"

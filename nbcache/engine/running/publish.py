@@ -20,8 +20,8 @@ from nbcache.errors import NbcacheError
 from nbcache.model.channel import Item
 from nbcache.model.process import PublishRule
 from nbcache.model.value import FilePath, Gathered, Stored
-from nbcache.plan import publishing
-from nbcache.plan.directives import evaluate_option
+from nbcache.plan.language import publishing
+from nbcache.plan.language.directives import evaluate_option
 from nbcache.store.cache import Cache
 
 

@@ -14,7 +14,7 @@ from nbcache.engine.running.decide import Place
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import RunRow
-from nbcache.plan.explain import differences, one_line
+from nbcache.plan.identity.explain import differences, one_line
 from nbcache.store.cache import Cache
 from nbcache.store.log import Log
 from nbcache.store.segment import KEYS, read_hashes

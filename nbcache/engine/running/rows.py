@@ -25,7 +25,7 @@ from nbcache.model.fingerprint import Component
 from nbcache.model.ids import format_position
 from nbcache.model.row import AttemptRow, ListRow, ProcessRecord, Row, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
-from nbcache.plan.fingerprint import KINDS
+from nbcache.plan.identity.fingerprint import KINDS
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 

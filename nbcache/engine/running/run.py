@@ -25,7 +25,7 @@ from nbcache.model.row import AttemptRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import Stored
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress, ShownChunk
-from nbcache.plan.outline import Outline, outline_of
+from nbcache.plan.dataflow.outline import Outline, outline_of
 from nbcache.store.entry import Entry
 
 

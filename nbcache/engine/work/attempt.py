@@ -59,7 +59,7 @@ from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.process import Output
 from nbcache.model.row import AttemptRow, EvictRow, Row, WatchedRead
 from nbcache.model.value import Gathered, Stored
-from nbcache.plan.canonical import summarise
+from nbcache.plan.identity.canonical import summarise
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 

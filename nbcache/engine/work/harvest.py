@@ -22,8 +22,8 @@ from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.process import Output
 from nbcache.model.row import Port
 from nbcache.model.value import Gathered, Stored
-from nbcache.plan.canonical import canonical_digest
-from nbcache.plan.directives import render_pattern
+from nbcache.plan.identity.canonical import canonical_digest
+from nbcache.plan.language.directives import render_pattern
 from nbcache.store.cache import Cache
 
 INLINE_MAX = 4096  # bytes of one value inside its row

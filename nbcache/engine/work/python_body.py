@@ -26,7 +26,7 @@ from nbcache.engine.work.display import is_drawing, mime_bundle, show_open_figur
 from nbcache.engine.work.module_state import assigns_into_modules
 from nbcache.engine.work.path_values import paths_in
 from nbcache.model.view import ShownChunk
-from nbcache.plan.body import split_body
+from nbcache.plan.language.body import split_body
 
 UNSET = object()
 ERROR_CHARACTERS = 500

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import ClassVar, Generic, TypeVar
 
 from nbcache.model.digest import Digest
-from nbcache.plan.reach import combine
+from nbcache.plan.identity.reach import combine
 
 _T = TypeVar("_T")
 

@@ -1,6 +1,6 @@
 """What a worker keeps between attempts: cache, journal, capture, compiled bodies, its own state.
 
-Holds no decision about an attempt; `engine.attempt` runs one in it. A folder to run in is reused
+Holds no decision about an attempt; `work.attempt` runs one in it. A folder to run in is reused
 for as long as it stays empty, since making one costs as much as a small task.
 """
 

@@ -11,7 +11,7 @@ from nbcache.engine.record import compare, history
 from nbcache.engine.record.compare import Group, OutputDiff, ProcessDiff, TaskDiff
 from nbcache.engine.record.explanations import Found
 from nbcache.notebook import cards, render
-from nbcache.plan import explain
+from nbcache.plan.identity import explain
 from nbcache.store.cache import Cache
 
 MOST_LABELS = 8

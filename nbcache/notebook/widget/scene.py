@@ -14,7 +14,7 @@ from html import escape
 from nbcache.model.view import PlaceProgress, RunProgress
 from nbcache.notebook import cards, render
 from nbcache.notebook.widget.layout import Placed, place
-from nbcache.plan.outline import Edge, Origin, Outline
+from nbcache.plan.dataflow.outline import Edge, Origin, Outline
 
 BOX_HEIGHT = 62.0
 BOX_WIDTHS = (204.0, 272.0)

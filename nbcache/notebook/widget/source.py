@@ -15,7 +15,7 @@ from nbcache.model.row import AttemptRow, ProcessRecord
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress
 from nbcache.notebook import progress as pictures
 from nbcache.notebook.widget.scene import Scene, scene_of
-from nbcache.plan.outline import Edge, Outline
+from nbcache.plan.dataflow.outline import Edge, Outline
 from nbcache.store.cache import Cache
 
 

@@ -1,0 +1,1 @@
+"""What is wired to what, what becomes known when, and which task starts next."""

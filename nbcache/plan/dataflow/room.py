@@ -1,0 +1,139 @@
+"""Who may start next: resources of the machine, limits of processes, and an order that drains.
+
+Among ready tasks those of deeper processes come first (so that items leave the pipeline before
+new ones enter, and intermediate results are used while they are warm), within one process the
+lowest position. A task that does not fit may be passed by `PATIENCE` others; then everything
+waits until it fits, so a large task is never starved. Decides order only: never what runs.
+
+Tasks that take next to no time are light: eight of them count as one cpu, so that the next ones
+are at the workers before the first are reported. No more run at once than there are workers; what
+is light and what is not is told by who measures it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import insort
+from collections.abc import Callable
+
+from nbcache.model.event import Resources
+from nbcache.plan.dataflow.lives import Task
+from nbcache.plan.language.quantities import size_text
+
+PATIENCE = 16
+SHARES = 8  # of a cpu; a light task takes one
+
+
+class Room:
+    """What attempts may use together: cpus, bytes of memory (None: not counted), a number."""
+
+    def __init__(self, *, cpus: int, memory: int | None, max_parallel: int | None) -> None:
+        self.cpus, self.memory, self.max_parallel = cpus, memory, max_parallel
+        self.shares_used = self.memory_used = self.running = 0
+        self.light: set[int] = set()  # processes
+
+    def refusal(self, resources: Resources) -> str | None:
+        """Return why an attempt can never start here, None if it can."""
+        if resources.cpus > self.cpus:
+            return (
+                f"asks for {resources.cpus} cpus, but this run has {self.cpus}; "
+                f"lower it (`--cpus {self.cpus}`) or use a larger machine"
+            )
+        if self.memory is not None and (resources.memory or 0) > self.memory:
+            return (
+                f"asks for {size_text(resources.memory or 0)} of memory, but this run has "
+                f"{size_text(self.memory)}; lower it (`--memory`) or use a larger machine"
+            )
+        return None
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing at all can start."""
+        return self.shares_used >= self.cpus * SHARES or (
+            self.max_parallel is not None and self.running >= self.max_parallel
+        )
+
+    def fits(self, task: Task) -> bool:
+        """Whether an attempt can start now."""
+        if self.full or self.shares_used + self._share(task) > self.cpus * SHARES:
+            return False
+        return self.memory is None or self.memory_used + (task.resources.memory or 0) <= self.memory
+
+    def take(self, task: Task) -> None:
+        """An attempt starts."""
+        task.share = self._share(task)
+        self.shares_used += task.share
+        self.memory_used += task.resources.memory or 0
+        self.running += 1
+
+    def give(self, task: Task) -> None:
+        """An attempt ended."""
+        self.shares_used -= task.share
+        self.memory_used -= task.resources.memory or 0
+        self.running -= 1
+
+    def _share(self, task: Task) -> int:
+        asked = task.resources
+        is_light = task.node in self.light and asked.memory is None and asked.time is None
+        return 1 if is_light and asked.cpus <= 1 else SHARES * max(1, asked.cpus)
+
+
+class Ready:
+    """The tasks that wait for room, by process and position."""
+
+    def __init__(
+        self,
+        room: Room,
+        limits: dict[int, int | None],
+        is_closed: Callable[[int], bool] | None = None,
+    ) -> None:
+        """`is_closed` says of which processes nothing may start yet."""
+        self._room, self._limits, self._is_closed = room, limits, is_closed
+        self._heaps: dict[int, list[tuple[tuple[int, ...], Task]]] = {}
+        self._active: list[int] = []  # minus the index of processes with ready tasks, sorted
+        self.forks: dict[int, int] = dict.fromkeys(limits, 0)
+
+    def add(self, task: Task) -> None:
+        """A task waits for room."""
+        heap = self._heaps.setdefault(task.node, [])
+        if not heap:
+            insort(self._active, -task.node)
+        heapq.heappush(heap, (task.position, task))
+
+    def is_limited(self, node: int) -> bool:
+        """Whether a process may have so many attempts only."""
+        return self._limits.get(node) is not None
+
+    def clear(self) -> None:
+        """Nothing is to start any more."""
+        self._heaps, self._active = {}, []
+
+    def start(self, begin: Callable[[Task], None]) -> None:
+        """Begin as many tasks as fit; `begin` takes the room."""
+        if not self._active or self._room.full:
+            return
+        passed: list[Task] = []
+        for minus in list(self._active):
+            if self._is_closed is not None and self._is_closed(-minus):
+                continue
+            heap, limit = self._heaps[-minus], self._limits[-minus]
+            while heap:
+                task = heap[0][1]
+                if not task.queued:  # it was ended or taken back meanwhile
+                    heapq.heappop(heap)
+                    continue
+                if limit is not None and self.forks[-minus] >= limit:
+                    break
+                if not self._room.fits(task):
+                    if task.passed_by >= PATIENCE:
+                        return
+                    passed.append(task)
+                    break
+                heapq.heappop(heap)
+                for waiting in passed:
+                    waiting.passed_by += 1
+                begin(task)
+            if not heap:
+                self._active.remove(minus)
+            if self._room.full:
+                return

@@ -1,0 +1,1 @@
+"""What code and values are, and how identities become hashes and explanations."""

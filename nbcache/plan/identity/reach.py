@@ -1,0 +1,548 @@
+"""Identify live functions and classes by their code and by all that they reach.
+
+A name of the notebook that some code reads ends the walk: it becomes a component of its own
+(`Walker.wanted`). What has no such name (closures, defaults, decorated functions, attributes,
+methods) is part of the component that it was found in. What belongs to a local module is noted in
+`Walker.local` and counts through its source; what belongs to an installed package or to Python
+counts by name, with the package in `Walker.packages`. Reads no file: source text is handed in.
+A cycle is written as the distance back to where it was entered, so a digest does not depend on
+where else the object is reached from. A change here changes the keys of all helpers.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import enum
+import functools
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+from typing import Literal, Protocol
+
+from nbcache.errors import NoCanonicalFormError
+from nbcache.model.digest import Digest, identity_digest
+from nbcache.plan.identity.canonical import canonical_digest
+from nbcache.plan.identity.canonical.names import attribute
+from nbcache.plan.identity.code import (
+    SourceOf,
+    encode_code,
+    encode_constant,
+    find_function,
+    normalise,
+)
+from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import, Uses, uses_of
+
+Home = Literal["notebook", "local", "package", "python", "unknown"]
+
+# Names that every module or cell has without saying so; they tell where code lies, not what it is.
+AMBIENT = frozenset(
+    "__name__ __doc__ __file__ __package__ __loader__ __spec__ __builtins__ __builtin__ __module__ "
+    "__qualname__ __annotations__ __class__ __dict__ __path__ __cached__".split()
+)
+_NOT_OF_THE_CLASS = frozenset(
+    "__dict__ __weakref__ __module__ __qualname__ __firstlineno__ __static_attributes__ "
+    "__abstractmethods__ _abc_impl __signature__ __annotations_cache__ __attrs_base_of_slotted__ "
+    "_abc_cache _abc_negative_cache _abc_negative_cache_version _abc_registry".split()
+)
+_OF_MEMBERS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
+_OF_NAMED_TUPLES = frozenset(
+    "__new__ _make _replace __replace__ _asdict __repr__ __getnewargs__ __slots__".split()
+)
+_LRU_WRAPPER = type(functools.lru_cache(maxsize=None)(lambda: None))
+
+
+class Places(Protocol):
+    """Tells whose code a module is."""
+
+    def home(self, module: str) -> Home:
+        """Return where the module of this full name comes from."""
+        ...
+
+
+def combine(tag: str, *parts: object) -> Digest:
+    """Return the digest of a tag and parts (str, int, bytes, None, tuples of these)."""
+    return identity_digest(encode_constant((tag, *parts)))
+
+
+class Walker:
+    """One walk over what a body reaches. Holds for one moment: objects may change after it.
+
+    With `cut`, reads of names of `namespace` are collected in `wanted` (name -> attribute chains
+    read off it); without, their values are folded into the digest of what reads them.
+    """
+
+    def __init__(
+        self,
+        namespace: Mapping[str, object],
+        places: Places,
+        source_of: SourceOf,
+        *,
+        cut: bool = True,
+        docstrings: bool = False,
+    ) -> None:
+        self._namespace, self._places, self._source_of = namespace, places, source_of
+        self._home_name = str(namespace.get("__name__", "__main__"))
+        self._cut, self.docstrings = cut, docstrings
+        self.wanted: dict[str, set[Chain]] = {}
+        self.local: dict[str, set[Chain]] = {}
+        self.packages: set[str] = set()
+        self.texts: set[str] = set()
+        self.reads_docstrings = self.lists_subclasses = False
+        self._stack: dict[int, int] = {}
+        self._lowest = sys.maxsize
+        self._memo: dict[int, tuple[object, Digest]] = {}
+        self._known_types: set[type] = set()
+
+    # -- what the caller asks ---------------------------------------------------------------
+
+    def digest(self, value: object) -> Digest:
+        """Return the identity of any value: of code by what it is and reaches, of data by value.
+
+        Raises:
+            NoCanonicalFormError: the value, or one inside it, cannot be identified.
+        """
+        known = self.leaf(value)
+        return canonical_digest(value, leaf=self.leaf) if known is None else known
+
+    def leaf(self, value: object) -> Digest | None:
+        """Answer for functions, classes and modules; None for data. The encoder asks this."""
+        cls = type(value)
+        if cls in self._known_types:
+            return None
+        handler = _HANDLERS.get(cls)
+        if handler is not None:
+            return handler(self, value)
+        if isinstance(value, type):
+            return self._once(value, self._class)
+        if isinstance(value, types.ModuleType):
+            return self._module(value)
+        identity = getattr(cls, "__nbcache_identity__", None)
+        if identity is not None:  # a resource
+            return self._once(value, lambda each: identity(each, self.digest))
+        if _module_of(cls).startswith("nbcache.") and hasattr(value, "node"):
+            raise NoCanonicalFormError(cls.__name__, "a channel; take what it carries as an input")
+        self._note_type(cls)
+        if self._places.home(_module_of(cls)) != "notebook":
+            self._known_types.add(cls)
+        return None
+
+    def used(self, uses: Uses, own: Iterable[str] = ()) -> None:
+        """Note all that some code of the notebook uses; `own` are names that it binds itself."""
+        skipped = {*AMBIENT, *own}
+        for name, chains in uses.names.items():
+            if name not in skipped and name in self._namespace:
+                if name in uses.by_text and is_of_nbcache(self._namespace[name]):
+                    continue  # a process or channel that a text happens to name
+                self.wanted.setdefault(name, set()).update(chains)
+        if "__subclasses__" in uses.attributes:
+            self.wanted |= {name: {()} for name in self.subclasses() if name not in self.wanted}
+            self.lists_subclasses = True
+        self.imported(uses)
+
+    def subclasses(self) -> list[str]:
+        """Return the names of the notebook's classes that derive from others of its classes."""
+        return [
+            name
+            for name, value in self._namespace.items()
+            if isinstance(value, type)
+            and _module_of(value) == self._home_name
+            and any(_module_of(base) == self._home_name for base in value.__mro__[1:])
+        ]
+
+    def imported(self, uses: Uses) -> None:
+        """Note the modules that some code imports itself, its texts, and reads of `__doc__`."""
+        self.texts |= uses.texts
+        if "__doc__" in uses.attributes or "getdoc" in uses.attributes:
+            self.reads_docstrings = True
+        for each in uses.imports:
+            self._import(each, uses)
+        if uses.attributes & NAME_MODULES:
+            for text in uses.texts:
+                if text.isidentifier() or text.replace(".", "").isidentifier():
+                    self.module_read(text, {()}, only_local=True)
+
+    def module_read(
+        self, module: str, chains: Iterable[Chain], *, only_local: bool = False
+    ) -> None:
+        """Note that attributes are read off a module."""
+        home = self._places.home(module)
+        if home == "local":
+            self.local.setdefault(module, set()).update(chains)
+        elif home == "package" and not only_local:
+            self.packages.add(module)
+
+    # -- bookkeeping ------------------------------------------------------------------------
+
+    def _once(self, value: object, identify: Callable[[object], Digest | None]) -> Digest | None:
+        known = self._memo.get(id(value))
+        if known is not None:
+            return known[1]
+        depth = len(self._stack)
+        entered = self._stack.get(id(value))
+        if entered is not None:
+            self._lowest = min(self._lowest, entered)
+            return combine("cycle", depth - entered)
+        outer, self._lowest = self._lowest, sys.maxsize
+        self._stack[id(value)] = depth
+        try:
+            found = identify(value)
+        finally:
+            del self._stack[id(value)]
+            lowest, self._lowest = self._lowest, min(outer, self._lowest)
+        if found is not None and lowest >= depth:  # nothing in it refers to what lies above it
+            self._memo[id(value)] = (value, found)
+            self._lowest = outer
+        return found
+
+    def _import(self, each: Import, uses: Uses) -> None:
+        if each.level:
+            return  # relative: only in modules, which are read from their source
+        if not each.bound or each.names == ("*",):
+            self._import_locally(each)
+            return
+        for position, target in enumerate(each.targets):
+            read = uses.names.get(target, frozenset())
+            if each.names:
+                name = each.names[position]
+                self.module_read(each.module, {(name, *chain) for chain in read} or {(name,)})
+            elif each.aliased:
+                self.module_read(each.module, read)
+            else:
+                self.module_read(each.module, ())
+                self.module_read(each.module.partition(".")[0], read)
+
+    def _import_locally(self, each: Import) -> None:
+        chains: set[Chain] = {(name,) for name in each.names if name != "*"}
+        if not chains:
+            chains = {()} if each.reads is None else set(each.reads)
+        if each.aliased or each.names:
+            self.module_read(each.module, chains)
+        else:
+            self.module_read(each.module, ())
+            self.module_read(each.module.partition(".")[0], chains)
+
+    def _note_type(self, cls: type) -> None:
+        for base in cls.__mro__:
+            module = _module_of(base)
+            if self._places.home(module) == "package":
+                self.packages.add(module)
+
+    # -- code -------------------------------------------------------------------------------
+
+    def _function(self, value: object) -> Digest | None:
+        assert isinstance(value, types.FunctionType)
+        if hasattr(value, "registry") and hasattr(value, "dispatch"):
+            found = self._single_dispatch(value)
+            if found is not None:
+                return found
+        home, by_name = self._by_name(value)
+        if by_name:
+            return self._named(value, home)
+        around = self._home_of_globals(value)
+        uses = uses_of(value.__code__)
+        outer = None
+        if around == "notebook" and self._cut:
+            self.used(uses)
+        elif around in ("notebook", "local", "unknown"):
+            self.imported(uses)
+            outer = self._globals(value, uses)
+        else:
+            self.module_read(str(value.__globals__.get("__name__", "")), ())
+        return combine(
+            "function",
+            self._own_code(value, whole=around in ("notebook", "local", "unknown")),
+            self._cells(value),
+            self._optional(value.__defaults__),
+            self._optional(value.__kwdefaults__),
+            self._attributes(value),
+            outer,
+        )
+
+    def _own_code(self, function: types.FunctionType, *, whole: bool) -> bytes:
+        found = find_function(function.__code__, self._source_of) if whole else None
+        if found is None:
+            text = None if self.docstrings else function.__doc__
+            return encode_code(function.__code__, docstring=text)
+        return normalise(found[0], docstrings=self.docstrings)
+
+    def _cells(self, function: types.FunctionType) -> tuple[tuple[str, str], ...]:
+        cells: list[tuple[str, str]] = []
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        ):
+            try:
+                content = cell.cell_contents
+            except ValueError:
+                cells.append((name, "empty"))
+            else:
+                cells.append((name, self._part(f"closure of {function.__name__}: {name}", content)))
+        return tuple(cells)
+
+    def _attributes(self, function: types.FunctionType) -> Digest | None:
+        attributes = {
+            name: value for name, value in sorted(vars(function).items()) if name != "__wrapped__"
+        }
+        inner = vars(function).get("__wrapped__")
+        if inner is not None:
+            return combine("wraps", self.digest(inner), self._optional(attributes or None))
+        return self._optional(attributes or None)
+
+    def _globals(self, function: types.FunctionType, uses: Uses) -> tuple[tuple[str, str], ...]:
+        around = function.__globals__
+        found: list[tuple[str, str]] = []
+        for name in sorted(uses.names):
+            if name in around and name not in AMBIENT:
+                value = around[name]
+                if isinstance(value, types.ModuleType):
+                    self.module_read(value.__name__, uses.names[name])
+                    found.append((name, combine("module", value.__name__)))
+                else:
+                    found.append((name, self._part(f"global {name}", value)))
+        return tuple(found)
+
+    def _single_dispatch(self, function: types.FunctionType) -> Digest | None:
+        registry = function.registry  # type: ignore[attr-defined]
+        if not isinstance(registry, types.MappingProxyType):
+            return None
+        home, by_name = self._by_name(function)
+        if by_name and home != "local":
+            return self._named(function, home)
+        branches = sorted((self.digest(cls), self.digest(each)) for cls, each in registry.items())
+        return combine(
+            "singledispatch", tuple(branches), self._named(function, home) if by_name else None
+        )
+
+    def _class(self, value: object) -> Digest | None:
+        assert isinstance(value, type)
+        home, by_name = self._by_name(value)
+        if by_name:
+            self._note_type(value)
+            return self._named(value, home) if home == "local" else None
+        if home in ("package", "python") and not value.__flags__ & (1 << 9):
+            return None
+        return combine(
+            "class",
+            value.__name__,
+            self.digest(type(value)),
+            tuple(self.digest(base) for base in value.__bases__ if base is not object),
+            tuple(self._members(value)),
+            value.__doc__ if self.docstrings else None,
+            *self._virtual_subclasses(value),
+        )
+
+    def _virtual_subclasses(self, cls: type) -> list[tuple[str, ...]]:
+        """Return what `register` told an abstract class: it decides what isinstance says."""
+        if not isinstance(cls, abc.ABCMeta):
+            return []
+        known = [each() for each in abc._get_dump(cls)[0]]  # type: ignore[attr-defined]
+        found = sorted(self._part(f"{cls.__name__}.register", each) for each in known if each)
+        return [tuple(found)] if found else []
+
+    def _members(self, cls: type) -> Iterable[tuple[str, str]]:
+        names = dict(vars(cls))
+        skipped = set(_NOT_OF_THE_CLASS) | {"__doc__"}
+        if issubclass(cls, enum.Enum):
+            values = [(name, each._value_) for name, each in cls.__members__.items()]
+            yield "members", self._part(f"values of {cls.__name__}", values)
+            held = {each.name: found for each in cls if (found := member_attributes(each))}
+            if held:
+                yield "held", self._part(f"members of {cls.__name__}", held)
+            skipped |= set(cls.__members__)
+            names = {name: each for name, each in names.items() if _is_own_of_enum(name, each)}
+        elif cls.__bases__ == (tuple,) and "_fields" in names:
+            skipped |= _OF_NAMED_TUPLES
+        for name in sorted(names):
+            if name not in skipped and not name.startswith("__pydantic"):
+                yield name, self._part(f"{cls.__name__}.{name}", _comparable(names[name]))
+        fields = vars(cls).get("__pydantic_fields__")
+        if isinstance(fields, dict):
+            said = [(key, _field_of_pydantic(each)) for key, each in fields.items()]
+            yield "fields", self._part(f"fields of {cls.__name__}", said)
+
+    def _part(self, step: str, value: object) -> Digest:
+        try:
+            return self.digest(value)
+        except NoCanonicalFormError as error:
+            reason = f"{step}{': ' + error.reason if error.reason else ''}"
+            raise NoCanonicalFormError(error.type_name, reason, error.place) from None
+
+    def _member(self, value: object) -> Digest | None:
+        """A descriptor in a class: what it wraps."""
+        if isinstance(value, staticmethod | classmethod):
+            return combine(type(value).__name__, self.digest(value.__func__))
+        if isinstance(value, property):
+            parts = (value.fget, value.fset, value.fdel)
+            return combine("property", *map(self.digest, parts))
+        if isinstance(value, functools.cached_property):
+            return combine("cached_property", self.digest(value.func))
+        if isinstance(value, functools.singledispatchmethod):
+            return combine("dispatchmethod", self.digest(value.dispatcher))
+        assert isinstance(value, functools.partialmethod)
+        return combine("partialmethod", *map(self.digest, (value.func, value.args, value.keywords)))
+
+    def _cached(self, value: object) -> Digest:
+        home, by_name = self._by_name(value)
+        if by_name:
+            return self._named(value, home) or combine("cached", _full_name(value))
+        parameters = value.cache_parameters()  # type: ignore[attr-defined]
+        inner = value.__wrapped__  # type: ignore[attr-defined]
+        return combine("lru_cache", self.digest(inner), self.digest(parameters))
+
+    def _module(self, value: types.ModuleType) -> Digest:
+        if self._places.home(value.__name__) in ("unknown", "notebook"):
+            raise NoCanonicalFormError("module", f"{value.__name__} lies in no file")
+        self.module_read(value.__name__, {()})
+        return combine("module", value.__name__)
+
+    def _type_variable(self, value: object) -> Digest:
+        parts = [
+            getattr(value, name, None)
+            for name in ("__bound__", "__constraints__", "__covariant__", "__contravariant__")
+        ]
+        parts.append(getattr(value, "__supertype__", None))  # of a NewType
+        name = str(getattr(value, "__name__", ""))
+        return combine(type(value).__name__, name, *map(self.digest, parts))
+
+    def _slot(self, value: object) -> Digest:
+        return combine("slot", type(value).__name__, getattr(value, "__name__", ""))
+
+    # -- names ------------------------------------------------------------------------------
+
+    def _by_name(self, value: object) -> tuple[Home, bool]:
+        """Return whose a function or class is, and whether a worker can import it by its name."""
+        module = _module_of(value)
+        if module == self._home_name:
+            return "notebook", False
+        home = self._places.home(module)
+        if home in ("notebook", "unknown"):
+            return home, False
+        try:
+            found = attrgetter(_qualname(value))(sys.modules[module])
+        except (KeyError, AttributeError):
+            return home, False
+        return home, found is value
+
+    def _named(self, value: object, home: Home) -> Digest | None:
+        """Identify what can be imported by its name; installed functions the encoder names."""
+        module, qualname = _module_of(value), _qualname(value)
+        self.module_read(module, {(qualname.partition(".")[0],)})
+        if home != "local" and isinstance(value, types.FunctionType | type):
+            return None
+        return combine("named", module, qualname)
+
+    def _home_of_globals(self, function: types.FunctionType) -> Home:
+        if function.__globals__ is self._namespace:
+            return "notebook"
+        name = str(function.__globals__.get("__name__", ""))
+        return "notebook" if name == self._home_name else self._places.home(name)
+
+    def _optional(self, value: object) -> Digest | None:
+        return None if value is None else self.digest(value)
+
+
+def _comparable(value: object) -> object:
+    """Return plain data for the objects in classes that have none of their own."""
+    if (
+        isinstance(value, dict)
+        and value
+        and all(isinstance(each, dataclasses.Field) for each in value.values())
+    ):
+        return [
+            (
+                each.name, each.type, each.default, each.default_factory, each.init, each.repr,
+                each.hash, each.compare, each.kw_only, dict(each.metadata),
+            )
+            for each in value.values()
+        ]  # fmt: skip
+    if isinstance(value, types.FunctionType) and value.__name__ == "__hash__":
+        # That of attrs holds a number which differs with the seed of hashes; what it hashes is said
+        # by the attributes.
+        return "__hash__" if value.__code__.co_filename.startswith("<attrs generated") else value
+    if type(value).__name__ in ("_DataclassParams", "_tuplegetter"):
+        return repr(value) if type(value).__name__ == "_DataclassParams" else value.__reduce__()[1]
+    return value
+
+
+def _field_of_pydantic(field: object) -> dict[str, object]:
+    """Return what a field of a model says, without the forms that it goes through on its way."""
+    names = getattr(type(field), "__slots__", ())
+    held = {
+        name: getattr(field, name, None)
+        for name in names
+        if not name.startswith("_") and name != "metadata"
+    }
+    held["metadata"] = [
+        # What pydantic makes of pattern=, strict= and the like has a class made on the fly.
+        (type(each).__qualname__, vars(each)) if "<locals>" in type(each).__qualname__ else each
+        for each in getattr(field, "metadata", ())
+    ]
+    return held
+
+
+def member_attributes(member: enum.Enum) -> dict[str, object]:
+    """Return what a member of an Enum holds besides its name and value: set by `__init__`."""
+    return {name: each for name, each in vars(member).items() if name not in _OF_MEMBERS}
+
+
+def is_of_nbcache(value: object) -> bool:
+    return _module_of(type(value)).startswith("nbcache.")
+
+
+def _is_own_of_enum(name: str, value: object) -> bool:
+    # What EnumType itself puts there begins with an underscore, or is a method it borrows.
+    if isinstance(value, types.FunctionType):
+        return value.__globals__.get("__name__") != "enum"
+    if isinstance(value, staticmethod | classmethod):
+        return getattr(value.__func__, "__module__", "") != "enum"
+    if name.startswith("_"):
+        return False
+    return (
+        isinstance(value, property | functools.cached_property) and type(value) is not enum.property
+    )
+
+
+def _module_of(value: object) -> str:
+    module = attribute(value, "__module__")
+    return module if isinstance(module, str) else ""
+
+
+def _qualname(value: object) -> str:
+    found = attribute(value, "__qualname__")
+    return str(attribute(value, "__name__") or "" if found is None else found)
+
+
+def _full_name(value: object) -> str:
+    return f"{_module_of(value)}.{_qualname(value)}"
+
+
+_Handler = Callable[[Walker, object], "Digest | None"]
+
+
+def _tracked(name: str) -> _Handler:
+    return lambda walker, value: walker._once(value, getattr(walker, name))
+
+
+_HANDLERS: dict[type, _Handler] = {
+    types.FunctionType: _tracked("_function"),
+    types.ModuleType: lambda walker, value: walker._module(value),  # type: ignore[arg-type]
+    _LRU_WRAPPER: _tracked("_cached"),
+    types.MemberDescriptorType: lambda walker, value: walker._slot(value),
+    types.GetSetDescriptorType: lambda walker, value: walker._slot(value),
+    types.WrapperDescriptorType: lambda walker, value: walker._slot(value),
+    types.MethodDescriptorType: lambda walker, value: walker._slot(value),
+    types.ClassMethodDescriptorType: lambda walker, value: walker._slot(value),
+    **{
+        each: _tracked("_type_variable")
+        for each in (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple, typing.NewType)
+    },
+    **{
+        each: _tracked("_member")
+        for each in (
+            staticmethod, classmethod, property, functools.cached_property,
+            functools.singledispatchmethod, functools.partialmethod,
+        )
+    },
+}  # fmt: skip

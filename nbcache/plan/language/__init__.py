@@ -1,0 +1,1 @@
+"""What people write, read: headers, options, bodies, with errors that point into the text."""

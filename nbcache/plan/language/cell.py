@@ -1,0 +1,154 @@
+"""Read a `%%cached` cell: its header, the names that come back, what is defined and not kept.
+
+Pure. Imports, functions and classes of the cell are executed again on a hit, in the notebook's
+own names, since a kept function would live in names of its own; what the cell assigns is kept.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from nbcache.errors import BodyError, HeaderError, NotKept
+from nbcache.model.process import Directives, Output, ProcessDecl
+from nbcache.plan.language.body import analyse_body
+from nbcache.plan.language.facts import BodyFacts
+from nbcache.plan.language.header import parse_process_cell
+from nbcache.plan.language.header_text import split_above
+
+_HEADER = re.compile(r"\s*(?P<names>.*?)\s*(?P<options>(?<!\S)--\w.*)?\Z", re.DOTALL)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_IMPORTS = (ast.Import, ast.ImportFrom)
+
+
+@dataclass(frozen=True, slots=True)
+class CachedCell:
+    """A cell as read. `names` are kept; `bound` is all that it assigns, temporary names too;
+    `definitions` are its statements that are executed on a hit, with the lines of the cell."""
+
+    decl: ProcessDecl
+    facts: BodyFacts
+    names: tuple[str, ...]
+    bound: frozenset[str]
+    definitions: tuple[ast.stmt, ...]
+
+    @property
+    def name(self) -> str:
+        """What the history calls the cell: its first name that is kept, else `cell`."""
+        return self.names[0] if self.names else "cell"
+
+
+def parse_cached_cell(
+    line: str, body: str, *, cell_name: str, filename: str, line_above: int = 0
+) -> CachedCell:
+    """Read a cell: `line` follows `%%cached`, `body` is everything below; `line_above` are the
+    lines that stand above.
+
+    Raises:
+        HeaderError, OptionError: the header is wrong. NotKept: the cell can run, but what it makes
+            cannot be told from its text; says why.
+    """
+    _, line = split_above(line)
+    header = _HEADER.match(line.partition("#")[0].rstrip())
+    assert header is not None
+    asked = _names(header["names"])
+    decl = parse_process_cell(
+        f" cell {header['options'] or ''}", body, cell_name=cell_name, filename=filename
+    )
+    decl = replace(decl, body_line=decl.body_line + line_above)
+    known = Directives(env=decl.directives.env, ignore=decl.directives.ignore)
+    if decl.directives != known or decl.language != "python":
+        raise HeaderError("%%cached takes --env and --ignore, and no other option")
+    try:
+        facts = analyse_body(decl.body, body_line=decl.body_line, cell_name=cell_name)
+    except BodyError as error:
+        raise NotKept(_why_not(error)) from None
+    tree = ast.parse(decl.body)
+    definitions = tuple(each for each in tree.body if _is_definition(each))
+    defined = {name for each in definitions for name in _bound_by(each)}
+    others = [each for each in tree.body if each not in definitions]
+    assigned = {name for each in others for name in _bound_by(each)}
+    if twice := sorted(defined & assigned):
+        raise NotKept(f"it both defines {twice[0]} and assigns to it")
+    passing = {name for each in others for name in _passing(each)}
+    if unknown := sorted(set(asked) - assigned - defined):
+        raise HeaderError(f"%%cached {unknown[0]}: the cell never assigns {unknown[0]}")
+    kept = [name for name in asked if name not in defined] or [
+        name
+        for name in _in_order(others, assigned)
+        if not asked and name not in passing and name[:1] != "_"
+    ]
+    outputs = tuple(Output(name) for name in kept)
+    for each in definitions:
+        ast.increment_lineno(each, decl.body_line - 1)
+    return CachedCell(
+        replace(decl, outputs=outputs), facts, tuple(kept), frozenset(assigned), definitions
+    )
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")] if text.strip() else []
+    for name in names:
+        if not name.isidentifier():
+            raise HeaderError(f"%%cached takes names, joined by commas, and not {name!r}")
+    return names
+
+
+def _why_not(error: BodyError) -> str:
+    where = f"line {error.line}: " if error.line is not None else ""
+    if "magic" in error.message:
+        return f"{where}what a magic or a command reads and changes is not seen"
+    return where + error.message
+
+
+def _is_definition(statement: ast.stmt) -> bool:
+    if isinstance(statement, (*_FUNCTIONS, *_IMPORTS)):
+        return True
+    if isinstance(statement, ast.Assign):
+        return isinstance(statement.value, ast.Lambda)
+    if isinstance(statement, ast.If | ast.Try):
+        inner = [*statement.body, *statement.orelse, *getattr(statement, "finalbody", ())]
+        inner += [each for one in getattr(statement, "handlers", ()) for each in one.body]
+        return all(isinstance(each, (*_IMPORTS, ast.Pass)) for each in inner)
+    return False
+
+
+def _at_module_scope(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a statement and what is in it, but not what lies in a scope of its own."""
+    yield node
+    if isinstance(node, (*_FUNCTIONS, ast.Lambda)):
+        return
+    comprehensions = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    for child in ast.iter_child_nodes(node):
+        if isinstance(node, comprehensions) and not isinstance(child, ast.NamedExpr):
+            continue
+        yield from _at_module_scope(child)
+
+
+def _bound_by(statement: ast.stmt) -> Iterator[str]:
+    for node in _at_module_scope(statement):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, _FUNCTIONS):
+            yield node.name
+        elif isinstance(node, _IMPORTS):
+            yield from ((each.asname or each.name).partition(".")[0] for each in node.names)
+        elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
+            yield node.name
+
+
+def _passing(statement: ast.stmt) -> Iterator[str]:
+    """Yield names that hold something for the length of a block only: what `with` opens."""
+    for node in _at_module_scope(statement):
+        if isinstance(node, ast.With | ast.AsyncWith):
+            for item in node.items:
+                for target in ast.walk(item.optional_vars) if item.optional_vars else ():
+                    if isinstance(target, ast.Name):
+                        yield target.id
+
+
+def _in_order(statements: list[ast.stmt], names: set[str]) -> list[str]:
+    found = dict.fromkeys(name for each in statements for name in _bound_by(each))
+    return [name for name in found if name in names]

@@ -1,0 +1,170 @@
+"""The one table of options: `--option value` in a header, `#| option: value` below it.
+
+`OPTIONS` is the only place to extend: an entry says how a text is read, which field of
+`Directives` it sets and what help shows. How each form of text is read is `language.directives`'
+business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nbcache.model.process import Language
+from nbcache.plan.language.quantities import Form
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionSpec:
+    """One option: how its text is read and what it sets.
+
+    `default` is what holds without it; `least` the smallest number it may be; `hashed` says that
+    it changes results and so enters the hash; `language` where it makes sense (None: anywhere);
+    `repeats` that it may be given several times; `template` that {name} stands for an input;
+    `bare` is what it means without a value.
+    """
+
+    name: str
+    form: Form
+    help: str
+    default: object = None
+    dynamic: bool = False
+    choices: tuple[str, ...] = ()
+    least: int = 0
+    hashed: bool = False
+    language: Language | None = None
+    repeats: bool = False
+    template: bool = False
+    bare: str = ""
+    value: str = ""  # how help shows what follows
+
+
+def _table(*specs: OptionSpec) -> Mapping[str, OptionSpec]:
+    return {spec.name: spec for spec in specs}
+
+
+OPTIONS: Mapping[str, OptionSpec] = _table(
+    OptionSpec(
+        name="bash", form="flag", default=False, language="script",
+        help="the body is a bash script, run with -euo pipefail",
+    ),
+    OptionSpec(
+        name="script", form="text", value="INTERPRETER", language="script",
+        help="the body is a script for this interpreter",
+    ),
+    OptionSpec(
+        name="cpus", form="int", default=1, dynamic=True, least=1, value="N",
+        help="processors that a task occupies",
+    ),
+    OptionSpec(
+        name="memory", form="size", dynamic=True, least=1, value="SIZE",
+        help="memory that a task may use, such as 4GB",
+    ),
+    OptionSpec(
+        name="time", form="time", dynamic=True, value="TIME",
+        help="how long a task may take, such as 2h; then it is killed",
+    ),
+    OptionSpec(
+        name="max_forks", form="int", least=1, value="N",
+        help="how many tasks of the process run at once",
+    ),
+    OptionSpec(
+        name="retries", form="int", default=0, value="N",
+        help="how often a failed task is tried again",
+    ),
+    OptionSpec(
+        name="backoff", form="time", value="TIME",
+        help="the longest wait before the first retry; it doubles with each further one",
+    ),
+    OptionSpec(
+        name="on_error", form="choice", default="continue", dynamic=True, value="ACTION",
+        choices=("continue", "stop", "finish", "ignore", "retry"),
+        help="what a failed task means: continue, stop, finish, ignore or retry",
+    ),
+    OptionSpec(
+        name="on_failure_of", form="names", default=(), value="PROCESS[,PROCESS]",
+        help="run for each task of these that failed for good, to look into it",
+    ),
+    OptionSpec(
+        name="tag", form="text", template=True, value="TEMPLATE",
+        help="how a task is called in lists, such as {sample}",
+    ),
+    OptionSpec(
+        name="when", form="expression", dynamic=True, value="EXPRESSION",
+        help="a task runs only where this is true",
+    ),
+    OptionSpec(
+        name="cache", form="modes", default="deep", value="MODE[,INPUT=MODE]",
+        choices=("off", "deep", "standard", "lenient"),
+        help="files count by content (deep), by path, size and time (standard), by path and size "
+        "(lenient), also of one input: genome=lenient; off keeps nothing",
+    ),
+    OptionSpec(
+        name="env", form="names", default=(), hashed=True, value="NAME[,NAME]",
+        help="environment variables that the body reads; they count by value",
+    ),
+    OptionSpec(
+        name="secret", form="names", default=(), value="NAME[,NAME]",
+        help="environment variables that the body reads and that are never kept",
+    ),
+    OptionSpec(
+        name="seed", form="int", hashed=True, value="N",
+        help="the start of the random state; a task has its own in any case",
+    ),
+    OptionSpec(
+        name="ignore", form="names", default=(), language="python", value="NAME[,NAME]",
+        help="captured names that do not count",
+    ),
+    OptionSpec(
+        name="container", form="text", hashed=True, language="script", value="IMAGE",
+        help="the image in which a script runs; it counts by its digest",
+    ),
+    OptionSpec(
+        name="tools", form="choice", default="content", hashed=True, language="script",
+        choices=("content", "version", "off"), value="MODE",
+        help="programs that a script names count by content, by their package's version, or not",
+    ),
+    OptionSpec(
+        name="files", form="words", default=(), hashed=True, value="FILE[,FILE]",
+        help="lock and environment files; they count by content",
+    ),
+    OptionSpec(
+        name="platform", form="flag", default=False, hashed=True,
+        help="operating system and machine architecture count",
+    ),
+    # Where results go and files come from.
+    OptionSpec(
+        name="publish", form="rule", default=(), repeats=True, value="FOLDER[,KEY=VALUE]",
+        help="show results in a folder: results/{sample}, mode=symlink, as={file.stem}.txt",
+    ),
+    OptionSpec(
+        name="store", form="text", template=True, value="FOLDER",
+        help="take results that stand in this folder instead of running, and put new ones there",
+    ),
+    OptionSpec(
+        name="scratch", form="text", bare="true", value="[FOLDER]",
+        help="run in the machine's temporary folder, or in this one ($SCRATCH), not in the cache's",
+    ),
+    OptionSpec(
+        name="stage_as", form="staging", default=(), repeats=True, hashed=True,
+        value="[INPUT=]PATTERN",
+        help="under which names files are staged: reads.fq, reads=part?.fq, dir??/*",
+    ),
+    # Around a body, and what is told of it.
+    OptionSpec(
+        name="before", form="text", default=(), repeats=True, hashed=True, language="script",
+        value="LINE", help="a line of bash to run before the script, such as module load salmon",
+    ),
+    OptionSpec(
+        name="after", form="text", default=(), repeats=True, hashed=True, language="script",
+        value="LINE", help="a line of bash to run after the script, also if it failed",
+    ),
+    OptionSpec(
+        name="debug", form="flag", default=False,
+        help="what its tasks print is shown while they run",
+    ),
+    OptionSpec(
+        name="label", form="names", default=(), value="NAME[,NAME]",
+        help="names to call several processes by: nbcache run --label NAME",
+    ),
+)  # fmt: skip

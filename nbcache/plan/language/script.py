@@ -1,0 +1,303 @@
+"""Read a shell script for what it assigns and calls: best effort, and nothing is run.
+
+Used for the fingerprint's tools and for a check of declared outputs. Follows pipes, groups,
+functions, substitutions, variables and arrays with literal values, and texts that are run (`eval`,
+`trap`, `bash -c`). A word that is no command costs a look at PATH; a command that is missed is not
+watched, as the docs say of scripts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nbcache.plan.language.facts import ScriptFacts
+
+_HEREDOC = re.compile(r"<<(-?)\s*(['\"]?)([\w.-]+)\2")
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\[[^\]]*\])?\+?=")
+_WORD = re.compile(r"[\w./@+:-]+$")
+_AHEAD = frozenset("if then elif else do while until ! { ( time exec command builtin".split())
+_RUNS_NEXT = frozenset(
+    "env nice nohup sudo xargs srun mpirun mpiexec timeout stdbuf setsid parallel".split()
+)
+_RUNS_TEXT = frozenset("eval trap".split())
+_SHELLS = frozenset("bash sh dash zsh ksh".split())
+_EXECUTES = frozenset("-exec -execdir -ok -okdir".split())
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:\[[^\]]*\])?(?::?[-=+]([^}]*))?\})$")
+_DECLARES = frozenset(
+    "export declare typeset local readonly read mapfile readarray getopts".split()
+)
+_INTERPRETER = re.compile(
+    r"(source|\.|bash|sh|dash|zsh|ksh|python[\d.]*|pypy3?|Rscript|perl|ruby|node|julia|lua|php)\Z"
+)
+_SHELL = frozenset(
+    ". : [ [[ ]] alias bg bind break builtin caller case cd compgen complete compopt continue "
+    "declare dirs disown done echo enable esac eval exit export false fc fg fi for function "
+    "getopts hash help history in jobs kill let local logout mapfile popd printf pushd pwd read "
+    "readarray readonly return select set shift shopt source suspend test times trap true type "
+    "typeset ulimit umask unalias unset wait } )".split()
+)
+
+
+class _Word(NamedTuple):
+    """A word of a command: as written, with `"` for each quoted piece; and as the shell sees it."""
+
+    shape: str
+    text: str
+
+
+def script_facts(body: str) -> ScriptFacts:
+    """Return the variables that a shell script assigns and the commands that it names."""
+    reading = _Reading()
+    reading.script(body)
+    return ScriptFacts(
+        frozenset(reading.variables),
+        tuple(reading.commands),
+        reading.opaque,
+        tuple(reading.scripts),
+    )
+
+
+class _Reading:
+    """One reading of a script and of the texts that it runs."""
+
+    def __init__(self) -> None:
+        self.variables: dict[str, None] = {}
+        self.commands: dict[str, None] = {}
+        self.scripts: dict[str, None] = {}
+        self.opaque = False
+        self._values: dict[str, list[str]] = {}  # variable -> first words that it may hold
+        self._depth = 0
+
+    def script(self, text: str) -> None:
+        """Read a whole script, or a text that is run as one."""
+        if self._depth > 5:
+            return
+        self._depth += 1
+        kept, inside = _without_heredocs(text)
+        for each in (kept, *inside):
+            for words in _simple_commands(each):
+                self.command(words)
+        self._depth -= 1
+
+    def command(self, words: list[_Word]) -> None:
+        """Note what one simple command assigns and calls."""
+        words = list(_without_redirections(words))
+        at = 0
+        while at < len(words):
+            shape = words[at].shape
+            assigned = _ASSIGNMENT.match(shape)
+            if assigned:
+                self._assign(words[at])
+            elif shape in ("for", "select"):
+                if at + 1 < len(words):
+                    self.variables[words[at + 1].shape] = None
+                return
+            elif shape == "function":
+                at += 1  # its name; what follows is its body
+            elif shape not in _AHEAD:
+                break
+            at += 1
+        if at < len(words):
+            self._call(words[at], words[at + 1 :])
+
+    def _assign(self, word: _Word) -> None:
+        name, _, value = word.text.partition("=")
+        name = re.match(r"\w+", name).group()  # type: ignore[union-attr]
+        self.variables[name] = None
+        first = value.lstrip("(").split()
+        if first:
+            self._values.setdefault(name, []).append(first[0])
+
+    def _call(self, word: _Word, rest: list[_Word]) -> None:
+        name = word.text
+        if word.shape in _DECLARES or (name == "printf" and [w.text for w in rest[:1]] == ["-v"]):
+            for each in rest:
+                if _ASSIGNMENT.match(each.shape):
+                    self._assign(each)
+                elif found := re.match(r"[A-Za-z_]\w*", each.shape):
+                    self.variables[found.group()] = None
+            return
+        self.opaque |= name in ("eval", "source", ".")
+        for command in self._names(name):
+            if command not in _SHELL and _WORD.match(command) and not command.startswith("-"):
+                self.commands[command] = None
+            script = _script_of(command, [w.text for w in rest])
+            if script is not None:
+                self.scripts[script] = None
+        self._run_by(name, rest)
+
+    def _names(self, word: str) -> list[str]:
+        """Return the commands that a word may stand for: itself, or what its variable holds."""
+        found = _VARIABLE.match(word)
+        if found is None:
+            return [word]
+        names = self._values.get(found.group(1) or found.group(2), [])
+        return [*names, *((found.group(3) or "").split()[:1])]
+
+    def _run_by(self, name: str, rest: list[_Word]) -> None:
+        """Follow commands that run what their arguments name."""
+        if name in _RUNS_NEXT:
+            self.command([w for w in rest if not re.match(r"-|\d+[smhd]?$|\w+=", w.shape)])
+        elif name in _RUNS_TEXT and rest:
+            self.script(" ".join(w.text for w in rest) if name == "eval" else rest[0].text)
+        elif name.rpartition("/")[2] in _SHELLS:
+            given = [w.text for w in rest]
+            flag = next((i for i, text in enumerate(given) if re.match(r"-\w*c$", text)), None)
+            if flag is not None and flag + 1 < len(given):
+                self.script(given[flag + 1])
+        for at, each in enumerate(rest[:-1]):
+            if each.text in _EXECUTES and name == "find":
+                self.command(rest[at + 1 :])
+
+
+def _without_heredocs(body: str) -> tuple[str, list[str]]:
+    """Return a script without its here-documents, and what these run by substitution."""
+    kept: list[str] = []
+    inside: list[str] = []
+    ends: list[tuple[str, bool, bool]] = []
+    for line in body.split("\n"):
+        if ends:
+            word, tabs, quoted = ends[0]
+            if (line.lstrip("\t") if tabs else line) == word:
+                ends.pop(0)
+            elif not quoted:
+                inside += _substitutions(line)
+            continue
+        if "<<<" not in line and not line.lstrip().startswith("#"):
+            ends = [
+                (found.group(3), bool(found.group(1)), bool(found.group(2)))
+                for found in _HEREDOC.finditer(line)
+            ]
+        kept.append(_HEREDOC.sub("", line) if ends else line)
+    return "\n".join(kept), inside
+
+
+def _simple_commands(text: str) -> Iterator[list[_Word]]:
+    """Yield the words of each simple command, those inside of substitutions first."""
+    words: list[_Word] = []
+    shape = plain = ""
+    at = 0
+    while at < len(text):
+        char = text[at]
+        if char == "\\":
+            follower = "" if text.startswith("\n", at + 1) else text[at + 1 : at + 2]
+            at, shape, plain = at + 2, shape + follower, plain + follower
+        elif char == "'":
+            end = text.find("'", at + 1)
+            end = len(text) if end < 0 else end
+            at, shape, plain = end + 1, shape + '"', plain + text[at + 1 : end]
+        elif char == '"':
+            end = _double_quoted(text, at + 1)
+            for each in _substitutions(text[at + 1 : end]):
+                yield from _simple_commands(each)
+            at, shape, plain = end + 1, shape + '"', plain + text[at + 1 : end]
+        elif text.startswith("$((", at) and "))" in text[at:]:
+            end = text.index("))", at)
+            for each in _substitutions(text[at + 3 : end]):
+                yield from _simple_commands(each)
+            at, shape, plain = end + 2, shape + '"', plain + '"'
+        elif text.startswith(("$(", "<(", ">("), at):
+            inner, at = _substitution(text, at + 2)
+            shape, plain = shape + '"', plain + '"'
+            yield from _simple_commands(inner)
+        elif text.startswith("${", at):
+            end = text.find("}", at)
+            end = len(text) if end < 0 else end
+            for each in _substitutions(text[at + 2 : end]):
+                yield from _simple_commands(each)
+            at, shape, plain = end + 1, shape + '"', plain + text[at : end + 1]
+        elif char == "`":
+            end = text.find("`", at + 1)
+            end = len(text) if end < 0 else end
+            yield from _simple_commands(text[at + 1 : end])
+            at, shape, plain = end + 1, shape + '"', plain + '"'
+        elif char == "#" and not shape:
+            end = text.find("\n", at)
+            at = len(text) if end < 0 else end
+        elif char == "(" and _ASSIGNMENT.fullmatch(shape):
+            end = text.find(")", at)
+            end = len(text) if end < 0 else end
+            at, shape, plain = end + 1, shape + '"', plain + text[at:end]
+        elif char in " \t":
+            words, at = [*words, _Word(shape, plain)] if shape else words, at + 1
+            shape = plain = ""
+        elif char in "\n;|&()":
+            if char == "&" and (shape.endswith((">", "<")) or text.startswith(">", at + 1)):
+                at, shape, plain = at + 1, shape + char, plain + char  # 2>&1, &>file
+                continue
+            yield [*words, _Word(shape, plain)] if shape else words
+            words, at = [], at + 1
+            shape = plain = ""
+        else:
+            at, shape, plain = at + 1, shape + char, plain + char
+    yield [*words, _Word(shape, plain)] if shape else words
+
+
+def _double_quoted(text: str, at: int) -> int:
+    """Return the offset of the quote that ends a double-quoted string."""
+    while at < len(text) and text[at] != '"':
+        if text.startswith("$(", at) and not text.startswith("$((", at):
+            _, at = _substitution(text, at + 2)
+        else:
+            at += 2 if text[at] == "\\" else 1
+    return min(at, len(text))
+
+
+def _substitutions(text: str) -> list[str]:
+    """Return the texts of the command substitutions in a text that is no code itself."""
+    inner: list[str] = []
+    at = 0
+    while at < len(text):
+        if text[at] == "\\":
+            at += 2
+        elif text.startswith("$(", at) and not text.startswith("$((", at):
+            found, at = _substitution(text, at + 2)
+            inner.append(found)
+        elif text[at] == "`" and "`" in text[at + 1 :]:
+            end = text.index("`", at + 1)
+            inner.append(text[at + 1 : end])
+            at = end + 1
+        else:
+            at += 1
+    return inner
+
+
+def _substitution(text: str, at: int) -> tuple[str, int]:
+    """Return the text of a substitution up to its closing parenthesis, and the offset behind it."""
+    start, depth = at, 1
+    while at < len(text):
+        if text[at] == "\\":
+            at += 1
+        elif text[at] == "'":
+            end = text.find("'", at + 1)
+            at = len(text) if end < 0 else end
+        elif text[at] in "()":
+            depth += 1 if text[at] == "(" else -1
+            if depth == 0:
+                return text[start:at], at + 1
+        at += 1
+    return text[start:], len(text)
+
+
+def _without_redirections(words: list[_Word]) -> Iterator[_Word]:
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif re.match(r"\d*&?[<>]", word.shape):
+            skip = re.fullmatch(r"\d*&?(<|>|>>|>\||<<<)", word.shape) is not None
+        else:
+            yield word
+
+
+def _script_of(word: str, rest: list[str]) -> str | None:
+    """Return the word of a command that may name the file of a script: itself, or an argument."""
+    script = word if "/" in word else None
+    if _INTERPRETER.match(word):
+        if any(each in ("-c", "-e", "-m") for each in rest):
+            return None
+        script = next((each for each in rest if not each.startswith("-")), None)
+    is_plain = script is not None and _WORD.match(script) and not script.startswith("/")
+    return script if is_plain else None
