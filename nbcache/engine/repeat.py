@@ -137,11 +137,11 @@ async def _attempt_all(
     packer = Packer(scratch)
     at_once = asyncio.Semaphore(machine()[0])
     going: set[str] = set()
-    places = {decision.task[0]: decision.place for decision in decisions}
+    places = {decision.place.key: decision.place for decision in decisions}
     await executor.start()
     specs = {
-        index: process_spec(place, session.cache, session.folder, f"{key}/{index}", scratch)
-        for index, place in places.items()
+        name: process_spec(place, session.cache, session.folder, f"{key}/{name}", scratch)
+        for name, place in places.items()
     }
     for spec in specs.values():
         executor.prepare(spec)
@@ -149,7 +149,7 @@ async def _attempt_all(
     async def attempt(decision: Decision) -> AttemptReport:
         async with at_once:
             resources = prepared.decider.resources(decision, 1)
-            process = specs[decision.task[0]]
+            process = specs[decision.place.key]
             spec = attempt_spec(decision, process, 1, resources, None, packer)
             going.add(spec.id)
             report = await executor.submit(spec)
@@ -162,8 +162,8 @@ async def _attempt_all(
     finally:
         for each in going:
             executor.kill(each, "the check was interrupted")
-        for index in places:
-            executor.forget(f"{key}/{index}")
+        for name in places:
+            executor.forget(f"{key}/{name}")
         shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -29,6 +29,7 @@ from nbcache.engine.record.cancelling import cancel_request
 from nbcache.engine.record.results import Results, TaskResult, channel_items
 from nbcache.engine.running import loop, resuming
 from nbcache.engine.running.beginning import Beginning
+from nbcache.engine.running.decide import Place
 from nbcache.engine.running.driver import Driver
 from nbcache.engine.running.dry import DryRun, dry_run
 from nbcache.engine.running.hooks import Hooks
@@ -369,9 +370,8 @@ class Session:
         status = RunStatus.FAILED
         scratch = self.cache.tmp / f"run-{run.id}"
 
-        def make_spec(index: int) -> ProcessSpec:
-            place = prepared.places[index]
-            return process_spec(place, self.cache, self.folder, f"{run.id}/{index}", scratch)
+        def make_spec(place: Place) -> ProcessSpec:
+            return process_spec(place, self.cache, self.folder, f"{run.id}/{place.key}", scratch)
 
         asked = asyncio.get_running_loop().create_task(self._obey(run))
         at_work = self.cache.activity.working(recorded=rows is not None)
@@ -398,8 +398,9 @@ class Session:
             if beginning.hold is not None:
                 beginning.hold.release()
             if self._executor is not None:
-                for index in prepared.places:
-                    self._executor.forget(f"{run.id}/{index}")
+                for held in prepared.places.values():
+                    for place in held.each():
+                        self._executor.forget(f"{run.id}/{place.key}")
             shutil.rmtree(scratch, ignore_errors=True)
             at_work.__exit__(None, None, None)
             run.close(status)
@@ -414,7 +415,7 @@ class Session:
         prepared: Prepared,
         options: RunOptions,
         rows: RowMaker | None,
-        make_spec: Callable[[int], ProcessSpec],
+        make_spec: Callable[[Place], ProcessSpec],
         packer: Packer,
     ) -> Driver:
         executor = self.executor()

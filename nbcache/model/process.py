@@ -153,6 +153,20 @@ class Directives:
 Language = Literal["python", "script"]
 
 
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One of several scripts under a header: the first whose `when` holds runs (None: else)."""
+
+    when: Dynamic | None
+    body: str
+    body_line: int  # 1-based, in the cell
+    interpreter: tuple[str, ...] = ()
+    line: int = 1  # of its `#| if:`
+
+    def __str__(self) -> str:
+        return "else" if self.when is None else self.when.text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessDecl:
     """A process as declared.
@@ -179,6 +193,7 @@ class ProcessDecl:
     stub: str | None = None  # what a stub run does in place of the body; first line `stub_line`
     stub_line: int = 1
     is_stub: bool = False  # `body` is the stub
+    scripts: tuple[Script, ...] = ()  # of which a task runs one; `body` is the text of all
     function: Callable[..., object] | None = field(default=None, compare=False)  # the twin's
 
 

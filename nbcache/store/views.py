@@ -141,7 +141,7 @@ FROM tasks JOIN (
     SELECT DISTINCT run, session, process_.name AS process, unnest(process_.components) AS c
     FROM _processes
 ) shared_ ON shared_.run = tasks.run AND shared_.session = tasks.session
-    AND shared_.process = tasks.process""",
+    AND shared_.process = tasks.process AND c.kind <> 'script'""",
     "inputs": """SELECT tasks.run AS run, tasks.process AS process, tasks.position AS position,
     tasks.task_id AS task_id, tasks.tag AS tag, tasks.hash AS hash,
     i.name AS name, i.digest AS digest, i.content AS content, i.summary AS summary,

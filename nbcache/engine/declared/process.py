@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from nbcache.engine.declared.scripts import scripts_of
 from nbcache.errors import BodyError, HeaderError
 from nbcache.model.channel import Node
 from nbcache.model.process import ChannelDecl, Input, Option, Output, PortType, ProcessDecl
@@ -200,7 +201,8 @@ def check_filled(
     check_store(decl, passed_outputs(decl, facts, {each.name for each in decl.inputs or ()}), lines)
     _check_commands(decl, lines)
     if facts is None:
-        check_script(decl, script_facts(decl.body))
+        for script in scripts_of(decl) or (decl,):
+            check_script(script, script_facts(script.body))
         for each in decl.inputs or ():
             if reserved_in_scripts(each.name):
                 raise HeaderError(

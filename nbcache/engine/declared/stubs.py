@@ -23,7 +23,9 @@ from nbcache.plan.identity.fingerprint import component
 def stub_of(decl: ProcessDecl) -> ProcessDecl:
     """Return the declaration whose body is the stub; the declared outputs stay."""
     assert decl.stub is not None
-    return replace(decl, body=decl.stub, body_line=decl.stub_line, stub=None, is_stub=True)
+    return replace(
+        decl, body=decl.stub, body_line=decl.stub_line, stub=None, is_stub=True, scripts=()
+    )
 
 
 def check_stub(decl: ProcessDecl, namespace: Mapping[str, object]) -> None:

@@ -24,6 +24,7 @@ from nbcache.model.row import Port, ProcessRecord
 from nbcache.model.value import Stored
 from nbcache.plan.identity import explain
 from nbcache.plan.identity.explain import Difference
+from nbcache.plan.identity.fingerprint import of_tasks
 from nbcache.store.cache import Cache
 
 ResultState = Literal["equal", "different", "missing"]
@@ -392,7 +393,7 @@ def _without_difference(task: TaskDiff) -> str:
 
 
 def _shared(record: ProcessRecord | None) -> tuple[Component, ...]:
-    return record.components if record is not None else ()
+    return of_tasks(record.components) if record is not None else ()
 
 
 def _output_diffs(old: Found, new: Found) -> tuple[OutputDiff, ...]:

@@ -24,6 +24,7 @@ from nbcache.model.ids import parse_position
 from nbcache.model.row import AttemptRow, UseRow
 from nbcache.plan.identity import explain
 from nbcache.plan.identity.explain import Difference
+from nbcache.plan.identity.fingerprint import of_tasks
 from nbcache.store.cache import Cache
 
 _BLOB = re.compile(r"b3:[0-9a-f]{64}")
@@ -215,7 +216,7 @@ def _shared_components(
     run = runs.get(row.run)
     for record in run.processes_of(row.session) if run is not None else ():
         if record.name == row.process:
-            return record.components
+            return of_tasks(record.components)
     return ()
 
 

@@ -16,8 +16,10 @@ from nbcache.engine.record.history import RunSummary
 from nbcache.model.ids import parse_position
 from nbcache.model.row import InputSummary, ProcessRecord
 from nbcache.plan.identity import explain
+from nbcache.plan.identity.fingerprint import SCRIPT
 
 Tasks = dict[str, list[Found]]
+CODE = frozenset({"code", SCRIPT})  # kinds of components that hold a body, or one of several
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ def _same_code(old: ProcessRecord, new: ProcessRecord) -> bool:
 
 
 def _code(record: ProcessRecord) -> tuple[str, ...]:
-    return tuple(each.digest for each in record.components if each.kind == "code")
+    return tuple(each.digest for each in record.components if each.kind in CODE)
 
 
 @dataclass(frozen=True, slots=True)

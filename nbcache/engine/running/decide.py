@@ -26,13 +26,18 @@ from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.event import Resources, TaskKey
 from nbcache.model.fingerprint import Component
 from nbcache.model.ids import format_position
-from nbcache.model.process import Dynamic, Output, PortType
+from nbcache.model.process import Dynamic, Output, PortType, Script
 from nbcache.model.row import TrustRow
 from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, Stored, StoredKind
 from nbcache.plan.dataflow.retry import NOT_FAILED, FailedAttempt, action_after_failure
 from nbcache.plan.identity.fingerprint import SharedPart, component
-from nbcache.plan.language.directives import evaluate_option, render_pattern, render_template
+from nbcache.plan.language.directives import (
+    evaluate_dynamic,
+    evaluate_option,
+    render_pattern,
+    render_template,
+)
 from nbcache.plan.language.publishing import render_folder
 from nbcache.store.cache import Cache
 from nbcache.store.log import Entry
@@ -55,6 +60,10 @@ class Place:
     constant: Resources | None  # None: some resource is Dynamic
     defaults: Mapping[str, object]
     staging: Mapping[str, str]  # input -> under which names its files are staged
+    key: str  # unique in its run
+    recorded: tuple[Component, ...]  # what the run's first row says of it
+    own: tuple[Component, ...] = ()  # of one of several scripts: in the rows of its tasks
+    scripts: tuple[tuple[Script, Place], ...] = ()  # several of which a task runs one
     lost: str = ""  # why the first row that was found for a task of it does not count
     said: dict[str, str] = dataclasses.field(default_factory=dict)  # what errors call an input
 
@@ -69,6 +78,10 @@ class Place:
     @property
     def name(self) -> str:
         return self.node.name
+
+    def each(self) -> tuple[Place, ...]:
+        """Return the places that tasks run at: of several scripts one for each, else itself."""
+        return tuple(place for _, place in self.scripts) or (self,)
 
     @property
     def is_kept(self) -> bool:
@@ -184,6 +197,8 @@ class Decider:
             tag = render_template(decl.directives.tag, self.plain(values))
         label = task_label(place.name, values, task[1], tag)
         decision = Decision(task, place, None, found, label, tag)
+        if place.scripts and self.is_wanted(decision):
+            decision.place = place = self._script_for(decision)
         if decl.directives.cache == "off":
             parts += self._alone(decision)
         if decl.directives.cache != "off" or decision.own:
@@ -192,6 +207,25 @@ class Decider:
             return decision
         self.look_up(decision)
         return decision
+
+    def _script_for(self, decision: Decision) -> Place:
+        """Return the place of the script that a task runs.
+
+        Raises:
+            NbcacheError: none of their conditions holds.
+        """
+        names = self.plain(decision.values())
+        for script, place in decision.place.scripts:
+            if script.when is None:
+                return place
+            if evaluate_dynamic(script.when.text, names, "expression", option="if"):
+                return place
+        conditions = ", ".join(str(script) for script, _ in decision.place.scripts)
+        raise NbcacheError(
+            f"process {decision.place.name!r}: none of its scripts is for {decision.label}, since "
+            f"none of these holds: {conditions}.\n"
+            "  Write a script below #| else:, or leave such items out with --when"
+        )
 
     def _alone(self, decision: Decision) -> list[tuple[str, str, Digest]]:
         """Give a task of a process without cache what makes its hash its own, in this run only.

@@ -20,7 +20,7 @@ from typing import cast
 from nbcache.engine.declared.operating import call_operator
 from nbcache.engine.executors.protocol import Executor
 from nbcache.engine.record.results import Decoder, TaskResult
-from nbcache.engine.running.decide import Decider, Decision, outcome_of_hit
+from nbcache.engine.running.decide import Decider, Decision, Place, outcome_of_hit
 from nbcache.engine.running.pace import Pace
 from nbcache.engine.running.publish import Publisher
 from nbcache.engine.running.reasons import AGAIN, Reasons
@@ -92,7 +92,7 @@ class Driver:
         cache: Cache,
         decoder: Decoder,
         rows: RowMaker | None,
-        make_spec: Callable[[int], ProcessSpec],
+        make_spec: Callable[[Place], ProcessSpec],
         sources: Mapping[int, Sequence[Item]],
         reasons: Reasons | None,
         packer: Packer,
@@ -103,7 +103,7 @@ class Driver:
         self._decoder, self._rows = decoder, rows
         self._make_spec, self._sources, self._reasons = make_spec, sources, reasons
         self._packer, self._publisher = packer, publisher
-        self._specs: dict[int, ProcessSpec] = {}
+        self._specs: dict[str, ProcessSpec] = {}
         self._decisions: dict[TaskKey, Decision] = {}
         self._attempts: dict[TaskKey, Attempt] = {}
         self._failures: dict[TaskKey, tuple[FailureView, FailedAttempt, int]] = {}
@@ -363,7 +363,7 @@ class Driver:
         task = decision.task
         try:
             resources = self._decider.resources(decision, number)
-            process = self._spec(task[0])
+            process = self._spec(decision.place)
             spec = attempt_spec(decision, process, number, resources, self._rows, self._packer)
             if self._rows is not None:
                 self._rows.append(self._rows.lists(decision))
@@ -376,12 +376,12 @@ class Driver:
         self._attempts[task] = Attempt(spec.id, number, claim)
         self._submit(decision, spec)
 
-    def _spec(self, index: int) -> ProcessSpec:
+    def _spec(self, place: Place) -> ProcessSpec:
         """Return what the attempts of a process share; told to the executor at the first need."""
-        if index not in self._specs:
-            self._specs[index] = self._make_spec(index)
-            self._executor.prepare(self._specs[index])
-        return self._specs[index]
+        if place.key not in self._specs:
+            self._specs[place.key] = self._make_spec(place)
+            self._executor.prepare(self._specs[place.key])
+        return self._specs[place.key]
 
     def _submit(self, decision: Decision, spec: AttemptSpec) -> None:
         """Hand an attempt over; the executor is started at the first one, so that a run of hits

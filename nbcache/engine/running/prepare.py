@@ -16,6 +16,7 @@ from pathlib import Path
 from nbcache.engine.declared.factories import Factories
 from nbcache.engine.declared.pipeline import Pipeline
 from nbcache.engine.declared.process import Process, check_filled, passed_outputs
+from nbcache.engine.declared.scripts import recorded_script, scripts_of
 from nbcache.engine.declared.stubs import stub_components, with_stubs
 from nbcache.engine.identity.capture import capture, value_leaf
 from nbcache.engine.identity.identify import Identifier
@@ -26,7 +27,7 @@ from nbcache.errors import BodyError, ChannelError, NbcacheError, UsageError
 from nbcache.model.channel import CompiledNode, Graph, Item
 from nbcache.model.event import Resources
 from nbcache.model.fingerprint import Component
-from nbcache.model.process import DefaultPick, Directives, Dynamic
+from nbcache.model.process import DefaultPick, Directives, Dynamic, Script
 from nbcache.model.run_options import RunOptions
 from nbcache.model.value import FilePath
 from nbcache.plan.identity.fingerprint import SharedPart, component
@@ -76,7 +77,8 @@ def prepare(
     }
     fresh = _fresh(graph, options)
     for index in fresh:
-        places[index].lost = AGAIN
+        for place in places[index].each():
+            place.lost = AGAIN
     sources = {node.index: load(node) for node in graph.nodes if node.op == "source"}
     decoder = Decoder(cache)
     identifier = Identifier(cache.files, folder, value_leaf(pipeline.namespace, folder))
@@ -104,9 +106,59 @@ def make_place(node: CompiledNode, pipeline: Pipeline, cache: Cache, folder: Pat
     """Capture what a process reaches and put its shared components together."""
     decl = node.decl
     assert decl is not None
-    process = pipeline.process_of(decl)
-    inputs = {each.name for each in decl.inputs or ()}
     check_place(node, pipeline)
+    scripts = scripts_of(decl)
+    if not scripts:
+        return _place(node, pipeline.process_of(decl), str(node.index), pipeline, cache, folder)
+    places = [
+        _place(
+            dataclasses.replace(node, decl=each),
+            pipeline.process_of(decl),
+            f"{node.index}.{number}",
+            pipeline,
+            cache,
+            folder,
+        )
+        for number, each in enumerate(scripts)
+    ]
+    return _place_of_scripts(node, decl.scripts, places)
+
+
+def _place_of_scripts(
+    node: CompiledNode, scripts: Sequence[Script], places: Sequence[Place]
+) -> Place:
+    """Return the place at which each task runs one of several scripts."""
+    held = [set(each.shared.components) for each in places]
+    common = set.intersection(*held)
+    shared = [each for each in places[0].shared.components if each in common]
+    told: list[Component] = []
+    for script, place in zip(scripts, places, strict=True):
+        place.own = tuple(each for each in place.shared.components if each not in common)
+        said = recorded_script(script, place.own)
+        place.recorded = (*shared, said)
+        told.append(said)
+    return dataclasses.replace(
+        places[0],
+        node=node,
+        shared=SharedPart(shared),
+        key=str(node.index),
+        recorded=(*shared, *told),
+        own=(),
+        scripts=tuple(zip(scripts, places, strict=True)),
+    )
+
+
+def _place(
+    node: CompiledNode,
+    process: Process,
+    key: str,
+    pipeline: Pipeline,
+    cache: Cache,
+    folder: Path,
+) -> Place:
+    decl = node.decl
+    assert decl is not None
+    inputs = {each.name for each in decl.inputs or ()}
     captured = capture(
         decl, process.facts, pipeline.scope_of(process), taken=inputs, notebook_dir=folder,
         digest_of_file=cache.files.digest,
@@ -123,10 +175,13 @@ def make_place(node: CompiledNode, pipeline: Pipeline, cache: Cache, folder: Pat
         for name, pick in node.filling.items()
         if isinstance(pick, DefaultPick)
     }
+    shared = SharedPart([*captured.components, *literal, *stub_components(decl)])
     return Place(
         node=node,
         captured=captured,
-        shared=SharedPart([*captured.components, *literal, *stub_components(decl)]),
+        shared=shared,
+        key=key,
+        recorded=shared.components,
         passed=passed,
         types={each.name: each.type for each in decl.inputs or ()},
         constant=_constant(decl.directives),

@@ -15,6 +15,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import RunRow
 from nbcache.plan.identity.explain import differences, one_line
+from nbcache.plan.identity.fingerprint import SCRIPT
 from nbcache.store.cache import Cache
 from nbcache.store.log import Log
 from nbcache.store.segment import KEYS, read_hashes
@@ -41,9 +42,9 @@ class Reasons:
         """Return in one line why tasks of a place, with these hashes, are not in the cache."""
         if not place.is_kept:
             return NOT_KEPT
-        if place.name not in self._said:
-            self._said[place.name] = self._find(place)
-        said = self._said[place.name]
+        if place.key not in self._said:
+            self._said[place.key] = self._find(place)
+        said = self._said[place.key]
         if said == NEW_INPUT and hashes:
             if self._unsuccessful is None:  # of runs before: what fails from now on is no reason
                 self._unsuccessful = unsuccessful(self._cache.log)
@@ -55,10 +56,13 @@ class Reasons:
         earlier = self._components().get(place.name)
         if earlier is None:
             return FIRST
-        found = differences(earlier, place.shared.components)
+        now = place.recorded
+        known = {each.key for each in now}
+        earlier = tuple(each for each in earlier if each.kind != SCRIPT or each.key in known)
+        found = differences(earlier, now)
         if not found:
             return place.lost or NEW_INPUT
-        total = len({each.key for each in (*earlier, *place.shared.components)})
+        total = len({each.key for each in (*earlier, *now)})
         return one_line(place.name, found, total - len(found), total)
 
     def _components(self) -> dict[str, tuple[Component, ...]]:

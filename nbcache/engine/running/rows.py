@@ -94,6 +94,7 @@ class RowMaker:
                     Component("input", each.name, KINDS["input"], each.digest, each.summary)
                     for each in inputs
                 ),
+                *decision.place.own,
                 *decision.own,
             ),
             inputs=inputs,
@@ -215,7 +216,7 @@ def _process_record(place: Place, upstream: tuple[str, ...]) -> ProcessRecord:
     assert decl is not None
     return ProcessRecord(
         name=place.name,
-        components=place.shared.components,
+        components=place.recorded,
         source=decl.source or decl.body,
         cell=decl.cell,
         language=decl.language,

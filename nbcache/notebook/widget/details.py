@@ -19,6 +19,7 @@ from nbcache.model.row import ProcessRecord, UseRow
 from nbcache.model.value import Stored
 from nbcache.model.view import ShownChunk
 from nbcache.notebook import render
+from nbcache.plan.identity.fingerprint import of_tasks
 from nbcache.store.cache import Cache
 from nbcache.store.history import reading
 
@@ -172,7 +173,8 @@ def _detail(found: Found, outcome: str, made_in: str = "") -> Json:
         ],
         "hash": kept_hash,
         "components": [
-            _component(each) for each in (*(record.components if record else ()), *made.components)
+            _component(each)
+            for each in (*of_tasks(record.components if record else ()), *made.components)
         ],
     }
 

@@ -31,6 +31,7 @@ _WORDS = {
     "interpreter": "interpreter",
     "ignored": "--ignore",
     "env": "environment variable",
+    "script": "the script for",
 }
 _ALONE = frozenset({"sharing", "outputs", "platform", "python", "seed", "interpreter"})
 _WITH_VALUES = frozenset(
@@ -200,7 +201,7 @@ def _same_text(old: Component, new: Component) -> bool:
 
 
 def _behind(each: Component, line: int | None = None) -> str:
-    if each.kind not in ("code", "helper", "resource", "module") or not each.summary:
+    if each.kind not in ("code", "helper", "resource", "module", "script") or not each.summary:
         return ""
     match = _PLACE.match(each.summary)
     if match is not None and line is not None:

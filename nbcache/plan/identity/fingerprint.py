@@ -43,11 +43,19 @@ KINDS: dict[str, int] = {
 }
 
 
+SCRIPT = "script"  # one of several of a process, by its condition: in a run's record, in no hash
+
+
 def component(
     kind: str, name: str, digest: Digest, summary: str = "", evidence: str | None = None
 ) -> Component:
     """Return a component with the present encoder version of its kind (KeyError: no such kind)."""
     return Component(kind, name, KINDS[kind], digest, summary, evidence)
+
+
+def of_tasks(recorded: Sequence[Component]) -> tuple[Component, ...]:
+    """Return what is recorded of a process without what no task's hash is made of."""
+    return tuple(each for each in recorded if each.kind != SCRIPT)
 
 
 def encode(kind: str, name: str, version: int, digest: str) -> bytes:

@@ -13,10 +13,18 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from nbcache.errors import OptionError
-from nbcache.model.process import Directives, Dynamic, Language, Option, Output, ProcessDecl
+from nbcache.model.process import (
+    Directives,
+    Dynamic,
+    Language,
+    Option,
+    Output,
+    ProcessDecl,
+    Script,
+)
 from nbcache.plan.language.header_text import is_public_name, nearest
-from nbcache.plan.language.option_lines import interpreter_words
 from nbcache.plan.language.options import OPTIONS, OptionSpec
+from nbcache.plan.language.parts import interpreter_words
 from nbcache.plan.language.publishing import check_rule, parse_rule
 from nbcache.plan.language.quantities import (
     Form,
@@ -57,11 +65,12 @@ def parse_options(
     *,
     shebang: Option | None = None,
     lines: Sequence[str] = (),
+    scripts: Sequence[Script] = (),
 ) -> tuple[Directives, Language, tuple[str, ...]]:
     """Return what options ask for, the body's language and its interpreter's argv.
 
     `shebang` is the `#!` line below the header, if there is one; `lines` are those of the cell, so
-    that errors can show theirs.
+    that errors can show theirs. `scripts` are those of the body, where it has several.
 
     Raises:
         OptionError: an option is unknown, given twice, or its value does not parse.
@@ -81,7 +90,7 @@ def parse_options(
         values["cache"], values["cache_of"] = values["cache"]
     if values.get("retries") and "on_error" not in values:
         values["on_error"] = "retry"
-    interpreter = _interpreter(given, shebang, lines)
+    interpreter = _interpreter(given, shebang, lines) or _of_scripts(scripts, lines)
     language: Language = "script" if interpreter else "python"
     for name, option in given.items():
         wanted = OPTIONS[name].language
@@ -130,6 +139,16 @@ def _interpreter(
             f"no interpreter: {error}",
             "write --script Rscript, or #!/usr/bin/env Rscript",
         )
+
+
+def _of_scripts(scripts: Sequence[Script], lines: Sequence[str]) -> tuple[str, ...]:
+    """Return the interpreter of the first script where the header names none: then each has one."""
+    for each in scripts:
+        if not each.interpreter:
+            place = Option("if", "", each.line, 0)
+            hint = "write --bash, or a #! line; in a Python body, a plain if"
+            _fail(place, lines, "this script has no interpreter", hint)
+    return scripts[0].interpreter if scripts else ()
 
 
 def _value(spec: OptionSpec, option: Option, lines: Sequence[str]) -> object:
@@ -306,6 +325,11 @@ def check_templates(decl: ProcessDecl, lines: Sequence[str]) -> None:
     if known is None:
         return
     _check_staging(decl, lines, known)
+    for script in decl.scripts:
+        if script.when is not None:
+            place = Option("if", "", script.line, 0)
+            used = expression_names(parse_expression(script.when.text, "expression"))
+            _check_known(place, lines, sorted(used), known, "#| if:")
     for field in fields(decl.directives):
         value = getattr(decl.directives, field.name)
         place = _place_of(field.name, decl)

@@ -19,7 +19,7 @@ from nbcache.model.process import ChannelDecl, Input, Option, Output, ProcessDec
 from nbcache.plan.language.body import parse_body
 from nbcache.plan.language.directives import check_templates, parse_options
 from nbcache.plan.language.header_text import BUILTINS, HeaderText, split_above
-from nbcache.plan.language.option_lines import Preamble, read_option, read_preamble
+from nbcache.plan.language.option_lines import read_option, read_preamble
 from nbcache.plan.language.ports import parse_inputs, parse_outputs
 from nbcache.plan.language.scanning import (
     is_option,
@@ -72,8 +72,12 @@ def parse_process_cell(
     parts = _cut(text)
     preamble = read_preamble(source, text.scan.end + 1)
     lines = source.split("\n")
+    body = preamble.parts
     directives, language, interpreter = parse_options(
-        [*parts.options, *preamble.options], shebang=preamble.shebang, lines=lines
+        [*parts.options, *preamble.options],
+        shebang=preamble.shebang,
+        lines=lines,
+        scripts=body.scripts,
     )
     decl = ProcessDecl(
         name=parts.name,
@@ -83,15 +87,16 @@ def parse_process_cell(
         directives=directives,
         language=language,
         interpreter=interpreter,
-        body=preamble.body,
-        body_line=preamble.body_line,
-        stub=preamble.stub,
-        stub_line=preamble.stub_line,
+        body=body.body,
+        body_line=body.body_line,
+        stub=body.stub,
+        stub_line=body.stub_line,
+        scripts=body.scripts,
         cell=cell_name,
         filename=filename,
         source=source,
     )
-    _check_whole(decl, text, parts, preamble)
+    _check_whole(decl, text, parts)
     return decl
 
 
@@ -226,7 +231,7 @@ def _word(text: HeaderText, at: int) -> str:
     return (text.clean(at, text.scan.end).split() or [""])[0]
 
 
-def _check_whole(decl: ProcessDecl, text: HeaderText, parts: _Parts, preamble: Preamble) -> None:
+def _check_whole(decl: ProcessDecl, text: HeaderText, parts: _Parts) -> None:
     """What can be told only when all parts are read: reserved names, templates, an empty body."""
     if decl.language == "script":
         for each in decl.inputs or ():
