@@ -165,6 +165,72 @@ class InputMissingError(BlobMissingError):
         return f"an input's content {self.digest} is no longer in the cache"
 
 
+class RemoteStoreError(StoreError):
+    """A shared store (a bucket, a container, a shared folder) did not do what was asked.
+
+    `url` is the store's, `doing` what was tried ("read", "list"), `key` the object ("" where it
+    is about the whole store), `reason` what the store or the network said.
+    """
+
+    way_out = "The run goes on without the shared cache; `nbcache doctor` looks at it again."
+
+    def __init__(self, url: str, doing: str, key: str, reason: str) -> None:
+        super().__init__(url, doing, key, reason)
+        self.url, self.doing, self.key, self.reason = url, doing, key, reason
+
+    def __str__(self) -> str:
+        what = f"cannot {self.doing} {self.key!r}" if self.key else f"cannot {self.doing}"
+        return f"{self.url}: {what}: {self.reason}\n  {self.way_out}"
+
+
+class ObjectMissingError(RemoteStoreError, KeyError):
+    """There is no object of that name; the store itself answers."""
+
+    way_out = "A result whose object is gone is made again by the next run that needs it."
+
+
+class AccessDeniedError(RemoteStoreError):
+    """The store knows us and refuses, or does not accept the credentials (expired, none)."""
+
+    way_out = (
+        "Renew the credentials, or ask for the right to do this; to read only: "
+        "`%nbcache share URL --read-only`."
+    )
+
+
+class StoreUnavailableError(RemoteStoreError):
+    """No answer in time, no connection, or a fault at the server: later it may work.
+
+    Whether a write took place is not known then.
+    """
+
+    way_out = "The run goes on without the shared cache; it is tried again later."
+
+
+class StoreThrottledError(StoreUnavailableError):
+    """The store asks to be asked less often (503, 429)."""
+
+    way_out = "Other work on the same bucket may be the cause; it is tried again later."
+
+
+class StoreGoneError(RemoteStoreError):
+    """The bucket, container or folder itself is not there."""
+
+    way_out = "Check the URL, or create the bucket; objects are never looked for elsewhere."
+
+
+class StoreForkedError(RemoteStoreError):
+    """A store that another process opened was used after a fork; its connections are not ours."""
+
+    way_out = "Open the store in the process that uses it; start processes by spawn or forkserver."
+
+
+class CannotOpenStoreError(RemoteStoreError):
+    """A URL names no store that this installation can open."""
+
+    way_out = "Known are s3://, gs://, az:// and file:// URLs, and folders."
+
+
 class OutputError(NbcacheError):
     """A task ended without making what its process declares."""
 

@@ -1,0 +1,239 @@
+"""A store in a bucket: what is the same for every cloud and client.
+
+Deadlines, errors, prefixes, counting, parallel ranges. What differs is in a `Driver`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nbcache.errors import (
+    ObjectMissingError,
+    RemoteStoreError,
+    StoreError,
+    StoreForkedError,
+    StoreUnavailableError,
+)
+from nbcache.store.files import new_ulid
+from nbcache.store.remote.driver import PART_BYTES, PARTS_AT_ONCE, Driver, repeated
+from nbcache.store.remote.loop import wait_for
+from nbcache.store.remote.protocol import (
+    LOOKUP_S,
+    Entry,
+    OnRequest,
+    check_key,
+    check_prefix,
+    time_for,
+)
+
+T = TypeVar("T")
+
+_CONNECT_S = 20.0  # once: credentials may come from a metadata server or another program
+_KEYS_PER_DELETE = 1000
+_CLOCKS = "clocks/"
+
+_open: weakref.WeakSet[CloudStore] = weakref.WeakSet()
+
+
+class CloudStore:
+    """Objects below a prefix of a bucket or container. Thread-safe."""
+
+    atomic_create = True
+
+    def __init__(
+        self, url: str, driver: Driver, prefix: str = "", *, on_request: OnRequest | None = None
+    ) -> None:
+        self.url, self._driver, self._prefix = url, driver, prefix
+        self.backend = driver.backend
+        self._count = on_request or (lambda doing, key: None)
+        self._process = os.getpid()
+        self._connected = False
+        self._connecting: asyncio.Lock | None = None
+        _open.add(self)
+
+    # ------------------------------------------------------------------ small objects
+
+    def put(self, key: str, data: bytes) -> None:
+        name = self._name(key)
+        self._count("put", key)
+        self._ask("write", key, lambda: self._driver.put(name, data), time_for(len(data)))
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        name = self._name(key)
+        self._count("create", key)
+        try:
+            self._ask(
+                "create",
+                key,
+                lambda: self._driver.put(name, data, if_absent=True),
+                time_for(len(data)),
+            )
+        except FileExistsError:
+            return False
+        return True
+
+    def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        name = self._name(key)
+        if end is not None and end <= start:
+            return b""
+        self._count("get", key)
+        limit = LOOKUP_S if end is None else time_for(end - start)
+        return self._ask("read", key, lambda: self._driver.get(name, start, end), limit)
+
+    def head(self, key: str) -> Entry:
+        name = self._name(key)
+        self._count("head", key)
+        return self._own(self._ask("look at", key, lambda: self._driver.head(name), LOOKUP_S))
+
+    # ------------------------------------------------------------------ large objects
+
+    def put_file(self, key: str, path: Path) -> None:
+        name = self._name(key)
+        size = os.stat(path).st_size
+        if size <= PART_BYTES:
+            return self.put(key, path.read_bytes())
+        self._count("put", key)
+        return self._run(
+            "write", key, lambda: self._driver.put_file(name, path, size), time_for(size)
+        )
+
+    def get_file(self, key: str, path: Path, size: int | None = None) -> int:
+        name = self._name(key)
+        if size is None:
+            size = self.head(key).size
+        with open(path, "wb") as file:
+            starts = range(0, size, PART_BYTES)
+            for _ in starts:
+                self._count("get", key)
+            self._run(
+                "read", key, lambda: self._fetch(name, file.fileno(), starts, size), time_for(size)
+            )
+        return size
+
+    async def _fetch(self, name: str, file: int, starts: Sequence[int], size: int) -> None:
+        room = asyncio.Semaphore(PARTS_AT_ONCE)
+
+        async def fetch(start: int) -> None:
+            end = min(start + PART_BYTES, size)
+            async with room:
+                data = await repeated(self._driver, lambda: self._driver.get(name, start, end))
+                if len(data) != end - start:
+                    raise EOFError(f"it ends after {start + len(data)} bytes of {size}")
+                await asyncio.to_thread(os.pwrite, file, data, start)
+
+        async with asyncio.TaskGroup() as group:
+            for start in starts:
+                group.create_task(fetch(start))
+
+    # ------------------------------------------------------------------ many objects
+
+    def list(self, prefix: str = "", start_after: str = "") -> Iterator[Entry]:
+        check_prefix(prefix)
+        after = self._prefix + start_after if start_after else ""
+        pages = self._driver.pages(self._prefix + prefix, after)
+        while True:
+            page = self._run("list", prefix, lambda: anext(pages, None), LOOKUP_S)
+            if page is None:
+                return
+            self._count("list", prefix)
+            for each in page:
+                entry = self._own(each)
+                if entry.key and entry.key.encode("utf-8") > start_after.encode("utf-8"):
+                    yield entry
+
+    def delete(self, keys: Iterable[str]) -> None:
+        names = iter([self._name(key) for key in keys])
+        while batch := list(islice(names, _KEYS_PER_DELETE)):
+            key = batch[0].removeprefix(self._prefix)
+            self._count("delete", key)
+            self._ask("delete", key, lambda: self._driver.delete(batch), 10 * LOOKUP_S)
+
+    def server_time(self) -> int:
+        key = f"{_CLOCKS}{new_ulid()}"
+        self.put(key, b"")
+        try:
+            return self.head(key).modified_us
+        finally:
+            self.delete([key])
+
+    def close(self) -> None:
+        if self._connected and self._process == os.getpid():
+            self._connected = False
+            wait_for(self._driver.close, LOOKUP_S)
+
+    # ------------------------------------------------------------------ inside
+
+    def _name(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _own(self, entry: Entry) -> Entry:
+        key = entry.key.removeprefix(self._prefix)
+        return Entry(key, entry.size, entry.version, entry.modified_us)
+
+    def _ask(
+        self, doing: str, key: str, make: Callable[[], Coroutine[Any, Any, T]], limit_s: float
+    ) -> T:
+        """Perform one request, repeated where the fault may pass."""
+        return self._run(doing, key, lambda: repeated(self._driver, make), limit_s)
+
+    def _run(
+        self, doing: str, key: str, make: Callable[[], Coroutine[Any, Any, T]], limit_s: float
+    ) -> T:
+        """Perform requests within a time; explain what goes wrong."""
+        if self._process != os.getpid():
+            raise StoreForkedError(self.url, doing, key, "it was opened before a fork")
+        begin = time.monotonic()
+        try:
+            if not self._connected:
+                wait_for(self._connect, _CONNECT_S)
+            return wait_for(make, limit_s)
+        except (StoreError, FileExistsError):
+            raise
+        except Exception as error:
+            took = time.monotonic() - begin
+            raise self._explain(error, doing, key, took) from error
+
+    async def _connect(self) -> None:
+        if self._connecting is None:
+            self._connecting = asyncio.Lock()
+        async with self._connecting:
+            if not self._connected:
+                await self._driver.connect()
+                self._connected = True
+
+    def _explain(self, error: BaseException, doing: str, key: str, took: float) -> Exception:
+        if isinstance(error, BaseExceptionGroup):
+            return self._explain(error.exceptions[0], doing, key, took)
+        known = self._driver.kind_of(error)
+        if known is None and isinstance(error, TimeoutError):
+            known = StoreUnavailableError, f"no answer in {took:.1f} seconds"
+        if known is None and isinstance(error, FileNotFoundError):
+            known = ObjectMissingError, "there is no such object"
+        if known is None and isinstance(error, ConnectionError | EOFError):
+            known = StoreUnavailableError, str(error)
+        if known is None:
+            known = RemoteStoreError, f"{type(error).__name__}: {error}"
+        kind, reason = known
+        if kind is FileExistsError:
+            return FileExistsError(key)
+        assert issubclass(kind, RemoteStoreError)
+        return kind(self.url, doing, key, reason)
+
+
+def close_all() -> None:
+    """Close the stores of this process that are still open; called at exit."""
+    for store in list(_open):
+        with contextlib.suppress(Exception):  # nothing is lost: all has been answered
+            store.close()
+
+
+atexit.register(close_all)

@@ -1,0 +1,76 @@
+"""What a cloud's client has to be able to do, so that `CloudStore` can make a store of it.
+
+A driver is used on the store loop only. It translates nothing: its errors are explained by
+`kind_of`, in the words of the clients that it is built on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from nbcache.errors import RemoteStoreError, StoreUnavailableError
+from nbcache.store.remote.protocol import Entry
+
+PART_BYTES = 8 << 20
+"""Bytes of one request of a large transfer."""
+PARTS_AT_ONCE = 8
+
+T = TypeVar("T")
+
+ErrorKind = type[RemoteStoreError] | type[FileExistsError]
+
+
+class Driver(Protocol):
+    """One bucket or container of one cloud, and a prefix in it. Keys are whole: prefix and all."""
+
+    backend: str
+    attempts: int  # how often a request is sent; 1 where the client itself repeats it
+
+    async def connect(self) -> None:
+        """Find credentials and make a client, on this loop."""
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Write an object in one request; `if_absent` by the server's precondition."""
+
+    async def get(self, key: str, start: int, end: int | None) -> bytes:
+        """Read [start, end) in one request; `start` < `end`."""
+        ...
+
+    async def head(self, key: str) -> Entry: ...
+
+    async def put_file(self, key: str, path: Path, size: int) -> None:
+        """Write an object from a file of more than PART_BYTES."""
+
+    def pages(self, prefix: str, start_after: str) -> AsyncIterator[list[Entry]]:
+        """Yield page by page what begins with a prefix, in the order of the keys' bytes."""
+        ...
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete up to 1000 objects; missing ones are no error."""
+
+    def kind_of(self, error: BaseException) -> tuple[ErrorKind, str] | None:
+        """Say what an error of the client means, and its reason; None: nothing that is known."""
+
+    async def close(self) -> None: ...
+
+
+async def repeated(driver: Driver, send: Callable[[], Awaitable[T]]) -> T:
+    """Send a request, and again after a fault that passes; the caller's deadline ends it."""
+    for attempt in range(driver.attempts - 1):
+        try:
+            return await send()
+        except Exception as error:
+            if not passes(driver, error):
+                raise
+        await asyncio.sleep(random.uniform(0.5, 1) * 0.1 * 4**attempt)
+    return await send()
+
+
+def passes(driver: Driver, error: Exception) -> bool:
+    """Whether an error is one that may be gone a moment later."""
+    known = driver.kind_of(error)
+    return known is not None and issubclass(known[0], StoreUnavailableError)

@@ -1,0 +1,107 @@
+"""From a URL to a store: which client talks to which cloud.
+
+`obstore` is taken where it is installed (one native library, many requests in flight), else the
+fsspec client of the cloud. Both pass the same examination.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from nbcache.errors import CannotOpenStoreError
+from nbcache.store.journal import Durability
+from nbcache.store.remote.cloud import CloudStore
+from nbcache.store.remote.driver import Driver
+from nbcache.store.remote.folder import FolderStore
+from nbcache.store.remote.memory import MemoryStore
+from nbcache.store.remote.options import Options
+from nbcache.store.remote.protocol import OnRequest, Store, check_prefix
+
+Backend = Literal["auto", "fsspec", "obstore"]
+
+
+def open_store(
+    url: str | os.PathLike[str],
+    *,
+    backend: Backend = "auto",
+    endpoint: str | None = None,
+    region: str | None = None,
+    profile: str | None = None,
+    account: str | None = None,
+    anonymous: bool = False,
+    durability: Durability = "process",
+    on_request: OnRequest | None = None,
+) -> Store:
+    """Return the store behind a URL or a folder's path; sends no request yet.
+
+    `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`, `memory://`.
+    The words `endpoint` to `anonymous` are those of `Options`; `durability` is for folders.
+
+    Raises:
+        CannotOpenStoreError: the URL is none of these, holds a secret, or its client is missing.
+    """
+    text = os.fspath(url)
+    parts = urlsplit(text)
+    if "://" not in text or parts.scheme == "file":
+        if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
+            raise CannotOpenStoreError(text, "open it", "", "a file URL names no host")
+        folder = unquote(parts.path) if parts.scheme == "file" else text
+        return FolderStore(os.path.expanduser(folder), durability=durability, on_request=on_request)
+    if parts.scheme == "memory":
+        return MemoryStore(text, on_request=on_request)
+    cloud = _CLOUDS.get(parts.scheme)
+    if cloud is None:
+        reason = f"{parts.scheme}:// is no kind of store that nbcache knows"
+        raise CannotOpenStoreError(text, "open it", "", reason)
+    bucket, prefix = _bucket_and_prefix(text)
+    options = Options(
+        endpoint=endpoint, region=region, profile=profile, account=account, anonymous=anonymous
+    )
+    driver = _driver(text, cloud, backend, bucket, options)
+    return CloudStore(text.rstrip("/"), driver, prefix, on_request=on_request)
+
+
+def _bucket_and_prefix(url: str) -> tuple[str, str]:
+    """Return the bucket and the prefix of a URL; the prefix is "" or ends with "/"."""
+    place = url.partition("://")[2]
+    if "@" in place.partition("/")[0]:
+        shown = url.partition("://")[0] + "://…@" + place.partition("@")[2]
+        raise CannotOpenStoreError(
+            shown, "open it", "", "credentials do not belong in a URL; set them in the environment"
+        )
+    bucket, _, path = place.partition("/")
+    prefix = path.strip("/") + "/" if path.strip("/") else ""
+    try:
+        check_prefix(prefix)
+    except ValueError as error:
+        raise CannotOpenStoreError(url, "open it", "", str(error)) from None
+    if not bucket:
+        raise CannotOpenStoreError(url, "open it", "", "it names no bucket")
+    return bucket, prefix
+
+
+def _driver(url: str, cloud: str, backend: Backend, bucket: str, options: Options) -> Driver:
+    library, fsspec_driver = _FSSPEC[cloud]
+    if backend != "obstore" and _is_installed(library):
+        return fsspec_driver(bucket, options)
+    raise CannotOpenStoreError(
+        url, "open it", "", f"{library} is not installed: pip install 'nbcache[{cloud}]'"
+    )
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _s3(bucket: str, options: Options) -> Driver:
+    from nbcache.store.remote.s3 import S3Driver
+
+    return S3Driver(bucket, options)
+
+
+_CLOUDS = {"s3": "s3"}
+_FSSPEC: dict[str, tuple[str, Callable[[str, Options], Driver]]] = {"s3": ("s3fs", _s3)}

@@ -1,0 +1,206 @@
+"""S3 through s3fs: its session and credentials, and the client behind it.
+
+s3fs's own methods send requests that nobody asked for (a HEAD before a read, a LIST after a miss)
+and go on for half a minute when a server is busy; the client does what it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nbcache.errors import (
+    AccessDeniedError,
+    ObjectMissingError,
+    RemoteStoreError,
+    StoreGoneError,
+    StoreThrottledError,
+    StoreUnavailableError,
+)
+from nbcache.store.remote.driver import PART_BYTES, PARTS_AT_ONCE, ErrorKind, repeated
+from nbcache.store.remote.options import Options
+from nbcache.store.remote.protocol import Entry
+
+_CODES: dict[str, ErrorKind] = {
+    "NoSuchKey": ObjectMissingError,
+    "NoSuchBucket": StoreGoneError,
+    "PreconditionFailed": FileExistsError,
+    "ConditionalRequestConflict": FileExistsError,  # two creates at once: the other was first
+    "SlowDown": StoreThrottledError,
+    "RequestLimitExceeded": StoreThrottledError,
+    "AccessDenied": AccessDeniedError,
+    "ExpiredToken": AccessDeniedError,
+    "ExpiredTokenException": AccessDeniedError,
+    "InvalidAccessKeyId": AccessDeniedError,
+    "InvalidToken": AccessDeniedError,
+    "RequestTimeTooSkewed": AccessDeniedError,
+    "SignatureDoesNotMatch": AccessDeniedError,
+    "TokenRefreshRequired": AccessDeniedError,
+}
+_STATUS: dict[int, ErrorKind] = {
+    401: AccessDeniedError,
+    403: AccessDeniedError,
+    404: ObjectMissingError,
+    409: FileExistsError,
+    412: FileExistsError,
+    429: StoreThrottledError,
+    503: StoreThrottledError,
+}
+_CONNECTIONS = 64
+
+
+class S3Driver:
+    """One bucket, through aiobotocore."""
+
+    backend = "s3 through s3fs"
+    attempts = 3
+
+    def __init__(self, bucket: str, options: Options) -> None:
+        self._bucket, self._options = bucket, options
+        self._system: Any = None
+        self._client: Any = None
+
+    async def connect(self) -> None:
+        from s3fs import S3FileSystem
+
+        options = self._options
+        self._system = S3FileSystem(
+            asynchronous=True,
+            skip_instance_cache=True,
+            use_listings_cache=False,
+            anon=options.anonymous,
+            profile=options.profile,
+            endpoint_url=options.endpoint,
+            client_kwargs={"region_name": options.region} if options.region else {},
+            config_kwargs={
+                "max_pool_connections": _CONNECTIONS,
+                "connect_timeout": 3,
+                "read_timeout": 30,
+                "retries": {"mode": "standard", "total_max_attempts": 1},
+            },
+        )
+        self._client = await self._system.set_session()
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        condition = {"IfNoneMatch": "*"} if if_absent else {}
+        await self._client.put_object(Bucket=self._bucket, Key=key, Body=data, **condition)
+
+    async def get(self, key: str, start: int, end: int | None) -> bytes:
+        wanted = {}
+        if start or end is not None:
+            wanted["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        try:
+            answer = await self._client.get_object(Bucket=self._bucket, Key=key, **wanted)
+        except Exception as error:
+            if _code_and_status(error)[1] == 416:
+                return b""  # there is an object, and it ends before
+            raise
+        async with answer["Body"] as body:
+            data: bytes = await body.read()
+            return data
+
+    async def head(self, key: str) -> Entry:
+        found = await self._client.head_object(Bucket=self._bucket, Key=key)
+        return _entry(key, found["ContentLength"], found)
+
+    async def put_file(self, key: str, path: Path, size: int) -> None:
+        place = {"Bucket": self._bucket, "Key": key}
+        upload = (await self._client.create_multipart_upload(**place))["UploadId"]
+        try:
+            part_bytes = max(PART_BYTES, -(-size // 9000))  # S3 takes 10,000 parts
+            room = asyncio.Semaphore(PARTS_AT_ONCE)
+
+            async def send(number: int) -> dict[str, Any]:
+                async with room:
+                    data = await asyncio.to_thread(_read, path, number * part_bytes, part_bytes)
+                    answer = await repeated(
+                        self,
+                        lambda: self._client.upload_part(
+                            **place, UploadId=upload, PartNumber=number + 1, Body=data
+                        ),
+                    )
+                return {"PartNumber": number + 1, "ETag": answer["ETag"]}
+
+            async with asyncio.TaskGroup() as group:
+                sent = [group.create_task(send(n)) for n in range(-(-size // part_bytes))]
+            parts = {"Parts": [each.result() for each in sent]}
+            await self._client.complete_multipart_upload(
+                **place, UploadId=upload, MultipartUpload=parts
+            )
+        except BaseException:
+            await asyncio.shield(self._client.abort_multipart_upload(**place, UploadId=upload))
+            raise
+
+    async def pages(self, prefix: str, start_after: str) -> AsyncIterator[list[Entry]]:
+        wanted = {"Bucket": self._bucket, "Prefix": prefix}
+        if start_after:
+            wanted["StartAfter"] = start_after
+        while True:
+            page = await repeated(self, lambda: self._client.list_objects_v2(**wanted))
+            yield [_entry(each["Key"], each["Size"], each) for each in page.get("Contents", ())]
+            if not page.get("IsTruncated"):
+                return
+            wanted["ContinuationToken"] = page["NextContinuationToken"]
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        if len(keys) == 1:
+            await self._client.delete_object(Bucket=self._bucket, Key=keys[0])
+            return
+        answer = await self._client.delete_objects(
+            Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        )
+        for fault in answer.get("Errors", ()):
+            raise _NotDeleted(fault.get("Code", ""), f"{fault['Key']}: {fault.get('Message')}")
+
+    def kind_of(self, error: BaseException) -> tuple[ErrorKind, str] | None:
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            HTTPClientError,
+            NoCredentialsError,
+            PartialCredentialsError,
+            TokenRetrievalError,
+        )
+
+        if isinstance(error, _NotDeleted):
+            return _CODES.get(error.code, RemoteStoreError), str(error)
+        if isinstance(error, ClientError):
+            code, status = _code_and_status(error)
+            kind = _CODES.get(code) or _STATUS.get(status) or RemoteStoreError
+            if kind is RemoteStoreError and status >= 500:
+                kind = StoreUnavailableError
+            return kind, f"{error.response.get('Error', {}).get('Message', error)} ({code})"
+        if isinstance(error, NoCredentialsError | PartialCredentialsError | TokenRetrievalError):
+            return AccessDeniedError, str(error)
+        if isinstance(error, HTTPClientError | BotoCoreError):
+            return StoreUnavailableError, str(error)
+        return None
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+
+class _NotDeleted(Exception):
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _code_and_status(error: BaseException) -> tuple[str, int]:
+    response = getattr(error, "response", None) or {}
+    code = str(response.get("Error", {}).get("Code", ""))
+    return code, int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _entry(key: str, size: int, found: dict[str, Any]) -> Entry:
+    modified = int(found["LastModified"].timestamp() * 1_000_000)
+    return Entry(key, size, found["ETag"].strip('"'), modified)
+
+
+def _read(path: Path, start: int, size: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file.read(size)

@@ -1,0 +1,74 @@
+"""An S3 server: moto in a process of its own, its writes one after the other.
+
+moto looks whether a key is free and then writes; two threads between these steps both win. A lock
+around the writes makes it do what S3 promises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tests.servers.serving import python, serving
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "reader",
+    "AWS_SECRET_ACCESS_KEY": "of-nothing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+_READY = "serving on "
+
+
+@contextlib.contextmanager
+def s3_server() -> Iterator[str]:
+    """Run the server; gives its URL."""
+    with serving(python("tests.servers.s3"), _READY, CREDENTIALS) as url:
+        yield url
+
+
+def make_bucket(url: str, name: str) -> None:
+    """Create a bucket, which may be there already."""
+    request = urllib.request.Request(f"{url}/{name}", method="PUT")
+    with urllib.request.urlopen(request, timeout=30):
+        pass
+
+
+class OneWriteAtATime:
+    """A WSGI application around another; a request is whole before its turn comes."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+        self._application, self._lock = application, threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return self._application(environ, start_response)
+        size = int(environ.get("CONTENT_LENGTH") or 0)
+        body = environ["wsgi.input"].read(size)
+        if len(body) < size:  # whoever sent it is gone
+            start_response("400 Bad Request", [("Content-Length", "0")])
+            return [b""]
+        environ["wsgi.input"] = io.BytesIO(body)
+        with self._lock:
+            return list(self._application(environ, start_response))
+
+
+def main() -> None:
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    application = OneWriteAtATime(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    print(f"{_READY}http://127.0.0.1:{server.port}", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

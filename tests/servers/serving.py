@@ -1,0 +1,58 @@
+"""Start a server as a process, wait until it serves, and stop it with all that it started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+PATIENCE_S = 60.0
+ROOT = Path(__file__).parents[2]
+
+
+@contextlib.contextmanager
+def serving(
+    command: Sequence[str], ready: str, env: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Run a program; gives what it prints after `ready` on the line that says that it serves."""
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.PIPE,  # which it may watch: it closes when this process dies
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield _wait_until(process, ready)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def python(module: str, *words: str) -> list[str]:
+    """Return the command that runs a module of the tests."""
+    return [sys.executable, "-u", "-m", module, *words]
+
+
+def _wait_until(process: subprocess.Popen[str], ready: str) -> str:
+    assert process.stdout is not None
+    said = []
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while selector.select(PATIENCE_S):
+            line = process.stdout.readline()
+            said.append(line)
+            if not line:
+                break
+            if ready in line:
+                return line.partition(ready)[2].strip()
+    raise RuntimeError(f"{process.args!r} does not serve; it said:\n{''.join(said)}")
