@@ -138,6 +138,8 @@ async def _attempt_all(
     at_once = asyncio.Semaphore(machine()[0])
     going: set[str] = set()
     places = {decision.place.key: decision.place for decision in decisions}
+    for decision in decisions:
+        await asyncio.to_thread(prepared.decider.fetch, decision)
     await executor.start()
     specs = {
         name: process_spec(place, session.cache, session.folder, f"{key}/{name}", scratch)

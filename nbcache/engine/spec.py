@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from nbcache.model.digest import Digest
 from nbcache.model.process import Input, Language, Output
 from nbcache.model.row import AttemptRow, WatchedRead
-from nbcache.model.value import FilePath, Gathered, Record, RemoteFile, Stored
+from nbcache.model.value import FilePath, Gathered, Record, Stored
 from nbcache.store.filestate import StatKey as StatKey
 from nbcache.store.filestate import stat_key as stat_key
 
@@ -59,8 +59,8 @@ class FileInput:
     """A file or folder outside the store, by the digest of its content.
 
     `name` is the name under which the body sees it. `stat` is the state of the file to which the
-    digest belongs (None for folders and remote files, which are looked at again as a whole).
-    `path` may be an fsspec URL.
+    digest belongs (None for folders, which are looked at again as a whole). A remote file travels
+    as the `Stored` that it became when it was fetched.
     """
 
     path: str
@@ -129,8 +129,6 @@ def pack_input(
     if isinstance(value, FilePath):
         digest, stat = content(os.fspath(value))
         return FileInput(os.fspath(value), digest, value.name, stat)
-    if isinstance(value, RemoteFile):
-        return FileInput(value.url, None, value.name)
     if isinstance(value, (Gathered, Record)):
         fields = value.fields if isinstance(value, Record) else None
         return Many([pack_input(member, content) for member in value], fields)

@@ -56,6 +56,7 @@ def try_task(session: Host, name: str, item: str | None, *, into: bool) -> TryRe
 def _try_task(session: Host, name: str, item: str | None, into: bool) -> TryResult:
     prepared, found = _with_upstream(session, name)
     decision = _choose(session, prepared, found, name, item)
+    prepared.decider.fetch(decision)
     resources = prepared.decider.resources(decision, 1)
     scratch = session.cache.work / f"try-{new_ulid()}"
     scratch.mkdir(parents=True)

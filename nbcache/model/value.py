@@ -26,18 +26,44 @@ class KeptFolder(FilePath):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RemoteFile:
-    """A file behind an fsspec URL; counts by (url, ETag or generation, size) or by content."""
+    """A file or folder behind an fsspec URL; counts by content and name, as one beside it does."""
 
-    url: str
+    url: str  # as it was written: it may hold a password or a signature
 
     @property
     def name(self) -> str:
-        return self.url.rstrip("/").rpartition("/")[2]
+        """The name under which a body sees it."""
+        first = self.url.partition("::")[0]
+        if first.startswith(("http://", "https://")):
+            first = first.partition("#")[0].partition("?")[0]
+        return first.rstrip("/").rpartition("/")[2]
+
+    @property
+    def place(self) -> str:
+        """Where it lies, as rows and people see it: without what could be a secret."""
+        return "::".join(map(_without_secrets, self.url.split("::")))
 
     def __str__(self) -> str:
-        return self.url
+        return self.place
+
+    def __repr__(self) -> str:
+        return f"RemoteFile({self.place!r})"
+
+
+def _without_secrets(url: str) -> str:
+    """Return a URL without user, password and the values of its query."""
+    scheme, divider, rest = url.partition("://")
+    rest, mark, _ = rest.partition("?")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    if at and (scheme not in _CONTAINER_AT_ACCOUNT or ":" in user):
+        authority = host
+    return f"{scheme}{divider}{authority}{slash}{path}" + ("?…" if mark else "")
+
+
+_CONTAINER_AT_ACCOUNT = ("abfs", "abfss", "az", "wasb", "wasbs")  # Azure: no user stands there
 
 
 StoredKind = Literal["value", "file", "tree", "none"]

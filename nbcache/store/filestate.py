@@ -120,6 +120,27 @@ class FileTable:
         with self._lock:
             self._append([line])
 
+    def remote(self, name: str, tag: str, size: int | None) -> tuple[Digest, Digest] | None:
+        """Return the content and blob digests of a remote file, if they were noted for this tag."""
+        self._look()
+        key = escape(name.encode("utf-8", "surrogateescape"))
+        words = _sound_words(self._known.get(key, b""))
+        if len(words) != 5 or words[1:3] != [b"%d" % (size or 0), _tag_word(tag)]:
+            return None
+        return Digest(words[0].decode()), Digest(words[3].decode())
+
+    def note_remote(
+        self, name: str, tag: str, size: int | None, digest: Digest, blob: Digest
+    ) -> None:
+        """Remember the content of a remote file while its server gives it this tag."""
+        key = escape(name.encode("utf-8", "surrogateescape"))
+        line = _checked(
+            b" ".join([digest.encode(), b"%d" % (size or 0), _tag_word(tag), blob.encode(), key])
+        )
+        self._known[key] = line
+        with self._lock:
+            self._append([line])
+
     def close(self) -> None:
         """Let go of this process's file."""
         with self._lock:
@@ -166,14 +187,10 @@ class FileTable:
         return digest
 
     def _lookup(self, name: bytes, key: StatKey) -> Digest | None:
-        line = self._known.get(name)
-        if line is None:
-            return None
-        check, _, rest = line.partition(b" ")
-        words = rest.split(b" ")
+        words = _sound_words(self._known.get(name, b""))
         if len(words) != 6 or words[1:5] != [b"%d" % each for each in key]:
             return None
-        return Digest(words[0].decode()) if check == xxh3_64_hexdigest(rest).encode() else None
+        return Digest(words[0].decode())
 
     def _look(self) -> None:
         """Read what this and other processes wrote since the last look."""
@@ -245,15 +262,25 @@ class FileTable:
 
 def _line(digest: Digest, key: StatKey, name: bytes) -> bytes:
     numbers = b" ".join(b"%d" % each for each in key)
-    line = b"%s %s %s" % (digest.encode(), numbers, name)
+    return _checked(b"%s %s %s" % (digest.encode(), numbers, name))
+
+
+def _checked(line: bytes) -> bytes:
     return xxh3_64_hexdigest(line).encode() + b" " + line
 
 
+def _sound_words(line: bytes) -> list[bytes]:
+    """Return the words behind a line's check sum; none where it does not hold."""
+    check, _, rest = line.partition(b" ")
+    return rest.split(b" ") if check == xxh3_64_hexdigest(rest).encode() else []
+
+
 def _sound(lines: Iterable[bytes]) -> Iterable[bytes]:
-    for line in lines:
-        check, _, rest = line.partition(b" ")
-        if check == xxh3_64_hexdigest(rest).encode():
-            yield line + b"\n"
+    return (line + b"\n" for line in lines if _sound_words(line))
+
+
+def _tag_word(tag: str) -> bytes:
+    return escape(tag.encode("utf-8", "surrogateescape"))
 
 
 def _is_settled(key: StatKey, now: int) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import cast
 
+from nbcache.engine.identity.remote import matching
 from nbcache.errors import ChannelError
 from nbcache.model.channel import Fields, Item, Node
 from nbcache.model.value import FilePath, RemoteFile
@@ -116,7 +117,7 @@ class Factories:
                 found += [(file,) for file in files]
             return found
 
-        return _source(load, (None,), f"from_path({', '.join(map(repr, patterns))})")
+        return _source(load, (None,), f"from_path({', '.join(map(_shown, patterns))})")
 
     def from_file_pairs(self, pattern: str, *, size: int = 2) -> Channel:
         """Return items (key, file, file, ...) of files that belong together.
@@ -147,7 +148,7 @@ class Factories:
                     )
             return [(key, *groups[key]) for key in sorted(groups)]
 
-        return _source(load, (None,) * (expected + 1), f"from_file_pairs({pattern!r})")
+        return _source(load, (None,) * (expected + 1), f"from_file_pairs({_shown(pattern)})")
 
     def from_table(self, table: object, *, columns: Sequence[str] | None = None) -> Channel:
         """Return one item per row, with the columns as fields.
@@ -191,6 +192,12 @@ def _source(
     return Channel(Node(op="source", names=names, is_value=is_value, load=load, label=label))
 
 
+def _shown(pattern: str | os.PathLike[str]) -> str:
+    """Return a pattern as a channel's label shows it: rows hold it, and secrets do not go there."""
+    text = os.fspath(pattern)
+    return repr(RemoteFile(text).place if _URL.match(text) else text)
+
+
 def _itself(value: object) -> object:
     return value
 
@@ -204,10 +211,7 @@ def _common_arity(members: Sequence[object]) -> int | None:
 
 def _match(pattern: str, folder: pathlib.Path) -> list[FilePath | RemoteFile]:
     if _URL.match(pattern):
-        import fsspec
-
-        system, path = fsspec.core.url_to_fs(pattern)
-        return [RemoteFile(system.unstrip_protocol(found)) for found in sorted(system.glob(path))]
+        return list(matching(pattern))
     found: set[str] = set()
     for alternative in _expand_braces(pattern):
         if os.path.isabs(alternative):
@@ -219,6 +223,8 @@ def _match(pattern: str, folder: pathlib.Path) -> list[FilePath | RemoteFile]:
 
 
 def _no_match(pattern: str, folder: pathlib.Path) -> ChannelError:
+    if _URL.match(pattern):
+        return ChannelError(f"no file matches {RemoteFile(pattern).place}")
     return ChannelError(f"no file matches {pattern} (looked in {folder})")
 
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nbcache.engine.identity.remote import RemoteFiles
 from nbcache.engine.spec import StatKey, stat_key
-from nbcache.errors import ChannelError, NoCanonicalFormError
+from nbcache.errors import ChannelError, InputChangedError, NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.process import PortType
 from nbcache.model.row import InputSummary
@@ -45,6 +46,7 @@ class Identified:
     members: tuple[InputSummary, ...] = ()
     unnamed: tuple[Digest, ...] = ()  # of its files, as they count without their names
     staged: tuple[str, ...] | None = None  # where its files are staged; None: under their names
+    fetched: dict[str, Stored] | None = None  # its remote files by URL, once they are in the cache
 
     def row(self, name: str) -> InputSummary:
         """Return what the task's row keeps of it."""
@@ -64,9 +66,10 @@ class Identifier:
         self,
         files: FileTable,
         folder: Path,
+        remote: RemoteFiles,
         leaf: Callable[[object], Digest | None] | None = None,
     ) -> None:
-        self._files, self._folder, self._leaf = files, folder, leaf
+        self._files, self._folder, self._leaf, self._remotes = files, folder, leaf, remote
         self._kept = files.folder.parent  # files in the cache are results that were looked at
         # Keeps the object, so that ids stay unique. Files in it count by the mode.
         self._seen: dict[tuple[int, str, bool], tuple[object, Identified]] = {}
@@ -103,7 +106,7 @@ class Identifier:
         if isinstance(value, Stored):
             return self._stored(value, wants_path, place)
         if isinstance(value, RemoteFile):
-            return self._remote(value)
+            return self._remote(value, mode, place)
         if isinstance(value, FilePath) or (wants_path and isinstance(value, (str, os.PathLike))):
             return self._file(value, mode, place)
         if isinstance(value, Gathered) or (wants_path and isinstance(value, (list, tuple))):
@@ -119,8 +122,8 @@ class Identifier:
         def leaf(value: object) -> Digest | None:
             """Files and stored results inside of plain containers count as they do outside."""
             if isinstance(value, (FilePath, RemoteFile)):
-                remote = isinstance(value, RemoteFile)
-                found = self._remote(value) if remote else self._file(value, "deep", "an input")
+                of_file = self._remote if isinstance(value, RemoteFile) else self._file
+                found = of_file(value, "deep", place)
                 members.extend(found.leaves())
                 return found.digest
             return self._leaf(value) if self._leaf is not None else None
@@ -182,29 +185,44 @@ class Identifier:
             return f"{name} is a link to {os.readlink(path)}, which is not there"
         return f"no file {name} (looked in {self._folder})"
 
-    def _remote(self, value: RemoteFile) -> Identified:
-        import fsspec
-
-        system, path = fsspec.core.url_to_fs(value.url, use_listings_cache=False)
-        info = system.info(path)
-        tags = (info.get("ETag"), info.get("generation"), info.get("etag"))
-        tag = next((str(each) for each in tags if each), "")
-        if not tag:
-            tag = str(
-                info.get("mtime") or info.get("LastModified") or info.get("last_modified") or ""
-            )
-        if not tag:
-            digest = identity_digest(system.cat_file(path))
-        else:
-            digest = identity_digest(f"{value.url}\0{tag}\0{info.get('size')}".encode())
+    def _remote(self, value: RemoteFile, mode: str, place: str) -> Identified:
+        try:
+            digest = self._remotes.digest(value, mode)
+            size = self._remotes.size(value)
+        except ChannelError as error:
+            raise ChannelError(f"{place}: {error}") from error
         return Identified(
             named_digest(digest, value.name),
             value,
-            f"{value.name} ({info.get('size')} B, {value.url})",
-            content=None if tag else digest,
-            place=value.url,
+            f"{value.name} ({'?' if size is None else f'{size:,}'} B)",
+            content=digest if mode == "deep" else None,
+            place=value.place,
             unnamed=(digest,),
         )
+
+    def is_known(self, value: object) -> bool:
+        """Whether a value's identity can be told without asking a server; else it may take long."""
+        if isinstance(value, RemoteFile):
+            return self._remotes.is_known(value)
+        return type(value) not in (list, tuple, Gathered) or all(map(self.is_known, value))  # type: ignore[call-overload]
+
+    def fetch(self, found: Identified) -> None:
+        """Bring the remote files of an input into the cache, for a task that is to run.
+
+        Raises:
+            ChannelError: one cannot be read.
+            InputChangedError: one is not what was identified.
+        """
+        files = [each for each in file_leaves(found.value) if isinstance(each, RemoteFile)]
+        if not files:
+            return
+        found.fetched = {each.url: self._remotes.fetch(each) for each in files}
+        digests = {each.digest for each in found.leaves() if each.content is not None}
+        for name, held in ((each.name, found.fetched[each.url]) for each in files):
+            if digests and named_digest(held.digest, name) not in digests:
+                raise InputChangedError(
+                    f"{name} has another content than its server said.\n  Run again."
+                )
 
     def _gathered(
         self, members: object, declared: PortType | None, mode: str, place: str

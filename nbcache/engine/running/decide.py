@@ -20,7 +20,7 @@ from nbcache.engine.record.results import Decoder, task_label
 from nbcache.engine.record.trusted import standing_words
 from nbcache.engine.running.shelf import Shelf
 from nbcache.engine.work.harvest import from_ports
-from nbcache.errors import NbcacheError
+from nbcache.errors import ChannelError, NbcacheError
 from nbcache.model.channel import CompiledNode, Item
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.event import Resources, TaskKey
@@ -254,6 +254,22 @@ class Decider:
         held = self._places[place]
         assert held.node.decl is not None
         return bool(held.defaults) or held.node.decl.directives.store is not None
+
+    def is_quick(self, inputs: Mapping[str, object]) -> bool:
+        """Whether a task can be decided without asking a server for its inputs."""
+        return all(map(self._identifier.is_known, inputs.values()))
+
+    def fetch(self, decision: Decision) -> None:
+        """Bring what lies elsewhere into the cache, for a task that is to run.
+
+        Raises:
+            NbcacheError: a file cannot be read, or is not what was decided on.
+        """
+        for name, each in decision.inputs.items():
+            try:
+                self._identifier.fetch(each)
+            except ChannelError as error:
+                raise ChannelError(f"{decision.place.input_name(name)}: {error}") from error
 
     def _take_from_shelf(self, decision: Decision) -> bool:
         """Take the result that stands in the store folder, if it is there.

@@ -289,6 +289,7 @@ class Driver:
                     self._note(f"{decision.place.name}: {decision.reason}")
                 outcome = outcome_of_hit(decision)
                 return Hit(command.task, decision.hash, decision.outputs, outcome)
+            self._decider.fetch(decision)
             resources = self._decider.resources(decision, 1)
             self._note_reason(decision)
         except NbcacheError as error:

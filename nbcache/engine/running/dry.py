@@ -91,6 +91,8 @@ def dry_run(
         command = commands.popleft()
         if isinstance(command, End):
             break
+        if deadline is not None and not _is_quick(command, prepared):
+            raise TooLong
         event = _answer(command, prepared, found, skip_calls, ignored)
         if until is not None and isinstance(command, Decide):
             decision = found.decisions.get(command.task)
@@ -109,6 +111,11 @@ def dry_run(
             if (index, position) not in found.decisions and (index, position) not in found.errors
         )
     return found
+
+
+def _is_quick(command: Command, prepared: Prepared) -> bool:
+    """Whether no server has to be asked, or read from, to obey."""
+    return not isinstance(command, Decide) or prepared.decider.is_quick(command.inputs)
 
 
 def _answer(

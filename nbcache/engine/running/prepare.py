@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from nbcache.engine.declared.stubs import stub_components, with_stubs
 from nbcache.engine.identity.capture import capture, value_leaf
 from nbcache.engine.identity.identify import Identifier
 from nbcache.engine.identity.reads import named_files
+from nbcache.engine.identity.remote import RemoteFiles
 from nbcache.engine.record.results import Decoder, Results, restored_text
 from nbcache.engine.running.decide import Decider, Place, evaluate_default
 from nbcache.errors import BodyError, ChannelError, NbcacheError, UsageError
@@ -29,7 +30,7 @@ from nbcache.model.event import Resources
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import DefaultPick, Directives, Dynamic, Script
 from nbcache.model.run_options import RunOptions
-from nbcache.model.value import FilePath
+from nbcache.model.value import FilePath, RemoteFile
 from nbcache.plan.identity.fingerprint import SharedPart, component
 from nbcache.plan.language.directives import staging_of
 from nbcache.store.cache import Cache
@@ -81,9 +82,17 @@ def prepare(
             place.lost = AGAIN
     sources = {node.index: load(node) for node in graph.nodes if node.op == "source"}
     decoder = Decoder(cache)
-    identifier = Identifier(cache.files, folder, value_leaf(pipeline.namespace, folder))
+    remote = RemoteFiles(cache)
+    remote.ask(_remote_files(sources))
+    identifier = Identifier(cache.files, folder, remote, value_leaf(pipeline.namespace, folder))
     decider = Decider(cache, places, identifier, decoder, folder, fresh=fresh, no_cache=no_cache)
     return Prepared(graph, places, sources, decider, decoder)
+
+
+def _remote_files(sources: Mapping[int, Sequence[Item]]) -> Iterator[RemoteFile]:
+    for items in sources.values():
+        for item in items:
+            yield from (value for value in item if isinstance(value, RemoteFile))
 
 
 def _fresh(graph: Graph, options: RunOptions) -> frozenset[int]:

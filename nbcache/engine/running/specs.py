@@ -169,20 +169,20 @@ class Packer:
     def pack(self, found: Identified) -> InputValue:
         """Return an identified input in the form in which it travels."""
         files = {path: (digest, stat) for path, digest, stat in found.files}
-        packed = self._pack(found.value, files)
+        packed = self._pack(found.value, files, found.fetched or {})
         return packed if found.staged is None else _placed(packed, iter(found.staged))
 
-    def _pack(self, value: object, files: Known) -> InputValue:
+    def _pack(self, value: object, files: Known, fetched: Mapping[str, Stored]) -> InputValue:
         if isinstance(value, Stored):
             return value
         if isinstance(value, RemoteFile):
-            return FileInput(value.url, None, value.name)
+            return fetched[value.url]
         if isinstance(value, FilePath):
             path = Path(value)
             digest, stat = files[path]
             return FileInput(str(path), digest, path.name, stat)
         if isinstance(value, Gathered):
-            return Many([self._pack(member, files) for member in value])
+            return Many([self._pack(member, files, fetched) for member in value])
         if id(value) in self._files:
             return self._files[id(value)]
         packed = pack_value(value)

@@ -145,18 +145,14 @@ class Staging:
 
     def _file(self, name: str, value: FileInput, place: Path | None = None) -> Path:
         place = place or self._place(value.name)
-        if "://" in value.path:
-            if not self._stays(place):
-                _fetch(value.path, place)
+        source = os.path.abspath(value.path)
+        if os.path.isdir(source):
+            before: StatKey | dict[str, StatKey] | None = folder_state(source)
         else:
-            source = os.path.abspath(value.path)
-            if os.path.isdir(source):
-                before: StatKey | dict[str, StatKey] | None = folder_state(source)
-            else:
-                before = value.stat or stat_key(source)
-            if not self._stays(place):
-                link_read_only(source, place)
-            self._watched.append(_Watched(name, source, value.digest, before))
+            before = value.stat or stat_key(source)
+        if not self._stays(place):
+            link_read_only(source, place)
+        self._watched.append(_Watched(name, source, value.digest, before))
         return place.relative_to(self._folder)
 
     def _stays(self, place: Path) -> bool:
@@ -242,10 +238,3 @@ def link_read_only(source: str, place: Path) -> None:
         return
     os.stat(source)  # a FileNotFoundError that names the file
     place_file(source, source, place, HOW, None)
-
-
-def _fetch(url: str, place: Path) -> None:
-    import fsspec
-
-    system, path = fsspec.core.url_to_fs(url)
-    system.get(path, str(place), recursive=system.isdir(path))

@@ -42,7 +42,7 @@ def _summary(value: object) -> str:
         name = f" {value.name}" if value.name else ""
         return f"Stored {value.kind}{name} {value.digest.partition(':')[2][:8]}"
     if isinstance(value, RemoteFile):
-        return value.url
+        return value.place
     if isinstance(value, Gathered):
         return f"{len(value)} gathered"
     if cls in (list, tuple, set, frozenset, dict) or isinstance(value, Record):
