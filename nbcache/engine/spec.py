@@ -188,7 +188,9 @@ class AttemptSpec:
 
     `row` holds everything that the driver knows of the attempt's row; the worker fills in the
     outcome. None: nothing is kept in the log (`--no-cache`, `try`). `memory` in bytes, `time` in
-    seconds: limits that the executor enforces.
+    seconds: limits that the executor enforces. `failed_as` is the status of the row if the attempt
+    fails: "failed" or "ignored"; None where only the failure itself tells which (`on_error` is an
+    expression): then the driver appends the row.
     """
 
     id: str
@@ -202,7 +204,16 @@ class AttemptSpec:
     memory: int | None = None
     time: float | None = None
     attempt: int = 1
+    failed_as: str | None = "failed"
     row: AttemptRow | None = None
+
+    def status_after(self, outcome: Ending) -> str:
+        """Return the status of the row of an attempt that ended so."""
+        return self.failed_as or outcome if outcome == "failed" else outcome
+
+    def row_is_drivers(self, outcome: Ending) -> bool:
+        """Whether the driver appends the row, when it has decided what the failure means."""
+        return outcome == "failed" and self.failed_as is None
 
     def __reduce__(self) -> tuple[Any, ...]:
         row = None if self.row is None else _row_values(self.row)
@@ -242,10 +253,10 @@ Ending = Literal["completed", "failed", "aborted"]
 class AttemptReport:
     """How an attempt ended.
 
-    `row` is the finished row, already in the log (None where the spec had none, and where
-    `missing` is set); it crosses as `columns`. `outputs` maps the names of the declared outputs,
-    but the passed ones, to what is in the store. `where` is the line of the cell (1-based, with
-    its text) that the error came from.
+    `row` is the finished row, already in the log unless that is the driver's to do (None where the
+    spec had none, and where `missing` is set); it crosses as `columns`. `outputs` maps the names of
+    the declared outputs, but the passed ones, to what is in the store. `where` is the line of the
+    cell (1-based, with its text) that the error came from.
     `missing` is the blob of an input that the store does not hold: its producer has to run again.
     `changed` names inputs whose content is not what the hash was made of: the result holds for
     this run and is never a hit (an evict row for the attempt's row is in the log). `retire` says

@@ -188,9 +188,10 @@ def _failed(session: Host, tasks: Mapping[tuple[int, ...], Decision], name: str)
     if run is None or name not in run.graph.places:
         raise UsageError(f"no run of {name} has failed in this kernel")
     index = run.graph.places[name]
-    for (node, position), task in sorted(run.tasks.items()):
-        if node == index and task.outcome is Outcome.FAILED and position in tasks:
-            return tasks[position]
+    for outcome in (Outcome.FAILED, Outcome.IGNORED):
+        for (node, position), task in sorted(run.tasks.items()):
+            if node == index and task.outcome is outcome and position in tasks:
+                return tasks[position]
     raise UsageError(f"no task of {name} failed in run {run.name}")
 
 

@@ -197,7 +197,7 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
     for row in detail.failures[:10]:
         label = row.tag or row.position
         where = f"{row.process}[{label}]" if label else row.process
-        text = f"failed: {where} {row.error or ''} · why {short(row.hash)}"
+        text = f"{row.status}: {where} {row.error or ''} · why {short(row.hash)}"
         parts.append(render.line(text))
     if len(detail.failures) > 10:
         parts.append(render.line(f"… and {len(detail.failures) - 10} more failed"))

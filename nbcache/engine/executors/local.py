@@ -557,13 +557,15 @@ class LocalExecutor:
 
     def _keep_row(self, running: Running, report: AttemptReport) -> AttemptRow:
         """Write the row that the dead worker could not write."""
-        assert running.spec.row is not None
         shown = None
         with contextlib.suppress(StoreError):
             shown = store_shown(running.shown, self._cache)
-        row = lost_row(running.spec.row, report, running.begun, running.peak, shown)
-        with contextlib.suppress(StoreError):
-            self._append([row])
+        spec, status = running.spec, running.spec.status_after(report.outcome)
+        assert spec.row is not None
+        row = lost_row(spec.row, status, report, running.begun, running.peak, shown)
+        if not spec.row_is_drivers(report.outcome):
+            with contextlib.suppress(StoreError):
+                self._append([row])
         return row
 
 

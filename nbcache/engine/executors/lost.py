@@ -94,7 +94,12 @@ def find_row(cache: Cache, row_id: str) -> AttemptRow | None:
 
 
 def lost_row(
-    row: AttemptRow, report: AttemptReport, begun_us: int, peak: int, shown: Stored | None
+    row: AttemptRow,
+    status: str,
+    report: AttemptReport,
+    begun_us: int,
+    peak: int,
+    shown: Stored | None,
 ) -> AttemptRow:
     """Return the row of an attempt whose worker died, as far as is known from outside.
 
@@ -102,7 +107,7 @@ def lost_row(
     """
     complete = time.time_ns() // 1000
     columns: dict[str, object] = {
-        "status": report.outcome,
+        "status": status,
         "start": begun_us,
         "complete": complete,
         "duration": (complete - row.submit) / 1e6 if row.submit is not None else None,

@@ -154,7 +154,12 @@ def _fitting(tasks: Sequence[Found], selectors: Sequence[str]) -> list[Found]:
     if not selectors:
         return list(tasks)
     if list(selectors) == ["failed"]:
-        return [task for task in tasks if task.use is None and task.made.status == "failed"]
+        return [
+            task
+            for status in ("failed", "ignored")
+            for task in tasks
+            if task.use is None and task.made.status == status
+        ]
     if len(selectors) == 1:
         for name in ("tag", "position"):
             placed = [

@@ -112,7 +112,7 @@ class ProcessOutcomes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDetail:
-    """A run with its processes and its failed tasks (the last attempt of each)."""
+    """A run, its processes and failed tasks (the last attempt of each), those ignored last."""
 
     run: RunSummary
     processes: tuple[ProcessOutcomes, ...]
@@ -138,6 +138,7 @@ class RunDetail:
                     "tag": row.tag,
                     "position": row.position,
                     "hash": row.hash,
+                    "status": row.status,
                     "error": row.error,
                     "traceback": row.traceback,
                     "workdir": row.workdir,
@@ -237,6 +238,9 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
     return f"no {kind} {name!r}; {hint}"
 
 
+_FAILED = (Outcome.FAILED.value, Outcome.IGNORED.value)
+
+
 def show_run(cache: Cache, word: str | None = None) -> RunDetail:
     """Return one run in detail; `word` as in `find_run`."""
     run = find_run(cache, word)
@@ -261,12 +265,8 @@ def show_run(cache: Cache, word: str | None = None) -> RunDetail:
             )
         )
     failed = sorted(
-        (
-            row
-            for row in last.values()
-            if isinstance(row, AttemptRow) and row.status == Outcome.FAILED.value
-        ),
-        key=lambda row: (row.process, row.at, row.id),
+        (row for row in last.values() if isinstance(row, AttemptRow) and row.status in _FAILED),
+        key=lambda row: (_FAILED.index(row.status), row.process, row.at, row.id),
     )
     return RunDetail(run=run, processes=tuple(outcomes), failures=tuple(failed))
 

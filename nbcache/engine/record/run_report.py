@@ -13,6 +13,7 @@ from nbcache.engine.record.history import ProcessOutcomes, RunSummary
 from nbcache.engine.record.query import fetch
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import AttemptRow
+from nbcache.model.task import Outcome
 from nbcache.store.cache import Cache
 
 FAILURES = 500  # looked at one by one
@@ -103,6 +104,7 @@ class RunReport:
     bars: tuple[Bar, ...]
     failures: tuple[Failure, ...]
     failed: int
+    untold: int  # failures that `failures` has no room for
     reasons: tuple[tuple[str, str, int], ...]  # process, reason, tasks
     components: Mapping[str, tuple[Component, ...]]
     run_names: Mapping[str, str]
@@ -132,7 +134,7 @@ def report_of(cache: Cache, word: str | None = None) -> RunReport:
         if task.cached_from_run is None and task.realtime is not None:
             measured.setdefault(task.process, []).append(task)
     bars = _bars(cache, run)
-    shown = sorted(tasks, key=lambda task: task.status != "FAILED")[:TASKS]
+    shown = sorted(tasks, key=lambda task: task.status not in ("FAILED", "IGNORED"))[:TASKS]
     kept = set(map(id, shown))
     return RunReport(
         run=run,
@@ -143,7 +145,8 @@ def report_of(cache: Cache, word: str | None = None) -> RunReport:
         measured=measured,
         bars=bars,
         failures=_failures(cache, run.id, detail.failures[:FAILURES]),
-        failed=len(detail.failures),
+        failed=sum(row.status == Outcome.FAILED.value for row in detail.failures),
+        untold=max(0, len(detail.failures) - FAILURES),
         reasons=tuple(
             fetch(
                 cache,
@@ -199,8 +202,7 @@ def _failures(cache: Cache, run: str, rows: Sequence[AttemptRow]) -> tuple[Failu
     fields = ("process", "position", "log")
     printed = {
         (process, position): "\n".join(str(log).rstrip("\n").split("\n")[-_LOG_LINES:])
-        for process, position, log in task_log.log_rows(
-            cache, [run], fields=fields, status="failed"
-        )
+        for status in {row.status for row in rows}
+        for process, position, log in task_log.log_rows(cache, [run], fields=fields, status=status)
     }
     return tuple(Failure(row=row, log=printed.get((row.process, row.position), "")) for row in rows)

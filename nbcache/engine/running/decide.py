@@ -470,6 +470,13 @@ class Decider:
             chosen, attempt=attempt, retries=directives.retries, dynamic=dynamic
         )
 
+    def failed_as(self, decision: Decision, attempt: int) -> str | None:
+        """Return what the row of an attempt says if it fails; None: only the failure tells."""
+        assert decision.place.node.decl is not None
+        if isinstance(decision.place.node.decl.directives.on_error, Dynamic):
+            return None
+        return "ignored" if self.action(decision, attempt) == "ignore" else "failed"
+
     def names(self, decision: Decision, attempt: int = 1) -> dict[str, object]:
         """Return what a directive's expression may name."""
         task = SimpleNamespace(

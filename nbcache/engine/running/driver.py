@@ -8,6 +8,7 @@ against the cache, hands attempts to an executor, appends rows before anything i
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shlex
 import time
 import zlib
@@ -53,7 +54,7 @@ from nbcache.model.event import (
     TaskKey,
 )
 from nbcache.model.ids import format_position
-from nbcache.model.row import Row
+from nbcache.model.row import AttemptRow, Row
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import FilePath, Gathered, KeptFolder, RemoteFile, Stored
 from nbcache.model.view import FailureView, PlaceProgress, ShownChunk
@@ -365,7 +366,10 @@ class Driver:
         try:
             resources = self._decider.resources(decision, number)
             process = self._spec(decision.place)
-            spec = attempt_spec(decision, process, number, resources, self._rows, self._packer)
+            failed_as = self._decider.failed_as(decision, number)
+            spec = attempt_spec(
+                decision, process, number, resources, self._rows, self._packer, failed_as
+            )
             if self._rows is not None:
                 self._rows.append(self._rows.lists(decision))
         except Exception as error:
@@ -529,6 +533,8 @@ class Driver:
             action, resources, error = "finish", Resources(), f"{error}; and {problem}"
         if self._keeps_nothing or (report is not None and report.unkept):
             action = "finish"  # the next ones would fare no better
+        if report is not None and report.row is not None:
+            self._keep_failure(decision, number, report.row, ignored=action == "ignore")
         wait = 0.0
         if action == "retry":
             wait = _wait_before_retry(decision, number)
@@ -537,6 +543,15 @@ class Driver:
             self._run.failures.append(failure)
             self._failures[task] = (failure, decision.failed, number)
         self.tell(AttemptFailed(task, error, action, resources, wait))
+
+    def _keep_failure(
+        self, decision: Decision, number: int, row: AttemptRow, *, ignored: bool
+    ) -> None:
+        """Append the row of a failed attempt where only the failure told what it means."""
+        if self._rows is None or self._decider.failed_as(decision, number) is not None:
+            return
+        status = Outcome.IGNORED if ignored else Outcome.FAILED
+        self._rows.append([dataclasses.replace(row, status=status.value)])
 
     def _failure(
         self,
@@ -574,9 +589,14 @@ class Driver:
         rows: list[Row] = []
         for report in reports:
             decision = self._decisions.get(report.task)
-            if decision is None or self._rows is None:
+            if self._rows is None:
                 continue
-            if report.outcome is Outcome.CACHED or report.twin is not None:
+            if report.outcome in (Outcome.FAILED, Outcome.IGNORED):
+                if report.task not in self._row_ids:
+                    rows.append(self._row_of_failure(report, decision))
+            elif decision is None:
+                continue
+            elif report.outcome is Outcome.CACHED or report.twin is not None:
                 source = decision.entry.row_id if decision.entry is not None else ""
                 if report.twin is not None:
                     source = self._row_ids.get(report.twin, source)
@@ -586,14 +606,21 @@ class Driver:
             elif report.outcome is Outcome.STORED and decision.hash is not None:
                 rows.append(self._rows.stored(decision))
                 self._row_ids[report.task] = rows[-1].id
-            elif report.task not in self._row_ids and report.outcome is Outcome.FAILED:
-                rows.append(self._rows.refused(decision, report.error or ""))
             elif report.outcome is Outcome.SKIPPED and decision.hash is not None:
                 rows.append(self._rows.skipped(decision))
         if rows and self._rows is not None:
             self._rows.append(rows)
         for report in reports:
             self._announce(report)
+
+    def _row_of_failure(self, report: Report, decision: Decision | None) -> Row:
+        """Return the row of a task that failed without an attempt of its own."""
+        assert self._rows is not None
+        error = report.error or ""
+        if decision is None or decision.hash is None:
+            name = self._graph.nodes[report.task[0]].name
+            return self._rows.unidentified(report.task, name, report.outcome, error)
+        return self._rows.refused(decision, report.outcome, error)
 
     def _announce(self, report: Report) -> None:
         task = report.task

@@ -17,10 +17,11 @@ from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.decide import Decision, Place
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.run import Run
+from nbcache.engine.work.attempt import last_line
 from nbcache.engine.work.harvest import to_ports
 from nbcache.model.channel import upstream_of
-from nbcache.model.digest import Digest
-from nbcache.model.event import Resources
+from nbcache.model.digest import Digest, identity_digest
+from nbcache.model.event import Resources, TaskKey
 from nbcache.model.fingerprint import Component
 from nbcache.model.ids import format_position
 from nbcache.model.row import AttemptRow, ListRow, ProcessRecord, Row, RunRow, UseRow
@@ -121,11 +122,31 @@ class RowMaker:
             cached_from=source,
         )
 
-    def refused(self, decision: Decision, error: str) -> AttemptRow:
+    def refused(self, decision: Decision, outcome: Outcome, error: str) -> AttemptRow:
         """Return the row of a task that failed without an attempt."""
-        row = self.attempt(decision, 1, Resources(), status=Outcome.FAILED.value)
-        return dataclasses.replace(
-            row, error=error.strip().split("\n")[-1][:500], complete=row.submit
+        row = self.attempt(decision, 1, Resources(), status=outcome.value)
+        return dataclasses.replace(row, error=last_line(error), complete=row.submit)
+
+    def unidentified(self, task: TaskKey, process: str, outcome: Outcome, error: str) -> AttemptRow:
+        """Return the row of a task whose inputs could not be identified; its hash is no other's."""
+        position = format_position(task[1])
+        now = now_us()
+        return AttemptRow(
+            id=new_ulid(),
+            at=now,
+            run=self._run.id,
+            session=self._session,
+            process=process,
+            position=position,
+            hash=identity_digest(f"run {self._run.id} {process}[{position}]".encode()),
+            status=outcome.value,
+            attempt=self._earlier.attempts.get((process, position), 0) + 1,
+            submit=now,
+            complete=now,
+            host=self._host,
+            user=self._user,
+            executor=self._executor,
+            error=last_line(error),
         )
 
     def stored(self, decision: Decision) -> AttemptRow:

@@ -109,6 +109,7 @@ def attempt_spec(
     resources: Resources,
     rows: RowMaker | None,
     packer: Packer,
+    failed_as: str | None = "failed",
 ) -> AttemptSpec:
     """Return one attempt as it crosses to a worker.
 
@@ -131,6 +132,7 @@ def attempt_spec(
         memory=resources.memory,
         time=resources.time,
         attempt=number,
+        failed_as=failed_as,
         row=row,
     )
 

@@ -85,7 +85,8 @@ _SAID = (ScriptError, OutputError, InputChangedError, ChannelError, CannotKeepEr
 
 
 def run_attempt(spec: AttemptSpec, process: ProcessSpec, place: Workplace) -> AttemptReport:
-    """Run one attempt to its end; its row is in the journal when this returns.
+    """Run one attempt to its end; its row is in the journal when this returns, unless it failed
+    and the driver has to say first what that means (`AttemptSpec.failed_as`).
 
     Never raises for what the task does; raises StoreError if the row cannot be written.
     """
@@ -300,7 +301,7 @@ class _Attempt:
         complete = time.time_ns()
         submit = spec.row.submit
         columns: dict[str, object] = {
-            "status": report.outcome,
+            "status": spec.status_after(report.outcome),
             "start": self.start // 1000,
             "complete": complete // 1000,
             "duration": (complete // 1000 - submit) / 1e6 if submit is not None else None,
@@ -320,7 +321,8 @@ class _Attempt:
         rows: list[Row] = [report.row]
         if report.changed and report.outcome == "completed":
             rows.append(evicted(report.row, report.changed))
-        place.append(rows)
+        if not spec.row_is_drivers(report.outcome):
+            place.append(rows)
 
 
 def _check_type(output: Output, value: object) -> None:

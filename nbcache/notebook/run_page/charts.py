@@ -67,7 +67,7 @@ def _line(bar: Bar, clock_s: float, colour: Callable[[str], str]) -> str:
 
 
 def _kind(bar: Bar) -> str:
-    return "bad" if bar.status in ("FAILED", "ABORTED") else "ran"
+    return "bad" if bar.status in ("FAILED", "IGNORED", "ABORTED") else "ran"
 
 
 def _rect(

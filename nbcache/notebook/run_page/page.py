@@ -148,9 +148,8 @@ def _failures(report: RunReport) -> str:
     for each in report.failures:
         kinds.setdefault((each.row.process, each.row.error or "failed"), []).append(each)
     parts = [_failure(alike) for alike in kinds.values()]
-    left = report.failed - len(report.failures)
-    if left:
-        parts.append(f'<p class="faint">and {left:,} more tasks failed</p>')
+    if report.untold:
+        parts.append(f'<p class="faint">and {report.untold:,} more tasks failed</p>')
     return "".join(parts)
 
 
@@ -159,6 +158,7 @@ def _failure(alike: Sequence[Failure]) -> str:
     labels = [task_label(each.row) for each in alike]
     more = f" and {len(labels) - 6:,} more" if len(labels) > 6 else ""
     facts = [
+        "ignored" if row.status == "ignored" else "",
         f"attempt {row.attempt}",
         f"exit {row.exit}" if row.exit is not None else "",
         row.signal or "",
@@ -254,7 +254,7 @@ def _timeline(report: RunReport, colour: Callable[[str], str]) -> str:
         for name in dict.fromkeys(bar.process for bar in report.bars)
     )
     legend += '<span><i style="background:var(--wait)"></i>waiting</span>'
-    if any(bar.status in ("FAILED", "ABORTED") for bar in report.bars):
+    if any(bar.status in ("FAILED", "IGNORED", "ABORTED") for bar in report.bars):
         legend += '<span><i style="background:var(--bad)"></i>failed</span>'
     drawn = charts.timeline(report.bars, report.clock_s, colour)
     drawn = drawn.replace('class="chart"', 'class="chart tall"', 1)

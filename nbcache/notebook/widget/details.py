@@ -206,7 +206,7 @@ def _facts(found: Found, outcome: str, made_in: str) -> Sequence[tuple[str, str]
         ("exit code", str(made.exit) if made.exit else ""),
         ("signal", made.signal or ""),
         ("on", " by ".join(filter(None, (made.host, made.user)))),
-        ("work directory", (made.workdir or "") if outcome == "failed" else ""),
+        ("work directory", (made.workdir or "") if outcome in ("failed", "ignored") else ""),
     ]
     if found.use is not None:
         facts.insert(0, ("made in", f"run {made_in}"))
