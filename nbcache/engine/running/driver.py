@@ -494,9 +494,7 @@ class Driver:
         for read in report.watched:
             self._note_read(decision, read.kind, read.name)
         for name in report.changed:
-            self._note(
-                f"{decision.label}: input {name} changed while the task ran; its result is not kept"
-            )
+            self._note(changed_text(decision, name))
         decision.outputs = item
         self.tell(AttemptSucceeded(task, item))
 
@@ -750,6 +748,16 @@ class Driver:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def changed_text(decision: Decision, name: str) -> str:
+    """Return what to say of an input that is not what it was when its task began."""
+    found = decision.inputs.get(name)
+    place = f" ({found.place})" if found is not None and found.place else ""
+    return (
+        f"{decision.label}: input {name}{place} changed while the task ran, by the task itself "
+        "unless somebody else wrote to it; its result is not kept"
+    )
 
 
 def _wait_before_retry(decision: Decision, attempt: int) -> float:

@@ -173,7 +173,9 @@ class _Attempt:
         if place.modules is not None:
             place.modules.prepare()
         if watching:
-            place.watcher.begin(place.places(process.folder), place.real_folder)
+            place.watcher.begin(
+                place.places(process.folder), place.real_folder, self.staging.linked()
+            )
         loaded: set[str] = set()
         try:
             before = body.namespace()  # imports what is captured by name

@@ -1,10 +1,11 @@
 """Put a task's inputs in front of it: files read-only under their own names, values decoded.
 
-A staged file is a reflink where the file system has them, else a symbolic link, else a copy; never
-a hard link (its link count is part of the original's state). Equal names are told apart as `1/x`,
-`2/x`. When the attempt has ended the same files are looked at again: `changed` names the inputs
-whose content is no longer what the hash was made of. Paths are given to the body relative to its
-work directory, so that results do not depend on where that is.
+A staged file is a reflink where the file system has them, else a copy where it is small, so that a
+task which changes its input changes its own, else a symbolic link; never a hard link (its link
+count is part of the original's state). Links are guarded in Python bodies (`linked`). Equal names
+are told apart as `1/x`, `2/x`. When the attempt has ended the originals are looked at again:
+`changed` names the inputs whose content is no longer what the hash was made of. Paths are given to
+the body relative to its work directory, so that results do not depend on where that is.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import os
 import pickle
 import shutil
+import stat as statmodes
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,9 +33,11 @@ from nbcache.model.digest import Digest
 from nbcache.model.value import Record, Stored
 from nbcache.store.cache import Cache
 from nbcache.store.filestate import StatKey, hash_file, stat_key
-from nbcache.store.placing import HOW, place_file
+from nbcache.store.placing import HOW, How, place_file
 
 MAPPED = 64 << 20  # bytes
+COPIED = 1 << 20  # bytes of an input up to which a copy is about as cheap as a link
+COPIED_FILES = 100  # of a folder
 
 
 @dataclass(slots=True)
@@ -138,7 +142,8 @@ class Staging:
         assert stored.blob is not None
         if self._stays(place):
             return
-        self._cache.blobs.materialise(stored.blob, stored.kind, place)
+        how = _means(stored.size)
+        self._cache.blobs.materialise(stored.blob, stored.kind, place, how=how)
         if stored.kind == "file" and place.is_symlink():
             blob = os.path.realpath(place)
             self._watched.append(_Watched(name, blob, stored.digest, stat_key(blob)))
@@ -151,7 +156,7 @@ class Staging:
         else:
             before = value.stat or stat_key(source)
         if not self._stays(place):
-            link_read_only(source, place)
+            stage_read_only(source, place)
         self._watched.append(_Watched(name, source, value.digest, before))
         return place.relative_to(self._folder)
 
@@ -185,6 +190,10 @@ class Staging:
         place.parent.mkdir(parents=True, exist_ok=True)
         self.names.add(name)
         return place
+
+    def linked(self) -> tuple[str, ...]:
+        """Return the originals that are staged as links: whoever writes there writes to them."""
+        return tuple(each.path for each in self._watched)
 
     def changed(self) -> tuple[str, ...]:
         """Return the names of inputs whose content is not what it was, each once."""
@@ -228,13 +237,32 @@ def folder_state(path: str) -> dict[str, StatKey]:
     return state
 
 
-def link_read_only(source: str, place: Path) -> None:
-    """Make `source` appear at `place`: a reflink, else a symbolic link, else a copy."""
+def stage_read_only(source: str, place: Path) -> None:
+    """Make `source` appear at `place`: a reflink, else a copy of what is small, else a link."""
     if os.path.isdir(source):
+        if _is_small_folder(source):
+            shutil.copytree(source, place)
+            return
         try:
             os.symlink(source, place)
         except OSError:
             shutil.copytree(source, place, symlinks=True)
         return
-    os.stat(source)  # a FileNotFoundError that names the file
-    place_file(source, source, place, HOW, None)
+    size = os.stat(source).st_size  # a FileNotFoundError that names the file
+    place_file(source, source, place, _means(size), None)
+
+
+def _means(size: int) -> tuple[How, ...]:
+    return ("reflink", "copy") if size <= COPIED else HOW
+
+
+def _is_small_folder(source: str) -> bool:
+    """Whether a folder is quickly copied; not with links in it, which may lead out of it."""
+    size = count = 0
+    for place, folders, files in os.walk(source):
+        for name in (*folders, *files):
+            found = os.lstat(os.path.join(place, name))
+            size, count = size + found.st_size * (name in files), count + 1
+            if size > COPIED or count > COPIED_FILES or statmodes.S_ISLNK(found.st_mode):
+                return False
+    return True

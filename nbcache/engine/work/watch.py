@@ -11,6 +11,7 @@ notebook's own folder always does.
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import json
@@ -96,6 +97,7 @@ class Watcher:
         self._import_variables: dict[str, str | None] = {}
         self._told: int | None = None  # what forked children write to
         self._folder = ""
+        self._linked: frozenset[str] = frozenset()
         self._places: Places | None = None
         self._installed = False
 
@@ -109,6 +111,7 @@ class Watcher:
         self._told = _file_in_memory()
         events = {
             "open": self._opened,
+            "os.truncate": self._truncated,
             "os.listdir": self._listed,
             "os.scandir": self._listed,
             "sqlite3.connect": self._connected,
@@ -157,9 +160,13 @@ class Watcher:
         is_whole = variables is os.environ or variables is os.environb
         return self._active and is_whole and not _is_beside_the_body()
 
-    def begin(self, places: Places, folder: str) -> None:
-        """Start: relative paths are below the current `folder`, where everything is the task's."""
+    def begin(self, places: Places, folder: str, linked: Iterable[str] = ()) -> None:
+        """Start: relative paths are below the current `folder`, where everything is the task's.
+
+        linked: originals of inputs, which nobody may write to through the links in the folder.
+        """
         self._places = places
+        self._linked = frozenset(map(os.path.realpath, linked))
         self._folder = folder + os.sep
         self._reads, self._named = {}, {}
         self._variables = {}
@@ -303,8 +310,31 @@ class Watcher:
             self._note("tool", name)
         self.may_read(each for name in found.paths if (each := self._users(name)) is not None)
 
+    def _truncated(self, arguments: tuple[object, ...]) -> None:
+        self._refuse_writing(arguments[0])
+
+    def _refuse_writing(self, path: object) -> None:
+        """Refuse to write to an input's original through the link to it in the task's folder.
+
+        Raises:
+            PermissionError: names the input, before anything is lost.
+        """
+        if not self._linked or not isinstance(path, (str, bytes, os.PathLike)):
+            return
+        full = os.path.abspath(os.fsdecode(path))
+        if not full.startswith(self._folder):
+            return
+        real = os.path.realpath(full)
+        if any(real == each or real.startswith(each + os.sep) for each in self._linked):
+            name = full.removeprefix(self._folder)
+            raise PermissionError(
+                errno.EACCES, f"{name} is an input, a link to {real}; write to another name", name
+            )
+
     def _opened(self, arguments: tuple[object, ...]) -> None:
         path, mode, flags = arguments[0], arguments[1], arguments[2]
+        if _writes(mode, flags):
+            self._refuse_writing(path)
         if not _reads(mode, flags):
             return
         full = self._users(path)
@@ -391,6 +421,13 @@ def _reads(mode: object, flags: object) -> bool:
     if isinstance(mode, str):
         return "r" in mode or "+" in mode
     return isinstance(flags, int) and flags & os.O_ACCMODE != os.O_WRONLY and not flags & os.O_TRUNC
+
+
+def _writes(mode: object, flags: object) -> bool:
+    if isinstance(mode, str):
+        return not {"w", "a", "+", "x"}.isdisjoint(mode)
+    writing = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
+    return isinstance(flags, int) and bool(flags & writing)
 
 
 def _called_by(names: tuple[str, ...]) -> bool:
