@@ -23,6 +23,7 @@ demo: $(VENV)/.demo-$(KEY)
 
 test: $(VENV)/.test-$(KEY)
 	@.ci/debian-packages
+	@.ci/npm-packages $(VENV)/node
 	@$(MAKE) --no-print-directory lint types
 	@echo "== pytest"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -q $(PYTEST_ARGS)

@@ -8,6 +8,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -31,11 +32,14 @@ def serving(
         start_new_session=True,
     )
     try:
-        yield _wait_until(process, ready)
+        said = _wait_until(process, ready)
+        assert process.stdout is not None
+        threading.Thread(target=process.stdout.read, daemon=True).start()  # or it would wait
+        yield said
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
 
 
 def python(module: str, *words: str) -> list[str]:

@@ -25,14 +25,14 @@ from nbcache.errors import (
 )
 from nbcache.store.files import new_ulid
 from nbcache.store.remote.driver import PART_BYTES, PARTS_AT_ONCE, Driver, repeated
-from nbcache.store.remote.loop import wait_for
+from nbcache.store.remote.loop import start, wait_for
 from nbcache.store.remote.protocol import (
     LOOKUP_S,
+    SLOWEST_BYTES_PER_S,
     Entry,
     OnRequest,
     check_key,
     check_prefix,
-    time_for,
 )
 
 T = TypeVar("T")
@@ -50,9 +50,16 @@ class CloudStore:
     atomic_create = True
 
     def __init__(
-        self, url: str, driver: Driver, prefix: str = "", *, on_request: OnRequest | None = None
+        self,
+        url: str,
+        driver: Driver,
+        prefix: str = "",
+        *,
+        lookup_s: float = LOOKUP_S,
+        on_request: OnRequest | None = None,
     ) -> None:
         self.url, self._driver, self._prefix = url, driver, prefix
+        self._lookup_s = lookup_s
         self.backend = driver.backend
         self._count = on_request or (lambda doing, key: None)
         self._process = os.getpid()
@@ -65,7 +72,7 @@ class CloudStore:
     def put(self, key: str, data: bytes) -> None:
         name = self._name(key)
         self._count("put", key)
-        self._ask("write", key, lambda: self._driver.put(name, data), time_for(len(data)))
+        self._ask("write", key, lambda: self._driver.put(name, data), self._time_for(len(data)))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         name = self._name(key)
@@ -75,7 +82,7 @@ class CloudStore:
                 "create",
                 key,
                 lambda: self._driver.put(name, data, if_absent=True),
-                time_for(len(data)),
+                self._time_for(len(data)),
             )
         except FileExistsError:
             return False
@@ -86,13 +93,13 @@ class CloudStore:
         if end is not None and end <= start:
             return b""
         self._count("get", key)
-        limit = LOOKUP_S if end is None else time_for(end - start)
+        limit = self._lookup_s if end is None else self._time_for(end - start)
         return self._ask("read", key, lambda: self._driver.get(name, start, end), limit)
 
     def head(self, key: str) -> Entry:
         name = self._name(key)
         self._count("head", key)
-        return self._own(self._ask("look at", key, lambda: self._driver.head(name), LOOKUP_S))
+        return self._own(self._ask("look at", key, lambda: self._driver.head(name), self._lookup_s))
 
     # ------------------------------------------------------------------ large objects
 
@@ -103,7 +110,7 @@ class CloudStore:
             return self.put(key, path.read_bytes())
         self._count("put", key)
         return self._run(
-            "write", key, lambda: self._driver.put_file(name, path, size), time_for(size)
+            "write", key, lambda: self._driver.put_file(name, path, size), self._time_for(size)
         )
 
     def get_file(self, key: str, path: Path, size: int | None = None) -> int:
@@ -115,7 +122,10 @@ class CloudStore:
             for _ in starts:
                 self._count("get", key)
             self._run(
-                "read", key, lambda: self._fetch(name, file.fileno(), starts, size), time_for(size)
+                "read",
+                key,
+                lambda: self._fetch(name, file.fileno(), starts, size),
+                self._time_for(size),
             )
         return size
 
@@ -141,7 +151,7 @@ class CloudStore:
         after = self._prefix + start_after if start_after else ""
         pages = self._driver.pages(self._prefix + prefix, after)
         while True:
-            page = self._run("list", prefix, lambda: anext(pages, None), LOOKUP_S)
+            page = self._run("list", prefix, lambda: anext(pages, None), self._lookup_s)
             if page is None:
                 return
             self._count("list", prefix)
@@ -155,7 +165,7 @@ class CloudStore:
         while batch := list(islice(names, _KEYS_PER_DELETE)):
             key = batch[0].removeprefix(self._prefix)
             self._count("delete", key)
-            self._ask("delete", key, lambda: self._driver.delete(batch), 10 * LOOKUP_S)
+            self._ask("delete", key, lambda: self._driver.delete(batch), 10 * self._lookup_s)
 
     def server_time(self) -> int:
         key = f"{_CLOCKS}{new_ulid()}"
@@ -168,12 +178,21 @@ class CloudStore:
     def close(self) -> None:
         if self._connected and self._process == os.getpid():
             self._connected = False
-            wait_for(self._driver.close, LOOKUP_S)
+            wait_for(self._driver.close, self._lookup_s)
+
+    def __del__(self) -> None:
+        if self._connected and self._process == os.getpid():
+            with contextlib.suppress(Exception):  # the interpreter may be on its way out
+                start(self._driver.close)
 
     # ------------------------------------------------------------------ inside
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
+
+    def _time_for(self, size: int) -> float:
+        """Return the seconds that a request may take which carries `size` bytes."""
+        return self._lookup_s + size / SLOWEST_BYTES_PER_S
 
     def _own(self, entry: Entry) -> Entry:
         key = entry.key.removeprefix(self._prefix)

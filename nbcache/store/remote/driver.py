@@ -12,12 +12,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from nbcache.errors import RemoteStoreError, StoreUnavailableError
+from nbcache.errors import ObjectMissingError, RemoteStoreError, StoreUnavailableError
 from nbcache.store.remote.protocol import Entry
 
 PART_BYTES = 8 << 20
 """Bytes of one request of a large transfer."""
 PARTS_AT_ONCE = 8
+PAGE_KEYS = 1000
+"""Keys of one page of a listing, where the client lets us choose."""
+_DELETES_AT_ONCE = 16
 
 T = TypeVar("T")
 
@@ -74,3 +77,30 @@ def passes(driver: Driver, error: Exception) -> bool:
     """Whether an error is one that may be gone a moment later."""
     known = driver.kind_of(error)
     return known is not None and issubclass(known[0], StoreUnavailableError)
+
+
+async def delete_each(
+    driver: Driver, keys: Sequence[str], delete: Callable[[str], Awaitable[object]]
+) -> None:
+    """Delete objects one by one, some at once, where a server takes no list of them."""
+    room = asyncio.Semaphore(_DELETES_AT_ONCE)
+
+    async def one(key: str) -> None:
+        async with room:
+            try:
+                await repeated(driver, lambda: delete(key))
+            except Exception as error:
+                known = driver.kind_of(error)
+                if known is None or known[0] is not ObjectMissingError:
+                    raise
+
+    async with asyncio.TaskGroup() as group:
+        for key in keys:
+            group.create_task(one(key))
+
+
+def read_part(path: Path, start: int, size: int = PART_BYTES) -> bytes:
+    """Return bytes of a file that is being sent."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file.read(size)

@@ -50,6 +50,11 @@ def wait_for(make: Callable[[], Coroutine[Any, Any, T]], deadline_s: float) -> T
         future.cancel()  # an interrupt of the waiting thread ends the request as well
 
 
+def start(make: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Run a coroutine on the store loop; nobody waits for it or hears of its end."""
+    asyncio.run_coroutine_threadsafe(make(), store_loop())
+
+
 def _forget_in_child() -> None:
     global _lock
     _lock = threading.Lock()

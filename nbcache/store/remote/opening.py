@@ -1,7 +1,8 @@
 """From a URL to a store: which client talks to which cloud.
 
 `obstore` is taken where it is installed (one native library, many requests in flight), else the
-fsspec client of the cloud. Both pass the same examination.
+fsspec client of the cloud. For GCS it is the other way round: obstore speaks its XML interface, for
+which there is no server that our examination could be run against.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from urllib.parse import unquote, urlsplit
 
 from nbcache.errors import CannotOpenStoreError
 from nbcache.store.journal import Durability
+from nbcache.store.remote.azure import AzureDriver
 from nbcache.store.remote.cloud import CloudStore
 from nbcache.store.remote.driver import Driver
 from nbcache.store.remote.folder import FolderStore
+from nbcache.store.remote.gcs import GcsDriver
 from nbcache.store.remote.memory import MemoryStore
+from nbcache.store.remote.native import ObstoreDriver, was_used_before_fork
 from nbcache.store.remote.options import Options
-from nbcache.store.remote.protocol import OnRequest, Store, check_prefix
+from nbcache.store.remote.protocol import LOOKUP_S, OnRequest, Store, check_prefix
+from nbcache.store.remote.s3 import S3Driver
 
 Backend = Literal["auto", "fsspec", "obstore"]
 
@@ -33,13 +38,15 @@ def open_store(
     profile: str | None = None,
     account: str | None = None,
     anonymous: bool = False,
+    lookup_s: float = LOOKUP_S,
     durability: Durability = "process",
     on_request: OnRequest | None = None,
 ) -> Store:
     """Return the store behind a URL or a folder's path; sends no request yet.
 
     `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`, `memory://`.
-    The words `endpoint` to `anonymous` are those of `Options`; `durability` is for folders.
+    The words `endpoint` to `anonymous` are those of `Options`; `lookup_s` is the time that a small
+    request may take; `durability` is for folders.
 
     Raises:
         CannotOpenStoreError: the URL is none of these, holds a secret, or its client is missing.
@@ -62,7 +69,7 @@ def open_store(
         endpoint=endpoint, region=region, profile=profile, account=account, anonymous=anonymous
     )
     driver = _driver(text, cloud, backend, bucket, options)
-    return CloudStore(text.rstrip("/"), driver, prefix, on_request=on_request)
+    return CloudStore(text.rstrip("/"), driver, prefix, lookup_s=lookup_s, on_request=on_request)
 
 
 def _bucket_and_prefix(url: str) -> tuple[str, str]:
@@ -86,10 +93,15 @@ def _bucket_and_prefix(url: str) -> tuple[str, str]:
 
 def _driver(url: str, cloud: str, backend: Backend, bucket: str, options: Options) -> Driver:
     library, fsspec_driver = _FSSPEC[cloud]
+    if backend == "auto" and cloud == "gcs" and _is_installed(library):
+        return fsspec_driver(bucket, options)
+    if backend != "fsspec" and _is_installed("obstore") and not was_used_before_fork():
+        return ObstoreDriver(cloud, bucket, options)
     if backend != "obstore" and _is_installed(library):
         return fsspec_driver(bucket, options)
+    missing = "obstore" if backend == "obstore" else library
     raise CannotOpenStoreError(
-        url, "open it", "", f"{library} is not installed: pip install 'nbcache[{cloud}]'"
+        url, "open it", "", f"{missing} is not installed: pip install 'nbcache[{cloud}]'"
     )
 
 
@@ -97,11 +109,16 @@ def _is_installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _s3(bucket: str, options: Options) -> Driver:
-    from nbcache.store.remote.s3 import S3Driver
-
-    return S3Driver(bucket, options)
-
-
-_CLOUDS = {"s3": "s3"}
-_FSSPEC: dict[str, tuple[str, Callable[[str, Options], Driver]]] = {"s3": ("s3fs", _s3)}
+_CLOUDS = {
+    "s3": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+}
+_FSSPEC: dict[str, tuple[str, Callable[[str, Options], Driver]]] = {
+    "s3": ("s3fs", S3Driver),
+    "gcs": ("gcsfs", GcsDriver),
+    "azure": ("adlfs", AzureDriver),
+}

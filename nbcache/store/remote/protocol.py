@@ -16,7 +16,8 @@ from typing import Protocol
 from nbcache.errors import ObjectMissingError, StoreError, StoreUnavailableError
 
 LOOKUP_S = 3.0
-"""Seconds after which a small request has failed: a look-up that takes longer is no help."""
+"""Seconds after which a small request has failed, unless the store was opened with another
+`lookup_s`: a look-up that takes longer is no help."""
 SLOWEST_BYTES_PER_S = 200_000
 """Bytes per second that a transfer is given time for, on top of LOOKUP_S."""
 TEMPORARY = "tmp/"
@@ -147,11 +148,6 @@ def check_prefix(prefix: str) -> str:
             raise ValueError(f"{prefix!r} is no prefix: it does not end with '/'")
         check_key(prefix[:-1])
     return prefix
-
-
-def time_for(size: int) -> float:
-    """Return the seconds that a request may take which carries `size` bytes."""
-    return LOOKUP_S + size / SLOWEST_BYTES_PER_S
 
 
 def create_owned(store: Store, key: str, data: bytes) -> bytes | None:

@@ -7,6 +7,7 @@ and go on for half a minute when a server is busy; the client does what it is to
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from nbcache.errors import (
     StoreThrottledError,
     StoreUnavailableError,
 )
-from nbcache.store.remote.driver import PART_BYTES, PARTS_AT_ONCE, ErrorKind, repeated
+from nbcache.store.remote import driver
+from nbcache.store.remote.driver import PART_BYTES, PARTS_AT_ONCE, ErrorKind, read_part, repeated
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
@@ -114,7 +116,7 @@ class S3Driver:
 
             async def send(number: int) -> dict[str, Any]:
                 async with room:
-                    data = await asyncio.to_thread(_read, path, number * part_bytes, part_bytes)
+                    data = await asyncio.to_thread(read_part, path, number * part_bytes, part_bytes)
                     answer = await repeated(
                         self,
                         lambda: self._client.upload_part(
@@ -130,11 +132,12 @@ class S3Driver:
                 **place, UploadId=upload, MultipartUpload=parts
             )
         except BaseException:
-            await asyncio.shield(self._client.abort_multipart_upload(**place, UploadId=upload))
+            with contextlib.suppress(Exception):  # a bucket's rules end what is left
+                await asyncio.shield(self._client.abort_multipart_upload(**place, UploadId=upload))
             raise
 
     async def pages(self, prefix: str, start_after: str) -> AsyncIterator[list[Entry]]:
-        wanted = {"Bucket": self._bucket, "Prefix": prefix}
+        wanted = {"Bucket": self._bucket, "Prefix": prefix, "MaxKeys": driver.PAGE_KEYS}
         if start_after:
             wanted["StartAfter"] = start_after
         while True:
@@ -198,9 +201,3 @@ def _code_and_status(error: BaseException) -> tuple[str, int]:
 def _entry(key: str, size: int, found: dict[str, Any]) -> Entry:
     modified = int(found["LastModified"].timestamp() * 1_000_000)
     return Entry(key, size, found["ETag"].strip('"'), modified)
-
-
-def _read(path: Path, start: int, size: int) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(start)
-        return file.read(size)

@@ -1,3 +1,5 @@
+"""The servers, each started once, and the places on them."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -5,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.s3 import CREDENTIALS, make_bucket, s3_server
+from tests.servers import azure as azure_servers
+from tests.servers import gcs as gcs_servers
+from tests.servers import s3 as s3_servers
 from tests.store.conformance.places import AnyPlace, MemoryPlace, Place
 
-KINDS = ("memory", "folder", "s3-fsspec")
+# Not gcs-obstore: it speaks an interface that the server for GCS does not have.
+CLOUD_KINDS = ("s3-fsspec", "s3-obstore", "gcs-fsspec", "azure-fsspec", "azure-obstore")
+KINDS = ("memory", "folder", *CLOUD_KINDS)
 
 
 @pytest.fixture(scope="session")
@@ -18,12 +24,36 @@ def environment() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="session")
-def s3(environment: pytest.MonkeyPatch) -> Iterator[str]:
-    for name, value in CREDENTIALS.items():
+def s3(environment: pytest.MonkeyPatch) -> Iterator[Place]:
+    for name, value in s3_servers.CREDENTIALS.items():
         environment.setenv(name, value)
-    with s3_server() as url:
-        make_bucket(url, "bucket")
-        yield url
+    with s3_servers.s3_server() as url:
+        s3_servers.make_bucket(url, "bucket")
+        yield Place("s3://bucket/some/prefix", {"endpoint": url})
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[Place]:
+    with gcs_servers.gcs_server() as url:
+        gcs_servers.make_bucket(url, "bucket")
+        yield Place("gs://bucket/some/prefix", {"endpoint": url})
+
+
+@pytest.fixture(scope="session")
+def azure(environment: pytest.MonkeyPatch) -> Iterator[Place]:
+    if azure_servers.azurite() is None:
+        pytest.skip("azurite is not installed: .ci/npm-packages .venv/node")
+    environment.setenv("AZURE_STORAGE_ACCOUNT_NAME", azure_servers.ACCOUNT)
+    environment.setenv("AZURE_STORAGE_ACCOUNT_KEY", azure_servers.KEY)
+    with azure_servers.azure_server() as url:
+        azure_servers.make_container(url, "container")
+        yield Place("az://container/some/prefix", {"endpoint": url})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_pages(environment: pytest.MonkeyPatch) -> None:
+    """Let listings have several pages without thousands of objects."""
+    environment.setattr("nbcache.store.remote.driver.PAGE_KEYS", 17)
 
 
 @pytest.fixture(scope="session", params=KINDS)
@@ -34,8 +64,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if kind == "folder":
         return Place(str(tmp_path_factory.mktemp("folder")))
     cloud, _, backend = kind.partition("-")
-    url = request.getfixturevalue(cloud)
-    return Place("s3://bucket/some/prefix", {"endpoint": url, "backend": backend})
+    place: Place = request.getfixturevalue(cloud)
+    return Place(place.url, {**place.options, "backend": backend})
 
 
 @pytest.fixture

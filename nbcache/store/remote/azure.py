@@ -1,0 +1,147 @@
+"""Azure Blob Storage through adlfs: its credentials, and the client behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nbcache.errors import (
+    AccessDeniedError,
+    ObjectMissingError,
+    RemoteStoreError,
+    StoreGoneError,
+    StoreThrottledError,
+    StoreUnavailableError,
+)
+from nbcache.store.remote import driver
+from nbcache.store.remote.driver import PARTS_AT_ONCE, ErrorKind, delete_each
+from nbcache.store.remote.loop import store_loop
+from nbcache.store.remote.options import Options
+from nbcache.store.remote.protocol import Entry
+
+_STATUS: dict[int, ErrorKind] = {
+    401: AccessDeniedError,
+    403: AccessDeniedError,
+    404: ObjectMissingError,
+    409: FileExistsError,
+    412: FileExistsError,
+    429: StoreThrottledError,
+    503: StoreThrottledError,
+}
+_ONCE = {"retry_total": 0}  # who repeats is the store, within its deadline
+
+
+class AzureDriver:
+    """One container, through azure-storage-blob."""
+
+    backend = "azure through adlfs"
+    attempts = 3
+
+    def __init__(self, container: str, options: Options) -> None:
+        self._name, self._options = container, options
+        self._system: Any = None
+        self._container: Any = None
+
+    async def connect(self) -> None:
+        from adlfs import AzureBlobFileSystem
+
+        options = self._options
+        self._system = AzureBlobFileSystem(
+            loop=store_loop(),  # on which it closes its client when the interpreter ends
+            skip_instance_cache=True,
+            use_listings_cache=False,
+            account_name=options.account,
+            connection_string=connection_string(options),
+            anon=options.anonymous or None,
+        )
+        self._container = self._system.service_client.get_container_client(self._name)
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        await self._container.upload_blob(
+            key, data, length=len(data), overwrite=not if_absent, **_ONCE
+        )
+
+    async def get(self, key: str, start: int, end: int | None) -> bytes:
+        from azure.core.exceptions import HttpResponseError
+
+        wanted: dict[str, Any] = {}
+        if start or end is not None:
+            wanted["offset"] = start
+        if end is not None:
+            wanted["length"] = end - start
+        try:
+            found = await self._container.download_blob(key, **wanted, **_ONCE)
+            data: bytes = await found.readall()
+        except HttpResponseError as error:
+            if error.status_code == 416:
+                return b""  # there is an object, and it ends before
+            raise
+        return data
+
+    async def head(self, key: str) -> Entry:
+        return _entry(await self._container.get_blob_client(key).get_blob_properties(**_ONCE))
+
+    async def put_file(self, key: str, path: Path, size: int) -> None:
+        with open(path, "rb") as file:
+            await self._container.upload_blob(
+                key, file, length=size, overwrite=True, max_concurrency=PARTS_AT_ONCE
+            )
+
+    async def pages(self, prefix: str, start_after: str) -> AsyncIterator[list[Entry]]:
+        found = self._container.list_blobs(
+            name_starts_with=prefix, results_per_page=driver.PAGE_KEYS, **_ONCE
+        )
+        async for page in found.by_page():
+            yield [_entry(each) async for each in page]
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        await delete_each(self, keys, lambda key: self._container.delete_blob(key, **_ONCE))
+
+    def kind_of(self, error: BaseException) -> tuple[ErrorKind, str] | None:
+        from azure.core.exceptions import (
+            AzureError,
+            ClientAuthenticationError,
+            HttpResponseError,
+        )
+
+        if isinstance(error, HttpResponseError) and error.status_code is not None:
+            code = getattr(error, "error_code", None) or ""
+            kind = _STATUS.get(error.status_code, RemoteStoreError)
+            if code in ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"):
+                kind = StoreGoneError
+            elif error.status_code >= 500 and kind is RemoteStoreError:
+                kind = StoreUnavailableError
+            reason = (error.message or error.reason or "").partition("\n")[0]
+            return kind, f"{reason} ({code or error.status_code})"
+        if isinstance(error, ClientAuthenticationError):
+            return AccessDeniedError, str(error).partition("\n")[0]
+        if isinstance(error, AzureError):
+            return StoreUnavailableError, f"{type(error).__name__}: {error}"
+        return None
+
+    async def close(self) -> None:
+        if self._system is not None:
+            await asyncio.shield(self._system.service_client.close())
+
+
+def connection_string(options: Options) -> str | None:
+    """Return how to reach a server other than Azure's, with the key from the environment."""
+    given = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
+    if options.endpoint is None or given:
+        return given
+    account = options.account or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
+    parts = {
+        "DefaultEndpointsProtocol": options.endpoint.partition("://")[0],
+        "AccountName": account,
+        "AccountKey": os.environ.get("AZURE_STORAGE_ACCOUNT_KEY", ""),
+        "BlobEndpoint": options.endpoint,
+    }
+    return ";".join(f"{name}={value}" for name, value in parts.items() if value)
+
+
+def _entry(found: Any) -> Entry:
+    modified = int(found.last_modified.timestamp() * 1_000_000)
+    return Entry(found.name, found.size, found.etag.strip('"'), modified)

@@ -1,0 +1,281 @@
+"""S3, GCS and Azure through obstore: one native client, many requests in flight.
+
+Its own interface, not its fsspec adapter, which forgets that a create must not overwrite. The
+client lives on native threads that a fork does not copy: a forked child would wait for ever, so
+`was_used_before_fork` tells it to take another client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from nbcache.errors import (
+    AccessDeniedError,
+    RemoteStoreError,
+    StoreGoneError,
+    StoreThrottledError,
+    StoreUnavailableError,
+)
+from nbcache.store.remote.azure import connection_string
+from nbcache.store.remote.driver import PART_BYTES, PARTS_AT_ONCE, ErrorKind
+from nbcache.store.remote.options import Options
+from nbcache.store.remote.protocol import Entry
+
+_GONE = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist", re.I)
+_STATUS = re.compile(r"status code: (\d{3})|\b(\d{3}) (?:Service Unavailable|Too Many Requests)")
+_STATUS_KINDS: dict[int, ErrorKind] = {
+    401: AccessDeniedError,
+    403: AccessDeniedError,
+    409: FileExistsError,
+    412: FileExistsError,
+    429: StoreThrottledError,
+    503: StoreThrottledError,
+}
+_used_by: int | None = None  # the process whose native threads there are
+
+
+class ObstoreDriver:
+    """One bucket or container, through obstore."""
+
+    attempts = 1  # it repeats what may pass by itself
+
+    def __init__(self, cloud: str, bucket: str, options: Options) -> None:
+        self.backend = f"{cloud} through obstore"
+        self._make: Callable[[], Any] = lambda: _STORES[cloud](bucket, options)
+        self._store: Any = None
+
+    async def connect(self) -> None:
+        global _used_by
+        _used_by = os.getpid()
+        self._store = await asyncio.to_thread(self._make)
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        import obstore
+
+        mode = "create" if if_absent else "overwrite"
+        await obstore.put_async(self._store, key, data, mode=mode, use_multipart=False)
+
+    async def get(self, key: str, start: int, end: int | None) -> bytes:
+        import obstore
+
+        if end is None and not start:
+            found = await obstore.get_async(self._store, key)
+        else:
+            wanted = {"offset": start} if end is None else (start, end)
+            try:
+                found = await obstore.get_async(self._store, key, options={"range": wanted})
+            except obstore.exceptions.BaseError as error:
+                if _is_beyond(error):
+                    return b""
+                raise
+        return bytes(await found.bytes_async())
+
+    async def head(self, key: str) -> Entry:
+        import obstore
+
+        return _entry(await obstore.head_async(self._store, key))
+
+    async def put_file(self, key: str, path: Path, size: int) -> None:
+        import obstore
+
+        part_bytes = max(PART_BYTES, -(-size // 9000))  # S3 takes 10,000 parts
+        await obstore.put_async(
+            self._store, key, path, chunk_size=part_bytes, max_concurrency=PARTS_AT_ONCE
+        )
+
+    async def pages(self, prefix: str, start_after: str) -> AsyncIterator[list[Entry]]:
+        import obstore
+
+        found = obstore.list(
+            self._store, prefix or None, offset=start_after or None, chunk_size=1000
+        )
+        async for page in found:
+            yield [_entry(each) for each in page]
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        import obstore
+
+        try:
+            await obstore.delete_async(self._store, list(keys))
+        except FileNotFoundError as error:
+            if _GONE.search(str(error)):
+                raise
+            for key in keys:  # the list ended at one that was not there
+                try:
+                    await obstore.delete_async(self._store, key)
+                except FileNotFoundError:
+                    continue
+
+    def kind_of(self, error: BaseException) -> tuple[ErrorKind, str] | None:
+        from obstore import exceptions
+
+        text = str(error)
+        reason = _first_words(text)
+        if isinstance(error, FileNotFoundError) and _GONE.search(text):
+            return StoreGoneError, reason
+        if isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
+            return FileExistsError, reason
+        if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+            return AccessDeniedError, reason
+        if isinstance(error, exceptions.BaseError):
+            status = _STATUS.search(text)
+            number = int(status[1] or status[2]) if status else 0
+            kind = _STATUS_KINDS.get(number, RemoteStoreError)
+            if _GONE.search(text):
+                kind = StoreGoneError
+            elif kind is RemoteStoreError and (number >= 500 or not number):
+                kind = StoreUnavailableError
+            return kind, reason
+        return None
+
+    async def close(self) -> None:
+        self._store = None
+
+
+def was_used_before_fork() -> bool:
+    """Whether a parent of this process used obstore, so that it would hang here."""
+    return _used_by is not None and _used_by != os.getpid()
+
+
+def _client() -> dict[str, Any]:
+    """Return what all clients have in common: quick to give up."""
+    return {
+        "client_options": {
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=3),
+            "timeout": timedelta(seconds=60),
+        },
+        "retry_config": {
+            "max_retries": 2,
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=100),
+                "max_backoff": timedelta(seconds=1),
+                "base": 4,
+            },
+            "retry_timeout": timedelta(seconds=60),
+        },
+    }
+
+
+def _s3(bucket: str, options: Options) -> Any:
+    from obstore.store import S3Store
+
+    config: dict[str, Any] = {"endpoint": options.endpoint, "region": options.region}
+    provider = None
+    if options.anonymous:
+        config["skip_signature"] = True
+    elif options.profile or not os.environ.get("AWS_ACCESS_KEY_ID"):
+        provider, region = _botocore_credentials(options.profile)
+        config["region"] = options.region or region
+    known = {name: value for name, value in config.items() if value is not None}
+    return S3Store(bucket, config=known, credential_provider=provider, **_client())
+
+
+def _botocore_credentials(profile: str | None) -> tuple[Callable[[], Any] | None, str | None]:
+    """Return credentials as AWS's own tools find them (profiles, sign-on), and the region."""
+    try:
+        from botocore.session import Session
+    except ImportError:
+        return None, None  # obstore knows the environment and instance metadata
+    session = Session(profile=profile)
+    credentials = session.get_credentials()
+    region = session.get_config_variable("region")
+    if credentials is None:
+        return None, region
+
+    def current() -> dict[str, Any]:
+        from datetime import UTC, datetime
+
+        frozen = credentials.get_frozen_credentials()  # renews them when it is time
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": datetime.now(UTC) + timedelta(minutes=5),
+        }
+
+    return current, region
+
+
+def _gcs(bucket: str, options: Options) -> Any:
+    from obstore.store import GCSStore
+
+    config: dict[str, Any] = {}
+    provider: Callable[[], Any] | None = None
+    if options.endpoint is not None:
+        config["base_url"] = options.endpoint
+    if options.anonymous:
+        config["skip_signature"] = True
+    elif (options.endpoint or "").startswith("http://"):  # an emulator, which asks for no token
+        provider = lambda: {"token": "none", "expires_at": None}  # noqa: E731
+    else:
+        provider = _google_credentials()
+    return GCSStore(bucket, config=config, credential_provider=provider, **_client())
+
+
+def _google_credentials() -> Callable[[], Any] | None:
+    try:
+        from obstore.auth.google import GoogleCredentialProvider
+    except ImportError:
+        return None
+    provider: Callable[[], Any] = GoogleCredentialProvider()
+    return provider
+
+
+def _azure(container: str, options: Options) -> Any:
+    from obstore.store import AzureStore
+
+    given = connection_string(options) or ""
+    parts = dict(part.partition("=")[::2] for part in given.split(";") if part)
+    environment = os.environ
+    config: dict[str, Any] = {
+        "account_name": parts.get("AccountName") or options.account,
+        "account_key": parts.get("AccountKey"),
+        "endpoint": parts.get("BlobEndpoint"),
+        "sas_key": parts.get("SharedAccessSignature") or environment.get("AZURE_STORAGE_SAS_TOKEN"),
+    }
+    known = {name: value for name, value in config.items() if value}
+    provider = None
+    if options.anonymous:
+        known["skip_signature"] = True
+    elif not any(
+        known.get(name) or environment.get(f"AZURE_STORAGE_{name.upper()}")
+        for name in ("account_key", "sas_key")
+    ):
+        provider = _azure_credentials()
+    return AzureStore(container, config=known, credential_provider=provider, **_client())
+
+
+def _azure_credentials() -> Callable[[], Any] | None:
+    try:
+        from obstore.auth.azure import AzureCredentialProvider
+    except ImportError:
+        return None
+    provider: Callable[[], Any] = AzureCredentialProvider()
+    return provider
+
+
+_STORES: dict[str, Callable[[str, Options], Any]] = {"s3": _s3, "gcs": _gcs, "azure": _azure}
+
+
+def _is_beyond(error: BaseException) -> bool:
+    """Whether a range was refused because the object ends before it."""
+    text = str(error)
+    return "416" in text or "InvalidRange" in text or "larger than" in text
+
+
+def _first_words(text: str) -> str:
+    """Return an error's own words, without the nested structures behind them."""
+    return re.split(r"\n|Debug source", text)[0][:300]
+
+
+def _entry(found: Any) -> Entry:
+    version = (found.get("e_tag") or found.get("version") or "").strip('"')
+    modified = int(found["last_modified"].timestamp() * 1_000_000)
+    return Entry(found["path"], found["size"], version, modified)
