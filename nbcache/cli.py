@@ -72,7 +72,17 @@ def _main(words: list[str]) -> int:
         return _debug(parsed)
     if parsed.verb.name in ("resume", "relaunch"):
         return _again(parsed)
+    if parsed.verb.name == "keys":
+        return _keys(parsed)
     return _answer(parsed)
+
+
+def _keys(parsed: Parsed) -> int:
+    from nbcache.notebook.keys_view import keys_answer
+
+    rendered, data = keys_answer(parsed, "shell")
+    print(json.dumps(data, indent=2) if "--json" in parsed else rendered.text)
+    return OK
 
 
 def _debug(parsed: Parsed) -> int:

@@ -247,6 +247,21 @@ class CodecError(NbcacheError):
     """A value cannot be turned into bytes, or bytes not back into a value."""
 
 
+class UntrustedError(CodecError):
+    """A value runs code when it is decoded, and nobody whom the user trusts vouches for it."""
+
+    def __init__(self, codec: str) -> None:
+        super().__init__(codec)
+        self.codec = codec
+
+    def __str__(self) -> str:
+        return (
+            f"reading a {self.codec} runs code, and this one is of a cache that is not yours, "
+            "without a signature that you trust, so it is not read.\n"
+            "  Let its task run again: %nbcache run. Or, in a shell: nbcache keys"
+        )
+
+
 class ResultGone(NbcacheError):
     """A result that a name still points to is no longer kept; names the task and the command."""
 

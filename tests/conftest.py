@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+SETTINGS = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give all tests, and what they start, settings of their own: whom the user trusts is there."""
+    config.stash[SETTINGS] = tempfile.mkdtemp(prefix="nbcache-settings-")
+    os.environ["NBCACHE_CONFIG_DIR"] = config.stash[SETTINGS]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(config.stash[SETTINGS], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nbcache.codec import array, python, table
-from nbcache.errors import CodecError
+from nbcache.errors import CodecError, UntrustedError
+from nbcache.model.value import SAFE_CODECS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,6 @@ _FILE_DECODERS: dict[str, Callable[[str], object]] = {
     "arrow": table.decode_arrow_file,
 }
 
-SAFE: frozenset[str] = frozenset(_DECODERS) - {"pickle"}
-"""The codecs that never execute code on decoding, whoever wrote the bytes."""
-
 
 def encode(value: object, *, by_reference: bool = False) -> Encoded:
     """Return the value as bytes, by the first codec whose round trip is exact.
@@ -62,12 +60,18 @@ def encode(value: object, *, by_reference: bool = False) -> Encoded:
     return Encoded("pickle", pickled(value))
 
 
-def decode(codec: str, data: bytes | memoryview) -> object:
+def decode(codec: str, data: bytes | memoryview, *, vouched: bool) -> object:
     """Return the value that `encode` was given. Arrays and tables are writable copies.
 
+    vouched: whoever wrote the bytes is trusted. Every decoding passes here, so that what runs code
+    is read only where it is.
+
     Raises:
+        UntrustedError: decoding would run code, and nobody vouches for it.
         CodecError: the codec is unknown to this version, or the bytes are not its own.
     """
+    if not vouched and codec not in SAFE_CODECS:
+        raise UntrustedError(codec)
     decoder = _DECODERS.get(codec)
     if decoder is None:
         raise _unknown(codec)
@@ -79,7 +83,7 @@ def decode(codec: str, data: bytes | memoryview) -> object:
         raise _undecodable(codec, error) from error
 
 
-def decode_file(codec: str, path: str | os.PathLike[str]) -> object:
+def decode_file(codec: str, path: str | os.PathLike[str], *, vouched: bool) -> object:
     """Return the value kept in a file, without reading more than has to be read.
 
     An array of 1 MB or more is mapped copy-on-write: it behaves like any other array, writing to
@@ -94,7 +98,7 @@ def decode_file(codec: str, path: str | os.PathLike[str]) -> object:
     decoder = _FILE_DECODERS.get(codec)
     if decoder is None:
         with open(name, "rb") as file:
-            return decode(codec, file.read())
+            return decode(codec, file.read(), vouched=vouched)
     try:
         return decoder(name)
     except OSError:

@@ -29,7 +29,7 @@ from nbcache.engine.session import Session
 from nbcache.engine.work.attempt import store_shown
 from nbcache.engine.work.display import is_drawing
 from nbcache.engine.work.harvest import INLINE_ROW_MAX, keep_value
-from nbcache.engine.work.shown import Shown, decode_chunks
+from nbcache.engine.work.shown import Shown, chunks_of
 from nbcache.engine.work.watch import Watcher
 from nbcache.errors import BlobDamagedError, CodecError, FingerprintError, NotKept, StoreError
 from nbcache.model.digest import Digest
@@ -137,7 +137,7 @@ class Cells:
         cache.log.refresh()
         entry = cache.log.find(begun.hash)
         if entry is None:
-            begun.reason = self._why(begun)
+            begun.reason = cache.log.refusal(begun.hash) or self._why(begun)
             return None
         state = ReadState(cache.files)
         for read in entry.reads:
@@ -178,13 +178,13 @@ class Cells:
         cannot be decoded at first is tried again when all is defined.
         """
         data = {port.name: self._bytes(port.stored) for port in entry.outputs}
-        codecs = {port.name: port.stored.codec for port in entry.outputs}
-        chunks = [] if entry.shown is None else decode_chunks(self._bytes(entry.shown))
+        held = {port.name: port.stored for port in entry.outputs}
+        chunks = [] if entry.shown is None else chunks_of(entry.shown, self._bytes(entry.shown))
         values: dict[str, object] = {}
         later: list[str] = []
         for name in data:
             try:
-                values[name] = decode(codecs[name], data[name])
+                values[name] = decode(held[name].codec, data[name], vouched=held[name].vouched)
             except CodecError:
                 if not cell.definitions:
                     raise
@@ -192,7 +192,7 @@ class Cells:
         found = _by_name(values)
         self._bind(cell, found)
         for name in later:
-            values[name] = decode(codecs[name], data[name])
+            values[name] = decode(held[name].codec, data[name], vouched=held[name].vouched)
         found = _by_name(values)
         self._session.namespace.update(found)
         return Restored(found, chunks, entry)

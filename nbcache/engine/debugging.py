@@ -17,7 +17,16 @@ from nbcache.engine.record import history
 from nbcache.engine.record.explanations import find_task, label_of
 from nbcache.engine.trial import bind_free, inside, run_script_here
 from nbcache.engine.work.python_body import UNSET, PythonBody
-from nbcache.engine.work.reentry import DATA, RUN, Entry, captured_values, load, stage_again
+from nbcache.engine.work.reentry import (
+    BODY,
+    DATA,
+    LOG,
+    RUN,
+    Entry,
+    captured_values,
+    load,
+    stage_again,
+)
 from nbcache.engine.work.script_body import ScriptBody
 from nbcache.errors import CacheFormatError, UsageError
 from nbcache.model.row import AttemptRow
@@ -50,21 +59,33 @@ def open_task(cache: Cache | None, words: Sequence[str], run: str | None = None)
         UsageError: no such task, it did not fail, or its work directory is no longer there.
     """
     if len(words) == 1 and (Path(words[0]) / DATA).is_dir():
-        entry, row = load(Path(words[0]).resolve()), None
-        cache = Cache.open(_root_of(entry), create=False)
+        folder, row = Path(words[0]).resolve(), None
+        cache = _cache_around(folder)
     else:
         if cache is None:
             raise CacheFormatError("there is no nbcache cache here; name one: --cache FOLDER")
         row = _failed_row(cache, words, run)
-        entry = load(_folder_of(cache, row))
+        folder = _folder_of(cache, row)
+    if not cache.is_own:
+        raise UsageError(
+            f"{folder} lies in a cache that is not yours, and entering it would run the code of "
+            f"whoever made it as you.\n  Look at it: {folder / LOG}, {BODY}. If all of the cache "
+            f"is yours, say so in a shell: nbcache keys trust {shlex.quote(str(cache.root))}"
+        )
+    entry = load(folder)
     with_inputs, changed = stage_again(entry, cache)
     return Opened(entry, entry.attempt.task, row, with_inputs, changed)
 
 
-def _root_of(entry: Entry) -> str | Path:
-    """Return the cache that a work directory lies in, which may have been moved."""
-    near = entry.folder.parent.parent
-    return near if (near / "nbcache.json").exists() else entry.process.root
+def _cache_around(folder: Path) -> Cache:
+    """Return the cache that a work directory lies in, which may have been moved.
+
+    What the folder itself says of its cache is not asked: reading that runs code.
+    """
+    near = folder.parent.parent
+    if not (near / "nbcache.json").exists():
+        raise UsageError(f"{folder} lies in no cache, so nobody can tell whose code it would run")
+    return Cache.open(near, create=False)
 
 
 def _failed_row(cache: Cache, words: Sequence[str], run: str | None) -> AttemptRow:

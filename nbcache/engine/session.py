@@ -45,7 +45,7 @@ from nbcache.engine.spec import ProcessSpec
 from nbcache.engine.trial import TryResult, try_task
 from nbcache.engine.trusting import Trusting, trust
 from nbcache.engine.upkeep.cleaning import check_retention, clean_after_run
-from nbcache.engine.work.shown import decode_chunks
+from nbcache.engine.work.shown import chunks_of
 from nbcache.errors import ChannelError, NbcacheError, NotRunError, UsageError, WiringError
 from nbcache.model.digest import Digest
 from nbcache.model.process import ChannelDecl, ProcessDecl
@@ -336,6 +336,7 @@ class Session:
             self.read_shown,
             user=user_name(),
         )
+        run.cache_place = str(self.place)
         run.targets, run.is_recorded = beginning.targets, beginning.hold is not None
         prepared.decider.for_run(run.id)
         if not self.cache.writable:
@@ -480,7 +481,7 @@ class Session:
         if data is None:
             assert stored.blob is not None
             data = self.cache.blobs.read(stored.blob)
-        return decode_chunks(data)
+        return chunks_of(stored, data)
 
     def resume(
         self,

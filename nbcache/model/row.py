@@ -49,7 +49,7 @@ class Port:
         return record
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Port:
+    def from_record(cls, record: Mapping[str, Any], vouched: bool = False) -> Port:
         inline = record.get("inline")
         return cls(
             record["name"],
@@ -60,10 +60,21 @@ class Port:
                 size=record["size"],
                 blob=record.get("blob"),
                 inline=None if inline is None else base64.b64decode(inline),
-                name=record.get("file"),
+                name=_file_name(record.get("file")),
                 opaque=bool(record.get("opaque")),
+                vouched=vouched,
             ),
         )
+
+
+def _file_name(name: str | None) -> str | None:
+    """Return the name under which a result appears: never one that leads elsewhere.
+
+    No row of ours has another; a row that somebody made up may.
+    """
+    if name is not None and (name in ("", ".", "..") or "/" in name or "\0" in name):
+        return None
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +214,7 @@ class AttemptRow(Row):
         return record
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
+    def from_record(cls, record: Mapping[str, Any], vouched: bool = False) -> Self:
         known = {each.name for each in fields(cls)}
         values = {key: value for key, value in record.items() if key in known and value is not None}
         values["components"] = tuple(map(component_from_record, record.get("components") or ()))
@@ -212,9 +223,11 @@ class AttemptRow(Row):
             for each in record.get("watched") or ()
         )
         values["inputs"] = tuple(map(InputSummary.from_record, record.get("inputs") or ()))
-        values["outputs"] = tuple(map(Port.from_record, record.get("outputs") or ()))
+        values["outputs"] = tuple(
+            [Port.from_record(each, vouched) for each in record.get("outputs") or ()]
+        )
         shown = record.get("shown")
-        values["shown"] = None if shown is None else Port.from_record(shown).stored
+        values["shown"] = None if shown is None else Port.from_record(shown, vouched).stored
         return cls(**values)
 
 
@@ -387,11 +400,16 @@ ROW_KINDS: dict[str, type[Row]] = {
 }
 
 
-def row_from_record(record: Mapping[str, Any]) -> Row | None:
-    """Return the row a record holds, or None where its kind is of a later version."""
+def row_from_record(record: Mapping[str, Any], *, vouched: bool = False) -> Row | None:
+    """Return the row a record holds, or None where its kind is of a later version.
+
+    vouched: whether its word is taken, see `Stored`.
+    """
     cls = ROW_KINDS.get(record.get("kind", ""))
     if cls is None:
         return None
+    if cls is AttemptRow:
+        return AttemptRow.from_record(record, vouched)
     if hasattr(cls, "from_record"):
         return cls.from_record(record)  # type: ignore[no-any-return]
     known = {each.name for each in fields(cls)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nbcache.model.digest import Digest
@@ -66,6 +66,9 @@ def _without_secrets(url: str) -> str:
 _CONTAINER_AT_ACCOUNT = ("abfs", "abfss", "az", "wasb", "wasbs")  # Azure: no user stands there
 
 
+SAFE_CODECS = frozenset({"json", "bytes", "npy", "npy-scalar", "arrow"})
+"""The codecs that never execute code on decoding, whoever wrote the bytes."""
+
 StoredKind = Literal["value", "file", "tree", "none"]
 """value: decoded by its codec; file, tree: a path; none: an optional output that was not made."""
 
@@ -78,6 +81,8 @@ class Stored:
     bytes, of the tree): what downstream hashes use. `blob` names the stored bytes, None where
     they are `inline` (at most 4 kB). `size` is in bytes. `name` is the file name for paths.
     `opaque` says that the value has no canonical form and `digest` was made from its bytes.
+    `vouched` says that whoever made the bytes is trusted: without it nothing is decoded that could
+    run code. It is a fact of this process, and never stored.
     """
 
     digest: Digest
@@ -88,11 +93,12 @@ class Stored:
     inline: bytes | None = None
     name: str | None = None
     opaque: bool = False
+    vouched: bool = field(default=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Said in full, since every task's inputs and outputs cross to its worker and back.
         known = (self.digest, self.kind, self.codec, self.size)
-        return (Stored, (*known, self.blob, self.inline, self.name, self.opaque))
+        return (Stored, (*known, self.blob, self.inline, self.name, self.opaque, self.vouched))
 
 
 class Gathered(list[object]):

@@ -159,6 +159,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             "debug": self._debug,
             "cancel": self._cancel,
             "check": self._check,
+            "keys": self._keys,
             "show": self._show,
             "runs": self._runs,
             "help": self._help,
@@ -277,6 +278,15 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         from nbcache.notebook import housekeeping
 
         rendered, data = housekeeping.check_answer(parsed, self.front.session)
+        if "--json" in parsed:
+            return data
+        self.front.show(rendered)
+        return None
+
+    def _keys(self, parsed: verbs.Parsed) -> object:
+        from nbcache.notebook.keys_view import keys_answer
+
+        rendered, data = keys_answer(parsed, "notebook")
         if "--json" in parsed:
             return data
         self.front.show(rendered)

@@ -533,6 +533,24 @@ _TABLE: tuple[Verb, ...] = (
         more="The kept results stay as they are.",
     ),
     Verb(
+        name="keys",
+        summary="whom you trust: the keys whose results may run code as you, and your own key",
+        words="[list|show]",
+        shell_words="[list|show|make|trust KEY|trust FOLDER|revoke KEY]",
+        most=1,
+        shell_takes=(0, 2),
+        flags=(
+            Flag(name="--name", value="NAME", help="whose key it is", places=("shell",)),
+            Flag(name="--yes", help="do not ask", places=("shell",)),
+            _JSON,
+        ),
+        more="A cache that you did not make yourself is foreign: its tables, arrays, texts and\n"
+        "files are used, and what runs code when it is read (a pickle) only if a key that you\n"
+        "trust has signed it; else its task runs again. `show` prints your public key, for others\n"
+        "to trust. To make, trust and revoke takes a shell. `trust FOLDER` takes a cache for your\n"
+        "own. docs/security.md says what from and what not this protects.",
+    ),
+    Verb(
         name="doctor",
         summary="look at this installation and cache for what goes wrong",
         flags=(_JSON, _CACHE),

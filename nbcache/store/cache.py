@@ -6,6 +6,7 @@ that this version may read and write; never creates one over a folder that holds
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -20,6 +21,8 @@ from nbcache.store.files import new_ulid, remove, write_whole
 from nbcache.store.filestate import FileTable
 from nbcache.store.journal import Durability
 from nbcache.store.log import Log
+from nbcache.store.signing import Signer, Vouching
+from nbcache.store.trust_file import Place, own_cache, read_trust
 
 FORMAT = 1
 _NAME = "nbcache.json"
@@ -40,7 +43,15 @@ class Cache:
         self.work = root / "work"
         self.tmp = root / "tmp"
         self.blobs = Blobs(root, read_only=read_only, durability=durability)
-        self.log = Log(root, read_only=read_only, durability=durability)
+        self.is_own = _is_own(root, self.id)
+        self.sign = Signer(makes_key=not self.is_own).sign
+        self.log = Log(
+            root,
+            read_only=read_only,
+            durability=durability,
+            vouching=Vouching(own=self.is_own),
+            sign=self.sign,
+        )
         self.files = FileTable(root, read_only=read_only)
         self.published = FileTable(root, folder="published", read_only=read_only)
         self.claims = Claims(root, read_only=read_only)
@@ -158,6 +169,7 @@ def _create(folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     new = folder / f".{_NAME}.{new_ulid()}"
     write_whole(new, json.dumps(header).encode("utf-8") + b"\n", sync=True)
+    _own(folder, str(header["id"]), os.stat(new).st_ino)  # first: nobody must find it foreign
     try:
         os.link(new, folder / _NAME)
     except FileExistsError:
@@ -170,6 +182,40 @@ def _create(folder: Path) -> dict[str, Any]:
     found = _read_header(folder)
     assert found is not None
     return found
+
+
+_made: set[tuple[str, str]] = set()  # (id, folder) of what this process made, wherever settings lie
+
+
+def _own(folder: Path, cache: str, inode: int) -> None:
+    """Note that a cache is this user's own; where that cannot be written, for this process."""
+    _made.add((cache, os.path.realpath(folder)))
+    with contextlib.suppress(StoreError):
+        own_cache(cache, Place(os.path.realpath(folder), inode))
+
+
+def _is_own(folder: Path, cache: str) -> bool:
+    """Whether this user made the cache, or took it over. Any other is foreign."""
+    path = os.path.realpath(folder)
+    if (cache, path) in _made:
+        return True
+    return read_trust().owns(cache, path, os.stat(folder / _NAME).st_ino)
+
+
+def take_over(folder: Path) -> str:
+    """Note a cache that somebody else made, or that was moved, as one's own; return its id.
+
+    All that is in it may then run code as this user.
+
+    Raises:
+        CacheFormatError: there is no cache in the folder. StoreError: it cannot be noted.
+    """
+    header = _read_header(folder)
+    if header is None:
+        raise CacheFormatError(f"there is no nbcache cache in {folder}")
+    inode = os.stat(folder / _NAME).st_ino
+    own_cache(header["id"], Place(os.path.realpath(folder), inode))
+    return str(header["id"])
 
 
 def _prepare(folder: Path, header: dict[str, Any]) -> str | None:

@@ -26,15 +26,16 @@ from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from nbcache.model.ids import ulid_number
 from nbcache.model.row import Record
+from nbcache.model.signature import SIGNING
 
-MAGIC = b"nbidx\x00\x00\x01"
+MAGIC = b"nbidx\x00\x00\x02"
 _HEAD = struct.Struct("<8sQIIQQ")
 _PAIR = struct.Struct("<QQ")
 _CHECKED_BYTES = 32 << 20  # larger files are synced when written, and not checked when opened
 
 ENTRY_FIELDS = (
     *("id", "generation", "run", "at", "realtime", "host", "user", "process", "tag"),
-    *("watched", "outputs", "shown"),
+    *("watched", "outputs", "shown", *SIGNING),
 )
 
 Found = list[Any]

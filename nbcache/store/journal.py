@@ -40,9 +40,12 @@ GONE = ".gone"  # the suffix of a journal that is being deleted
 _IDLE_S = 5.0  # after so long without a write, somebody may have folded the journal
 
 
-def encode_row(row: Row) -> bytes:
-    """Return a row as one line of compact JSON: kind, id, hash first."""
-    return encode_record(row.record())
+def encode_row(row: Row, sign: Callable[[Record], None] | None = None) -> bytes:
+    """Return a row as one line of compact JSON: kind, id, hash first; signed, if `sign` does."""
+    record = row.record()
+    if sign is not None:
+        sign(record)
+    return encode_record(record)
 
 
 def encode_record(record: Record) -> bytes:
@@ -123,7 +126,7 @@ class JournalWriter:
     """Appends rows to a journal of its own; the file is made at the first append.
 
     Thread-safe. After a fork the child goes on in a journal of its own. `on_open` is told the
-    name of each file that it starts.
+    name of each file that it starts; `sign` adds a signature to a row.
     """
 
     def __init__(
@@ -134,6 +137,7 @@ class JournalWriter:
         durability: Durability = "process",
         max_rows: int = MAX_ROWS,
         on_open: Callable[[str], None] | None = None,
+        sign: Callable[[Record], None] | None = None,
     ) -> None:
         self.folder = Path(root) / "journal"
         self.durability: Durability = durability
@@ -141,6 +145,7 @@ class JournalWriter:
         self._host = host or host_token()
         self._max_rows = max_rows
         self._on_open = on_open
+        self._sign = sign
         self._descriptor: int | None = None
         self._size = self._rows = 0
         self._written_at = 0.0
@@ -154,7 +159,8 @@ class JournalWriter:
             StoreError: the disk is full or the folder cannot be written; nothing was kept.
         """
         if rows:
-            self.append_lines(b"".join(map(encode_row, rows)), len(rows))
+            lines = b"".join([encode_row(row, self._sign) for row in rows])
+            self.append_lines(lines, len(rows))
 
     def append_lines(self, lines: bytes, count: int) -> None:
         """Write encoded rows as one record."""

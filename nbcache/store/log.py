@@ -11,20 +11,22 @@ import math
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow, EvictRow, Record, Row, row_from_record
+from nbcache.model.signature import Standing
 from nbcache.store import compact, fold
 from nbcache.store.entry import Entry as Entry
-from nbcache.store.entry import entry_of
+from nbcache.store.entry import entry_of, keys_of
 from nbcache.store.files import close_in_children, new_ulid, read_only_error
 from nbcache.store.index import Found, SegmentIndex, hash_key, row_key
 from nbcache.store.journal import GONE, Durability, JournalWriter, encode_row
 from nbcache.store.journal_view import JournalView
 from nbcache.store.listing import Listing
 from nbcache.store.segment import ROWS, read_record, read_records, segment_name
+from nbcache.store.signing import FOREIGN, Vouching
 
 
 class Log:
@@ -36,8 +38,12 @@ class Log:
         *,
         read_only: str | None = None,
         durability: Durability = "process",
+        vouching: Vouching = FOREIGN,
+        sign: Callable[[Record], None] | None = None,
     ) -> None:
+        """`vouching` says whose word a row is; `sign` adds a signature to a new one."""
         self.root = Path(root)
+        self._vouching, self._sign = vouching, sign
         self._read_only = read_only
         self._lock = threading.RLock()
         self._log_folder = Listing(self.root / "log")
@@ -68,7 +74,7 @@ class Log:
         if not rows:
             return
         self._must_write()
-        lines = [encode_row(row) for row in rows]
+        lines = [encode_row(row, self._sign) for row in rows]
         with self._lock:
             self._writer.append_lines(b"".join(lines), len(lines))
             path = self._writer.path
@@ -172,14 +178,47 @@ class Log:
                 continue
             if best is None or (-each[1], each[0]) < (-best[1], best[0]):
                 best = each
-        return None if best is None else entry_of(hash, best)
+        if best is None:
+            return None
+        if self._vouching.own:
+            return entry_of(hash, best, vouched=True)
+        return next(iter(self.find_all(hash, run=run)), None)
 
     def find_all(self, hash: Digest, *, run: str | None = None) -> list[Entry]:
         """Return all rows of a hash that `find` chooses from, the best first."""
         found = [each for each in self._candidates(hash) if run is None or each[2] == run]
+        found.sort(key=lambda each: (-each[1], each[0]))
         return [
-            entry_of(hash, each) for each in sorted(found, key=lambda each: (-each[1], each[0]))
+            entry
+            for entry, standing in self._judged(hash, found)
+            if standing.vouches or entry.is_safe
         ]
+
+    def refusal(self, hash: Digest) -> str:
+        """Return why results of a hash that are here do not count; empty where there are none.
+
+        In a foreign cache a result that runs code when it is decoded counts only with a signature
+        that the user trusts.
+        """
+        if self._vouching.own:
+            return ""
+        found = sorted(self._candidates(hash), key=lambda each: (-each[1], each[0]))
+        for entry, standing in self._judged(hash, found):
+            if not standing.vouches and not entry.is_safe:
+                return f"its result of {entry.user or 'somebody'} is a pickle, and {standing.value}"
+        return ""
+
+    def _judged(self, hash: Digest, found: Sequence[Found]) -> Iterator[tuple[Entry, Standing]]:
+        """Yield the entries of found rows, and whose word each is."""
+        for each in found:
+            standing = self._vouching(keys_of(hash, each), whole=False)
+            yield entry_of(hash, each, vouched=standing.vouches), standing
+
+    def _row(self, record: Record) -> Row | None:
+        """Return the row of a stored one, vouched for if its word is taken."""
+        is_result = record.get("kind") == "attempt"
+        vouched = is_result and self._vouching(record).vouches
+        return row_from_record(record, vouched=vouched)
 
     def is_evicted(self, hash: Digest) -> bool:
         """Say whether a hash has results, and a tombstone holds for each of them."""
@@ -206,7 +245,7 @@ class Log:
             try:
                 record = self._record(row_id)
                 if record is not None:
-                    return row_from_record(record)
+                    return self._row(record)
             except FileNotFoundError:
                 pass  # merged away between listing and reading
             self.refresh()
@@ -224,7 +263,7 @@ class Log:
         for record in self.records(kinds, run=run, process=process):
             if record["id"] not in seen:
                 seen.add(record["id"])
-                row = row_from_record(record)
+                row = self._row(record)
                 if row is not None:
                     yield row
 

@@ -59,7 +59,7 @@ COLUMNS: dict[str, Shape] = {
     "processes": [_PROCESS], "counts": ("map", INT), "saved": FLOAT, "pid": INT,
     "row": TEXT, "target": TEXT, "pinned": BOOL, "same_as": TEXT, "revoked": BOOL,
     "retention": TEXT,
-    "extra": TEXT, "signature": "bytes",
+    "extra": TEXT, "signature": "bytes", "signer": TEXT, "sealed": TEXT,
 }  # fmt: skip
 
 KEY_COLUMNS: dict[str, Shape] = {
@@ -67,7 +67,7 @@ KEY_COLUMNS: dict[str, Shape] = {
         name: COLUMNS[name]
         for name in (
             "hash id kind status generation run process tag at realtime host user watched outputs "
-            "shown row extra"
+            "shown row extra signature signer sealed"
         ).split()
     },
     "place": INT,
@@ -269,7 +269,8 @@ def keys_table(rows: Any) -> Any:
     kinds = rows.column("kind").to_pylist()
     places = [place for place, kind in enumerate(kinds) if kind in KEYED_KINDS]
     place_column = arrow_array(places, INT)
-    taken = rows.select([name for name in KEY_COLUMNS if name != "place"]).take(place_column)
+    there = [name for name in KEY_COLUMNS if name in rows.column_names]
+    taken = rows.select(there).take(place_column)
     return taken.append_column("place", place_column)
 
 

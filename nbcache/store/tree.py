@@ -85,12 +85,17 @@ def parse_manifest(data: bytes) -> list[TreeEntry]:
         entries = [_parse_line(line) for line in data[len(_TITLE) :].splitlines()]
     except (ValueError, IndexError) as error:
         raise StoreError("the tree manifest is malformed") from error
+    folders = {entry.path for entry in entries if entry.kind == "directory"}
+    if len({entry.path for entry in entries}) < len(entries):
+        raise StoreError("the tree manifest names a path twice")
     for entry in entries:
         parts = entry.path.split(b"/")
         if b".." in parts or b"" in parts or b"." in parts or b"\0" in entry.path:
             raise StoreError(f"the tree manifest names a path outside the tree: {entry.path!r}")
         if entry.kind == "link" and _leaves(entry.path, entry.target):
             raise StoreError(f"the tree manifest has a link out of the tree: {entry.path!r}")
+        if len(parts) > 1 and b"/".join(parts[:-1]) not in folders:  # else perhaps below a link
+            raise StoreError(f"the tree manifest names a path in no folder of it: {entry.path!r}")
     return entries
 
 

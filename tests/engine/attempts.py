@@ -158,7 +158,7 @@ class Bench:
         if held.kind == "none":
             return None
         data = held.inline if held.inline is not None else self.cache.blobs.read(held.blob or "")  # type: ignore[arg-type]
-        return decode(held.codec, data) if held.kind == "value" else data.decode()
+        return decode(held.codec, data, vouched=True) if held.kind == "value" else data.decode()
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Turn the loop until a condition holds, or fail at the deadline."""

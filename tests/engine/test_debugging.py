@@ -201,7 +201,8 @@ def test_in_a_shell_the_work_directory_opens_with_the_inputs_as_variables(
 def test_command_run_runs_a_task_again_where_it_failed(notebook: Notebook) -> None:
     """As `bash .command.run` does in Nextflow; a mended script then succeeds."""
     fail(notebook)
-    environment = {"HOME": os.environ.get("HOME", "/")}
+    names = ("HOME", "NBCACHE_CONFIG_DIR")
+    environment = {name: os.environ[name] for name in names if name in os.environ}
     for name, code in (("align", 2), ("fit", 1)):
         run = workdir(notebook, [name]) / ".command.run"
         ended = subprocess.run([run], env=environment, capture_output=True, text=True, check=False)

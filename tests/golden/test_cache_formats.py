@@ -11,7 +11,7 @@ import pytest
 from nbcache.model.digest import blob_digest, identity_digest
 from nbcache.model.row import AttemptRow, PinRow, TrustRow
 from nbcache.store import history
-from nbcache.store.cache import Cache
+from nbcache.store.cache import Cache, take_over
 from nbcache.store.journal import frame
 from nbcache.store.tree import TreeEntry, identity, manifest
 from nbcache.store.verify import verify
@@ -26,6 +26,7 @@ def cache(tmp_path: Path) -> Cache:
     for path in (tmp_path / "c" / "blobs").rglob("*"):
         if path.is_file():  # git keeps neither
             path.chmod(0o444)
+    take_over(tmp_path / "c")
     return Cache.open(tmp_path / "c")
 
 

@@ -129,7 +129,7 @@ cache.files.digest(sys.argv[1] + "/nbcache.json")
 
 def test_a_cache_without_permission_to_write_opens_read_only(tmp_path: Path) -> None:
     cache = Cache.open(tmp_path / "c")
-    cache.log.append([attempt("a")])
+    cache.log.append([attempt("a", outputs=())])  # for whom it is foreign
     cache.close()
     paths = [cache.root, *cache.root.rglob("*")]
     for path in paths:

@@ -66,9 +66,10 @@ class Decoder:
             if stored.kind in ("file", "tree"):
                 return self._path(stored)
             if stored.inline is not None:
-                return decode(stored.codec, stored.inline)
+                return decode(stored.codec, stored.inline, vouched=stored.vouched)
             assert stored.blob is not None
-            return decode(stored.codec, self._cache.blobs.read(stored.blob))
+            data = self._cache.blobs.read(stored.blob)
+            return decode(stored.codec, data, vouched=stored.vouched)
         except BlobMissingError as error:
             raise ResultGone(
                 f"{of}: its result is no longer in the cache {self._cache.root}.\n"

@@ -114,6 +114,7 @@ class Decision:
     entry: Entry | None = None  # the row that it hits
     outputs: Item | None = None
     reason: str = ""  # why a row that was found does not count
+    refused: str = ""  # the same, where it is because nobody vouches for it
     own: tuple[Component, ...] = ()  # of the hash, beside the inputs
     failed: FailedAttempt = NOT_FAILED  # its last attempt in this run
     shelf: Shelf | None = None  # where its store folder holds its result, or will
@@ -333,9 +334,14 @@ class Decider:
         if entry is None and own is None:
             entry = self._trusted(decision)
         if entry is None:
-            if self._cache.log.is_evicted(decision.hash):
+            decision.refused = self._cache.log.refusal(decision.hash)
+            if decision.refused:
+                decision.reason = decision.refused
+            elif self._cache.log.is_evicted(decision.hash):
                 decision.reason = "its earlier result was taken out of the cache"
-                decision.place.lost = decision.place.lost or decision.reason
+            else:
+                return False
+            decision.place.lost = decision.place.lost or decision.reason
             return False
         held: Entry | None = entry
         if entry.reads and not self._reads_hold(entry, decision):
@@ -351,6 +357,8 @@ class Decider:
     def _trusted(self, decision: Decision) -> Entry | None:
         """Return the result that somebody took for that of a task whose code was edited."""
         assert decision.hash is not None
+        if not self._cache.is_own:
+            return None  # a word would let a result that is signed for one hash count for another
         if self._words is None:
             self._words = standing_words(self._cache.log)
         word = self._words.get(decision.hash)

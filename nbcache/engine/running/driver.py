@@ -293,6 +293,8 @@ class Driver:
             self._decider.fetch(decision)
             resources = self._decider.resources(decision, 1)
             self._note_reason(decision)
+            if decision.refused:
+                self._run.note_refused(decision.task)
         except NbcacheError as error:
             return Refused(command.task, str(error))
         except Exception as error:  # a value's own code failed while it was identified

@@ -64,6 +64,7 @@ class Run:
         self.id, self.name, self.graph = run, name, graph
         self.status = RunStatus.CREATED
         self.targets: tuple[str, ...] = ()  # what was asked for; empty: everything
+        self.cache_place = ""  # where it looks up and keeps results
         self.is_recorded = True  # whether the log has rows of it
         self.error: str = ""
         self.tasks: dict[TaskKey, TaskResult] = {}
@@ -85,6 +86,7 @@ class Run:
         self._cached_at: int | None = None
         self._cached_by: set[str] = set()
         self._trusted = 0
+        self._refused: set[TaskKey] = set()
         self._user = user
         self._places: tuple[PlaceProgress, ...] = ()
         self._items: Mapping[int, int] = {}
@@ -103,6 +105,10 @@ class Run:
     def update(self, places: tuple[PlaceProgress, ...], items: Mapping[int, int]) -> None:
         """Replace the snapshot of the processes, and of how many items each drawn channel gave."""
         self._places, self._items = places, items
+
+    def note_refused(self, task: TaskKey) -> None:
+        """A result was there, and did not count since nobody vouches for it."""
+        self._refused.add(task)
 
     def note_hit(self, task: TaskKey, entry: Entry, *, kept: bool, trusted: bool) -> None:
         """The result of an earlier attempt was used; `kept`: of this run in an earlier session;
@@ -172,11 +178,23 @@ class Run:
             places=self._places,
             items=self._items,
             failures=tuple(self.failures),
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self._refusal_note()),
             error=self.error,
             cached_at=self._cached_at,
             trusted=self._trusted,
             cached_by=tuple(sorted(self._cached_by, key=lambda name: (name != "you", name))),
+        )
+
+    def _refusal_note(self) -> Sequence[str]:
+        """Say how many results do not count because nobody vouches for them, and what to do."""
+        if not self._refused:
+            return ()
+        count = len(self._refused)
+        what = "1 result in it is a pickle" if count == 1 else f"{count} results in it are pickles"
+        return (
+            f"{self.cache_place} is not your cache, and {what} that nobody you trust has signed: "
+            f"{'its task runs' if count == 1 else 'their tasks run'} again. If you trust who made "
+            "it, say so in a shell: nbcache keys trust KEY (or the folder, if all of it is yours)",
         )
 
     def wait(self, timeout: float | None = None) -> bool:

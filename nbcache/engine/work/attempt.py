@@ -370,6 +370,7 @@ def store_shown(shown: Shown, cache: Cache) -> Stored | None:
         size=len(data),
         inline=inline,
         blob=None if inline is not None else cache.blobs.put_bytes(data),
+        vouched=True,
     )
 
 

@@ -210,6 +210,7 @@ class Harvest:
             size=blob.size,
             blob=blob.blob,
             name=path.name or full.name,
+            vouched=True,
         )
 
     def _put_tree(self, full: Path, path: Path) -> Stored:
@@ -225,6 +226,7 @@ class Harvest:
             size=tree.size,
             blob=tree.blob,
             name=path.name or full.name,
+            vouched=True,
         )
 
     def _is_ours(self, full: Path) -> bool:
@@ -305,6 +307,7 @@ def keep_value(
         inline=bytes(data) if is_inline else None,
         blob=None if is_inline else cache.blobs.put_bytes(data),
         opaque=opaque,
+        vouched=True,
     )
 
 

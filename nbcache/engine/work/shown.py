@@ -21,11 +21,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nbcache.model.value import Stored
 from nbcache.model.view import ShownChunk
 
 KEEP_CHARACTERS = 2_000_000  # half of it from the beginning, half from the end
 SEND_EVERY_S = 0.05
 PIECE = 1 << 16
+
+_HARMLESS = frozenset({"text/plain", "image/png", "image/jpeg", "image/gif", "image/webp"})
 
 Send = Callable[[list[ShownChunk]], None]
 
@@ -147,6 +150,20 @@ def decode_chunks(data: bytes) -> list[ShownChunk]:
         ShownChunk(each["stream"], each.get("text", ""), each.get("bundle", {}))
         for each in json.loads(data)
     ]
+
+
+def chunks_of(stored: Stored, data: bytes) -> list[ShownChunk]:
+    """Return the chunks that are kept as `data`; of somebody unknown only what cannot run code.
+
+    A front end executes what is in HTML, SVG or JavaScript, with all that a notebook may do.
+    """
+    chunks = decode_chunks(data)
+    return chunks if stored.vouched else [_harmless(each) for each in chunks]
+
+
+def _harmless(chunk: ShownChunk) -> ShownChunk:
+    kept = {kind: data for kind, data in chunk.bundle.items() if kind in _HARMLESS}
+    return ShownChunk(chunk.stream, chunk.text, kept)
 
 
 class Capture:

@@ -30,7 +30,7 @@ from nbcache.errors import (
     InputMissingError,
 )
 from nbcache.model.digest import Digest
-from nbcache.model.value import Record, Stored
+from nbcache.model.value import SAFE_CODECS, Record, Stored
 from nbcache.store.cache import Cache
 from nbcache.store.filestate import StatKey, hash_file, stat_key
 from nbcache.store.placing import HOW, How, place_file
@@ -117,20 +117,24 @@ class Staging:
         return place.relative_to(self._folder)
 
     def _decoded(self, stored: Stored) -> object:
-        """Decode a value; from `MAPPED` bytes on by mapping its file, unverified."""
+        """Decode a value; from `MAPPED` bytes on by mapping its file, unverified.
+
+        What runs code when it is decoded is always verified: the signature is on its digest.
+        """
         if stored.inline is not None:
-            return decode(stored.codec, stored.inline)
+            return decode(stored.codec, stored.inline, vouched=stored.vouched)
         assert stored.blob is not None
         blobs = self._cache.blobs
-        if stored.size < MAPPED:
+        if stored.size < MAPPED or stored.codec not in SAFE_CODECS:
             try:
-                return decode(stored.codec, blobs.read(stored.blob))
+                data = blobs.read(stored.blob)
+                return decode(stored.codec, data, vouched=stored.vouched)
             except BlobDamagedError as error:
                 blobs.set_aside(stored.blob)
                 raise BlobMissingError(str(error)) from error
         if not blobs.has(stored.blob, stored.size):
             raise BlobMissingError(f"the blob {stored.blob} is not in the cache")
-        return decode_file(stored.codec, blobs.path(stored.blob))
+        return decode_file(stored.codec, blobs.path(stored.blob), vouched=stored.vouched)
 
     def _materialise(self, name: str, stored: Stored, place: Path) -> None:
         if stored.inline is not None:

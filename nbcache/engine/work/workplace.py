@@ -52,7 +52,7 @@ class Workplace:
         self.cache = Cache.open(root)
         self.capture = capture
         self.isolated = isolated
-        self.journal = JournalWriter(self.cache.root)
+        self.journal = JournalWriter(self.cache.root, sign=self.cache.sign)
         self.append: Callable[[list[Row]], None] = append or self.journal.append
         self.watcher = Watcher(self.cache.files)
         self.baseline: Baseline | None = None
