@@ -1,7 +1,8 @@
 """What the verbs that read the log answer, for the notebook and the shell alike.
 
 Each answer carries the picture for people and the data for `--json`. Only `cancel`, `clean`, `pin`,
-`unpin` and `trust` write.
+`unpin` and `trust` write. What one verb needs and others do not is imported by it: in a shell each
+command is a process, which should not wait for what it does not use.
 """
 
 from __future__ import annotations
@@ -11,26 +12,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from nbcache.engine.record import compare, crate, explanations, history, lineage
-from nbcache.engine.running.restoring import RestoredRun
-from nbcache.engine.session import Session
+from nbcache.engine.record import history
 from nbcache.errors import CacheFormatError, UsageError
 from nbcache.model.digest import short
-from nbcache.notebook import (
-    cards,
-    checkup,
-    differences,
-    lineage_view,
-    query_result,
-    render,
-    task_table,
-)
+from nbcache.notebook import cards, render
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed, Place
 from nbcache.store.cache import Cache
+
+if TYPE_CHECKING:
+    from nbcache.engine.running.restoring import RestoredRun
+    from nbcache.engine.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +227,15 @@ def render_restored(restored: RestoredRun) -> Rendered:
 
 
 def _log(parsed: Parsed, cache: Cache) -> Answer:
+    from nbcache.notebook import task_table
+
     rendered, data = task_table.log_of(parsed, cache)
     return Answer(_boxed(rendered), data)
 
 
 def _why(parsed: Parsed, cache: Cache) -> Answer:
+    from nbcache.engine.record import explanations
+
     told = explanations.why(cache, parsed.words, run=parsed.text("--run"), full="--full" in parsed)
     parts = [Rendered(told.head, f"<b>{escape(told.head)}</b>")]
     parts += [render.line(text) for text in told.lines]
@@ -252,6 +251,9 @@ def _why(parsed: Parsed, cache: Cache) -> Answer:
 
 
 def _diff(parsed: Parsed, cache: Cache) -> Answer:
+    from nbcache.engine.record import compare
+    from nbcache.notebook import differences
+
     limit = parsed.text("--limit") or str(compare.DATA_LIMIT)
     if not limit.isdigit():
         raise UsageError(f"--limit takes a number, not {limit!r}")
@@ -266,6 +268,9 @@ def _diff(parsed: Parsed, cache: Cache) -> Answer:
 
 
 def _lineage(parsed: Parsed, cache: Cache) -> Answer:
+    from nbcache.engine.record import crate, lineage
+    from nbcache.notebook import lineage_view
+
     found = lineage.lineage_of(cache, parsed.words, run=parsed.text("--run"))
     folder = parsed.text("--crate")
     if folder is not None:
@@ -293,15 +298,21 @@ def _report(parsed: Parsed, cache: Cache) -> Answer:
 
 
 def _sql(parsed: Parsed, cache: Cache) -> Answer:
+    from nbcache.notebook import query_result
+
     rendered, data, raw = query_result.for_shell(cache, " ".join(parsed.words), parsed)
     return Answer(rendered, data, raw=raw)
 
 
 def _verify(parsed: Parsed, cache: Cache) -> Answer:
+    from nbcache.notebook import checkup
+
     return _check(checkup.verify(cache, quick="--quick" in parsed, mend="--repair" in parsed))
 
 
 def _doctor(parsed: Parsed, cache: Cache) -> Answer:
+    from nbcache.notebook import checkup
+
     return _check(checkup.doctor(cache))
 
 

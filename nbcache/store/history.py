@@ -23,12 +23,13 @@ from nbcache.store.cache import Cache
 from nbcache.store.index import SegmentIndex
 from nbcache.store.journal_view import JournalView
 from nbcache.store.segment import COLUMNS, ROWS, table_of
-from nbcache.store.views import VIEWS
+from nbcache.store.views import TABLES, VIEWS, views_of
 
 if TYPE_CHECKING:
     import duckdb
 
 _EVERY_S = 0.5
+_FEW_ROWS = 20_000  # of a log: to keep all its tasks in a table takes 0.04 s
 _SQL_TYPES = {"text": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
 
 
@@ -38,8 +39,7 @@ def connect(cache: Cache, *, live: bool = True) -> duckdb.DuckDBPyConnection:
     With `live`, what any process appends shows up within about a second, else at `refresh`.
     """
     connection = _database()
-    history = _History(cache, connection)
-    _histories[connection] = history
+    history = _histories[connection] = _History(cache, connection, VIEWS)
     if live:
         _Watch(history, connection).start()
     return connection
@@ -67,26 +67,41 @@ def refresh(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 @contextlib.contextmanager
-def reading(cache: Cache, *, within_s: float = 0.0) -> Iterator[duckdb.DuckDBPyConnection]:
+def reading(
+    cache: Cache, query: str = "", *, within_s: float = 0.0
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give a cursor over the views as of now, in a transaction that can only read.
 
-    It reaches no file but the log's, and no variable of Python. Making the views reads the log, so
-    all cursors share one database per open cache: another question costs what came since the last.
+    It reaches no file but the log's, and no variable of Python. All cursors share one database per
+    open cache: another question costs what came since the last. Making a view takes time, so only
+    those are there that `query` names (none given: all).
     `within_s`: views that show how things stood so many seconds ago are good enough.
     """
     with _shared_lock:
         connection = _shared.get(cache)
         if connection is None:
-            connection = _shared[cache] = connect(cache, live=False)
+            connection = _shared[cache] = _database()
+            history = _histories[connection] = _History(cache, connection, views_of(query))
             _fence(connection, cache)
             _refreshed[cache] = time.monotonic()
-        elif time.monotonic() - _refreshed[cache] >= within_s:
-            refresh(connection)
-            _refreshed[cache] = time.monotonic()
+        else:
+            history = _histories[connection]
+            if time.monotonic() - _refreshed[cache] >= within_s:
+                history.refresh()
+                _refreshed[cache] = time.monotonic()
+            history.show(views_of(query))
         cursor: duckdb.DuckDBPyConnection = connection.cursor()
     with contextlib.closing(cursor):
         cursor.execute("BEGIN TRANSACTION READ ONLY")
         yield cursor
+    history.questions += 1
+    if history.questions == 2:
+        threading.Thread(target=_keep_tasks, args=[history], name="nbcache-history-tasks").start()
+
+
+def _keep_tasks(history: _History) -> None:
+    with contextlib.suppress(Exception):  # the next question says what is wrong
+        history.keep_tasks()
 
 
 def _fence(connection: duckdb.DuckDBPyConnection, cache: Cache) -> None:
@@ -109,53 +124,75 @@ _shared_lock = threading.Lock()
 class _History:
     """Keeps the views of one connection up to date, through a cursor of its own."""
 
-    def __init__(self, cache: Cache, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(
+        self, cache: Cache, connection: duckdb.DuckDBPyConnection, views: Iterable[str]
+    ) -> None:
         self._log = cache.log
         self._folder = cache.root / "log"
         self._lock = threading.Lock()
         self._segments: tuple[str, ...] | None = None
         self._copied: dict[str, int] = {}  # journal -> lines that are in _live
         self._changed: set[str] = set()  # runs that have new rows
-        self._keeps_tasks = False  # from the second refresh on
+        self._tables = [name for name in TABLES if name != "_tasks" or self._has_few_rows()]
+        self._shown: set[str] = set()
+        self.questions = 0
         self._cursor = connection.cursor()  # the connection itself is the caller's alone
         columns = ", ".join(f'"{name}" {_sql_type(shape)}' for name, shape in COLUMNS.items())
         self._cursor.execute(f"CREATE TABLE _live (_journal VARCHAR, {columns})")
         self._show_rows({})
-        self._make_views()
+        for name in self._tables:
+            self._cursor.execute(f'CREATE TABLE "{name}" AS {TABLES[name].format("")}')
+        self.show(views)  # over empty tables: making one reads all that it is made of, each time
         self.refresh()
 
-    def _make_views(self) -> None:
-        """Make the views over empty tables: making one reads all that it is made of, each time."""
-        for name, select in VIEWS.items():
-            if name == "tasks":
-                self._cursor.execute("CREATE TABLE _tasks AS FROM _last LIMIT 0")
-                select = "FROM _tasks"
-            self._cursor.execute(f'CREATE VIEW "{name}" AS {select}')
-        self._cursor.execute(f"CREATE OR REPLACE VIEW tasks AS {VIEWS['tasks']}")
+    def _has_few_rows(self) -> bool:
+        self._log.refresh()
+        folded = sum(int(each.meta["rows"]) for each in self._log.segments().values())
+        return folded + sum(len(each.lines) for each in self._log.journals().values()) <= _FEW_ROWS
+
+    def show(self, views: Iterable[str]) -> None:
+        """Make views that are not there yet; each comes after those it is made of."""
+        with self._lock:
+            for name in views:
+                if name not in self._shown:
+                    self._cursor.execute(f'CREATE VIEW "{name}" AS {self._select(name)}')
+                    self._shown.add(name)
+
+    def _select(self, view: str) -> str:
+        return "FROM _tasks" if view == "tasks" and "_tasks" in self._tables else VIEWS[view]
+
+    def keep_tasks(self) -> None:
+        """Keep what `tasks` shows in a table from now on: for whoever asks often.
+
+        Of many rows it takes longer than most questions, so that who asks once should not wait.
+        """
+        with self._lock:
+            if "_tasks" not in self._tables:
+                self._cursor.execute(f"CREATE TABLE _tasks AS {VIEWS['tasks']}")
+                self._tables.append("_tasks")
+                if "tasks" in self._shown:
+                    self._cursor.execute("CREATE OR REPLACE VIEW tasks AS FROM _tasks")
 
     def refresh(self) -> None:
         """Bring the views up to date, in one transaction."""
         with self._lock:
             self._log.refresh()
             journals, segments = self._log.journals(), self._log.segments()
-            is_first = self._segments is None
             is_same = self._segments == tuple(segments)
             lengths = {name: len(view.lines) for name, view in journals.items()}
-            if is_same and self._copied == lengths and self._keeps_tasks:
+            if is_same and self._copied == lengths:
                 return
             self._cursor.begin()
             try:
                 copied = self._follow_journals(journals)
                 if not is_same:
                     self._show_rows(segments)
-                if not is_first:
-                    self._keep_tasks(segments)
+                self._follow_runs(segments)
                 self._cursor.commit()
             except BaseException:
                 self._cursor.rollback()
                 raise
             self._segments, self._copied = tuple(segments), copied
-            self._keeps_tasks = not is_first
 
     def _follow_journals(self, journals: Mapping[str, JournalView]) -> dict[str, int]:
         """Copy new lines; drop those that are in segments now. Returns how far it came."""
@@ -167,26 +204,23 @@ class _History:
             for name, view in journals.items()
         }
 
-    def _keep_tasks(self, segments: Mapping[str, SegmentIndex]) -> None:
-        """Keep what `tasks` shows in a table, made again for the runs that have new rows.
-
-        Whoever asks often should not wait for the last row of each task to be found; whoever asks
-        once should not wait for all of the table's columns.
-        """
-        if not self._keeps_tasks:
-            self._cursor.execute("INSERT INTO _tasks FROM _last")
-            self._cursor.execute("CREATE OR REPLACE VIEW tasks AS FROM _tasks")
+    def _follow_runs(self, segments: Mapping[str, SegmentIndex]) -> None:
+        """Bring the tables up to date, for the runs that have new rows."""
+        if self._segments is None:
+            for name in self._tables:
+                self._cursor.execute(f'INSERT INTO "{name}" {TABLES[name].format("")}')
             return
-        assert self._segments is not None
         new = segments.keys() - set(self._segments)
         if new:
             found = self._cursor.execute(
                 f"SELECT DISTINCT run FROM read_parquet([{self._files(new)}])"
             ).fetchall()
             self._changed.update(run for (run,) in found if run is not None)
-        runs = [list(self._changed)]
-        self._cursor.execute("DELETE FROM _tasks WHERE run IN (SELECT unnest(?))", runs)
-        self._cursor.execute("INSERT INTO _tasks FROM _last WHERE run IN (SELECT unnest(?))", runs)
+        runs, of_runs = [list(self._changed)], "run IN (SELECT unnest(?))"
+        for name in self._tables:
+            rows = TABLES[name].format(f"AND {of_runs}")
+            self._cursor.execute(f'DELETE FROM "{name}" WHERE {of_runs}', runs)
+            self._cursor.execute(f'INSERT INTO "{name}" {rows}', runs)
 
     def _files(self, segments: Iterable[str]) -> str:
         return ", ".join(_quoted(str(self._folder / (name + ROWS))) for name in segments)
@@ -235,6 +269,7 @@ class _Watch(threading.Thread):
         while not self._stop_now.wait(_EVERY_S):
             try:
                 self._history.refresh()
+                self._history.keep_tasks()
             except Exception:  # the cache was deleted, or the connection is closing
                 break
         self._history.close()

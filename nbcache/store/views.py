@@ -1,11 +1,15 @@
 """The SQL views over the log: their names, columns and meaning. Documented in docs/history.md.
 
-All are made of `_rows`: every row of the log, with the columns of docs/format.md. Column names
-follow Nextflow's trace where they mean the same. Times are TIMESTAMPs in UTC, durations seconds,
-sizes bytes. A rename here breaks people's queries.
+All are made of `_rows`: every row of the log, with the columns of docs/format.md; and of what
+`TABLES` keeps of it. Column names follow
+Nextflow's trace where they mean the same. Times are TIMESTAMPs in UTC, durations seconds, sizes
+bytes. A rename here breaks people's queries.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterator
 
 _TIMES = """make_timestamp({0}.submit) AS submit, make_timestamp({0}.start) AS "start",
     make_timestamp({0}.complete) AS complete"""
@@ -32,32 +36,11 @@ _NEARNESS = """CASE WHEN c.position = o.position THEN 2
             OR ends_with('.' || o.position, '.' || c.position) THEN 1
         ELSE 0 END"""
 
-VIEWS: dict[str, str] = {
-    # One line per run, of its last row of each column.
-    "_names": """SELECT run, any_value(name) AS run_name FROM _rows
-WHERE kind = 'run' GROUP BY run""",
-    "attempts": f"""SELECT attempts_.id AS id, {_ID.format("attempts_")},
-    {_TASK_ID.format("attempts_")} AS task_id, {_NAMED.format("attempts_")} AS name,
-    attempts_.hash AS hash, substr(attempts_.hash, 6, 8) AS short,
-    upper(attempts_.status) AS status, attempts_.attempt AS attempt,
-    attempts_.exit AS "exit", attempts_.signal AS signal,
-    attempts_.error AS error, {_TIMES.format("attempts_")}, {_MEASURED.format("attempts_")},
-    attempts_.generation AS generation, attempts_.reason AS reason,
-    make_timestamp(attempts_."at") AS recorded
-FROM (SELECT * FROM _rows WHERE kind = 'attempt') attempts_ LEFT JOIN _names USING (run)""",
-    # One line per task: its last attempt, or its last hit with what the attempt it used measured.
-    # What a resumed run finds of its own earlier sessions is its own attempt, no hit. Nearly all
-    # tasks have one row: to sort only the others takes a third of the time.
-    "_last": f"""WITH ends_ AS (
-    SELECT *, hash(run, process, position) AS task_ FROM _rows WHERE kind IN ('attempt', 'use')
-), again_ AS (
-    SELECT task_ FROM ends_ GROUP BY task_ HAVING count(*) > 1
-), last_ AS (
-    SELECT * FROM ends_ WHERE task_ NOT IN (FROM again_)
-    UNION ALL (SELECT * FROM ends_ WHERE task_ IN (FROM again_)
-    QUALIFY row_number() OVER (
-        PARTITION BY run, process, position ORDER BY session DESC, "at" DESC, id DESC) = 1)
-), of_ AS (SELECT * FROM _rows WHERE kind = 'attempt')
+# One line per task: its last attempt, or its last hit with what the attempt it used measured.
+# What a resumed run finds of its own earlier sessions is its own attempt, no hit.
+_TASKS = f"""WITH last_ AS (
+    FROM _rows r ANTI JOIN _earlier ON _earlier.id = r.id WHERE kind IN ('attempt', 'use')
+), of_ AS (FROM _rows WHERE kind = 'attempt')
 SELECT coalesce(last_.cached_from, last_.id) AS id, {_ID.format("last_")},
     {_TASK_ID.format("last_")} AS task_id, {_NAMED.format("last_")} AS name,
     last_.hash AS hash, substr(last_.hash, 6, 8) AS short,
@@ -85,8 +68,36 @@ SELECT coalesce(last_.cached_from, last_.id) AS id, {_ID.format("last_")},
     coalesce(last_.hash <> of_.hash, false) AS trusted,
     make_timestamp(last_."at") AS recorded
 FROM last_ LEFT JOIN of_ ON of_.id = last_.cached_from
-LEFT JOIN _names ON _names.run = last_.run""",
-    "tasks": "FROM _last",  # of a history that is asked again: the table _tasks
+LEFT JOIN _names ON _names.run = last_.run"""
+
+# What would cost each question a look at all rows; made again for the runs ({0}) with new ones.
+TABLES: dict[str, str] = {
+    "_names": """SELECT run, any_value(name) AS run_name FROM _rows
+WHERE kind = 'run' {0} GROUP BY run""",
+    # The rows of tasks that have a later one. Nearly all tasks have one row: to sort only the
+    # others takes a third of the time.
+    "_earlier": """WITH ends_ AS NOT MATERIALIZED (
+    SELECT run, process, position, session, "at", id, hash(run, process, position) AS task_
+    FROM _rows WHERE kind IN ('attempt', 'use') {0}
+), again_ AS (SELECT task_ FROM ends_ GROUP BY task_ HAVING count(*) > 1)
+SELECT run, id FROM ends_ WHERE task_ IN (FROM again_)
+QUALIFY row_number() OVER (
+    PARTITION BY run, process, position ORDER BY session DESC, "at" DESC, id DESC) > 1""",
+    # What the view `tasks` shows: whoever asks often does not even wait for its plan.
+    "_tasks": f"FROM ({_TASKS}) WHERE true {{0}}",
+}
+
+VIEWS: dict[str, str] = {
+    "attempts": f"""SELECT attempts_.id AS id, {_ID.format("attempts_")},
+    {_TASK_ID.format("attempts_")} AS task_id, {_NAMED.format("attempts_")} AS name,
+    attempts_.hash AS hash, substr(attempts_.hash, 6, 8) AS short,
+    upper(attempts_.status) AS status, attempts_.attempt AS attempt,
+    attempts_.exit AS "exit", attempts_.signal AS signal,
+    attempts_.error AS error, {_TIMES.format("attempts_")}, {_MEASURED.format("attempts_")},
+    attempts_.generation AS generation, attempts_.reason AS reason,
+    make_timestamp(attempts_."at") AS recorded
+FROM (SELECT * FROM _rows WHERE kind = 'attempt') attempts_ LEFT JOIN _names USING (run)""",
+    "tasks": _TASKS,
     "runs": """SELECT run, arg_max(name, id) AS name, upper(arg_max(status, id)) AS status,
     arg_min(notebook, id) AS notebook, arg_min(parent, id) AS parent,
     make_timestamp(min("at")) AS "start",
@@ -204,3 +215,19 @@ SELECT from_run, from_process, from_position, from_task_id, output, run, process
     input, digest, kind, size, "file"
 FROM (FROM within_ UNION ALL FROM across_)""",
 }
+
+_CATALOG = re.compile(
+    r"\b(show|information_schema|(duckdb|pg|sqlite)_\w+|query_table|query)\b", re.I
+)
+
+
+def views_of(query: str) -> Iterator[str]:
+    """Yield the views that a query names and those they are made of, in the order of `VIEWS`; all
+    of them where it names none or looks into the catalogue."""
+    wanted = set(re.findall(r"\w+", query.lower())) & VIEWS.keys()
+    if not wanted or _CATALOG.search(query):
+        wanted = set(VIEWS)
+    for name in reversed(VIEWS):
+        if name in wanted:
+            wanted.update(re.findall(r"\w+", VIEWS[name]))
+    yield from filter(wanted.__contains__, VIEWS)

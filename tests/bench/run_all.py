@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.bench.figure import Figure
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
+_NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
 
 
 def names() -> list[str]:
@@ -26,9 +28,13 @@ def names() -> list[str]:
 
 
 def figures_of(name: str, quick: bool) -> list[Figure]:
-    """Run one module; raises RuntimeError with what it said if it fails."""
+    """Run one module; raises RuntimeError with what it said if it fails.
+
+    Byte code is written, as it is for whoever installs the package.
+    """
+    environment = {name: text for name, text in os.environ.items() if name != _NO_BYTE_CODE}
     command = [sys.executable, "-m", f"tests.bench.bench_{name}", *(["--quick"] if quick else [])]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if answer.returncode:
         raise RuntimeError(f"bench_{name} failed:\n{answer.stderr.strip()[-2000:]}")
     return [Figure(**json.loads(line)) for line in answer.stdout.splitlines() if line[:1] == "{"]

@@ -1,4 +1,4 @@
-"""`import nbcache` stays light: what it loads is asserted, what it takes is printed."""
+"""`import nbcache` and a question in a shell stay light: what they load is asserted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+from nbcache.store.cache import Cache
 
 Record = Callable[[str, object], None]
 
@@ -59,3 +62,21 @@ def test_importing_nbcache_loads_no_heavy_library(record_property: Record) -> No
 
     assert "nbcache" in loaded
     assert [name for name in HEAVY if name in loaded] == []
+
+
+QUESTION = """
+import sys
+from nbcache import cli
+code = cli.main(["sql", "SELECT count(*) AS tasks FROM tasks", "--cache", sys.argv[1]])
+assert code == 0
+print(*sorted(name for name in sys.modules if name.startswith(("nbcache.engine.", "pandas"))))
+"""
+
+
+def test_a_question_in_a_shell_loads_nothing_of_what_runs_tasks(tmp_path: Path) -> None:
+    Cache.open(tmp_path / "cache").close()
+    command = [sys.executable, "-c", QUESTION, str(tmp_path / "cache")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = answer.stdout.splitlines()[-1].split()
+
+    assert [name for name in loaded if not name.startswith("nbcache.engine.record")] == []

@@ -315,3 +315,38 @@ def test_who_is_content_with_older_views_does_not_wait_for_new_ones(cache: Cache
     assert tasks(3600) == 1
     assert tasks(0) == 2
     assert tasks(3600) == 2
+
+
+def test_a_question_has_the_views_that_it_names_and_the_catalogue_has_all(cache: Cache) -> None:
+    def ask(query: str) -> list[tuple[object, ...]]:
+        with history.reading(cache, query) as cursor:
+            return list(cursor.execute(query).fetchall())
+
+    cache.log.append([run_row(), attempt("a")])
+
+    assert ask('SELECT count(*) FROM Lineage, "outputs"') == [(0,)]
+    listed = ask("SELECT view_name FROM duckdb_views() WHERE view_name <> 'runs'")
+    assert {name for name in PUBLIC if name != "runs"} <= {name for (name,) in listed}
+    assert {name for (name,) in ask("SHOW TABLES")} >= set(PUBLIC)
+
+
+def test_tasks_of_a_long_log_are_kept_for_the_third_question(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(query: str) -> list[tuple[object, ...]]:
+        with history.reading(cache, query) as cursor:
+            return list(cursor.execute(query).fetchall())
+
+    monkeypatch.setattr(history, "_FEW_ROWS", 1)
+    tasks = "SELECT position, status FROM tasks ORDER BY 1"
+    kept = "SELECT table_name FROM duckdb_tables() WHERE table_name = '_tasks'"
+    cache.log.append([run_row(), attempt("a"), attempt("b", status="failed")])
+
+    assert ask(tasks) == [("a", "COMPLETED"), ("b", "FAILED")]
+    assert ask(kept) == []
+    deadline = time.monotonic() + 60
+    while not ask(kept):
+        assert time.monotonic() < deadline
+    cache.log.append([attempt("b", attempt=2), attempt("c", run="R2")])
+
+    assert ask(tasks) == [("a", "COMPLETED"), ("b", "COMPLETED"), ("c", "COMPLETED")]

@@ -44,7 +44,7 @@ def asking(
     """
     import duckdb
 
-    database = contextlib.closing(connect(cache, live=False)) if files else reading(cache)
+    database = contextlib.closing(connect(cache, live=False)) if files else reading(cache, query)
     with database as cursor:
         try:
             _check(query, files)
