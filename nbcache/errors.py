@@ -21,7 +21,8 @@ class DeclarationError(NbcacheError):
     """A cell cannot be declared: a malformed header, an unknown option, a body with a fault.
 
     Carries where: `line` (1-based, in the cell), `column` (0-based, in that line), the source
-    text of the line, so that the message shows a caret under the fault.
+    text of the line, so that the message shows a caret under the fault. `cell` names the cell
+    where another one may be running by then.
     """
 
     def __init__(
@@ -32,19 +33,20 @@ class DeclarationError(NbcacheError):
         column: int | None = None,
         source: str | None = None,
         hint: str | None = None,
+        cell: str = "",
     ) -> None:
         super().__init__(message)
         self.message, self.line, self.column = message, line, column
-        self.source, self.hint = source, hint
+        self.source, self.hint, self.cell = source, hint, cell
 
     def __reduce__(self) -> tuple[object, ...]:
         return (
             _rebuild_declaration_error,
-            (type(self), self.message, self.line, self.column, self.source, self.hint),
+            (type(self), self.message, self.line, self.column, self.source, self.hint, self.cell),
         )
 
     def __str__(self) -> str:
-        where = f"line {self.line}: " if self.line is not None else ""
+        where = f"{self.cell} line {self.line}: ".lstrip() if self.line is not None else ""
         lines = [f"{where}{self.message}"]
         if self.source is not None:
             lines.append(f"    {self.source}")
@@ -62,8 +64,9 @@ def _rebuild_declaration_error(
     column: int | None,
     source: str | None,
     hint: str | None,
+    cell: str,
 ) -> DeclarationError:
-    return cls(message, line=line, column=column, source=source, hint=hint)
+    return cls(message, line=line, column=column, source=source, hint=hint, cell=cell)
 
 
 class HeaderError(DeclarationError):

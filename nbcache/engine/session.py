@@ -318,6 +318,9 @@ class Session:
             check_given(self.namespace)
             prepared = self.prepare(targets, options, no_cache=no_cache)
         if not prepared.graph.places and not prepared.graph.channels:
+            pipeline = Pipeline(self.namespace, self.factories)
+            for each in pipeline.processes():
+                pipeline.process(each, None)  # says that it is not wired, and how it could be
             raise NotRunError(
                 "there is nothing to run: declare a process with %%process, or a channel that "
                 "calls one"

@@ -32,7 +32,7 @@ class Notebook:
         first, _, rest = text.partition("\n")
         if first.startswith("%%process"):
             decl = parse_process_cell(
-                first.removeprefix("%%process"),
+                first.removeprefix("%%process").removeprefix(" "),
                 rest,
                 cell_name=f"cell [{self._cells}]",
                 filename=f"<cell {self._cells}>",

@@ -160,3 +160,59 @@ def test_a_card_shows_defaults_and_misses_no_name_that_a_star_may_bring(
     assert odd.signature == "odd(v, by: float = 0.5) → odd"
     assert half.notes == ()
     assert odd.notes == ("nothing is called floor yet: the body would stop with a NameError",)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("(v: str) -> out from one", "declared as str, but the item is 1 (int)"),
+        ("(v: path) -> out from one", "declared as a path, but the item is 1 (int)"),
+        ('(v, f: path = "gone.csv") -> out from one', "gone.csv"),
+        ("(v, w) -> out from one", "2 inputs are free (v, w)"),
+        ("(v, w) -> out from one, two", "queues pair item by item"),
+        ("(v) -> out from base", "not a channel"),
+        ("(unknown) -> out", "is not wired"),
+        ("(v) -> out from work", "a cycle: work -> work"),
+    ],
+)
+def test_what_only_a_run_finds_is_said_with_the_cell_and_its_line(
+    notebook: Notebook, header: str, said: str
+) -> None:
+    notebook.cell("%channel one = of(1, 2)")
+    notebook.cell("%channel two = of('a', 'b', 'c')")
+    notebook.cell("base = 3")
+    notebook.cell(f"%%process work{header}\nout = 1")
+
+    try:
+        text = notebook.run().message
+    except WiringError as error:
+        text = str(error)
+
+    assert said in text
+    assert f"\n  cell [4] line 1: %%process work{header}" in text
+
+
+def test_a_channel_that_is_not_there_is_pointed_at_in_the_header(notebook: Notebook) -> None:
+    notebook.cell("%channel one = of(1)")
+    notebook.cell("%%process work(v,\n  w) -> out from one, oen.collect()\nout = 1")
+
+    with pytest.raises(UnknownNameError) as caught:
+        notebook.run()
+
+    lines = str(caught.value).split("\n")
+    assert lines[0].startswith("cell [2] line 2: process 'work': from oen.collect(): no channel")
+    assert lines[1].index("oen") == lines[2].index("^")
+    assert lines[3] == '  did you mean "one"?'
+
+
+def test_a_type_that_is_a_slip_of_the_pen_is_no_type(notebook: Notebook) -> None:
+    notebook.cell("%channel one = of(1)\n")
+    with pytest.raises(HeaderError) as caught:
+        notebook.cell("%%process work(file: pth) -> out from one\nout = 1")
+
+    lines = str(caught.value).split("\n")
+    assert lines[0] == 'line 1: there is no type "pth"'
+    assert lines[1].index("pth") == lines[2].index("^")
+    assert lines[3] == '  did you mean "path"?'
+    notebook.cell("class pth: pass")
+    notebook.cell("%%process work(file: pth, other: Frame) -> out from one\nout = 1")

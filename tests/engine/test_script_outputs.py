@@ -191,3 +191,32 @@ def test_lines_before_that_fail_fail_the_task(notebook: Notebook) -> None:
     for how in ("--bash", "--script python3"):
         run = script(notebook, "() -> stdout", "#| before: false\necho=1", how)
         assert "exit code 1" in error_of(run)
+
+
+@pytest.mark.parametrize("ending", ["", "\nexit 0", "\ntrap 'echo bye' TERM", "\nset -eu"])
+def test_variables_of_a_plain_shell_are_outputs(notebook: Notebook, ending: str) -> None:
+    notebook.cell("%channel words = of(\"it's\", 'a\\nb')")
+    notebook.cell(
+        "%%process work(word) -> said, size: int from words\n#!/bin/sh\n"
+        f'said="hello $word"\nsize=${{#word}}{ending}'
+    )
+    run = notebook.run()
+
+    assert run.status is RunStatus.SUCCEEDED, run.message
+    assert [tuple(each) for each in run["work"]] == [("hello it's", 4), ("hello a\nb", 3)]  # type: ignore[call-overload]
+
+
+def test_a_plain_shell_ends_as_its_script_does_and_counts_its_lines(notebook: Notebook) -> None:
+    run = script(notebook, "() -> x", "x=1\nset -eu\necho $missing\nx=2", "--script sh")
+
+    assert "exit code 2" in error_of(run)
+    assert ".command.sh: 3:" in error_of(run) or "line 3" in error_of(run)
+
+
+def test_a_script_that_is_for_no_shell_is_told_where_values_go(notebook: Notebook) -> None:
+    run = script(notebook, "() -> x", "x = 1", "--script python3")
+
+    assert (
+        "into the file $NBCACHE_OUTPUTS.\n  A script for python3 gives values there, as JSON"
+        in (error_of(run))
+    )

@@ -24,6 +24,7 @@ from nbcache.model.process import ChannelDecl, Input, ProcessDecl
 from nbcache.plan.dataflow.channel import Branches, Channel
 from nbcache.plan.dataflow.failures import FIELDS, failures_of
 from nbcache.plan.dataflow.graph import PlaceSpec, compile_graph
+from nbcache.plan.language.places import place_of_header, place_of_source, said_place
 
 
 class Pipeline:
@@ -117,6 +118,7 @@ class Pipeline:
                 f"process {decl.name!r} is not wired: its inputs are ({wanted}) and no channels "
                 f"have these names.\n  Say where they come from: `%%process {decl.name}({wanted}) "
                 f"... from CHANNEL`, or call it: `%channel x = {decl.name}(CHANNEL)`."
+                f"\n  {said_place(decl, place_of_header(decl))}"
             )
         nodes, names, by_channel = wiring
         inputs = decl.inputs
@@ -190,7 +192,8 @@ class Pipeline:
             raise WiringError(
                 f"{place}: this is a {type(value).__name__}, not a channel.\n"
                 f"  Make one of it: `from of(...)`, `from from_iterable({text.strip()})` or "
-                f"`from value({text.strip()})`."
+                f"`from value({text.strip()})`.\n"
+                f"  {said_place(process.decl, place_of_header(process.decl))}"
             )
         return value.node
 
@@ -265,13 +268,16 @@ class Pipeline:
             near = difflib.get_close_matches(name, known, 1)
             hint = f'did you mean "{near[0]}"?' if near else "run the cell that declares it first"
             line, source = _raised_at(error, text, decl)
-            column = source.find(name)
+            column: int | None = source.find(name)
+            if isinstance(decl, ProcessDecl) and (at := place_of_source(decl, text, name)):
+                line, source, column = at
             raise UnknownNameError(
                 f"{place}: no channel, process or variable is called {name!r}",
                 line=line,
-                column=column if column >= 0 else None,
+                column=None if column == -1 else column,
                 source=source,
                 hint=hint,
+                cell=getattr(decl, "cell", ""),
             ) from None
         except Exception as error:
             if isinstance(error, AttributeError) and isinstance(error.obj, Channel):

@@ -25,6 +25,7 @@ from nbcache.plan.language.body import (
     analyse_body,
     check_body,
     check_script,
+    check_types,
     infer_outputs,
     script_facts,
 )
@@ -197,6 +198,7 @@ def check_filled(
             names what is no input, an input of a script has a reserved name.
     """
     lines = decl.source.split("\n")
+    check_types(decl, namespace.keys())
     check_templates(decl, lines)
     check_store(decl, passed_outputs(decl, facts, {each.name for each in decl.inputs or ()}), lines)
     _check_commands(decl, lines)

@@ -114,7 +114,8 @@ class Identifier:
         if wants_path:
             raise ChannelError(
                 f"{place} is declared as a path, but the item is {summarise(value)} "
-                f"({type(value).__name__})"
+                f"({type(value).__name__})\n"
+                "  a file comes from from_path(...), path(...) or as its name"
             )
         self._check_type(value, declared, place)
         members: list[InputSummary] = []
@@ -137,7 +138,10 @@ class Identifier:
 
     def _stored(self, stored: Stored, wants_path: bool, place: str) -> Identified:
         if wants_path and stored.kind == "value":
-            raise ChannelError(f"{place} is declared as a path, but the item is a value")
+            raise ChannelError(
+                f"{place} is declared as a path, but the item is a value\n"
+                "  take it without `: path`, or declare it as a path where it is made"
+            )
         if stored.kind in ("file", "tree"):
             name = stored.name or ""
             return Identified(
@@ -183,6 +187,8 @@ class Identifier:
             return f"{name} is neither a file nor a folder (a pipe, socket or device)"
         if path.is_symlink():
             return f"{name} is a link to {os.readlink(path)}, which is not there"
+        if path.is_absolute() and os.path.isabs(name):
+            return f"no file {name}"
         return f"no file {name} (looked in {self._folder})"
 
     def _remote(self, value: RemoteFile, mode: str, place: str) -> Identified:
@@ -256,7 +262,8 @@ class Identifier:
         if not fits_type(value, declared):
             raise ChannelError(
                 f"{place} is declared as {declared}, but the item is {summarise(value)} "
-                f"({type(value).__name__})"
+                f"({type(value).__name__})\n"
+                "  declare the type that the items have, or convert them with .map(...)"
             )
         if isinstance(value, (list, tuple)):
             _check_count(declared, len(value), place)

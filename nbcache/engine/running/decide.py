@@ -38,6 +38,7 @@ from nbcache.plan.language.directives import (
     render_pattern,
     render_template,
 )
+from nbcache.plan.language.places import place_of_input, said_place
 from nbcache.plan.language.publishing import render_folder
 from nbcache.store.cache import Cache
 from nbcache.store.log import Entry
@@ -185,9 +186,13 @@ class Decider:
         found: dict[str, Identified] = {}
         parts: list[tuple[str, str, Digest]] = []
         for name, value in inputs.items():
-            each = self._identifier.identify(
-                value, place.types.get(name), modes.get(name, mode), place.input_name(name)
-            )
+            try:
+                each = self._identifier.identify(
+                    value, place.types.get(name), modes.get(name, mode), place.input_name(name)
+                )
+            except ChannelError as error:
+                where = said_place(decl, place_of_input(decl, name))
+                raise ChannelError(f"{error}\n  {where}") from None
             found[name] = each
             parts.append((name, "input", each.digest))
         if place.staging:

@@ -17,7 +17,6 @@ from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.decide import Decision, Place
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.run import Run
-from nbcache.engine.work.attempt import last_line
 from nbcache.engine.work.harvest import to_ports
 from nbcache.model.channel import upstream_of
 from nbcache.model.digest import Digest, identity_digest
@@ -125,7 +124,7 @@ class RowMaker:
     def refused(self, decision: Decision, outcome: Outcome, error: str) -> AttemptRow:
         """Return the row of a task that failed without an attempt."""
         row = self.attempt(decision, 1, Resources(), status=outcome.value)
-        return dataclasses.replace(row, error=last_line(error), complete=row.submit)
+        return dataclasses.replace(row, error=_first_line(error), complete=row.submit)
 
     def unidentified(self, task: TaskKey, process: str, outcome: Outcome, error: str) -> AttemptRow:
         """Return the row of a task whose inputs could not be identified; its hash is no other's."""
@@ -146,7 +145,7 @@ class RowMaker:
             host=self._host,
             user=self._user,
             executor=self._executor,
-            error=last_line(error),
+            error=_first_line(error),
         )
 
     def stored(self, decision: Decision) -> AttemptRow:
@@ -246,3 +245,8 @@ def _process_record(place: Place, upstream: tuple[str, ...]) -> ProcessRecord:
         upstream=upstream,
         labels=decl.directives.label,
     )
+
+
+def _first_line(error: str) -> str:
+    """Return what is wrong: below it a refusal says where, and the ways out."""
+    return error.strip().split("\n")[0][:500]

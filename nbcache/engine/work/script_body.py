@@ -3,7 +3,8 @@
 A bash script gets its inputs from a file of quoted declarations that bash reads first (BASH_ENV);
 its own text is untouched, so line numbers in messages are those of the body. Non-path outputs are
 written by an EXIT trap set in the same place, so `exit 0` keeps them. Other interpreters get text
-in the environment, `$NBCACHE_INPUTS` (a JSON file) and may write `$NBCACHE_OUTPUTS` (JSON).
+in the environment, `$NBCACHE_INPUTS` (a JSON file) and may write `$NBCACHE_OUTPUTS` (JSON); for
+those that are shells, variables are written there when the script ends.
 """
 
 from __future__ import annotations
@@ -57,6 +58,19 @@ else builtin trap "$@"; fi; }
 nbcache_first="{ nbcache_status=\\$?; set +eux; } 2>/dev/null; nbcache_keep"
 builtin trap "$nbcache_first" EXIT"""
 
+_SHELLS = ("sh", "dash", "ash", "ksh", "zsh")
+# What a shell without BASH_ENV is given to do: the script as a file that it reads, so that lines
+# count as in the body, and then the same. The second time there is nothing to do.
+_KEEP_IN_SHELL = """\
+nbcache_keep() {
+{ nbcache_status=$?; set +eux; } 2>/dev/null
+[ -s "$NBCACHE_OUTPUTS" ] || { :
+WRITES
+} > "$NBCACHE_OUTPUTS"; return $nbcache_status; }
+trap nbcache_keep EXIT
+. "$0"
+nbcache_keep"""
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -83,10 +97,8 @@ class ScriptBody:
     def __init__(self, process: ProcessSpec) -> None:
         self.process = process
         self.argv = script_argv(process)
-        self.is_bash = os.path.basename(self.argv[0]) == "bash"
-        if process.before and not self.is_bash:
-            before = "\n".join([*process.before, 'exec "$@"'])
-            self.argv = (*BASH, "-c", before, "before", *self.argv)
+        program = os.path.basename(self.argv[0])
+        self.is_bash, self._is_shell = program == "bash", program in _SHELLS
         self._outputs = [
             each
             for each in process.outputs
@@ -95,6 +107,12 @@ class ScriptBody:
             and each.command is None
             and not (each.type is not None and each.type.is_path)
         ]
+        if self._is_shell and self._outputs:
+            keep = _KEEP_IN_SHELL.replace("WRITES", "\n".join(map(_shell_write, self._outputs)))
+            self.argv = (*self.argv[:-1], "-c", keep, f"./{SCRIPT}")
+        if process.before and not self.is_bash:
+            before = "\n".join([*process.before, 'exec "$@"'])
+            self.argv = (*BASH, "-c", before, "before", *self.argv)
 
     def run(
         self,
@@ -219,18 +237,24 @@ class ScriptBody:
             elif output.type is not None and output.type.optional:
                 values[output.name] = None
             else:
-                raise OutputError(
-                    f"output {output.name!r} was not made: the script never set the variable "
-                    f"{output.name}.\n  For a file declare `{output.name}: path`."
-                )
+                raise self._not_made(output.name)
         return values
+
+    def _not_made(self, name: str) -> OutputError:
+        why = f"the script never set the variable {name}.\n  "
+        if not self.is_bash and not self._is_shell:
+            why = (
+                f"the script wrote no {name!r} into the file $NBCACHE_OUTPUTS.\n  A script for "
+                f'{self.process.interpreter[0]} gives values there, as JSON: {{"{name}": 1}}. '
+            )
+        return OutputError(f"output {name!r} was not made: {why}For a file declare `{name}: path`.")
 
     def _read(self, folder: Path) -> dict[str, str | list[str]]:
         try:
             data = (folder / OUTPUTS).read_bytes()
         except FileNotFoundError:
             return {}
-        if not self.is_bash:
+        if not self.is_bash and not (self._is_shell and not data.startswith(b"{")):
             try:
                 held = json.loads(data)
                 return dict(held)
@@ -284,6 +308,12 @@ def failure(ended: Ended, printed: str) -> ScriptError:
         how += " (command not found)"
     said = "".join(f"\n  | {line}" for line in lines)
     return ScriptError(f"the script {how}{said}")
+
+
+def _shell_write(output: Output) -> str:
+    """Return the same in any shell, where a variable is a text."""
+    name = output.name
+    return f'if [ -n "${{{name}+x}}" ]; then printf "%s\\0" {name} text 1 "${name}"; fi'
 
 
 def _bash_write(output: Output) -> str:

@@ -9,7 +9,7 @@ expression of a channel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from nbcache.model.channel import CompiledNode, Fields, Graph, Node
 from nbcache.model.process import DefaultPick, FieldPick, Filling, Input, ProcessDecl
 from nbcache.plan.dataflow.shapes import shape_of
 from nbcache.plan.dataflow.wiring import SourceFields, fill, infer_inputs
+from nbcache.plan.language.places import place_of_header, said_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,7 @@ class _Compiler:
                 continue
             key = self._key(parent)
             if key in on_path:
-                names = [v.name for v in path[on_path[key] :] if v.name]
-                raise WiringError(f"a cycle: {' -> '.join([*names, *names[:1]])}")
+                raise _cycle(path[on_path[key] :])
             if key not in self._index:
                 on_path[key] = len(path)
                 path.append(self._visit(parent))
@@ -179,7 +179,12 @@ class _Compiler:
             for name, index in zip(spec.source_names, sources, strict=True)
         ]
         inputs = spec.inputs if spec.inputs is not None else infer_inputs(infos)
-        filling = _by_channel(spec, inputs) if spec.by_channel else fill(spec.name, inputs, infos)
+        try:
+            filling = (
+                _by_channel(spec, inputs) if spec.by_channel else fill(spec.name, inputs, infos)
+            )
+        except WiringError as error:
+            raise WiringError(f"{error}\n  {_said_header(spec)}") from None
         parents, routes = self._routes(spec, sources)
         outputs = spec.decl.outputs
         fields: Fields = spec.output_fields or (spec.decl.name,)
@@ -257,7 +262,7 @@ class _Compiler:
                     fields=None,
                     is_value=False,
                     label=" with ".join(names),
-                    options={"names": tuple(names)},
+                    options={"names": tuple(names), "said_place": _said_header(spec)},
                 )
             )
         return self._pairs[queues]
@@ -267,6 +272,19 @@ class _Compiler:
         while found in self._places:
             found, number = f"{name}-{number}", number + 1
         return found
+
+
+def _said_header(spec: PlaceSpec) -> str:
+    return said_place(spec.decl, place_of_header(spec.decl))
+
+
+def _cycle(visits: Sequence[_Visit]) -> WiringError:
+    names = [visit.name for visit in visits if visit.name]
+    headers = "".join(f"\n  {_said_header(each.spec)}" for each in visits if each.spec is not None)
+    return WiringError(
+        f"a cycle: {' -> '.join([*names, *names[:1]])}\n"
+        f"  a process cannot wait for itself: feed one of them from another channel{headers}"
+    )
 
 
 def _by_channel(spec: PlaceSpec, inputs: tuple[Input, ...]) -> Filling:

@@ -274,6 +274,7 @@ class PairOperator(Operator):
             f"queues pair item by item, but {names[short]} has {shortest} and {names[long]} has "
             f"{at_least}{size}.\n  For every pair say {names[short]}.combine({names[long]}) or "
             f"product(...); to match by a field, {names[short]}.join({names[long]}, by=...)."
+            f"\n  {self.node.options.get('said_place', '')}".rstrip()
         )
 
     def _dead(self, parent: int, address: Position, slot: Slot) -> bool:

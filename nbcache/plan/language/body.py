@@ -13,7 +13,7 @@ from types import CodeType
 from typing import NoReturn
 
 from nbcache.errors import BodyError
-from nbcache.plan.language.body_checks import check_body, check_script, infer_outputs
+from nbcache.plan.language.body_checks import check_body, check_script, check_types, infer_outputs
 from nbcache.plan.language.facts import BodyFacts, BodyResult, ScriptFacts, SplitBody
 from nbcache.plan.language.free_names import Mutation, NameWalk
 from nbcache.plan.language.scanning import line_of, logical_lines
@@ -28,6 +28,7 @@ __all__ = [
     "analyse_body",
     "check_body",
     "check_script",
+    "check_types",
     "infer_outputs",
     "parse_body",
     "script_facts",

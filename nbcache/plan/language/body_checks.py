@@ -9,11 +9,39 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NoReturn
 
-from nbcache.errors import BodyError
-from nbcache.model.process import Output, ProcessDecl
+from nbcache.errors import BodyError, HeaderError
+from nbcache.model.process import Input, Output, ProcessDecl
 from nbcache.plan.language.facts import BodyFacts, ScriptFacts
 from nbcache.plan.language.header_text import BUILTINS, nearest
 from nbcache.plan.language.scanning import line_of
+
+_TYPES = ("path", "str", "int", "float", "bool", "bytes", "list", "dict", "tuple", "set", "json")
+
+
+def check_types(decl: ProcessDecl, known: Collection[str]) -> None:
+    """Check that no type of the header is a slip of the pen; `known` are the notebook's names.
+
+    A type that nothing near is called is let through: it may say something to people.
+
+    Raises:
+        HeaderError: a type is no name that there is, and nearly one that nbcache knows.
+    """
+    ports: list[Input | Output] = [*(decl.inputs or ()), *(decl.outputs or ())]
+    for each in ports:
+        base = "path" if each.type is None else each.type.base
+        root = base.partition(".")[0]
+        meant = nearest(root, _TYPES)
+        if root in _TYPES or root in known or root in BUILTINS or meant is None:
+            continue
+        source = line_of(decl.source, each.line - decl.source_line + 1)
+        column = source.find(base, each.column + len(each.name))
+        raise HeaderError(
+            f'there is no type "{base}"',
+            line=each.line,
+            column=column if column >= 0 else each.column,
+            source=source,
+            hint=f'did you mean "{meant}"?',
+        )
 
 
 def check_body(decl: ProcessDecl, facts: BodyFacts, captured: Collection[str] = ()) -> None:
