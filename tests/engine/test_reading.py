@@ -132,3 +132,22 @@ def test_one_broken_process_spoils_no_other(notebook: Notebook) -> None:
         notebook.run()
     notebook.cell("del broken")
     assert notebook.run().status is RunStatus.SUCCEEDED
+
+
+def test_a_card_does_not_count_groups_that_nobody_knows_yet(notebook: Notebook) -> None:
+    notebook.cell("%channel words = of('a', 'bb', 'c')")
+    notebook.cell("%%process size(words) -> n from words\nn = len(words)")
+    notebook.cell(
+        "%%process each(n, words) from size.map(lambda n: dict(n=n, words='')).group_by('n')\nn"
+    )
+    notebook.cell("%%process below(each) from each\neach")
+    for name in ("each", "below"):
+        plan = notebook.session.card(notebook.names[name]).plan  # type: ignore[arg-type]
+        assert plan is not None
+        assert plan.tasks is None
+
+    notebook.run()
+
+    plan = notebook.session.card(notebook.names["each"]).plan  # type: ignore[arg-type]
+    assert plan is not None
+    assert (plan.tasks, plan.cached) == (2, 2)

@@ -104,11 +104,16 @@ def dry_run(
     for _, error in scheduler.channel_errors[:1]:
         found.channel_error = str(error)
     for name, index in prepared.graph.places.items():
-        found.expected[name] = scheduler.expected(name)
-        found.unknown[name] = sum(
-            isinstance(held, HoleCause) and held.outcome == Outcome.FAILED.value
-            for position, held in scheduler.elements(index)
+        held = [
+            (position, slot)
+            for position, slot in scheduler.elements(index)
             if (index, position) not in found.decisions and (index, position) not in found.errors
+        ]
+        found.expected[name] = scheduler.expected(name)
+        if not prepared.graph.nodes[index].is_value and any(position == () for position, _ in held):
+            found.expected[name] = None  # a queue that is one hole: nobody knows how long it is
+        found.unknown[name] = sum(
+            isinstance(slot, HoleCause) and slot.outcome == Outcome.FAILED.value for _, slot in held
         )
     return found
 
