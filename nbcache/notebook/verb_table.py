@@ -134,7 +134,7 @@ _NOTEBOOK = Flag(
 
 _TASK_HELP = (
     "TASK is the start of a task's hash (8 hex digits do), or a process with a tag, a position\n"
-    "or a field: `fit 3`, `fit sample_a`, `fit depth=8 rep=1`."
+    "or a field: `fit 3`, `fit sample_a`, `fit depth=8 rep=1`; or as it is shown: `fit[sample_a]`."
 )
 
 _TABLE: tuple[Verb, ...] = (

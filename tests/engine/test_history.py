@@ -119,6 +119,8 @@ def test_only_the_last_attempt_of_a_task_counts(story: Story) -> None:
         (["fit", "1"], 4),
         (["fit", "depth=4"], 4),
         (["fit", "6"], 6),
+        (["fit[depth=6]"], 6),  # as it is shown
+        (["fit[2]"], 6),
         ([digest("v2 6").removeprefix("xxh3:")[:8]], 6),
         ([digest("v1 8")], 8),
     ],

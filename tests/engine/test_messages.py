@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from nbcache.engine.record.explanations import find_task, why
+from nbcache.engine.record.history import show_run
 from nbcache.errors import (
     ChannelError,
     HeaderError,
@@ -216,3 +218,22 @@ def test_a_type_that_is_a_slip_of_the_pen_is_no_type(notebook: Notebook) -> None
     assert lines[3] == '  did you mean "path"?'
     notebook.cell("class pth: pass")
     notebook.cell("%%process work(file: pth, other: Frame) -> out from one\nout = 1")
+
+
+def test_a_task_whose_input_is_refused_stands_in_the_history(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1, 'x')")
+    notebook.cell("%%process work(v: int) -> out from src\nout = v")
+    run = notebook.run()
+    cache = notebook.session.cache
+
+    assert (run.counts(), run.failures[0].command) == ({"completed": 1, "failed": 1}, "")
+    found = find_task(cache, ["work[1]"])
+    assert found.made.status == "failed"
+    assert found.made.error == (
+        "process 'work': input 'v' is declared as int, but the item is 'x' (str)"
+    )
+    assert [row.position for row in show_run(cache, run.id).failures] == ["1"]
+
+    notebook.cell("%channel src = of(1, 2)")
+    assert notebook.run().counts() == {"cached": 1, "completed": 1}
+    assert "no earlier task has v 2" in why(cache, ["work", "1"]).head

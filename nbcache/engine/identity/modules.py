@@ -164,7 +164,7 @@ def local_components(
             for name, reached in sorted(reach.modules.items())
         ],
         reach,
-        [name for name in sys.modules if name in changing],
+        [name for name in list(sys.modules) if name in changing],
     )
 
 

@@ -29,6 +29,7 @@ from nbcache.store.cache import Cache
 
 _BLOB = re.compile(r"b3:[0-9a-f]{64}")
 _HASH = re.compile(r"(?:xxh3:)?[0-9a-f]{4,32}")
+_LABEL = re.compile(r"(\w+)\[(.*)\]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +69,25 @@ def find_task(cache: Cache, words: Sequence[str], *, run: str | None = None) -> 
     """Return the task that the words mean.
 
     words: the start of a hash; or a process and then nothing (its only task), a tag, a position,
-    a value of one of its inputs, `field=value` pairs, or `failed`.
+    a value of one of its inputs, `field=value` pairs, or `failed`; or what the task is called
+    wherever it is shown, `quant[gut]`.
 
     Raises:
         UsageError: nothing or too much fits; lists the nearest. RunError: no such run.
     """
-    name, *selectors = words
+    label = " ".join(words)
+    named = _LABEL.fullmatch(label)
+    name, *selectors = (named[1], named[2]) if named else words
     chosen = _run_with(cache, name, run)
     if chosen is None:
         if not selectors and _HASH.fullmatch(name):
             return _by_hash(cache, name)
         raise UsageError(_no_process(cache, name))
     tasks = tasks_of(cache, chosen, name)
-    fitting = _fitting(tasks, selectors)
+    fitting = [task for task in tasks if named and task.label == label]
+    fitting = fitting or _fitting(tasks, selectors)
+    if named and not fitting:
+        fitting = _fitting(tasks, named[2].split())
     if len(fitting) == 1 or (fitting and selectors == ["failed"]):
         return fitting[0]
     listed = ", ".join(task.label for task in (fitting or tasks)[:5])
@@ -257,6 +264,7 @@ def nearest_earlier(
         if isinstance(other, AttemptRow)
         and (other.run, other.session) != (row.run, row.session)
         and (other.at, other.id) < (row.at, row.id)
+        and (other.inputs or other.start is not None or other.status != "failed")  # not refused
     )
     return max(earlier, key=nearness, default=None)
 

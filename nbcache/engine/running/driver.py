@@ -576,7 +576,9 @@ class Driver:
             traceback=(report.traceback or "") if report is not None else "",
             where=where,
             workdir=report.workdir if report is not None else None,
-            command=shlex.join(script_argv(decl)) if decl is not None else "",
+            command=shlex.join(script_argv(decl))
+            if decl is not None and report is not None
+            else "",
             log="\n".join(log.strip().split("\n")[-20:]),
             position=format_position(decision.task[1]),
             ignored=ignored,
