@@ -32,11 +32,17 @@ _LINES = 24  # from here on what a task printed scrolls
 
 
 def render_card(
-    view: CardView, progress: PlaceProgress | None = None, shown: Sequence[Shown] = ()
+    view: CardView,
+    progress: PlaceProgress | None = None,
+    shown: Sequence[Shown] = (),
+    tried: str = "",
 ) -> Rendered:
-    """Return a card. With `progress`, a run's counts stand in place of the plan."""
+    """Return a card. With `progress`, a run's counts stand in place of the plan.
+
+    tried: how a trial of one item went, in one line; then `shown` is what that showed.
+    """
     title = " · ".join(filter(None, (view.signature, view.wiring)))
-    captures = _captures(view)
+    captures = captures_phrase(view)
     state = plan_phrase(view.plan) if progress is None else place_phrase(progress)
     text = " · ".join(filter(None, (title, captures, state)))
     signature = f"<b>{escape(view.name)}</b>{escape(view.signature.removeprefix(view.name))}"
@@ -47,24 +53,31 @@ def render_card(
     html = [f"<div>{' · '.join(pieces)}</div>"]
     lines = [text]
     reason = view.plan.reason if progress is None and view.plan else ""
-    details = [*([reason] if reason else []), *map(_read_note, view.reads), *view.notes]
-    if view.directives:
-        details.append(" · ".join(f"{key} {value}" for key, value in view.directives.items()))
-    for detail in details:
+    for detail in [*([reason] if reason else []), *notes_of(view)]:
         lines.append(f"  {detail}")
         html.append(f'<div style="{_FAINT}">{_multiline(detail)}</div>')
     colour = "pending"
     if progress is not None:
         html.append(place_bar(progress))
         colour = place_colour(progress)
-    output = render_shown(shown)
+    parts = [f'<div class="nbcache-head">{"".join(html)}</div>']
+    output = render.stack([render_shown(shown), render.line(tried, _FAINT)])
     if output.text:
         lines.append(output.text)
-        html.append(output.html)
-    return Rendered("\n".join(lines), render.box("".join(html), colour))
+        parts.append(f'<div class="nbcache-shown">{output.html}</div>')
+    return Rendered("\n".join(lines), render.box("".join(parts), colour))
 
 
-def _captures(view: CardView) -> str:
+def notes_of(view: CardView) -> list[str]:
+    """Return what else there is to know of a process, a line each."""
+    notes = [*map(_read_note, view.reads), *view.notes]
+    if view.directives:
+        notes.append(" · ".join(f"{key} {value}" for key, value in view.directives.items()))
+    return notes
+
+
+def captures_phrase(view: CardView) -> str:
+    """Return "captures X 25 kB, y 3 kB"."""
     if not view.captures:
         return ""
     return "captures " + ", ".join(_capture(each) for each in view.captures)

@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from nbcache.errors import UsageError
 from nbcache.model.run_options import RunOptions
-from nbcache.model.view import RunProgress
+from nbcache.model.view import CardView, RunProgress
 from nbcache.notebook import live, render
-from nbcache.notebook.live import CardBoard, NotebookDisplays, NotebookScreen
+from nbcache.notebook.live import CardBoard, CardScreen, NotebookDisplays, NotebookScreen
 from nbcache.notebook.progress import SAID_MIME
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.settings import Headless, Pending
 from nbcache.notebook.terminal import Screen
 
 if TYPE_CHECKING:
+    from nbcache.engine.declared.process import Process
     from nbcache.engine.running.run import Run
     from nbcache.engine.session import Session
+    from nbcache.notebook.trying import Trial
     from nbcache.notebook.widget.gallery import Gallery
-    from nbcache.notebook.widget.view import RunView
+    from nbcache.notebook.widget.view import Page, RunView
 
 
 BETWEEN_S = 3.0  # how long a button waits for the end of the cell that runs
@@ -40,6 +42,7 @@ class Front:
     headless: Headless | None = None
     auto: bool = False  # whether a process runs as soon as its cell is executed
     board: CardBoard = field(default_factory=lambda: CardBoard(NotebookDisplays()))
+    _processes: dict[str, Process] = field(default_factory=dict)  # those that have a card
     pending: Pending | None = None  # a run that goes on in this kernel, until its line comes
 
     @classmethod
@@ -77,10 +80,17 @@ class Front:
     @cached_property
     def views(self) -> Gallery:
         """The live views of this kernel."""
+        from nbcache.notebook.widget.card import CardDesk, Hands
         from nbcache.notebook.widget.desk import SessionDesk
         from nbcache.notebook.widget.gallery import Gallery
 
-        return Gallery(SessionDesk(self.session, self._follow, self._between_cells), self._where)
+        hands = Hands(self._follow_in_cards, self._look_again, self._try_in_card)
+
+        def card_desk(card: CardView) -> CardDesk:
+            return CardDesk(self.session, hands, self._between_cells, card)
+
+        desk = SessionDesk(self.session, self._follow, self._between_cells)
+        return Gallery(desk, card_desk, self._where)
 
     def _between_cells(self, act: Callable[[], Any]) -> Any:
         """Call a function on the kernel's own thread, while no cell runs.
@@ -102,17 +112,20 @@ class Front:
             return done.result(BETWEEN_S)
         except FutureTimeout:
             if done.cancel():
-                raise UsageError(
-                    "a cell is running, which would see the other parameters: wait for its end"
-                ) from None
+                raise UsageError("a cell is running: wait for its end") from None
             return done.result()
 
     def _where(self) -> tuple[str, str]:
         """The cell that runs now and this execution of it, as the notebook's page calls them."""
-        ask = getattr(self.shell.kernel, "get_parent", dict)  # not every kernel is ipykernel
-        parent: dict[str, Any] = ask()
+        parent = self._parent()
         cell = parent.get("metadata", {}).get("cellId", "")
         return cell, parent.get("header", {}).get("msg_id", "")
+
+    def _parent(self) -> dict[str, Any]:
+        """The message that asked for what runs now."""
+        ask = getattr(self.shell.kernel, "get_parent", dict)  # not every kernel is ipykernel
+        parent: dict[str, Any] = ask()
+        return parent
 
     @property
     def has_session(self) -> bool:
@@ -123,6 +136,17 @@ class Front:
     def in_notebook(self) -> bool:
         """Whether displays can be replaced and show HTML (a Jupyter kernel)."""
         return getattr(self.shell, "kernel", None) is not None
+
+    @property
+    def has_pages(self) -> bool:
+        """Whether somebody looks at this cell in a page whose buttons this kernel hears.
+
+        nbconvert and papermill run a notebook and keep it: a front end that answers no question
+        presses no button either, and a view that was kept without its kernel helps nobody.
+        """
+        if not self.in_notebook or self.headless is not None:
+            return False
+        return bool(self._parent().get("content", {}).get("allow_stdin", True))
 
     @property
     def cell_name(self) -> str:
@@ -173,28 +197,29 @@ class Front:
         from nbcache.notebook.widget.twin import render_twin
 
         source = LiveRun(run)
-        if self.headless is not None:  # nobody looks at pages now, but at the notebook later
+        if not self.has_pages:  # nobody looks at pages now, but at the notebook later
 
             def paint(progress: RunProgress) -> Rendered:
                 return render_twin(source.scene, progress)
 
-            return NotebookScreen(run, self.board, paint=paint, machine_readable=True)
+            told = self.headless is not None
+            return NotebookScreen(run, self.board, paint=paint, machine_readable=told)
         view = self.views.open(source)
         return NotebookScreen(run, self.board, paint=view.painter(source), view=view)
 
-    def show_run(self, run_id: str, told: Rendered, *, page: str = "") -> None:
+    def show_run(self, run_id: str, told: Rendered, *, page: Page | None = None) -> None:
         """Show a run of the log, live; `told` says in words what stays where no kernel is.
 
-        page: what is open below the picture: "runs", or nothing.
+        page: what is open below the picture; None: nothing.
         """
         from nbcache.notebook.widget.source import source_of
         from nbcache.notebook.widget.twin import framed, image_of
 
         source = source_of(self.session, run_id)
-        if not page:
+        if page is None:
             image = image_of(source.scene, source.progress())
             told = Rendered(told.text, told.html + image)
-        if not self.in_notebook or self.headless is not None:
+        if not self.has_pages:
             self.show(told)
             return
         view = self.views.open(source, page)
@@ -209,6 +234,28 @@ class Front:
         view.turn_to(source)
         paint = view.painter(source)
         live.detach(run, NotebookScreen(run, self.board, paint=paint, view=view, placed=True))
+
+    def place_card(self, process: Process, view: CardView) -> None:
+        """Show a process's card in the cell that runs."""
+        self._processes[view.name] = process
+        self.board.place(view, self.views.open_card(view) if self.has_pages else None)
+
+    def _look_again(self, name: str) -> CardView:
+        return self.session.card(self._processes[name])
+
+    def _follow_in_cards(self, run: Run) -> None:
+        """Let the cards show a run, while cells go on."""
+        live.detach(run, CardScreen(run, self.board))
+
+    def _try_in_card(self, name: str, item: str | None) -> None:
+        """Try an item between cells; its card shows what that showed, and how it went."""
+        from nbcache.notebook.trying import try_apart
+
+        def act() -> Trial:
+            return try_apart(self.shell, name, lambda: self.session.try_one(name, item))
+
+        trial: Trial = self._between_cells(act)
+        self.board.tried(name, trial.label, trial.shown, trial.said)
 
     def say(self, text: str) -> None:
         """Say something about a run that is about to begin."""

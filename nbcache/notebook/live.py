@@ -11,9 +11,9 @@ import contextvars
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 from nbcache.model.view import CardView, PlaceProgress, RunProgress, ShownChunk
@@ -74,6 +74,17 @@ class NotebookDisplays:
         display(dict(bundle), raw=True, display_id=display_id, update=True)
 
 
+class LiveCard(Protocol):
+    """A widget above a static card, whose head it hides."""
+
+    twin_id: str
+
+    def bundle(self) -> Mapping[str, object]: ...
+    def frame(self, rendered: Rendered) -> Rendered: ...
+    def follow(self, run: Any, progress: RunProgress) -> None: ...
+    def finish(self, progress: RunProgress) -> None: ...
+
+
 @dataclass
 class PlacedCard:
     """A card in a cell: what it showed last, and the id to replace it by."""
@@ -81,6 +92,8 @@ class PlacedCard:
     view: CardView
     display_id: str
     last: Rendered
+    live: LiveCard | None = None
+    place: PlaceProgress | None = None  # how far the last run was with it
 
 
 @dataclass
@@ -90,26 +103,68 @@ class CardBoard:
     displays: Displays
     placed: dict[str, PlacedCard] = field(default_factory=dict)
 
-    def place(self, view: CardView) -> None:
-        """Show a process's card in the cell that runs now."""
+    def place(self, view: CardView, live: LiveCard | None = None) -> None:
+        """Show a process's card in the cell that runs now, with a live one where there is one."""
         rendered = cards.render_card(view)
-        display_id = f"nbcache-card-{uuid4().hex[:12]}"
+        if live is None:
+            display_id = f"nbcache-card-{uuid4().hex[:12]}"
+        else:  # first, since it stands for the head of the other
+            display_id, rendered = live.twin_id, live.frame(rendered)
+            self.displays.show(live.bundle(), f"{display_id}-view")
         self.displays.show(rendered.bundle(), display_id)
-        self.placed[view.name] = PlacedCard(view, display_id, rendered)
+        self.placed[view.name] = PlacedCard(view, display_id, rendered, live)
+
+    def tell(self, run: WatchedRun, progress: RunProgress) -> None:
+        """Tell the live cards of a run's processes how far they are."""
+        for card, _ in self._cards_of(progress):
+            if card.live is not None:
+                card.live.follow(run, progress)
 
     def update(self, run: WatchedRun, progress: RunProgress, *, shown: bool) -> None:
         """Fill the cards of a run's processes with counts and, where `shown`, what tasks showed."""
-        for place in progress.places:
-            card = self.placed.get(place.name)
-            if card is not None and any(place.counts.values()):
-                self._fill(card, run, place, shown)
+        for card, place in self._cards_of(progress):
+            card.place = place
+            output = run.shown(place.name) if shown else []
+            self._replace(card, cards.render_card(card.view, place, output))
+            if shown and card.live is not None:
+                card.live.finish(progress)
 
-    def _fill(self, card: PlacedCard, run: WatchedRun, place: PlaceProgress, shown: bool) -> None:
-        output = run.shown(place.name) if shown else []
-        rendered = cards.render_card(card.view, place, output)
+    def _cards_of(self, progress: RunProgress) -> list[tuple[PlacedCard, PlaceProgress]]:
+        found = [(self.placed.get(place.name), place) for place in progress.places]
+        return [(card, place) for card, place in found if card and any(place.counts.values())]
+
+    def tried(self, name: str, label: str, shown: Sequence[ShownChunk], said: str) -> None:
+        """Show in a card what a trial of one item showed, and how it went."""
+        card = self.placed.get(name)
+        if card is not None:
+            output = [(label, "completed", shown)]
+            self._replace(card, cards.render_card(card.view, card.place, output, said))
+
+    def _replace(self, card: PlacedCard, rendered: Rendered) -> None:
+        rendered = rendered if card.live is None else card.live.frame(rendered)
         if rendered != card.last:
             card.last = rendered
             self.displays.replace(rendered.bundle(), card.display_id)
+
+
+class CardScreen:
+    """A run that a card began: its picture is the cards of its processes."""
+
+    def __init__(
+        self, run: WatchedRun, board: CardBoard, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._run, self._board, self._clock = run, board, clock
+        self._due = clock() + CARD_TICK_S
+
+    def update(self, progress: RunProgress) -> None:
+        self._board.tell(self._run, progress)
+        if self._clock() >= self._due:
+            self._board.update(self._run, progress, shown=False)
+            self._due = self._clock() + CARD_TICK_S
+
+    def close(self, progress: RunProgress) -> None:
+        self._board.tell(self._run, progress)
+        self._board.update(self._run, progress, shown=True)
 
 
 class LiveView(Protocol):
@@ -145,7 +200,7 @@ class NotebookScreen:
         self._machine_readable = machine_readable
         self._display_id = view.twin_id if view else f"nbcache-run-{uuid4().hex[:12]}"
         self._last: dict[str, object] | None = {} if placed else None
-        self._cards_due = clock() + CARD_TICK_S
+        self._cards = CardScreen(run, board, clock)
         self._twin_due = clock()
 
     def update(self, progress: RunProgress) -> None:
@@ -154,9 +209,7 @@ class NotebookScreen:
         if self._clock() >= self._twin_due:
             self._draw(progress)
             self._twin_due = self._clock() + self._twin_pause()
-        if self._clock() >= self._cards_due:
-            self._board.update(self._run, progress, shown=False)
-            self._cards_due = self._clock() + CARD_TICK_S
+        self._cards.update(progress)
 
     def _twin_pause(self) -> float:
         if self._view is None or self._last is None:
@@ -167,7 +220,7 @@ class NotebookScreen:
         self._draw(progress)
         if self._view is not None:
             self._view.end(progress)
-        self._board.update(self._run, progress, shown=True)
+        self._cards.close(progress)
 
     def _draw(self, progress: RunProgress) -> None:
         bundle = self._paint(progress).bundle()

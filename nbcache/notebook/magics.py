@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
-from nbcache.errors import NbcacheError, UsageError, WiringError
-from nbcache.notebook import cards, live, render, verbs
+from nbcache.errors import UsageError, WiringError
+from nbcache.notebook import cards, live, verbs
 from nbcache.notebook import progress as pictures
 from nbcache.notebook.choices import choices_of
 from nbcache.notebook.front import Front
+from nbcache.notebook.trying import from_the_body, short, try_line
 from nbcache.plan.language.header import parse_channel_cell, parse_channel_line, parse_process_cell
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         decl = parse_process_cell(line, cell, cell_name=front.cell_name)
         decl = replace(decl, filename=front.filename_for(decl.source))
         process = front.session.declare(decl)
-        front.board.place(front.session.card(process))
+        front.place_card(process, front.session.card(process))
         if front.auto:
             with contextlib.suppress(WiringError):  # its card says what is missing
                 front.watch(front.session.start([process.name]))
@@ -255,9 +256,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             raise UsageError("give the item once: as words or with --item")
         item = chosen if chosen is not None else " ".join(rest) or None
         session = self.front.session
-        print(
-            _try_line(_from_the_body(lambda: session.try_one(name, item, into="--into" in parsed)))
-        )
+        print(try_line(from_the_body(lambda: session.try_one(name, item, into="--into" in parsed))))
 
     def _debug(self, parsed: verbs.Parsed) -> None:
         __tracebackhide__ = True
@@ -271,8 +270,8 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             return
         self.front.show(describe(opened, debugging.bind(opened, session.namespace)))
         if "--again" in parsed:
-            made = _from_the_body(lambda: debugging.run_again_here(opened))
-            print(" · ".join(f"{name} = {_short(value)}" for name, value in made.items()))
+            made = from_the_body(lambda: debugging.run_again_here(opened))
+            print(" · ".join(f"{name} = {short(value)}" for name, value in made.items()))
 
     def _check(self, parsed: verbs.Parsed) -> object:
         from nbcache.notebook import housekeeping
@@ -316,7 +315,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         if "--json" in parsed:
             return answer.data
         if answer.data:
-            self.front.show_run(str(answer.data[0]["run"]), answer.rendered, page="runs")
+            self.front.show_run(str(answer.data[0]["run"]), answer.rendered, page={"name": "runs"})
         else:
             self.front.show(answer.rendered)
         return None
@@ -340,32 +339,3 @@ def _answers() -> ModuleType:
 
 
 NbcacheMagics.nbcache.__doc__ = verbs.overview("notebook")
-
-
-def _from_the_body(run: Callable[[], Any]) -> Any:
-    """Run a body; what it raises has a traceback that begins with its own frames."""
-    __tracebackhide__ = True
-    try:
-        return run()
-    except NbcacheError:
-        raise
-    except BaseException as error:
-        from nbcache.notebook.debugging import below_nbcache
-
-        raise error.with_traceback(below_nbcache(error.__traceback__)) from error.__cause__
-
-
-def _try_line(result: Any) -> str:
-    _, bracket, inside = str(result.label).removesuffix("]").partition("[")
-    parts = [
-        f"item {inside if bracket else result.label}",
-        render.duration(result.seconds),
-        "not cached",
-    ]
-    parts += [f"{name} = {_short(value)}" for name, value in result.outputs.items()]
-    return " · ".join(parts)
-
-
-def _short(value: object, room: int = 80) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= room else text[: room - 1] + "…"

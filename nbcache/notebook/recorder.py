@@ -1,7 +1,8 @@
 """Take note of what a cell shows while it shows it: streams, displays, its final value.
 
-Everything reaches the notebook as it would anyway. Recording is by standing in the way: of
-`sys.stdout` and `sys.stderr`, of the shell's display publisher, of its display hook.
+Everything reaches the notebook as it would anyway, unless it is told not to. Recording is by
+standing in the way: of `sys.stdout` and `sys.stderr`, of the shell's display publisher, of its
+display hook.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"  # lives only as long as it
 class Tee:
     """A stream that tells what is written to it. Whoever keeps it can go on writing."""
 
-    def __init__(self, stream: Any, tell: Callable[[str], None]) -> None:
-        self._stream, self._tell = stream, tell
+    def __init__(self, stream: Any, tell: Callable[[str], None], passing_on: bool = True) -> None:
+        self._stream, self._tell, self._passing_on = stream, tell, passing_on
 
     def write(self, text: str) -> Any:
         self._tell(text)
-        return self._stream.write(text)
+        return self._stream.write(text) if self._passing_on else len(text)
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
@@ -36,10 +37,13 @@ class Tee:
 
 
 class Recorder:
-    """Records from `start` to `stop`; `chunks` are what was shown, in its order."""
+    """Records from `start` to `stop`; `chunks` are what was shown, in its order.
 
-    def __init__(self, shell: Any) -> None:
-        self._shell = shell
+    passing_on: whether it is shown as well.
+    """
+
+    def __init__(self, shell: Any, *, passing_on: bool = True) -> None:
+        self._shell, self._passing_on = shell, passing_on
         self._chunks: list[ShownChunk] = []
         self._by_id: dict[str, int] = {}  # display id -> place in chunks
         self._active = False
@@ -77,7 +81,7 @@ class Recorder:
 
     def _tee(self, name: str) -> None:
         stream = getattr(sys, name)
-        tee = Tee(stream, lambda text: self._add(ShownChunk(name, text)))
+        tee = Tee(stream, lambda text: self._add(ShownChunk(name, text)), self._passing_on)
         setattr(sys, name, tee)
 
         def put_back() -> None:
@@ -101,6 +105,8 @@ class Recorder:
 
     def _quietly(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call what prints by itself in a terminal, without taking note of that."""
+        if not self._passing_on:
+            return None
         active, self._active = self._active, False
         try:
             return function(*args, **options)

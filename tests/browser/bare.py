@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page
 
-import nbcache.notebook.widget as widget
 from nbcache.model.view import RunProgress
+from nbcache.notebook.widget.module import module, style
 from nbcache.notebook.widget.scene import Scene
 from nbcache.notebook.widget.state import Control, state_of
+from nbcache.notebook.widget.view import Page as ViewPage
 from nbcache.notebook.widget.view import scene_record
 
-STATIC = Path(widget.__file__).parent / "static"
-
 CONTROLS: list[Control] = [
-    {"ask": "cancel", "label": "Cancel", "why_not": ""},
-    {"ask": "resume", "label": "Resume", "why_not": "it goes on"},
-    {"ask": "run", "label": "Run again", "why_not": "it goes on"},
-    {"ask": "form", "label": "Relaunch…", "why_not": "it goes on"},
+    {"ask": "cancel", "label": "Cancel", "why_not": "", "first": False},
+    {"ask": "resume", "label": "Resume", "why_not": "it goes on", "first": True},
+    {"ask": "run", "label": "Run again", "why_not": "it goes on", "first": False},
+    {"ask": "form", "label": "Relaunch…", "why_not": "it goes on", "first": False},
 ]
 
-_MOUNT = """async ([esm, css, first]) => {
+_MOUNT = """async ([esm, css, first, kind]) => {
     const style = document.createElement("style");
     style.textContent = css;
     document.head.append(style);
     const heard = [];
     window.sent = [];
     window.model = {
-        get: (name) => ({ first, twin: "twin", page: "" })[name],
+        get: (name) => ({ first, twin: "twin", page: kind })[name],
         on: (_, listener) => heard.push(listener),
         off: () => {},
         send: (message) => {
@@ -57,13 +55,16 @@ def whole(scene: Scene, progress: RunProgress, seq: int = 0) -> dict[str, Any]:
 
 
 def mount(
-    page: Page, first: Mapping[str, Any], *, answers: Mapping[str, Any] | None = None
+    page: Page,
+    first: Mapping[str, Any],
+    *,
+    answers: Mapping[str, Any] | None = None,
+    kind: ViewPage | None = None,
 ) -> None:
-    """Show a view in an empty page; `answers` are what its questions get."""
+    """Show a view in an empty page; `answers` are what its questions get, `kind` what it is."""
     page.set_content("<!doctype html><html lang='en'><title>view</title><body></body></html>")
     page.evaluate("(answers) => { window.answers = answers; }", dict(answers or {}))
-    esm, css = (STATIC / name for name in ("nbcache.js", "nbcache.css"))
-    page.evaluate(_MOUNT, [esm.read_text(), css.read_text(), json.loads(json.dumps(first))])
+    page.evaluate(_MOUNT, [module(), style(), json.loads(json.dumps(first)), dict(kind or {})])
 
 
 def tell(page: Page, message: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ waits until no cell runs, since that cell would see them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypedDict, TypeVar, cast
 
@@ -64,8 +64,7 @@ class Actions:
 
     def controls(self, source: Source, progress: RunProgress) -> list[Control]:
         """Return the buttons of a view, with why they make no sense now."""
-        going = self._going()
-        busy = f"run {going.name} is going" if going is not None else ""
+        busy = self.busy()
         cancel = "" if progress.status not in pictures.ENDED else "this run has ended"
         resume = busy
         if not resume and progress.status not in RESUMABLE:
@@ -73,11 +72,16 @@ class Actions:
         if not resume and source.run is not None and not source.run.is_recorded:
             resume = "this run keeps nothing (--no-cache)"
         return [
-            {"ask": "cancel", "label": "Cancel", "why_not": cancel},
-            {"ask": "resume", "label": "Resume", "why_not": resume},
-            {"ask": "run", "label": "Run again", "why_not": busy},
-            {"ask": "form", "label": "Relaunch…", "why_not": busy},
+            {"ask": "cancel", "label": "Cancel", "why_not": cancel, "first": False},
+            {"ask": "resume", "label": "Resume", "why_not": resume, "first": True},
+            {"ask": "run", "label": "Run again", "why_not": busy, "first": False},
+            {"ask": "form", "label": "Relaunch…", "why_not": busy, "first": False},
         ]
+
+    def busy(self) -> str:
+        """Return why no run can begin now; empty where one can."""
+        going = self._going()
+        return "" if going is None else f"run {going.name} is going"
 
     def _going(self) -> Run | None:
         last = self._session.last_run
@@ -98,8 +102,12 @@ class Actions:
 
     def again(self, source: Source) -> Run:
         """Begin a new run of what the run was asked for, with the notebook as it is now."""
-        self._check_free()
         targets = source.run.targets if source.run is not None else self._summary(source).targets
+        return self.begin(targets)
+
+    def begin(self, targets: Sequence[str]) -> Run:
+        """Begin a run of these processes and what they need."""
+        self._check_free()
         return self._session.start(targets, detached=True)
 
     def resume(self, source: Source) -> tuple[Run, str]:

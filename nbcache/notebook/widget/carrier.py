@@ -7,34 +7,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
-_STATIC = Path(__file__).parent / "static"
+from nbcache.notebook.widget.module import module, style
 
 
 class Carrier(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is skipped by the type checker
     """One output of a notebook. `whole` gives what a page needs that comes in the middle."""
 
-    _esm = (_STATIC / "nbcache.js").read_text(encoding="utf-8")
-    _css = (_STATIC / "nbcache.css").read_text(encoding="utf-8")
+    _esm = module()
+    _css = style()
     twin = traitlets.Unicode().tag(sync=True)  # the id of the static picture to hide
-    page = traitlets.Unicode().tag(sync=True)  # what is open at the beginning: "runs", or nothing
+    page = traitlets.Dict().tag(sync=True)  # what it is: see `view.Page`
     first = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
         twin: str,
-        page: str,
+        page: Mapping[str, object],
         whole: Callable[[], Mapping[str, object]],
         heard: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self._whole = whole
         self._sending = threading.Lock()
-        super().__init__(twin=twin, page=page, first=whole())
+        super().__init__(twin=twin, page=dict(page), first=whole())
         self.on_msg(lambda widget, content, buffers: heard(content))
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> Any:

@@ -37,7 +37,14 @@ class SessionDesk:
         Raises:
             NbcacheError: it cannot be answered.
         """
-        asks: dict[object, Callable[[RunView, Mapping[str, Any]], object]] = {
+        ask = self.asks().get(message.get("ask"))
+        if ask is None:
+            raise UsageError(f"a page asked for {message.get('ask')!r}, which nothing answers")
+        return ask(view, message)
+
+    def asks(self) -> Mapping[object, Callable[[RunView, Mapping[str, Any]], object]]:
+        """Return what can be asked, with what answers it."""
+        return {
             "cancel": self._cancel,
             "run": self._run,
             "resume": self._resume,
@@ -52,10 +59,6 @@ class SessionDesk:
             "open": self._open,
             "diff": self._diff,
         }
-        ask = asks.get(message.get("ask"))
-        if ask is None:
-            raise UsageError(f"a page asked for {message.get('ask')!r}, which nothing answers")
-        return ask(view, message)
 
     # ------------------------------------------------------------------ acting
 

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
+from nbcache.model.view import CardView
+from nbcache.notebook.widget.card import CardDesk, LiveCard
 from nbcache.notebook.widget.source import Source
-from nbcache.notebook.widget.view import Desk, RunView
+from nbcache.notebook.widget.view import Desk, Page, RunView
 
-MOST = 50
+MOST = 100
+
+View = TypeVar("View", bound=RunView)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +35,30 @@ class Gallery:
     `where` says in which cell and by which execution of it code runs now.
     """
 
-    def __init__(self, desk: Desk, where: Callable[[], tuple[str, str]]) -> None:
-        self._desk, self._where = desk, where
+    def __init__(
+        self,
+        desk: Desk,
+        card_desk: Callable[[CardView], CardDesk],
+        where: Callable[[], tuple[str, str]],
+    ) -> None:
+        self._desk, self._card_desk, self._where = desk, card_desk, where
         self._hung: list[Hung] = []
 
-    def open(self, source: Source, page: str = "") -> RunView:
+    def open(self, source: Source, page: Page | None = None) -> RunView:
         """Return a view for the cell that runs now; `page` as of `RunView`."""
+        return self._hang(RunView(source, self._desk, page))
+
+    def open_card(self, card: CardView) -> LiveCard:
+        """Return a live card for the cell that runs now."""
+        return self._hang(LiveCard(card, self._card_desk(card)))
+
+    def _hang(self, view: View) -> View:
         cell, execution = self._where()
         gone = [each for each in self._hung if cell and each.cell == cell
                 and each.execution != execution]  # fmt: skip
         gone += [each for each in self._hung if each not in gone][: -MOST + 1]
         for each in gone:
             each.view.close()
-        view = RunView(source, self._desk, page)
         self._hung = [each for each in self._hung if each not in gone]
         self._hung.append(Hung(view, cell, execution))
         return view

@@ -25,6 +25,7 @@ class Control(TypedDict):
     ask: str
     label: str
     why_not: str
+    first: bool  # the one that helps most now
 
 
 class FailureLine(TypedDict):
@@ -105,12 +106,13 @@ def head_of(progress: RunProgress, controls: Sequence[Control] = ()) -> Head:
     """Return what is said of the run as a whole."""
     counts = pictures.counts_of(progress)
     over = progress.status in pictures.ENDED
+    going = bool(progress.run) and not over
     shown = progress.failures[:MOST_FAILURES]
     return {
         "run": progress.run,
         "name": progress.name,
         "status": progress.status,
-        "going": not over,
+        "going": going,
         "elsewhere": False,
         "line": pictures.summary_line(progress) if over else pictures.progress_line(progress),
         "elapsed_s": round(progress.elapsed_s, 1),

@@ -2,7 +2,7 @@
 
 An `<img>` with an SVG inside, since inline SVG is taken out of notebooks that are not trusted. The
 live view hides it while it lives; where it does not, the twin hides what the notebook says instead
-of the view ("Error displaying widget").
+of the view ("Loading widget...", "Error displaying widget").
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ from nbcache.notebook.render import Rendered
 from nbcache.notebook.widget.scene import Scene, draw
 
 _WITHOUT_VIEW = (
-    "<style>.jp-OutputArea-child:has(.nbcache-twin) + .jp-OutputArea-child "
-    ".jupyter-widgets:not(:has(*)){display:none}</style>"
+    "<style>.jp-OutputArea-child:has(.nbcache-twin) + "
+    ".jp-OutputArea-child:not(:has(.nbcache-view)){display:none}</style>"
+)
+
+_WITHOUT_CARD = (
+    "<style>.jp-OutputArea-child:not(:has(.nbcache-view))"
+    ":has(+ .jp-OutputArea-child .nbcache-card){display:none}</style>"
 )
 
 
@@ -33,6 +38,12 @@ def render_twin(scene: Scene, progress: RunProgress, twin: str = "") -> Rendered
 def framed(rendered: Rendered, twin: str) -> Rendered:
     """Return it so that a live view in the next output hides it."""
     html = f'<div class="nbcache-twin" id="{twin}">{_WITHOUT_VIEW}{rendered.html}</div>'
+    return Rendered(rendered.text, html)
+
+
+def framed_card(rendered: Rendered, twin: str) -> Rendered:
+    """Return a card so that the live one in the output before it hides its head."""
+    html = f'<div class="nbcache-card" id="{twin}">{_WITHOUT_CARD}{rendered.html}</div>'
     return Rendered(rendered.text, html)
 
 

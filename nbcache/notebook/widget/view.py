@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 from uuid import uuid4
 
 from nbcache.errors import NbcacheError
@@ -41,14 +41,19 @@ class Desk(Protocol):
         """
 
 
+class Page(TypedDict, total=False):
+    """What a view is, or has open at the beginning: "card" is the card of a process, "runs" a run
+    with the table of runs below it, "diff" a run with two `runs` compared below it."""
+
+    name: str
+    runs: list[dict[str, str]]  # of "diff": the earlier one and the later one, as {run, name}
+
+
 class RunView:
-    """One view: a static twin and a widget, which show one run and may turn to another.
+    """One view: a static twin and a widget, which show one run and may turn to another."""
 
-    page: "runs" opens the table of runs below the picture.
-    """
-
-    def __init__(self, source: Source, desk: Desk, page: str = "") -> None:
-        self._page = page
+    def __init__(self, source: Source, desk: Desk, page: Page | None = None) -> None:
+        self._page: Page = page or {}
         self.twin_id = f"nbcache-{uuid4().hex[:12]}"
         self.source, self._desk = source, desk
         self._lock = threading.Lock()

@@ -1,0 +1,38 @@
+// ------------------------------------------------------------------ counts (as cards.py has them)
+
+const done = (counts) => counts.slice(COMPLETED, EXPECTED).reduce((a, b) => a + b, 0);
+const atWork = (counts) => counts[RUNNING] + counts[COMMITTING];
+const total = (counts) =>
+  Math.max(counts[EXPECTED], counts.slice(0, EXPECTED).reduce((a, b) => a + b, 0));
+
+function phrase(counts) {
+  const all = total(counts), ended = done(counts), busy = atWork(counts), known = counts[EXPECTED] >= 0;
+  if (known && ended === all && !busy) {
+    if (!all) return "no tasks";
+    const parts = [`${number(counts[COMPLETED])} ran`, `${number(counts[CACHED])} cached`];
+    for (const [index, word] of [[STORED, "stored"], [FAILED, "failed"], [IGNORED, "ignored"],
+      [ABORTED, "aborted"], [SKIPPED, "skipped"]])
+      if (counts[index]) parts.push(`${number(counts[index])} ${word}`);
+    return parts.join(", ");
+  }
+  const parts = [`${ended}/${known ? all : all || "?"}`];
+  if (busy) parts.push(`${busy} running`);
+  if (counts[FAILED]) parts.push(`${counts[FAILED]} failed`);
+  return parts.join(" · ");
+}
+
+const shares = (counts) => ({
+  cached: counts[CACHED] + counts[STORED],
+  done: counts[COMPLETED],
+  failed: counts[FAILED] + counts[IGNORED],
+  running: atWork(counts),
+  pending: counts[SKIPPED] + counts[ABORTED],
+});
+
+function stateOf(counts) {
+  const ended = done(counts);
+  if (counts[FAILED]) return "failed";
+  if (atWork(counts)) return "running";
+  if (!ended || ended < total(counts)) return "pending";
+  return counts[COMPLETED] ? "done" : "cached";
+}

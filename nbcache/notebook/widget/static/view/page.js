@@ -1,0 +1,267 @@
+// ------------------------------------------------------------------ what all views have
+
+/** One output, a group and no landmark, since a notebook has many: it hears the kernel, asks it, and opens pages below itself.
+
+    A kind of view says what is drawn above the pages: `parts` (elements), `load` (another run),
+    `paint` (what has changed since), and how a process is marked and focused. */
+class View {
+  constructor(model, el, label) {
+    this.model = model;
+    this.asked = new Map();
+    this.key = `nb-${Math.random().toString(36).slice(2)}`;
+    this.stack = []; // what is open below, the last one on top
+    this.nextId = 1;
+    this.dirty = { nodes: new Set(), items: new Set(), head: false };
+    this.build(el, label);
+    this.hear = (message) => this.take(message);
+    model.on("msg:custom", this.hear);
+    this.whole(model.get("first"));
+    this.sync();
+    this.clock = setInterval(() => this.tick(), 500);
+  }
+
+  close() {
+    clearInterval(this.clock);
+    clearTimeout(this.syncLater);
+    this.model.off("msg:custom", this.hear);
+    this.hide.remove();
+  }
+
+  build(el, label) {
+    const twin = String(this.model.get("twin")).replace(/[^\w-]/g, "");
+    // The static picture in the next output says the same: hidden for as long as this is here.
+    this.hide = h("style");
+    this.hide.textContent = this.hidden(`#${twin}`);
+    this.sign = h("span");
+    this.buttons = h("div", { class: "nb-buttons", role: "toolbar", "aria-label": label });
+    for (const kind of ["pointerenter", "focusin"]) this.buttons.addEventListener(kind, () => this.sync());
+    this.bar = h("div", { class: "nb-bar", role: "progressbar", "aria-label": "tasks done", "aria-valuemin": "0" },
+      PARTS.map((part) => h("span", { class: `nb-part-${part}` })));
+    this.lines = h("ul", { class: "nb-lines" });
+    this.crumbs = h("div", { class: "nb-crumbs", role: "group", "aria-label": "where you are" });
+    this.place = h("div");
+    this.panel = h("div", { class: "nb-panel", role: "group", hidden: true, "aria-label": "details" },
+      h("div", { class: "nb-panel-head" }, this.crumbs,
+        h("button", { type: "button", class: "nb-close", "aria-label": "close", onclick: () => this.openNothing() }, "×")),
+      this.place);
+    this.status = h("div", { class: "nb-status", role: "status", "aria-live": "polite" });
+    this.root = h("div", { class: "nbcache-view", role: "group", "aria-label": `nbcache ${label}`, "data-lm-suppress-shortcuts": "true" },
+      this.hide, this.parts(), this.panel, this.status);
+    for (const kind of ["keydown", "keypress", "keyup"])
+      this.root.addEventListener(kind, (event) => event.stopPropagation());
+    el.append(this.root);
+  }
+
+  // ---------------------------------------------------------------- messages
+
+  /** Ask the kernel; the promise holds its answer. */
+  ask(message) {
+    const id = this.nextId++;
+    return new Promise((resolve, reject) => {
+      this.asked.set(id, { resolve, reject });
+      this.model.send({ ...message, id, page: this.key });
+    });
+  }
+
+  take(message) {
+    this.hasKernel = true;
+    if (message.kind === "answer") {
+      const waiting = message.page === this.key && this.asked.get(message.id);
+      if (!waiting) return;
+      this.asked.delete(message.id);
+      if (message.error) waiting.reject(new Error(message.error));
+      else waiting.resolve(message.answer);
+    } else if (message.kind === "whole") {
+      this.whole(message);
+    } else if (message.kind === "delta" && message.seq > this.seq) {
+      if (message.seq === this.seq + 1) this.delta(message);
+      else this.sync();
+    }
+  }
+
+  /** Ask how things stand; at most once in a while, since every hover may ask. */
+  sync() {
+    const wait = (this.synced ?? -1e9) + 700 - performance.now();
+    if (wait > 0) {
+      this.syncLater ??= setTimeout(() => { this.syncLater = undefined; this.sync(); }, wait);
+      return;
+    }
+    this.synced = performance.now();
+    this.ask({ ask: "sync" }).then((answer) => this.whole(answer), () => {});
+  }
+
+  whole(message) {
+    if (!message?.scene || message.seq < this.seq) return;
+    this.seq = message.seq;
+    if (this.scene?.svg !== message.scene.svg || this.run !== message.head.run) {
+      this.scene = message.scene;
+      this.load(message.scene);
+    }
+    this.run = message.head.run;
+    this.head = message.head;
+    this.card = message.card;
+    this.counts = message.counts;
+    this.itemCounts = message.items;
+    this.counts.forEach((_, index) => this.dirty.nodes.add(index));
+    this.itemCounts.forEach((_, index) => this.dirty.items.add(index));
+    this.startedAt = performance.now() - 1000 * this.head.elapsed_s;
+    this.dirty.head = true;
+    this.draw();
+  }
+
+  delta(message) {
+    this.seq = message.seq;
+    for (const [index, counts] of Object.entries(message.counts ?? {})) {
+      this.counts[index] = counts;
+      this.dirty.nodes.add(Number(index));
+    }
+    for (const [index, count] of Object.entries(message.items ?? {})) {
+      this.itemCounts[index] = count;
+      this.dirty.items.add(Number(index));
+    }
+    if (message.head) {
+      Object.assign(this.head, message.head);
+      if (message.head.elapsed_s !== undefined)
+        this.startedAt = performance.now() - 1000 * this.head.elapsed_s;
+    }
+    this.dirty.head = true;
+    this.schedule();
+  }
+
+  // ---------------------------------------------------------------- drawing
+
+  schedule() {
+    this.frame ??= requestAnimationFrame(() => this.draw());
+  }
+
+  draw() {
+    this.frame = undefined;
+    this.paint();
+    if (this.dirty.head) this.paintHead();
+    this.dirty.head = false;
+  }
+
+  /** The bar, the icon and the colour of the whole; returns the state that they show. */
+  paintBar() {
+    const sum = this.counts.reduce((all, counts) => all.map((n, k) => n + counts[k]), Array(12).fill(0));
+    const all = Math.max(1, this.head.total), parts = shares(sum);
+    PARTS.forEach((part, at) => { this.bar.children[at].style.width = `${(100 * parts[part]) / all}%`; });
+    this.bar.setAttribute("aria-valuemax", this.head.total);
+    this.bar.setAttribute("aria-valuenow", Math.min(this.head.done, this.head.total));
+    const state = this.stateOf(sum);
+    this.root.className = `nbcache-view nb-is-${state}`;
+    this.root.setAttribute("aria-label", `nbcache ${this.label()}`);
+    this.sign.replaceChildren(icon(state, this.scene.icons), h("span", { class: "nb-hidden-text" }, this.head.status));
+    return state;
+  }
+
+  paintButtons(...more) {
+    const key = JSON.stringify([this.head.controls, this.hasKernel]);
+    if (key === this.buttonsKey) return;
+    this.buttonsKey = key;
+    const act = (control) => {
+      if (control.why_not) this.say(`${control.label.replace("…", "")}: ${control.why_not}`);
+      else if (control.ask === "form") this.toggle(Form);
+      else this.press(control);
+    };
+    this.buttons.replaceChildren(
+      ...this.head.controls.map((control) => h("button", {
+        type: "button", title: control.why_not || null, "aria-disabled": control.why_not ? "true" : null,
+        class: control.first && !control.why_not ? "nb-first" : null, onclick: () => act(control),
+      }, control.label)),
+      ...more.map(([label, onclick]) => h("button", { type: "button", onclick }, label)));
+  }
+
+  paintLines(...more) {
+    const { failures, more_failures, reasons, notes, error } = this.head;
+    const key = JSON.stringify([failures, more_failures, reasons, notes, error, more]);
+    if (key === this.linesKey) return;
+    this.linesKey = key;
+    this.lines.replaceChildren(
+      ...failures.map((each) => h("li", { class: "nb-bad" },
+        h("button", { type: "button", class: "nb-link", onclick: () => this.openFailure(each) }, each.task),
+        ` ${each.error}${each.where ? `, ${each.where}` : ""}`)),
+      ...(more_failures ? [h("li", {}, `… and ${number(more_failures)} more`)] : []),
+      ...(error ? [h("li", { class: "nb-bad" }, error)] : []),
+      ...[...reasons, ...notes, ...more].map((text) => h("li", {}, text)));
+  }
+
+  say(text) {
+    this.status.textContent = text;
+  }
+
+  // ---------------------------------------------------------------- acting
+
+  press({ label, why_not: _, first: __, ...question }) {
+    this.say(`${label}: asked`);
+    const nobody = this.hasKernel ? "the kernel is busy with a cell and has not heard it yet"
+      : "no kernel answers: start it and run the cell again";
+    const late = setTimeout(() => this.say(`${label}: ${nobody}`), 4000);
+    this.ask(question).then(
+      (answer) => this.say(answer?.said ?? ""),
+      (error) => this.say(error.message),
+    ).finally(() => clearTimeout(late));
+  }
+
+  // ---------------------------------------------------------------- what is open below
+
+  choose(name) {
+    if (this.stack.length === 1 && this.stack[0].process === name) this.openNothing();
+    else this.open([new Tasks(this, name)]);
+  }
+
+  openTask(process, position) {
+    const tasks = this.stack[0]?.process === process ? this.stack[0] : new Tasks(this, process);
+    this.open([tasks, new Task(this, process, position)]);
+  }
+
+  toggle(Page) {
+    if (this.stack[0] instanceof Page) this.open([]);
+    else this.open([new Page(this)]);
+  }
+
+  /** Let this view show another run; what is open below stays open. */
+  show(run) {
+    this.ask({ ask: "open", run }).catch((error) => this.say(error.message));
+  }
+
+  openFailure(failure) {
+    if (failure.position == null) this.open([new Tasks(this, failure.process, "failed")]);
+    else this.openTask(failure.process, failure.position);
+  }
+
+  openNothing() {
+    const name = this.stack[0]?.process;
+    this.open([]);
+    this.focusOn(name);
+  }
+
+  open(stack) {
+    this.stack = stack;
+    this.refreshDue = 0;
+    this.mark(stack[0]?.process);
+    this.panel.hidden = !stack.length;
+    this.place.replaceChildren(...stack.slice(-1).map((page) => page.root));
+    this.titlePanel();
+  }
+
+  titlePanel() {
+    this.crumbs.replaceChildren(...this.stack.flatMap((page, at) => {
+      const last = at === this.stack.length - 1;
+      const name = last ? h("span", { class: "nb-here", "aria-current": "page" }, page.title)
+        : h("button", { type: "button", class: "nb-link", onclick: () => this.open(this.stack.slice(0, at + 1)) }, page.title);
+      return at ? [h("span", { class: "nb-faint" }, " › "), name] : [name];
+    }));
+  }
+
+  /** Keep what is open up to date: about once a second, seldomer where an answer takes long. */
+  refresh() {
+    const page = this.stack.at(-1), began = performance.now();
+    if (!page?.refresh || began < (this.refreshDue ?? 0)) return;
+    this.refreshDue = Infinity;
+    Promise.resolve(page.refresh()).finally(() => {
+      const took = performance.now() - began;
+      this.refreshDue = began + took + Math.max(900, 3 * took);
+    });
+  }
+}

@@ -1,0 +1,136 @@
+// ------------------------------------------------------------------ all runs, and two compared
+
+const RUNS = 12;
+
+class Runs {
+  constructor(view) {
+    this.view = view;
+    this.title = "runs";
+    this.chosen = [];
+    this.query = { text: "", offset: 0, limit: RUNS };
+    this.search = h("input", { type: "search", placeholder: "filter by name, parameter …", "aria-label": "filter the runs",
+      oninput: later(() => this.load({ text: this.search.value, offset: 0 }), 200) });
+    this.compare = h("button", { type: "button", onclick: () => this.diff() }, "Compare");
+    this.hint = h("span", { class: "nb-faint", "aria-live": "polite" });
+    this.back = h("button", { type: "button", onclick: () => this.load({ offset: Math.max(0, this.query.offset - RUNS) }) }, "Newer");
+    this.on = h("button", { type: "button", onclick: () => this.load({ offset: this.query.offset + RUNS }) }, "Older");
+    this.body = h("tbody");
+    this.empty = h("p", { class: "nb-empty", hidden: true });
+    this.root = h("div", { class: "nb-runs" },
+      h("div", { class: "nb-tools" }, this.search, this.compare, this.hint, h("span", { class: "nb-space" }), this.back, this.on),
+      h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": "runs" }, h("table", {},
+        h("thead", {}, h("tr", {}, ["", "run", "status", "when", "took", "tasks", "parameters"].map((text) =>
+          h("th", { scope: "col" }, text || h("span", { class: "nb-hidden-text" }, "compare"))))), this.body)),
+      this.empty);
+    this.mark();
+    this.load({});
+  }
+
+  async load(query) {
+    Object.assign(this.query, query);
+    try {
+      const page = await this.view.ask({ ask: "runs", ...this.query });
+      this.body.replaceChildren(...page.rows.map((row) => this.row(row)));
+      this.back.hidden = this.on.hidden = page.matched <= RUNS;
+      this.back.disabled = !page.offset;
+      this.on.disabled = page.offset + RUNS >= page.matched;
+      this.empty.hidden = page.rows.length > 0;
+      this.empty.textContent = page.total ? "No run fits the filter." : "There are no runs yet.";
+    } catch (error) {
+      this.empty.hidden = false;
+      this.empty.textContent = error.message;
+    }
+  }
+
+  row(run) {
+    const mine = run.run === this.view.run;
+    const tick = h("input", { type: "checkbox", "aria-label": `compare ${run.name}`, checked: this.chosen.some((each) => each.run === run.run),
+      onchange: () => this.tick(run, tick.checked) });
+    return h("tr", { class: mine ? "nb-mine" : null }, h("td", {}, tick),
+      h("td", {}, h("button", { type: "button", class: "nb-link", title: "show this run above", onclick: () => this.view.show(run.run) }, run.name), mine ? h("span", { class: "nb-faint" }, " shown") : null),
+      h("td", {}, statusOf(run.status, this.view.scene.icons)), h("td", {}, run.when), h("td", {}, run.took), h("td", {}, run.tasks),
+      h("td", { class: "nb-col-why", title: run.parameters || null }, run.parameters));
+  }
+
+  tick(run, on) {
+    this.chosen = this.chosen.filter((each) => each.run !== run.run);
+    if (on) this.chosen.push(run);
+    if (this.chosen.length > 2) {
+      const gone = this.chosen.shift();
+      this.body.querySelectorAll("input").forEach((box) => {
+        if (box.getAttribute("aria-label") === `compare ${gone.name}`) box.checked = false;
+      });
+    }
+    this.mark();
+  }
+
+  mark() {
+    const ready = this.chosen.length === 2;
+    this.compare.setAttribute("aria-disabled", ready ? "false" : "true");
+    this.hint.textContent = ready ? "" : this.chosen.length ? "tick one more run" : "tick two runs to compare them";
+  }
+
+  diff() {
+    if (this.chosen.length !== 2) { this.view.say("Compare: tick two runs first"); return; }
+    const [before, after] = [...this.chosen].sort((a, b) => (a.run < b.run ? -1 : 1)); // ids begin with the time
+    this.view.open([this, new Diff(this.view, before, after)]);
+  }
+}
+
+class Diff {
+  constructor(view, before, after) {
+    this.view = view;
+    this.runs = { before: before.run, after: after.run };
+    this.title = `${before.name} → ${after.name}`;
+    this.root = h("div", { class: "nb-compare" }, h("p", { class: "nb-empty" }, "…"));
+    this.load(false);
+  }
+
+  async load(data) {
+    try {
+      this.show(await this.view.ask({ ask: "diff", data, ...this.runs }));
+    } catch (error) {
+      this.root.replaceChildren(h("p", { class: "nb-empty" }, error.message));
+    }
+  }
+
+  show(diff) {
+    const told = diff.processes.filter((each) => !each.unchanged);
+    const quiet = diff.processes.filter((each) => each.unchanged);
+    const differ = diff.processes.some((each) => each.different);
+    const facts = [...diff.parameters.map(([name, old, now]) => `parameter ${name}: ${old ?? "–"} → ${now ?? "–"}`), ...diff.packages];
+    fill(this.root,
+      h("p", { class: "nb-why-head" }, `${diff.before.tasks || diff.before.status} (${diff.before.when}) → ${diff.after.tasks || diff.after.status} (${diff.after.when})`),
+      facts.length ? h("ul", { class: "nb-lines" }, facts.map((text) => h("li", {}, text))) : null,
+      ...told.map((each) => this.process(each)),
+      quiet.length ? h("p", { class: "nb-faint" }, `Equal: ${quiet.map((each) => `${each.name} (${number(each.total)})`).join(", ")}`) : null,
+      !told.length && !facts.length ? h("p", {}, "Nothing differs, and nothing ran again.") : null,
+      differ && !diff.data ? h("div", { class: "nb-tools" }, h("button", { type: "button", onclick: () => this.load(true) }, "Compare the results that differ")) : null);
+  }
+
+  process(each) {
+    const names = ({ count, labels }) => `${labels.slice(0, 8).map(inner).join(", ")}${count > 8 ? ` and ${number(count - 8)} more` : ""}`;
+    const head = each.gone ? "only in the earlier run" : `${number(each.ran)} of ${number(each.total)} ran again`;
+    const outcome = [];
+    if (each.different) outcome.push(`${number(each.different)} came out different`);
+    if (each.equal) outcome.push(`${number(each.equal)} came out equal`);
+    if (each.missing) outcome.push(`${number(each.missing)} without a result to compare`);
+    return h("details", { class: "nb-section", open: true },
+      h("summary", {}, h("code", { class: "nb-section-title" }, each.name), h("span", {}, `  ${head}`),
+        each.was && each.was !== each.name ? h("span", { class: "nb-faint" }, ` (it was called ${each.was})`) : null,
+        h("span", { class: "nb-faint" }, outcome.length ? ` · ${outcome.join(", ")}` : "")),
+      each.groups.map((group) => h("div", { class: "nb-group" },
+        h("p", {}, h("b", {}, group.text), h("span", { class: "nb-faint" }, ` — ${number(group.tasks.count)} ${group.tasks.count === 1 ? "task" : "tasks"}: ${names(group.tasks)}`)),
+        group.values.length > 3 ? h("ul", { class: "nb-lines" }, group.values.map((line) => h("li", {}, line.trim()))) : null,
+        group.sources.map((source) => h("details", { open: true }, h("summary", {}, source.title), diffOf(source.text, "python"))))),
+      each.more_groups ? h("p", { class: "nb-faint" }, `… and ${number(each.more_groups)} more reasons`) : null,
+      each.only_before.count ? h("p", {}, `Only before: ${names(each.only_before)}`) : null,
+      each.only_after.count ? h("p", {}, `Only after: ${names(each.only_after)}`) : null,
+      each.unexplained ? h("p", { class: "nb-bad-text" }, "Though nothing that is hashed differs: is there randomness without a seed, or a read that is not declared?") : null,
+      each.results.length ? h("div", { class: "nb-table-scroll" }, h("table", {},
+        h("thead", {}, h("tr", {}, ["task", "output", "before → now"].map((text) => h("th", { scope: "col" }, text)))),
+        h("tbody", {}, each.results.map((result) => h("tr", {}, h("td", {}, h("code", {}, inner(result.task))), h("td", {}, h("code", {}, result.output)),
+          h("td", { class: "nb-value" }, result.head, result.text ? diffOf(result.text, "none") : null)))))) : null,
+      each.left ? h("p", { class: "nb-faint" }, `… and ${number(each.left)} more tasks: %nbcache diff --data --limit N`) : null);
+  }
+}

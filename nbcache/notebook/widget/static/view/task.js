@@ -1,0 +1,92 @@
+// ------------------------------------------------------------------ one task
+
+class Task {
+  constructor(view, process, position) {
+    this.view = view;
+    this.process = process;
+    this.position = position;
+    this.title = `${process}[${position}]`;
+    this.root = h("div", { class: "nb-task" }, h("p", { class: "nb-empty" }, "…"));
+    this.load();
+  }
+
+  ask(what) { return this.view.ask({ ask: what, process: this.process, position: this.position }); }
+
+  async load() {
+    try {
+      this.show(await this.ask("task"));
+    } catch (error) {
+      this.root.replaceChildren(h("p", { class: "nb-empty" }, error.message));
+    }
+  }
+
+  refresh() {
+    const moves = this.status === undefined || this.status === "running";
+    return this.root.isConnected && moves ? this.load() : undefined;
+  }
+
+  show(detail) {
+    const again = this.status !== undefined;
+    const changed = this.status !== detail.status;
+    this.status = detail.status;
+    if (again && !changed) { this.loadLog(); return; }
+    this.title = detail.label;
+    this.view.titlePanel();
+    this.log ??= h("div", { class: "nb-log" });
+    this.why = h("div", { class: "nb-why" }, detail.status === "running" ? "it runs now" : "…");
+    const table = (rows, ...heads) => h("div", { class: "nb-table-scroll" }, h("table", {},
+      h("thead", {}, h("tr", {}, heads.map((text) => h("th", { scope: "col" }, text)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", { class: "nb-value" }, cell)))))));
+    fill(this.root,
+      h("div", { class: "nb-facts-line" }, statusOf(detail.status, this.view.scene.icons),
+        ...detail.facts.map(([name, value]) => h("span", {}, h("span", { class: "nb-faint" }, `${name} `), value)),
+        detail.hash ? h("span", {}, h("span", { class: "nb-faint" }, "hash "), h("code", { title: detail.hash }, detail.hash.split(":").pop().slice(0, 8))) : null),
+      detail.error ? section("Error", h("pre", { class: "nb-code nb-error", tabindex: "0" }, detail.traceback || detail.error)) : null,
+      section("Why", this.why),
+      section("Log", this.log),
+      detail.inputs.length ? section("Inputs", table(detail.inputs.map((each) => [each.name, each.value]), "name", "value")) : null,
+      detail.outputs.length ? section("Outputs", table(detail.outputs.map((each) => [each.name, each.value, each.digest.split(":").pop().slice(0, 8)]), "name", "value", "digest")) : null,
+      detail.source ? section(detail.language === "python" ? "Source" : "Command",
+        h("pre", { class: "nb-code", tabindex: "0" }, coloured(detail.source, detail.language)), detail.cell) : null,
+      detail.components.length ? section("Fingerprint",
+        table(detail.components.map((each) => [each.kind, each.name, each.summary, each.digest]), "kind", "name", "what", "digest"),
+        `${detail.components.length} components`, false) : null);
+    this.loadLog();
+    if (detail.status !== "running") this.loadWhy();
+  }
+
+  async loadLog() {
+    let answer;
+    try { answer = await this.ask("log"); } catch (error) { answer = { chunks: [{ stream: "stderr", text: error.message }] }; }
+    const key = JSON.stringify(answer.chunks);
+    if (key === this.logKey) return;
+    this.logKey = key;
+    const pieces = answer.chunks.map((chunk) => chunk.stream === "image"
+      ? h("img", { src: `data:${chunk.mime};base64,${chunk.data}`, alt: "a picture that the task displayed" })
+      : h("span", { class: `nb-${chunk.stream}` }, chunk.text));
+    const old = this.log.firstChild;
+    const atEnd = !old || old.scrollTop + old.clientHeight >= old.scrollHeight - 4;
+    const pre = pieces.length
+      ? h("pre", { class: "nb-code nb-log-text", tabindex: "0", "aria-label": "log" }, pieces)
+      : h("p", { class: "nb-empty" }, this.status === "running" ? "nothing printed so far" : "nothing was printed");
+    const scrolled = old?.scrollTop ?? 0;
+    this.log.replaceChildren(pre);
+    pre.scrollTop = atEnd ? pre.scrollHeight : scrolled;
+  }
+
+  async loadWhy() {
+    let why;
+    try { why = await this.ask("why"); } catch (error) { this.why.replaceChildren(error.message); return; }
+    fill(this.why,
+      h("p", { class: "nb-why-head" }, why.head),
+      why.lines.length ? h("ul", { class: "nb-lines" }, why.lines.map((line) => h("li", {}, line.trim()))) : null,
+      ...why.diffs.map((each) => h("details", { open: true }, h("summary", {}, each.title), diffOf(each.text, "python"))));
+  }
+}
+
+/** A part of a task's page that folds. */
+function section(title, content, remark = "", open = true) {
+  return h("details", { class: "nb-section", open },
+    h("summary", {}, h("span", { class: "nb-section-title" }, title), remark ? h("span", { class: "nb-faint" }, ` ${remark}`) : null),
+    content);
+}

@@ -1,0 +1,92 @@
+// ------------------------------------------------------------------ the tasks of a process
+
+const COLUMNS = [["status", "status"], ["task", "task"], ["duration", "took"], ["memory", "memory"], ["why", "why"]];
+const PAGE = 20;
+
+class Tasks {
+  constructor(view, process, status = "") {
+    this.view = view;
+    this.process = process;
+    this.query = { sort: "task", descending: false, text: "", status, offset: 0, limit: PAGE };
+    this.search = h("input", { type: "search", placeholder: "filter by tag, input, error …", "aria-label": `filter the tasks of ${process}`,
+      oninput: later(() => this.change({ text: this.search.value, offset: 0 }), 200) });
+    this.which = h("select", { "aria-label": "status", onchange: () => this.change({ status: this.which.value, offset: 0 }) });
+    this.body = h("tbody");
+    this.heads = COLUMNS.map(([key, label]) => h("th", { scope: "col", class: `nb-col-${key}` },
+      h("button", { type: "button", class: "nb-sort", onclick: () => this.change({ sort: key, offset: 0,
+        descending: this.query.sort === key && !this.query.descending }) }, label)));
+    this.count = h("span", { class: "nb-faint", "aria-live": "polite" });
+    this.back = h("button", { type: "button", onclick: () => this.change({ offset: Math.max(0, this.query.offset - PAGE) }) }, "Previous");
+    this.on = h("button", { type: "button", onclick: () => this.change({ offset: this.query.offset + PAGE }) }, "Next");
+    this.empty = h("p", { class: "nb-empty", hidden: true });
+    const from = h("button", { type: "button", title: `a new run in which ${process} and all below it run again`,
+      onclick: () => this.view.open([new Form(this.view, process)]) }, "Run from here…");
+    this.root = h("div", { class: "nb-tasks" },
+      h("div", { class: "nb-tools" }, this.search, this.which, from, h("span", { class: "nb-space" }), this.count, this.back, this.on),
+      h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": `tasks of ${process}` },
+        h("table", {}, h("thead", {}, h("tr", {}, this.heads)), this.body)),
+      this.empty);
+    this.load();
+  }
+
+  get title() { return this.process; }
+
+  change(query) {
+    Object.assign(this.query, query);
+    this.load();
+  }
+
+  async load() {
+    const asked = (this.asked = {});
+    try {
+      const page = await this.view.ask({ ask: "tasks", process: this.process, ...this.query });
+      if (asked === this.asked) this.show(page);
+    } catch (error) {
+      if (asked === this.asked) this.note(error.message);
+    }
+  }
+
+  /** Called about once a second while the run goes. */
+  refresh() { return this.root.isConnected ? this.load() : undefined; }
+
+  note(text) {
+    this.empty.hidden = !text;
+    this.empty.textContent = text;
+  }
+
+  show(page) {
+    const { icons } = this.view.scene;
+    const options = [["", "all"], ...Object.entries(page.statuses).map(([name, n]) => [name, `${name} (${number(n)})`])];
+    if (this.query.status && !(this.query.status in page.statuses)) options.push([this.query.status, this.query.status]);
+    this.which.replaceChildren(...options.map(([value, text]) => h("option", { value, selected: value === this.query.status }, text)));
+    this.heads.forEach((head, at) => {
+      const mine = COLUMNS[at][0] === this.query.sort;
+      head.setAttribute("aria-sort", !mine ? "none" : this.query.descending ? "descending" : "ascending");
+    });
+    const rows = [
+      ...page.running.map((each) => this.row(each, "running", `for ${duration(each.seconds)}`, "", each.attempt > 1 ? `attempt ${each.attempt}` : "")),
+      ...page.rows.map((each) => this.row(each, each.status,
+        each.duration != null ? duration(each.duration) : each.saved != null ? `saved ${duration(each.saved)}` : "",
+        each.memory ? size(each.memory) : "", each.why)),
+    ];
+    const focused = this.body.contains(document.activeElement) && document.activeElement.dataset.position;
+    this.body.replaceChildren(...rows);
+    if (focused) this.body.querySelector(`[data-position="${CSS.escape(focused)}"]`)?.focus();
+    const from = page.matched ? page.offset + 1 : 0, to = Math.min(page.offset + PAGE, page.matched);
+    const of = page.matched === page.total ? number(page.total) : `${number(page.matched)} of ${number(page.total)}`;
+    this.count.textContent = page.matched > PAGE ? `${number(from)}–${number(to)} of ${of}` : page.matched === page.total ? "" : of;
+    this.back.hidden = this.on.hidden = page.matched <= PAGE && !page.offset;
+    this.back.disabled = !page.offset;
+    this.on.disabled = to >= page.matched;
+    this.note(rows.length ? "" : page.total ? "No task fits the filter." : "No task has ended yet.");
+  }
+
+  row(each, status, took, memory, why) {
+    const open = () => this.view.openTask(this.process, each.position);
+    return h("tr", { onclick: (event) => { if (event.target.closest("button") == null) open(); } },
+      h("td", {}, statusOf(status, this.view.scene.icons)),
+      h("td", { class: "nb-col-task" }, h("button", { type: "button", class: "nb-link", title: each.label, "data-position": each.position, onclick: open }, inner(each.label))),
+      h("td", { class: "nb-number" }, took), h("td", { class: "nb-number" }, memory),
+      h("td", { class: "nb-col-why", title: why || null }, why));
+  }
+}

@@ -1,0 +1,53 @@
+// A view of nbcache's runs. It draws what the kernel tells and asks for what a person wants to see;
+// it decides nothing. Everything that comes from a cache becomes text nodes and attributes, never
+// markup; the one picture that comes as SVG is parsed as XML and taken only as far as ELEMENTS goes.
+
+const SVG = "http://www.w3.org/2000/svg";
+const PARTS = ["cached", "done", "failed", "running", "pending"];
+const [PENDING, READY, RUNNING, COMMITTING, COMPLETED, CACHED, STORED, FAILED, IGNORED, ABORTED,
+  SKIPPED, EXPECTED] = Array(12).keys();
+const ELEMENTS = new Set(["svg", "g", "path", "rect", "text", "title"]);
+
+// ------------------------------------------------------------------ small tools
+
+/** Make an element: h("p", {class: "x", onclick: f}, "text", child). */
+function h(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value != null) made.setAttribute(name, value);
+  }
+  made.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
+  return made;
+}
+
+function icon(state, paths) {
+  const svg = document.createElementNS(SVG, "svg");
+  for (const [name, value] of Object.entries({
+    width: 16, height: 16, viewBox: "0 0 16 16", class: `nb-icon-${state}`, "aria-hidden": "true",
+  })) svg.setAttribute(name, value);
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", paths[state] ?? "");
+  svg.append(path);
+  return svg;
+}
+
+const number = (value) => value.toLocaleString("en");
+
+function duration(seconds) {
+  if (seconds < 0.0995) return `${Math.round(Math.max(seconds, 0) * 1000)} ms`;
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds), two = (n) => String(n).padStart(2, "0");
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
+}
+
+/** Put these in place of what is there; what is null is left out. */
+const fill = (element, ...children) => element.replaceChildren(...children.filter((child) => child != null));
+
+/** "depth=8 rep=1" of "fit[depth=8 rep=1]": the table is of one process. */
+function inner(label) {
+  const at = label.indexOf("[");
+  return at > 0 && label.endsWith("]") ? label.slice(at + 1, -1) : label;
+}

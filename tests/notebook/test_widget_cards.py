@@ -1,0 +1,154 @@
+"""What the card of a process tells a page, and what its buttons do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nbcache.engine.running.run import Run
+from nbcache.errors import UsageError
+from nbcache.model.view import CardView
+from nbcache.notebook.live import CardBoard, CardScreen, watch
+from nbcache.notebook.widget.card import CardDesk, Hands, LiveCard
+from nbcache.notebook.widget.source import LiveRun
+from tests.engine.notebooks import Notebook
+from tests.notebook.views import FIT, RecordedDisplays
+
+CELLS = [
+    "%channel grid = product(depth=[8, 4, 2], rep=[0, 1])",
+    "limit = 8",
+    "%%process fit from grid\nscore = depth * rep",
+    "%%process check from fit\nassert score != limit, 'no'\nok = score > 3",
+]
+
+
+class Cards:
+    """Cards of a notebook's processes, asked and pressed as a page does."""
+
+    def __init__(self, notebook: Notebook, *names: str) -> None:
+        self.notebook = notebook
+        self.board = CardBoard(RecordedDisplays())
+        self.tried: list[tuple[str, str | None]] = []
+        self.run: Run | None = None
+        hands = Hands(self._follow, self._look, lambda name, item: self.tried.append((name, item)))
+        self.live: dict[str, LiveCard] = {}
+        for name in names:
+            view = self._look(name)
+            desk = CardDesk(notebook.session, hands, lambda act: act(), view)
+            self.live[name] = LiveCard(view, desk)
+            self.board.place(view, _Placed(self.live[name]))
+
+    def _look(self, name: str) -> CardView:
+        return self.notebook.session.card(self.notebook.names[name])
+
+    def _follow(self, run: Run) -> None:
+        self.run = run
+        watch(run, CardScreen(run, self.board), raising=False)
+
+    def whole(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(json.dumps(self.live[name].whole()))
+        return found
+
+    def ask(self, name: str, ask: str) -> Any:
+        card = self.live[name]
+        return card._desk.answer(card, {"ask": ask})
+
+    def buttons(self, name: str) -> dict[str, str]:
+        return {each["label"]: each["why_not"] for each in self.whole(name)["head"]["controls"]}
+
+
+class _Placed:
+    """A live card without its widget: there is no kernel here."""
+
+    def __init__(self, live: LiveCard) -> None:
+        self.twin_id, self.frame = live.twin_id, live.frame
+        self.follow, self.finish = live.follow, live.finish
+
+    def bundle(self) -> dict[str, object]:
+        return {}
+
+
+def test_a_card_says_what_a_run_would_do_and_then_what_it_did(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    cards = Cards(notebook, "fit", "check")
+    assert cards.whole("fit")["card"]["plan"] == "6 tasks: 0 cached, 6 to run"
+    assert cards.whole("check")["card"]["captures"] == "captures limit 8"
+    assert not cards.whole("fit")["head"]["going"]
+
+    cards.ask("check", "run")
+
+    head = cards.whole("check")["head"]
+    assert head["run"] == cards.run.id  # type: ignore[union-attr]
+    assert [each["task"] for each in head["failures"]] == ["check[score=8]"]
+    assert cards.whole("fit")["head"]["failures"] == []
+    assert len(cards.whole("fit")["counts"]) == 1
+    assert cards.buttons("check") == {"Run": "", "Try a failed one": ""}
+    static = cards.board.placed["check"].last
+    assert "1 failed" in static.text
+    assert 'class="nbcache-card"' in static.html
+
+
+def test_a_card_looks_again_at_what_a_run_would_do(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    cards = Cards(notebook, "check")
+    cards.ask("check", "run")
+    assert cards.ask("check", "card")["again"]  # what failed would run
+
+    notebook.cell("limit = 9")
+    looked = cards.ask("check", "card")
+    assert looked["reason"].startswith("limit 8 → 9")
+    cards.ask("check", "run")
+    assert not cards.ask("check", "card")["again"]
+
+
+def test_a_trial_takes_one_that_failed_where_one_did(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    cards = Cards(notebook, "check")
+    cards.ask("check", "try")
+    cards.ask("check", "try_failed")
+    assert cards.tried == [("check", None), ("check", "failed")]
+
+
+def test_a_process_that_nothing_feeds_can_not_be_run(notebook: Notebook) -> None:
+    notebook.cell("%%process lonely(a, b)\nc = a + b")
+    cards = Cards(notebook, "lonely")
+    assert cards.buttons("lonely") == dict.fromkeys(("Run", "Try one"), "nothing feeds lonely yet")
+
+
+def test_a_card_of_a_run_that_goes_offers_its_end(notebook: Notebook, tmp_path: Any) -> None:
+    notebook.cells(
+        [
+            "%channel one = of(1)",
+            f"%%process slow(n) from one\nimport pathlib, time\n"
+            f"while not pathlib.Path({str(tmp_path / 'gate')!r}).exists(): time.sleep(.01)\nn",
+        ]
+    )
+    cards = Cards(notebook, "slow")
+    run = notebook.session.start()
+    cards.live["slow"].turn_to(LiveRun(run))
+
+    assert cards.buttons("slow") == {"Cancel": ""}
+    with pytest.raises(UsageError, match="is going"):
+        cards.ask("slow", "run")
+    cards.ask("slow", "cancel")
+    assert run.wait(60)
+    assert run.status.value == "cancelled"
+
+
+def test_a_live_card_comes_before_the_static_one_which_keeps_what_a_trial_showed(
+    notebook: Notebook,
+) -> None:
+    displays = RecordedDisplays()
+    board = CardBoard(displays)
+    board.place(replace(FIT, name="fit"))
+    assert len(displays.shown) == 1
+
+    board.tried("fit", "fit[0]", [], "item depth=2 · 1 ms · not cached · score = 4")
+
+    assert displays.replaced[0][0] == displays.shown[0][0]
+    text = str(displays.replaced[0][1]["text/plain"])
+    assert text.endswith("item depth=2 · 1 ms · not cached · score = 4")
+    assert "18 to run" in text
