@@ -25,7 +25,10 @@ ESSENCE = (
 
 SIGNATURE, SIGNER, SEALED = "signature", "signer", "sealed"
 SIGNING = (SIGNATURE, SIGNER, SEALED)
+ORIGIN = "origin"
+"""The id of the cache that a row was copied from: it is that cache's word, wherever it lies now."""
 
+_UNSEALED = frozenset((*ESSENCE, *SIGNING, ORIGIN))
 _TITLE = b"nbcache-row 1\n"
 KEY_PREFIX = "ed25519:"
 
@@ -33,7 +36,7 @@ KEY_PREFIX = "ed25519:"
 class Standing(Enum):
     """Whose word a row is; the value is how a reason says it."""
 
-    OWN = "it was made in a cache of yours"
+    OWN = "it was made in this cache, which is yours"
     SIGNED = "it is signed by a key that you trust"
     UNSIGNED = "nobody has signed it"
     UNKNOWN = "it is signed by a key that you do not trust"
@@ -48,7 +51,7 @@ class Standing(Enum):
 
 def rest_digest(record: Mapping[str, Any]) -> Digest:
     """Return the digest of what a stored row holds beside its essence and its signature."""
-    left = {key: each for key, each in record.items() if key not in ESSENCE + SIGNING}
+    left = {key: each for key, each in record.items() if key not in _UNSEALED}
     return blob_digest(_canonical(left))
 
 

@@ -26,7 +26,7 @@ from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from nbcache.model.ids import ulid_number
 from nbcache.model.row import Record
-from nbcache.model.signature import SIGNING
+from nbcache.model.signature import ORIGIN, SIGNING
 
 MAGIC = b"nbidx\x00\x00\x02"
 _HEAD = struct.Struct("<8sQIIQQ")
@@ -35,7 +35,7 @@ _CHECKED_BYTES = 32 << 20  # larger files are synced when written, and not check
 
 ENTRY_FIELDS = (
     *("id", "generation", "run", "at", "realtime", "host", "user", "process", "tag"),
-    *("watched", "outputs", "shown", *SIGNING),
+    *("watched", "outputs", "shown", *SIGNING, ORIGIN),
 )
 
 Found = list[Any]

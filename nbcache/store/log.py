@@ -180,8 +180,9 @@ class Log:
                 best = each
         if best is None:
             return None
-        if self._vouching.own:
-            return entry_of(hash, best, vouched=True)
+        entry, standing = next(self._judged(hash, [best]))
+        if standing.vouches or entry.is_safe:
+            return entry
         return next(iter(self.find_all(hash, run=run)), None)
 
     def find_all(self, hash: Digest, *, run: str | None = None) -> list[Entry]:
@@ -197,11 +198,9 @@ class Log:
     def refusal(self, hash: Digest) -> str:
         """Return why results of a hash that are here do not count; empty where there are none.
 
-        In a foreign cache a result that runs code when it is decoded counts only with a signature
+        A result of a foreign cache that runs code when it is decoded counts only with a signature
         that the user trusts.
         """
-        if self._vouching.own:
-            return ""
         found = sorted(self._candidates(hash), key=lambda each: (-each[1], each[0]))
         for entry, standing in self._judged(hash, found):
             if not standing.vouches and not entry.is_safe:

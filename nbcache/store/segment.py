@@ -59,7 +59,7 @@ COLUMNS: dict[str, Shape] = {
     "processes": [_PROCESS], "counts": ("map", INT), "saved": FLOAT, "pid": INT,
     "row": TEXT, "target": TEXT, "pinned": BOOL, "same_as": TEXT, "revoked": BOOL,
     "retention": TEXT,
-    "extra": TEXT, "signature": "bytes", "signer": TEXT, "sealed": TEXT,
+    "extra": TEXT, "signature": "bytes", "signer": TEXT, "sealed": TEXT, "origin": TEXT,
 }  # fmt: skip
 
 KEY_COLUMNS: dict[str, Shape] = {
@@ -67,7 +67,7 @@ KEY_COLUMNS: dict[str, Shape] = {
         name: COLUMNS[name]
         for name in (
             "hash id kind status generation run process tag at realtime host user watched outputs "
-            "shown row extra signature signer sealed"
+            "shown row extra signature signer sealed origin"
         ).split()
     },
     "place": INT,

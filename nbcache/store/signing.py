@@ -20,6 +20,7 @@ from nbcache.errors import StoreError
 from nbcache.model.row import Record
 from nbcache.model.signature import (
     KEY_PREFIX,
+    ORIGIN,
     SEALED,
     SIGNATURE,
     SIGNER,
@@ -199,14 +200,19 @@ def _fits(record: Mapping[str, Any], signature: bytes, signer: str) -> bool:
 
 
 class Vouching:
-    """Says of the rows of one cache whose word they are. Remembers nothing but what it counts."""
+    """Says of the rows of one cache whose word they are.
+
+    In an own cache that is the user's, but for rows that were copied from another one.
+    """
 
     def __init__(self, *, own: bool) -> None:
         self.own = own
 
     def __call__(self, record: Mapping[str, Any], *, whole: bool = True) -> Standing:
         """Return whose word a stored row is; `whole` False: it has the columns of its keys only."""
-        return Standing.OWN if self.own else standing_of(record, read_trust(), whole=whole)
+        if self.own and record.get(ORIGIN) is None:
+            return Standing.OWN
+        return standing_of(record, read_trust(), whole=whole)
 
 
 FOREIGN = Vouching(own=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,7 +87,8 @@ def parse_manifest(data: bytes) -> list[TreeEntry]:
     except (ValueError, IndexError) as error:
         raise StoreError("the tree manifest is malformed") from error
     folders = {entry.path for entry in entries if entry.kind == "directory"}
-    if len({entry.path for entry in entries}) < len(entries):
+    links = {_folded(entry.path) for entry in entries if entry.kind == "link"}
+    if len({entry.path for entry in entries}) < len(entries) or links & set(map(_folded, folders)):
         raise StoreError("the tree manifest names a path twice")
     for entry in entries:
         parts = entry.path.split(b"/")
@@ -97,6 +99,11 @@ def parse_manifest(data: bytes) -> list[TreeEntry]:
         if len(parts) > 1 and b"/".join(parts[:-1]) not in folders:  # else perhaps below a link
             raise StoreError(f"the tree manifest names a path in no folder of it: {entry.path!r}")
     return entries
+
+
+def _folded(path: bytes) -> str:
+    """Return what is equal for paths that some file systems take for one."""
+    return unicodedata.normalize("NFC", os.fsdecode(path)).casefold()
 
 
 def _parse_line(line: bytes) -> TreeEntry:

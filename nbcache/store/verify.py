@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,14 +18,18 @@ from typing import Any, Literal
 from nbcache.errors import NbcacheError, StoreError
 from nbcache.model.digest import Digest
 from nbcache.model.row import Record
+from nbcache.model.signature import SIGNATURE, SIGNER, Standing
 from nbcache.store.cache import Cache
 from nbcache.store.fold import rebuilt_index
 from nbcache.store.index import SegmentIndex, StaleIndexError
 from nbcache.store.journal import read_from
 from nbcache.store.references import references
 from nbcache.store.segment import KEYED_KINDS, KEYS, ROWS, open_parquet, read_records, record_of
+from nbcache.store.signing import standing_of
+from nbcache.store.trust_file import read_trust
 
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}")
+_SIGNED = frozenset((SIGNATURE, SIGNER))
 _INLINE_PORT, _INLINE_ROW = 4096, 16384
 
 
@@ -89,6 +93,7 @@ def verify(cache: Cache, *, deep: bool = True) -> Report:
     for record in _segment_rows(cache, report):
         _check_row(record, rows, report)
     report.rows = len(rows)
+    _check_signatures(rows.values(), report)
     _check_blobs(cache, report, deep)
     _check_references(cache, rows, report)
     _list_leftovers(cache, report)
@@ -178,6 +183,17 @@ def _check_index(root: Path, name: str, report: Report) -> None:
         report.problems.append(
             Problem("index", name, "does not say what its keys file says", "index")
         )
+
+
+def _check_signatures(rows: Iterable[Record], report: Report) -> None:
+    """A signature fits the row that bears it, whoever made it."""
+    trust = read_trust()
+    for record in rows:
+        signed = not _SIGNED.isdisjoint(record)
+        if signed and standing_of(record, trust, whole=True) is Standing.FORGED:
+            by = record.get("user") or "somebody"
+            what = f"its signature does not fit; it says that it is {by}'s"
+            report.problems.append(Problem("row", record["id"], what))
 
 
 def _check_blobs(cache: Cache, report: Report, deep: bool) -> None:

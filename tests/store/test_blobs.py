@@ -294,6 +294,26 @@ def test_a_manifest_that_leads_out_of_its_tree_is_refused(line: bytes) -> None:
         parse_manifest(b"nbcache-tree 1\n" + line + b"\n")
 
 
+_FILE = b"f b3:%s xxh3:%s 1 %%s" % (b"0" * 64, b"0" * 32)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (b"d a", b"l .. a/b", _FILE % b"a/b/evil"),
+        (b"d a", b"d a/b", b"l .. a/c", b"l ../.. a/c/d", _FILE % b"a/c/d/evil"),
+        (_FILE % b"nowhere/x",),
+        (b"d a", b"l b a"),
+        (b"l b A", b"d a", _FILE % b"a/x"),
+    ],
+    ids=["below a link", "a link below a link", "in no folder", "twice", "twice but for case"],
+)
+def test_a_manifest_whose_files_would_land_behind_a_link_is_refused(lines: list[bytes]) -> None:
+    """Two links, each of them within the tree, lead out of it one behind the other."""
+    with pytest.raises(StoreError):
+        parse_manifest(b"nbcache-tree 1\n" + b"".join(line + b"\n" for line in lines))
+
+
 names = st.binary(min_size=1, max_size=6).filter(
     lambda each: b"\0" not in each and b"/" not in each and each not in (b".", b"..")
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbcache.errors import StoreError
@@ -320,6 +320,7 @@ def test_a_signature_survives_folding_merging_and_columns_of_a_later_version(
         assert entry.outputs[0].stored.vouched
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(
         st.text(min_size=1).filter(lambda name: name not in ("extra", "signature", "place")),
@@ -374,3 +375,34 @@ def test_what_one_makes_in_a_foreign_cache_counts_at_the_next_visit(
     assert read_key() is not None
     assert found is not None
     assert found.outputs[0].stored.vouched
+
+
+@pytest.mark.parametrize("name", ["../../.bashrc", "/etc/passwd", "..", "a/b", ""])
+def test_a_row_cannot_say_that_a_file_appears_elsewhere(name: str) -> None:
+    stored = Stored(hash_of("y"), "file", "file", 1, blob=blob_digest(b"x"), name="fine.txt")
+    record = Port("y", stored).record()
+
+    assert Port.from_record(record).stored.name == "fine.txt"
+    assert Port.from_record({**record, "file": name}).stored.name is None
+
+
+def test_a_row_that_was_copied_into_an_own_cache_stays_anothers_word(
+    tmp_path: Path, become: As
+) -> None:
+    record = signed_record()
+    unsigned = {key: record[key] for key in record if key not in ("signature", "signer", "sealed")}
+    become("bob")
+    with Cache.open(tmp_path / "bobs") as cache:
+        writer = JournalWriter(cache.root)
+        for each in (record, {**unsigned, "id": new_id(), "generation": 9}):
+            writer.append_lines(encode_record({**each, "origin": "ALICES"}), 1)
+        writer.close()
+        for _ in ("journal", "segment"):
+            assert cache.is_own
+            assert cache.log.find(hash_of("a")) is None
+            assert cache.log.refusal(hash_of("a"))
+            cache.log.fold()
+        trust_key(record["signer"], "alice")
+        found = cache.log.find(hash_of("a"))
+    assert found is not None
+    assert found.row_id == record["id"]
