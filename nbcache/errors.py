@@ -130,6 +130,10 @@ class NoCanonicalFormError(FingerprintError, TypeError):
         )
 
 
+class NoRoomError(NbcacheError):
+    """Less room is free on the disk than an attempt asks for."""
+
+
 class InputChangedError(FingerprintError):
     """A file changed while it was read or while a task that uses it ran."""
 

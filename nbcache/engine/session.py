@@ -30,6 +30,7 @@ from nbcache.engine.record.results import Results, TaskResult, channel_items
 from nbcache.engine.running import loop, resuming
 from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.decide import Place
+from nbcache.engine.running.devices import Devices, gpu_ids
 from nbcache.engine.running.driver import Driver
 from nbcache.engine.running.dry import DryRun, dry_run
 from nbcache.engine.running.hooks import Hooks
@@ -424,6 +425,7 @@ class Session:
     ) -> Driver:
         executor = self.executor()
         cpus, memory = machine()
+        gpus = gpu_ids()
         return Driver(
             run,
             prepared.graph,
@@ -431,6 +433,7 @@ class Session:
                 prepared.graph,
                 cpus=cpus,
                 memory=memory,
+                gpus=len(gpus),
                 max_parallel=options.max_parallel,
                 levels=options.levels,
                 max_errors=options.max_errors,
@@ -445,6 +448,7 @@ class Session:
             None if rows is None else self.reasons(before=run.id),
             packer,
             Publisher(self.cache, self.folder, prepared.decider),
+            Devices(gpus),
         )
 
     async def _obey(self, run: Run) -> None:

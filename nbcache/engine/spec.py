@@ -188,9 +188,9 @@ class AttemptSpec:
 
     `row` holds everything that the driver knows of the attempt's row; the worker fills in the
     outcome. None: nothing is kept in the log (`--no-cache`, `try`). `memory` in bytes, `time` in
-    seconds: limits that the executor enforces. `failed_as` is the status of the row if the attempt
-    fails: "failed" or "ignored"; None where only the failure itself tells which (`on_error` is an
-    expression): then the driver appends the row.
+    seconds: limits that the executor enforces. `disk`: bytes that have to be free. `failed_as` is
+    the status of the row if the attempt fails: "failed" or "ignored"; None where only the failure
+    itself tells which (`on_error` is an expression): then the driver appends the row.
     """
 
     id: str
@@ -204,6 +204,8 @@ class AttemptSpec:
     memory: int | None = None
     time: float | None = None
     attempt: int = 1
+    gpus: tuple[str, ...] = ()  # the ids of those that it has
+    disk: int | None = None
     failed_as: str | None = "failed"
     row: AttemptRow | None = None
 

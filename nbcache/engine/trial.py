@@ -207,6 +207,8 @@ def _task_info(decision: Decision, resources: Resources, scratch: Path) -> TaskI
         memory=resources.memory,
         time=resources.time,
         workdir=str(scratch),
+        gpus=resources.gpus,
+        disk=resources.disk,
     )
 
 

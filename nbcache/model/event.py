@@ -16,11 +16,14 @@ TaskKey = tuple[int, Position]
 
 @dataclass(slots=True)
 class Resources:
-    """What one attempt asks for: cpus, bytes of memory (None: not said), seconds (None: none)."""
+    """What one attempt asks for: cpus, gpus, bytes of memory and of disk (None: not said), seconds
+    (None: no limit)."""
 
     cpus: int = 1
     memory: int | None = None
     time: float | None = None
+    gpus: int = 0
+    disk: int | None = None
 
 
 @dataclass(slots=True)

@@ -121,7 +121,9 @@ class Directives:
     """
 
     cpus: int | Dynamic = 1
+    gpus: int | Dynamic = 0
     memory: int | Dynamic | None = None
+    disk: int | Dynamic | None = None
     time: float | Dynamic | None = None
     max_forks: int | None = None
     retries: int = 0

@@ -199,6 +199,8 @@ class AttemptRow(Row):
     cpus: int | None = None
     memory: int | None = None
     time: float | None = None
+    gpus: int | None = None
+    disk: int | None = None
     components: tuple[Component, ...] = ()  # the task's own; shared ones are in the run row
     watched: tuple[WatchedRead, ...] = ()
     inputs: tuple[InputSummary, ...] = ()

@@ -49,7 +49,7 @@ COLUMNS: dict[str, Shape] = {
     "submit": INT, "start": INT, "complete": INT, "duration": FLOAT, "realtime": FLOAT,
     "peak_rss": INT, "cpu_time": FLOAT, "rchar": INT, "wchar": INT,
     "host": TEXT, "user": TEXT, "executor": TEXT, "workdir": TEXT,
-    "cpus": INT, "memory": INT, "time": FLOAT,
+    "cpus": INT, "memory": INT, "time": FLOAT, "gpus": INT, "disk": INT,
     "components": [_COMPONENT], "watched": [_WATCHED],
     "inputs": [_INPUT],
     "outputs": [_PORT], "shown": _PORT, "reason": TEXT,

@@ -15,7 +15,7 @@ _TIMES = """make_timestamp({0}.submit) AS submit, make_timestamp({0}.start) AS "
     make_timestamp({0}.complete) AS complete"""
 _MEASURED = """{0}.duration, {0}.realtime,
     100 * {0}.cpu_time / nullif({0}.realtime, 0) AS cpu_percent, {0}.cpu_time, {0}.peak_rss,
-    {0}.rchar, {0}.wchar, {0}.cpus, {0}.memory, {0}."time",
+    {0}.rchar, {0}.wchar, {0}.cpus, {0}.memory, {0}."time", {0}.gpus, {0}.disk,
     {0}.host, {0}."user", {0}.executor, {0}.workdir"""
 _NAMED = (
     """{0}.process || coalesce(' (' || coalesce({0}.tag, nullif({0}.position, '')) || ')', '')"""
@@ -59,7 +59,8 @@ SELECT coalesce(last_.cached_from, last_.id) AS id, {_ID.format("last_")},
     coalesce(last_.peak_rss, of_.peak_rss) AS peak_rss,
     coalesce(last_.rchar, of_.rchar) AS rchar, coalesce(last_.wchar, of_.wchar) AS wchar,
     coalesce(last_.cpus, of_.cpus) AS cpus, coalesce(last_.memory, of_.memory) AS memory,
-    coalesce(last_."time", of_."time") AS "time", coalesce(last_.host, of_.host) AS host,
+    coalesce(last_."time", of_."time") AS "time", coalesce(last_.gpus, of_.gpus) AS gpus,
+    coalesce(last_.disk, of_.disk) AS disk, coalesce(last_.host, of_.host) AS host,
     coalesce(last_."user", of_."user") AS "user",
     coalesce(last_.executor, of_.executor) AS executor,
     coalesce(last_.workdir, of_.workdir) AS workdir,

@@ -140,18 +140,25 @@ def clean_up(root: str, seed: int, until: float, pipe: Connection) -> None:
     try:
         with Cache.open(root) as cache:
             while time.time() < until:
-                selection = chance.choice(
-                    [
-                        Selection(older_than=0.0),
-                        Selection(older_than=chance.random()),
-                        Selection(max_size=chance.randrange(60_000)),
-                        Selection(keep_last=chance.randrange(3)),
-                    ]
-                )
-                freed += clean(cache, selection, force=True).freed
+                freed += clean_once(cache, chance)
                 times += 1
-                if chance.random() < 0.2:
-                    cache.log.compact()
         pipe.send(("done", times, freed))
     except Exception:
         pipe.send(("error", traceback.format_exc(), 0))
+
+
+def clean_once(cache: Cache, chance: random.Random) -> int:
+    """Clean in one of the ways that there are, and compact at times; return the bytes freed."""
+    selection = chance.choice(
+        [
+            Selection(older_than=0.0),
+            Selection(older_than=chance.random()),
+            Selection(max_size=chance.randrange(60_000)),
+            Selection(keep_last=chance.randrange(3)),
+            Selection(incomplete=True),
+        ]
+    )
+    freed = clean(cache, selection, force=True).freed
+    if chance.random() < 0.2:
+        cache.log.compact()
+    return freed

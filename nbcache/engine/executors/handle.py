@@ -57,6 +57,7 @@ class WorkerHandle:
         self.pid: int | None = None
         self.known: set[str] = set()
         self.modules: dict[str, Digest] = {}
+        self.gpus: tuple[str, ...] | None = None  # that its attempts see; None: it has had none
         self.assigned: deque[Running] = deque()  # in the order in which they run
         self.leaving = False  # takes no more attempts
         self.doomed = False  # is being killed

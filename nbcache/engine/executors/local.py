@@ -225,7 +225,9 @@ class LocalExecutor:
         able = [
             worker
             for worker in self._pool.values()
-            if running.spec.process in worker.known and worker.has_room(recently)
+            if running.spec.process in worker.known
+            and worker.gpus == running.spec.gpus
+            and worker.has_room(recently)
         ]
         return min(able, key=lambda worker: len(worker.assigned), default=None)
 
@@ -251,7 +253,7 @@ class LocalExecutor:
     def _free_worker(self, spec: AttemptSpec) -> WorkerHandle | None:
         """Return an idle worker that may run this, or None after asking for a new one."""
         process = self._processes[spec.process][0]
-        fitting = [each for each in self._idle if _fits(each, process)]
+        fitting = [each for each in self._idle if _fits(each, process, spec.gpus)]
         for worker in reversed(fitting):
             if process.key in worker.known:
                 self._idle.remove(worker)
@@ -261,7 +263,7 @@ class LocalExecutor:
             self._idle.remove(worker)
             return worker
         if len(self._pool) >= self.workers and self._idle:
-            self._drop(self._idle.pop(0))  # it serves another set of local modules
+            self._drop(self._idle.pop(0))  # it serves other local modules or GPUs
         if len(self._pool) < self.workers:
             self._fork()
             return self._free_worker(spec) if self._idle else None
@@ -270,6 +272,7 @@ class LocalExecutor:
     def _give(self, worker: WorkerHandle, running: Running) -> None:
         process, frame = self._processes[running.spec.process]
         data = b""
+        worker.gpus = running.spec.gpus
         if process.key not in worker.known:
             worker.known.add(process.key)
             worker.modules.update(_module_digests(process))
@@ -573,9 +576,10 @@ def _module_digests(process: ProcessSpec) -> dict[str, Digest]:
     return {name: source.digest for name, source in process.modules.items()}
 
 
-def _fits(worker: WorkerHandle, process: ProcessSpec) -> bool:
-    """Say whether a worker has no local module in another text than this process wants."""
-    if worker.leaving:
+def _fits(worker: WorkerHandle, process: ProcessSpec, gpus: tuple[str, ...]) -> bool:
+    """Say whether a worker has no local module in another text than this process wants, and
+    can show it these GPUs: a library looks once which there are."""
+    if worker.leaving or worker.gpus not in (None, gpus):
         return False
     if process.key in worker.known or not worker.modules:
         return True

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from nbcache.engine.identity.capture import Captured
 from nbcache.engine.identity.identify import Identified, Identifier, staged_elsewhere
@@ -46,6 +47,9 @@ from nbcache.store.log import Entry
 STALE_S = 60.0  # a look-up knows what stood in the log so long ago: a clean-up counts on it
 
 
+RESOURCES = tuple(
+    each.name for each in dataclasses.fields(Resources)
+)  # as the directives are called
 ALONE = "cache: off"  # the component that sets tasks without cache apart
 
 
@@ -461,14 +465,11 @@ class Decider:
         directives = decision.place.node.decl.directives
         names = self.names(decision, attempt)
 
-        def number(name: str, held: object) -> object:
+        def number(name: str) -> Any:
+            held = getattr(directives, name)
             return evaluate_option(name, held.text, names) if isinstance(held, Dynamic) else held
 
-        return Resources(
-            cpus=int(number("cpus", directives.cpus)),  # type: ignore[call-overload]
-            memory=number("memory", directives.memory),  # type: ignore[arg-type]
-            time=number("time", directives.time),  # type: ignore[arg-type]
-        )
+        return Resources(**{name: number(name) for name in RESOURCES})
 
     def action(self, decision: Decision, attempt: int) -> str:
         """Return what a failed attempt (`decision.failed`) leads to: continue, stop, finish,

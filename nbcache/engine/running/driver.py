@@ -22,6 +22,7 @@ from nbcache.engine.declared.operating import call_operator
 from nbcache.engine.executors.protocol import Executor
 from nbcache.engine.record.results import Decoder, TaskResult
 from nbcache.engine.running.decide import Decider, Decision, Place, outcome_of_hit
+from nbcache.engine.running.devices import Devices
 from nbcache.engine.running.pace import Pace
 from nbcache.engine.running.publish import Publisher
 from nbcache.engine.running.reasons import AGAIN, Reasons
@@ -78,6 +79,7 @@ class Attempt:
     id: str
     number: int
     claim: Claim | None
+    gpus: tuple[str, ...] = ()
 
 
 class Driver:
@@ -98,12 +100,13 @@ class Driver:
         reasons: Reasons | None,
         packer: Packer,
         publisher: Publisher,
+        devices: Devices,
     ) -> None:
         self._run, self._graph, self._scheduler = run, graph, scheduler
         self._decider, self._executor, self._cache = decider, executor, cache
         self._decoder, self._rows = decoder, rows
         self._make_spec, self._sources, self._reasons = make_spec, sources, reasons
-        self._packer, self._publisher = packer, publisher
+        self._packer, self._publisher, self._devices = packer, publisher, devices
         self._specs: dict[str, ProcessSpec] = {}
         self._decisions: dict[TaskKey, Decision] = {}
         self._attempts: dict[TaskKey, Attempt] = {}
@@ -365,22 +368,25 @@ class Driver:
 
     def _attempt(self, decision: Decision, number: int, claim: Claim | None) -> None:
         task = decision.task
+        gpus: tuple[str, ...] = ()
         try:
             resources = self._decider.resources(decision, number)
             process = self._spec(decision.place)
             failed_as = self._decider.failed_as(decision, number)
+            gpus = self._devices.take(resources.gpus)
             spec = attempt_spec(
-                decision, process, number, resources, self._rows, self._packer, failed_as
+                decision, process, number, resources, self._rows, self._packer, failed_as, gpus
             )
             if self._rows is not None:
                 self._rows.append(self._rows.lists(decision))
         except Exception as error:
             if claim is not None:
                 claim.release()
+            self._devices.give(gpus)
             self.tell(AttemptStarted(task))
             self._fail(decision, number, None, f"{type(error).__name__}: {error}")
             return
-        self._attempts[task] = Attempt(spec.id, number, claim)
+        self._attempts[task] = Attempt(spec.id, number, claim, gpus)
         self._submit(decision, spec)
 
     def _spec(self, place: Place) -> ProcessSpec:
@@ -470,6 +476,8 @@ class Driver:
     def _let_go(self, task: TaskKey) -> None:
         self._run.at_work.pop(task, None)
         attempt = self._attempts.pop(task, None)
+        if attempt is not None:
+            self._devices.give(attempt.gpus)
         if attempt is not None and attempt.claim is not None:
             attempt.claim.release()
 

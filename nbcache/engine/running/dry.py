@@ -81,7 +81,7 @@ def dry_run(
     """
     found = DryRun()
     deadline = None if within_s is None else time.monotonic() + within_s
-    scheduler = Scheduler(prepared.graph, cpus=1 << 30, memory=None, give_up_after=0)
+    scheduler = Scheduler(prepared.graph, cpus=1 << 30, gpus=1 << 30, memory=None, give_up_after=0)
     commands: deque[Command] = deque(scheduler.start())
     steps = 0
     while commands:

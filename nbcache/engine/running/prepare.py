@@ -23,7 +23,7 @@ from nbcache.engine.identity.identify import Identifier
 from nbcache.engine.identity.reads import named_files
 from nbcache.engine.identity.remote import RemoteFiles
 from nbcache.engine.record.results import Decoder, Results, restored_text
-from nbcache.engine.running.decide import Decider, Place, evaluate_default
+from nbcache.engine.running.decide import RESOURCES, Decider, Place, evaluate_default
 from nbcache.errors import BodyError, ChannelError, NbcacheError, UsageError
 from nbcache.model.channel import CompiledNode, Graph, Item
 from nbcache.model.event import Resources
@@ -276,7 +276,7 @@ def _is_path(node: CompiledNode, name: str) -> bool:
 
 
 def _constant(directives: Directives) -> Resources | None:
-    cpus, memory, time = directives.cpus, directives.memory, directives.time
-    if isinstance(cpus, Dynamic) or isinstance(memory, Dynamic) or isinstance(time, Dynamic):
+    asked = {name: getattr(directives, name) for name in RESOURCES}
+    if any(isinstance(each, Dynamic) for each in asked.values()):
         return None
-    return Resources(cpus=cpus, memory=memory, time=time)
+    return Resources(**asked)

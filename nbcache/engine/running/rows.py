@@ -89,6 +89,8 @@ class RowMaker:
             cpus=resources.cpus,
             memory=resources.memory,
             time=resources.time,
+            gpus=resources.gpus or None,
+            disk=resources.disk,
             components=(
                 *(
                     Component("input", each.name, KINDS["input"], each.digest, each.summary)

@@ -110,6 +110,7 @@ def attempt_spec(
     rows: RowMaker | None,
     packer: Packer,
     failed_as: str | None = "failed",
+    gpus: tuple[str, ...] = (),
 ) -> AttemptSpec:
     """Return one attempt as it crosses to a worker.
 
@@ -132,6 +133,8 @@ def attempt_spec(
         memory=resources.memory,
         time=resources.time,
         attempt=number,
+        gpus=gpus,
+        disk=resources.disk,
         failed_as=failed_as,
         row=row,
     )

@@ -10,6 +10,7 @@ says so.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -51,6 +52,7 @@ from nbcache.errors import (
     ChannelError,
     InputChangedError,
     InputMissingError,
+    NoRoomError,
     OutputError,
     ScriptError,
     UsageError,
@@ -60,6 +62,7 @@ from nbcache.model.process import Output
 from nbcache.model.row import AttemptRow, EvictRow, Row, WatchedRead
 from nbcache.model.value import Gathered, Stored
 from nbcache.plan.identity.canonical import summarise
+from nbcache.plan.language.quantities import size_text
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 
@@ -80,8 +83,11 @@ __all__ = [
 ]
 
 SHOWN_INLINE = 4096
+DEVICES = "CUDA_VISIBLE_DEVICES"
 # Errors whose text says it all.
-_SAID = (ScriptError, OutputError, InputChangedError, ChannelError, CannotKeepError)
+_SAID = (
+    ScriptError, OutputError, InputChangedError, ChannelError, CannotKeepError, NoRoomError,
+)  # fmt: skip
 
 
 def run_attempt(spec: AttemptSpec, process: ProcessSpec, place: Workplace) -> AttemptReport:
@@ -134,10 +140,13 @@ class _Attempt:
         process, place = self.process, self.place
         if self.no_scratch is not None:
             raise self.no_scratch
+        check_room(self.folder, self.spec.disk)
         body = place.body(process)
         if place.baseline is not None:
             place.baseline.prepare(process.key, process.environ, _extra(process), process.sys_path)
             place.baseline.seed(process.seed)
+            if self.spec.gpus:
+                os.environ[DEVICES] = ",".join(self.spec.gpus)
         inputs = self.staging.stage(self.spec.inputs, process.helpers)
         self._check_counts(inputs)
         harvest = Harvest(
@@ -194,6 +203,8 @@ class _Attempt:
         """Return what the body read unasked, and what the imports of its modules read."""
         place, process = self.place, self.process
         known = dict.fromkeys((*process.env, *process.secrets, *process.unset, "MPLBACKEND"), "")
+        if self.spec.gpus:
+            known[DEVICES] = ""
         unknown = place.unknown_modules(process, loaded)
         used = {*process.modules, *unknown}
         imports = place.modules.reads_of(used) if place.modules is not None else []
@@ -325,6 +336,21 @@ class _Attempt:
             rows.append(evicted(report.row, report.changed))
         if not spec.row_is_drivers(report.outcome):
             place.append(rows)
+
+
+def check_room(folder: Path, wanted: int | None) -> None:
+    """Check that as many bytes are free where an attempt is to run.
+
+    Raises:
+        NoRoomError: there are less.
+    """
+    free = shutil.disk_usage(folder).free
+    if wanted is not None and free < wanted:
+        raise NoRoomError(
+            f"asks for {size_text(wanted)} of disk, but only {size_text(free)} are free in "
+            f"{folder.parent}.\n  Make room there (nbcache clean), lower it (--disk), or run it "
+            "elsewhere: --scratch FOLDER"
+        )
 
 
 def _check_type(output: Output, value: object) -> None:

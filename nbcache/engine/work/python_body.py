@@ -46,6 +46,8 @@ class TaskInfo:
     memory: int | None
     time: float | None
     workdir: str
+    gpus: int = 0
+    disk: int | None = None
 
 
 def task_info(process: str, attempt: AttemptSpec, folder: Path) -> TaskInfo:
@@ -60,6 +62,8 @@ def task_info(process: str, attempt: AttemptSpec, folder: Path) -> TaskInfo:
         memory=attempt.memory,
         time=attempt.time,
         workdir=str(folder),
+        gpus=len(attempt.gpus),
+        disk=attempt.disk,
     )
 
 

@@ -22,6 +22,8 @@ def task_variables(task: TaskInfo) -> dict[str, object]:
         "cpus": task.cpus,
         "task_cpus": task.cpus,
         "task_memory": task.memory if task.memory is not None else "",
+        "task_gpus": task.gpus,
+        "task_disk": task.disk if task.disk is not None else "",
         "task_attempt": task.attempt,
         "task_index": task.index,
         "task_process": task.process,

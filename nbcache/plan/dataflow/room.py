@@ -25,11 +25,13 @@ SHARES = 8  # of a cpu; a light task takes one
 
 
 class Room:
-    """What attempts may use together: cpus, bytes of memory (None: not counted), a number."""
+    """What attempts may use together: cpus, gpus, bytes of memory (None: not counted), a number."""
 
-    def __init__(self, *, cpus: int, memory: int | None, max_parallel: int | None) -> None:
-        self.cpus, self.memory, self.max_parallel = cpus, memory, max_parallel
-        self.shares_used = self.memory_used = self.running = 0
+    def __init__(
+        self, *, cpus: int, memory: int | None, max_parallel: int | None, gpus: int = 0
+    ) -> None:
+        self.cpus, self.memory, self.max_parallel, self.gpus = cpus, memory, max_parallel, gpus
+        self.shares_used = self.memory_used = self.running = self.gpus_used = 0
         self.light: set[int] = set()  # processes
 
     def refusal(self, resources: Resources) -> str | None:
@@ -38,6 +40,12 @@ class Room:
             return (
                 f"asks for {resources.cpus} cpus, but this run has {self.cpus}; "
                 f"lower it (`--cpus {self.cpus}`) or use a larger machine"
+            )
+        if resources.gpus > self.gpus:
+            has = f"has {self.gpus}" if self.gpus else "has none that nbcache can see"
+            return (
+                f"asks for {resources.gpus} gpus, but this machine {has}; lower it (`--gpus`), or "
+                "say which there are: NBCACHE_GPUS=0,1"
             )
         if self.memory is not None and (resources.memory or 0) > self.memory:
             return (
@@ -57,6 +65,8 @@ class Room:
         """Whether an attempt can start now."""
         if self.full or self.shares_used + self._share(task) > self.cpus * SHARES:
             return False
+        if self.gpus_used + task.resources.gpus > self.gpus:
+            return False
         return self.memory is None or self.memory_used + (task.resources.memory or 0) <= self.memory
 
     def take(self, task: Task) -> None:
@@ -64,12 +74,14 @@ class Room:
         task.share = self._share(task)
         self.shares_used += task.share
         self.memory_used += task.resources.memory or 0
+        self.gpus_used += task.resources.gpus
         self.running += 1
 
     def give(self, task: Task) -> None:
         """An attempt ended."""
         self.shares_used -= task.share
         self.memory_used -= task.resources.memory or 0
+        self.gpus_used -= task.resources.gpus
         self.running -= 1
 
     def _share(self, task: Task) -> int:

@@ -262,6 +262,7 @@ def _read_expression(spec: OptionSpec, text: str) -> object:
 
 _READERS: Mapping[Form, Any] = {
     "int": _read_int,
+    "count": _read_int,
     "size": _read_size,
     "time": _read_time,
     "choice": _read_choice,

@@ -57,8 +57,16 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
         help="processors that a task occupies",
     ),
     OptionSpec(
+        name="gpus", form="count", default=0, dynamic=True, value="N",
+        help="GPUs that a task has for itself",
+    ),
+    OptionSpec(
         name="memory", form="size", dynamic=True, least=1, value="SIZE",
         help="memory that a task may use, such as 4GB",
+    ),
+    OptionSpec(
+        name="disk", form="size", dynamic=True, least=1, value="SIZE",
+        help="room that has to be free where a task runs, before it starts",
     ),
     OptionSpec(
         name="time", form="time", dynamic=True, value="TIME",

@@ -24,6 +24,7 @@ from nbcache.plan.language.scanning import string_end
 Form = Literal[
     "flag",
     "int",
+    "count",
     "size",
     "time",
     "choice",
@@ -235,11 +236,11 @@ def _checked(value: object, form: Form, choices: Collection[str]) -> object:
         return parse_size(value) if form == "size" else parse_duration(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError("a number is needed")
-    if not math.isfinite(value) or value <= 0:
-        raise ValueError("it has to be above 0")
+    if not math.isfinite(value) or value < 0 or (value == 0 and form != "count"):
+        raise ValueError("it has to be 0 or more" if form == "count" else "it has to be above 0")
     if form == "time":
         return float(value)
-    if form == "int" and value != int(value):
+    if form in ("int", "count") and value != int(value):
         raise ValueError("a whole number is needed")
     return math.ceil(value) if form == "size" else int(value)
 
