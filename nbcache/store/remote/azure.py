@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from nbcache.errors import (
     StoreUnavailableError,
 )
 from nbcache.store.remote import driver
-from nbcache.store.remote.driver import PARTS_AT_ONCE, ErrorKind, delete_each
+from nbcache.store.remote.driver import ErrorKind, delete_each, repeated, send_parts
 from nbcache.store.remote.loop import store_loop
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
@@ -85,16 +86,23 @@ class AzureDriver:
         return _entry(await self._container.get_blob_client(key).get_blob_properties(**_ONCE))
 
     async def put_file(self, key: str, path: Path, size: int) -> None:
-        with open(path, "rb") as file:
-            await self._container.upload_blob(
-                key, file, length=size, overwrite=True, max_concurrency=PARTS_AT_ONCE
-            )
+        from azure.storage.blob import BlobBlock
+
+        blob = self._container.get_blob_client(key)
+
+        async def send(number: int, data: bytes) -> Any:
+            name = base64.b64encode(b"%08d" % number).decode()
+            await blob.stage_block(name, data, length=len(data), **_ONCE)
+            return BlobBlock(block_id=name)
+
+        blocks = await send_parts(self, path, size, send)
+        await repeated(self, lambda: blob.commit_block_list(blocks, **_ONCE))
 
     async def pages(self, prefix: str, start_after: str) -> AsyncIterator[list[Entry]]:
         found = self._container.list_blobs(
             name_starts_with=prefix, results_per_page=driver.PAGE_KEYS, **_ONCE
-        )
-        async for page in found.by_page():
+        ).by_page()
+        while (page := await repeated(self, lambda: anext(found, None))) is not None:
             yield [_entry(each) async for each in page]
 
     async def delete(self, keys: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from nbcache.errors import (
     RemoteStoreError,
     StoreError,
     StoreForkedError,
+    StoreGoneError,
     StoreUnavailableError,
 )
 from nbcache.store.files import new_ulid
@@ -40,6 +41,7 @@ T = TypeVar("T")
 _CONNECT_S = 20.0  # once: credentials may come from a metadata server or another program
 _KEYS_PER_DELETE = 1000
 _CLOCKS = "clocks/"
+_NEEDS_NO_OBJECT = ("write", "create", "list")  # what is missing then is the bucket
 
 _open: weakref.WeakSet[CloudStore] = weakref.WeakSet()
 
@@ -66,6 +68,9 @@ class CloudStore:
         self._connected = False
         self._connecting: asyncio.Lock | None = None
         _open.add(self)
+        # The driver outlives the store by the moment that it takes to close it.
+        self._forgotten = weakref.finalize(self, _let_go, driver, self._process)
+        self._forgotten.atexit = False
 
     # ------------------------------------------------------------------ small objects
 
@@ -176,14 +181,10 @@ class CloudStore:
             self.delete([key])
 
     def close(self) -> None:
+        self._forgotten.detach()
         if self._connected and self._process == os.getpid():
             self._connected = False
             wait_for(self._driver.close, self._lookup_s)
-
-    def __del__(self) -> None:
-        if self._connected and self._process == os.getpid():
-            with contextlib.suppress(Exception):  # the interpreter may be on its way out
-                start(self._driver.close)
 
     # ------------------------------------------------------------------ inside
 
@@ -242,10 +243,18 @@ class CloudStore:
         if known is None:
             known = RemoteStoreError, f"{type(error).__name__}: {error}"
         kind, reason = known
+        if kind is ObjectMissingError and doing in _NEEDS_NO_OBJECT:
+            kind = StoreGoneError
         if kind is FileExistsError:
             return FileExistsError(key)
         assert issubclass(kind, RemoteStoreError)
         return kind(self.url, doing, key, reason)
+
+
+def _let_go(driver: Driver, process: int) -> None:
+    """Close what belonged to a store that nobody holds any more, on whatever thread this is."""
+    if process == os.getpid():
+        start(driver.close)
 
 
 def close_all() -> None:

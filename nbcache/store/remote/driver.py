@@ -21,6 +21,7 @@ PARTS_AT_ONCE = 8
 PAGE_KEYS = 1000
 """Keys of one page of a listing, where the client lets us choose."""
 _DELETES_AT_ONCE = 16
+_MOST_PARTS = 9000  # S3 takes 10,000
 
 T = TypeVar("T")
 
@@ -97,6 +98,28 @@ async def delete_each(
     async with asyncio.TaskGroup() as group:
         for key in keys:
             group.create_task(one(key))
+
+
+async def send_parts(
+    driver: Driver, path: Path, size: int, send: Callable[[int, bytes], Awaitable[T]]
+) -> list[T]:
+    """Send a file part by part, some at once, each again where a fault passes; what each gave."""
+    part_bytes = part_size(size)
+    room = asyncio.Semaphore(PARTS_AT_ONCE)
+
+    async def one(number: int) -> T:
+        async with room:
+            data = await asyncio.to_thread(read_part, path, number * part_bytes, part_bytes)
+            return await repeated(driver, lambda: send(number, data))
+
+    async with asyncio.TaskGroup() as group:
+        sent = [group.create_task(one(number)) for number in range(-(-size // part_bytes))]
+    return [each.result() for each in sent]
+
+
+def part_size(size: int) -> int:
+    """Return the bytes of each part of a file, so that there are never too many."""
+    return max(PART_BYTES, -(-size // _MOST_PARTS))
 
 
 def read_part(path: Path, start: int, size: int = PART_BYTES) -> bytes:

@@ -23,7 +23,7 @@ from nbcache.errors import (
     StoreUnavailableError,
 )
 from nbcache.store.remote.azure import connection_string
-from nbcache.store.remote.driver import PART_BYTES, PARTS_AT_ONCE, ErrorKind
+from nbcache.store.remote.driver import PARTS_AT_ONCE, ErrorKind, part_size
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
@@ -84,9 +84,8 @@ class ObstoreDriver:
     async def put_file(self, key: str, path: Path, size: int) -> None:
         import obstore
 
-        part_bytes = max(PART_BYTES, -(-size // 9000))  # S3 takes 10,000 parts
         await obstore.put_async(
-            self._store, key, path, chunk_size=part_bytes, max_concurrency=PARTS_AT_ONCE
+            self._store, key, path, chunk_size=part_size(size), max_concurrency=PARTS_AT_ONCE
         )
 
     async def pages(self, prefix: str, start_after: str) -> AsyncIterator[list[Entry]]:

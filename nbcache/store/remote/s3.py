@@ -21,7 +21,7 @@ from nbcache.errors import (
     StoreUnavailableError,
 )
 from nbcache.store.remote import driver
-from nbcache.store.remote.driver import PART_BYTES, PARTS_AT_ONCE, ErrorKind, read_part, repeated
+from nbcache.store.remote.driver import ErrorKind, repeated, send_parts
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
@@ -81,6 +81,7 @@ class S3Driver:
                 "connect_timeout": 3,
                 "read_timeout": 30,
                 "retries": {"mode": "standard", "total_max_attempts": 1},
+                **_plain_bodies(),
             },
         )
         self._client = await self._system.set_session()
@@ -109,32 +110,22 @@ class S3Driver:
 
     async def put_file(self, key: str, path: Path, size: int) -> None:
         place = {"Bucket": self._bucket, "Key": key}
-        upload = (await self._client.create_multipart_upload(**place))["UploadId"]
+        upload = {**place, "UploadId": (await self._begin(place))["UploadId"]}
+
+        async def send(number: int, data: bytes) -> dict[str, Any]:
+            answer = await self._client.upload_part(**upload, PartNumber=number + 1, Body=data)
+            return {"PartNumber": number + 1, "ETag": answer["ETag"]}
+
         try:
-            part_bytes = max(PART_BYTES, -(-size // 9000))  # S3 takes 10,000 parts
-            room = asyncio.Semaphore(PARTS_AT_ONCE)
-
-            async def send(number: int) -> dict[str, Any]:
-                async with room:
-                    data = await asyncio.to_thread(read_part, path, number * part_bytes, part_bytes)
-                    answer = await repeated(
-                        self,
-                        lambda: self._client.upload_part(
-                            **place, UploadId=upload, PartNumber=number + 1, Body=data
-                        ),
-                    )
-                return {"PartNumber": number + 1, "ETag": answer["ETag"]}
-
-            async with asyncio.TaskGroup() as group:
-                sent = [group.create_task(send(n)) for n in range(-(-size // part_bytes))]
-            parts = {"Parts": [each.result() for each in sent]}
-            await self._client.complete_multipart_upload(
-                **place, UploadId=upload, MultipartUpload=parts
-            )
+            parts = {"Parts": await send_parts(self, path, size, send)}
+            await self._client.complete_multipart_upload(**upload, MultipartUpload=parts)
         except BaseException:
             with contextlib.suppress(Exception):  # a bucket's rules end what is left
-                await asyncio.shield(self._client.abort_multipart_upload(**place, UploadId=upload))
+                await asyncio.shield(self._client.abort_multipart_upload(**upload))
             raise
+
+    async def _begin(self, place: dict[str, str]) -> Any:
+        return await repeated(self, lambda: self._client.create_multipart_upload(**place))
 
     async def pages(self, prefix: str, start_after: str) -> AsyncIterator[list[Entry]]:
         wanted = {"Bucket": self._bucket, "Prefix": prefix, "MaxKeys": driver.PAGE_KEYS}
@@ -158,6 +149,7 @@ class S3Driver:
             raise _NotDeleted(fault.get("Code", ""), f"{fault['Key']}: {fault.get('Message')}")
 
     def kind_of(self, error: BaseException) -> tuple[ErrorKind, str] | None:
+        import aiohttp
         from botocore.exceptions import (
             BotoCoreError,
             ClientError,
@@ -177,13 +169,24 @@ class S3Driver:
             return kind, f"{error.response.get('Error', {}).get('Message', error)} ({code})"
         if isinstance(error, NoCredentialsError | PartialCredentialsError | TokenRetrievalError):
             return AccessDeniedError, str(error)
-        if isinstance(error, HTTPClientError | BotoCoreError):
+        if isinstance(error, HTTPClientError | BotoCoreError | aiohttp.ClientError):
             return StoreUnavailableError, str(error)
         return None
 
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
+
+
+def _plain_bodies() -> dict[str, str]:
+    """Say that bodies go and come without checksums of S3's own, which other servers do not know.
+
+    Who reads an object knows its digest.
+    """
+    from botocore.config import Config
+
+    names = ("request_checksum_calculation", "response_checksum_validation")
+    return {name: "when_required" for name in names if name in Config.OPTION_DEFAULTS}
 
 
 class _NotDeleted(Exception):

@@ -1,0 +1,252 @@
+"""What a store makes of a network and a server that fail, seen through a real proxy."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from nbcache.errors import (
+    AccessDeniedError,
+    ObjectMissingError,
+    RemoteStoreError,
+    StoreGoneError,
+    StoreThrottledError,
+    StoreUnavailableError,
+)
+from nbcache.model.digest import blob_digest
+from nbcache.store.remote.protocol import Store, create_owned
+from tests.servers.proxy import CutReply, FlipBit, Hang, LoseReply, Proxy, Refuse, always, first
+from tests.store.conformance.conftest import CLOUD_KINDS
+from tests.store.conformance.places import Place
+
+SOON_S = 20.0  # far above a deadline, far below what clients do when left alone (37 s, 180 s)
+PATIENCE_S = 60.0
+
+REFUSALS = {
+    "s3": lambda code, text: f"<Error><Code>{text}</Code><Message>no</Message></Error>".encode(),
+    "gcs": lambda code, text: b'{"error": {"code": %d, "message": "no"}}' % code,
+    "azure": lambda code, text: b"",
+}
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """A cloud behind a proxy."""
+
+    cloud: str
+    place: Place
+    proxy: Proxy
+
+    def store(self, lookup_s: float = 5.0) -> Store:
+        store = self.place.open(lookup_s=lookup_s)
+        store.put("warm", b"")  # so that finding credentials is behind us
+        return store
+
+    def refuse(self, code: int, text: str) -> Refuse:
+        return Refuse(code, REFUSALS[self.cloud](code, text), {"Content-Type": "text/plain"})
+
+
+@pytest.fixture(scope="module", params=CLOUD_KINDS)
+def cloud(request: pytest.FixtureRequest) -> Iterator[Faulty]:
+    name, _, backend = request.param.partition("-")
+    place: Place = request.getfixturevalue(name)
+    proxy = Proxy(place.options["endpoint"])
+    options = {**place.options, "endpoint": proxy.url, "backend": backend}
+    yield Faulty(name, replace(place, options=options), proxy)
+    proxy.close()
+
+
+@pytest.fixture
+def faulty(cloud: Faulty) -> Faulty:
+    return replace(cloud, place=cloud.place.fresh())
+
+
+def every_request(store: Store) -> dict[str, Callable[[], object]]:
+    return {
+        "put": lambda: store.put("key", b"data"),
+        "create": lambda: store.put_if_absent("new", b"data"),
+        "get": lambda: store.get("key"),
+        "range": lambda: store.get("key", 1, 3),
+        "list": lambda: list(store.list()),
+        "delete": lambda: store.delete(["key"]),
+    }
+
+
+def raised(ask: Callable[[], object]) -> RemoteStoreError:
+    with pytest.raises(RemoteStoreError) as caught:
+        ask()
+    return caught.value
+
+
+def test_a_refusal_is_told_from_a_miss(faulty: Faulty) -> None:
+    store = faulty.store()
+
+    with faulty.proxy.when(always(faulty.refuse(403, "AccessDenied"))):
+        errors = {name: raised(ask) for name, ask in every_request(store).items()}
+        looked = raised(lambda: store.head("key"))
+
+    assert {name: type(error) for name, error in errors.items()} == dict.fromkeys(
+        errors, AccessDeniedError
+    )
+    assert isinstance(looked, AccessDeniedError)
+    assert store.url in str(errors["get"])
+    assert "'key'" in str(errors["get"])
+    assert "credentials" in str(errors["get"])
+
+
+def test_a_server_that_is_busy_for_ever_is_given_up_soon(faulty: Faulty) -> None:
+    store = faulty.store()
+
+    with faulty.proxy.when(always(faulty.refuse(503, "SlowDown"))):
+        for name, ask in every_request(store).items():
+            begin = time.monotonic()
+            error = raised(ask)
+            assert isinstance(error, StoreThrottledError), (name, error)
+            assert time.monotonic() - begin < SOON_S
+        assert len(faulty.proxy.requests) <= 4 * len(every_request(store))
+
+
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(faulty: Faulty) -> None:
+    store = faulty.store()
+    store.put("key", b"data")
+
+    with faulty.proxy.when(first(1, faulty.refuse(503, "SlowDown"))):
+        assert store.get("key") == b"data"
+    with faulty.proxy.when(first(1, faulty.refuse(500, "InternalError"))):
+        assert [each.key for each in store.list()] == ["key", "warm"]
+
+
+def test_no_answer_is_no_endless_wait(faulty: Faulty) -> None:
+    store = faulty.store(lookup_s=5.0)
+    quick = faulty.place.open(lookup_s=0.5)
+    store.put("key", b"data")
+    quick.get("key")
+
+    with faulty.proxy.when(always(Hang())):
+        for name in ("get", "create", "list"):
+            begin = time.monotonic()
+            error = raised(every_request(quick)[name])
+            assert type(error) is StoreUnavailableError, (name, error)
+            assert time.monotonic() - begin < SOON_S
+    assert store.get("key") == b"data"  # the client is as good as before
+
+
+def test_a_server_that_is_away_is_unavailable(faulty: Faulty) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        host, port = taken.getsockname()
+        path = faulty.proxy.url.partition("//")[2].partition("/")[2]
+        endpoint = f"http://{host}:{port}/{path}".rstrip("/")
+        store = replace(faulty.place, options={**faulty.place.options, "endpoint": endpoint}).open()
+
+        for name in ("get", "put", "list"):
+            error = raised(every_request(store)[name])
+            assert type(error) is StoreUnavailableError, (name, error)
+
+
+def test_a_bucket_that_is_gone_is_no_miss(faulty: Faulty) -> None:
+    scheme = faulty.place.url.partition("://")[0]
+    store = replace(faulty.place, url=f"{scheme}://never-made/prefix").open()
+
+    for name in ("put", "create", "list"):
+        error = raised(every_request(store)[name])
+        assert isinstance(error, StoreGoneError), (name, error)
+    silent = faulty.cloud == "gcs"  # its server here does not say what it is that is missing
+    assert isinstance(raised(lambda: store.get("key")), StoreGoneError) or silent
+    assert isinstance(raised(lambda: store.head("key")), StoreGoneError | ObjectMissingError)
+
+
+def test_a_flipped_bit_is_noticed_by_who_knows_the_digest(faulty: Faulty) -> None:
+    store = faulty.store()
+    data = b"the bytes of a blob" * 100
+    store.put("blob", data)
+
+    with faulty.proxy.when(always(FlipBit())):
+        found = store.get("blob")
+
+    assert len(found) == len(data)
+    assert blob_digest(found) != blob_digest(data)
+
+
+def test_a_body_that_is_cut_is_never_taken_for_the_whole(faulty: Faulty, tmp_path: Path) -> None:
+    store = faulty.store()
+    data = bytes(range(256)) * 1000
+    store.put("blob", data)
+
+    with faulty.proxy.when(lambda request: CutReply() if request.method == "GET" else None):
+        for ask in (
+            lambda: store.get("blob"),
+            lambda: store.get_file("blob", tmp_path / "file", len(data)),
+        ):
+            assert isinstance(raised(ask), StoreUnavailableError)
+    assert store.get_file("blob", tmp_path / "file") == len(data)
+    assert (tmp_path / "file").read_bytes() == data
+
+
+def test_a_create_whose_reply_was_lost_is_known_by_its_nonce(faulty: Faulty) -> None:
+    store = faulty.store()
+    lost = [first(1, LoseReply()), lambda r: LoseReply() if r.method in ("PUT", "POST") else None]
+
+    for number, rule in enumerate(lost):
+        with faulty.proxy.when(rule):
+            assert create_owned(store, f"claim/{number}", b"mine") is None
+        assert create_owned(store, f"claim/{number}", b"another's") == b"mine"
+
+
+def test_a_create_that_never_arrived_is_not_taken_for_done(faulty: Faulty) -> None:
+    store = faulty.store()
+    quick = faulty.place.open(lookup_s=0.5)
+    quick.get("warm")
+
+    with faulty.proxy.when(lambda r: Hang() if r.method in ("PUT", "POST") else None):
+        error = raised(lambda: create_owned(quick, "claim", b"mine"))
+
+    assert isinstance(error, StoreUnavailableError)
+    assert create_owned(store, "claim", b"another's") is None
+
+
+UPLOADER = """
+import sys
+from pathlib import Path
+from tests.store.conformance.places import Place
+Place(sys.argv[1], eval(sys.argv[2])).open().put_file("large", Path(sys.argv[3]))
+print("done", flush=True)
+"""
+
+
+def test_of_an_upload_that_was_killed_nothing_is_seen(faulty: Faulty, tmp_path: Path) -> None:
+    store = faulty.store()
+    (tmp_path / "large").write_bytes(b"x" * ((17 << 20) + 1))
+    writes = iter(range(1000))
+
+    def rule(request: object) -> Hang | None:
+        """Take the first writes (an upload begins, its first part comes), and no other."""
+        sent = request.method in ("PUT", "POST")  # type: ignore[attr-defined]
+        return Hang() if sent and next(writes) >= 2 else None
+
+    if faulty.cloud == "gcs":  # its server tells clients its own address for the parts
+        rule = always(Hang())  # type: ignore[assignment]
+    with faulty.proxy.when(rule):
+        words = [faulty.place.url, repr(faulty.place.options), str(tmp_path / "large")]
+        uploader = subprocess.Popen(
+            [sys.executable, "-c", UPLOADER, *words], stdout=subprocess.PIPE
+        )
+        try:
+            assert faulty.proxy.hanging.wait(PATIENCE_S)
+        finally:
+            uploader.kill()
+            said, _ = uploader.communicate()
+
+    assert said == b""
+    assert [each.key for each in store.list()] == ["warm"]
+    with pytest.raises(ObjectMissingError):
+        store.get("large", 0, 10)
+    store.put("large", b"whole")
+    assert store.get("large") == b"whole"
