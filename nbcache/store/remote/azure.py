@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -132,7 +131,8 @@ class AzureDriver:
 
     async def close(self) -> None:
         if self._system is not None:
-            await asyncio.shield(self._system.service_client.close())
+            held, self._system = self._system, None
+            await held.service_client.close()
 
 
 def connection_string(options: Options) -> str | None:

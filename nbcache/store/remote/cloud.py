@@ -69,8 +69,7 @@ class CloudStore:
         self._connecting: asyncio.Lock | None = None
         _open.add(self)
         # The driver outlives the store by the moment that it takes to close it.
-        self._forgotten = weakref.finalize(self, _let_go, driver, self._process)
-        self._forgotten.atexit = False
+        weakref.finalize(self, _let_go, driver, self._process).atexit = False
 
     # ------------------------------------------------------------------ small objects
 
@@ -181,7 +180,6 @@ class CloudStore:
             self.delete([key])
 
     def close(self) -> None:
-        self._forgotten.detach()
         if self._connected and self._process == os.getpid():
             self._connected = False
             wait_for(self._driver.close, self._lookup_s)

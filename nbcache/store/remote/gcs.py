@@ -168,7 +168,8 @@ class GcsDriver:
 
     async def close(self) -> None:
         if self._session is not None:
-            await self._session.close()
+            held, self._session = self._session, None
+            await held.close()
 
     # ------------------------------------------------------------------ inside
 

@@ -175,7 +175,8 @@ class S3Driver:
 
     async def close(self) -> None:
         if self._client is not None:
-            await self._client.close()
+            held, self._client = self._client, None
+            await held.close()
 
 
 def _plain_bodies() -> dict[str, str]:

@@ -14,7 +14,9 @@ from tests.store.conformance.places import AnyPlace, MemoryPlace, Place
 
 # Not gcs-obstore: it speaks an interface that the server for GCS does not have.
 CLOUD_KINDS = ("s3-fsspec", "s3-obstore", "gcs-fsspec", "azure-fsspec", "azure-obstore")
-KINDS = ("memory", "folder", *CLOUD_KINDS)
+CLOUDS = ("s3", "azure")  # those of two clients
+KINDS_OF_MANY_PROCESSES = ("folder", *CLOUD_KINDS)
+KINDS = ("memory", *KINDS_OF_MANY_PROCESSES)
 
 
 @pytest.fixture(scope="session")

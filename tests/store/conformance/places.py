@@ -33,12 +33,12 @@ class Place:
 class MemoryPlace:
     """As a place, but within one process: all its stores are one."""
 
-    def __init__(self, make: Callable[[], Store] = MemoryStore) -> None:
+    def __init__(self, make: Callable[..., Store] = MemoryStore) -> None:
         self._make = make
         self._store = make()
 
     def open(self, **more: Any) -> Store:
-        return self._store if not more else MemoryStore(**more)
+        return self._store if not more else self._make(**more)
 
     def fresh(self) -> MemoryPlace:
         return MemoryPlace(self._make)
