@@ -68,6 +68,8 @@ def _main(words: list[str]) -> int:
         return OK
     if parsed.verb.name == "run":
         return _run(parsed)
+    if parsed.verb.name == "share":
+        return _share(parsed)
     if parsed.verb.name == "debug":
         return _debug(parsed)
     if parsed.verb.name in ("resume", "relaunch"):
@@ -81,6 +83,16 @@ def _keys(parsed: Parsed) -> int:
     from nbcache.notebook.keys_view import keys_answer
 
     rendered, data = keys_answer(parsed, "shell")
+    print(json.dumps(data, indent=2) if "--json" in parsed else rendered.text)
+    return OK
+
+
+def _share(parsed: Parsed) -> int:
+    from nbcache.notebook.team_view import share_in_shell
+    from nbcache.store.cache import Cache
+
+    with Cache.open(parsed.text("--cache") or ".nbcache") as cache:
+        rendered, data = share_in_shell(parsed, cache)
     print(json.dumps(data, indent=2) if "--json" in parsed else rendered.text)
     return OK
 

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
@@ -43,6 +44,7 @@ from nbcache.engine.running.run import Run
 from nbcache.engine.running.specs import Packer, process_spec
 from nbcache.engine.running.turns import take_turn
 from nbcache.engine.spec import ProcessSpec
+from nbcache.engine.tier import AGAIN_S, Tier, connect, share, unshare
 from nbcache.engine.trial import TryResult, try_task
 from nbcache.engine.trusting import Trusting, trust
 from nbcache.engine.upkeep.cleaning import check_retention, clean_after_run
@@ -79,6 +81,8 @@ class Session:
         self.factories = Factories(lambda: self.folder)
         self._place: Path = folder / DEFAULT_CACHE
         self._cache: Cache | None = None
+        self._tier: Tier | None = None
+        self._tier_due = 0.0  # by time.monotonic(): when the shared cache may be asked again
         self._executor: LocalExecutor | None = None
         self._turn: asyncio.Lock | None = None
         self._lock = threading.RLock()
@@ -86,20 +90,23 @@ class Session:
     # ------------------------------------------------------------------ the cache
 
     def use(self, place: str, *, retention: str = "") -> None:
-        """Keep results in this folder from now on; it is made at the first need.
+        """Keep results in this folder from now on; it is made at the first need. A URL is that of
+        a shared cache, behind the folder that is used without one.
 
         retention: how long the results of the runs to come are kept, see `plan.retention`.
 
         Raises:
-            UsageError: the place is a URL of an object store, which cannot be used directly yet;
-                or the retention is no such policy.
+            UsageError: the retention is no such policy.
+            RemoteStoreError, CacheFormatError: the shared cache cannot be opened.
         """
-        if "://" in place:
-            raise UsageError(f"{place}: this version keeps its cache in a local folder")
         check_retention(retention)
         self._close_cache()
         self.retention = retention
-        self._place = Path(os.path.abspath(self.folder / os.path.expanduser(place)))
+        if "://" in place:
+            self._place = self.folder / DEFAULT_CACHE
+            self.share(place)
+        else:
+            self._place = Path(os.path.abspath(self.folder / os.path.expanduser(place)))
 
     @property
     def cache(self) -> Cache:
@@ -114,6 +121,49 @@ class Session:
         """Where results are kept."""
         return self._place
 
+    def share(self, url: str, *, read_only: bool = False) -> Tier:
+        """Put a shared cache behind this one, from now on and for all who open it.
+
+        Raises:
+            RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
+        """
+        self._check_no_run()
+        tier = share(self.cache, url, read_only=read_only, tell=self._note)
+        if self._tier is not None:
+            self._tier.close()
+            self.cache.share(tier.shared)
+        self._tier = tier
+        return tier
+
+    def unshare(self) -> None:
+        """Share no more; what came from there stays."""
+        self._check_no_run()
+        if self._tier is not None:
+            self._tier.close()
+            self._tier = None
+        unshare(self.cache)
+
+    def tier(self) -> Tier | None:
+        """Return the shared cache behind this one, opened at first need; None: there is none."""
+        if self._tier is None and time.monotonic() > self._tier_due:
+            self._tier = connect(self.cache, self._note)
+            self._tier_due = time.monotonic() + AGAIN_S
+        return self._tier
+
+    def _note(self, text: str) -> None:
+        """Say a line in the report of the run that goes on, or else at once."""
+        run = self.last_run
+        if run is not None and not run.done:
+            run.notes.append(text)
+        else:
+            self.teller(text)
+
+    def _check_no_run(self) -> None:
+        if self.last_run is not None and not self.last_run.done:
+            raise UsageError(
+                f"run {self.last_run.name} is still going: wait for it or %nbcache cancel first"
+            )
+
     def _leave_deleted_cache(self) -> None:
         """Begin anew where the cache folder was deleted, or moved, while this kernel lives."""
         going = self.last_run is not None and not self.last_run.done
@@ -124,10 +174,10 @@ class Session:
         self._cache = None
 
     def _close_cache(self) -> None:
-        if self.last_run is not None and not self.last_run.done:
-            raise UsageError(
-                f"run {self.last_run.name} is still going: wait for it or %nbcache cancel first"
-            )
+        self._check_no_run()
+        if self._tier is not None:
+            self._tier.close()
+        self._tier, self._tier_due = None, 0.0
         executor, self._executor = self._executor, None
         if executor is not None:
             loop.submit(executor.close()).result()
@@ -240,6 +290,9 @@ class Session:
         parameters: Mapping[str, str] | None = None,
     ) -> tuple[PlacePlan, ...]:
         """Say what a run would do now, without running anything; `parameters` as for a run."""
+        tier = self.tier()
+        if tier is not None:
+            tier.shared.refresh(older_than_s=AGAIN_S)
         with given(self.namespace, parameters or {}, self.cells()):
             prepared = self.prepare(targets, options)
         found = dry_run(prepared)
@@ -356,9 +409,12 @@ class Session:
             except BaseException:  # a full disk
                 beginning.hold.release()
                 raise
+        tier = self.tier() if rows is not None else None
+        if tier is not None:
+            tier.run_began()
         run.status = RunStatus.RUNNING if beginning.session == 1 else RunStatus.RESUMING
         self.last_run = run
-        loop.submit(self._drive(run, prepared, beginning, rows, Hooks.of(self.namespace)))
+        loop.submit(self._drive(run, prepared, beginning, rows, Hooks.of(self.namespace), tier))
         return run
 
     async def _drive(
@@ -368,6 +424,7 @@ class Session:
         beginning: Beginning,
         rows: RowMaker | None,
         hooks: Hooks,
+        tier: Tier | None,
     ) -> None:
         """Drive a run on the engine's loop; runs of one kernel take turns."""
         if self._turn is None:
@@ -408,6 +465,8 @@ class Session:
                         self._executor.forget(f"{run.id}/{place.key}")
             shutil.rmtree(scratch, ignore_errors=True)
             at_work.__exit__(None, None, None)
+            if tier is not None:
+                tier.run_ended()
             run.close(status)
             await hooks.tell(run)
             run.end()

@@ -26,6 +26,7 @@ from nbcache.store.cache import Cache
 if TYPE_CHECKING:
     from nbcache.engine.running.restoring import RestoredRun
     from nbcache.engine.session import Session
+    from nbcache.store.history import Logged
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ def perform(parsed: Parsed, cache: Cache, *, place: Place) -> Answer:
         "unpin": _housekeeping,
         "du": _housekeeping,
         "trust": _trusted,
+        "push": _team,
+        "pull": _team,
     }
     return verbs[parsed.verb.name](parsed, cache)
 
@@ -300,7 +303,12 @@ def _report(parsed: Parsed, cache: Cache) -> Answer:
 def _sql(parsed: Parsed, cache: Cache) -> Answer:
     from nbcache.notebook import query_result
 
-    rendered, data, raw = query_result.for_shell(cache, " ".join(parsed.words), parsed)
+    history: Logged = cache
+    if "--shared" in parsed:
+        from nbcache.notebook import team_view
+
+        history = team_view.history_of(team_view.tier_of(cache))
+    rendered, data, raw = query_result.for_shell(history, " ".join(parsed.words), parsed)
     return Answer(rendered, data, raw=raw)
 
 
@@ -326,6 +334,14 @@ def _housekeeping(parsed: Parsed, cache: Cache) -> Answer:
         "du": housekeeping.usage_answer,
     }
     rendered, data = verbs[parsed.verb.name](parsed, cache)
+    return Answer(_boxed(rendered), data)
+
+
+def _team(parsed: Parsed, cache: Cache) -> Answer:
+    from nbcache.notebook import team_view
+
+    verbs = {"push": team_view.push, "pull": team_view.pull}
+    rendered, data = verbs[parsed.verb.name](parsed, team_view.tier_of(cache))
     return Answer(_boxed(rendered), data)
 
 

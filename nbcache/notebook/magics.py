@@ -24,6 +24,8 @@ from nbcache.plan.language.header import parse_channel_cell, parse_channel_line,
 
 if TYPE_CHECKING:
     from nbcache.engine.running.run import Run
+    from nbcache.notebook.render import Rendered
+    from nbcache.store.history import Logged
 
 _INTO = re.compile(r"(?:^|(?<=\s))([^\W\d]\w*)\s*<<\s*$")
 
@@ -143,7 +145,13 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
     def _queried(self, parsed: verbs.Parsed) -> object:
         from nbcache.notebook.query_result import for_notebook
 
-        return for_notebook(self.front.session.cache, parsed.words[0], parsed)
+        session = self.front.session
+        history: Logged = session.cache
+        if "--shared" in parsed:
+            from nbcache.notebook import team_view
+
+            history = team_view.history_of(session.tier() or team_view.tier_of(session.cache))
+        return for_notebook(history, parsed.words[0], parsed)
 
     def _perform(self, parsed: verbs.Parsed) -> object:
         __tracebackhide__ = True
@@ -161,6 +169,9 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             "cancel": self._cancel,
             "check": self._check,
             "keys": self._keys,
+            "share": self._share,
+            "push": self._push,
+            "pull": self._pull,
             "show": self._show,
             "runs": self._runs,
             "help": self._help,
@@ -227,6 +238,9 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             front.detach(run)
         else:
             front.watch(run)
+            tier = front.session.tier()
+            if tier is not None and front.headless is not None:
+                tier.finish()  # the kernel ends with the notebook
         return run
 
     def _restore(self, parsed: verbs.Parsed) -> object:
@@ -276,16 +290,41 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
     def _check(self, parsed: verbs.Parsed) -> object:
         from nbcache.notebook import housekeeping
 
-        rendered, data = housekeeping.check_answer(parsed, self.front.session)
-        if "--json" in parsed:
-            return data
-        self.front.show(rendered)
-        return None
+        return self._answered(parsed, housekeeping.check_answer(parsed, self.front.session))
 
     def _keys(self, parsed: verbs.Parsed) -> object:
         from nbcache.notebook.keys_view import keys_answer
 
-        rendered, data = keys_answer(parsed, "notebook")
+        return self._answered(parsed, keys_answer(parsed, "notebook"))
+
+    def _share(self, parsed: verbs.Parsed) -> object:
+        from nbcache.notebook import team_view
+
+        session = self.front.session
+        if "--off" in parsed:
+            team_view.check_words(parsed)
+            session.unshare()
+            return self._answered(parsed, team_view.off())
+        if not parsed.words:
+            return self._answered(parsed, team_view.status(session.cache, session.tier()))
+        tier = session.share(parsed.words[0], read_only="--read-only" in parsed)
+        return self._answered(parsed, team_view.describe(tier))
+
+    def _push(self, parsed: verbs.Parsed) -> object:
+        from nbcache.notebook import team_view
+
+        tier = self.front.session.tier() or team_view.tier_of(self.front.session.cache)
+        return self._answered(parsed, team_view.push(parsed, tier))
+
+    def _pull(self, parsed: verbs.Parsed) -> object:
+        from nbcache.notebook import team_view
+
+        tier = self.front.session.tier() or team_view.tier_of(self.front.session.cache)
+        return self._answered(parsed, team_view.pull(parsed, tier))
+
+    def _answered(self, parsed: verbs.Parsed, answer: tuple[Rendered, object]) -> object:
+        """Return the data for `--json`, else show the picture."""
+        rendered, data = answer
         if "--json" in parsed:
             return data
         self.front.show(rendered)

@@ -19,13 +19,13 @@ from nbcache.errors import UsageError
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed
-from nbcache.store.cache import Cache
+from nbcache.store.history import Logged
 
 NOTEBOOK_FORMATS = ("df", "arrow", "polars", "json", "csv")
 SHELL_FORMATS = ("table", "json", "csv", "arrow")
 
 
-def for_notebook(cache: Cache, query: str, flags: Parsed) -> object:
+def for_notebook(cache: Logged, query: str, flags: Parsed) -> object:
     """Return the answer as a value: a DataFrame (an Arrow table where pandas is not installed), a
     pyarrow.Table, a polars.DataFrame, a list of dicts, or CSV text.
 
@@ -49,7 +49,7 @@ def for_notebook(cache: Cache, query: str, flags: Parsed) -> object:
             raise UsageError(f"--format {name} needs {package}, which is not installed") from error
 
 
-def for_shell(cache: Cache, query: str, flags: Parsed) -> tuple[Rendered, object, bytes | None]:
+def for_shell(cache: Logged, query: str, flags: Parsed) -> tuple[Rendered, object, bytes | None]:
     """Return the answer as text, as data for JSON, and as bytes where the format is binary.
 
     Raises:

@@ -147,7 +147,8 @@ _TABLE: tuple[Verb, ...] = (
         places=("notebook",),
         flags=(_RETENTION,),
         more="PLACE is a folder, made at the first run; without this .nbcache beside the\n"
-        "notebook. " + _RETENTION_HELP,
+        "notebook. A URL is that of a shared cache (see share), behind .nbcache.\n"
+        + _RETENTION_HELP,
     ),
     Verb(
         name="run",
@@ -413,6 +414,7 @@ _TABLE: tuple[Verb, ...] = (
             Flag(
                 name="--format", value="FORMAT", help="table, json, csv, arrow", places=("shell",)
             ),
+            Flag(name="--shared", help="ask the history of the shared cache: of the whole team"),
             Flag(name="--files", help="let the query read and write files, and more than read"),
             _JSON,
             _CACHE,
@@ -531,6 +533,36 @@ _TABLE: tuple[Verb, ...] = (
         ),
         places=("notebook",),
         more="The kept results stay as they are.",
+    ),
+    Verb(
+        name="share",
+        summary="put a cache of a team behind this one: s3://, gs://, az:// or a shared folder",
+        words="[URL]",
+        most=1,
+        flags=(
+            Flag(name="--read-only", help="use what is there, send nothing"),
+            Flag(name="--off", help="share no more; what came from there stays"),
+            _JSON,
+            _CACHE,
+        ),
+        more="Results of others count as hits and are fetched when somebody looks at them; what\n"
+        "runs here from now on is sent in the background. Without URL it says what is shared.\n"
+        "docs/sharing.md tells how a team sets it up.",
+    ),
+    Verb(
+        name="push",
+        summary="send results to the shared cache now: of one run, or all that it lacks",
+        words="[RUN]",
+        most=1,
+        flags=(_JSON, _CACHE),
+        completes="runs",
+    ),
+    Verb(
+        name="pull",
+        summary="fetch results from the shared cache now: of one run, or all, to work off line",
+        words="[RUN]",
+        most=1,
+        flags=(_JSON, _CACHE),
     ),
     Verb(
         name="keys",

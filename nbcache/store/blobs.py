@@ -75,6 +75,8 @@ class Blobs:
         self.trash = Trash(self.root)
         self._read_only = read_only
         self._durability = durability
+        self.behind: Callable[[Digest], bool] | None = None
+        """Brings a blob that is not here from a shared cache; False: it cannot be had."""
 
     # ------------------------------------------------------------------ keeping
 
@@ -118,6 +120,22 @@ class Blobs:
                 raise full_disk_error(self.root, f"the file {path.name}") from error
             raise StoreError(f"cannot keep the file {path}: {error}") from error
         return FileBlob(blob, identity, size, executable)
+
+    def keep_as(self, path: Path, digest: Digest) -> None:
+        """Move a file that came from elsewhere into the store, under the digest it must have.
+
+        Raises:
+            BlobDamagedError: its bytes have another digest; `path` is left.
+        """
+        self._must_write()
+        found, _, size = _digests(path, identity=False)
+        if found != digest:
+            raise BlobDamagedError(f"what came for the blob {digest} has another digest: {found}")
+        try:
+            os.chmod(path, 0o444)
+            self._publish(path, digest, size)
+        except OSError as error:
+            raise _cannot_keep(self.root, digest, error) from error
 
     def put_tree(self, directory: Path) -> TreeBlob:
         """Move a directory's files into the store; return the digests of its manifest.
@@ -190,8 +208,10 @@ class Blobs:
 
     def verify(self, digest: Digest) -> bool:
         """Say whether a blob is there and its bytes have its digest. Streams, any size."""
+        if not self.has(digest):
+            return False
         try:
-            return _digests(self.path(digest), identity=False)[0] == digest
+            return _digests(Path(self._path(digest)), identity=False)[0] == digest
         except OSError:
             return False
 
@@ -251,17 +271,22 @@ class Blobs:
             with open(path, "rb", buffering=0) as file:
                 return file.read()
         except FileNotFoundError:
-            if not self.trash.rescue(digest[3:], path):
+            if not self._bring_back(digest, path):
                 raise
         with open(path, "rb", buffering=0) as file:
             return file.read()
 
     def _found(self, digest: str) -> str:
-        """Return a blob's path, to which it comes back if a clean-up has put it aside."""
+        """Return a blob's path, to which it comes back from a clean-up or a shared cache."""
         path = self._path(digest)
         if not os.path.exists(path):
-            self.trash.rescue(digest[3:], path)
+            self._bring_back(digest, path)
         return path
+
+    def _bring_back(self, digest: str, path: str) -> bool:
+        if self.trash.rescue(digest[3:], path):
+            return True
+        return self.behind is not None and self.behind(Digest(digest))
 
     def _take(self, path: Path, new: Path) -> bool:
         """Bring a file to `new`; say whether it is executable."""

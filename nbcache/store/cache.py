@@ -11,7 +11,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbcache.errors import CacheFormatError, StoreError
 from nbcache.store.activity import Activity
@@ -23,6 +23,9 @@ from nbcache.store.journal import Durability
 from nbcache.store.log import Log
 from nbcache.store.signing import Signer, Vouching
 from nbcache.store.trust_file import Place, own_cache, read_trust
+
+if TYPE_CHECKING:
+    from nbcache.store.remote.shared import Shared
 
 FORMAT = 1
 _NAME = "nbcache.json"
@@ -56,6 +59,7 @@ class Cache:
         self.published = FileTable(root, folder="published", read_only=read_only)
         self.claims = Claims(root, read_only=read_only)
         self.activity = Activity(root, read_only=read_only)
+        self.shared: Shared | None = None  # the cache of a team behind this one
 
     @property
     def writable(self) -> bool:
@@ -101,8 +105,16 @@ class Cache:
                 "  Use another place: `%nbcache use FOLDER`."
             ) from error
 
+    def share(self, shared: Shared | None) -> None:
+        """Put a shared cache behind this one (None: no more)."""
+        if self.shared is not None:
+            self.shared.close()
+        self.shared = shared
+        self.blobs.behind = None if shared is None else shared.bring
+
     def close(self) -> None:
-        """Let go of the journal, the file table and all claims."""
+        """Let go of the journal, the file table, all claims and the shared cache."""
+        self.share(None)
         self.log.close()
         self.files.close()
         self.published.close()

@@ -17,11 +17,12 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from nbcache.store.cache import Cache
 from nbcache.store.index import SegmentIndex
 from nbcache.store.journal_view import JournalView
+from nbcache.store.log import Log
 from nbcache.store.segment import COLUMNS, ROWS, table_of
 from nbcache.store.views import TABLES, VIEWS, views_of
 
@@ -33,7 +34,14 @@ _FEW_ROWS = 20_000  # of a log: to keep all its tasks in a table takes 0.04 s
 _SQL_TYPES = {"text": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
 
 
-def connect(cache: Cache, *, live: bool = True) -> duckdb.DuckDBPyConnection:
+class Logged(Protocol):
+    """What has a history: a cache, or a shared one as it is mirrored here."""
+
+    root: Path
+    log: Log
+
+
+def connect(cache: Logged, *, live: bool = True) -> duckdb.DuckDBPyConnection:
     """Return an in-memory DuckDB connection with the views of docs/history.md.
 
     With `live`, what any process appends shows up within about a second, else at `refresh`.
@@ -68,7 +76,7 @@ def refresh(connection: duckdb.DuckDBPyConnection) -> None:
 
 @contextlib.contextmanager
 def reading(
-    cache: Cache, query: str = "", *, within_s: float = 0.0
+    cache: Logged, query: str = "", *, within_s: float = 0.0
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give a cursor over the views as of now, in a transaction that can only read.
 
@@ -104,7 +112,7 @@ def _keep_tasks(history: _History) -> None:
         history.keep_tasks()
 
 
-def _fence(connection: duckdb.DuckDBPyConnection, cache: Cache) -> None:
+def _fence(connection: duckdb.DuckDBPyConnection, cache: Logged) -> None:
     """Let queries reach the segments of a cache and no other file, and not undo this."""
     segments = _quoted(str(cache.root / "log"))
     for setting in (
@@ -116,8 +124,8 @@ def _fence(connection: duckdb.DuckDBPyConnection, cache: Cache) -> None:
         connection.execute(f"SET {setting}")
 
 
-_shared: weakref.WeakKeyDictionary[Cache, Any] = weakref.WeakKeyDictionary()
-_refreshed: weakref.WeakKeyDictionary[Cache, float] = weakref.WeakKeyDictionary()
+_shared: weakref.WeakKeyDictionary[Logged, Any] = weakref.WeakKeyDictionary()
+_refreshed: weakref.WeakKeyDictionary[Logged, float] = weakref.WeakKeyDictionary()
 _shared_lock = threading.Lock()
 
 
@@ -125,7 +133,7 @@ class _History:
     """Keeps the views of one connection up to date, through a cursor of its own."""
 
     def __init__(
-        self, cache: Cache, connection: duckdb.DuckDBPyConnection, views: Iterable[str]
+        self, cache: Logged, connection: duckdb.DuckDBPyConnection, views: Iterable[str]
     ) -> None:
         self._log = cache.log
         self._folder = cache.root / "log"

@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nbcache.model.digest import Digest
@@ -22,10 +22,10 @@ from nbcache.store.entry import Entry as Entry
 from nbcache.store.entry import entry_of, keys_of
 from nbcache.store.files import close_in_children, new_ulid, read_only_error
 from nbcache.store.index import Found, SegmentIndex, hash_key, row_key
-from nbcache.store.journal import GONE, Durability, JournalWriter, encode_row
+from nbcache.store.journal import GONE, Durability, JournalWriter, encode_record, encode_row
 from nbcache.store.journal_view import JournalView
 from nbcache.store.listing import Listing
-from nbcache.store.segment import ROWS, read_record, read_records, segment_name
+from nbcache.store.segment import ROWS, read_record, read_records, read_records_at, segment_name
 from nbcache.store.signing import FOREIGN, Vouching
 
 
@@ -75,11 +75,25 @@ class Log:
             return
         self._must_write()
         lines = [encode_row(row, self._sign) for row in rows]
+        self._append_lines(lines)
+
+    def _append_lines(self, lines: Sequence[bytes]) -> None:
         with self._lock:
             self._writer.append_lines(b"".join(lines), len(lines))
             path = self._writer.path
             assert path is not None
             self._note_evicts(self._journals[path.name].add(lines))
+
+    def adopt(self, records: Sequence[Record]) -> None:
+        """Append rows that another cache made, as they are.
+
+        Raises:
+            StoreError: the cache is read-only or the disk full; nothing was kept.
+        """
+        if not records:
+            return
+        self._must_write()
+        self._append_lines([encode_record(record) for record in records])
 
     def evict(
         self,
@@ -303,6 +317,29 @@ class Log:
                     and (process is None or record.get("process") == process)
                 ):
                     yield record
+
+    def places_of(self, row_ids: Iterable[str]) -> dict[str, list[int]]:
+        """Return where attempt rows stand in segments: lines by segment; others are left out."""
+        places: dict[str, list[int]] = {}
+        for key in map(row_key, row_ids):
+            for name, segment in self._segments.items():
+                place = segment.place_of(key)
+                if place is not None:
+                    places.setdefault(name, []).append(place)
+                    break
+        return places
+
+    def records_of(self, row_ids: Collection[str]) -> list[Record]:
+        """Return attempt rows by their ids, in no order; those that are not here are left out."""
+        found = [view.record(row_id) for row_id in row_ids for view in self._journals.values()]
+        records = {record["id"]: record for record in found if record is not None}
+        left = [row_id for row_id in row_ids if row_id not in records]
+        return [*records.values(), *self.records_at(self.places_of(left))]
+
+    def records_at(self, places: Mapping[str, Sequence[int]]) -> Iterator[Record]:
+        """Yield the rows at lines of segments."""
+        for name, lines in places.items():
+            yield from read_records_at(self.root / "log" / (name + ROWS), lines)
 
     def segments(self) -> dict[str, SegmentIndex]:
         """Return the live segments by name, as of the last refresh."""

@@ -379,11 +379,21 @@ def read_hashes(path: Path, statuses: Collection[str]) -> frozenset[str]:
 
 def read_record(path: Path, place: int) -> Record:
     """Return the stored row at a line of a rows file."""
+    return next(iter(read_records_at(path, [place])))
+
+
+def read_records_at(path: Path, places: Sequence[int]) -> Iterator[Record]:
+    """Yield the stored rows at lines of a rows file, in the file's order."""
+    wanted = sorted(places)
     with open_parquet(path) as file:
+        first = 0
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
-            if place < count:
-                table = file.read_row_group(group, use_threads=False).slice(place, 1)
-                return record_of(table.to_pylist()[0])
-            place -= count
-    raise StoreError(f"the segment file {path} has fewer lines than its keys say")
+            here = [place - first for place in wanted if first <= place < first + count]
+            first += count
+            if here:
+                table = file.read_row_group(group, use_threads=False)
+                for line in table.take(arrow_array(here, INT)).to_pylist():
+                    yield record_of(line)
+    if wanted and wanted[-1] >= first:
+        raise StoreError(f"the segment file {path} has fewer lines than its keys say")

@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbcache.errors import UsageError
-from nbcache.store.cache import Cache
-from nbcache.store.history import connect, reading
+from nbcache.store.history import Logged, connect, reading
 from nbcache.store.views import VIEWS
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ _PLACE = re.compile(r"^LINE \d+:.*", re.MULTILINE | re.DOTALL)
 
 @contextlib.contextmanager
 def asking(
-    cache: Cache, query: str, values: Sequence[object] = (), *, files: bool = False
+    cache: Logged, query: str, values: Sequence[object] = (), *, files: bool = False
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give DuckDB's cursor with the answer to a query over the history as of now.
 
@@ -54,7 +53,7 @@ def asking(
             raise UsageError(_in_words(error, cursor, query, files)) from None
 
 
-def fetch(cache: Cache, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+def fetch(cache: Logged, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     """Return all rows that a query gives; errors as in `asking`."""
     with asking(cache, query, values) as cursor:
         return list(cursor.fetchall())

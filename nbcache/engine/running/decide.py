@@ -42,7 +42,7 @@ from nbcache.plan.language.directives import (
 from nbcache.plan.language.places import place_of_input, said_place
 from nbcache.plan.language.publishing import render_folder
 from nbcache.store.cache import Cache
-from nbcache.store.log import Entry
+from nbcache.store.log import Entry, Log
 
 STALE_S = 60.0  # a look-up knows what stood in the log so long ago: a clean-up counts on it
 
@@ -123,6 +123,7 @@ class Decision:
     own: tuple[Component, ...] = ()  # of the hash, beside the inputs
     failed: FailedAttempt = NOT_FAILED  # its last attempt in this run
     shelf: Shelf | None = None  # where its store folder holds its result, or will
+    is_shared: bool = False  # the row stands in the shared cache, not yet in this one
     is_trusted: bool = False  # the row is of another hash: somebody took them for equal
     stored: bool = False  # `outputs` were taken from there
     ports: dict[str, Stored | Gathered] = dataclasses.field(
@@ -337,27 +338,36 @@ class Decider:
         """Look for a row that counts and note it in the decision; False: it has to run."""
         if decision.hash is None or self._no_cache:
             return False
-        self._cache.log.refresh(older_than_s=STALE_S)
+        log, shared = self._cache.log, self._cache.shared
+        log.refresh(older_than_s=STALE_S)
         own = self._run if decision.task[0] in self._fresh else None
-        entry = self._cache.log.find(decision.hash, run=own)
+        entry = log.find(decision.hash, run=own)
         if entry is None and own is None:
             entry = self._trusted(decision)
         if entry is None:
-            decision.refused = self._cache.log.refusal(decision.hash)
-            if decision.refused:
-                decision.reason = decision.refused
-            elif self._cache.log.is_evicted(decision.hash):
+            decision.refused = log.refusal(decision.hash)
+            decision.reason = decision.refused or decision.reason
+            if not decision.refused and log.is_evicted(decision.hash):
                 decision.reason = "its earlier result was taken out of the cache"
-            else:
-                return False
-            decision.place.lost = decision.place.lost or decision.reason
-            return False
+        if entry is not None and self._take(decision, entry, log, own):
+            return True
+        if shared is not None and own is None:
+            entry = shared.find(decision.hash)
+            if entry is not None and self._take(decision, entry, shared.log, own):
+                decision.is_shared, decision.reason = True, ""
+                return True
+            decision.refused = decision.refused or shared.log.refusal(decision.hash)
+            decision.reason = decision.reason or decision.refused
+        decision.place.lost = decision.place.lost or decision.reason
+        return False
+
+    def _take(self, decision: Decision, entry: Entry, log: Log, run: str | None) -> bool:
+        """Take a row that was found, or another of its hash, if its reads and results hold."""
         held: Entry | None = entry
         if entry.reads and not self._reads_hold(entry, decision):
-            held = self._with_reads_as_now(entry.hash, decision, own)
+            held = self._with_reads_as_now(entry.hash, decision, log, run)
         outputs = self._outputs(decision, held) if held is not None else None
         if outputs is None:
-            decision.place.lost = decision.place.lost or decision.reason
             return False
         decision.entry, decision.outputs = held, outputs
         decision.is_trusted = entry.hash != decision.hash
@@ -373,10 +383,12 @@ class Decider:
         word = self._words.get(decision.hash)
         return None if word is None else self._cache.log.find(word.same_as)
 
-    def _with_reads_as_now(self, hash: Digest, decision: Decision, run: str | None) -> Entry | None:
+    def _with_reads_as_now(
+        self, hash: Digest, decision: Decision, log: Log, run: str | None
+    ) -> Entry | None:
         """Return an earlier result of the hash that read what is there now again, or None."""
         reason = decision.reason
-        for entry in self._cache.log.find_all(hash, run=run):
+        for entry in log.find_all(hash, run=run):
             if self._reads_hold(entry, decision):
                 return entry
         decision.reason = reason
@@ -397,7 +409,7 @@ class Decider:
         kept: dict[str, object] = {}
         for name, value in from_ports(entry.outputs).items():
             for stored in _leaves(value):
-                if not self._is_there(stored):
+                if not self._is_there(stored) and not self._is_offered(entry.hash, stored):
                     decision.reason = f"its result {name} is no longer in the cache"
                     return None
             kept[name] = value
@@ -439,6 +451,18 @@ class Decider:
             if there:  # what is not there may be made again by another task meanwhile
                 self._there[stored.blob] = there
         return there
+
+    def _is_offered(self, hash: Digest, stored: Stored) -> bool:
+        """Whether the shared cache has a blob, which is fetched when somebody reads it."""
+        shared = self._cache.shared
+        return shared is not None and stored.blob is not None and shared.offers(hash, {stored.blob})
+
+    def to_bring(self, decision: Decision) -> list[Stored]:
+        """Return what of a task's inputs has to come from the shared cache first."""
+        if self._cache.shared is None:
+            return []
+        leaves = [leaf for each in decision.inputs.values() for leaf in _leaves(each.value)]
+        return [leaf for leaf in leaves if leaf.blob is not None and not self._is_there(leaf)]
 
     def is_wanted(self, decision: Decision) -> bool:
         """Whether the task is to run: its `when` guard says so, and no input is missing.

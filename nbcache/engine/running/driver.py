@@ -35,6 +35,7 @@ from nbcache.engine.work.shown import Shown
 from nbcache.errors import CannotKeepError, NbcacheError
 from nbcache.model.channel import Graph, Item, upstream_of
 from nbcache.model.command import Apply, Command, Decide, End, Kill, Load, Report, Start, Wait
+from nbcache.model.digest import Digest
 from nbcache.model.event import (
     Applied,
     AttemptAborted,
@@ -322,6 +323,10 @@ class Driver:
         claimed: list[tuple[Decision, int, Claim]] = []
         for command in commands:
             decision = self._decisions[command.task]
+            blobs = self._decider.to_bring(decision)
+            if blobs:
+                self._later(self._bring_then_start(command, blobs))
+                continue
             if decision.hash is None or self._rows is None:
                 self._attempt(decision, command.attempt, None)
                 continue
@@ -337,6 +342,38 @@ class Driver:
                 claim.release()
             else:
                 self._attempt(decision, number, claim)
+
+    async def _bring_then_start(self, command: Start, wanted: Sequence[Stored]) -> None:
+        """Fetch inputs from the shared cache; one that cannot be had is made again."""
+        gone = await asyncio.to_thread(self._bring, wanted)
+        task = command.task
+        if task in self._killed:
+            self.tell(AttemptAborted(task))
+        elif gone is None:
+            self._start([command])
+        elif gone in self._producers:
+            self._decider.forget(gone)
+            self.tell(AttemptStarted(task))
+            self.tell(InputRecalled(task, self._producers[gone]))
+        else:
+            self.tell(AttemptStarted(task))
+            error = f"its input {gone} is neither in the cache nor in the shared one"
+            self._fail(self._decisions[task], command.attempt, None, error)
+
+    def _bring(self, wanted: Sequence[Stored]) -> Digest | None:
+        """Fetch results, folders with all files in them; return the first that cannot be had."""
+        shared, blobs = self._cache.shared, self._cache.blobs
+        if shared is None:
+            return wanted[0].blob
+        of = {each.blob: each.blob for each in wanted if each.blob is not None}
+        gone = shared.bring_all(of)
+        for each in wanted:
+            if each.kind == "tree" and each.blob is not None and each.blob not in gone:
+                for entry in blobs.open_tree(each.blob):
+                    if entry.blob is not None and not blobs.has(entry.blob, entry.size):
+                        of[entry.blob] = each.blob
+        gone += shared.bring_all([blob for blob in of if not blobs.has(blob)])
+        return of[gone[0]] if gone else None
 
     def _decider_found_meanwhile(self, decision: Decision, attempt: int) -> bool:
         """Whether another process made the result since the task was decided."""
@@ -612,6 +649,8 @@ class Driver:
                     source = self._row_ids.get(report.twin, source)
                 if source and report.outcome.succeeded:
                     rows.append(self._rows.use(decision, source))
+                    if decision.is_shared and self._cache.shared is not None:
+                        self._cache.shared.note_used(source)
                     self._row_ids[report.task] = source
             elif report.outcome is Outcome.STORED and decision.hash is not None:
                 rows.append(self._rows.stored(decision))

@@ -1,0 +1,271 @@
+"""The shared cache of a session: opened when first needed, and given what runs here make.
+
+Which store is shared stands in the cache's folder (`shared.json`), so that the shell and a fresh
+kernel know it, too. A thread of its own copies the rows of results that came from there into the
+local log, and sends what was made here; a run never waits for it and never fails by it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nbcache.errors import (
+    AccessDeniedError,
+    CacheFormatError,
+    RemoteStoreError,
+    RunError,
+    StoreError,
+)
+from nbcache.model.digest import Digest
+from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid, write_whole
+from nbcache.store.references import references
+from nbcache.store.remote.opening import open_store
+from nbcache.store.remote.sending import Sender, Sent
+from nbcache.store.remote.shared import Shared
+from nbcache.store.signing import make_key
+
+PERIOD_S = 120.0  # between two sendings while a run is going
+AGAIN_S = 60.0  # after which a store that did not answer is asked again
+EXIT_S = 20.0  # that the end of a process waits for; what is left goes next time
+_FILE = "shared.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Which store is behind a cache. `since` (microseconds): rows made before are not sent."""
+
+    url: str
+    read_only: bool = False
+    since: int = 0
+
+
+def sharing_of(root: Path) -> Sharing | None:
+    """Return what a cache is shared with; None where it is not.
+
+    Raises:
+        StoreError: the note is damaged.
+    """
+    try:
+        known = json.loads((root / _FILE).read_bytes())
+        return Sharing(str(known["url"]), bool(known["read_only"]), int(known["since"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{root / _FILE} cannot be read: {error}.\n  Share again: `nbcache share URL`, or "
+            "no more: `nbcache share --off`."
+        ) from error
+
+
+def share(cache: Cache, url: str, *, read_only: bool, tell: Callable[[str], None]) -> Tier:
+    """Put a shared cache behind this one from now on, also for others who open it.
+
+    Raises:
+        RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
+    """
+    before = sharing_of(cache.root)
+    since = time.time_ns() // 1000
+    if not read_only:
+        make_key()  # what goes unsigned nobody else may decode
+    if before is not None and before.url == url:
+        since = before.since
+    sharing = Sharing(url, read_only, since)
+    tier = Tier.open(cache, sharing, tell)
+    new = cache.tmp / new_ulid()
+    write_whole(new, json.dumps(asdict(sharing)).encode() + b"\n", sync=True)
+    os.replace(new, cache.root / _FILE)
+    return tier
+
+
+def unshare(cache: Cache) -> None:
+    """Share no more; what came from there stays, and so does what was sent."""
+    cache.share(None)
+    (cache.root / _FILE).unlink(missing_ok=True)
+
+
+class Tier:
+    """A shared cache at work behind a local one."""
+
+    def __init__(
+        self, cache: Cache, shared: Shared, sharing: Sharing, tell: Callable[[str], None]
+    ) -> None:
+        self.cache, self.shared, self.sharing = cache, shared, sharing
+        self.sender = Sender(shared, cache.log, cache.blobs)
+        self._tell = tell
+        self._due, self._idle = threading.Event(), threading.Event()
+        self._closed = False
+        self._going = 0  # runs
+        self._lock = threading.Lock()  # of the sender, which one thread uses at a time
+        self._thread: threading.Thread | None = None
+        self._idle.set()
+
+    @classmethod
+    def open(cls, cache: Cache, sharing: Sharing, tell: Callable[[str], None]) -> Tier:
+        """Open the store and mirror its keys.
+
+        Raises:
+            RemoteStoreError, CacheFormatError.
+        """
+        store = open_store(sharing.url)
+        try:
+            shared = Shared.open(
+                store, cache.root, cache.blobs, read_only=sharing.read_only, trouble=tell
+            )
+        except BaseException:
+            store.close()
+            raise
+        cache.share(shared)
+        shared.refresh()
+        return cls(cache, shared, sharing, tell)
+
+    def run_began(self) -> None:
+        """A run begins: what others made since is seen, and what it makes is sent while it goes."""
+        self.shared.refresh(older_than_s=AGAIN_S if not self.shared.is_reachable else 1.0)
+        self._going += 1
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._work, name="nbcache-write-back", daemon=True
+            )
+            self._thread.start()
+            atexit.register(self.finish)
+
+    def run_ended(self) -> None:
+        """Send what a run made, at once; nobody waits."""
+        self._going -= 1
+        self._idle.clear()
+        self._due.set()
+
+    def finish(self, timeout_s: float = EXIT_S) -> bool:
+        """Wait until all is sent; False: it takes longer, and the next process sends the rest."""
+        return self._idle.wait(timeout_s)
+
+    def close(self) -> None:
+        """End the thread after what it is doing; forget the store."""
+        self.finish()
+        self._closed = True
+        self._due.set()
+        atexit.unregister(self.finish)
+        if self._thread is not None:
+            self._thread.join(EXIT_S)
+        if self.cache.shared is self.shared:
+            self.cache.share(None)
+
+    def _work(self) -> None:
+        while True:
+            self._due.wait(PERIOD_S)
+            asked = self._due.is_set()
+            self._due.clear()
+            if self._closed:
+                return
+            if asked or self._going:
+                self.shared.refresh(older_than_s=AGAIN_S)
+                self.settle()
+            if not self._due.is_set() and not self._going:
+                self._idle.set()
+
+    def settle(self) -> None:
+        """Adopt what hits used and send what was made; trouble is told of, and tried again."""
+        with self._lock:
+            try:
+                self.adopt()
+                if self.shared.read_only is None:
+                    with self.sender.alone() as mine:
+                        if mine:
+                            self.sender.send(self.sender.waiting(self.sharing.since))
+            except AccessDeniedError as error:
+                self.shared.read_only = "it may only be read"
+                self._tell(f"shared cache: nothing more is sent to it: {error}")
+            except (RemoteStoreError, StoreError, OSError) as error:
+                self.shared.tell(error)
+
+    def adopt(self) -> None:
+        """Copy the rows that hits used into the local log, and note that they need not be sent."""
+        self.sender.note_known(self.shared.adopt_into(self.cache.log))
+
+    def push(self, run: str | None, progress: Callable[[Sent, int], None] | None = None) -> Sent:
+        """Send all that this cache holds and the shared one lacks, or what a run made and used.
+
+        Raises:
+            RemoteStoreError: the store refuses, or does not answer.
+        """
+        if self.shared.read_only is not None:
+            raise AccessDeniedError(self.shared.store.url, "push", "", self.shared.read_only)
+        with self._lock, self.sender.alone() as mine:
+            if not mine:
+                raise StoreError("another process is sending from this cache: try again later")
+            rows = self.sender.waiting()
+            if run is not None:
+                used = {row["cached_from"] for row in rows if row["kind"] == "use"}
+                rows = [row for row in rows if row["run"] == run or row["id"] in used]
+            return self.sender.send(rows, progress)
+
+    def pull(self, run: str | None) -> Pulled:
+        """Fetch what a run made and used, or all there is, so that it is here without the network.
+
+        run: its id, whole, or its name.
+
+        Raises:
+            RunError: the shared cache knows no such run. RemoteStoreError: it does not answer.
+        """
+        shared = self.shared
+        shared.refresh()
+        records = shared.history()
+        if run is not None:
+            ids = {row["run"] for row in records if run in (row["run"], row.get("name"))}
+            if not ids:
+                raise RunError(f"the shared cache {shared.store.url} has no run {run}")
+            own = [row for row in records if row["run"] in ids]
+            used = {row["cached_from"] for row in own if row["kind"] == "use"}
+            records = [*own, *(row for row in records if row["id"] in used)]
+        results = {
+            row["id"]: row
+            for row in records
+            if row["kind"] == "attempt" and row.get("status") == "completed"
+        }
+        wanted = {
+            Digest(blob): kind
+            for row in results.values()
+            if shared.find(row["hash"]) is not None
+            for blob, kind, _ in references(row.get("outputs"))
+        }
+        missing = [blob for blob in wanted if not self.cache.blobs.has(blob)]
+        gone = shared.bring_all(missing)
+        for blob, kind in wanted.items():
+            if kind == "tree" and blob not in gone:
+                files = {each.blob for each in self.cache.blobs.open_tree(blob) if each.blob}
+                gone += shared.bring_all(each for each in files if not self.cache.blobs.has(each))
+        for row_id in results:
+            shared.note_used(row_id)
+        with self._lock:
+            self.adopt()
+        return Pulled(len(results), len(missing) - len(gone), len(gone))
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What was fetched. `gone` are blobs that the shared cache names and does not have."""
+
+    results: int
+    blobs: int
+    gone: int
+
+
+def connect(cache: Cache, tell: Callable[[str], None]) -> Tier | None:
+    """Open the shared cache that stands behind a cache, if there is one and it answers."""
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            sharing = sharing_of(cache.root)
+            if sharing is not None:
+                return Tier.open(cache, sharing, tell)
+        except (RemoteStoreError, CacheFormatError, StoreError) as error:
+            tell(f"shared cache: {error}")
+    return None

@@ -1,0 +1,137 @@
+"""What `share`, `push` and `pull` answer, for the notebook and the shell alike."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+
+from nbcache.engine.tier import Tier, connect, share, sharing_of, unshare
+from nbcache.errors import UsageError
+from nbcache.notebook import render
+from nbcache.notebook.render import Rendered
+from nbcache.notebook.verbs import Parsed
+from nbcache.store.cache import Cache
+from nbcache.store.history import Logged
+from nbcache.store.remote.sending import Sent
+
+
+def tier_of(cache: Cache) -> Tier:
+    """Return the shared cache behind a cache, opened.
+
+    Raises:
+        UsageError: there is none, or it does not answer.
+    """
+    said: list[str] = []
+    tier = connect(cache, said.append)
+    if tier is None:
+        raise UsageError(said[0] if said else _not_shared(cache))
+    return tier
+
+
+def _not_shared(cache: Cache) -> str:
+    return (
+        f"nothing is shared: {cache.root} has no shared cache behind it.\n"
+        "  Put one there: `%nbcache share s3://bucket/prefix` (in a shell: `nbcache share URL`)."
+    )
+
+
+def share_in_shell(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+    """Share a cache, no more, or say with what."""
+    if "--off" in parsed:
+        check_words(parsed)
+        unshare(cache)
+        return off()
+    if not parsed.words:
+        return status(cache, None)
+    url = parsed.words[0]
+    return describe(share(cache, url, read_only="--read-only" in parsed, tell=_tell))
+
+
+def check_words(parsed: Parsed) -> None:
+    """Refuse a URL beside --off."""
+    if parsed.words:
+        raise UsageError("share takes a URL or --off, not both")
+
+
+def off() -> tuple[Rendered, object]:
+    """Say that nothing is shared any more."""
+    return render.line("nothing is shared any more; what came from there stays"), None
+
+
+def status(cache: Cache, tier: Tier | None) -> tuple[Rendered, object]:
+    """Say what a cache is shared with."""
+    if tier is not None:
+        return describe(tier)
+    sharing = sharing_of(cache.root)
+    if sharing is None:
+        return render.line("nothing is shared; `share URL` does it"), None
+    return render.line(f"shared with {sharing.url}{_manner(sharing.read_only)}"), asdict(sharing)
+
+
+def describe(tier: Tier) -> tuple[Rendered, object]:
+    """Say what is shared, with what it holds."""
+    shared = tier.shared
+    segments = shared.log.segments().values()
+    results = sum(segment.hashes for segment in segments)
+    data = {
+        **asdict(tier.sharing),
+        "id": shared.id,
+        "backend": shared.store.backend,
+        "results": results,
+        "segments": len(segments),
+    }
+    text = (
+        f"shared with {shared.store.url} ({shared.store.backend}), "
+        f"{render.count_of(results, 'result')}{_manner(shared.read_only is not None)}"
+    )
+    return render.line(text), data
+
+
+def _manner(read_only: bool) -> str:
+    return "; nothing is sent to it" if read_only else ""
+
+
+def history_of(tier: Tier) -> Logged:
+    """Return the whole history of the shared cache, fetched as far as it is not here."""
+    tier.shared.refresh(older_than_s=1.0)
+    tier.shared.fetch_all_rows()
+    return tier.shared
+
+
+def push(parsed: Parsed, tier: Tier) -> tuple[Rendered, object]:
+    """Send what is missing there."""
+    run = _run_id(tier.cache, parsed)
+    sent = tier.push(run, _progress if sys.stderr.isatty() else None)
+    text = (
+        f"sent {render.count_of(sent.rows, 'row')} and {render.count_of(sent.blobs, 'blob')} "
+        f"({render.size(sent.bytes)}) to {tier.shared.store.url}"
+    )
+    if sent.left:
+        text += f"; {render.count_of(sent.left, 'row')} stayed, since their results are gone here"
+    return render.line(text), asdict(sent)
+
+
+def _run_id(cache: Cache, parsed: Parsed) -> str | None:
+    from nbcache.engine.record import history
+
+    return history.find_run(cache, parsed.words[0]).id if parsed.words else None
+
+
+def pull(parsed: Parsed, tier: Tier) -> tuple[Rendered, object]:
+    """Fetch what is missing here."""
+    done = tier.pull(parsed.words[0] if parsed.words else None)
+    text = (
+        f"{render.count_of(done.results, 'result')} of {tier.shared.store.url}: fetched "
+        f"{render.count_of(done.blobs, 'blob')}, the rest was here"
+    )
+    if done.gone:
+        text += f"; {render.count_of(done.gone, 'blob')} cannot be had"
+    return render.line(text), asdict(done)
+
+
+def _progress(sent: Sent, of: int) -> None:
+    print(f"sent {sent.rows} of {of} rows, {render.size(sent.bytes)}", file=sys.stderr)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)

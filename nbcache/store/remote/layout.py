@@ -1,0 +1,55 @@
+"""Where things lie in a shared cache: the keys of its objects. docs/format.md has the page.
+
+Blobs lie under the ISO week in which they were sent. An upload is skipped only when the blob lies
+in this week or the last one, and clean-up touches older weeks only: so nobody deletes what somebody
+else has just found there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from nbcache.model.digest import Digest
+
+HEADER = "nbcache.json"
+LOG = "log/"
+BLOBS = "blobs/"
+_WEEK_US = 7 * 86_400 * 1_000_000
+
+
+def week_of(at_us: int) -> str:
+    """Return the ISO week of a moment (microseconds since 1970, UTC): "2026-W48"."""
+    year, week, _ = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)).isocalendar()
+    return f"{year}-W{week:02}"
+
+
+def week_before(at_us: int) -> str:
+    """Return the ISO week before that of a moment."""
+    return week_of(at_us - _WEEK_US)
+
+
+def weeks_to_try(made_us: int | None, now_us: int, since_us: int) -> Iterator[str]:
+    """Yield the weeks in which a blob may lie, the likeliest first.
+
+    Of a result that was made at `made_us` it is that week, the one before it (somebody had sent
+    the same bytes) or a later one (it was sent late). Where that is not known, any since the cache
+    was made.
+    """
+    seen: set[str] = set()
+    moments = [] if made_us is None else [made_us, made_us - _WEEK_US]
+    first = since_us - _WEEK_US if made_us is None else made_us
+    last = now_us + _WEEK_US  # clocks differ
+    later = range(first, last + 1, _WEEK_US)
+    moments += reversed(later) if made_us is None else later
+    for moment in (*moments, last):
+        week = week_of(moment)
+        if week not in seen:
+            seen.add(week)
+            yield week
+
+
+def blob_key(week: str, digest: Digest) -> str:
+    """Return the key of a blob that was sent in a week."""
+    hexadecimal = digest[3:]
+    return f"{BLOBS}{week}/{hexadecimal[:2]}/{hexadecimal}"

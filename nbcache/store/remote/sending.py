@@ -1,0 +1,246 @@
+"""Send what a local cache made to the shared one: blobs before rows, each once.
+
+Rows go in segments, since a request costs more than a row: whoever calls says when one is due. A
+process that dies in between loses nothing, since what was sent is noted after it was sent: the
+next one sends the rest, and what went twice readers count once, by its id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from nbcache.errors import BlobDamagedError, BlobMissingError, StoreUnavailableError
+from nbcache.model.digest import Digest
+from nbcache.model.ids import ulid_ms
+from nbcache.model.row import Record
+from nbcache.store.blobs import Blobs
+from nbcache.store.files import new_ulid, remove
+from nbcache.store.fold import segment_name
+from nbcache.store.index import build
+from nbcache.store.log import Log
+from nbcache.store.references import references
+from nbcache.store.remote.layout import LOG, blob_key, week_before, week_of
+from nbcache.store.remote.shared import AT_ONCE, Shared
+from nbcache.store.segment import (
+    FORMAT,
+    KEYS,
+    ROWS,
+    keys_table,
+    read_records,
+    table_of,
+    write_table,
+)
+
+SENT_KINDS = ("attempt", "use", "run", "list")
+"""What others can use. Tombstones, pins and words of trust are about this cache alone."""
+_BATCH = 5_000  # rows in a segment
+_RETRIES = (0.5, 2.0, 5.0)  # seconds: a store that is asked too often
+
+
+@dataclass(slots=True)
+class Sent:
+    """What a call has sent. `left` are rows that cannot go: a blob of theirs is not here."""
+
+    rows: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    left: int = 0
+
+
+class Sender:
+    """Sends rows of one local cache to one shared one. One thread at a time."""
+
+    def __init__(self, shared: Shared, log: Log, blobs: Blobs) -> None:
+        self._shared, self._log, self._blobs = shared, log, blobs
+        self._sent_file = shared.root / "sent"
+        self._weeks: dict[str, str] = {}  # blob -> the week in which it was sent
+        self._read = 0  # bytes of the file of what was sent
+        self._sent: set[str] = set()
+        self._done: set[str] = set()  # segments of which all rows were sent
+        self._clock_us: int | None = None  # of the server, less that of this machine
+
+    def note_known(self, row_ids: Sequence[str]) -> None:
+        """Note rows that the shared cache has already: they came from there."""
+        self._note(row_ids)
+
+    def waiting(self, since_us: int = 0) -> list[Record]:
+        """Return the rows that were made since then and not sent: results that count, and what
+        tells of runs. Rows of results that were used since then go, too."""
+        self._read_sent()
+        self._log.refresh()
+        rows: dict[str, Record] = {}
+        used: set[str] = set()
+        evicted: set[str] = set()
+        for record in self._unsent(since_us):
+            if record["kind"] == "evict":
+                evicted.add(record.get("row") or "")
+            elif record["kind"] in SENT_KINDS:
+                rows[record["id"]] = record
+                if record["kind"] == "use":
+                    used.add(record["cached_from"])
+        for record in self._log.records_of(used - rows.keys() - self._sent):
+            rows[record["id"]] = record
+        return [record for row_id, record in rows.items() if row_id not in evicted]
+
+    def _unsent(self, since_us: int) -> Iterator[Record]:
+        """Yield the rows since then that were not sent; a segment without any is read once."""
+        for view in list(self._log.journals().values()):
+            yield from self._left_of(view.records(), since_us)
+        for name in self._log.segments():
+            if name not in self._done and ulid_ms(name) >= since_us // 1000:
+                records = read_records(self._log.root / "log" / (name + ROWS))
+                left = list(self._left_of(records, since_us))
+                if all(record["kind"] not in SENT_KINDS for record in left):
+                    self._done.add(name)
+                yield from left
+
+    def _left_of(self, records: Iterable[Record], since_us: int) -> Iterator[Record]:
+        for record in records:
+            if record["at"] >= since_us and record["id"] not in self._sent:
+                yield record
+
+    def send(
+        self, rows: Sequence[Record], progress: Callable[[Sent, int], None] | None = None
+    ) -> Sent:
+        """Send rows and all blobs that they name; returns what went.
+
+        Raises:
+            RemoteStoreError: the store refuses or does not answer; what was sent counts.
+        """
+        done = Sent()
+        for first in range(0, len(rows), _BATCH):
+            batch = rows[first : first + _BATCH]
+            whole = [record for record in batch if self._is_whole(record)]
+            done.left += len(batch) - len(whole)
+            if whole:
+                self._send_blobs(whole, done)
+                self._send_segment(whole)
+                self._note([record["id"] for record in whole])
+                done.rows += len(whole)
+            if progress is not None:
+                progress(done, len(rows))
+        return done
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Hold the right to send from this cache; gives False where another process has it."""
+        lock = os.open(self._shared.root / "sending", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield True
+        except BlockingIOError:
+            yield False
+        finally:
+            os.close(lock)
+
+    # ------------------------------------------------------------------ blobs
+
+    def _is_whole(self, record: Record) -> bool:
+        """Whether all results that a row promises are here to be sent."""
+        if record["kind"] != "attempt" or record.get("status") != "completed":
+            return True
+        return all(
+            self._blobs.has_tree(Digest(port["blob"]))
+            if port["kind"] == "tree"
+            else self._blobs.has(Digest(port["blob"]), port["size"])
+            for port in record.get("outputs") or ()
+            if port.get("blob")
+        )
+
+    def _send_blobs(self, rows: Sequence[Record], done: Sent) -> None:
+        now = self._server_now()
+        week, before = week_of(now), week_before(now)
+        wanted: dict[str, str] = {}
+        for record in rows:
+            for blob, kind, _ in references(record):
+                wanted.setdefault(blob, kind)
+        for blob in [blob for blob, kind in wanted.items() if kind == "tree"]:
+            with contextlib.suppress(BlobMissingError, BlobDamagedError):
+                for entry in self._blobs.open_tree(Digest(blob)):
+                    if entry.blob is not None:
+                        wanted.setdefault(entry.blob, "file")
+        missing = [blob for blob in wanted if self._weeks.get(blob) not in (week, before)]
+
+        def send(blob: str) -> int:
+            digest = Digest(blob)
+            if not self._blobs.has(digest):
+                return -1  # text for people, or what a task showed: the result is there
+            path = self._blobs.path(digest)
+            size = path.stat().st_size
+            _patiently(lambda: self._shared.store.put_file(blob_key(week, digest), path))
+            return size
+
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="nbcache-sending") as pool:
+            for blob, size in zip(missing, pool.map(send, missing), strict=True):
+                if size >= 0:
+                    self._weeks[blob] = week
+                    done.blobs, done.bytes = done.blobs + 1, done.bytes + size
+
+    def _server_now(self) -> int:
+        """Return the server's time, asked for once: weeks are those of its clock."""
+        if self._clock_us is None:
+            self._clock_us = self._shared.store.server_time() - time.time_ns() // 1000
+        return time.time_ns() // 1000 + self._clock_us
+
+    # ------------------------------------------------------------------ rows
+
+    def _send_segment(self, rows: Sequence[Record]) -> None:
+        """Write a segment pair, send it, and mirror it. The keys go last: they make it exist."""
+        name = segment_name(
+            max(record["at"] for record in rows) // 1000, sorted(record["id"] for record in rows)
+        )
+        meta = {"format": FORMAT, "rows": len(rows), "sources": [], "replaces": []}
+        table = table_of(rows)
+        keys = keys_table(table)
+        index = build(zip(rows, range(len(rows)), strict=True), meta)
+        marker = self._shared.root / "tmp" / new_ulid()
+        try:
+            for each, suffix, said in (
+                (table, ROWS, {"format": FORMAT, "rows": len(rows)}),
+                (keys, KEYS, meta),
+            ):
+                path = marker.with_name(marker.name + suffix)
+                write_table(path, each, said)
+                _patiently(
+                    lambda path=path, suffix=suffix: self._shared.store.put_file(  # type: ignore[misc]
+                        LOG + name + suffix, path
+                    )
+                )
+        finally:
+            for suffix in (ROWS, KEYS):
+                remove(marker.with_name(marker.name + suffix))
+        self._shared.add_segment(name, table, keys, index, meta)
+
+    def _read_sent(self) -> None:
+        try:
+            with open(self._sent_file, "rb") as file:
+                file.seek(self._read)
+                data = file.read()
+        except FileNotFoundError:
+            return
+        data = data[: data.rfind(b"\n") + 1]  # a killed process may have cut its last line
+        self._read += len(data)
+        self._sent.update(data.decode("ascii", "replace").split())
+
+    def _note(self, row_ids: Sequence[str]) -> None:
+        self._sent.update(row_ids)
+        with open(self._sent_file, "ab", buffering=0) as file:
+            file.write("".join(f"\n{row_id}\n" for row_id in row_ids).encode())
+
+
+def _patiently(request: Callable[[], None]) -> None:
+    """Send a request again where the store was too busy; gives up after some seconds."""
+    for wait in (*_RETRIES, None):
+        try:
+            request()
+            return
+        except StoreUnavailableError:
+            if wait is None:
+                raise
+        time.sleep(wait)

@@ -1,0 +1,380 @@
+"""A shared cache as seen from one machine: its keys mirrored, the rest fetched when asked for.
+
+Keeps three promises: a look-up sends no request, whether it hits or misses; nothing that was
+fetched counts before its digest was checked; whatever goes wrong at the store is no error of the
+run (`trouble` is told once for each kind, and the caller goes on without).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from nbcache.errors import (
+    BlobDamagedError,
+    CacheFormatError,
+    NbcacheError,
+    ObjectMissingError,
+    RemoteStoreError,
+    StoreError,
+)
+from nbcache.model.digest import Digest
+from nbcache.model.row import Record
+from nbcache.model.signature import SIGNING, Standing
+from nbcache.store import fold
+from nbcache.store.blobs import Blobs
+from nbcache.store.files import new_ulid, remove
+from nbcache.store.log import Entry, Log
+from nbcache.store.remote.layout import HEADER, LOG, blob_key, weeks_to_try
+from nbcache.store.remote.protocol import Store, create_owned
+from nbcache.store.segment import FORMAT, KEYS, ROWS, segment_name
+from nbcache.store.signing import FOREIGN
+
+AT_ONCE = 16
+"""Requests in flight: what a laptop's connection and one process's threads bear."""
+
+
+class Shared:
+    """A shared cache behind a local one. Thread-safe. Use `Shared.open`."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        header: Record,
+        blobs: Blobs,
+        *,
+        read_only: str | None = None,
+        trouble: Callable[[str], None] | None = None,
+    ) -> None:
+        self.store, self.root = store, folder
+        self.id: str = header["id"]
+        self.created: int = header.get("created", 0)
+        self.read_only = read_only  # why nothing may be sent; None: it may
+        self.is_reachable = True
+        self.log = Log(folder)
+        self._blobs = blobs
+        self._trouble = trouble or (lambda text: None)
+        self._told: set[str] = set()
+        self._lost: set[str] = set()  # blobs that are not there, or not what their name says
+        self._damaged: set[str] = set()  # segments
+        self._made: dict[str, int] = {}  # blob -> when the row that names it was made
+        self._used: list[str] = []  # rows that hits used, to be adopted
+        self._coming: dict[str, Future[bool]] = {}
+        self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
+        self._refreshed_at = float("-inf")
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="nbcache-shared")
+
+    @classmethod
+    def open(
+        cls,
+        store: Store,
+        root: Path,
+        blobs: Blobs,
+        *,
+        read_only: bool = False,
+        trouble: Callable[[str], None] | None = None,
+    ) -> Shared:
+        """Open the shared cache in a store, and make it first where there is none.
+
+        root: of the local cache, which holds the mirror.
+
+        Raises:
+            CacheFormatError: the store holds something else, a newer format, or nothing and
+                `read_only` is set.
+            RemoteStoreError: it does not answer.
+        """
+        reason = "it is shared read-only" if read_only else None
+        header, reason = _header(store, reason)
+        folder = root / "shared" / header["id"]
+        for name in ("log", "index", "journal", "tmp"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        return cls(store, folder, header, blobs, read_only=reason, trouble=trouble)
+
+    def close(self) -> None:
+        """Let go of threads, maps and connections; what is being fetched is left."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.log.close()
+        self.store.close()
+
+    # ------------------------------------------------------------------ the mirror
+
+    def refresh(self, *, older_than_s: float = 0.0) -> None:
+        """Mirror the keys of segments that came since: one listing, one request for each.
+
+        A store that does not answer is told of, and what is mirrored stands.
+        """
+        if time.monotonic() - self._refreshed_at < older_than_s:
+            return
+        with self._refreshing:
+            self._refreshed_at = time.monotonic()
+            try:
+                self._mirror()
+            except (RemoteStoreError, OSError) as error:
+                self.is_reachable = False
+                self.tell(error)
+            else:
+                self.is_reachable = True
+            self.log.refresh(relist=True)
+
+    def _mirror(self) -> None:
+        found: dict[str, int] = {}
+        for entry in self.store.list(LOG):
+            name = segment_name(entry.key.removeprefix(LOG))
+            if name is not None:
+                found[name] = entry.size
+        log = self.root / "log"
+        held = {name for name in map(segment_name, os.listdir(log)) if name is not None}
+        missing = [name for name in found if name not in held and name not in self._damaged]
+        list(self._pool.map(lambda name: self._fetch_keys(name, found[name]), missing))
+        for name in held - found.keys():  # merged into another, and long deleted
+            remove(log / (name + KEYS))
+            remove(log / (name + ROWS))
+
+    def _fetch_keys(self, name: str, size: int) -> None:
+        """Fetch the keys of a segment; damaged ones are told of and left out."""
+        new = self._fetched(LOG + name + KEYS, size)
+        if new is None:
+            return  # merged away since it was listed
+        target = self.root / "log" / (name + KEYS)
+        os.replace(new, target)
+        try:
+            fold.open_index(self.root, name, write=True)
+        except Exception as error:  # whatever Parquet or JSON make of foreign bytes
+            self._damaged.add(name)
+            remove(target)
+            self.tell(StoreError(f"{self.store.url}: segment {name} cannot be read: {error}"))
+
+    def add_segment(self, name: str, rows: Any, keys: Any, index: bytes, meta: Record) -> None:
+        """Mirror a segment that this process has sent."""
+        fold.publish_segment(self.root, name, rows, keys, index, meta)
+
+    # ------------------------------------------------------------------ finding
+
+    def find(self, hash: Digest) -> Entry | None:
+        """Return the best row of a hash that the mirror holds; sends no request."""
+        entry = self.log.find(hash)
+        return entry if entry is not None and self.offers(hash, _blobs_of(entry)) else None
+
+    def offers(self, hash: Digest, wanted: Collection[str]) -> bool:
+        """Whether all these blobs can be fetched, as results of a hash; sends no request."""
+        if not wanted:
+            return True
+        if not self.is_reachable or not self._lost.isdisjoint(wanted):
+            return False
+        offered: dict[str, int] = {}
+        for entry in self.log.find_all(hash):
+            for blob in _blobs_of(entry):
+                offered[blob] = entry.at
+        if not offered.keys() >= set(wanted):
+            return False
+        self._made.update({blob: offered[blob] for blob in wanted})
+        return True
+
+    def note_used(self, row_id: str) -> None:
+        """Note that a hit uses a row: the local log is to have it, too."""
+        self._used.append(row_id)
+
+    def adopt_into(self, log: Log) -> list[str]:
+        """Copy the rows that hits used into the local log, which then tells of them by itself.
+
+        Returns their ids. Raises RemoteStoreError or StoreError; then they are tried again.
+        """
+        used = list(dict.fromkeys(self._used))
+        if used:
+            held = {record["id"] for record in log.records_of(used)}
+            log.adopt(self.records([row_id for row_id in used if row_id not in held]))
+            done = set(used)
+            self._used = [row_id for row_id in self._used if row_id not in done]
+        return used
+
+    def records(self, row_ids: Iterable[str]) -> list[Record]:
+        """Return rows in full, by their ids; the rows of a segment are fetched once.
+
+        Raises:
+            RemoteStoreError, StoreError: they cannot be fetched or read.
+        """
+        places = self.log.places_of(row_ids)
+        list(self._pool.map(self._fetch_rows, places))
+        return [record for record in map(self._judged, self.log.records_at(places)) if record]
+
+    def _judged(self, record: Record) -> Record | None:
+        """Return a row as far as its word is taken: None where it is forged or could run code.
+
+        What an unsigned one has shown is left out, since it may be HTML. The local log, in which
+        the row will stand, is the user's own: nothing in it is judged again.
+        """
+        standing = FOREIGN(record)
+        if standing.vouches:
+            return record
+        if standing is Standing.FORGED:
+            self.tell(StoreError(f"{self.store.url}: row {record['id']}: {standing.value}"))
+            return None
+        if all(record["id"] != entry.row_id for entry in self.log.find_all(record["hash"])):
+            return None
+        return {key: each for key, each in record.items() if key not in ("shown", *SIGNING)}
+
+    def history(self) -> list[Record]:
+        """Return the rows of all results and runs there are, in full.
+
+        Raises:
+            RemoteStoreError, StoreError: they cannot be fetched or read.
+        """
+        self.fetch_all_rows()
+        return list(self.log.records(("attempt", "use", "run")))
+
+    def fetch_all_rows(self) -> None:
+        """Fetch the rows of every segment, for questions about the whole history.
+
+        Raises:
+            RemoteStoreError.
+        """
+        list(self._pool.map(self._fetch_rows, self.log.segments()))
+
+    def _fetch_rows(self, name: str) -> None:
+        target = self.root / "log" / (name + ROWS)
+        if not target.exists():
+            new = self._fetched(LOG + name + ROWS)
+            if new is None:
+                raise ObjectMissingError(self.store.url, "read", LOG + name + ROWS, "it is gone")
+            os.replace(new, target)
+
+    def _fetched(self, key: str, size: int | None = None) -> Path | None:
+        """Fetch an object to a temporary file; None where there is none."""
+        new = self.root / "tmp" / new_ulid()
+        try:
+            self.store.get_file(key, new, size)
+        except ObjectMissingError:
+            remove(new)
+            return None
+        except BaseException:
+            remove(new)
+            raise
+        return new
+
+    # ------------------------------------------------------------------ blobs
+
+    def bring(self, digest: Digest) -> bool:
+        """Fetch a blob into the local cache; False: it cannot be had (and `trouble` was told).
+
+        Many may ask for one blob at once: it is fetched once.
+        """
+        with self._lock:
+            coming = self._coming.get(digest)
+            mine = coming is None
+            if coming is None:
+                coming = self._coming[digest] = Future()
+        if not mine:
+            return coming.result()
+        there = False
+        try:
+            there = self._bring(digest)
+        finally:
+            with self._lock:
+                del self._coming[digest]
+            coming.set_result(there)
+        return there
+
+    def bring_all(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Fetch blobs side by side; return those that cannot be had."""
+        wanted = list(dict.fromkeys(digests))
+        there = self._pool.map(self.bring, wanted)
+        return [digest for digest, found in zip(wanted, there, strict=True) if not found]
+
+    def _bring(self, digest: Digest) -> bool:
+        if digest in self._lost or not self.is_reachable:
+            return False
+        now = time.time_ns() // 1000
+        for week in weeks_to_try(self._made.get(digest), now, self.created or now):
+            new = self._blobs.root / "tmp" / new_ulid()
+            try:
+                self.store.get_file(blob_key(week, digest), new)
+                self._blobs.keep_as(new, digest)
+                return True
+            except ObjectMissingError:
+                continue
+            except BlobDamagedError:
+                self._lost.add(digest)
+                self.tell(
+                    BlobDamagedError(
+                        f"{self.store.url}: {blob_key(week, digest)} holds other bytes than its "
+                        "name says; what needs it is made again"
+                    )
+                )
+                return False
+            except (StoreError, OSError) as error:
+                self.tell(error)
+                return False
+            finally:
+                remove(new)
+        self._lost.add(digest)
+        return False
+
+    # ------------------------------------------------------------------ trouble
+
+    def tell(self, error: BaseException) -> None:
+        """Say once what went wrong, for each kind of error; the run goes on without."""
+        kind = type(error).__name__
+        with self._lock:
+            if kind in self._told:
+                return
+            self._told.add(kind)
+        text = str(error) if isinstance(error, NbcacheError) else f"{self.store.url}: {error}"
+        self._trouble(f"shared cache: {text}")
+
+
+def _blobs_of(entry: Entry) -> set[str]:
+    return {port.stored.blob for port in entry.outputs if port.stored.blob is not None}
+
+
+def _header(store: Store, read_only: str | None) -> tuple[Record, str | None]:
+    """Return what nbcache.json says, and why nothing may be sent."""
+    try:
+        return _parse(store, store.get(HEADER)), read_only
+    except ObjectMissingError:
+        pass
+    if read_only is not None:
+        raise CacheFormatError(
+            f"there is no nbcache cache at {store.url}.\n"
+            "  Somebody who may write makes it: `%nbcache share URL`."
+        )
+    if next(iter(store.list()), None) is not None:
+        raise CacheFormatError(
+            f"{store.url} holds other things and no nbcache cache.\n"
+            "  Name an empty place below it: `%nbcache share URL/cache`."
+        )
+    header = {
+        "format": FORMAT,
+        "id": new_ulid(),
+        "created": time.time_ns() // 1000,
+        "identity": "xxh3",
+        "blobs": "b3",
+        "capabilities": ["weekly-blobs"],
+    }
+    data = json.dumps(header).encode("utf-8") + b"\n"
+    others = create_owned(store, HEADER, data)
+    return (header if others is None else _parse(store, others)), None
+
+
+def _parse(store: Store, data: bytes) -> Record:
+    try:
+        header = json.loads(data)
+        number, name = header["format"], header["id"]
+        if not isinstance(number, int) or not (len(name) == 26 and name.isalnum()):
+            raise ValueError("format or id")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheFormatError(f"{store.url}/{HEADER} is damaged ({error})") from error
+    if number > FORMAT:
+        raise CacheFormatError(
+            f"{store.url} is of format {number}, newer than this nbcache, which knows {FORMAT}.\n"
+            "  Upgrade nbcache."
+        )
+    known: Record = header
+    return known

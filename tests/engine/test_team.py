@@ -1,0 +1,302 @@
+"""Two people, two caches, one shared cache behind both: what one has made the other uses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nbcache.engine.record.query import fetch
+from nbcache.engine.running.run import Run
+from nbcache.engine.session import Session
+from nbcache.engine.upkeep.cleaning import clean
+from nbcache.plan.cleaning import Selection
+from nbcache.store.signing import make_key
+from tests.engine.notebooks import Notebook
+
+Person = Callable[[str], "Notebook"]
+
+PIPELINE = (
+    "%channel numbers = of(1, 2, 3)",
+    "%%process big(n) -> table, size from numbers\n"
+    "import numpy\n{mark}\ntable = numpy.full(100_000, n)\nsize = len(table)",
+    "%%process total(table) from big\n{mark2}\nint(table.sum())",
+    "%%process report(total) -> text: path from total.collect()\n{mark3}\n"
+    "import pathlib\npathlib.Path('text').write_text(str(sorted(total)))",
+)
+
+
+def pipeline(notebook: Notebook) -> None:
+    """Declare three processes: arrays that are blobs, their sums, a file that gathers them."""
+    for text in PIPELINE:
+        text = text.replace("{mark}", notebook.mark("f'big{n}'"))
+        text = text.replace("{mark2}", notebook.mark("f'total{table[0]}'"))
+        notebook.cell(text.replace("{mark3}", notebook.mark("'report'")))
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Iterator[Person]:
+    """Make a person: a notebook in a folder of her own, shared with the folder `team`."""
+    people: list[Notebook] = []
+
+    def make(name: str) -> Notebook:
+        folder = tmp_path / name
+        for each in (folder, tmp_path / "team"):
+            each.mkdir(exist_ok=True)
+        notebook = Notebook(folder)
+        notebook.trace = tmp_path / "trace.log"  # one for all: it stands in the bodies
+        notebook.session.share(str(tmp_path / "team"))
+        people.append(notebook)
+        return notebook
+
+    yield make
+    for each in people:
+        each.close()
+
+
+def sent(session: Session) -> None:
+    """Wait until all that was made is in the shared cache."""
+    tier = session.tier()
+    assert tier is not None
+    assert tier.finish(60)
+
+
+def blobs_of(notebook: Notebook) -> int:
+    return sum(1 for each in (notebook.folder / "cache" / "blobs").rglob("*") if each.is_file())
+
+
+def counts(run: Run) -> dict[str, int]:
+    return dict(Counter(task.outcome.value for task in run.tasks.values()))
+
+
+def test_what_one_has_made_runs_nowhere_else(person: Person) -> None:
+    anna = person("anna")
+    pipeline(anna)
+    anna.run()
+    assert len(anna.ran()) == 7
+    sent(anna.session)
+    ben = person("ben")
+    pipeline(ben)
+
+    run = ben.run()
+
+    assert ben.ran() == []
+    assert run.notes == []
+    assert blobs_of(ben) == 0, "nobody looked at a value yet"
+    assert [int(table[0]) for table, _ in ben.session.read(ben.names["big"])] == [1, 2, 3]
+    assert ben.session.read(ben.names["report"]).value.read_text() == "[100000, 200000, 300000]"
+
+
+def test_the_log_of_the_other_tells_of_results_that_came_from_elsewhere(person: Person) -> None:
+    anna = person("anna")
+    pipeline(anna)
+    made = anna.run()
+    sent(anna.session)
+    ben = person("ben")
+    pipeline(ben)
+    run = ben.run()
+    sent(ben.session)
+
+    rows = fetch(
+        ben.session.cache,
+        "SELECT process, status, realtime > 0, cached_from_run FROM tasks WHERE run = ?",
+        [run.id],
+    )
+
+    assert len(rows) == 7
+    assert {row[1] for row in rows} == {"CACHED"}
+    assert {row[2] for row in rows} == {True}
+    assert {row[3] for row in rows} <= {made.id, made.name}
+
+
+def test_what_came_once_is_found_without_the_shared_cache(person: Person) -> None:
+    anna = person("anna")
+    pipeline(anna)
+    anna.run()
+    sent(anna.session)
+    ben = person("ben")
+    pipeline(ben)
+    ben.run()
+    assert len(ben.session.read(ben.names["big"])) == 3
+    list(ben.session.read(ben.names["big"]))  # now the values are here, too
+    list(ben.session.read(ben.names["report"]))
+    ben.session.unshare()
+
+    ben.run()
+
+    assert ben.ran() == []
+
+
+def test_an_edited_process_runs_on_fetched_inputs(person: Person) -> None:
+    anna = person("anna")
+    pipeline(anna)
+    anna.run()
+    sent(anna.session)
+    ben = person("ben")
+    pipeline(ben)
+    ben.cell(f"%%process total(table) from big\n{ben.mark('int(table[0])')}\nint(table.sum()) + 1")
+
+    run = ben.run("total")
+
+    assert ben.ran() == ["1", "2", "3"]
+    assert list(ben.session.read(ben.names["total"])) == [100_001, 200_001, 300_001]
+    assert run.failures == []
+
+
+def test_a_folder_comes_with_all_its_files(person: Person) -> None:
+    cells = (
+        "%%process make(n) -> folder: path from of(1)\nimport os\nos.makedirs('folder/deep')\n"
+        "open('folder/deep/a', 'w').write('x' * 10_000)\nopen('folder/b', 'w').write('b')",
+        "%%process read(folder: path) from make\n"
+        "len((folder / 'deep' / 'a').read_text()) + len((folder / 'b').read_text())",
+    )
+    anna = person("anna")
+    anna.cell(cells[0])
+    anna.run()
+    sent(anna.session)
+    ben = person("ben")
+    ben.cells(cells)
+
+    run = ben.run()
+
+    assert counts(run) == {"cached": 1, "completed": 1}
+    assert ben.session.read(ben.names["read"]).value == 10_001
+
+
+def test_a_blob_that_is_gone_there_is_made_again(person: Person, tmp_path: Path) -> None:
+    anna = person("anna")
+    pipeline(anna)
+    anna.run()
+    sent(anna.session)
+    gone = max((tmp_path / "team" / "blobs").rglob("*"), key=lambda path: path.stat().st_size)
+    gone.unlink()
+    ben = person("ben")
+    pipeline(ben)
+    ben.cell("%%process first(table) from big\nint(table[0])")
+
+    run = ben.run("first")
+
+    assert len(ben.ran()) == 1
+    assert list(ben.session.read(ben.names["first"])) == [1, 2, 3]
+    assert run.failures == []
+
+
+def test_a_blob_with_other_bytes_is_refused_and_named(person: Person, tmp_path: Path) -> None:
+    anna = person("anna")
+    pipeline(anna)
+    anna.run()
+    sent(anna.session)
+    flipped = max((tmp_path / "team" / "blobs").rglob("*"), key=lambda path: path.stat().st_size)
+    flipped.chmod(0o644)
+    data = bytearray(flipped.read_bytes())
+    data[-1] ^= 1
+    flipped.write_bytes(data)
+    ben = person("ben")
+    pipeline(ben)
+    ben.cell("%%process first(table) from big\nint(table[0])")
+
+    run = ben.run("first")
+
+    assert len(ben.ran()) == 1
+    assert list(ben.session.read(ben.names["first"])) == [1, 2, 3]
+    assert [note for note in run.notes if flipped.name in note]
+
+
+def test_a_shared_cache_that_is_gone_is_told_of_once_and_stops_nobody(
+    person: Person, tmp_path: Path
+) -> None:
+    anna = person("anna")
+    pipeline(anna)
+    said: list[str] = []
+    anna.session.teller = said.append
+    (tmp_path / "team").rename(tmp_path / "away")
+
+    run = anna.run()
+    sent(anna.session)
+    anna.run()
+    sent(anna.session)
+
+    assert counts(run) == {"completed": 7}
+    assert len([each for each in (*said, *run.notes) if "shared cache" in each]) == 1
+    (tmp_path / "away").rename(tmp_path / "team")
+    anna.run()
+    sent(anna.session)
+    ben = person("ben")
+    pipeline(ben)
+    ben.run()
+    assert ben.ran() == [], "what could not be sent then was sent later"
+
+
+def test_a_reader_sends_nothing(person: Person, tmp_path: Path) -> None:
+    person("anna")
+    (tmp_path / "ben").mkdir()
+    ben = Notebook(tmp_path / "ben")
+    ben.trace = tmp_path / "trace.log"
+    ben.session.share(str(tmp_path / "team"), read_only=True)
+    pipeline(ben)
+
+    ben.run()
+    sent(ben.session)
+
+    assert [path.name for path in (tmp_path / "team").rglob("*") if path.is_file()] == [
+        "nbcache.json"
+    ]
+    ben.close()
+
+
+def test_a_result_that_a_clean_up_took_here_comes_back(person: Person) -> None:
+    anna = person("anna")
+    pipeline(anna)
+    anna.run()
+    sent(anna.session)
+    clean(anna.session.cache, Selection(processes=frozenset({"big", "total"})), force=True)
+
+    anna.run()
+
+    assert anna.ran() == []
+    assert [int(table[0]) for table, _ in anna.session.read(anna.names["big"])] == [1, 2, 3]
+
+
+def test_what_was_made_before_sharing_goes_when_it_is_pushed(
+    person: Person, tmp_path: Path
+) -> None:
+    (tmp_path / "anna").mkdir()
+    (tmp_path / "team").mkdir()
+    anna = Notebook(tmp_path / "anna")
+    anna.trace = tmp_path / "trace.log"
+    make_key()
+    pipeline(anna)
+    anna.run()
+    tier = anna.session.share(str(tmp_path / "team"))
+
+    first, second = tier.push(None), tier.push(None)
+
+    assert first.rows > 7
+    assert second.rows == 0
+    ben = person("ben")
+    pipeline(ben)
+    ben.run()
+    assert ben.ran() == []
+    anna.close()
+
+
+def test_what_is_pulled_is_here_without_the_shared_cache(person: Person, tmp_path: Path) -> None:
+    anna = person("anna")
+    pipeline(anna)
+    run = anna.run()
+    sent(anna.session)
+    ben = person("ben")
+    pipeline(ben)
+    tier = ben.session.tier()
+    assert tier is not None
+
+    done = tier.pull(run.name)
+    (tmp_path / "team").rename(tmp_path / "away")
+    ben.run()
+
+    assert done.results == 7
+    assert done.gone == 0
+    assert ben.ran() == []
+    assert [int(table[0]) for table, _ in ben.session.read(ben.names["big"])] == [1, 2, 3]
