@@ -321,7 +321,10 @@ def _verify(parsed: Parsed, cache: Cache) -> Answer:
 def _doctor(parsed: Parsed, cache: Cache) -> Answer:
     from nbcache.notebook import checkup
 
-    return _check(checkup.doctor(cache))
+    found = checkup.doctor(cache)
+    for url in parsed.words:
+        checkup.examine_store(found, url)
+    return _check(found)
 
 
 def _housekeeping(parsed: Parsed, cache: Cache) -> Answer:

@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 
 from nbcache.engine.record import history
 from nbcache.engine.upkeep.cleaning import finish
+from nbcache.errors import RemoteStoreError
 from nbcache.notebook import render
 from nbcache.store.cache import Cache
+from nbcache.store.remote.opening import open_store
+from nbcache.store.remote.probing import probe
 from nbcache.store.repair import open_repaired, repair
 from nbcache.store.verify import verify as check_store
 
@@ -118,6 +121,38 @@ def doctor(cache: Cache) -> Findings:
     if sys.platform == "win32":
         found.problems.append("nbcache needs Linux or macOS; on Windows use WSL")
     return found
+
+
+def examine_store(found: Findings, url: str) -> None:
+    """Add what a shared store is able to do with the credentials that are here.
+
+    Raises:
+        CannotOpenStoreError: the URL is none, or what opens it is not installed.
+    """
+    store = open_store(url)
+    found.facts["store"] = f"{store.url} ({store.backend})"
+    try:
+        able = probe(store)
+    except RemoteStoreError as error:
+        found.problems.append(str(error))
+        return
+    finally:
+        store.close()
+    rights = {"read": able.read, "write": able.write, "delete": able.delete}
+    found.facts["rights"] = ", ".join(name for name, allowed in rights.items() if allowed) or "none"
+    if able.write:
+        found.facts["claims"] = (
+            "yes: of 16 that created one object at once, one was first, three times"
+            if able.exclusive_create
+            else "no: two people may compute the same result at the same time"
+        )
+    else:
+        found.facts["claims"] = "no: this is a store to read from"
+    if able.clock_offset_s is not None:
+        found.facts["clock"] = f"the server's is {able.clock_offset_s:+.0f} s from this machine's"
+    if not able.read:
+        found.problems.append("the store cannot be read (reading needs the right to list as well)")
+    found.problems += [] if able.read and able.write else list(able.faults)
 
 
 def _version(name: str) -> str:

@@ -585,7 +585,13 @@ _TABLE: tuple[Verb, ...] = (
     Verb(
         name="doctor",
         summary="look at this installation and cache for what goes wrong",
+        words="[STORE]",
+        most=1,
         flags=(_JSON, _CACHE),
+        more="STORE is a shared folder or a URL (s3://bucket/prefix, gs://, az://): what may be\n"
+        "read, written and deleted there is tried with the credentials of this machine, and\n"
+        "whether of several who create an object at once exactly one is first, which claims\n"
+        "need. That writes a few small objects below probes/ and deletes them.",
     ),
     Verb(
         name="help",

@@ -1,0 +1,114 @@
+"""What a store is able to do is measured, and said by `nbcache doctor`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from nbcache.errors import AccessDeniedError
+from nbcache.store.cache import Cache
+from nbcache.store.remote.memory import MemoryStore
+from nbcache.store.remote.probing import probe
+from tests.servers.proxy import Proxy, Refuse
+from tests.store.conformance.bad_stores import LooksThenWrites, OverwritesSilently
+from tests.store.conformance.places import AnyPlace, Place
+
+NO = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+
+
+def test_a_store_of_ones_own_is_able_to_do_everything(place: AnyPlace) -> None:
+    store = place.open(lookup_s=20.0) if isinstance(place, Place) else place.open()
+
+    able = probe(store)
+
+    assert (able.read, able.write, able.delete, able.exclusive_create) == (True,) * 4
+    assert able.claims
+    assert able.clock_offset_s is not None
+    assert abs(able.clock_offset_s) < 60
+    assert able.faults == ()
+    assert list(store.list()) == []
+
+
+def test_a_store_whose_creates_have_several_winners_has_no_claims() -> None:
+    for store in (LooksThenWrites(), OverwritesSilently()):
+        able = probe(store)
+
+        assert able.write
+        assert not able.exclusive_create
+        assert not able.claims
+        assert "were told that they created one object" in able.faults[0]
+
+
+class ReadOnly(MemoryStore):
+    def put(self, key: str, data: bytes) -> None:
+        raise AccessDeniedError(self.url, "write", key, "no")
+
+
+class NeverDeletes(MemoryStore):
+    def delete(self, keys: Iterable[str]) -> None:
+        raise AccessDeniedError(self.url, "delete", next(iter(keys)), "no")
+
+
+def test_what_a_policy_forbids_is_told_apart() -> None:
+    reader, writer = probe(ReadOnly()), probe(NeverDeletes())
+
+    assert (reader.read, reader.write, reader.delete, reader.claims) == (True, False, False, False)
+    assert reader.clock_offset_s is None
+    assert (writer.read, writer.write, writer.delete, writer.claims) == (True, True, False, True)
+
+
+def doctor(place: Place, folder: Path) -> tuple[int, dict[str, object], str]:
+    Cache.open(folder / "c").close()
+    environment = {"AWS_ENDPOINT_URL": str(place.options["endpoint"])}
+    done = subprocess.run(
+        [sys.executable, "-m", "nbcache", "doctor", "--json", "--cache", folder / "c", place.url],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
+
+
+def test_the_doctor_says_what_a_store_is_able_to_do(s3: Place, tmp_path: Path) -> None:
+    code, found, _ = doctor(s3.fresh(), tmp_path)
+
+    assert code == 0
+    facts = found["facts"]
+    assert isinstance(facts, dict)
+    assert "s3 through obstore" in facts["store"]
+    assert facts["rights"] == "read, write, delete"
+    assert facts["claims"].startswith("yes")
+
+
+def test_the_doctor_says_what_a_reader_may_not(s3: Place, tmp_path: Path) -> None:
+    proxy = Proxy(s3.options["endpoint"])
+    reader = replace(s3.fresh(), options={"endpoint": proxy.url})
+
+    with proxy.when(lambda r: Refuse(403, NO) if r.method not in ("GET", "HEAD") else None):
+        code, found, _ = doctor(reader, tmp_path)
+    proxy.close()
+
+    facts = found["facts"]
+    assert isinstance(facts, dict)
+    assert facts["rights"] == "read"
+    assert "store to read from" in facts["claims"]
+    assert code == 3  # something is wrong
+    assert any("403" in str(each) or "AccessDenied" in str(each) for each in found["problems"])
+
+
+def test_the_doctor_says_that_there_is_no_such_store(s3: Place, tmp_path: Path) -> None:
+    gone = Place("s3://never-made/x", s3.options)
+    unknown = Place("ftp://host/x", s3.options)
+
+    code, found, _ = doctor(gone, tmp_path)
+    assert code == 3  # something is wrong
+    assert any("never-made" in str(each) for each in found["problems"])
+    code, _, said = doctor(unknown, tmp_path)
+    assert code != 0
+    assert "ftp:// is no kind of store" in said
