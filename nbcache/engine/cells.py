@@ -39,6 +39,7 @@ from nbcache.model.row import AttemptRow, Port, ProcessRecord, Row, RunRow, UseR
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import Stored
 from nbcache.model.view import ShownChunk
+from nbcache.plan.identity.confidential import confidential_texts
 from nbcache.plan.identity.explain import differences, one_line
 from nbcache.plan.identity.fingerprint import SharedPart, component
 from nbcache.plan.identity.reach import combine
@@ -266,6 +267,7 @@ class Cells:
         self._check_captured(begun)
         _check_reads(watched)
         cache, runs = self._session.cache, self._of_this_cache()
+        shown.hide(confidential_texts({**begun.before, **self._session.namespace}))
         try:
             with cache.activity.working():
                 ports = self._ports(begun)

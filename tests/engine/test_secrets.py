@@ -82,3 +82,52 @@ def test_a_declared_variable_that_is_not_set_is_no_undeclared_read(notebook: Not
         "import os\nout = os.environ.get('NBCACHE_TEST_UNSET')"
     )
     assert not notebook.run().notes
+
+
+LOOKS_SECRET = {
+    "captured": ("api_token = {secret!r}", "out = len(api_token)"),
+    "in a dict": ("config = dict(host='h', db=dict(password={secret!r}))", "out = len(config)"),
+    "printed": ("api_key = {secret!r}", "print('it is', api_key)\nout = len(api_key)"),
+    "in an error": ("password = {secret!r}", "raise ValueError('no ' + password)\nout = 1"),
+    "in an error's message": (
+        "tokens = dict(token={secret!r})",
+        "tokens[tokens['token']]\nout = 1",
+    ),
+    "in the environment": ("", "import os\nprint(os.environ['SERVICE_TOKEN'])\nout = 1"),
+    "as bytes": ("signing_key = {secret!r}.encode()", "out = len(signing_key)\nprint(signing_key)"),
+}
+
+
+@pytest.mark.parametrize("how", LOOKS_SECRET)
+def test_no_row_holds_what_a_name_says_is_secret_though_nobody_declared_it(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setenv("SERVICE_TOKEN", SECRET)
+    setting, body = LOOKS_SECRET[how]
+    notebook.cell(setting.format(secret=SECRET))
+    notebook.cell("%channel src = of(1)")
+    notebook.cell(f"%%process work(v) -> out from src --env SERVICE_TOKEN\n{body}")
+    run = notebook.run()
+    notebook.close()
+
+    assert run.done
+    kept = notebook.session.cache.work  # of a failed attempt: never shared
+    assert [path for path in leaks(notebook.folder) if kept not in path.parents] == []
+
+
+def test_inputs_and_parameters_that_look_secret_are_known_by_digest_alone(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel src = of({'token': '" + SECRET + "'}).map(lambda row: row)")
+    notebook.cell("%channel plain = of(1)")
+    notebook.cell("%%process work(token, v) -> out from src, plain\nprint(token)\nout = v")
+    notebook.cell(f"access_key = {SECRET!r}")
+    notebook.session.given["access_key"] = repr(SECRET)
+    first = notebook.run()
+    assert first.counts() == {"completed": 1}
+    assert notebook.run().counts() == {"cached": 1}
+    notebook.cell("%channel src = of({'token': 'another'}).map(lambda row: row)")
+    assert notebook.run().counts() == {"completed": 1}
+    notebook.close()
+
+    assert not leaks(notebook.folder)

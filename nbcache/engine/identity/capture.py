@@ -13,7 +13,6 @@ import builtins
 import linecache
 import os
 import platform
-import re
 import sys
 import textwrap
 import types
@@ -40,6 +39,7 @@ from nbcache.model.process import ProcessDecl
 from nbcache.plan.identity.canonical import summarise
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.code import find_function, normalise
+from nbcache.plan.identity.confidential import HIDDEN, is_confidential
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.reach import Walker, combine, is_of_nbcache
 from nbcache.plan.identity.uses import Chain, uses_of
@@ -50,7 +50,6 @@ from nbcache.store.filestate import hash_file
 LARGE = 500_000_000  # bytes of captured data from which on a note says how to do without
 
 _FUNCTIONS = (types.FunctionType, type)
-_SECRET = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
 _GIVEN = frozenset({"task", "display", "get_ipython"})  # names that every body has
 _EVIDENCE_ABOVE = 2_000  # characters: longer texts go to the caller's blob store, if it has one
 
@@ -163,9 +162,8 @@ def _declared(decl: ProcessDecl, environ: Mapping[str, str]) -> list[Component]:
         found.append(component("seed", "seed", digest, str(directives.seed)))
     for name in sorted(set(directives.env)):
         value = environ.get(name)
-        hidden = "(not shown)" if _SECRET.search(name) else (value or "")[:80]
-        digest = combine("env", value)
-        found.append(component("env", name, digest, "not set" if value is None else hidden))
+        digest = combine("env", value)  # of the value nothing else is kept: rows are shared
+        found.append(component("env", name, digest, "not set" if value is None else "set"))
     found += [
         component("ignored", name, combine("ignored"), "left out by --ignore")
         for name in sorted(set(directives.ignore))
@@ -317,7 +315,7 @@ class _Taking:
             text = "\n".join(" is ".join(each) for each in shared)
             components.append(component("sharing", "sharing", combine("sharing", shared), text))
         payload = self._pickle(values) if send else Payload(b"", ())
-        names = {name: described(value) for name, value in values.items()}
+        names = {name: described(value, name) for name, value in values.items()}
         found = Captured(
             components=(),
             payload=payload.data,
@@ -385,7 +383,8 @@ class _Taking:
         if self._is_notebooks(value) and (isinstance(value, _FUNCTIONS) or _code_of(value)):
             place, text = self._source(value)
             return component("helper", name, digest, place, text)
-        return component("captured", name, digest, described(value), _small_text(value))
+        text = None if is_confidential(name, value) else _small_text(value)
+        return component("captured", name, digest, described(value, name), text)
 
     def _is_notebooks(self, value: object) -> bool:
         # What functools.wraps made bears the module of what it wraps.
@@ -519,8 +518,10 @@ def _small_text(value: object) -> str | None:
     return None
 
 
-def described(value: object) -> str:
-    """Return a value's summary with its size where it is worth saying."""
+def described(value: object, name: str = "") -> str:
+    """Return a value's summary with its size where it is worth saying; nothing of a secret."""
+    if is_confidential(name, value):
+        return HIDDEN
     if hasattr(type(value), "__nbcache_resource__"):
         return "resource"
     size = _size_of(value)

@@ -21,6 +21,7 @@ from nbcache.model.process import PortType
 from nbcache.model.row import InputSummary
 from nbcache.model.value import FilePath, Gathered, KeptFolder, Record, RemoteFile, Stored
 from nbcache.plan.identity.canonical import canonical_digest, scalar_json, summarise
+from nbcache.plan.identity.confidential import HIDDEN
 from nbcache.plan.language.stage_as import staged_names
 from nbcache.store.filestate import FileTable
 
@@ -47,6 +48,10 @@ class Identified:
     unnamed: tuple[Digest, ...] = ()  # of its files, as they count without their names
     staged: tuple[str, ...] | None = None  # where its files are staged; None: under their names
     fetched: dict[str, Stored] | None = None  # its remote files by URL, once they are in the cache
+
+    def confidential(self) -> Identified:
+        """Return the same with nothing said of its value."""
+        return replace(self, summary=HIDDEN, scalar=None)
 
     def row(self, name: str) -> InputSummary:
         """Return what the task's row keeps of it."""

@@ -20,6 +20,7 @@ from nbcache.model.channel import Fields, Item
 from nbcache.model.ids import Position, format_position
 from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, HoleCause, Record, RemoteFile, Stored
+from nbcache.plan.identity.confidential import is_confidential
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid, remove
 
@@ -270,7 +271,7 @@ def task_label(process: str, inputs: dict[str, object], position: Position, tag:
         return f"{process}[{tag}]"
     parts = []
     for name, held in inputs.items():
-        text = _short(held)
+        text = None if is_confidential(name, held) else _short(held)
         if text is not None:
             parts.append(f"{name}={text}")
     if not parts:

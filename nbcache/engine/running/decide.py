@@ -32,6 +32,7 @@ from nbcache.model.row import TrustRow
 from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, Stored, StoredKind
 from nbcache.plan.dataflow.retry import NOT_FAILED, FailedAttempt, action_after_failure
+from nbcache.plan.identity.confidential import is_confidential
 from nbcache.plan.identity.fingerprint import SharedPart, component
 from nbcache.plan.language.directives import (
     evaluate_dynamic,
@@ -198,6 +199,8 @@ class Decider:
             except ChannelError as error:
                 where = said_place(decl, place_of_input(decl, name))
                 raise ChannelError(f"{error}\n  {where}") from None
+            if is_confidential(name, value):
+                each = each.confidential()
             found[name] = each
             parts.append((name, "input", each.digest))
         if place.staging:

@@ -25,6 +25,7 @@ from nbcache.model.fingerprint import Component
 from nbcache.model.ids import format_position
 from nbcache.model.row import AttemptRow, ListRow, ProcessRecord, Row, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
+from nbcache.plan.identity.confidential import looks_secret
 from nbcache.plan.identity.fingerprint import KINDS
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
@@ -197,7 +198,11 @@ class RowMaker:
             status=status.value,
             notebook=notebook,
             parent=beginning.parent,
-            parameters=beginning.parameters,
+            parameters={
+                name: text
+                for name, text in beginning.parameters.items()
+                if not looks_secret(name)  # a resume takes the notebook's, or what -p gives
+            },
             options=beginning.options.texts(),
             targets=beginning.targets,
             processes=process_records(prepared),

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from nbcache.engine.identity.identify import fits_type
@@ -62,6 +63,7 @@ from nbcache.model.process import Output
 from nbcache.model.row import AttemptRow, EvictRow, Row, WatchedRead
 from nbcache.model.value import Gathered, Stored
 from nbcache.plan.identity.canonical import summarise
+from nbcache.plan.identity.confidential import confidential_texts, looks_secret
 from nbcache.plan.language.quantities import size_text
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
@@ -111,6 +113,7 @@ class _Attempt:
         self.peak = 0
         self.watched: tuple[WatchedRead, ...] = ()
         self.no_scratch: Exception | None = None
+        self.secrets = (*process.secrets.values(), *confidential_texts(_variables(process)))
         try:
             self.folder = place.folder(process.scratch)
         except (OSError, UsageError) as error:
@@ -121,7 +124,7 @@ class _Attempt:
     def run(self) -> AttemptReport:
         place = self.place
         place.usage.begin()
-        place.capture.begin(tuple(self.process.secrets.values()))
+        place.capture.begin(self.secrets)
         os.chdir(self.folder)
         try:
             self._body_and_harvest()
@@ -148,6 +151,7 @@ class _Attempt:
             if self.spec.gpus:
                 os.environ[DEVICES] = ",".join(self.spec.gpus)
         inputs = self.staging.stage(self.spec.inputs, process.helpers)
+        self._hide(inputs)
         self._check_counts(inputs)
         harvest = Harvest(
             place.cache, self.folder, self.staging.names, inputs, secrets=process.secrets
@@ -163,6 +167,13 @@ class _Attempt:
         self.report.outputs = self._harvest(harvest, made)
         if isinstance(body, ScriptBody):
             body.tidy(self.folder)
+
+    def _hide(self, values: Mapping[str, object]) -> None:
+        """Show nothing of values whose names look as if they held a secret."""
+        found = confidential_texts(values)
+        if found:
+            self.secrets = (*self.secrets, *found)
+            self.place.capture.hide(found)
 
     def _check_counts(self, inputs: dict[str, object]) -> None:
         """Count lists that earlier tasks made as values: known only now that they are decoded."""
@@ -188,6 +199,7 @@ class _Attempt:
         loaded: set[str] = set()
         try:
             before = body.namespace()  # imports what is captured by name
+            self._hide(before)
             loaded = set(place.modules.loaded) if place.modules is not None else set()
             if watching:
                 place.watcher.may_read(body.paths(before))
@@ -305,10 +317,9 @@ class _Attempt:
         if report.workdir is not None:
             printed = shown.text()
             leave_way_back(Path(report.workdir), self.process, spec, printed, report.exit)
-        if self.process.secrets:
-            secrets = tuple(self.process.secrets.values())
-            report.error = report.error and hide_secrets(report.error, secrets)
-            report.traceback = report.traceback and hide_secrets(report.traceback, secrets)
+        if self.secrets:
+            report.error = report.error and hide_secrets(report.error, self.secrets)
+            report.traceback = report.traceback and hide_secrets(report.traceback, self.secrets)
         if spec.row is None or report.missing is not None:
             return
         complete = time.time_ns()
@@ -351,6 +362,12 @@ def check_room(folder: Path, wanted: int | None) -> None:
             f"{folder.parent}.\n  Make room there (nbcache clean), lower it (--disk), or run it "
             "elsewhere: --scratch FOLDER"
         )
+
+
+def _variables(process: ProcessSpec) -> dict[str, object]:
+    """Return of the environment of the body what is not to be shown."""
+    known = {**(process.environ or os.environ), **process.env}
+    return {name: text for name, text in known.items() if looks_secret(name)}
 
 
 def _check_type(output: Output, value: object) -> None:

@@ -56,6 +56,10 @@ class Shown:
             self._tail_size -= gone
             self._dropped += gone
 
+    def hide(self, secrets: Sequence[str]) -> None:
+        """Leave these texts out of what `chunks` gives."""
+        self._secrets = secrets
+
     def chunks(self) -> list[ShownChunk]:
         """Return what was shown, neighbours of one stream joined, overwritten lines left out."""
         parts = list(self._head)
@@ -198,6 +202,13 @@ class Capture:
             self._secrets = secrets
             self._shown = Shown(secrets=secrets)
             self._pending = []
+
+    def hide(self, secrets: Sequence[str]) -> None:
+        """Leave these texts out, too, of all that is shown in this attempt."""
+        with self._lock:
+            self._secrets = (*self._secrets, *secrets)
+            if self._shown is not None:
+                self._shown.hide(self._secrets)
 
     def end(self) -> Shown:
         """Return what was shown since `begin`."""

@@ -1,0 +1,83 @@
+"""Which names look as if they held a secret, and what of their values may be said: nothing.
+
+Rows are shared, digests of values are needed in them, texts are not. So what a name such as
+`api_token` holds is left out of summaries, evidence, labels and parameters, and where a task prints
+it or an error quotes it, it is replaced. A guess by names, for the secrets that nobody has declared
+by `--secret`; numbers never count (`max_token = 512`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import pairwise
+
+HIDDEN = "(not shown)"
+_WORDS = frozenset(
+    "password passwd passphrase secret secrets token credential credentials apikey".split()
+)
+_BEFORE_KEY = frozenset(
+    "api access private secret signing encryption account storage auth service ssh".split()
+)
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_SHORTEST = 5  # characters: a shorter text stands in too many others to be replaced there
+_DEEPEST = 4
+_MOST = 1000  # members: a larger dict is data, and no configuration
+
+
+@lru_cache(4096)
+def looks_secret(name: str) -> bool:
+    """Whether a name says that it holds a secret: `db_password`, `apiKey`, `AWS_SECRET_ACCESS_KEY`.
+
+    Not `tokens`, `tokenizer`, `sort_key`.
+    """
+    words = [each.lower() for each in _PARTS.findall(name)]
+    return not _WORDS.isdisjoint(words) or any(
+        word == "key" and before in _BEFORE_KEY for before, word in pairwise(words)
+    )
+
+
+def is_confidential(name: str, value: object) -> bool:
+    """Whether nothing may be said of what a name holds."""
+    return any(True for _ in _secrets(name, value, _DEEPEST))
+
+
+def confidential_texts(values: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the texts in these values that must not be shown, the longest first."""
+    found = {
+        text
+        for name, value in values.items()
+        for held in _secrets(name, value, _DEEPEST)
+        for text in _texts(held, _DEEPEST)
+        if len(text) >= _SHORTEST
+    }
+    return tuple(sorted(found, key=lambda text: (-len(text), text)))
+
+
+def _secrets(name: str, value: object, depth: int) -> Iterator[object]:
+    """Yield the values under names that look secret, in a value and the dicts in it."""
+    if looks_secret(name):
+        if isinstance(value, (str, bytes, list, tuple, set, frozenset, dict)):
+            yield value
+    elif type(value) is dict and depth and len(value) <= _MOST:
+        for key, member in value.items():
+            if isinstance(key, str):
+                yield from _secrets(key, member, depth - 1)
+    elif type(value) in (list, tuple) and depth and len(value) <= _MOST:  # type: ignore[arg-type]
+        for member in value:  # type: ignore[attr-defined]
+            if type(member) is dict:
+                yield from _secrets("", member, depth - 1)
+
+
+def _texts(value: object, depth: int) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, bytes):
+        yield value.decode("utf-8", "replace")
+    elif isinstance(value, dict) and depth:
+        for member in value.values():
+            yield from _texts(member, depth - 1)
+    elif isinstance(value, (list, tuple, set, frozenset)) and depth:
+        for member in value:
+            yield from _texts(member, depth - 1)

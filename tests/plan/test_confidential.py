@@ -1,0 +1,42 @@
+"""Which names look as if they held a secret, and what then is not said."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbcache.plan.identity.confidential import confidential_texts, is_confidential, looks_secret
+
+
+@pytest.mark.parametrize(
+    "name",
+    "password DB_PASSWORD dbPassword api_token token AWS_SECRET_ACCESS_KEY apiKey "
+    "api_key private_key "
+    "client_secret credentials GITHUB_TOKEN OPENAI_API_KEY storageAccountKey".split(),
+)
+def test_names_of_secrets_are_seen(name: str) -> None:
+    assert looks_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name", "tokens n_tokens tokenizer sort_key key keys PWD OLDPWD author secretary x".split()
+)
+def test_other_names_are_not(name: str) -> None:
+    assert not looks_secret(name)
+
+
+def test_numbers_are_no_secrets_and_members_of_dicts_are() -> None:
+    assert not is_confidential("max_token", 512)
+    assert not is_confidential("config", {"host": "h", "retries": 3})
+    assert is_confidential("config", {"db": {"password": "hunter2"}})
+    assert is_confidential("rows", [{"token": "abcdef"}])
+
+
+def test_texts_to_be_hidden_come_longest_first_and_short_ones_not_at_all() -> None:
+    values = {
+        "token": "abcdef",
+        "secret": ["abcdefgh", "abc"],
+        "password": b"bytes!",
+        "x": "visible",
+    }
+
+    assert confidential_texts(values) == ("abcdefgh", "abcdef", "bytes!")
