@@ -1,6 +1,7 @@
 """A kernel whose disk fills up, or becomes read-only; prints one JSON line per run.
 
 python -m tests.faults.disk_actor FOLDER full|read-only
+python -m tests.faults.disk_actor FOLDER publish|store    FOLDER is where results are put
 """
 
 from __future__ import annotations
@@ -73,5 +74,31 @@ def become_read_only(folder: Path) -> None:
     third.close()
 
 
+def put_results(folder: Path, directive: str) -> None:
+    """Four results, of which two fit into the folder; then there is room."""
+    ballast = folder / "ballast"
+    ballast.write_bytes(bytes(11_000_000))
+    notebook = Notebook(folder.parent / "notebook")
+    notebook.cell("%channel src = of(0, 1, 2, 3)")
+    notebook.cell(
+        '%%process work(v) -> made: path = "made{v}" from src --bash\n'
+        f"#| {directive}: {folder}/out\n"
+        'head -c 1000000 /dev/zero | tr "\\0" "$v" > "made$v"'
+    )
+    notebook.cell("%%process size(made: path) -> n from work\nn = made.stat().st_size")
+    tell(notebook)
+    ballast.unlink()
+    tell(notebook)
+    there = [each.read_bytes() == b"%d" % n * 1_000_000
+             for n, each in enumerate(sorted((folder / "out").glob("made*")))]  # fmt: skip
+    print(json.dumps({"there": there}), flush=True)
+    notebook.close()
+
+
 if __name__ == "__main__":
-    {"full": fill_up, "read-only": become_read_only}[sys.argv[2]](Path(sys.argv[1]))
+    place, how = Path(sys.argv[1]), sys.argv[2]
+    if how in ("publish", "store"):
+        (place.parent / "notebook").mkdir()
+        put_results(place, how)
+    else:
+        {"full": fill_up, "read-only": become_read_only}[how](place)

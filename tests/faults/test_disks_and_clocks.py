@@ -54,6 +54,24 @@ def test_a_read_only_cache_gives_its_results_and_says_that_it_keeps_none(tmp_pat
     assert after["counts"] == {"cached": 5, "completed": 5}
 
 
+@pytest.mark.parametrize("directive", ["publish", "store"])
+def test_a_full_disk_below_a_results_folder_fails_the_run_at_its_end_and_loses_nothing(
+    tmp_path: Path, directive: str
+) -> None:
+    full, after, made = records(
+        run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", directive)
+    )
+    assert full["status"] == "failed"
+    assert full["counts"] == {"completed": 8}  # also what lies below
+    done = "published" if directive == "publish" else "stored"
+    said = f"its result is kept, but not {done}: the disk of {tmp_path}/disk/out is full"
+    assert said in full["errors"][0]
+    assert after["status"] == "succeeded"
+    assert "completed" not in after["counts"]
+    assert made == {"there": [True] * 4}
+    assert not [each for record in (full, after) for each in record["problems"]]
+
+
 def without_rights(program: str) -> str:
     """Run Python without the rights of root, which may write where it is forbidden."""
     command = [sys.executable, "-c", program]
@@ -107,6 +125,39 @@ print(kernel(3).run().counts())
     assert last == str({"completed": 3} if locked == "." else {"cached": 2, "completed": 1}) or (
         last == str({"completed": 1, "cached": 2})
     )
+
+
+def test_a_results_folder_that_may_not_be_written_is_named_and_the_run_goes_on(
+    tmp_path: Path,
+) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from tests.engine.notebooks import Notebook
+folder = Path({str(tmp_path)!r})
+for name in ("shown", "stored"):
+    (folder / name).mkdir()
+    (folder / name).chmod(0o555)
+notebook = Notebook(folder)
+notebook.cell("%channel src = of(1, 2)")
+notebook.cell('%%process work(v) -> made: path = "{{v}}.txt" from src --bash\\n'
+              '#| publish: shown\\n#| publish: open\\n#| store: stored\\necho $v > $v.txt')
+notebook.cell("%%process below(made: path) -> n from work\\nn = made.read_text()")
+run = notebook.run()
+print(run.status, run.counts(), sorted(each.name for each in (folder / "open").iterdir()))
+print(run.failures[0].error)
+for name in ("shown", "stored"):
+    (folder / name).chmod(0o755)
+    print(name, list((folder / name).iterdir()))
+print(notebook.run().counts(), len(list((folder / "shown").iterdir())))
+notebook.close()
+"""
+    ran, error, shown, stored, again = without_rights(program).strip().split("\n")
+    assert ran == "failed {'completed': 4} ['1.txt', '2.txt']"
+    assert f"not stored: no permission to write {tmp_path}/stored" in error
+    assert f"; and not published: no permission to write {tmp_path}/shown" in error
+    assert (shown, stored) == ("shown []", "stored []")
+    assert again == "{'cached': 4} 2"
 
 
 def test_a_clock_that_goes_back_loses_nothing_and_never_prefers_an_older_result(

@@ -738,7 +738,7 @@ class Driver:
                 FailureView(
                     task=decision.label,
                     process=decision.place.name,
-                    error=f"its result is kept, but not published: {error}",
+                    error=f"its result is kept, but {error}",
                     way_out="then run again: only publishing is left to do",
                 )
             )

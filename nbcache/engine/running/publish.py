@@ -7,6 +7,7 @@ appears whole.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -16,13 +17,14 @@ from pathlib import Path
 from nbcache.engine.running.decide import Decider, Decision
 from nbcache.engine.running.placer import Owner, Placer
 from nbcache.engine.running.shelf import Shelf
-from nbcache.errors import NbcacheError
+from nbcache.errors import NbcacheError, PublishError
 from nbcache.model.channel import Item
 from nbcache.model.process import PublishRule
 from nbcache.model.value import FilePath, Gathered, Stored
 from nbcache.plan.language import publishing
 from nbcache.plan.language.directives import evaluate_option
 from nbcache.store.cache import Cache
+from nbcache.store.files import is_full
 
 
 class Publisher:
@@ -53,7 +55,7 @@ class Publisher:
         for decision, done in self._asked:
             error = None if done.cancelled() else done.exception()
             if error is not None:
-                failed.append((decision, _reason(error)))
+                failed.append((decision, str(error)))
         return failed
 
     def said(self) -> Iterator[str]:
@@ -67,28 +69,37 @@ class Publisher:
         decl = decision.place.node.decl
         assert decl is not None
         owner = Owner(decision.task, decision.label)
+        failed: list[str] = []
         if decision.shelf is not None and not decision.stored:
-            self._store(decision.shelf, decision, outputs, owner)
-        names = self._decider.lazily(decision)
+            try:
+                self._store(decision.shelf, decision, outputs, owner)
+            except Exception as error:
+                failed.append(f"not stored: {_reason(error, decision.shelf.folder)}")
         for rule in decl.directives.publish:
-            if rule.enabled is not None and not evaluate_option(
-                "when", rule.enabled.text, self._decider.names(decision)
-            ):
-                continue
-            rendered = publishing.render_folder(rule.folder, names)
-            folder = os.path.abspath(self._folder / os.path.expanduser(rendered))
-            for held in _chosen(rule, decision, outputs):
-                assert held.name
-                name = publishing.published_name(rule, held.name, names)
-                if name is not None:
-                    target = os.path.join(folder, name)
-                    self._placed[rule.folder] += self._placer.place(
-                        held,
-                        target,
-                        rule.mode,
-                        owner,
-                        overwrite=rule.overwrite,
-                    )
+            try:
+                self._follow(rule, decision, outputs, owner)
+            except Exception as error:
+                failed.append(f"not published: {_reason(error, self._folder / rule.folder)}")
+        if failed:
+            raise PublishError("; and ".join(failed))
+
+    def _follow(self, rule: PublishRule, decision: Decision, outputs: Item, owner: Owner) -> None:
+        """Put the files of a task where one rule wants them."""
+        if rule.enabled is not None and not evaluate_option(
+            "when", rule.enabled.text, self._decider.names(decision)
+        ):
+            return
+        names = self._decider.lazily(decision)
+        rendered = publishing.render_folder(rule.folder, names)
+        folder = os.path.abspath(self._folder / os.path.expanduser(rendered))
+        for held in _chosen(rule, decision, outputs):
+            assert held.name
+            name = publishing.published_name(rule, held.name, names)
+            if name is not None:
+                target = os.path.join(folder, name)
+                self._placed[rule.folder] += self._placer.place(
+                    held, target, rule.mode, owner, overwrite=rule.overwrite
+                )
 
     def _store(self, shelf: Shelf, decision: Decision, outputs: Item, owner: Owner) -> None:
         """Put a result into its store folder."""
@@ -116,9 +127,14 @@ def _chosen(rule: PublishRule, decision: Decision, outputs: Item) -> Iterator[St
                 yield member
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, NbcacheError):
-        return str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    return f"{type(error).__name__}: {error}"
+def _reason(error: Exception, folder: Path) -> str:
+    """Say what is wrong with the folder of a rule, and the way out."""
+    if not isinstance(error, OSError):
+        return str(error) if isinstance(error, NbcacheError) else f"{type(error).__name__}: {error}"
+    if is_full(error):
+        return f"the disk of {folder} is full; make room there"
+    place = error.filename2 or error.filename  # of a rename, where to
+    where = folder if place is None else os.fsdecode(place)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to write {where}; make it writable, or name another folder"
+    return f"{where}: {error.strerror}"
