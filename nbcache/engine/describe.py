@@ -6,7 +6,7 @@ Describing never runs a body, and never fails: what cannot be said now becomes a
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from nbcache.engine.declared.operating import call_operator
 from nbcache.engine.declared.pipeline import Pipeline
@@ -33,7 +33,7 @@ COUNTED = 200_000  # items of a source that a card counts at most
 def card_of(process: Process, session: Host, within_s: float) -> CardView:
     """Return the card of a process; its plan is None where counting takes longer."""
     decl = process.decl
-    notes = list(process.notes)
+    notes = [*process.notes, *_parts(decl)]
     inputs: Sequence[Input] = decl.inputs or ()
     captures: tuple[CaptureView, ...] = ()
     plan: PlacePlan | None = None
@@ -87,6 +87,14 @@ def _captures(captured: Captured) -> tuple[CaptureView, ...]:
         for names in (captured.names, behind)
         for name, summary in sorted(names.items())
     )
+
+
+def _parts(decl: ProcessDecl) -> Iterator[str]:
+    """Say that a process has several scripts, and a stub."""
+    if decl.scripts:
+        yield f"{len(decl.scripts)} scripts: {', '.join(map(str, decl.scripts))}"
+    if decl.stub is not None:
+        yield "has a stub: %nbcache run --stub"
 
 
 def signature(decl: ProcessDecl, inputs: Sequence[Input]) -> str:

@@ -17,12 +17,17 @@ A function makes the same declaration as a cell with its body, so both share res
 from __future__ import annotations
 
 import sys
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 from nbcache.engine.declared.factories import Factories
-from nbcache.engine.declared.process import WHOLE, Process, complete_decl, decl_from_function
+from nbcache.engine.declared.process import (
+    Process,
+    complete_decl,
+    decl_from_function,
+    function_scope,
+)
+from nbcache.engine.declared.stubs import with_stub
 from nbcache.engine.running.restoring import RestoredRun
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import current_session
@@ -40,7 +45,11 @@ Sources = str | Channel | Sequence[str | Channel]
 def process(function: Body, /) -> Process: ...
 @overload
 def process(
-    *, from_: Sources | None = None, outputs: str | Sequence[str] | None = None, **options: Any
+    *,
+    from_: Sources | None = None,
+    outputs: str | Sequence[str] | None = None,
+    stub: Body | None = None,
+    **options: Any,
 ) -> Callable[[Body], Process]: ...
 def process(
     function: Body | None = None,
@@ -48,30 +57,33 @@ def process(
     *,
     from_: Sources | None = None,
     outputs: str | Sequence[str] | None = None,
+    stub: Body | None = None,
     **options: Any,
 ) -> Process | Callable[[Body], Process]:
     """Make a function a process; its parameters are the inputs, what it returns is the output.
 
     `from_` gives channels, or names of channels that are looked up at each run. `outputs` names
     the outputs as a header does: "quant: path = 'quant_{sample}'"; a tuple that is returned for
-    several is taken apart. `options` are those of `%%process`: cpus, memory, ...
+    several is taken apart. `stub` is a function that a stub run calls instead, with as many of the
+    inputs as it takes. `options` are those of `%%process`: cpus, memory, ...
 
     Raises:
         DeclarationError: the function cannot be a process.
     """
     if function is None:
-        return lambda made: _made(made, from_, outputs, options)
-    return _made(function, from_, outputs, options)
+        return lambda made: _made(made, from_, outputs, stub, options)
+    return _made(function, from_, outputs, stub, options)
 
 
 def _made(
     function: Body,
     from_: Sources | None,
     outputs: str | Sequence[str] | None,
+    stub: Body | None,
     options: Mapping[str, object],
 ) -> Process:
     try:
-        return _make(function, from_, outputs, options)
+        return _make(function, from_, outputs, stub, options)
     except DeclarationError as error:  # its text says where; our own frames say nothing
         raise error.with_traceback(None) from None
 
@@ -80,6 +92,7 @@ def _make(
     function: Body,
     from_: Sources | None,
     outputs: str | Sequence[str] | None,
+    stub: Body | None,
     options: Mapping[str, object],
 ) -> Process:
     given: list[str | Channel] = []
@@ -92,18 +105,11 @@ def _make(
     if texts and channels:
         raise TypeError("from_ takes channels or names of channels, not both at once")
     decl = decl_from_function(function, outputs=outputs, sources=texts or None, options=options)
-    scope = _scope(function)
+    scope = function_scope(function)
     complete, facts = complete_decl(decl, scope)
+    if stub is not None:
+        complete = with_stub(complete, stub)
     return Process(complete, facts, scope, current_session(), (), tuple(channels) or None)
-
-
-def _scope(function: Body) -> Mapping[str, object]:
-    """Return the names that a function sees: its module's, and those it closes over."""
-    names: dict[str, object] = getattr(function, "__globals__", {})
-    closure = getattr(function, "__closure__", None) or ()
-    free = function.__code__.co_freevars
-    own = {name: cell.cell_contents for name, cell in zip(free, closure, strict=True)}
-    return ChainMap({**own, WHOLE: function}, names)
 
 
 def run(*targets: str, show: bool = True, **how: Any) -> Run:

@@ -197,6 +197,7 @@ class ProcessDecl:
     is_stub: bool = False  # `body` is the stub
     scripts: tuple[Script, ...] = ()  # of which a task runs one; `body` is the text of all
     function: Callable[..., object] | None = field(default=None, compare=False)  # the twin's
+    stub_decl: ProcessDecl | None = field(default=None, compare=False)  # of the twin's stub
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

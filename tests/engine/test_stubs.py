@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from nbcache.engine.record import history
+from nbcache.engine.session import Session, set_current_session
 from nbcache.errors import DeclarationError
 from nbcache.model.run_options import RunOptions
 from nbcache.model.task import RunStatus
@@ -121,3 +123,79 @@ def test_where_runs_are_stub_runs_so_are_reads(notebook: Notebook) -> None:
     notebook.session.manner = RunOptions(stub=True)
     assert notebook.names["work"].value == "stub"  # type: ignore[attr-defined]
     assert notebook.run().counts() == {"cached": 1}
+
+
+TWIN = """
+from pathlib import Path
+from nbcache import process
+kept = 7
+
+def quick(v):
+    return kept, v
+
+def wrong(w):
+    return w
+
+def broken(v):
+    return 1 / 0, v
+
+@process(from_="src", outputs="made, size", stub=quick)
+def work(v):
+    if v:
+        return v * 100, 1
+    return 0, 0
+"""
+
+
+@contextlib.contextmanager
+def current(session: Session) -> Iterator[None]:
+    set_current_session(session)
+    try:
+        yield
+    finally:
+        set_current_session(None)
+
+
+def twin(notebook: Notebook) -> Notebook:
+    notebook.cell("%channel src = of(1, 2)")
+    with current(notebook.session):
+        notebook.cell(TWIN)
+    return notebook
+
+
+def test_a_function_is_the_stub_of_the_twin_with_what_it_captures(notebook: Notebook) -> None:
+    twin(notebook)
+    assert list(notebook.run(stub=True)["work"]) == [(7, 1), (7, 2)]
+    assert list(notebook.run()["work"]) == [(100, 1), (200, 1)]
+    notebook.cell("kept = 8")
+    assert notebook.run().counts() == {"cached": 2}
+    assert list(notebook.run(stub=True)["work"]) == [(8, 1), (8, 2)]
+
+
+def test_a_stub_of_the_twin_that_fails_shows_its_own_line(notebook: Notebook) -> None:
+    twin(notebook)
+    with current(notebook.session):
+        notebook.cell(TWIN.replace("stub=quick", "stub=broken"))
+    (first, _) = notebook.run(stub=True).failures
+    assert "ZeroDivisionError" in first.error
+    assert "1 / 0" in first.where
+
+
+@pytest.mark.parametrize(
+    ("stub", "said"), [("wrong", "takes w, which is none of its inputs"), ("lambda v: v", "def")]
+)
+def test_a_function_that_can_be_no_stub_is_refused(
+    notebook: Notebook, stub: str, said: str
+) -> None:
+    with current(notebook.session), pytest.raises(DeclarationError, match=said):
+        notebook.cell(TWIN.replace("stub=quick", f"stub={stub}"))
+
+
+def test_the_card_says_that_there_is_a_stub_and_which_scripts(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell(
+        "%%process work(v) -> stdout from src --bash\n#| if: v > 1\necho 1\n#| else:\necho 2\n"
+        "#| stub:\necho 3"
+    )
+    card = notebook.session.card(notebook.names["work"])  # type: ignore[arg-type]
+    assert card.notes == ("2 scripts: v > 1, else", "has a stub: %nbcache run --stub")

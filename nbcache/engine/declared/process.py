@@ -10,6 +10,7 @@ import ast
 import inspect
 import textwrap
 import types
+from collections import ChainMap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -304,6 +305,15 @@ def decl_from_function(
         source_line=start,
         function=function,
     )
+
+
+def function_scope(function: Callable[..., object]) -> Mapping[str, object]:
+    """Return the names that a function sees: its module's, and those it closes over."""
+    names: dict[str, object] = getattr(function, "__globals__", {})
+    closure = getattr(function, "__closure__", None) or ()
+    free = function.__code__.co_freevars
+    own = {name: cell.cell_contents for name, cell in zip(free, closure, strict=True)}
+    return ChainMap({**own, WHOLE: function}, names)
 
 
 def _inputs_of(function: Callable[..., object]) -> Iterator[Input]:
