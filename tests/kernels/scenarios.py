@@ -52,6 +52,7 @@ class Scenario:
     env_after: Mapping[str, str] = field(default_factory=dict)
     judged: bool = True  # the notebook itself can execute the body
     back: bool = True  # going back to the first cells goes back to the first result
+    foreseen: bool = True  # a plan can tell: no process above it has to run
 
     @property
     def process(self) -> str:
@@ -331,7 +332,8 @@ def check(scenario: Scenario, group: Mapping[str, Seen]) -> None:
     seen, runs = group[scenario.process], int(scenario.because is not None)
     for told in (seen.first, seen.again, seen.back):
         assert not told.error, told.error
-        assert told.planned == told.ran, "the plan said something else than the run did"
+        if scenario.foreseen:
+            assert told.planned == told.ran, "the plan said something else than the run did"
         assert told.expected is None or told.value == told.expected
     ran = (seen.first.ran, seen.again.ran, seen.back.ran)
     assert ran == (1, runs, 0 if scenario.back else ran[2])

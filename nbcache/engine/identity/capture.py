@@ -30,12 +30,13 @@ from nbcache.engine.identity.modules import (
 )
 from nbcache.engine.identity.payload import Payload, pickle_names
 from nbcache.engine.identity.sharing import shared_paths
-from nbcache.engine.identity.tools import bundled_scripts, search_path, tool_components
+from nbcache.engine.identity.tools import bundled_scripts, search_path, shell_text, tool_components
 from nbcache.engine.spec import FileInput, ModuleSource, stat_key
 from nbcache.errors import FingerprintError, NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import ProcessDecl
+from nbcache.plan.identity.asked import Asked
 from nbcache.plan.identity.canonical import summarise
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.code import find_function, normalise
@@ -192,14 +193,17 @@ def _script(
             found.append(component("options", name, digest, shown[:80], shown))
     texts = [decl.body, *decl.directives.before, *decl.directives.after]
     texts += [each.command for each in decl.outputs or () if each.command is not None]
-    facts = [script_facts(text) for text in texts]
-    bundled = bundled_scripts({word for each in facts for word in each.scripts}, folder)
-    helpers = {}
-    for name, path in sorted(bundled.items()):
-        stat = stat_key(path)
-        digest = digest_of(path)
-        helpers[name] = FileInput(str(path), digest, name, stat)
-        found.append(component("file", name, digest, f"{name}, called by the script"))
+    helpers, facts = {}, []
+    while texts:
+        facts.append(script_facts(texts.pop()))
+        for name, path in sorted(bundled_scripts(facts[-1].scripts, folder).items()):
+            if name in helpers:
+                continue
+            stat = stat_key(path)
+            digest = digest_of(path)
+            helpers[name] = FileInput(str(path), digest, name, stat)
+            found.append(component("file", name, digest, f"{name}, called by the script"))
+            texts.append(shell_text(path))  # what a script calls in its turn
     made = Captured(components=(), helpers=helpers)
     if decl.directives.container is not None:
         return made, found  # its programs are those of the image
@@ -296,12 +300,16 @@ class _Taking:
         )
 
     def take(self, send: bool) -> tuple[Captured, list[Component]]:
-        walker, components = self._walk(docstrings=False)
-        if walker.reads_docstrings:
-            walker, components = self._walk(docstrings=True)
-        if walker.lists_subclasses:
-            self._read |= {*walker.subclasses()}
-        locals_, reach, changing = local_components(self._places, walker.local)
+        asked: frozenset[Asked] = frozenset()
+        while True:
+            walker, components = self._walk(asked)
+            if walker.lists_subclasses:
+                self._read |= {*walker.subclasses()}
+            locals_, reach, changing = local_components(self._places, walker.local, asked)
+            asks = asked | walker.asks | reach.asks
+            if asks == asked:
+                break
+            asked = asks  # what does not count as a rule counts here
         packages = package_components(self._places, walker.packages | reach.packages)
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         components += [
@@ -345,14 +353,14 @@ class _Taking:
             found = _with_note(found, note)
         return found, components
 
-    def _walk(self, *, docstrings: bool) -> tuple[Walker, list[Component]]:
-        walker = Walker(self._namespace, self._places, source_of, docstrings=docstrings)
+    def _walk(self, asked: frozenset[Asked]) -> tuple[Walker, list[Component]]:
+        walker = Walker(self._namespace, self._places, source_of, asked=asked)
         walker.used(self._uses, own=self._bound)
         components = [
             component(
                 "code",
                 "body",
-                identity_digest(normalise(self._tree, docstrings=docstrings)),
+                identity_digest(normalise(self._tree, docstrings="docstrings" in asked)),
                 self._decl.cell,
                 self._decl.body,
             )
@@ -512,7 +520,10 @@ def _cell_of_class(cls: type) -> tuple[str, str | None]:
 def _small_text(value: object) -> str | None:
     plain = (int, float, str, bytes, bool, complex, type(None), list, tuple, dict, set, frozenset)
     if type(value) in plain:
-        text = repr(value) if not hasattr(value, "__len__") or len(value) <= 100 else ""
+        try:
+            text = repr(value) if not hasattr(value, "__len__") or len(value) <= 100 else ""
+        except ValueError:  # an int of more digits than Python prints
+            return None
         if text and len(text) <= _EVIDENCE_ABOVE:
             return text
     return None
@@ -590,7 +601,7 @@ def value_leaf(
         found = walker.leaf(value)
         if found is None or not (walker.local or walker.packages):
             return found
-        locals_, reach, _ = local_components(places, walker.local)
+        locals_, reach, _ = local_components(places, walker.local, frozenset())
         packages = package_components(places, walker.packages | reach.packages)
         around = tuple((each.kind, each.name, each.digest) for each in [*locals_, *packages])
         return combine("with", found, around)

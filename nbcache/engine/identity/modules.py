@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import tokenize
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 from nbcache.engine.spec import ModuleSource
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
+from nbcache.plan.identity.asked import Asked
 from nbcache.plan.identity.code import encode_constant
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_reach import ModuleFacts, ModuleReach, read_module
@@ -92,7 +93,7 @@ class LocalModules:
         except (ImportError, ValueError, AttributeError):
             return None
 
-    def load(self, module: str) -> ModuleFacts | None:
+    def load(self, module: str, asked: frozenset[Asked] = frozenset()) -> ModuleFacts | None:
         """Return what the source of a local module says; None where it is not local."""
         if self.home(module) != "local":
             return None
@@ -109,7 +110,7 @@ class LocalModules:
         if path.name.endswith(tuple(EXTENSION_SUFFIXES)):
             # Compiled code counts by content; as source it is one constant.
             return read_module(module, f"_ = {identity_digest(data)!r}", is_package=False)
-        return _read(module, data, spec.submodule_search_locations is not None)
+        return _read(module, data, spec.submodule_search_locations is not None, asked)
 
 
 def _data_of(module: str, spec: ModuleSpec, path: Path) -> bytes | None:
@@ -128,24 +129,24 @@ def _data_of(module: str, spec: ModuleSpec, path: Path) -> bytes | None:
 
 
 @lru_cache(maxsize=512)
-def _read(module: str, data: bytes, is_package: bool) -> ModuleFacts:
+def _read(module: str, data: bytes, is_package: bool, asked: frozenset[Asked]) -> ModuleFacts:
     try:
         encoding, _ = tokenize.detect_encoding(BytesIO(data).readline)
         text = data.decode(encoding)
     except (SyntaxError, UnicodeDecodeError):
         text = data.decode("utf-8", "surrogateescape")
-    return read_module(module, text, is_package=is_package)
+    return read_module(module, text, is_package=is_package, asked=asked)
 
 
 def local_components(
-    modules: LocalModules, reads: Mapping[str, Iterable[Chain]]
+    modules: LocalModules, reads: Mapping[str, Iterable[Chain]], asked: frozenset[Asked]
 ) -> tuple[list[Component], ModuleReach, list[str]]:
     """Return a component for each local module that counts, and what was found on the way.
 
     The names given last are of modules that the body does not reach and that change reached ones
     when they are imported, as they were in the notebook: they register or patch something there.
     """
-    reach = ModuleReach(modules.load)
+    reach = ModuleReach(partial(modules.load, asked=asked))
     for module, chains in sorted(reads.items()):
         reach.read(module, sorted(chains))
     changing: list[str] = []

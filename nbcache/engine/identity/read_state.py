@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from nbcache.engine.identity.tools import tool_components
@@ -57,12 +58,23 @@ class ReadState:
         found = tool_components([name], (), self._files.digest, path)
         return found[0].digest if found else None
 
-    def module_read(self, name: str, path: str) -> WatchedRead:
-        """Return a read of a module: by its name where that leads to the file, else of the file."""
-        if place_of_module(name) == path:
+    def module_read(self, name: str, path: str, sys_path: Sequence[str]) -> WatchedRead:
+        """Return a read of a module: by its name where that leads to the file, else of the file.
+
+        `sys_path` is that of the notebook: a body may look in more folders, which whoever looks the
+        result up does not.
+        """
+        if _is_found(name, path, sys_path):
             return WatchedRead("module", name, self.file(path))
         archive = next((str(each) for each in Path(path).parents if each.is_file()), path)
         return WatchedRead("file", archive, self.file(archive))
+
+
+def _is_found(name: str, path: str, sys_path: Sequence[str]) -> bool:
+    """Say whether a module's file lies where a search for its name looks."""
+    inner = name.replace(".", os.sep)
+    endings = (f"{inner}.py", os.path.join(inner, "__init__.py"))
+    return any(os.path.join(folder, end) == path for folder in sys_path for end in endings)
 
 
 def place_of_module(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import importlib
 import sys
@@ -12,7 +13,12 @@ from operator import attrgetter
 from typing import Any
 
 from nbcache.plan.identity.canonical.names import attribute, shared_generator
-from nbcache.plan.identity.reach import member_attributes
+from nbcache.plan.identity.reach import (
+    descriptor_attributes,
+    given_attributes,
+    member_attributes,
+    wrapped_by,
+)
 
 Reduced = tuple[Any, ...]
 
@@ -25,6 +31,8 @@ def reduce_by_value(value: Any, by_value: Collection[str]) -> Reduced | None:
     make = _REDUCERS.get(type(value))
     if make is not None:
         return make(value, by_value)
+    if isinstance(value, _UNPICKLED) and type(value) not in _UNPICKLED:
+        return _reduce_descriptor(value)
     if type(value).__name__ in ("Random", "RandomState"):
         shared = shared_generator(value)
         if shared is not None:
@@ -37,21 +45,52 @@ def with_members(cls: Any, reduced: Any) -> Any:
     if not isinstance(reduced, tuple) or len(reduced) != 6:  # it goes by its name
         return reduced
     make, arguments, state, _, _, set_state = reduced
+    bases, *names, values, module, tracker, extra = arguments
+    # What binds itself, such as a function, is no member unless somebody says so.
+    values = {
+        name: enum.member(each) if hasattr(type(each), "__get__") else each
+        for name, each in values.items()
+    }
+    arguments = (bases, *names, values, module, tracker, extra)
+    if type(cls) is not type(bases[-1]):  # it says its metaclass itself
+        make, arguments = make_enum, (type(cls), *arguments)
     members = {each.name: member_attributes(each) for each in cls}
     aliases = {name: each.name for name, each in cls.__members__.items() if name != each.name}
     return make, arguments, (state, members, aliases, set_state), None, None, set_members
+
+
+def make_enum(
+    metaclass: Any,
+    bases: tuple[type, ...],
+    name: str,
+    qualname: str,
+    values: Mapping[str, object],
+    module: str,
+    tracker: str,
+    _: object,
+) -> Any:
+    """Make an Enum anew as cloudpickle does, but of its own metaclass."""
+    from cloudpickle.cloudpickle import _lookup_class_or_track
+
+    attributes = metaclass.__prepare__(name, bases)
+    for member, value in values.items():
+        attributes[member] = value
+    made = metaclass.__new__(metaclass, name, bases, attributes)
+    made.__module__, made.__qualname__ = module, qualname
+    return _lookup_class_or_track(tracker, made)
 
 
 def set_members(cls: Any, state: Reduced) -> Any:
     """Complete an Enum that was made anew."""
     inner, members, aliases, set_state = state
     set_state(cls, inner)
+    made = cls._member_map_  # a metaclass may have another idea of cls[name]
     for name, attributes in members.items():
-        vars(cls[name]).update(attributes)
+        vars(made[name]).update(attributes)
     for alias, name in aliases.items():
-        if alias not in cls.__members__:
-            setattr(cls, alias, cls[name])
-            cls._member_map_[alias] = cls[name]
+        if alias not in made:
+            setattr(cls, alias, made[name])
+            made[alias] = made[name]
     return cls
 
 
@@ -73,11 +112,17 @@ def _reduce_cached(value: Any, by_value: Collection[str]) -> Reduced | None:
     if _has_a_place(value, by_value):
         return None
     parameters = value.cache_parameters()
-    return make_cached, (value.__wrapped__, parameters["maxsize"], parameters["typed"])
+    arguments = (value.__wrapped__, parameters["maxsize"], parameters["typed"])
+    return make_cached, (*arguments, given_attributes(value))
 
 
-def _reduce_property(value: Any, _: Collection[str]) -> Reduced:
-    return make_property, (value.func, value.attrname)
+def _reduce_descriptor(value: Any) -> Reduced:
+    base, names = wrapped_by(value)
+    wrapped = tuple(getattr(value, name) for name in names)
+    held = descriptor_attributes(value)
+    if base is functools.cached_property:
+        held["attrname"] = value.attrname
+    return make_descriptor, (type(value), base, wrapped, held)
 
 
 def _reduce_new_type(value: Any, by_value: Collection[str]) -> Reduced | None:
@@ -86,10 +131,13 @@ def _reduce_new_type(value: Any, by_value: Collection[str]) -> Reduced | None:
     return make_new_type, (value.__name__, value.__supertype__, value.__module__)
 
 
+# Descriptors that pickle refuses where they are of a derived class.
+_UNPICKLED = (staticmethod, classmethod, property, functools.cached_property)
+
 _REDUCERS: Mapping[type, Callable[[Any, Collection[str]], Reduced | None]] = {
     types.FunctionType: _reduce_function,
     type(functools.lru_cache(maxsize=None)(lambda: None)): _reduce_cached,
-    functools.cached_property: _reduce_property,
+    functools.cached_property: lambda value, _: _reduce_descriptor(value),
     typing.NewType: _reduce_new_type,
 }
 
@@ -121,15 +169,30 @@ def make_dispatch(
     return made
 
 
-def make_cached(function: Callable[..., object], maxsize: int | None, typed: bool) -> object:
+def make_cached(
+    function: Callable[..., object],
+    maxsize: int | None,
+    typed: bool,
+    attributes: Mapping[str, object],
+) -> object:
     """Make a function with a cache anew, and the cache empty."""
-    return functools.lru_cache(maxsize, typed)(function)
+    made: Any = functools.lru_cache(maxsize, typed)(function)
+    made.__dict__.update(attributes)
+    return made
 
 
-def make_property(function: Callable[[Any], object], name: str | None) -> object:
-    """Make a cached property anew; its class does not tell it its name a second time."""
-    made = functools.cached_property(function)
-    made.attrname = name
+def make_descriptor(
+    cls: type, base: type, wrapped: Reduced, attributes: Mapping[str, object]
+) -> object:
+    """Make a descriptor of Python's, or of a class derived from it, anew.
+
+    Of a derived class only `__init__` of Python's own is called; what its own did is among the
+    attributes. Its owner does not tell it its name a second time.
+    """
+    made: Any = base.__new__(cls, *wrapped)
+    base.__init__(made, *wrapped)  # type: ignore[misc]
+    if attributes:
+        made.__dict__.update(attributes)
     return made
 
 

@@ -27,6 +27,9 @@ _BUILTINS = frozenset(
     "trap true type typeset ulimit umask unalias unset until wait while".split()
 )
 _SHELLS = frozenset({"bash", "sh", "dash", "zsh", "ksh", "env"})
+_LONGEST_SCRIPT = 1 << 20  # bytes that are looked at
+_RUN_BY_SHELL = re.compile(r"\b(?:ba|da|z|k)?sh\b")
+_LONGEST_LAUNCHER = 2000  # bytes
 _LAUNCHER = re.compile(rb"^#!(?P<python>[^\n]*python[\d.]*)[^\n]*\n.*?from (?P<module>\w+)", re.S)
 
 
@@ -47,6 +50,19 @@ def bundled_scripts(words: Collection[str], folder: Path | None) -> dict[str, Pa
         if not name.startswith("..") and folder is not None and (folder / name).is_file():
             found[name] = folder / name
     return found
+
+
+def shell_text(path: Path) -> str:
+    """Return the text of a file that a shell runs, by its first line or its name; else ""."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LONGEST_SCRIPT).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    first = text.partition("\n")[0]
+    if first.startswith("#!"):
+        return text if _RUN_BY_SHELL.search(first) else ""
+    return text if path.suffix in ("", ".sh", ".bash") and "\0" not in text else ""
 
 
 def tool_components(
@@ -78,7 +94,7 @@ def tool_components(
         real = Path(place).resolve()
         launched = _launched(real)
         if launched is not None:
-            digest = combine("launcher", launched[0], launched[1])
+            digest = combine("launcher", *launched)
             summary = f"{place} ({launched[0]} {dict(launched[1]).get(launched[0], '')})"
         elif mode == "version" and (owner := package_of(real)) is not None:
             digest, summary = combine("package", *owner), f"{place} ({' '.join(owner)})"
@@ -88,17 +104,20 @@ def tool_components(
     return found
 
 
-def _launched(program: Path) -> tuple[str, tuple[tuple[str, str], ...]] | None:
-    """Return the package behind a Python launcher, and the versions of all that it needs."""
+def _launched(program: Path) -> tuple[str, tuple[tuple[str, str], ...], bytes] | None:
+    """Return the package behind a Python launcher, the versions of all that it needs, its code.
+
+    Its first line does not count, which says where Python lies on this machine.
+    """
     try:
         with program.open("rb") as file:
-            head = file.read(1000)
+            text = file.read(_LONGEST_LAUNCHER + 1)
     except OSError:
         return None
-    match = _LAUNCHER.match(head)
-    if match is None or program.stat().st_size > 2000:
+    match = _LAUNCHER.match(text)
+    if match is None or len(text) > _LONGEST_LAUNCHER:
         return None
     root = Path(os.fsdecode(match["python"].split()[0])).parent.parent
     folders = tuple(map(str, sorted(root.glob("lib/python3*/site-packages"))))
     name = distribution_of(match["module"].decode(), folders) if folders else None
-    return None if name is None else (name, closure_of(name, folders))
+    return None if name is None else (name, closure_of(name, folders), text.partition(b"\n")[2])

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from nbcache.engine.identity.capture import value_leaf
 from nbcache.engine.identity.identify import fits_type
 from nbcache.engine.spec import (
     AttemptReport,
@@ -31,7 +32,7 @@ from nbcache.engine.spec import (
     pack_value,
 )
 from nbcache.engine.work.around_script import answers, run_after
-from nbcache.engine.work.harvest import Harvest, to_ports
+from nbcache.engine.work.harvest import Harvest, Leaf, to_ports
 from nbcache.engine.work.path_values import paths_in
 from nbcache.engine.work.process_tree import end_own_children
 from nbcache.engine.work.python_body import (
@@ -154,7 +155,12 @@ class _Attempt:
         self._hide(inputs)
         self._check_counts(inputs)
         harvest = Harvest(
-            place.cache, self.folder, self.staging.names, inputs, secrets=process.secrets
+            place.cache,
+            self.folder,
+            self.staging.names,
+            inputs,
+            secrets=process.secrets,
+            leaf=self._leaf,
         )
         if isinstance(body, PythonBody):
             made = self._run_python(body, inputs)
@@ -220,7 +226,7 @@ class _Attempt:
         unknown = place.unknown_modules(process, loaded)
         used = {*process.modules, *unknown}
         imports = place.modules.reads_of(used) if place.modules is not None else []
-        return place.watcher.end(known, unknown, imports)
+        return place.watcher.end(known, unknown, imports, process.sys_path)
 
     def _run_script(self, body: ScriptBody, inputs: dict[str, object]) -> dict[str, object]:
         ended = body.run(inputs, self._task(), self.folder)
@@ -267,6 +273,11 @@ class _Attempt:
             else:
                 raise OutputError(f"output {output.name!r} was not made: the body never set it")
         return kept
+
+    def _leaf(self) -> Leaf:
+        """Return what identifies functions and classes in a value that the body made."""
+        folder = Path(self.process.folder) if self.process.folder else None
+        return value_leaf(vars(sys.modules["__main__"]), folder)
 
     def _show(self, value: object) -> None:
         self.place.watcher.pause()

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePath
 
@@ -26,6 +27,7 @@ from nbcache.plan.identity.canonical import canonical_digest
 from nbcache.plan.language.directives import render_pattern
 from nbcache.store.cache import Cache
 
+Leaf = Callable[[object], Digest | None]
 INLINE_MAX = 4096  # bytes of one value inside its row
 INLINE_ROW_MAX = 16_384  # bytes of all values inside one row
 NOTHING = Stored(digest=canonical_digest(None), kind="none", codec="", size=0)
@@ -37,7 +39,8 @@ class Harvest:
     """Keeps the outputs of one attempt.
 
     `folder` is its work directory, `staged` the relative paths of its inputs there, `values` what
-    the inputs are (for `{name}` in patterns).
+    the inputs are (for `{name}` in patterns). `leaf` gives what identifies functions and classes of
+    the user's by their code; asked for where a value holds any.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Harvest:
         values: Mapping[str, object],
         *,
         secrets: Mapping[str, str] | None = None,
+        leaf: Callable[[], Leaf] | None = None,
     ) -> None:
         self._secrets = {
             name: os.fsencode(text)
@@ -55,6 +59,7 @@ class Harvest:
             if len(text) >= SECRET_MIN
         }
         self._cache, self._folder, self._staged, self._values = cache, folder, staged, values
+        self._leaf = leaf
         self._inline = 0
         self._kept: dict[str, Stored] = {}
         self._found: dict[str, list[Path]] = {}  # by output: its files
@@ -110,6 +115,7 @@ class Harvest:
                 value,
                 INLINE_ROW_MAX - self._inline,
                 check=partial(self._refuse_secrets, name),
+                leaf=self._leaf,
             )
         except CodecError as error:
             raise OutputError(f"output {name!r}: {error}") from error
@@ -282,25 +288,25 @@ def keep_value(
     *,
     by_reference: bool = False,
     check: Callable[[bytes], None] | None = None,
+    leaf: Callable[[], Leaf] | None = None,
 ) -> Stored:
     """Keep a value: encoded, in the row where it is small and `inline` bytes are left there.
 
-    by_reference: as in `codec.registry.encode`; check: looks at the bytes first.
+    by_reference: as in `codec.registry.encode`; check: looks at the bytes first; leaf: as in
+    `Harvest`.
 
     Raises:
         CodecError: no codec can encode it.
     """
-    try:
-        digest, opaque = canonical_digest(value), False
-    except NoCanonicalFormError:
-        digest, opaque = Digest(""), True
+    digest = _content_digest(value, leaf)
+    opaque = digest is None
     encoded = encode(value, by_reference=by_reference)
     data = encoded.data
     if check is not None:
         check(data)
     is_inline = len(data) <= min(INLINE_MAX, inline)
     return Stored(
-        digest=blob_digest(data) if opaque else digest,
+        digest=blob_digest(data) if digest is None else digest,
         kind="value",
         codec=encoded.codec,
         size=len(data),
@@ -309,6 +315,20 @@ def keep_value(
         opaque=opaque,
         vouched=True,
     )
+
+
+def _content_digest(value: object, leaf: Callable[[], Leaf] | None) -> Digest | None:
+    """Return what a value is, with the code of what it holds; None: it has no canonical form.
+
+    A pickle names the user's modules without their code, so its bytes would hide an edited method
+    from whoever takes the value.
+    """
+    with suppress(NoCanonicalFormError):
+        return canonical_digest(value)
+    if leaf is not None:
+        with suppress(NoCanonicalFormError):
+            return canonical_digest(value, leaf=leaf())
+    return None
 
 
 _MEMBER = re.compile(r"(.+)\[(\d*)\]\Z", re.DOTALL)

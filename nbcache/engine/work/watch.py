@@ -19,7 +19,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -218,11 +218,12 @@ class Watcher:
         declared: Mapping[str, str],
         modules: Mapping[str, str],
         imports: Iterable[ImportReads] = (),
+        sys_path: Sequence[str] = (),
     ) -> tuple[WatchedRead, ...]:
         """Stop, and return what was read: files and modules with the digests that they have now.
 
         `declared` are environment variables that the hash knows; `modules` are local modules that
-        it does not, with their files.
+        it does not, with their files; `sys_path` is where the notebook finds modules.
         """
         self._active = self._paused = False
         self._hear_children()
@@ -238,7 +239,7 @@ class Watcher:
             for name, text in self._variables.items()
             if name not in declared
         ]
-        reads += [self.state.module_read(name, path) for name, path in modules.items()]
+        reads += [self.state.module_read(name, path, sys_path) for name, path in modules.items()]
         found = {(each.kind, each.name): each for each in (*reads, *earlier)}
         return tuple(found[key] for key in sorted(found))
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from nbcache.model.digest import Digest, identity_digest
-from nbcache.plan.identity.code import encode_constant, normalise, without_docstring
+from nbcache.plan.identity.asked import Asked, annotated_names, asked_of_code
+from nbcache.plan.identity.code import encode_constant, normalise
 from nbcache.plan.identity.module_effects import NO_EFFECTS, Definition, Effects, effects_of
 from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import, Uses, uses_of
 
@@ -27,7 +28,8 @@ class Part:
     """A statement of a module: its canonical form, what it uses, its text and first line.
 
     `defines` is the name that a `def` or `class` binds, "" for other statements; `effects` are
-    what it does to other objects when the module is imported.
+    what it does to other objects when the module is imported; `annotated` are the names in its
+    annotations, where somebody asks for these.
     """
 
     normal: bytes
@@ -36,6 +38,7 @@ class Part:
     line: int
     defines: str = ""
     effects: Effects = NO_EFFECTS
+    annotated: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +60,32 @@ class ModuleFacts:
     parsed: bool = True
 
 
-def read_module(name: str, source: str, *, is_package: bool) -> ModuleFacts:
-    """Return what the source of a module says (its text as a whole where it does not parse)."""
+def read_module(
+    name: str, source: str, *, is_package: bool, asked: frozenset[Asked] = frozenset()
+) -> ModuleFacts:
+    """Return what the source of a module says (its text as a whole where it does not parse).
+
+    `asked` is what counts besides the code; where the source does, so does its whole text.
+    """
     package = name if is_package else name.rpartition(".")[0]
     try:
-        tree = ast.parse(source)
-        whole = normalise(tree)
-        return _facts(name, package, source, tree, whole)
+        facts = _facts(name, package, source, asked)
     except (SyntaxError, ValueError):
-        raw = source.encode("utf-8", "surrogateescape")
-        shown = raw.decode("utf-8", "replace")
-        return ModuleFacts(name, raw, shown, (), {}, {}, (), parsed=False)
+        return ModuleFacts(name, _raw(source), _shown(source), (), {}, {}, (), parsed=False)
+    return replace(facts, whole=_raw(source), parsed=False) if "source" in asked else facts
 
 
-def _facts(name: str, package: str, source: str, tree: ast.Module, whole: bytes) -> ModuleFacts:
+def _raw(source: str) -> bytes:
+    return source.encode("utf-8", "surrogateescape")
+
+
+def _shown(source: str) -> str:
+    return _raw(source).decode("utf-8", "replace")
+
+
+def _facts(name: str, package: str, source: str, asked: frozenset[Asked]) -> ModuleFacts:
+    tree = ast.parse(source)
+    docstrings = "docstrings" in asked
     future = [
         each
         for each in tree.body
@@ -81,10 +96,10 @@ def _facts(name: str, package: str, source: str, tree: ast.Module, whole: bytes)
     bindings: Bindings = {}
     imports: list[tuple[str, tuple[str, ...]]] = []
     lines = source.splitlines(keepends=True)
-    for node in without_docstring(tree):
-        if _never_runs(node):
+    for node in tree.body:
+        if _never_runs(node) or (_is_text(node) and not docstrings):
             continue
-        part = _part(node, future, lines)
+        part = _part(node, future, lines, asked)
         for each in part.uses.imports:
             if each.bound:
                 module = absolute(each.module, each.level, package)
@@ -96,18 +111,32 @@ def _facts(name: str, package: str, source: str, tree: ast.Module, whole: bytes)
         statements.append(part)
     stored = {name for each in statements for name in each.uses.stored}
     assigned = frozenset(stored - definitions.keys() - bindings.keys())
+    whole = normalise(tree, docstrings=docstrings)
     return ModuleFacts(
         name, whole, source, tuple(statements), definitions, bindings, tuple(imports), assigned
     )
 
 
-def _part(node: ast.stmt, future: list[ast.ImportFrom], lines: list[str]) -> Part:
+def _is_text(node: ast.stmt) -> bool:
+    """Tell whether a statement is a docstring: of the module, or of the name assigned above."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _part(
+    node: ast.stmt, future: list[ast.ImportFrom], lines: list[str], asked: frozenset[Asked]
+) -> Part:
     module = ast.Module(body=[*future, node], type_ignores=[])
     uses = uses_of(compile(module, "<module>", "exec", dont_inherit=True))
     first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
     text = "".join(lines[first - 1 : node.end_lineno])
     defines = node.name if isinstance(node, Definition) else ""
-    return Part(normalise(node), uses, text, first, defines, effects_of(node))
+    annotated = frozenset(annotated_names(node)) if "annotations" in asked else frozenset()
+    normal = normalise(node, docstrings="docstrings" in asked)
+    return Part(normal, uses, text, first, defines, effects_of(node), annotated)
 
 
 def _absolute_uses(part: Part, package: str) -> Part:
@@ -149,14 +178,10 @@ def _never_runs(node: ast.stmt) -> bool:
     if not isinstance(node, ast.If) or node.orelse:
         return False
     test = node.test
-    if isinstance(test, ast.Compare) and isinstance(test.left, ast.Name):
-        right = test.comparators[0]
-        return (
-            test.left.id == "__name__"
-            and len(test.ops) == 1
-            and isinstance(test.ops[0], ast.Eq)
-            and isinstance(right, ast.Constant)
-            and right.value == "__main__"
+    if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
+        sides = [test.left, test.comparators[0]]
+        return any(isinstance(each, ast.Name) and each.id == "__name__" for each in sides) and any(
+            isinstance(each, ast.Constant) and each.value == "__main__" for each in sides
         )
     return _last_name(test) == "TYPE_CHECKING"
 
@@ -219,7 +244,8 @@ class ModuleReach:
     """Follows reads of modules through their source.
 
     `load` gives the facts of a local module, and None for any other name. `packages` collects
-    the names of modules that are not local, `modules` what counts of those that are.
+    the names of modules that are not local, `modules` what counts of those that are, `asks` what
+    their code asks of other code.
     """
 
     def __init__(self, load: Callable[[str], ModuleFacts | None]) -> None:
@@ -228,6 +254,7 @@ class ModuleReach:
         self.modules: dict[str, Reached] = {}
         self.packages: set[str] = set()
         self.texts: set[str] = set()
+        self.asks: set[Asked] = set()
         self._queue: list[tuple[str, Chain]] = []
         self._seen: set[tuple[str, Chain]] = set()
         self._lists_subclasses = False
@@ -287,7 +314,7 @@ class ModuleReach:
                 if name != "*" and self._is_module(f"{target}.{name}"):
                     self._enter(f"{target}.{name}")
         for part in reached.run_at_import():
-            self._follow(module, part.uses, at_import=True)
+            self._follow(module, part, at_import=True)
         if self._lists_subclasses:
             self._reach_subclasses(reached)
         return reached
@@ -354,7 +381,7 @@ class ModuleReach:
             if name not in reached.names:
                 reached.names.add(name)
                 for part in facts.definitions[name]:
-                    self._follow(facts.name, part.uses, at_import=False)
+                    self._follow(facts.name, part, at_import=False)
         for target, attribute in facts.bindings.get(name, ()):
             if (target, attribute) == (facts.name, name):
                 continue  # `from . import name` in a package: the submodule of that name
@@ -378,9 +405,11 @@ class ModuleReach:
             if any(part.effects.bases for part in parts):
                 self._own(reached, name, ())
 
-    def _follow(self, module: str, uses: Uses, *, at_import: bool) -> None:
-        reached = self.modules[module]
+    def _follow(self, module: str, part: Part, *, at_import: bool) -> None:
+        reached, uses = self.modules[module], part.uses
         self.texts |= uses.texts
+        self.asks |= asked_of_code(uses)
+        self._queue += [(module, (name,)) for name in part.annotated]
         for name, chains in uses.names.items():
             if name in reached.facts.definitions or name in reached.facts.bindings:
                 self._queue += [(module, (name, *chain)) for chain in chains]

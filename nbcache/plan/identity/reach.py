@@ -24,6 +24,7 @@ from typing import Literal, Protocol
 
 from nbcache.errors import NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
+from nbcache.plan.identity.asked import Asked, asked_of_code, names_in_annotation
 from nbcache.plan.identity.canonical import canonical_digest
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.code import (
@@ -44,7 +45,8 @@ AMBIENT = frozenset(
 )
 _NOT_OF_THE_CLASS = frozenset(
     "__dict__ __weakref__ __module__ __qualname__ __firstlineno__ __static_attributes__ "
-    "__abstractmethods__ _abc_impl __signature__ __annotations_cache__ __attrs_base_of_slotted__ "
+    "__abstractmethods__ _abc_impl __signature__ __slotnames__ __annotations_cache__ "
+    "__attrs_base_of_slotted__ "
     "_abc_cache _abc_negative_cache _abc_negative_cache_version _abc_registry".split()
 )
 _OF_MEMBERS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
@@ -71,7 +73,8 @@ class Walker:
     """One walk over what a body reaches. Holds for one moment: objects may change after it.
 
     With `cut`, reads of names of `namespace` are collected in `wanted` (name -> attribute chains
-    read off it); without, their values are folded into the digest of what reads them.
+    read off it); without, their values are folded into the digest of what reads them. `asks` says
+    what the code looks at that does not count as a rule; in a walk with `asked` that counts.
     """
 
     def __init__(
@@ -81,16 +84,17 @@ class Walker:
         source_of: SourceOf,
         *,
         cut: bool = True,
-        docstrings: bool = False,
+        asked: frozenset[Asked] = frozenset(),
     ) -> None:
         self._namespace, self._places, self._source_of = namespace, places, source_of
         self._home_name = str(namespace.get("__name__", "__main__"))
-        self._cut, self.docstrings = cut, docstrings
+        self._cut, self._asked = cut, asked
         self.wanted: dict[str, set[Chain]] = {}
         self.local: dict[str, set[Chain]] = {}
         self.packages: set[str] = set()
         self.texts: set[str] = set()
-        self.reads_docstrings = self.lists_subclasses = False
+        self.asks: set[Asked] = set()
+        self.lists_subclasses = False
         self._stack: dict[int, int] = {}
         self._lowest = sys.maxsize
         self._memo: dict[int, tuple[object, Digest]] = {}
@@ -124,6 +128,8 @@ class Walker:
             return self._once(value, lambda each: identity(each, self.digest))
         if _module_of(cls).startswith("nbcache.") and hasattr(value, "node"):
             raise NoCanonicalFormError(cls.__name__, "a channel; take what it carries as an input")
+        if isinstance(value, DESCRIPTORS):
+            return self._once(value, self._member)
         self._note_type(cls)
         if self._places.home(_module_of(cls)) != "notebook":
             self._known_types.add(cls)
@@ -153,10 +159,9 @@ class Walker:
         ]
 
     def imported(self, uses: Uses) -> None:
-        """Note the modules that some code imports itself, its texts, and reads of `__doc__`."""
+        """Note the modules that some code imports itself, its texts, and what it asks of code."""
         self.texts |= uses.texts
-        if "__doc__" in uses.attributes or "getdoc" in uses.attributes:
-            self.reads_docstrings = True
+        self.asks |= asked_of_code(uses)
         for each in uses.imports:
             self._import(each, uses)
         if uses.attributes & NAME_MODULES:
@@ -254,6 +259,7 @@ class Walker:
         return combine(
             "function",
             self._own_code(value, whole=around in ("notebook", "local", "unknown")),
+            self._said_of(value),
             self._cells(value),
             self._optional(value.__defaults__),
             self._optional(value.__kwdefaults__),
@@ -263,10 +269,33 @@ class Walker:
 
     def _own_code(self, function: types.FunctionType, *, whole: bool) -> bytes:
         found = find_function(function.__code__, self._source_of) if whole else None
+        docstrings = "docstrings" in self._asked
         if found is None:
-            text = None if self.docstrings else function.__doc__
+            text = None if docstrings else function.__doc__
             return encode_code(function.__code__, docstring=text)
-        return normalise(found[0], docstrings=self.docstrings)
+        return normalise(found[0], docstrings=docstrings)
+
+    def _said_of(self, function: types.FunctionType) -> tuple[object, ...]:
+        """Return what a function says of itself that its code does not."""
+        code = function.__code__
+        names = [
+            None if name == compiled else name
+            for name, compiled in (
+                (function.__name__, code.co_name),
+                (function.__qualname__, code.co_qualname),
+            )
+        ]
+        annotations = None
+        if "annotations" in self._asked and function.__annotations__:
+            annotations = self._part(
+                f"annotations of {function.__name__}", function.__annotations__
+            )
+            for each in function.__annotations__.values():
+                for name in names_in_annotation(each) if isinstance(each, str) else ():
+                    if self._cut and name in self._namespace:
+                        self.wanted.setdefault(name, set()).add(())
+        doc = function.__doc__ if "docstrings" in self._asked else None
+        return (*names, doc if isinstance(doc, str) else None, annotations)
 
     def _cells(self, function: types.FunctionType) -> tuple[tuple[str, str], ...]:
         cells: list[tuple[str, str]] = []
@@ -329,7 +358,7 @@ class Walker:
             self.digest(type(value)),
             tuple(self.digest(base) for base in value.__bases__ if base is not object),
             tuple(self._members(value)),
-            value.__doc__ if self.docstrings else None,
+            value.__doc__ if "docstrings" in self._asked else None,
             *self._virtual_subclasses(value),
         )
 
@@ -351,9 +380,11 @@ class Walker:
             if held:
                 yield "held", self._part(f"members of {cls.__name__}", held)
             skipped |= set(cls.__members__)
-            names = {name: each for name, each in names.items() if _is_own_of_enum(name, each)}
+            names = {name: each for name, each in names.items() if not _is_of_enum(name, each)}
         elif cls.__bases__ == (tuple,) and "_fields" in names:
-            skipped |= _OF_NAMED_TUPLES
+            skipped |= {
+                name for name in _OF_NAMED_TUPLES & names.keys() if _is_generated(names[name])
+            }
         for name in sorted(names):
             if name not in skipped and not name.startswith("__pydantic"):
                 yield name, self._part(f"{cls.__name__}.{name}", _comparable(names[name]))
@@ -370,18 +401,13 @@ class Walker:
             raise NoCanonicalFormError(error.type_name, reason, error.place) from None
 
     def _member(self, value: object) -> Digest | None:
-        """A descriptor in a class: what it wraps."""
-        if isinstance(value, staticmethod | classmethod):
-            return combine(type(value).__name__, self.digest(value.__func__))
-        if isinstance(value, property):
-            parts = (value.fget, value.fset, value.fdel)
-            return combine("property", *map(self.digest, parts))
-        if isinstance(value, functools.cached_property):
-            return combine("cached_property", self.digest(value.func))
-        if isinstance(value, functools.singledispatchmethod):
-            return combine("dispatchmethod", self.digest(value.dispatcher))
-        assert isinstance(value, functools.partialmethod)
-        return combine("partialmethod", *map(self.digest, (value.func, value.args, value.keywords)))
+        """A descriptor in a class: what it wraps, and its class where somebody derived one."""
+        base, names = wrapped_by(value)
+        parts = tuple(self.digest(getattr(value, name)) for name in names)
+        if type(value) is base:
+            return combine(base.__name__, *parts)
+        held = self._optional(descriptor_attributes(value) or None)
+        return combine(base.__name__, *parts, self.digest(type(value)), held)
 
     def _cached(self, value: object) -> Digest:
         home, by_name = self._by_name(value)
@@ -389,7 +415,12 @@ class Walker:
             return self._named(value, home) or combine("cached", _full_name(value))
         parameters = value.cache_parameters()  # type: ignore[attr-defined]
         inner = value.__wrapped__  # type: ignore[attr-defined]
-        return combine("lru_cache", self.digest(inner), self.digest(parameters))
+        return combine(
+            "lru_cache",
+            self.digest(inner),
+            self.digest(parameters),
+            self._optional(given_attributes(value) or None),
+        )
 
     def _module(self, value: types.ModuleType) -> Digest:
         if self._places.home(value.__name__) in ("unknown", "notebook"):
@@ -482,6 +513,12 @@ def _field_of_pydantic(field: object) -> dict[str, object]:
     return held
 
 
+def given_attributes(wrapper: object) -> dict[str, object]:
+    """Return what somebody set on a callable of functools, without what that copied itself."""
+    held = getattr(wrapper, "__dict__", {})
+    return {name: each for name, each in held.items() if not name.startswith("__")}
+
+
 def member_attributes(member: enum.Enum) -> dict[str, object]:
     """Return what a member of an Enum holds besides its name and value: set by `__init__`."""
     return {name: each for name, each in vars(member).items() if name not in _OF_MEMBERS}
@@ -491,17 +528,31 @@ def is_of_nbcache(value: object) -> bool:
     return _module_of(type(value)).startswith("nbcache.")
 
 
-def _is_own_of_enum(name: str, value: object) -> bool:
-    # What EnumType itself puts there begins with an underscore, or is a method it borrows.
-    if isinstance(value, types.FunctionType):
-        return value.__globals__.get("__name__") != "enum"
-    if isinstance(value, staticmethod | classmethod):
-        return getattr(value.__func__, "__module__", "") != "enum"
-    if name.startswith("_"):
-        return False
-    return (
-        isinstance(value, property | functools.cached_property) and type(value) is not enum.property
-    )
+def _is_of_enum(name: str, value: object) -> bool:
+    """Tell whether EnumType itself put an attribute into a class, rather than whoever wrote it."""
+    if isinstance(value, types.BuiltinFunctionType | types.WrapperDescriptorType):
+        return True
+    made_in = _name_of_globals(value)
+    if made_in is not None:
+        return made_in == "enum"
+    return name.startswith("_") and name.endswith("_") and name not in _SAID_OF_ENUM
+
+
+_SAID_OF_ENUM = frozenset({"_boundary_", "__annotations__"})
+
+
+def _is_generated(value: object) -> bool:
+    """Tell whether `collections.namedtuple` made an attribute of its class."""
+    made_in = _name_of_globals(value)
+    return made_in is None or made_in.startswith(("collections", "namedtuple_"))
+
+
+def _name_of_globals(value: object) -> str | None:
+    """Return the name of the module in whose globals a function or method runs, or None."""
+    inner = getattr(value, "__func__", value)
+    if isinstance(inner, types.FunctionType):
+        return str(inner.__globals__.get("__name__", ""))
+    return None
 
 
 def _module_of(value: object) -> str:
@@ -516,6 +567,32 @@ def _qualname(value: object) -> str:
 
 def _full_name(value: object) -> str:
     return f"{_module_of(value)}.{_qualname(value)}"
+
+
+_DESCRIPTORS: dict[type, tuple[str, ...]] = {
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget", "fset", "fdel"),
+    types.DynamicClassAttribute: ("fget", "fset", "fdel"),  # enum.property
+    functools.cached_property: ("func",),
+    functools.singledispatchmethod: ("dispatcher",),
+    functools.partialmethod: ("func", "args", "keywords"),
+}
+"""Python's descriptors that wrap functions, and where they keep these."""
+DESCRIPTORS = tuple(_DESCRIPTORS)
+
+
+def wrapped_by(descriptor: object) -> tuple[type, tuple[str, ...]]:
+    """Return which of Python's descriptors something is, and the names of what it wraps."""
+    base = next(each for each in type(descriptor).__mro__ if each in _DESCRIPTORS)
+    return base, _DESCRIPTORS[base]
+
+
+def descriptor_attributes(descriptor: object) -> dict[str, object]:
+    """Return what a descriptor of a derived class holds besides what it wraps."""
+    _, names = wrapped_by(descriptor)
+    own = {*names, "lock", "attrname"}  # the latter two of a cached property
+    return {name: each for name, each in given_attributes(descriptor).items() if name not in own}
 
 
 _Handler = Callable[[Walker, object], "Digest | None"]
@@ -538,11 +615,5 @@ _HANDLERS: dict[type, _Handler] = {
         each: _tracked("_type_variable")
         for each in (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple, typing.NewType)
     },
-    **{
-        each: _tracked("_member")
-        for each in (
-            staticmethod, classmethod, property, functools.cached_property,
-            functools.singledispatchmethod, functools.partialmethod,
-        )
-    },
-}  # fmt: skip
+    **{each: _tracked("_member") for each in _DESCRIPTORS},
+}

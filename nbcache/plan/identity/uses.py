@@ -21,6 +21,7 @@ _READS = frozenset(
     {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "DELETE_GLOBAL", "STORE_GLOBAL"}
 )
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_ASKS = _READS | {"IMPORT_FROM"}
 _BETWEEN = frozenset({"CACHE", "NOP", "EXTENDED_ARG", "NOT_TAKEN"})
 
 
@@ -54,6 +55,7 @@ class Uses:
     `names` maps each global (or builtin) name that may be read to the attribute chains read off
     it. `texts` are the string constants. `stored` are names bound at the top level of the code.
     `by_text` are those of `names` that are read through a text alone, see `identity.named_in_text`.
+    `attributes` are all names and attributes that it mentions, `read` those that it does not bind.
     """
 
     names: dict[str, frozenset[Chain]]
@@ -62,6 +64,7 @@ class Uses:
     stored: frozenset[str]
     attributes: frozenset[str]
     by_text: frozenset[str] = frozenset()
+    read: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=4096)
@@ -73,8 +76,9 @@ def uses_of(code: types.CodeType) -> Uses:
     stored: set[str] = set()
     attributes: set[str] = set()
     local: set[str] = set()
+    read: set[str] = set()
     for each in nested_codes(code):
-        _scan(each, each is code, names, imports, stored)
+        _scan(each, each is code, names, imports, stored, read)
         texts.update(const for const in _flat(each.co_consts) if isinstance(const, str))
         attributes.update(each.co_names)
         local.update(each.co_varnames, each.co_cellvars, each.co_freevars)
@@ -87,6 +91,7 @@ def uses_of(code: types.CodeType) -> Uses:
         frozenset(stored),
         frozenset(attributes),
         frozenset(by_text),
+        frozenset(read),
     )
 
 
@@ -103,11 +108,16 @@ def _scan(
     names: dict[str, set[Chain]],
     imports: list[Import],
     stored: set[str],
+    read: set[str],
 ) -> None:
     steps = [each for each in dis.get_instructions(code) if each.opname not in _BETWEEN]
     # A function's own names are local; at the top of a module or cell they are stored by name.
     top = not code.co_flags & 0x02  # CO_NEWLOCALS
     for at, step in enumerate(steps):
+        if step.opname in _ASKS and step.argval != "__annotations__":  # a class fills its own
+            read.add(str(step.argval))
+        if step.opname in _ATTRIBUTES:
+            read.add(str(step.argval))
         if step.opname in _READS:
             names.setdefault(str(step.argval), set()).add(_chain(steps, at))
         elif step.opname == "IMPORT_NAME":

@@ -92,7 +92,9 @@ class _Reading:
                 self._assign(words[at])
             elif shape in ("for", "select"):
                 if at + 1 < len(words):
-                    self.variables[words[at + 1].shape] = None
+                    name = words[at + 1].shape
+                    self.variables[name] = None
+                    self._values.setdefault(name, []).extend(w.text for w in words[at + 3 :])
                 return
             elif shape == "function":
                 at += 1  # its name; what follows is its body
@@ -139,7 +141,7 @@ class _Reading:
     def _run_by(self, name: str, rest: list[_Word]) -> None:
         """Follow commands that run what their arguments name."""
         if name in _RUNS_NEXT:
-            self.command([w for w in rest if not re.match(r"-|\d+[smhd]?$|\w+=", w.shape)])
+            self._run_next(rest)
         elif name in _RUNS_TEXT and rest:
             self.script(" ".join(w.text for w in rest) if name == "eval" else rest[0].text)
         elif name.rpartition("/")[2] in _SHELLS:
@@ -150,6 +152,18 @@ class _Reading:
         for at, each in enumerate(rest[:-1]):
             if each.text in _EXECUTES and name == "find":
                 self.command(rest[at + 1 :])
+
+    def _run_next(self, rest: list[_Word]) -> None:
+        """Follow the first word that may be a command: no flag, number, assignment.
+
+        One behind a flag may be that one's value (`xargs -I X tool`), so there the next counts too.
+        """
+        for at, word in enumerate(rest):
+            if re.match(r"-|\d+[smhd]?$|\w+=", word.shape):
+                continue
+            self.command(rest[at:])
+            if not at or not re.fullmatch(r"-\w|--\w[\w-]*", rest[at - 1].shape):
+                return
 
 
 def _without_heredocs(body: str) -> tuple[str, list[str]]:

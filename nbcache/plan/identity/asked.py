@@ -1,0 +1,53 @@
+"""What code may ask about other code that is no part of what that does: docstrings and the like.
+
+Comments, docstrings and the values of annotations do not count, except where some code that is
+reached looks at them. Told by the names that it uses; reading nothing, deciding nothing else.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Literal
+
+from nbcache.plan.identity.uses import Uses
+
+Asked = Literal["docstrings", "annotations", "source"]
+
+_WORDS: dict[Asked, frozenset[str]] = {
+    "docstrings": frozenset({"__doc__", "getdoc", "get_docstring"}),
+    "annotations": frozenset(
+        "__annotations__ get_type_hints get_annotations signature getfullargspec".split()
+    ),
+    "source": frozenset("getsource getsourcelines getcomments findsource".split()),
+}
+
+
+def asked_of_code(uses: Uses) -> set[Asked]:
+    """Return what code asks about other code, or may ask through a text (`getattr`)."""
+    words = uses.read | {each for each in uses.texts if each.startswith("__")}
+    return {each for each, names in _WORDS.items() if not names.isdisjoint(words)}
+
+
+def annotated_names(node: ast.AST) -> Iterator[str]:
+    """Yield the names in the annotations below a syntax tree, also where they are texts."""
+    for each in ast.walk(node):
+        for annotation in (getattr(each, "annotation", None), getattr(each, "returns", None)):
+            if isinstance(annotation, ast.expr):
+                yield from _names_in(annotation)
+
+
+def names_in_annotation(text: str) -> Iterator[str]:
+    """Yield the names in an annotation that is kept as a text."""
+    try:
+        yield from _names_in(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError):
+        return
+
+
+def _names_in(node: ast.expr) -> Iterator[str]:
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name):
+            yield each.id
+        elif isinstance(each, ast.Constant) and isinstance(each.value, str):
+            yield from names_in_annotation(each.value)

@@ -1,0 +1,77 @@
+"""Programs on PATH and scripts beside the notebook: replaced, exactly their processes run again."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.kernels.scenarios import Change, Scenario, Seen, check
+
+_PATH = {"PATH": "{folder}/tools:" + os.environ["PATH"]}
+_PYTHON = f"#!{sys.executable}\nfrom numpy import array\nprint(array({{}}))\n"
+_SHELL = "#!/bin/sh\necho {}\n"
+
+
+def _program(name: str, text: str) -> Change:
+    def change(folder: Path) -> None:
+        (folder / "tools").mkdir(exist_ok=True)
+        (folder / "tools" / name).write_text(text)
+        (folder / "tools" / name).chmod(0o755)
+
+    return change
+
+
+def _replaced(
+    number: int, name: str, body: str, text: str = _SHELL, files: dict[str, str] | None = None
+) -> Scenario:
+    """A program TOOL is replaced by another one."""
+    tool = f"program{number}"
+    return Scenario(
+        name=name,
+        body=body.replace("TOOL", tool),
+        header="(v) -> out from one --bash",
+        files={name: text.replace("TOOL", tool) for name, text in (files or {}).items()},
+        prepare=_program(tool, text.format(1)),
+        change=_program(tool, text.format(2)),
+        env=_PATH,
+        because=f"tool {tool}",
+        back=False,
+    )
+
+
+PROGRAMS = [
+    _replaced(1, "behind flags with a value", "out=$(echo a | xargs -n 1 -I X TOOL X)"),
+    _replaced(2, "in the list of a loop", "for each in TOOL; do out=$($each); done"),
+    _replaced(3, "in a sourced file", ". ./a3.sh\nout=$(g)", files={"a3.sh": "g() { TOOL; }\n"}),
+    _replaced(4, "in a called script", "out=$(bash a4.sh)", files={"a4.sh": "TOOL\n"}),
+    _replaced(5, "written in python by the user", "out=$(TOOL)", _PYTHON),
+    _replaced(6, "behind a limit of time", "out=$(timeout -k 3 5s TOOL)"),
+    Scenario(
+        name="script that a script calls",
+        body="out=$(bash outer.sh)",
+        header="(v) -> out from one --bash",
+        files={"outer.sh": "bash inner.sh\n", "inner.sh": "echo 1\n"},
+        files_after={"inner.sh": "echo 2\n"},
+        because="file inner.sh",
+        back=False,
+    ),
+    Scenario(
+        name="script that nobody calls",
+        body="out=$(bash outer2.sh)",
+        header="(v) -> out from one --bash",
+        files={"outer2.sh": "# bash other.sh\necho 1\n", "other.sh": "echo 1\n"},
+        files_after={"other.sh": "echo 2\n"},
+        back=False,
+    ),
+]
+
+
+@pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in PROGRAMS])
+def test_a_script_runs_again_when_what_it_calls_is_another(
+    played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario
+) -> None:
+    check(scenario, played(PROGRAMS))
