@@ -1,0 +1,33 @@
+"""What code asks about other code: told by the names that it reads, not by those that it binds."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from nbcache.plan.identity.asked import annotated_names, asked_of_code
+from nbcache.plan.identity.uses import uses_of
+
+
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [
+        ("f.__doc__", {"docstrings"}),
+        ("getattr(f, '__doc__')", {"docstrings"}),
+        ("def g(): return __doc__", {"docstrings"}),
+        ("from inspect import getdoc", {"docstrings"}),
+        ("inspect.signature(f)", {"annotations"}),
+        ("def g(): return inspect.getsource(f)", {"source"}),
+        ("class C:\n    'text'\n    x: int = 1", set()),
+        ("print('signature')", set()),
+    ],
+)
+def test_code_asks_by_what_it_reads(source: str, asked: set[str]) -> None:
+    assert asked_of_code(uses_of(compile(source, "<test>", "exec"))) == asked
+
+
+def test_names_in_annotations_are_found_in_texts_too() -> None:
+    tree = ast.parse("def f(a: A, b: 'list[B]') -> 'C | None': x: D = 1")
+
+    assert {"A", "B", "C", "D"} <= set(annotated_names(tree))
