@@ -393,7 +393,8 @@ class Session:
             self.read_shown,
             user=user_name(),
         )
-        run.cache_place = str(self.place)
+        shared = self.cache.shared if self.cache.is_own else None
+        run.cache_place = str(self.place) if shared is None else shared.store.url
         run.targets, run.is_recorded = beginning.targets, beginning.hold is not None
         prepared.decider.for_run(run.id)
         if not self.cache.writable:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from weakref import WeakSet
 
 from nbcache.errors import (
     AccessDeniedError,
@@ -264,8 +265,23 @@ def connect(cache: Cache, tell: Callable[[str], None]) -> Tier | None:
     with contextlib.suppress(FileNotFoundError):
         try:
             sharing = sharing_of(cache.root)
-            if sharing is not None:
+            if sharing is not None and not cache.is_own:
+                _tell_foreign(cache, sharing, tell)
+            elif sharing is not None:
                 return Tier.open(cache, sharing, tell)
         except (RemoteStoreError, CacheFormatError, StoreError) as error:
             tell(f"shared cache: {error}")
     return None
+
+
+_told: WeakSet[Cache] = WeakSet()
+
+
+def _tell_foreign(cache: Cache, sharing: Sharing, tell: Callable[[str], None]) -> None:
+    """Say once that whoever made a cache does not decide where this user's results are sent."""
+    if cache not in _told:
+        _told.add(cache)
+        tell(
+            f"{cache.root} is not your cache, so nothing is shared with {sharing.url}, which it "
+            f"names. If you want that: %nbcache share {sharing.url}"
+        )

@@ -26,7 +26,7 @@ from nbcache.errors import (
 )
 from nbcache.model.digest import Digest
 from nbcache.model.row import Record
-from nbcache.model.signature import SIGNING, Standing
+from nbcache.model.signature import ORIGIN, Standing
 from nbcache.store import fold
 from nbcache.store.blobs import Blobs
 from nbcache.store.files import new_ulid, remove
@@ -206,20 +206,15 @@ class Shared:
         return [record for record in map(self._judged, self.log.records_at(places)) if record]
 
     def _judged(self, record: Record) -> Record | None:
-        """Return a row as far as its word is taken: None where it is forged or could run code.
+        """Return a row with its origin, by which the local log judges it; None: it is forged.
 
-        What an unsigned one has shown is left out, since it may be HTML. The local log, in which
-        the row will stand, is the user's own: nothing in it is judged again.
+        It is judged anew at each look-up, so that it counts no longer when its key is revoked.
         """
         standing = FOREIGN(record)
-        if standing.vouches:
-            return record
         if standing is Standing.FORGED:
             self.tell(StoreError(f"{self.store.url}: row {record['id']}: {standing.value}"))
             return None
-        if all(record["id"] != entry.row_id for entry in self.log.find_all(record["hash"])):
-            return None
-        return {key: each for key, each in record.items() if key not in ("shown", *SIGNING)}
+        return {**record, ORIGIN: self.id}
 
     def history(self) -> list[Record]:
         """Return the rows of all results and runs there are, in full.

@@ -1,0 +1,142 @@
+"""Two people and a shared cache that somebody else may write to as well: whose word counts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nbcache.engine.record.history import runs
+from nbcache.errors import UntrustedError
+from nbcache.model.row import Record
+from nbcache.store.segment import ROWS, read_records, table_of, write_table
+from nbcache.store.signing import make_key
+from nbcache.store.trust_file import trust_key
+from tests.engine.notebooks import Notebook
+from tests.engine.test_team import Person, counts, person, sent
+
+__all__ = ["person"]  # a fixture
+
+
+def boxes(notebook: Notebook) -> None:
+    notebook.cell("%channel numbers = of(1, 2)")
+    notebook.cell(
+        f"%%process box(n) -> held from numbers\n{notebook.mark('n')}\nheld = {{n, n + 1}}"
+    )
+
+
+def become(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.setenv("NBCACHE_CONFIG_DIR", str(tmp_path / f"settings of {name}"))
+
+
+class Poison:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.canary,))
+
+
+def test_what_a_stranger_shared_runs_again_and_what_a_friend_signed_does_not(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become(monkeypatch, tmp_path, "anna")
+    key = make_key("anna")
+    anna = person("anna")
+    boxes(anna)
+    anna.run()
+    sent(anna.session)
+    become(monkeypatch, tmp_path, "ben")
+    ben = person("ben")
+    boxes(ben)
+
+    stranger = ben.run()
+    told = [note for note in stranger.progress().notes if "is not your cache" in note]
+
+    assert ben.ran() == ["1", "2"]
+    assert len(told) == 1
+    assert "2 results in it are pickles" in told[0]
+    assert (tmp_path / "team").as_uri() in told[0]
+    become(monkeypatch, tmp_path, "carl")
+    trust_key(key.public, "anna")
+    carl = person("carl")
+    boxes(carl)
+    friend = carl.run()
+    assert counts(friend) == {"cached": 2}
+    assert list(friend["box"]) == [{1, 2}, {2, 3}]
+    sent(carl.session)
+    assert counts(carl.run()) == {"cached": 2}  # from the local log, into which they came
+    trust_key(key.public, "anna", revoked=True)
+    assert carl.run().counts() == {"completed": 2}
+
+
+def test_rows_that_say_another_thing_than_their_keys_run_nothing(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys promise JSON, which is used unsigned; the row itself holds a pickle."""
+    canary = tmp_path / "canary"
+    become(monkeypatch, tmp_path, "anna")
+    anna = person("anna")
+    for notebook in (anna,):
+        notebook.cell("%channel numbers = of(1)")
+        notebook.cell("%%process plain(n) -> held from numbers\nheld = [n, n + 1]")
+    anna.run()
+    sent(anna.session)
+    data = base64.b64encode(pickle.dumps(Poison(canary))).decode()
+
+    def poison(record: Record) -> Record:
+        if record["kind"] != "attempt":
+            return record
+        port = {**record["outputs"][0], "codec": "pickle", "inline": data, "size": 9}
+        unsigned = {k: v for k, v in record.items() if k not in ("signature", "signer", "sealed")}
+        return {**unsigned, "outputs": [port]}
+
+    for path in (tmp_path / "team/log").glob("*" + ROWS):
+        rows = [poison(record) for record in read_records(path)]
+        path.unlink()
+        write_table(path, table_of(rows), {"format": 1, "rows": len(rows)})
+    become(monkeypatch, tmp_path, "ben")
+    ben = person("ben")
+    ben.cell("%channel numbers = of(1)")
+    ben.cell("%%process plain(n) -> held from numbers\nheld = [n, n + 1]")
+
+    for _ in range(2):
+        run = ben.run()
+        assert run["plain"].value == [1, 2]
+        sent(ben.session)
+    run_id = runs(ben.session.cache)[0].id
+    with pytest.raises(UntrustedError):
+        _ = ben.session.restore(run_id)["plain"].value
+
+    assert not canary.exists()
+
+
+def test_who_made_a_cache_does_not_decide_where_others_send_their_results(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become(monkeypatch, tmp_path, "mallory")
+    mallory = person("mallory")
+    boxes(mallory)
+    mallory.run()
+    sent(mallory.session)
+    before = sorted(path.name for path in (tmp_path / "team/log").iterdir())
+    shutil.copytree(tmp_path / "mallory" / "cache", tmp_path / "ben" / "cache")
+    assert json.loads((tmp_path / "ben/cache/shared.json").read_text())["url"]
+    become(monkeypatch, tmp_path, "ben")
+    ben = Notebook(tmp_path / "ben")
+    boxes(ben)
+    told: list[str] = []
+    ben.session.teller = told.append
+
+    ben.run()
+    ben.close()
+
+    assert ben.session.cache.shared is None
+    assert ["nothing is shared with" in each for each in told] == [True]
+    assert sorted(path.name for path in (tmp_path / "team/log").iterdir()) == before
