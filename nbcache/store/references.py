@@ -1,8 +1,8 @@
 """Which blobs a stored row names: what clean-up keeps and what a check looks for.
 
 Whatever looks like the digest of a blob counts, in rows and columns of later versions too: keeping
-too much costs space, keeping too little a result. Only `digest` and `hash` never do: they say what
-something is, and never where its bytes lie.
+too much costs space, keeping too little a result. Only `digest`, `hash` and `sealed` never do:
+they say what something is, and never where its bytes lie.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def references(value: Any) -> Iterator[tuple[str, str, int | None]]:
         if isinstance(blob, str):
             yield blob, value.get("kind") or "", value.get("size")
         for key, each in value.items():
-            if key not in ("blob", "digest", "hash"):
+            if key not in ("blob", "digest", "hash", "sealed"):
                 yield from references(each)
     elif isinstance(value, list):
         for each in value:

@@ -36,6 +36,12 @@ def pipeline(notebook: Notebook) -> None:
         notebook.cell(text.replace("{mark3}", notebook.mark("'report'")))
 
 
+@pytest.fixture(autouse=True)
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make all people one user, who trusts the key that sharing makes."""
+    monkeypatch.setenv("NBCACHE_CONFIG_DIR", str(tmp_path / "settings"))
+
+
 @pytest.fixture
 def person(tmp_path: Path) -> Iterator[Person]:
     """Make a person: a notebook in a folder of her own, shared with the folder `team`."""

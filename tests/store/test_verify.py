@@ -11,6 +11,7 @@ from nbcache.model.row import Port
 from nbcache.model.value import Stored
 from nbcache.store.cache import Cache
 from nbcache.store.repair import open_repaired, repair
+from nbcache.store.signing import make_key
 from nbcache.store.verify import verify
 from tests.store.rows import attempt, use
 
@@ -47,6 +48,19 @@ def test_a_sound_cache_has_no_problems_and_no_orphans(cache: Cache) -> None:
     assert (report.rows, report.segments, report.journals, report.blobs) == (3, 1, 1, 4)
     assert (report.orphans, report.leftovers) == ([], [])
     assert str(report).startswith("ok: 3 rows")
+
+
+def test_a_signed_row_names_no_blob_by_what_its_signature_covers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NBCACHE_CONFIG_DIR", str(tmp_path / "settings"))
+    make_key("alice")
+    cache = Cache.open(tmp_path / "c")
+    cache.log.append([attempt("a")])
+    (record,) = cache.log.records()
+    assert record["sealed"].startswith("b3:")
+
+    assert verify(cache).ok
 
 
 def only(folder: Path, pattern: str) -> Path:
