@@ -30,6 +30,7 @@ from nbcache.engine.record.cancelling import cancel_request
 from nbcache.engine.record.results import Results, TaskResult, channel_items
 from nbcache.engine.running import loop, resuming
 from nbcache.engine.running.beginning import Beginning
+from nbcache.engine.running.collecting import collected_rarely
 from nbcache.engine.running.decide import Place
 from nbcache.engine.running.devices import Devices, gpu_ids
 from nbcache.engine.running.driver import Driver
@@ -48,6 +49,7 @@ from nbcache.engine.tier import AGAIN_S, Tier, connect, share, unshare
 from nbcache.engine.trial import TryResult, try_task
 from nbcache.engine.trusting import Trusting, trust
 from nbcache.engine.upkeep.cleaning import check_retention, clean_after_run
+from nbcache.engine.upkeep.tidying import Tidier
 from nbcache.engine.work.shown import chunks_of
 from nbcache.errors import ChannelError, NbcacheError, NotRunError, UsageError, WiringError
 from nbcache.model.digest import Digest
@@ -85,6 +87,7 @@ class Session:
         self._tier_due = 0.0  # by time.monotonic(): when the shared cache may be asked again
         self._executor: LocalExecutor | None = None
         self._turn: asyncio.Lock | None = None
+        self._tidier = Tidier(self._fold)
         self._lock = threading.RLock()
 
     # ------------------------------------------------------------------ the cache
@@ -447,7 +450,9 @@ class Session:
                     driver = self._driver(
                         run, prepared, beginning.options, rows, make_spec, Packer(scratch)
                     )
-                    status = await driver.drive()
+                    self._tidier.run_begins()
+                    with collected_rarely():
+                        status = await driver.drive()
                 finally:
                     self._turn.release()
         except BaseException as problem:  # a fault of ours must not leave the cell waiting
@@ -471,8 +476,9 @@ class Session:
             run.close(status)
             await hooks.tell(run)
             run.end()
-        if rows is not None and self._executor is not None:
-            await self._tidy(self._executor)
+            if self._executor is not None:
+                self._executor.rotate()
+            self._tidier.run_ends(has_written=rows is not None and self._executor is not None)
 
     def _driver(
         self,
@@ -528,19 +534,15 @@ class Session:
             loop.at_exit(executor.close)
         return self._executor
 
-    async def _tidy(self, executor: LocalExecutor) -> None:
-        """Fold journals into segments, off the loop; whatever fails is done by the next run."""
-        with contextlib.suppress(NbcacheError, OSError):
-            executor.rotate()
-            await asyncio.to_thread(self._fold)
-
     def _fold(self) -> None:
-        log = self.cache.log
-        log.rotate()
-        log.fold()
-        if len(log.segments()) > SEGMENTS:
-            log.compact(factor=TIERS)
-        clean_after_run(self.cache)
+        cache = self._cache
+        if cache is None:  # another is in use meanwhile
+            return
+        cache.log.rotate()
+        cache.log.fold()
+        if len(cache.log.segments()) > SEGMENTS:
+            cache.log.compact(factor=TIERS)
+        clean_after_run(cache)
 
     def read_shown(self, stored: Stored) -> Sequence[ShownChunk]:
         """Return what a task showed, from where its row keeps it."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from nbcache.engine.declared.operating import call_operator
 from nbcache.engine.record.results import Elements
+from nbcache.engine.running.collecting import collected_rarely
 from nbcache.engine.running.decide import Decision, outcome_of_hit
 from nbcache.engine.running.prepare import Prepared
 from nbcache.errors import NbcacheError
@@ -64,6 +65,7 @@ class TooLong(Exception):
     """The time given for a dry run is over."""
 
 
+@collected_rarely()
 def dry_run(
     prepared: Prepared,
     *,

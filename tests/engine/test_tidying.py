@@ -1,0 +1,72 @@
+"""What a run leaves to be done afterwards, and what is different while it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+from nbcache.engine.running.collecting import NEW_OBJECTS, collected_rarely
+from nbcache.engine.upkeep.tidying import Tidier
+
+ONE_RUN = """
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+cells = "%load_ext nbcache", "%channel x = of(1, 2)", "%%process fit from x\\nx", "%nbcache run"
+for cell in cells:
+    shell.run_cell(cell).raise_error()
+"""
+
+
+def test_runs_that_follow_each_other_are_tidied_up_after_once() -> None:
+    calls: list[int] = []
+
+    async def three_runs() -> None:
+        done = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def tidy() -> None:
+            calls.append(number)
+            loop.call_soon_threadsafe(done.set)
+
+        tidier = Tidier(tidy)
+        for number in (1, 2, 3):
+            tidier.run_begins()
+            tidier.run_ends(has_written=number == 2)
+        await asyncio.wait_for(done.wait(), 60)
+
+    asyncio.run(three_runs())
+
+    assert calls == [3]
+
+
+def test_a_process_that_ends_after_its_run_leaves_its_rows_in_a_segment(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", ONE_RUN], cwd=tmp_path, check=True, capture_output=True)
+
+    cache = tmp_path / ".nbcache"
+    assert list((cache / "log").glob("*.rows.parquet"))
+    assert list((cache / "journal").iterdir()) == []
+
+
+def test_the_collector_is_as_it_was_when_the_last_run_has_ended() -> None:
+    before = gc.get_threshold()
+
+    with collected_rarely():
+        with collected_rarely():
+            assert gc.get_threshold()[0] == NEW_OBJECTS
+        assert gc.get_threshold()[0] == NEW_OBJECTS
+
+    assert gc.get_threshold() == before
+
+
+def test_a_collector_that_is_off_stays_off() -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        with collected_rarely():
+            assert gc.get_threshold()[0] == 0
+        assert gc.get_threshold()[0] == 0
+    finally:
+        gc.set_threshold(*before)
