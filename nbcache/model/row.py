@@ -323,6 +323,8 @@ class RunRow(Row):
     user: str | None = None
     pid: int | None = None
     retention: str = ""  # how long its results are kept; empty: for ever
+    outline: Record = field(default_factory=dict)  # what a picture shows beside the processes
+    items: Mapping[str, int] = field(default_factory=dict)  # node of the outline -> items so far
 
     def record(self) -> Record:
         record = Row.record(self)

@@ -238,18 +238,15 @@ def _log(parsed: Parsed, cache: Cache) -> Answer:
 
 def _why(parsed: Parsed, cache: Cache) -> Answer:
     from nbcache.engine.record import explanations
+    from nbcache.notebook.code_view import diff_block
+    from nbcache.notebook.markup import element, html_of
 
     told = explanations.why(cache, parsed.words, run=parsed.text("--run"), full="--full" in parsed)
     parts = [Rendered(told.head, f"<b>{escape(told.head)}</b>")]
     parts += [render.line(text) for text in told.lines]
     for title, text in told.details:
-        parts.append(
-            Rendered(
-                f"{title}\n{text}",
-                f"<details open><summary>{escape(title)}</summary>"
-                f'<pre style="{render.PRE}">{escape(text)}</pre></details>',
-            )
-        )
+        block = element("details", "", element("summary", "", title), diff_block(text), open="")
+        parts.append(Rendered(f"{title}\n{text}", html_of([block])))
     return Answer(_boxed(render.stack(parts)), told.record())
 
 

@@ -1,13 +1,12 @@
-"""Two runs compared, as text and HTML that say the same: what `diff` shows.
+"""Two runs compared, as text: what `diff` prints. Its markup is `difference_page`.
 
 Pure: a `RunDiff` in, a picture out. One line per process says what ran and what made it so;
-source diffs are unfolded below it; what is equal takes one line in all.
+source diffs stand below it; what is equal takes one line in all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Iterable, Iterator, Sequence
 
 from nbcache.engine.record import history
 from nbcache.engine.record.compare import (
@@ -21,6 +20,8 @@ from nbcache.engine.record.compare import (
 from nbcache.engine.record.explanations import Found
 from nbcache.engine.record.history import RunSummary
 from nbcache.notebook import render
+from nbcache.notebook.difference_page import page_of
+from nbcache.notebook.markup import element, html_of
 from nbcache.notebook.render import Rendered
 from nbcache.plan.identity import explain
 
@@ -30,31 +31,32 @@ _GROUPS = 6
 
 
 def render_diff(diff: RunDiff) -> Rendered:
-    """Return the picture of two runs compared."""
+    """Return the picture of two runs compared, as text and as HTML."""
     head = f"run {diff.before.name} → run {diff.after.name}"
-    parts = [Rendered(head, f"<b>{escape(head)}</b>")]
-    parts += [_going(run) for run in (diff.before, diff.after) if run.status in history.LIVE]
+    title = element("div", "strong", head)
+    return Rendered("\n".join([head, *_lines(diff)]), html_of([title, *page_of(diff)]))
+
+
+def _lines(diff: RunDiff) -> Iterator[str]:
+    yield from (_going(run) for run in (diff.before, diff.after) if run.status in history.LIVE)
     if diff.before.notebook != diff.after.notebook:
-        parts.append(render.line(f"notebook {diff.before.notebook} → {diff.after.notebook}"))
-    parts += [
-        render.line(f"parameter {name} {_or_none(old)} → {_or_none(new)}")
-        for name, old, new in diff.parameters
-    ]
-    parts += [render.line(explain.phrase(each)) for each in diff.packages]
-    told = [process for process in diff.processes if not process.unchanged]
-    for process in told:
-        parts += _process(process, diff)
+        yield f"notebook {diff.before.notebook} → {diff.after.notebook}"
+    for name, old, new in diff.parameters:
+        yield f"parameter {name} {_or_none(old)} → {_or_none(new)}"
+    yield from map(explain.phrase, diff.packages)
+    for process in diff.processes:
+        if not process.unchanged:
+            yield from _process(process, diff)
     quiet = [process for process in diff.processes if process.unchanged]
     if quiet:
         names = ", ".join(f"{each.name} ({_tasks(len(each.tasks))})" for each in quiet)
-        parts.append(render.line(f"equal: {names}"))
+        yield f"equal: {names}"
     if not diff.processes:
-        parts.append(render.line("neither run has a process"))
-    return render.stack(parts)
+        yield "neither run has a process"
 
 
-def _going(run: RunSummary) -> Rendered:
-    return render.line(f"run {run.name} is still going: this compares its tasks so far")
+def _going(run: RunSummary) -> str:
+    return f"run {run.name} is still going: this compares its tasks so far"
 
 
 def _or_none(text: str | None) -> str:
@@ -65,22 +67,22 @@ def _tasks(count: int) -> str:
     return render.count_of(count, "task")
 
 
-def _process(process: ProcessDiff, diff: RunDiff) -> list[Rendered]:
+def _process(process: ProcessDiff, diff: RunDiff) -> list[str]:
     if process.gone:
-        return [_title(f"{process.name}: only in {diff.before.name}"), *_only(process, diff)]
+        return [f"{process.name}: only in {diff.before.name}", *_only(process, diff)]
     heads = [f"{process.name}: {_share(group, process)}" for group in process.groups[:1]]
     if not heads:
         heads = [f"{process.name}: {_without_groups(process, diff)}"]
     if process.was and process.was != process.name:
         heads[0] += f" (it was called {process.was})"
-    parts = [_title(heads[0])]
+    parts = heads
     for index, group in enumerate(process.groups[:_GROUPS]):
         if index:
             parts.append(_indented(_share(group, process)))
         if len(process.groups) > 1:
             parts.append(_indented(_named([task.after for task in group.tasks]), 4))
         parts += _values(group)
-        parts += [_unfolded(title, text) for title, text in group.sources]
+        parts += [_preformatted(text, 4) for _, text in group.sources]
     if len(process.groups) > _GROUPS:
         parts.append(_indented(f"… and {len(process.groups) - _GROUPS} more reasons"))
     return [*parts, *_only(process, diff), *_outcomes(process), *_results(process)]
@@ -100,15 +102,15 @@ def _without_groups(process: ProcessDiff, diff: RunDiff) -> str:
     return f"{process.ran} of {process.total} ran"
 
 
-def _values(group: Group) -> list[Rendered]:
+def _values(group: Group) -> list[str]:
     """What the one line has no room for."""
     if len(group.differences) <= 3:
         return []
     return [_indented(line, 4) for line in explain.value_lines(group.differences)]
 
 
-def _only(process: ProcessDiff, diff: RunDiff) -> list[Rendered]:
-    parts: list[Rendered] = []
+def _only(process: ProcessDiff, diff: RunDiff) -> list[str]:
+    parts: list[str] = []
     if process.only_before:
         count, names = _tasks(len(process.only_before)), _named(process.only_before)
         parts.append(_indented(f"only in {diff.before.name}: {count}: {names}"))
@@ -124,7 +126,7 @@ def _named(found: Sequence[Found]) -> str:
     return names + (f" and {len(found) - _LABELS} more" if len(found) > _LABELS else "")
 
 
-def _outcomes(process: ProcessDiff) -> list[Rendered]:
+def _outcomes(process: ProcessDiff) -> list[str]:
     """Tasks that ended well in one run and not in the other."""
     turns: dict[tuple[str, str], list[TaskDiff]] = {}
     for task in process.tasks:
@@ -144,14 +146,14 @@ def _ended(outcome: str) -> str:
     return {"failed": "failed", "aborted": "ended early"}.get(outcome, "succeeded")
 
 
-def _results(process: ProcessDiff) -> list[Rendered]:
+def _results(process: ProcessDiff) -> list[str]:
     if not process.tasks:
         return []
     different = process.results("different")
     total, missing = len(process.tasks), len(process.results("missing"))
     if not different and not missing:
         return [_indented(f"came out equal: {total} of {total}")]
-    parts: list[Rendered] = []
+    parts: list[str] = []
     if missing:
         parts.append(_indented(f"no result to compare: {missing} of {total}"))
     if different:
@@ -181,7 +183,7 @@ def _is_opaque(task: TaskDiff) -> bool:
     )
 
 
-def _task_data(task: TaskDiff) -> Iterable[Rendered]:
+def _task_data(task: TaskDiff) -> Iterable[str]:
     shown: list[OutputDiff] = [each for each in task.outputs if each.data is not None]
     for each in shown:
         assert each.data is not None
@@ -190,35 +192,9 @@ def _task_data(task: TaskDiff) -> Iterable[Rendered]:
             yield _preformatted("\n".join(each.data.lines), 6)
 
 
-def _title(text: str) -> Rendered:
-    return Rendered(text, f"<b>{escape(text)}</b>")
+def _indented(text: str, by: int = 2) -> str:
+    return f"{' ' * by}{text}"
 
 
-def _indented(text: str, by: int = 2) -> Rendered:
-    return Rendered(f"{' ' * by}{text}", render.styled(text, f"margin-left:{by / 2}em"))
-
-
-def _preformatted(text: str, by: int) -> Rendered:
-    lines = text.split("\n")
-    style = f"{render.PRE};margin-left:{by / 2}em"
-    html = "\n".join(_coloured(line) for line in lines)
-    return Rendered(
-        "\n".join(f"{' ' * by}{line}" for line in lines), f'<pre style="{style}">{html}</pre>'
-    )
-
-
-def _coloured(line: str) -> str:
-    """A line of a diff; its sign says the same as the colour."""
-    if line.startswith(("+++", "---")) or not line.startswith(("+", "-")):
-        return escape(line)
-    colour = render.COLOURS["done" if line.startswith("+") else "failed"]
-    return render.styled(line, f"color:{colour}")
-
-
-def _unfolded(title: str, text: str) -> Rendered:
-    inner = _preformatted(text, 4)
-    return Rendered(
-        inner.text,
-        f'<details open style="margin-left:1em"><summary>{escape(title)}</summary>'
-        f"{inner.html}</details>",
-    )
+def _preformatted(text: str, by: int) -> str:
+    return "\n".join(f"{' ' * by}{line}" for line in text.split("\n"))

@@ -25,6 +25,7 @@ from nbcache.plan.language.header import parse_channel_cell, parse_channel_line,
 if TYPE_CHECKING:
     from nbcache.engine.running.run import Run
     from nbcache.notebook.render import Rendered
+    from nbcache.notebook.widget.view import Page
     from nbcache.store.history import Logged
 
 _INTO = re.compile(r"(?:^|(?<=\s))([^\W\d]\w*)\s*<<\s*$")
@@ -174,6 +175,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             "pull": self._pull,
             "show": self._show,
             "runs": self._runs,
+            "diff": self._diff,
             "help": self._help,
         }
         name = parsed.verb.name
@@ -357,6 +359,19 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             self.front.show_run(str(answer.data[0]["run"]), answer.rendered, page={"name": "runs"})
         else:
             self.front.show(answer.rendered)
+        return None
+
+    def _diff(self, parsed: verbs.Parsed) -> object:
+        answer = _answers().perform(parsed, self.front.session.cache, place="notebook")
+        if "--json" in parsed:
+            return answer.data
+        if "--data" in parsed or "--process" in parsed:  # said once: there is nothing to choose
+            self.front.show(answer.rendered)
+            return None
+        runs = [{"run": str(each["run"]), "name": str(each["name"])} for each in
+                (answer.data["before"], answer.data["after"])]  # fmt: skip
+        page: Page = {"name": "diff", "runs": runs}
+        self.front.show_run(runs[1]["run"], answer.rendered, page=page)
         return None
 
     def _help(self, parsed: verbs.Parsed) -> None:

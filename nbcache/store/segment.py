@@ -41,6 +41,10 @@ _PROCESS = {
     "inputs": [TEXT], "outputs": [TEXT], "upstream": [TEXT],
     "labels": [TEXT],
 }  # fmt: skip
+_OUTLINE: Shape = {
+    "origins": [{"key": TEXT, "name": TEXT, "node": INT, "value": BOOL}],
+    "edges": [{"tail": TEXT, "head": TEXT, "node": INT, "label": TEXT}],
+}
 
 COLUMNS: dict[str, Shape] = {
     "kind": TEXT, "id": TEXT, "at": INT, "run": TEXT, "session": INT,
@@ -58,7 +62,7 @@ COLUMNS: dict[str, Shape] = {
     "options": ("map", TEXT), "targets": [TEXT],
     "processes": [_PROCESS], "counts": ("map", INT), "saved": FLOAT, "pid": INT,
     "row": TEXT, "target": TEXT, "pinned": BOOL, "same_as": TEXT, "revoked": BOOL,
-    "retention": TEXT,
+    "retention": TEXT, "outline": _OUTLINE, "items": ("map", INT),
     "extra": TEXT, "signature": "bytes", "signer": TEXT, "sealed": TEXT, "origin": TEXT,
 }  # fmt: skip
 
@@ -224,12 +228,13 @@ def record_of(line: Record) -> Record:
 
 
 _NESTED = {name for name, shape in COLUMNS.items() if not isinstance(shape, str)}
+_MAPS = {name for name, shape in COLUMNS.items() if isinstance(shape, tuple)}
 
 
 def _plain(name: str, value: Any) -> Any:
     if name not in _NESTED:
         return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value
-    if name in ("parameters", "options", "counts"):
+    if name in _MAPS:
         return dict(value)
     return _unnested(value, keep_digest=name == "watched")
 

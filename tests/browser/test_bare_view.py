@@ -8,6 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress
+from nbcache.notebook.code_view import diff_block, source_block
+from nbcache.notebook.markup import record_of
 from nbcache.notebook.widget.scene import Scene, scene_of
 from nbcache.notebook.widget.state import delta, state_of
 from nbcache.plan.dataflow.outline import Edge, Origin, Outline
@@ -51,9 +53,11 @@ def task_page(**changes: object) -> dict[str, object]:
     return {**page, **changes}
 
 
+SOURCE = record_of([source_block(f"x = '{EVIL}'  # {EVIL}", "python")])
+DIFF = record_of([diff_block(f"@@ -1 @@\n-{EVIL}\n+'{EVIL}'")])
 DETAIL = {
     "label": f"trim[{EVIL}]", "status": "failed", "process": "trim", "position": "0",
-    "facts": [["took", EVIL]], "error": EVIL, "traceback": EVIL, "source": f"x = '{EVIL}'  # x",
+    "facts": [["took", EVIL]], "error": EVIL, "traceback": EVIL, "source": SOURCE,
     "language": "python", "cell": EVIL, "inputs": [{"name": EVIL, "value": EVIL}],
     "outputs": [{"name": EVIL, "value": EVIL, "digest": "xxh3:00"}], "hash": "xxh3:0123abcd",
     "components": [{"kind": "code", "name": EVIL, "summary": EVIL, "digest": "00"}],
@@ -64,7 +68,7 @@ ANSWERS = {
     "log": {"live": False, "chunks": [{"stream": "stdout", "text": EVIL}]},
     "why": {
         "head": EVIL, "lines": [EVIL], "differences": [],
-        "diffs": [{"title": EVIL, "text": f"--- a\n+++ b\n@@ -1 +1 @@\n-{EVIL}\n+'{EVIL}'"}],
+        "diffs": [{"title": EVIL, "page": DIFF}],
     },
 }  # fmt: skip
 

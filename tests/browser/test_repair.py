@@ -13,6 +13,7 @@ CELLS = [
     "%%process check from fit\nprint('looking at', score)\n"
     "assert score != limit, '<b>no</b> eight'\nok = score > 3",
     "%nbcache run",
+    "%nbcache diff",
 ]
 
 
@@ -81,6 +82,15 @@ def test_a_failed_task_is_looked_into_mended_and_resumed_and_the_runs_compared(
     expect(view.locator(".nb-diff .nb-new-line")).to_have_text("+9\n")
     assert axe_violations(notebook.page, ".nbcache-view") == []
     keep_picture(notebook.page, "two-runs")
+
+    # The same comparison as a command, alive and as what the notebook keeps.
+    notebook.run(4)
+    told = notebook.view(4).locator(".nb-compare")
+    expect(told).to_contain_text("parameter limit: – → 9")
+    expect(told.locator(".nb-diff .nb-new-line")).to_have_text("+9\n")
+    kept = notebook.cell(4).locator(".nbcache-twin")
+    expect(kept).to_contain_text("parameter limit: – → 9")
+    expect(kept).to_be_hidden()
 
 
 def test_buttons_act_while_a_cell_is_busy(open_notebook: Open) -> None:

@@ -17,7 +17,7 @@ from pathlib import PurePath
 from nbcache.engine.record.cancelling import cancel_request
 from nbcache.engine.record.holding import is_held
 from nbcache.errors import RunError
-from nbcache.model.row import AttemptRow, ProcessRecord, RunRow, UseRow
+from nbcache.model.row import AttemptRow, ProcessRecord, Record, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.store.cache import Cache
 
@@ -50,6 +50,8 @@ class RunSummary:
     user: str | None
     pid: int | None
     retention: str = ""
+    outline: Record = field(default_factory=dict)  # of its last session, as `RunRow` has it
+    items: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def processes(self) -> tuple[ProcessRecord, ...]:
@@ -191,6 +193,8 @@ def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
         user=last.user,
         pid=last.pid,
         retention=next((row.retention for row in reversed(ordered) if row.retention), ""),
+        outline=begun[-1].outline,
+        items=last.items,
     )
 
 

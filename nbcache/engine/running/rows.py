@@ -25,6 +25,7 @@ from nbcache.model.fingerprint import Component
 from nbcache.model.ids import format_position
 from nbcache.model.row import AttemptRow, ListRow, ProcessRecord, Row, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
+from nbcache.plan.dataflow.outline import outline_record
 from nbcache.plan.identity.confidential import looks_secret
 from nbcache.plan.identity.fingerprint import KINDS
 from nbcache.store.cache import Cache
@@ -207,6 +208,7 @@ class RowMaker:
             targets=beginning.targets,
             processes=process_records(prepared),
             retention=beginning.retention,
+            outline=outline_record(self._run.outline),
             host=self._host,
             user=self._user,
             pid=os.getpid(),
@@ -223,6 +225,7 @@ class RowMaker:
             status=status.value,
             counts=self._run.counts(over_sessions=True),
             saved=self._run.saved_s - self._run.kept_s,
+            items={str(node): count for node, count in self._run.progress().items.items()},
             error=error or None,
             host=self._host,
             user=self._user,

@@ -18,7 +18,8 @@ from nbcache.model.ids import parse_position
 from nbcache.model.row import ProcessRecord, UseRow
 from nbcache.model.value import Stored
 from nbcache.model.view import ShownChunk
-from nbcache.notebook import render
+from nbcache.notebook import markup, render
+from nbcache.notebook.code_view import diff_block, source_block
 from nbcache.plan.identity.fingerprint import of_tasks
 from nbcache.store.cache import Cache
 from nbcache.store.history import reading
@@ -89,7 +90,10 @@ def task_why(cache: Cache, run_id: str, process: str, position: str) -> Json:
     return {
         "head": told.head,
         "lines": list(told.lines),
-        "diffs": [{"title": title, "text": text} for title, text in told.details],
+        "diffs": [
+            {"title": title, "page": markup.record_of([diff_block(text)])}
+            for title, text in told.details
+        ],
         "differences": [explanations.difference_record(each) for each in told.differences],
     }
 
@@ -161,8 +165,7 @@ def _detail(found: Found, outcome: str, made_in: str = "") -> Json:
         "facts": [list(pair) for pair in _facts(found, outcome, made_in) if pair[1]],
         "error": made.error or "",
         "traceback": render.strip_ansi(made.traceback or ""),
-        "source": (record.source if record else "")[:MOST_SOURCE],
-        "language": record.language if record else "python",
+        **(_source(record.source, record.language) if record else {}),
         "cell": record.cell if record else "",
         "inputs": [
             {"name": each.name, "value": each.scalar or each.summary} for each in made.inputs
@@ -177,6 +180,11 @@ def _detail(found: Found, outcome: str, made_in: str = "") -> Json:
             for each in (*of_tasks(record.components if record else ()), *made.components)
         ],
     }
+
+
+def _source(text: str, language: str) -> Json:
+    block = source_block(text[:MOST_SOURCE], language)
+    return {"source": markup.record_of([block]) if text else [], "language": language}
 
 
 def _run_name(cache: Cache, run_id: str) -> str:
@@ -253,8 +261,7 @@ def _unkept(run: Run, process: str, position: str, working: AtWork | None) -> Js
         "facts": [["kept", "no: the run was started with --no-cache"]],
         "error": (task.error if task is not None else "") or "",
         "traceback": "",
-        "source": (decl.source or decl.body)[:MOST_SOURCE],
-        "language": decl.language,
+        **_source(decl.source or decl.body, decl.language),
         "cell": decl.cell,
         "inputs": [],
         "outputs": [],

@@ -11,11 +11,11 @@ from nbcache.engine.record.explanations import label_of
 from nbcache.engine.record.history import RunDetail
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
-from nbcache.model.row import AttemptRow, ProcessRecord
+from nbcache.model.row import AttemptRow, ProcessRecord, Record
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress
 from nbcache.notebook import progress as pictures
 from nbcache.notebook.widget.scene import Scene, scene_of
-from nbcache.plan.dataflow.outline import Edge, Outline
+from nbcache.plan.dataflow.outline import Edge, Outline, outline_from
 from nbcache.store.cache import Cache
 
 
@@ -66,7 +66,8 @@ class StoredRun:
 
     @cached_property
     def scene(self) -> Scene:
-        return scene_of(outline_of_records(self._detail.run.processes))
+        run = self._detail.run
+        return scene_of(outline_of_records(run.processes, run.outline))
 
     def progress(self) -> RunProgress:
         if self._detail.run.status not in pictures.ENDED:
@@ -91,6 +92,7 @@ class StoredRun:
             ),
             failures=tuple(map(_failure, self._detail.failures)),
             error=run.error or "",
+            items={int(node): count for node, count in run.items.items()},
         )
 
 
@@ -102,9 +104,12 @@ def source_of(session: Session, run_id: str) -> Source:
     return StoredRun(session.cache, run_id)
 
 
-def outline_of_records(processes: Sequence[ProcessRecord]) -> Outline:
-    """Return what a picture of a stored run shows."""
+def outline_of_records(processes: Sequence[ProcessRecord], kept: Record) -> Outline:
+    """Return what a picture of a stored run shows; of a run from before the log kept `RunRow`'s
+    outline, the processes and what they read from one another."""
     names = tuple(each.name for each in processes)
+    if kept:
+        return outline_from(kept, names)
     edges = [
         Edge(tail, each.name, -1, "") for each in processes for tail in each.upstream
         if tail in names

@@ -6,10 +6,11 @@ last named channel on the way. Pure, and computed once per run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nbcache.model.channel import CompiledNode, Graph
+from nbcache.model.row import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,35 @@ class Outline:
     processes: tuple[str, ...]
     origins: tuple[Origin, ...]
     edges: tuple[Edge, ...]
+
+
+def outline_record(outline: Outline) -> Record:
+    """Return what a run's first row keeps of an outline: all but the processes' names."""
+    return {
+        "origins": [
+            {"key": each.key, "name": each.name, "node": each.node, "value": each.is_value}
+            for each in outline.origins
+        ],
+        "edges": [
+            {"tail": each.tail, "head": each.head, "node": each.node, "label": each.label}
+            for each in outline.edges
+        ],
+    }
+
+
+def outline_from(record: Record, processes: Sequence[str]) -> Outline:
+    """Return the outline that `outline_record` wrote, of a run with these processes."""
+    origins = tuple(
+        Origin(each["key"], each["name"], each["node"], bool(each.get("value")))
+        for each in record.get("origins") or ()
+    )
+    known = {*processes, *(each.key for each in origins)}
+    edges = tuple(
+        Edge(each["tail"], each["head"], each["node"], each.get("label") or "")
+        for each in record.get("edges") or ()
+        if each["tail"] in known and each["head"] in processes
+    )
+    return Outline(tuple(processes), origins, edges)
 
 
 def outline_of(graph: Graph) -> Outline:

@@ -36,3 +36,11 @@ function stateOf(counts) {
   if (!ended || ended < total(counts)) return "pending";
   return counts[COMPLETED] ? "done" : "cached";
 }
+
+const LOOKS = { completed: "done", cached: "cached", stored: "cached", failed: "failed", ignored: "failed",
+  running: "running", succeeded: "done" };
+const lookOf = (status) => LOOKS[status] ?? "pending";
+
+/** An icon and the word of a status. */
+const statusOf = (status, icons) =>
+  h("span", { class: "nb-state" }, icon(lookOf(status), icons), h("span", {}, status));

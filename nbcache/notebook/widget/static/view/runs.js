@@ -94,43 +94,8 @@ class Diff {
     }
   }
 
-  show(diff) {
-    const told = diff.processes.filter((each) => !each.unchanged);
-    const quiet = diff.processes.filter((each) => each.unchanged);
-    const differ = diff.processes.some((each) => each.different);
-    const facts = [...diff.parameters.map(([name, old, now]) => `parameter ${name}: ${old ?? "–"} → ${now ?? "–"}`), ...diff.packages];
-    fill(this.root,
-      h("p", { class: "nb-why-head" }, `${diff.before.tasks || diff.before.status} (${diff.before.when}) → ${diff.after.tasks || diff.after.status} (${diff.after.when})`),
-      facts.length ? h("ul", { class: "nb-lines" }, facts.map((text) => h("li", {}, text))) : null,
-      ...told.map((each) => this.process(each)),
-      quiet.length ? h("p", { class: "nb-faint" }, `Equal: ${quiet.map((each) => `${each.name} (${number(each.total)})`).join(", ")}`) : null,
-      !told.length && !facts.length ? h("p", {}, "Nothing differs, and nothing ran again.") : null,
-      differ && !diff.data ? h("div", { class: "nb-tools" }, h("button", { type: "button", onclick: () => this.load(true) }, "Compare the results that differ")) : null);
-  }
-
-  process(each) {
-    const names = ({ count, labels }) => `${labels.slice(0, 8).map(inner).join(", ")}${count > 8 ? ` and ${number(count - 8)} more` : ""}`;
-    const head = each.gone ? "only in the earlier run" : `${number(each.ran)} of ${number(each.total)} ran again`;
-    const outcome = [];
-    if (each.different) outcome.push(`${number(each.different)} came out different`);
-    if (each.equal) outcome.push(`${number(each.equal)} came out equal`);
-    if (each.missing) outcome.push(`${number(each.missing)} without a result to compare`);
-    return h("details", { class: "nb-section", open: true },
-      h("summary", {}, h("code", { class: "nb-section-title" }, each.name), h("span", {}, `  ${head}`),
-        each.was && each.was !== each.name ? h("span", { class: "nb-faint" }, ` (it was called ${each.was})`) : null,
-        h("span", { class: "nb-faint" }, outcome.length ? ` · ${outcome.join(", ")}` : "")),
-      each.groups.map((group) => h("div", { class: "nb-group" },
-        h("p", {}, h("b", {}, group.text), h("span", { class: "nb-faint" }, ` — ${number(group.tasks.count)} ${group.tasks.count === 1 ? "task" : "tasks"}: ${names(group.tasks)}`)),
-        group.values.length > 3 ? h("ul", { class: "nb-lines" }, group.values.map((line) => h("li", {}, line.trim()))) : null,
-        group.sources.map((source) => h("details", { open: true }, h("summary", {}, source.title), diffOf(source.text, "python"))))),
-      each.more_groups ? h("p", { class: "nb-faint" }, `… and ${number(each.more_groups)} more reasons`) : null,
-      each.only_before.count ? h("p", {}, `Only before: ${names(each.only_before)}`) : null,
-      each.only_after.count ? h("p", {}, `Only after: ${names(each.only_after)}`) : null,
-      each.unexplained ? h("p", { class: "nb-bad-text" }, "Though nothing that is hashed differs: is there randomness without a seed, or a read that is not declared?") : null,
-      each.results.length ? h("div", { class: "nb-table-scroll" }, h("table", {},
-        h("thead", {}, h("tr", {}, ["task", "output", "before → now"].map((text) => h("th", { scope: "col" }, text)))),
-        h("tbody", {}, each.results.map((result) => h("tr", {}, h("td", {}, h("code", {}, inner(result.task))), h("td", {}, h("code", {}, result.output)),
-          h("td", { class: "nb-value" }, result.head, result.text ? diffOf(result.text, "none") : null)))))) : null,
-      each.left ? h("p", { class: "nb-faint" }, `… and ${number(each.left)} more tasks: %nbcache diff --data --limit N`) : null);
+  show({ page, differ, data }) {
+    const more = h("button", { type: "button", onclick: () => { more.textContent = "Comparing…"; this.load(true); } }, "Compare the results that differ");
+    fill(this.root, ...elements(page), differ && !data ? h("div", { class: "nb-tools" }, more) : null);
   }
 }

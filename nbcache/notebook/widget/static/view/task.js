@@ -46,8 +46,7 @@ class Task {
       section("Log", this.log),
       detail.inputs.length ? section("Inputs", table(detail.inputs.map((each) => [each.name, each.value]), "name", "value")) : null,
       detail.outputs.length ? section("Outputs", table(detail.outputs.map((each) => [each.name, each.value, each.digest.split(":").pop().slice(0, 8)]), "name", "value", "digest")) : null,
-      detail.source ? section(detail.language === "python" ? "Source" : "Command",
-        h("pre", { class: "nb-code", tabindex: "0" }, coloured(detail.source, detail.language)), detail.cell) : null,
+      detail.source?.length ? section(detail.language === "python" ? "Source" : "Command", elements(detail.source), detail.cell) : null,
       detail.components.length ? section("Fingerprint",
         table(detail.components.map((each) => [each.kind, each.name, each.summary, each.digest]), "kind", "name", "what", "digest"),
         `${detail.components.length} components`, false) : null);
@@ -80,7 +79,7 @@ class Task {
     fill(this.why,
       h("p", { class: "nb-why-head" }, why.head),
       why.lines.length ? h("ul", { class: "nb-lines" }, why.lines.map((line) => h("li", {}, line.trim()))) : null,
-      ...why.diffs.map((each) => h("details", { open: true }, h("summary", {}, each.title), diffOf(each.text, "python"))));
+      ...why.diffs.map((each) => h("details", { open: true }, h("summary", {}, each.title), elements(each.page))));
   }
 }
 

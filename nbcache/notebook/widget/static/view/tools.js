@@ -51,3 +51,16 @@ function inner(label) {
   const at = label.indexOf("[");
   return at > 0 && label.endsWith("]") ? label.slice(at + 1, -1) : label;
 }
+
+const size = (bytes) => {
+  if (bytes < 1000) return `${bytes} B`;
+  let power = 1;
+  while (power < 5 && bytes / 1000 ** power >= 999.5) power += 1;
+  const value = bytes / 1000 ** power;
+  return `${value < 9.95 ? value.toFixed(1) : Math.round(value)} ${["", "kB", "MB", "GB", "TB", "PB"][power]}`;
+};
+
+function later(act, wait) {
+  let timer;
+  return (...values) => { clearTimeout(timer); timer = setTimeout(() => act(...values), wait); };
+}

@@ -1,0 +1,66 @@
+"""A run that only the log knows is drawn as it was: channels, edges, how many items came."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nbcache.model.row import RunRow
+from nbcache.notebook.widget.scene import draw
+from nbcache.notebook.widget.source import LiveRun, StoredRun, outline_of_records
+from nbcache.notebook.widget.state import state_of
+from nbcache.store.cache import Cache
+from nbcache.store.segment import record_of, table_of
+from tests.engine.notebooks import Notebook
+
+CELLS = [
+    "%channel grid = product(depth=[8, 4, 2], rep=[0, 1])",
+    "%channel scale = value(3)",
+    "%%process fit(depth, rep, scale) from grid, scale\nscore = depth * rep * scale",
+    "%channel good = fit.filter(lambda score: score > 0)",
+    "%%process check(score) from good\nok = score > 3",
+    "%%process report(scores) from good.collect()\ntotal = sum(scores)",
+]
+
+
+def test_a_stored_run_is_drawn_as_the_live_one(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    run = notebook.run()
+    live = LiveRun(run)
+    names = {each.name for each in live.scene.outline.origins}
+    assert names == {"grid", "scale"}
+
+    stored = StoredRun(Cache.open(notebook.session.cache.root), run.id)  # as another kernel reads
+
+    assert stored.scene == live.scene
+    shown, was = (state_of(each.scene, each.progress()) for each in (stored, live))
+    assert shown["items"] == was["items"]
+    assert 6 in shown["items"]
+    assert shown["counts"] == was["counts"]
+    assert draw(stored.scene, stored.progress()) == draw(live.scene, live.progress())
+
+
+def test_the_picture_of_a_resumed_run_is_that_of_its_last_session(notebook: Notebook) -> None:
+    notebook.cells([*CELLS[:2], CELLS[2].replace("score = ", "assert rep == 0\nscore = ")])
+    failed = notebook.run()
+    notebook.cells(CELLS[2:])
+    run = notebook.session.resume(failed.id)
+    assert run.wait(60)
+
+    stored = StoredRun(notebook.session.cache, failed.id)
+    assert stored.scene.outline == run.outline
+
+
+def test_a_segment_keeps_the_outline_and_a_run_without_one_has_its_processes(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(CELLS)
+    run = notebook.run()
+    rows = list(notebook.session.cache.log.rows(("run",), run=run.id))
+    first = next(row for row in rows if isinstance(row, RunRow) and row.outline)
+
+    kept = record_of(table_of([first.record()]).to_pylist()[0])
+    assert RunRow.from_record(kept) == first
+
+    old = outline_of_records(replace(first, outline={}).processes, {})
+    assert [(edge.tail, edge.head) for edge in old.edges] == [("fit", "check"), ("fit", "report")]
+    assert old.origins == ()
