@@ -162,7 +162,7 @@ def _results(process: ProcessDiff) -> list[str]:
         if opaque:
             hint = f"of {opaque} only the bytes of a pickle could be compared: --data may tell more"
             parts.append(_indented(hint, 4))
-        if all(not task.differences for task in different):
+        if all(not task.differences and _same_reads(task) for task in different):
             hint = "though nothing that is hashed differs: is there randomness without a seed,"
             parts.append(_indented(f"{hint} or a read that is not declared?", 4))
     with_data = [task for task in different if any(each.data for each in task.outputs)]
@@ -172,6 +172,11 @@ def _results(process: ProcessDiff) -> list[str]:
     if left and with_data:
         parts.append(_indented(f"… and {left} more (--limit, --process)", 4))
     return parts
+
+
+def _same_reads(task: TaskDiff) -> bool:
+    """Whether what both attempts read unasked had the same content."""
+    return task.before.made.watched == task.after.made.watched
 
 
 def _is_opaque(task: TaskDiff) -> bool:

@@ -329,4 +329,28 @@ def test_a_loop_over_all_variables_reads_them_but_for_those_of_the_session(
     ):
         found = reads(bench, body, notebook, environ=environ)
         assert {"APP_FOR_TEST", "PATH"} <= {each.name for each in found}, body
+        assert "variables" in {each.kind for each in found}, body
         assert "JPY_PARENT_PID" not in {each.name for each in found}, body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "sorted(k for k, v in os.environ.items() if k.startswith('APP_'))",
+        "[k for k in os.environ if k.startswith('APP_')]",
+        "any(k.startswith('APP_') for k in os.environ.keys())",
+        "len(list(os.environ))",
+    ],
+)
+def test_going_through_the_names_of_variables_reads_which_there_are(
+    bench: Bench, notebook: Path, body: str
+) -> None:
+    environ = {"PATH": os.environ["PATH"], "OTHER": "1"}
+    found = [
+        {each.name: each.digest for each in reads(bench, body, notebook, environ=each_environ)}
+        for body in (f"import os\nx = {body}",)
+        for each_environ in (environ, environ, {**environ, "APP_NEW": "1"}, {"PATH": "/bin"})
+    ]
+    names = [each["names"] for each in found]
+    assert names[0] == names[1]
+    assert len(set(names)) == 3

@@ -35,12 +35,13 @@ from nbcache.engine.spec import FileInput, ModuleSource, stat_key
 from nbcache.errors import FingerprintError, NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
-from nbcache.model.process import ProcessDecl
+from nbcache.model.process import Output, ProcessDecl
 from nbcache.plan.identity.asked import Asked
 from nbcache.plan.identity.canonical import summarise
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.code import find_function, normalise
 from nbcache.plan.identity.confidential import HIDDEN, is_confidential
+from nbcache.plan.identity.explain import PART
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.reach import Walker, combine, is_of_nbcache
 from nbcache.plan.identity.uses import Chain, uses_of
@@ -155,7 +156,7 @@ def _declared(decl: ProcessDecl, environ: Mapping[str, str]) -> list[Component]:
         )
         for each in decl.outputs or ()
     )
-    shown = ", ".join(each.name for each in decl.outputs or ())
+    shown = ", ".join(map(_output_text, decl.outputs or ()))
     found = [component("outputs", "outputs", combine("outputs", *outputs), shown)]
     directives = decl.directives
     if directives.seed is not None:
@@ -175,6 +176,19 @@ def _declared(decl: ProcessDecl, environ: Mapping[str, str]) -> list[Component]:
     return found
 
 
+def _output_text(output: Output) -> str:
+    """Return an output as the header has it."""
+    text = output.name if output.type is None else f"{output.name}: {output.type}"
+    value = output.pattern if output.command is None else f"$({output.command})"
+    return text if value is None else f'{text} = "{value}"'
+
+
+def _place_of_body(decl: ProcessDecl) -> str:
+    """Return where the body begins, as people find it: "cell 5, line 2"."""
+    cell = decl.cell.replace("[", "").replace("]", "")
+    return f"{cell}, line {decl.body_line}" if cell else ""
+
+
 def _script(
     decl: ProcessDecl,
     digest_of: Callable[[Path], Digest],
@@ -184,7 +198,7 @@ def _script(
     text = combine("script", decl.body)
     argv = " ".join(decl.interpreter)
     found = [
-        component("code", "body", text, decl.cell, decl.body),
+        component("code", "body", text, _place_of_body(decl), decl.body),
         component("interpreter", "interpreter", combine("argv", decl.interpreter), argv),
     ]
     for name, lines in (("before", decl.directives.before), ("after", decl.directives.after)):
@@ -286,6 +300,7 @@ class _Taking:
         self._read = {name for name in outer - taken if not self._is_ambient(name)}
         self._bound = (set(self._uses.names) - self._read) | taken
         self._sources: dict[str, str] = {}
+        self._own_texts: list[str] = []  # of helpers and resources
 
     def _is_ambient(self, name: str) -> bool:
         """Tell whether a name is what IPython puts into every namespace, or a builtin."""
@@ -340,9 +355,12 @@ class _Taking:
             sources=self._sources,
             texts=frozenset(walker.texts | reach.texts),
             helper_sources=tuple(
-                textwrap.dedent(each.evidence)
-                for each in components
-                if each.kind in ("helper", "module", "resource") and each.evidence
+                textwrap.dedent(each)
+                for each in (
+                    *self._own_texts,
+                    *(each.evidence for each in components if each.kind == "module"),
+                )
+                if each
             ),
         )
         if found.size > LARGE:
@@ -361,7 +379,7 @@ class _Taking:
                 "code",
                 "body",
                 identity_digest(normalise(self._tree, docstrings="docstrings" in asked)),
-                self._decl.cell,
+                _place_of_body(self._decl),
                 self._decl.body,
             )
         ]
@@ -384,15 +402,31 @@ class _Taking:
             else:
                 digest = self._digest(walker, name, value)
             return component("captured", name, digest, f"module {value.__name__}")
+        walker.folded.clear()
         digest = self._digest(walker, name, value)
         if hasattr(type(value), "__nbcache_resource__"):
             place, text = self._source(value.function)  # type: ignore[attr-defined]
-            return component("resource", name, digest, place, text)
+            self._own_texts.append(text or "")
+            return component("resource", name, digest, place, self._with_folded(text, walker))
         if self._is_notebooks(value) and (isinstance(value, _FUNCTIONS) or _code_of(value)):
             place, text = self._source(value)
-            return component("helper", name, digest, place, text)
-        text = None if is_confidential(name, value) else _small_text(value)
-        return component("captured", name, digest, described(value, name), text)
+            self._own_texts.append(text or "")
+            return component("helper", name, digest, place, self._with_folded(text, walker))
+        shown = None
+        if not is_confidential(name, value):
+            shown = self._with_folded(None, walker) or _small_text(value)
+        return component("captured", name, digest, described(value, name), shown)
+
+    def _with_folded(self, text: str | None, walker: Walker) -> str | None:
+        """Return a text with that of the other code of the notebook that counts in one digest."""
+        pieces = [] if text is None else [text.rstrip("\n")]
+        for code in dict.fromkeys(walker.folded):
+            found = find_function(code, source_of)
+            if found is None or any(found[1].strip() in each for each in pieces):
+                continue
+            place = place_of(code.co_filename, code.co_firstlineno)
+            pieces.append(f"{PART}{place}\n{found[1].rstrip()}")
+        return "\n".join(pieces) if pieces else None
 
     def _is_notebooks(self, value: object) -> bool:
         # What functools.wraps made bears the module of what it wraps.
@@ -420,12 +454,15 @@ class _Taking:
         if code is None:
             return _cell_of_class(value) if isinstance(value, type) else ("", None)
         whole = source_of(code.co_filename)
+        if whole is not None:
+            self._sources[code.co_filename] = whole
+        if isinstance(value, type):
+            line, text = _class_text(whole or "", value.__qualname__, code.co_firstlineno)
+            return (
+                _cell_of_class(value) if text is None else (place_of(code.co_filename, line), text)
+            )
         if whole is None:
             return "", None
-        self._sources[code.co_filename] = whole
-        if isinstance(value, type):
-            line, text = _class_text(whole, value.__qualname__, code.co_firstlineno)
-            return place_of(code.co_filename, line), text
         found = find_function(code, source_of)
         return place_of(code.co_filename, code.co_firstlineno), found[1] if found else None
 
@@ -475,6 +512,9 @@ def _name_around(value: object) -> object:
     return value.__globals__.get("__name__") if isinstance(value, types.FunctionType) else None
 
 
+_GENERATED = ("<string>", "<attrs generated", "<frozen")  # by dataclasses, attrs, namedtuple
+
+
 def _code_of(value: object) -> types.CodeType | None:
     """Return the code that shows where a function or class was written, or None."""
     if isinstance(value, types.FunctionType):
@@ -483,12 +523,16 @@ def _code_of(value: object) -> types.CodeType | None:
             inner = inner.__wrapped__  # type: ignore[attr-defined]
         return inner.__code__
     if isinstance(value, type):
+        generated = None
         for each in vars(value).values():
             function = getattr(each, "__func__", getattr(each, "fget", each))
             if isinstance(function, types.FunctionType) and function.__qualname__.startswith(
                 value.__qualname__ + "."
             ):
-                return function.__code__
+                if not function.__code__.co_filename.startswith(_GENERATED):
+                    return function.__code__
+                generated = function.__code__
+        return generated
     wrapped = attribute(value, "__wrapped__")
     return wrapped.__code__ if isinstance(wrapped, types.FunctionType) else None
 

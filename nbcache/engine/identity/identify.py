@@ -25,6 +25,7 @@ from nbcache.plan.identity.confidential import HIDDEN
 from nbcache.plan.language.stage_as import staged_names
 from nbcache.store.filestate import FileTable
 
+_BY = {"standard": ", by size and time", "lenient": ", by size"}  # what a file counts by
 _SMALL = (int, float, str, bool, type(None), bytes)
 
 
@@ -179,7 +180,7 @@ class Identifier:
         return Identified(
             named_digest(digest, path.name),
             FilePath(path),
-            f"{path.name} ({_size(path)})",
+            f"{path.name} ({_size(path)}{_BY.get(mode, '')})",
             files=((path, digest, stat),),
             content=digest if mode == "deep" else None,
             place=None if self._kept in path.parents else str(path),
@@ -205,7 +206,7 @@ class Identifier:
         return Identified(
             named_digest(digest, value.name),
             value,
-            f"{value.name} ({'?' if size is None else f'{size:,}'} B)",
+            f"{value.name} ({'?' if size is None else f'{size:,}'} B{_BY.get(mode, '')})",
             content=digest if mode == "deep" else None,
             place=value.place,
             unnamed=(digest,),

@@ -26,7 +26,7 @@ from nbcache.model.fingerprint import Component
 from nbcache.plan.identity.asked import Asked
 from nbcache.plan.identity.code import encode_constant
 from nbcache.plan.identity.fingerprint import component
-from nbcache.plan.identity.module_reach import ModuleFacts, ModuleReach, read_module
+from nbcache.plan.identity.module_reach import ModuleFacts, ModuleReach, Reached, read_module
 from nbcache.plan.identity.reach import Home
 from nbcache.plan.identity.uses import Chain
 
@@ -138,6 +138,11 @@ def _read(module: str, data: bytes, is_package: bool, asked: frozenset[Asked]) -
     return read_module(module, text, is_package=is_package, asked=asked)
 
 
+def _component_of(name: str, reached: Reached, modules: LocalModules) -> Component:
+    file = Path(modules.sources[name].path).name if name in modules.sources else "folder"
+    return component("module", name, reached.digest(), file, reached.text(file))
+
+
 def local_components(
     modules: LocalModules, reads: Mapping[str, Iterable[Chain]], asked: frozenset[Asked]
 ) -> tuple[list[Component], ModuleReach, list[str]]:
@@ -154,16 +159,7 @@ def local_components(
         reach.read(found, ())
         changing.append(found)
     return (
-        [
-            component(
-                "module",
-                name,
-                reached.digest(),
-                f"{Path(modules.sources[name].path).name}" if name in modules.sources else "folder",
-                reached.text(),
-            )
-            for name, reached in sorted(reach.modules.items())
-        ],
+        [_component_of(name, each, modules) for name, each in sorted(reach.modules.items())],
         reach,
         [name for name in list(sys.modules) if name in changing],
     )

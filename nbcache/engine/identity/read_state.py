@@ -1,7 +1,8 @@
 """What something that a body read is at this moment, as a digest to compare with a row's.
 
-The kinds of reads: `file` by content, `folder` by the names in it, `env` by value, `module` by the
-file that its name leads to, `tool` by the program that PATH gives for it.
+The kinds of reads: `file` by content, `folder` by the names in it, `env` by value, `variables` by
+the names that the environment has, `module` by the file that its name leads to, `tool` by the
+program that PATH gives for it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nbcache.engine.identity.tools import tool_components
@@ -17,6 +18,12 @@ from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.row import WatchedRead
 from nbcache.store.filestate import FileTable, StatKey, stat_key
 
+# What kernels, servers and shells set anew for every session.
+OF_A_SESSION = (
+    "JPY_", "JUPYTER_", "NBCACHE_", "PYTHONHASHSEED", "PYDEVD_", "MPLBACKEND", "VSCODE_",
+    "SHLVL", "TERM", "TMUX", "COLUMNS", "LINES", "WINDOWID", "PWD", "OLDPWD", "_",
+    "SSH_", "XDG_SESSION", "DBUS_",
+)  # fmt: skip
 CHANGED = Digest("changed")
 """Of a file that was written after it was read: no later content is what the body saw."""
 
@@ -35,6 +42,8 @@ class ReadState:
         """Return the digest that a read has now; None: it is not there."""
         if kind == "env":
             return digest_of_text(os.environ.get(name))
+        if kind == "variables":
+            return digest_of_variable_names(os.environ)
         if kind == "module":
             place = place_of_module(name)
             return None if place is None else self.file(place)
@@ -89,6 +98,12 @@ def place_of_module(name: str) -> str | None:
 def digest_of_text(text: str | None) -> Digest | None:
     """Return the digest of a variable's value; None: it is not set."""
     return None if text is None else identity_digest(text.encode("utf-8", "surrogateescape"))
+
+
+def digest_of_variable_names(names: Iterable[str]) -> Digest:
+    """Return the digest of which variables there are, but for those of a session."""
+    kept = sorted(os.fsencode(name) for name in names if not name.startswith(OF_A_SESSION))
+    return identity_digest(b"variables\0" + b"\0".join(kept))
 
 
 def _digest_of_names(folder: str) -> Digest | None:

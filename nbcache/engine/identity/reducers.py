@@ -37,6 +37,9 @@ def reduce_by_value(value: Any, by_value: Collection[str]) -> Reduced | None:
         shared = shared_generator(value)
         if shared is not None:
             return find_global, shared
+    if type(value).__name__ == "ValidateCallWrapper" and hasattr(value, "config_wrapper"):
+        config = dict(value.config_wrapper.config_dict)
+        return make_validated, (value.function, config, value.validate_return)
     return None
 
 
@@ -194,6 +197,17 @@ def make_descriptor(
     if attributes:
         made.__dict__.update(attributes)
     return made
+
+
+def make_validated(
+    function: Callable[..., object], config: Mapping[str, object], validate_return: bool
+) -> object:
+    """Make what `pydantic.validate_call` calls anew, without the notebook's whole namespace.
+
+    Its validators come with the first call: by then all names that annotations use are there.
+    """
+    made: Any = importlib.import_module("pydantic._internal._validate_call").ValidateCallWrapper
+    return made(function, {**config, "defer_build": True}, validate_return, None)
 
 
 def make_new_type(name: str, of: object, module: str) -> object:

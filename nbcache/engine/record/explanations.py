@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -260,13 +260,26 @@ def nearest_earlier(
 
     earlier = (
         other
-        for other in cache.log.rows(("attempt",), process=row.process)
-        if isinstance(other, AttemptRow)
-        and (other.run, other.session) != (row.run, row.session)
+        for other in _results_of(cache, row.process)
+        if (other.run, other.session) != (row.run, row.session)
         and (other.at, other.id) < (row.at, row.id)
         and (other.inputs or other.start is not None or other.status != "failed")  # not refused
     )
     return max(earlier, key=nearness, default=None)
+
+
+def _results_of(cache: Cache, process: str) -> Iterator[AttemptRow]:
+    """Yield the attempts of a process, and those of others whose results it used: it may have been
+    renamed, or be equal to another one."""
+    used: set[str] = set()
+    for row in cache.log.rows(("attempt", "use"), process=process):
+        if isinstance(row, AttemptRow):
+            yield row
+        elif isinstance(row, UseRow):
+            used.add(row.cached_from)
+    for attempt in attempts_by_id(cache, process, used).values():
+        if attempt.process != process:
+            yield attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

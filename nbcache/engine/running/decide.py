@@ -28,7 +28,7 @@ from nbcache.model.event import Resources, TaskKey
 from nbcache.model.fingerprint import Component
 from nbcache.model.ids import format_position
 from nbcache.model.process import Dynamic, Output, PortType, Script
-from nbcache.model.row import TrustRow
+from nbcache.model.row import TrustRow, WatchedRead
 from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, Stored, StoredKind
 from nbcache.plan.dataflow.retry import NOT_FAILED, FailedAttempt, action_after_failure
@@ -403,9 +403,18 @@ class Decider:
             if key not in self._reads:
                 self._reads[key] = self._state.holds(read)
             if not self._reads[key]:
-                decision.reason = f"{read.kind} {read.name} that it reads changed"
+                decision.reason = f"{self._read_words(read)} that it reads changed"
                 return False
         return True
+
+    def _read_words(self, read: WatchedRead) -> str:
+        """Return how people call what a task read: files by their place beside the notebook."""
+        if read.kind == "env":
+            return f"environment variable {read.name}"
+        if read.kind == "variables":
+            return "the list of environment variables"
+        beside = f"{self._folder}{os.sep}"
+        return f"{read.kind} {read.name.removeprefix(beside)}"
 
     def _outputs(self, decision: Decision, entry: Entry) -> Item | None:
         """Return the item that a row gives, or None where a blob of it is gone."""

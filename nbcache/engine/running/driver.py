@@ -56,7 +56,7 @@ from nbcache.model.event import (
     TaskKey,
 )
 from nbcache.model.ids import format_position
-from nbcache.model.row import AttemptRow, Row
+from nbcache.model.row import AttemptRow, Row, WatchedRead
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import FilePath, Gathered, KeptFolder, RemoteFile, Stored
 from nbcache.model.view import FailureView, PlaceProgress, ShownChunk
@@ -70,6 +70,7 @@ SLICE_S = 0.01  # how long the loop may be held before others on it get their tu
 SNAPSHOT_S = 0.08
 CLAIM_POLL_S = 0.05
 LOG_CHARACTERS = 100_000  # of what a failed task printed, for a process that looks into it
+VARIABLES_TOLD = 8  # that a process reads: more of them are a loop over all
 STARTS = 64  # at most, between two looks at what other processes did
 
 
@@ -538,16 +539,26 @@ class Driver:
             is_light = self._pace.note(decision.place.name, report.row.realtime)
             if is_light is not None:
                 self._scheduler.light(decision.place.name, is_light)
-        for read in report.watched:
-            self._note_read(decision, read.kind, read.name)
+        self._note_reads(decision, report.watched)
         for name in report.changed:
             self._note(changed_text(decision, name))
         decision.outputs = item
         self.tell(AttemptSucceeded(task, item))
 
-    def _note_read(self, decision: Decision, kind: str, name: str) -> None:
-        process = decision.place.name
-        if kind == "tool":
+    def _note_reads(self, decision: Decision, reads: Sequence[WatchedRead]) -> None:
+        """Say what a task read unasked; of a loop over the environment in one line."""
+        process, variables = decision.place.name, [each for each in reads if each.kind == "env"]
+        if any(each.kind == "variables" for each in reads):
+            self._note(
+                f"{process} goes through the environment variables: it runs again when one is new "
+                f"or gone, and when one of the {len(variables)} that it read has another value"
+            )
+        for read in reads:
+            if read not in variables or len(variables) <= VARIABLES_TOLD:
+                self._note_read(process, read.kind, read.name)
+
+    def _note_read(self, process: str, kind: str, name: str) -> None:
+        if kind in ("tool", "variables"):
             return  # there is no way to declare it, and no need
         if kind in ("file", "folder"):
             short = name.rpartition("/")[2].partition(".")[0] or "data"

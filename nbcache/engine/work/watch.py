@@ -27,17 +27,18 @@ from typing import Any
 
 from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.programs import Started, started_by
-from nbcache.engine.identity.read_state import CHANGED, ReadState, digest_of_text, state_of
+from nbcache.engine.identity.read_state import (
+    CHANGED,
+    OF_A_SESSION,
+    ReadState,
+    digest_of_text,
+    digest_of_variable_names,
+    state_of,
+)
 from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
 from nbcache.store.filestate import FileTable, StatKey
 
-# What kernels, servers and shells set anew for every session.
-_OF_A_SESSION = (
-    "JPY_", "JUPYTER_", "NBCACHE_", "PYTHONHASHSEED", "PYDEVD_", "MPLBACKEND", "VSCODE_",
-    "SHLVL", "TERM", "TMUX", "COLUMNS", "LINES", "WINDOWID", "PWD", "OLDPWD", "_",
-    "SSH_", "XDG_SESSION", "DBUS_",
-)  # fmt: skip
 _IMPORTING = ("<frozen importlib", "<frozen zipimport")
 _ARCHIVES = ("<frozen zipimport",)
 # Who looks through all of sys.path for what is installed; packages count by their version anyway.
@@ -61,9 +62,12 @@ class ImportReads:
     modules: frozenset[str]
     files: Mapping[str, tuple[StatKey | None, Digest | None]]
     variables: Mapping[str, str | None]
+    names: Digest | None = None  # of all variables, if it went through them
 
     def hold(self, state: ReadState) -> bool:
         """Say whether an import would read the same now."""
+        if self.names not in (None, state.digest("variables", "names")):
+            return False
         return all(os.environ.get(name) == text for name, text in self.variables.items()) and all(
             state_of(path) == stat or state.file(path) == digest
             for path, (stat, digest) in self.files.items()
@@ -72,6 +76,8 @@ class ImportReads:
     def rows(self, declared: Mapping[str, str]) -> list[WatchedRead]:
         """Return the reads as a row keeps them, but for variables that the hash knows."""
         found = [WatchedRead("file", path, digest) for path, (_, digest) in self.files.items()]
+        if self.names is not None:
+            found.append(WatchedRead("variables", "names", self.names))
         return found + [
             WatchedRead("env", name, digest_of_text(text))
             for name, text in self.variables.items()
@@ -90,11 +96,14 @@ class Watcher:
         self._named: dict[str, StatKey] = {}  # files that values name: read unless written
         self._variables: dict[str, str | None] = {}
         self._own_variables: set[str] = set()  # that the body set itself
+        self._at_first: tuple[str, ...] = ()  # the variables that there were
         self._copying: tuple[int, int] | None = None  # the instruction that goes through all
         self._listing: tuple[int, int] | None = None
+        self._lists: set[tuple[int, int]] = set()  # instructions that did, and made no copy
         self.imported: set[str] = set()  # modules that were asked for by `import_module`
         self._import_files: dict[str, None] | None = None  # during an import of local modules
         self._import_variables: dict[str, str | None] = {}
+        self._lists_before: set[tuple[int, int]] = set()
         self._told: int | None = None  # what forked children write to
         self._folder = ""
         self._linked: frozenset[str] = frozenset()
@@ -172,6 +181,8 @@ class Watcher:
         self._variables = {}
         self._own_variables = set()
         self._copying = self._listing = None
+        self._lists = set()
+        self._at_first = tuple(os.environ._data)  # type: ignore[attr-defined]
         self.imported = set()
         self._owner = os.getpid()
         if self._told is not None and os.lseek(self._told, 0, os.SEEK_CUR):
@@ -201,17 +212,20 @@ class Watcher:
         """Take note separately of what an import of local modules reads."""
         if self._active:
             self._import_files, self._import_variables = {}, {}
+            self._lists_before, self._lists = self._lists, set()
 
     def end_import(self, modules: Iterable[str]) -> ImportReads | None:
         """Return what was read since `begin_import`; None: nothing, or nobody was watching."""
         files, variables = self._import_files, self._import_variables
         self._import_files = None
-        if not files and not variables:
+        names = self._variable_names() if self._lists else None
+        self._lists |= self._lists_before
+        if not files and not variables and names is None:
             return None
         active, self._active = self._active, False
         states = {path: (state_of(path), self.state.file(path)) for path in files or ()}
         self._active = active
-        return ImportReads(frozenset(modules), states, variables)
+        return ImportReads(frozenset(modules), states, variables, names)
 
     def end(
         self,
@@ -228,6 +242,8 @@ class Watcher:
         self._active = self._paused = False
         self._hear_children()
         earlier = [read for each in imports for read in each.rows(declared)]
+        if self._lists:
+            self._reads["variables", "names"] = None
         if not (self._reads or self._named or self._variables or modules or earlier):
             return ()
         for path, state in self._named.items():
@@ -246,7 +262,13 @@ class Watcher:
     def _as_it_was(self, kind: str, name: str, state: StatKey | None) -> WatchedRead:
         if kind == "file" and state_of(name) != state:
             return WatchedRead(kind, name, CHANGED)
+        if kind == "variables":
+            return WatchedRead(kind, name, self._variable_names())
         return WatchedRead(kind, name, self.state.digest(kind, name))
+
+    def _variable_names(self) -> Digest:
+        """Return the digest of the variables that a task began with."""
+        return digest_of_variable_names(map(os.fsdecode, self._at_first))
 
     def _hear_children(self) -> None:
         """Take over what forked children noted."""
@@ -355,12 +377,21 @@ class Watcher:
         """Somebody goes through all variables: to copy them at once, or to look at each.
 
         A copy is made to hand it on (`env={**os.environ}`), so what the same instruction looks up
-        is no read; a loop over pairs may look at any, but for what differs in every session.
+        is no read; a loop over pairs may look at any, but for what differs in every session. A
+        loop that is no copy also reads which variables there are.
         """
         frame, pairs = _asking(frame)
-        if frame is not None:
-            place = (id(frame), frame.f_lasti)
-            self._copying, self._listing = (None, place) if pairs else (place, None)
+        if frame is None:
+            return
+        place = (id(frame), frame.f_lasti)
+        self._copying, self._listing = (None, place) if pairs else (place, None)
+        source = frame.f_code.co_filename
+        if self._places is None or source.startswith("<frozen") or self._places.is_package(source):
+            return
+        if os.getpid() == self._owner:
+            self._lists.add(place)
+        elif pairs:
+            self._tell("variables", "names", None)
 
     def _looked_up(self, key: str | bytes, frame: FrameType | None) -> None:
         if not isinstance(key, (str, bytes)):
@@ -373,9 +404,11 @@ class Watcher:
         frame, _ = _asking(frame)
         if frame is None or self._places is None:
             return
-        if (id(frame), frame.f_lasti) == self._copying or (
-            (id(frame), frame.f_lasti) == self._listing and name.startswith(_OF_A_SESSION)
-        ):
+        place = (id(frame), frame.f_lasti)
+        if place == self._copying:
+            self._lists.discard(place)
+            return
+        if place == self._listing and name.startswith(OF_A_SESSION):
             return
         if frame.f_code.co_name == "expandvars" and frame.f_back is not None:
             frame = frame.f_back  # on behalf of whoever calls it

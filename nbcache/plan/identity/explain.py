@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,10 +35,13 @@ _WORDS = {
 }
 _ALONE = frozenset({"sharing", "outputs", "platform", "python", "seed", "interpreter"})
 _WITH_VALUES = frozenset(
-    {"package", "python", "platform", "env", "seed", "input", "captured", "interpreter", "tool"}
+    "package python platform env seed input captured interpreter tool outputs".split()
 )
-_FILE = re.compile(r"(.+) \(([\d,]+ B|folder)\)", re.DOTALL)  # an input that is a file
-_PLACE = re.compile(r"(.*?)line (\d+)$")
+# An input that is a file: its name, its size, and what it counts by, if not by content.
+_FILE = re.compile(r"(.+) \(([\d,?]+ B|folder)(?:, by ([a-z ]+))?\)", re.DOTALL)
+_PLACE = re.compile(r"(.*?line )(\d+)$")
+PART = "# -- "  # before the place of a further piece of code, in a component's text
+_CODE = ("code", "helper", "resource", "module", "script")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,6 @@ def one_line(
     total: int,
     *,
     run: str = "",
-    changed_line: Callable[[Difference], int | None] | None = None,
 ) -> str:
     """Return "helper norm changed (cell 3, line 4); 7 of 8 components equal".
 
@@ -122,9 +124,9 @@ def one_line(
     if _is_another_input(found):
         return f"{_new_input(found)}; {end}"
     first, rest = found[0], len(found) - 1
-    text = phrase(first, process, changed_line)
+    text = phrase(first, process)
     if rest == 1:
-        text += f", and {phrase(found[1], process, changed_line)}"
+        text += f", and {phrase(found[1], process)}"
     elif rest:
         text += f", and {rest} more"
     return f"{text}; {end}"
@@ -139,7 +141,7 @@ def _is_another_input(found: Sequence[Difference]) -> bool:
 def _new_input(found: Sequence[Difference]) -> str:
     edited = [_edited_file(each) for each in found]
     if all(edited):
-        return f"{' and '.join(map(str, edited[:3]))} changed"
+        return " and ".join(map(str, edited[:3]))
     parts = [
         f"{each.component.name} {each.component.summary}".strip()
         for each in found
@@ -151,7 +153,7 @@ def _new_input(found: Sequence[Difference]) -> str:
 
 
 def _edited_file(difference: Difference) -> str | None:
-    """Return "file reads.fq (input reads)" where an input is the same file with other content."""
+    """Return what an input that is the same file has other than before: content, or mode."""
     old, new = difference.old, difference.new
     if old is None or new is None:
         return None
@@ -159,19 +161,19 @@ def _edited_file(difference: Difference) -> str | None:
     if before is None or after is None or before[1] != after[1]:
         return None
     kind = "folder" if after[2] == "folder" else "file"
-    return f"{kind} {after[1]} (input {new.name})"
+    name = f"{kind} {after[1]} (input {new.name})"
+    if before[3] == after[3]:
+        return f"{name} changed"
+    by, no_longer = (each[3] or "content" for each in (after, before))
+    return f"{name} counts by {by}, no longer by {no_longer}"
 
 
-def phrase(
-    difference: Difference,
-    process: str = "",
-    changed_line: Callable[[Difference], int | None] | None = None,
-) -> str:
+def phrase(difference: Difference, process: str = "") -> str:
     """Return what differs in a few words: "package numpy 2.1.0 → 2.2.0"."""
     each = difference.component
     name = _label(each, process)
     if difference.change == "new":
-        return f"{name} is new{_behind(each)}"
+        return f"{name} is new{_in_brackets(each.summary if each.kind in _CODE else '')}"
     if difference.change == "gone":
         return f"{name} is gone"
     old, new = difference.old, difference.new
@@ -183,8 +185,12 @@ def phrase(
         return f"{name} is encoded anew by this version of nbcache"
     if each.kind == "helper" and _same_text(old, new):
         return f"{name} changed in what it holds: a decorator, closure or default, not its text"
-    line = (changed_line or line_of_change)(difference)
-    return f"{name} changed{_behind(new, line)}"
+    where = "" if _same_text(old, new) else place_of_change(difference)
+    if not where and each.kind in _CODE:
+        where = new.summary
+    elif not where and each.kind == "captured" and new.summary:
+        where = f"{new.summary}, of other content"
+    return f"{name} changed{_in_brackets(where)}"
 
 
 def _label(each: Component, process: str) -> str:
@@ -197,41 +203,42 @@ def _label(each: Component, process: str) -> str:
 
 
 def _same_text(old: Component, new: Component) -> bool:
-    return old.evidence is not None and old.evidence == new.evidence
+    return old.evidence is not None and _lines(old) == _lines(new)
 
 
-def _behind(each: Component, line: int | None = None) -> str:
-    if each.kind not in ("code", "helper", "resource", "module", "script") or not each.summary:
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _lines(each: Component | None) -> list[str]:
+    """Return a component's text without the places in it: cells get other numbers all the time."""
+    lines = each.evidence.splitlines() if each is not None and each.evidence else []
+    return [PART.rstrip() if text.startswith(PART) else text for text in lines]
+
+
+def place_of_change(difference: Difference) -> str:
+    """Return "cell 5, line 3": where the first edit is, if both texts are at hand, else ""."""
+    new = difference.new
+    before, after = _lines(difference.old), _lines(new)
+    if new is None or new.evidence is None or not before or not after:
         return ""
-    match = _PLACE.match(each.summary)
-    if match is not None and line is not None:
-        return f" ({match[1]}line {line})"
-    if line is not None and each.kind == "module":
-        return f" ({each.summary})"
-    return f" ({each.summary})"
+    edited = (i for i, text in enumerate(after) if i >= len(before) or before[i] != text)
+    index = next(edited, len(after) - 1)
+    written = new.evidence.splitlines()
+    for start in range(index, -1, -1):
+        if written[start].startswith(PART):
+            return _moved(written[start].removeprefix(PART), max(index - start - 1, 0))
+    return _moved(new.summary, index)
 
 
-def line_of_change(difference: Difference) -> int | None:
-    """Return the line (of the cell or file) of the first edit, where both texts are at hand."""
-    old, new = difference.old, difference.new
-    if old is None or new is None or not old.evidence or not new.evidence:
-        return None
-    match = _PLACE.match(new.summary)
-    if match is None:
-        return None
-    before, after = old.evidence.splitlines(), new.evidence.splitlines()
-    for index, text in enumerate(after):
-        if index >= len(before) or before[index] != text:
-            # A line that only grew a comment or blank space is not the edit people look for, but
-            # it is where the texts part; the diff shows the rest.
-            return int(match[2]) + index
-    return int(match[2]) + max(len(after) - 1, 0)
+def _moved(place: str, lines: int) -> str:
+    match = _PLACE.match(place)
+    return f"{match[1]}{int(match[2]) + lines}" if match is not None else ""
 
 
 def source_diff(old: Component | None, new: Component | None) -> str:
     """Return a unified diff of two components' texts ("" where neither has one)."""
-    before = (old.evidence or "").splitlines() if old is not None else []
-    after = (new.evidence or "").splitlines() if new is not None else []
+    before, after = _lines(old), _lines(new)
     one = new if new is not None else old
     assert one is not None
     name = f"{one.kind} {one.name}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.plan.identity.asked import Asked, annotated_names, asked_of_code
 from nbcache.plan.identity.code import encode_constant, normalise
+from nbcache.plan.identity.explain import PART
 from nbcache.plan.identity.module_effects import NO_EFFECTS, Definition, Effects, effects_of
 from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import, Uses, uses_of
 
@@ -192,6 +193,9 @@ def _last_name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+_GAP = 4  # lines between two pieces of a module from which on the text says where it goes on
+
+
 @dataclass(slots=True)
 class Reached:
     """What counts of one module: what its import runs, and the definitions that are reached.
@@ -229,15 +233,22 @@ class Reached:
             )
         )
 
-    def text(self) -> str:
-        """Return the source text of what counts, in the order of the file."""
+    def text(self, file: str) -> str:
+        """Return the source text of what counts, in the order of the file, and where it stands."""
         if self.whole:
-            return self.facts.text
+            return f"{PART}{file}, line 1\n{self.facts.text}"
         parts = {each.line: each.text for each in self.run_at_import()}
         parts |= {
             each.line: each.text for name in self.names for each in self.facts.definitions[name]
         }
-        return "\n".join(text.rstrip("\n") for _, text in sorted(parts.items()))
+        lines: list[str] = []
+        following = -_GAP  # the line of the file that would come next
+        for line, text in sorted(parts.items()):
+            gap = line - following
+            lines += [""] * gap if 0 <= gap < _GAP else [f"{PART}{file}, line {line}"]
+            lines += text.rstrip("\n").split("\n")
+            following = line + text.rstrip("\n").count("\n") + 1
+        return "\n".join(lines)
 
 
 class ModuleReach:

@@ -53,6 +53,7 @@ _OF_MEMBERS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
 _OF_NAMED_TUPLES = frozenset(
     "__new__ _make _replace __replace__ _asdict __repr__ __getnewargs__ __slots__".split()
 )
+_VALIDATED = "pydantic._internal._validate_call.ValidateCallWrapper"
 _LRU_WRAPPER = type(functools.lru_cache(maxsize=None)(lambda: None))
 
 
@@ -95,6 +96,7 @@ class Walker:
         self.texts: set[str] = set()
         self.asks: set[Asked] = set()
         self.lists_subclasses = False
+        self.folded: list[types.CodeType] = []  # of the notebook, without components of their own
         self._stack: dict[int, int] = {}
         self._lowest = sys.maxsize
         self._memo: dict[int, tuple[object, Digest]] = {}
@@ -131,6 +133,8 @@ class Walker:
         if isinstance(value, DESCRIPTORS):
             return self._once(value, self._member)
         self._note_type(cls)
+        if _full_name(cls) == _VALIDATED:
+            return self._once(value, self._validated)
         if self._places.home(_module_of(cls)) != "notebook":
             self._known_types.add(cls)
         return None
@@ -249,6 +253,8 @@ class Walker:
         around = self._home_of_globals(value)
         uses = uses_of(value.__code__)
         outer = None
+        if around == "notebook":
+            self.folded.append(value.__code__)
         if around == "notebook" and self._cut:
             self.used(uses)
         elif around in ("notebook", "local", "unknown"):
@@ -408,6 +414,22 @@ class Walker:
             return combine(base.__name__, *parts)
         held = self._optional(descriptor_attributes(value) or None)
         return combine(base.__name__, *parts, self.digest(type(value)), held)
+
+    def _validated(self, value: object) -> Digest:
+        """What `pydantic.validate_call` made: the function, its annotations, how they are checked.
+
+        The validators are made of these; the namespace around, which it holds too, is only where
+        the annotations are looked up.
+        """
+        function = value.function  # type: ignore[attr-defined]
+        inner = function.func if isinstance(function, functools.partial) else function
+        try:
+            hints = typing.get_type_hints(inner, include_extras=True)
+        except Exception:  # a name that is defined later: what is checked then, is known by it
+            hints = dict(attribute(inner, "__annotations__") or {})  # type: ignore[call-overload]
+        config = value.config_wrapper.config_dict  # type: ignore[attr-defined]
+        checks = (config, value.validate_return)  # type: ignore[attr-defined]
+        return combine("validated", self.digest(function), self.digest(hints), self.digest(checks))
 
     def _cached(self, value: object) -> Digest:
         home, by_name = self._by_name(value)

@@ -6,6 +6,7 @@ summary is quick and cannot fail, whatever the value.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 
@@ -45,6 +46,8 @@ def _summary(value: object) -> str:
         return value.place
     if isinstance(value, Gathered):
         return f"{len(value)} gathered"
+    if isinstance(value, functools.partial):
+        return _partial(value)
     if cls in (list, tuple, set, frozenset, dict) or isinstance(value, Record):
         return _container(value)
     shaped = _shaped(value)
@@ -70,6 +73,13 @@ def _number(value: object) -> str:
 
 def _builtin_base(cls: type) -> bool:
     return any(issubclass(cls, base) for base in (list, tuple, dict, set, frozenset, bytearray))
+
+
+def _partial(value: functools.partial[object]) -> str:
+    given = [_summary(each) for each in value.args]
+    given += [f"{name}={_summary(each)}" for name, each in value.keywords.items()]
+    name = attribute(value.func, "__qualname__")
+    return f"partial({', '.join([str(name or type_name(type(value.func))), *given])})"
 
 
 def _container(value: Foreign) -> str:
