@@ -161,11 +161,12 @@ def _again(parsed: Parsed) -> int:
 
 def _execute(parsed: Parsed, notebook: Path, given: Mapping[str, str], settings: Headless) -> int:
     from nbcache.notebook.headless import execute
-    from nbcache.notebook.report import TerminalWatcher, final_words
+    from nbcache.notebook.report import TerminalWatcher, final_words, record_of
 
     output = parsed.text("--output")
-    verbose = "--verbose" in parsed
-    watcher = TerminalWatcher(sys.stdout, verbose=verbose)
+    verbose, as_json = "--verbose" in parsed, "--json" in parsed
+    said = sys.stderr if as_json else sys.stdout
+    watcher = TerminalWatcher(said, verbose=verbose)
     execution = execute(
         notebook,
         given=given,
@@ -174,12 +175,14 @@ def _execute(parsed: Parsed, notebook: Path, given: Mapping[str, str], settings:
         watcher=watcher,
     )
     watcher.finish()
-    print(final_words(execution, verbose=verbose), end="")
+    print(final_words(execution, verbose=verbose), end="", file=said)
     if execution.failed_cell is not None:
         number, traceback = execution.failed_cell
         print(f"\ncell [{number}] failed:\n{_readable(traceback)}", file=sys.stderr)
     if output is not None:
-        print(f"wrote {output}")
+        print(f"wrote {output}", file=said)
+    if as_json:
+        print(json.dumps(record_of(execution, notebook), indent=2))
     if execution.interrupted:
         return INTERRUPTED
     return FAILED if execution.failed_cell is not None else OK

@@ -261,7 +261,8 @@ class Front:
         """Say something about a run that is about to begin."""
         said: dict[str, object] = {SAID_MIME: {}} if self.headless is not None else {}
         if self.in_notebook:
-            self.show(render.stack([render.line(each) for each in text.split("\n")]), said)
+            lines = render.stack([render.line(each) for each in text.split("\n")])
+            self.show(Rendered(lines.text, render.box(lines.html)), said)
         else:
             print(text)
 

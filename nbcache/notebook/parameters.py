@@ -119,7 +119,7 @@ def _targets(statement: ast.Assign | ast.AnnAssign) -> list[str]:
 def _unknown(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f'; did you mean "{close[0]}"?' if close else ""
-    return f"no parameter {name!r}{hint} The notebook has: {', '.join(known) or 'none'}"
+    return f"no parameter {name!r}{hint}; the notebook has: {', '.join(known) or 'none'}"
 
 
 def _tags(cell: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TextIO
 
 from nbcache.notebook import cards, render
@@ -65,6 +66,22 @@ def final_words(execution: Execution, *, verbose: bool = False) -> str:
     if not execution.runs and execution.failed_cell is None:
         parts.append("no nbcache run took place in this notebook")
     return "".join(f"{part}\n" for part in parts)
+
+
+def record_of(execution: Execution, notebook: Path) -> dict[str, object]:
+    """Return what `nbcache run --json` prints of a notebook that has ended."""
+    failed = execution.failed_cell
+    status = "failed" if failed is not None else "succeeded"
+    return {
+        "notebook": str(notebook),
+        "status": "interrupted" if execution.interrupted else status,
+        "runs": [
+            {**record, "counts": counts_of(progress_from(record))}
+            for record in execution.runs.values()
+        ],
+        "failed_cell": failed
+        and {"number": failed[0], "error": render.strip_ansi(failed[1]).strip()},
+    }
 
 
 def _all_runs(execution: Execution) -> str:

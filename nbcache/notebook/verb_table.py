@@ -124,6 +124,11 @@ _HEADLESS = (
     ),
     _CACHE,
     Flag(name="--verbose", short="-v", help="print what cells print", places=("shell",)),
+    Flag(
+        name="--json",
+        help="print JSON at the end, and on stderr how it goes",
+        places=("shell",),
+    ),
 )
 _NOTEBOOK = Flag(
     name="--notebook",

@@ -105,6 +105,25 @@ def test_a_failing_cell_is_named_and_the_notebook_is_written_all_the_same(tmp_pa
     assert nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[5].outputs == []
 
 
+def test_a_notebook_that_ran_is_told_in_json_and_nothing_else_is_printed(tmp_path: Path) -> None:
+    cells = ("%channel xs = of(1, 0)", "%%process inv(x) -> y from xs\ny = 1 / x", "%nbcache run")
+    write_notebook(tmp_path / "inv.ipynb", "%load_ext nbcache", *cells)
+
+    ended = nbcache(tmp_path, "run", "inv.ipynb", "--json")
+
+    told = json.loads(ended.stdout)
+    assert (ended.returncode, told["status"]) == (1, "failed")
+    assert told["runs"][0]["counts"] == {"completed": 1, "failed": 1}
+    assert told["failed_cell"]["number"] == 4
+    assert "division by zero" in told["failed_cell"]["error"]
+    assert "1 ran, 0 cached, 1 failed" in ended.stderr
+
+    again = nbcache(tmp_path, "resume")
+
+    assert again.stdout.count("resuming run") == 1
+    assert again.returncode == 1
+
+
 def test_an_ordinary_error_in_a_cell_shows_its_traceback(tmp_path: Path) -> None:
     write_notebook(tmp_path / "plain.ipynb", "values = {}", "values['missing']")
 

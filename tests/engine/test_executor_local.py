@@ -345,6 +345,7 @@ def test_workers_do_not_outlive_the_kernel(tmp_path: Path) -> None:
         "bench.start(process, shown=seen.extend)\n"
         "bench.until(lambda: ''.join(c.text for c in seen).count('\\n') == 2)\n"
         "pids = ''.join(c.text for c in seen).split()\n"
+        "assert any(bench.executor._cache.tmp.iterdir())\n"
         "print(*pids, bench.executor._supervisor.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
@@ -362,6 +363,7 @@ def test_workers_do_not_outlive_the_kernel(tmp_path: Path) -> None:
     while any(map(is_alive, pids)):
         assert time.monotonic() < deadline, [pid for pid in pids if is_alive(pid)]
         os.sched_yield()
+    assert not list((tmp_path / "cache/tmp").iterdir())
 
 
 def test_closing_ends_everything_within_two_seconds(tmp_path: Path) -> None:

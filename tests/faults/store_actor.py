@@ -41,6 +41,7 @@ def _step(cache: Cache, chance: random.Random, name: str, pipe: Connection) -> N
         for row in rows:
             pipe.send(("row", json.loads(encode_row(row))))
         if chance.random() < 0.1:
+            pipe.send(("evicting", rows[0].hash))  # it may be killed between the row and the word
             cache.log.evict(hash=rows[0].hash)
             pipe.send(("evict", rows[0].hash))
         if chance.random() < 0.3:

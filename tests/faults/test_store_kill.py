@@ -58,8 +58,11 @@ def killed_round(root: Path, seed: int) -> list[tuple[str, Any]]:
     return told
 
 
-def check(root: Path, announced: dict[str, Any], evicted: set[str]) -> None:
-    """Everything that was announced is there, and nothing else is wrong."""
+def check(root: Path, announced: dict[str, Any], evicted: set[str], evicting: set[str]) -> None:
+    """Everything that was announced is there, and nothing else is wrong.
+
+    evicting: hashes whose eviction had begun; they are evicted or not, and that for good.
+    """
     cache = Cache.open(root)
     report = verify(cache)
     assert report.ok, report
@@ -71,6 +74,9 @@ def check(root: Path, announced: dict[str, Any], evicted: set[str]) -> None:
             if record["hash"] in evicted:
                 assert entry is None
                 continue
+            if entry is None and record["hash"] in evicting:
+                evicted.add(record["hash"])
+                continue
             row = row_from_record(record)
             assert entry is not None, f"hash {record['hash']} is lost"
             assert entry.outputs == row.outputs  # type: ignore[union-attr]
@@ -80,23 +86,26 @@ def check(root: Path, announced: dict[str, Any], evicted: set[str]) -> None:
 def test_nothing_announced_is_lost_and_nothing_half_written_is_read(tmp_path: Path) -> None:
     announced: dict[str, Any] = {}
     evicted: set[str] = set()
+    evicting: set[str] = set()
     total = 0
     for number in range(ROUNDS):
         root = tmp_path / f"cache{number // PER_CACHE}"
         if number % PER_CACHE == 0:
             total += len(announced)
-            announced, evicted = {}, set()
+            announced, evicted, evicting = {}, set(), set()
         for kind, what in killed_round(root, SEED * 1_000_000 + number):
             assert kind != "error", what
             if kind == "row":
                 announced[what["id"]] = what
+            elif kind == "evicting":
+                evicting.add(what)
             elif kind == "evict":
                 evicted.add(what)
             else:
                 assert what >= 0
-        check(root, announced, evicted)
+        check(root, announced, evicted, evicting)
         if number % PER_CACHE == PER_CACHE - 1:
-            fold_all_and_check(root, announced, evicted)
+            fold_all_and_check(root, announced, evicted, evicting)
     print(f"{ROUNDS} rounds, {total + len(announced)} rows announced")
     assert total + len(announced) > ROUNDS
 
@@ -108,7 +117,7 @@ def fold_all_and_check(root: Path, announced: dict[str, Any], evicted: set[str])
     cache.log.compact(grace_s=-1.0)
     assert os.listdir(root / "journal") == []
     assert len(list((root / "log").glob("*.keys.parquet"))) == 1
-    check(root, announced, evicted)
+    check(root, announced, evicted, evicting)
     connection = history.connect(cache, live=False)
     ids = {row_id for (row_id,) in connection.execute("SELECT id FROM _rows").fetchall()}
     assert announced.keys() <= ids

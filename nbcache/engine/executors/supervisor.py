@@ -15,6 +15,7 @@ import contextlib
 import gc
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -59,6 +60,7 @@ class Supervisor:
                 pass
         finally:
             self._end_all()
+            shutil.rmtree(self._crash_folder, ignore_errors=True)  # nobody asks any more
 
     def _stop(self, *_: object) -> None:
         with contextlib.suppress(OSError):
