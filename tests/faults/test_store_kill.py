@@ -110,7 +110,9 @@ def test_nothing_announced_is_lost_and_nothing_half_written_is_read(tmp_path: Pa
     assert total + len(announced) > ROUNDS
 
 
-def fold_all_and_check(root: Path, announced: dict[str, Any], evicted: set[str]) -> None:
+def fold_all_and_check(
+    root: Path, announced: dict[str, Any], evicted: set[str], evicting: set[str]
+) -> None:
     """After all the kills, one process folds and compacts everything: still the same rows."""
     cache = Cache.open(root)
     cache.log.fold()
