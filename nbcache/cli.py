@@ -105,7 +105,7 @@ def _debug(parsed: Parsed) -> int:
     place = Path(parsed.text("--cache") or ".nbcache")
     if "--cache" in parsed or place.is_dir():
         cache = answers.open_for_reading(place)
-    opened = open_task(cache, parsed.words, parsed.text("--run"))
+    opened = open_task(cache, parsed.words, parsed.text("--run"), parsed.text("--attempt"))
     print(debugging.describe(opened).text, flush=True)
     if "--print" in parsed:
         return OK
@@ -121,8 +121,19 @@ def _run(parsed: Parsed) -> int:
     notebook = Path(parsed.words[0])
     given = parsed.assignments("--parameter")
     place = _absolute(parsed.text("--cache"))
-    settings = Headless(place, choices_of(parsed), str(notebook.resolve()), given)
+    settings = Headless(
+        place, choices_of(parsed), str(notebook.resolve()), given, retention=_retention(parsed)
+    )
     return _execute(parsed, notebook, given, settings)
+
+
+def _retention(parsed: Parsed) -> str | None:
+    """Return what was said of it, checked before a kernel is started for it."""
+    from nbcache.engine.upkeep.cleaning import check_retention
+
+    retention = parsed.text("--retention")
+    check_retention(retention or "")
+    return retention
 
 
 def _again(parsed: Parsed) -> int:
@@ -142,7 +153,13 @@ def _again(parsed: Parsed) -> int:
     with answers.open_for_reading(place) as cache:
         if not history.runs(cache) and word in (None, "last") and named is not None:
             print(f"the cache {place} has no runs yet: this is a plain run")
-            settings = Headless(str(place), choices_of(parsed), str(Path(named).resolve()), changes)
+            settings = Headless(
+                str(place),
+                choices_of(parsed),
+                str(Path(named).resolve()),
+                changes,
+                retention=_retention(parsed),
+            )
             return _execute(parsed, Path(named), changes, settings)
         find = resuming.find_resumable if parsed.verb.name == "resume" else history.find_run
         run = find(cache, word, notebook=named)
@@ -154,6 +171,7 @@ def _again(parsed: Parsed) -> int:
         str(notebook.resolve()),
         {**run.parameters, **changes},
         again.again_of(parsed.verb.name, run),
+        _retention(parsed),
     )
     given = again.injected(read_notebook(notebook), run.parameters, changes)
     return _execute(parsed, notebook, given, settings)

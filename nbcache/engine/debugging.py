@@ -49,11 +49,14 @@ class Opened:
         return f"./{RUN}"
 
 
-def open_task(cache: Cache | None, words: Sequence[str], run: str | None = None) -> Opened:
+def open_task(
+    cache: Cache | None, words: Sequence[str], run: str | None = None, attempt: str | None = None
+) -> Opened:
     """Find a failed task and stage what it needs.
 
     words: as for `why`, of a failed task; a process alone means its first failed task, nothing the
-    first failed task of the newest run that has one; or a work directory.
+    first failed task of the newest run that has one; or a work directory. attempt: the number of
+    an attempt that failed, also of a task that succeeded later; without it the last one.
 
     Raises:
         UsageError: no such task, it did not fail, or its work directory is no longer there.
@@ -64,7 +67,7 @@ def open_task(cache: Cache | None, words: Sequence[str], run: str | None = None)
     else:
         if cache is None:
             raise CacheFormatError("there is no nbcache cache here; name one: --cache FOLDER")
-        row = _failed_row(cache, words, run)
+        row = _failed_row(cache, words, run, attempt)
         folder = _folder_of(cache, row)
     if not cache.is_own:
         raise UsageError(
@@ -88,13 +91,18 @@ def _cache_around(folder: Path) -> Cache:
     return Cache.open(near, create=False)
 
 
-def _failed_row(cache: Cache, words: Sequence[str], run: str | None) -> AttemptRow:
+def _failed_row(
+    cache: Cache, words: Sequence[str], run: str | None, attempt: str | None
+) -> AttemptRow:
+    if words and attempt is not None:
+        return _attempt_of(cache, find_task(cache, words, run=run).made, attempt)
     if not words:
         known = [history.find_run(cache, run)] if run is not None else history.runs(cache)
         for each in known:
             failures = history.show_run(cache, each.id).failures
             if failures:
-                return failures[0]
+                found = failures[0]
+                return found if attempt is None else _attempt_of(cache, found, attempt)
         raise UsageError("no task has failed" + (f" in run {known[0].name}" if run else ""))
     only_process = len(words) == 1 and any(
         record.name == words[0] for each in history.runs(cache) for record in each.processes
@@ -106,6 +114,25 @@ def _failed_row(cache: Cache, words: Sequence[str], run: str | None) -> AttemptR
             f"to run it in the kernel: %nbcache try {made.process} --into"
         )
     return made
+
+
+def _attempt_of(cache: Cache, last: AttemptRow, number: str) -> AttemptRow:
+    """Return another attempt at the same task in the same run.
+
+    Raises:
+        UsageError: none that failed has this number; lists those that did.
+    """
+    failed = {
+        str(row.attempt): row
+        for row in cache.log.rows(("attempt",), run=last.run, process=last.process)
+        if isinstance(row, AttemptRow)
+        and row.position == last.position
+        and row.status not in ("completed", "skipped", "stored")
+    }
+    if number not in failed:
+        known = ", ".join(sorted(failed, key=int)) or "none"
+        raise UsageError(f"{label_of(last)} has no failed attempt {number}; failed are: {known}")
+    return failed[number]
 
 
 def _folder_of(cache: Cache, row: AttemptRow) -> Path:

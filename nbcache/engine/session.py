@@ -558,10 +558,14 @@ class Session:
         *,
         parameters: Mapping[str, str] | None = None,
         detached: bool = False,
+        retention: str | None = None,
         **choices: Unpack[RunChoices],
     ) -> Run:
         """Go on with a run under its own id; see `resuming.resume`."""
-        return resuming.resume(self, run, parameters=parameters, detached=detached, **choices)
+        check_retention(retention or "")
+        return resuming.resume(
+            self, run, parameters=parameters, detached=detached, retention=retention, **choices
+        )
 
     def relaunch(
         self,
@@ -569,10 +573,14 @@ class Session:
         *,
         parameters: Mapping[str, str] | None = None,
         detached: bool = False,
+        retention: str | None = None,
         **choices: Unpack[RunChoices],
     ) -> Run:
         """Start a new run from an old one's parameters; see `resuming.relaunch`."""
-        return resuming.relaunch(self, run, parameters=parameters, detached=detached, **choices)
+        check_retention(retention or "")
+        return resuming.relaunch(
+            self, run, parameters=parameters, detached=detached, retention=retention, **choices
+        )
 
     # ------------------------------------------------------------------ reading
 

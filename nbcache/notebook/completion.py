@@ -7,14 +7,17 @@ nothing, and a fault in it must never disturb typing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from nbcache.engine.declared.factories import Factories
 from nbcache.engine.declared.process import Process
+from nbcache.engine.record import history
+from nbcache.engine.session import current_session
 from nbcache.notebook import verbs
 from nbcache.plan.dataflow.channel import Channel
 from nbcache.plan.language.directives import OPTIONS
 
+RUNS = 50  # names of runs that are offered, the newest
 _WORD = re.compile(r"[^\W\d]\w*$")
 
 
@@ -25,8 +28,10 @@ def typed_at_end(line: str) -> str:
     return "" if not text or text[-1].isspace() else text.split()[-1]
 
 
-def command_words(line: str, namespace: Mapping[str, object]) -> list[str]:
-    """Return what may stand at the end of a `%nbcache ...` line."""
+def command_words(
+    line: str, namespace: Mapping[str, object], runs: Callable[[], Sequence[str]] | None = None
+) -> list[str]:
+    """Return what may stand at the end of a `%nbcache ...` line; `runs` gives the names of runs."""
     words = line.split()[1:]
     typed = "" if line[-1:].isspace() or not words else words.pop()
     if not words:
@@ -34,13 +39,28 @@ def command_words(line: str, namespace: Mapping[str, object]) -> list[str]:
     verb = verbs.VERBS.get(words[0])
     if verb is None:
         return []
+    flags = verb.flags_at("notebook")
     if typed.startswith("-"):
-        return _starting(typed, [flag.name for flag in verb.flags_at("notebook")])
-    if verb.completes == "processes":
+        return _starting(typed, [flag.name for flag in flags])
+    wanted: str = verb.completes
+    asking = next((flag for flag in flags if words[-1] in (flag.name, flag.short)), None)
+    if asking is not None and asking.value:
+        wanted = {"RUN": "runs", "PROCESS": "processes"}.get(asking.value, "")
+    if wanted == "processes":
         return _starting(typed, names_of(namespace, Process))
-    if verb.completes == "verbs":
+    if wanted == "runs":
+        return _starting(typed, [*(runs or run_names)(), "last"])
+    if wanted == "verbs":
         return _starting(typed, list(verbs.VERBS))
     return []
+
+
+def run_names() -> list[str]:
+    """Return the names of the newest runs in the kernel's cache; it makes no cache."""
+    session = current_session()
+    if not session.place.is_dir():
+        return []
+    return [run.name for run in history.runs(session.cache)[:RUNS]]
 
 
 def header_words(line: str, namespace: Mapping[str, object]) -> list[str]:

@@ -218,7 +218,6 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             session.start,
             targets,
             no_cache="--no-cache" in parsed,
-            retention=parsed.text("--retention"),
             **asked,
         )
 
@@ -235,6 +234,8 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         front = self.front
         detached = "--detach" in parsed
         how.setdefault("parameters", parsed.assignments("--parameter"))
+        told = front.headless.retention if front.headless is not None else None
+        how["retention"] = told if told is not None else parsed.text("--retention")
         run = start(what, detached=detached, **{**choices_of(parsed), **how})
         if detached:
             front.detach(run)
@@ -280,7 +281,9 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         from nbcache.notebook.debugging import describe
 
         session = self.front.session
-        opened = debugging.open_task(session.cache, parsed.words, parsed.text("--run"))
+        opened = debugging.open_task(
+            session.cache, parsed.words, parsed.text("--run"), parsed.text("--attempt")
+        )
         if "--print" in parsed:
             self.front.show(describe(opened))
             return

@@ -42,6 +42,7 @@ class Headless:
     notebook: str | None = None  # its path, for the history
     parameters: Mapping[str, str] = field(default_factory=dict)
     again: Again | None = None
+    retention: str | None = None  # of all runs
 
     def to_variable(self) -> str:
         """Return the text of the environment variable."""
@@ -61,6 +62,7 @@ class Headless:
             data.get("notebook"),
             data.get("parameters") or {},
             None if again is None else Again.from_record(again),
+            data.get("retention"),
         )
 
 

@@ -89,7 +89,6 @@ _RETENTION = Flag(
     name="--retention",
     value="POLICY",
     help="how long results are kept: `30d`, `success=7d`, `failure=24h`, `intermediate`, `keep`",
-    places=("notebook",),
 )
 _RETENTION_HELP = (
     "A retention counts from a run's end.\n"
@@ -216,6 +215,7 @@ _TABLE: tuple[Verb, ...] = (
         flags=(
             Flag(name="--again", help="run it again there; %debug or pdb works on what it raises"),
             Flag(name="--print", help="say where it is and how it was run, and do nothing"),
+            Flag(name="--attempt", value="N", help="this attempt that failed (default: the last)"),
             Flag(name="--run", value="RUN", help="look in this run (default: last)"),
             _CACHE,
         ),
@@ -231,7 +231,7 @@ _TABLE: tuple[Verb, ...] = (
         words="[RUN]",
         most=1,
         completes="runs",
-        flags=(_PARAMETER, *_HOW, _DATAFLOW, _DETACH, _NOTEBOOK, *_HEADLESS),
+        flags=(_PARAMETER, *_HOW, _DATAFLOW, _DETACH, _RETENTION, _NOTEBOOK, *_HEADLESS),
         more="RUN is a run's name, the start of its id, or `last` (the default: the newest run of\n"
         "this notebook). What succeeded is not run again; targets, parameters and options are\n"
         "those of the run unless they are given anew, the code is that of now. In a shell the\n"
@@ -251,6 +251,7 @@ _TABLE: tuple[Verb, ...] = (
             _DATAFLOW,
             _STUB,
             _DETACH,
+            _RETENTION,
             _NOTEBOOK,
             *_HEADLESS,
         ),
@@ -568,6 +569,7 @@ _TABLE: tuple[Verb, ...] = (
         words="[RUN]",
         most=1,
         flags=(_JSON, _CACHE),
+        completes="runs",
     ),
     Verb(
         name="keys",

@@ -140,6 +140,24 @@ def test_a_script_is_entered_by_name_by_hash_and_by_folder(notebook: Notebook) -
         run_again_here(opened)
 
 
+def test_an_earlier_attempt_is_entered_by_its_number_also_of_a_task_that_succeeded(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell(
+        "%%process work(v) -> out from src --retries 2 --backoff 1ms\n"
+        "open(f'made-{task.attempt}', 'w').close()\nassert v == 1 and task.attempt == 3\nout = v"
+    )
+    notebook.run()
+    cache = notebook.session.cache
+    for words, number in ((["work", "0"], "2"), (["work", "1"], "1"), ([], "2"), ([], None)):
+        opened = open_task(cache, words, attempt=number)
+        made = [each.name for each in Path(opened.entry.folder).glob("made-*")]
+        assert made == [f"made-{number or 3}"]
+    with pytest.raises(UsageError, match="no failed attempt 3; failed are: 1, 2"):
+        open_task(cache, ["work", "0"], attempt="3")
+
+
 def test_a_moved_cache_and_lost_inputs_are_put_right(notebook: Notebook, tmp_path: Path) -> None:
     """The folder lies elsewhere, a staged input is gone, and one is another file now."""
     fail(notebook)

@@ -113,6 +113,28 @@ def test_a_script_looks_into_failures_too_and_a_target_brings_it_along(notebook:
     ]
 
 
+def test_failures_of_a_process_that_is_only_called_are_looked_into_at_all_its_places(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(
+        [
+            "%channel one = of(1, 2)",
+            "%channel two = of(3, 4)",
+            "%%process fit(v) -> y\nassert v % 2\ny = v",
+            "%channel left = fit(one)",
+            "%channel right = fit(two).map(lambda y: y)",
+            "%%process look(label) -> seen --on_failure_of fit\nseen = label",
+        ]
+    )
+    run = notebook.run()
+    assert sorted(run["look"]) == ["fit-2[v=4]", "fit[v=2]"]  # type: ignore[type-var]
+    run = notebook.run("left")
+    assert list(run["look"]) == ["fit[v=2]"]
+    assert run.counts() == {"cached": 2, "failed": 1}
+    notebook.cell("%%process fit(v) -> y from one\nassert v % 2\ny = v")
+    assert len(list(notebook.run()["look"])) == 3
+
+
 def test_a_cancelled_run_looks_into_nothing_more(notebook: Notebook) -> None:
     notebook.cell("%channel src = of(1, 2)")
     notebook.cell(

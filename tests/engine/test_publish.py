@@ -145,6 +145,25 @@ def test_two_tasks_that_want_one_name_are_told_apart_by_an_error(notebook: Noteb
     assert "Tell them apart" in error
 
 
+def test_files_of_one_task_with_one_name_are_told_apart_by_an_error_and_a_folder_keeps_them(
+    notebook: Notebook,
+) -> None:
+    text = (
+        '%%process make() -> each: list[path] = "**/x.txt", all: path = "all" --bash\n'
+        "#| publish: results, only={}\n"
+        "mkdir -p all/a all/b; echo 1 > all/a/x.txt; echo {} > all/b/x.txt"
+    )
+    notebook.cell(text.format("each", 2))
+    error = error_of(notebook.run())
+    assert "results/x.txt is the name of two files of make" in error
+    assert "declare the folder" in error
+    notebook.cell(text.format("each", 1))
+    assert notebook.run().status is RunStatus.SUCCEEDED  # equal ones are one
+    notebook.cell(text.format("all", 2))
+    assert notebook.run().counts() == {"cached": 1}
+    assert (notebook.folder / "results/all/b/x.txt").read_text() == "2\n"
+
+
 def test_a_failure_to_publish_loses_nothing_and_the_next_run_only_publishes(
     notebook: Notebook,
 ) -> None:

@@ -323,6 +323,26 @@ def test_a_relaunch_is_a_new_run_from_the_parameters_of_an_old_one(notebook: Not
     assert new.id != old.id
 
 
+def test_a_resume_and_a_relaunch_keep_the_retention_of_the_run_or_change_it(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%%process work() -> out\nout = 1 / 0")
+    session = notebook.session
+
+    def retention(run: Run) -> str:
+        assert run.wait(60)
+        return history.find_run(session.cache, run.id).retention
+
+    first = session.start(retention="30d")
+    assert retention(first) == "30d"
+    assert retention(session.resume()) == "30d"
+    assert retention(session.resume(retention="failure=24h")) == "failure=24h"
+    assert retention(session.relaunch(first.id)) == "failure=24h"
+    assert retention(session.relaunch(first.id, retention="keep")) == "keep"
+    with pytest.raises(UsageError, match="retention 'soon'"):
+        session.resume(first.id, retention="soon")
+
+
 def test_from_a_process_it_and_all_below_it_run_again_and_their_results_win(
     notebook: Notebook,
 ) -> None:

@@ -35,6 +35,8 @@ class Pipeline:
         self._live = namespace
         self.factories = factories
         self._declared: dict[tuple[str, str, str], Process] = {}
+        self._evaluated: dict[NamedChannel, Node] = {}
+        self._within: Collection[str] | None = None  # channels whose calls count; None: all
 
     def processes(self) -> Iterator[Process]:
         """Yield the processes that public names hold, each once, in the order of their names."""
@@ -60,8 +62,10 @@ class Pipeline:
         forensic = {
             process.name: process.node
             for process in self.processes()
-            if graph.places.keys() & set(process.decl.directives.on_failure_of)
+            if {node.decl.name for node in graph.nodes if node.decl is not None}
+            & set(process.decl.directives.on_failure_of)
         }
+        self._within = graph.channels  # what looks into failures brings no other call along
         return compile_graph({**targets, **forensic}, self) if forensic else graph
 
     def _targets(self) -> dict[str, Node]:
@@ -100,7 +104,9 @@ class Pipeline:
         """Return the node that a named channel's expression gives now."""
         if not isinstance(target, NamedChannel):
             raise WiringError(f"{target!r} is no channel")
-        return self._evaluate_channel(target.decl, target.namespace)
+        if target not in self._evaluated:
+            self._evaluated[target] = self._evaluate_channel(target.decl, target.namespace)
+        return self._evaluated[target]
 
     def process(self, target: object, parents: tuple[Node, ...] | None) -> PlaceSpec:
         """Return a process's place: its declaration with the nodes that feed it."""
@@ -160,8 +166,31 @@ class Pipeline:
         for name, each in zip(names, held, strict=True):
             if not isinstance(each, Process):
                 raise HeaderError(f"process {decl.name!r}: {name} is a channel, and no process")
-        node = failures_of(names, tuple(cast(Process, each).node for each in held))
+        looked_into = [
+            (name, node)
+            for name, each in zip(names, held, strict=True)
+            for node in self._uses(cast(Process, each))
+        ]
+        labels, nodes = zip(*looked_into, strict=True)
+        node = failures_of(labels, nodes)
         return (node,), (node.label,), False
+
+    def _uses(self, process: Process) -> list[Node]:
+        """Return the nodes of all places of a process: where it is wired, and where it is called.
+
+        That which is neither is returned as if it were wired; the error says what is missing.
+        """
+        found: dict[int, Node] = {}
+        if self._wiring(process) is not None:
+            found[id(process.node)] = process.node
+        for name, held in sorted(self.namespace.items()):
+            within = self._within is None or name in self._within
+            if isinstance(held, NamedChannel) and not name.startswith("_") and within:
+                try:
+                    found |= {id(each): each for each in _calls(self.channel(held), process)}
+                except NbcacheError:
+                    continue  # said when its own cell runs
+        return list(found.values()) or [process.node]
 
     def process_of(self, decl: ProcessDecl) -> Process:
         """Return the process whose place has this declaration (after `compile`)."""
@@ -333,6 +362,14 @@ def _key(decl: ProcessDecl) -> tuple[str, str, str]:
 
 def _mangled(name: str) -> str:
     return f"__nbcache_{name}"
+
+
+def _calls(node: Node, process: Process) -> Iterator[Node]:
+    """Yield the calls of a process in a channel's expression."""
+    if node.op == "process" and node.target is process and node.parents is not None:
+        yield node
+    for parent in node.parents or ():
+        yield from _calls(parent, process)
 
 
 def _acts(node: Node) -> bool:

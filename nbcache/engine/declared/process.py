@@ -135,7 +135,8 @@ class Process(Readable):
     def __call__(self, *channels: object) -> Channel:
         """Use the process at another place: `quant(pairs, index)`; returns its output channel.
 
-        The first call site of a channel cell is named after it in the history.
+        In the history places are `quant`, `quant-2`, ...: where it is wired, then its calls in the
+        order of the names of the channels that make them.
         """
         nodes = []
         for position, channel in enumerate(channels):

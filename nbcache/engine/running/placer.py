@@ -112,8 +112,17 @@ class Placer:
                 yield Leaf(place, "file", source, files.digest(source), entry.executable)
 
     def _claim(self, leaf: Leaf, owner: Owner) -> None:
-        """Refuse two tasks of a run that want one name for different contents."""
+        """Refuse two tasks of a run, or two files of one task, that want one name for different
+        contents. An owner stands for one time of publishing: a task that was made again may
+        replace what it put there."""
         other, content = self._owners.setdefault(leaf.target, (owner, leaf.digest))
+        if other is owner and content != leaf.digest:
+            raise PublishError(
+                f"{leaf.target} is the name of two files of {owner.label}, with different "
+                "contents.\n"
+                "  Files keep their names only: declare the folder that they lie in as an output, "
+                "which keeps its sub folders"
+            )
         if other.task != owner.task and content != leaf.digest:
             raise PublishError(
                 f"{leaf.target} is published by {other.label} too, with another content.\n"

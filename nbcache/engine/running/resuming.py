@@ -56,6 +56,7 @@ class Resumer(Protocol):
         *,
         parameters: Mapping[str, str] | None = None,
         detached: bool = False,
+        retention: str | None = None,
         parent: str | None = None,
         **choices: Unpack[RunChoices],
     ) -> Run: ...
@@ -127,13 +128,14 @@ def resume(
     *,
     parameters: Mapping[str, str] | None = None,
     detached: bool = False,
+    retention: str | None = None,
     **choices: Unpack[RunChoices],
 ) -> Run:
     """Go on with a failed, cancelled or interrupted run; returns at once.
 
     The notebook's code is that of now; targets, options and parameters are those of the run,
-    `parameters` and `choices` change some. Says first what differs from the run's beginning. With
-    no history at all it is a plain run, and says so.
+    `parameters`, `retention` and `choices` change some. Says first what differs from the run's
+    beginning. With no history at all it is a plain run, and says so.
 
     Raises:
         RunError: there is no such run, it has succeeded, or it is running.
@@ -142,7 +144,9 @@ def resume(
     cache = session.cache
     if word in (None, "last") and not history.runs(cache):
         session.teller(f"the cache {cache.root} has no runs yet: this is a plain run")
-        return session.start(parameters=parameters, detached=detached, **choices)
+        return session.start(
+            parameters=parameters, detached=detached, retention=retention, **choices
+        )
     with contextlib.ExitStack() as stack:
         run, hold = _hold(cache, find_resumable(cache, word, session.notebook))
         stack.callback(hold.release)
@@ -164,7 +168,7 @@ def resume(
             targets=run.targets,
             parameters=values,
             parent=run.parent,
-            retention=run.retention,
+            retention=run.retention if retention is None else retention,
             session=run.sessions + 1,
             hold=hold,
             earlier=Earlier.of(cache, run.id),
@@ -200,12 +204,14 @@ def relaunch(
     *,
     parameters: Mapping[str, str] | None = None,
     detached: bool = False,
+    retention: str | None = None,
     **choices: Unpack[RunChoices],
 ) -> Run:
-    """Start a new run with the targets, options and parameters of an old one; returns at once.
+    """Start a new run with the targets, options, parameters and retention of an old one; returns at
+    once.
 
-    `parameters` and `choices` change some. What it was told to run again (`fresh`, `from_`) is not
-    taken over.
+    `parameters`, `retention` and `choices` change some. What it was told to run again (`fresh`,
+    `from_`) is not taken over.
 
     Raises:
         RunError: there is no such run. NbcacheError: as a run.
@@ -216,6 +222,7 @@ def relaunch(
         run.targets,
         parameters=_parameters(session, run, parameters),
         detached=detached,
+        retention=(run.retention or None) if retention is None else retention,
         parent=run.id,
         **options.but(choices).choices(),
     )

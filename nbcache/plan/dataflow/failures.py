@@ -26,7 +26,8 @@ def failures_of(names: tuple[str, ...], processes: tuple[Node, ...]) -> Node:
     )
     if len(nodes) == 1:
         return nodes[0]
-    return Node(op="mix", parents=nodes, label=f"failures of {' and '.join(names)}")
+    label = f"failures of {' and '.join(dict.fromkeys(names))}"
+    return Node(op="mix", parents=nodes, label=label)
 
 
 class FailuresOperator(SievingOperator):
