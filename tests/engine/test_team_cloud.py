@@ -1,0 +1,137 @@
+"""A team over S3 as a network has it: what it costs in requests, and what its faults do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engine.notebooks import Notebook
+from tests.servers import s3 as s3_servers
+from tests.servers.proxy import LoseReply, Proxy, Refuse, Request, always
+
+TASKS = 200
+Person = Callable[..., Notebook]
+DENIED = Refuse(
+    403,
+    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>",
+    {"Content-Type": "application/xml"},
+)
+BUSY = Refuse(
+    503,
+    b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>slower</Message></Error>",
+    {"Content-Type": "application/xml"},
+)
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[Proxy]:
+    with s3_servers.s3_server() as url:
+        s3_servers.make_bucket(url, "team")
+        proxy = Proxy(url)
+        yield proxy
+        proxy.close()
+
+
+@pytest.fixture
+def person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: Proxy, request: pytest.FixtureRequest
+) -> Iterator[Person]:
+    for name, value in s3_servers.CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    monkeypatch.setenv("NBCACHE_CONFIG_DIR", str(tmp_path / "settings"))
+    people: list[Notebook] = []
+
+    def make(name: str) -> Notebook:
+        (tmp_path / name).mkdir()
+        notebook = Notebook(tmp_path / name)
+        notebook.trace = tmp_path / "trace.log"
+        notebook.said = []  # type: ignore[attr-defined]
+        notebook.session.teller = notebook.said.append  # type: ignore[attr-defined]
+        notebook.session.share(f"s3://team/{request.node.name[:40]}")
+        people.append(notebook)
+        notebook.cell(f"%channel numbers = from_iterable(range({TASKS}))")
+        notebook.cell(
+            "%%process spell(n) from numbers\n" + notebook.mark("n") + "\n' '.join([str(n)] * 2_000)"
+        )
+        return notebook
+
+    yield make
+    for each in people:
+        each.close()
+
+
+def settled(notebook: Notebook) -> None:
+    tier = notebook.session.tier()
+    assert tier is not None
+    assert tier.finish(120)
+
+
+def kinds(requests: list[Request]) -> Counter[str]:
+    """Count requests by what they are about: "PUT blobs", "GET log", "LIST"."""
+    found: Counter[str] = Counter()
+    for each in requests:
+        path, _, query = each.path.partition("?")
+        about = "blobs" if "/blobs/" in path else "log" if "/log/" in path else "rest"
+        found["LIST" if "list-type" in query else f"{each.method} {about}"] += 1
+    return found
+
+
+def nothing(request: Request) -> None:
+    return None
+
+
+def test_requests_are_few_and_a_hit_costs_none(person: Person, proxy: Proxy) -> None:
+    anna = person("anna")
+    with proxy.when(nothing):
+        anna.run()
+        settled(anna)
+        sending = kinds(proxy.requests)
+    assert len(anna.ran()) == TASKS
+    assert sending["PUT blobs"] <= TASKS + 5, sending  # one each, and the texts of the code
+    assert sum(sending.values()) - sending["PUT blobs"] <= 10, sending
+    with proxy.when(nothing):
+        ben = person("ben")
+        opening = kinds(proxy.requests)
+    with proxy.when(nothing):
+        ben.run()
+        settled(ben)
+        hitting = kinds(proxy.requests)
+    assert ben.ran() == []
+    assert sum(opening.values()) <= 6, opening
+    assert hitting["GET blobs"] == 0, "nobody has looked at a value"
+    assert sum(hitting.values()) <= 12, hitting  # the keys and rows that came, and its own rows
+
+
+@pytest.mark.parametrize("fault", [BUSY, DENIED], ids=["busy", "denied"])
+def test_a_store_that_refuses_costs_a_line_and_no_result(
+    person: Person, proxy: Proxy, fault: Refuse
+) -> None:
+    anna = person("anna")
+    with proxy.when(always(fault)):
+        run = anna.run(timeout=120)
+        settled(anna)
+    notes = [each for each in (*run.notes, *anna.said) if "shared cache" in each]  # type: ignore[attr-defined]
+
+    assert len(anna.ran()) == TASKS
+    assert run.failures == []
+    assert 1 <= len(notes) <= 2, notes
+
+
+def test_a_lost_reply_sends_nothing_wrong(person: Person, proxy: Proxy) -> None:
+    anna = person("anna")
+    with proxy.when(lambda request: LoseReply() if request.number % 7 == 3 else None):
+        anna.run()
+        settled(anna)
+    settled(anna)
+    anna.run()
+    settled(anna)
+    ben = person("ben")
+
+    ben.run()
+
+    assert ben.ran() == []
+    assert len(list(ben.session.read(ben.names["spell"]))) == TASKS
