@@ -137,7 +137,7 @@ class Tier:
                 target=self._work, name="nbcache-write-back", daemon=True
             )
             self._thread.start()
-            atexit.register(self.finish)
+            _at_exit(self.finish)
 
     def run_ended(self) -> None:
         """Send what a run made, at once; nobody waits."""
@@ -154,7 +154,7 @@ class Tier:
         self.finish()
         self._closed = True
         self._due.set()
-        atexit.unregister(self.finish)
+        self._idle.set()
         if self._thread is not None:
             self._thread.join(EXIT_S)
         if self.cache.shared is self.shared:
@@ -258,6 +258,11 @@ class Pulled:
     results: int
     blobs: int
     gone: int
+
+
+def _at_exit(call: Callable[[], object]) -> None:
+    """Call something before `concurrent.futures` lets no more work begin; atexit comes after."""
+    getattr(threading, "_register_atexit", atexit.register)(call)
 
 
 def connect(cache: Cache, tell: Callable[[str], None]) -> Tier | None:

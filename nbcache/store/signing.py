@@ -140,6 +140,10 @@ class Signer:
         signature = self._key.sign(sealed_form(record))
         record[SIGNATURE] = base64.b64encode(signature).decode("ascii")
 
+    def sign_bytes(self, data: bytes) -> tuple[str, bytes] | None:
+        """Return the public key and its signature of some bytes; None where there is no key."""
+        return (self._public, self._key.sign(data)) if self._ready() else None
+
     def _ready(self) -> bool:
         try:
             found = os.stat(config_folder() / _KEY)
@@ -187,13 +191,23 @@ def standing_of(record: Mapping[str, Any], trust: Trust, *, whole: bool) -> Stan
     return Standing.UNKNOWN if known is None else Standing.SIGNED
 
 
+def is_vouched(data: bytes, signer: str, signature: bytes) -> bool:
+    """Whether a key that the user trusts has signed these bytes."""
+    known = read_trust().keys.get(signer)
+    return known is not None and not known.revoked and _has_signed(data, signature, signer)
+
+
 def _fits(record: Mapping[str, Any], signature: bytes, signer: str) -> bool:
+    return _has_signed(sealed_form(record), signature, signer)
+
+
+def _has_signed(data: bytes, signature: bytes, signer: str) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer[len(KEY_PREFIX) :]))
-        key.verify(signature, sealed_form(record))
+        key.verify(signature, data)
     except (InvalidSignature, ValueError):
         return False
     return True

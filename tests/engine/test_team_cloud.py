@@ -55,7 +55,9 @@ def person(
         people.append(notebook)
         notebook.cell(f"%channel numbers = from_iterable(range({TASKS}))")
         notebook.cell(
-            "%%process spell(n) from numbers\n" + notebook.mark("n") + "\n' '.join([str(n)] * 2_000)"
+            "%%process spell(n) from numbers\n"
+            + notebook.mark("n")
+            + "\n' '.join([str(n)] * 2_000)"
         )
         return notebook
 

@@ -24,6 +24,7 @@ from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.value import RemoteFile, Stored
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
+from nbcache.store.remote.file_notes import share_note, shared_note
 
 _AT_ONCE = 16  # requests for the state of files; the answers are small, the ways long
 # Parameters of a signed URL: other ones each day, and they say nothing of the content.
@@ -121,11 +122,21 @@ class RemoteFiles:
             if file.url not in self._states:
                 if self._pool is None:
                     self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="nbcache-remote")
-                self._states[file.url] = self._pool.submit(self._look, file)
+                self._states[file.url] = self._pool.submit(self._ask, file)
             return self._states[file.url]
 
     def _state(self, file: RemoteFile) -> State:
         return self._asked(file).result()
+
+    def _ask(self, file: RemoteFile) -> State:
+        """Look at a file, and learn what the team knows of it where nobody here has read it."""
+        state = self._look(file)
+        shared = self._cache.shared
+        if shared is not None and state.tag and self._noted(file, state) is None:
+            known = shared_note(shared, _key(file), state.tag, state.size)
+            if known is not None:
+                self._cache.files.note_remote(_key(file), state.tag, state.size, *known)
+        return state
 
     def _look(self, file: RemoteFile) -> State:
         try:
@@ -177,6 +188,11 @@ class RemoteFiles:
             self._cache.files.note_remote(
                 _key(file), state.tag, state.size, stored.digest, stored.blob
             )
+            if self._cache.shared is not None:
+                share_note(
+                    *(self._cache.shared, _key(file), state.tag, state.size),
+                    *(stored.digest, stored.blob),
+                )
         return stored
 
     def _get(self, file: RemoteFile, state: State, place: Path) -> None:
