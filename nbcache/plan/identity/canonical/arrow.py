@@ -36,8 +36,7 @@ def _write_elements(encoder: Encoder, array: Foreign) -> None:
 
     types, kind = pa.types, cast("Foreign", array.type)
     if isinstance(array, pa.ExtensionArray):
-        serialize = getattr(kind, "__arrow_ext_serialize__", None)  # not of those Arrow defines
-        encoder.write((kind.extension_name, str(kind) if serialize is None else bytes(serialize())))
+        encoder.write(_parameters(kind))
         _write_elements(encoder, array.storage)
         return
     if types.is_run_end_encoded(kind):
@@ -71,6 +70,12 @@ def _write_elements(encoder: Encoder, array: Foreign) -> None:
         _write_fixed_width(encoder, array, valid)
     else:  # maps, unions, views of lists: by their Python values
         encoder.write_sequence(array.to_pylist(), len(array))
+
+
+def _parameters(kind: Foreign) -> tuple[str, str | bytes]:
+    """Return what tells an extension type from others: its text need not say its parameters."""
+    serialize = getattr(kind, "__arrow_ext_serialize__", None)  # not of those Arrow defines
+    return kind.extension_name, str(kind) if serialize is None else bytes(serialize())
 
 
 def _is_text(kind: Foreign) -> bool:
@@ -176,7 +181,12 @@ def _write_field(encoder: Encoder, value: Foreign) -> None:
 
 
 def _write_type(encoder: Encoder, value: Foreign) -> None:
+    import pyarrow as pa
+
     encoder.tagged("pyarrow.DataType", str(value))
+    if isinstance(value, pa.BaseExtensionType):
+        encoder.write(_parameters(value))
+        encoder.write(value.storage_type)
     children = [value.field(index) for index in range(value.num_fields)]
     encoder.write_sequence(children, len(children))
 
