@@ -127,7 +127,7 @@ def test_a_killed_run_goes_on_from_a_shell_under_its_id(
     assert [run.status for run in project.runs()] == ["interrupted"]
     assert project.ran() == ["0", "1", "2"]
 
-    # BEHAVIOURS 2: the cache is moved away and brought back; an unknown id lists the nearest.
+    # Behaviour 2: the cache is moved away and brought back; an unknown id lists the nearest.
     cache_folder.rename(tmp_path / "away")
     assert "no nbcache cache" in refused("resume", going.name)
     (tmp_path / "away").rename(cache_folder)
