@@ -68,3 +68,22 @@ class Pins:
             or holding.process in self.processes
             or not self.runs.keys().isdisjoint(holding.users)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Results of a shared cache that somebody chose, each with the last use known then."""
+
+    key: str
+    at: int  # by the server's clock
+    rows: Mapping[str, int]  # attempt row -> used_at
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobCopy:
+    """One copy of a blob in a shared cache: the week in which it was sent, and its bytes."""
+
+    digest: str
+    week: str
+    size: int

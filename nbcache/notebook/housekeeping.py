@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from html import escape
 from typing import TypeVar
@@ -12,13 +13,17 @@ from nbcache.engine.repeat import SAMPLE, ProcessRepeat, repeat
 from nbcache.engine.session import Session
 from nbcache.engine.upkeep.cleaning import Cleaning, clean
 from nbcache.engine.upkeep.pins import Pin, pin, pins
+from nbcache.engine.upkeep.shared_cleaning import SharedCleaning, clean_shared
 from nbcache.errors import UsageError
+from nbcache.model.holding import Pins
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
+from nbcache.notebook.team_view import tier_of
 from nbcache.notebook.verbs import Parsed
 from nbcache.plan.cleaning import Selection
 from nbcache.plan.language.quantities import parse_duration, parse_size
 from nbcache.store.cache import Cache
+from nbcache.store.remote.compact import compact_shared
 
 T = TypeVar("T")
 
@@ -81,6 +86,8 @@ def clean_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
     dry, force = "--dry-run" in parsed, "--force" in parsed
     if dry and force:
         raise UsageError("clean takes -n (only say what would go) or -f (do it), not both")
+    if "--shared" in parsed:
+        return _clean_shared(parsed, cache)
     compacted = _compact(cache) if "--compact" in parsed and force else None
     selection = selection_of(parsed, cache)
     if not selection and "--compact" not in parsed:
@@ -92,6 +99,55 @@ def clean_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
     if not force:
         lines.append(render.line("nothing is deleted yet: add -f (--force) to do it", render.FAINT))
     return render.stack(lines), done.record()
+
+
+def _clean_shared(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+    """The same for the shared cache behind this one."""
+    for flag in {"--keep-last", "--expired", "--incomplete"} & parsed.flags.keys():
+        raise UsageError(f"clean --shared does not take {flag}: it has results of many people")
+    force, shared = "--force" in parsed, tier_of(cache).shared
+    merged = compact_shared(shared) if "--compact" in parsed and force else 0
+    kinds: dict[str, dict[str, str]] = {"run": {}, "process": {}, "hash": {}}
+    for each in pins(cache):
+        kind, _, name = each.target.partition(":")
+        kinds[kind][name] = each.reason
+    done = clean_shared(
+        shared,
+        selection_of(parsed, cache),
+        force=force,
+        pins=Pins(kinds["run"], kinds["process"], kinds["hash"]),
+        reason=_reason(parsed),
+    )
+    lines = [render.line(text) for text in _shared_lines(done, merged)]
+    if not force:
+        lines.append(render.line("nothing is changed yet: add -f (--force) to do it", render.FAINT))
+    return render.stack(lines), {**asdict(done), "merged_segments": merged}
+
+
+def _shared_lines(done: SharedCleaning, merged: int) -> Iterator[str]:
+    would = "" if done.done else "would be "
+    if done.marked:
+        what = f"{render.count_of(done.marked, 'result')} {would}marked"
+        yield (
+            f"{what}, {render.size(done.marked_bytes)}; "
+            f"to compute them again takes {render.duration(done.cost)}; what nobody uses for a day "
+            "goes with the next clean-up after it"
+        )
+    if done.waiting:
+        yield f"{render.count_of(done.waiting, 'result')} marked before, and not yet due"
+    if done.evicted:
+        yield f"{render.count_of(done.evicted, 'result')} {would}taken out of the cache"
+    for kind, number in done.deleted.items():
+        if number:
+            yield f"{number:,} objects {would}deleted: {kind}"
+    if done.deleted_bytes:
+        yield f"{render.size(done.deleted_bytes)} {'are' if done.done else 'would be'} free"
+    if done.pinned or done.live:
+        yield f"kept: {done.pinned:,} pinned, {done.live:,} that a run uses which is going on"
+    if merged:
+        yield f"merged {render.count_of(merged, 'segment')} of the log"
+    if not any((done.marked, done.waiting, done.evicted, done.deleted_bytes, merged)):
+        yield "nothing to take away; say what may go, such as --older-than 90d"
 
 
 def _compact(cache: Cache) -> int:

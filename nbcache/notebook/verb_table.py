@@ -446,6 +446,7 @@ _TABLE: tuple[Verb, ...] = (
                 help="only until the cache is so small; first what is quickest to have again",
             ),
             Flag(name="--compact", help="merge the files of the log too"),
+            Flag(name="--shared", help="clean the shared cache behind this one, in steps"),
             Flag(name="--dry-run", short="-n", help="say what would go (the default)"),
             Flag(name="--force", short="-f", help="do it"),
             _JSON,
@@ -453,7 +454,9 @@ _TABLE: tuple[Verb, ...] = (
         ),
         more="All conditions have to hold. Without -f nothing is deleted. What is pinned stays,\n"
         "and what a run uses that is going on; the history stays in any case. Left-overs of\n"
-        "failed and killed tasks and blobs that nothing needs go with every clean-up.",
+        "failed and killed tasks and blobs that nothing needs go with every clean-up.\n"
+        "With --shared, what is chosen is marked first; the next clean-up a day later takes what\n"
+        "nobody has used since, whoever does it.",
     ),
     Verb(
         name="trust",

@@ -41,10 +41,10 @@ def merge_segments(
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         segments = live()
         rows = {name: int(each.meta["rows"]) for name, each in segments.items()}
-        small = sorted(_alike(rows, max_rows, factor))
+        small = sorted(alike(rows, max_rows, factor))
         if len(small) < max(min_segments, 2):
             return 0
-        _merge(root, small, segments)
+        merge(root, small, segments)
         return len(small)
     except BlockingIOError:
         return 0  # somebody else is at it
@@ -52,7 +52,7 @@ def merge_segments(
         os.close(lock)
 
 
-def _alike(rows: Mapping[str, int], max_rows: int, factor: float) -> list[str]:
+def alike(rows: Mapping[str, int], max_rows: int, factor: float) -> list[str]:
     """Return the smallest segments, as far up as each adds not too much to those before it."""
     chosen: list[str] = []
     total = 0
@@ -64,7 +64,8 @@ def _alike(rows: Mapping[str, int], max_rows: int, factor: float) -> list[str]:
     return chosen
 
 
-def _merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]) -> None:
+def merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]) -> str:
+    """Write one segment of several, each row once; return its name, which they determine."""
     rows = _read_all(root, names, ROWS)
     rows = _without_doubles(rows).sort_by([("hash", "ascending"), ("id", "ascending")])
     places = {row_id: place for place, row_id in enumerate(rows.column("id").to_pylist())}
@@ -76,8 +77,11 @@ def _merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex
     for name in names:
         replaces.update(segments[name].meta.get("replaces", ()))
     meta = {"format": FORMAT, "rows": len(rows), "sources": [], "replaces": sorted(replaces)}
+    if any(segments[name].meta.get("sent") for name in names):
+        meta["sent"] = True
     merged = segment_name(max(map(ulid_ms, names)), sorted(names))
     publish_segment(root, merged, rows, keys, index_of(keys, meta), meta)
+    return merged
 
 
 def _read_all(root: Path, names: Sequence[str], suffix: str) -> Any:

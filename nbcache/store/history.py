@@ -298,7 +298,10 @@ def _stop_watches() -> None:
 
 
 def _overlap(segments: Mapping[str, SegmentIndex]) -> bool:
-    """Say whether two segments may hold the same row (somebody was killed while folding)."""
+    """Say whether two segments may hold the same row: somebody was killed while folding, or they
+    were sent to a shared cache, where nobody waits for anybody."""
+    if len(segments) > 1 and any(each.meta.get("sent") for each in segments.values()):
+        return True
     seen: set[str] = set()
     for segment in segments.values():
         sources = {source for source, _ in segment.meta.get("sources", ())}

@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from nbcache.model.holding import Holding, Pins
 from nbcache.model.row import Record
 from nbcache.store.cache import Cache
 from nbcache.store.references import references
+from nbcache.store.tree import TreeEntry
 
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}")
-_COLUMNS = (
+STOCK_COLUMNS = (
     "kind id at run process position tag hash generation status realtime complete components "
     "inputs outputs shown processes cached_from row target pinned reason"
 ).split()
@@ -72,8 +73,25 @@ def take_stock(cache: Cache, live: Collection[str] = ()) -> Stock:
     blobs = dict(list_blobs(cache))
     cache.log.refresh()
     stock = Stock(blobs=blobs, version=cache.log.version)
-    _Reading(cache, stock, frozenset(live)).read()
+    rows = cache.log.records(columns=STOCK_COLUMNS)
+    read_stock(stock, rows, cache.blobs.open_tree, live, work=cache.work)
     return stock
+
+
+def read_stock(
+    stock: Stock,
+    rows: Iterable[Record],
+    open_tree: Callable[[Digest], Iterable[TreeEntry]],
+    live: Collection[str] = (),
+    *,
+    work: Path | None = None,
+) -> None:
+    """Fill in who needs what, from all rows of a log (some may come twice).
+
+    open_tree: of a folder's manifest; BlobMissingError and BlobDamagedError mean that no result
+    that names it can be used, any other error is passed on. work: where kept work directories lie.
+    """
+    _Reading(stock, open_tree, frozenset(live), work).read(rows)
 
 
 def list_blobs(cache: Cache) -> Iterator[tuple[str, BlobFile]]:
@@ -107,8 +125,14 @@ def bytes_below(folder: Path) -> int:
 class _Reading:
     """One pass over the log."""
 
-    def __init__(self, cache: Cache, stock: Stock, live: frozenset[str]) -> None:
-        self._cache, self._stock, self._live = cache, stock, live
+    def __init__(
+        self,
+        stock: Stock,
+        open_tree: Callable[[Digest], Iterable[TreeEntry]],
+        live: frozenset[str],
+        work: Path | None,
+    ) -> None:
+        self._stock, self._open_tree, self._live, self._work = stock, open_tree, live, work
         self._attempts: dict[str, Record] = {}
         self._uses: dict[str, tuple[int, set[str]]] = {}  # attempt row -> last use, runs
         self._gone_rows: dict[str, float] = {}
@@ -116,8 +140,8 @@ class _Reading:
         self._pins: dict[str, Record] = {}
         self._trees: dict[str, tuple[str, ...]] = {}
 
-    def read(self) -> None:
-        for record in self._cache.log.records(columns=_COLUMNS):
+    def read(self, rows: Iterable[Record]) -> None:
+        for record in rows:
             self._note(record)
         self._take_pins()
         best = self._current()
@@ -180,8 +204,9 @@ class _Reading:
         return {hash: row for hash, (_, row) in best.items()}
 
     def _add(self, row: str, record: Record, blobs: Collection[str], current: bool) -> None:
-        work = self._cache.work / row
-        kept = bytes_below(work) if record.get("status") != "completed" and work.is_dir() else None
+        work = None if self._work is None else self._work / row
+        is_kept = work is not None and record.get("status") != "completed" and work.is_dir()
+        kept = bytes_below(work) if work is not None and is_kept else None
         if not (current or blobs or kept is not None):
             return
         self._stock.contents.update(each["digest"] for each in record.get("outputs") or ())
@@ -219,7 +244,7 @@ class _Reading:
     def _members(self, digest: str) -> tuple[str, ...]:
         if digest not in self._trees:
             try:
-                entries = self._cache.blobs.open_tree(Digest(digest))
+                entries = list(self._open_tree(Digest(digest)))
             except (BlobMissingError, BlobDamagedError):
                 entries = []  # no result that names it can be used any more
             self._trees[digest] = tuple(str(each.blob) for each in entries if each.blob)

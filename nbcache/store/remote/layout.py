@@ -15,7 +15,8 @@ from nbcache.model.digest import Digest
 HEADER = "nbcache.json"
 LOG = "log/"
 BLOBS = "blobs/"
-_WEEK_US = 7 * 86_400 * 1_000_000
+_SLACK_US = 86_400 * 1_000_000
+_WEEK_US = 7 * _SLACK_US
 
 
 def week_of(at_us: int) -> str:
@@ -27,6 +28,15 @@ def week_of(at_us: int) -> str:
 def week_before(at_us: int) -> str:
     """Return the ISO week before that of a moment."""
     return week_of(at_us - _WEEK_US)
+
+
+def young_weeks(now_us: int) -> frozenset[str]:
+    """Return the weeks of which nothing is deleted: this one and the last, for a day more.
+
+    Whoever skips an upload since the blob lies there has that day until a row of his names it.
+    """
+    moments = (now_us - _SLACK_US, now_us, now_us + _SLACK_US)  # clocks of servers differ, too
+    return frozenset(week for at in moments for week in (week_of(at), week_before(at)))
 
 
 def weeks_to_try(made_us: int | None, now_us: int, since_us: int) -> Iterator[str]:

@@ -120,7 +120,7 @@ class Sender:
             done.left += len(batch) - len(whole)
             if whole:
                 self._send_blobs(whole, done)
-                self._send_segment(whole)
+                send_segment(self._shared, whole)
                 self._note([record["id"] for record in whole])
                 done.rows += len(whole)
             if progress is not None:
@@ -173,7 +173,7 @@ class Sender:
                 return -1  # text for people, or what a task showed: the result is there
             path = self._blobs.path(digest)
             size = path.stat().st_size
-            _patiently(lambda: self._shared.store.put_file(blob_key(week, digest), path))
+            patiently(lambda: self._shared.store.put_file(blob_key(week, digest), path))
             return size
 
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="nbcache-sending") as pool:
@@ -188,34 +188,7 @@ class Sender:
             self._clock_us = self._shared.store.server_time() - time.time_ns() // 1000
         return time.time_ns() // 1000 + self._clock_us
 
-    # ------------------------------------------------------------------ rows
-
-    def _send_segment(self, rows: Sequence[Record]) -> None:
-        """Write a segment pair, send it, and mirror it. The keys go last: they make it exist."""
-        name = segment_name(
-            max(record["at"] for record in rows) // 1000, sorted(record["id"] for record in rows)
-        )
-        meta = {"format": FORMAT, "rows": len(rows), "sources": [], "replaces": []}
-        table = table_of(rows)
-        keys = keys_table(table)
-        index = build(zip(rows, range(len(rows)), strict=True), meta)
-        marker = self._shared.root / "tmp" / new_ulid()
-        try:
-            for each, suffix, said in (
-                (table, ROWS, {"format": FORMAT, "rows": len(rows)}),
-                (keys, KEYS, meta),
-            ):
-                path = marker.with_name(marker.name + suffix)
-                write_table(path, each, said)
-                _patiently(
-                    lambda path=path, suffix=suffix: self._shared.store.put_file(  # type: ignore[misc]
-                        LOG + name + suffix, path
-                    )
-                )
-        finally:
-            for suffix in (ROWS, KEYS):
-                remove(marker.with_name(marker.name + suffix))
-        self._shared.add_segment(name, table, keys, index, meta)
+    # ------------------------------------------------------------------ what was sent
 
     def _read_sent(self) -> None:
         try:
@@ -234,7 +207,35 @@ class Sender:
             file.write("".join(f"\n{row_id}\n" for row_id in row_ids).encode())
 
 
-def _patiently(request: Callable[[], None]) -> None:
+def send_segment(shared: Shared, rows: Sequence[Record]) -> None:
+    """Write a segment pair, send it, and mirror it. The keys go last: they make it exist."""
+    name = segment_name(
+        max(record["at"] for record in rows) // 1000, sorted(record["id"] for record in rows)
+    )
+    meta = {"format": FORMAT, "rows": len(rows), "sources": [], "replaces": [], "sent": True}
+    table = table_of(rows)
+    keys = keys_table(table)
+    index = build(zip(rows, range(len(rows)), strict=True), meta)
+    marker = shared.root / "tmp" / new_ulid()
+    try:
+        for each, suffix, said in (
+            (table, ROWS, {"format": FORMAT, "rows": len(rows)}),
+            (keys, KEYS, meta),
+        ):
+            path = marker.with_name(marker.name + suffix)
+            write_table(path, each, said)
+            patiently(
+                lambda path=path, suffix=suffix: shared.store.put_file(  # type: ignore[misc]
+                    LOG + name + suffix, path
+                )
+            )
+    finally:
+        for suffix in (ROWS, KEYS):
+            remove(marker.with_name(marker.name + suffix))
+    shared.add_segment(name, table, keys, index, meta)
+
+
+def patiently(request: Callable[[], None]) -> None:
     """Send a request again where the store was too busy; gives up after some seconds."""
     for wait in (*_RETRIES, None):
         try:

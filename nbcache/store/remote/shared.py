@@ -233,6 +233,29 @@ class Shared:
         """
         list(self._pool.map(self._fetch_rows, self.log.segments()))
 
+    def read_whole_log(self) -> None:
+        """Mirror all that there is now, rows and all, for whoever decides by what is not there.
+
+        Raises:
+            RemoteStoreError, StoreError: something could not be fetched or read.
+        """
+        self._damaged.clear()
+        for attempt in range(3):
+            with self._refreshing:
+                self._mirror()
+                self.log.refresh(relist=True)
+            try:
+                self.fetch_all_rows()
+                break
+            except ObjectMissingError:  # merged into another since it was listed
+                if attempt == 2:
+                    raise
+        if self._damaged:
+            raise StoreError(
+                f"{self.store.url}: segment {min(self._damaged)} cannot be read, so nobody can "
+                f"tell what is needed.\n  Delete log/{min(self._damaged)}.* there if it is lost."
+            )
+
     def _fetch_rows(self, name: str) -> None:
         target = self.root / "log" / (name + ROWS)
         if not target.exists():
