@@ -146,7 +146,7 @@ class Signer:
 
     def _ready(self) -> bool:
         try:
-            found = os.stat(config_folder() / _KEY)
+            found = os.stat(os.path.join(config_folder(), _KEY))
         except OSError:
             if not self._makes_key:
                 return False

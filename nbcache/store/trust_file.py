@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,18 @@ class Trust:
 
 def config_folder() -> Path:
     """Return where this user's settings lie (it may not exist)."""
-    chosen = os.environ.get("NBCACHE_CONFIG_DIR")
+    get = os.environ.get
+    return _config_folder(get("NBCACHE_CONFIG_DIR"), get("XDG_CONFIG_HOME"), get("HOME"))
+
+
+@lru_cache
+def _config_folder(chosen: str | None, root: str | None, _home: str | None) -> Path:
+    """The same, by the variables that it depends on: it is asked for with each row."""
     if chosen:
         return Path(os.path.abspath(os.path.expanduser(chosen)))
     if sys.platform == "darwin":
         return Path(os.path.expanduser("~/Library/Application Support/nbcache"))
-    root = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return Path(root) / "nbcache"
+    return Path(root or os.path.expanduser("~/.config")) / "nbcache"
 
 
 def is_private(path: Path) -> bool:

@@ -64,7 +64,7 @@ from nbcache.model.process import Output
 from nbcache.model.row import AttemptRow, EvictRow, Row, WatchedRead
 from nbcache.model.value import Gathered, Stored
 from nbcache.plan.identity.canonical import summarise
-from nbcache.plan.identity.confidential import confidential_texts, looks_secret
+from nbcache.plan.identity.confidential import confidential_texts
 from nbcache.plan.language.quantities import size_text
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
@@ -114,7 +114,7 @@ class _Attempt:
         self.peak = 0
         self.watched: tuple[WatchedRead, ...] = ()
         self.no_scratch: Exception | None = None
-        self.secrets = (*process.secrets.values(), *confidential_texts(_variables(process)))
+        self.secrets = place.secrets(process)
         try:
             self.folder = place.folder(process.scratch)
         except (OSError, UsageError) as error:
@@ -366,19 +366,15 @@ def check_room(folder: Path, wanted: int | None) -> None:
     Raises:
         NoRoomError: there are less.
     """
+    if wanted is None:
+        return
     free = shutil.disk_usage(folder).free
-    if wanted is not None and free < wanted:
+    if free < wanted:
         raise NoRoomError(
             f"asks for {size_text(wanted)} of disk, but only {size_text(free)} are free in "
             f"{folder.parent}.\n  Make room there (nbcache clean), lower it (--disk), or run it "
             "elsewhere: --scratch FOLDER"
         )
-
-
-def _variables(process: ProcessSpec) -> dict[str, object]:
-    """Return of the environment of the body what is not to be shown."""
-    known = {**(process.environ or os.environ), **process.env}
-    return {name: text for name, text in known.items() if looks_secret(name)}
 
 
 def _check_type(output: Output, value: object) -> None:

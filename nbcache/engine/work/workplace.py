@@ -26,6 +26,7 @@ from nbcache.engine.work.watch import Watcher
 from nbcache.errors import InputChangedError, UsageError
 from nbcache.model.digest import Digest
 from nbcache.model.row import Row
+from nbcache.plan.identity.confidential import confidential_texts, looks_secret
 from nbcache.store.cache import Cache
 from nbcache.store.files import host_token, new_ulid
 from nbcache.store.filestate import StatKey, hash_file, stat_key
@@ -59,6 +60,7 @@ class Workplace:
         self.modules: LocalModules | None = None
         self._places: dict[str, Places] = {}
         self._bodies: dict[str, PythonBody | ScriptBody] = {}
+        self._secrets: dict[str, tuple[str, ...]] = {}
         self._module_digests: dict[str, tuple[StatKey, Digest]] = {}
         self._taken_modules: dict[str, set[str]] = {}
         self._folder: Path | None = None
@@ -85,6 +87,16 @@ class Workplace:
             body = PythonBody(process) if process.language == "python" else ScriptBody(process)
             self._bodies[process.key] = body
         return body
+
+    def secrets(self, process: ProcessSpec) -> tuple[str, ...]:
+        """Return what nothing that an attempt shows may contain, of what it is started with."""
+        found = self._secrets.get(process.key)
+        if found is None:
+            known = {**(process.environ or os.environ), **process.env}
+            hidden = {name: text for name, text in known.items() if looks_secret(name)}
+            found = (*process.secrets.values(), *confidential_texts(hidden))
+            self._secrets[process.key] = found
+        return found
 
     def folder(self, scratch: str | None = None) -> Path:
         """Return an empty folder to run in; the one of the last attempt where it stayed empty.
@@ -139,6 +151,7 @@ class Workplace:
     def forget(self, key: str) -> None:
         """Let go of a process: of its code and its mapped data."""
         self._bodies.pop(key, None)
+        self._secrets.pop(key, None)
         self._taken_modules.pop(key, None)
         if self.baseline is not None:
             self.baseline.forget(key)
