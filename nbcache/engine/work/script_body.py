@@ -323,9 +323,11 @@ def _bash_write(output: Output) -> str:
     """
     name = output.name
     array = f'{name} array "${{#{name}[@]}}" "${{{name}[@]}}"'
-    text = f'{name} text 1 "${name}"'
-    return (
-        f'if [[ "$(declare -p {name} 2>/dev/null)" == "declare -"*([!\\ ])[aA]* ]]; '
+    text = f'printf "%s\\0" {name} text 1 "${name}"'
+    return (  # most are plain text, which bash 5 can tell without a process of its own
+        f"if [[ ${{BASH_VERSINFO[0]}} -ge 5 && -n ${{{name}+x}} && ${{{name}@a}} != *[aA]* ]]; "
+        f"then {text}; "
+        f'elif [[ "$(declare -p {name} 2>/dev/null)" == "declare -"*([!\\ ])[aA]* ]]; '
         f'then printf "%s\\0" {array}; '
-        f'elif [ -n "${{{name}+x}}" ]; then printf "%s\\0" {text}; fi'
+        f'elif [ -n "${{{name}+x}}" ]; then {text}; fi'
     )
