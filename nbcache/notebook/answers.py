@@ -163,6 +163,8 @@ def _without_empty(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Ren
 def _show(parsed: Parsed, cache: Cache) -> Answer:
     detail = history.show_run(cache, _one(parsed))
     run = detail.run
+    if "--mermaid" in parsed:
+        return Answer(_boxed(_as_text(_mermaid_of(cache, run.id))), detail.record())
     head = f"run {run.name} · {run.status} · {_moment(run.started)}"
     head += f" · {render.duration(run.elapsed_s)}"
     facts = {
@@ -206,6 +208,18 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
         "resuming": "running",
     }.get(run.status)
     return Answer(_boxed(render.stack(parts), colour or "pending"), detail.record())
+
+
+def _mermaid_of(cache: Cache, run: str) -> str:
+    from nbcache.notebook import mermaid
+    from nbcache.notebook.widget.source import StoredRun
+
+    stored = StoredRun(cache, run)
+    return mermaid.pipeline(stored.scene.outline, stored.progress())
+
+
+def _as_text(text: str) -> Rendered:
+    return Rendered(text, f'<pre style="{render.PRE}">{escape(text)}</pre>')
 
 
 def _name_of(cache: Cache, run: str) -> str:
@@ -277,9 +291,7 @@ def _lineage(parsed: Parsed, cache: Cache) -> Answer:
         names = crate.write_crate(cache, found, Path(folder), license=parsed.text("--license"))
         return Answer(_boxed(render.line(f"wrote {folder}: {', '.join(names)}")), names)
     if "--mermaid" in parsed:
-        text = lineage_view.mermaid(found)
-        picture = Rendered(text, f'<pre style="{render.PRE}">{escape(text)}</pre>')
-        return Answer(_boxed(picture), found.record())
+        return Answer(_boxed(_as_text(lineage_view.mermaid(found))), found.record())
     picture = _boxed(lineage_view.render_lineage(found))
     if "--html" in parsed:
         page = f"<!doctype html><meta charset=utf-8><title>{escape(found.title)}</title>"

@@ -13,6 +13,7 @@ from html import escape
 from nbcache.engine.record.lineage import Lineage, Link, Product, Source, TaskKey, TaskNode
 from nbcache.model.ids import Position, parse_position
 from nbcache.notebook import render
+from nbcache.notebook.mermaid import quoted
 from nbcache.notebook.render import Rendered
 
 _ALIKE = 12  # branches of one input that are drawn one by one
@@ -198,7 +199,7 @@ def mermaid(lineage: Lineage) -> str:
     def node(key: str, text: str, shape: str = '["{}"]') -> str:
         if key not in names:
             names[key] = f"n{len(names)}"
-            nodes.append(f"  {names[key]}{shape.format(_quoted(text))}")
+            nodes.append(f"  {names[key]}{shape.format(quoted(text))}")
         return names[key]
 
     def task_node(key: TaskKey) -> str:
@@ -213,7 +214,7 @@ def mermaid(lineage: Lineage) -> str:
     for link in lineage.links:
         many = counts[lineage.tasks[link.maker].process] > _APART
         text = link.output if many or link.file is None else link.file
-        edges[f'  {task_node(link.maker)} -->|"{_quoted(text)}"| {task_node(link.taker)}'] = None
+        edges[f'  {task_node(link.maker)} -->|"{quoted(text)}"| {task_node(link.taker)}'] = None
     for source in (*lineage.sources, *lineage.takers):
         many = counts[lineage.tasks[source.taker].process] > _APART
         if many:
@@ -227,16 +228,3 @@ def mermaid(lineage: Lineage) -> str:
         out = node(f"out {root.maker} {root.output}", _product(root), '(["{}"])')
         edges[f"  {task_node(root.maker)} ==> {out}"] = None
     return "\n".join(["flowchart LR", *nodes, *edges])
-
-
-def _quoted(text: str) -> str:
-    """Text inside of a quoted label: Mermaid reads HTML entities with # for &."""
-    for plain, code in (
-        ("#", "#35;"),
-        ('"', "#quot;"),
-        ("<", "#lt;"),
-        (">", "#gt;"),
-        ("`", "#96;"),
-    ):
-        text = text.replace(plain, code)
-    return " ".join(text.split())

@@ -351,7 +351,10 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         answer = _answers().perform(parsed, session.cache, place="notebook")
         if "--json" in parsed:
             return answer.data
-        self.front.show_run(str(answer.data["run"]), answer.rendered)
+        if "--mermaid" in parsed:
+            self.front.show(answer.rendered)
+        else:
+            self.front.show_run(str(answer.data["run"]), answer.rendered)
         return None
 
     def _runs(self, parsed: verbs.Parsed) -> object:

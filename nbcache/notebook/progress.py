@@ -199,8 +199,8 @@ def render_failures(failures: Sequence[FailureView], most: int = 5) -> Rendered:
         folder = f"work directory {failure.workdir}" if failure.workdir else ""
         if failure.command:
             folder = f"$ {failure.command}\n{folder}"
-        red = f'<span style="color:{render.COLOURS["failed"]}">{escape(failure.task)}</span>'
-        head = f"{red} {escape(failure.headline)}{escape(where)}"
+        mark = f"border-bottom:2px solid {render.COLOURS['failed']}"  # red text is hard to read
+        head = f"{render.styled(failure.task, mark)} {escape(failure.headline)}{escape(where)}"
         if inside or folder:
             html.append(
                 f"<details><summary>{head}</summary>"

@@ -39,14 +39,19 @@ _BOX = (
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One thing to show, as plain text and as HTML that says the same."""
+    """One thing to show, as plain text and as HTML that says the same.
+
+    mermaid: its graph in Mermaid's language, where it has one.
+    """
 
     text: str
     html: str
+    mermaid: str = ""
 
     def bundle(self) -> dict[str, object]:
         """Return the MIME bundle that a notebook keeps."""
-        return {"text/plain": self.text, "text/html": self.html}
+        graph = {"text/vnd.mermaid": self.mermaid} if self.mermaid else {}
+        return {"text/plain": self.text, "text/html": self.html, **graph}
 
 
 def box(inner: str, colour: str = "pending") -> str:

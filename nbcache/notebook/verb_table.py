@@ -293,7 +293,11 @@ _TABLE: tuple[Verb, ...] = (
         words="[RUN]",
         most=1,
         completes="runs",
-        flags=(_JSON, _CACHE),
+        flags=(
+            Flag(name="--mermaid", help="print its pipeline in Mermaid's language"),
+            _JSON,
+            _CACHE,
+        ),
         more="RUN is a run's name, the start of its id, or `last` (the default).",
     ),
     Verb(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open, keep_picture
@@ -122,3 +124,64 @@ def test_buttons_act_while_a_cell_is_busy(open_notebook: Open) -> None:
     expect(resume).to_have_attribute("aria-disabled", "true")
     resume.click(force=True)
     expect(notebook.view(4).locator(".nb-status")).to_contain_text("nothing is left to resume")
+
+
+def test_a_run_is_cancelled_resumed_and_run_again_from_a_process_with_the_keyboard_alone(
+    open_notebook: Open,
+) -> None:
+    notebook = open_notebook(
+        [
+            "%load_ext nbcache\nimport pathlib\nGATE = str(pathlib.Path('gate').resolve())\n"
+            "%channel one = of(1, 2)",
+            "%%process wait(n) from one\nimport pathlib, time\n"
+            "while not pathlib.Path(GATE).exists(): time.sleep(.02)\nout = n",
+            "%%process double(out) from wait\ntwice = 2 * out",
+            "%nbcache run --detach",
+        ]
+    )
+    page = notebook.page
+    page.emulate_media(reduced_motion="reduce")
+    for cell in range(4):
+        notebook.run(cell)
+    view = notebook.view(3)
+    wait = view.get_by_role("button", name="wait:")
+    expect(wait).to_have_attribute("aria-label", re.compile("running"))
+    icon = view.locator(".nb-is-running > .nb-icon").first
+    assert icon.evaluate("(it) => getComputedStyle(it).animationName") == "none"
+    resume = view.get_by_role("button", name="Resume")
+    expect(resume).to_have_attribute("aria-disabled", "true")
+
+    # Everything is reached with Tab, the arrow keys, Enter.
+    cancel = view.get_by_role("button", name="Cancel")
+    cancel.focus()
+    page.keyboard.press("Enter")
+    expect(view.locator(".nb-line")).to_contain_text("cancelled")
+    expect(view.locator(".nb-status")).to_have_text(re.compile("is ending|^$"))
+    page.keyboard.press("Tab")  # from Cancel to Resume
+    assert page.evaluate("document.activeElement.textContent") == "Resume"
+    (notebook.path.parent / "gate").touch()
+    page.keyboard.press("Enter")
+    expect(view.get_by_role("button", name="double: 2 ran, 0 cached")).to_be_visible()
+
+    wait.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    rows = view.locator(".nb-tasks tbody tr")
+    expect(rows).to_have_count(2)
+    view.get_by_role("searchbox").focus()
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Run from here…"
+    page.keyboard.press("Enter")
+    expect(view.locator(".nb-planned")).to_contain_text("2 to run, 2 cached")
+    assert axe_violations(page, ".nbcache-view") == []
+    view.get_by_role("button", name="Start the run").focus()
+    page.keyboard.press("Enter")
+    expect(view.get_by_role("button", name="wait: 0 ran, 2 cached")).to_be_visible()
+    expect(view.get_by_role("button", name="double: 2 ran, 0 cached")).to_be_visible()
+
+    # Each page that can be open is accessible.
+    for name in ("Table", "Runs"):
+        view.get_by_role("button", name=name).click()
+        expect(view.locator(".nb-panel tbody tr").first).to_be_visible()
+        assert axe_violations(page, ".nbcache-view") == []

@@ -8,9 +8,11 @@ of the view ("Loading widget...", "Error displaying widget").
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import replace
 from html import escape
 
 from nbcache.model.view import RunProgress
+from nbcache.notebook import mermaid
 from nbcache.notebook import progress as pictures
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.widget.scene import Scene, draw
@@ -32,19 +34,20 @@ def render_twin(scene: Scene, progress: RunProgress, twin: str = "") -> Rendered
     twin: the id by which a live view finds it; empty where there is none.
     """
     rendered = pictures.render_progress(progress, picture=image_of(scene, progress))
+    rendered = replace(rendered, mermaid=mermaid.pipeline(scene.outline, progress))
     return framed(rendered, twin) if twin else rendered
 
 
 def framed(rendered: Rendered, twin: str) -> Rendered:
     """Return it so that a live view in the next output hides it."""
     html = f'<div class="nbcache-twin" id="{twin}">{_WITHOUT_VIEW}{rendered.html}</div>'
-    return Rendered(rendered.text, html)
+    return replace(rendered, html=html)
 
 
 def framed_card(rendered: Rendered, twin: str) -> Rendered:
     """Return a card so that the live one in the output before it hides its head."""
     html = f'<div class="nbcache-card" id="{twin}">{_WITHOUT_CARD}{rendered.html}</div>'
-    return Rendered(rendered.text, html)
+    return replace(rendered, html=html)
 
 
 def image_of(scene: Scene, progress: RunProgress) -> str:

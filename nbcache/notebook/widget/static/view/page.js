@@ -164,12 +164,14 @@ class View {
       else if (control.ask === "form") this.toggle(Form);
       else this.press(control);
     };
+    const focused = [...this.buttons.children].indexOf(document.activeElement);
     this.buttons.replaceChildren(
       ...this.head.controls.map((control) => h("button", {
         type: "button", title: control.why_not || null, "aria-disabled": control.why_not ? "true" : null,
         class: control.first && !control.why_not ? "nb-first" : null, onclick: () => act(control),
       }, control.label)),
       ...more.map(([label, onclick]) => h("button", { type: "button", onclick }, label)));
+    if (focused >= 0) this.buttons.children[Math.min(focused, this.buttons.children.length - 1)].focus();
   }
 
   paintLines(...more) {
