@@ -310,5 +310,9 @@ class NotKept(NbcacheError):
     """A `%%cached` cell runs as any cell, and what it made is not kept: the text says why."""
 
 
+class MissingPackageError(NbcacheError, ImportError):
+    """Something needs a package that nbcache itself does not; names it and the command."""
+
+
 class UsageError(NbcacheError):
     """A command or magic was called with words that it does not take."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from nbcache.errors import NotRunError, UnknownNameError, UsageError
+from nbcache.errors import MissingPackageError, NotRunError, UnknownNameError, UsageError
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 
@@ -151,3 +153,17 @@ def test_a_card_does_not_count_groups_that_nobody_knows_yet(notebook: Notebook) 
     plan = notebook.session.card(notebook.names["each"]).plan  # type: ignore[arg-type]
     assert plan is not None
     assert (plan.tasks, plan.cached) == (2, 2)
+
+
+def test_a_table_without_pandas_says_what_to_install(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook.cell("%channel words = of('a', 'bb')")
+    notebook.cell("%%process size(word) -> n from words\nn = len(word)")
+    notebook.run()
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    with pytest.raises(MissingPackageError, match=r"pip install pandas; .* list\(size\)"):
+        notebook.names["size"].table()  # type: ignore[attr-defined]
+
+    assert list(notebook.names["size"]) == [1, 2]  # type: ignore[call-overload]

@@ -15,7 +15,14 @@ from typing import Any
 
 from nbcache.codec.registry import decode
 from nbcache.engine.identity.identify import whole_item
-from nbcache.errors import BlobDamagedError, BlobMissingError, NotRunError, ResultGone, UsageError
+from nbcache.errors import (
+    BlobDamagedError,
+    BlobMissingError,
+    MissingPackageError,
+    NotRunError,
+    ResultGone,
+    UsageError,
+)
 from nbcache.model.channel import Fields, Item
 from nbcache.model.ids import Position, format_position
 from nbcache.model.task import Outcome
@@ -186,8 +193,18 @@ class Results:
             raise IndexError(f"{self.name} has {results}, no number {index}") from None
 
     def table(self) -> Any:
-        """Return a pandas DataFrame: scalar inputs and outputs, one row per finished task."""
-        import pandas
+        """Return a pandas DataFrame: scalar inputs and outputs, one row per finished task.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingPackageError(
+                f"{self.name}.table() makes a pandas DataFrame: {error}.\n"
+                f"  pip install pandas; or, without it, list({self.name})"
+            ) from None
 
         rows: list[dict[str, object]] = []
         for task in self._succeeded():
