@@ -220,3 +220,33 @@ def test_a_script_that_is_for_no_shell_is_told_where_values_go(notebook: Noteboo
         "into the file $NBCACHE_OUTPUTS.\n  A script for python3 gives values there, as JSON"
         in (error_of(run))
     )
+
+
+@pytest.mark.parametrize(
+    ("how", "body"), [("", "if v > 1:\n    z = v"), ("--bash", "if [ $v -gt 1 ]; then z=$v; fi")]
+)
+def test_10_an_optional_value_that_was_not_made_leaves_out_what_is_below(
+    kernels: Callable[[], Notebook], how: str, body: str
+) -> None:
+    for again in (False, True):
+        notebook = kernels()
+        notebook.cells(
+            [
+                "%channel src = of(1, 2)",
+                f"%%process made(v) -> v, z: int | None from src {how}\n{body}",
+                "%%process strict(v, z) -> w from made\nw = z",
+                "%%process lax(v, z: int | None) -> w from made\nw = [z]",
+                "%%process said(v) -> n: int | None from src\nn = None",
+                "%%process below(n) -> w from said\nw = n",
+            ]
+        )
+        run = notebook.run()
+
+        assert run.status is RunStatus.SUCCEEDED, run.message
+        done = {"cached" if again else "completed": 9, "skipped": 1}
+        if not again:  # the two tasks below `said` are one
+            done = {"completed": 8, "cached": 1, "skipped": 1}
+        assert run.counts() == done
+        assert list(run["strict"]) == [2]  # type: ignore[call-overload]
+        assert list(run["lax"]) == [[None], [2]]  # type: ignore[call-overload]
+        assert list(run["below"]) == [None, None]  # type: ignore[call-overload]

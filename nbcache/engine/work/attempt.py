@@ -32,7 +32,7 @@ from nbcache.engine.spec import (
     pack_value,
 )
 from nbcache.engine.work.around_script import answers, run_after
-from nbcache.engine.work.harvest import Harvest, Leaf, to_ports
+from nbcache.engine.work.harvest import NOTHING, Harvest, Leaf, to_ports
 from nbcache.engine.work.path_values import paths_in
 from nbcache.engine.work.process_tree import end_own_children
 from nbcache.engine.work.python_body import (
@@ -268,7 +268,9 @@ class _Attempt:
             elif value is not UNSET:
                 _check_type(output, value)
                 kept[output.name] = harvest.value(output.name, value)
-            elif (output.type is not None and output.type.optional) or self.process.inferred:
+            elif output.type is not None and output.type.optional:
+                kept[output.name] = NOTHING
+            elif self.process.inferred:
                 kept[output.name] = harvest.value(output.name, None)
             else:
                 raise OutputError(f"output {output.name!r} was not made: the body never set it")

@@ -220,7 +220,7 @@ class ScriptBody:
                 os.unlink(os.path.join(folder, name))
 
     def values(self, folder: Path, printed: str) -> dict[str, object]:
-        """Return the non-path outputs that the script set.
+        """Return the non-path outputs that the script set; it need not set those that are optional.
 
         `printed` is its stdout, which an output named `stdout` takes.
 
@@ -234,9 +234,7 @@ class ScriptBody:
                 values[output.name] = typed(output, found[output.name])
             elif output.name == "stdout":
                 values[output.name] = typed(output, printed)
-            elif output.type is not None and output.type.optional:
-                values[output.name] = None
-            else:
+            elif output.type is None or not output.type.optional:
                 raise self._not_made(output.name)
         return values
 
