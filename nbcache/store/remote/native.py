@@ -8,6 +8,7 @@ client lives on native threads that a fork does not copy: a forked child would w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -105,11 +106,10 @@ class ObstoreDriver:
         except FileNotFoundError as error:
             if _GONE.search(str(error)):
                 raise
-            for key in keys:  # the list ended at one that was not there
-                try:
+            # The list ended at one that was not there.
+            for key in keys if len(keys) > 1 else ():
+                with contextlib.suppress(FileNotFoundError):
                     await obstore.delete_async(self._store, key)
-                except FileNotFoundError:
-                    continue
 
     def kind_of(self, error: BaseException) -> tuple[ErrorKind, str] | None:
         from obstore import exceptions

@@ -1,0 +1,178 @@
+"""From a URL to a store, and the ways in which that cannot go."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nbcache.errors import (
+    AccessDeniedError,
+    CannotKeepError,
+    CannotOpenStoreError,
+    ObjectMissingError,
+    StoreForkedError,
+    StoreGoneError,
+)
+from nbcache.store.remote import opening
+from nbcache.store.remote.opening import open_store
+from nbcache.store.remote.protocol import Store
+from tests.store.conformance.places import Place
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://host/x", "ftp:// is no kind of store"),
+        ("s3://", "it names no bucket"),
+        ("s3:///x", "it names no bucket"),
+        ("s3://bucket/a/../b", "is no key"),
+        ("file://server/share", "a file URL names no host"),
+        ("s3://key:secret@bucket/x", "credentials do not belong in a URL"),
+    ],
+)
+def test_a_url_that_names_no_store_is_refused_with_the_reason(url: str, said: str) -> None:
+    with pytest.raises(CannotOpenStoreError, match=said) as caught:
+        open_store(url)
+
+    assert "secret@" not in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize("extra", ["s3", "gcs", "azure"])
+def test_a_client_that_is_missing_is_named_with_what_installs_it(
+    extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "_is_installed", lambda module: False)
+    scheme = {"s3": "s3", "gcs": "gs", "azure": "az"}[extra]
+
+    with pytest.raises(CannotOpenStoreError) as caught:
+        open_store(f"{scheme}://bucket/x")
+
+    assert f"pip install 'nbcache[{extra}]'" in str(caught.value)
+
+
+def test_one_folder_has_three_ways_to_write_it(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path))
+        stores = [open_store(tmp_path), open_store(tmp_path.as_uri()), open_store("~")]
+
+    assert {store.url for store in stores} == {tmp_path.as_uri()}
+    stores[0].put("a key", b"x")
+    assert stores[1].get("a key") == b"x"
+
+
+def test_a_folder_that_is_not_there_is_never_made(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "gone")
+
+    for ask in (
+        lambda: store.put("key", b""),
+        lambda: store.put_if_absent("key", b""),
+        lambda: store.get("key"),
+        lambda: store.head("key"),
+        lambda: list(store.list()),
+        store.server_time,
+    ):
+        with pytest.raises(StoreGoneError, match="the folder is not there"):
+            ask()
+    assert not (tmp_path / "gone").exists()
+
+
+def test_what_others_keep_in_a_folder_is_no_object(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.put("ours/key", b"x")
+    (tmp_path / "tmp" / "being written").write_bytes(b"x")
+    (tmp_path / "back\\slash").write_bytes(b"x")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("nowhere")
+
+    assert [entry.key for entry in store.list()] == ["ours/key"]
+
+
+def test_a_full_disk_says_so(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.put("key", b"x")
+
+    def limited() -> None:
+        import resource
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    program = (
+        "import sys\n"
+        "from nbcache.store.remote.opening import open_store\n"
+        "try: open_store(sys.argv[1]).put('key', b'y' * 5000)\n"
+        "except Exception as error: print(type(error).__name__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        preexec_fn=limited,
+        check=True,
+    )
+
+    assert done.stdout.strip() == CannotKeepError.__name__
+    assert store.get("key") == b"x"
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+def in_a_fork(act: Callable[[], object]) -> str:
+    """Return what a forked child has to say: the name of its error, or its result."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            said = repr(act())
+        except BaseException as error:
+            said = type(error).__name__
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as file:
+        said = file.read().decode()
+    os.waitpid(child, 0)
+    return said
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["fsspec", "obstore"])
+def test_a_store_belongs_to_the_process_that_opened_it(s3: Place, backend: str) -> None:
+    place = s3.fresh()
+    store: Store = place.open(backend=backend, lookup_s=30.0)
+    store.put("key", b"data")
+
+    assert in_a_fork(lambda: store.get("key")) == StoreForkedError.__name__
+    assert in_a_fork(lambda: place.open(lookup_s=30.0).backend) == "'s3 through s3fs'"
+    assert in_a_fork(lambda: place.open(lookup_s=30.0).get("key")) == "b'data'"
+    assert store.get("key") == b"data"
+
+
+def test_importing_the_stores_imports_no_client() -> None:
+    program = (
+        "import sys, nbcache.store.remote.opening, nbcache.store.remote.leases\n"
+        "print([n for n in ('obstore', 's3fs', 'gcsfs', 'adlfs', 'aiohttp', 'fsspec', 'azure')\n"
+        "       if n in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_error_of_a_store_is_told_in_one_line_and_survives_pickling() -> None:
+    error = AccessDeniedError("s3://bucket/x", "read", "blobs/ab", "no (AccessDenied)")
+
+    again = pickle.loads(pickle.dumps(error))
+
+    assert str(again) == str(error)
+    assert str(error).startswith("s3://bucket/x: cannot read 'blobs/ab': no (AccessDenied)\n")
+    missing = ObjectMissingError("s3://bucket/x", "read", "blobs/ab", "there is no such object")
+    assert str(missing).startswith("s3://bucket/x: cannot read 'blobs/ab'")
