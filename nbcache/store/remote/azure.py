@@ -18,7 +18,6 @@ from nbcache.errors import (
 )
 from nbcache.store.remote import driver
 from nbcache.store.remote.driver import ErrorKind, delete_each, repeated, send_parts
-from nbcache.store.remote.loop import store_loop
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
@@ -49,8 +48,8 @@ class AzureDriver:
         from adlfs import AzureBlobFileSystem
 
         options = self._options
+        # Not `asynchronous`: it closes its client when the interpreter ends, on a loop of its own.
         self._system = AzureBlobFileSystem(
-            loop=store_loop(),  # on which it closes its client when the interpreter ends
             skip_instance_cache=True,
             use_listings_cache=False,
             account_name=options.account,

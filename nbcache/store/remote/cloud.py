@@ -26,7 +26,7 @@ from nbcache.errors import (
 )
 from nbcache.store.files import new_ulid
 from nbcache.store.remote.driver import PART_BYTES, PARTS_AT_ONCE, Driver, repeated
-from nbcache.store.remote.loop import start, wait_for
+from nbcache.store.remote.loop import end_loop, start, wait_for
 from nbcache.store.remote.protocol import (
     LOOKUP_S,
     SLOWEST_BYTES_PER_S,
@@ -68,8 +68,7 @@ class CloudStore:
         self._connected = False
         self._connecting: asyncio.Lock | None = None
         _open.add(self)
-        # The driver outlives the store by the moment that it takes to close it.
-        weakref.finalize(self, _let_go, driver, self._process).atexit = False
+        self._forgotten: weakref.finalize[..., object] | None = None
 
     # ------------------------------------------------------------------ small objects
 
@@ -182,6 +181,8 @@ class CloudStore:
     def close(self) -> None:
         if self._connected and self._process == os.getpid():
             self._connected = False
+            if self._forgotten is not None:
+                self._forgotten.detach()
             wait_for(self._driver.close, self._lookup_s)
 
     # ------------------------------------------------------------------ inside
@@ -226,6 +227,9 @@ class CloudStore:
         async with self._connecting:
             if not self._connected:
                 await self._driver.connect()
+                # The driver outlives the store by the moment that it takes to close it.
+                self._forgotten = weakref.finalize(self, _let_go, self._driver, self._process)
+                self._forgotten.atexit = False
                 self._connected = True
 
     def _explain(self, error: BaseException, doing: str, key: str, took: float) -> Exception:
@@ -260,6 +264,7 @@ def close_all() -> None:
     for store in list(_open):
         with contextlib.suppress(Exception):  # nothing is lost: all has been answered
             store.close()
+    end_loop()
 
 
 atexit.register(close_all)

@@ -7,8 +7,11 @@ whoever asks: a cell, the driver on its own loop, a worker, a shell.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
@@ -16,7 +19,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _lock = threading.Lock()
-_running: tuple[int, asyncio.AbstractEventLoop] | None = None
+_running: tuple[int, asyncio.AbstractEventLoop, threading.Thread] | None = None
+_END_S = 2.0
 
 
 def store_loop() -> asyncio.AbstractEventLoop:
@@ -25,8 +29,9 @@ def store_loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if _running is None or _running[0] != os.getpid():
             loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="nbcache-store", daemon=True).start()
-            _running = os.getpid(), loop
+            thread = threading.Thread(target=loop.run_forever, name="nbcache-store", daemon=True)
+            thread.start()
+            _running = os.getpid(), loop, thread
         return _running[1]
 
 
@@ -53,6 +58,40 @@ def wait_for(make: Callable[[], Coroutine[Any, Any, T]], deadline_s: float) -> T
 def start(make: Callable[[], Coroutine[Any, Any, object]]) -> None:
     """Run a coroutine on the store loop; nobody waits for it or hears of its end."""
     asyncio.run_coroutine_threadsafe(make(), store_loop())
+
+
+def end_loop() -> None:
+    """Stop the loop for good, when the interpreter ends.
+
+    A native client answers from threads of its own. One that is still on its way out of Python when
+    the interpreter goes would abort the whole process, so it is waited for.
+    """
+    global _running
+    with _lock:
+        if _running is None or _running[0] != os.getpid():
+            return
+        _, loop, thread = _running
+        _running = None
+    with contextlib.suppress(Exception):
+        asyncio.run_coroutine_threadsafe(_rest(), loop).result(_END_S)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(_END_S)
+    until = time.monotonic() + _END_S
+    while _native_threads_in_python() and time.monotonic() < until:
+        threading.Event().wait(0.005)
+
+
+async def _rest() -> None:
+    """Let what was begun come to its end: connections of stores that were forgotten just now."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=_END_S / 2)
+
+
+def _native_threads_in_python() -> bool:
+    """Whether threads that Python has not started are executing Python code."""
+    ours = {thread.ident for thread in threading.enumerate()}
+    return any(each not in ours for each in sys._current_frames())
 
 
 def _forget_in_child() -> None:

@@ -7,6 +7,7 @@ which there is no server that our examination could be run against.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Callable
@@ -95,7 +96,7 @@ def _driver(url: str, cloud: str, backend: Backend, bucket: str, options: Option
     library, fsspec_driver = _FSSPEC[cloud]
     if backend == "auto" and cloud == "gcs" and _is_installed(library):
         return fsspec_driver(bucket, options)
-    if backend != "fsspec" and _is_installed("obstore") and not was_used_before_fork():
+    if backend != "fsspec" and _has_obstore() and not was_used_before_fork():
         return ObstoreDriver(cloud, bucket, options)
     if backend != "obstore" and _is_installed(library):
         return fsspec_driver(bucket, options)
@@ -107,6 +108,14 @@ def _driver(url: str, cloud: str, backend: Backend, bucket: str, options: Option
 
 def _is_installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
+
+
+def _has_obstore() -> bool:
+    """Whether there is an obstore that keeps keys as they are."""
+    if not _is_installed("obstore"):
+        return False
+    numbers = importlib.metadata.version("obstore").split(".")[:2]
+    return tuple(map(int, numbers)) >= (0, 8)
 
 
 _CLOUDS = {

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from nbcache.errors import StoreUnavailableError
 from nbcache.model.digest import Digest
+from nbcache.store.remote.beating import BeatingProcess
 from nbcache.store.remote.leases import Done, Heartbeat, Held, Lease, Leases, collect
 from nbcache.store.remote.memory import MemoryStore
 from tests.servers.proxy import LoseReply, Proxy, Refuse, Request
@@ -296,3 +298,65 @@ def test_lost_replies_and_refusals_lose_no_result(s3: Place, tmp_path: Path) -> 
 
     assert set(crowd.said("run")) == set(wanted)
     assert set(crowd.said("got")) == {f"{hash} row-of-{hash}" for hash in wanted}
+
+
+# ---------------------------------------------------------------------- a heartbeat of its own
+
+PARENT = """
+import sys
+from nbcache.store.remote.beating import BeatingProcess
+beating = BeatingProcess(sys.argv[1], "parent", beat_s=0.1)
+beating.start()
+beating.say({"fit": 0.5})
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def until(what: Callable[[], bool]) -> None:
+    for _ in range(int(PATIENCE_S / 0.05)):
+        if what():
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("it never comes")
+
+
+def test_a_heartbeat_in_a_process_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    store = Place(str(tmp_path)).open()
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ready\n"
+        until(lambda: store.get("runs/parent") == b'{"fit": 0.5}')
+        before = store.head("runs/parent").modified_us
+        until(lambda: store.head("runs/parent").modified_us > before)
+    finally:
+        parent.kill()
+        parent.communicate()
+
+    until(lambda: not list(store.list("runs/")))
+
+
+def test_a_heartbeat_that_cannot_start_says_why(tmp_path: Path) -> None:
+    beating = BeatingProcess(str(tmp_path / "gone"), "name")
+
+    with pytest.raises(StoreUnavailableError, match="the folder is not there"):
+        beating.start()
+    beating.stop()
+
+
+def test_a_heartbeat_in_a_process_is_gone_when_it_is_stopped(tmp_path: Path) -> None:
+    store = Place(str(tmp_path)).open()
+    beating = BeatingProcess(str(tmp_path), "name")
+    beating.start()
+    beat = Heartbeat(store, beating.name)
+    assert isinstance(Leases(store, beat).claim(HASH), Lease)
+    bob = Heartbeat(store, "bob")
+    assert isinstance(Leases(store, bob).claim(HASH), Held)
+
+    beating.stop()
+    beating.stop()
+
+    assert Leases(store, bob).claim(HASH) == Lease(HASH, 2)

@@ -1,0 +1,125 @@
+"""A heartbeat in a process of its own, for as long as the process that started it lives.
+
+A kernel that sorts for a minute holds the interpreter's lock for a minute, and none of its threads
+beats. This process does nothing else. It ends with the pipe to its parent: killed or not, what the
+parent had claimed is then free at once.
+
+    python -m nbcache.store.remote.beating      its job is the first line of standard input
+
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import selectors
+import subprocess
+import sys
+from typing import IO, Any
+
+from nbcache.errors import NbcacheError, StoreUnavailableError
+from nbcache.store.remote.leases import BEAT_S, Heartbeat
+from nbcache.store.remote.opening import open_store
+
+_READY = "beating"
+_START_S = 30.0
+_END_S = 10.0
+
+
+class BeatingProcess:
+    """Keeps the heartbeat `name` going on the store at `url`, opened with `options`."""
+
+    def __init__(
+        self, url: str, name: str, *, beat_s: float = BEAT_S, options: dict[str, Any] | None = None
+    ) -> None:
+        self.url, self.name, self.beat_s = url, name, beat_s
+        self._options = options or {}
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start the process; returns when the first beat is written.
+
+        Raises:
+            StoreUnavailableError: it could not be; the text says why.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # an interrupt is for the kernel's work
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        job = {
+            "url": self.url,
+            "name": self.name,
+            "beat_s": self.beat_s,
+            "options": self._options,
+        }
+        self._write(job)
+        said = _line_within(process.stdout, _START_S)
+        if said != _READY:
+            self.stop()
+            raise StoreUnavailableError(
+                self.url, "write", f"runs/{self.name}", said or "the heartbeat does not start"
+            )
+
+    def say(self, progress: dict[str, Any]) -> None:
+        """Let those who wait know how far the work is; goes out with the next beat."""
+        self._write(progress)
+
+    def stop(self) -> None:
+        """End it; the heartbeat is gone then. Twice is harmless."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+    def _write(self, said: dict[str, Any]) -> None:
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it has died: the heartbeat grows stale
+            self._process.stdin.write(json.dumps(said) + "\n")
+            self._process.stdin.flush()
+
+
+def _line_within(file: IO[str], seconds: float) -> str:
+    """Return the next line of a pipe, "" if none comes in time."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_READ)
+        return file.readline().strip() if selector.select(seconds) else ""
+
+
+def main() -> None:
+    """Beat until standard input ends; each of its lines is what is said from then on."""
+    job = json.loads(sys.stdin.readline())
+    said: dict[str, Any] = {}
+    try:
+        store = open_store(job["url"], **job["options"])
+        heartbeat = Heartbeat(store, job["name"], beat_s=job["beat_s"], says=lambda: said)
+        heartbeat.start()
+    except NbcacheError as error:
+        print(str(error).partition("\n")[0], flush=True)
+        return
+    print(_READY, flush=True)
+    for line in sys.stdin:
+        said = json.loads(line)
+    heartbeat.stop()
+    store.close()
+
+
+if __name__ == "__main__":
+    main()
