@@ -2,6 +2,9 @@
 
 moto looks whether a key is free and then writes; two threads between these steps both win. A lock
 around the writes makes it do what S3 promises.
+
+GCS has a second interface, in XML, which is that of S3 but for the name of a header: the server
+understands that too, since the server for GCS has only the JSON interface.
 """
 
 from __future__ import annotations
@@ -55,6 +58,8 @@ class OneWriteAtATime:
             start_response("400 Bad Request", [("Content-Length", "0")])
             return [b""]
         environ["wsgi.input"] = io.BytesIO(body)
+        if environ.get("HTTP_X_GOOG_IF_GENERATION_MATCH") == "0":
+            environ["HTTP_IF_NONE_MATCH"] = "*"
         with self._lock:
             return list(self._application(environ, start_response))
 

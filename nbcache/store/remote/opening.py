@@ -1,8 +1,8 @@
 """From a URL to a store: which client talks to which cloud.
 
 `obstore` is taken where it is installed (one native library, many requests in flight), else the
-fsspec client of the cloud. For GCS it is the other way round: obstore speaks its XML interface, for
-which there is no server that our examination could be run against.
+fsspec client of the cloud; all pass the same examination. For GCS it is the other way round, since
+obstore speaks its XML interface, and that was examined only on an S3 server that takes its headers.
 """
 
 from __future__ import annotations

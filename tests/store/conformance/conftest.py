@@ -12,8 +12,15 @@ from tests.servers import gcs as gcs_servers
 from tests.servers import s3 as s3_servers
 from tests.store.conformance.places import AnyPlace, MemoryPlace, Place
 
-# Not gcs-obstore: it speaks an interface that the server for GCS does not have.
-CLOUD_KINDS = ("s3-fsspec", "s3-obstore", "gcs-fsspec", "azure-fsspec", "azure-obstore")
+# gcsxml: obstore speaks the XML interface of GCS, and gcsfs the one in JSON.
+CLOUD_KINDS = (
+    "s3-fsspec",
+    "s3-obstore",
+    "gcs-fsspec",
+    "gcsxml-obstore",
+    "azure-fsspec",
+    "azure-obstore",
+)
 CLOUDS = ("s3", "azure")  # those of two clients
 KINDS_OF_MANY_PROCESSES = ("folder", *CLOUD_KINDS)
 KINDS = ("memory", *KINDS_OF_MANY_PROCESSES)
@@ -39,6 +46,11 @@ def gcs() -> Iterator[Place]:
     with gcs_servers.gcs_server() as url:
         gcs_servers.make_bucket(url, "bucket")
         yield Place("gs://bucket/some/prefix", {"endpoint": url})
+
+
+@pytest.fixture(scope="session")
+def gcsxml(s3: Place) -> Place:
+    return Place("gs://bucket/some/gcs-prefix", s3.options)
 
 
 @pytest.fixture(scope="session")

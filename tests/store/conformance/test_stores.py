@@ -14,7 +14,7 @@ from tests.store.conformance.examination import EXAMS, ODD_KEYS
 from tests.store.conformance.places import AnyPlace, MemoryPlace, Place
 from tests.store.conformance.racers import PROCESSES, THREADS, Racers, racers
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 @pytest.mark.parametrize("exam", sorted(EXAMS))
