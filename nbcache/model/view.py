@@ -43,6 +43,11 @@ class FailureView:
         """The error in one line, for lists."""
         return self.error.partition("\n")[0]
 
+    @property
+    def told(self) -> str:
+        """The headline, which says so if the failure was ignored."""
+        return f"ignored: {self.headline}" if self.ignored else self.headline
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunProgress:

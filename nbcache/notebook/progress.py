@@ -39,6 +39,7 @@ class FailureRecord(TypedDict):
     process: str
     error: str
     where: str
+    ignored: bool
 
 
 class RunRecord(TypedDict):
@@ -193,14 +194,14 @@ def render_failures(failures: Sequence[FailureView], most: int = 5) -> Rendered:
     html: list[str] = []
     for failure in failures[:most]:
         where = f", {failure.where}" if failure.where else ""
-        lines.append(f"{failure.task} {failure.headline}{where}")
+        lines.append(f"{failure.task} {failure.told}{where}")
         more = "" if failure.headline == failure.error else failure.error
         inside = "\n".join(filter(None, (failure.traceback or more, failure.log)))
         folder = f"work directory {failure.workdir}" if failure.workdir else ""
         if failure.command:
             folder = f"$ {failure.command}\n{folder}"
         mark = f"border-bottom:2px solid {render.COLOURS['failed']}"  # red text is hard to read
-        head = f"{render.styled(failure.task, mark)} {escape(failure.headline)}{escape(where)}"
+        head = f"{render.styled(failure.task, mark)} {escape(failure.told)}{escape(where)}"
         if inside or folder:
             html.append(
                 f"<details><summary>{head}</summary>"
@@ -274,6 +275,7 @@ def record_of(progress: RunProgress) -> RunRecord:
                 "process": failure.process,
                 "error": failure.error,
                 "where": failure.where,
+                "ignored": failure.ignored,
             }
             for failure in progress.failures
         ],

@@ -50,7 +50,8 @@ class LineScreen:
             if _is_over(place):
                 self._say_once(f"{place.name}: {cards.place_phrase(place)}", f"end {place.name}")
         for failure in progress.failures[:FAILURES]:
-            line = f"failed: {failure.task} {failure.headline}"  # the whole ends the cell
+            how = "ignored" if failure.ignored else "failed"
+            line = f"{how}: {failure.task} {failure.headline}"  # the whole ends the cell
             self._say_once(line, f"failed {failure.task}")
         for note in progress.notes:
             self._say_once(note, note)

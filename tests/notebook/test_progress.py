@@ -100,6 +100,13 @@ def test_failures_are_listed_with_their_log_one_click_away() -> None:
     assert "Traceback ..." in rendered.html
 
 
+def test_an_ignored_failure_is_called_so_here_and_in_a_shell() -> None:
+    failure = FailureView(task="fit[2]", process="fit", error="ValueError: no", ignored=True)
+    seen = progress("succeeded", place(completed=1, ignored=1), failures=(failure,))
+    assert "fit[2] ignored: ValueError: no" in render_progress(seen).text
+    assert progress_from(record_of(seen)).failures == (failure,)
+
+
 def test_a_list_of_failures_has_a_line_for_each_and_the_way_out_one_click_away() -> None:
     failures = tuple(
         FailureView(task=f"fit[{k}]", process="fit", error="no file x.csv\n  declare it: ...")

@@ -134,7 +134,7 @@ def _failure(failure: FailureView) -> FailureLine:
         "task": failure.task,
         "process": failure.process,
         "position": failure.position,
-        "error": failure.headline,
+        "error": failure.told,
         "where": failure.where,
     }
 
