@@ -28,7 +28,8 @@ from nbcache.store.tree import escape, tree_identity
 Mode = Literal["deep", "standard", "lenient"]
 StatKey = tuple[int, int, int, int]  # size, mtime_ns, inode, ctime_ns
 
-_BUFFER = 256 << 10  # fits the processor's cache
+_BUFFER = 1 << 20  # fits the processor's cache, and keeps system calls few
+_SMALL_BUFFER = 1 << 16
 _RESOLUTION_NS = 20_000_000  # twice the longest tick of a Linux kernel's clock
 _COARSE_NS = 2_000_000_000  # where times are whole seconds (some network and old file systems)
 _BIG = 32 << 20  # before reading so much, look whether another process has done it
@@ -50,7 +51,8 @@ def hash_file(path: str, expected: StatKey) -> Digest:
     Raises:
         InputChangedError: it is not as `expected`, before or after reading.
     """
-    state, buffer = xxh3_128(), bytearray(_BUFFER)
+    size = min(_BUFFER, max(_SMALL_BUFFER, expected[0] + 1))  # making one takes time, too
+    state, buffer = xxh3_128(), bytearray(size)
     view = memoryview(buffer)
     with open(path, "rb", buffering=0) as file:
         before = _key(os.fstat(file.fileno()))
