@@ -166,6 +166,17 @@ def _names_of(row: Row) -> _Names:
     return found
 
 
+_columns: dict[type[Any], frozenset[str]] = {}
+
+
+def _columns_of(kind: type[Any]) -> frozenset[str]:
+    """Return the columns of a kind of row: asked for by every row read."""
+    found = _columns.get(kind)
+    if found is None:
+        found = _columns[kind] = frozenset(each.name for each in fields(kind))
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRow(Row):
     """The outcome of one attempt at a task. Column names follow Nextflow's trace."""
@@ -217,7 +228,7 @@ class AttemptRow(Row):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], vouched: bool = False) -> Self:
-        known = {each.name for each in fields(cls)}
+        known = _columns_of(cls)
         values = {key: value for key, value in record.items() if key in known and value is not None}
         values["components"] = tuple(map(component_from_record, record.get("components") or ()))
         values["watched"] = tuple(
@@ -335,7 +346,7 @@ class RunRow(Row):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        known = {each.name for each in fields(cls)}
+        known = _columns_of(cls)
         values = {key: value for key, value in record.items() if key in known and value is not None}
         values["processes"] = tuple(map(ProcessRecord.from_record, record.get("processes") or ()))
         values["targets"] = tuple(record.get("targets") or ())
@@ -356,7 +367,7 @@ class ListRow(Row):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        known = {each.name for each in fields(cls)}
+        known = _columns_of(cls)
         values = {key: value for key, value in record.items() if key in known and value is not None}
         values["inputs"] = tuple(map(InputSummary.from_record, record.get("inputs") or ()))
         return cls(**values)

@@ -265,21 +265,29 @@ def nearest_earlier(
         and (other.at, other.id) < (row.at, row.id)
         and (other.inputs or other.start is not None or other.status != "failed")  # not refused
     )
-    return max(earlier, key=nearness, default=None)
+    nearest = max(earlier, key=nearness, default=None)
+    return nearest and cache.log.find_attempt(nearest.id)
+
+
+# What is read of all earlier attempts, which may be many.
+_COMPARED = (
+    *("kind", "id", "at", "run", "session", "process", "position", "tag", "hash", "status"),
+    *("start", "inputs", "cached_from"),
+)
 
 
 def _results_of(cache: Cache, process: str) -> Iterator[AttemptRow]:
     """Yield the attempts of a process, and those of others whose results it used: it may have been
-    renamed, or be equal to another one."""
+    renamed, or be equal to another one. Rows come with what they are compared by, no more."""
+    own: set[str] = set()
     used: set[str] = set()
-    for row in cache.log.rows(("attempt", "use"), process=process):
-        if isinstance(row, AttemptRow):
-            yield row
-        elif isinstance(row, UseRow):
-            used.add(row.cached_from)
-    for attempt in attempts_by_id(cache, process, used).values():
-        if attempt.process != process:
-            yield attempt
+    for record in cache.log.records(("attempt", "use"), process=process, columns=_COMPARED):
+        if record["kind"] == "use":
+            used.add(record["cached_from"])
+        else:
+            own.add(record["id"])
+            yield AttemptRow.from_record(record)
+    yield from map(AttemptRow.from_record, cache.log.records_of(used - own))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
