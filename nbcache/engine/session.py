@@ -63,6 +63,7 @@ from nbcache.store.cache import Cache
 
 DEFAULT_CACHE = ".nbcache"
 CANCEL_POLL_S = 0.3
+LEAVE_S = 1.5  # for a run to end in order when its kernel does; then it is cut short
 SEGMENTS = 16  # more than this are merged at the end of a run,
 TIERS = 4.0  # but for those with so many times the rows of all smaller ones
 
@@ -531,8 +532,17 @@ class Session:
             cpus, _ = machine()
             executor = LocalExecutor(self.cache.root, workers=cpus, append=self.cache.log.append)
             self._executor = executor
-            loop.at_exit(executor.close)
+            loop.at_exit(self._leave)
         return self._executor
+
+    async def _leave(self) -> None:
+        """End in order what goes on in a kernel that ends: its run is cancelled, and can go on."""
+        run = self.last_run
+        if run is not None and not run.done:
+            run.cancel()
+            await asyncio.to_thread(run.wait, LEAVE_S)
+        if self._executor is not None:
+            await self._executor.close()
 
     def _fold(self) -> None:
         cache = self._cache

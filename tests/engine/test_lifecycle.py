@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from nbcache.engine.record import history
+from nbcache.engine.record.explanations import found_tasks
 from nbcache.engine.running import loop
 from nbcache.engine.running.turns import WAITS
 from nbcache.model.task import RunStatus
+from nbcache.store.cache import Cache
 from tests.engine.notebooks import Notebook
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 Kernels = Callable[[], Notebook]
 
@@ -118,3 +125,26 @@ def test_a_kernel_that_ends_fails_no_task(notebook: Notebook) -> None:
     assert run.wait(20)
     assert run.status is RunStatus.CANCELLED
     assert run.counts() == {"aborted": 1}
+
+
+def test_a_kernel_that_ends_cancels_its_run_in_order(tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path\n"
+        "from tests.engine.notebooks import Notebook\n"
+        f"notebook = Notebook(Path({str(tmp_path)!r}))\n"
+        "notebook.cell('%channel src = of(1, 2, 3, 4, 5)')\n"
+        "notebook.cell('%%process slow(v) -> out from src\\nimport time\\n"
+        "time.sleep(0 if v == 1 else 600)\\nout = v')\n"
+        "run = notebook.session.start()\n"
+        "while not run.counts().get('completed'):\n"
+        "    assert not run.wait(0.01), run.message\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, timeout=60)
+
+    with Cache.open(tmp_path / "cache") as cache:
+        (run,) = history.runs(cache)
+        assert (run.status, run.error) == ("cancelled", None)
+        tasks = [each.made.status for each in found_tasks(cache, run)["slow"]]
+        assert tasks.count("completed") == 1
+        assert set(tasks) <= {"completed", "aborted"}
+    assert not list((tmp_path / "cache/tmp").iterdir())

@@ -45,7 +45,8 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
 
 
 def at_exit(coroutine_function: Any, timeout: float = 3.0) -> None:
-    """Run `coroutine_function()` on the engine's loop when the process ends."""
+    """Run `coroutine_function()` on the engine's loop when the process ends, while threads may
+    still be given work: `atexit` itself comes after `concurrent.futures` has closed its pools."""
 
     def finish() -> None:
         if _loop is not None and not _loop.is_closed():
@@ -53,4 +54,5 @@ def at_exit(coroutine_function: Any, timeout: float = 3.0) -> None:
             with contextlib.suppress(TimeoutError, RuntimeError):
                 submit(coroutine_function()).result(timeout)
 
-    atexit.register(finish)
+    with contextlib.suppress(RuntimeError):  # the process is ending already
+        getattr(threading, "_register_atexit", atexit.register)(finish)
