@@ -149,8 +149,10 @@ def _revoke(parsed: Parsed, words: list[str], ask: Ask) -> tuple[Rendered, objec
         for each in trust.keys.values()
         if words and (each.name == words[0] or each.key.startswith(words[0]))
     ]
-    if len(words) != 1 or (not chosen and not is_key(words[0])):
+    if len(words) != 1:
         raise UsageError("usage: nbcache keys revoke KEY (its beginning, or its name)")
+    if not chosen and not is_key(words[0]):
+        raise UsageError(f"you trust no key {words[0]}: nbcache keys list")
     if len(chosen) > 1:
         raise UsageError(
             f"{words[0]} means {len(chosen)} keys: " + ", ".join(k.key for k in chosen)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -273,3 +275,29 @@ def compact_shared_as_seen(shared: Shared) -> int:
 def _read(shared: Shared) -> list[dict[str, object]]:
     shared.read_whole_log()
     return list(shared.log.records())
+
+
+@pytest.mark.timeout(300)
+def test_who_uses_a_shared_cache_never_fails_whatever_is_cleaned_under_his_hands(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "team").mkdir()
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tests.engine.shared_users", words[0], str(tmp_path)]
+        return subprocess.Popen(
+            [*command, *words[1:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    janitor = start("clean", "janitor")
+    users = [start("use", name, "5") for name in ("anna", "ben")]
+    try:
+        told = [each.communicate(timeout=240) for each in users]
+    finally:
+        (tmp_path / "stop").touch()
+        swept = janitor.communicate(timeout=60)
+
+    assert [each.returncode for each in (*users, janitor)] == [0, 0, 0], (told, swept)
+    evicted, blobs_deleted = map(int, swept[0].split())
+    assert evicted > 0
+    assert blobs_deleted > 0

@@ -40,6 +40,8 @@ from nbcache.store.segment import (
 SENT_KINDS = ("attempt", "use", "run", "list")
 """What others can use. Tombstones, pins and words of trust are about this cache alone."""
 _BATCH = 5_000  # rows in a segment
+_SLOW_S = 3600.0
+"""After so long (a laptop slept) a clean-up may have taken the rows, which had no keys yet."""
 _RETRIES = (0.5, 2.0, 5.0)  # seconds: a store that is asked too often
 
 
@@ -217,6 +219,7 @@ def send_segment(shared: Shared, rows: Sequence[Record]) -> None:
     keys = keys_table(table)
     index = build(zip(rows, range(len(rows)), strict=True), meta)
     marker = shared.root / "tmp" / new_ulid()
+    started = time.time()
     try:
         for each, suffix, said in (
             (table, ROWS, {"format": FORMAT, "rows": len(rows)}),
@@ -229,6 +232,9 @@ def send_segment(shared: Shared, rows: Sequence[Record]) -> None:
                     LOG + name + suffix, path
                 )
             )
+        if time.time() - started > _SLOW_S:
+            rows_file = marker.with_name(marker.name + ROWS)
+            patiently(lambda: shared.store.put_file(LOG + name + ROWS, rows_file))
     finally:
         for suffix in (ROWS, KEYS):
             remove(marker.with_name(marker.name + suffix))
