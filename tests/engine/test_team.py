@@ -15,6 +15,7 @@ from nbcache.engine.upkeep.cleaning import clean
 from nbcache.plan.cleaning import Selection
 from nbcache.store.signing import make_key
 from tests.engine.notebooks import Notebook
+from tests.engine.web import serving
 
 Person = Callable[[str], "Notebook"]
 
@@ -306,3 +307,24 @@ def test_what_is_pulled_is_here_without_the_shared_cache(person: Person, tmp_pat
     assert done.gone == 0
     assert ben.ran() == []
     assert [int(table[0]) for table, _ in ben.session.read(ben.names["big"])] == [1, 2, 3]
+
+
+def test_a_remote_file_is_read_once_for_all(person: Person) -> None:
+    cells = (
+        "%channel source = value(path({url!r}))",
+        "%%process words(f: path) from source\nlen(f.read_text().split())",
+    )
+    with serving() as web:
+        url = web.put("book.txt", "many words " * 1000, '"v1"')
+        anna = person("anna")
+        anna.cells(each.replace("{url!r}", repr(url)) for each in cells)
+        anna.run()
+        sent(anna.session)
+        assert web.downloads() == ["book.txt"]
+        ben = person("ben")
+        ben.cells(each.replace("{url!r}", repr(url)) for each in cells)
+
+        run = ben.run()
+
+        assert counts(run) == {"cached": 1}
+        assert web.downloads() == [], "somebody of the team has read it"
