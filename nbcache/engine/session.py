@@ -30,6 +30,7 @@ from nbcache.engine.record.cancelling import cancel_request
 from nbcache.engine.record.results import Results, TaskResult, channel_items
 from nbcache.engine.running import loop, resuming
 from nbcache.engine.running.beginning import Beginning
+from nbcache.engine.running.claiming import SharedClaims
 from nbcache.engine.running.collecting import collected_rarely
 from nbcache.engine.running.decide import Place
 from nbcache.engine.running.devices import Devices, gpu_ids
@@ -125,14 +126,14 @@ class Session:
         """Where results are kept."""
         return self._place
 
-    def share(self, url: str, *, read_only: bool = False) -> Tier:
+    def share(self, url: str, *, read_only: bool = False, claim: str = "auto") -> Tier:
         """Put a shared cache behind this one, from now on and for all who open it.
 
         Raises:
             RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
         """
         self._check_no_run()
-        tier = share(self.cache, url, read_only=read_only, tell=self._note)
+        tier = share(self.cache, url, read_only=read_only, claim=claim, tell=self._note)
         if self._tier is not None:
             self._tier.close()
             self.cache.share(tier.shared)
@@ -448,8 +449,9 @@ class Session:
                 status = RunStatus.CANCELLED
             else:
                 try:
+                    claims = None if tier is None else tier.claims(run.name, user_name())
                     driver = self._driver(
-                        run, prepared, beginning.options, rows, make_spec, Packer(scratch)
+                        run, prepared, beginning.options, rows, make_spec, Packer(scratch), claims
                     )
                     self._tidier.run_begins()
                     with collected_rarely():
@@ -489,6 +491,7 @@ class Session:
         rows: RowMaker | None,
         make_spec: Callable[[Place], ProcessSpec],
         packer: Packer,
+        claims: SharedClaims | None,
     ) -> Driver:
         executor = self.executor()
         cpus, memory = machine()
@@ -516,6 +519,7 @@ class Session:
             packer,
             Publisher(self.cache, self.folder, prepared.decider),
             Devices(gpus),
+            claims,
         )
 
     async def _obey(self, run: Run) -> None:

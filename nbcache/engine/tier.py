@@ -18,16 +18,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from weakref import WeakSet
 
+from nbcache.engine.running.claiming import SharedClaims
 from nbcache.errors import (
     AccessDeniedError,
     CacheFormatError,
     RemoteStoreError,
     RunError,
     StoreError,
+    UsageError,
 )
 from nbcache.model.digest import Digest
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid, write_whole
+from nbcache.store.journal import encode_record
 from nbcache.store.references import references
 from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.sending import Sender, Sent
@@ -37,16 +40,22 @@ from nbcache.store.signing import make_key
 PERIOD_S = 120.0  # between two sendings while a run is going
 AGAIN_S = 60.0  # after which a store that did not answer is asked again
 EXIT_S = 20.0  # that the end of a process waits for; what is left goes next time
+CLAIMS = ("auto", "always", "never")
 _FILE = "shared.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """Which store is behind a cache. `since` (microseconds): rows made before are not sent."""
+    """Which store is behind a cache. `since` (microseconds): rows made before are not sent.
+
+    claim: which tasks are claimed there before they start: auto (those that take long, or of which
+    nobody knows), always, never.
+    """
 
     url: str
     read_only: bool = False
     since: int = 0
+    claim: str = "auto"
 
 
 def sharing_of(root: Path) -> Sharing | None:
@@ -57,7 +66,12 @@ def sharing_of(root: Path) -> Sharing | None:
     """
     try:
         known = json.loads((root / _FILE).read_bytes())
-        return Sharing(str(known["url"]), bool(known["read_only"]), int(known["since"]))
+        return Sharing(
+            str(known["url"]),
+            bool(known["read_only"]),
+            int(known["since"]),
+            str(known.get("claim", "auto")),
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -67,19 +81,29 @@ def sharing_of(root: Path) -> Sharing | None:
         ) from error
 
 
-def share(cache: Cache, url: str, *, read_only: bool, tell: Callable[[str], None]) -> Tier:
+def share(
+    cache: Cache,
+    url: str,
+    *,
+    read_only: bool,
+    claim: str = "auto",
+    tell: Callable[[str], None],
+) -> Tier:
     """Put a shared cache behind this one from now on, also for others who open it.
 
     Raises:
         RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
+        UsageError: there is no such way to claim.
     """
+    if claim not in CLAIMS:
+        raise UsageError(f"--claim is {', '.join(CLAIMS)}, not {claim!r}")
     before = sharing_of(cache.root)
     since = time.time_ns() // 1000
     if not read_only:
         make_key()  # what goes unsigned nobody else may decode
     if before is not None and before.url == url:
         since = before.since
-    sharing = Sharing(url, read_only, since)
+    sharing = Sharing(url, read_only, since, claim)
     tier = Tier.open(cache, sharing, tell)
     new = cache.tmp / new_ulid()
     write_whole(new, json.dumps(asdict(sharing)).encode() + b"\n", sync=True)
@@ -187,6 +211,30 @@ class Tier:
                 self._tell(f"shared cache: nothing more is sent to it: {error}")
             except (RemoteStoreError, StoreError, OSError) as error:
                 self.shared.tell(error)
+
+    def claims(self, run: str, user: str) -> SharedClaims | None:
+        """Return who claims tasks for a run; None where claims are not possible."""
+        if self.shared.read_only is not None or self.sharing.claim == "never":
+            return None
+        if not self.shared.store.atomic_create:
+            self._tell(f"{self.shared.store.url} has no claims: two may compute the same at once")
+            return None
+        return SharedClaims(
+            self.shared,
+            self.cache.log,
+            self._publish,
+            policy=self.sharing.claim,
+            run=run,
+            user=user,
+        )
+
+    def _publish(self, row_id: str) -> bytes:
+        """Send the blobs of a row, and return it: as another may take it."""
+        with self._lock:
+            self.cache.log.refresh()
+            (record,) = self.cache.log.records_of([row_id])
+            self.sender.send_blobs([record])
+        return encode_record(record)
 
     def adopt(self) -> None:
         """Copy the rows that hits used into the local log, and note that they need not be sent."""

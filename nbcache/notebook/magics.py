@@ -312,7 +312,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             return self._answered(parsed, team_view.off())
         if not parsed.words:
             return self._answered(parsed, team_view.status(session.cache, session.tier()))
-        tier = session.share(parsed.words[0], read_only="--read-only" in parsed)
+        tier = session.share(parsed.words[0], **team_view.manner(parsed))
         return self._answered(parsed, team_view.describe(tier))
 
     def _push(self, parsed: verbs.Parsed) -> object:

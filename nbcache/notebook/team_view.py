@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from typing import TypedDict
 
 from nbcache.engine.tier import Tier, connect, share, sharing_of, unshare
 from nbcache.errors import UsageError
@@ -13,6 +14,13 @@ from nbcache.notebook.verbs import Parsed
 from nbcache.store.cache import Cache
 from nbcache.store.history import Logged
 from nbcache.store.remote.sending import Sent
+
+
+class Manner(TypedDict):
+    """How a cache is shared."""
+
+    read_only: bool
+    claim: str
 
 
 def tier_of(cache: Cache) -> Tier:
@@ -43,8 +51,12 @@ def share_in_shell(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
         return off()
     if not parsed.words:
         return status(cache, None)
-    url = parsed.words[0]
-    return describe(share(cache, url, read_only="--read-only" in parsed, tell=_tell))
+    return describe(share(cache, parsed.words[0], **manner(parsed), tell=_tell))
+
+
+def manner(parsed: Parsed) -> Manner:
+    """Return how a cache is shared, by the options."""
+    return {"read_only": "--read-only" in parsed, "claim": parsed.text("--claim") or "auto"}
 
 
 def check_words(parsed: Parsed) -> None:

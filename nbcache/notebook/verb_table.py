@@ -554,6 +554,11 @@ _TABLE: tuple[Verb, ...] = (
         most=1,
         flags=(
             Flag(name="--read-only", help="use what is there, send nothing"),
+            Flag(
+                name="--claim",
+                value="WHEN",
+                help="which tasks are claimed first: auto (long ones and unknown), always, never",
+            ),
             Flag(name="--off", help="share no more; what came from there stays"),
             _JSON,
             _CACHE,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from nbcache.engine.record.query import fetch
+from nbcache.engine.running import claiming
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.engine.upkeep.cleaning import clean
 from nbcache.plan.cleaning import Selection
+from nbcache.store.remote import leases
 from nbcache.store.signing import make_key
 from tests.engine.notebooks import Notebook
 from tests.engine.web import serving
@@ -328,3 +334,92 @@ def test_a_remote_file_is_read_once_for_all(person: Person) -> None:
 
         assert counts(run) == {"cached": 1}
         assert web.downloads() == [], "somebody of the team has read it"
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claims that are looked at often, and given up soon."""
+    monkeypatch.setattr(leases, "BEAT_S", 0.3)
+    monkeypatch.setattr(leases, "STALE_S", 1.5)
+    monkeypatch.setattr(claiming, "POLL_S", 0.1)
+
+
+@pytest.mark.usefixtures("patient")
+def test_what_two_start_at_once_runs_once(person: Person, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    cells = (
+        "%channel numbers = of(1, 2)",
+        "%%process slow(n) from numbers\nimport pathlib, time\n{mark}\n"
+        f"while not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.05)\n"
+        "' '.join([str(n)] * 5_000)",
+    )
+    anna, ben = person("anna"), person("ben")
+    for each in (anna, ben):
+        each.cells(cell.replace("{mark}", anna.mark("n")) for cell in cells)
+    anna.trace.write_text("")
+    first = anna.session.start([])
+    wait_until(lambda: sorted(anna.trace.read_text().split()) == ["1", "2"])
+    second = ben.session.start([])
+    wait_until(lambda: any("computes the same" in note for note in second.notes))
+
+    gate.touch()
+
+    assert first.wait(60)
+    assert second.wait(60)
+    assert anna.ran() == ["1", "2"], "each ran once"
+    assert counts(second) == {"cached": 2}
+    assert [text[:3] for text in second["slow"]] == ["1 1", "2 2"]
+
+
+def wait_until(holds: Callable[[], bool], within_s: float = 60) -> None:
+    until = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < until, "it never came to hold"
+        threading.Event().wait(0.02)
+
+
+DIES = """
+import sys, time
+from pathlib import Path
+from nbcache.engine.running import claiming
+from nbcache.store.remote import leases
+from tests.engine.notebooks import Notebook
+leases.BEAT_S, leases.STALE_S = 0.3, 1.5
+folder, team, trace, *cells = sys.argv[1:]
+notebook = Notebook(Path(folder))
+notebook.session.share(team)
+notebook.cells(cells)
+notebook.session.start([])
+while len(Path(trace).read_text().split()) < 1:
+    time.sleep(0.05)
+print("running", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_claim_of_one_who_was_killed_is_taken_over(person: Person, tmp_path: Path) -> None:
+    ben = person("ben")
+    gate = tmp_path / "gate"
+    cells = (
+        "%channel numbers = of(1)",
+        f"%%process slow(n) from numbers\nimport pathlib, time\n{ben.mark('n')}\n"
+        f"while not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.05)\nn + 1",
+    )
+    (tmp_path / "anna").mkdir()
+    ben.trace.write_text("")
+    words = [str(tmp_path / "anna"), str(tmp_path / "team"), str(ben.trace), *cells]
+    anna = subprocess.Popen([sys.executable, "-c", DIES, *words], stdout=subprocess.PIPE)
+    assert anna.stdout is not None
+    assert anna.stdout.readline() == b"running\n"
+    ben.cells(cells)
+    run = ben.session.start([])
+    wait_until(lambda: any("computes the same" in note for note in run.notes))
+
+    anna.kill()
+    anna.wait()
+    gate.touch()
+
+    assert run.wait(60)
+    assert run["slow"].value == 2
+    assert ben.ran() == ["1", "1"], "once by her who died, once by him"

@@ -94,7 +94,9 @@ def test_requests_are_few_and_a_hit_costs_none(person: Person, proxy: Proxy) -> 
         sending = kinds(proxy.requests)
     assert len(anna.ran()) == TASKS
     assert sending["PUT blobs"] <= TASKS + 5, sending  # one each, and the texts of the code
-    assert sum(sending.values()) - sending["PUT blobs"] <= 10, sending
+    # The listing, the clock, a pair of files; claims of the first few, of which nobody knew then
+    # how long they take, and the heartbeat behind them.
+    assert sum(sending.values()) - sending["PUT blobs"] <= 25, sending
     with proxy.when(nothing):
         ben = person("ben")
         opening = kinds(proxy.requests)

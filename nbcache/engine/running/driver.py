@@ -21,6 +21,7 @@ from typing import cast
 from nbcache.engine.declared.operating import call_operator
 from nbcache.engine.executors.protocol import Executor
 from nbcache.engine.record.results import Decoder, TaskResult
+from nbcache.engine.running.claiming import Right, SharedClaims
 from nbcache.engine.running.decide import Decider, Decision, Place, outcome_of_hit
 from nbcache.engine.running.devices import Devices
 from nbcache.engine.running.pace import Pace
@@ -63,7 +64,6 @@ from nbcache.model.view import FailureView, PlaceProgress, ShownChunk
 from nbcache.plan.dataflow.retry import BACKOFF_S, NOT_FAILED, FailedAttempt, retry_delays
 from nbcache.plan.dataflow.scheduler import Scheduler
 from nbcache.store.cache import Cache
-from nbcache.store.claims import Claim
 from nbcache.store.files import full_disk_error, is_full, read_only_error
 
 SLICE_S = 0.01  # how long the loop may be held before others on it get their turn
@@ -80,7 +80,7 @@ class Attempt:
 
     id: str
     number: int
-    claim: Claim | None
+    right: Right | None
     gpus: tuple[str, ...] = ()
 
 
@@ -103,12 +103,14 @@ class Driver:
         packer: Packer,
         publisher: Publisher,
         devices: Devices,
+        claims: SharedClaims | None,
     ) -> None:
         self._run, self._graph, self._scheduler = run, graph, scheduler
         self._decider, self._executor, self._cache = decider, executor, cache
         self._decoder, self._rows = decoder, rows
         self._make_spec, self._sources, self._reasons = make_spec, sources, reasons
         self._packer, self._publisher, self._devices = packer, publisher, devices
+        self._claims = claims
         self._specs: dict[str, ProcessSpec] = {}
         self._decisions: dict[TaskKey, Decision] = {}
         self._attempts: dict[TaskKey, Attempt] = {}
@@ -166,6 +168,8 @@ class Driver:
             for key, attempt in list(self._attempts.items()):  # only where the run broke off
                 self._executor.kill(attempt.id, "the run broke off")
                 self._let_go(key)
+            if self._claims is not None:
+                self._claims.close()
             self._show(final=True)
         return status
 
@@ -321,7 +325,7 @@ class Driver:
 
     def _start(self, commands: Sequence[Start]) -> None:
         """Start attempts: claim their hashes, then look once at what others have done meanwhile."""
-        claimed: list[tuple[Decision, int, Claim]] = []
+        claimed: list[tuple[Decision, int, Right]] = []
         for command in commands:
             decision = self._decisions[command.task]
             blobs = self._decider.to_bring(decision)
@@ -335,14 +339,45 @@ class Driver:
             if claim is None:
                 self._later(self._wait_for_claim(command))
             else:
-                claimed.append((decision, command.attempt, claim))
+                claimed.append((decision, command.attempt, Right(claim)))
         if claimed:
             self._cache.log.refresh()
-        for decision, number, claim in claimed:
+        for decision, number, right in claimed:
             if self._decider_found_meanwhile(decision, number):
-                claim.release()
+                right.release()
+            elif self._claims is not None and self._claims.wants(self._mean_s(decision)):
+                self._later(self._claim_there(self._claims, decision, number, right))
             else:
-                self._attempt(decision, number, claim)
+                self._attempt(decision, number, right)
+
+    def _mean_s(self, decision: Decision) -> float | None:
+        """Return how long the tasks of a process took in this run, None where none has ended."""
+        times = self._realtime.get(decision.place.name)
+        return sum(times) / len(times) if times else None
+
+    async def _claim_there(
+        self, claims: SharedClaims, decision: Decision, number: int, right: Right
+    ) -> None:
+        """Claim a hash on the shared cache too, then start; it may be running elsewhere."""
+        task, hash = decision.task, decision.hash
+        assert hash is not None
+        lease = await claims.take(
+            hash,
+            decision.place.name,
+            found=lambda: number == 1 and self._decider.look_up(decision),
+            ended=lambda: task in self._killed,
+            note=self._note,
+        )
+        if lease is not None:
+            right.extend(claims, lease)
+        if decision.outputs is not None:
+            right.release()
+            self.tell(Hit(task, hash, decision.outputs))
+        elif task in self._killed:
+            right.release()
+            self.tell(AttemptAborted(task))
+        else:
+            self._attempt(decision, number, right)
 
     async def _bring_then_start(self, command: Start, wanted: Sequence[Stored]) -> None:
         """Fetch inputs from the shared cache; one that cannot be had is made again."""
@@ -399,12 +434,12 @@ class Driver:
                 if self._decider_found_meanwhile(decision, command.attempt):
                     claim.release()
                 else:
-                    self._attempt(decision, command.attempt, claim)
+                    self._attempt(decision, command.attempt, Right(claim))
                 return
             await asyncio.sleep(CLAIM_POLL_S)
         self.tell(AttemptAborted(command.task))
 
-    def _attempt(self, decision: Decision, number: int, claim: Claim | None) -> None:
+    def _attempt(self, decision: Decision, number: int, right: Right | None) -> None:
         task = decision.task
         gpus: tuple[str, ...] = ()
         try:
@@ -418,13 +453,13 @@ class Driver:
             if self._rows is not None:
                 self._rows.append(self._rows.lists(decision))
         except Exception as error:
-            if claim is not None:
-                claim.release()
+            if right is not None:
+                right.release()
             self._devices.give(gpus)
             self.tell(AttemptStarted(task))
             self._fail(decision, number, None, f"{type(error).__name__}: {error}")
             return
-        self._attempts[task] = Attempt(spec.id, number, claim, gpus)
+        self._attempts[task] = Attempt(spec.id, number, right, gpus)
         self._submit(decision, spec)
 
     def _spec(self, place: Place) -> ProcessSpec:
@@ -499,7 +534,8 @@ class Driver:
             self._fail(decision, number, None, repr(done.exception()))
             return
         report = done.result()
-        self._let_go(task)
+        counts = report.outcome == "completed" and report.row is not None and not report.changed
+        self._let_go(task, report.row.id if counts and report.row is not None else None)
         if report.missing is not None and report.missing in self._producers:
             self._decider.forget(report.missing)
             self.tell(InputRecalled(task, self._producers[report.missing]))
@@ -511,13 +547,14 @@ class Driver:
         else:
             self._fail(decision, number, report, report.error or "failed")
 
-    def _let_go(self, task: TaskKey) -> None:
+    def _let_go(self, task: TaskKey, row: str | None = None) -> None:
+        """Free what an attempt held; `row` is its result."""
         self._run.at_work.pop(task, None)
         attempt = self._attempts.pop(task, None)
         if attempt is not None:
             self._devices.give(attempt.gpus)
-        if attempt is not None and attempt.claim is not None:
-            attempt.claim.release()
+        if attempt is not None and attempt.right is not None:
+            attempt.right.release(row)
 
     def _note_row(self, task: TaskKey, report: AttemptReport) -> None:
         if report.row is None:

@@ -129,6 +129,14 @@ class Sender:
                 progress(done, len(rows))
         return done
 
+    def send_blobs(self, records: Sequence[Record]) -> None:
+        """Send the blobs of rows that are sent later.
+
+        Raises:
+            RemoteStoreError.
+        """
+        self._send_blobs(records, Sent())
+
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
         """Hold the right to send from this cache; gives False where another process has it."""

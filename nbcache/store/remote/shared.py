@@ -65,6 +65,7 @@ class Shared:
         self._lost: set[str] = set()  # blobs that are not there, or not what their name says
         self._damaged: set[str] = set()  # segments
         self._made: dict[str, int] = {}  # blob -> when the row that names it was made
+        self._promised: dict[str, int] = {}  # the same, of rows that no segment holds yet
         self._used: list[str] = []  # rows that hits used, to be adopted
         self._coming: dict[str, Future[bool]] = {}
         self._lock = threading.Lock()
@@ -169,7 +170,7 @@ class Shared:
             return True
         if not self.is_reachable or not self._lost.isdisjoint(wanted):
             return False
-        offered: dict[str, int] = {}
+        offered = {blob: self._promised[blob] for blob in wanted if blob in self._promised}
         for entry in self.log.find_all(hash):
             for blob in _blobs_of(entry):
                 offered[blob] = entry.at
@@ -177,6 +178,12 @@ class Shared:
             return False
         self._made.update({blob: offered[blob] for blob in wanted})
         return True
+
+    def note_promised(self, record: Record) -> None:
+        """Note a row whose blobs are there before it is itself: whoever computed it has said so."""
+        for port in record.get("outputs") or ():
+            if port.get("blob"):
+                self._promised[port["blob"]] = record["at"]
 
     def note_used(self, row_id: str) -> None:
         """Note that a hit uses a row: the local log is to have it, too."""
@@ -203,9 +210,9 @@ class Shared:
         """
         places = self.log.places_of(row_ids)
         list(self._pool.map(self._fetch_rows, places))
-        return [record for record in map(self._judged, self.log.records_at(places)) if record]
+        return [record for record in map(self.judged, self.log.records_at(places)) if record]
 
-    def _judged(self, record: Record) -> Record | None:
+    def judged(self, record: Record) -> Record | None:
         """Return a row with its origin, by which the local log judges it; None: it is forged.
 
         It is judged anew at each look-up, so that it counts no longer when its key is revoked.
