@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nbcache.engine.record.explanations import why
+from nbcache.engine.repeat import repeat
 from nbcache.errors import DeclarationError
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import RunStatus
@@ -96,6 +97,21 @@ def test_a_resume_says_which_script_was_edited(
 
     assert run.status is RunStatus.SUCCEEDED
     assert "align: the script for else changed" in capsys.readouterr().err
+
+
+def test_a_trial_and_a_check_run_the_script_of_the_item(aligned: Notebook) -> None:
+    aligned.trace.write_text("")
+    aligned.session.try_one("align", "2")
+    assert aligned.ran() == ["backwards"]
+    (found,) = repeat(aligned.session, ["align"], sample=None)
+    assert (found.tasks, found.failed, found.good) == (3, [], True)
+
+
+def test_an_edit_of_one_script_can_be_trusted(aligned: Notebook) -> None:
+    aligned.cell(cell(aligned).replace("tac ", "tac -- "))
+    (told,) = aligned.session.trust(["align"], "means the same")
+    assert len(told.words) == 1
+    assert aligned.run().counts() == {"cached": 3}
 
 
 def test_a_stub_stands_for_all_of_them(aligned: Notebook) -> None:

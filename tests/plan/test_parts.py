@@ -58,6 +58,7 @@ def test_scripts_that_all_name_an_interpreter_need_none_in_the_header() -> None:
         ("#| if: other\necho a", 2, '"other" is none of its inputs'),
         ("#| if: task.attempt > 1\necho a", 2, '"task" is none of its inputs'),
         ("#| if: mode\n#!\necho a", 3, "no interpreter"),
+        ("echo a\n#| stub:\n#| if: mode\necho b", 3, "a stub is one script"),
     ],
 )
 def test_lines_that_divide_a_body_wrongly_are_errors_at_their_line(

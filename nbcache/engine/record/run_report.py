@@ -14,6 +14,7 @@ from nbcache.engine.record.query import fetch
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import Outcome
+from nbcache.plan.identity.fingerprint import of_tasks
 from nbcache.store.cache import Cache
 
 FAILURES = 500  # looked at one by one
@@ -155,7 +156,7 @@ def report_of(cache: Cache, word: str | None = None) -> RunReport:
                 [run.id],
             )
         ),
-        components={each.name: each.components for each in run.processes},
+        components={each.name: of_tasks(each.components) for each in run.processes},
         run_names={each.id: each.name for each in history.runs(cache)},
         clock_s=max([0.001, *(bar.ended for bar in bars)]),
     )

@@ -80,6 +80,8 @@ def _stub_at(body: Sequence[str], first_line: int) -> int | None:
         wrong = "the stub stands below this line, down to the end of the cell"
     elif _is_empty(body[at + 1 :]):
         wrong = "there is no stub below this line"
+    elif any(_CASE_LINE.match(line) for line in body[at + 1 :]):
+        wrong = "a stub is one script, for all cases"
     if wrong:
         hint = "write #| stub: below the body, and below it what a stub run does instead"
         _fail(wrong, first_line + at, body[at], hint)
