@@ -24,6 +24,7 @@ from nbcache.store.repair import open_repaired, repair
 from nbcache.store.verify import verify as check_store
 
 _LISTED = 20
+_PATIENT_S = 20.0  # whoever asks wants to know, and many requests at once take their time
 _PACKAGES = ("nbcache", "ipython", "ipykernel", "nbclient", "duckdb", "pyarrow", "pandas", "rich")
 
 
@@ -129,7 +130,7 @@ def examine_store(found: Findings, url: str) -> None:
     Raises:
         CannotOpenStoreError: the URL is none, or what opens it is not installed.
     """
-    store = open_store(url)
+    store = open_store(url, lookup_s=_PATIENT_S)
     found.facts["store"] = f"{store.url} ({store.backend})"
     try:
         able = probe(store)

@@ -12,7 +12,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from nbcache.errors import AccessDeniedError, ObjectMissingError, RemoteStoreError
+from nbcache.errors import (
+    AccessDeniedError,
+    ObjectMissingError,
+    RemoteStoreError,
+    StoreUnavailableError,
+)
 from nbcache.store.files import new_ulid
 from nbcache.store.remote.protocol import Store
 
@@ -119,6 +124,8 @@ def _exclusive(store: Store, keys: list[str], faults: list[str]) -> bool:
                     if first
                 ]
                 held = store.get(key)
+            except StoreUnavailableError:
+                raise  # slow, and no sign of anything
             except RemoteStoreError as error:
                 faults.append(str(error).partition("\n")[0])
                 return False

@@ -29,7 +29,7 @@ class Claimant:
     """Goes through hashes in an order of its own."""
 
     def __init__(self, place: Place, log: Path, *, stale_s: float, hangs_at: str) -> None:
-        self._store = place.open(lookup_s=30.0)
+        self._store = place.open()
         self._heartbeat = Heartbeat(self._store, beat_s=BEAT_S)
         self._leases = Leases(self._store, self._heartbeat, host="h", user="u", stale_s=stale_s)
         self._file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

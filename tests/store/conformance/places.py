@@ -12,6 +12,7 @@ from nbcache.store.remote.memory import MemoryStore
 from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.protocol import Store
 
+PATIENT_S = 30.0
 _numbers = itertools.count()
 
 
@@ -23,7 +24,8 @@ class Place:
     options: dict[str, Any] = field(default_factory=dict)
 
     def open(self, **more: Any) -> Store:
-        return open_store(self.url, **{**self.options, **more})
+        """Open a store that is patient, since the machine may be busy, unless told otherwise."""
+        return open_store(self.url, **{"lookup_s": PATIENT_S, **self.options, **more})
 
     def fresh(self) -> Place:
         """Return an empty place on the same server."""

@@ -22,7 +22,7 @@ NO = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
 
 
 def test_a_store_of_ones_own_is_able_to_do_everything(place: AnyPlace) -> None:
-    store = place.open(lookup_s=20.0) if isinstance(place, Place) else place.open()
+    store = place.open()
 
     able = probe(store)
 

@@ -31,7 +31,7 @@ def missing(ask: Callable[[], object]) -> None:
 
 def test_nothing_is_asked_that_nobody_meant(counted: tuple[Place, Proxy], tmp_path: Path) -> None:
     place, proxy = counted
-    store = place.open(lookup_s=30.0)
+    store = place.open()
     store.put("folder/there", b"0123456789")
     store.put_if_absent("folder/free", b"")
     (tmp_path / "large").write_bytes(b"x" * ((9 << 20) + 1))
