@@ -161,6 +161,11 @@ def _again(parsed: Parsed) -> int:
                 retention=_retention(parsed),
             )
             return _execute(parsed, Path(named), changes, settings)
+        if named is None and not cache.is_own:
+            raise UsageError(
+                f"{place} is not your cache, so it does not say which notebook to execute: "
+                "--notebook FILE"
+            )
         find = resuming.find_resumable if parsed.verb.name == "resume" else history.find_run
         run = find(cache, word, notebook=named)
     notebook = again.notebook_of(run, place.parent, named)

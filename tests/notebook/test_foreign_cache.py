@@ -270,3 +270,50 @@ def test_a_notebook_may_look_at_keys_and_only_a_shell_trusts(tmp_path: Path, bec
         assert shell.ok("held = %nbcache keys --json").error is None
         assert shell.ip.user_ns["held"]["own"] == public
         assert json.dumps(shell.ip.user_ns["held"]).count("ed25519:") == 2
+
+
+SCRIPT = "<img src=x onerror=alert(1)>"
+
+
+def test_texts_of_a_foreign_cache_are_shown_as_texts_in_every_page(
+    tmp_path: Path, become: As
+) -> None:
+    become("mallory")
+    alice_works(tmp_path / "mallory", *PIPELINE, "%nbcache run")
+
+    def scripted(value: object, name: str = "") -> object:
+        if isinstance(value, dict):
+            return {key: scripted(each, key) for key, each in value.items()}
+        if isinstance(value, list):
+            return [scripted(each, name) for each in value]
+        names = ("tag", "error", "host", "user", "summary", "reason", "source", "cell", "notebook")
+        return f"{value}{SCRIPT}" if isinstance(value, str) and name in names else value
+
+    folder = tmp_path / "mallory" / ".nbcache"
+    writer = JournalWriter(folder)
+    with Cache.open(folder) as cache:
+        made = [record for record in cache.log.records() if record["kind"] in ("attempt", "run")]
+    run = {**next(each for each in made if each["kind"] == "run"), "run": "01KAM" + "0" * 21}
+    for record in made:
+        changed = {**record, "run": run["run"], "id": new_ulid(), "tag": "t", "error": "e"}
+        if record["kind"] == "attempt":
+            changed |= {"status": "failed", "reason": "r", "traceback": SCRIPT}
+        writer.append_lines(encode_record(scripted(changed)), 1)  # type: ignore[arg-type]
+    writer.close()
+    become("bob")
+    with shell_in(tmp_path / "mallory") as shell:
+        verbs = (
+            "runs",
+            "show 01KAM",
+            "log 01KAM",
+            "log all",
+            "why make --run 01KAM",
+            "lineage make",
+        )
+        pages = [shell.ok(f"%nbcache {verb}") for verb in verbs]
+        shell.ok("%nbcache report 01KAM -o page.html")
+        html = [str(each.get("text/html", "")) for page in pages for each in page.shown]
+        html.append(Path("page.html").read_text())
+
+    assert sum("onerror" in each for each in html) >= 2, "the pages do not show these texts at all"
+    assert not any(SCRIPT in each for each in html)
