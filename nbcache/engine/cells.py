@@ -21,7 +21,7 @@ from nbcache.codec.registry import decode
 from nbcache.engine.identity.capture import Captured, capture
 from nbcache.engine.identity.loaded import LoadedModules
 from nbcache.engine.identity.places import Places
-from nbcache.engine.identity.read_state import CHANGED, ReadState
+from nbcache.engine.identity.read_state import CHANGED, ReadState, changed_read
 from nbcache.engine.identity.reads import named_files
 from nbcache.engine.record.history import CELL
 from nbcache.engine.running.rows import now_us, user_name
@@ -140,10 +140,10 @@ class Cells:
         if entry is None:
             begun.reason = cache.log.refusal(begun.hash) or self._why(begun)
             return None
-        state = ReadState(cache.files)
+        state = ReadState(cache.files, self._session.folder)
         for read in entry.reads:
             if not state.holds(read):
-                begun.reason = f"{read.kind} {read.name} that it reads changed"
+                begun.reason = changed_read(read)
                 return None
         try:
             with cache.activity.working():

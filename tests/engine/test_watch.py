@@ -52,7 +52,7 @@ def test_a_file_that_was_read_is_recorded_with_its_digest(bench: Bench, notebook
         f"import os\nos.chdir({str(notebook)!r})\nopen('x.csv').read()",
     ):
         found = reads(bench, body, notebook)
-        assert found == (WatchedRead("file", str(path), identity_digest(b"1,2")),), body
+        assert found == (WatchedRead("file", "x.csv", identity_digest(b"1,2")),), body
 
 
 def test_a_file_beside_the_notebook_that_is_not_there_is_recorded_too(
@@ -61,11 +61,97 @@ def test_a_file_beside_the_notebook_that_is_not_there_is_recorded_too(
     path = notebook / "settings.toml"
     body = f"try:\n    open({str(path)!r})\nexcept FileNotFoundError:\n    pass"
 
-    assert reads(bench, body, notebook) == (WatchedRead("file", str(path), None),)
+    assert reads(bench, body, notebook) == (WatchedRead("file", "settings.toml", None),)
 
 
 def test_what_is_written_is_not_read(bench: Bench, notebook: Path) -> None:
-    assert reads(bench, f"open({str(notebook / 'log')!r}, 'w').write('x')", notebook) == ()
+    path = str(notebook / "log")
+    for body in (
+        f"open({path!r}, 'w').write('x')",
+        f"open({path!r}, 'w').write('x')\nopen({path!r}).read()",
+        f"import os\nopen('n', 'w')\nos.replace('n', {path!r})\nopen({path!r}).read()",
+    ):
+        assert reads(bench, body, notebook) == (), body
+
+
+def test_a_question_whether_a_file_is_there_is_recorded_and_not_its_content(
+    bench: Bench, notebook: Path
+) -> None:
+    there = notebook / "there.txt"
+    there.write_text("1")
+    for question in (
+        "os.path.exists(p)",
+        "os.path.isfile(p)",
+        "Path(p).exists()",
+        "Path(p).is_file()",
+    ):
+        for path in (there, notebook / "gone.txt"):
+            body = f"import os\nfrom pathlib import Path\np = {str(path)!r}\n{question}"
+            (found,) = reads(bench, body, notebook)
+            assert (found.kind, found.name) == ("exists", path.name), body
+            assert (found.digest is not None) == (path == there), body
+    state = ReadState(bench.cache.files, notebook)
+    there.write_text("2")
+    (notebook / "gone.txt").write_text("1")
+
+    assert state.holds(found) is False
+    assert state.digest("exists", "there.txt") is not None
+
+
+def test_the_size_of_a_file_is_read_with_its_content(bench: Bench, notebook: Path) -> None:
+    path = notebook / "x.csv"
+    path.write_text("1,2")
+    for question in ("os.path.getsize(p)", "os.stat(p).st_size", "Path(p).stat().st_size"):
+        body = f"import os\nfrom pathlib import Path\np = {str(path)!r}\n{question}"
+        found = reads(bench, body, notebook)
+        assert found == (WatchedRead("file", "x.csv", identity_digest(b"1,2")),), body
+
+
+def test_files_and_variables_that_a_command_names_are_read(bench: Bench, notebook: Path) -> None:
+    (notebook / "x.csv").write_text("1,2")
+    for command in (
+        f"run(['cat', 'x.csv'], cwd={str(notebook)!r})",
+        f"run('cat < x.csv', shell=True, cwd={str(notebook)!r})",
+        f"run('cd {notebook} && cat x.csv', shell=True)",
+        f"os.chdir({str(notebook)!r})\nos.system('cat x.csv')",
+    ):
+        body = f"import os\nfrom subprocess import run\n{command}"
+        found = {each.name for each in reads(bench, body, notebook) if each.kind == "file"}
+        assert found == {"x.csv"}, body
+    for command, names in (
+        ("run('A=1; echo $A ${LEVEL}', shell=True)", {"LEVEL"}),
+        ("os.system('echo $LEVEL')", {"LEVEL"}),
+        ("run('echo $LEVEL', shell=True, env={'LEVEL': '1'})", set()),
+    ):
+        body = f"import os\nfrom subprocess import run\n{command}"
+        found = {each.name for each in reads(bench, body, notebook) if each.kind == "env"}
+        assert found == names, body
+
+
+def test_a_path_that_a_library_opens_by_itself_is_read(bench: Bench, notebook: Path) -> None:
+    (notebook / "x.csv").write_text("1,2")
+    place = f"from pathlib import Path\np = Path({str(notebook)!r}) / ('x' + '.csv')\n"
+
+    opened = reads(bench, f"{place}import polars\npolars.read_csv(p)", notebook)
+    printed = reads(bench, f"{place}print(p, str(p), p.name)", notebook)
+
+    assert opened == (WatchedRead("file", "x.csv", identity_digest(b"1,2")),)
+    assert printed == ()
+
+
+def test_what_the_task_makes_or_others_ask_for_is_no_question_of_the_body(
+    bench: Bench, notebook: Path
+) -> None:
+    folder = notebook / "made"
+    body = (
+        "import os, shutil, inspect, logging\nfrom pathlib import Path\n"
+        f"folder = Path({str(folder)!r})\nfolder.mkdir(exist_ok=True)\nfolder.resolve()\n"
+        "path = folder / 'log'\nif not path.exists():\n    path.write_text('x')\n"
+        "assert path.exists()\nassert path.stat().st_size == 1\nPath('own').exists()\n"
+        "os.makedirs(folder / 'a' / 'b', exist_ok=True)\nshutil.rmtree(folder)"
+    )
+
+    assert reads(bench, body, notebook) == ()
 
 
 def test_packages_temporary_files_and_own_files_do_not_count(bench: Bench, notebook: Path) -> None:
@@ -238,7 +324,7 @@ def test_a_look_up_sees_the_digest_that_the_worker_saw(
     (found,) = reads(bench, bodies[kind], notebook, environ=dict(os.environ), sys_path=path)
 
     assert found.kind == kind
-    assert ReadState(bench.cache.files).holds(found)
+    assert ReadState(bench.cache.files, notebook).holds(found)
 
 
 _CONFIGURED = """
@@ -273,8 +359,7 @@ def test_what_a_module_reads_when_it_is_imported_counts_for_every_task_that_uses
 
     first, second = (reads(bench, body, notebook, **more) for _ in range(2))
 
-    files = {str(notebook / f"{name}.txt") for name in ("rate", "limit", "top")}
-    assert {each.name for each in first} == {*files, "EXTRA_FOR_TEST"}
+    assert {each.name for each in first} == {"rate.txt", "limit.txt", "top.txt", "EXTRA_FOR_TEST"}
     assert second == first
 
 
@@ -291,7 +376,7 @@ def test_a_module_is_imported_anew_when_what_its_import_read_has_changed(
 
     found = reads(bench, f"{body}\nassert rated_for_test.RATE == 25", notebook, **more)
 
-    assert found == (WatchedRead("file", str(path), identity_digest(b"25")),)
+    assert found == (WatchedRead("file", "rate.txt", identity_digest(b"25")),)
 
 
 def test_a_worker_runs_the_source_and_not_what_was_compiled_of_an_earlier_one(

@@ -112,6 +112,36 @@ def test_the_cache_serves_another_folder_and_another_notebook(notebook: Notebook
     assert _run(notebook, ["import math", *_pipeline(notebook)], str(moved))[0] == []
 
 
+def test_a_project_that_is_copied_with_what_it_reads_is_a_hit_until_the_copy_is_edited(
+    notebook: Notebook,
+) -> None:
+    notebook.write(
+        {
+            "rated.py": "import pathlib\nHERE = pathlib.Path(__file__).parent\n"
+            "def rate(): return int((HERE / 'data' / 'rate.txt').read_text())\n",
+            "data/rate.txt": "2",
+        }
+    )
+    cells = [
+        "import rated",
+        "%channel src = of(1)",
+        f"%%process times(v) -> out from src\n{notebook.mark('times')}\nout = v * rated.rate()",
+        "%nbcache run",
+        "print(times.value)",
+    ]
+    first, _ = _run(notebook, cells)
+    copy = notebook.root / "copy"
+    shutil.copytree(notebook.folder, copy)
+    notebook.folder = copy
+
+    copied, same = _run(notebook, cells)
+    notebook.write({"data/rate.txt": "3"})
+    edited, other = _run(notebook, cells)
+
+    assert (first, copied, edited) == (["times"], [], ["times"])
+    assert (same.strip(), other.strip()) == ("2", "3")
+
+
 def test_a_task_that_changes_its_input_is_reported_and_not_kept(notebook: Notebook) -> None:
     source = notebook.folder / "x.txt"
     source.write_text("a")

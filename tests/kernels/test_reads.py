@@ -81,6 +81,12 @@ READS = [
     Scenario(name="program of a shell", body="import subprocess\nout = subprocess.run('echo a | prog32', shell=True, capture_output=True).stdout", prepare=_program("prog32", "1"), change=_program("prog32", "2"), env=_PATH, because="read prog32", back=False),
     Scenario(name="program of os system", body="import os\nos.system('prog33 > o')\nout = open('o').read()", prepare=_program("prog33", "1"), change=_program("prog33", "2"), env=_PATH, because="read prog33", back=False, judged=False),
     Scenario(name="file named by an input", header="(v, name) -> out from one, names34", cells="from pathlib import Path\nimport nbcache\nnames34 = nbcache.channel.value(str(Path.cwd() / 'n34.csv'))", body="import polars as pl\nout = pl.read_csv(name).shape", files={"n34.csv": "a\n1\n"}, files_after={"n34.csv": "a\n1\n2\n"}, because="read n34.csv", back=False, judged=False),
+    Scenario(name="file that appears", cells=_HERE, body="p = here / ('e36' + '.txt')\nout = p.read_text() if p.is_file() else 'none'", files_after={"e36.txt": "1"}, because="read e36.txt", back=False),
+    Scenario(name="content of a file that is only asked for", cells=_HERE, body="import os\nout = os.path.exists(here / ('e37' + '.txt'))", files={"e37.txt": "1"}, files_after={"e37.txt": "2"}),
+    _read("path that polars opens", "import polars as pl\nout = pl.read_csv(here / ('r38' + '.csv')).shape", "r38.csv", before="a\n1\n", after="a\n1\n2\n"),
+    _read("name below the folder of a command", "import subprocess\nout = subprocess.run(['cat', 'r39' + '.txt'], cwd=here, capture_output=True).stdout", "r39.txt"),
+    Scenario(name="variable of a command", body="import subprocess\nout = subprocess.run('echo $SCEN_F', shell=True, capture_output=True).stdout", env={"SCEN_F": "a"}, env_after={"SCEN_F": "b"}, because="read SCEN_F", back=False),
+    Scenario(name="file that the task writes and reads", cells=_HERE, body="p = here / ('w' + '40.txt')\np.write_text('x')\nout = p.read_text()", files_after={"w40.txt": "0"}, judged=False),
     Scenario(name="file that the task writes", cells="from pathlib import Path\nOUT = Path.cwd() / ('w' + '35.txt')", body="OUT.write_text(str(v))\nout = v", files={"w35.txt": "0"}),
 ]  # fmt: skip
 

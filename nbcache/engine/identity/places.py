@@ -7,6 +7,7 @@ import site
 import sys
 import sysconfig
 import tempfile
+from pathlib import Path
 
 _SYSTEM = (
     "/proc /dev /sys /etc /usr /lib /lib64 /bin /sbin /run /var/cache /var/lib "
@@ -22,7 +23,7 @@ class Places:
 
     def __init__(self, root: str, folder: str) -> None:
         home = os.path.expanduser("~")
-        own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        own = str(Path(__file__).absolute().parents[__name__.count(".") - 1])  # all of nbcache
         self._packages = _prefixes(
             sys.prefix, sys.base_prefix, own, root,
             *sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages(),
@@ -48,6 +49,15 @@ class Places:
     def is_beside(self, path: str) -> bool:
         """Say whether a path lies in the notebook's folder."""
         return bool(self._folder) and path.startswith(self._folder) and not self.is_package(path)
+
+    def shared_name(self, path: str) -> str:
+        """Return a path as it means the same on another machine: below the notebook's folder."""
+        for prefix in self._folder:
+            if path.startswith(prefix):
+                return path[len(prefix) :]
+            if path + os.sep == prefix:
+                return os.curdir
+        return path
 
     def is_local_module(self, path: str) -> bool:
         """Say whether a module's file is one of the user's."""

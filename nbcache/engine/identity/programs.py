@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable
@@ -14,34 +15,50 @@ from nbcache.plan.language.script import script_facts
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
 
 
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")
+
+
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The names of programs as they were called, and absolute paths among the arguments."""
+    """The names of programs as they were called, words that may be names of files, and variables.
+
+    `paths` are relative to the working directory that the program gets; `variables` are those that
+    a text for a shell reads and does not set, where it gets the environment as it is.
+    """
 
     tools: tuple[str, ...]
     paths: tuple[str, ...]
+    variables: tuple[str, ...] = ()
 
 
 def started_by(arguments: tuple[object, ...]) -> Started:
     """Return what an audit event of `subprocess.Popen` or `os.system` starts."""
     if len(arguments) == 1:  # os.system
-        return _by_shell(_text(arguments[0]))
-    program, given = arguments[0], arguments[1]
+        return _by_shell(_text(arguments[0]), "", inherits=True)
+    program, given, folder, environ = arguments[:4]
     words = [_text(each) for each in given] if isinstance(given, (list, tuple)) else []
     if isinstance(given, (str, bytes)):
         words = [_text(given)]
     name = _text(program) or (words[0] if words else "")
     if Path(name).name in _SHELLS and len(words) > 2 and words[1].startswith("-"):
-        return _by_shell(words[2])
-    return Started(tuple(filter(_counts, [name])), tuple(_paths(words[1:])))
+        return _by_shell(words[2], _text(folder), inherits=environ is None)
+    return Started(tuple(filter(_counts, [name])), tuple(_paths(words[1:], _text(folder))))
 
 
-def _by_shell(command: str) -> Started:
+def _by_shell(command: str, folder: str, *, inherits: bool) -> Started:
     try:
         words = shlex.split(command)
     except ValueError:
         words = command.split()
-    return Started(tuple(filter(_counts, script_facts(command).commands)), tuple(_paths(words)))
+    if words[:1] == ["cd"] and len(words) > 1:
+        folder = os.path.join(folder, words[1].rstrip(";"))
+    facts = script_facts(command)
+    read = _VARIABLE.findall(command) if inherits else []
+    return Started(
+        tuple(filter(_counts, facts.commands)),
+        tuple(_paths(words, folder)),
+        tuple(name for name in read if name not in facts.variables),
+    )
 
 
 def _counts(name: str) -> bool:
@@ -51,11 +68,11 @@ def _counts(name: str) -> bool:
     return "/" not in name or os.path.realpath(name) != os.path.realpath(sys.executable)
 
 
-def _paths(words: Iterable[str]) -> Iterable[str]:
+def _paths(words: Iterable[str], folder: str) -> Iterable[str]:
     for word in words:
-        text = word.partition("=")[2] if word.startswith("-") else word
-        if text.startswith("/"):
-            yield text
+        text = word.partition("=")[2] if word.startswith("-") else word.lstrip("<").rstrip(";")
+        if text:
+            yield os.path.join(folder, text)
 
 
 def _text(value: object) -> str:

@@ -1,8 +1,9 @@
 """What something that a body read is at this moment, as a digest to compare with a row's.
 
-The kinds of reads: `file` by content, `folder` by the names in it, `env` by value, `variables` by
-the names that the environment has, `module` by the file that its name leads to, `tool` by the
-program that PATH gives for it.
+The kinds of reads: `file` by content, `exists` by what is there, `folder` by the names in it, `env`
+by value, `variables` by the names that the environment has, `module` by the file that its name
+leads to, `tool` by the program that PATH gives for it. Relative names of files and folders are
+those below the notebook's folder, so that a project may be moved or copied whole.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ CHANGED = Digest("changed")
 class ReadState:
     """Looks at files, variables, modules and programs; digests of files come from the table."""
 
-    def __init__(self, files: FileTable) -> None:
-        self._files = files
+    def __init__(self, files: FileTable, folder: str | os.PathLike[str] = "") -> None:
+        """`folder` is that of the notebook, for which relative names are meant."""
+        self._files, self._folder = files, folder
 
     def holds(self, read: WatchedRead) -> bool:
         """Say whether something that an attempt read is now as it was then."""
@@ -47,11 +49,12 @@ class ReadState:
         if kind == "module":
             place = place_of_module(name)
             return None if place is None else self.file(place)
-        if kind == "folder":
-            return _digest_of_names(name)
         if kind == "tool":
             return self._tool(name)
-        return self.file(name)
+        path = os.path.join(self._folder, name)
+        if kind == "exists":
+            return what_is_at(path)
+        return _digest_of_names(path) if kind == "folder" else self.file(path)
 
     def file(self, path: str) -> Digest | None:
         """Return the digest of a file's content; None: it is no file that can be read."""
@@ -93,6 +96,25 @@ def place_of_module(name: str) -> str | None:
         if found is not None and found.origin and os.path.isfile(found.origin):
             return found.origin
     return None
+
+
+def changed_read(read: WatchedRead) -> str:
+    """Say that something is not as it was read, as a reason."""
+    if read.kind == "exists":
+        return f"{read.name} is {'there now' if read.digest is None else 'not what it was'}"
+    words = {
+        "env": f"environment variable {read.name}",
+        "variables": "the list of environment variables",
+    }
+    return f"{words.get(read.kind, f'{read.kind} {read.name}')} that it reads changed"
+
+
+def what_is_at(path: str) -> Digest | None:
+    """Return a word for what a path is, as a digest; None: nothing is there."""
+    if not os.path.lexists(path):
+        return None
+    kinds = {"link": os.path.islink, "file": os.path.isfile, "folder": os.path.isdir}
+    return digest_of_text(" ".join(word for word, test in kinds.items() if test(path)))
 
 
 def digest_of_text(text: str | None) -> Digest | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from nbcache.engine.identity.capture import Captured
 from nbcache.engine.identity.identify import Identified, Identifier, staged_elsewhere
-from nbcache.engine.identity.read_state import ReadState
+from nbcache.engine.identity.read_state import ReadState, changed_read
 from nbcache.engine.record.results import Decoder, task_label
 from nbcache.engine.record.trusted import standing_words
 from nbcache.engine.running.shelf import Shelf
@@ -28,7 +28,7 @@ from nbcache.model.event import Resources, TaskKey
 from nbcache.model.fingerprint import Component
 from nbcache.model.ids import format_position
 from nbcache.model.process import Dynamic, Output, PortType, Script
-from nbcache.model.row import TrustRow, WatchedRead
+from nbcache.model.row import TrustRow
 from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, Stored, StoredKind
 from nbcache.plan.dataflow.retry import NOT_FAILED, FailedAttempt, action_after_failure
@@ -166,7 +166,7 @@ class Decider:
         self._fresh, self._no_cache = frozenset(fresh), no_cache
         self._run = ""
         self._there: dict[str, bool] = {}  # blobs whose presence was looked at in this run
-        self._state = ReadState(cache.files)
+        self._state = ReadState(cache.files, folder)
         self._reads: dict[tuple[str, str, str | None], bool] = {}
         self._words: dict[Digest, TrustRow] | None = None  # read when something misses
         self._shelved: dict[tuple[Path, str], Decision] = {}
@@ -403,18 +403,9 @@ class Decider:
             if key not in self._reads:
                 self._reads[key] = self._state.holds(read)
             if not self._reads[key]:
-                decision.reason = f"{self._read_words(read)} that it reads changed"
+                decision.reason = changed_read(read)
                 return False
         return True
-
-    def _read_words(self, read: WatchedRead) -> str:
-        """Return how people call what a task read: files by their place beside the notebook."""
-        if read.kind == "env":
-            return f"environment variable {read.name}"
-        if read.kind == "variables":
-            return "the list of environment variables"
-        beside = f"{self._folder}{os.sep}"
-        return f"{read.kind} {read.name.removeprefix(beside)}"
 
     def _outputs(self, decision: Decision, entry: Entry) -> Item | None:
         """Return the item that a row gives, or None where a blob of it is gone."""

@@ -597,6 +597,9 @@ class Driver:
     def _note_read(self, process: str, kind: str, name: str) -> None:
         if kind in ("tool", "variables"):
             return  # there is no way to declare it, and no need
+        if kind == "exists":
+            self._note(f"{process} asks whether {name} is there; it is checked from now on")
+            return
         if kind in ("file", "folder"):
             short = name.rpartition("/")[2].partition(".")[0] or "data"
             way_out = f'declare it: %%process {process}({short}: path = "{name}")'

@@ -1,12 +1,12 @@
 """Find what a Python body reads without having declared it: files, variables, local modules, tools.
 
 An audit hook (PEP 578) sees every `open` of Python's, every listing of a folder, every database of
-sqlite3 and every program that is started; reads of `os.environ` have no audit event, so the
-mapping's class is replaced by one that takes note. Idle, a hook costs one comparison per event.
-What libraries open by themselves is seen where a captured value, an input or an argument of a
-program is the file's path. Forked children tell what they read through a file in memory.
-Packages, temporary folders, the cache, caches of libraries and system folders do not count, but the
-notebook's own folder always does.
+sqlite3 and every program that is started; reads of `os.environ` and questions to `os.stat` have no
+audit event, so the mapping's class and the function are replaced by ones that take note. Idle, a
+hook costs one comparison per event. What libraries open by themselves is seen where a captured
+value, an input or an argument of a program is the file's path. Forked children tell what they read
+through a file in memory. Packages, temporary folders, the cache, caches of libraries and system
+folders do not count, but the notebook's own folder always does.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -34,6 +34,7 @@ from nbcache.engine.identity.read_state import (
     digest_of_text,
     digest_of_variable_names,
     state_of,
+    what_is_at,
 )
 from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
@@ -94,6 +95,8 @@ class Watcher:
         self._owner = os.getpid()
         self._reads: dict[tuple[str, str], StatKey | None] = {}  # kind and name -> stat then
         self._named: dict[str, StatKey] = {}  # files that values name: read unless written
+        self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
+        self._written: set[str] = set()  # files that the body itself made as they are
         self._variables: dict[str, str | None] = {}
         self._own_variables: set[str] = set()  # that the body set itself
         self._at_first: tuple[str, ...] = ()  # the variables that there were
@@ -123,6 +126,7 @@ class Watcher:
             "os.truncate": self._truncated,
             "os.listdir": self._listed,
             "os.scandir": self._listed,
+            "os.rename": self._renamed,
             "sqlite3.connect": self._connected,
             "subprocess.Popen": self._started,
             "os.system": self._started,
@@ -151,6 +155,10 @@ class Watcher:
                 if watcher._active:
                     watcher._own_variables.add(os.fsdecode(key))
 
+        for name in ("stat", "lstat"):  # these have no audit event
+            setattr(os, name, self._watched_stat(getattr(os, name)))
+        for name in ("__fspath__", "__str__"):
+            setattr(PurePath, name, self._watched_text(getattr(PurePath, name)))
         os.environ.__class__ = _WatchedEnviron
         os.environb.__class__ = _WatchedEnviron
         import_module = importlib.import_module
@@ -163,6 +171,32 @@ class Watcher:
             return module
 
         importlib.import_module = watched_import_module
+
+    def _watched_stat(self, original: Callable[..., os.stat_result]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def stat(path: Any, *more: Any, **named: Any) -> os.stat_result:
+            if self._active and not _is_beside_the_body():
+                self._asked_for(path)
+            return original(path, *more, **named)
+
+        for able in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks):
+            if original in able:
+                able.add(stat)
+        return stat
+
+    def _watched_text(self, original: Callable[[Any], str]) -> Callable[[Any], str]:
+        """A library that turns a path into a text may open the file where no hook sees it."""
+
+        @functools.wraps(original)
+        def text(path: PurePath) -> str:
+            found = original(path)
+            is_whole = found[:1] == os.sep and found not in self._named
+            if self._active and is_whole and not _is_beside_the_body():
+                full = self._users(found) if _is_for_a_library(sys._getframe(1)) else None
+                self.may_read([full] if full is not None else [])
+            return found
+
+        return text
 
     def _hears(self, variables: object) -> bool:
         """Whether what is asked of these variables is a read of the body."""
@@ -178,6 +212,7 @@ class Watcher:
         self._linked = frozenset(map(os.path.realpath, linked))
         self._folder = folder + os.sep
         self._reads, self._named = {}, {}
+        self._asked, self._written = {}, set()
         self._variables = {}
         self._own_variables = set()
         self._copying = self._listing = None
@@ -244,20 +279,35 @@ class Watcher:
         earlier = [read for each in imports for read in each.rows(declared)]
         if self._lists:
             self._reads["variables", "names"] = None
-        if not (self._reads or self._named or self._variables or modules or earlier):
+        noted = self._reads or self._named or self._asked or self._variables
+        if not (noted or modules or earlier):
             return ()
         for path, state in self._named.items():
             if state_of(path) == state:
                 self._reads.setdefault(("file", path), state)
         reads = [self._as_it_was(kind, name, state) for (kind, name), state in self._reads.items()]
+        # What came or went meanwhile was the task's own doing.
+        reads += [
+            WatchedRead("exists", path, found)
+            for path, found in self._asked.items()
+            if path not in self._written
+            and ("file", path) not in self._reads
+            and what_is_at(path) == found
+        ]
         reads += [
             WatchedRead("env", name, digest_of_text(text))
             for name, text in self._variables.items()
             if name not in declared
         ]
         reads += [self.state.module_read(name, path, sys_path) for name, path in modules.items()]
-        found = {(each.kind, each.name): each for each in (*reads, *earlier)}
+        found = {(each.kind, each.name): self._shared(each) for each in (*reads, *earlier)}
         return tuple(found[key] for key in sorted(found))
+
+    def _shared(self, read: WatchedRead) -> WatchedRead:
+        """Return a read under the name that a copy of the whole project has for it, too."""
+        if read.kind not in ("file", "folder", "exists") or self._places is None:
+            return read
+        return replace(read, name=self._places.shared_name(read.name))
 
     def _as_it_was(self, kind: str, name: str, state: StatKey | None) -> WatchedRead:
         if kind == "file" and state_of(name) != state:
@@ -291,6 +341,8 @@ class Watcher:
             self._note("file", path)
 
     def _note(self, kind: str, name: str) -> None:
+        if kind == "file" and name in self._written:
+            return
         state = state_of(name) if kind == "file" else None
         if os.getpid() != self._owner:
             self._tell(kind, name, state)
@@ -322,6 +374,27 @@ class Watcher:
         if os.path.isdir(path) and not _called_by(_IMPORTING + _SEEKING_PACKAGES):
             self._note("folder", path)
 
+    def _renamed(self, arguments: tuple[object, ...]) -> None:
+        path = self._users(arguments[1])
+        if path is not None:
+            self._written.add(path)
+
+    def _asked_for(self, path: object) -> None:
+        """Code asks what is at a path: whether something is there, or all that stat tells."""
+        question, frame = _question(sys._getframe(2))
+        if frame is None or not question or self._places is None:
+            return
+        source = frame.f_code.co_filename
+        if source.startswith("<frozen") or self._places.is_package(source):
+            return
+        full = self._users(path)
+        if full is None or full in self._written or full + os.sep == self._folder:
+            return
+        if question in _STATS and os.path.isfile(full):
+            self._note("file", full)
+        elif os.getpid() == self._owner:
+            self._asked.setdefault(full, what_is_at(full))
+
     def _connected(self, arguments: tuple[object, ...]) -> None:
         path = self._users(arguments[0])
         if path is not None and os.path.isfile(path):
@@ -332,6 +405,9 @@ class Watcher:
         for name in found.tools:
             self._note("tool", name)
         self.may_read(each for name in found.paths if (each := self._users(name)) is not None)
+        for name in found.variables:
+            if name not in self._own_variables and not name.startswith(OF_A_SESSION):
+                self._read_variable(name)
 
     def _truncated(self, arguments: tuple[object, ...]) -> None:
         self._refuse_writing(arguments[0])
@@ -358,9 +434,11 @@ class Watcher:
         path, mode, flags = arguments[0], arguments[1], arguments[2]
         if _writes(mode, flags):
             self._refuse_writing(path)
-        if not _reads(mode, flags):
-            return
         full = self._users(path)
+        if not _reads(mode, flags):
+            if full is not None and _makes(mode, flags):
+                self._written.add(full)
+            return
         if full is None or (("file", full) in self._reads and self._import_files is None):
             return
         if full.endswith((".py", ".pyc", ".so")) and _called_by(_IMPORTING + _READING_SOURCE):
@@ -415,6 +493,9 @@ class Watcher:
         source = frame.f_code.co_filename
         if source.startswith("<frozen") or self._places.is_package(source):
             return
+        self._read_variable(name)
+
+    def _read_variable(self, name: str) -> None:
         data = os.environ._data  # type: ignore[attr-defined]
         found = data.get(os.fsencode(name))
         text = None if found is None else os.fsdecode(found)
@@ -443,6 +524,34 @@ def _asking(frame: FrameType | None) -> tuple[FrameType | None, bool]:
     return frame, pairs
 
 
+_ASKING = ("genericpath", "posixpath", "pathlib")
+_STATS = frozenset("stat getsize getmtime getctime getatime".split())
+_QUESTIONS = _STATS | frozenset(
+    "exists lexists isfile isdir islink is_file is_dir is_symlink is_mount ismount lstat".split()
+)
+
+
+def _question(frame: FrameType | None) -> tuple[str, FrameType | None]:
+    """Return which of Python's questions about a path is asked, and by whom; "": none of them."""
+    asked = "stat"
+    while frame is not None:
+        code = frame.f_code
+        place = code.co_filename.removesuffix(".py").removesuffix(">")
+        if not any(f"{sep}{name}" in place for name in _ASKING for sep in ("/", "<frozen ")):
+            break
+        asked, frame = code.co_name, frame.f_back
+    return (asked if asked in _QUESTIONS else ""), frame
+
+
+def _is_for_a_library(frame: FrameType | None) -> bool:
+    """Whether a package wants a path as a text, be it through a function of `os.path`."""
+    while frame is not None and frame.f_code.co_filename.startswith("<frozen posixpath"):
+        frame = frame.f_back
+    return frame is not None and any(
+        each in frame.f_code.co_filename for each in ("site-packages", "dist-packages")
+    )
+
+
 def _file_in_memory() -> int:
     """Return a descriptor of a file without a name, shared with forked children."""
     if hasattr(os, "memfd_create"):
@@ -462,6 +571,13 @@ def _writes(mode: object, flags: object) -> bool:
         return not {"w", "a", "+", "x"}.isdisjoint(mode)
     writing = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
     return isinstance(flags, int) and bool(flags & writing)
+
+
+def _makes(mode: object, flags: object) -> bool:
+    """Whether opening a file so makes it anew: then its earlier content is not read."""
+    if isinstance(mode, str):
+        return "w" in mode or "x" in mode
+    return isinstance(flags, int) and bool(flags & (os.O_TRUNC | os.O_EXCL))
 
 
 def _called_by(names: tuple[str, ...]) -> bool:
