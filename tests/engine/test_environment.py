@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -10,6 +12,7 @@ from threading import Thread
 
 import pytest
 
+from nbcache.engine.identity import installed_by
 from nbcache.engine.identity.containers import enter, resolve_image
 from nbcache.engine.identity.installed_by import package_of
 from nbcache.engine.identity.tools import tool_components
@@ -222,6 +225,41 @@ def test_a_program_of_conda_counts_by_its_package_and_version(tmp_path: Path) ->
 
     assert package_of(program) == ("salmon", "1.10 h1")
     assert before == after
+
+
+@pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="no Debian: nobody to ask")
+def test_a_program_of_debian_counts_by_its_package_and_version() -> None:
+    asked = ["dpkg-query", "-W", "-f", "${Version}", "sed"]
+    version = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+
+    (found,) = tool_components(["sed"], (), _digest_of, os.environ["PATH"], mode="version")
+    (content,) = tool_components(["sed"], (), _digest_of, os.environ["PATH"], mode="content")
+
+    assert f"(sed {version})" in found.summary
+    assert found.digest != content.digest
+
+
+def test_an_upgrade_counts_in_a_kernel_that_lives_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, program = tmp_path / "dpkg", tmp_path / "bin" / "aligner"
+    for folder in (records / "info", program.parent):
+        folder.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (records / "info" / "aligner:amd64.list").write_text(f"{program}\n")
+    monkeypatch.setattr(installed_by, "_DPKG", records)
+
+    told = []
+    for version in ("1.0-1", "1.0-1", "1.0-2"):
+        (records / "new").write_text(
+            f"Package: other\nVersion: 9\n\nPackage: aligner\nVersion: {version}\n"
+        )
+        (records / "new").replace(records / "status")  # as dpkg does
+        told += tool_components(["aligner"], (), _digest_of, str(program.parent), mode="version")
+
+    assert told[0].digest == told[1].digest != told[2].digest
+    assert "(aligner 1.0-2)" in told[2].summary
 
 
 def test_one_input_may_count_in_another_way_than_the_rest(notebook: Notebook) -> None:

@@ -159,8 +159,8 @@ _kept = set(globals())
 class Notebook:
     """A folder with a cache; every call of `execute` is a fresh kernel of this Python."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.folder = root, root / "notebook"
+    def __init__(self, root: Path, python: str = sys.executable) -> None:
+        self.root, self.folder, self.python = root, root / "notebook", python
         self.folder.mkdir(parents=True)
         self.trace, self.report = root / "trace", root / "report"
 
@@ -176,10 +176,12 @@ class Notebook:
         from jupyter_client.manager import AsyncKernelManager
         from nbclient import NotebookClient
 
+        python = self.python
+
         class ThisPython(AsyncKernelManager):  # type: ignore[misc]
             @property
             def kernel_spec(self) -> KernelSpec:
-                argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+                argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
                 argv += ["--log-level=ERROR"]
                 return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
@@ -229,11 +231,13 @@ def text_of(cell: Any) -> str:
     return "".join(parts)
 
 
-def play(root: Path, scenarios: Sequence[Scenario]) -> dict[str, Seen]:
-    """Play a group of scenarios; see the module's text."""
+def play(
+    root: Path, scenarios: Sequence[Scenario], python: str = sys.executable
+) -> dict[str, Seen]:
+    """Play a group of scenarios, in kernels of a Python; see the module's text."""
     names = [each.process for each in scenarios]
     assert len(set(names)) == len(names), names
-    notebook = Notebook(root)
+    notebook = Notebook(root, python)
     for each in scenarios:
         notebook.write(each.files)
         if each.prepare is not None:

@@ -1,6 +1,6 @@
 """Which package a program belongs to, and its version: conda, Debian and Homebrew are asked.
 
-Reads their records and starts nothing.
+Reads their records, again when they have changed, and starts nothing.
 """
 
 from __future__ import annotations
@@ -21,15 +21,27 @@ def package_of(program: Path) -> tuple[str, str] | None:
         return brewed.group(1), brewed.group(2)
     for folder in program.parents:
         if (folder / "conda-meta").is_dir():
-            return _of_conda(folder).get(str(program.relative_to(folder)))
-    name = _of_debian().get(str(program))
-    return None if name is None else (name, _debian_versions().get(name, ""))
+            records = folder / "conda-meta"
+            return _of_conda(records, _changed(records)).get(str(program.relative_to(folder)))
+    name = _of_debian(_DPKG, _changed(_DPKG / "info")).get(str(program))
+    if name is None:
+        return None
+    return name, _debian_versions(_DPKG, _changed(_DPKG / "status")).get(name, "")
+
+
+def _changed(path: Path) -> int:
+    """Return another number once a record has changed: package managers replace theirs."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0
+    return hash((found.st_mtime_ns, found.st_ino, found.st_size))
 
 
 @lru_cache(maxsize=8)
-def _of_conda(environment: Path) -> dict[str, tuple[str, str]]:
+def _of_conda(records: Path, changed: int) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
-    for record in sorted((environment / "conda-meta").glob("*.json")):
+    for record in sorted(records.glob("*.json")):
         try:
             held = json.loads(record.read_text())
         except (OSError, ValueError):
@@ -40,9 +52,9 @@ def _of_conda(environment: Path) -> dict[str, tuple[str, str]]:
 
 
 @lru_cache(maxsize=1)
-def _of_debian() -> dict[str, str]:
+def _of_debian(records: Path, changed: int) -> dict[str, str]:
     found: dict[str, str] = {}
-    for listing in sorted((_DPKG / "info").glob("*.list")):
+    for listing in sorted((records / "info").glob("*.list")):
         name = listing.stem.partition(":")[0]
         try:
             lines = listing.read_text("utf-8", "replace").splitlines()
@@ -56,9 +68,9 @@ def _of_debian() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _debian_versions() -> dict[str, str]:
+def _debian_versions(records: Path, changed: int) -> dict[str, str]:
     try:
-        text = (_DPKG / "status").read_text("utf-8", "replace")
+        text = (records / "status").read_text("utf-8", "replace")
     except OSError:
         return {}
     found: dict[str, str] = {}

@@ -118,6 +118,7 @@ class Driver:
         self._killed: set[TaskKey] = set()
         self._is_ready, self._broken, self._keeps_nothing = False, "", False
         self._waiting: list[tuple[Decision, AttemptSpec]] = []
+        self._not_counting: set[str] = set()  # processes of which a result was found in vain
         self._producers: dict[str, TaskKey] = {}  # blob -> the task whose output it is
         self._row_ids: dict[TaskKey, str] = {}
         self._inbox: deque[Event] = deque()
@@ -311,15 +312,20 @@ class Driver:
         return Missed(command.task, decision.hash, resources)
 
     def _note_reason(self, decision: Decision) -> None:
-        """Find out why a task runs. Its process has one reason; that some of its tasks did not
-        succeed before is said where it holds for all."""
+        """Find out why a task runs. Its process has one reason, as a plan has it: that of a task
+        whose result was found and does not count goes before what holds for the process; that
+        tasks did not succeed before is said where it holds for all."""
         if self._reasons is None:
             return
+        name, own = decision.place.name, decision.reason if decision.place.is_kept else ""
         found = self._reasons.of(decision.place, [decision.hash])
         decision.reason = decision.reason or found
-        said = self._run.reasons.setdefault(decision.place.name, found)
-        if said == AGAIN != found:
-            self._run.reasons[decision.place.name] = found
+        said = self._run.reasons.setdefault(name, own or found)
+        if own and name not in self._not_counting:
+            self._not_counting.add(name)
+            self._run.reasons[name] = own
+        elif said == AGAIN != found:
+            self._run.reasons[name] = found
 
     # ------------------------------------------------------------------ attempts
 
