@@ -14,7 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.scenarios import Change, Scenario, Seen, check, play
+from tests.kernels.scenarios import (
+    Change,
+    Notebook,
+    Scenario,
+    Seen,
+    check,
+    error_of,
+    play,
+    text_of,
+)
 
 F = "def f(v):\n    return v + 1\ndef other(v):\n    return v + 7\n"
 G = F.replace("v + 1", "v + 2")
@@ -123,14 +132,21 @@ if shutil.which("cc"):
 
 
 @pytest.fixture(scope="module")
-def installs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return a folder with an environment of its own, and that environment's Python."""
     root = tmp_path_factory.mktemp("installs")
     env = root / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(env)], check=True)
     packages = sysconfig.get_paths()["purelib"]
     here = str(Path(__file__).parents[2])
     (site(root / "notebook") / "tests.pth").write_text(f"{packages}\n{here}\n")
-    return play(root, INSTALLS, str(env / "bin" / "python"))
+    return root, str(env / "bin" / "python")
+
+
+@pytest.fixture(scope="module")
+def installs(place: tuple[Path, str]) -> dict[str, Seen]:
+    root, python = place
+    return play(root, INSTALLS, python)
 
 
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in INSTALLS])
@@ -138,3 +154,35 @@ def test_a_package_counts_by_what_it_is_however_it_is_installed(
     installs: dict[str, Seen], scenario: Scenario
 ) -> None:
     check(scenario, installs)
+
+
+def test_a_package_that_is_upgraded_in_a_living_kernel_is_the_new_one_in_its_tasks(
+    place: tuple[Path, str], tmp_path: Path
+) -> None:
+    notebook = Notebook(tmp_path / "living", place[1])
+    files = site(place[0] / "notebook")
+    for old in files.glob("living13*"):
+        old.unlink()
+    put({"{site}/living13.py": F, **metadata("living13", "1.0")})(place[0] / "notebook")
+    upgrade = (
+        "import pathlib, shutil\n"
+        f"site = pathlib.Path({str(files)!r})\n"
+        "(site / 'living13-1.0.dist-info').rename(site / 'living13-1.1.dist-info')\n"
+        f"(site / 'living13.py').write_text({G!r})"
+    )
+    executed = notebook.execute(
+        [
+            "%load_ext nbcache",
+            "%channel one = of(3)",
+            "%%process work(v) -> out from one\nimport living13\nout = living13.f(v)",
+            "%nbcache run",
+            "print(work.value)",
+            upgrade,
+            "%nbcache run",
+            "print(work.value)",
+        ]
+    )
+
+    assert [error_of(each) for each in executed if error_of(each)] == []
+    assert [text_of(executed[index]).strip() for index in (4, 7)] == ["4", "5"]
+    assert "package living13 1.0 → 1.1" in text_of(executed[6])

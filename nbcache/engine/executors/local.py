@@ -573,7 +573,10 @@ class LocalExecutor:
 
 
 def _module_digests(process: ProcessSpec) -> dict[str, Digest]:
-    return {name: source.digest for name, source in process.modules.items()}
+    """Return what a worker that has imported it cannot serve in another form: local modules, and
+    packages, which may be upgraded while a kernel lives."""
+    local = {name: source.digest for name, source in process.modules.items()}
+    return local | {f"package {name}": digest for name, digest in process.packages.items()}
 
 
 def _fits(worker: WorkerHandle, process: ProcessSpec, gpus: tuple[str, ...]) -> bool:

@@ -27,6 +27,7 @@ from nbcache.engine.identity.modules import (
     LocalModules,
     local_components,
     package_components,
+    see_packages,
 )
 from nbcache.engine.identity.payload import Payload, pickle_names
 from nbcache.engine.identity.sharing import shared_paths
@@ -115,6 +116,7 @@ def capture(
         NoCanonicalFormError: a value that is reached cannot be identified.
         FingerprintError: a value that is reached cannot be sent to a worker.
     """
+    see_packages()
     variables = os.environ if environ is None else environ
     folder, digest_of = notebook_dir or Path.cwd(), digest_of_file or _hashed
     declared = [*_declared(decl, variables), *_declared_files(decl, folder, digest_of)]

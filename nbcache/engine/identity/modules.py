@@ -334,8 +334,29 @@ def _normal(name: str) -> str:
     return name.lower().replace("_", "-").replace(".", "-")
 
 
+def see_packages() -> None:
+    """Look at what is installed anew if something was installed while this process ran.
+
+    An installer makes and removes metadata folders, which shows in the folder around them.
+    """
+    now = tuple(map(_changed, sys.path))
+    if _seen != [now]:
+        _seen[:] = [now]
+        forget_packages()
+
+
+_seen: list[tuple[int, ...]] = []
+
+
+def _changed(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
+
+
 def forget_packages() -> None:
-    """Look at what is installed anew: something was installed while this process ran."""
+    """Look at what is installed anew."""
     caches = (_installed, _versions, _providers, closure_of, _requirements, distribution_of)
     for each in caches:
         each.cache_clear()

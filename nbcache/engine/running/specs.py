@@ -74,6 +74,7 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         sys_path=captured.sys_path,
         folder=str(folder),
         modules=captured.modules,
+        packages={each.name: each.digest for each in captured.components if each.kind == "package"},
         imports=captured.imports,
         container=captured.container,
     )
