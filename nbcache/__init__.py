@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         restore,
         resume,
         run,
+        share,
     )
     from nbcache.engine.running.hooks import on_complete, on_error
     from nbcache.engine.session import current_session as session
@@ -45,6 +46,7 @@ __all__ = [
     "resume",
     "run",
     "session",
+    "share",
 ]
 
 _HOMES = {
@@ -63,6 +65,7 @@ _HOMES = {
     "resume": ("nbcache.engine.plain", "resume"),
     "run": ("nbcache.engine.plain", "run"),
     "session": ("nbcache.engine.session", "current_session"),
+    "share": ("nbcache.engine.plain", "share"),
 }
 
 

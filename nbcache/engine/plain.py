@@ -16,6 +16,7 @@ A function makes the same declaration as a cell with its body, so both share res
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
@@ -158,6 +159,15 @@ def relaunch(run: str | None = None, *, show: bool = True, **how: Any) -> Run:
 def restore(run: str | None = None) -> RestoredRun:
     """Bind the processes of a run, by default the newest one, to its results; see `Session`."""
     return current_session().restore(run)
+
+
+def share(url: str | os.PathLike[str], *, read_only: bool = False, claim: str = "auto") -> None:
+    """Put a cache of a team (a bucket's URL, a shared folder) behind this one: `%nbcache share`.
+
+    Raises:
+        RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
+    """
+    current_session().share(os.fspath(url), read_only=read_only, claim=claim)
 
 
 def last_run() -> Run | None:

@@ -133,6 +133,8 @@ class Session:
             RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
         """
         self._check_no_run()
+        if "://" not in url:
+            url = os.path.join(self.folder, os.path.expanduser(url))
         tier = share(self.cache, url, read_only=read_only, claim=claim, tell=self._note)
         if self._tier is not None:
             self._tier.close()

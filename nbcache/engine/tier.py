@@ -97,6 +97,8 @@ def share(
     """
     if claim not in CLAIMS:
         raise UsageError(f"--claim is {', '.join(CLAIMS)}, not {claim!r}")
+    if "://" not in url:  # who opens the cache next may stand in another folder
+        url = os.path.abspath(os.path.expanduser(url))
     before = sharing_of(cache.root)
     since = time.time_ns() // 1000
     if not read_only:

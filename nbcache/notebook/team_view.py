@@ -83,6 +83,7 @@ def status(cache: Cache, tier: Tier | None) -> tuple[Rendered, object]:
 def describe(tier: Tier) -> tuple[Rendered, object]:
     """Say what is shared, with what it holds."""
     shared = tier.shared
+    shared.log.refresh(relist=True)  # what this process has sent since
     segments = shared.log.segments().values()
     results = sum(segment.hashes for segment in segments)
     data = {

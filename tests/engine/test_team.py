@@ -16,6 +16,7 @@ from nbcache.engine.record.query import fetch
 from nbcache.engine.running import claiming
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
+from nbcache.engine.tier import sharing_of
 from nbcache.engine.upkeep.cleaning import clean
 from nbcache.plan.cleaning import Selection
 from nbcache.store.remote import leases
@@ -423,3 +424,17 @@ def test_the_claim_of_one_who_was_killed_is_taken_over(person: Person, tmp_path:
     assert run.wait(60)
     assert run["slow"].value == 2
     assert ben.ran() == ["1", "1"], "once by her who died, once by him"
+
+
+def test_a_shared_folder_is_found_from_any_other_folder(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = person("anna")
+    anna.session.share("../team")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    sharing = sharing_of(anna.session.cache.root)
+
+    assert sharing is not None
+    assert sharing.url == str(tmp_path / "team")
