@@ -87,6 +87,24 @@ def measure(quick: bool) -> Iterable[Figure]:
         yield Figure(
             name=f"cold, per script task of {tasks:,}, ms", value=cold / tasks * 1e3, budget=2.0
         )
+    with tempfile.TemporaryDirectory() as name:
+        yield watched(Path(name), 50 if quick else 200)
+
+
+def watched(folder: Path, tasks: int) -> Figure:
+    """Return the cost of a task that reads 100 files which it did not declare."""
+    for k in range(100):
+        (folder / f"f{k}").write_text("text")
+    reading = "for k in range(100):\n    with open(f'{here}/f{k}') as file:\n        file.read()"
+    cells = pipeline(tasks, f"%%process noop(v) from items\n{reading}\nv")
+    here = f"here = {str(folder)!r}"
+    cold = last_cell_s([*cells, here, *WARM, RUN], folder)
+    plain = last_cell_s([here, reading], folder)
+    return Figure(
+        name="cold, per task that reads 100 undeclared files, ms",
+        value=cold / tasks * 1e3,
+        peers={"reading them, ms": plain * 1e3},
+    )
 
 
 def after(folder: Path, tasks: int) -> Iterable[Figure]:

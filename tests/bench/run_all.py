@@ -13,6 +13,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.bench.figure import Figure
@@ -30,9 +32,14 @@ def names() -> list[str]:
 def figures_of(name: str, quick: bool) -> list[Figure]:
     """Run one module; raises RuntimeError with what it said if it fails.
 
-    Byte code is written, as it is for whoever installs the package.
+    Byte code is written, as it is for whoever installs the package; whoever measures has no keys.
     """
     environment = {name: text for name, text in os.environ.items() if name != _NO_BYTE_CODE}
+    with tempfile.TemporaryDirectory() as config:
+        return _figures_of(name, quick, {**environment, "NBCACHE_CONFIG_DIR": config})
+
+
+def _figures_of(name: str, quick: bool, environment: Mapping[str, str]) -> list[Figure]:
     command = [sys.executable, "-m", f"tests.bench.bench_{name}", *(["--quick"] if quick else [])]
     answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if answer.returncode:
