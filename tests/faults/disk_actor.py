@@ -1,6 +1,6 @@
 """A kernel whose disk fills up, or becomes read-only; prints one JSON line per run.
 
-python -m tests.faults.disk_actor FOLDER full|read-only
+python -m tests.faults.disk_actor FOLDER full|filled|read-only
 python -m tests.faults.disk_actor FOLDER publish|store    FOLDER is where results are put
 """
 
@@ -15,6 +15,19 @@ from nbcache.store.verify import verify
 from tests.engine.notebooks import Notebook
 
 LARGE = "%%process large(v) -> data from src\nimport os\ndata = os.urandom(400_000)"
+FILLS = """%%process fills(v) -> out from src --max_forks 1
+#| on_error: 'ignore' if task.signal else 'continue'
+import os
+if v and not os.path.exists({folder!r} + '/gate'):
+    with open("filler", "wb", buffering=0) as filler:
+        for size in (1 << 20, 1 << 12, 1):
+            try:
+                while True:
+                    filler.write(bytes(size))
+            except OSError:
+                pass
+    raise ValueError("full")
+out = v"""
 
 
 def tell(notebook: Notebook, timeout: float = 60) -> None:
@@ -54,6 +67,19 @@ def fill_up(folder: Path) -> None:
     tell(second)
     tell(second)
     second.close()
+
+
+def be_filled(folder: Path) -> None:
+    """A task fills the disk to the last byte and fails: its row cannot be written by anybody."""
+    notebook = Notebook(folder)
+    notebook.cell("%channel src = from_iterable(range(9))")
+    notebook.cell(FILLS.format(folder=str(folder.parent)))
+    tell(notebook)
+    (folder.parent / "gate").touch()
+    for filler in (folder / "cache/work").glob("*/filler"):
+        filler.unlink()
+    tell(notebook)
+    notebook.close()
 
 
 def become_read_only(folder: Path) -> None:
@@ -100,5 +126,9 @@ if __name__ == "__main__":
     if how in ("publish", "store"):
         (place.parent / "notebook").mkdir()
         put_results(place, how)
+    elif how == "filled":
+        be_filled(place)
+    elif how == "read-only":
+        become_read_only(place)
     else:
-        {"full": fill_up, "read-only": become_read_only}[how](place)
+        fill_up(place)

@@ -37,6 +37,16 @@ def test_a_full_disk_is_said_and_the_next_run_goes_on_when_there_is_room(tmp_pat
     assert not [each for record in (full, after, again) for each in record["problems"]]
 
 
+def test_a_failure_whose_row_finds_no_room_ends_the_run_in_order(tmp_path: Path) -> None:
+    full, after = records(run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "filled"))
+    assert full["status"] == "failed"
+    assert full["counts"]["completed"] == 1
+    assert full["counts"]["aborted"] >= 1  # a few rows fit into what a file holds already
+    assert "ValueError: full; and the disk is full" in full["errors"][-1]
+    assert after["counts"] == {"cached": 1, "completed": 8}
+    assert not [each for record in (full, after) for each in record["problems"]]
+
+
 def test_a_read_only_cache_gives_its_results_and_says_that_it_keeps_none(tmp_path: Path) -> None:
     first, hits, read, misses, after = records(
         run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "read-only")

@@ -636,7 +636,11 @@ class Driver:
         if self._keeps_nothing or (report is not None and report.unkept):
             action = "finish"  # the next ones would fare no better
         if report is not None and report.row is not None:
-            self._keep_failure(decision, number, report.row, ignored=action == "ignore")
+            try:
+                self._keep_failure(decision, number, report.row, ignored=action == "ignore")
+            except (NbcacheError, OSError) as problem:
+                action, self._keeps_nothing = "finish", True
+                error = error if report.unkept else f"{error}; and {problem}"
         wait = 0.0
         if action == "retry":
             wait = _wait_before_retry(decision, number)
