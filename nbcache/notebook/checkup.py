@@ -150,7 +150,9 @@ def examine_store(found: Findings, url: str) -> None:
     else:
         found.facts["claims"] = "no: this is a store to read from"
     if able.clock_offset_s is not None:
-        found.facts["clock"] = f"the server's is {able.clock_offset_s:+.0f} s from this machine's"
+        found.facts["clock"] = (
+            f"the server's is {round(able.clock_offset_s):+} s from this machine's"
+        )
     if not able.read:
         found.problems.append("the store cannot be read (reading needs the right to list as well)")
     found.problems += [] if able.read and able.write else list(able.faults)

@@ -116,6 +116,8 @@ class ObstoreDriver:
 
         text = str(error)
         reason = _first_words(text)
+        if isinstance(error, _NoCredentials):
+            return AccessDeniedError, reason
         if isinstance(error, FileNotFoundError) and _GONE.search(text):
             return StoreGoneError, reason
         if isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
@@ -135,6 +137,10 @@ class ObstoreDriver:
 
     async def close(self) -> None:
         self._store = None
+
+
+class _NoCredentials(Exception):
+    """Nothing says who asks."""
 
 
 def was_used_before_fork() -> bool:
@@ -185,8 +191,8 @@ def _botocore_credentials(profile: str | None) -> tuple[Callable[[], Any] | None
     session = Session(profile=profile)
     credentials = session.get_credentials()
     region = session.get_config_variable("region")
-    if credentials is None:
-        return None, region
+    if credentials is None:  # obstore would ask for them where none are
+        raise _NoCredentials("no credentials are found (environment, profiles, instance role)")
 
     def current() -> dict[str, Any]:
         from datetime import UTC, datetime

@@ -57,6 +57,37 @@ def test_a_client_that_is_missing_is_named_with_what_installs_it(
     assert f"pip install 'nbcache[{extra}]'" in str(caught.value)
 
 
+@pytest.mark.parametrize("backend", ["fsspec", "obstore"])
+def test_without_credentials_the_store_says_so(
+    backend: str, s3: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+
+    with pytest.raises(AccessDeniedError, match=r"[Cc]redentials"):
+        s3.fresh().open(backend=backend).get("key")
+
+
+@pytest.mark.parametrize("backend", ["fsspec", "obstore"])
+def test_credentials_come_from_a_profile(
+    backend: str, s3: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "credentials").write_text(
+        "[team]\naws_access_key_id = a\naws_secret_access_key = b\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    place = s3.fresh()
+
+    place.open(backend=backend, profile="team").put("key", b"data")
+
+    monkeypatch.setenv("AWS_PROFILE", "team")
+    assert place.open(backend=backend).get("key") == b"data"
+
+
 def test_one_folder_has_three_ways_to_write_it(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path))
