@@ -1,0 +1,52 @@
+"""On every kind of store: results are merged, marked, evicted and deleted, and none is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nbcache.engine.upkeep.shared_cleaning import clean_shared
+from nbcache.model.digest import Digest
+from nbcache.model.row import Port
+from nbcache.model.value import Stored
+from nbcache.plan.cleaning import Selection
+from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid
+from nbcache.store.remote.compact import compact_shared
+from nbcache.store.remote.layout import LOG
+from nbcache.store.remote.sending import Sender
+from nbcache.store.remote.shared import Shared
+from tests.store.conformance.places import AnyPlace
+from tests.store.rows import attempt, hash_of
+
+
+def test_a_shared_cache_is_merged_and_cleaned_in_steps(place: AnyPlace, tmp_path: Path) -> None:
+    with Cache.open(tmp_path / "anna") as cache, Cache.open(tmp_path / "ben") as bens:
+        shared = Shared.open(place.open(), cache.root, cache.blobs)
+        sender = Sender(shared, cache.log, cache.blobs)
+        for number in range(4):
+            data = f"result {number} ".encode() * 600
+            stored = Stored(
+                hash_of(f"{number}"), "value", "bytes", len(data), cache.blobs.put_bytes(data)
+            )
+            made = attempt(f"{number}", id=new_ulid(), outputs=(Port("y", stored),))
+            cache.log.append([made])
+            assert sender.send(sender.waiting()).blobs == 1
+        reader = Shared.open(place.open(), bens.root, bens.blobs)
+        reader.refresh()
+
+        assert compact_shared(shared, enough=1) == 4
+        marked = clean_shared(shared, Selection(hashes=(hash_of("1")[5:],)), force=True)
+        done = clean_shared(shared, Selection(), force=True, grace=0)
+
+        assert (marked.marked, done.evicted) == (1, 1)
+        assert done.deleted == {"segments": 8, "claims": 0, "blobs": 0}
+        reader.refresh()
+        found = [reader.find(hash_of(f"{number}")) for number in range(4)]
+        assert [each is not None for each in found] == [True, False, True, True]
+        for entry in filter(None, found):
+            blob = entry.outputs[0].stored.blob
+            assert blob is not None
+            assert reader.bring(Digest(blob))
+        assert sum(1 for _ in shared.store.list(LOG)) == 4  # the merged pair and the tombstone's
+        reader.close()
+        shared.close()
