@@ -62,6 +62,23 @@ def test_nodes_fill_while_a_run_goes_and_the_view_survives_a_reload_and_a_restar
     notebook.errors[:] = gone  # that the kernel has no such widget is what JupyterLab says, not we
 
 
+def test_a_view_whose_kernel_was_restarted_runs_no_longer(open_notebook: Open) -> None:
+    notebook = open_notebook(["GATE = 'there is none'", *PIPELINE[:3], "%nbcache run --detach"])
+    for cell in range(5):
+        notebook.run(cell)
+    view = notebook.view(4)
+    view.get_by_role("button", name="fit: 0/6 · ").wait_for()
+
+    notebook.restart()
+
+    expect(view.locator(".nb-line")).to_have_text("the kernel has ended")
+    expect(view.locator(".nb-facts")).to_have_text("")
+    view.get_by_role("button", name="Cancel").dispatch_event("click")
+    expect(view.locator(".nb-status")).to_have_text(
+        "Cancel: the kernel has ended: run the cell again"
+    )
+
+
 def exported_page(notebook: Notebook) -> Page:
     """Export the saved notebook to HTML and open it where there is no network."""
     html, _ = HTMLExporter().from_filename(str(notebook.path))

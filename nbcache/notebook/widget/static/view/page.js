@@ -15,6 +15,8 @@ class View {
     this.build(el, label);
     this.hear = (message) => this.take(message);
     model.on("msg:custom", this.hear);
+    this.left = () => this.leave();
+    model.on("comm_live_update", this.left);
     this.whole(model.get("first"));
     this.sync();
     this.clock = setInterval(() => this.tick(), 500);
@@ -23,7 +25,9 @@ class View {
   close() {
     clearInterval(this.clock);
     clearTimeout(this.syncLater);
+    clearTimeout(this.leaving);
     this.model.off("msg:custom", this.hear);
+    this.model.off("comm_live_update", this.left);
     this.hide.remove();
   }
 
@@ -77,6 +81,21 @@ class View {
       if (message.seq === this.seq + 1) this.delta(message);
       else this.sync();
     }
+  }
+
+  /** The kernel has ended, or the line to it: say so, unless it answers soon. What it says then counts again. */
+  leave() {
+    this.hasKernel = false;
+    clearTimeout(this.leaving);
+    this.leaving = setTimeout(() => {
+      if (this.hasKernel || !this.head?.going) return;
+      const why_not = "the kernel has ended: run the cell again";
+      Object.assign(this.head, { going: false, elsewhere: false, status: "interrupted", line: "the kernel has ended",
+        controls: this.head.controls.map((control) => ({ ...control, why_not })) });
+      this.dirty.head = true;
+      this.schedule();
+    }, 1500);
+    this.sync();
   }
 
   /** Ask how things stand; at most once in a while, since every hover may ask. */
