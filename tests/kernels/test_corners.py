@@ -58,6 +58,9 @@ CORNERS = [
     edit("late bound global loop", "fs = [lambda v: v + i for i in range(3)]", "range(3)", "range(4)", "out = fs[0](v)", "captured fs"),
     edit("type call", "C = type('C', (), {'m': lambda self: 1, 'k': 5})", ": 1", ": 2", "out = C().m()", "helper C"),
     edit("decorator stacked order", "def a(f): return lambda v: f(v) + 1\ndef b(f): return lambda v: f(v) * 2\n@a\n@b\ndef g(v): return v", "@a\n@b", "@b\n@a", "out = g(v)", "helper g"),
+    edit("protocol that was asked for its members", "from typing import Protocol, runtime_checkable\n@runtime_checkable\nclass P(Protocol):\n    def m(self): ...\nclass B:\n    def m(self): return 1", "return 1", "return 1\n\nisinstance(B(), P)", "out = isinstance(B(), P)", None),
+    edit("class whose instance was copied", "class C:\n    def m(self): return 1", "return 1", "return 1\n\nimport copy\ncopy.copy(C())", "out = C().m()", None),
+    edit("function with a cache that was called", "from functools import lru_cache\n@lru_cache\ndef g(v): return v + 1", "return v + 1", "return v + 1\n\ng(5)", "out = g(v)", None),
 ]  # fmt: skip
 
 MODULES = [

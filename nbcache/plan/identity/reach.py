@@ -379,6 +379,8 @@ class Walker:
     def _members(self, cls: type) -> Iterable[tuple[str, str]]:
         names = dict(vars(cls))
         skipped = set(_NOT_OF_THE_CLASS) | {"__doc__"}
+        if not names.get("__annotations__"):  # Python makes an empty one when somebody asks
+            skipped.add("__annotations__")
         if issubclass(cls, enum.Enum):
             values = [(name, each._value_) for name, each in cls.__members__.items()]
             yield "members", self._part(f"values of {cls.__name__}", values)
