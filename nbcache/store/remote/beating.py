@@ -43,7 +43,8 @@ class BeatingProcess:
             StoreUnavailableError: it could not be; the text says why.
         """
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            # -P: a json.py in the folder of the notebook is not what this imports.
+            [sys.executable, "-P", "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -347,7 +347,12 @@ def test_a_heartbeat_that_cannot_start_says_why(tmp_path: Path) -> None:
     beating.stop()
 
 
-def test_a_heartbeat_in_a_process_is_gone_when_it_is_stopped(tmp_path: Path) -> None:
+def test_a_heartbeat_in_a_process_is_gone_when_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "json.py").write_text("raise RuntimeError('a file of the user')")
+    monkeypatch.chdir(tmp_path / "notebooks")
     store = Place(str(tmp_path)).open()
     beating = BeatingProcess(str(tmp_path), "name")
     beating.start()
