@@ -13,6 +13,11 @@ from nbcache.notebook.widget.view import RunView
 from tests.engine.notebooks import Notebook
 
 
+def text_of(nodes: Any) -> str:
+    """Return the text of markup as it crosses."""
+    return "".join(each if isinstance(each, str) else text_of(each[3]) for each in nodes)
+
+
 class Desk:
     """A view of a run, and the runs that its buttons have begun."""
 

@@ -8,13 +8,9 @@ from hypothesis import strategies as st
 
 from nbcache.notebook.code_view import coloured, diff_block, source_block
 from nbcache.notebook.markup import Element, element, html_of, record_of
+from tests.notebook.desks import text_of
 
 EVIL = "<script>x</script>\"'&"
-
-
-def text_of(nodes: object) -> str:
-    assert isinstance(nodes, list)
-    return "".join(each if isinstance(each, str) else text_of(each[3]) for each in nodes)
 
 
 def pieces(text: str, language: str = "python") -> dict[str, str]:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nbcache.errors import RunError, UsageError
 from nbcache.notebook.widget.source import LiveRun, StoredRun
 from tests.engine.notebooks import Notebook
-from tests.notebook.desks import Desk
-
-
-def text_of(nodes: Any) -> str:
-    """Return the text of markup as it crosses."""
-    return "".join(each if isinstance(each, str) else text_of(each[3]) for each in nodes)
-
+from tests.notebook.desks import Desk, text_of
 
 CELLS = [
     "%channel grid = product(depth=[8, 4, 2], rep=[0, 1])",

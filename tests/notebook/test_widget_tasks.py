@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from nbcache.engine.record.explanations import nearest_earlier
 from nbcache.errors import UsageError
 from nbcache.notebook.widget.source import LiveRun, StoredRun
 from nbcache.notebook.widget.tables import TaskQuery, task_page
 from nbcache.store.cache import Cache
 from tests.engine.notebooks import Notebook
-from tests.notebook.desks import Desk
+from tests.notebook.desks import Desk, text_of
 from tests.store.rows import attempt
 
 Record = Callable[[str, object], None]
@@ -62,7 +63,7 @@ def test_a_task_tells_its_inputs_outputs_log_error_and_fingerprint(notebook: Not
     assert (task["label"], task["status"]) == ("fit[depth=8 rep=1]", "completed")
     assert task["inputs"] == [{"name": "depth", "value": "8"}, {"name": "rep", "value": "1"}]
     assert [each["name"] for each in task["outputs"]] == ["score"]
-    assert "norm(depth * rep)" in task["source"]
+    assert "norm(depth * rep)" in text_of(task["source"])
     assert {"helper", "input", "code"} <= {each["kind"] for each in task["components"]}
     log = desk.ask("log", process="fit", position="1")
     assert log == {"live": False, "chunks": [{"stream": "stdout", "text": "fitting 8 1\n"}]}
@@ -95,8 +96,8 @@ def test_why_comes_with_the_diff_of_the_helper_that_changed(notebook: Notebook) 
     why = desk.ask("why", process="fit", position="1")
 
     assert "helper norm changed" in why["head"]
-    assert "-    return x\n" in why["diffs"][0]["text"]
-    assert "+    return x * 1.0" in why["diffs"][0]["text"]
+    assert "-    return x\n" in text_of(why["diffs"][0]["page"])
+    assert "+    return x * 1.0" in text_of(why["diffs"][0]["page"])
 
 
 def test_a_run_of_the_log_answers_as_the_run_itself(notebook: Notebook) -> None:
@@ -192,12 +193,20 @@ def test_a_page_of_a_hundred_thousand_tasks_is_small_and_quick(
         page = task_page(cache, "R1", None, query)
         times.append(time.perf_counter() - started)
 
+    later = attempt("777", tag="", run="R2", at=1_763_770_000_000_001)
+    started = time.perf_counter()
+    nearest = nearest_earlier(cache, later, {})
+    why_s = time.perf_counter() - started
+    assert nearest is not None
+    assert (nearest.run, nearest.position) == ("R1", "777")  # equal inputs: the same place
+
     size = len(json.dumps(page))
     assert [row["position"] for row in page["rows"][:2]] == ["49999", "49998"]
     assert page["total"] == 100_000
     assert size < 10_000
     record_property(
         "measured",
-        f"a page of 100,000 tasks: {size / 1000:.1f} kB, {min(times) * 1000:.0f} ms",
+        f"a page of 100,000 tasks: {size / 1000:.1f} kB, {min(times) * 1000:.0f} ms; "
+        f"the nearest earlier of one: {why_s * 1000:.0f} ms",
     )
     cache.close()
