@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nbcache.model.channel import Graph
@@ -103,6 +103,7 @@ def test_a_run_after_a_failed_one_makes_only_what_is_missing(
 
 @FEWER
 @given(recipes(), SEEDS, st.integers(1, 40), st.sampled_from(["cancel", "stop", "finish"]))
+@example(((2,), (("process", 0, 0), ("beside", 1, 1))), 916981, 1, "stop")  # two at once
 def test_a_run_that_is_cut_short_ends_every_task_once(
     recipe: object, seed: int, when: int, how: str
 ) -> None:

@@ -74,6 +74,7 @@ class Scheduler:
         self._max_errors, self._errors = max_errors, 0
         self._census = Census()
         self._tasks: dict[TaskKey, Task] = {}
+        self._killed: set[TaskKey] = set()
         self._owners: dict[Digest, Task] = {}
         self._fates: dict[int, tuple[int, int]] = {}  # per process: ended, failed
         self._loading: set[int] = set()
@@ -507,8 +508,7 @@ class Scheduler:
                 self._end_task(task, Outcome.ABORTED)
 
     def _stop_run(self, status: RunStatus) -> None:
-        """End now: kill what runs."""
-        killed_before = self._ending is RunStatus.CANCELLED
+        """End now: kill what runs, each task once."""
         if status is RunStatus.CANCELLED and self._forensic:
             self._forensic = frozenset()
             if self._ending is not None:
@@ -516,10 +516,11 @@ class Scheduler:
         self._finish_run(status)
         if status is RunStatus.CANCELLED:
             self._ending = status
-        if not killed_before:
-            for task in self._tasks.values():
-                if task.life is RUNNING and self._is_over_for(task.node):
-                    self._commands.append(Kill(task.key))
+        for task in self._tasks.values():
+            is_going = task.life is RUNNING and task.key not in self._killed
+            if is_going and self._is_over_for(task.node):
+                self._killed.add(task.key)
+                self._commands.append(Kill(task.key))
 
     def _on_cancel(self, event: ev.CancelRequested) -> None:
         self._stop_run(RunStatus.CANCELLED)
