@@ -320,6 +320,8 @@ class Log:
 
     def places_of(self, row_ids: Iterable[str]) -> dict[str, list[int]]:
         """Return where attempt rows stand in segments: lines by segment; others are left out."""
+        if not self._is_loaded:
+            self.refresh()
         places: dict[str, list[int]] = {}
         for key in map(row_key, row_ids):
             for name, segment in self._segments.items():
@@ -331,6 +333,8 @@ class Log:
 
     def records_of(self, row_ids: Collection[str]) -> list[Record]:
         """Return attempt rows by their ids, in no order; those that are not here are left out."""
+        if not self._is_loaded:
+            self.refresh()
         found = [view.record(row_id) for row_id in row_ids for view in self._journals.values()]
         records = {record["id"]: record for record in found if record is not None}
         left = [row_id for row_id in row_ids if row_id not in records]

@@ -21,6 +21,7 @@ from nbcache.engine.upkeep.cleaning import clean
 from nbcache.plan.cleaning import Selection
 from nbcache.store.remote import leases
 from nbcache.store.signing import make_key
+from nbcache.store.verify import verify
 from tests.engine.notebooks import Notebook
 from tests.engine.web import serving
 
@@ -438,3 +439,20 @@ def test_a_shared_folder_is_found_from_any_other_folder(
 
     assert sharing is not None
     assert sharing.url == str(tmp_path / "team")
+
+
+def test_what_is_here_is_not_taken_in_again(person: Person, tmp_path: Path) -> None:
+    anna = person("anna")
+    pipeline(anna)
+    anna.run()
+    sent(anna.session)
+    anna.close()
+    again = Notebook(tmp_path / "anna")  # as a shell that has not looked at the log yet
+    tier = again.session.tier()
+    assert tier is not None
+
+    tier.pull(None)
+
+    report = verify(again.session.cache)
+    assert report.ok, report
+    again.close()
