@@ -155,10 +155,10 @@ class Watcher:
                 if watcher._active:
                     watcher._own_variables.add(os.fsdecode(key))
 
-        for name in ("stat", "lstat"):  # these have no audit event
-            setattr(os, name, self._watched_stat(getattr(os, name)))
-        for name in ("__fspath__", "__str__"):
-            setattr(PurePath, name, self._watched_text(getattr(PurePath, name)))
+        is_first = not _latest
+        _latest[:] = [self]
+        if is_first:
+            _replace_functions()
         os.environ.__class__ = _WatchedEnviron
         os.environb.__class__ = _WatchedEnviron
         import_module = importlib.import_module
@@ -172,32 +172,6 @@ class Watcher:
 
         importlib.import_module = watched_import_module
 
-    def _watched_stat(self, original: Callable[..., os.stat_result]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def stat(path: Any, *more: Any, **named: Any) -> os.stat_result:
-            if self._active and not _is_beside_the_body():
-                self._asked_for(path)
-            return original(path, *more, **named)
-
-        for able in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks):
-            if original in able:
-                able.add(stat)
-        return stat
-
-    def _watched_text(self, original: Callable[[Any], str]) -> Callable[[Any], str]:
-        """A library that turns a path into a text may open the file where no hook sees it."""
-
-        @functools.wraps(original)
-        def text(path: PurePath) -> str:
-            found = original(path)
-            is_whole = found[:1] == os.sep and found not in self._named
-            if self._active and is_whole and not _is_beside_the_body():
-                full = self._users(found) if _is_for_a_library(sys._getframe(1)) else None
-                self.may_read([full] if full is not None else [])
-            return found
-
-        return text
-
     def _hears(self, variables: object) -> bool:
         """Whether what is asked of these variables is a read of the body."""
         is_whole = variables is os.environ or variables is os.environb
@@ -208,6 +182,7 @@ class Watcher:
 
         linked: originals of inputs, which nobody may write to through the links in the folder.
         """
+        _latest[:] = [self]
         self._places = places
         self._linked = frozenset(map(os.path.realpath, linked))
         self._folder = folder + os.sep
@@ -379,7 +354,16 @@ class Watcher:
         if path is not None:
             self._written.add(path)
 
-    def _asked_for(self, path: object) -> None:
+    def spelled(self, path: str) -> None:
+        """A library turned a path into a text: it may open the file where no hook sees it."""
+        full = self._users(path) if path not in self._named else None
+        self.may_read([full] if full is not None else [])
+
+    def is_told(self) -> bool:
+        """Whether what happens now is the body's doing."""
+        return self._active and not _is_beside_the_body()
+
+    def asked_for(self, path: object) -> None:
         """Code asks what is at a path: whether something is there, or all that stat tells."""
         question, frame = _question(sys._getframe(2))
         if frame is None or not question or self._places is None:
@@ -522,6 +506,41 @@ def _asking(frame: FrameType | None) -> tuple[FrameType | None, bool]:
         pairs = pairs or frame.f_code.co_qualname in ("ItemsView.__iter__", "ValuesView.__iter__")
         frame = frame.f_back
     return frame, pairs
+
+
+_latest: list[Watcher] = []
+"""The one that began last. A process has one of its own; functions are replaced once."""
+
+
+def _replace_functions() -> None:
+    for name in ("stat", "lstat"):  # these have no audit event
+        setattr(os, name, _watched_stat(getattr(os, name)))
+    for name in ("__fspath__", "__str__"):
+        setattr(PurePath, name, _watched_text(getattr(PurePath, name)))
+
+
+def _watched_stat(original: Callable[..., os.stat_result]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def stat(path: Any, *more: Any, **named: Any) -> os.stat_result:
+        if _latest[0].is_told():
+            _latest[0].asked_for(path)
+        return original(path, *more, **named)
+
+    for able in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks):
+        if original in able:
+            able.add(stat)
+    return stat
+
+
+def _watched_text(original: Callable[[Any], str]) -> Callable[[Any], str]:
+    @functools.wraps(original)
+    def text(path: PurePath) -> str:
+        found = original(path)
+        if found[:1] == os.sep and _latest[0].is_told() and _is_for_a_library(sys._getframe(1)):
+            _latest[0].spelled(found)
+        return found
+
+    return text
 
 
 _ASKING = ("genericpath", "posixpath", "pathlib")
