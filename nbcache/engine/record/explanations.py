@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -26,6 +26,7 @@ from nbcache.plan.identity import explain
 from nbcache.plan.identity.explain import Difference
 from nbcache.plan.identity.fingerprint import of_tasks
 from nbcache.store.cache import Cache
+from nbcache.store.history import reading
 
 _BLOB = re.compile(r"b3:[0-9a-f]{64}")
 _HASH = re.compile(r"(?:xxh3:)?[0-9a-f]{4,32}")
@@ -241,53 +242,60 @@ def nearest_earlier(
     process), then with most equal components (so that what remains is a new input), then with the
     same tag or position, of the same notebook; of these the newest.
     """
-    own = {(each.name, each.digest) for each in row.inputs}
     shared = _shared_components(row, runs)
     notebook = runs[row.run].notebook if row.run in runs else None
-    equal_by_session: dict[tuple[str, int], int] = {}
+    with reading(cache) as cursor:  # a process may have very many attempts: none is unfolded here
+        makers = cursor.execute(
+            f"SELECT DISTINCT run, session, process FROM ({_ATTEMPTS})", {"process": row.process}
+        ).fetchall()
+        makers = [each for each in makers if each[:2] != (row.run, row.session)]
+        theirs = [
+            _shared_components(replace(row, run=run, session=session, process=process), runs)
+            for run, session, process in makers
+        ]
+        found = cursor.execute(
+            _NEAREST,
+            {
+                "process": row.process,
+                "at": row.at,
+                "id": row.id,
+                "own": sorted({f"{each.name}={each.digest}" for each in row.inputs}),
+                "tag": row.tag,
+                "position": row.position,
+                "runs": [run for run, _, _ in makers],
+                "sessions": [session for _, session, _ in makers],
+                "processes": [process for _, _, process in makers],
+                "equal": [explain.equal_count(each, shared) for each in theirs],
+                "of_notebook": [
+                    run in runs and runs[run].notebook == notebook for run, _, _ in makers
+                ],
+            },
+        ).fetchone()
+    return None if found is None else cache.log.find_attempt(found[0])
 
-    def nearness(other: AttemptRow) -> tuple[bool, int, bool, bool, int, str]:
-        theirs = {(each.name, each.digest) for each in other.inputs}
-        session = (other.run, other.session)
-        if session not in equal_by_session:
-            theirs_shared = _shared_components(other, runs)
-            equal_by_session[session] = explain.equal_count(theirs_shared, shared)
-        same_place = row.tag == other.tag if row.tag else row.position == other.position
-        run = runs.get(other.run)
-        same_notebook = run is not None and run.notebook == notebook
-        equal = equal_by_session[session] + len(own & theirs)
-        return (own == theirs, equal, same_place, same_notebook, other.at, other.id)
 
-    earlier = (
-        other
-        for other in _results_of(cache, row.process)
-        if (other.run, other.session) != (row.run, row.session)
-        and (other.at, other.id) < (row.at, row.id)
-        and (other.inputs or other.start is not None or other.status != "failed")  # not refused
-    )
-    nearest = max(earlier, key=nearness, default=None)
-    return nearest and cache.log.find_attempt(nearest.id)
+_ATTEMPTS = """SELECT id, coalesce(run, '') AS run, session, process, "at", status, "start",
+        coalesce(tag, '') AS tag, coalesce(position, '') AS position, coalesce(inputs, []) AS inputs
+    FROM _rows WHERE kind = 'attempt' AND (process = $process OR id IN (
+        SELECT cached_from FROM _rows WHERE kind = 'use' AND process = $process))"""
+"""The attempts of a process, and those of others whose results it used: it may have been renamed,
+or be equal to another one."""
 
-
-# What is read of all earlier attempts, which may be many.
-_COMPARED = (
-    *("kind", "id", "at", "run", "session", "process", "position", "tag", "hash", "status"),
-    *("start", "inputs", "cached_from"),
+_NEAREST = f"""WITH makers AS (
+    SELECT unnest($runs) AS run, unnest($sessions) AS session, unnest($processes) AS process,
+        unnest($equal) AS equal, unnest($of_notebook) AS of_notebook
+), earlier AS (
+    SELECT attempts.*, equal, of_notebook, list_distinct(
+        [each.name || '=' || each.digest for each in inputs]) AS theirs
+    FROM ({_ATTEMPTS}) attempts JOIN makers USING (run, session, process)
+    WHERE ("at", id) < ($at, $id)
+        AND (len(inputs) > 0 OR "start" IS NOT NULL OR status <> 'failed')  -- not refused
 )
-
-
-def _results_of(cache: Cache, process: str) -> Iterator[AttemptRow]:
-    """Yield the attempts of a process, and those of others whose results it used: it may have been
-    renamed, or be equal to another one. Rows come with what they are compared by, no more."""
-    own: set[str] = set()
-    used: set[str] = set()
-    for record in cache.log.records(("attempt", "use"), process=process, columns=_COMPARED):
-        if record["kind"] == "use":
-            used.add(record["cached_from"])
-        else:
-            own.add(record["id"])
-            yield AttemptRow.from_record(record)
-    yield from map(AttemptRow.from_record, cache.log.records_of(used - own))
+SELECT id FROM earlier ORDER BY
+    list_sort(theirs) = $own DESC, equal + len(list_intersect(theirs, $own)) DESC,
+    CASE WHEN $tag <> '' THEN tag = $tag ELSE position = $position END DESC,
+    of_notebook DESC, "at" DESC, id DESC
+LIMIT 1"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
