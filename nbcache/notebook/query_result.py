@@ -56,7 +56,7 @@ def for_shell(cache: Logged, query: str, flags: Parsed) -> tuple[Rendered, objec
         UsageError: the query is wrong, there is no such format, or bytes would go to a terminal.
     """
     name = _format(flags, SHELL_FORMATS)
-    with asking(cache, query, files="--files" in flags) as cursor:
+    with asking(cache, query, files="--files" in flags, once=True) as cursor:
         if name == "arrow":
             if sys.stdout.isatty():
                 raise UsageError("--format arrow writes bytes: send them to a file or a pipe")

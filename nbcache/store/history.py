@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import duckdb
 
 _EVERY_S = 0.5
-_FEW_ROWS = 20_000  # of a log: to keep all its tasks in a table takes 0.04 s
+_FEW_ROWS = 50_000  # of a log: to keep all its tasks in a table takes 0.1 s
 _SQL_TYPES = {"text": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
 
 
@@ -76,7 +76,7 @@ def refresh(connection: duckdb.DuckDBPyConnection) -> None:
 
 @contextlib.contextmanager
 def reading(
-    cache: Logged, query: str = "", *, within_s: float = 0.0
+    cache: Logged, query: str = "", *, within_s: float = 0.0, once: bool = False
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give a cursor over the views as of now, in a transaction that can only read.
 
@@ -84,12 +84,13 @@ def reading(
     open cache: another question costs what came since the last. Making a view takes time, so only
     those are there that `query` names (none given: all).
     `within_s`: views that show how things stood so many seconds ago are good enough.
+    `once`: no other question will come, so nothing is prepared for it.
     """
     with _shared_lock:
         connection = _shared.get(cache)
         if connection is None:
             connection = _shared[cache] = _database()
-            history = _histories[connection] = _History(cache, connection, views_of(query))
+            history = _histories[connection] = _History(cache, connection, views_of(query), once)
             _fence(connection, cache)
             _refreshed[cache] = time.monotonic()
         else:
@@ -133,7 +134,11 @@ class _History:
     """Keeps the views of one connection up to date, through a cursor of its own."""
 
     def __init__(
-        self, cache: Logged, connection: duckdb.DuckDBPyConnection, views: Iterable[str]
+        self,
+        cache: Logged,
+        connection: duckdb.DuckDBPyConnection,
+        views: Iterable[str],
+        once: bool = False,
     ) -> None:
         self._log = cache.log
         self._folder = cache.root / "log"
@@ -141,7 +146,8 @@ class _History:
         self._segments: tuple[str, ...] | None = None
         self._copied: dict[str, int] = {}  # journal -> lines that are in _live
         self._changed: set[str] = set()  # runs that have new rows
-        self._tables = [name for name in TABLES if name != "_tasks" or self._has_few_rows()]
+        keeps_tasks = not once and self._has_few_rows()
+        self._tables = [name for name in TABLES if name != "_tasks" or keeps_tasks]
         self._shown: set[str] = set()
         self.questions = 0
         self._cursor = connection.cursor()  # the connection itself is the caller's alone

@@ -33,9 +33,16 @@ _PLACE = re.compile(r"^LINE \d+:.*", re.MULTILINE | re.DOTALL)
 
 @contextlib.contextmanager
 def asking(
-    cache: Logged, query: str, values: Sequence[object] = (), *, files: bool = False
+    cache: Logged,
+    query: str,
+    values: Sequence[object] = (),
+    *,
+    files: bool = False,
+    once: bool = False,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give DuckDB's cursor with the answer to a query over the history as of now.
+
+    once: it is this process's only question.
 
     Raises:
         UsageError: the query is wrong, or wants more than to read the history; also raised for
@@ -43,7 +50,11 @@ def asking(
     """
     import duckdb
 
-    database = contextlib.closing(connect(cache, live=False)) if files else reading(cache, query)
+    database = (
+        contextlib.closing(connect(cache, live=False))
+        if files
+        else reading(cache, query, once=once)
+    )
     with database as cursor:
         try:
             _check(query, files)
