@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -62,6 +63,7 @@ class SharedClaims:
         self._policy, self._run, self._user = policy, run, user
         self._leases: Leases | None = None
         self._beating: BeatingProcess | None = None
+        self._lock = threading.Lock()
         # One after the other: the end of the last claim comes before that of the heartbeat.
         self._ends = ThreadPoolExecutor(1, thread_name_prefix="nbcache-claims")
 
@@ -127,21 +129,23 @@ class SharedClaims:
         return self._opened().claim(hash, process, after=after)
 
     def _opened(self) -> Leases:
-        if self._leases is None:
-            store = self._shared.store
-            heartbeat = Heartbeat(store, beat_s=leases.BEAT_S)
-            heartbeat.beat()
-            self._beating = BeatingProcess(store.url, heartbeat.name, beat_s=leases.BEAT_S)
-            self._beating.start()
-            self._leases = Leases(
-                store,
-                heartbeat,
-                run=self._run,
-                host=socket.gethostname(),
-                user=self._user,
-                stale_s=leases.STALE_S,
-            )
-        return self._leases
+        """Return the claims, with one heartbeat behind all of them."""
+        with self._lock:
+            if self._leases is None:
+                store = self._shared.store
+                heartbeat = Heartbeat(store, beat_s=leases.BEAT_S)
+                heartbeat.beat()
+                self._beating = BeatingProcess(store.url, heartbeat.name, beat_s=leases.BEAT_S)
+                self._beating.start()
+                self._leases = Leases(
+                    store,
+                    heartbeat,
+                    run=self._run,
+                    host=socket.gethostname(),
+                    user=self._user,
+                    stale_s=leases.STALE_S,
+                )
+            return self._leases
 
     async def _wait(self, held: Held, ended: Callable[[], bool]) -> Done | None:
         """Wait until another's claim has ended (its row) or may be taken over (None)."""
