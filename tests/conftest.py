@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 SETTINGS = pytest.StashKey[str]()
+_MAIN = sys.modules["__main__"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,6 +23,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind."""
     shutil.rmtree(config.stash[SETTINGS], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def real_main_module() -> Iterator[None]:
+    """The same for shells that the tests of a module share; it has been there before them."""
+    yield
+    sys.modules["__main__"] = _MAIN
 
 
 @pytest.fixture(autouse=True)

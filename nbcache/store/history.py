@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nbcache.store.files import new_ulid
 from nbcache.store.index import SegmentIndex
 from nbcache.store.journal_view import JournalView
 from nbcache.store.log import Log
@@ -46,25 +47,26 @@ def connect(cache: Logged, *, live: bool = True) -> duckdb.DuckDBPyConnection:
 
     With `live`, what any process appends shows up within about a second, else at `refresh`.
     """
-    connection = _database()
-    history = _histories[connection] = _History(cache, connection, VIEWS)
+    connection, own = _database()
+    history = _histories[connection] = _History(cache, own, VIEWS)
     if live:
         _Watch(history, connection).start()
     return connection
 
 
-def _database() -> duckdb.DuckDBPyConnection:
-    """An empty database that fetches nothing by itself and spills to the system's own folder."""
+def _database() -> tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyConnection]:
+    """Two connections to an empty database that fetches nothing by itself and spills to the
+    system's own folder. The second is for whoever keeps its views: one that is busy in a cursor of
+    the first would keep the caller from closing it."""
     import duckdb
 
-    return duckdb.connect(
-        ":memory:",
-        config={
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "temp_directory": os.path.join(tempfile.gettempdir(), f"nbcache-sql-{os.getpid()}"),
-        },
-    )
+    name = f":memory:nbcache-{new_ulid()}"
+    config: dict[str, Any] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "temp_directory": os.path.join(tempfile.gettempdir(), f"nbcache-sql-{os.getpid()}"),
+    }
+    return duckdb.connect(name, config=config), duckdb.connect(name, config=config)
 
 
 def refresh(connection: duckdb.DuckDBPyConnection) -> None:
@@ -89,8 +91,9 @@ def reading(
     with _shared_lock:
         connection = _shared.get(cache)
         if connection is None:
-            connection = _shared[cache] = _database()
-            history = _histories[connection] = _History(cache, connection, views_of(query), once)
+            connection, own = _database()
+            _shared[cache] = connection
+            history = _histories[connection] = _History(cache, own, views_of(query), once)
             _fence(connection, cache)
             _refreshed[cache] = time.monotonic()
         else:
@@ -131,7 +134,7 @@ _shared_lock = threading.Lock()
 
 
 class _History:
-    """Keeps the views of one connection up to date, through a cursor of its own."""
+    """Keeps the views of one database up to date, through a connection of its own."""
 
     def __init__(
         self,
@@ -150,7 +153,7 @@ class _History:
         self._tables = [name for name in TABLES if name != "_tasks" or keeps_tasks]
         self._shown: set[str] = set()
         self.questions = 0
-        self._cursor = connection.cursor()  # the connection itself is the caller's alone
+        self._cursor = connection
         columns = ", ".join(f'"{name}" {_sql_type(shape)}' for name, shape in COLUMNS.items())
         self._cursor.execute(f"CREATE TABLE _live (_journal VARCHAR, {columns})")
         self._show_rows({})
@@ -281,6 +284,10 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._stop_now.wait(_EVERY_S):
+            connection = self._connection()
+            if connection is None or _is_closed(connection):
+                break
+            del connection
             try:
                 self._history.refresh()
                 self._history.keep_tasks()
@@ -292,6 +299,18 @@ class _Watch(threading.Thread):
         """End the thread before the interpreter takes its libraries away."""
         self._stop_now.set()
         self.join(5)
+
+
+def _is_closed(connection: duckdb.DuckDBPyConnection) -> bool:
+    import duckdb
+
+    try:
+        connection.cursor().close()
+    except duckdb.ConnectionException:
+        return True
+    except duckdb.Error:  # it is busy
+        return False
+    return False
 
 
 _watches: weakref.WeakSet[_Watch] = weakref.WeakSet()

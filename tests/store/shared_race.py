@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -48,9 +49,9 @@ def tidy(root: Path, name: str) -> None:
     """Merge, and delete what was merged, until somebody says stop and all is done."""
     _, shared = opened(root, name)
     rounds = merged = deleted = 0
-    while not ((root / "stop").exists() and _segments(root) <= 2):
+    while not ((root / "stop").exists() and _is_tidy(root, shared)):
         try:
-            merged += compact_shared(shared, enough=1)
+            merged += compact_shared(shared, factor=math.inf, enough=1)
             done = clean_shared(shared, Selection(), force=True, grace=GRACE_US, settle=0)
             deleted += done.deleted["segments"]
             rounds += 1
@@ -59,8 +60,10 @@ def tidy(root: Path, name: str) -> None:
     print(rounds, merged, deleted)
 
 
-def _segments(root: Path) -> int:
-    return sum(1 for _ in (root / "team/log").glob("*" + KEYS))
+def _is_tidy(root: Path, shared: Shared) -> bool:
+    """Whether nothing is left to merge, and of what was merged nothing to delete."""
+    files = sum(1 for _ in (root / "team/log").glob("*" + KEYS))
+    return files <= 2 and len(shared.log.segments()) <= 2
 
 
 if __name__ == "__main__":
