@@ -187,9 +187,12 @@ class Leases:
             StoreUnavailableError: nothing is known; it may be asked again.
         """
         end = self._end_of(held.hash, held.epoch)
+        if end is None and self._is_stale(held.owner.heartbeat):
+            # An owner that had come to its end between these two looks has no heartbeat either.
+            end = self._end_of(held.hash, held.epoch) or b""
         if end:
             return Done(held.hash, held.epoch, end)
-        return None if end == b"" or self._is_stale(held.owner.heartbeat) else held
+        return None if end == b"" else held
 
     def progress(self, held: Held) -> dict[str, Any]:
         """Return what the owner says about itself; {} where it says nothing."""

@@ -135,6 +135,32 @@ def test_a_holder_that_came_after_the_last_look_is_not_taken_for_dead(store: Clo
     assert found.owner.user == "eve"
 
 
+def test_an_owner_that_ends_and_goes_while_another_looks_has_left_its_row() -> None:
+    moments: list[Callable[[], None]] = []
+
+    def on_request(doing: str, key: str) -> None:
+        if (doing, key) == (
+            "put",
+            "runs/bob",
+        ) and moments:  # between his look for a row and for her
+            moments.pop()()
+
+    store = MemoryStore(on_request=on_request)
+    ada, bob = member(store, "ada"), member(store, "bob")
+    lease = ada.claim(HASH)
+    assert isinstance(lease, Lease)
+    held = bob.claim(HASH)
+    assert isinstance(held, Held)
+
+    def end() -> None:
+        ada.end(lease, b"row")
+        store.delete(["runs/ada"])
+
+    moments.append(end)
+
+    assert bob.look(held) == Done(HASH, 1, b"row")
+
+
 def test_a_heartbeat_that_was_stopped_gives_its_claims_free(store: Clocked) -> None:
     heartbeat = Heartbeat(store, "ada")
     heartbeat.start()
