@@ -26,7 +26,7 @@ test: $(VENV)/.test-$(KEY)
 	@.ci/npm-packages $(VENV)/node
 	@$(MAKE) --no-print-directory lint types
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -q $(PYTEST_ARGS)
 
 lint: $(VENV)/.test-$(KEY)
 	@echo "== ruff format"

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind."""
     shutil.rmtree(config.stash[SETTINGS], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_key(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Take away the key that the tests of a module have made: rows of others would be signed."""
+    yield
+    Path(pytestconfig.stash[SETTINGS], "key.json").unlink(missing_ok=True)
 
 
 @pytest.fixture(autouse=True, scope="module")

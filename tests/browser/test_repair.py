@@ -122,7 +122,7 @@ def test_buttons_act_while_a_cell_is_busy(open_notebook: Open) -> None:
     expect(notebook.view(4).locator(".nb-line")).to_contain_text("2 cached")
     resume = notebook.view(4).get_by_role("button", name="Resume")
     expect(resume).to_have_attribute("aria-disabled", "true")
-    resume.click(force=True)
+    resume.dispatch_event("click")  # JupyterLab may just be moving the cell
     expect(notebook.view(4).locator(".nb-status")).to_contain_text("nothing is left to resume")
 
 
