@@ -16,6 +16,7 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 from nbcache.engine.session import Session, set_current_session
+from nbcache.errors import NbcacheError
 
 
 @dataclass
@@ -80,10 +81,13 @@ def shell_in(folder: Path) -> Iterator[Shell]:
         yield shell
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
-            run = shell.session.last_run
+            session = shell.session
+            run = session.last_run
             if run is not None:
                 run.cancel()
                 run.wait(20)
+            with contextlib.suppress(NbcacheError, OSError):
+                session._close_cache()  # its workers end: a process has only so many open files
             shell.ip.run_cell("%unload_ext nbcache")
         set_current_session(None)
         os.chdir(before)
