@@ -89,7 +89,7 @@ def test_failures_are_listed_with_their_log_one_click_away() -> None:
         error="ZeroDivisionError: division by zero",
         traceback="Traceback ...",
         where="cell [5] line 4: score = 1 / (rep - 1)",
-        workdir="/somewhere/work/1",
+        workdir="/somewhere/1",
     )
     rendered = render_progress(
         progress("failed", place(completed=17, failed=1), failures=(failure,))

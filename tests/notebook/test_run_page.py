@@ -46,7 +46,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
         story.attempt(
             ONE, position, position, status="failed", error=f"ValueError: {EVIL}", exit=1,
             traceback="Traceback ...", start=began, complete=began + 1, realtime=0.1,
-            shown=shown, workdir="/work/somewhere",
+            shown=shown, workdir="/somewhere/else",
         )  # fmt: skip
     story.attempt(ONE, 5, 9, status="skipped", realtime=None)
     counts = {"completed": 1, "cached": 1, "failed": 3, "skipped": 1}
@@ -111,7 +111,7 @@ def test_the_page_says_all_of_it(report: RunReport) -> None:
         "3 failed",
         f"fit[2], fit[3], fit[4] ValueError: {EVIL}",
         "traceback of fit[2]",
-        "its folder: /work/somewhere",
+        "its folder: /somewhere/else",
         "code changed (1 task)",
         "what its tasks share in their hashes: 1",
         "of run bold-ant",
