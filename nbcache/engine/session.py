@@ -32,6 +32,7 @@ from nbcache.engine.running import loop, resuming
 from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.claiming import SharedClaims
 from nbcache.engine.running.collecting import collected_rarely
+from nbcache.engine.running.course import Course
 from nbcache.engine.running.decide import Place
 from nbcache.engine.running.devices import Devices, gpu_ids
 from nbcache.engine.running.driver import Driver
@@ -495,33 +496,35 @@ class Session:
         packer: Packer,
         claims: SharedClaims | None,
     ) -> Driver:
-        executor = self.executor()
         cpus, memory = machine()
         gpus = gpu_ids()
-        return Driver(
-            run,
+        scheduler = Scheduler(
             prepared.graph,
-            Scheduler(
+            cpus=cpus,
+            memory=memory,
+            gpus=len(gpus),
+            max_parallel=options.max_parallel,
+            levels=options.levels,
+            max_errors=options.max_errors,
+        )
+        return Driver(
+            Course(
+                run,
                 prepared.graph,
-                cpus=cpus,
-                memory=memory,
-                gpus=len(gpus),
-                max_parallel=options.max_parallel,
-                levels=options.levels,
-                max_errors=options.max_errors,
+                prepared.sources,
+                scheduler,
+                prepared.decider,
+                prepared.decoder,
+                self.cache,
+                rows,
             ),
-            prepared.decider,
-            executor,
-            self.cache,
-            prepared.decoder,
-            rows,
+            self.executor(),
             make_spec,
-            prepared.sources,
-            None if rows is None else self.reasons(before=run.id),
             packer,
-            Publisher(self.cache, self.folder, prepared.decider),
             Devices(gpus),
-            claims,
+            reasons=None if rows is None else self.reasons(before=run.id),
+            publisher=Publisher(self.cache, self.folder, prepared.decider),
+            claims=claims,
         )
 
     async def _obey(self, run: Run) -> None:

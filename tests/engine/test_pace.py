@@ -30,3 +30,11 @@ def test_processes_are_judged_one_by_one() -> None:
     pace = Pace()
     said(pace, [LIGHT_S / 4] * ENOUGH)
     assert pace.note("other", LIGHT_S / 4) is None
+
+
+def test_the_mean_time_of_a_process_is_that_of_all_its_attempts() -> None:
+    pace = Pace()
+    said(pace, [1.0, 2.0, 6.0])
+
+    assert pace.mean_s("p") == 3.0
+    assert pace.mean_s("other") is None

@@ -1,7 +1,7 @@
-"""Notices which processes have attempts that take next to no time, and when that ends.
+"""How long the attempts of each process take: for estimates, and to notice those that take no time.
 
-The scheduler starts more of these at once, so that the way to a worker and back is not waited for
-after each. A process that turns out to be slow again loses it at its first slow attempt.
+The scheduler starts more of the latter at once, so that the way to a worker and back is not waited
+for after each. A process that turns out to be slow again loses it at its first slow attempt.
 """
 
 from __future__ import annotations
@@ -12,14 +12,22 @@ SLOW_S = 0.05  # one attempt
 
 
 class Pace:
-    """The mean time of the attempts of each process, the last ones counting most."""
+    """The mean times of the attempts of each process in this run."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._all: dict[str, tuple[int, float]] = {}  # how many, and seconds together
+        self._seen: dict[str, tuple[int, float]] = {}  # of the last ones: how many, and their mean
         self._light: set[str] = set()
+
+    def mean_s(self, place: str) -> float | None:
+        """Return how long its attempts took on average, None where none has ended."""
+        count, sum_s = self._all.get(place, (0, 0.0))
+        return sum_s / count if count else None
 
     def note(self, place: str, took_s: float) -> bool | None:
         """Take the time of an attempt; returns whether the process is light, None: as before."""
+        count, sum_s = self._all.get(place, (0, 0.0))
+        self._all[place] = count + 1, sum_s + took_s
         count, mean = self._seen.get(place, (0, 0.0))
         count += 1
         mean += (took_s - mean) / min(count, ENOUGH)

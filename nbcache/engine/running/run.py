@@ -33,7 +33,6 @@ class Steering(Protocol):
     """What a run asks of whoever drives it."""
 
     def cancel(self) -> None: ...
-    def snapshot(self) -> tuple[PlaceProgress, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +104,11 @@ class Run:
     def update(self, places: tuple[PlaceProgress, ...], items: Mapping[int, int]) -> None:
         """Replace the snapshot of the processes, and of how many items each drawn channel gave."""
         self._places, self._items = places, items
+
+    def note(self, text: str) -> None:
+        """Say a line in its report, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def note_refused(self, task: TaskKey) -> None:
         """A result was there, and did not count since nobody vouches for it."""

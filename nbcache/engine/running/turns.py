@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 
 from nbcache.engine.running.run import Run
-from nbcache.model.view import PlaceProgress
 
 WAITS = "another run of this kernel is going; this one starts when it has ended"
-
 PATIENCE_S = 0.02
 
 
@@ -23,10 +21,6 @@ class Queued:
     def cancel(self) -> None:
         """Give up the turn; from any thread."""
         self._loop.call_soon_threadsafe(self.asked.set)
-
-    def snapshot(self) -> tuple[PlaceProgress, ...]:
-        """Nothing has begun."""
-        return ()
 
 
 async def take_turn(turn: asyncio.Lock, run: Run) -> bool:

@@ -1,0 +1,145 @@
+"""Obey the scheduler's `Report`: write what became of tasks, then tell it, then publish.
+
+What is appended comes before what is announced, so that nothing is lost that was told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from nbcache.engine.record.results import TaskResult
+from nbcache.engine.running.course import Course
+from nbcache.engine.running.decide import Decision
+from nbcache.engine.running.failing import Failures
+from nbcache.engine.running.publish import Publisher
+from nbcache.engine.running.rows import RowMaker
+from nbcache.model.command import Report
+from nbcache.model.row import Row
+from nbcache.model.task import Outcome, RunStatus
+from nbcache.model.view import FailureView
+
+
+class Announcer:
+    """Tells the user's `Run` how its tasks ended."""
+
+    def __init__(self, course: Course, publisher: Publisher, failures: Failures) -> None:
+        self._course, self._publisher, self._failures = course, publisher, failures
+
+    def report(self, reports: Sequence[Report]) -> None:
+        """Write the rows of tasks that were not attempted in one go, then announce."""
+        maker = self._course.rows
+        if maker is not None:
+            rows = [row for each in reports if (row := self._row(maker, each)) is not None]
+            if rows:
+                maker.append(rows)
+        for each in reports:
+            self._announce(each)
+
+    async def finish(self, status: RunStatus) -> RunStatus:
+        """Wait until all results are published; one that could not be makes the run fail."""
+        cancelled = status is RunStatus.CANCELLED
+        failed = await asyncio.to_thread(self._publisher.finish, cancelled=cancelled)
+        for text in self._publisher.said():
+            self._course.run.note(text)
+        for decision, error in failed:
+            self._course.run.failures.append(
+                FailureView(
+                    task=decision.label,
+                    process=decision.place.name,
+                    error=f"its result is kept, but {error}",
+                    way_out="then run again: only publishing is left to do",
+                )
+            )
+        return RunStatus.FAILED if failed and status is RunStatus.SUCCEEDED else status
+
+    def _row(self, maker: RowMaker, report: Report) -> Row | None:
+        """Return the row of a task that was not attempted; None: it has one, or needs none."""
+        course, task = self._course, report.task
+        decision = course.decisions.get(task)
+        if report.outcome in (Outcome.FAILED, Outcome.IGNORED):
+            return None if task in course.row_ids else self._row_of_failure(maker, report, decision)
+        if decision is None:
+            return None
+        if report.outcome is Outcome.CACHED or report.twin is not None:
+            return self._row_of_use(maker, report, decision)
+        if decision.hash is None:
+            return None
+        if report.outcome is Outcome.STORED:
+            row = maker.stored(decision)
+            course.row_ids[task] = row.id
+            return row
+        return maker.skipped(decision) if report.outcome is Outcome.SKIPPED else None
+
+    def _row_of_failure(self, maker: RowMaker, report: Report, decision: Decision | None) -> Row:
+        error = report.error or ""
+        if decision is None or decision.hash is None:
+            name = self._course.graph.nodes[report.task[0]].name
+            return maker.unidentified(report.task, name, report.outcome, error)
+        return maker.refused(decision, report.outcome, error)
+
+    def _row_of_use(self, maker: RowMaker, report: Report, decision: Decision) -> Row | None:
+        """Return what says that an earlier result, or that of a twin, was used."""
+        course = self._course
+        source = decision.entry.row_id if decision.entry is not None else ""
+        if report.twin is not None:
+            source = course.row_ids.get(report.twin, source)
+        if not source or not report.outcome.succeeded:
+            return None
+        if decision.is_shared and course.cache.shared is not None:
+            course.cache.shared.note_used(source)
+        course.row_ids[report.task] = source
+        return maker.use(decision, source)
+
+    def _announce(self, report: Report) -> None:
+        run, task = self._course.run, report.task
+        decision = self._course.decisions.get(task)
+        if decision is None:
+            self._announce_undecided(report)
+            return
+        outputs = decision.outputs
+        if outputs is None and report.twin is not None:
+            outputs = self._course.decisions[report.twin].outputs
+        if not report.outcome.succeeded:
+            outputs = None
+        if report.outcome is Outcome.CACHED:
+            self._announce_hit(decision)
+        run.tasks[task] = TaskResult(
+            task[1],
+            decision.label,
+            report.outcome,
+            decision.values(),
+            outputs,
+            report.error,
+            decision.hash or "",
+            self._course.row_ids.get(task, ""),
+        )
+        if outputs is not None:
+            self._publisher.publish(decision, outputs)
+            self._course.note_outputs(task, outputs)
+        is_known = any(failure.task == decision.label for failure in run.failures)
+        if report.outcome is Outcome.FAILED and not is_known:
+            run.failures.append(self._failures.view(decision, None, report.error or "failed"))
+
+    def _announce_undecided(self, report: Report) -> None:
+        """Tell of a task that could not even be identified."""
+        run, (node, position) = self._course.run, report.task
+        place = self._course.graph.nodes[node].name
+        label = f"{place}[{'.'.join(map(str, position))}]"
+        run.tasks[report.task] = TaskResult(position, label, report.outcome, {}, None, report.error)
+        if report.error:
+            run.failures.append(FailureView(task=label, process=place, error=report.error))
+
+    def _announce_hit(self, decision: Decision) -> None:
+        """Tell whose result it is, and what its task showed."""
+        run, task, entry = self._course.run, decision.task, decision.entry
+        if entry is None:
+            return
+        rows = self._course.rows
+        kept = rows is not None and rows.is_own(decision, entry.row_id)
+        run.note_hit(task, entry, kept=kept, trusted=decision.is_trusted)
+        if entry.shown is not None:
+            run.shown_stored[task] = entry.shown
+        if decision.place.talks:
+            run.talk.hear(task, decision.label, run.chunks(task))
+            run.talk.end(task, decision.label)

@@ -1,0 +1,85 @@
+"""Answer the scheduler's `Decide`: a hit, a miss with its reason, a task that is left out."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from nbcache.engine.running.course import Course
+from nbcache.engine.running.decide import Decision, outcome_of_hit
+from nbcache.engine.running.reasons import AGAIN, Reasons
+from nbcache.errors import NbcacheError
+from nbcache.model.command import Decide
+from nbcache.model.event import Event, Hit, Missed, Refused, Skipped
+from nbcache.model.value import FilePath, Gathered, RemoteFile
+
+
+class Deciding:
+    """Decides the tasks of one run, on the loop where that is quick, else on a thread."""
+
+    def __init__(self, course: Course, reasons: Reasons | None) -> None:
+        self._course, self._reasons = course, reasons
+        self._not_counting: set[str] = set()  # processes of which a result was found in vain
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="nbcache-hashing")
+
+    def decide(self, command: Decide) -> None:
+        """Decide at once, unless a file may have to be read: then on the hashing thread."""
+        inputs = command.inputs.values()
+        if self._course.decider.may_read(command.task[0]) or any(map(_may_read, inputs)):
+            self._thread.submit(self._decide_elsewhere, command)
+        else:
+            self._course.inbox.tell(self._answer(command))
+
+    def close(self) -> None:
+        """Decide no more; nobody waits for what has begun."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _decide_elsewhere(self, command: Decide) -> None:
+        self._course.inbox.tell_from_afar(self._answer(command))
+
+    def _answer(self, command: Decide) -> Event:
+        decider = self._course.decider
+        try:
+            decision = decider.decide(command.task, command.inputs)
+            self._course.decisions[command.task] = decision
+            if not decider.is_wanted(decision):
+                return Skipped(command.task)
+            if decision.is_hit:
+                assert decision.outputs is not None
+                if decision.stored:
+                    self._course.run.note(f"{decision.place.name}: {decision.reason}")
+                outcome = outcome_of_hit(decision)
+                return Hit(command.task, decision.hash, decision.outputs, outcome)
+            decider.fetch(decision)
+            resources = decider.resources(decision, 1)
+            self._note_reason(decision)
+            if decision.refused:
+                self._course.run.note_refused(decision.task)
+        except NbcacheError as error:
+            return Refused(command.task, str(error))
+        except Exception as error:  # a value's own code failed while it was identified
+            return Refused(command.task, f"{type(error).__name__}: {error}")
+        return Missed(command.task, decision.hash, resources)
+
+    def _note_reason(self, decision: Decision) -> None:
+        """Find out why a task runs. Its process has one reason, as a plan has it: that of a task
+        whose result was found and does not count goes before what holds for the process; that
+        tasks did not succeed before is said where it holds for all."""
+        if self._reasons is None:
+            return
+        reasons = self._course.run.reasons
+        name, own = decision.place.name, decision.reason if decision.place.is_kept else ""
+        found = self._reasons.of(decision.place, [decision.hash])
+        decision.reason = decision.reason or found
+        said = reasons.setdefault(name, own or found)
+        if own and name not in self._not_counting:
+            self._not_counting.add(name)
+            reasons[name] = own
+        elif said == AGAIN != found:
+            reasons[name] = found
+
+
+def _may_read(value: object) -> bool:
+    """Whether finding a value's identity may take long: it is a file, or holds some."""
+    if isinstance(value, (FilePath, RemoteFile)):
+        return True
+    return type(value) in (list, tuple, Gathered) and any(map(_may_read, value))  # type: ignore[call-overload]

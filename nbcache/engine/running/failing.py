@@ -1,0 +1,133 @@
+"""What the failure of a task leads to, and what is told of it: to its user, and to processes that
+look into failures."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import zlib
+
+from nbcache.engine.running.course import Course
+from nbcache.engine.running.decide import Decision
+from nbcache.engine.spec import AttemptReport
+from nbcache.engine.work.script_body import script_argv
+from nbcache.errors import NbcacheError
+from nbcache.model.channel import Item
+from nbcache.model.event import AttemptFailed, Resources, TaskKey
+from nbcache.model.ids import format_position
+from nbcache.model.row import AttemptRow
+from nbcache.model.task import Outcome
+from nbcache.model.value import KeptFolder
+from nbcache.model.view import FailureView
+from nbcache.plan.dataflow.retry import BACKOFF_S, NOT_FAILED, FailedAttempt, retry_delays
+
+LOG_CHARACTERS = 100_000  # of what a failed task printed, for a process that looks into it
+LOG_LINES = 20  # of it in a failure as it is shown
+
+
+class Failures:
+    """The failed attempts of one run."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+        self.keeps_nothing = False  # set where no result can be kept: the next one fares no better
+
+    def fail(
+        self, decision: Decision, number: int, report: AttemptReport | None, error: str
+    ) -> None:
+        """Attempt `number` of a task failed; with a report where it had begun."""
+        course, task = self._course, decision.task
+        if report is not None:
+            course.note_row(task, report)
+            decision.failed = FailedAttempt(report.exit, report.signal, error)
+        else:
+            decision.failed = FailedAttempt(error=error)
+        try:
+            action = course.decider.action(decision, number)
+            resources = course.decider.resources(decision, number + 1)
+        except NbcacheError as problem:  # a directive that is Python
+            action, resources, error = "finish", Resources(), f"{error}; and {problem}"
+        if self.keeps_nothing or (report is not None and report.unkept):
+            action = "finish"
+        if report is not None and report.row is not None:
+            try:
+                self._keep(decision, number, report.row, ignored=action == "ignore")
+            except (NbcacheError, OSError) as problem:
+                action, self.keeps_nothing = "finish", True
+                error = error if report.unkept else f"{error}; and {problem}"
+        wait = 0.0
+        if action == "retry":
+            wait = _wait_before_retry(decision, number)
+        else:
+            failure = self.view(decision, report, error, ignored=action == "ignore")
+            course.run.failures.append(failure)
+            course.failed[task] = (failure, decision.failed, number)
+        course.inbox.tell(AttemptFailed(task, error, action, resources, wait))
+
+    def _keep(self, decision: Decision, number: int, row: AttemptRow, *, ignored: bool) -> None:
+        """Append the row of a failed attempt where only the failure told what it means."""
+        course = self._course
+        if course.rows is None or course.decider.failed_as(decision, number) is not None:
+            return
+        status = Outcome.IGNORED if ignored else Outcome.FAILED
+        course.rows.append([dataclasses.replace(row, status=status.value)])
+
+    def view(
+        self,
+        decision: Decision,
+        report: AttemptReport | None,
+        error: str,
+        *,
+        ignored: bool = False,
+    ) -> FailureView:
+        """Return a failure as it is shown: where, what was printed last, how to look inside."""
+        where = command = ""
+        decl = decision.place.node.decl
+        if report is not None and decl is not None:
+            command = shlex.join(script_argv(decl))
+            if report.where is not None:
+                line, text = report.where
+                where = f"{decl.cell or decl.name} line {line}: {text.strip()}"
+        return FailureView(
+            task=decision.label,
+            process=decision.place.name,
+            error=error,
+            traceback=(report.traceback or "") if report is not None else "",
+            where=where,
+            workdir=report.workdir if report is not None else None,
+            command=command,
+            log="\n".join(self._printed(decision.task).strip().split("\n")[-LOG_LINES:]),
+            position=format_position(decision.task[1]),
+            ignored=ignored,
+        )
+
+    def item(self, task: TaskKey) -> Item:
+        """Return what a forensic process takes of a failed task (`dataflow.failures.FIELDS`); on
+        the operator thread."""
+        course = self._course
+        failure, failed, attempt = course.failed.get(task, (None, NOT_FAILED, 0))
+        decision = course.decisions.get(task)
+        error = failed.error or course.scheduler.task(task).error or ""
+        folder = failure.workdir if failure is not None else None
+        return (
+            decision.label if decision is not None else course.graph.nodes[task[0]].name,
+            error,
+            failure.traceback if failure is not None else error,
+            self._printed(task)[-LOG_CHARACTERS:],
+            None if folder is None else KeptFolder(folder),
+            failed.exit,
+            failed.signal,
+            attempt,
+        )
+
+    def _printed(self, task: TaskKey) -> str:
+        chunks = self._course.run.chunks(task)
+        return "".join(each.text for each in chunks if each.stream != "display")
+
+
+def _wait_before_retry(decision: Decision, attempt: int) -> float:
+    """Return seconds, other ones for each task: those that failed together come back apart."""
+    assert decision.place.node.decl is not None
+    backoff = decision.place.node.decl.directives.backoff or BACKOFF_S
+    seed = zlib.crc32(f"{decision.label} {decision.hash}".encode())
+    return retry_delays(attempt + 1, base_s=backoff, seed=seed)[-1]

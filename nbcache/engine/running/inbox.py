@@ -1,0 +1,51 @@
+"""Events on their way to one run's scheduler, from the engine's loop and from other threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+from nbcache.model.event import Event
+
+
+class Inbox:
+    """Keeps events in the order in which they came, until the driver takes them.
+
+    Belongs to the loop on which it was made.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._events: deque[Event] = deque()
+        self._filled = asyncio.Event()
+
+    def tell(self, event: Event) -> None:
+        """Take an event; on the loop's thread only."""
+        self._events.append(event)
+        self._filled.set()
+
+    def tell_all(self, events: Iterable[Event]) -> None:
+        """Take events, in order; on the loop's thread only."""
+        self._events.extend(events)
+        self._filled.set()
+
+    def tell_later(self, after_s: float, event: Event) -> None:
+        """Take an event when so many seconds have gone by; on the loop's thread only."""
+        self._loop.call_later(after_s, self.tell, event)
+
+    def tell_from_afar(self, *events: Event) -> None:
+        """Take events, in order; from any thread."""
+        self._loop.call_soon_threadsafe(self.tell_all, events)
+
+    def take(self) -> list[Event]:
+        """Return what has come since the last time; may be nothing."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    async def wait(self) -> None:
+        """Wait until there is something to take."""
+        self._filled.clear()
+        if not self._events:
+            await self._filled.wait()

@@ -1,0 +1,151 @@
+"""Obey the scheduler's `Start`: get the right to compute a hash and the inputs, then begin.
+
+The log is looked at again under the right: whoever had it before may have made the result. Who does
+not get it waits, since another process is computing that very hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from nbcache.engine.running.attempts import Attempts
+from nbcache.engine.running.claiming import Right, SharedClaims
+from nbcache.engine.running.course import Course
+from nbcache.engine.running.decide import Decision
+from nbcache.engine.running.failing import Failures
+from nbcache.model.command import Start
+from nbcache.model.digest import Digest
+from nbcache.model.event import AttemptAborted, AttemptStarted, Hit, InputRecalled
+from nbcache.model.value import Stored
+
+CLAIM_POLL_S = 0.05
+
+
+class Starting:
+    """Leads tasks to their attempts. `claims`: those on the shared cache, None without one."""
+
+    def __init__(
+        self, course: Course, attempts: Attempts, failures: Failures, claims: SharedClaims | None
+    ) -> None:
+        self._course, self._attempts, self._failures = course, attempts, failures
+        self._claims = claims
+
+    def start(self, commands: Sequence[Start]) -> None:
+        """Start attempts: claim their hashes, then look once at what others have done meanwhile."""
+        course = self._course
+        claimed: list[tuple[Decision, int, Right]] = []
+        for command in commands:
+            decision = course.decisions[command.task]
+            blobs = course.decider.to_bring(decision)
+            if blobs:
+                course.errands.send(self._bring_then_start(command, blobs))
+                continue
+            if decision.hash is None or course.rows is None:
+                self._attempts.begin(decision, command.attempt, None)
+                continue
+            claim = course.cache.claims.try_claim(decision.hash)
+            if claim is None:
+                course.errands.send(self._wait_for_claim(command))
+            else:
+                claimed.append((decision, command.attempt, Right(claim)))
+        if claimed:
+            course.cache.log.refresh()
+        for decision, number, right in claimed:
+            if self._is_made_meanwhile(decision, number):
+                right.release()
+            elif self._claims is not None and self._claims.wants(
+                course.pace.mean_s(decision.place.name)
+            ):
+                course.errands.send(self._claim_there(self._claims, decision, number, right))
+            else:
+                self._attempts.begin(decision, number, right)
+
+    def close(self) -> None:
+        """Claim nothing more."""
+        if self._claims is not None:
+            self._claims.close()
+
+    def _is_made_meanwhile(self, decision: Decision, attempt: int) -> bool:
+        """Whether another process made the result since the task was decided; tells of it."""
+        if attempt > 1 or not self._course.decider.look_up(decision):
+            return False
+        assert decision.outputs is not None
+        assert decision.hash is not None
+        self._course.inbox.tell(Hit(decision.task, decision.hash, decision.outputs))
+        return True
+
+    async def _wait_for_claim(self, command: Start) -> None:
+        """Somebody else on this machine computes the same hash: wait for it or take over."""
+        course = self._course
+        decision = course.decisions[command.task]
+        assert decision.hash is not None
+        course.run.note(f"{decision.place.name}: another kernel is running the same tasks; waiting")
+        while command.task not in course.killed:
+            claim = course.cache.claims.try_claim(decision.hash)
+            if claim is not None:
+                course.cache.log.refresh()
+                if self._is_made_meanwhile(decision, command.attempt):
+                    claim.release()
+                else:
+                    self._attempts.begin(decision, command.attempt, Right(claim))
+                return
+            await asyncio.sleep(CLAIM_POLL_S)
+        course.inbox.tell(AttemptAborted(command.task))
+
+    async def _claim_there(
+        self, claims: SharedClaims, decision: Decision, number: int, right: Right
+    ) -> None:
+        """Claim a hash on the shared cache too, then start; it may be running elsewhere."""
+        course, task, hash = self._course, decision.task, decision.hash
+        assert hash is not None
+        lease = await claims.take(
+            hash,
+            decision.place.name,
+            found=lambda: number == 1 and course.decider.look_up(decision),
+            ended=lambda: task in course.killed,
+            note=course.run.note,
+        )
+        if lease is not None:
+            right.extend(claims, lease)
+        if decision.outputs is not None:
+            right.release()
+            course.inbox.tell(Hit(task, hash, decision.outputs))
+        elif task in course.killed:
+            right.release()
+            course.inbox.tell(AttemptAborted(task))
+        else:
+            self._attempts.begin(decision, number, right)
+
+    async def _bring_then_start(self, command: Start, wanted: Sequence[Stored]) -> None:
+        """Fetch inputs from the shared cache; one that cannot be had is made again."""
+        gone = await asyncio.to_thread(self._bring, wanted)
+        course, task = self._course, command.task
+        if task in course.killed:
+            course.inbox.tell(AttemptAborted(task))
+            return
+        if gone is None:
+            self.start([command])
+            return
+        course.inbox.tell(AttemptStarted(task))
+        producer = course.recalled(gone)
+        if producer is not None:
+            course.inbox.tell(InputRecalled(task, producer))
+        else:
+            error = f"its input {gone} is neither in the cache nor in the shared one"
+            self._failures.fail(course.decisions[task], command.attempt, None, error)
+
+    def _bring(self, wanted: Sequence[Stored]) -> Digest | None:
+        """Fetch results, folders with all files in them; return the first that cannot be had."""
+        shared, blobs = self._course.cache.shared, self._course.cache.blobs
+        if shared is None:
+            return wanted[0].blob
+        of = {each.blob: each.blob for each in wanted if each.blob is not None}
+        gone = shared.bring_all(of)
+        for each in wanted:
+            if each.kind == "tree" and each.blob is not None and each.blob not in gone:
+                for entry in blobs.open_tree(each.blob):
+                    if entry.blob is not None and not blobs.has(entry.blob, entry.size):
+                        of[entry.blob] = each.blob
+        gone += shared.bring_all([blob for blob in of if not blobs.has(blob)])
+        return of[gone[0]] if gone else None

@@ -1,0 +1,49 @@
+"""What a run says of files, variables and modules that its tasks used without declaring them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from nbcache.engine.running.decide import Decision
+from nbcache.model.row import WatchedRead
+
+VARIABLES_TOLD = 8  # that a process reads: more of them are a loop over all
+
+
+def read_notes(process: str, reads: Sequence[WatchedRead]) -> Iterator[str]:
+    """Yield a line for each thing that a task read unasked; for a loop over the environment one."""
+    variables = [each for each in reads if each.kind == "env"]
+    if any(each.kind == "variables" for each in reads):
+        yield (
+            f"{process} goes through the environment variables: it runs again when one is new "
+            f"or gone, and when one of the {len(variables)} that it read has another value"
+        )
+    for read in reads:
+        if read not in variables or len(variables) <= VARIABLES_TOLD:
+            yield from _read_note(process, read.kind, read.name)
+
+
+def _read_note(process: str, kind: str, name: str) -> Iterator[str]:
+    if kind in ("tool", "variables"):
+        return  # there is no way to declare it, and no need
+    if kind == "exists":
+        yield f"{process} asks whether {name} is there; it is checked from now on"
+        return
+    if kind in ("file", "folder"):
+        short = name.rpartition("/")[2].partition(".")[0] or "data"
+        way_out = f'declare it: %%process {process}({short}: path = "{name}")'
+    elif kind == "env":
+        way_out = f"declare it: #| env: {name}"
+    else:
+        way_out = "it is checked from now on"
+    yield f"{process} reads {kind} {name}, which it does not declare; {way_out}"
+
+
+def changed_note(decision: Decision, name: str) -> str:
+    """Return what to say of an input that is not what it was when its task began."""
+    found = decision.inputs.get(name)
+    place = f" ({found.place})" if found is not None and found.place else ""
+    return (
+        f"{decision.label}: input {name}{place} changed while the task ran, by the task itself "
+        "unless somebody else wrote to it; its result is not kept"
+    )
