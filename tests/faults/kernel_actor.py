@@ -40,7 +40,7 @@ def main(cache: str, seed: int) -> None:
     log = notebook.session.cache.log
     log.rotate()
     log.fold()
-    log.compact(grace_s=0.0)
+    log.compact()  # what it replaces stays for those who are reading it
     print("done", run.status.value, flush=True)
     sys.stdin.read()  # until killed
 
