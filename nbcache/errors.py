@@ -179,7 +179,9 @@ class RemoteStoreError(StoreError):
     is about the whole store), `reason` what the store or the network said.
     """
 
-    way_out = "The run goes on without the shared cache; `nbcache doctor` looks at it again."
+    way_out = (
+        "Runs go on without the shared cache; `nbcache doctor URL` says what is possible there."
+    )
 
     def __init__(self, url: str, doing: str, key: str, reason: str) -> None:
         super().__init__(url, doing, key, reason)
@@ -211,7 +213,7 @@ class StoreUnavailableError(RemoteStoreError):
     Whether a write took place is not known then.
     """
 
-    way_out = "The run goes on without the shared cache; it is tried again later."
+    way_out = "It may answer later; until then runs go on without the shared cache."
 
 
 class StoreThrottledError(StoreUnavailableError):

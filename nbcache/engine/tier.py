@@ -101,8 +101,6 @@ def share(
         url = os.path.abspath(os.path.expanduser(url))
     before = sharing_of(cache.root)
     since = time.time_ns() // 1000
-    if not read_only:
-        make_key()  # what goes unsigned nobody else may decode
     if before is not None and before.url == url:
         since = before.since
     sharing = Sharing(url, read_only, since, claim)
@@ -110,7 +108,17 @@ def share(
     new = cache.tmp / new_ulid()
     write_whole(new, json.dumps(asdict(sharing)).encode() + b"\n", sync=True)
     os.replace(new, cache.root / _FILE)
+    if not read_only:
+        _sign_from_now_on(tell)
     return tier
+
+
+def _sign_from_now_on(tell: Callable[[str], None]) -> None:
+    """Make this user a key: what goes unsigned nobody else may decode, if it runs code."""
+    try:
+        make_key()
+    except StoreError as error:
+        tell(f"what is sent goes unsigned, so nobody else uses the pickles in it: {error}")
 
 
 def unshare(cache: Cache) -> None:

@@ -25,6 +25,8 @@ from nbcache.store.files import new_ulid, remove, sync_folder, write_whole
 
 _NAME = "trust.json"
 _FORMAT = 1
+_MOST_GONE = 500
+"""Caches that are noted though nothing lies at their place any more: a disk may come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,19 @@ def own_cache(cache: str, place: Place) -> None:
         new = {"path": place.path, "inode": place.inode}
         if new not in places:
             places.append(new)
+            _forget_oldest(held["caches"])
+
+
+def _forget_oldest(caches: dict[str, list[dict[str, Any]]]) -> None:
+    """Let go of the caches that have been gone longest, where there are very many of them."""
+    if len(caches) > 2 * _MOST_GONE:
+        gone = [
+            cache
+            for cache, places in caches.items()  # in the order in which they were noted
+            if not any(os.path.lexists(each["path"]) for each in places)
+        ]
+        for cache in gone[:-_MOST_GONE]:
+            del caches[cache]
 
 
 def trust_key(key: str, name: str, *, revoked: bool = False) -> TrustedKey:

@@ -6,20 +6,28 @@ takes blobs under the hands of those who use them, also such that nobody had tim
 
 from __future__ import annotations
 
+import shutil
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from nbcache.engine.tier import Sharing, Tier
 from nbcache.engine.upkeep.shared_cleaning import clean_shared
 from nbcache.errors import ResultGone
+from nbcache.model.digest import blob_digest
+from nbcache.model.row import Port, UseRow
+from nbcache.model.value import Stored
 from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid
 from nbcache.store.remote.compact import compact_shared
 from nbcache.store.remote.folder import FolderStore
 from nbcache.store.remote.protocol import Entry
 from nbcache.store.remote.shared import Shared
 from tests.engine.notebooks import Notebook
+from tests.store.rows import attempt, hash_of
 
 TASKS = 4
 PIPELINE = (
@@ -76,12 +84,78 @@ def works(notebook: Notebook) -> int:
     raise AssertionError("results are gone again and again")
 
 
-def clean(root: Path, name: str) -> None:
-    """Mark, evict and delete everything, again and again."""
+def borrow(root: Path, name: str, rounds: int) -> None:
+    """Do what a run does with a shared cache, without workers: many rounds in little time."""
+    hits = made = 0
+    for number in range(rounds):
+        cache = Cache.open(root / f"{name}-{number}")
+        tier = Tier.open(cache, Sharing(str(root / "team")), troubles.append)
+        for key in KEYS:
+            if is_there(tier, key):
+                hits += 1
+            else:
+                made += 1
+                make(tier, key)
+        tier.settle()
+        tier.close()
+        cache.close()
+        shutil.rmtree(cache.root)
+    assert not troubles, troubles
+    print(hits, made)
+
+
+KEYS = range(4)
+troubles: list[str] = []
+
+
+def content(key: int) -> bytes:
+    return f"{key} ".encode() * 2_000
+
+
+def is_there(tier: Tier, key: int) -> bool:
+    """Use what the shared cache has, as a hit does whose value somebody reads."""
+    entry = tier.shared.find(hash_of(f"borrowed {key}"))
+    blob = blob_digest(content(key))
+    if entry is None or not tier.shared.bring(blob):
+        return False
+    assert tier.cache.blobs.read(blob) == content(key)
+    row = UseRow(
+        id=new_ulid(), at=now_us(), run=name_of(tier), process="borrow", position=str(key),
+        tag="", hash=entry.hash, cached_from=entry.row_id,
+    )  # fmt: skip
+    tier.cache.log.append([row])
+    tier.shared.note_used(entry.row_id)
+    return True
+
+
+def make(tier: Tier, key: int) -> None:
+    """Make a result, as a task does after a miss."""
+    data, hash = content(key), hash_of(f"borrowed {key}")
+    stored = Stored(
+        hash_of(f"{key}"), "value", "bytes", len(data), tier.cache.blobs.put_bytes(data)
+    )
+    row = attempt(
+        id=new_ulid(), at=now_us(), complete=now_us(), run=name_of(tier), hash=hash,
+        generation=tier.shared.log.next_generation(hash), outputs=(Port("y", stored),),
+    )  # fmt: skip
+    tier.cache.log.append([row])
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def name_of(tier: Tier) -> str:
+    return tier.cache.root.name
+
+
+def clean(root: Path, name: str, later: bool) -> None:
+    """Mark, evict and delete everything, again and again; `later`: as if a month had passed."""
     cache = Cache.open(root / name)
-    shared = Shared.open(LaterStore(root / "team"), cache.root, cache.blobs)
+    store = (LaterStore if later else FolderStore)(root / "team")
+    shared = Shared.open(store, cache.root, cache.blobs)
     evicted = blobs = 0
-    while not (evicted and blobs and (root / "stop").exists()):
+    while not (evicted and (blobs or not later) and (root / "stop").exists()):
         done = clean_shared(shared, Selection(older_than=0.0), force=True, grace=GRACE_US, settle=0)
         compact_shared(shared, enough=4)
         evicted, blobs = evicted + done.evicted, blobs + done.deleted["blobs"]
@@ -90,7 +164,7 @@ def clean(root: Path, name: str) -> None:
 
 if __name__ == "__main__":
     what, folder, own, *words = sys.argv[1:]
-    if what == "use":
-        use(Path(folder), own, int(words[0]))
+    if what == "clean":
+        clean(Path(folder), own, words[0] == "later")
     else:
-        clean(Path(folder), own)
+        {"use": use, "borrow": borrow}[what](Path(folder), own, int(words[0]))

@@ -131,6 +131,24 @@ def test_settings_are_private_and_do_not_count_where_others_may_write(tmp_path: 
         own_cache("OTHER", Place("/elsewhere", 1))
 
 
+def test_of_very_many_caches_those_that_were_gone_first_are_forgotten(tmp_path: Path) -> None:
+    path = config_folder() / "trust.json"
+    own_cache("MINE", Place(str(tmp_path), 1))
+    held = json.loads(path.read_bytes())
+    held["caches"] |= {
+        f"GONE{number}": [{"path": f"/not/there/{number}", "inode": 2}] for number in range(1000)
+    }
+    path.write_text(json.dumps(held))
+
+    own_cache("NEW", Place(str(tmp_path / "new"), 3))
+
+    caches = read_trust().caches
+    assert "MINE" in caches  # the oldest, and it is there
+    assert "NEW" in caches
+    assert "GONE999" in caches  # a disk may come back
+    assert len(caches) == 501
+
+
 def test_a_damaged_trust_file_trusts_nothing_and_is_not_overwritten(tmp_path: Path) -> None:
     own_cache("ID", Place("/somewhere", 1))
     path = config_folder() / "trust.json"

@@ -131,5 +131,6 @@ def _doomed(
     return {
         "segments": {each.key: each.size for each in keeping.old_segments(seen.at, grace)},
         "claims": {each.key: each.size for each in keeping.old_claims(seen.at, grace)},
+        "moments": {each.key: each.size for each in keeping.old_moments(seen.at, grace)},
         "blobs": {blob_key(each.week, Digest(each.digest)): each.size for each in blobs},
     }

@@ -8,28 +8,18 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbcache.errors import (
-    AccessDeniedError,
-    ObjectMissingError,
-    RemoteStoreError,
-    StoreGoneError,
-    StoreThrottledError,
-    StoreUnavailableError,
-)
+from nbcache.errors import AccessDeniedError, StoreGoneError, StoreUnavailableError
 from nbcache.store.remote import driver
-from nbcache.store.remote.driver import ErrorKind, delete_each, repeated, send_parts
+from nbcache.store.remote.driver import (
+    ErrorKind,
+    delete_each,
+    kind_of_status,
+    repeated,
+    send_parts,
+)
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
-_STATUS: dict[int, ErrorKind] = {
-    401: AccessDeniedError,
-    403: AccessDeniedError,
-    404: ObjectMissingError,
-    409: FileExistsError,
-    412: FileExistsError,
-    429: StoreThrottledError,
-    503: StoreThrottledError,
-}
 _ONCE = {"retry_total": 0}  # who repeats is the store, within its deadline
 
 
@@ -50,8 +40,7 @@ class AzureDriver:
         options = self._options
         # Not `asynchronous`: it closes its client when the interpreter ends, on a loop of its own.
         self._system = AzureBlobFileSystem(
-            skip_instance_cache=True,
-            use_listings_cache=False,
+            **driver.FRESH,
             account_name=options.account,
             connection_string=connection_string(options),
             anon=options.anonymous or None,
@@ -115,11 +104,8 @@ class AzureDriver:
 
         if isinstance(error, HttpResponseError) and error.status_code is not None:
             code = getattr(error, "error_code", None) or ""
-            kind = _STATUS.get(error.status_code, RemoteStoreError)
-            if code in ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"):
-                kind = StoreGoneError
-            elif error.status_code >= 500 and kind is RemoteStoreError:
-                kind = StoreUnavailableError
+            is_gone = code in ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled")
+            kind = StoreGoneError if is_gone else kind_of_status(error.status_code)
             reason = (error.message or error.reason or "").partition("\n")[0]
             return kind, f"{reason} ({code or error.status_code})"
         if isinstance(error, ClientAuthenticationError):

@@ -16,7 +16,15 @@ from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.holding import BlobCopy, Holding, Mark
 from nbcache.model.row import EvictRow
 from nbcache.store.files import new_ulid
-from nbcache.store.remote.layout import BLOBS, LOG, blob_key
+from nbcache.store.remote.layout import (
+    BLOBS,
+    CLAIMS,
+    LOG,
+    MARKS,
+    OF_A_MOMENT,
+    RUNS,
+    blob_key,
+)
 from nbcache.store.remote.protocol import Entry
 from nbcache.store.remote.sending import patiently, send_segment
 from nbcache.store.remote.shared import Shared
@@ -24,8 +32,6 @@ from nbcache.store.segment import KEYS, ROWS, segment_name
 from nbcache.store.stock import STOCK_COLUMNS, BlobFile, Stock, read_stock
 from nbcache.store.tree import TreeEntry, parse_manifest
 
-MARKS = "marks/"
-_CLAIMS, _RUNS = "claims/", "runs/"
 _BLOB_KEY = re.compile(r"blobs/(\d{4}-W\d\d)/[0-9a-f]{2}/([0-9a-f]{64})")
 _LIVE_US = 30 * 86_400_000_000  # a run that began so long ago and never ended is over
 _BATCH = 5_000
@@ -156,11 +162,15 @@ class SharedKeeping:
 
     def old_claims(self, now: int, grace: int) -> Iterator[Entry]:
         """Yield the claims that ended or whose holder has died, and heartbeats that stopped, all so
-        long ago (microseconds)."""
-        beats = {entry.key: entry for entry in self._shared.store.list(_RUNS)}
+        long ago (microseconds).
+
+        Of a claim the first epoch comes first: who then claims it holds that, and nobody passes on
+        to a later one while he lives.
+        """
+        beats = {entry.key: entry for entry in self._shared.store.list(RUNS)}
         alive = {key for key, entry in beats.items() if now - entry.modified_us < grace}
         claims: dict[str, list[Entry]] = {}
-        for entry in self._shared.store.list(_CLAIMS):
+        for entry in self._shared.store.list(CLAIMS):
             claims.setdefault(entry.key.rpartition("/")[0], []).append(entry)
         for entries in claims.values():
             if now - max(entry.modified_us for entry in entries) < grace:
@@ -170,10 +180,19 @@ class SharedKeeping:
                 yield from entries
         yield from (entry for key, entry in beats.items() if key not in alive)
 
+    def old_moments(self, now: int, grace: int) -> Iterator[Entry]:
+        """Yield what was written to ask for the time or for rights, by whoever may not delete."""
+        for place in OF_A_MOMENT:
+            yield from (
+                entry
+                for entry in self._shared.store.list(place)
+                if now - entry.modified_us >= grace
+            )
+
     def _is_held(self, key: str, alive: Collection[str]) -> bool:
         """Whether the holder of a claim still gives signs of life."""
         try:
-            return f"{_RUNS}{json.loads(self._shared.store.get(key))['heartbeat']}" in alive
+            return f"{RUNS}{json.loads(self._shared.store.get(key))['heartbeat']}" in alive
         except ObjectMissingError:
             return False
         except (ValueError, KeyError, TypeError):

@@ -12,12 +12,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from nbcache.errors import ObjectMissingError, RemoteStoreError, StoreUnavailableError
+from nbcache.errors import (
+    AccessDeniedError,
+    ObjectMissingError,
+    RemoteStoreError,
+    StoreThrottledError,
+    StoreUnavailableError,
+)
 from nbcache.store.remote.protocol import Entry
 
 PART_BYTES = 8 << 20
 """Bytes of one request of a large transfer."""
 PARTS_AT_ONCE = 8
+CONNECT_S, SILENCE_S = 3, 30
+"""Seconds after which a connection, or a server that says nothing, is given up."""
+FRESH = {"skip_instance_cache": True, "use_listings_cache": False}
+"""How a file system of fsspec is made: it is one store's, and others write there too."""
 PAGE_KEYS = 1000
 """Keys of one page of a listing, where the client lets us choose."""
 _DELETES_AT_ONCE = 16
@@ -26,6 +36,22 @@ _MOST_PARTS = 9000  # S3 takes 10,000
 T = TypeVar("T")
 
 ErrorKind = type[RemoteStoreError] | type[FileExistsError]
+
+_STATUS: dict[int, ErrorKind] = {
+    401: AccessDeniedError,
+    403: AccessDeniedError,
+    404: ObjectMissingError,
+    408: StoreUnavailableError,
+    409: FileExistsError,
+    412: FileExistsError,
+    429: StoreThrottledError,
+    503: StoreThrottledError,
+}
+
+
+def kind_of_status(status: int) -> ErrorKind:
+    """Say what a server means by the status of an answer, where it says nothing else."""
+    return _STATUS.get(status, StoreUnavailableError if status >= 500 else RemoteStoreError)
 
 
 class Driver(Protocol):

@@ -17,10 +17,7 @@ from urllib.parse import quote, urlencode
 
 from nbcache.errors import (
     AccessDeniedError,
-    ObjectMissingError,
-    RemoteStoreError,
     StoreGoneError,
-    StoreThrottledError,
     StoreUnavailableError,
 )
 from nbcache.store.remote import driver
@@ -28,21 +25,13 @@ from nbcache.store.remote.driver import (
     PART_BYTES,
     ErrorKind,
     delete_each,
+    kind_of_status,
     read_part,
     repeated,
 )
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
-_STATUS: dict[int, ErrorKind] = {
-    401: AccessDeniedError,
-    403: AccessDeniedError,
-    404: ObjectMissingError,
-    408: StoreUnavailableError,
-    412: FileExistsError,
-    429: StoreThrottledError,
-    503: StoreThrottledError,
-}
 _FIELDS = "name,size,generation,updated"
 _BOUNDARY = "nbcache-part-of-an-upload"
 
@@ -67,15 +56,16 @@ class GcsDriver:
         self._system = await asyncio.to_thread(
             lambda: GCSFileSystem(
                 asynchronous=True,
-                skip_instance_cache=True,
-                use_listings_cache=False,
+                **driver.FRESH,
                 token="anon" if options.anonymous or emulated else None,
                 endpoint_url=options.endpoint,
             )
         )
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=64),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=30),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=driver.CONNECT_S, sock_read=driver.SILENCE_S
+            ),
             auto_decompress=False,
         )
 
@@ -154,11 +144,8 @@ class GcsDriver:
         from google.auth.exceptions import GoogleAuthError, TransportError
 
         if isinstance(error, _Refused):
-            kind = _STATUS.get(error.status, RemoteStoreError)
-            if error.status == 404 and "bucket" in error.message.lower():
-                kind = StoreGoneError
-            elif error.status >= 500 and kind is RemoteStoreError:
-                kind = StoreUnavailableError
+            is_gone = error.status == 404 and "bucket" in error.message.lower()
+            kind = StoreGoneError if is_gone else kind_of_status(error.status)
             return kind, f"{error.message} ({error.status})"
         if isinstance(error, aiohttp.ClientError | TransportError):
             return StoreUnavailableError, f"{type(error).__name__}: {error}"

@@ -15,6 +15,11 @@ from nbcache.model.digest import Digest
 HEADER = "nbcache.json"
 LOG = "log/"
 BLOBS = "blobs/"
+CLAIMS = "claims/"
+RUNS = "runs/"
+MARKS = "marks/"
+OF_A_MOMENT = ("clocks/", "probes/")
+"""What was written to learn something, and is deleted at once by whoever may delete."""
 _SLACK_US = 86_400 * 1_000_000
 _WEEK_US = 7 * _SLACK_US
 

@@ -16,20 +16,19 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from nbcache.errors import ObjectMissingError, RemoteStoreError, StoreUnavailableError
 from nbcache.model.digest import Digest
 from nbcache.store.files import new_ulid
+from nbcache.store.remote.layout import CLAIMS, RUNS
 from nbcache.store.remote.protocol import Store, check_key, create_owned
 
 BEAT_S = 15.0
 STALE_S = 60.0
 """Seconds without a heartbeat after which a claim may be taken over."""
-_RUNS = "runs/"
-_CLAIMS = "claims/"
 _WIDTH = 6  # digits of an epoch, so that they sort
 
 
@@ -91,7 +90,7 @@ class Heartbeat:
         self.name = name or new_ulid()
         self.beat_s = beat_s
         self._store, self._says = store, says
-        self._key = check_key(_RUNS + self.name)
+        self._key = check_key(RUNS + self.name)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -197,7 +196,7 @@ class Leases:
     def progress(self, held: Held) -> dict[str, Any]:
         """Return what the owner says about itself; {} where it says nothing."""
         try:
-            said = json.loads(self._store.get(_RUNS + held.owner.heartbeat))
+            said = json.loads(self._store.get(RUNS + held.owner.heartbeat))
         except (RemoteStoreError, ValueError):
             return {}
         return said if isinstance(said, dict) else {}
@@ -233,54 +232,18 @@ class Leases:
             return self._ages.get(heartbeat, float("inf")) > self._stale_s
 
 
-def collect(store: Store, *, older_than_s: float) -> int:
-    """Delete claims and heartbeats that nobody has touched for a while; how many objects.
-
-    Of a claim the highest epoch goes first, so that the lowest is never free while a later one
-    stands. Deletes nothing of a holder whose heartbeat is younger.
-    """
-    now = store.server_time()
-    limit = now - int(older_than_s * 1_000_000)
-    beats = {each.key: each.modified_us for each in store.list(_RUNS)}
-    claims: dict[str, list[tuple[str, int]]] = {}
-    for entry in store.list(_CLAIMS):
-        claims.setdefault(entry.key.rpartition("/")[0], []).append((entry.key, entry.modified_us))
-    gone: list[str] = []
-    for entries in claims.values():
-        if all(modified < limit for _, modified in entries) and not any(
-            beats.get(_RUNS + name, 0) >= limit for name in _holders(store, entries)
-        ):
-            gone += sorted((key for key, _ in entries), reverse=True)
-    for key in gone:  # one by one: a list is deleted in no order
-        store.delete([key])
-    old = [key for key, modified in beats.items() if modified < limit]
-    store.delete(old)
-    return len(gone) + len(old)
-
-
-def _holders(store: Store, entries: Iterable[tuple[str, int]]) -> list[str]:
-    """Return the heartbeats of those epochs of a claim that have not ended."""
-    keys = {key for key, _ in entries}
-    names = []
-    for key in keys:
-        if not key.endswith(".done") and f"{key}.done" not in keys:
-            with contextlib.suppress(ObjectMissingError):
-                names.append(_owner(store.get(key)).heartbeat)
-    return names
-
-
 def _ages(store: Store, own: str) -> dict[str, float]:
     """Return how many seconds before our own beat each heartbeat was written."""
-    found = {each.key.removeprefix(_RUNS): each.modified_us for each in store.list(_RUNS)}
+    found = {each.key.removeprefix(RUNS): each.modified_us for each in store.list(RUNS)}
     now = found.get(own)
     if now is None:
-        raise StoreUnavailableError(store.url, "list", _RUNS, "our own heartbeat is not there")
+        raise StoreUnavailableError(store.url, "list", RUNS, "our own heartbeat is not there")
     return {name: (now - modified) / 1e6 for name, modified in found.items()}
 
 
 def _key(hash: Digest, epoch: int) -> str:
     name = hash.rpartition(":")[2]
-    return f"{_CLAIMS}{name[:2]}/{name}/{epoch:0{_WIDTH}}"
+    return f"{CLAIMS}{name[:2]}/{name}/{epoch:0{_WIDTH}}"
 
 
 def _owner(body: bytes) -> Owner:

@@ -16,28 +16,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from nbcache.errors import (
-    AccessDeniedError,
-    RemoteStoreError,
-    StoreGoneError,
-    StoreThrottledError,
-    StoreUnavailableError,
-)
+from nbcache.errors import AccessDeniedError, StoreGoneError, StoreUnavailableError
 from nbcache.store.remote.azure import connection_string
-from nbcache.store.remote.driver import PARTS_AT_ONCE, ErrorKind, part_size
+from nbcache.store.remote.driver import PARTS_AT_ONCE, ErrorKind, kind_of_status, part_size
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
 _GONE = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist", re.I)
 _STATUS = re.compile(r"status code: (\d{3})|\b(\d{3}) (?:Service Unavailable|Too Many Requests)")
-_STATUS_KINDS: dict[int, ErrorKind] = {
-    401: AccessDeniedError,
-    403: AccessDeniedError,
-    409: FileExistsError,
-    412: FileExistsError,
-    429: StoreThrottledError,
-    503: StoreThrottledError,
-}
 _used_by: int | None = None  # the process whose native threads there are
 
 
@@ -126,13 +112,11 @@ class ObstoreDriver:
             return AccessDeniedError, reason
         if isinstance(error, exceptions.BaseError):
             status = _STATUS.search(text)
-            number = int(status[1] or status[2]) if status else 0
-            kind = _STATUS_KINDS.get(number, RemoteStoreError)
             if _GONE.search(text):
-                kind = StoreGoneError
-            elif kind is RemoteStoreError and (number >= 500 or not number):
-                kind = StoreUnavailableError
-            return kind, reason
+                return StoreGoneError, reason
+            if status is None:  # it never came to an answer
+                return StoreUnavailableError, reason
+            return kind_of_status(int(status[1] or status[2])), reason
         return None
 
     async def close(self) -> None:

@@ -21,7 +21,7 @@ from nbcache.errors import (
     StoreUnavailableError,
 )
 from nbcache.store.remote import driver
-from nbcache.store.remote.driver import ErrorKind, repeated, send_parts
+from nbcache.store.remote.driver import ErrorKind, kind_of_status, repeated, send_parts
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
@@ -40,15 +40,6 @@ _CODES: dict[str, ErrorKind] = {
     "RequestTimeTooSkewed": AccessDeniedError,
     "SignatureDoesNotMatch": AccessDeniedError,
     "TokenRefreshRequired": AccessDeniedError,
-}
-_STATUS: dict[int, ErrorKind] = {
-    401: AccessDeniedError,
-    403: AccessDeniedError,
-    404: ObjectMissingError,
-    409: FileExistsError,
-    412: FileExistsError,
-    429: StoreThrottledError,
-    503: StoreThrottledError,
 }
 _CONNECTIONS = 64
 
@@ -70,16 +61,15 @@ class S3Driver:
         options = self._options
         self._system = S3FileSystem(
             asynchronous=True,
-            skip_instance_cache=True,
-            use_listings_cache=False,
+            **driver.FRESH,
             anon=options.anonymous,
             profile=options.profile,
             endpoint_url=options.endpoint,
             client_kwargs={"region_name": options.region} if options.region else {},
             config_kwargs={
                 "max_pool_connections": _CONNECTIONS,
-                "connect_timeout": 3,
-                "read_timeout": 30,
+                "connect_timeout": driver.CONNECT_S,
+                "read_timeout": driver.SILENCE_S,
                 "retries": {"mode": "standard", "total_max_attempts": 1},
                 **_plain_bodies(),
             },
@@ -163,9 +153,7 @@ class S3Driver:
             return _CODES.get(error.code, RemoteStoreError), str(error)
         if isinstance(error, ClientError):
             code, status = _code_and_status(error)
-            kind = _CODES.get(code) or _STATUS.get(status) or RemoteStoreError
-            if kind is RemoteStoreError and status >= 500:
-                kind = StoreUnavailableError
+            kind = _CODES.get(code) or kind_of_status(status)
             return kind, f"{error.response.get('Error', {}).get('Message', error)} ({code})"
         if isinstance(error, NoCredentialsError | PartialCredentialsError | TokenRetrievalError):
             return AccessDeniedError, str(error)

@@ -39,7 +39,7 @@ def test_a_shared_cache_is_merged_and_cleaned_in_steps(place: AnyPlace, tmp_path
         done = clean_shared(shared, Selection(), force=True, grace=0)
 
         assert (marked.marked, done.evicted) == (1, 1)
-        assert done.deleted == {"segments": 8, "claims": 0, "blobs": 0}
+        assert done.deleted == {"segments": 8, "claims": 0, "moments": 0, "blobs": 0}
         reader.refresh()
         found = [reader.find(hash_of(f"{number}")) for number in range(4)]
         assert [each is not None for each in found] == [True, False, True, True]

@@ -17,7 +17,7 @@ import pytest
 from nbcache.errors import StoreUnavailableError
 from nbcache.model.digest import Digest
 from nbcache.store.remote.beating import BeatingProcess
-from nbcache.store.remote.leases import Done, Heartbeat, Held, Lease, Leases, collect
+from nbcache.store.remote.leases import Done, Heartbeat, Held, Lease, Leases
 from nbcache.store.remote.memory import MemoryStore
 from tests.servers.proxy import LoseReply, Proxy, Refuse, Request
 from tests.store.conformance.claimants import hashes
@@ -193,26 +193,6 @@ def test_without_an_answer_the_work_goes_on_and_a_held_claim_is_not_taken() -> N
     assert member(away, "ada").claim(HASH) == Lease(HASH, 1, sure=False)
     assert isinstance(member(deaf, "ada").claim(HASH), Lease)
     assert isinstance(member(deaf, "bob").claim(HASH), Held)
-
-
-def test_old_claims_are_collected_and_those_of_the_living_stay(store: Clocked) -> None:
-    ada, bob = member(store, "ada"), member(store, "bob")
-    done, dead, alive = (Digest(f"xxh3:{number:032x}") for number in range(3))
-    lease = ada.claim(done)
-    assert isinstance(lease, Lease)
-    ada.end(lease, b"row")
-    assert isinstance(ada.claim(dead), Lease)
-    assert isinstance(bob.claim(alive), Lease)
-    store.now_us += 3_600_000_000
-    beating = Heartbeat(store, "bob")
-    beating.beat()
-
-    assert collect(store, older_than_s=600.0) == 4  # two epochs, an end, and a heartbeat
-
-    left = [entry.key for entry in store.list()]
-    assert left == [f"claims/00/{alive[5:]}/000001", "runs/bob"]
-    assert isinstance(ada.claim(alive), Held)
-    assert ada.claim(done) == Lease(done, 1)
 
 
 # ---------------------------------------------------------------------- many processes

@@ -1,0 +1,71 @@
+"""One of many who run one pipeline at once: `python -m tests.engine.team_racer JOB`.
+
+Says "ready", waits for a line, runs, prints what became of it as JSON, waits for another line, and
+sends what is not sent yet. The trace file has a line for each body that began.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from nbcache.engine.running import claiming
+from nbcache.store.remote import leases
+from tests.engine.notebooks import Notebook
+
+BEAT_S, STALE_S, POLL_S = 0.5, 20.0, 0.1
+"""Dead after 20 s: a machine that is busy with many racers starves a heartbeat for seconds."""
+RUN_S = 240.0
+
+
+def cells(trace: str, tasks: int) -> tuple[str, ...]:
+    """Return a pipeline of two layers; each body says that it began, and takes its time."""
+    note = f"open({trace!r}, 'a').write"
+    return (
+        f"%channel numbers = from_iterable(range({tasks}))",
+        "%%process spell(n) -> text from numbers\n"
+        f"import time\n{note}(f'spell{{n}}\\n')\n"
+        "time.sleep(0.2)\ntext = ' '.join([str(n)] * 2_000)",
+        "%%process length(text) -> size from spell\n"
+        f"import time\n{note}(f'length{{text.split()[0]}}\\n')\n"
+        "time.sleep(0.1)\nsize = len(text.split()) * int(text.split()[0])",
+    )
+
+
+def main() -> None:
+    job: dict[str, Any] = json.loads(sys.argv[1])
+    leases.BEAT_S, leases.STALE_S, claiming.POLL_S = BEAT_S, STALE_S, POLL_S
+    folder = Path(job["folder"])
+    folder.mkdir(exist_ok=True)
+    notebook = Notebook(folder)
+    said: list[str] = []
+    notebook.session.teller = said.append
+    notebook.session.share(job["url"], claim=job.get("claim", "always"))
+    notebook.cells(cells(job["trace"], job["tasks"]))
+    print("ready", flush=True)
+    sys.stdin.readline()  # all begin at once
+    run = notebook.session.start([])
+    if not run.wait(RUN_S):
+        raise SystemExit(f"{job['name']} does not come to an end: {run.progress()}")
+    tier = notebook.session.tier()
+    assert tier is not None
+    tier.finish(60)
+    values = [int(each) for each in run["length"]] if not run.failures else []
+    outcomes = Counter(task.outcome.value for task in run.tasks.values())
+    told = {
+        "outcomes": outcomes,
+        "values": values,
+        "notes": [*run.notes, *said],
+        "failures": [each.error for each in run.failures],
+    }
+    print(json.dumps(told), flush=True)
+    sys.stdin.readline()  # until the network is as it should be
+    tier.push(None)
+    notebook.close()
+
+
+if __name__ == "__main__":
+    main()
