@@ -11,7 +11,7 @@ import io
 import json
 import pickle
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from nbcache.errors import CodecError
 
@@ -128,6 +128,28 @@ def _encode_cloudpickle(value: object) -> bytes:
         ) from error
 
 
-def decode_pickle(data: bytes | memoryview) -> object:
-    """Return the unpickled value. Runs code: only for bytes whose writer is trusted."""
-    return pickle.loads(data)
+def decode_pickle(data: bytes | memoryview, modules: set[str] | None = None) -> object:
+    """Return the unpickled value. Runs code: only for bytes whose writer is trusted.
+
+    To `modules` are added those that its classes and functions come from.
+    """
+    if modules is None:
+        return pickle.loads(data)
+    return load_pickle(io.BytesIO(data), modules)
+
+
+def load_pickle(file: BinaryIO, modules: set[str]) -> object:
+    """Return the value of an open file, as `decode_pickle` does that of bytes."""
+    return _Unpickler(file, modules).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Notes the module of each class and function that a pickle names."""
+
+    def __init__(self, file: BinaryIO, modules: set[str]) -> None:
+        super().__init__(file)
+        self._modules = modules
+
+    def find_class(self, module: str, name: str) -> Any:
+        self._modules.add(module)
+        return super().find_class(module, name)

@@ -60,11 +60,13 @@ def encode(value: object, *, by_reference: bool = False) -> Encoded:
     return Encoded("pickle", pickled(value))
 
 
-def decode(codec: str, data: bytes | memoryview, *, vouched: bool) -> object:
+def decode(
+    codec: str, data: bytes | memoryview, *, vouched: bool, modules: set[str] | None = None
+) -> object:
     """Return the value that `encode` was given. Arrays and tables are writable copies.
 
     vouched: whoever wrote the bytes is trusted. Every decoding passes here, so that what runs code
-    is read only where it is.
+    is read only where it is. `modules`: to which those are added that a pickle names.
 
     Raises:
         UntrustedError: decoding would run code, and nobody vouches for it.
@@ -76,6 +78,8 @@ def decode(codec: str, data: bytes | memoryview, *, vouched: bool) -> object:
     if decoder is None:
         raise _unknown(codec)
     try:
+        if codec == "pickle":
+            return python.decode_pickle(data, modules)
         return decoder(data)
     except CodecError:
         raise

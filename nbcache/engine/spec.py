@@ -144,8 +144,8 @@ class ProcessSpec:
     `environ` is the whole environment that a task starts from (None: that of the worker), `env`
     and `secrets` are laid over it. `modules` maps the local modules that the fingerprint knows to
     their source (path, digest of its bytes), `packages` installed ones to a digest of their
-    versions, `imports` are modules to import before the captured
-    names are unpickled. `folder` is the notebook's. `passed` are outputs
+    versions; `installed` is one of all that are installed. `imports` are modules to import before
+    the captured names are unpickled. `folder` is the notebook's. `passed` are outputs
     that are an input which the body does not assign: the driver hands it on. Only what the body
     may have changed in place is harvested.
     """
@@ -179,6 +179,7 @@ class ProcessSpec:
     folder: str = ""
     modules: Mapping[str, ModuleSource] = field(default_factory=dict)
     packages: Mapping[str, Digest] = field(default_factory=dict)
+    installed: Digest | None = None
     imports: tuple[str, ...] = ()
     container: tuple[str, str] | None = None  # the engine's program and the image of a script
     watch: bool = True

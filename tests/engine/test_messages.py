@@ -237,3 +237,19 @@ def test_a_task_whose_input_is_refused_stands_in_the_history(notebook: Notebook)
     notebook.cell("%channel src = of(1, 2)")
     assert notebook.run().counts() == {"cached": 1, "completed": 1}
     assert "no earlier task has v 2" in why(cache, ["work", "1"]).head
+
+
+def test_a_helper_that_fails_shows_its_line_and_a_body_can_ask_for_its_text(
+    notebook: Notebook,
+) -> None:
+    helper = (
+        "def outer(v):\n    def inner(w):\n        return 1 / w  # a remark\n    return inner(v)"
+    )
+    notebook.cells([f"import inspect\n{helper}\nsteps = [outer]", "%channel src = of(0)"])
+    notebook.cell("%%process direct(v) -> out from src\nout = outer(v)")
+    notebook.cell("%%process listed(v) -> out from src\nout = inspect.getsource(steps[0])")
+    run = notebook.run()
+
+    assert list(run["listed"]) == [helper + "\n"]
+    [failure] = run.failures
+    assert "    return 1 / w  # a remark" in failure.traceback

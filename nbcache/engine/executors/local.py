@@ -574,9 +574,11 @@ class LocalExecutor:
 
 def _module_digests(process: ProcessSpec) -> dict[str, Digest]:
     """Return what a worker that has imported it cannot serve in another form: local modules, and
-    packages, which may be upgraded while a kernel lives."""
+    packages, which may be upgraded while a kernel lives: those that the code imports, and whatever
+    the classes of inputs come from."""
     local = {name: source.digest for name, source in process.modules.items()}
-    return local | {f"package {name}": digest for name, digest in process.packages.items()}
+    packages = {f"package {name}": digest for name, digest in process.packages.items()}
+    return local | packages | ({"installed": process.installed} if process.installed else {})
 
 
 def _fits(worker: WorkerHandle, process: ProcessSpec, gpus: tuple[str, ...]) -> bool:

@@ -423,6 +423,7 @@ class _Taking:
         """Return a text with that of the other code of the notebook that counts in one digest."""
         pieces = [] if text is None else [text.rstrip("\n")]
         for code in dict.fromkeys(walker.folded):
+            self._keep_source(code)
             found = find_function(code, source_of)
             if found is None or any(found[1].strip() in each for each in pieces):
                 continue
@@ -455,9 +456,7 @@ class _Taking:
         code = _code_of(value)
         if code is None:
             return _cell_of_class(value) if isinstance(value, type) else ("", None)
-        whole = source_of(code.co_filename)
-        if whole is not None:
-            self._sources[code.co_filename] = whole
+        whole = self._keep_source(code)
         if isinstance(value, type):
             line, text = _class_text(whole or "", value.__qualname__, code.co_firstlineno)
             return (
@@ -467,6 +466,13 @@ class _Taking:
             return "", None
         found = find_function(code, source_of)
         return place_of(code.co_filename, code.co_firstlineno), found[1] if found else None
+
+    def _keep_source(self, code: types.CodeType) -> str | None:
+        """Keep the text of the file or cell of some code, which workers are given; return it."""
+        whole = source_of(code.co_filename)
+        if whole is not None:
+            self._sources[code.co_filename] = whole
+        return whole
 
     def _pickle(self, values: Mapping[str, object]) -> Payload:
         try:

@@ -265,6 +265,12 @@ def _versions(folders: Folders) -> dict[str, str]:
     return {name: version for name, (version, _) in _installed(folders).items()}
 
 
+@lru_cache(maxsize=1)
+def digest_of_installed() -> Digest:
+    """Return a digest of the names and versions of all that is installed."""
+    return identity_digest(encode_constant(("installed", tuple(sorted(_versions(()).items())))))
+
+
 @lru_cache(maxsize=64)
 def _installed(folders: Folders) -> dict[str, tuple[str, Path]]:
     found: dict[str, tuple[str, Path]] = {}
@@ -357,6 +363,9 @@ def _changed(folder: str) -> int:
 
 def forget_packages() -> None:
     """Look at what is installed anew."""
-    caches = (_installed, _versions, _providers, closure_of, _requirements, distribution_of)
+    caches = (
+        *(_installed, _versions, _providers, closure_of, _requirements, distribution_of),
+        digest_of_installed,
+    )
     for each in caches:
         each.cache_clear()

@@ -2,8 +2,9 @@
 
 The kinds of reads: `file` by content, `exists` by what is there, `folder` by the names in it, `env`
 by value, `variables` by the names that the environment has, `module` by the file that its name
-leads to, `tool` by the program that PATH gives for it. Relative names of files and folders are
-those below the notebook's folder, so that a project may be moved or copied whole.
+leads to, `tool` by the program that PATH gives for it, `package` by its version and those of what
+it needs. Relative names of files and folders are those below the notebook's folder, so that a
+project may be moved or copied whole.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from nbcache.engine.identity.modules import LocalModules, package_components
 from nbcache.engine.identity.tools import tool_components
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.row import WatchedRead
@@ -51,6 +53,8 @@ class ReadState:
             return None if place is None else self.file(place)
         if kind == "tool":
             return self._tool(name)
+        if kind == "package":
+            return digest_of_package(name)
         path = os.path.join(self._folder, name)
         if kind == "exists":
             return what_is_at(path)
@@ -98,8 +102,16 @@ def place_of_module(name: str) -> str | None:
     return None
 
 
+def digest_of_package(name: str) -> Digest | None:
+    """Return what a package counts by, as in the hash of code that imports it; None: it is none."""
+    found = package_components(LocalModules(), [name])
+    return found[0].digest if found else None
+
+
 def changed_read(read: WatchedRead) -> str:
     """Say that something is not as it was read, as a reason."""
+    if read.kind == "package":
+        return f"package {read.name}, whose objects are among its inputs, has another version"
     if read.kind == "exists":
         return f"{read.name} is {'there now' if read.digest is None else 'not what it was'}"
     words = {

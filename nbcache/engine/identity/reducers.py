@@ -137,7 +137,22 @@ def _reduce_new_type(value: Any, by_value: Collection[str]) -> Reduced | None:
 # Descriptors that pickle refuses where they are of a derived class.
 _UNPICKLED = (staticmethod, classmethod, property, functools.cached_property)
 
+
+def _reduce_code(code: Any, _: Collection[str]) -> Reduced:
+    """cloudpickle forgets where code was written, which tracebacks and `inspect` ask for."""
+    from cloudpickle.cloudpickle import _code_reduce
+
+    make, arguments = _code_reduce(code)
+    return make_code, (code.co_filename, make, *arguments)
+
+
+def make_code(filename: str, make: Callable[..., types.CodeType], *arguments: Any) -> Any:
+    """Make code anew under the name of the file or cell that it was written in."""
+    return make(*arguments).replace(co_filename=filename)
+
+
 _REDUCERS: Mapping[type, Callable[[Any, Collection[str]], Reduced | None]] = {
+    types.CodeType: _reduce_code,
     types.FunctionType: _reduce_function,
     type(functools.lru_cache(maxsize=None)(lambda: None)): _reduce_cached,
     functools.cached_property: lambda value, _: _reduce_descriptor(value),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nbcache.engine.identity.identify import Identified
+from nbcache.engine.identity.modules import digest_of_installed
 from nbcache.engine.identity.payload import write_buffers
 from nbcache.engine.identity.tools import search_path
 from nbcache.engine.running.decide import Decision, Place
@@ -75,6 +76,7 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         folder=str(folder),
         modules=captured.modules,
         packages={each.name: each.digest for each in captured.components if each.kind == "package"},
+        installed=digest_of_installed(),
         imports=captured.imports,
         container=captured.container,
     )

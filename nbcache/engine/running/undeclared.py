@@ -24,7 +24,7 @@ def read_notes(process: str, reads: Sequence[WatchedRead]) -> Iterator[str]:
 
 
 def _read_note(process: str, kind: str, name: str) -> Iterator[str]:
-    if kind in ("tool", "variables"):
+    if kind in ("tool", "variables", "package"):
         return  # there is no way to declare it, and no need
     if kind == "exists":
         yield f"{process} asks whether {name} is there; it is checked from now on"

@@ -214,6 +214,7 @@ class _Attempt:
         finally:
             if watching:
                 self.watched = self._reads(loaded)
+            self.watched += place.packages_of(self.staging.modules, process)
             self.retire = self.retire or body.changes_modules
         return body.outputs(namespace, before, final, self._show)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import shutil
 import stat as statmodes
 from collections import Counter
@@ -20,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbcache.codec.python import decode_pickle, load_pickle
 from nbcache.codec.registry import decode, decode_file
 from nbcache.engine.spec import FileInput, InputValue, Many, Pickled, PickledFile, Placed, Plain
 from nbcache.errors import (
@@ -60,6 +60,7 @@ class Staging:
         self._names: Counter[str] = Counter()
         self._numbers: Counter[str] = Counter()
         self.names: set[str] = set()  # relative paths of all that was staged
+        self.modules: set[str] = set()  # that the classes of decoded values come from
 
     def stage(
         self, inputs: dict[str, InputValue], helpers: Mapping[str, FileInput] | None = None
@@ -87,10 +88,10 @@ class Staging:
             held = value.value
             return list(held) if type(held) is list else held
         if isinstance(value, Pickled):
-            return pickle.loads(value.data)
+            return decode_pickle(value.data, self.modules)
         if isinstance(value, PickledFile):
             with open(value.path, "rb") as file:
-                return pickle.load(file)
+                return load_pickle(file, self.modules)
         if isinstance(value, Stored):
             return self._stored(name, value)
         if isinstance(value, Placed):
@@ -109,7 +110,9 @@ class Staging:
             return None
         try:
             if stored.kind == "value":
-                return self._decoded(stored)
+                decoded = self._decoded(stored)
+                self.modules.add(type(decoded).__module__)
+                return decoded
             place = place or self._place(stored.name or name)
             self._materialise(name, stored, place)
         except BlobMissingError as error:
@@ -122,13 +125,13 @@ class Staging:
         What runs code when it is decoded is always verified: the signature is on its digest.
         """
         if stored.inline is not None:
-            return decode(stored.codec, stored.inline, vouched=stored.vouched)
+            return decode(stored.codec, stored.inline, vouched=stored.vouched, modules=self.modules)
         assert stored.blob is not None
         blobs = self._cache.blobs
         if stored.size < MAPPED or stored.codec not in SAFE_CODECS:
             try:
                 data = blobs.read(stored.blob)
-                return decode(stored.codec, data, vouched=stored.vouched)
+                return decode(stored.codec, data, vouched=stored.vouched, modules=self.modules)
             except BlobDamagedError as error:
                 blobs.set_aside(stored.blob)
                 raise BlobMissingError(str(error)) from error

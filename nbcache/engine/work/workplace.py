@@ -12,10 +12,11 @@ import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nbcache.engine.identity.places import Places
+from nbcache.engine.identity.read_state import digest_of_package
 from nbcache.engine.spec import ProcessSpec
 from nbcache.engine.work.isolation import Baseline
 from nbcache.engine.work.module_state import LocalModules
@@ -25,7 +26,7 @@ from nbcache.engine.work.shown import Capture
 from nbcache.engine.work.watch import Watcher
 from nbcache.errors import InputChangedError, UsageError
 from nbcache.model.digest import Digest
-from nbcache.model.row import Row
+from nbcache.model.row import Row, WatchedRead
 from nbcache.plan.identity.confidential import confidential_texts, looks_secret
 from nbcache.store.cache import Cache
 from nbcache.store.files import host_token, new_ulid
@@ -33,6 +34,7 @@ from nbcache.store.filestate import StatKey, hash_file, stat_key
 from nbcache.store.journal import JournalWriter
 
 SCRATCH = "nbcache-"  # folders in scratch space are named so
+_OF_THE_WAY = frozenset({"nbcache", "cloudpickle"})  # that values travel with, whatever they are
 
 
 class Workplace:
@@ -63,6 +65,7 @@ class Workplace:
         self._secrets: dict[str, tuple[str, ...]] = {}
         self._module_digests: dict[str, tuple[StatKey, Digest]] = {}
         self._taken_modules: dict[str, set[str]] = {}
+        self._packages: dict[str, Digest | None] = {}
         self._folder: Path | None = None
         self._scratch: str | None = None
         self.real_folder = ""
@@ -210,6 +213,21 @@ class Workplace:
         known = self._taken_modules.setdefault(process.key, set())
         known |= taken - process.modules.keys()
         return {name: loaded[name] for name in known if name in loaded}
+
+    def packages_of(self, modules: Iterable[str], process: ProcessSpec) -> tuple[WatchedRead, ...]:
+        """Return the installed packages among modules of which the hash says nothing.
+
+        What a body does with an object is done by its class's package, be it imported or not.
+        """
+        tops = {each.partition(".")[0] for each in modules} - process.packages.keys()
+        found = []
+        for top in sorted(tops - _OF_THE_WAY):
+            if top not in self._packages:  # a worker lives no longer than what is installed
+                self._packages[top] = digest_of_package(top)
+            digest = self._packages[top]
+            if digest is not None:
+                found.append(WatchedRead("package", top, digest))
+        return tuple(found)
 
     def route_displays(self, show: Callable[[object], None]) -> None:
         if not self._routed:

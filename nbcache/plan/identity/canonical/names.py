@@ -37,6 +37,9 @@ def type_name(cls: type) -> str:
     return f"{module}.{cls.__qualname__}"
 
 
+_ELSEWHERE = ("/site-packages/", "/dist-packages/")  # of another environment, on sys.path
+
+
 @cache
 def _installed_folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
@@ -61,7 +64,7 @@ def is_installed(module_name: str) -> bool:
         file = places[0] + "/" if places else None
     if file is None:
         return root in sys.stdlib_module_names or root in sys.builtin_module_names
-    return bool(file.startswith(_installed_folders()))
+    return file.startswith(_installed_folders()) or any(part in file for part in _ELSEWHERE)
 
 
 def found_under_its_name(value: object, module_name: str, qualname: str) -> bool:
