@@ -503,6 +503,7 @@ class Session:
             cpus=cpus,
             memory=memory,
             gpus=len(gpus),
+            disk=shutil.disk_usage(self.cache.root).free,
             max_parallel=options.max_parallel,
             levels=options.levels,
             max_errors=options.max_errors,

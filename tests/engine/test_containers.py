@@ -35,12 +35,17 @@ if name in ("docker", "podman"):
         run.add_argument(flag, action="store_true", required=True)
     for option in ("--user", "--workdir", "--entrypoint"):
         run.add_argument(option, required=True)
+    if name == "docker":
+        run.add_argument("--gpus")
+    else:
+        run.add_argument("--device", action="append")
     run.add_argument("--volume", action="append", default=[])
     run.add_argument("--env", action="append", default=[])
 else:
     run = ways.add_parser("exec", allow_abbrev=False)
     run.add_argument("--pwd", dest="workdir", required=True)
     run.add_argument("--bind", dest="volume", action="append", default=[])
+    run.add_argument("--nv", action="store_true")
 run.add_argument("image")
 run.add_argument("inner", nargs=argparse.REMAINDER)
 asked = known.parse_args()
@@ -131,6 +136,43 @@ def test_a_script_that_fails_inside_fails_the_task_with_its_exit_code(
 
     assert "exit code 3" in failure.error
     assert "went wrong" in failure.error
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "seen"),
+    [
+        ("docker", "gpus", '"device=2,5"', "none"),
+        ("podman", "device", ["nvidia.com/gpu=2", "nvidia.com/gpu=5"], "none"),
+        ("apptainer", "nv", True, "2,5"),
+    ],
+)
+def test_a_container_gets_the_gpus_of_its_task(
+    notebook: Notebook,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    option: str,
+    value: object,
+    seen: str,
+) -> None:
+    program = engine_on_path(notebook.folder, name, monkeypatch)
+    (notebook.folder / "tool.sif").write_bytes(b"image")
+    monkeypatch.setenv("NBCACHE_GPUS", "2,5")
+    image = "tool.sif" if name == "apptainer" else "lab/tool:1"
+    notebook.cells(
+        [
+            f"%%process with_gpus() -> seen --bash --gpus 2 --container {image}\n"
+            "seen=${CUDA_VISIBLE_DEVICES:-none}",
+            f"%%process without() -> seen --bash --container {image}\nseen=1",
+        ]
+    )
+
+    run = notebook.run()
+
+    assert run.failures == []
+    assert run["with_gpus"].value == seen  # counted anew inside, where only these are
+    asked = [each[option] for each in asked_of(program)]
+    assert value in asked
+    assert [each for each in asked if each != value] in ([None], [False])
 
 
 def test_other_interpreters_run_in_the_image_too(

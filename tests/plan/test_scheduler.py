@@ -136,6 +136,22 @@ def test_memory_and_the_number_of_attempts_are_limits_too() -> None:
     assert len(starts(parallel.miss_all("p", 3))) == 1
 
 
+def test_room_on_the_disk_is_reserved_and_what_asks_for_more_starts_alone() -> None:
+    bench = Bench(graph_of(4), disk=100)
+    key = [bench.task("p", number) for number in range(4)]
+    asked = (60, 40, 500, 1)
+    started = bench.tell(
+        *(
+            ev.Missed(each, Digest(repr(each)), Resources(disk=disk))
+            for each, disk in zip(key, asked, strict=True)
+        )
+    )
+    assert starts(started) == key[:2]
+    assert starts(bench.succeed(key[0])) == []
+    assert starts(bench.succeed(key[1])) == [key[2]]  # its error is told where it runs
+    assert starts(bench.succeed(key[2])) == [key[3]]
+
+
 def test_max_forks_holds_one_process_only() -> None:
     numbers = queue(range(3), "n")
     bench = Bench(

@@ -77,19 +77,27 @@ def engine_for(reference: str, folder: Path, search_path: str) -> str:
 
 
 def enter(
-    engine: str, image: str, argv: Sequence[str], folder: Path, variables: Iterable[str]
+    engine: str,
+    image: str,
+    argv: Sequence[str],
+    folder: Path,
+    variables: Iterable[str],
+    gpus: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return the command that runs `argv` in a container, in `folder` and with its inputs.
 
     Staged inputs are links: what they lead to is mounted read-only under its own path.
-    `variables` are handed on from the environment of the engine's client.
+    `variables` are handed on from the environment of the engine's client, `gpus` are the ids of
+    those that the script has for itself.
     """
     targets = sorted({os.path.realpath(each) for each in folder.rglob("*") if each.is_symlink()})
-    if Path(engine).name in _WITH_IMAGES:
+    name = Path(engine).name
+    if name in _WITH_IMAGES:
         mounts = [f"{folder}:{folder}", *(f"{each}:{each}:ro" for each in targets)]
         return (
             engine, "run", "--rm", "--init",
             "--user", f"{os.getuid()}:{os.getgid()}", "--workdir", str(folder),
+            *_gpu_options(name, gpus),
             *(word for each in mounts for word in ("--volume", each)),
             *(word for each in sorted(variables) for word in ("--env", each)),
             "--entrypoint", argv[0], image, *argv[1:],
@@ -97,10 +105,25 @@ def enter(
     mounts = [str(folder), *(f"{each}:{each}:ro" for each in targets)]
     source = image if os.path.isfile(image) else f"docker://{image}"
     return (
-        engine, "exec", "--pwd", str(folder),
+        engine, "exec", "--pwd", str(folder), *_gpu_options(name, gpus),
         *(word for each in mounts for word in ("--bind", each)),
         source, *argv,
     )  # fmt: skip
+
+
+def _gpu_options(engine: str, gpus: Sequence[str]) -> list[str]:
+    """Return how an engine is asked for these GPUs.
+
+    docker and podman bring in only these, counted anew from 0. apptainer brings in the driver with
+    all of them; which of them are the task's its CUDA_VISIBLE_DEVICES says, as outside.
+    """
+    if not gpus:
+        return []
+    if engine == "docker":
+        return ["--gpus", f'"device={",".join(gpus)}"']  # quoted: it reads the value as CSV
+    if engine == "podman":
+        return [word for each in gpus for word in ("--device", f"nvidia.com/gpu={each}")]
+    return ["--nv"]
 
 
 def pinned(reference: str, digest: str, folder: Path) -> str:

@@ -48,6 +48,7 @@ class TaskInfo:
     workdir: str
     gpus: int = 0
     disk: int | None = None
+    gpu_ids: tuple[str, ...] = ()
 
 
 def task_info(process: str, attempt: AttemptSpec, folder: Path) -> TaskInfo:
@@ -64,6 +65,7 @@ def task_info(process: str, attempt: AttemptSpec, folder: Path) -> TaskInfo:
         workdir=str(folder),
         gpus=len(attempt.gpus),
         disk=attempt.disk,
+        gpu_ids=attempt.gpus,
     )
 
 

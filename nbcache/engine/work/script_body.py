@@ -131,7 +131,8 @@ class ScriptBody:
         environment = self._environment(inputs, task)
         argv = self.argv
         if self.process.container is not None:
-            argv = enter(*self.process.container, argv, folder, self._handed_on(inputs, task))
+            handed_on = self._handed_on(inputs, task)
+            argv = enter(*self.process.container, argv, folder, handed_on, task.gpu_ids)
         try:
             process = subprocess.Popen(
                 argv,

@@ -25,13 +25,25 @@ SHARES = 8  # of a cpu; a light task takes one
 
 
 class Room:
-    """What attempts may use together: cpus, gpus, bytes of memory (None: not counted), a number."""
+    """What attempts may use together: cpus, gpus, bytes of memory and of disk (None: not counted),
+    a number.
+
+    Disk is what was free when the run began. An attempt that asks for more starts when no other
+    holds any: how much is free where it runs is known there, and said there.
+    """
 
     def __init__(
-        self, *, cpus: int, memory: int | None, max_parallel: int | None, gpus: int = 0
+        self,
+        *,
+        cpus: int,
+        memory: int | None,
+        max_parallel: int | None,
+        gpus: int = 0,
+        disk: int | None = None,
     ) -> None:
         self.cpus, self.memory, self.max_parallel, self.gpus = cpus, memory, max_parallel, gpus
-        self.shares_used = self.memory_used = self.running = self.gpus_used = 0
+        self.disk = disk
+        self.shares_used = self.memory_used = self.running = self.gpus_used = self.disk_used = 0
         self.light: set[int] = set()  # processes
 
     def refusal(self, resources: Resources) -> str | None:
@@ -67,6 +79,9 @@ class Room:
             return False
         if self.gpus_used + task.resources.gpus > self.gpus:
             return False
+        disk = task.resources.disk
+        if disk and self.disk_used and self.disk is not None and self.disk_used + disk > self.disk:
+            return False
         return self.memory is None or self.memory_used + (task.resources.memory or 0) <= self.memory
 
     def take(self, task: Task) -> None:
@@ -75,6 +90,7 @@ class Room:
         self.shares_used += task.share
         self.memory_used += task.resources.memory or 0
         self.gpus_used += task.resources.gpus
+        self.disk_used += task.resources.disk or 0
         self.running += 1
 
     def give(self, task: Task) -> None:
@@ -82,6 +98,7 @@ class Room:
         self.shares_used -= task.share
         self.memory_used -= task.resources.memory or 0
         self.gpus_used -= task.resources.gpus
+        self.disk_used -= task.resources.disk or 0
         self.running -= 1
 
     def _share(self, task: Task) -> int:

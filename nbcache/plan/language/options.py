@@ -66,7 +66,7 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
     ),
     OptionSpec(
         name="disk", form="size", dynamic=True, least=1, value="SIZE",
-        help="room that has to be free where a task runs, before it starts",
+        help="room that a task has for itself on the disk, such as 20GB",
     ),
     OptionSpec(
         name="time", form="time", dynamic=True, value="TIME",
