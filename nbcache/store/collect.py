@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +37,13 @@ def collect(
     *,
     stock: Stock | None = None,
     grace_s: float = GRACE_S,
+    clock: Callable[[Path], float] = server_time,
 ) -> Collected:
     """Delete the blobs that no row needs, as far as it is safe now; the rest waits.
 
     live: runs that go on, whose results stay whatever became of their rows; stock: of this cache,
-    to save reading the log again where nothing came since.
+    to save reading the log again where nothing came since. clock: gives the seconds since 1970 by
+    which files of this folder are dated.
     """
     if cache.read_only is not None:
         return Collected()
@@ -57,11 +59,12 @@ def collect(
             trashed = list(cache.blobs.trash.entries())
     if is_quiet:
         return _empty(cache, stock, trashed)
-    return _collect_beside_others(cache, live, grace_s)
+    return _collect_beside_others(cache, live, grace_s, clock(cache.root))
 
 
-def _collect_beside_others(cache: Cache, live: Collection[str], grace_s: float) -> Collected:
-    now = server_time(cache.root)
+def _collect_beside_others(
+    cache: Cache, live: Collection[str], grace_s: float, now: float
+) -> Collected:
     trashed = list(cache.blobs.trash.entries())
     old = [each for each in trashed if now - each.since > grace_s]
     stock = take_stock(

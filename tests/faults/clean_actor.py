@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pyarrow.parquet  # noqa: F401  imported before the fork, so that kills land in our code
 
-from nbcache.engine.upkeep.cleaning import clean
+from nbcache.engine.upkeep.cleaning import clean, live_runs, run_facts
 from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow, Port, RunRow
 from nbcache.model.value import Stored
 from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
+from nbcache.store.collect import collect
 from nbcache.store.files import new_ulid
 from tests.store.rows import attempt, hash_of, use
 
@@ -141,6 +142,22 @@ def clean_up(root: str, seed: int, until: float, pipe: Connection) -> None:
         with Cache.open(root) as cache:
             while time.time() < until:
                 freed += clean_once(cache, chance)
+                times += 1
+        pipe.send(("done", times, freed))
+    except Exception:
+        pipe.send(("error", traceback.format_exc(), 0))
+
+
+def clean_late(root: str, seed: int, until: float, pipe: Connection, *, now: float) -> None:
+    """Clean until the time is over as at the moment `now`; report how often, and the bytes."""
+    chance = random.Random(seed)
+    times = freed = 0
+    try:
+        with Cache.open(root) as cache:
+            while not times or time.time() < until:
+                clean_once(cache, chance)
+                live = live_runs(run_facts(cache))
+                freed += collect(cache, live, clock=lambda _: now).freed
                 times += 1
         pipe.send(("done", times, freed))
     except Exception:

@@ -11,17 +11,25 @@ import os
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nbcache.engine.upkeep.cleaning import clean
+from nbcache.model.row import Port
+from nbcache.model.value import Stored
+from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
-from nbcache.store.collect import collect
+from nbcache.store.collect import GRACE_S, collect
+from nbcache.store.files import new_ulid
+from nbcache.store.fold import server_time
 from nbcache.store.stock import take_stock
 from nbcache.store.verify import verify
-from tests.faults.clean_actor import clean_up, run_tasks
+from tests.faults.clean_actor import clean_late, clean_up, run_tasks
+from tests.store.rows import attempt, hash_of
 
 SECONDS = float(os.environ.get("NBCACHE_RACE_SECONDS", "4"))
 SEED = int(os.environ.get("NBCACHE_RACE_SEED", "1"))
@@ -82,3 +90,35 @@ def test_runs_and_clean_ups_at_once_never_fail_and_never_lose_a_result(tmp_path:
         assert list(cache.blobs.trash.entries()) == []
         assert verify(cache).ok, verify(cache)
     print(f"runs, hits: {ended}; clean-ups, bytes: {cleaned}; {killed} killed")
+
+
+@pytest.mark.timeout(120 + 3 * SECONDS)
+def test_what_goes_after_the_grace_time_is_missed_by_nobody(tmp_path: Path) -> None:
+    """Somebody always works, so that everything goes by way of the trash. Between two rounds the
+    grace time passes: a clean-up sees all that was done before a round as older than that, and
+    what runs do in the round as young, however loaded this machine is."""
+    root, freed = tmp_path / "cache", 0
+    with Cache.open(root) as cache, cache.activity.working():
+        for number in range(3):
+            blob = cache.blobs.put_bytes(b"nobody wants this again " * (number + 1))
+            result = Stored(hash_of(f"{number}"), "value", "bytes", 1, blob=blob)
+            cache.log.append([attempt(id=new_ulid(), outputs=(Port("y", result),))])
+            clean(cache, Selection(older_than=0.0), force=True)
+            now, until = server_time(root) + GRACE_S, time.time() + SECONDS / 8
+            late = partial(clean_late, now=now)
+            cleaners = [Started(late, root, SEED * 100 + 50 + number, until) for _ in range(2)]
+            runners = [Started(run_tasks, root, SEED * 100 + number, until) for _ in range(2)]
+            cleaned = [each.result() for each in cleaners]
+            for kind, what, _ in cleaned + [each.result() for each in runners]:
+                assert kind == "done", what
+            freed += sum(size for *_, size in cleaned)
+            assert verify(cache).ok, verify(cache)
+
+        assert freed >= 24 + 48  # of the first two rounds, beside the runs of the later ones
+        clean(cache, Selection(older_than=0.0), force=True)
+        for _ in range(2):  # into the trash, and out of it
+            done = collect(cache, clock=lambda folder: server_time(folder) + GRACE_S + 1)
+        assert done.waiting == 0
+        assert verify(cache).ok, verify(cache)
+        assert not take_stock(cache).unneeded()
+        assert list(cache.blobs.trash.entries()) == []

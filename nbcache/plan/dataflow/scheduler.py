@@ -65,9 +65,7 @@ class Scheduler:
         self.gave_up = ""  # why no more tasks were started, where failures were too many
         self.channel_errors: list[tuple[int, BaseException]] = []
         self.status = RunStatus.CREATED
-        self._room = Room(
-            cpus=cpus, memory=memory, gpus=gpus, disk=disk, max_parallel=max_parallel
-        )
+        self._room = Room(cpus=cpus, memory=memory, gpus=gpus, disk=disk, max_parallel=max_parallel)
         self._ready = Ready(
             self._room,
             {n.index: n.decl.directives.max_forks for n in graph.nodes if n.decl is not None},
