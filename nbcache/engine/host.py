@@ -1,4 +1,4 @@
-"""What describing and trying a process ask of the session that holds it."""
+"""What those ask of a session who perform, describe, read and try for it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nbcache.engine.executors.protocol import Executor
+from nbcache.engine.performing import machine
 from nbcache.engine.record.data_diff import DataDiff, compare_stored
 from nbcache.engine.record.results import Decoder
 from nbcache.engine.running import loop
@@ -20,7 +20,7 @@ from nbcache.engine.running.decide import Decision
 from nbcache.engine.running.dry import dry_run
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.specs import Packer, attempt_spec, process_spec
-from nbcache.engine.session import Session, machine
+from nbcache.engine.session import Session
 from nbcache.engine.spec import AttemptReport
 from nbcache.engine.upkeep.cleaning import live_runs, run_facts
 from nbcache.errors import NotRunError, UsageError
@@ -131,7 +131,7 @@ async def _attempt_all(
     session: Session, prepared: Prepared, decisions: Sequence[Decision]
 ) -> dict[int, AttemptReport]:
     """Run an attempt of each; returns the reports by the decision's id."""
-    executor: Executor = session.executor()
+    executor = session.performer.executor()
     key = f"repeat-{new_ulid()}"
     scratch = session.cache.tmp / f"run-{key}"
     packer = Packer(scratch)

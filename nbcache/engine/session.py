@@ -7,17 +7,14 @@ it shows nothing (`waiter` is how a front shows a run that a read has started,
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import shutil
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
+from nbcache.engine.cache_in_use import CacheInUse
 from nbcache.engine.declared.factories import Factories
 from nbcache.engine.declared.parameters import given
 from nbcache.engine.declared.pipeline import Pipeline
@@ -25,49 +22,30 @@ from nbcache.engine.declared.process import NamedChannel, Process, Readable, com
 from nbcache.engine.declared.required import check_given
 from nbcache.engine.declared.stubs import check_stub
 from nbcache.engine.describe import card_of, channel_view_of, place_plans
-from nbcache.engine.executors.local import LocalExecutor
-from nbcache.engine.record.cancelling import cancel_request
-from nbcache.engine.record.results import Results, TaskResult, channel_items
-from nbcache.engine.running import loop, resuming
+from nbcache.engine.performing import Performer
+from nbcache.engine.reading import read
+from nbcache.engine.record.results import Results
+from nbcache.engine.running import resuming
 from nbcache.engine.running.beginning import Beginning
-from nbcache.engine.running.claiming import SharedClaims
-from nbcache.engine.running.collecting import collected_rarely
-from nbcache.engine.running.course import Course
-from nbcache.engine.running.decide import Place
-from nbcache.engine.running.devices import Devices, gpu_ids
-from nbcache.engine.running.driver import Driver
-from nbcache.engine.running.dry import DryRun, dry_run
-from nbcache.engine.running.hooks import Hooks
+from nbcache.engine.running.dry import dry_run
 from nbcache.engine.running.prepare import Prepared, check_place, detach, prepare
-from nbcache.engine.running.publish import Publisher
 from nbcache.engine.running.reasons import Reasons
 from nbcache.engine.running.restoring import RestoredRun, restore
 from nbcache.engine.running.rows import RowMaker, user_name
 from nbcache.engine.running.run import Run
-from nbcache.engine.running.specs import Packer, process_spec
-from nbcache.engine.running.turns import take_turn
-from nbcache.engine.spec import ProcessSpec
-from nbcache.engine.tier import AGAIN_S, Tier, connect, share, unshare
+from nbcache.engine.tier import AGAIN_S, Tier
 from nbcache.engine.trial import TryResult, try_task
 from nbcache.engine.trusting import Trusting, trust
-from nbcache.engine.upkeep.cleaning import check_retention, clean_after_run
-from nbcache.engine.upkeep.tidying import Tidier
+from nbcache.engine.upkeep.cleaning import check_retention
 from nbcache.engine.work.shown import chunks_of
 from nbcache.errors import ChannelError, NbcacheError, NotRunError, UsageError, WiringError
-from nbcache.model.digest import Digest
 from nbcache.model.process import ChannelDecl, ProcessDecl
 from nbcache.model.run_options import RunChoices, RunOptions
-from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import Stored
 from nbcache.model.view import CardView, ChannelView, PlacePlan, ShownChunk
-from nbcache.plan.dataflow.scheduler import Scheduler
 from nbcache.store.cache import Cache
 
 DEFAULT_CACHE = ".nbcache"
-CANCEL_POLL_S = 0.3
-LEAVE_S = 1.5  # for a run to end in order when its kernel does; then it is cut short
-SEGMENTS = 16  # more than this are merged at the end of a run,
-TIERS = 4.0  # but for those with so many times the rows of all smaller ones
 
 
 class Session:
@@ -84,14 +62,8 @@ class Session:
         self.cells: Callable[[], Sequence[str]] = list
         self.last_run: Run | None = None
         self.factories = Factories(lambda: self.folder)
-        self._place: Path = folder / DEFAULT_CACHE
-        self._cache: Cache | None = None
-        self._tier: Tier | None = None
-        self._tier_due = 0.0  # by time.monotonic(): when the shared cache may be asked again
-        self._executor: LocalExecutor | None = None
-        self._turn: asyncio.Lock | None = None
-        self._tidier = Tidier(self._fold)
-        self._lock = threading.RLock()
+        self._held = CacheInUse(folder / DEFAULT_CACHE, self._note)
+        self.performer = Performer(self, self._held.tidy)
 
     # ------------------------------------------------------------------ the cache
 
@@ -106,57 +78,60 @@ class Session:
             RemoteStoreError, CacheFormatError: the shared cache cannot be opened.
         """
         check_retention(retention)
-        self._close_cache()
+        self.close()
         self.retention = retention
         if "://" in place:
-            self._place = self.folder / DEFAULT_CACHE
+            self._held.place = self.folder / DEFAULT_CACHE
             self.share(place)
         else:
-            self._place = Path(os.path.abspath(self.folder / os.path.expanduser(place)))
+            self._held.place = Path(os.path.abspath(self.folder / os.path.expanduser(place)))
 
     @property
     def cache(self) -> Cache:
         """The cache, opened (and made) at first need."""
-        with self._lock:
-            if self._cache is None:
-                self._cache = Cache.open(self._place)
-            return self._cache
+        return self._held.cache
 
     @property
     def place(self) -> Path:
         """Where results are kept."""
-        return self._place
+        return self._held.place
 
     def share(self, url: str, *, read_only: bool = False, claim: str = "auto") -> Tier:
         """Put a shared cache behind this one, from now on and for all who open it.
 
         Raises:
+            UsageError: a run is going.
             RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
         """
         self._check_no_run()
         if "://" not in url:
             url = os.path.join(self.folder, os.path.expanduser(url))
-        tier = share(self.cache, url, read_only=read_only, claim=claim, tell=self._note)
-        if self._tier is not None:
-            self._tier.close()
-            self.cache.share(tier.shared)
-        self._tier = tier
-        return tier
+        return self._held.share(url, read_only=read_only, claim=claim)
 
     def unshare(self) -> None:
-        """Share no more; what came from there stays."""
+        """Share no more; what came from there stays.
+
+        Raises:
+            UsageError: a run is going.
+        """
         self._check_no_run()
-        if self._tier is not None:
-            self._tier.close()
-            self._tier = None
-        unshare(self.cache)
+        self._held.unshare()
 
     def tier(self) -> Tier | None:
         """Return the shared cache behind this one, opened at first need; None: there is none."""
-        if self._tier is None and time.monotonic() > self._tier_due:
-            self._tier = connect(self.cache, self._note)
-            self._tier_due = time.monotonic() + AGAIN_S
-        return self._tier
+        return self._held.tier()
+
+    def close(self) -> None:
+        """End the workers and let go of the cache; both are there again at the next need.
+
+        Raises:
+            UsageError: a run is going.
+        """
+        self._check_no_run()
+        try:
+            self.performer.close()
+        finally:
+            self._held.close()
 
     def _note(self, text: str) -> None:
         """Say a line in the report of the run that goes on, or else at once."""
@@ -175,23 +150,9 @@ class Session:
     def _leave_deleted_cache(self) -> None:
         """Begin anew where the cache folder was deleted, or moved, while this kernel lives."""
         going = self.last_run is not None and not self.last_run.done
-        if self._cache is None or going or self._cache.is_there():
-            return
-        with contextlib.suppress(NbcacheError, OSError):
-            self._close_cache()
-        self._cache = None
-
-    def _close_cache(self) -> None:
-        self._check_no_run()
-        if self._tier is not None:
-            self._tier.close()
-        self._tier, self._tier_due = None, 0.0
-        executor, self._executor = self._executor, None
-        if executor is not None:
-            loop.submit(executor.close()).result()
-        if self._cache is not None:
-            self._cache.close()
-            self._cache = None
+        if not going and self._held.is_deleted:
+            with contextlib.suppress(NbcacheError, OSError):
+                self.close()
 
     # ------------------------------------------------------------------ declaring
 
@@ -421,148 +382,9 @@ class Session:
         tier = self.tier() if rows is not None else None
         if tier is not None:
             tier.run_began()
-        run.status = RunStatus.RUNNING if beginning.session == 1 else RunStatus.RESUMING
         self.last_run = run
-        loop.submit(self._drive(run, prepared, beginning, rows, Hooks.of(self.namespace), tier))
+        self.performer.begin(run, prepared, beginning, rows, tier)
         return run
-
-    async def _drive(
-        self,
-        run: Run,
-        prepared: Prepared,
-        beginning: Beginning,
-        rows: RowMaker | None,
-        hooks: Hooks,
-        tier: Tier | None,
-    ) -> None:
-        """Drive a run on the engine's loop; runs of one kernel take turns."""
-        if self._turn is None:
-            self._turn = asyncio.Lock()
-        status = RunStatus.FAILED
-        scratch = self.cache.tmp / f"run-{run.id}"
-
-        def make_spec(place: Place) -> ProcessSpec:
-            return process_spec(place, self.cache, self.folder, f"{run.id}/{place.key}", scratch)
-
-        asked = asyncio.get_running_loop().create_task(self._obey(run))
-        at_work = self.cache.activity.working(recorded=rows is not None)
-        at_work.__enter__()
-        try:
-            if not await take_turn(self._turn, run):
-                status = RunStatus.CANCELLED
-            else:
-                try:
-                    claims = None if tier is None else tier.claims(run.name, user_name())
-                    driver = self._driver(
-                        run, prepared, beginning.options, rows, make_spec, Packer(scratch), claims
-                    )
-                    self._tidier.run_begins()
-                    with collected_rarely():
-                        status = await driver.drive()
-                finally:
-                    self._turn.release()
-        except BaseException as problem:  # a fault of ours must not leave the cell waiting
-            run.error = run.error or f"{type(problem).__name__}: {problem}"
-            raise
-        finally:
-            asked.cancel()
-            with contextlib.suppress(NbcacheError):
-                if rows is not None:
-                    rows.append([rows.ended(status, run.error)])
-            if beginning.hold is not None:
-                beginning.hold.release()
-            if self._executor is not None:
-                for held in prepared.places.values():
-                    for place in held.each():
-                        self._executor.forget(f"{run.id}/{place.key}")
-            shutil.rmtree(scratch, ignore_errors=True)
-            at_work.__exit__(None, None, None)
-            if tier is not None:
-                tier.run_ended()
-            run.close(status)
-            await hooks.tell(run)
-            run.end()
-            if self._executor is not None:
-                self._executor.rotate()
-            self._tidier.run_ends(has_written=rows is not None and self._executor is not None)
-
-    def _driver(
-        self,
-        run: Run,
-        prepared: Prepared,
-        options: RunOptions,
-        rows: RowMaker | None,
-        make_spec: Callable[[Place], ProcessSpec],
-        packer: Packer,
-        claims: SharedClaims | None,
-    ) -> Driver:
-        cpus, memory = machine()
-        gpus = gpu_ids()
-        scheduler = Scheduler(
-            prepared.graph,
-            cpus=cpus,
-            memory=memory,
-            gpus=len(gpus),
-            disk=shutil.disk_usage(self.cache.root).free,
-            max_parallel=options.max_parallel,
-            levels=options.levels,
-            max_errors=options.max_errors,
-        )
-        return Driver(
-            Course(
-                run,
-                prepared.graph,
-                prepared.sources,
-                scheduler,
-                prepared.decider,
-                prepared.decoder,
-                self.cache,
-                rows,
-            ),
-            self.executor(),
-            make_spec,
-            packer,
-            Devices(gpus),
-            reasons=None if rows is None else self.reasons(before=run.id),
-            publisher=Publisher(self.cache, self.folder, prepared.decider),
-            claims=claims,
-        )
-
-    async def _obey(self, run: Run) -> None:
-        """End a run when another process asks for it (`nbcache cancel`)."""
-        request = cancel_request(self.cache, run.id)
-        while not request.exists():
-            await asyncio.sleep(CANCEL_POLL_S)
-        request.unlink(missing_ok=True)
-        run.cancel()
-
-    def executor(self) -> LocalExecutor:
-        """Return where this kernel's attempts run; made at the first need."""
-        if self._executor is None:
-            cpus, _ = machine()
-            executor = LocalExecutor(self.cache.root, workers=cpus, append=self.cache.log.append)
-            self._executor = executor
-            loop.at_exit(self._leave)
-        return self._executor
-
-    async def _leave(self) -> None:
-        """End in order what goes on in a kernel that ends: its run is cancelled, and can go on."""
-        run = self.last_run
-        if run is not None and not run.done:
-            run.cancel()
-            await asyncio.to_thread(run.wait, LEAVE_S)
-        if self._executor is not None:
-            await self._executor.close()
-
-    def _fold(self) -> None:
-        cache = self._cache
-        if cache is None:  # another is in use meanwhile
-            return
-        cache.log.rotate()
-        cache.log.fold()
-        if len(cache.log.segments()) > SEGMENTS:
-            cache.log.compact(factor=TIERS)
-        clean_after_run(cache)
 
     def read_shown(self, stored: Stored) -> Sequence[ShownChunk]:
         """Return what a task showed, from where its row keeps it."""
@@ -621,52 +443,7 @@ class Session:
         Raises:
             RunFailed: a task that had to run failed.
         """
-        name = self._name_of(held)
-        prepared = self.prepare([name])
-        found = dry_run(prepared, ignored=self._ignored())
-        if found.is_complete():
-            index = prepared.graph.places.get(name)
-            if index is not None:
-                return self._results_of(prepared, found, name, index)
-            index = prepared.graph.channels[name]
-            fields = prepared.graph.nodes[index].fields
-            return channel_items(name, fields, found.elements(index), prepared.decoder)
-        run = self.start([name])
-        self.waiter(run)
-        run.raise_for_status()
-        return run[name]
-
-    def _ignored(self) -> set[Digest]:
-        run = self.last_run
-        if run is None or not run.done:
-            return set()
-        ignored = [each for each in run.tasks.values() if each.outcome is Outcome.IGNORED]
-        return {Digest(each.hash) for each in ignored if each.hash}
-
-    def _name_of(self, held: Readable) -> str:
-        for name, bound in self.namespace.items():
-            if bound is held and not name.startswith("_"):
-                return name
-        raise NotRunError(
-            f"{held.name!r} is no longer bound to a name, so it is not in the pipeline"
-        )
-
-    def _results_of(self, prepared: Prepared, found: DryRun, name: str, index: int) -> Results:
-        tasks = [
-            TaskResult(
-                task[1],
-                decision.label,
-                found.outcomes.get(task, Outcome.CACHED),
-                decision.values(),
-                decision.outputs,
-                None,
-                decision.hash or "",
-            )
-            for task, decision in found.decisions.items()
-            if task[0] == index
-        ]
-        fields = [output.name for output in prepared.places[index].outputs]
-        return Results(name, fields, tasks, prepared.decoder)
+        return read(self, held)
 
     def try_one(self, name: str, item: str | None = None, *, into: bool = False) -> TryResult:
         """Run one item of a process in this very process: plain output, not cached.
@@ -693,19 +470,6 @@ def set_current_session(session: Session | None) -> None:
     """Make a session the kernel's (None: forget it)."""
     global _current
     _current = session
-
-
-def machine() -> tuple[int, int]:
-    """Return how many processors and how many bytes of memory this machine gives us."""
-    try:
-        cpus = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        cpus = os.cpu_count() or 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            memory = min(memory, int(Path(name).read_text()))
-    return cpus, memory
 
 
 def _wait(run: Run) -> None:

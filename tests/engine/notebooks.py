@@ -68,8 +68,8 @@ class Notebook:
 
     def close(self) -> None:
         """End the workers and let go of the cache, as the end of a kernel does."""
-        executor = self.session._executor
+        executor = self.session.performer._executor
         if executor is not None:
             loop.submit(executor.close()).result(10)
-        self.session._executor = None
+        self.session.performer._executor = None
         self.session.cache.close()

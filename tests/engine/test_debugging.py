@@ -162,7 +162,7 @@ def test_a_moved_cache_and_lost_inputs_are_put_right(notebook: Notebook, tmp_pat
     """The folder lies elsewhere, a staged input is gone, and one is another file now."""
     fail(notebook)
     folder = workdir(notebook, ["align"])
-    notebook.session._close_cache()
+    notebook.session.close()
     shutil.move(tmp_path / "cache", tmp_path / "moved")
     notebook.session.use("moved")
     folder = tmp_path / "moved" / "work" / folder.name

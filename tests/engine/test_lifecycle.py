@@ -119,7 +119,7 @@ def test_a_kernel_that_ends_fails_no_task(notebook: Notebook) -> None:
     run = notebook.session.start(["slow"])
     while not any(place.counts.get("running") for place in run.progress().places):
         assert not run.wait(0.01)
-    executor = notebook.session._executor
+    executor = notebook.session.performer._executor
     assert executor is not None
     loop.submit(executor.close()).result(20)
     assert run.wait(20)

@@ -402,7 +402,7 @@ def test_a_run_goes_on_with_another_executor(kernels: Kernels, first_inline: boo
         session = notebook.session
         if is_inline:
             inline = InlineExecutor(session.cache.root, append=session.cache.log.append)
-            session._executor = inline  # type: ignore[assignment]
+            session.performer._executor = inline
         gate = notebook.folder / "gate"
         notebook.cells(
             [

@@ -34,9 +34,8 @@ def tell(notebook: Notebook, timeout: float = 60) -> None:
     """Run and print what came of it and what the cache is like now."""
     notebook.trace = notebook.folder.parent / "trace"
     run = notebook.run(timeout=timeout)
-    with notebook.session.cache as cache:
-        report = verify(cache)
-    notebook.session._cache = None
+    report = verify(notebook.session.cache)
+    notebook.session.close()
     record = {
         "status": str(run.status),
         "counts": run.counts(),

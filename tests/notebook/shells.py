@@ -87,7 +87,7 @@ def shell_in(folder: Path) -> Iterator[Shell]:
                 run.cancel()
                 run.wait(20)
             with contextlib.suppress(NbcacheError, OSError):
-                session._close_cache()  # its workers end: a process has only so many open files
+                session.close()  # its workers end: a process has only so many open files
             shell.ip.run_cell("%unload_ext nbcache")
         set_current_session(None)
         os.chdir(before)

@@ -1,0 +1,222 @@
+"""Perform the runs of one kernel, one after the other, by its workers.
+
+A run that was begun ends, whatever happens: with its last row, its hooks, and a word to whoever
+waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from nbcache.engine.executors.local import LocalExecutor
+from nbcache.engine.executors.protocol import Executor
+from nbcache.engine.host import Host
+from nbcache.engine.record.cancelling import cancel_request
+from nbcache.engine.running import loop
+from nbcache.engine.running.beginning import Beginning
+from nbcache.engine.running.collecting import collected_rarely
+from nbcache.engine.running.course import Course
+from nbcache.engine.running.decide import Place
+from nbcache.engine.running.devices import Devices, gpu_ids
+from nbcache.engine.running.driver import Driver
+from nbcache.engine.running.hooks import Hooks
+from nbcache.engine.running.prepare import Prepared
+from nbcache.engine.running.publish import Publisher
+from nbcache.engine.running.rows import RowMaker, user_name
+from nbcache.engine.running.run import Run
+from nbcache.engine.running.specs import Packer, process_spec
+from nbcache.engine.running.turns import take_turn
+from nbcache.engine.spec import ProcessSpec
+from nbcache.engine.tier import Tier
+from nbcache.engine.upkeep.tidying import Tidier
+from nbcache.errors import NbcacheError
+from nbcache.model.task import RunStatus
+from nbcache.plan.dataflow.scheduler import Scheduler
+
+CANCEL_POLL_S = 0.3
+LEAVE_S = 1.5  # for a run to end in order when its kernel does; then it is cut short
+
+
+class Performer:
+    """Performs runs on the engine's loop; they take turns. `tidy` is called when none follows."""
+
+    def __init__(self, session: Host, tidy: Callable[[], None]) -> None:
+        self._session = session
+        self._executor: Executor | None = None
+        self._turn = asyncio.Lock()
+        self._tidier = Tidier(tidy)
+
+    def begin(
+        self,
+        run: Run,
+        prepared: Prepared,
+        beginning: Beginning,
+        rows: RowMaker | None,
+        tier: Tier | None,
+    ) -> None:
+        """Perform a run whose first row is written, when its turn comes; returns at once.
+
+        rows: None where the log has none of it. tier: the shared cache that it uses, which was told
+        of it already.
+        """
+        run.status = RunStatus.RUNNING if beginning.session == 1 else RunStatus.RESUMING
+        hooks = Hooks.of(self._session.namespace)
+        loop.submit(self._perform(run, prepared, beginning, rows, tier, hooks))
+
+    def executor(self) -> Executor:
+        """Return where this kernel's attempts run; made at the first need."""
+        if self._executor is None:
+            cpus, _ = machine()
+            cache = self._session.cache
+            self._executor = LocalExecutor(cache.root, workers=cpus, append=cache.log.append)
+            loop.at_exit(self._leave)
+        return self._executor
+
+    def close(self) -> None:
+        """End the workers; others begin at the next need."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            loop.submit(executor.close()).result()
+
+    async def _perform(
+        self,
+        run: Run,
+        prepared: Prepared,
+        beginning: Beginning,
+        rows: RowMaker | None,
+        tier: Tier | None,
+        hooks: Hooks,
+    ) -> None:
+        status = RunStatus.FAILED
+        cache = self._session.cache
+        scratch = cache.tmp / f"run-{run.id}"
+        asked = asyncio.get_running_loop().create_task(self._obey(run))
+        try:
+            with cache.activity.working(recorded=rows is not None):
+                try:
+                    status = await self._drive(run, prepared, beginning, rows, tier, scratch)
+                except BaseException as problem:  # a fault of ours: the cell must not wait
+                    run.error = run.error or f"{type(problem).__name__}: {problem}"
+                    raise
+                finally:
+                    asked.cancel()
+                    with contextlib.suppress(NbcacheError):
+                        if rows is not None:
+                            rows.append([rows.ended(status, run.error)])
+                    if beginning.hold is not None:
+                        beginning.hold.release()
+                    self._forget(run, prepared)
+                    shutil.rmtree(scratch, ignore_errors=True)
+        finally:
+            if tier is not None:
+                tier.run_ended()
+            run.close(status)
+            await hooks.tell(run)
+            run.end()
+            if self._executor is not None:
+                self._executor.rotate()
+            self._tidier.run_ends(has_written=rows is not None and self._executor is not None)
+
+    async def _drive(
+        self,
+        run: Run,
+        prepared: Prepared,
+        beginning: Beginning,
+        rows: RowMaker | None,
+        tier: Tier | None,
+        scratch: Path,
+    ) -> RunStatus:
+        """Drive a run when its turn has come; CANCELLED where that comes first."""
+        session = self._session
+
+        def make_spec(place: Place) -> ProcessSpec:
+            key = _spec_key(run, place)
+            return process_spec(place, session.cache, session.folder, key, scratch)
+
+        if not await take_turn(self._turn, run):
+            return RunStatus.CANCELLED
+        try:
+            cpus, memory = machine()
+            gpus = gpu_ids()
+            options = beginning.options
+            scheduler = Scheduler(
+                prepared.graph,
+                cpus=cpus,
+                memory=memory,
+                gpus=len(gpus),
+                disk=shutil.disk_usage(session.cache.root).free,
+                max_parallel=options.max_parallel,
+                levels=options.levels,
+                max_errors=options.max_errors,
+            )
+            driver = Driver(
+                Course(
+                    run,
+                    prepared.graph,
+                    prepared.sources,
+                    scheduler,
+                    prepared.decider,
+                    prepared.decoder,
+                    session.cache,
+                    rows,
+                ),
+                self.executor(),
+                make_spec,
+                Packer(scratch),
+                Devices(gpus),
+                reasons=None if rows is None else session.reasons(before=run.id),
+                publisher=Publisher(session.cache, session.folder, prepared.decider),
+                claims=None if tier is None else tier.claims(run.name, user_name()),
+            )
+            self._tidier.run_begins()
+            with collected_rarely():
+                return await driver.drive()
+        finally:
+            self._turn.release()
+
+    def _forget(self, run: Run, prepared: Prepared) -> None:
+        """Let the workers forget what the processes of a run have captured."""
+        if self._executor is not None:
+            for held in prepared.places.values():
+                for place in held.each():
+                    self._executor.forget(_spec_key(run, place))
+
+    async def _obey(self, run: Run) -> None:
+        """End a run when another process asks for it (`nbcache cancel`)."""
+        request = cancel_request(self._session.cache, run.id)
+        while not request.exists():
+            await asyncio.sleep(CANCEL_POLL_S)
+        request.unlink(missing_ok=True)
+        run.cancel()
+
+    async def _leave(self) -> None:
+        """End in order what goes on in a kernel that ends: its run is cancelled, and can go on."""
+        run = self._session.last_run
+        if run is not None and not run.done:
+            run.cancel()
+            await asyncio.to_thread(run.wait, LEAVE_S)
+        if self._executor is not None:
+            await self._executor.close()
+
+
+def _spec_key(run: Run, place: Place) -> str:
+    """Return under which name workers know a process of a run."""
+    return f"{run.id}/{place.key}"
+
+
+def machine() -> tuple[int, int]:
+    """Return how many processors and how many bytes of memory this machine gives us."""
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        cpus = os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            memory = min(memory, int(Path(name).read_text()))
+    return cpus, memory
