@@ -167,10 +167,11 @@ def place_phrase(progress: PlaceProgress) -> str:
     at_work = sum(progress.counts.get(name, 0) for name in _AT_WORK)
     if done == total and progress.expected is not None and not at_work:
         return outcome_phrase(progress.counts) if total else "no tasks"
-    amount = f"{done}/{total}" if progress.expected is not None else f"{done}/{total or '?'}"
-    parts = [amount, *([f"{at_work} running"] if at_work else [])]
+    is_known = progress.expected is not None or total
+    amount = f"{done:,}/{total:,}" if is_known else f"{done:,}/?"
+    parts = [amount, *([f"{at_work:,} running"] if at_work else [])]
     if failed := progress.counts.get("failed"):
-        parts.append(f"{failed} failed")
+        parts.append(f"{failed:,} failed")
     return " · ".join(parts)
 
 

@@ -77,11 +77,11 @@ def total_of(progress: RunProgress) -> int:
 def progress_line(progress: RunProgress) -> str:
     """Return "11/18 · 2 running · about 6 s left"."""
     counts = counts_of(progress)
-    parts = [f"{cards.ended(counts)}/{total_of(progress)}"]
+    parts = [f"{cards.ended(counts):,}/{total_of(progress):,}"]
     if at_work := progress.total("running", "committing"):
-        parts.append(f"{at_work} running")
+        parts.append(f"{at_work:,} running")
     if failed := counts.get("failed"):
-        parts.append(f"{failed} failed")
+        parts.append(f"{failed:,} failed")
     if progress.left_s is not None:
         parts.append(f"about {render.about(progress.left_s)} left")
     return " · ".join(parts)

@@ -51,7 +51,7 @@ _MOUNT = """async ([esm, css, first, kind]) => {
 def whole(scene: Scene, progress: RunProgress, seq: int = 0) -> dict[str, Any]:
     """Return what a page gets first."""
     state = state_of(scene, progress, CONTROLS)
-    return {"seq": seq, "scene": scene_record(scene, progress), **state}
+    return {"seq": seq, "scene": scene_record(scene), **state}
 
 
 def mount(

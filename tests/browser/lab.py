@@ -132,6 +132,7 @@ class Notebook:
     page: Page
     name: str
     errors: list[str] = field(default_factory=list)
+    modules: int = 0  # how often the view's module came from the kernel
 
     @property
     def path(self) -> Path:
@@ -239,6 +240,15 @@ def new_notebook(server: Server, page: Page, name: str, cells: Sequence[str]) ->
         if not request.url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")):
             notebook.errors.append(f"asked {request.url}")
 
+    def on_frame(frame: str | bytes) -> None:
+        found = (
+            frame.count("class CardView")
+            if isinstance(frame, str)
+            else frame.count(b"class CardView")
+        )
+        notebook.modules += found
+
+    page.on("websocket", lambda socket: socket.on("framereceived", on_frame))
     page.on("console", on_console)
     page.on("pageerror", lambda error: notebook.errors.append(str(error)))
     page.on("request", on_request)

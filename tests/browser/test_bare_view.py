@@ -16,6 +16,7 @@ from nbcache.plan.dataflow.outline import Edge, Origin, Outline
 from tests.browser.bare import CONTROLS, mount, tell, whole
 from tests.browser.conftest import keep_picture
 from tests.browser.lab import axe_violations
+from tests.notebook.test_widget_folding import samples
 from tests.notebook.test_widget_scene import big, run_of
 from tests.notebook.views import place, progress
 
@@ -130,7 +131,7 @@ def test_the_keyboard_walks_along_the_edges_and_opens_a_process(page: Page) -> N
 
 
 def test_five_hundred_processes_move_smoothly(page: Page, record_property: Record) -> None:
-    scene = scene_of(big())
+    scene = scene_of(big(), range(100))  # all unfolded
     mount(page, whole(scene, run_of(scene, 10)))
     times = page.evaluate(
         """async () => {
@@ -157,6 +158,34 @@ def test_five_hundred_processes_move_smoothly(page: Page, record_property: Recor
 
     middle = sorted(times)[len(times) // 2]
     record_property("measured", f"500 processes, all moving: {middle:.0f} ms a picture in a page")
+
+
+def test_a_group_is_unfolded_and_folded_with_the_keyboard(page: Page) -> None:
+    outline = samples(100)
+    folded, unfolded = scene_of(outline), scene_of(outline, [0])
+    mount(page, whole(folded, run_of(folded, 3)))
+    trim = page.get_by_role("button", name="trim_*: 100 processes, 300/20,000 · 200 running")
+    expect(trim).to_have_attribute("aria-expanded", "false")
+    assert axe_violations(page, ".nbcache-view") == []
+
+    trim.focus()
+    page.keyboard.press("Enter")
+    asked = page.evaluate("window.sent.at(-1)")
+    assert (asked["ask"], asked["group"], asked["unfolded"]) == ("fold", 0, True)
+    tell(page, {"kind": "whole", **whole(unfolded, run_of(unfolded, 4), 1)})
+    focused = "document.activeElement.getAttribute('aria-label')"
+    assert page.evaluate(focused) == "trim_000: 4/200 · 2 running"
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(focused).startswith("trim_0")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert axe_violations(page, ".nbcache-view") == []
+
+    page.get_by_role("button", name="fold trim_* ×100").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("window.sent.at(-1)")["unfolded"] is False
+    tell(page, {"kind": "whole", **whole(folded, run_of(folded, 4), 2)})
+    assert page.evaluate(focused) == "trim_*: 100 processes, 400/20,000 · 200 running"
+    expect(page.get_by_role("button", name="fold trim_*")).to_have_count(0)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark", "forced"])

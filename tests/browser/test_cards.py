@@ -31,6 +31,7 @@ def test_a_card_runs_and_tries_its_process_and_outlives_its_kernel(open_notebook
     expect(below).to_contain_text("fitting 2 <i>not markup</i>")
     expect(below).to_contain_text("item depth=2 rep=0")
     assert notebook.cell(1).locator(".nbcache-head").is_hidden()
+    assert notebook.modules == 1  # the view's module comes once, whatever there is of cards
 
     # A run of it fills the cards of all that has to run.
     check.get_by_role("button", name="Run").click()

@@ -1,5 +1,8 @@
 """The widget itself: it carries messages between a view and its pages, and decides nothing.
 
+A notebook has many of them, and each is sent with all its state. So what they share (the view's
+module and style sheet) is the state of a model of its own, which each names and none carries.
+
 Imported when the first view is shown, since ipywidgets and anywidget take their time.
 """
 
@@ -10,16 +13,35 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import anywidget
+import ipywidgets  # type: ignore[import-untyped]  # comes with anywidget
 import traitlets
 
-from nbcache.notebook.widget.module import module, style
+from nbcache.notebook.widget.module import key, loader, module, style
+
+
+class Library(ipywidgets.Widget):  # type: ignore[misc]  # as above
+    """The view's module and style sheet: a model without a view, once per kernel."""
+
+    module = traitlets.Unicode(module()).tag(sync=True)
+    style = traitlets.Unicode(style()).tag(sync=True)
+
+
+_library: Library | None = None
+
+
+def shared_library() -> Library:
+    """Return the kernel's library; a new one where somebody has closed all widgets."""
+    global _library
+    if _library is None or _library.comm is None:
+        _library = Library()
+    return _library
 
 
 class Carrier(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is skipped by the type checker
     """One output of a notebook. `whole` gives what a page needs that comes in the middle."""
 
-    _esm = module()
-    _css = style()
+    _esm = loader()
+    library = traitlets.Dict().tag(sync=True)  # where the module is, and which it is
     twin = traitlets.Unicode().tag(sync=True)  # the id of the static picture to hide
     page = traitlets.Dict().tag(sync=True)  # what it is: see `view.Page`
     first = traitlets.Dict().tag(sync=True)
@@ -33,7 +55,8 @@ class Carrier(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is skippe
     ) -> None:
         self._whole = whole
         self._sending = threading.Lock()
-        super().__init__(twin=twin, page=dict(page), first=whole())
+        shared = {"id": shared_library().model_id, "key": key()}
+        super().__init__(twin=twin, page=dict(page), first=whole(), library=shared)
         self.on_msg(lambda widget, content, buffers: heard(content))
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> Any:

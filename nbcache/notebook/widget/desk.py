@@ -58,6 +58,7 @@ class SessionDesk:
             "runs": self._runs,
             "open": self._open,
             "diff": self._diff,
+            "fold": self._fold,
         }
 
     # ------------------------------------------------------------------ acting
@@ -99,6 +100,10 @@ class SessionDesk:
 
     def _open(self, view: RunView, message: Mapping[str, Any]) -> object:
         view.turn_to(source_of(self._session, str(message.get("run", ""))))
+        return {}
+
+    def _fold(self, view: RunView, message: Mapping[str, Any]) -> object:
+        view.fold(int(message.get("group", -1)), unfolded=bool(message.get("unfolded")))
         return {}
 
     def _diff(self, view: RunView, message: Mapping[str, Any]) -> object:

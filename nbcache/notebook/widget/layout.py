@@ -45,15 +45,20 @@ def place(sizes: Sequence[tuple[float, float]], edges: Sequence[tuple[int, int]]
     Raises:
         ValueError: the edges make a circle.
     """
-    layers = _layers(len(sizes), edges)
+    layers = layers_of(len(sizes), edges)
     grid = _Grid(sizes, edges, layers)
     grid.untangle()
     grid.settle()
     return grid.placed()
 
 
-def _layers(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
-    """Longest path from the left; what has nothing before it moves next to its first reader."""
+def layers_of(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the layer of each box: the longest path from the left; what has nothing before it
+    moves next to its first reader.
+
+    Raises:
+        ValueError: the edges make a circle.
+    """
     heads: list[list[int]] = [[] for _ in range(count)]
     waiting = [0] * count
     for tail, head in edges:
@@ -123,7 +128,7 @@ class _Grid:
                     continue
                 seen.add(item)
                 order.append(item)
-                stack.extend(reversed([*self._right[item], *self._left[item]]))
+                stack.extend(reversed([*self._left[item], *self._right[item]]))
         return order
 
     # ------------------------------------------------------------------ order

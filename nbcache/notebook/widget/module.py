@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -25,3 +26,15 @@ def module() -> str:
 def style() -> str:
     """Return the style sheet."""
     return (_STATIC / "view.css").read_text(encoding="utf-8")
+
+
+@cache
+def loader() -> str:
+    """Return the small ES module that each output carries, which fetches `module` and `style`."""
+    return (_STATIC / "loader.js").read_text(encoding="utf-8")
+
+
+@cache
+def key() -> str:
+    """Return what tells this module and style from those of another version."""
+    return hashlib.blake2b(f"{module()}\0{style()}".encode(), digest_size=8).hexdigest()

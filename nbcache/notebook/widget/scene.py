@@ -7,14 +7,15 @@ Whatever comes from a user is escaped here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from nbcache.model.view import PlaceProgress, RunProgress
 from nbcache.notebook import cards, render
+from nbcache.notebook.widget.folding import Box, Drawn, Line, Pill, drawn
 from nbcache.notebook.widget.layout import Placed, place
-from nbcache.plan.dataflow.outline import Edge, Origin, Outline
+from nbcache.plan.dataflow.outline import Edge, Outline
 
 BOX_HEIGHT = 62.0
 BOX_WIDTHS = (204.0, 272.0)
@@ -42,7 +43,7 @@ _STYLE = (
     ".nb-scene{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}"
     ".nb-box{fill:#fff;stroke:#767676}.nb-name{fill:#111;font-size:13px;font-weight:600}"
     ".nb-phrase,.nb-pill-name{fill:#444;font-size:11px;font-family:system-ui,sans-serif}"
-    ".nb-track{fill:#ddd}.nb-edge{fill:none;stroke:#8a8a8a;stroke-width:1.4}"
+    ".nb-times{fill:#444;font-size:12px}.nb-track{fill:#ddd}.nb-edge{fill:none;stroke:#8a8a8a;stroke-width:1.4}"
     ".nb-pill{fill:#f2f2f2;stroke:#8a8a8a;stroke-dasharray:3 2}"
     ".nb-count{fill:#767676;font-size:11px;font-family:system-ui,sans-serif}"
     + "".join(
@@ -56,53 +57,100 @@ _STYLE = (
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """An outline with a place for everything in it; boxes first, then pills, as in `layout`."""
+    """An outline, what is drawn of it, and a place for each of that: boxes first, then pills."""
 
     outline: Outline
+    drawn: Drawn
     sizes: tuple[tuple[float, float], ...]
     placed: Placed
 
 
-def scene_of(outline: Outline) -> Scene:
-    """Lay a pipeline out."""
-    sizes = [(_box_width(name), BOX_HEIGHT) for name in outline.processes]
-    sizes += [(_pill_width(each.name), PILL_HEIGHT) for each in outline.origins]
-    keys = [*outline.processes, *(each.key for each in outline.origins)]
-    index = {key: k for k, key in enumerate(keys)}
-    lines = [(index[edge.tail], index[edge.head]) for edge in outline.edges]
-    return Scene(outline, tuple(sizes), place(sizes, lines))
+def scene_of(outline: Outline, unfolded: Iterable[int] = ()) -> Scene:
+    """Lay a pipeline out, with these of its groups unfolded."""
+    shown = drawn(outline, unfolded)
+    sizes = [(_box_width(box), BOX_HEIGHT) for box in shown.boxes]
+    sizes += [(_pill_width(_pill_name(pill)), PILL_HEIGHT) for pill in shown.pills]
+    lines = [(line.tail, line.head) for line in shown.lines]
+    return Scene(outline, shown, tuple(sizes), place(sizes, lines))
 
 
-def _box_width(name: str) -> float:
+def _box_width(box: Box) -> float:
     low, high = BOX_WIDTHS
-    return min(high, max(low, 46 + _NAME_PX * len(name)))
+    return min(high, max(low, 46 + _NAME_PX * len(box.name) + _count_width(box)))
+
+
+def _count_width(box: Box) -> float:
+    return _NAME_PX * (len(_times(len(box.members))) + 1) if box.is_folded else 0.0
+
+
+def _times(count: int) -> str:
+    return f"×{count:,}"
+
+
+def _pill_name(pill: Pill) -> str:
+    return pill.name if pill.count == 1 else f"{pill.name} {_times(pill.count)}"
 
 
 def _pill_width(name: str) -> float:
     return min(200.0, max(48.0, 22 + _SMALL_PX * len(name)))
 
 
-def draw(scene: Scene, progress: RunProgress, *, standalone: bool = False) -> str:
-    """Return the picture of a run at one moment.
+def draw(scene: Scene, progress: RunProgress | None, *, standalone: bool = False) -> str:
+    """Return the picture of a run at one moment; of none, the picture that a page fills.
 
     standalone: with its own colours, for an `<img>`, which takes none from its page.
     """
-    known = {each.name: each for each in progress.places}
+    known = {each.name: each for each in progress.places} if progress is not None else {}
+    names, shown = scene.outline.processes, scene.drawn
     parts = [
-        _line(edge, route, edge_items(edge, progress, known), _is_value(edge, scene.outline))
-        for edge, route in zip(scene.outline.edges, scene.placed.routes, strict=True)
+        _line(scene, line, route, line_items(scene, line, progress, known))
+        for line, route in zip(shown.lines, scene.placed.routes, strict=True)
     ]
-    for k, name in enumerate(scene.outline.processes):
-        blank = PlaceProgress(name=name, upstream=(), counts={}, expected=None)
-        parts.append(_box(name, scene.placed.corners[k], scene.sizes[k], known.get(name, blank)))
-    for k, origin in enumerate(scene.outline.origins, len(scene.outline.processes)):
-        parts.append(_pill(origin, scene.placed.corners[k], scene.sizes[k]))
+    places = zip(scene.placed.corners, scene.sizes, strict=True)
+    for box, (corner, size) in zip(shown.boxes, places, strict=False):
+        found = [known.get(names[k]) or blank(names[k]) for k in box.members]
+        parts.append(_box(box, corner, size, found[0] if len(found) == 1 else together(found)))
+    for k, pill in enumerate(shown.pills, len(shown.boxes)):
+        parts.append(_pill(pill, scene.placed.corners[k], scene.sizes[k]))
     width, height = scene.placed.width, scene.placed.height
     style = f"<style>{_STYLE}</style>" if standalone else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="nb-scene" width="{width:g}" '
         f'height="{height:g}" viewBox="0 0 {width:g} {height:g}">{style}{"".join(parts)}</svg>'
     )
+
+
+def blank(name: str) -> PlaceProgress:
+    """Return how far a process is of which nothing is known."""
+    return PlaceProgress(name=name, upstream=(), counts={}, expected=None)
+
+
+def together(places: Sequence[PlaceProgress]) -> PlaceProgress:
+    """Return how far several processes are as one."""
+    counts: dict[str, int] = {}
+    for place_ in places:
+        for name, count in place_.counts.items():
+            counts[name] = counts.get(name, 0) + count
+    known = [place_.expected for place_ in places if place_.expected is not None]
+    expected = sum(known) if len(known) == len(places) else None
+    return PlaceProgress(name="", upstream=(), counts=counts, expected=expected)
+
+
+def line_items(
+    scene: Scene, line: Line, progress: RunProgress | None, known: Mapping[str, PlaceProgress]
+) -> int | None:
+    """Return how many items came over a line; None where that is not known, or not counted."""
+    if progress is None or is_quiet(scene, line):
+        return None
+    found = [edge_items(scene.outline.edges[k], progress, known) for k in line.edges]
+    counted = [each for each in found if each is not None]
+    return sum(counted) if counted else None
+
+
+def is_quiet(scene: Scene, line: Line) -> bool:
+    """Return whether a line is for value channels alone, of which one item is no news."""
+    values = {each.node for each in scene.outline.origins if each.is_value}
+    return all(scene.outline.edges[k].node in values for k in line.edges)
 
 
 def edge_items(edge: Edge, progress: RunProgress, known: Mapping[str, PlaceProgress]) -> int | None:
@@ -118,17 +166,13 @@ def edge_items(edge: Edge, progress: RunProgress, known: Mapping[str, PlaceProgr
     return sum(tail.counts.get(name, 0) for name in ("completed", "cached", "stored"))
 
 
-def _is_value(edge: Edge, outline: Outline) -> bool:
-    return any(each.is_value for each in outline.origins if each.node == edge.node)
-
-
 def state_of(place: PlaceProgress) -> str:
     """Return which of `ICONS` a process has."""
     return cards.place_colour(place)
 
 
 def _box(
-    name: str, corner: tuple[float, float], size: tuple[float, float], place: PlaceProgress
+    box: Box, corner: tuple[float, float], size: tuple[float, float], place: PlaceProgress
 ) -> str:
     width, height = size
     phrase = cards.place_phrase(place)
@@ -143,34 +187,47 @@ def _box(
             f'width="{wide:.2f}" height="6"/>'
         )
         at += wide
+    kind, behind, times = "nb-node", "", ""
+    if box.is_folded:
+        kind = "nb-node nb-folded"
+        behind = "".join(
+            f'<rect class="nb-box nb-behind" x="{off}" y="{off}" width="{width:g}" '
+            f'height="{height:g}" rx="6"/>'
+            for off in (8, 4)
+        )
+        times = (
+            f'<text class="nb-times" x="{width - 10:g}" y="22" text-anchor="end">'
+            f"{_times(len(box.members))}</text>"
+        )
+    room = width - 40 - _count_width(box)
     return (
-        f'<g class="nb-node nb-is-{state_of(place)}" data-key="{escape(name)}" '
+        f'<g class="{kind} nb-is-{state_of(place)}" data-key="{escape(box.name)}" '
         f'transform="translate({corner[0]:g} {corner[1]:g})">'
-        f"<title>{escape(f'{name}: {phrase}')}</title>"
+        f"<title>{escape(f'{box.name}: {phrase}')}</title>{behind}"
         f'<rect class="nb-box" width="{width:g}" height="{height:g}" rx="6"/>'
         f'<path class="nb-icon" transform="translate(9 9)" d="{ICONS[state_of(place)]}"/>'
-        f'<text class="nb-name" x="31" y="22">{escape(_fit(name, width - 40, _NAME_PX))}</text>'
-        f'<text class="nb-phrase" x="10" y="40">{escape(_fit(phrase, width - 20, _SMALL_PX))}'
+        f'<text class="nb-name" x="31" y="22">{escape(_fit(box.name, room, _NAME_PX))}</text>'
+        f'{times}<text class="nb-phrase" x="10" y="40">'
+        f"{escape(_fit(phrase, width - 20, _SMALL_PX))}"
         f'</text><rect class="nb-track" x="10" y="{height - 14:g}" width="{track:g}" height="6"/>'
         f"{''.join(bars)}</g>"
     )
 
 
-def _pill(origin: Origin, corner: tuple[float, float], size: tuple[float, float]) -> str:
+def _pill(pill: Pill, corner: tuple[float, float], size: tuple[float, float]) -> str:
     width, height = size
-    kind = "value" if origin.is_value else "channel"
+    kind = "value" if pill.is_value else "channel"
+    name = _pill_name(pill)
     return (
         f'<g class="nb-origin" transform="translate({corner[0]:g} {corner[1]:g})">'
-        f"<title>{escape(f'{kind} {origin.name}')}</title>"
+        f"<title>{escape(f'{kind} {name}')}</title>"
         f'<rect class="nb-pill" width="{width:g}" height="{height:g}" rx="{height / 2:g}"/>'
         f'<text class="nb-pill-name" x="{width / 2:g}" y="17" text-anchor="middle">'
-        f"{escape(_fit(origin.name, width - 16, _SMALL_PX))}</text></g>"
+        f"{escape(_fit(name, width - 16, _SMALL_PX))}</text></g>"
     )
 
 
-def _line(
-    edge: Edge, route: Sequence[tuple[float, float]], items: int | None, is_value: bool
-) -> str:
+def _line(scene: Scene, line: Line, route: Sequence[tuple[float, float]], items: int | None) -> str:
     start, *rest = route
     path = [f"M{start[0]:g} {start[1]:g}"]
     at = start
@@ -182,8 +239,9 @@ def _line(
             path.append(f"C{bend:g} {at[1]:g} {bend:g} {point[1]:g} {point[0]:g} {point[1]:g}")
         at = point
     middle = ((start[0] + rest[0][0]) / 2, (start[1] + rest[0][1]) / 2 - 4)
-    text = "" if items is None or is_value else f"{items:,}"
-    what = f" of {edge.label}" if edge.label else ""
+    text = "" if items is None else f"{items:,}"
+    labels = [label for k in line.edges if (label := scene.outline.edges[k].label)]
+    what = f" of {', '.join(labels[:5])}" if labels else ""
     return (
         f'<g class="nb-channel"><path class="nb-edge" d="{"".join(path)}"/>'
         f'<text class="nb-count" x="{middle[0]:g}" y="{middle[1]:g}" text-anchor="middle">'

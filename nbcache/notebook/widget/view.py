@@ -16,7 +16,8 @@ from uuid import uuid4
 from nbcache.errors import NbcacheError
 from nbcache.model.view import RunProgress
 from nbcache.notebook.render import Rendered
-from nbcache.notebook.widget.scene import ICONS, Scene, draw
+from nbcache.notebook.widget.module import module, style
+from nbcache.notebook.widget.scene import ICONS, Scene, draw, is_quiet, scene_of
 from nbcache.notebook.widget.source import Source
 from nbcache.notebook.widget.state import Control, State, delta, state_of
 from nbcache.notebook.widget.twin import render_twin
@@ -58,6 +59,7 @@ class RunView:
         self.source, self._desk = source, desk
         self._lock = threading.Lock()
         self._seq = 0
+        self._scene = source.scene
         self._state = self._now(source.progress())
         self._carrier: Carrier | None = None
 
@@ -98,9 +100,25 @@ class RunView:
     def turn_to(self, source: Source) -> None:
         """Show another run from now on."""
         with self._lock:
+            if source.scene.outline != self._scene.outline:
+                self._scene = source.scene  # else what is unfolded stays so
             self.source = source
             self._state = self._now(source.progress())
             self._seq += 1
+        self._tell_whole()
+
+    def fold(self, group: int, *, unfolded: bool) -> None:
+        """Draw each process of a group, or the group as one."""
+        scene = self._scene
+        now = scene.drawn.unfolded | {group} if unfolded else scene.drawn.unfolded - {group}
+        laid_out = scene_of(scene.outline, now)
+        with self._lock:
+            if self._scene is scene:
+                self._scene = laid_out
+                self._seq += 1
+        self._tell_whole()
+
+    def _tell_whole(self) -> None:
         if self._carrier is not None:
             self._carrier.tell({"kind": "whole", **self.whole()})
 
@@ -112,8 +130,7 @@ class RunView:
     def whole(self) -> dict[str, object]:
         """Return all that a page needs that comes in the middle."""
         with self._lock:
-            scene = scene_record(self.source.scene, self.source.progress())
-            return {"seq": self._seq, "scene": scene, **self._state}
+            return {"seq": self._seq, "scene": scene_record(self._scene), **self._state}
 
     def _now(self, progress: RunProgress) -> State:
         source = self.source
@@ -125,6 +142,8 @@ class RunView:
         if message.get("ask") == "sync":
             self.refresh()
             self._reply(message, {"answer": self.whole()})
+        elif message.get("ask") == "library":
+            self._reply(message, {"answer": {"module": module(), "style": style()}})
         else:
             _answering.submit(self._answer, message)
 
@@ -147,23 +166,46 @@ class RunView:
             self._carrier.tell({"kind": "answer", **place, **found})
 
 
-def scene_record(scene: Scene, progress: RunProgress) -> dict[str, object]:
-    """Return a scene as it crosses: its markup, and what a page needs to fill and walk it."""
-    names = list(scene.outline.processes)
+def scene_record(scene: Scene) -> dict[str, object]:
+    """Return a scene as it crosses: its markup, and what a page needs to fill and walk it.
+
+    `names` and `reads` are of all processes; a box, a line and a group say which of these and of
+    the outline's edges they are for.
+    """
+    names, shown = scene.outline.processes, scene.drawn
     index = {name: k for k, name in enumerate(names)}
-    values = {each.node for each in scene.outline.origins if each.is_value}
-    before: list[list[int]] = [[] for _ in names]
-    after: list[list[int]] = [[] for _ in names]
+    reads: list[list[int]] = [[] for _ in names]
     for edge in scene.outline.edges:
         if edge.tail in index:
-            after[index[edge.tail]].append(index[edge.head])
-            before[index[edge.head]].append(index[edge.tail])
+            reads[index[edge.head]].append(index[edge.tail])
+    before: list[list[int]] = [[] for _ in shown.boxes]
+    after: list[list[int]] = [[] for _ in shown.boxes]
+    for line in shown.lines:
+        if line.tail < len(shown.boxes):
+            after[line.tail].append(line.head)
+            before[line.head].append(line.tail)
+    boxes = [
+        {
+            "name": box.name,
+            "members": list(box.members),
+            "group": box.group,
+            "corner": list(corner),
+            "before": before[k],
+            "after": after[k],
+        }
+        for k, (box, corner) in enumerate(zip(shown.boxes, scene.placed.corners, strict=False))
+    ]
     return {
-        "svg": draw(scene, progress),
-        "names": names,
-        "corners": [list(corner) for corner in scene.placed.corners[: len(names)]],
-        "before": before,
-        "after": after,
-        "quiet": [edge.node in values for edge in scene.outline.edges],
+        "svg": draw(scene, None),
+        "names": list(names),
+        "reads": reads,
+        "boxes": boxes,
+        "lines": [
+            {"edges": list(line.edges), "quiet": is_quiet(scene, line)} for line in shown.lines
+        ],
+        "groups": [
+            {"name": each.name, "count": len(each.members), "unfolded": k in shown.unfolded}
+            for k, each in enumerate(shown.groups)
+        ],
         "icons": dict(ICONS),
     }

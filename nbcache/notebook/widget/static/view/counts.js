@@ -5,6 +5,13 @@ const atWork = (counts) => counts[RUNNING] + counts[COMMITTING];
 const total = (counts) =>
   Math.max(counts[EXPECTED], counts.slice(0, EXPECTED).reduce((a, b) => a + b, 0));
 
+/** The counts of several processes as one. */
+function sumOf(several) {
+  const sum = several.reduce((all, counts) => all.map((n, k) => n + counts[k]), Array(EXPECTED + 1).fill(0));
+  if (several.some((counts) => counts[EXPECTED] < 0)) sum[EXPECTED] = -1;
+  return sum;
+}
+
 function phrase(counts) {
   const all = total(counts), ended = done(counts), busy = atWork(counts), known = counts[EXPECTED] >= 0;
   if (known && ended === all && !busy) {
@@ -15,9 +22,9 @@ function phrase(counts) {
       if (counts[index]) parts.push(`${number(counts[index])} ${word}`);
     return parts.join(", ");
   }
-  const parts = [`${ended}/${known ? all : all || "?"}`];
-  if (busy) parts.push(`${busy} running`);
-  if (counts[FAILED]) parts.push(`${counts[FAILED]} failed`);
+  const parts = [`${number(ended)}/${known || all ? number(all) : "?"}`];
+  if (busy) parts.push(`${number(busy)} running`);
+  if (counts[FAILED]) parts.push(`${number(counts[FAILED])} failed`);
   return parts.join(" · ");
 }
 

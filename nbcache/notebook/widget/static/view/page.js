@@ -1,5 +1,7 @@
 // ------------------------------------------------------------------ what all views have
 
+const FAILURES = 5; // so many are listed at once
+
 /** One output, a group and no landmark, since a notebook has many: it hears the kernel, asks it, and opens pages below itself.
 
     A kind of view says what is drawn above the pages: `parts` (elements), `load` (another run),
@@ -112,7 +114,7 @@ class View {
   whole(message) {
     if (!message?.scene || message.seq < this.seq) return;
     this.seq = message.seq;
-    if (this.scene?.svg !== message.scene.svg || this.run !== message.head.run) {
+    if (this.scene?.svg !== message.scene.svg) {
       this.scene = message.scene;
       this.load(message.scene);
     }
@@ -162,7 +164,7 @@ class View {
 
   /** The bar, the icon and the colour of the whole; returns the state that they show. */
   paintBar() {
-    const sum = this.counts.reduce((all, counts) => all.map((n, k) => n + counts[k]), Array(12).fill(0));
+    const sum = sumOf(this.counts);
     const all = Math.max(1, this.head.total), parts = shares(sum);
     PARTS.forEach((part, at) => { this.bar.children[at].style.width = `${(100 * parts[part]) / all}%`; });
     this.bar.setAttribute("aria-valuemax", this.head.total);
@@ -194,15 +196,18 @@ class View {
   }
 
   paintLines(...more) {
-    const { failures, more_failures, reasons, notes, error } = this.head;
-    const key = JSON.stringify([failures, more_failures, reasons, notes, error, more]);
+    const { run, failures, more_failures, reasons, notes, error } = this.head;
+    const key = JSON.stringify([run, failures, more_failures, reasons, notes, error, more, this.allFailures]);
     if (key === this.linesKey) return;
     this.linesKey = key;
+    const shown = this.allFailures === run ? failures : failures.slice(0, FAILURES), hidden = failures.length - shown.length;
+    const unfold = () => { this.allFailures = run; this.paintLines(...more); };
     this.lines.replaceChildren(
-      ...failures.map((each) => h("li", { class: "nb-bad" },
-        h("button", { type: "button", class: "nb-link", onclick: () => this.openFailure(each) }, each.task),
+      ...shown.map((each) => h("li", { class: "nb-bad" },
+        h("button", { type: "button", class: "nb-link", title: each.task, onclick: () => this.openFailure(each) }, each.task),
         ` ${each.error}${each.where ? `, ${each.where}` : ""}`)),
-      ...(more_failures ? [h("li", {}, `… and ${number(more_failures)} more`)] : []),
+      ...(hidden ? [h("li", {}, h("button", { type: "button", class: "nb-link", onclick: unfold }, `${number(hidden + more_failures)} more failed`))]
+        : more_failures ? [h("li", {}, `… and ${number(more_failures)} more: see the tasks of the process`)] : []),
       ...(error ? [h("li", { class: "nb-bad" }, error)] : []),
       ...[...reasons, ...notes, ...more].map((text) => h("li", {}, text)));
   }
@@ -214,14 +219,15 @@ class View {
   // ---------------------------------------------------------------- acting
 
   press({ label, why_not: _, first: __, ...question }) {
-    this.say(`${label}: asked`);
+    const soon = setTimeout(() => this.say(`${label}: asked`), 400); // most are answered before one could read it
     const nobody = this.hasKernel ? "the kernel is busy with a cell and has not heard it yet"
       : "no kernel answers: start it and run the cell again";
+    this.say("");
     const late = setTimeout(() => this.say(`${label}: ${nobody}`), 4000);
     this.ask(question).then(
       (answer) => this.say(answer?.said ?? ""),
       (error) => this.say(error.message),
-    ).finally(() => clearTimeout(late));
+    ).finally(() => { clearTimeout(soon); clearTimeout(late); });
   }
 
   // ---------------------------------------------------------------- what is open below

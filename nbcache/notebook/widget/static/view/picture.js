@@ -33,9 +33,9 @@ const LEGEND = { pending: "waiting", running: "running", done: "ran", cached: "c
 const fit = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
 
 class Picture {
-  constructor(choose, moved) {
-    this.choose = choose;
-    this.moved = moved;
+  /** `choose` opens a process, `fold` folds or unfolds a group, `moved` draws what came in sight. */
+  constructor({ choose, fold, moved }) {
+    Object.assign(this, { choose, fold, moved });
     this.scroll = h("div", { class: "nb-scroll", onscroll: () => moved() });
     this.zoomed = 1;
     this.zoom = h("div", { class: "nb-zoom", role: "group", "aria-label": "zoom" },
@@ -43,7 +43,9 @@ class Picture {
       h("button", { type: "button", "aria-label": "fit the picture", onclick: () => this.fit() }, "fit"),
       h("button", { type: "button", "aria-label": "zoom in", onclick: () => this.scale(this.zoomed * 1.25) }, "+"));
     this.legend = h("div", { class: "nb-legend" });
-    this.root = h("div", { class: "nb-viewport" }, this.scroll, h("div", { class: "nb-below" }, this.legend, this.zoom));
+    this.folds = h("div", { class: "nb-folds", role: "group", "aria-label": "groups that are unfolded" });
+    this.root = h("div", { class: "nb-viewport" }, this.scroll,
+      h("div", { class: "nb-below" }, this.legend, this.zoom), this.folds);
     this.watching = new ResizeObserver(() => this.offerZoom());
     this.watching.observe(this.scroll);
   }
@@ -57,25 +59,57 @@ class Picture {
   }
 
   load(scene) {
+    const again = this.scene?.names.join("\n") === scene.names.join("\n"); // the same pipeline, folded otherwise
     this.scene = scene;
     this.svg = pictureOf(scene.svg);
     this.svg.setAttribute("role", "group");
-    this.svg.setAttribute("aria-label", "pipeline: arrow keys go from process to process, Enter opens its tasks");
+    this.svg.setAttribute("aria-label", "pipeline: arrow keys go from process to process, Enter opens its tasks or unfolds a group");
     this.size = [Number(this.svg.getAttribute("width")), Number(this.svg.getAttribute("height"))];
     this.nodes = [...this.svg.querySelectorAll(".nb-node")];
     this.counts = [...this.svg.querySelectorAll(".nb-count")];
+    this.boxOf = new Map(scene.boxes.flatMap(({ members }, box) => members.map((process) => [process, box])));
+    this.lineOf = new Map(scene.lines.flatMap(({ edges }, line) => edges.map((edge) => [edge, line])));
     this.nodes.forEach((node, index) => {
       node.setAttribute("role", "button");
       node.setAttribute("tabindex", index ? "-1" : "0");
-      node.addEventListener("click", () => this.choose(scene.names[index]));
+      if (this.isFolded(index)) node.setAttribute("aria-expanded", "false");
+      node.addEventListener("click", () => this.act(index));
       node.addEventListener("keydown", (event) => this.key(event, index));
     });
     this.parts = this.nodes.map((node) => barsOf(node));
     this.svg.classList.toggle("nb-few", this.nodes.length <= 40); // hundreds of moving icons cost more than all else
     this.scroll.replaceChildren(this.svg);
     fill(this.legend, ...Object.entries(LEGEND).map(([state, word]) => h("span", { class: "nb-state" }, icon(state, scene.icons), h("span", {}, word))));
-    this.arranged = false;
+    this.offerFolds();
+    this.arranged = again && this.arranged;
+    if (this.arranged) this.scale(this.zoomed);
     this.offerZoom();
+    this.showChanged();
+  }
+
+  isFolded(index) { return this.scene.boxes[index].members.length > 1; }
+
+  /** What a click or Enter does. */
+  act(index) {
+    const { members, group } = this.scene.boxes[index];
+    if (!this.isFolded(index)) { this.choose(this.scene.names[members[0]]); return; }
+    this.changed = group;
+    this.fold(group, true);
+  }
+
+  /** A button for each group that is unfolded, since its processes may stand anywhere. */
+  offerFolds() {
+    fill(this.folds, ...this.scene.groups.map(({ name, count, unfolded }, group) => unfolded
+      ? h("button", { type: "button", "aria-expanded": "true", onclick: () => { this.changed = group; this.fold(group, false); } }, `fold ${name} ×${number(count)}`)
+      : null));
+    this.folds.hidden = !this.folds.children.length;
+  }
+
+  /** Go where a group was folded or unfolded here. */
+  showChanged() {
+    const to = this.changed === undefined ? -1 : this.scene.boxes.findIndex(({ group }) => group === this.changed);
+    this.changed = undefined;
+    if (to >= 0) this.focus(to);
   }
 
   /** As large as it is meant, or a little smaller where it then has room; from its first process. */
@@ -83,7 +117,7 @@ class Picture {
     this.arranged = true;
     const fits = this.scroll.clientWidth / this.size[0];
     this.scale(fits < 1 && fits > 0.7 ? fits : 1);
-    if (this.size[1] > 460 && this.scene.corners.length) this.scroll.scrollTop = this.scene.corners[0][1] - 60;
+    if (this.size[1] > 460 && this.scene.boxes.length) this.scroll.scrollTop = this.scene.boxes[0].corner[1] - 60;
   }
 
   scale(factor) {
@@ -106,20 +140,20 @@ class Picture {
   }
 
   key(event, index) {
-    const [tails, heads] = [this.scene.before[index], this.scene.after[index]];
-    const to = { ArrowRight: heads[0] ?? index + 1, ArrowLeft: tails[0] ?? index - 1,
+    const { before, after } = this.scene.boxes[index];
+    const to = { ArrowRight: after[0] ?? index + 1, ArrowLeft: before[0] ?? index - 1,
       ArrowDown: this.beside(index, 1), ArrowUp: this.beside(index, -1),
       Home: 0, End: this.nodes.length - 1 }[event.key];
-    if (event.key === "Enter" || event.key === " ") this.choose(this.scene.names[index]);
+    if (event.key === "Enter" || event.key === " ") this.act(index);
     else if (to === undefined || !this.nodes[to]) return;
     else this.focus(to);
     event.preventDefault();
   }
 
-  /** The next process below (or above) in the same layer, else in the order of the list. */
+  /** The next box below (or above) in the same layer, else in the order of the list. */
   beside(index, step) {
-    const [x, y] = this.scene.corners[index];
-    const column = this.scene.corners.map(([left, top], at) => ({ left, top, at }))
+    const [x, y] = this.scene.boxes[index].corner;
+    const column = this.scene.boxes.map(({ corner: [left, top] }, at) => ({ left, top, at }))
       .filter(({ left, top }) => Math.abs(left - x) < 1 && (top - y) * step > 0)
       .sort((a, b) => (a.top - b.top) * step);
     return column.length ? column[0].at : index + step;
@@ -131,30 +165,38 @@ class Picture {
     this.nodes[index].scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
+  /** Where a process is: in its own box or in its group's. */
+  boxNamed(name) { return this.boxOf.get(this.scene.names.indexOf(name)) ?? -1; }
+
   mark(name) {
-    this.nodes.forEach((node, at) => node.classList.toggle("nb-chosen", this.scene.names[at] === name));
+    const at = this.boxNamed(name);
+    this.nodes.forEach((node, index) => node.classList.toggle("nb-chosen", index === at));
   }
 
-  node(index, counts) {
-    const group = this.nodes[index], state = stateOf(counts), text = phrase(counts);
-    const chosen = group.classList.contains("nb-chosen") ? " nb-chosen" : "";
-    group.setAttribute("class", `nb-node nb-is-${state}${chosen}`);
-    group.setAttribute("aria-label", `${this.scene.names[index]}: ${text}`);
-    group.querySelector("title").textContent = `${this.scene.names[index]}: ${text}`;
+  node(index, all) {
+    const group = this.nodes[index], { name, members } = this.scene.boxes[index], folded = this.isFolded(index);
+    const counts = folded ? sumOf(members.map((process) => all[process])) : all[members[0]];
+    const state = stateOf(counts), text = phrase(counts);
+    for (const each of PARTS) group.classList.toggle(`nb-is-${each}`, each === state);
+    group.setAttribute("aria-label", folded ? `${name}: ${number(members.length)} processes, ${text}` : `${name}: ${text}`);
+    group.querySelector("title").textContent = group.getAttribute("aria-label");
     group.querySelector(".nb-icon").setAttribute("d", this.scene.icons[state]);
     const track = group.querySelector(".nb-track").width.baseVal.value;
     group.querySelector(".nb-phrase").textContent = fit(text, Math.floor(track / 6.4));
-    const all = Math.max(1, total(counts)), parts = shares(counts);
+    const most = Math.max(1, total(counts)), parts = shares(counts);
     let at = 10;
     for (const part of PARTS) {
-      const bar = this.parts[index][part], wide = (track * parts[part]) / all;
+      const bar = this.parts[index][part], wide = (track * parts[part]) / most;
       bar.setAttribute("x", at.toFixed(2));
       bar.setAttribute("width", wide.toFixed(2));
       at += wide;
     }
   }
 
-  items(index, count) {
-    if (!this.scene.quiet[index]) this.counts[index].textContent = count < 0 ? "" : number(count);
+  /** How many items came over a line, which may be for several channels. */
+  items(index, all) {
+    const { edges, quiet } = this.scene.lines[index];
+    const known = edges.map((edge) => all[edge]).filter((count) => count >= 0);
+    if (!quiet) this.counts[index].textContent = known.length ? number(known.reduce((a, b) => a + b, 0)) : "";
   }
 }

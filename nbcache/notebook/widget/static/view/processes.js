@@ -24,7 +24,7 @@ class Processes {
   }
 
   refresh() {
-    const { names, before, icons } = this.view.scene, wanted = this.search.value.toLowerCase();
+    const { names, reads, icons } = this.view.scene, wanted = this.search.value.toLowerCase();
     const rows = names.map((name, index) => ({ name, index, counts: this.view.counts[index] }))
       .map((row) => ({ ...row, state: stateOf(row.counts), text: phrase(row.counts) }))
       .filter(({ name, state, text }) => `${name} ${state} ${text}`.toLowerCase().includes(wanted));
@@ -32,7 +32,7 @@ class Processes {
     this.body.replaceChildren(...rows.slice(this.offset, this.offset + PAGE).map(({ name, index, state, text }) => h("tr", {},
       h("td", {}, h("button", { type: "button", class: "nb-link", onclick: () => this.view.choose(name) }, name)),
       h("td", {}, statusOf(state, icons)), h("td", {}, text),
-      h("td", { class: "nb-col-why" }, before[index].map((tail) => names[tail]).join(", ")))));
+      h("td", { class: "nb-col-why" }, reads[index].map((tail) => names[tail]).join(", ")))));
     if (focused) [...this.body.querySelectorAll("button")].find((each) => each.textContent === focused)?.focus();
     this.back.hidden = this.on.hidden = rows.length <= PAGE;
     this.back.disabled = !this.offset;

@@ -20,7 +20,11 @@ class RunView extends View {
   parts() {
     this.line = h("span", { class: "nb-line" });
     this.facts = h("span", { class: "nb-facts" });
-    this.picture = new Picture((name) => this.choose(name), () => this.schedule());
+    this.picture = new Picture({
+      choose: (name) => this.choose(name),
+      fold: (group, unfolded) => this.press({ ask: "fold", label: unfolded ? "Unfold" : "Fold", group, unfolded }),
+      moved: () => this.schedule(),
+    });
     return [
       h("div", { class: "nb-head" },
         h("div", { class: "nb-title" }, this.sign, h("div", {}, this.line, " ", this.facts)), this.buttons),
@@ -34,19 +38,21 @@ class RunView extends View {
   mark(name) { this.picture.mark(name); }
 
   focusOn(name) {
-    const index = this.scene.names.indexOf(name);
+    const index = this.picture.boxNamed(name);
     if (index >= 0) this.picture.focus(index);
   }
 
   paint() {
-    const seen = this.picture.window();
-    for (const index of this.dirty.nodes) {
-      if (!seen(this.scene.corners[index])) continue; // until somebody looks there
-      this.picture.node(index, this.counts[index]);
-      this.dirty.nodes.delete(index);
+    const { picture, dirty } = this, seen = picture.window();
+    for (const index of new Set([...dirty.nodes].map((process) => picture.boxOf.get(process)))) {
+      const { corner, members } = this.scene.boxes[index];
+      if (!seen(corner)) continue; // until somebody looks there
+      picture.node(index, this.counts);
+      members.forEach((process) => dirty.nodes.delete(process));
     }
-    for (const index of this.dirty.items) this.picture.items(index, this.itemCounts[index]);
-    this.dirty.items.clear();
+    for (const index of new Set([...dirty.items].map((edge) => picture.lineOf.get(edge))))
+      if (index !== undefined) picture.items(index, this.itemCounts); // one inside of a group has no line
+    dirty.items.clear();
   }
 
   paintHead() {
@@ -66,9 +72,11 @@ class RunView extends View {
 
   tick() {
     const parts = [];
-    if (this.head.going) parts.push(this.head.status, `for ${duration((performance.now() - this.startedAt) / 1000)}`);
-    if (this.head.done && this.head.cached)
-      parts.push(`${Math.floor((100 * this.head.cached) / this.head.done)} % from the cache`);
+    if (this.head.going) parts.push(`${this.head.status} for ${duration((performance.now() - this.startedAt) / 1000)}`);
+    if (this.head.done && this.head.cached) {
+      const share = Math.floor((100 * this.head.cached) / this.head.done);
+      parts.push(`${share || "under 1"} % from the cache`);
+    }
     if (this.head.going && this.head.saved_s >= 0.05) parts.push(`saved ${duration(this.head.saved_s)}`);
     if (this.head.elsewhere && this.head.going) this.sync();
     if (this.head.going || this.wasGoing) this.refresh();

@@ -49,7 +49,7 @@ class Task {
       detail.source?.length ? section(detail.language === "python" ? "Source" : "Command", elements(detail.source), detail.cell) : null,
       detail.components.length ? section("Fingerprint",
         table(detail.components.map((each) => [each.kind, each.name, each.summary, each.digest]), "kind", "name", "what", "digest"),
-        `${detail.components.length} components`, false) : null);
+        `${detail.components.length} component${detail.components.length === 1 ? "" : "s"}`, false) : null);
     this.loadLog();
     if (detail.status !== "running") this.loadWhy();
   }

@@ -1,0 +1,58 @@
+// What each output carries: it fetches the view's module and style, which a notebook has once.
+
+const loaded = (globalThis[Symbol.for("nbcache.views")] ??= new Map()); // in this page, by their digest
+
+/** Ask the kernel itself: where a front end has no models, or no longer that one. */
+function asked(model) {
+  return new Promise((resolve) => {
+    const page = `nb-loader-${Math.random().toString(36).slice(2)}`;
+    const hear = (message) => {
+      if (message.kind !== "answer" || message.page !== page) return;
+      model.off("msg:custom", hear);
+      resolve(message.answer);
+    };
+    model.on("msg:custom", hear);
+    model.send({ ask: "library", page });
+  });
+}
+
+async function fetched(model, id) {
+  let found;
+  try {
+    const library = await model.widget_manager.get_model(id);
+    found = { module: library.get("module"), style: library.get("style") };
+  } catch { /* then the kernel has it */ }
+  const { module, style } = found?.module ? found : await asked(model);
+  const url = URL.createObjectURL(new Blob([module], { type: "text/javascript" }));
+  try {
+    return { view: (await import(url)).default, style };
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
+
+/** The style, once per page; some front ends keep each output in a shadow tree of its own. */
+function dress(el, key, style) {
+  const tree = el.getRootNode(), place = tree instanceof ShadowRoot ? tree : document.head;
+  if (place.querySelector(`style[data-nbcache="${key}"]`)) return;
+  const sheet = document.createElement("style");
+  sheet.dataset.nbcache = key;
+  sheet.textContent = style;
+  place.append(sheet);
+}
+
+export default {
+  async render({ model, el }) {
+    const { id, key } = model.get("library");
+    if (!loaded.has(key)) loaded.set(key, fetched(model, id));
+    let found;
+    try {
+      found = await loaded.get(key);
+    } catch (error) {
+      loaded.delete(key);
+      throw error;
+    }
+    dress(el, key, found.style);
+    return found.view.render({ model, el });
+  },
+};
