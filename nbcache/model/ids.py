@@ -32,8 +32,16 @@ def make_ulid(unix_ms: int, entropy: bytes) -> str:
     """Return a 26-character ULID from milliseconds since 1970 and 10 random bytes."""
     if len(entropy) != 10:
         raise ValueError("a ULID takes 10 bytes of entropy")
-    number = (unix_ms & (1 << 48) - 1) << 80 | int.from_bytes(entropy, "big")
-    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -10, -10)])
+    first, second = int.from_bytes(entropy[:5], "big"), int.from_bytes(entropy[5:], "big")
+    return _PAIRS[unix_ms >> 40 & 255] + _eight(unix_ms) + _eight(first) + _eight(second)
+
+
+def _eight(number: int) -> str:
+    """Return the last 40 bits of a number in base 32. Every row has an id: it has to be quick."""
+    return (
+        f"{_PAIRS[number >> 30 & 1023]}{_PAIRS[number >> 20 & 1023]}"
+        f"{_PAIRS[number >> 10 & 1023]}{_PAIRS[number & 1023]}"
+    )
 
 
 def ulid_ms(ulid: str) -> int:

@@ -36,8 +36,8 @@ def host_token() -> str:
 def boot_token() -> str:
     """Return 8 hex digits that are the same for all processes since this machine started."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read(8)
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read(8).decode("ascii")
     except OSError:
         return _boot_session()[:8].lower()
 

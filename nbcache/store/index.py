@@ -38,11 +38,13 @@ ENTRY_FIELDS = (
     *("watched", "outputs", "shown", *SIGNING, ORIGIN),
 )
 
+ORIGIN_PLACE = ENTRY_FIELDS.index(ORIGIN)
+
 Found = list[Any]
 """A completed row as a look-up gives it: the values of `ENTRY_FIELDS`, None where absent."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
-_decode = json.JSONDecoder().decode
+_decode = json.JSONDecoder().raw_decode  # `decode` also looks for blank space around it
 
 
 def found(record: Record) -> Found:
@@ -162,7 +164,8 @@ class SegmentIndex:
         rows: list[Found] = []
         while place < self.hashes and data[start : start + 16] == key:
             first, last = _PAIR.unpack_from(data, self._offsets + 8 * place)
-            rows.append(_decode(data[self._payload + first : self._payload + last].decode("ascii")))
+            payload = data[self._payload + first : self._payload + last]
+            rows.append(_decode(payload.decode("ascii"), 0)[0])
             place, start = place + 1, start + 16
         return rows
 

@@ -222,9 +222,13 @@ class Vouching:
     def __init__(self, *, own: bool) -> None:
         self.own = own
 
+    def takes(self, origin: object) -> bool:
+        """Whether a row is the user's own, by where it was copied from (None: it was not)."""
+        return self.own and origin is None
+
     def __call__(self, record: Mapping[str, Any], *, whole: bool = True) -> Standing:
         """Return whose word a stored row is; `whole` False: it has the columns of its keys only."""
-        if self.own and record.get(ORIGIN) is None:
+        if self.takes(record.get(ORIGIN)):
             return Standing.OWN
         return standing_of(record, read_trust(), whole=whole)
 

@@ -117,8 +117,9 @@ class Announcer:
         if outputs is not None:
             self._publisher.publish(decision, outputs)
             self._course.note_outputs(task, outputs)
-        is_known = any(failure.task == decision.label for failure in run.failures)
-        if report.outcome is Outcome.FAILED and not is_known:
+        if report.outcome is Outcome.FAILED and all(
+            failure.task != decision.label for failure in run.failures
+        ):
             run.failures.append(self._failures.view(decision, None, report.error or "failed"))
 
     def _announce_undecided(self, report: Report) -> None:

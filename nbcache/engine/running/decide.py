@@ -72,6 +72,13 @@ class Place:
     scripts: tuple[tuple[Script, Place], ...] = ()  # several of which a task runs one
     lost: str = ""  # why the first row that was found for a task of it does not count
     said: dict[str, str] = dataclasses.field(default_factory=dict)  # what errors call an input
+    made: str | None = dataclasses.field(
+        init=False
+    )  # the one output that is no input, if it is one
+
+    def __post_init__(self) -> None:
+        made = [each.name for each in self.outputs if each.name not in self.passed]
+        self.made = made[0] if len(made) == 1 else None
 
     def input_name(self, name: str) -> str:
         """Return how an error names an input."""
@@ -421,12 +428,12 @@ class Decider:
     def item(self, decision: Decision, kept: Mapping[str, object]) -> Item | None:
         """Return the item of a task: what was kept, and the inputs that it passes on."""
         item: list[object] = []
-        passed = decision.place.passed
-        made = [each.name for each in decision.place.outputs if each.name not in passed]
-        own = [name for name in kept if name not in passed]
-        if len(made) == len(own) == 1 and made != own:
+        passed, made = decision.place.passed, decision.place.made
+        if made is not None and made not in kept:
             # An output that is named like its process: renaming the process does not run it.
-            kept = {**kept, made[0]: kept[own[0]]}
+            own = [name for name in kept if name not in passed]
+            if len(own) == 1:
+                kept = {**kept, made: kept[own[0]]}
         for output in decision.place.outputs:
             if output.name in kept:  # also an input that the body may have changed
                 item.append(kept[output.name])

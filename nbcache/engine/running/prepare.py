@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +91,8 @@ def prepare(
 
 
 def _remote_files(sources: Mapping[int, Sequence[Item]]) -> Iterator[RemoteFile]:
-    for items in sources.values():
-        for item in items:
-            yield from (value for value in item if isinstance(value, RemoteFile))
+    values = itertools.chain.from_iterable(itertools.chain.from_iterable(sources.values()))
+    return (each for each in values if isinstance(each, RemoteFile))
 
 
 def _fresh(graph: Graph, options: RunOptions) -> frozenset[int]:

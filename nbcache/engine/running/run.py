@@ -285,14 +285,21 @@ class Run:
     def shown(self, place: str) -> list[tuple[str, str, list[ShownChunk]]]:
         """Return (label, outcome, chunks) of each task of a process that showed something."""
         index = self.graph.places[place]
-        found = []
-        for key, task in sorted(self.tasks.items(), key=lambda each: each[0]):
-            if key[0] != index:
-                continue
-            chunks = self.chunks(key)
-            if chunks or not task.outcome.succeeded:
-                found.append((task.label, task.outcome.value, chunks))
-        return found
+        told = {  # few of many
+            key: task
+            for key, task in list(self.tasks.items())
+            if key[0] == index
+            and (key in self.shown_stored or key in self.live_shown or not task.outcome.succeeded)
+        }
+        found = [
+            (task.label, task.outcome, self.chunks(key))
+            for key, task in sorted(told.items(), key=lambda each: each[0])
+        ]
+        return [
+            (label, outcome.value, chunks)
+            for label, outcome, chunks in found
+            if chunks or not outcome.succeeded
+        ]
 
     def chunks(self, key: TaskKey) -> list[ShownChunk]:
         """Return what a task showed: from the store when it is done, else as it came so far."""

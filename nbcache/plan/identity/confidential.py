@@ -22,6 +22,7 @@ _BEFORE_KEY = frozenset(
 )
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SHORTEST = 5  # characters: a shorter text stands in too many others to be replaced there
+_OPEN = (int, float, bool, type(None))  # no secret is one of these
 _DEEPEST = 4
 _MOST = 1000  # members: a larger dict is data, and no configuration
 
@@ -40,6 +41,8 @@ def looks_secret(name: str) -> bool:
 
 def is_confidential(name: str, value: object) -> bool:
     """Whether nothing may be said of what a name holds."""
+    if type(value) in _OPEN:
+        return False
     return any(True for _ in _secrets(name, value, _DEEPEST))
 
 

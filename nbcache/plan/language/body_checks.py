@@ -30,8 +30,10 @@ def check_types(decl: ProcessDecl, known: Collection[str]) -> None:
     for each in ports:
         base = "path" if each.type is None else each.type.base
         root = base.partition(".")[0]
+        if root in _TYPES or root in known or root in BUILTINS:
+            continue
         meant = nearest(root, _TYPES)
-        if root in _TYPES or root in known or root in BUILTINS or meant is None:
+        if meant is None:
             continue
         source = line_of(decl.source, each.line - decl.source_line + 1)
         column = source.find(base, each.column + len(each.name))
