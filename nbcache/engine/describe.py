@@ -27,7 +27,6 @@ from nbcache.model.view import CaptureView, CardView, ChannelView, PlacePlan
 from nbcache.plan.identity.canonical import summarise
 
 FIRST_ITEMS = 3
-COUNTED = 200_000  # items of a source that a card counts at most
 
 
 def card_of(process: Process, session: Host, within_s: float) -> CardView:

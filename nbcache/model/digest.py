@@ -14,8 +14,6 @@ from xxhash import xxh3_128
 
 Digest = NewType("Digest", str)
 
-EMPTY_IDENTITY = Digest("xxh3:" + xxh3_128(b"").hexdigest())
-
 
 def identity_digest(data: bytes | bytearray | memoryview) -> Digest:
     """Return `xxh3:` and 32 hex digits: the identity of some bytes."""
@@ -25,11 +23,6 @@ def identity_digest(data: bytes | bytearray | memoryview) -> Digest:
 def blob_digest(data: bytes | bytearray | memoryview) -> Digest:
     """Return `b3:` and 64 hex digits: the name of a blob."""
     return Digest("b3:" + blake3(data).hexdigest())
-
-
-def algorithm(digest: Digest) -> str:
-    """Return the part before the colon."""
-    return digest.partition(":")[0]
 
 
 def short(digest: Digest) -> str:

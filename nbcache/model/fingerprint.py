@@ -32,11 +32,3 @@ class Component:
     @property
     def key(self) -> tuple[str, str]:
         return (self.kind, self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """The ordered components of one task and the hash made of them."""
-
-    hash: Digest
-    components: tuple[Component, ...]

@@ -6,11 +6,9 @@ that sort by time. Source: the ULID specification (github.com/ulid/spec).
 
 from __future__ import annotations
 
-from typing import NamedTuple, NewType
+from typing import NewType
 
 RunId = NewType("RunId", str)  # a ULID
-RowId = NewType("RowId", str)  # a ULID
-AttemptId = NewType("AttemptId", str)  # a ULID; also the name of the work directory
 
 Position = tuple[int, ...]
 """Where an item stands in its channel: a path in the channel's tree, () for a value channel."""
@@ -18,14 +16,6 @@ Position = tuple[int, ...]
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 _TO_BASE_32 = str.maketrans(_CROCKFORD + "ILOU_+- ", "0123456789ABCDEFGHIJKLMNOPQRSTUV" + "?" * 8)
-
-
-class TaskId(NamedTuple):
-    """One execution of a process for one item of each input."""
-
-    run: RunId
-    process: str
-    position: Position
 
 
 def make_ulid(unix_ms: int, entropy: bytes) -> str:

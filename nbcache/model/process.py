@@ -116,8 +116,8 @@ class PublishRule:
 class Directives:
     """What a process asks of the engine. Sizes in bytes, times in seconds.
 
-    None of these enters the hash, except `env`, `seed`, `platform` and what `language.directives`
-    marks as hashed.
+    Of these only what can change a result enters the hash: `env`, `seed`, `container`, `tools`,
+    `files`, `platform`, `stage_as`, `before` and `after`.
     """
 
     cpus: int | Dynamic = 1

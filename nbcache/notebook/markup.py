@@ -38,11 +38,6 @@ STYLES: Mapping[str, str] = {
     "word": "color:var(--jp-mirror-editor-keyword-color,#00752b);font-weight:600",
 }
 
-TAGS = frozenset(
-    {"div", "p", "b", "span", "code", "pre", "details", "summary", "ul", "li"}
-    | {"table", "thead", "tbody", "tr", "th", "td"}
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Element:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from nbcache.store.blobs import Blobs
 from nbcache.store.claims import Claims
 from nbcache.store.files import new_ulid, remove, write_whole
 from nbcache.store.filestate import FileTable
+from nbcache.store.header import FORMAT, encode_header, new_header
 from nbcache.store.journal import Durability
 from nbcache.store.log import Log
 from nbcache.store.signing import Signer, Vouching
@@ -27,7 +27,6 @@ from nbcache.store.trust_file import Place, own_cache, read_trust
 if TYPE_CHECKING:
     from nbcache.store.remote.shared import Shared
 
-FORMAT = 1
 _NAME = "nbcache.json"
 _FOLDERS = ("log", "journal", "blobs", "claims", "filestate", "published", "work", "tmp", "index")
 
@@ -170,17 +169,10 @@ def _check_empty(folder: Path, create: bool) -> None:
 
 def _create(folder: Path) -> dict[str, Any]:
     """Write nbcache.json unless another process is quicker; return what it says."""
-    header = {
-        "format": FORMAT,
-        "id": new_ulid(),
-        "created": time.time_ns() // 1000,
-        "identity": "xxh3",
-        "blobs": "b3",
-        "capabilities": [],
-    }
+    header = new_header()
     folder.mkdir(parents=True, exist_ok=True)
     new = folder / f".{_NAME}.{new_ulid()}"
-    write_whole(new, json.dumps(header).encode("utf-8") + b"\n", sync=True)
+    write_whole(new, encode_header(header), sync=True)
     _own(folder, str(header["id"]), os.stat(new).st_ino)  # first: nobody must find it foreign
     try:
         os.link(new, folder / _NAME)

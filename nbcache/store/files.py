@@ -7,6 +7,7 @@ renamed or linked. Nothing here knows what the bytes mean.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import socket
@@ -86,6 +87,25 @@ def sync_file(path: Path) -> None:
 def sync_folder(path: Path) -> None:
     """Make a folder's names survive a power cut, where the system can."""
     sync_file(path)
+
+
+def lock_left(path: Path) -> int | None:
+    """Open and lock a file whose writer is gone; None where it has one, or somebody took it first.
+
+    The lock lasts until the descriptor is closed.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
 
 
 def remove(path: Path) -> None:

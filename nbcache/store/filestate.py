@@ -22,7 +22,7 @@ from xxhash import xxh3_64_hexdigest, xxh3_128
 
 from nbcache.errors import InputChangedError
 from nbcache.model.digest import Digest, identity_digest
-from nbcache.store.files import close_in_children, new_ulid, write_all
+from nbcache.store.files import close_in_children, lock_left, new_ulid, write_all
 from nbcache.store.tree import escape, tree_identity
 
 Mode = Literal["deep", "standard", "lenient"]
@@ -244,7 +244,7 @@ class FileTable:
         lines: dict[bytes, bytes] = {}
         try:
             for name in names:
-                descriptor = _lock_table(self.folder / name)
+                descriptor = lock_left(self.folder / name)
                 if descriptor is not None:
                     held.append((name, descriptor))
                     for line in (self.folder / name).read_bytes().splitlines():
@@ -304,19 +304,3 @@ def _open_table(folder: Path) -> tuple[int, str]:
         except (BlockingIOError, FileNotFoundError):
             pass  # a merging process took it first
         os.close(descriptor)
-
-
-def _lock_table(path: Path) -> int | None:
-    """Lock a file that nobody writes any more; None where somebody does."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None

@@ -7,7 +7,6 @@ nothing but rubbish under `tmp/`; docs/format.md has the steps. Takes locks on w
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -21,7 +20,14 @@ from xxhash import xxh3_128_digest
 
 from nbcache.model.ids import make_ulid, ulid_ms
 from nbcache.model.row import Record
-from nbcache.store.files import new_ulid, remove, sync_file, sync_folder, write_whole
+from nbcache.store.files import (
+    lock_left,
+    new_ulid,
+    remove,
+    sync_file,
+    sync_folder,
+    write_whole,
+)
 from nbcache.store.index import SegmentIndex, StaleIndexError, build
 from nbcache.store.journal import GONE, is_of_this_boot, whole_records
 from nbcache.store.segment import (
@@ -127,18 +133,13 @@ def _take_journals(root: Path) -> list[_Held]:
 
 def _take_journal(path: Path) -> _Held | None:
     """Lock and read a journal; None where somebody holds it or has just folded it."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+    descriptor = lock_left(path)
+    if descriptor is None:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        stat = os.fstat(descriptor)
-        if os.stat(path).st_ino != stat.st_ino:
-            raise FileNotFoundError
-        data = b""
-        while len(data) < stat.st_size:
-            piece = os.pread(descriptor, stat.st_size - len(data), len(data))
+        size, data = os.fstat(descriptor).st_size, b""
+        while len(data) < size:
+            piece = os.pread(descriptor, size - len(data), len(data))
             if not piece:
                 break
             data += piece

@@ -58,11 +58,6 @@ class Log:
         self._writer = JournalWriter(self.root, durability=durability, on_open=self._add_own)
         close_in_children(self)
 
-    @staticmethod
-    def journal_only(root: str | os.PathLike[str], **options: object) -> JournalWriter:
-        """Return a writer that only appends: for worker processes. Imports nothing heavy."""
-        return JournalWriter(root, **options)  # type: ignore[arg-type]
-
     # ------------------------------------------------------------------ writing
 
     def append(self, rows: Sequence[Row]) -> None:

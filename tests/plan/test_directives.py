@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcache.errors import OptionError
-from nbcache.model.digest import EMPTY_IDENTITY
+from nbcache.model.digest import identity_digest
 from nbcache.model.process import Directives, Dynamic, Option
 from nbcache.model.value import RemoteFile, Stored
 from nbcache.plan.language.directives import (
@@ -291,7 +291,7 @@ def test_a_path_stands_for_its_name_and_its_parts() -> None:
 
 
 def test_stored_and_remote_files_stand_for_their_names() -> None:
-    stored = Stored(EMPTY_IDENTITY, "file", "path", 0, name="out.bam")
+    stored = Stored(identity_digest(b""), "file", "path", 0, name="out.bam")
     remote = RemoteFile("s3://bucket/in.bam")
 
     assert render_template("{a.stem} {b} {a}", {"a": stored, "b": str(remote.name)}) == (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbcache.model.digest import identity_digest
+from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
 from nbcache.plan.identity.explain import (
     differences,
@@ -15,7 +15,7 @@ from nbcache.plan.identity.explain import (
     phrase,
     source_diff,
 )
-from nbcache.plan.identity.fingerprint import KINDS, SharedPart, component, hash_of
+from nbcache.plan.identity.fingerprint import KINDS, SharedPart, component
 
 
 def _of(
@@ -30,6 +30,12 @@ NORM_EDITED = _of(
     "helper", "norm", "2", "cell 3, line 2", "def norm(v):\n    w = v\n    return w / 3\n"
 )
 TEXT = _of("input", "text", "a", "'a'")
+
+
+def hash_of(components: list[Component]) -> Digest:
+    inputs = [(e.name, e.kind, e.digest) for e in components if e.kind in ("input", "file")]
+    shared = SharedPart(e for e in components if e.kind not in ("input", "file"))
+    return shared.task_hash(inputs)
 
 
 def _line(old: list[Component], new: list[Component], **more: str) -> str:
@@ -122,15 +128,6 @@ def test_there_is_a_reason_exactly_when_the_hash_differs(
     old: list[Component], new: list[Component]
 ) -> None:
     assert (hash_of(old) != hash_of(new)) == bool(differences(old, new))
-
-
-@given(_components)
-def test_what_is_kept_gives_the_hash_again(components: list[Component]) -> None:
-    inputs = [(e.name, e.kind, e.digest) for e in components if e.kind in ("input", "file")]
-    shared = SharedPart(e for e in components if e.kind not in ("input", "file"))
-    whole = shared.fingerprint(inputs)
-
-    assert hash_of(whole.components) == whole.hash == shared.task_hash(inputs)
 
 
 def test_a_helper_whose_text_is_as_before_changed_in_what_it_holds() -> None:

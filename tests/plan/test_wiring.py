@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nbcache.errors import WiringError
 from nbcache.model.channel import Fields
 from nbcache.model.process import DefaultPick, FieldPick, Filling, Input
-from nbcache.plan.dataflow.wiring import SourceFields, describe_filling, fill, infer_inputs
+from nbcache.plan.dataflow.wiring import SourceFields, fill, infer_inputs, said_pick
 
 
 def inputs(text: str) -> list[Input]:
@@ -30,7 +30,10 @@ def filled(text: str, *sources: SourceFields) -> Filling:
 
 
 def said(text: str, *sources: SourceFields) -> dict[str, str]:
-    return dict(describe_filling(filled(text, *sources), sources))
+    return {
+        name: said_pick(pick, sources) if isinstance(pick, FieldPick) else f"= {pick.text}"
+        for name, pick in filled(text, *sources).items()
+    }
 
 
 def refusal(text: str, *sources: SourceFields) -> str:

@@ -22,7 +22,7 @@ from nbcache.errors import CodecError, NoCanonicalFormError, OutputError
 from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.process import Output
 from nbcache.model.row import Port
-from nbcache.model.value import Gathered, Stored
+from nbcache.model.value import Gathered, Stored, StoredKind
 from nbcache.plan.identity.canonical import canonical_digest
 from nbcache.plan.language.directives import render_pattern
 from nbcache.store.cache import Cache
@@ -172,10 +172,7 @@ class Harvest:
         if os.path.isdir(full):
             for other in self._below(path):
                 self._keep(other)
-            kept = self._put_tree(full, path)
-        else:
-            kept = self._put_file(full, path)
-        self._kept[key] = kept
+        self._kept[key] = kept = self._put(full, path)
         return kept
 
     def _refuse_secrets(self, what: str, data: bytes | mmap.mmap) -> None:
@@ -203,34 +200,24 @@ class Harvest:
         found = [path for paths in self._found.values() for path in paths]
         return [path for path in found if folder in path.parents]
 
-    def _put_file(self, full: Path, path: Path) -> Stored:
-        source = full
+    def _put(self, full: Path, path: Path) -> Stored:
+        """Move an output into the store; what may not be moved is copied first."""
+        is_folder, source = full.is_dir(), full
         if not self._is_ours(full):
             source = self._folder / f"{HIDDEN}-copy-{len(self._kept)}"
-            shutil.copy2(full, source)
-        blob = self._cache.blobs.put_file(source)
+            if is_folder:
+                shutil.copytree(full, source, symlinks=False)
+            else:
+                shutil.copy2(full, source)
+        blobs = self._cache.blobs
+        made = blobs.put_tree(source) if is_folder else blobs.put_file(source)
+        kind: StoredKind = "tree" if is_folder else "file"
         return Stored(
-            digest=blob.identity,
-            kind="file",
-            codec="file",
-            size=blob.size,
-            blob=blob.blob,
-            name=path.name or full.name,
-            vouched=True,
-        )
-
-    def _put_tree(self, full: Path, path: Path) -> Stored:
-        source = full
-        if not self._is_ours(full):
-            source = self._folder / f"{HIDDEN}-copy-{len(self._kept)}"
-            shutil.copytree(full, source, symlinks=False)
-        tree = self._cache.blobs.put_tree(source)
-        return Stored(
-            digest=tree.identity,
-            kind="tree",
-            codec="tree",
-            size=tree.size,
-            blob=tree.blob,
+            digest=made.identity,
+            kind=kind,
+            codec=kind,
+            size=made.size,
+            blob=made.blob,
             name=path.name or full.name,
             vouched=True,
         )

@@ -93,7 +93,7 @@ class _Grid:
         edges: Sequence[tuple[int, int]],
         layers: Sequence[int],
     ) -> None:
-        self._sizes, self._edges = sizes, edges
+        self._sizes = sizes
         self._layer = list(layers)
         self._height = [height for _, height in sizes]
         self._chains: list[list[int]] = []  # per edge: its tail, its bends, its head

@@ -79,16 +79,6 @@ class Stream:
         """Whether every element is an item or a hole."""
         return not self.unknown and not self.open and self.elements == self.items + self.holes
 
-    def foreseen(self, address: Position) -> bool:
-        """Whether the address is known to hold exactly one element."""
-        if not address:
-            return () in self.slots and not isinstance(self.slots[()], Branch)
-        parent = self.slots.get(address[:-1])
-        if type(parent) is Branch and parent.leaves:
-            return True
-        slot = self.slots.get(address)
-        return slot is not None and type(slot) is not Branch
-
     def put(self, address: Position, slot: Slot) -> Change:
         """Add what became known of an address.
 

@@ -341,11 +341,3 @@ def _input_names(source: SourceFields) -> Sequence[str]:
             "  write the inputs, NAME(x), or give the channel a name: %channel x = ..."
         )
     return [source.name]
-
-
-def describe_filling(filling: Filling, sources: Sequence[SourceFields]) -> Mapping[str, str]:
-    """Return for each input where it comes from, for the card."""
-    return {
-        name: said_pick(pick, sources) if isinstance(pick, FieldPick) else f"= {pick.text}"
-        for name, pick in filling.items()
-    }

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from xxhash import xxh3_128
 
 from nbcache.model.digest import Digest
-from nbcache.model.fingerprint import Component, Fingerprint
+from nbcache.model.fingerprint import Component
 
 FORMAT = 1
 
@@ -101,30 +101,7 @@ class SharedPart:
         state.update(b"".join(parts))
         return Digest("xxh3:" + state.hexdigest())
 
-    def fingerprint(
-        self, inputs: Sequence[tuple[str, str, Digest]], summaries: dict[str, str] | None = None
-    ) -> Fingerprint:
-        """Return the hash together with every component that it is made of."""
-        texts = summaries or {}
-        own = tuple(
-            component(kind, name, digest, texts.get(name, ""))
-            for name, kind, digest in sorted(inputs)
-        )
-        return Fingerprint(self.task_hash(inputs), self.components + own)
-
     @staticmethod
     def _head(name: str, kind: str) -> bytes:
         whole = encode(kind, name, KINDS[kind], "")
         return whole[: -len(b"0:;")]
-
-
-def hash_of(components: Iterable[Component]) -> Digest:
-    """Return the hash of a whole list of components, as it is kept in a row."""
-    shared: list[Component] = []
-    inputs: list[tuple[str, str, Digest]] = []
-    for each in components:
-        if each.kind in ("input", "file"):
-            inputs.append((each.name, each.kind, each.digest))
-        else:
-            shared.append(each)
-    return SharedPart(shared).task_hash(inputs)

@@ -33,9 +33,8 @@ class BodyFacts:
 
     `free` are the names that it may take from outside (inputs among them, builtins not), `bound`
     those that it binds at module scope. `imports` are top-level module names imported anywhere in
-    it, `modules` the whole dotted names. `attribute_reads` are dotted chains that begin with a free
-    name ("np.linalg.svd"). `calls` maps called names that it does not bind to their place.
-    `builtins` are the builtins that it uses by name. `stars` are modules imported with `*`.
+    it, `modules` the whole dotted names. `calls` maps called names that it does not bind to their
+    place. `builtins` are the builtins that it uses by name. `stars` are modules imported with `*`.
     """
 
     free: frozenset[str]
@@ -44,9 +43,7 @@ class BodyFacts:
     imports: frozenset[str] = frozenset()
     modules: frozenset[str] = frozenset()
     stars: frozenset[str] = frozenset()
-    string_literals: tuple[str, ...] = ()
     uses_await: bool = False
-    attribute_reads: frozenset[str] = frozenset()
     builtins: frozenset[str] = frozenset()
     classes: frozenset[str] = frozenset()
     calls: tuple[tuple[str, int, int], ...] = ()

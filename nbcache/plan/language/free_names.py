@@ -22,7 +22,6 @@ from nbcache.plan.language.scopes import (
     Function,
     Scope,
     annotations_of,
-    dotted_chain,
     function_scope,
     operator_sign,
     own_nodes,
@@ -83,8 +82,6 @@ class NameWalk:
         self.builtins: dict[str, None] = {}
         self.imports: dict[str, None] = {}
         self.stars: dict[str, None] = {}
-        self.strings: dict[str, None] = {}
-        self.chains: dict[str, None] = {}
         self.calls: dict[str, tuple[int, int]] = {}
         self.classes: dict[str, None] = {}
         self.mutations: list[Mutation] = []
@@ -480,25 +477,9 @@ class NameWalk:
         else:
             self._target(node)
 
-    def _see_constant(self, node: ast.Constant) -> None:
-        if isinstance(node.value, str):
-            self.strings[node.value] = None
-
-    def _see_joinedstr(self, node: ast.JoinedStr) -> None:
-        for each in node.values:
-            if not isinstance(each, ast.Constant):  # a piece of an f-string is no whole string
-                self._expr(each)
-
     def _see_namedexpr(self, node: ast.NamedExpr) -> None:
         self._expr(node.value)
         self._target(node.target)
-
-    def _see_attribute(self, node: ast.Attribute) -> None:
-        chain = dotted_chain(node)
-        if chain is None:
-            self._expr(node.value)
-        elif self._read(chain[0]) in ("free", "deferred"):
-            self.chains[".".join(chain)] = None
 
     def _see_call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Name) and self._place(node.func.id) in ("free", "deferred"):

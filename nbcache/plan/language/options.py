@@ -18,10 +18,9 @@ from nbcache.plan.language.quantities import Form
 class OptionSpec:
     """One option: how its text is read and what it sets.
 
-    `default` is what holds without it; `least` the smallest number it may be; `hashed` says that
-    it changes results and so enters the hash; `language` where it makes sense (None: anywhere);
-    `repeats` that it may be given several times; `template` that {name} stands for an input;
-    `bare` is what it means without a value.
+    `default` is what holds without it; `least` the smallest number it may be; `language` where it
+    makes sense (None: anywhere); `repeats` that it may be given several times; `template` that
+    {name} stands for an input; `bare` is what it means without a value.
     """
 
     name: str
@@ -31,7 +30,6 @@ class OptionSpec:
     dynamic: bool = False
     choices: tuple[str, ...] = ()
     least: int = 0
-    hashed: bool = False
     language: Language | None = None
     repeats: bool = False
     template: bool = False
@@ -108,7 +106,7 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
         "(lenient), also of one input: genome=lenient; off keeps nothing",
     ),
     OptionSpec(
-        name="env", form="names", default=(), hashed=True, value="NAME[,NAME]",
+        name="env", form="names", default=(), value="NAME[,NAME]",
         help="environment variables that the body reads; they count by value",
     ),
     OptionSpec(
@@ -116,7 +114,7 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
         help="environment variables that the body reads and that are never kept",
     ),
     OptionSpec(
-        name="seed", form="int", hashed=True, value="N",
+        name="seed", form="int", value="N",
         help="the start of the random state; a task has its own in any case",
     ),
     OptionSpec(
@@ -124,20 +122,20 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
         help="captured names that do not count",
     ),
     OptionSpec(
-        name="container", form="text", hashed=True, language="script", value="IMAGE",
+        name="container", form="text", language="script", value="IMAGE",
         help="the image in which a script runs; it counts by its digest",
     ),
     OptionSpec(
-        name="tools", form="choice", default="content", hashed=True, language="script",
+        name="tools", form="choice", default="content", language="script",
         choices=("content", "version", "off"), value="MODE",
         help="programs that a script names count by content, by their package's version, or not",
     ),
     OptionSpec(
-        name="files", form="words", default=(), hashed=True, value="FILE[,FILE]",
+        name="files", form="words", default=(), value="FILE[,FILE]",
         help="lock and environment files; they count by content",
     ),
     OptionSpec(
-        name="platform", form="flag", default=False, hashed=True,
+        name="platform", form="flag", default=False,
         help="operating system and machine architecture count",
     ),
     # Where results go and files come from.
@@ -154,17 +152,17 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
         help="run in the machine's temporary folder, or in this one ($SCRATCH), not in the cache's",
     ),
     OptionSpec(
-        name="stage_as", form="staging", default=(), repeats=True, hashed=True,
+        name="stage_as", form="staging", default=(), repeats=True,
         value="[INPUT=]PATTERN",
         help="under which names files are staged: reads.fq, reads=part?.fq, dir??/*",
     ),
     # Around a body, and what is told of it.
     OptionSpec(
-        name="before", form="text", default=(), repeats=True, hashed=True, language="script",
+        name="before", form="text", default=(), repeats=True, language="script",
         value="LINE", help="a line of bash to run before the script, such as module load salmon",
     ),
     OptionSpec(
-        name="after", form="text", default=(), repeats=True, hashed=True, language="script",
+        name="after", form="text", default=(), repeats=True, language="script",
         value="LINE", help="a line of bash to run after the script, also if it failed",
     ),
     OptionSpec(

@@ -30,10 +30,11 @@ from nbcache.model.signature import ORIGIN, Standing
 from nbcache.store import fold
 from nbcache.store.blobs import Blobs
 from nbcache.store.files import new_ulid, remove
+from nbcache.store.header import FORMAT, encode_header, new_header
 from nbcache.store.log import Entry, Log
 from nbcache.store.remote.layout import HEADER, LOG, blob_key, weeks_to_try
 from nbcache.store.remote.protocol import Store, create_owned
-from nbcache.store.segment import FORMAT, KEYS, ROWS, segment_name
+from nbcache.store.segment import KEYS, ROWS, segment_name
 from nbcache.store.signing import FOREIGN
 
 AT_ONCE = 16
@@ -375,16 +376,8 @@ def _header(store: Store, read_only: str | None) -> tuple[Record, str | None]:
             f"{store.url} holds other things and no nbcache cache.\n"
             "  Name an empty place below it: `%nbcache share URL/cache`."
         )
-    header = {
-        "format": FORMAT,
-        "id": new_ulid(),
-        "created": time.time_ns() // 1000,
-        "identity": "xxh3",
-        "blobs": "b3",
-        "capabilities": ["weekly-blobs"],
-    }
-    data = json.dumps(header).encode("utf-8") + b"\n"
-    others = create_owned(store, HEADER, data)
+    header = new_header("weekly-blobs")
+    others = create_owned(store, HEADER, encode_header(header))
     return (header if others is None else _parse(store, others)), None
 
 
