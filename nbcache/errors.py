@@ -8,6 +8,16 @@ anything else of nbcache.
 from __future__ import annotations
 
 
+def with_article(noun: str) -> str:
+    """Return the name of a type as it is spoken: "a list", "an int", "an ndarray"."""
+    return f"{'an' if noun[:1] in 'aeioAEIO' or noun.startswith('nd') else 'a'} {noun}"
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is, as it is spoken: "a list", "an int"."""
+    return with_article(type(value).__name__)
+
+
 class NbcacheError(Exception):
     """The root of all errors raised on purpose; its text is meant to be read by a user."""
 
@@ -124,7 +134,7 @@ class NoCanonicalFormError(FingerprintError, TypeError):
             ]
         ways.append(f"or teach nbcache the type: nbcache.register({kind}, ...)")
         return (
-            f"{self.place + ' is' if self.place else 'the value is'} a {self.type_name}, "
+            f"{self.place or 'the value'} is {with_article(self.type_name)}, "
             f"which has no canonical form{': ' + self.reason if self.reason else ''}\n  "
             + ";\n  ".join(ways)
         )
@@ -265,8 +275,8 @@ class UntrustedError(CodecError):
 
     def __str__(self) -> str:
         return (
-            f"reading a {self.codec} runs code, and this one is of a cache that is not yours, "
-            "without a signature that you trust, so it is not read.\n"
+            f"reading {with_article(self.codec)} runs code, and this one is of a cache that is "
+            "not yours, without a signature that you trust, so it is not read.\n"
             "  Let its task run again: %nbcache run. Or, in a shell: nbcache keys"
         )
 

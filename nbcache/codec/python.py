@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
-from nbcache.errors import CodecError
+from nbcache.errors import CodecError, kind_of
 
 _MOST_MEMBERS = 100_000  # above this, pickle is so much quicker that JSON is no service
 _DEEPEST = 50
@@ -95,7 +95,7 @@ def encode_by_reference(value: object) -> bytes:
         return pickle.dumps(value, protocol=5)
     except Exception as error:
         raise CodecError(
-            f"a {type(value).__qualname__} cannot be kept: {type(error).__name__}: {error}"
+            f"{kind_of(value)} cannot be kept: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -123,8 +123,7 @@ def _encode_cloudpickle(value: object) -> bytes:
         if isinstance(value, Iterator):
             way_out = "It gives its members once only: return list(...) of it."
         raise CodecError(
-            f"a {type(value).__qualname__} cannot be kept: {type(error).__name__}: {error}.\n"
-            f"  {way_out}"
+            f"{kind_of(value)} cannot be kept: {type(error).__name__}: {error}.\n  {way_out}"
         ) from error
 
 

@@ -38,7 +38,14 @@ from nbcache.engine.trial import TryResult, try_task
 from nbcache.engine.trusting import Trusting, trust
 from nbcache.engine.upkeep.cleaning import check_retention
 from nbcache.engine.work.shown import chunks_of
-from nbcache.errors import ChannelError, NbcacheError, NotRunError, UsageError, WiringError
+from nbcache.errors import (
+    ChannelError,
+    NbcacheError,
+    NotRunError,
+    UsageError,
+    WiringError,
+    kind_of,
+)
 from nbcache.model.process import ChannelDecl, ProcessDecl
 from nbcache.model.run_options import RunChoices, RunOptions
 from nbcache.model.value import Stored
@@ -204,7 +211,7 @@ class Session:
         held = self.namespace.get(name, _UNBOUND)
         if held is _UNBOUND or isinstance(held, (Process, NamedChannel, Results)):
             return ()
-        return (f"replaces the variable {name} (a {type(held).__name__})",)
+        return (f"replaces the variable {name} ({kind_of(held)})",)
 
     def declared(self) -> list[str]:
         """Return the public names that hold a process or a named channel now."""
@@ -436,14 +443,9 @@ class Session:
         """
         return restore(self.cache, self.namespace, run, notebook=self.notebook)
 
-    def read(self, held: Readable) -> Results:
-        """Return a process's results, or a channel's items; runs what is missing first, with the
-        front's live view. A task that was ignored in the last run is not tried again.
-
-        Raises:
-            RunFailed: a task that had to run failed.
-        """
-        return read(self, held)
+    def read(self, held: Readable, first: int | None = None) -> Results:
+        """Return a process's results, or a channel's items; see `reading.read`."""
+        return read(self, held, first)
 
     def try_one(self, name: str, item: str | None = None, *, into: bool = False) -> TryResult:
         """Run one item of a process in this very process: plain output, not cached.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from nbcache.engine.record import history
-from nbcache.errors import CacheFormatError, UsageError
+from nbcache.errors import CacheFormatError, UsageError, with_article
 from nbcache.model.digest import short
 from nbcache.notebook import cards, render
 from nbcache.notebook.render import Rendered
@@ -235,7 +235,9 @@ def render_restored(restored: RestoredRun) -> Rendered:
         (
             name,
             f"{len(results)} of {len(results.tasks)}",
-            f"left alone: {name} is a {restored.skipped[name]}" if name in restored.skipped else "",
+            f"left alone: {name} is {with_article(restored.skipped[name])}"
+            if name in restored.skipped
+            else "",
         )
         for name, results in restored.results.items()
     ]
@@ -251,11 +253,14 @@ def _log(parsed: Parsed, cache: Cache) -> Answer:
 
 
 def _why(parsed: Parsed, cache: Cache) -> Answer:
-    from nbcache.engine.record import explanations
+    from nbcache.engine.record import explanations, process_reasons
     from nbcache.notebook.code_view import diff_block
     from nbcache.notebook.markup import element, html_of
 
-    told = explanations.why(cache, parsed.words, run=parsed.text("--run"), full="--full" in parsed)
+    words, run = parsed.words, parsed.text("--run")
+    told = process_reasons.why_process(cache, words, run=run)
+    if told is None:
+        told = explanations.why(cache, words, run=run, full="--full" in parsed)
     parts = [Rendered(told.head, f"<b>{escape(told.head)}</b>")]
     parts += [render.line(text) for text in told.lines]
     for title, text in told.details:

@@ -189,12 +189,10 @@ def _place_text(place: PlaceProgress, widest: int) -> str:
 
 
 def render_failures(failures: Sequence[FailureView], most: int = 5) -> Rendered:
-    """Return failed tasks: what, where, and the log one click away."""
-    lines: list[str] = []
+    """Return failed tasks: what, where, and the log one click away; in text a line per kind."""
     html: list[str] = []
     for failure in failures[:most]:
         where = f", {failure.where}" if failure.where else ""
-        lines.append(f"{failure.task} {failure.told}{where}")
         more = "" if failure.headline == failure.error else failure.error
         inside = "\n".join(filter(None, (failure.traceback or more, failure.log)))
         folder = f"work directory {failure.workdir}" if failure.workdir else ""
@@ -211,9 +209,22 @@ def render_failures(failures: Sequence[FailureView], most: int = 5) -> Rendered:
         else:
             html.append(f"<div>{head}</div>")
     if (others := len(failures) - most) > 0:
-        lines.append(f"… and {others} more")
         html.append(f"<div>… and {others} more</div>")
-    return Rendered("\n".join(lines), "".join(html))
+    return Rendered("\n".join(_alike(failures, most)), "".join(html))
+
+
+def _alike(failures: Sequence[FailureView], most: int) -> list[str]:
+    """Return a line for each kind of failure: "fit[depth=8] and 5 more: ZeroDivisionError"."""
+    kinds: dict[tuple[str, str, str], list[FailureView]] = {}
+    for failure in failures:
+        kinds.setdefault((failure.process, failure.told, failure.where), []).append(failure)
+    lines = []
+    for (_, told, where), members in list(kinds.items())[:most]:
+        more = f" and {len(members) - 1:,} more:" if len(members) > 1 else ""
+        lines.append(f"{members[0].task}{more} {told}{f', {where}' if where else ''}")
+    if (others := sum(map(len, list(kinds.values())[most:]))) > 0:
+        lines.append(f"… and {others:,} more")
+    return lines
 
 
 def render_plan(plans: Sequence[PlacePlan]) -> Rendered:

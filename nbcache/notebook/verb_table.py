@@ -348,7 +348,7 @@ _TABLE: tuple[Verb, ...] = (
             _JSON,
             _CACHE,
         ),
-        more=_TASK_HELP,
+        more=_TASK_HELP + "\nOf a process with several tasks: their reasons, and a task for each.",
     ),
     Verb(
         name="diff",

@@ -10,6 +10,7 @@ from nbcache.engine.record import history
 from nbcache.engine.record.cancelling import cancel_request
 from nbcache.engine.record.explanations import find_task, nearest_earlier, why
 from nbcache.engine.record.holding import hold_run
+from nbcache.engine.record.process_reasons import why_process
 from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import InputSummary
@@ -63,6 +64,7 @@ def test_a_run_is_held_until_its_process_is_killed(story: Story) -> None:
 HOLDER = """
 import sys
 from nbcache.engine.record.holding import hold_run
+from nbcache.engine.record.process_reasons import why_process
 from nbcache.store.cache import Cache
 hold = hold_run(Cache.open(sys.argv[1]), sys.argv[2])
 print("held", flush=True)
@@ -165,6 +167,21 @@ def test_why_names_what_changed_and_shows_the_source_of_both(two_runs: Story) ->
     assert told.head.startswith("fit[depth=4] ran")
     assert [each["kind"] for each in told.record()["differences"]] == ["code"]  # type: ignore[index,union-attr]
     assert any("-v1" in text and "+v2" in text for _, text in told.details)
+
+
+def test_why_of_a_process_groups_its_tasks_by_their_reasons(two_runs: Story) -> None:
+    told = why_process(two_runs.cache, ["fit"])
+
+    assert told is not None
+    assert told.head == "fit: 1 cached, 2 ran in run bold-ant"
+    assert told.lines[0] == (
+        "1 cached: every component is equal to that of run calm-otter · fit[depth=2]"
+    )
+    assert [line for line in told.lines[1:] if "fit[depth=4]" in line]
+    failed = why_process(two_runs.cache, ["fit"], run="calm-otter")
+    assert failed is not None
+    assert "1 failed · fit[depth=8]" in failed.lines
+    assert why_process(two_runs.cache, ["fit", "depth=4"]) is None
 
 
 def test_why_of_a_new_input_says_that_no_earlier_task_has_it(two_runs: Story) -> None:

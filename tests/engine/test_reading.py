@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from nbcache.errors import MissingPackageError, NotRunError, UnknownNameError, UsageError
+from nbcache.engine.running.run import Run
+from nbcache.errors import (
+    MissingPackageError,
+    NotRunError,
+    RunError,
+    UnknownNameError,
+    UsageError,
+)
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 
@@ -80,6 +88,46 @@ def test_what_was_ignored_is_not_tried_again_by_a_read(notebook: Notebook) -> No
     assert notebook.session.last_run is first
     notebook.run()
     assert notebook.ran() == ["0"]
+
+
+def start_held(notebook: Notebook, hold: Path) -> Run:
+    """Start a run whose second task ends when the file `hold` is there."""
+    notebook.cells(
+        [
+            "%channel src = of(1, 2)",
+            "%%process work(v) -> out from src --bash\n"
+            f"while [ $v = 2 ] && [ ! -e '{hold}' ]; do sleep 0.05; done\nout=$((v * 10))",
+        ]
+    )
+    return notebook.session.start()
+
+
+def test_a_read_during_a_run_takes_what_the_run_makes(notebook: Notebook, tmp_path: Path) -> None:
+    hold = tmp_path / "hold"
+    run = start_held(notebook, hold)
+    work = notebook.names["work"]
+    said: list[str] = []
+
+    assert work[0] == "10"  # type: ignore[index]
+    assert work[:1] == ["10"]  # type: ignore[index]
+    assert not run.done
+    notebook.session.teller = lambda text: (said.append(text), hold.touch())[0]
+    assert list(work) == ["10", "20"]  # type: ignore[call-overload]
+
+    assert said == [f"work waits for run {run.name}, which is going"]
+    assert notebook.session.last_run is run
+
+
+def test_a_read_that_waits_for_a_run_ends_when_that_is_cancelled(
+    notebook: Notebook, tmp_path: Path
+) -> None:
+    run = start_held(notebook, tmp_path / "hold")
+    notebook.session.teller = lambda text: run.cancel()
+
+    with pytest.raises(RunError, match="was cancelled"):
+        list(notebook.names["work"])  # type: ignore[call-overload]
+
+    assert notebook.session.last_run is run
 
 
 def test_a_plan_does_not_take_what_would_run_for_ignored(notebook: Notebook) -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import cast
 
 from nbcache.engine.identity.remote import matching
-from nbcache.errors import ChannelError
+from nbcache.errors import ChannelError, kind_of
 from nbcache.model.channel import Fields, Item, Node
 from nbcache.model.value import FilePath, RemoteFile
 from nbcache.plan.dataflow.channel import Channel
@@ -271,7 +271,7 @@ def _read_table(table: object, folder: pathlib.Path) -> tuple[tuple[str, ...], l
         return names, [tuple(row[name] for name in names) for row in table]
     raise ChannelError(
         f"from_table takes a file name, a SQL query, a DataFrame or a list of dicts, "
-        f"not a {type(table).__name__}"
+        f"not {kind_of(table)}"
     )
 
 

@@ -18,7 +18,14 @@ from typing import cast
 from nbcache.engine.declared.factories import Factories
 from nbcache.engine.declared.process import NamedChannel, Process, channel_sources
 from nbcache.engine.record.results import Results, restored_text
-from nbcache.errors import ChannelError, HeaderError, NbcacheError, UnknownNameError, WiringError
+from nbcache.errors import (
+    ChannelError,
+    HeaderError,
+    NbcacheError,
+    UnknownNameError,
+    WiringError,
+    kind_of,
+)
 from nbcache.model.channel import Graph, Node
 from nbcache.model.process import ChannelDecl, Input, ProcessDecl
 from nbcache.plan.dataflow.channel import Branches, Channel
@@ -219,7 +226,7 @@ class Pipeline:
             raise WiringError(f"{place}: {restored_text(text.strip())}")
         if not isinstance(value, Channel):
             raise WiringError(
-                f"{place}: this is a {type(value).__name__}, not a channel.\n"
+                f"{place}: this is {kind_of(value)}, not a channel.\n"
                 f"  Make one of it: `from of(...)`, `from from_iterable({text.strip()})` or "
                 f"`from value({text.strip()})`.\n"
                 f"  {said_place(process.decl, place_of_header(process.decl))}"
@@ -234,7 +241,10 @@ class Pipeline:
             value = self._evaluate_block(decl, namespace)
         if isinstance(value, Channel):
             return value.node
-        what, hint = f"a {type(value).__name__}", "use value(...) for one item, of(...) for several"
+        what, hint = (
+            kind_of(value),
+            "use value(...) for one item, of(...) for several",
+        )
         if isinstance(value, Branches):
             first = next(iter(dir(value)), "NAME")
             what, hint = (

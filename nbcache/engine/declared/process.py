@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Reader(Protocol):
     """What processes and channels ask of their session."""
 
-    def read(self, held: Readable) -> Results: ...
+    def read(self, held: Readable, first: int | None = None) -> Results: ...
 
 
 class Readable(Channel):
@@ -83,11 +83,22 @@ class Readable(Channel):
         return iter(self.results)
 
     def __getitem__(self, index: int | slice) -> object:
-        return self.results[index]
+        return self._reader.read(self, first=_reach(index))[index]
 
     def table(self) -> object:
         """Return a DataFrame of scalars: inputs and outputs, one row per task (per item)."""
         return self.results.table()
+
+
+def _reach(index: int | slice) -> int | None:
+    """Return how many results from the start an index needs; None: all of them."""
+    if isinstance(index, int):
+        return index + 1 if index >= 0 else None
+    match index:
+        case slice(start=int() | None as start, stop=int(stop), step=int() | None as step):
+            is_forward = (start or 0) >= 0 and stop >= 0 and (step is None or step > 0)
+            return stop if is_forward else None
+    return None
 
 
 class NamedChannel(Readable):

@@ -79,7 +79,7 @@ def find_task(cache: Cache, words: Sequence[str], *, run: str | None = None) -> 
     label = " ".join(words)
     named = _LABEL.fullmatch(label)
     name, *selectors = (named[1], named[2]) if named else words
-    chosen = _run_with(cache, name, run)
+    chosen = run_with(cache, name, run)
     if chosen is None:
         if not selectors and _HASH.fullmatch(name):
             return _by_hash(cache, name)
@@ -102,8 +102,8 @@ def find_task(cache: Cache, words: Sequence[str], *, run: str | None = None) -> 
     raise UsageError(f"{count} {name} in run {chosen.name}{what}; there are {listed}{more}")
 
 
-def _run_with(cache: Cache, process: str, run: str | None) -> RunSummary | None:
-    """The run that was named; else the newest in which there is such a process."""
+def run_with(cache: Cache, process: str, run: str | None) -> RunSummary | None:
+    """Return the run that was named; else the newest in which there is such a process."""
     if run is not None:
         return history.find_run(cache, run)
     for each in history.runs(cache):
@@ -512,6 +512,7 @@ __all__ = [
     "find_task",
     "label_of",
     "nearest_earlier",
+    "run_with",
     "tasks_of",
     "why",
     "why_of",

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path, PurePath
 
 from nbcache.codec.registry import encode
-from nbcache.errors import CodecError, NoCanonicalFormError, OutputError
+from nbcache.errors import CodecError, NoCanonicalFormError, OutputError, kind_of
 from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.process import Output
 from nbcache.model.row import Port
@@ -137,8 +137,8 @@ class Harvest:
         for member in made if isinstance(made, (list, tuple)) else [made]:
             if not isinstance(member, (str, os.PathLike)):
                 raise OutputError(
-                    f"output {output.name!r} is declared as a path, but the body made a "
-                    f"{type(member).__name__}"
+                    f"output {output.name!r} is declared as a path, but the body made "
+                    f"{kind_of(member)}"
                 )
             paths.append(Path(member))
         for path in paths:

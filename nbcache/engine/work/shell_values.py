@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 
 from nbcache.engine.work.python_body import TaskInfo
-from nbcache.errors import OutputError, ScriptError
+from nbcache.errors import OutputError, ScriptError, kind_of
 from nbcache.model.process import Output
 
 
@@ -71,7 +71,7 @@ def shell_text(name: str, value: object) -> str:
         text = value.isoformat()
     else:
         raise ScriptError(
-            f"input {name!r} is a {type(value).__name__}: a script takes text, numbers, paths and "
+            f"input {name!r} is {kind_of(value)}: a script takes text, numbers, paths and "
             "lists of these. Turn it into one of them in a Python process first."
         )
     if "\0" in text:

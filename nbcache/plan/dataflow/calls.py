@@ -18,7 +18,7 @@ from inspect import Parameter
 from types import CodeType
 from typing import cast
 
-from nbcache.errors import ChannelError, WiringError
+from nbcache.errors import ChannelError, WiringError, kind_of
 from nbcache.model.channel import Fields, Item
 from nbcache.model.value import Record, Stored
 
@@ -172,7 +172,7 @@ def as_many(bound: Bound) -> Callable[[Item], list[Item]]:
         result = bound(item)
         if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
             raise ChannelError(
-                f"flat_map wants a list of items for each item; got a {type(result).__name__}"
+                f"flat_map wants a list of items for each item; got {kind_of(result)}"
             )
         return [(value,) for value in result]
 
@@ -207,8 +207,8 @@ def checked_key(key: object) -> Hashable:
     except TypeError:
         part = key[0] if isinstance(key, tuple) and len(key) == 1 else key
         raise ChannelError(
-            f"a key must be hashable (a string, a number, a tuple of them); got a "
-            f"{type(part).__name__}: {_shortened(part)}"
+            f"a key must be hashable (a string, a number, a tuple of them); got {kind_of(part)}: "
+            f"{_shortened(part)}"
         ) from None
     return key
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from nbcache.errors import WiringError
+from nbcache.errors import WiringError, kind_of
 from nbcache.model.channel import Node, Op
 
 Function = Callable[..., object]
@@ -309,7 +309,7 @@ def _channels(where: str, others: tuple[object, ...]) -> list[Node]:
         node = _node_of(other)
         if node is None:
             raise WiringError(
-                f"{where} wants channels, but got a {type(other).__name__}; make one with "
+                f"{where} wants channels, but got {kind_of(other)}; make one with "
                 "of(...), value(...) or from_iterable(...)"
             )
         nodes.append(node)

@@ -372,7 +372,7 @@ def _check_staging(decl: ProcessDecl, lines: Sequence[str], known: frozenset[str
         _check_known(place, lines, [name, *template_fields(pattern)], known, "--stage_as")
         declared = types[name]
         if declared is not None and not declared.is_path:
-            _fail(place, lines, f'--stage_as: "{name}" is a {declared}, and no file')
+            _fail(place, lines, f'--stage_as: "{name}" is declared as {declared}, and no file')
 
 
 def _check_rules(decl: ProcessDecl, lines: Sequence[str], known: frozenset[str] | None) -> None:

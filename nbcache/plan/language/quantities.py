@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Literal
 
-from nbcache.errors import OptionError
+from nbcache.errors import OptionError, kind_of
 from nbcache.plan.language.header_text import nearest
 from nbcache.plan.language.scanning import string_end
 
@@ -333,7 +333,7 @@ def _value_text(template: str, name: str, attribute: str, value: object) -> str:
         path = pathlib.PurePath(stored)
     else:
         raise OptionError(
-            f"{{{name}.{attribute}}} in {template!r}: {name} is a {type(value).__name__}, no path"
+            f"{{{name}.{attribute}}} in {template!r}: {name} is {kind_of(value)}, no path"
         )
     return str(getattr(path, attribute or "name"))
 

@@ -72,7 +72,10 @@ class RunView extends View {
 
   tick() {
     const parts = [];
-    if (this.head.going) parts.push(`${this.head.status} for ${duration((performance.now() - this.startedAt) / 1000)}`);
+    if (this.head.going) {
+      const status = this.head.status === "running" ? "" : `${this.head.status} `; // the line says it
+      parts.push(`${status}for ${duration((performance.now() - this.startedAt) / 1000)}`);
+    }
     if (this.head.done && this.head.cached) {
       const share = Math.floor((100 * this.head.cached) / this.head.done);
       parts.push(`${share || "under 1"} % from the cache`);

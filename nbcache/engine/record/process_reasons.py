@@ -1,0 +1,57 @@
+"""Why the tasks of a process ran or were hits, in a few lines: `nbcache why PROCESS`.
+
+Groups the tasks of one run by the reason that their rows give; each group names a task, of which
+`explanations.why` tells more. Reads only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nbcache.engine.record import history
+from nbcache.engine.record.explanations import Found, Told, run_with, tasks_of
+from nbcache.store.cache import Cache
+
+
+def why_process(cache: Cache, words: Sequence[str], *, run: str | None = None) -> Told | None:
+    """Say why the tasks of a process ran or were hits; None where the words mean a single task.
+
+    Raises:
+        RunError: there is no such run.
+    """
+    chosen = run_with(cache, words[0], run) if len(words) == 1 else None
+    tasks = [] if chosen is None else tasks_of(cache, chosen, words[0])
+    if chosen is None or len(tasks) < 2:
+        return None
+    names = {each.id: each.name for each in history.runs(cache)}
+    groups: dict[tuple[str, str], list[Found]] = {}
+    for task in tasks:
+        groups.setdefault(_said_of(task, names), []).append(task)
+    outcomes: dict[str, int] = {}
+    for (what, _), members in groups.items():
+        outcomes[what] = outcomes.get(what, 0) + len(members)
+    counts = ", ".join(f"{count:,} {what}" for what, count in outcomes.items())
+    return Told(
+        task=words[0],
+        hash="",
+        run=chosen.name,
+        outcome=", ".join(outcomes),
+        head=f"{words[0]}: {counts} in run {chosen.name}",
+        lines=tuple(_line(*said, members) for said, members in groups.items()),
+    )
+
+
+def _said_of(task: Found, names: dict[str, str]) -> tuple[str, str]:
+    """Return what became of a task, and why."""
+    made = task.made
+    if task.use is None:
+        return "ran" if made.status == "completed" else made.status, made.reason
+    source = f"run {names.get(made.run, made.run)}"
+    if task.use.hash != made.hash:
+        return "cached", f"the result of {source}, trusted after an edit"
+    return "cached", f"every component is equal to that of {source}"
+
+
+def _line(what: str, reason: str, members: Sequence[Found]) -> str:
+    said = f"{len(members):,} {what}{f': {reason}' if reason else ''}"
+    return f"{said} · {'such as ' if len(members) > 1 else ''}{members[0].label}"
