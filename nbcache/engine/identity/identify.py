@@ -78,7 +78,7 @@ class Identifier:
         self._files, self._folder, self._leaf, self._remotes = files, folder, leaf, remote
         self._kept = files.folder.parent  # files in the cache are results that were looked at
         # Keeps the object, so that ids stay unique. Files in it count by the mode.
-        self._seen: dict[tuple[int, str, bool], tuple[object, Identified]] = {}
+        self._seen: dict[tuple[int, str, PortType | None], tuple[object, Identified]] = {}
 
     def identify(
         self, value: object, declared: PortType | None, mode: str, place: str
@@ -93,7 +93,7 @@ class Identifier:
             self._check_type(value, declared, place)
             text = scalar_json(value)
             return Identified(canonical_digest(value), value, summarise(value), text)
-        key = (id(value), mode, declared is not None and declared.is_path)
+        key = (id(value), mode, declared)  # what a body gets follows from the declared type
         memo = self._seen.get(key)
         if memo is not None and not isinstance(value, (FilePath, pathlib.Path, str)):
             return memo[1]
@@ -245,8 +245,8 @@ class Identifier:
                 f"{place} is declared as one path, but the item is a list of {len(members)}; "
                 "declare list[path]"
             )
-        _check_count(declared, len(members), place)
-        each_type = declared
+        self._check_type(members, declared, place)
+        each_type = None
         if declared is not None and declared.depth:
             each_type = PortType(declared.base, declared.depth - 1, declared.optional)
         found = [self.identify(member, each_type, mode, place) for member in members]
@@ -266,9 +266,10 @@ class Identifier:
 
     def _check_type(self, value: object, declared: PortType | None, place: str) -> None:
         if not fits_type(value, declared):
+            plain = list(value) if isinstance(value, Gathered) else value
             raise ChannelError(
-                f"{place} is declared as {declared}, but the item is {summarise(value)} "
-                f"({type(value).__name__})\n"
+                f"{place} is declared as {declared}, but the item is {summarise(plain)} "
+                f"({type(plain).__name__})\n"
                 "  declare the type that the items have, or convert them with .map(...)"
             )
         if isinstance(value, (list, tuple)):
