@@ -347,7 +347,7 @@ def test_the_name_of_a_process_does_not_count() -> None:
     def take(name: str) -> Captured:
         decl = ProcessDecl(
             name=name, inputs=(), outputs=(Output(name),), sources=None,
-            directives=Directives(), language="python", body="1 + 1",
+            directives=Directives(), language="python", body="1 + 1", inferred=True,
         )  # fmt: skip
         return capture(decl, None, {})
 

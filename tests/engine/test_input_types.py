@@ -1,4 +1,4 @@
-"""What a body gets follows from what its own header declares, whoever else takes the same item."""
+"""What a body gets and gives follows from its header, and from no name that is equal by chance."""
 
 from pathlib import Path
 
@@ -24,8 +24,23 @@ def test_each_process_gets_an_item_in_the_form_that_its_own_header_declares(
     single, several, gathered = (run[name].value for name in ("single", "several", "gathered"))
     notebook.close()
 
-    assert not single and several
+    assert (single, several) == (False, True)
     assert gathered == [1, 2, 3]
     (failure,) = run.failures
     assert failure.task == "number[]"
-    assert "declared as int, but the item is" in failure.error and "(list)" in failure.error
+    assert "declared as int, but the item is" in failure.error
+
+
+def test_a_final_expression_is_the_result_also_where_the_body_sets_the_name_of_its_process(
+    tmp_path: Path,
+) -> None:
+    body = "fit = n * 2\nfit + 1"
+    notebook = Notebook(tmp_path)
+    notebook.cells(["%channel n = value(4)", f"%%process fit(n) from n\n{body}"])
+    inferred = notebook.run()["fit"].value
+    notebook.cell(f"%%process fit(n) -> fit from n\n{body}")
+    declared = notebook.run()["fit"].value
+    notebook.close()
+
+    assert inferred == 9
+    assert declared == 8

@@ -151,7 +151,7 @@ def _declared(decl: ProcessDecl, environ: Mapping[str, str]) -> list[Component]:
     outputs = tuple(
         # A final expression's output bears the process's name, which does not count.
         (
-            "" if each.name == decl.name else each.name,
+            "" if decl.inferred and each.name == decl.name else each.name,
             str(each.type or ""),
             each.pattern,
             *(() if each.command is None else (each.command,)),

@@ -173,7 +173,8 @@ class PythonBody:
 
         One output that the body did not set takes the final expression; a path only where that
         is one (what `write_text` returns is not), else it is the file of its name. Where the
-        outputs were inferred, figures and axes are shown already and stand for None.
+        output was inferred, the final expression is what it is, also if the body sets a variable
+        called like the process; figures and axes are shown already and stand for None.
         """
         made: dict[str, object] = {}
         unset: list[str] = []
@@ -181,6 +182,8 @@ class PythonBody:
         names = {each.name for each in self._process.inputs}
         for output in self._process.outputs:
             value = namespace.get(output.name, UNSET)
+            if self._process.inferred and final is not UNSET:
+                value = final
             if output.name in self._process.passed:
                 changeable = value is not UNSET and not _is_unchangeable(value)
                 if changeable and output.name in self._read:
