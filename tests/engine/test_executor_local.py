@@ -251,6 +251,34 @@ LEAKS = {
         "import locale\ny = None",
     ),
     "alarm": ("import signal\nsignal.alarm(1)", "import time\ntime.sleep(1.2)\ny = None"),
+    "time zone": (
+        "import os, time\nos.environ['TZ'] = 'Asia/Tokyo'\ntime.tzset()",
+        "import time\ny = None if time.tzname[0] != 'JST' else 'Tokyo'",
+    ),
+    "open files": (
+        "import resource\nhard = resource.getrlimit(7)[1]\nresource.setrlimit(7, (64, hard))",
+        "import resource\ny = None if resource.getrlimit(7)[0] != 64 else 64",
+    ),
+    "priority": ("import os\nos.nice(3)", "import os\ny = os.nice(0) or None"),
+    "signal mask": (
+        "import signal\nsignal.pthread_sigmask(0, [signal.SIGUSR1])",
+        "import signal\ny = signal.pthread_sigmask(0, []) or None",
+    ),
+    "garbage": ("import gc\ngc.disable()", "import gc\ny = None if gc.isenabled() else 'off'"),
+    "socket": (
+        "import socket\nsocket.setdefaulttimeout(3)",
+        "import socket\ny = socket.getdefaulttimeout()",
+    ),
+    "start method": (
+        "import multiprocessing as m\nm.set_start_method('spawn', force=True)",
+        "import multiprocessing as m\ny = m.get_start_method(allow_none=True)",
+    ),
+    "daemon": (
+        "import threading, time\ndef noise():\n    while True:\n        time.sleep(0.001)\n"
+        "threading.Thread(target=noise, name='noise', daemon=True).start()",
+        "import threading\ny = None\nif any(t.name == 'noise' for t in threading.enumerate()):\n"
+        "    y = 'noise'",
+    ),
     "decimal": (
         "import decimal\ndecimal.getcontext().prec = 3",
         "import decimal\ny = decimal.getcontext().prec\ny = None if y == 28 else y",
@@ -273,6 +301,12 @@ def test_nothing_leaks_to_the_next_task_of_a_warm_worker(one_worker: Bench, what
     assert one_worker.run(one_worker.process(leak, [])).outcome == "completed"
 
     assert one_worker.value(one_worker.process(probe)) is None
+
+
+def test_a_result_is_what_the_body_made_also_where_it_broke_the_builtins(one_worker: Bench) -> None:
+    process = one_worker.process("import builtins\nbuiltins.len = lambda _: 0\n[1, 2]")
+
+    assert one_worker.value(process) == [1, 2]
 
 
 def test_a_mutated_captured_object_is_fresh_in_the_next_task(one_worker: Bench) -> None:

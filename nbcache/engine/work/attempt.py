@@ -212,6 +212,8 @@ class _Attempt:
                 place.watcher.may_read(paths_in(inputs.values()))
             namespace, final = body.run(before, inputs, task, self._show)
         finally:
+            if place.baseline is not None:
+                place.baseline.restore_builtins()
             if watching:
                 self.watched = self._reads(loaded)
             self.watched += place.packages_of(self.staging.modules, process)

@@ -1,10 +1,11 @@
 """Puts a warm worker back into the state in which it started: nothing leaks to the next task.
 
 What is cheap to compare is compared and restored after each attempt (working directory,
-environment, signal handlers, warning filters, import path, umask, locale, builtins, the settings of
-well-known libraries). What cannot be restored ends the worker instead (`retire`): a local module
-whose globals the task changed, an installed module into which the body assigned, threads or child
-processes that were left running. Random generators are seeded anew before each attempt.
+environment, signal handlers, warning filters, import path, umask, locale, builtins, the state of
+the process, the settings of well-known libraries). What cannot be restored ends the worker instead
+(`retire`): a local module whose globals the task changed, an installed module into which the body
+assigned, threads or child processes that were left running. Random generators are seeded anew
+before each attempt.
 """
 
 from __future__ import annotations
@@ -20,15 +21,22 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any
+
+from nbcache.engine.work.process_state import ProcessState, follow_time_zone
 
 _SIGNALS = tuple(sorted(int(number) for number in signal.valid_signals() if int(number) < 32))
 
 
 class Baseline:
-    """The state of this process as a task should find it; made once, when the worker is ready."""
+    """The state of this process as a task should find it; made once, when the worker is ready.
 
-    def __init__(self) -> None:
+    `is_users` says whether a file holds code of the user's.
+    """
+
+    def __init__(self, is_users: Callable[[str], bool]) -> None:
+        self._is_users = is_users
         self._environ = dict(os.environ)
         self._wanted: dict[str, dict[bytes, bytes]] = {}  # by process: its environment, encoded
         self._umask = _umask()
@@ -38,7 +46,7 @@ class Baseline:
         self._argv = list(sys.argv)
         self._builtins = dict(builtins.__dict__)
         self._locale = locale.setlocale(locale.LC_ALL)
-        self._recursion = sys.getrecursionlimit()
+        self._state = ProcessState()
         self._displayhook, self._excepthook = sys.displayhook, sys.excepthook
         self._threads = set(threading.enumerate())
         self._libraries: dict[str, Any] = {}
@@ -89,31 +97,47 @@ class Baseline:
             for number, handler in zip(_SIGNALS, self._handlers, strict=True):
                 if _signal.getsignal(number) is not handler and handler is not None:
                     _signal.signal(number, handler)
-        _signal.setitimer(_signal.ITIMER_REAL, 0)
         if warnings.filters != self._filters:
             warnings.filters[:] = self._filters  # type: ignore[index]
         if sys.argv != self._argv:
             sys.argv[:] = self._argv
-        if builtins.__dict__ != self._builtins:
-            builtins.__dict__.clear()
-            builtins.__dict__.update(self._builtins)
+        self.restore_builtins()
         if locale.setlocale(locale.LC_ALL) != self._locale:
             locale.setlocale(locale.LC_ALL, self._locale)
-        if sys.getrecursionlimit() != self._recursion:
-            sys.setrecursionlimit(self._recursion)
+        self._state.restore()
         sys.displayhook, sys.excepthook = self._displayhook, self._excepthook
         if sys.gettrace() is not None:
             sys.settrace(None)
         self._restore_libraries()
         return self._left_threads()
 
+    def restore_builtins(self) -> None:
+        """Undo what a body did to builtins: whatever looks at its results calls them as well."""
+        if builtins.__dict__ != self._builtins:
+            builtins.__dict__.clear()
+            builtins.__dict__.update(self._builtins)
+
     def _left_threads(self) -> bool:
-        """Say whether the task left a thread that goes on working (daemons are helpers)."""
+        """Say whether the task left a thread that goes on working.
+
+        A daemon is a library's helper, unless code of the user's is what it runs.
+        """
         if threading.active_count() <= len(self._threads):
             return False
+        left = [thread for thread in threading.enumerate() if thread not in self._threads]
+        frames = sys._current_frames()
         return any(
-            not thread.daemon for thread in threading.enumerate() if thread not in self._threads
+            not thread.daemon or self._runs_users_code(frames.get(thread.ident or 0))
+            for thread in left
         )
+
+    def _runs_users_code(self, frame: FrameType | None) -> bool:
+        while frame is not None:
+            in_body = frame.f_globals.get("__name__") == "__main__"
+            if in_body or self._is_users(frame.f_code.co_filename):
+                return True
+            frame = frame.f_back
+        return False
 
     def _remember_libraries(self) -> None:
         for name, (read, _) in _LIBRARY_STATE.items():
@@ -136,6 +160,7 @@ def _umask() -> int:
 
 def _set_environ(wanted: Mapping[bytes, bytes]) -> None:
     data = os.environ._data  # type: ignore[attr-defined]
+    zone = data.get(b"TZ")
     for name in [name for name in data if name not in wanted]:
         os.unsetenv(name)
         del data[name]
@@ -143,6 +168,8 @@ def _set_environ(wanted: Mapping[bytes, bytes]) -> None:
         if data.get(name) != text:
             os.putenv(name, text)
             data[name] = text
+    if data.get(b"TZ") != zone:
+        follow_time_zone()
 
 
 def _reset_warning_registries() -> None:
@@ -229,10 +256,39 @@ def _write_logging(logging: Any, saved: Any) -> None:
         logging.disable(disabled)
 
 
+def _read_socket(module: Any) -> Any:
+    return module.getdefaulttimeout()
+
+
+def _write_socket(module: Any, saved: Any) -> None:
+    module.setdefaulttimeout(saved)
+
+
+def _read_start_method(context: Any) -> Any:
+    return context._default_context._actual_context
+
+
+def _write_start_method(context: Any, saved: Any) -> None:
+    context._default_context._actual_context = saved
+
+
+def _read_sklearn(module: Any) -> Any:
+    return module.get_config()
+
+
+def _write_sklearn(module: Any, saved: Any) -> None:
+    wanted = module._global_config if saved is None else saved
+    if module.get_config() != wanted:
+        module.set_config(**wanted)
+
+
 _LIBRARY_STATE: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], None]]] = {
     "matplotlib": (_read_rc, _write_rc),
     "pandas._config.config": (_read_pandas, _write_pandas),
     "numpy": (_read_numpy, _write_numpy),
     "decimal": (_read_decimal, _write_decimal),
     "logging": (_read_logging, _write_logging),
+    "socket": (_read_socket, _write_socket),
+    "multiprocessing.context": (_read_start_method, _write_start_method),
+    "sklearn._config": (_read_sklearn, _write_sklearn),
 }

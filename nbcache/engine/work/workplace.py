@@ -77,7 +77,7 @@ class Workplace:
             own = self.places("")
             self.modules = LocalModules(own.is_local_module, self.watcher)
             self.modules.install()
-            self.baseline = Baseline()
+            self.baseline = Baseline(own.is_local_module)
 
     def places(self, folder: str) -> Places:
         if folder not in self._places:
