@@ -114,7 +114,7 @@ class Performer:
                     shutil.rmtree(scratch, ignore_errors=True)
         finally:
             if tier is not None:
-                tier.run_ended()
+                tier.run_ended(run.id)
             run.close(status)
             await hooks.tell(run)
             run.end()

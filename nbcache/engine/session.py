@@ -388,7 +388,7 @@ class Session:
                 raise
         tier = self.tier() if rows is not None else None
         if tier is not None:
-            tier.run_began()
+            tier.run_began(run.id)
         self.last_run = run
         self.performer.begin(run, prepared, beginning, rows, tier)
         return run

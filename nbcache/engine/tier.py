@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from nbcache.engine.running.claiming import SharedClaims
 from nbcache.errors import (
@@ -32,6 +32,7 @@ from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid, write_whole
 from nbcache.store.journal import encode_record
 from nbcache.store.references import references
+from nbcache.store.remote.layout import RUNS
 from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.sending import Sender, Sent
 from nbcache.store.remote.shared import Shared
@@ -138,7 +139,8 @@ class Tier:
         self._tell = tell
         self._due, self._idle = threading.Event(), threading.Event()
         self._closed = False
-        self._going = 0  # runs
+        self._going: set[str] = set()  # runs
+        self._beating: set[str] = set()  # those of them of which the others know that they go on
         self._lock = threading.Lock()  # of the sender, which one thread uses at a time
         self._thread: threading.Thread | None = None
         self._idle.set()
@@ -160,12 +162,13 @@ class Tier:
             raise
         cache.share(shared)
         shared.refresh()
-        return cls(cache, shared, sharing, tell)
+        tier = _open[cache] = cls(cache, shared, sharing, tell)
+        return tier
 
-    def run_began(self) -> None:
+    def run_began(self, run: str) -> None:
         """A run begins: what others made since is seen, and what it makes is sent while it goes."""
         self.shared.refresh(older_than_s=AGAIN_S if not self.shared.is_reachable else 1.0)
-        self._going += 1
+        self._going.add(run)
         if self._thread is None:
             self._thread = threading.Thread(
                 target=self._work, name="nbcache-write-back", daemon=True
@@ -173,11 +176,18 @@ class Tier:
             self._thread.start()
             _at_exit(self.finish)
 
-    def run_ended(self) -> None:
+    def run_ended(self, run: str) -> None:
         """Send what a run made, at once; nobody waits."""
-        self._going -= 1
-        self._idle.clear()
-        self._due.set()
+        self._going.discard(run)
+        self.send_soon()
+
+    def send_soon(self) -> None:
+        """Send what was not sent yet: in the background, if somebody is at it there."""
+        if self._thread is None:
+            self.settle()
+        else:
+            self._idle.clear()
+            self._due.set()
 
     def finish(self, timeout_s: float = EXIT_S) -> bool:
         """Wait until all is sent; False: it takes longer, and the next process sends the rest."""
@@ -193,6 +203,7 @@ class Tier:
             self._thread.join(EXIT_S)
         if self.cache.shared is self.shared:
             self.cache.share(None)
+            _open.pop(self.cache, None)
 
     def _work(self) -> None:
         while True:
@@ -216,11 +227,22 @@ class Tier:
                     with self.sender.alone() as mine:
                         if mine:
                             self.sender.send(self.sender.waiting(self.sharing.since))
+                    self._beat()
             except AccessDeniedError as error:
                 self.shared.read_only = "it may only be read"
                 self._tell(f"shared cache: nothing more is sent to it: {error}")
             except (RemoteStoreError, StoreError, OSError) as error:
                 self.shared.tell(error)
+
+    def _beat(self) -> None:
+        """Say of runs that last longer than a moment that they go on: what they use then stays."""
+        store, going = self.shared.store, set(self._going)
+        with contextlib.suppress(RemoteStoreError):  # what runs use has a day all the same
+            for run in going:
+                store.put(f"{RUNS}{run}", b"{}")
+                self._beating.add(run)
+            ended, self._beating = self._beating - going, self._beating & going
+            store.delete([f"{RUNS}{run}" for run in ended])
 
     def claims(self, run: str, user: str) -> SharedClaims | None:
         """Return who claims tasks for a run; None where claims are not possible."""
@@ -324,7 +346,10 @@ def _at_exit(call: Callable[[], object]) -> None:
 
 
 def connect(cache: Cache, tell: Callable[[str], None]) -> Tier | None:
-    """Open the shared cache that stands behind a cache, if there is one and it answers."""
+    """Return the shared cache that stands behind a cache, opened, if there is one that answers."""
+    known = _open.get(cache)
+    if known is not None and known.shared is cache.shared:
+        return known
     with contextlib.suppress(FileNotFoundError):
         try:
             sharing = sharing_of(cache.root)
@@ -337,6 +362,7 @@ def connect(cache: Cache, tell: Callable[[str], None]) -> Tier | None:
     return None
 
 
+_open: WeakKeyDictionary[Cache, Tier] = WeakKeyDictionary()
 _told: WeakSet[Cache] = WeakSet()
 
 

@@ -394,6 +394,7 @@ class PinRow(Row):
     target: str
     pinned: bool = True
     reason: str = ""
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

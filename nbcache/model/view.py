@@ -49,6 +49,19 @@ class FailureView:
         return f"ignored: {self.headline}" if self.ignored else self.headline
 
 
+@dataclass(frozen=True, slots=True)
+class WaitView:
+    """Another computes what this run needs: `who`, and `progress` as far as that one says it."""
+
+    who: str
+    progress: str = ""
+
+    @property
+    def text(self) -> str:
+        """Both in one line."""
+        return f"{self.who} ({self.progress})" if self.progress else self.who
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunProgress:
     """A run at one moment. Durations in seconds."""
@@ -62,6 +75,7 @@ class RunProgress:
     places: tuple[PlaceProgress, ...]
     failures: tuple[FailureView, ...] = ()
     notes: tuple[str, ...] = ()  # said once each: undeclared reads, warnings
+    waits: tuple[WaitView, ...] = ()  # for whom it waits now
     error: str = ""  # why the run as a whole failed (a channel), if it did
     cached_at: int | None = None  # when the newest result that was used was made, microseconds
     cached_by: tuple[str, ...] = ()  # who made the results that were used; "you" for this user

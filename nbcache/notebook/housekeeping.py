@@ -18,7 +18,7 @@ from nbcache.errors import UsageError
 from nbcache.model.holding import Pins
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
-from nbcache.notebook.team_view import tier_of
+from nbcache.notebook.team_view import tell_of_pins, tier_of
 from nbcache.notebook.verbs import Parsed
 from nbcache.plan.cleaning import Selection
 from nbcache.plan.language.quantities import parse_duration, parse_size
@@ -245,7 +245,10 @@ def pin_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
         reason=parsed.text("--reason") or "",
     )
     text = f"{found.what} is pinned: no clean-up takes its results"
-    return render.line(text if pinned else f"{found.what} is no longer pinned"), found.record()
+    lines = [render.line(text if pinned else f"{found.what} is no longer pinned")]
+    if not found.target.startswith("process:"):  # of which only this cache knows
+        lines += [render.line(note, render.FAINT) for note in tell_of_pins(cache)]
+    return render.stack(lines), found.record()
 
 
 def _list_pins(found: Sequence[Pin]) -> tuple[Rendered, object]:

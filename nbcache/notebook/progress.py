@@ -149,7 +149,8 @@ def render_progress(
         html.append(f'<table style="border-collapse:collapse;margin:2px 0">{"".join(rows)}</table>')
     if over:
         lines = lines if len(lines) > 1 else []
-    extra = [*(reason_lines(progress) if over else []), *progress.notes]
+    waits = [each.text for each in progress.waits]
+    extra = [*(reason_lines(progress) if over else []), *progress.notes, *waits]
     if progress.error:
         extra.append(progress.error)
     html += [

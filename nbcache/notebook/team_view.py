@@ -36,6 +36,17 @@ def tier_of(cache: Cache) -> Tier:
     return tier
 
 
+def tell_of_pins(cache: Cache) -> list[str]:
+    """Let a shared cache know at once what is pinned, for whoever cleans it; what is in the way."""
+    said: list[str] = []
+    sharing = sharing_of(cache.root)
+    if sharing is not None and not sharing.read_only:
+        tier = connect(cache, said.append)
+        if tier is not None:
+            tier.send_soon()
+    return said
+
+
 def _not_shared(cache: Cache) -> str:
     return (
         f"nothing is shared: {cache.root} has no shared cache behind it.\n"

@@ -53,7 +53,7 @@ class LineScreen:
             how = "ignored" if failure.ignored else "failed"
             line = f"{how}: {failure.task} {failure.headline}"  # the whole ends the cell
             self._say_once(line, f"failed {failure.task}")
-        for note in progress.notes:
+        for note in (*progress.notes, *(wait.who for wait in progress.waits)):
             self._say_once(note, note)
 
     def close(self, progress: RunProgress) -> None:

@@ -26,7 +26,7 @@ from nbcache.store.tree import TreeEntry
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}")
 STOCK_COLUMNS = (
     "kind id at run process position tag hash generation status realtime complete components "
-    "inputs outputs shown processes cached_from row target pinned reason"
+    "inputs outputs shown processes cached_from row target pinned reason user"
 ).split()
 
 
@@ -85,13 +85,15 @@ def read_stock(
     live: Collection[str] = (),
     *,
     work: Path | None = None,
+    each_user_pins: bool = False,
 ) -> None:
     """Fill in who needs what, from all rows of a log (some may come twice).
 
+    each_user_pins: what one has pinned another does not let go.
     open_tree: of a folder's manifest; BlobMissingError and BlobDamagedError mean that no result
     that names it can be used, any other error is passed on. work: where kept work directories lie.
     """
-    _Reading(stock, open_tree, frozenset(live), work).read(rows)
+    _Reading(stock, open_tree, frozenset(live), work, each_user_pins).read(rows)
 
 
 def list_blobs(cache: Cache) -> Iterator[tuple[str, BlobFile]]:
@@ -131,13 +133,15 @@ class _Reading:
         open_tree: Callable[[Digest], Iterable[TreeEntry]],
         live: frozenset[str],
         work: Path | None,
+        each_user_pins: bool,
     ) -> None:
         self._stock, self._open_tree, self._live, self._work = stock, open_tree, live, work
+        self._each_user_pins = each_user_pins
         self._attempts: dict[str, Record] = {}
         self._uses: dict[str, tuple[int, set[str]]] = {}  # attempt row -> last use, runs
         self._gone_rows: dict[str, float] = {}
         self._gone_hashes: dict[str, list[tuple[float, float]]] = {}  # generation, seconds
-        self._pins: dict[str, Record] = {}
+        self._pins: dict[tuple[str, str], Record] = {}  # by target and, where it counts, user
         self._trees: dict[str, tuple[str, ...]] = {}
 
     def read(self, rows: Iterable[Record]) -> None:
@@ -168,9 +172,10 @@ class _Reading:
         elif kind == "evict":
             self._note_evict(record, at / 1e6)
         elif kind == "pin":
-            known = self._pins.get(record["target"])
+            key = record["target"], (record.get("user") or "") if self._each_user_pins else ""
+            known = self._pins.get(key)
             if known is None or (at, record["id"]) >= (known.get("at") or 0, known["id"]):
-                self._pins[record["target"]] = record
+                self._pins[key] = record
         else:  # runs, and rows of later versions
             self._stock.always.update(self._named(record))
 
@@ -252,7 +257,7 @@ class _Reading:
 
     def _take_pins(self) -> None:
         kinds: dict[str, dict[str, str]] = {"run": {}, "process": {}, "hash": {}}
-        for target, record in self._pins.items():
+        for (target, _), record in self._pins.items():
             kind, _, name = target.partition(":")
             if record.get("pinned", True) and kind in kinds:
                 kinds[kind][name] = record.get("reason", "")

@@ -15,13 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine.running.run import Run
+from nbcache.engine.upkeep.pins import pin
 from nbcache.engine.upkeep.shared_cleaning import SharedCleaning, clean_shared
 from nbcache.errors import StoreError
 from nbcache.model.digest import Digest
 from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid
 from nbcache.store.remote.compact import compact_shared
 from nbcache.store.remote.folder import FolderStore
+from nbcache.store.remote.sending import send_segment
 from nbcache.store.remote.shared import Shared
 from nbcache.store.segment import KEYS
 from tests.engine.notebooks import Notebook
@@ -194,12 +198,80 @@ def test_a_run_that_goes_on_keeps_what_it_uses(
             "kind": "use", "id": "01KAM0000000000000000000ZY", "at": 1, "run": "GOING",
             "hash": attempt["hash"], "process": "big", "cached_from": attempt["id"],
         }  # fmt: skip
-        from nbcache.store.remote.sending import send_segment
-
         send_segment(shared, [{**going, "at": time.time_ns() // 1000}, use])
 
+    _beats(tmp_path, "GOING", days=2)
     assert janitor(Selection(), days=2).evicted == 0
     assert janitor(ALL, days=2).live == 1
+    assert janitor(ALL, days=5).marked == 1, "it gave no sign of life for days"
+
+
+def _beats(tmp_path: Path, run: str, days: int) -> None:
+    beat = tmp_path / "team/runs" / run
+    beat.parent.mkdir(exist_ok=True)
+    beat.write_text("{}")
+    at = time.time() + days * 86_400
+    os.utime(beat, (at, at))
+
+
+def test_a_run_that_is_resumed_keeps_what_it_uses(
+    person: Person, tmp_path: Path, janitor: Janitor
+) -> None:
+    anna = person("anna")
+    files(anna, 1)
+    run = anna.run()
+    sent(anna.session)
+    janitor(ALL)
+    _says(tmp_path, run, "resuming", session=2)
+
+    _beats(tmp_path, run.id, days=2)
+    assert janitor(Selection(), days=2).evicted == 0
+    assert janitor(ALL, days=2).live == 1
+    _says(tmp_path, run, "failed", session=2)
+    assert janitor(ALL, days=2).marked == 1
+
+
+def _says(tmp_path: Path, run: Run, status: str, session: int) -> None:
+    """Send a row of a run, as another session of it does."""
+    for shared in opened(tmp_path, "somebody"):
+        shared.read_whole_log()
+        first = next(each for each in shared.log.records(("run",)) if each["run"] == run.id)
+        row = {**first, "id": new_ulid(), "status": status, "session": session}
+        send_segment(shared, [{**row, "at": time.time_ns() // 1000}])
+
+
+def test_what_anybody_has_pinned_stays_until_that_one_lets_go(
+    person: Person, tmp_path: Path, janitor: Janitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna, ben = person("anna"), person("ben")
+    files(anna, 1, 2, 3)
+    run = anna.run()
+    sent(anna.session)
+    files(ben, 1, 2, 3)
+    ben.run()
+    sent(ben.session)
+
+    def says(who: Notebook, user: str, **what: object) -> None:
+        monkeypatch.setenv("LOGNAME", user)
+        pin(who.session.cache, **what)  # type: ignore[arg-type]
+        tier = who.session.tier()
+        assert tier is not None
+        tier.send_soon()
+        sent(who.session)
+
+    says(anna, "anna", words=["big", "0"])
+    says(ben, "ben", words=["big", "0"])
+    says(ben, "ben", words=["big", "1"])
+    says(ben, "ben", words=["big", "1"], pinned=False)
+    says(ben, "ben", words=["big", "0"], pinned=False)
+    says(ben, "ben", process="big")  # a name, which others may use for something else
+
+    marked = janitor(ALL)
+    assert (marked.marked, marked.pinned) == (2, 1)
+    says(anna, "anna", run=run.id)
+    assert janitor(Selection(), days=2).evicted == 0
+    says(anna, "anna", run=run.id, pinned=False)
+    assert janitor(ALL, days=2).pinned == 1
 
 
 def test_claims_that_ended_go_and_those_of_the_living_stay(

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -26,6 +27,7 @@ from tests.engine.notebooks import Notebook
 from tests.engine.web import serving
 
 Person = Callable[[str], "Notebook"]
+T = TypeVar("T")
 
 PIPELINE = (
     "%channel numbers = of(1, 2, 3)",
@@ -362,7 +364,10 @@ def test_what_two_start_at_once_runs_once(person: Person, tmp_path: Path) -> Non
     first = anna.session.start([])
     wait_until(lambda: sorted(anna.trace.read_text().split()) == ["1", "2"])
     second = ben.session.start([])
-    wait_until(lambda: any("computes the same" in note for note in second.notes))
+    (wait,) = wait_until(lambda: second.progress().waits)
+    assert "computes the same" in wait.who
+    assert first.name in wait.who
+    wait_until(lambda: second.progress().waits[0].progress.startswith("0 of 2 tasks done"))
 
     gate.touch()
 
@@ -370,14 +375,18 @@ def test_what_two_start_at_once_runs_once(person: Person, tmp_path: Path) -> Non
     assert second.wait(60)
     assert anna.ran() == ["1", "2"], "each ran once"
     assert counts(second) == {"cached": 2}
+    assert second.progress().waits == ()
+    assert ["it is there" in note for note in second.notes] == [True]
     assert [text[:3] for text in second["slow"]] == ["1 1", "2 2"]
 
 
-def wait_until(holds: Callable[[], bool], within_s: float = 60) -> None:
+def wait_until(holds: Callable[[], T], within_s: float = 60) -> T:
+    """Wait for what is true; return it."""
     until = time.monotonic() + within_s
-    while not holds():
+    while not (found := holds()):
         assert time.monotonic() < until, "it never came to hold"
         threading.Event().wait(0.02)
+    return found
 
 
 DIES = """
@@ -416,7 +425,7 @@ def test_the_claim_of_one_who_was_killed_is_taken_over(person: Person, tmp_path:
     assert anna.stdout.readline() == b"running\n"
     ben.cells(cells)
     run = ben.session.start([])
-    wait_until(lambda: any("computes the same" in note for note in run.notes))
+    wait_until(lambda: run.progress().waits)
 
     anna.kill()
     anna.wait()
@@ -424,6 +433,7 @@ def test_the_claim_of_one_who_was_killed_is_taken_over(person: Person, tmp_path:
 
     assert run.wait(60)
     assert run["slow"].value == 2
+    assert ["taken over" in note for note in run.notes] == [True]
     assert ben.ran() == ["1", "1"], "once by her who died, once by him"
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
 from nbcache.errors import RemoteStoreError
 from nbcache.model.digest import Digest
+from nbcache.model.view import PlaceProgress, WaitView
 from nbcache.store.claims import Claim
 from nbcache.store.log import Log
 from nbcache.store.remote import leases
@@ -46,6 +50,13 @@ class Right:
             claims.end(lease, row)
 
 
+class Waiting(Protocol):
+    """A run that shows for whom it waits."""
+
+    def note(self, text: str) -> None: ...
+    def wait_for_another(self, key: str, wait: WaitView | None) -> None: ...
+
+
 class SharedClaims:
     """The claims of one run. `publish` sends the blobs of a row, by its id, and returns the row."""
 
@@ -63,6 +74,8 @@ class SharedClaims:
         self._policy, self._run, self._user = policy, run, user
         self._leases: Leases | None = None
         self._beating: BeatingProcess | None = None
+        self._said: dict[str, Any] = {}
+        self._heard: dict[str, tuple[float, dict[str, Any]]] = {}  # by heartbeat: when, and what
         self._lock = threading.Lock()
         # One after the other: the end of the last claim comes before that of the heartbeat.
         self._ends = ThreadPoolExecutor(1, thread_name_prefix="nbcache-claims")
@@ -80,11 +93,12 @@ class SharedClaims:
         *,
         found: Callable[[], bool],
         ended: Callable[[], bool],
-        note: Callable[[str], None],
+        run: Waiting,
     ) -> Lease | None:
         """Claim a hash, or wait until its result is there (`found`) or nobody wants it (`ended`).
 
-        None: the result is there, nobody wants it, or the store gives no claims.
+        run: shows for whom it waits. None: the result is there, nobody wants it, or the store gives
+        no claims.
         """
         after = 0
         while not ended():
@@ -92,11 +106,7 @@ class SharedClaims:
                 answer: Lease | Held | Done | None
                 answer = await asyncio.to_thread(self._claim, hash, process, after)
                 if isinstance(answer, Held):
-                    note(
-                        f"{process}: {answer.owner.user} on {answer.owner.host} computes the same "
-                        f"(run {answer.owner.run}); waiting"
-                    )
-                    answer = await self._wait(answer, ended)
+                    answer = await self._wait(answer, process, ended, run)
                 if isinstance(answer, Done):
                     after = answer.epoch
                     self._adopt(answer.row)
@@ -113,6 +123,15 @@ class SharedClaims:
                 self._shared.tell(error)
                 return None
         return None
+
+    def say(self, places: Sequence[PlaceProgress], left_s: float | None) -> None:
+        """Tell those who wait for this run how far it is; goes out with the next beat."""
+        beating = self._beating
+        if beating is not None:
+            said = progress_of(places, left_s)
+            if said != self._said:
+                self._said = said
+                beating.say(said)
 
     def end(self, lease: Lease, row: str | None = None) -> None:
         """Tell how a claim ended, in the background: with a row, once what it names is sent."""
@@ -147,18 +166,39 @@ class SharedClaims:
                 )
             return self._leases
 
-    async def _wait(self, held: Held, ended: Callable[[], bool]) -> Done | None:
+    async def _wait(
+        self, held: Held, process: str, ended: Callable[[], bool], run: Waiting
+    ) -> Done | None:
         """Wait until another's claim has ended (its row) or may be taken over (None)."""
-        while not ended():
-            await asyncio.sleep(POLL_S)
-            try:
-                answer = await asyncio.to_thread(self._opened().look, held)
-            except RemoteStoreError as error:
-                self._shared.tell(error)
-                continue
-            if not isinstance(answer, Held):
-                return answer
+        owner = held.owner
+        key, who = f"{process} {owner.heartbeat}", f"{owner.user} on {owner.host}"
+        try:
+            while not ended():
+                said = await asyncio.to_thread(self._heard_of, held)
+                text = f"{process}: {who} computes the same, in run {owner.run}; waiting"
+                run.wait_for_another(key, WaitView(text, progress_words(said, process)))
+                await asyncio.sleep(POLL_S)
+                try:
+                    answer = await asyncio.to_thread(self._opened().look, held)
+                except RemoteStoreError as error:
+                    self._shared.tell(error)
+                    continue
+                if not isinstance(answer, Held):
+                    became = "gave it up, taken over" if answer is None else "it is there"
+                    run.note(f"{process}: {who} computed the same, in run {owner.run}: {became}")
+                    return answer
+        finally:
+            run.wait_for_another(key, None)
         return None
+
+    def _heard_of(self, held: Held) -> dict[str, Any]:
+        """Return what an owner says of its progress, asked for at each of its beats."""
+        name, now = held.owner.heartbeat, time.monotonic()
+        asked, said = self._heard.get(name, (-math.inf, {}))
+        if now - asked >= leases.BEAT_S:
+            said = self._opened().progress(held)
+            self._heard[name] = now, said
+        return said
 
     def _adopt(self, data: bytes) -> None:
         """Take the row that another has left, if its word is taken."""
@@ -180,3 +220,38 @@ class SharedClaims:
     def _stop(self) -> None:
         if self._beating is not None:
             self._beating.stop()
+
+
+_STATES = ("pending", "ready", "running", "committing")
+_MOST_PLACES = 20  # what is said fits into one write to a pipe
+
+
+def progress_of(places: Sequence[PlaceProgress], left_s: float | None) -> dict[str, Any]:
+    """Return what is said of a run: per process that is at work, tasks that ended and all."""
+    said = {}
+    for place in places:
+        going = sum(place.counts.get(state, 0) for state in _STATES)
+        if going:
+            done = sum(place.counts.values()) - going
+            said[place.name[:80]] = [done, place.expected or done + going]
+    return {
+        "tasks": dict(list(said.items())[:_MOST_PLACES]),
+        # To two figures, so that a moment more is nothing new.
+        "left_s": None if left_s is None else float(f"{left_s:.2g}"),
+    }
+
+
+def progress_words(said: Mapping[str, Any], process: str) -> str:
+    """Return what another says of its progress, as people read it; "" where it says nothing."""
+    words = []
+    try:
+        done, count = said["tasks"][process]
+        words.append(f"{int(done):,} of {int(count):,} tasks done")
+    except (KeyError, TypeError, ValueError):
+        pass
+    left = said.get("left_s")
+    if isinstance(left, int | float):
+        words.append(
+            f"about {left:,.0f} s left" if left < 120 else f"about {left / 60:,.0f} min left"
+        )
+    return ", ".join(words)

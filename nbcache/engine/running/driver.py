@@ -54,7 +54,7 @@ class Driver:
     ) -> None:
         """`reasons`: who says why a task runs; `claims`: those on the shared cache."""
         self._course = course
-        self._gauge = Gauge(course)
+        self._gauge = Gauge(course) if claims is None else Gauge(course, claims.say)
         self._deciding = Deciding(course, reasons)
         self._failures = Failures(course)
         self._applying = Applying(course, self._failures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nbcache.engine.running.course import Course
 from nbcache.model.channel import upstream_of
@@ -16,8 +16,13 @@ SNAPSHOT_S = 0.08
 class Gauge:
     """Keeps the user's `Run` up to date. On the engine's loop."""
 
-    def __init__(self, course: Course) -> None:
-        self._course = course
+    def __init__(
+        self,
+        course: Course,
+        tell: Callable[[Sequence[PlaceProgress], float | None], None] = lambda *_: None,
+    ) -> None:
+        """`tell`: is told the same as the user, for those who wait elsewhere."""
+        self._course, self._tell = course, tell
         self._loop = asyncio.get_running_loop()
         self._read_at = 0.0
         self._due: asyncio.TimerHandle | None = None
@@ -37,6 +42,7 @@ class Gauge:
         run.left_s = self._time_left(places)
         drawn = {edge.node for edge in run.outline.edges}
         run.update(places, {node: self._course.scheduler.items(node) for node in drawn})
+        self._tell(places, run.left_s)
 
     def _show_late(self) -> None:
         self._due = None

@@ -24,7 +24,7 @@ from nbcache.model.ids import RunId
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import Stored
-from nbcache.model.view import FailureView, PlaceProgress, RunProgress, ShownChunk
+from nbcache.model.view import FailureView, PlaceProgress, RunProgress, ShownChunk, WaitView
 from nbcache.plan.dataflow.outline import Outline, outline_of
 from nbcache.store.entry import Entry
 
@@ -69,6 +69,7 @@ class Run:
         self.tasks: dict[TaskKey, TaskResult] = {}
         self.failures: list[FailureView] = []
         self.notes: list[str] = []
+        self.waits: dict[str, WaitView] = {}  # replaced as a whole
         self.reasons: dict[str, str] = {}
         self.kept: set[TaskKey] = set()  # made by an earlier session of this run
         self.saved_s = 0.0
@@ -109,6 +110,11 @@ class Run:
         """Say a line in its report, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def wait_for_another(self, key: str, wait: WaitView | None) -> None:
+        """Show for whom it waits, under a key; None: no longer."""
+        waits = {each: known for each, known in self.waits.items() if each != key}
+        self.waits = waits if wait is None else {**waits, key: wait}
 
     def note_refused(self, task: TaskKey) -> None:
         """A result was there, and did not count since nobody vouches for it."""
@@ -183,6 +189,7 @@ class Run:
             items=self._items,
             failures=tuple(self.failures),
             notes=(*self.notes, *self._refusal_note()),
+            waits=tuple(self.waits.values()),
             error=self.error,
             cached_at=self._cached_at,
             trusted=self._trusted,

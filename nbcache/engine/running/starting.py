@@ -104,7 +104,7 @@ class Starting:
             decision.place.name,
             found=lambda: number == 1 and course.decider.look_up(decision),
             ended=lambda: task in course.killed,
-            note=course.run.note,
+            run=course.run,
         )
         if lease is not None:
             right.extend(claims, lease)

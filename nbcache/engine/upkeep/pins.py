@@ -1,7 +1,9 @@
 """Pins: runs, processes and tasks whose results no clean-up takes away.
 
 A pin is a row of the log; the last one of a target counts. A task is pinned by its hash, so it
-stays pinned in every run and notebook that has it.
+stays pinned in every run and notebook that has it. Pins of runs and tasks are sent to a shared
+cache, where each user's last word on a target counts; those of a process, which is a name that
+others may use for something else, are about this cache alone.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 
 from nbcache.engine.record import history
 from nbcache.engine.record.explanations import find_task
+from nbcache.engine.running.rows import user_name
 from nbcache.errors import UsageError
 from nbcache.model.digest import short
 from nbcache.model.row import PinRow
@@ -56,7 +59,9 @@ def pin(
     if not pinned and target not in {each.target for each in pins(cache)}:
         raise UsageError(f"{what} is not pinned")
     now = time.time_ns() // 1000
-    row = PinRow(id=new_ulid(), at=now, target=target, pinned=pinned, reason=reason)
+    row = PinRow(
+        id=new_ulid(), at=now, target=target, pinned=pinned, reason=reason, user=user_name()
+    )
     cache.log.append([row])
     return Pin(target, what, reason, now)
 

@@ -120,7 +120,7 @@ def head_of(progress: RunProgress, controls: Sequence[Control] = ()) -> Head:
         "done": cards.ended(counts),
         "cached": counts.get("cached", 0),
         "total": pictures.total_of(progress),
-        "notes": list(progress.notes),
+        "notes": [*progress.notes, *(each.text for each in progress.waits)],
         "reasons": pictures.reason_lines(progress),
         "failures": [_failure(each) for each in shown],
         "more_failures": len(progress.failures) - len(shown),

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import select
 import selectors
 import subprocess
 import sys
@@ -34,7 +36,7 @@ class BeatingProcess:
     ) -> None:
         self.url, self.name, self.beat_s = url, name, beat_s
         self._options = options or {}
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the process; returns when the first beat is written.
@@ -48,7 +50,6 @@ class BeatingProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
             start_new_session=True,  # an interrupt is for the kernel's work
         )
         assert process.stdin is not None
@@ -60,7 +61,10 @@ class BeatingProcess:
             "beat_s": self.beat_s,
             "options": self._options,
         }
-        self._write(job)
+        with contextlib.suppress(OSError):  # what it said then says why
+            process.stdin.write(_line(job))
+            process.stdin.flush()
+        os.set_blocking(process.stdin.fileno(), False)
         said = _line_within(process.stdout, _START_S)
         if said != _READY:
             self.stop()
@@ -69,8 +73,14 @@ class BeatingProcess:
             )
 
     def say(self, progress: dict[str, Any]) -> None:
-        """Let those who wait know how far the work is; goes out with the next beat."""
-        self._write(progress)
+        """Let those who wait know how far the work is; goes out with the next beat.
+
+        Never waits itself; what is too long to be written at once is not said.
+        """
+        line, process = _line(progress), self._process
+        if process is not None and process.stdin is not None and len(line) <= select.PIPE_BUF:
+            with contextlib.suppress(OSError):  # it has died, or is stopped: nobody waits for it
+                os.write(process.stdin.fileno(), line)
 
     def stop(self) -> None:
         """End it; the heartbeat is gone then. Twice is harmless."""
@@ -88,20 +98,18 @@ class BeatingProcess:
             process.wait()
         process.stdout.close()
 
-    def _write(self, said: dict[str, Any]) -> None:
-        if self._process is None:
-            return
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # it has died: the heartbeat grows stale
-            self._process.stdin.write(json.dumps(said) + "\n")
-            self._process.stdin.flush()
+
+def _line(said: dict[str, Any]) -> bytes:
+    return json.dumps(said).encode("utf-8") + b"\n"
 
 
-def _line_within(file: IO[str], seconds: float) -> str:
+def _line_within(file: IO[bytes], seconds: float) -> str:
     """Return the next line of a pipe, "" if none comes in time."""
     with selectors.DefaultSelector() as selector:
         selector.register(file, selectors.EVENT_READ)
-        return file.readline().strip() if selector.select(seconds) else ""
+        return (
+            file.readline().decode("utf-8", "replace").strip() if selector.select(seconds) else ""
+        )
 
 
 def main() -> None:

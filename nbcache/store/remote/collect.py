@@ -33,7 +33,8 @@ from nbcache.store.stock import STOCK_COLUMNS, BlobFile, Stock, read_stock
 from nbcache.store.tree import TreeEntry, parse_manifest
 
 _BLOB_KEY = re.compile(r"blobs/(\d{4}-W\d\d)/[0-9a-f]{2}/([0-9a-f]{64})")
-_LIVE_US = 30 * 86_400_000_000  # a run that began so long ago and never ended is over
+LIVE_US = 86_400_000_000
+"""A run that gave no sign of life for so long (a laptop may sleep a night) is over."""
 _BATCH = 5_000
 
 
@@ -66,11 +67,7 @@ class SharedKeeping:
         copies = list(self._copies())
         marks = list(self._marks())
         self._shared.read_whole_log()
-        runs = list(self._shared.log.records(("run",)))
-        ended = {run["run"] for run in runs if run.get("status") not in ("running", "resuming")}
-        live = frozenset(
-            run["run"] for run in runs if run["run"] not in ended and now - run["at"] < _LIVE_US
-        )
+        live = self._live(now)
         where: dict[str, list[str]] = {}
         for each in copies:
             where.setdefault(each.digest, []).append(each.week)
@@ -79,7 +76,8 @@ class SharedKeeping:
         def open_tree(digest: Digest) -> list[TreeEntry]:
             return self._tree(digest, where.get(digest, ()))
 
-        read_stock(stock, self._shared.log.records(columns=STOCK_COLUMNS), open_tree, live)
+        rows = self._shared.log.records(columns=STOCK_COLUMNS)
+        read_stock(stock, rows, open_tree, live, each_user_pins=True)
         return SharedStock(now, stock, copies, live, marks)
 
     def mark(self, holdings: Sequence[Holding], reason: str) -> None:
@@ -102,6 +100,22 @@ class SharedKeeping:
         self._shared.store.delete(keys)
 
     # ------------------------------------------------------------------ reading
+
+    def _live(self, now: int) -> frozenset[str]:
+        """Return the runs that go on: whose last word is that they do, and which gave a sign of
+        life, by that row or by a heartbeat, within a day."""
+        last: dict[str, tuple[int, int, str]] = {}
+        going: dict[str, bool] = {}
+        for row in self._shared.log.records(("run",)):
+            key = row.get("session") or 1, row["at"], row["id"]
+            if key >= last.get(row["run"], key):
+                last[row["run"]] = key
+                going[row["run"]] = row.get("status") in ("running", "resuming")
+        seen = {run: at for run, (_, at, _) in last.items()}
+        for beat in self._shared.store.list(RUNS):
+            run = beat.key.removeprefix(RUNS)
+            seen[run] = max(beat.modified_us, seen.get(run, 0))
+        return frozenset(run for run, goes in going.items() if goes and now - seen[run] < LIVE_US)
 
     def _copies(self) -> Iterator[BlobCopy]:
         for entry in self._shared.store.list(BLOBS):

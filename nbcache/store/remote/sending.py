@@ -37,8 +37,8 @@ from nbcache.store.segment import (
     write_table,
 )
 
-SENT_KINDS = ("attempt", "use", "run", "list")
-"""What others can use. Tombstones, pins and words of trust are about this cache alone."""
+SENT_KINDS = ("attempt", "use", "run", "list", "pin")
+"""What others can use. Tombstones and words of trust are about this cache alone."""
 _BATCH = 5_000  # rows in a segment
 _SLOW_S = 3600.0
 """After so long (a laptop slept) a clean-up may have taken the rows, which had no keys yet."""
@@ -82,7 +82,7 @@ class Sender:
         for record in self._unsent(since_us):
             if record["kind"] == "evict":
                 evicted.add(record.get("row") or "")
-            elif record["kind"] in SENT_KINDS:
+            elif _is_for_others(record):
                 rows[record["id"]] = record
                 if record["kind"] == "use":
                     used.add(record["cached_from"])
@@ -98,7 +98,7 @@ class Sender:
             if name not in self._done and ulid_ms(name) >= since_us // 1000:
                 records = read_records(self._log.root / "log" / (name + ROWS))
                 left = list(self._left_of(records, since_us))
-                if all(record["kind"] not in SENT_KINDS for record in left):
+                if not any(map(_is_for_others, left)):
                     self._done.add(name)
                 yield from left
 
@@ -215,6 +215,13 @@ class Sender:
         self._sent.update(row_ids)
         with open(self._sent_file, "ab", buffering=0) as file:
             file.write("".join(f"\n{row_id}\n" for row_id in row_ids).encode())
+
+
+def _is_for_others(record: Record) -> bool:
+    """Whether a row is sent. A pinned process is a name, which others use for something else."""
+    if record["kind"] == "pin":
+        return not str(record.get("target")).startswith("process:")
+    return record["kind"] in SENT_KINDS
 
 
 def send_segment(shared: Shared, rows: Sequence[Record]) -> None:
