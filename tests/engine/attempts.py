@@ -29,12 +29,12 @@ from nbcache.model.view import ShownChunk
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 from nbcache.store.filestate import hash_file, stat_key
+from tests.waiting import PATIENCE_S
 
 T = TypeVar("T")
 PATH = PortType("path")
 PATHS = PortType("path", depth=1)
 BASH = ("bash", "-euo", "pipefail")
-DEADLINE_S = 60.0
 
 
 def file_input(path: Path, name: str | None = None) -> FileInput:
@@ -64,7 +64,7 @@ class Bench:
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end, which must come before the deadline."""
-        return self.loop.run_until_complete(asyncio.wait_for(coroutine, DEADLINE_S))
+        return self.loop.run_until_complete(asyncio.wait_for(coroutine, PATIENCE_S))
 
     def process(self, body: str, outputs: str | list[Output] = "y", **more: Any) -> ProcessSpec:
         """Return a prepared process; `captured` is pickled into its payload."""

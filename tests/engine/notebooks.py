@@ -10,6 +10,7 @@ from nbcache.engine.running import loop
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.plan.language.header import parse_channel_cell, parse_channel_line, parse_process_cell
+from tests.waiting import PATIENCE_S
 
 
 class Notebook:
@@ -55,7 +56,7 @@ class Notebook:
         """Return a statement with which a Python body notes that it ran."""
         return f"open({str(self.trace)!r}, 'a').write(str({expression}) + '\\n')"
 
-    def run(self, *targets: str, timeout: float = 60, **how: bool) -> Run:
+    def run(self, *targets: str, timeout: float = PATIENCE_S, **how: bool) -> Run:
         """Run the pipeline to its end, whatever the end is."""
         self.trace.write_text("")
         run = self.session.start(targets, **how)  # type: ignore[arg-type]
@@ -70,6 +71,6 @@ class Notebook:
         """End the workers and let go of the cache, as the end of a kernel does."""
         executor = self.session.performer._executor
         if executor is not None:
-            loop.submit(executor.close()).result(10)
+            loop.submit(executor.close()).result(PATIENCE_S)
         self.session.performer._executor = None
         self.session.cache.close()

@@ -73,7 +73,7 @@ def use(root: Path, name: str, rounds: int) -> None:
 def works(notebook: Notebook) -> int:
     """Run until all results could be read: a lazy one may be taken before somebody looks at it."""
     for _ in range(20):
-        run = notebook.run(timeout=120)
+        run = notebook.run()
         assert not run.failures, run.failures
         try:
             assert [int(each) for each in run["total"]] == [20_000 * n for n in range(TASKS)]

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine.session import machine
 from nbcache.errors import RunError
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S, wait_until
 
 Kernels = Callable[[], Notebook]
 ODD_NAMES = (
@@ -267,20 +269,24 @@ def test_22_a_touched_file_is_a_hit_and_swapped_contents_are_not(notebook: Noteb
 
 
 def test_24_finish_lets_running_tasks_end_and_starts_no_other(notebook: Notebook) -> None:
-    gate = notebook.folder / "gate"
+    begun, gate = notebook.folder / "begun", notebook.folder / "gate"
     notebook.cell("%channel src = from_iterable(range(8))")
     notebook.cell(
         "%%process work(v) -> out from src --on_error finish\nimport os, time\n"
-        f"gate = {str(gate)!r}\n"
-        "if v == 0:\n    open(gate, 'w').close()\n    raise ValueError\n"
-        "while not os.path.exists(gate):\n    time.sleep(0.01)\n"
-        "time.sleep(0.2)\nout = v"
+        f"begun, gate = {str(begun)!r}, {str(gate)!r}\n"
+        "if v == 0:\n    while not os.path.exists(begun):\n        time.sleep(0.01)\n"
+        "    raise ValueError\n"
+        "open(begun, 'w').close()\nwhile not os.path.exists(gate):\n    time.sleep(0.01)\nout = v"
     )
-    run = notebook.run()
+    run = notebook.session.start()
+    wait_until(lambda: run.failures)
+    gate.touch()
+    assert run.wait(PATIENCE_S)
     assert run.status is RunStatus.FAILED
     counts = run.counts()
     assert counts["failed"] == 1
-    assert counts["aborted"] >= 4
+    assert counts["completed"] + counts["aborted"] == 7
+    assert counts["completed"] < machine()[0]
 
 
 def test_25_work_folders_are_never_results_nor_needed_by_hits(kernels: Kernels) -> None:
@@ -303,14 +309,14 @@ def test_a_cancelled_run_says_so_and_goes_on(notebook: Notebook) -> None:
     notebook.cell("%channel src = of(1, 2)")
     notebook.cell(
         "%%process work(v) -> out from src\nimport time\n"
-        f"{notebook.mark('v')}\ntime.sleep(0 if v == 1 else 30)\nout = v"
+        f"{notebook.mark('v')}\ntime.sleep(0 if v == 1 else 600)\nout = v"
     )
     notebook.trace.write_text("")
     run = notebook.session.start()
     while run.counts() != {"completed": 1}:
         assert not run.wait(0.02)
     run.cancel()
-    assert run.wait(20)
+    assert run.wait(PATIENCE_S)
     assert run.counts() == {"completed": 1, "aborted": 1}
     with pytest.raises(RunError, match="1 finished"):
         run.raise_for_status()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 from nbcache.store.verify import verify
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S, wait_until
 
 Kernels = Callable[[], Notebook]
 ALL = Selection(older_than=0.0)
@@ -184,18 +184,10 @@ def test_a_run_that_goes_on_keeps_what_it_made_and_used(notebook: Notebook) -> N
 
     assert (told.holdings, told.live) == (0, 2)
     doors.let_out()
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
     assert run.status is RunStatus.SUCCEEDED, run.progress()
     assert run["slow"].value == 2
     assert list(run["make"]) == [b"\1" * SIZE, b"\2" * SIZE]
-
-
-def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
-    """Wait for what happens after the end of a run, which nothing announces."""
-    end, pause = time.monotonic() + timeout, threading.Event()
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        pause.wait(0.02)
 
 
 def test_what_is_taken_while_others_work_waits(notebook: Notebook) -> None:
@@ -236,7 +228,7 @@ def test_a_run_without_cache_loses_nothing_to_a_clean_up(notebook: Notebook) -> 
 
     assert len(blobs(cache)) == 1
     doors.let_out()
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
     assert list(run["make"]) == [b"\1" * SIZE]
 
 
@@ -373,7 +365,7 @@ def test_left_overs_go_when_they_are_old_and_not_before(notebook: Notebook) -> N
 
 def test_a_size_is_reached_by_what_is_cheapest_to_have_again(notebook: Notebook) -> None:
     big = 2_000_000
-    pause = "import time\ntime.sleep(v / 10)\n"
+    pause = "import time\ntime.sleep(0 if v == 1 else 1)\n"
     notebook.cells(
         [
             "%channel src = of(1, 2, 3)",
@@ -408,7 +400,7 @@ def test_intermediate_results_go_when_the_run_has_succeeded(notebook: Notebook) 
     run = notebook.run(retention="intermediate")  # type: ignore[arg-type]
     cache = notebook.session.cache
 
-    wait_for(lambda: blobs(cache) == [])
+    wait_until(lambda: blobs(cache) == [])
 
     assert list(run["size"]) == [SIZE] * 3
     with pytest.raises(ResultGone):
@@ -430,7 +422,7 @@ def test_an_expired_run_is_cleaned_on_request(notebook: Notebook) -> None:
     notebook.run(retention="success=0s, failure=1d")  # type: ignore[arg-type]
     cache = notebook.session.cache
 
-    wait_for(lambda: blobs(cache) == [])
+    wait_until(lambda: blobs(cache) == [])
 
     notebook.run(retention="keep")  # type: ignore[arg-type]
     assert len(notebook.ran()) == 6

@@ -20,6 +20,7 @@ from nbcache.notebook.differences import render_diff
 from nbcache.store.cache import Cache
 from tests.engine.notebooks import Notebook
 from tests.notebook.shells import shell_in
+from tests.waiting import PATIENCE_S
 
 HELPER = "def norm(v):\n    # as it is\n    return v / {by}"
 GRID = "%channel grid = of({items})"
@@ -396,7 +397,7 @@ def test_a_run_that_is_going_is_compared_so_far(notebook: Notebook, tmp_path: Pa
         assert f"run {diff.after.name} is still going" in text_of(diff)
     finally:
         gate.touch()
-        assert run.wait(60)
+        assert run.wait(PATIENCE_S)
 
 
 def test_what_users_wrote_is_escaped(notebook: Notebook) -> None:

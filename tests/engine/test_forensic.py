@@ -10,6 +10,7 @@ import pytest
 from nbcache.errors import HeaderError, WiringError
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 Kernels = Callable[[], Notebook]
 
@@ -38,7 +39,7 @@ def test_it_runs_for_each_task_that_failed_with_its_folder_log_and_error(
     notebook: Notebook, on_error: str, levels: bool
 ) -> None:
     declare(notebook, on_error=on_error)
-    run = notebook.run(levels=levels, timeout=30)
+    run = notebook.run(levels=levels)
     assert run.status is RunStatus.FAILED
     error = "the script ended with exit code 3"
     assert list(run["autopsy"]) == [
@@ -139,16 +140,16 @@ def test_a_cancelled_run_looks_into_nothing_more(notebook: Notebook) -> None:
     notebook.cell("%channel src = of(1, 2)")
     notebook.cell(
         "%%process fit(v) -> out from src --on_error finish\nimport time\n"
-        "time.sleep(60 if v == 2 else 0)\nout = 1 / 0"
+        "time.sleep(600 if v == 2 else 0)\nout = 1 / 0"
     )
-    notebook.cell("%%process look(label) --on_failure_of fit\nimport time\ntime.sleep(60)")
+    notebook.cell("%%process look(label) --on_failure_of fit\nimport time\ntime.sleep(600)")
     run = notebook.session.start()
     while not any(
         place.name == "look" and place.counts.get("running") for place in run.progress().places
     ):
         assert not run.wait(0.01), run.progress()
     run.cancel()
-    assert run.wait(30)
+    assert run.wait(PATIENCE_S)
     assert run.status is RunStatus.CANCELLED
     assert run.counts() == {"failed": 1, "aborted": 2}
 
@@ -184,7 +185,7 @@ def test_a_resumed_run_looks_only_into_what_fails_again(kernels: Kernels) -> Non
             gate.touch()
         later.trace.write_text("")
         run = later.session.resume(first.id)
-        assert run.wait(60)
+        assert run.wait(PATIENCE_S)
         assert run.id == first.id
         assert later.ran() == ([] if number else ["fit[v=2]"])
     assert run.status is RunStatus.SUCCEEDED

@@ -12,6 +12,7 @@ from nbcache.model.task import RunStatus
 from nbcache.model.value import Stored
 from nbcache.store.verify import verify
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 Kernels = Callable[[], Notebook]
 
@@ -90,7 +91,7 @@ def test_two_kernels_at_once_run_each_task_once(kernels: Kernels) -> None:
         )
     runs = [each.session.start() for each in notebooks]
     for run in runs:
-        assert run.wait(60)
+        assert run.wait(PATIENCE_S)
     assert notebooks[0].ran() == [str(number) for number in range(6)]
     for run in runs:
         assert list(run["slow"]) == [0, 1, 4, 9, 16, 25]
@@ -111,7 +112,7 @@ def test_a_second_kernel_takes_over_when_the_first_lets_go(kernels: Kernels) -> 
         assert not run.wait(0.02)
     assert "another kernel" in run.progress().notes[0]
     claim.release()
-    assert run.wait(30)
+    assert run.wait(PATIENCE_S)
     assert run["work"].value == 1
 
 

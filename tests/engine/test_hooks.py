@@ -11,6 +11,7 @@ from nbcache.errors import MissingParameterError
 from nbcache.model.task import RunStatus
 from tests.cli.test_cli import nbcache, write_notebook
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 HOOKS = """
 import nbcache
@@ -68,10 +69,10 @@ def test_a_hook_that_fails_is_a_note_and_never_a_failed_run(notebook: Notebook) 
 
 def test_what_was_cancelled_is_complete_and_no_error(notebook: Notebook) -> None:
     notebook.cell(HOOKS)
-    notebook.cell("%%process work() -> out\nimport time\ntime.sleep(60)\nout = 1")
+    notebook.cell("%%process work() -> out\nimport time\ntime.sleep(600)\nout = 1")
     run = notebook.session.start()
     run.cancel()
-    assert run.wait(30)
+    assert run.wait(PATIENCE_S)
     told = notebook.names["told"]
     assert isinstance(told, list)
     assert [(each[0], each[2]) for each in told] == [("complete", "cancelled")]
@@ -92,7 +93,7 @@ def test_26_a_missing_required_parameter_stops_the_run_before_anything_starts(
     assert not list(notebook.session.cache.log.rows(("run",)))
     given = {"reads": "data", "limit": "10"}
     run = notebook.session.start(parameters=given)
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
     assert list(run["work"]) == [11, 12]
     notebook.cell("limit, reads = 20, 'x'")
     assert list(notebook.run()["work"]) == [21, 22]

@@ -58,11 +58,11 @@ def test_a_fault_fails_its_attempt_and_the_next_task_runs(
     notebook: Notebook, text: str, said: str
 ) -> None:
     body(notebook, text)
-    run = notebook.run(timeout=40)
+    run = notebook.run()
     assert run.status is RunStatus.FAILED
     assert said in run.failures[0].error
     body(notebook, "out = v + 1")
-    assert notebook.run(timeout=40)["work"].value == 2
+    assert notebook.run()["work"].value == 2
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_a_fault_fails_its_attempt_and_the_next_task_runs(
 )
 def test_what_a_body_leaves_behind_harms_no_later_task(notebook: Notebook, text: str) -> None:
     body(notebook, text)
-    assert notebook.run(timeout=40)["work"].value == 1
+    assert notebook.run()["work"].value == 1
     body(notebook, "import os\nprint(os.listdir())\nout = v + 1")
-    run = notebook.run(timeout=40)
+    run = notebook.run()
     assert run["work"].value == 2
     assert run.shown("work")[0][2][0].text == "[]\n"
 
@@ -97,5 +97,5 @@ def test_a_time_limit_ends_a_body_that_ignores_signals(notebook: Notebook) -> No
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
         "--time 200ms",
     )
-    run = notebook.run(timeout=40)
+    run = notebook.run()
     assert "killed: time limit of 0.2 s exceeded" in run.failures[0].error

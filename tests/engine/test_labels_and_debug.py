@@ -7,6 +7,7 @@ import pytest
 from nbcache.errors import UsageError
 from nbcache.store import history
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 
 def test_a_debug_process_is_heard_line_by_line_while_it_runs_and_on_a_hit(
@@ -26,7 +27,7 @@ def test_a_debug_process_is_heard_line_by_line_while_it_runs_and_on_a_hit(
         assert not run.wait(0.02), heard
         heard += run.printed()
     gate.touch()
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
     assert heard + run.printed() == ["loud[v=1] | first", "loud[v=1] | second"]
     assert notebook.run().printed() == ["loud[v=1] | first", "loud[v=1] | second"]
 

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from nbcache.engine.record import history
 from nbcache.engine.record.explanations import found_tasks
 from nbcache.engine.running import loop
@@ -17,6 +15,7 @@ from nbcache.engine.running.turns import WAITS
 from nbcache.model.task import RunStatus
 from nbcache.store.cache import Cache
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -43,7 +42,6 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.timeout(25)
 def test_a_run_that_waits_for_its_turn_can_be_cancelled(notebook: Notebook) -> None:
     gate = gated(notebook)
     first = notebook.session.start(["slow"])
@@ -53,23 +51,22 @@ def test_a_run_that_waits_for_its_turn_can_be_cancelled(notebook: Notebook) -> N
 
     second.cancel()
 
-    assert second.wait(10)
+    assert second.wait(PATIENCE_S)
     assert second.status is RunStatus.CANCELLED
     assert not first.done
     gate.touch()
-    assert first.wait(30)
+    assert first.wait(PATIENCE_S)
     assert first.status is RunStatus.SUCCEEDED
     assert notebook.run("quick")["quick"].value == 2
 
 
-@pytest.mark.timeout(25)
 def test_runs_of_one_kernel_take_turns(notebook: Notebook) -> None:
     gate = gated(notebook)
     first = notebook.session.start(["slow"])
     second = notebook.session.start(["quick"])
     gate.touch()
-    assert first.wait(30)
-    assert second.wait(30)
+    assert first.wait(PATIENCE_S)
+    assert second.wait(PATIENCE_S)
     assert second.status is RunStatus.SUCCEEDED
     assert not second.progress().notes
 
@@ -78,7 +75,7 @@ def test_a_run_that_is_cancelled_at_once_ends(notebook: Notebook) -> None:
     gated(notebook)
     run = notebook.session.start(["slow"])
     run.cancel()
-    assert run.wait(20)
+    assert run.wait(PATIENCE_S)
     assert run.status is RunStatus.CANCELLED
 
 
@@ -113,7 +110,6 @@ def test_five_first_failures_of_a_process_end_the_run_as_finish(notebook: Notebo
     assert run.counts()["aborted"] > 20
 
 
-@pytest.mark.timeout(25)
 def test_a_kernel_that_ends_fails_no_task(notebook: Notebook) -> None:
     gated(notebook)
     run = notebook.session.start(["slow"])
@@ -121,8 +117,8 @@ def test_a_kernel_that_ends_fails_no_task(notebook: Notebook) -> None:
         assert not run.wait(0.01)
     executor = notebook.session.performer._executor
     assert executor is not None
-    loop.submit(executor.close()).result(20)
-    assert run.wait(20)
+    loop.submit(executor.close()).result(PATIENCE_S)
+    assert run.wait(PATIENCE_S)
     assert run.status is RunStatus.CANCELLED
     assert run.counts() == {"aborted": 1}
 
@@ -139,7 +135,7 @@ def test_a_kernel_that_ends_cancels_its_run_in_order(tmp_path: Path) -> None:
         "while not run.counts().get('completed'):\n"
         "    assert not run.wait(0.01), run.message\n"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, timeout=PATIENCE_S)
 
     with Cache.open(tmp_path / "cache") as cache:
         (run,) = history.runs(cache)

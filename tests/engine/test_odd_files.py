@@ -10,7 +10,6 @@ from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("where", ["pipe", "folder/pipe"])
 def test_a_pipe_as_input_is_refused_and_never_read(notebook: Notebook, where: str) -> None:
     (notebook.folder / "folder").mkdir()
@@ -21,14 +20,12 @@ def test_a_pipe_as_input_is_refused_and_never_read(notebook: Notebook, where: st
     assert "pipe" in run.failures[0].error
 
 
-@pytest.mark.timeout(60)
 def test_a_device_as_input_is_refused_and_never_read(notebook: Notebook) -> None:
     notebook.cell('%%process work(f: path = "/dev/zero") -> n\nn = f.name')
     run = notebook.run()
     assert "/dev/zero is neither a file nor a folder" in run.failures[0].error
 
 
-@pytest.mark.timeout(60)
 def test_a_body_may_read_a_device(notebook: Notebook) -> None:
     notebook.cell('%%process work() -> n\nn = len(open("/dev/zero", "rb").read(3))')
     assert notebook.run()["work"].value == 3

@@ -17,6 +17,7 @@ from nbcache.errors import ChannelError
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 from tests.engine.web import Web, serving
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -217,7 +218,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(PATIENCE_S)
 
 
 def test_objects_of_s3_count_by_content_alone_in_folders_and_by_globs(

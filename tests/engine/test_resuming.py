@@ -15,6 +15,7 @@ from nbcache.errors import RunError, UsageError, WiringError
 from nbcache.model.row import AttemptRow, RunRow
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 Kernels = Callable[[], Notebook]
 
@@ -39,7 +40,7 @@ def ended(notebook: Notebook, begin: Callable[[], Run]) -> Run:
     """Begin a run and wait for its end; `notebook.ran()` then tells of it alone."""
     notebook.trace.write_text("")
     run = begin()
-    assert run.wait(60), run.progress()
+    assert run.wait(PATIENCE_S), run.progress()
     return run
 
 
@@ -263,7 +264,7 @@ def test_of_two_resumes_at_once_one_goes_and_the_other_names_who_has_it(kernels:
     with pytest.raises(RunError, match="is running"):
         second.session.resume()
     stopped.cancel()
-    assert stopped.wait(30)
+    assert stopped.wait(PATIENCE_S)
     runs: list[Run] = []
     errors: list[str] = []
     both = threading.Barrier(2)
@@ -284,7 +285,7 @@ def test_of_two_resumes_at_once_one_goes_and_the_other_names_who_has_it(kernels:
 
     assert len(runs) == len(errors) == 1
     assert f"(process {os.getpid()} on {socket.gethostname()})" in errors[0]
-    assert runs[0].wait(60)
+    assert runs[0].wait(PATIENCE_S)
     assert statuses(first, stopped.id)[2:] == [(2, "resuming"), (2, "succeeded")]
 
 
@@ -331,7 +332,7 @@ def test_a_resume_and_a_relaunch_keep_the_retention_of_the_run_or_change_it(
     session = notebook.session
 
     def retention(run: Run) -> str:
-        assert run.wait(60)
+        assert run.wait(PATIENCE_S)
         return history.find_run(session.cache, run.id).retention
 
     first = session.start(retention="30d")
@@ -413,7 +414,7 @@ def test_a_run_goes_on_with_another_executor(kernels: Kernels, first_inline: boo
             ]
         )
         run = session.start() if not counts else session.resume()
-        assert run.wait(60)
+        assert run.wait(PATIENCE_S)
         counts.append(run.counts())
         gate.touch()
     assert counts == [{"completed": 4, "failed": 1}, {"cached": 4, "completed": 2}]

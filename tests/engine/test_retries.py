@@ -12,6 +12,7 @@ import pytest
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S, wait_until
 
 Kernels = Callable[[], Notebook]
 QUICK = "--backoff 1ms"
@@ -120,16 +121,20 @@ def test_stop_kills_what_runs_and_finish_lets_it_end(kernels: Kernels) -> None:
         ("finish", {"failed": 1, "aborted": 2, "completed": 1}),
     ):
         notebook = kernels()
-        gate = notebook.folder / f"gate-{action}"
+        begun, gate = notebook.folder / f"begun-{action}", notebook.folder / f"gate-{action}"
         notebook.cell("%channel src = from_iterable(range(4))")
-        wait = 60 if action == "stop" else 0.2
         notebook.cell(
-            f"%%process work(v) -> out from src --on_error {action}\nimport os, time\n"
-            f"gate = {str(gate)!r}\n"
-            "if v == 0:\n    while not os.path.exists(gate):\n        time.sleep(0.01)\n"
-            f"    raise ValueError\nopen(gate, 'w').close()\ntime.sleep({wait})\nout = v"
+            f"%%process work(v) -> out from src --on_error {action} --max_forks 2\n"
+            f"import os, time\nbegun, gate = {str(begun)!r}, {str(gate)!r}\n"
+            "if v == 0:\n    while not os.path.exists(begun):\n        time.sleep(0.01)\n"
+            "    raise ValueError\nopen(begun, 'w').close()\n"
+            "while not os.path.exists(gate):\n    time.sleep(0.01)\nout = v"
         )
-        run = notebook.run()
+        run = notebook.session.start()
+        wait_until(lambda run=run: run.failures)
+        if action == "finish":
+            gate.touch()
+        assert run.wait(PATIENCE_S)
         assert run.status is RunStatus.FAILED
         assert run.counts() == counts
         assert [failure.task for failure in run.failures] == ["work[v=0]"]
@@ -137,7 +142,7 @@ def test_stop_kills_what_runs_and_finish_lets_it_end(kernels: Kernels) -> None:
 
 def test_limits_end_bodies_and_scripts_and_the_row_tells_the_peak(notebook: Notebook) -> None:
     """The whole process tree counts; the error names the limit and what was held."""
-    hog = "x = b'1' * 200_000_000; import time; time.sleep(60)"
+    hog = "x = b'1' * 200_000_000; import time; time.sleep(600)"
     notebook.cell("%channel src = of(1)")
     notebook.cell(f"%%process python(v) -> out from src --memory 100MB\n{hog}")
     notebook.cell(
@@ -145,8 +150,8 @@ def test_limits_end_bodies_and_scripts_and_the_row_tells_the_peak(notebook: Note
         f'subprocess.run([sys.executable, "-c", "{hog}"])'
     )
     notebook.cell(f'%%process script(v) from src --bash --memory 100MB\npython3 -c "{hog}"')
-    notebook.cell("%%process slow(v) -> out from src --time 200ms\nimport time\ntime.sleep(60)")
-    notebook.cell("%%process slow_script(v) from src --bash --time 200ms\nsleep 60 & wait")
+    notebook.cell("%%process slow(v) -> out from src --time 2s\nimport time\ntime.sleep(600)")
+    notebook.cell("%%process slow_script(v) from src --bash --time 200ms\nsleep 600 & wait")
     run = notebook.run()
     errors = {failure.process: failure.error for failure in run.failures}
     rows = {row.process: row for row in attempts(notebook)}
@@ -156,10 +161,10 @@ def test_limits_end_bodies_and_scripts_and_the_row_tells_the_peak(notebook: Note
         assert peak is not None
         assert peak > 100_000_000
         assert f"held {peak / 1e6:.0f} MB" in errors[name]
-    for name in ("slow", "slow_script"):
-        assert "time limit of 0.2 s exceeded" in errors[name]
+    for name, limit in (("slow", "2"), ("slow_script", "0.2")):
+        assert f"time limit of {limit} s exceeded" in errors[name]
     (at,) = [failure for failure in run.failures if failure.process == "slow"]
-    assert "time.sleep(60)" in at.where
+    assert "time.sleep(600)" in at.where
     assert "nbcache" not in at.traceback
 
 
@@ -188,7 +193,7 @@ def test_retries_begin_anew_when_a_run_is_resumed(kernels: Kernels) -> None:
     assert first.run().status is RunStatus.FAILED
     gate.touch()
     run = second.session.resume()
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
     assert run.status is RunStatus.SUCCEEDED
     found = [(each.attempt, each.status) for each in attempts(second)]
     assert found == [(1, "failed"), (2, "failed"), (3, "failed"), (4, "completed")]

@@ -21,6 +21,7 @@ from nbcache.errors import (
 )
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 Kernels = Callable[[], Notebook]
 
@@ -503,7 +504,7 @@ def test_a_cancelled_run_keeps_what_is_finished(notebook: Notebook, tmp_path: Pa
     while run.counts().get("completed", 0) < 1:
         run.wait(0.02)
     run.cancel()
-    assert run.wait(20)
+    assert run.wait(PATIENCE_S)
     assert run.status is RunStatus.CANCELLED
     with pytest.raises(RunError, match="cancelled"):
         run.raise_for_status()
@@ -540,7 +541,7 @@ def test_a_parameter_holds_for_one_run(notebook: Notebook) -> None:
         ]
     )
     run = notebook.session.start(parameters={"factor": "5"})
-    assert run.wait(30)
+    assert run.wait(PATIENCE_S)
     assert list(run["work"]) == [5, 10]
     assert notebook.names["factor"] == 2
     assert list(notebook.run()["work"]) == [2, 4]
@@ -560,7 +561,7 @@ def test_a_later_edit_does_not_touch_a_run_that_goes_on(notebook: Notebook, tmp_
     run = notebook.session.start(detached=True)
     notebook.cell("table.append(1000)")
     gate.touch()
-    assert run.wait(30)
+    assert run.wait(PATIENCE_S)
     assert list(run["slow"]) == [7, 8, 9]
     assert list(notebook.run()["slow"]) == [1007, 1008, 1009]
 

@@ -10,6 +10,7 @@ from nbcache.errors import DeclarationError
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 CELL = """%%process align(mode, reads: path = "reads.txt") -> made: path = "made.txt" from modes
 #| bash:
@@ -93,7 +94,7 @@ def test_a_resume_says_which_script_was_edited(
     aligned.cell(cell(aligned))
 
     run = aligned.session.resume()
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
 
     assert run.status is RunStatus.SUCCEEDED
     assert "align: the script for else changed" in capsys.readouterr().err

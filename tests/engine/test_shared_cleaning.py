@@ -30,6 +30,7 @@ from nbcache.store.remote.shared import Shared
 from nbcache.store.segment import KEYS
 from tests.engine.notebooks import Notebook
 from tests.engine.test_team import Person, counts, person, sent
+from tests.waiting import PATIENCE_S
 
 __all__ = ["person"]  # a fixture
 
@@ -378,7 +379,7 @@ def beside(root: Path, janitor: str, *users: tuple[str, str, int]) -> tuple[list
     return [int(out.split()[0]) for out, _ in told], evicted, blobs_deleted
 
 
-@pytest.mark.timeout(300 + 5 * ROUNDS)
+@pytest.mark.timeout(600 + 5 * ROUNDS)
 def test_who_uses_a_shared_cache_never_fails_whatever_is_cleaned_under_his_hands(
     tmp_path: Path,
 ) -> None:

@@ -13,6 +13,7 @@ from nbcache.errors import DeclarationError
 from nbcache.model.run_options import RunOptions
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 Kernels = Callable[[], Notebook]
 
@@ -76,7 +77,7 @@ def test_a_resume_of_a_stub_run_is_a_stub_run(notebook: Notebook) -> None:
     notebook.cell("%%process work(v) -> out from src\nout = v\n#| stub:\nout = 'stub'")
 
     run = notebook.session.resume()
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
 
     assert run["work"].value == "stub"
     assert history.find_run(notebook.session.cache, run.id).options == {"stub": "true"}

@@ -116,7 +116,7 @@ def test_a_store_that_refuses_costs_a_line_and_no_result(
 ) -> None:
     anna = person("anna")
     with proxy.when(always(fault)):
-        run = anna.run(timeout=120)
+        run = anna.run()
         settled(anna)
     notes = [each for each in (*run.notes, *anna.said) if "shared cache" in each]  # type: ignore[attr-defined]
 

@@ -33,7 +33,7 @@ def run_tasks(root: str, seed: int, until: float, pipe: Connection) -> None:
     pause = threading.Event()
     try:
         with Cache.open(root) as cache:
-            while time.time() < until:
+            while not runs or time.time() < until:
                 hits += _run(cache, chance)
                 runs += 1
                 pause.wait(chance.uniform(0, 0.3))  # moments in which nobody works
@@ -140,7 +140,7 @@ def clean_up(root: str, seed: int, until: float, pipe: Connection) -> None:
     times = freed = 0
     try:
         with Cache.open(root) as cache:
-            while time.time() < until:
+            while not times or time.time() < until:
                 freed += clean_once(cache, chance)
                 times += 1
         pipe.send(("done", times, freed))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nbcache.store.verify import verify
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 LARGE = "%%process large(v) -> data from src\nimport os\ndata = os.urandom(400_000)"
 FILLS = """%%process fills(v) -> out from src --max_forks 1
@@ -30,7 +31,7 @@ if v and not os.path.exists({folder!r} + '/gate'):
 out = v"""
 
 
-def tell(notebook: Notebook, timeout: float = 60) -> None:
+def tell(notebook: Notebook, timeout: float = PATIENCE_S) -> None:
     """Run and print what came of it and what the cache is like now."""
     notebook.trace = notebook.folder.parent / "trace"
     run = notebook.run(timeout=timeout)

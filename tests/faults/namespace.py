@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
 
@@ -40,7 +42,7 @@ def run_on_tmpfs(place: Path, megabytes: int, program: str, *words: str) -> str:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -62,7 +62,7 @@ def cleaner(cache: str, seed: int) -> dict[str, object]:
     """Clean up until standard input ends."""
     chance, times, freed = random.Random(seed), 0, 0
     with Cache.open(Path(cache)) as opened:
-        while not select.select([sys.stdin], [], [], chance.uniform(0, 0.2))[0]:
+        while not select.select([sys.stdin], [], [], chance.uniform(0, 0.2))[0] or not times:
             freed += clean_once(opened, chance)
             times += 1
     return {"times": times, "freed": freed}

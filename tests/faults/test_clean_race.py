@@ -58,7 +58,7 @@ class Started:
         return told
 
 
-@pytest.mark.timeout(120 + 3 * SECONDS)
+@pytest.mark.timeout(600 + 3 * SECONDS)
 def test_runs_and_clean_ups_at_once_never_fail_and_never_lose_a_result(tmp_path: Path) -> None:
     root, chance = tmp_path / "cache", random.Random(SEED)
     Cache.open(root).close()

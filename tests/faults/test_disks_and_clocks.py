@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.faults.namespace import REPOSITORY, run_on_tmpfs
+from tests.waiting import PATIENCE_S
 
 
 def records(told: str) -> list[Any]:
@@ -90,7 +91,7 @@ def without_rights(program: str) -> str:
             pytest.skip("root without setpriv: nothing is forbidden to it")
         command = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", *command]
     ended = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
@@ -189,7 +190,7 @@ def test_a_clock_that_goes_back_loses_nothing_and_never_prefers_an_older_result(
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert ended.returncode == 0, ended.stderr

@@ -23,13 +23,13 @@ from nbcache.model.digest import Digest
 from nbcache.store.cache import Cache
 from nbcache.store.claims import Claims
 from nbcache.store.verify import verify
+from tests.waiting import PATIENCE_S
 
 ROUNDS = int(os.environ.get("NBCACHE_KILL_ROUNDS", "6"))
 SEED = int(os.environ.get("NBCACHE_KILL_SEED", "1"))
 PER_CACHE = 8
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 VICTIMS = ("kernel", "kernel", "supervisor", "worker")
-PATIENCE_S = 60.0
 
 
 @dataclass
@@ -103,7 +103,6 @@ def run_and_kill(cache: Path, seed: int, victim: str, chance: random.Random) -> 
     return actor.end()
 
 
-@pytest.mark.timeout(60 + 20 * PER_CACHE)
 @pytest.mark.parametrize("group", range((ROUNDS + PER_CACHE - 1) // PER_CACHE))
 def test_whoever_is_killed_nothing_announced_is_lost_or_run_again(
     group: int, tmp_path: Path
@@ -125,7 +124,7 @@ def test_whoever_is_killed_nothing_announced_is_lost_or_run_again(
 
 def check(cache: Path, seen: Seen, announced: set[str]) -> None:
     """Hold what a kernel left behind against what it and those before it announced."""
-    _, alive = psutil.wait_procs(seen.children, timeout=10)
+    _, alive = psutil.wait_procs(seen.children, timeout=PATIENCE_S)
     assert not alive, f"workers outlived their kernel: {alive}"
     again = {name for name in announced if seen.announced.get(name) == "completed"}
     assert not again, f"announced earlier and run again: {again}"

@@ -20,6 +20,7 @@ from nbcache.store.collect import collect
 from nbcache.store.stock import take_stock
 from nbcache.store.verify import verify
 from tests.faults.namespace import REPOSITORY
+from tests.waiting import PATIENCE_S
 
 ROUNDS = int(os.environ.get("NBCACHE_RACE_ROUNDS", "4"))
 SEED = int(os.environ.get("NBCACHE_RACE_SEED", "1"))
@@ -39,13 +40,13 @@ def start(kind: str, cache: Path, seed: int) -> subprocess.Popen[str]:
 
 def ended(actor: subprocess.Popen[str]) -> dict[str, Any]:
     """Close its input, wait for its end and return what it told."""
-    told, error = actor.communicate(timeout=120 + 20 * ROUNDS)
+    told, error = actor.communicate(timeout=PATIENCE_S + 20 * ROUNDS)
     assert actor.returncode == 0, error
     found: dict[str, Any] = json.loads(told)
     return found
 
 
-@pytest.mark.timeout(240 + 40 * ROUNDS)
+@pytest.mark.timeout(600 + 40 * ROUNDS)
 def test_runs_of_two_kernels_never_fail_nor_lose_a_result_beside_clean_ups(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     Cache.open(root).close()

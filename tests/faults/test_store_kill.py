@@ -82,7 +82,7 @@ def check(root: Path, announced: dict[str, Any], evicted: set[str], evicting: se
             assert entry.outputs == row.outputs  # type: ignore[union-attr]
 
 
-@pytest.mark.timeout(60 + 5 * ROUNDS)
+@pytest.mark.timeout(600 + 5 * ROUNDS)
 def test_nothing_announced_is_lost_and_nothing_half_written_is_read(tmp_path: Path) -> None:
     announced: dict[str, Any] = {}
     evicted: set[str] = set()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.test_kernel_kill import PATIENCE_S, REPOSITORY, Actor, check
+from tests.faults.test_kernel_kill import REPOSITORY, Actor, check
+from tests.waiting import PATIENCE_S
 
 ROUNDS = int(os.environ.get("NBCACHE_KILL_ROUNDS", "1"))
 QUESTIONS = (
@@ -70,6 +71,6 @@ def test_when_one_of_two_kernels_is_killed_the_other_takes_over(tmp_path: Path) 
         assert second.status == "succeeded"
         again = [name for name, how in first.announced.items() if how == "completed"]
         assert not [name for name in again if second.announced[name] == "completed"]
-        _, alive = psutil.wait_procs([*first.children, *second.children], timeout=10)
+        _, alive = psutil.wait_procs([*first.children, *second.children], timeout=PATIENCE_S)
         assert not alive
         check(cache, second, set())

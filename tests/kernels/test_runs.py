@@ -8,9 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -22,8 +20,7 @@ from nbcache.engine.record import history
 from nbcache.engine.record.history import RunSummary
 from nbcache.store.cache import Cache
 from tests.kernels.scenarios import Notebook, error_of, text_of
-
-PATIENCE_S = 120.0
+from tests.waiting import PATIENCE_S, wait_until
 
 
 class Project:
@@ -68,14 +65,6 @@ class Project:
 
     def mark(self, expression: str) -> str:
         return f"open({str(self.folder)!r} + '/trace', 'a').write(str({expression}) + '\\n')"
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    pause = threading.Event()
-    while not is_true():
-        assert time.monotonic() < deadline, "nothing happened"
-        pause.wait(0.1)
 
 
 def slow_pipeline(project: Project) -> list[str]:

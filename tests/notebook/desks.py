@@ -11,6 +11,7 @@ from nbcache.notebook.widget.desk import SessionDesk
 from nbcache.notebook.widget.source import LiveRun, Source
 from nbcache.notebook.widget.view import RunView
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 
 def text_of(nodes: Any) -> str:
@@ -43,7 +44,7 @@ class Desk:
         """Press a button that begins a run, and wait for the run's end."""
         self.ask(ask, **more)
         run = self.followed[-1]
-        assert run.wait(60), run.progress()
+        assert run.wait(PATIENCE_S), run.progress()
         return run
 
     def why_not(self) -> dict[str, str]:

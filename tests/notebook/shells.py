@@ -17,6 +17,7 @@ from traitlets.config import Config
 
 from nbcache.engine.session import Session, set_current_session
 from nbcache.errors import NbcacheError
+from tests.waiting import PATIENCE_S
 
 
 @dataclass
@@ -85,7 +86,7 @@ def shell_in(folder: Path) -> Iterator[Shell]:
             run = session.last_run
             if run is not None:
                 run.cancel()
-                run.wait(20)
+                run.wait(PATIENCE_S)
             with contextlib.suppress(NbcacheError, OSError):
                 session.close()  # its workers end: a process has only so many open files
             shell.ip.run_cell("%unload_ext nbcache")

@@ -18,6 +18,7 @@ from tests.notebook.views import (
     progress,
     running,
 )
+from tests.waiting import PATIENCE_S
 
 HALF = running(place(completed=9, running=2))
 DONE = progress("succeeded", place(completed=18))
@@ -90,7 +91,7 @@ def test_a_detached_run_only_replaces_what_it_showed_before_it_returned() -> Non
     run = ScriptedRun(HALF, HALF, DONE)
 
     thread = detach(run, NotebookScreen(run, CardBoard(displays)))
-    thread.join(10)
+    thread.join(PATIENCE_S)
 
     assert len(displays.shown) == 1
     assert texts(displays.replaced)[-1] == "18 ran, 0 cached, 9.1 s · run calm-otter"

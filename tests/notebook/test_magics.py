@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from IPython.core.completer import provisionalcompleter
 
 from nbcache.errors import HeaderError, RunFailed, UsageError
 from tests.notebook.shells import Shell, shell_in
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_options_of_a_run(fitted: Shell) -> None:
 
     assert "4 ran, 0 cached" in fitted.ok("%nbcache run fit --fresh").text
     detached = fitted.ok("run = %nbcache run --detach")
-    fitted.ip.user_ns["run"].wait(60)
+    fitted.ip.user_ns["run"].wait(PATIENCE_S)
     assert detached.error is None
     assert fitted.ip.user_ns["run"].progress().status == "succeeded"
 
@@ -235,9 +235,7 @@ def test_python_gets_a_live_connection_to_the_notebooks_cache(fitted: Shell) -> 
     try:
         assert connection.sql("SELECT count(*) FROM tasks").fetchall() == [(4,)]
         fitted.ok("%nbcache run")
-        deadline = time.monotonic() + 30
-        while connection.sql("SELECT count(*) FROM tasks").fetchall() != [(8,)]:
-            assert time.monotonic() < deadline
+        wait_until(lambda: connection.sql("SELECT count(*) FROM tasks").fetchall() == [(8,)])
     finally:
         connection.close()
 

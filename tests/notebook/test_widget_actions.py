@@ -10,6 +10,7 @@ from nbcache.errors import RunError, UsageError
 from nbcache.notebook.widget.source import LiveRun, StoredRun
 from tests.engine.notebooks import Notebook
 from tests.notebook.desks import Desk, text_of
+from tests.waiting import PATIENCE_S
 
 CELLS = [
     "%channel grid = product(depth=[8, 4, 2], rep=[0, 1])",
@@ -39,7 +40,7 @@ def test_resume_goes_on_with_the_run_and_runs_what_had_failed(notebook: Notebook
 
     said = desk.ask("resume")["said"]
     run = desk.followed[-1]
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
 
     assert run.id == failed.id
     assert "the code of check changed" in said
@@ -88,7 +89,7 @@ def test_while_a_run_goes_only_cancel_makes_sense(notebook: Notebook, tmp_path: 
     with pytest.raises(UsageError, match="is going"):
         desk.ask("relaunch")
     assert "what has finished is kept" in desk.ask("cancel")["said"]
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
     assert run.status.value == "cancelled"
     with pytest.raises(UsageError, match="ended already"):
         desk.ask("cancel")

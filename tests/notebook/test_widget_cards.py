@@ -16,6 +16,7 @@ from nbcache.notebook.widget.card import CardDesk, Hands, LiveCard
 from nbcache.notebook.widget.source import LiveRun
 from tests.engine.notebooks import Notebook
 from tests.notebook.views import FIT, RecordedDisplays
+from tests.waiting import PATIENCE_S
 
 CELLS = [
     "%channel grid = product(depth=[8, 4, 2], rep=[0, 1])",
@@ -134,7 +135,7 @@ def test_a_card_of_a_run_that_goes_offers_its_end(notebook: Notebook, tmp_path: 
     with pytest.raises(UsageError, match="is going"):
         cards.ask("slow", "run")
     cards.ask("slow", "cancel")
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
     assert run.status.value == "cancelled"
 
 

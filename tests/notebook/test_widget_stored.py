@@ -11,6 +11,7 @@ from nbcache.notebook.widget.state import state_of
 from nbcache.store.cache import Cache
 from nbcache.store.segment import record_of, table_of
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 CELLS = [
     "%channel grid = product(depth=[8, 4, 2], rep=[0, 1])",
@@ -44,7 +45,7 @@ def test_the_picture_of_a_resumed_run_is_that_of_its_last_session(notebook: Note
     failed = notebook.run()
     notebook.cells(CELLS[2:])
     run = notebook.session.resume(failed.id)
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
 
     stored = StoredRun(notebook.session.cache, failed.id)
     assert stored.scene.outline == run.outline

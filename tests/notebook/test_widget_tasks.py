@@ -18,6 +18,7 @@ from nbcache.store.cache import Cache
 from tests.engine.notebooks import Notebook
 from tests.notebook.desks import Desk, text_of
 from tests.store.rows import attempt
+from tests.waiting import PATIENCE_S, wait_until
 
 Record = Callable[[str, object], None]
 
@@ -147,21 +148,18 @@ def test_a_task_that_is_running_has_a_log_that_grows(notebook: Notebook, tmp_pat
     )
     run = notebook.session.start()
     desk = Desk(notebook, LiveRun(run))
-    until = time.monotonic() + 60
 
-    while not (page := desk.ask("tasks", process="slow"))["running"]:
-        assert time.monotonic() < until
-        run.wait(0.05)
-    while not (log := desk.ask("log", process="slow", position="0"))["chunks"]:
-        assert time.monotonic() < until
-        run.wait(0.05)
+    wait_until(lambda: desk.ask("tasks", process="slow")["running"])
+    wait_until(lambda: desk.ask("log", process="slow", position="0")["chunks"])
+    page = desk.ask("tasks", process="slow")
+    log = desk.ask("log", process="slow", position="0")
 
     assert page["rows"] == []
     assert log["live"]
     assert log["chunks"][0]["text"].strip() == "begun"
     assert desk.ask("task", process="slow", position="0")["status"] == "running"
     gate.touch()
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
     assert desk.ask("task", process="slow", position="0")["status"] == "completed"
 
 

@@ -49,7 +49,7 @@ def tidy(root: Path, name: str) -> None:
     """Merge, and delete what was merged, until somebody says stop and all is done."""
     _, shared = opened(root, name)
     rounds = merged = deleted = 0
-    while not ((root / "stop").exists() and _is_tidy(root, shared)):
+    while not (rounds and (root / "stop").exists() and _is_tidy(root, shared)):
         try:
             merged += compact_shared(shared, factor=math.inf, enough=1)
             done = clean_shared(shared, Selection(), force=True, grace=GRACE_US, settle=0)

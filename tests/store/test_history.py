@@ -4,7 +4,6 @@ import datetime
 import gc
 import re
 import threading
-import time
 from pathlib import Path
 
 import duckdb
@@ -16,6 +15,7 @@ from nbcache.store import history
 from nbcache.store.cache import Cache
 from nbcache.store.views import VIEWS
 from tests.store.rows import attempt, hash_of, new_id, use
+from tests.waiting import PATIENCE_S, wait_until
 
 PUBLIC = [name for name in VIEWS if not name.startswith("_")]
 
@@ -247,20 +247,19 @@ def test_segments_with_other_columns_are_read_together(cache: Cache) -> None:
 def test_what_another_process_appends_shows_up_by_itself(cache: Cache) -> None:
     connection = history.connect(cache)
     Cache.open(cache.root).log.append([attempt("a")])
-    deadline = time.monotonic() + 10
 
-    while connection.execute("SELECT count(*) FROM tasks").fetchall() != [(1,)]:
-        assert time.monotonic() < deadline
+    wait_until(lambda: connection.execute("SELECT count(*) FROM tasks").fetchall() == [(1,)])
 
 
 def test_the_watch_ends_when_the_connection_is_dropped(cache: Cache) -> None:
+    before = set(threading.enumerate())
     connection = history.connect(cache)
-    (watch,) = (each for each in threading.enumerate() if each.name == "nbcache-history")
+    (watch,) = set(threading.enumerate()) - before  # others may be about to end
 
     del connection
     gc.collect()
 
-    watch.join(10)
+    watch.join(PATIENCE_S)
     assert not watch.is_alive()
 
 
@@ -344,9 +343,7 @@ def test_tasks_of_a_long_log_are_kept_for_the_third_question(
 
     assert ask(tasks) == [("a", "COMPLETED"), ("b", "FAILED")]
     assert ask(kept) == []
-    deadline = time.monotonic() + 60
-    while not ask(kept):
-        assert time.monotonic() < deadline
+    wait_until(lambda: ask(kept))
     cache.log.append([attempt("b", attempt=2), attempt("c", run="R2")])
 
     assert ask(tasks) == [("a", "COMPLETED"), ("b", "COMPLETED"), ("c", "COMPLETED")]

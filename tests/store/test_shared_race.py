@@ -8,8 +8,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from nbcache.engine.record.query import fetch
 from nbcache.model.digest import Digest
 from nbcache.store.cache import Cache
@@ -17,6 +15,7 @@ from nbcache.store.remote.folder import FolderStore
 from nbcache.store.remote.layout import BLOBS
 from nbcache.store.remote.shared import Shared
 from tests.store.shared_race import opened
+from tests.waiting import PATIENCE_S
 
 ROUNDS = int(os.environ.get("NBCACHE_TEST_ROUNDS", "30"))  # of each writer
 TIDIERS, WRITERS = ("one", "two"), ("anna", "ben")
@@ -54,7 +53,7 @@ def check(root: Path, shared: Shared) -> int:
     return len(found)
 
 
-@pytest.mark.timeout(300 + 5 * ROUNDS)
+@pytest.mark.timeout(600 + 5 * ROUNDS)
 def test_nothing_is_lost_or_doubled_while_two_merge_and_delete_beside_writers(
     tmp_path: Path,
 ) -> None:
@@ -73,7 +72,7 @@ def test_nothing_is_lost_or_doubled_while_two_merge_and_delete_beside_writers(
             looks += 1
     finally:
         (tmp_path / "stop").touch()
-        told = [each.communicate(timeout=120) for each in (*tidiers, *writers)]
+        told = [each.communicate(timeout=PATIENCE_S) for each in (*tidiers, *writers)]
     assert all(each.returncode == 0 for each in (*tidiers, *writers)), told
     worked = [tuple(map(int, out.split())) for out, _ in told[: len(tidiers)]]
 

@@ -52,7 +52,7 @@ from nbcache.store.files import new_ulid
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
 MEMORY_POLL_S = 0.2
 BALANCE_S = 0.01  # an attempt that runs for so long gives up what waits behind it to idle workers
-CLOSE_S = 1.5
+CLOSE_S = 10.0  # for the supervisor: if it were killed, what scripts had started would live on
 READ_SIZE = 1 << 18
 
 _START = (

@@ -6,7 +6,6 @@ import json
 import random
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,8 +21,8 @@ from nbcache.store.remote.memory import MemoryStore
 from tests.servers.proxy import LoseReply, Proxy, Refuse, Request
 from tests.store.conformance.claimants import hashes
 from tests.store.conformance.places import Place
+from tests.waiting import PATIENCE_S, wait_until
 
-PATIENCE_S = 120.0
 HASH = Digest("xxh3:" + "ab" * 16)
 
 
@@ -220,11 +219,7 @@ class Crowd:
             assert process.wait(PATIENCE_S) == 0
 
     def wait_for(self, line: str) -> None:
-        for _ in range(int(PATIENCE_S / 0.05)):
-            if line in self._log.read_text().splitlines():
-                return
-            threading.Event().wait(0.05)
-        raise AssertionError(f"nobody says {line!r}")
+        wait_until(lambda: line in self._log.read_text().splitlines(), repr(line))
 
     def end(self) -> None:
         for process in self._processes:
@@ -319,14 +314,6 @@ sys.stdin.read()
 """
 
 
-def until(what: Callable[[], bool]) -> None:
-    for _ in range(int(PATIENCE_S / 0.05)):
-        if what():
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError("it never comes")
-
-
 def test_a_heartbeat_in_a_process_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     store = Place(str(tmp_path)).open()
     parent = subprocess.Popen(
@@ -335,14 +322,14 @@ def test_a_heartbeat_in_a_process_ends_with_the_process_that_started_it(tmp_path
     try:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"ready\n"
-        until(lambda: store.get("runs/parent") == b'{"fit": 0.5}')
+        wait_until(lambda: store.get("runs/parent") == b'{"fit": 0.5}')
         before = store.head("runs/parent").modified_us
-        until(lambda: store.head("runs/parent").modified_us > before)
+        wait_until(lambda: store.head("runs/parent").modified_us > before)
     finally:
         parent.kill()
         parent.communicate()
 
-    until(lambda: not list(store.list("runs/")))
+    wait_until(lambda: not list(store.list("runs/")))
 
 
 def test_a_heartbeat_that_cannot_start_says_why(tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+"""How long tests wait: until something holds, and never for a time that a loaded machine outlives.
+
+A wait that succeeds ends at once, so patience costs nothing; it only bounds one that never will.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE_S = 240.0  # far below the time-out of a test, far above what a busy machine needs
+
+
+def wait_until(holds: Callable[[], T], what: str = "what was waited for") -> T:
+    """Wait for what nothing announces; return it."""
+    until, pause = time.monotonic() + PATIENCE_S, threading.Event()
+    while not (found := holds()):
+        assert time.monotonic() < until, f"{what} never came"
+        pause.wait(0.02)
+    return found
