@@ -26,6 +26,7 @@ test: $(VENV)/.test-$(KEY)
 	@.ci/npm-packages $(VENV)/node
 	@$(MAKE) --no-print-directory lint types
 	@echo "== pytest"
+	@$(BIN)/python -m compileall -q nbcache tests  # or each process of a test compiles all it imports
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -q $(PYTEST_ARGS)
 
 lint: $(VENV)/.test-$(KEY)

@@ -422,7 +422,7 @@ def test_functions_of_an_importable_module_travel_by_value(
 
 
 def test_a_function_that_travels_counts_with_all_that_it_reaches() -> None:
-    from nbcache.engine.identity.capture import value_leaf
+    from nbcache.engine.identity.value_code import value_leaf
     from nbcache.plan.identity.canonical import canonical_digest
     from tests.engine.notebook_cells import as_main, shell
 

@@ -30,7 +30,6 @@ from nbcache.store.remote.shared import Shared
 from nbcache.store.segment import KEYS
 from tests.engine.notebooks import Notebook
 from tests.engine.test_team import Person, counts, person, sent
-from tests.waiting import PATIENCE_S
 
 __all__ = ["person"]  # a fixture
 
@@ -392,7 +391,7 @@ def test_who_uses_a_shared_cache_never_fails_whatever_is_cleaned_under_his_hands
     assert sum(hits) > 0
 
 
-@pytest.mark.timeout(300 + 5 * ROUNDS)
+@pytest.mark.timeout(600 + 5 * ROUNDS)
 def test_what_was_made_again_after_an_eviction_is_there(tmp_path: Path) -> None:
     users = (("borrow", "ben", ROUNDS), ("borrow", "carl", ROUNDS))
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import nbformat
 
+from nbcache.engine.record import history
 from nbcache.engine.record.explanations import why
 from nbcache.notebook.answers import open_for_reading
 
@@ -257,9 +258,10 @@ def play(
 def _explain(notebook: Notebook, told: Mapping[str, Told]) -> None:
     """Ask `why` of every task that ran."""
     cache = open_for_reading(notebook.root / "cache")
+    known = history.runs(cache)
     for process, each in told.items():
         if each.ran and not each.error:
-            found = why(cache, [process], run=each.run)
+            found = why(cache, [process], run=each.run, known=known)
             each.why = found.head
             each.differences = [
                 f"{one.component.kind} {one.component.name}" for one in found.differences

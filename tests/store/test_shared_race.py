@@ -8,6 +8,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from nbcache.engine.record.query import fetch
 from nbcache.model.digest import Digest
 from nbcache.store.cache import Cache

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import linecache
 import os
 import platform
 import sys
@@ -32,6 +31,7 @@ from nbcache.engine.identity.modules import (
 from nbcache.engine.identity.payload import Payload, pickle_names
 from nbcache.engine.identity.sharing import shared_paths
 from nbcache.engine.identity.tools import bundled_scripts, search_path, shell_text, tool_components
+from nbcache.engine.identity.value_code import FUNCTIONS, source_of
 from nbcache.engine.spec import FileInput, ModuleSource, stat_key
 from nbcache.errors import FingerprintError, NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
@@ -52,7 +52,6 @@ from nbcache.store.filestate import hash_file
 
 LARGE = 500_000_000  # bytes of captured data from which on a note says how to do without
 
-_FUNCTIONS = (types.FunctionType, type)
 _GIVEN = frozenset({"task", "display", "get_ipython"})  # names that every body has
 _EVIDENCE_ABOVE = 2_000  # characters: longer texts go to the caller's blob store, if it has one
 
@@ -410,7 +409,7 @@ class _Taking:
             place, text = self._source(value.function)  # type: ignore[attr-defined]
             self._own_texts.append(text or "")
             return component("resource", name, digest, place, self._with_folded(text, walker))
-        if self._is_notebooks(value) and (isinstance(value, _FUNCTIONS) or _code_of(value)):
+        if self._is_notebooks(value) and (isinstance(value, FUNCTIONS) or _code_of(value)):
             place, text = self._source(value)
             self._own_texts.append(text or "")
             return component("helper", name, digest, place, self._with_folded(text, walker))
@@ -607,12 +606,6 @@ def _size_of(value: object) -> int | None:
     return None
 
 
-def source_of(filename: str) -> str | None:
-    """Return the source text of a file or cell as it is now, or None."""
-    linecache.checkcache(filename)
-    return "".join(linecache.getlines(filename)) or None
-
-
 def place_of(filename: str, line: int) -> str:
     """Return where people find a line: "cell 3, line 4", or "pipeline.py, line 4"."""
     cells = _cells()
@@ -628,34 +621,3 @@ def _cells() -> dict[str, int]:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(getattr(shell, "compile", None), "_filename_map", {})
-
-
-def value_leaf(
-    namespace: Mapping[str, object], notebook_dir: Path | None = None
-) -> Callable[[object], Digest | None]:
-    """Return a `leaf` for values that travel: functions and classes count with all they reach.
-
-    Unlike in a capture there are no other components beside them, so what they reach of the
-    notebook, of local modules and of packages is part of the one digest.
-    """
-    places = LocalModules(str(namespace.get("__name__", "__main__")), notebook_dir)
-    known: dict[int, tuple[object, Digest | None]] = {}  # holds the object: ids stay unique
-
-    def leaf(value: object) -> Digest | None:
-        if not isinstance(value, _FUNCTIONS):
-            return identify(value)
-        if id(value) not in known:
-            known[id(value)] = (value, identify(value))
-        return known[id(value)][1]
-
-    def identify(value: object) -> Digest | None:
-        walker = Walker(namespace, places, source_of, cut=False)
-        found = walker.leaf(value)
-        if found is None or not (walker.local or walker.packages):
-            return found
-        locals_, reach, _ = local_components(places, walker.local, frozenset())
-        packages = package_components(places, walker.packages | reach.packages)
-        around = tuple((each.kind, each.name, each.digest) for each in [*locals_, *packages])
-        return combine("with", found, around)
-
-    return leaf

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nbcache.engine.identity.declared_types import fits_type
 from nbcache.engine.identity.remote import RemoteFiles
 from nbcache.engine.spec import StatKey, stat_key
 from nbcache.errors import ChannelError, InputChangedError, NoCanonicalFormError
@@ -274,33 +275,6 @@ class Identifier:
             )
         if isinstance(value, (list, tuple)):
             _check_count(declared, len(value), place)
-
-
-def fits_type(value: object, declared: PortType | None) -> bool:
-    """Whether a plain value is of the declared type, as far as that is one of Python's own."""
-    if declared is None or (value is None and declared.optional):
-        return True
-    if declared.depth:
-        return isinstance(value, (list, tuple))
-    wanted = _BUILTIN.get(declared.base)
-    if wanted is None or isinstance(value, Stored):
-        return True
-    if isinstance(value, bool) and declared.base in ("int", "float"):
-        return False
-    return isinstance(value, wanted) or type(value).__module__ == "numpy"
-
-
-_BUILTIN: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (float, int),
-    "str": (str,),
-    "bool": (bool,),
-    "bytes": (bytes, bytearray),
-    "dict": (dict,),
-    "list": (list, Gathered),
-    "tuple": (tuple,),
-    "set": (set, frozenset),
-}
 
 
 def _is_one_path(value: object) -> bool:

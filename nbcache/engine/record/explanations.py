@@ -66,12 +66,18 @@ def called_by(inputs: Iterable[tuple[str, str, str | None]]) -> dict[str, object
     return found
 
 
-def find_task(cache: Cache, words: Sequence[str], *, run: str | None = None) -> Found:
+def find_task(
+    cache: Cache,
+    words: Sequence[str],
+    *,
+    run: str | None = None,
+    known: Sequence[RunSummary] | None = None,
+) -> Found:
     """Return the task that the words mean.
 
     words: the start of a hash; or a process and then nothing (its only task), a tag, a position,
     a value of one of its inputs, `field=value` pairs, or `failed`; or what the task is called
-    wherever it is shown, `quant[gut]`.
+    wherever it is shown, `quant[gut]`. known: all runs, where the caller has read them already.
 
     Raises:
         UsageError: nothing or too much fits; lists the nearest. RunError: no such run.
@@ -79,11 +85,12 @@ def find_task(cache: Cache, words: Sequence[str], *, run: str | None = None) -> 
     label = " ".join(words)
     named = _LABEL.fullmatch(label)
     name, *selectors = (named[1], named[2]) if named else words
-    chosen = run_with(cache, name, run)
+    known = history.runs(cache) if known is None else known
+    chosen = run_with(cache, name, run, known)
     if chosen is None:
         if not selectors and _HASH.fullmatch(name):
             return _by_hash(cache, name)
-        raise UsageError(_no_process(cache, name))
+        raise UsageError(_no_process(cache, name, known))
     tasks = tasks_of(cache, chosen, name)
     fitting = [task for task in tasks if named and task.label == label]
     fitting = fitting or _fitting(tasks, selectors)
@@ -102,21 +109,23 @@ def find_task(cache: Cache, words: Sequence[str], *, run: str | None = None) -> 
     raise UsageError(f"{count} {name} in run {chosen.name}{what}; there are {listed}{more}")
 
 
-def run_with(cache: Cache, process: str, run: str | None) -> RunSummary | None:
+def run_with(
+    cache: Cache, process: str, run: str | None, known: Sequence[RunSummary]
+) -> RunSummary | None:
     """Return the run that was named; else the newest in which there is such a process."""
     if run is not None:
-        return history.find_run(cache, run)
-    for each in history.runs(cache):
+        return history.find_run(cache, run, known=known)
+    for each in known:
         if any(record.name == process for record in each.processes):
             return each
     return None
 
 
-def _no_process(cache: Cache, name: str) -> str:
-    known = {record.name for run in history.runs(cache)[:20] for record in run.processes}
-    if not known:
+def _no_process(cache: Cache, name: str, known: Sequence[RunSummary]) -> str:
+    names = {record.name for run in known[:20] for record in run.processes}
+    if not names:
         return f"the cache {cache.root} has no runs yet"
-    return history.unknown("process or hash", name, sorted(known))
+    return history.unknown("process or hash", name, sorted(names))
 
 
 def tasks_of(cache: Cache, run: RunSummary, process: str) -> list[Found]:
@@ -326,17 +335,32 @@ class Told:
         }
 
 
-def why(cache: Cache, words: Sequence[str], *, run: str | None = None, full: bool = False) -> Told:
-    """Say why a task ran or was a hit; `words` and `run` as in `find_task`.
+def why(
+    cache: Cache,
+    words: Sequence[str],
+    *,
+    run: str | None = None,
+    full: bool = False,
+    known: Sequence[RunSummary] | None = None,
+) -> Told:
+    """Say why a task ran or was a hit; `words`, `run` and `known` as in `find_task`.
 
     full: list all components that its hash is made of.
     """
-    return why_of(cache, find_task(cache, words, run=run), full=full)
+    known = history.runs(cache) if known is None else known
+    found = find_task(cache, words, run=run, known=known)
+    return why_of(cache, found, full=full, known=known)
 
 
-def why_of(cache: Cache, found: Found, *, full: bool = False) -> Told:
+def why_of(
+    cache: Cache,
+    found: Found,
+    *,
+    full: bool = False,
+    known: Sequence[RunSummary] | None = None,
+) -> Told:
     """Say why a task that was found ran or was a hit."""
-    runs = {each.id: each for each in history.runs(cache)}
+    runs = {each.id: each for each in (history.runs(cache) if known is None else known)}
     components = components_of(found.made, runs)
     if found.use is not None:
         return _why_cached(cache, found, runs, components if full else ())

@@ -198,16 +198,23 @@ def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
     )
 
 
-def find_run(cache: Cache, word: str | None, *, notebook: str | None = None) -> RunSummary:
+def find_run(
+    cache: Cache,
+    word: str | None,
+    *,
+    notebook: str | None = None,
+    known: Sequence[RunSummary] | None = None,
+) -> RunSummary:
     """Return the run that `word` means: its name, the start of its id, or `last` (also None).
 
     The last run is that of a notebook of this name (its folder may have moved), if it has any; a
-    pipeline's goes before that of cached cells, which every kernel has.
+    pipeline's goes before that of cached cells, which every kernel has. known: all runs, where the
+    caller has read them already.
 
     Raises:
         RunError: there is no such run (names the nearest), or several (lists them).
     """
-    known = runs(cache)
+    known = runs(cache) if known is None else known
     if not known:
         raise RunError(f"the cache {cache.root} has no runs yet")
     if word is None or word == "last":

@@ -19,11 +19,12 @@ def why_process(cache: Cache, words: Sequence[str], *, run: str | None = None) -
     Raises:
         RunError: there is no such run.
     """
-    chosen = run_with(cache, words[0], run) if len(words) == 1 else None
+    known = history.runs(cache)
+    chosen = run_with(cache, words[0], run, known) if len(words) == 1 else None
     tasks = [] if chosen is None else tasks_of(cache, chosen, words[0])
     if chosen is None or len(tasks) < 2:
         return None
-    names = {each.id: each.name for each in history.runs(cache)}
+    names = {each.id: each.name for each in known}
     groups: dict[tuple[str, str], list[Found]] = {}
     for task in tasks:
         groups.setdefault(_said_of(task, names), []).append(task)

@@ -19,10 +19,11 @@ from nbcache.engine.declared.pipeline import Pipeline
 from nbcache.engine.declared.process import Process, check_filled, passed_outputs
 from nbcache.engine.declared.scripts import recorded_script, scripts_of
 from nbcache.engine.declared.stubs import stub_components, with_stubs
-from nbcache.engine.identity.capture import capture, value_leaf
+from nbcache.engine.identity.capture import capture
 from nbcache.engine.identity.identify import Identifier
 from nbcache.engine.identity.reads import named_files
 from nbcache.engine.identity.remote import RemoteFiles
+from nbcache.engine.identity.value_code import value_leaf
 from nbcache.engine.record.results import Decoder, Results, restored_text
 from nbcache.engine.running.decide import RESOURCES, Decider, Place, evaluate_default
 from nbcache.errors import BodyError, ChannelError, NbcacheError, UsageError

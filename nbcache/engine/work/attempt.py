@@ -16,8 +16,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from nbcache.engine.identity.capture import value_leaf
-from nbcache.engine.identity.identify import fits_type
+from nbcache.engine.identity.declared_types import fits_type
+from nbcache.engine.identity.value_code import value_leaf
 from nbcache.engine.spec import (
     AttemptReport,
     AttemptSpec,

@@ -1,0 +1,54 @@
+"""The code that travels with values: what functions and classes in them count as.
+
+Apart from `capture`, which is the kernel's: this much of it a worker needs for its outputs.
+"""
+
+from __future__ import annotations
+
+import linecache
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nbcache.engine.identity.modules import LocalModules, local_components, package_components
+from nbcache.model.digest import Digest
+from nbcache.plan.identity.reach import Walker, combine
+
+FUNCTIONS = (types.FunctionType, type)
+
+
+def source_of(filename: str) -> str | None:
+    """Return the source text of a file or cell as it is now, or None."""
+    linecache.checkcache(filename)
+    return "".join(linecache.getlines(filename)) or None
+
+
+def value_leaf(
+    namespace: Mapping[str, object], notebook_dir: Path | None = None
+) -> Callable[[object], Digest | None]:
+    """Return a `leaf` for values that travel: functions and classes count with all they reach.
+
+    Unlike in a capture there are no other components beside them, so what they reach of the
+    notebook, of local modules and of packages is part of the one digest.
+    """
+    places = LocalModules(str(namespace.get("__name__", "__main__")), notebook_dir)
+    known: dict[int, tuple[object, Digest | None]] = {}  # holds the object: ids stay unique
+
+    def leaf(value: object) -> Digest | None:
+        if not isinstance(value, FUNCTIONS):
+            return identify(value)
+        if id(value) not in known:
+            known[id(value)] = (value, identify(value))
+        return known[id(value)][1]
+
+    def identify(value: object) -> Digest | None:
+        walker = Walker(namespace, places, source_of, cut=False)
+        found = walker.leaf(value)
+        if found is None or not (walker.local or walker.packages):
+            return found
+        locals_, reach, _ = local_components(places, walker.local, frozenset())
+        packages = package_components(places, walker.packages | reach.packages)
+        around = tuple((each.kind, each.name, each.digest) for each in [*locals_, *packages])
+        return combine("with", found, around)
+
+    return leaf
