@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from nbcache.plan.identity.canonical.names import attribute, shared_generator
-from nbcache.plan.identity.reach import (
+from nbcache.plan.identity.written import (
     descriptor_attributes,
     given_attributes,
     member_attributes,

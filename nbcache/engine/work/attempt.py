@@ -33,6 +33,7 @@ from nbcache.engine.spec import (
 )
 from nbcache.engine.work.around_script import answers, run_after
 from nbcache.engine.work.harvest import NOTHING, Harvest, Leaf, to_ports
+from nbcache.engine.work.missing_file import missing_file_hint
 from nbcache.engine.work.path_values import paths_in
 from nbcache.engine.work.process_tree import end_own_children
 from nbcache.engine.work.python_body import (
@@ -47,7 +48,6 @@ from nbcache.engine.work.reentry import leave_way_back
 from nbcache.engine.work.script_body import ScriptBody, failure
 from nbcache.engine.work.shown import Shown, encode_chunks, hide_secrets
 from nbcache.engine.work.staging import Staging
-from nbcache.engine.work.watch import missing_file_hint
 from nbcache.engine.work.workplace import Workplace
 from nbcache.errors import (
     CannotKeepError,

@@ -18,7 +18,8 @@ from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
-from nbcache.engine.work.watch import ImportReads, Watcher
+from nbcache.engine.work.import_reads import ImportReads
+from nbcache.engine.work.watch import Watcher
 from nbcache.model.digest import Digest, identity_digest
 
 # What engine.isolation puts back by itself.

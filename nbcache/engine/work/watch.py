@@ -1,29 +1,21 @@
 """Find what a Python body reads without having declared it: files, variables, local modules, tools.
 
-An audit hook (PEP 578) sees every `open` of Python's, every listing of a folder, every database of
-sqlite3 and every program that is started; reads of `os.environ` and questions to `os.stat` have no
-audit event, so the mapping's class and the function are replaced by ones that take note. Idle, a
-hook costs one comparison per event. What libraries open by themselves is seen where a captured
-value, an input or an argument of a program is the file's path. Forked children tell what they read
-through a file in memory. Packages, temporary folders, the cache, caches of libraries and system
-folders do not count, but the notebook's own folder always does.
+`listening` has Python tell of it. What libraries open by themselves is seen where a captured value,
+an input or an argument of a program is the file's path. Forked children tell what they read through
+a file in memory. Packages, temporary folders, the cache, caches of libraries and system folders do
+not count, but the notebook's own folder always does.
 """
 
 from __future__ import annotations
 
 import errno
-import functools
-import importlib
 import json
 import os
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
-from types import FrameType, ModuleType
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import FrameType
 
 from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.programs import Started, started_by
@@ -36,54 +28,22 @@ from nbcache.engine.identity.read_state import (
     state_of,
     what_is_at,
 )
+from nbcache.engine.work.callers import (
+    ARCHIVES,
+    IMPORTING,
+    READING_SOURCE,
+    SEEKING_PACKAGES,
+    STATS,
+    called_by,
+    is_beside_the_body,
+    who_asks_for_path,
+    who_asks_for_variables,
+)
+from nbcache.engine.work.import_reads import ImportReads
+from nbcache.engine.work.listening import hear, listen
 from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
 from nbcache.store.filestate import FileTable, StatKey
-
-_IMPORTING = ("<frozen importlib", "<frozen zipimport")
-_ARCHIVES = ("<frozen zipimport",)
-# Who looks through all of sys.path for what is installed; packages count by their version anyway.
-_SEEKING_PACKAGES = (
-    "/importlib/metadata/__init__.py",
-    "/importlib_metadata/__init__.py",
-    "/pkg_resources/__init__.py",
-    "/pkgutil.py",
-)
-_BESIDE = ("nbcache-", "IPythonHistorySaving", "IOPub", "Control", "Heartbeat")  # threads
-_READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
-
-
-@dataclass(frozen=True, slots=True)
-class ImportReads:
-    """What an import of local modules read: files by their state then, variables by their value.
-
-    The import happens once per worker, but every attempt that uses the modules depends on it.
-    """
-
-    modules: frozenset[str]
-    files: Mapping[str, tuple[StatKey | None, Digest | None]]
-    variables: Mapping[str, str | None]
-    names: Digest | None = None  # of all variables, if it went through them
-
-    def hold(self, state: ReadState) -> bool:
-        """Say whether an import would read the same now."""
-        if self.names not in (None, state.digest("variables", "names")):
-            return False
-        return all(os.environ.get(name) == text for name, text in self.variables.items()) and all(
-            state_of(path) == stat or state.file(path) == digest
-            for path, (stat, digest) in self.files.items()
-        )
-
-    def rows(self, declared: Mapping[str, str]) -> list[WatchedRead]:
-        """Return the reads as a row keeps them, but for variables that the hash knows."""
-        found = [WatchedRead("file", path, digest) for path, (_, digest) in self.files.items()]
-        if self.names is not None:
-            found.append(WatchedRead("variables", "names", self.names))
-        return found + [
-            WatchedRead("env", name, digest_of_text(text))
-            for name, text in self.variables.items()
-            if name not in declared
-        ]
 
 
 class Watcher:
@@ -91,7 +51,7 @@ class Watcher:
 
     def __init__(self, files: FileTable) -> None:
         self.state = ReadState(files)
-        self._active = self._paused = False
+        self.is_active = self._paused = False
         self._owner = os.getpid()
         self._reads: dict[tuple[str, str], StatKey | None] = {}  # kind and name -> stat then
         self._named: dict[str, StatKey] = {}  # files that values name: read unless written
@@ -118,8 +78,6 @@ class Watcher:
         if self._installed:
             return
         self._installed = True
-        watcher = self
-
         self._told = _file_in_memory()
         events = {
             "open": self._opened,
@@ -131,58 +89,14 @@ class Watcher:
             "subprocess.Popen": self._started,
             "os.system": self._started,
         }
-
-        def hook(event: str, arguments: tuple[object, ...]) -> None:
-            if watcher._active and event in events and not _is_beside_the_body():
-                events[event](arguments)
-
-        sys.addaudithook(hook)
-        original = type(os.environ)
-
-        class _WatchedEnviron(original):  # type: ignore[valid-type,misc]
-            def __getitem__(self, key: Any) -> Any:
-                if watcher._hears(self):
-                    watcher._looked_up(key, sys._getframe(1))
-                return original.__getitem__(self, key)
-
-            def __iter__(self) -> Iterator[Any]:
-                if watcher._hears(self):
-                    watcher._iterated(sys._getframe(1))
-                return original.__iter__(self)
-
-            def __setitem__(self, key: Any, value: Any) -> None:
-                original.__setitem__(self, key, value)
-                if watcher._active:
-                    watcher._own_variables.add(os.fsdecode(key))
-
-        is_first = not _latest
-        _latest[:] = [self]
-        if is_first:
-            _replace_functions()
-        os.environ.__class__ = _WatchedEnviron
-        os.environb.__class__ = _WatchedEnviron
-        import_module = importlib.import_module
-
-        @functools.wraps(import_module)
-        def watched_import_module(name: str, package: str | None = None) -> ModuleType:
-            module = import_module(name, package)
-            if watcher._active:
-                watcher.imported.add(module.__name__)
-            return module
-
-        importlib.import_module = watched_import_module
-
-    def _hears(self, variables: object) -> bool:
-        """Whether what is asked of these variables is a read of the body."""
-        is_whole = variables is os.environ or variables is os.environb
-        return self._active and is_whole and not _is_beside_the_body()
+        listen(self, events)
 
     def begin(self, places: Places, folder: str, linked: Iterable[str] = ()) -> None:
         """Start: relative paths are below the current `folder`, where everything is the task's.
 
         linked: originals of inputs, which nobody may write to through the links in the folder.
         """
-        _latest[:] = [self]
+        hear(self)
         self._places = places
         self._linked = frozenset(map(os.path.realpath, linked))
         self._folder = folder + os.sep
@@ -197,11 +111,11 @@ class Watcher:
         self._owner = os.getpid()
         if self._told is not None and os.lseek(self._told, 0, os.SEEK_CUR):
             os.lseek(self._told, 0, os.SEEK_SET)  # a child of an earlier attempt wrote late
-        self._active = True
+        self.is_active = True
 
     def may_read(self, paths: Iterable[str]) -> None:
         """Note files that a value of the task names: they count as read, unless it writes them."""
-        if not self._active or self._places is None:
+        if not self.is_active or self._places is None:
             return
         for path in paths:
             if path not in self._named and self._places.is_users(path):
@@ -211,16 +125,16 @@ class Watcher:
 
     def pause(self) -> None:
         """Take no note for a while: what follows is not the body's doing."""
-        self._paused = self._active or self._paused
-        self._active = False
+        self._paused = self.is_active or self._paused
+        self.is_active = False
 
     def resume(self) -> None:
         """Go on after a pause, if there is anything to go on with."""
-        self._active, self._paused = self._paused, False
+        self.is_active, self._paused = self._paused, False
 
     def begin_import(self) -> None:
         """Take note separately of what an import of local modules reads."""
-        if self._active:
+        if self.is_active:
             self._import_files, self._import_variables = {}, {}
             self._lists_before, self._lists = self._lists, set()
 
@@ -232,9 +146,9 @@ class Watcher:
         self._lists |= self._lists_before
         if not files and not variables and names is None:
             return None
-        active, self._active = self._active, False
+        active, self.is_active = self.is_active, False
         states = {path: (state_of(path), self.state.file(path)) for path in files or ()}
-        self._active = active
+        self.is_active = active
         return ImportReads(frozenset(modules), states, variables, names)
 
     def end(
@@ -249,7 +163,7 @@ class Watcher:
         `declared` are environment variables that the hash knows; `modules` are local modules that
         it does not, with their files; `sys_path` is where the notebook finds modules.
         """
-        self._active = self._paused = False
+        self.is_active = self._paused = False
         self._hear_children()
         earlier = [read for each in imports for read in each.rows(declared)]
         if self._lists:
@@ -312,7 +226,7 @@ class Watcher:
 
     def read_file(self, path: str) -> None:
         """Note that the body reads a file."""
-        if self._active:
+        if self.is_active:
             self._note("file", path)
 
     def _note(self, kind: str, name: str) -> None:
@@ -346,7 +260,7 @@ class Watcher:
         path = self._users(arguments[0])
         if path is None or ("folder", path) in self._reads or path + os.sep == self._folder:
             return
-        if os.path.isdir(path) and not _called_by(_IMPORTING + _SEEKING_PACKAGES):
+        if os.path.isdir(path) and not called_by(IMPORTING + SEEKING_PACKAGES):
             self._note("folder", path)
 
     def _renamed(self, arguments: tuple[object, ...]) -> None:
@@ -359,13 +273,17 @@ class Watcher:
         full = self._users(path) if path not in self._named else None
         self.may_read([full] if full is not None else [])
 
+    def variable_set(self, name: str) -> None:
+        """The body set a variable: its value is not from outside."""
+        self._own_variables.add(name)
+
     def is_told(self) -> bool:
         """Whether what happens now is the body's doing."""
-        return self._active and not _is_beside_the_body()
+        return self.is_active and not is_beside_the_body()
 
     def asked_for(self, path: object) -> None:
         """Code asks what is at a path: whether something is there, or all that stat tells."""
-        question, frame = _question(sys._getframe(2))
+        question, frame = who_asks_for_path(sys._getframe(2))
         if frame is None or not question or self._places is None:
             return
         source = frame.f_code.co_filename
@@ -374,7 +292,7 @@ class Watcher:
         full = self._users(path)
         if full is None or full in self._written or full + os.sep == self._folder:
             return
-        if question in _STATS and os.path.isfile(full):
+        if question in STATS and os.path.isfile(full):
             self._note("file", full)
         elif os.getpid() == self._owner:
             self._asked.setdefault(full, what_is_at(full))
@@ -425,24 +343,24 @@ class Watcher:
             return
         if full is None or (("file", full) in self._reads and self._import_files is None):
             return
-        if full.endswith((".py", ".pyc", ".so")) and _called_by(_IMPORTING + _READING_SOURCE):
+        if full.endswith((".py", ".pyc", ".so")) and called_by(IMPORTING + READING_SOURCE):
             return
-        if _called_by(_ARCHIVES):  # of modules; those that are imported are looked at one by one
+        if called_by(ARCHIVES):  # of modules; those that are imported are looked at one by one
             return
-        if (".dist-info" in full or ".egg-info" in full) and _called_by(_SEEKING_PACKAGES):
+        if (".dist-info" in full or ".egg-info" in full) and called_by(SEEKING_PACKAGES):
             return
         assert self._places is not None
         if os.path.isfile(full) or (self._places.is_beside(full) and not os.path.exists(full)):
             self._note("file", full)
 
-    def _iterated(self, frame: FrameType | None) -> None:
+    def iterated(self, frame: FrameType | None) -> None:
         """Somebody goes through all variables: to copy them at once, or to look at each.
 
         A copy is made to hand it on (`env={**os.environ}`), so what the same instruction looks up
         is no read; a loop over pairs may look at any, but for what differs in every session. A
         loop that is no copy also reads which variables there are.
         """
-        frame, pairs = _asking(frame)
+        frame, pairs = who_asks_for_variables(frame)
         if frame is None:
             return
         place = (id(frame), frame.f_lasti)
@@ -455,7 +373,7 @@ class Watcher:
         elif pairs:
             self._tell("variables", "names", None)
 
-    def _looked_up(self, key: str | bytes, frame: FrameType | None) -> None:
+    def looked_up(self, key: str | bytes, frame: FrameType | None) -> None:
         if not isinstance(key, (str, bytes)):
             return
         name = os.fsdecode(key)
@@ -463,7 +381,7 @@ class Watcher:
             return
         if name in self._variables and self._import_files is None:
             return
-        frame, _ = _asking(frame)
+        frame, _ = who_asks_for_variables(frame)
         if frame is None or self._places is None:
             return
         place = (id(frame), frame.f_lasti)
@@ -489,86 +407,6 @@ class Watcher:
         self._variables[name] = text
         if self._import_files is not None:
             self._import_variables[name] = text
-
-
-def _is_beside_the_body() -> bool:
-    """Whether this thread works for nbcache or the kernel, while a cell runs in another one."""
-    return threading.current_thread().name.startswith(_BESIDE)
-
-
-def _asking(frame: FrameType | None) -> tuple[FrameType | None, bool]:
-    """Return who asked `os.environ`, behind its own methods, and whether for pairs or values."""
-    pairs = False
-    while frame is not None and (
-        frame.f_code.co_filename.startswith(("<frozen os", "<frozen _coll"))
-        or frame.f_code.co_filename.endswith(("/os.py", "/_collections_abc.py"))
-    ):
-        pairs = pairs or frame.f_code.co_qualname in ("ItemsView.__iter__", "ValuesView.__iter__")
-        frame = frame.f_back
-    return frame, pairs
-
-
-_latest: list[Watcher] = []
-"""The one that began last. A process has one of its own; functions are replaced once."""
-
-
-def _replace_functions() -> None:
-    for name in ("stat", "lstat"):  # these have no audit event
-        setattr(os, name, _watched_stat(getattr(os, name)))
-    for name in ("__fspath__", "__str__"):
-        setattr(PurePath, name, _watched_text(getattr(PurePath, name)))
-
-
-def _watched_stat(original: Callable[..., os.stat_result]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def stat(path: Any, *more: Any, **named: Any) -> os.stat_result:
-        if _latest[0].is_told():
-            _latest[0].asked_for(path)
-        return original(path, *more, **named)
-
-    for able in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks):
-        if original in able:
-            able.add(stat)
-    return stat
-
-
-def _watched_text(original: Callable[[Any], str]) -> Callable[[Any], str]:
-    @functools.wraps(original)
-    def text(path: PurePath) -> str:
-        found = original(path)
-        if found[:1] == os.sep and _latest[0].is_told() and _is_for_a_library(sys._getframe(1)):
-            _latest[0].spelled(found)
-        return found
-
-    return text
-
-
-_ASKING = ("genericpath", "posixpath", "pathlib")
-_STATS = frozenset("stat getsize getmtime getctime getatime".split())
-_QUESTIONS = _STATS | frozenset(
-    "exists lexists isfile isdir islink is_file is_dir is_symlink is_mount ismount lstat".split()
-)
-
-
-def _question(frame: FrameType | None) -> tuple[str, FrameType | None]:
-    """Return which of Python's questions about a path is asked, and by whom; "": none of them."""
-    asked = "stat"
-    while frame is not None:
-        code = frame.f_code
-        place = code.co_filename.removesuffix(".py").removesuffix(">")
-        if not any(f"{sep}{name}" in place for name in _ASKING for sep in ("/", "<frozen ")):
-            break
-        asked, frame = code.co_name, frame.f_back
-    return (asked if asked in _QUESTIONS else ""), frame
-
-
-def _is_for_a_library(frame: FrameType | None) -> bool:
-    """Whether a package wants a path as a text, be it through a function of `os.path`."""
-    while frame is not None and frame.f_code.co_filename.startswith("<frozen posixpath"):
-        frame = frame.f_back
-    return frame is not None and any(
-        each in frame.f_code.co_filename for each in ("site-packages", "dist-packages")
-    )
 
 
 def _file_in_memory() -> int:
@@ -597,36 +435,3 @@ def _makes(mode: object, flags: object) -> bool:
     if isinstance(mode, str):
         return "w" in mode or "x" in mode
     return isinstance(flags, int) and bool(flags & (os.O_TRUNC | os.O_EXCL))
-
-
-def _called_by(names: tuple[str, ...]) -> bool:
-    """Say whether one of the nearest callers is code from such a file."""
-    frame: FrameType | None = sys._getframe(2)
-    for _ in range(8):
-        if frame is None:
-            return False
-        if frame.f_code.co_filename.startswith(names) or frame.f_code.co_filename.endswith(names):
-            return True
-        frame = frame.f_back
-    return False
-
-
-def missing_file_hint(
-    error: BaseException, folder: str, process: str, inputs: tuple[str, ...]
-) -> str:
-    """Return how to declare a file that exists beside the notebook, or ""."""
-    name = getattr(error, "filename", None)
-    if not isinstance(error, FileNotFoundError) or not isinstance(name, (str, bytes)) or not folder:
-        return ""
-    text = os.fsdecode(name)
-    if os.path.isabs(text) or not os.path.exists(os.path.join(folder, text)):
-        return ""
-    port = "".join(each if each.isalnum() else "_" for each in Path(text).stem).strip("_") or "data"
-    if not port.isidentifier() or port in inputs:
-        port = f"{port}_file" if port.isidentifier() else f"file_{port}"
-    header = ", ".join((*inputs, f'{port}: path = "{text}"'))
-    return (
-        f"{text} is beside the notebook, but a task sees only its inputs. Declare it:\n"
-        f"  %%process {process}({header})\n"
-        f"  and read `{port}` in the body."
-    )

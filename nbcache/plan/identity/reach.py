@@ -12,8 +12,6 @@ where else the object is reached from. A change here changes the keys of all hel
 from __future__ import annotations
 
 import abc
-import dataclasses
-import enum
 import functools
 import sys
 import types
@@ -35,6 +33,13 @@ from nbcache.plan.identity.code import (
     normalise,
 )
 from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import, Uses, uses_of
+from nbcache.plan.identity.written import (
+    DESCRIPTORS,
+    class_members,
+    descriptor_attributes,
+    given_attributes,
+    wrapped_by,
+)
 
 Home = Literal["notebook", "local", "package", "python", "unknown"]
 
@@ -42,16 +47,6 @@ Home = Literal["notebook", "local", "package", "python", "unknown"]
 AMBIENT = frozenset(
     "__name__ __doc__ __file__ __package__ __loader__ __spec__ __builtins__ __builtin__ __module__ "
     "__qualname__ __annotations__ __class__ __dict__ __path__ __cached__".split()
-)
-_NOT_OF_THE_CLASS = frozenset(
-    "__dict__ __weakref__ __module__ __qualname__ __firstlineno__ __static_attributes__ "
-    "__abstractmethods__ _abc_impl __signature__ __slotnames__ __annotations_cache__ "
-    "__attrs_base_of_slotted__ "
-    "_abc_cache _abc_negative_cache _abc_negative_cache_version _abc_registry".split()
-)
-_OF_MEMBERS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
-_OF_NAMED_TUPLES = frozenset(
-    "__new__ _make _replace __replace__ _asdict __repr__ __getnewargs__ __slots__".split()
 )
 _VALIDATED = "pydantic._internal._validate_call.ValidateCallWrapper"
 _LRU_WRAPPER = type(functools.lru_cache(maxsize=None)(lambda: None))
@@ -377,29 +372,8 @@ class Walker:
         return [tuple(found)] if found else []
 
     def _members(self, cls: type) -> Iterable[tuple[str, str]]:
-        names = dict(vars(cls))
-        skipped = set(_NOT_OF_THE_CLASS) | {"__doc__"}
-        if not names.get("__annotations__"):  # Python makes an empty one when somebody asks
-            skipped.add("__annotations__")
-        if issubclass(cls, enum.Enum):
-            values = [(name, each._value_) for name, each in cls.__members__.items()]
-            yield "members", self._part(f"values of {cls.__name__}", values)
-            held = {each.name: found for each in cls if (found := member_attributes(each))}
-            if held:
-                yield "held", self._part(f"members of {cls.__name__}", held)
-            skipped |= set(cls.__members__)
-            names = {name: each for name, each in names.items() if not _is_of_enum(name, each)}
-        elif cls.__bases__ == (tuple,) and "_fields" in names:
-            skipped |= {
-                name for name in _OF_NAMED_TUPLES & names.keys() if _is_generated(names[name])
-            }
-        for name in sorted(names):
-            if name not in skipped and not name.startswith("__pydantic"):
-                yield name, self._part(f"{cls.__name__}.{name}", _comparable(names[name]))
-        fields = vars(cls).get("__pydantic_fields__")
-        if isinstance(fields, dict):
-            said = [(key, _field_of_pydantic(each)) for key, each in fields.items()]
-            yield "fields", self._part(f"fields of {cls.__name__}", said)
+        for name, step, value in class_members(cls):
+            yield name, self._part(step, value)
 
     def _part(self, step: str, value: object) -> Digest:
         try:
@@ -498,85 +472,8 @@ class Walker:
         return None if value is None else self.digest(value)
 
 
-def _comparable(value: object) -> object:
-    """Return plain data for the objects in classes that have none of their own."""
-    if (
-        isinstance(value, dict)
-        and value
-        and all(isinstance(each, dataclasses.Field) for each in value.values())
-    ):
-        return [
-            (
-                each.name, each.type, each.default, each.default_factory, each.init, each.repr,
-                each.hash, each.compare, each.kw_only, dict(each.metadata),
-            )
-            for each in value.values()
-        ]  # fmt: skip
-    if isinstance(value, types.FunctionType) and value.__name__ == "__hash__":
-        # That of attrs holds a number which differs with the seed of hashes; what it hashes is said
-        # by the attributes.
-        return "__hash__" if value.__code__.co_filename.startswith("<attrs generated") else value
-    if type(value).__name__ in ("_DataclassParams", "_tuplegetter"):
-        return repr(value) if type(value).__name__ == "_DataclassParams" else value.__reduce__()[1]
-    return value
-
-
-def _field_of_pydantic(field: object) -> dict[str, object]:
-    """Return what a field of a model says, without the forms that it goes through on its way."""
-    names = getattr(type(field), "__slots__", ())
-    held = {
-        name: getattr(field, name, None)
-        for name in names
-        if not name.startswith("_") and name != "metadata"
-    }
-    held["metadata"] = [
-        # What pydantic makes of pattern=, strict= and the like has a class made on the fly.
-        (type(each).__qualname__, vars(each)) if "<locals>" in type(each).__qualname__ else each
-        for each in getattr(field, "metadata", ())
-    ]
-    return held
-
-
-def given_attributes(wrapper: object) -> dict[str, object]:
-    """Return what somebody set on a callable of functools, without what that copied itself."""
-    held = getattr(wrapper, "__dict__", {})
-    return {name: each for name, each in held.items() if not name.startswith("__")}
-
-
-def member_attributes(member: enum.Enum) -> dict[str, object]:
-    """Return what a member of an Enum holds besides its name and value: set by `__init__`."""
-    return {name: each for name, each in vars(member).items() if name not in _OF_MEMBERS}
-
-
 def is_of_nbcache(value: object) -> bool:
     return _module_of(type(value)).startswith("nbcache.")
-
-
-def _is_of_enum(name: str, value: object) -> bool:
-    """Tell whether EnumType itself put an attribute into a class, rather than whoever wrote it."""
-    if isinstance(value, types.BuiltinFunctionType | types.WrapperDescriptorType):
-        return True
-    made_in = _name_of_globals(value)
-    if made_in is not None:
-        return made_in == "enum"
-    return name.startswith("_") and name.endswith("_") and name not in _SAID_OF_ENUM
-
-
-_SAID_OF_ENUM = frozenset({"_boundary_", "__annotations__"})
-
-
-def _is_generated(value: object) -> bool:
-    """Tell whether `collections.namedtuple` made an attribute of its class."""
-    made_in = _name_of_globals(value)
-    return made_in is None or made_in.startswith(("collections", "namedtuple_"))
-
-
-def _name_of_globals(value: object) -> str | None:
-    """Return the name of the module in whose globals a function or method runs, or None."""
-    inner = getattr(value, "__func__", value)
-    if isinstance(inner, types.FunctionType):
-        return str(inner.__globals__.get("__name__", ""))
-    return None
 
 
 def _module_of(value: object) -> str:
@@ -591,32 +488,6 @@ def _qualname(value: object) -> str:
 
 def _full_name(value: object) -> str:
     return f"{_module_of(value)}.{_qualname(value)}"
-
-
-_DESCRIPTORS: dict[type, tuple[str, ...]] = {
-    staticmethod: ("__func__",),
-    classmethod: ("__func__",),
-    property: ("fget", "fset", "fdel"),
-    types.DynamicClassAttribute: ("fget", "fset", "fdel"),  # enum.property
-    functools.cached_property: ("func",),
-    functools.singledispatchmethod: ("dispatcher",),
-    functools.partialmethod: ("func", "args", "keywords"),
-}
-"""Python's descriptors that wrap functions, and where they keep these."""
-DESCRIPTORS = tuple(_DESCRIPTORS)
-
-
-def wrapped_by(descriptor: object) -> tuple[type, tuple[str, ...]]:
-    """Return which of Python's descriptors something is, and the names of what it wraps."""
-    base = next(each for each in type(descriptor).__mro__ if each in _DESCRIPTORS)
-    return base, _DESCRIPTORS[base]
-
-
-def descriptor_attributes(descriptor: object) -> dict[str, object]:
-    """Return what a descriptor of a derived class holds besides what it wraps."""
-    _, names = wrapped_by(descriptor)
-    own = {*names, "lock", "attrname"}  # the latter two of a cached property
-    return {name: each for name, each in given_attributes(descriptor).items() if name not in own}
 
 
 _Handler = Callable[[Walker, object], "Digest | None"]
@@ -639,5 +510,5 @@ _HANDLERS: dict[type, _Handler] = {
         each: _tracked("_type_variable")
         for each in (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple, typing.NewType)
     },
-    **{each: _tracked("_member") for each in _DESCRIPTORS},
+    **{each: _tracked("_member") for each in DESCRIPTORS},
 }

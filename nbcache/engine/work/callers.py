@@ -1,0 +1,78 @@
+"""Who calls, by the frames of the stack: the body itself, the import machinery, a library.
+
+The same event is a read of the body or nobody's business depending on that. Looks at a few frames
+only, since this happens at every event while a body runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import FrameType
+
+IMPORTING = ("<frozen importlib", "<frozen zipimport")
+ARCHIVES = ("<frozen zipimport",)
+# Who looks through all of sys.path for what is installed; packages count by their version anyway.
+SEEKING_PACKAGES = (
+    "/importlib/metadata/__init__.py",
+    "/importlib_metadata/__init__.py",
+    "/pkg_resources/__init__.py",
+    "/pkgutil.py",
+)
+READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
+_BESIDE = ("nbcache-", "IPythonHistorySaving", "IOPub", "Control", "Heartbeat")  # threads
+_ASKING = ("genericpath", "posixpath", "pathlib")
+STATS = frozenset("stat getsize getmtime getctime getatime".split())
+_QUESTIONS = STATS | frozenset(
+    "exists lexists isfile isdir islink is_file is_dir is_symlink is_mount ismount lstat".split()
+)
+
+
+def is_beside_the_body() -> bool:
+    """Whether this thread works for nbcache or the kernel, while a cell runs in another one."""
+    return threading.current_thread().name.startswith(_BESIDE)
+
+
+def who_asks_for_variables(frame: FrameType | None) -> tuple[FrameType | None, bool]:
+    """Return who asked `os.environ`, behind its own methods, and whether for pairs or values."""
+    pairs = False
+    while frame is not None and (
+        frame.f_code.co_filename.startswith(("<frozen os", "<frozen _coll"))
+        or frame.f_code.co_filename.endswith(("/os.py", "/_collections_abc.py"))
+    ):
+        pairs = pairs or frame.f_code.co_qualname in ("ItemsView.__iter__", "ValuesView.__iter__")
+        frame = frame.f_back
+    return frame, pairs
+
+
+def who_asks_for_path(frame: FrameType | None) -> tuple[str, FrameType | None]:
+    """Return which of Python's questions about a path is asked, and by whom; "": none of them."""
+    asked = "stat"
+    while frame is not None:
+        code = frame.f_code
+        place = code.co_filename.removesuffix(".py").removesuffix(">")
+        if not any(f"{sep}{name}" in place for name in _ASKING for sep in ("/", "<frozen ")):
+            break
+        asked, frame = code.co_name, frame.f_back
+    return (asked if asked in _QUESTIONS else ""), frame
+
+
+def is_for_a_library(frame: FrameType | None) -> bool:
+    """Whether a package wants a path as a text, be it through a function of `os.path`."""
+    while frame is not None and frame.f_code.co_filename.startswith("<frozen posixpath"):
+        frame = frame.f_back
+    return frame is not None and any(
+        each in frame.f_code.co_filename for each in ("site-packages", "dist-packages")
+    )
+
+
+def called_by(names: tuple[str, ...]) -> bool:
+    """Say whether one of the nearest callers is code from such a file."""
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(8):
+        if frame is None:
+            return False
+        if frame.f_code.co_filename.startswith(names) or frame.f_code.co_filename.endswith(names):
+            return True
+        frame = frame.f_back
+    return False
