@@ -41,8 +41,7 @@ def card_of(process: Process, session: Host, within_s: float) -> CardView:
         prepared = session.prepare([process.name])
         index = prepared.graph.places[process.name]
         place = prepared.places[index]
-        node_decl = place.node.decl
-        assert node_decl is not None
+        node_decl = place.decl
         inputs = node_decl.inputs or ()
         captures = _captures(place.captured)
         notes += place.captured.notes

@@ -21,7 +21,7 @@ from nbcache.engine.running import loop
 from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.collecting import collected_rarely
 from nbcache.engine.running.course import Course
-from nbcache.engine.running.decide import Place
+from nbcache.engine.running.decision import Place
 from nbcache.engine.running.devices import Devices, gpu_ids
 from nbcache.engine.running.driver import Driver
 from nbcache.engine.running.hooks import Hooks
@@ -170,7 +170,7 @@ class Performer:
                 Packer(scratch),
                 Devices(gpus),
                 reasons=None if rows is None else session.reasons(before=run.id),
-                publisher=Publisher(session.cache, session.folder, prepared.decider),
+                publisher=Publisher(session.cache, session.folder, prepared.decider.evaluator),
                 claims=None if tier is None else tier.claims(run.name, user_name()),
             )
             self._tidier.run_begins()

@@ -16,7 +16,7 @@ from nbcache.engine.performing import machine
 from nbcache.engine.record.data_diff import DataDiff, compare_stored
 from nbcache.engine.record.results import Decoder
 from nbcache.engine.running import loop
-from nbcache.engine.running.decide import Decision
+from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.dry import dry_run
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.specs import Packer, attempt_spec, process_spec
@@ -150,7 +150,7 @@ async def _attempt_all(
 
     async def attempt(decision: Decision) -> AttemptReport:
         async with at_once:
-            resources = prepared.decider.resources(decision, 1)
+            resources = prepared.decider.evaluator.resources(decision, 1)
             process = specs[decision.place.key]
             spec = attempt_spec(decision, process, 1, resources, None, packer)
             going.add(spec.id)

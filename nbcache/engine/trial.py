@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbcache.engine.host import Host
-from nbcache.engine.running.decide import Decision
+from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.dry import DryRun, dry_run
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.specs import Packer, process_spec
@@ -57,7 +57,7 @@ def _try_task(session: Host, name: str, item: str | None, into: bool) -> TryResu
     prepared, found = _with_upstream(session, name)
     decision = _choose(session, prepared, found, name, item)
     prepared.decider.fetch(decision)
-    resources = prepared.decider.resources(decision, 1)
+    resources = prepared.decider.evaluator.resources(decision, 1)
     scratch = session.cache.work / f"try-{new_ulid()}"
     scratch.mkdir(parents=True)
     spec = process_spec(decision.place, session.cache, session.folder, f"try/{name}", scratch)

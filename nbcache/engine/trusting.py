@@ -17,7 +17,7 @@ from nbcache.engine.record import history
 from nbcache.engine.record.explanations import components_of, with_text
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.trusted import standing_words
-from nbcache.engine.running.decide import Decision
+from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.dry import dry_run
 from nbcache.engine.running.rows import user_name
 from nbcache.errors import UsageError

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from nbcache.engine.record.results import TaskResult
 from nbcache.engine.running.course import Course
-from nbcache.engine.running.decide import Decision
+from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.publish import Publisher
 from nbcache.engine.running.rows import RowMaker

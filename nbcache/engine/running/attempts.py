@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nbcache.engine.executors.protocol import Executor
 from nbcache.engine.running.claiming import Right
 from nbcache.engine.running.course import Course
-from nbcache.engine.running.decide import Decision, Place
+from nbcache.engine.running.decision import Decision, Place
 from nbcache.engine.running.devices import Devices
 from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.run import AtWork
@@ -65,9 +65,9 @@ class Attempts:
         course, task = self._course, decision.task
         gpus: tuple[str, ...] = ()
         try:
-            resources = course.decider.resources(decision, number)
+            resources = course.decider.evaluator.resources(decision, number)
             process = self._spec(decision.place)
-            failed_as = course.decider.failed_as(decision, number)
+            failed_as = course.decider.evaluator.failed_as(decision, number)
             gpus = self._devices.take(resources.gpus)
             spec = attempt_spec(
                 decision, process, number, resources, course.rows, self._packer, failed_as, gpus

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbcache.engine.record.results import Decoder
-from nbcache.engine.running.decide import Decider, Decision
+from nbcache.engine.running.decide import Decider
+from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.errands import Errands
 from nbcache.engine.running.inbox import Inbox
 from nbcache.engine.running.pace import Pace

@@ -7,36 +7,28 @@ that they cannot disagree. Nothing here starts anything.
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-from nbcache.engine.identity.capture import Captured
 from nbcache.engine.identity.identify import Identified, Identifier, staged_elsewhere
 from nbcache.engine.identity.read_state import ReadState, changed_read
 from nbcache.engine.record.results import Decoder, task_label
 from nbcache.engine.record.trusted import standing_words
+from nbcache.engine.running.decision import Decision, Place
+from nbcache.engine.running.evaluating import Evaluator, LazyInputs
 from nbcache.engine.running.shelf import Shelf
 from nbcache.engine.work.harvest import from_ports
 from nbcache.errors import ChannelError, NbcacheError
-from nbcache.model.channel import CompiledNode, Item
+from nbcache.model.channel import Item
 from nbcache.model.digest import Digest, identity_digest
-from nbcache.model.event import Resources, TaskKey
-from nbcache.model.fingerprint import Component
+from nbcache.model.event import TaskKey
 from nbcache.model.ids import format_position
-from nbcache.model.process import Dynamic, Output, PortType, Script
 from nbcache.model.row import TrustRow
-from nbcache.model.task import Outcome
-from nbcache.model.value import FilePath, Gathered, Stored, StoredKind
-from nbcache.plan.dataflow.retry import NOT_FAILED, FailedAttempt, action_after_failure
+from nbcache.model.value import Gathered, Stored, StoredKind
 from nbcache.plan.identity.confidential import is_confidential
-from nbcache.plan.identity.fingerprint import SharedPart, component
+from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.language.directives import (
-    evaluate_dynamic,
-    evaluate_option,
     render_pattern,
     render_template,
 )
@@ -47,110 +39,7 @@ from nbcache.store.log import Entry, Log
 
 STALE_S = 60.0  # a look-up knows what stood in the log so long ago: a clean-up counts on it
 
-
-RESOURCES = tuple(
-    each.name for each in dataclasses.fields(Resources)
-)  # as the directives are called
 ALONE = "cache: off"  # the component that sets tasks without cache apart
-
-
-@dataclasses.dataclass(slots=True)
-class Place:
-    """A process at its place in one run, with all that its tasks share."""
-
-    node: CompiledNode
-    captured: Captured
-    shared: SharedPart
-    passed: frozenset[str]  # outputs that are an input, untouched unless the task kept one
-    types: Mapping[str, PortType | None]
-    constant: Resources | None  # None: some resource is Dynamic
-    defaults: Mapping[str, object]
-    staging: Mapping[str, str]  # input -> under which names its files are staged
-    key: str  # unique in its run
-    recorded: tuple[Component, ...]  # what the run's first row says of it
-    own: tuple[Component, ...] = ()  # of one of several scripts: in the rows of its tasks
-    scripts: tuple[tuple[Script, Place], ...] = ()  # several of which a task runs one
-    lost: str = ""  # why the first row that was found for a task of it does not count
-    said: dict[str, str] = dataclasses.field(default_factory=dict)  # what errors call an input
-    made: str | None = dataclasses.field(
-        init=False
-    )  # the one output that is no input, if it is one
-
-    def __post_init__(self) -> None:
-        made = [each.name for each in self.outputs if each.name not in self.passed]
-        self.made = made[0] if len(made) == 1 else None
-
-    def input_name(self, name: str) -> str:
-        """Return how an error names an input."""
-        text = self.said.get(name)
-        if text is None:
-            assert self.node.decl is not None
-            text = self.said[name] = f"process {self.node.decl.name!r}: input {name!r}"
-        return text
-
-    @property
-    def name(self) -> str:
-        return self.node.name
-
-    def each(self) -> tuple[Place, ...]:
-        """Return the places that tasks run at: of several scripts one for each, else itself."""
-        return tuple(place for _, place in self.scripts) or (self,)
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether other runs may use what its tasks make."""
-        assert self.node.decl is not None
-        return self.node.decl.directives.cache != "off"
-
-    @property
-    def talks(self) -> bool:
-        """Whether what its tasks print is shown while they run."""
-        assert self.node.decl is not None
-        return self.node.decl.directives.debug
-
-    @property
-    def outputs(self) -> tuple[Output, ...]:
-        assert self.node.decl is not None
-        return self.node.decl.outputs or ()
-
-
-@dataclasses.dataclass(slots=True)
-class Decision:
-    """What is known of a task once it is fingerprinted."""
-
-    task: TaskKey
-    place: Place
-    hash: Digest | None
-    inputs: dict[str, Identified]
-    label: str
-    tag: str
-    entry: Entry | None = None  # the row that it hits
-    outputs: Item | None = None
-    reason: str = ""  # why a row that was found does not count
-    refused: str = ""  # the same, where it is because nobody vouches for it
-    own: tuple[Component, ...] = ()  # of the hash, beside the inputs
-    failed: FailedAttempt = NOT_FAILED  # its last attempt in this run
-    shelf: Shelf | None = None  # where its store folder holds its result, or will
-    is_shared: bool = False  # the row stands in the shared cache, not yet in this one
-    is_trusted: bool = False  # the row is of another hash: somebody took them for equal
-    stored: bool = False  # `outputs` were taken from there
-    ports: dict[str, Stored | Gathered] = dataclasses.field(
-        default_factory=dict
-    )  # then for its row
-
-    @property
-    def is_hit(self) -> bool:
-        """Whether nothing has to run for it."""
-        return self.outputs is not None and (self.hash is not None or self.stored)
-
-    def values(self) -> dict[str, object]:
-        """Return the inputs as they travel."""
-        return {name: each.value for name, each in self.inputs.items()}
-
-
-def outcome_of_hit(decision: Decision) -> Outcome:
-    """Return where the result of a hit came from."""
-    return Outcome.STORED if decision.stored else Outcome.CACHED
 
 
 class Decider:
@@ -169,7 +58,7 @@ class Decider:
     ) -> None:
         """`fresh`: places for whose tasks only rows of the run itself count."""
         self._cache, self._places, self._folder = cache, places, folder
-        self._identifier, self._decoder = identifier, decoder
+        self._identifier, self.evaluator = identifier, Evaluator(decoder)
         self._fresh, self._no_cache = frozenset(fresh), no_cache
         self._run = ""
         self._there: dict[str, bool] = {}  # blobs whose presence was looked at in this run
@@ -189,8 +78,7 @@ class Decider:
             NbcacheError: an input does not exist, is of the wrong type or cannot be identified.
         """
         place = self._places[task[0]]
-        decl = place.node.decl
-        assert decl is not None
+        decl = place.decl
         mode = decl.directives.cache
         mode = "deep" if mode == "off" else mode
         modes = dict(decl.directives.cache_of)
@@ -215,11 +103,11 @@ class Decider:
         values = {name: each.value for name, each in found.items()}
         tag = ""
         if decl.directives.tag:
-            tag = render_template(decl.directives.tag, self.plain(values))
+            tag = render_template(decl.directives.tag, self.evaluator.plain(values))
         label = task_label(place.name, values, task[1], tag)
         decision = Decision(task, place, None, found, label, tag)
-        if place.scripts and self.is_wanted(decision):
-            decision.place = place = self._script_for(decision)
+        if place.scripts and self.evaluator.is_wanted(decision):
+            decision.place = place = self.evaluator.script_for(decision)
         if decl.directives.cache == "off":
             parts += self._alone(decision)
         if decl.directives.cache != "off" or decision.own:
@@ -228,25 +116,6 @@ class Decider:
             return decision
         self.look_up(decision)
         return decision
-
-    def _script_for(self, decision: Decision) -> Place:
-        """Return the place of the script that a task runs.
-
-        Raises:
-            NbcacheError: none of their conditions holds.
-        """
-        names = self.plain(decision.values())
-        for script, place in decision.place.scripts:
-            if script.when is None:
-                return place
-            if evaluate_dynamic(script.when.text, names, "expression", option="if"):
-                return place
-        conditions = ", ".join(str(script) for script, _ in decision.place.scripts)
-        raise NbcacheError(
-            f"process {decision.place.name!r}: none of its scripts is for {decision.label}, since "
-            f"none of these holds: {conditions}.\n"
-            "  Write a script below #| else:, or leave such items out with --when"
-        )
 
     def _alone(self, decision: Decision) -> list[tuple[str, str, Digest]]:
         """Give a task of a process without cache what makes its hash its own, in this run only.
@@ -265,7 +134,7 @@ class Decider:
         self, place: Place, found: dict[str, Identified]
     ) -> list[tuple[str, str, Digest]]:
         """Let inputs be seen under the names that `stage_as` gives; return what enters the hash."""
-        names = LazyInputs({name: each.value for name, each in found.items()}, self.plain)
+        names = LazyInputs({name: each.value for name, each in found.items()}, self.evaluator.plain)
         for name, pattern in place.staging.items():
             found[name] = staged_elsewhere(found[name], pattern, names)
         return [(name, "input", each.digest) for name, each in found.items()]
@@ -273,8 +142,7 @@ class Decider:
     def may_read(self, place: int) -> bool:
         """Whether deciding a task may take long: it has a file by default, or a store folder."""
         held = self._places[place]
-        assert held.node.decl is not None
-        return bool(held.defaults) or held.node.decl.directives.store is not None
+        return bool(held.defaults) or held.decl.directives.store is not None
 
     def is_quick(self, inputs: Mapping[str, object]) -> bool:
         """Whether a task can be decided without asking a server for its inputs."""
@@ -328,14 +196,13 @@ class Decider:
 
     def _shelf(self, decision: Decision) -> Shelf:
         place = decision.place
-        assert place.node.decl is not None
-        assert place.node.decl.directives.store is not None
-        names = self.lazily(decision)
-        folder = render_folder(place.node.decl.directives.store, names)
+        assert place.decl.directives.store is not None
+        names = self.evaluator.lazily(decision)
+        folder = render_folder(place.decl.directives.store, names)
         own = [each for each in place.outputs if each.name not in place.passed]
         return Shelf(
             folder=Path(os.path.abspath(self._folder / os.path.expanduser(folder))),
-            process=place.node.decl.name,
+            process=place.decl.name,
             outputs=own,
             patterns={
                 each.name: os.path.basename(render_pattern(each.pattern or each.name, names))
@@ -474,119 +341,6 @@ class Decider:
         leaves = [leaf for each in decision.inputs.values() for leaf in _leaves(each.value)]
         return [leaf for leaf in leaves if leaf.blob is not None and not self._is_there(leaf)]
 
-    def is_wanted(self, decision: Decision) -> bool:
-        """Whether the task is to run: its `when` guard says so, and no input is missing.
-
-        An optional output that was not made is missing, unless the input says `| None`.
-        """
-        for name, each in decision.inputs.items():
-            if isinstance(each.value, Stored) and each.value.kind == "none":
-                declared = decision.place.types.get(name)
-                if declared is None or not declared.optional:
-                    return False
-        decl = decision.place.node.decl
-        assert decl is not None
-        when = decl.directives.when
-        if when is None:
-            return True
-        return bool(evaluate_option("when", when.text, self.names(decision)))
-
-    def resources(self, decision: Decision, attempt: int) -> Resources:
-        """Return what an attempt asks for (directives may depend on inputs and attempt)."""
-        if decision.place.constant is not None:
-            return decision.place.constant
-        assert decision.place.node.decl is not None
-        directives = decision.place.node.decl.directives
-        names = self.names(decision, attempt)
-
-        def number(name: str) -> Any:
-            held = getattr(directives, name)
-            return evaluate_option(name, held.text, names) if isinstance(held, Dynamic) else held
-
-        return Resources(**{name: number(name) for name in RESOURCES})
-
-    def action(self, decision: Decision, attempt: int) -> str:
-        """Return what a failed attempt (`decision.failed`) leads to: continue, stop, finish,
-        ignore or retry."""
-        assert decision.place.node.decl is not None
-        directives = decision.place.node.decl.directives
-        chosen, dynamic = directives.on_error, isinstance(directives.on_error, Dynamic)
-        if isinstance(chosen, Dynamic):
-            names = self.names(decision, attempt)
-            chosen = str(evaluate_option("on_error", chosen.text, names))
-        return action_after_failure(
-            chosen, attempt=attempt, retries=directives.retries, dynamic=dynamic
-        )
-
-    def failed_as(self, decision: Decision, attempt: int) -> str | None:
-        """Return what the row of an attempt says if it fails; None: only the failure tells."""
-        assert decision.place.node.decl is not None
-        if isinstance(decision.place.node.decl.directives.on_error, Dynamic):
-            return None
-        return "ignored" if self.action(decision, attempt) == "ignore" else "failed"
-
-    def names(self, decision: Decision, attempt: int = 1) -> dict[str, object]:
-        """Return what a directive's expression may name."""
-        task = SimpleNamespace(
-            attempt=attempt,
-            index=format_position(decision.task[1]),
-            process=decision.place.name,
-            tag=decision.tag,
-            hash=decision.hash,
-            exit=decision.failed.exit,
-            signal=decision.failed.signal,
-            error=decision.failed.error,
-        )
-        return {**self.plain(decision.values()), "task": task}
-
-    def lazily(self, decision: Decision) -> LazyInputs:
-        """Return a task's inputs as templates see them, each decoded when it is asked for."""
-        return LazyInputs(decision.values(), self.plain)
-
-    def plain(self, values: Mapping[str, object]) -> dict[str, object]:
-        """Return inputs as templates and expressions see them: values decoded, files as such."""
-        return {name: self._seen(held) for name, held in values.items()}
-
-    def _seen(self, held: object) -> object:
-        if isinstance(held, Stored) and held.kind != "value":
-            return held
-        if isinstance(held, FilePath):
-            return SizedPath(held)
-        return self._decoder.value(held)
-
-
-class SizedPath(FilePath):
-    """A file as a directive sees it: like a result of another task, it has a `size`."""
-
-    __slots__ = ()
-
-    @property
-    def size(self) -> int:
-        """Bytes; of a folder, those of all files in it."""
-        if not self.is_dir():
-            return int(self.stat().st_size)
-        return sum(each.stat().st_size for each in self.rglob("*") if each.is_file())
-
-
-class LazyInputs(Mapping[str, object]):
-    """The inputs of a task as templates see them; each is decoded when it is asked for."""
-
-    def __init__(
-        self,
-        values: Mapping[str, object],
-        plain: Callable[[Mapping[str, object]], dict[str, object]],
-    ) -> None:
-        self._values, self._plain = values, plain
-
-    def __getitem__(self, name: str) -> object:
-        return self._plain({name: self._values[name]})[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
 
 def _leaves(value: object) -> list[Stored]:
     if isinstance(value, Stored):
@@ -594,16 +348,3 @@ def _leaves(value: object) -> list[Stored]:
     if isinstance(value, Gathered):
         return [stored for member in value for stored in _leaves(member)]
     return []
-
-
-def evaluate_default(text: str, folder: Path, is_path: bool) -> object:
-    """Return the value of an input's default; a path default is a file beside the notebook.
-
-    Raises:
-        NbcacheError: the expression does not evaluate.
-    """
-    try:
-        value: object = eval(text, {"Path": Path})
-    except Exception as error:
-        raise NbcacheError(f"default {text}: {type(error).__name__}: {error}") from error
-    return folder / os.fspath(value) if is_path and isinstance(value, (str, Path)) else value

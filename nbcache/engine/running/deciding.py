@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from nbcache.engine.running.course import Course
-from nbcache.engine.running.decide import Decision, outcome_of_hit
+from nbcache.engine.running.decision import Decision, outcome_of_hit
 from nbcache.engine.running.reasons import AGAIN, Reasons
 from nbcache.errors import NbcacheError
 from nbcache.model.command import Decide
@@ -41,7 +41,7 @@ class Deciding:
         try:
             decision = decider.decide(command.task, command.inputs)
             self._course.decisions[command.task] = decision
-            if not decider.is_wanted(decision):
+            if not decider.evaluator.is_wanted(decision):
                 return Skipped(command.task)
             if decision.is_hit:
                 assert decision.outputs is not None
@@ -50,7 +50,7 @@ class Deciding:
                 outcome = outcome_of_hit(decision)
                 return Hit(command.task, decision.hash, decision.outputs, outcome)
             decider.fetch(decision)
-            resources = decider.resources(decision, 1)
+            resources = decider.evaluator.resources(decision, 1)
             self._note_reason(decision)
             if decision.refused:
                 self._course.run.note_refused(decision.task)

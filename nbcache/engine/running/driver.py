@@ -18,8 +18,8 @@ from nbcache.engine.running.applying import Applying
 from nbcache.engine.running.attempts import Attempts
 from nbcache.engine.running.claiming import SharedClaims
 from nbcache.engine.running.course import Course
-from nbcache.engine.running.decide import Place
 from nbcache.engine.running.deciding import Deciding
+from nbcache.engine.running.decision import Place
 from nbcache.engine.running.devices import Devices
 from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.gauge import Gauge

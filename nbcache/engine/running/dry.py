@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from nbcache.engine.declared.operating import call_operator
 from nbcache.engine.record.results import Elements
 from nbcache.engine.running.collecting import collected_rarely
-from nbcache.engine.running.decide import Decision, outcome_of_hit
+from nbcache.engine.running.decision import Decision, outcome_of_hit
 from nbcache.engine.running.prepare import Prepared
 from nbcache.errors import NbcacheError
 from nbcache.model.command import Apply, Command, Decide, End, Load, Report
@@ -159,7 +159,7 @@ def _decide(
     try:
         decision = prepared.decider.decide(command.task, command.inputs)
         found.decisions[command.task] = decision
-        if not prepared.decider.is_wanted(decision):
+        if not prepared.decider.evaluator.is_wanted(decision):
             return Skipped(command.task)
     except NbcacheError as error:
         found.errors[command.task] = str(error)

@@ -8,7 +8,7 @@ import shlex
 import zlib
 
 from nbcache.engine.running.course import Course
-from nbcache.engine.running.decide import Decision
+from nbcache.engine.running.decision import Decision
 from nbcache.engine.spec import AttemptReport
 from nbcache.engine.work.script_body import script_argv
 from nbcache.errors import NbcacheError
@@ -43,8 +43,8 @@ class Failures:
         else:
             decision.failed = FailedAttempt(error=error)
         try:
-            action = course.decider.action(decision, number)
-            resources = course.decider.resources(decision, number + 1)
+            action = course.decider.evaluator.action(decision, number)
+            resources = course.decider.evaluator.resources(decision, number + 1)
         except NbcacheError as problem:  # a directive that is Python
             action, resources, error = "finish", Resources(), f"{error}; and {problem}"
         if self.keeps_nothing or (report is not None and report.unkept):
@@ -67,7 +67,7 @@ class Failures:
     def _keep(self, decision: Decision, number: int, row: AttemptRow, *, ignored: bool) -> None:
         """Append the row of a failed attempt where only the failure told what it means."""
         course = self._course
-        if course.rows is None or course.decider.failed_as(decision, number) is not None:
+        if course.rows is None or course.decider.evaluator.failed_as(decision, number) is not None:
             return
         status = Outcome.IGNORED if ignored else Outcome.FAILED
         course.rows.append([dataclasses.replace(row, status=status.value)])
@@ -82,8 +82,8 @@ class Failures:
     ) -> FailureView:
         """Return a failure as it is shown: where, what was printed last, how to look inside."""
         where = command = ""
-        decl = decision.place.node.decl
-        if report is not None and decl is not None:
+        decl = decision.place.decl
+        if report is not None:
             command = shlex.join(script_argv(decl))
             if report.where is not None:
                 line, text = report.where
@@ -127,7 +127,6 @@ class Failures:
 
 def _wait_before_retry(decision: Decision, attempt: int) -> float:
     """Return seconds, other ones for each task: those that failed together come back apart."""
-    assert decision.place.node.decl is not None
-    backoff = decision.place.node.decl.directives.backoff or BACKOFF_S
+    backoff = decision.place.decl.directives.backoff or BACKOFF_S
     seed = zlib.crc32(f"{decision.label} {decision.hash}".encode())
     return retry_delays(attempt + 1, base_s=backoff, seed=seed)[-1]

@@ -25,7 +25,9 @@ from nbcache.engine.identity.reads import named_files
 from nbcache.engine.identity.remote import RemoteFiles
 from nbcache.engine.identity.value_code import value_leaf
 from nbcache.engine.record.results import Decoder, Results, restored_text
-from nbcache.engine.running.decide import RESOURCES, Decider, Place, evaluate_default
+from nbcache.engine.running.decide import Decider
+from nbcache.engine.running.decision import Place
+from nbcache.engine.running.evaluating import RESOURCES, evaluate_default
 from nbcache.errors import BodyError, ChannelError, NbcacheError, UsageError
 from nbcache.model.channel import CompiledNode, Graph, Item
 from nbcache.model.event import Resources

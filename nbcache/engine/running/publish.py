@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from nbcache.engine.running.decide import Decider, Decision
+from nbcache.engine.running.decision import Decision
+from nbcache.engine.running.evaluating import Evaluator
 from nbcache.engine.running.placer import Owner, Placer
 from nbcache.engine.running.shelf import Shelf
 from nbcache.errors import NbcacheError, PublishError
@@ -30,8 +31,8 @@ from nbcache.store.files import is_full
 class Publisher:
     """Publishes what the tasks of one run made. All but the constructor: the engine's loop."""
 
-    def __init__(self, cache: Cache, folder: Path, decider: Decider) -> None:
-        self._decider, self._folder = decider, folder
+    def __init__(self, cache: Cache, folder: Path, evaluator: Evaluator) -> None:
+        self._evaluator, self._folder = evaluator, folder
         self._placer = Placer(cache)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nbcache-publishing")
         self._asked: list[tuple[Decision, Future[None]]] = []
@@ -40,8 +41,7 @@ class Publisher:
 
     def publish(self, decision: Decision, outputs: Item) -> None:
         """Begin to publish the outputs of a task, if its process asks for it."""
-        decl = decision.place.node.decl
-        assert decl is not None
+        decl = decision.place.decl
         if decl.directives.publish or (decision.shelf is not None and not decision.stored):
             self._asked.append((decision, self._thread.submit(self._publish, decision, outputs)))
 
@@ -66,8 +66,7 @@ class Publisher:
                     yield f"{verb} {count} file{'s' if count > 1 else ''} in {folder}"
 
     def _publish(self, decision: Decision, outputs: Item) -> None:
-        decl = decision.place.node.decl
-        assert decl is not None
+        decl = decision.place.decl
         owner = Owner(decision.task, decision.label)
         failed: list[str] = []
         if decision.shelf is not None and not decision.stored:
@@ -86,10 +85,10 @@ class Publisher:
     def _follow(self, rule: PublishRule, decision: Decision, outputs: Item, owner: Owner) -> None:
         """Put the files of a task where one rule wants them."""
         if rule.enabled is not None and not evaluate_option(
-            "when", rule.enabled.text, self._decider.names(decision)
+            "when", rule.enabled.text, self._evaluator.names(decision)
         ):
             return
-        names = self._decider.lazily(decision)
+        names = self._evaluator.lazily(decision)
         rendered = publishing.render_folder(rule.folder, names)
         folder = os.path.abspath(self._folder / os.path.expanduser(rendered))
         for held in _chosen(rule, decision, outputs):
@@ -110,8 +109,7 @@ class Publisher:
         made = zip(decision.place.outputs, outputs, strict=True)
         passed = decision.place.passed
         held = {output.name: each for output, each in made if output.name not in passed}
-        decl = decision.place.node.decl
-        assert decl is not None
+        decl = decision.place.decl
         self._stored[str(decl.directives.store)] += shelf.put(held, place)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from weakref import WeakKeyDictionary
 
 from nbcache.engine.record.rare_rows import rare_rows
-from nbcache.engine.running.decide import Place
+from nbcache.engine.running.decision import Place
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import RunRow

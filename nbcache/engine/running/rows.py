@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from nbcache.engine.running.beginning import Beginning
-from nbcache.engine.running.decide import Decision, Place
+from nbcache.engine.running.decision import Decision, Place
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.run import Run
 from nbcache.engine.work.harvest import to_ports
@@ -162,10 +162,8 @@ class RowMaker:
     def skipped(self, decision: Decision) -> AttemptRow:
         """Return the row of a task that its `when`, or an input that was not made, left out."""
         row = self.attempt(decision, 1, Resources(), status=Outcome.SKIPPED.value)
-        decl = decision.place.node.decl
-        reason = "an input of it was not made"
-        if decl is not None and decl.directives.when is not None:
-            reason = f"when {decl.directives.when.text} did not hold"
+        when = decision.place.decl.directives.when
+        reason = "an input of it was not made" if when is None else f"when {when.text} did not hold"
         return dataclasses.replace(row, reason=reason)
 
     def lists(self, decision: Decision) -> list[ListRow]:
@@ -242,8 +240,7 @@ def process_records(prepared: Prepared) -> tuple[ProcessRecord, ...]:
 
 
 def _process_record(place: Place, upstream: tuple[str, ...]) -> ProcessRecord:
-    decl = place.node.decl
-    assert decl is not None
+    decl = place.decl
     return ProcessRecord(
         name=place.name,
         components=place.recorded,

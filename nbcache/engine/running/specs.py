@@ -10,7 +10,7 @@ from nbcache.engine.identity.identify import Identified
 from nbcache.engine.identity.modules import digest_of_installed
 from nbcache.engine.identity.payload import write_buffers
 from nbcache.engine.identity.tools import search_path
-from nbcache.engine.running.decide import Decision, Place
+from nbcache.engine.running.decision import Decision, Place
 from nbcache.engine.running.rows import RowMaker
 from nbcache.engine.spec import (
     AttemptSpec,
@@ -41,8 +41,7 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
 
     Large captured arrays are written to `scratch`, once, for the workers to map.
     """
-    decl = place.node.decl
-    assert decl is not None
+    decl = place.decl
     captured = place.captured
     return ProcessSpec(
         key=key,

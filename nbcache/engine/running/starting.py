@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from nbcache.engine.running.attempts import Attempts
 from nbcache.engine.running.claiming import Right, SharedClaims
 from nbcache.engine.running.course import Course
-from nbcache.engine.running.decide import Decision
+from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.failing import Failures
 from nbcache.model.command import Start
 from nbcache.model.digest import Digest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from nbcache.engine.running.decide import Decision
+from nbcache.engine.running.decision import Decision
 from nbcache.model.row import WatchedRead
 
 VARIABLES_TOLD = 8  # that a process reads: more of them are a loop over all

@@ -1,0 +1,174 @@
+"""Evaluate what a header says of a task in Python: guards, resources, what a failure leads to.
+
+Expressions see the inputs decoded, files as paths with a size, and `task`. Templates see the same
+without `task`, and only what they name is decoded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from nbcache.engine.record.results import Decoder
+from nbcache.engine.running.decision import Decision, Place
+from nbcache.errors import NbcacheError
+from nbcache.model.event import Resources
+from nbcache.model.ids import format_position
+from nbcache.model.process import Dynamic
+from nbcache.model.value import FilePath, Stored
+from nbcache.plan.dataflow.retry import action_after_failure
+from nbcache.plan.language.directives import evaluate_dynamic, evaluate_option
+
+RESOURCES = tuple(each.name for each in dataclasses.fields(Resources))  # as directives call them
+
+
+class Evaluator:
+    """Evaluates the directives of the tasks of one run."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    def is_wanted(self, decision: Decision) -> bool:
+        """Whether the task is to run: its `when` guard says so, and no input is missing.
+
+        An optional output that was not made is missing, unless the input says `| None`.
+        """
+        for name, each in decision.inputs.items():
+            if isinstance(each.value, Stored) and each.value.kind == "none":
+                declared = decision.place.types.get(name)
+                if declared is None or not declared.optional:
+                    return False
+        decl = decision.place.decl
+        when = decl.directives.when
+        if when is None:
+            return True
+        return bool(evaluate_option("when", when.text, self.names(decision)))
+
+    def script_for(self, decision: Decision) -> Place:
+        """Return the place of the script that a task runs.
+
+        Raises:
+            NbcacheError: none of their conditions holds.
+        """
+        names = self.plain(decision.values())
+        for script, place in decision.place.scripts:
+            if script.when is None:
+                return place
+            if evaluate_dynamic(script.when.text, names, "expression", option="if"):
+                return place
+        conditions = ", ".join(str(script) for script, _ in decision.place.scripts)
+        raise NbcacheError(
+            f"process {decision.place.name!r}: none of its scripts is for {decision.label}, since "
+            f"none of these holds: {conditions}.\n"
+            "  Write a script below #| else:, or leave such items out with --when"
+        )
+
+    def resources(self, decision: Decision, attempt: int) -> Resources:
+        """Return what an attempt asks for (directives may depend on inputs and attempt)."""
+        if decision.place.constant is not None:
+            return decision.place.constant
+        directives = decision.place.decl.directives
+        names = self.names(decision, attempt)
+
+        def number(name: str) -> Any:
+            held = getattr(directives, name)
+            return evaluate_option(name, held.text, names) if isinstance(held, Dynamic) else held
+
+        return Resources(**{name: number(name) for name in RESOURCES})
+
+    def action(self, decision: Decision, attempt: int) -> str:
+        """Return what a failed attempt (`decision.failed`) leads to: continue, stop, finish,
+        ignore or retry."""
+        directives = decision.place.decl.directives
+        chosen, dynamic = directives.on_error, isinstance(directives.on_error, Dynamic)
+        if isinstance(chosen, Dynamic):
+            names = self.names(decision, attempt)
+            chosen = str(evaluate_option("on_error", chosen.text, names))
+        return action_after_failure(
+            chosen, attempt=attempt, retries=directives.retries, dynamic=dynamic
+        )
+
+    def failed_as(self, decision: Decision, attempt: int) -> str | None:
+        """Return what the row of an attempt says if it fails; None: only the failure tells."""
+        if isinstance(decision.place.decl.directives.on_error, Dynamic):
+            return None
+        return "ignored" if self.action(decision, attempt) == "ignore" else "failed"
+
+    def names(self, decision: Decision, attempt: int = 1) -> dict[str, object]:
+        """Return what a directive's expression may name."""
+        task = SimpleNamespace(
+            attempt=attempt,
+            index=format_position(decision.task[1]),
+            process=decision.place.name,
+            tag=decision.tag,
+            hash=decision.hash,
+            exit=decision.failed.exit,
+            signal=decision.failed.signal,
+            error=decision.failed.error,
+        )
+        return {**self.plain(decision.values()), "task": task}
+
+    def lazily(self, decision: Decision) -> LazyInputs:
+        """Return a task's inputs as templates see them, each decoded when it is asked for."""
+        return LazyInputs(decision.values(), self.plain)
+
+    def plain(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Return inputs as templates and expressions see them: values decoded, files as such."""
+        return {name: self._seen(held) for name, held in values.items()}
+
+    def _seen(self, held: object) -> object:
+        if isinstance(held, Stored) and held.kind != "value":
+            return held
+        if isinstance(held, FilePath):
+            return SizedPath(held)
+        return self._decoder.value(held)
+
+
+class SizedPath(FilePath):
+    """A file as a directive sees it: like a result of another task, it has a `size`."""
+
+    __slots__ = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes; of a folder, those of all files in it."""
+        if not self.is_dir():
+            return int(self.stat().st_size)
+        return sum(each.stat().st_size for each in self.rglob("*") if each.is_file())
+
+
+class LazyInputs(Mapping[str, object]):
+    """The inputs of a task as templates see them; each is decoded when it is asked for."""
+
+    def __init__(
+        self,
+        values: Mapping[str, object],
+        plain: Callable[[Mapping[str, object]], dict[str, object]],
+    ) -> None:
+        self._values, self._plain = values, plain
+
+    def __getitem__(self, name: str) -> object:
+        return self._plain({name: self._values[name]})[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def evaluate_default(text: str, folder: Path, is_path: bool) -> object:
+    """Return the value of an input's default; a path default is a file beside the notebook.
+
+    Raises:
+        NbcacheError: the expression does not evaluate.
+    """
+    try:
+        value: object = eval(text, {"Path": Path})
+    except Exception as error:
+        raise NbcacheError(f"default {text}: {type(error).__name__}: {error}") from error
+    return folder / os.fspath(value) if is_path and isinstance(value, (str, Path)) else value
