@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,11 @@ from nbcache.store.blobs import Blobs
 from nbcache.store.files import new_ulid, remove
 from nbcache.store.header import FORMAT, encode_header, new_header
 from nbcache.store.log import Entry, Log
+from nbcache.store.remote.driver import PART_BYTES
 from nbcache.store.remote.layout import HEADER, LOG, blob_key, weeks_to_try
 from nbcache.store.remote.protocol import Store, create_owned
-from nbcache.store.segment import KEYS, ROWS, segment_name
+from nbcache.store.remote.ranged import RangedFile
+from nbcache.store.segment import GROUP_ROWS, KEYS, ROWS, read_records_at, segment_name
 from nbcache.store.signing import FOREIGN
 
 AT_ONCE = 16
@@ -65,6 +67,7 @@ class Shared:
         self._told: set[str] = set()
         self._lost: set[str] = set()  # blobs that are not there, or not what their name says
         self._damaged: set[str] = set()  # segments
+        self._row_bytes: dict[str, int] = {}  # of the rows files that were listed, by segment
         self._made: dict[str, int] = {}  # blob -> when the row that names it was made
         self._promised: dict[str, int] = {}  # the same, of rows that no segment holds yet
         self._used: list[str] = []  # rows that hits used, to be adopted
@@ -132,6 +135,8 @@ class Shared:
             name = segment_name(entry.key.removeprefix(LOG))
             if name is not None:
                 found[name] = entry.size
+            elif entry.key.endswith(ROWS):
+                self._row_bytes[entry.key.removeprefix(LOG).removesuffix(ROWS)] = entry.size
         log = self.root / "log"
         held = {name for name in map(segment_name, os.listdir(log)) if name is not None}
         missing = [name for name in found if name not in held and name not in self._damaged]
@@ -204,14 +209,29 @@ class Shared:
         return used
 
     def records(self, row_ids: Iterable[str]) -> list[Record]:
-        """Return rows in full, by their ids; the rows of a segment are fetched once.
+        """Return rows in full, by their ids.
+
+        The rows of a segment are fetched once; of one that is large, only what is needed.
 
         Raises:
             RemoteStoreError, StoreError: they cannot be fetched or read.
         """
         places = self.log.places_of(row_ids)
-        list(self._pool.map(self._fetch_rows, places))
-        return [record for record in map(self.judged, self.log.records_at(places)) if record]
+        read = self._pool.map(self._rows_at, places, places.values())
+        return [record for rows in read for record in map(self.judged, rows) if record]
+
+    def _rows_at(self, name: str, lines: Sequence[int]) -> list[Record]:
+        """Return the rows at lines of a segment."""
+        path = self.root / "log" / (name + ROWS)
+        size = self._row_bytes.get(name, 0)
+        groups = len({line // GROUP_ROWS for line in lines})
+        segment = self.log.segments().get(name)
+        rows = 0 if segment is None else int(segment.meta["rows"])
+        if path.exists() or size <= PART_BYTES or groups * GROUP_ROWS > rows / 2:
+            self._fetch_rows(name)
+            return list(read_records_at(path, lines))
+        source = RangedFile(self.store, LOG + name + ROWS, size)
+        return list(read_records_at(path, lines, source))
 
     def judged(self, record: Record) -> Record | None:
         """Return a row with its origin, by which the local log judges it; None: it is forged.
@@ -362,16 +382,19 @@ def _blobs_of(entry: Entry) -> set[str]:
 
 def _header(store: Store, read_only: str | None) -> tuple[Record, str | None]:
     """Return what nbcache.json says, and why nothing may be sent."""
-    try:
-        return _parse(store, store.get(HEADER)), read_only
-    except ObjectMissingError:
-        pass
-    if read_only is not None:
-        raise CacheFormatError(
-            f"there is no nbcache cache at {store.url}.\n"
-            "  Somebody who may write makes it: `%nbcache share URL`."
-        )
-    if next(iter(store.list()), None) is not None:
+    for _ in range(2):  # what lies there after the first look may be what another has just made
+        try:
+            return _parse(store, store.get(HEADER)), read_only
+        except ObjectMissingError:
+            pass
+        if read_only is not None:
+            raise CacheFormatError(
+                f"there is no nbcache cache at {store.url}.\n"
+                "  Somebody who may write makes it: `%nbcache share URL`."
+            )
+        if next(iter(store.list()), None) is None:
+            break
+    else:
         raise CacheFormatError(
             f"{store.url} holds other things and no nbcache cache.\n"
             "  Name an empty place below it: `%nbcache share URL/cache`."

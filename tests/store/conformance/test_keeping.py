@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from nbcache.engine.upkeep.shared_cleaning import clean_shared
 from nbcache.model.digest import Digest
@@ -13,10 +17,54 @@ from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 from nbcache.store.remote.compact import compact_shared
 from nbcache.store.remote.layout import LOG
-from nbcache.store.remote.sending import Sender
+from nbcache.store.remote.memory import MemoryStore
+from nbcache.store.remote.sending import Sender, send_segment
 from nbcache.store.remote.shared import Shared
+from nbcache.store.segment import ROWS
 from tests.store.conformance.places import AnyPlace
 from tests.store.rows import attempt, hash_of
+
+
+def test_a_cache_that_another_makes_at_the_same_moment_is_opened(tmp_path: Path) -> None:
+    moments: list[Callable[[], object]] = []
+    store = MemoryStore(
+        on_request=lambda doing, key: moments.pop()() if doing == "list" and moments else None
+    )
+    made: list[str] = []
+    with Cache.open(tmp_path / "anna") as cache, Cache.open(tmp_path / "ben") as bens:
+        moments.append(lambda: made.append(Shared.open(store, cache.root, cache.blobs).id))
+
+        shared = Shared.open(store, bens.root, bens.blobs)
+
+        assert [shared.id] == made
+
+
+def test_of_a_large_segment_only_the_rows_that_are_needed_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, number in (("segment.GROUP_ROWS", 500), ("remote.shared.GROUP_ROWS", 500)):
+        monkeypatch.setattr(f"nbcache.store.{name}", number)
+    monkeypatch.setattr("nbcache.store.remote.shared.PART_BYTES", 100_000)
+    asked: list[str] = []
+    store = MemoryStore(on_request=lambda doing, key: asked.append(f"{doing} {key[:4]}"))
+    with Cache.open(tmp_path / "anna") as cache, Cache.open(tmp_path / "ben") as bens:
+        shared = Shared.open(store, cache.root, cache.blobs)
+        rows = [attempt(f"{n}", id=new_ulid(), error=os.urandom(400).hex()) for n in range(2_000)]
+        send_segment(shared, [row.record() for row in rows])
+        size = max(entry.size for entry in store.list(LOG))
+        reader = Shared.open(store, bens.root, bens.blobs)
+        reader.refresh()
+        asked.clear()
+
+        (record,) = reader.records([rows[1_111].id])
+
+        assert size > 500_000
+        assert record["error"] == rows[1_111].error
+        assert not list((reader.root / "log").glob(f"*{ROWS}"))
+        assert set(asked) == {"get log/"}
+        assert len(asked) <= 10
+        assert len(reader.records([row.id for row in rows])) == len(rows)
+        assert len(list((reader.root / "log").glob(f"*{ROWS}"))) == 1  # all of it
 
 
 def test_a_shared_cache_is_merged_and_cleaned_in_steps(place: AnyPlace, tmp_path: Path) -> None:
