@@ -149,7 +149,7 @@ def _place_plan(
     unknown = found.unknown.get(name, 0)
     expected = found.expected.get(name)
     error = found.channel_error or next((found.errors[task] for task in sorted(failed)), "")
-    waiting = [each.hash for task, each in decided.items() if task not in cached | skipped | failed]
+    waiting = [each for task, each in decided.items() if task not in cached | skipped | failed]
     reason = error or (reasons.of(prepared.places[index], waiting) if hashes else "")
     lost = next((each.reason for task, each in decided.items() if each.reason), "")
     return PlacePlan(

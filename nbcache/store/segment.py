@@ -384,6 +384,20 @@ def read_hashes(path: Path, statuses: Collection[str]) -> frozenset[str]:
         return frozenset(table.filter(wanted).column("hash").to_pylist())
 
 
+def read_inputs(path: Path, process: str) -> list[tuple[str, str, str]]:
+    """Return name, digest and summary of all inputs that attempts of a process had, each once."""
+    import pyarrow.compute as pc
+
+    with open_parquet(path) as file:
+        head = file.read(columns=["kind", "process", "inputs"], use_threads=False)
+        own = pc.equal(head.column("process"), process)
+        table = head.filter(pc.and_(own, pc.equal(head.column("kind"), "attempt")))
+        flat = pc.list_flatten(table.column("inputs"))
+        names = ("name", "digest", "summary")
+        found = zip(*(pc.struct_field(flat, each).to_pylist() for each in names), strict=True)
+        return [(name, digest, summary or "") for name, digest, summary in dict.fromkeys(found)]
+
+
 def read_record(path: Path, place: int) -> Record:
     """Return the stored row at a line of a rows file."""
     return next(iter(read_records_at(path, [place])))

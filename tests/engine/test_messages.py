@@ -253,3 +253,13 @@ def test_a_helper_that_fails_shows_its_line_and_a_body_can_ask_for_its_text(
     assert list(run["listed"]) == [helper + "\n"]
     [failure] = run.failures
     assert "    return 1 / w  # a remark" in failure.traceback
+
+
+def test_a_captured_object_that_does_not_unpickle_is_said_with_the_way_out(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(["import jinja2\nt = jinja2.Template('hello {{ v }}')", "%channel src = of(0)"])
+    notebook.cell("%%process p(v) -> out from src\nout = t.render(v=v)")
+    [failure] = notebook.run().failures
+
+    assert "does not unpickle: make it once per worker" in failure.error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from nbcache.engine.record.explanations import why
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.running.prepare import AGAIN as TOLD
-from nbcache.engine.running.reasons import AGAIN, NEW_INPUT, NOT_KEPT
+from nbcache.engine.running.reasons import AGAIN, NOT_KEPT
 from nbcache.model.row import AttemptRow, RunRow
 from tests.engine.notebooks import Notebook
 
@@ -47,7 +48,8 @@ def test_a_task_runs_again_because_it_failed_or_was_told_to(
     first.session.cache.log.rotate()
     first.session.cache.log.fold()
     second.cells(["%channel src = of(2, 0)", *cells[1:]])
-    assert second.run().reasons["p"] == NEW_INPUT  # of a process, what holds for more
+    new = "new input: no earlier task has v 2"  # of a process, what holds for more
+    assert second.run().reasons["p"] == new
     assert second.run().reasons["p"] == AGAIN
     assert second.run(fresh=True).reasons["p"] == TOLD
     last = second.session.last_run
@@ -60,3 +62,70 @@ def test_a_task_runs_again_because_it_failed_or_was_told_to(
     assert by_position == {"0": TOLD, "1": TOLD}
     second.cell("%%process q(v) -> w from src --cache off\nw = 1")
     assert second.run("q").reasons["q"] == NOT_KEPT
+
+
+def test_the_line_of_a_run_names_the_files_and_the_inputs_that_are_new_or_counts_them(
+    kernels: Callable[[], Notebook],
+) -> None:
+    first, second = kernels(), kernels()
+    names = [first.folder / f"part{number}.csv" for number in range(5)]
+    for each in names:
+        each.write_text("a")
+    header = "(x, f: path) -> out from grid.combine(files)"
+    cells = ["%channel files = from_path('part*.csv')", f"%%process p{header}\nout = x"]
+
+    def reason(notebook: Notebook, grid: str) -> str:
+        notebook.cells([f"%channel grid = of({grid})", *cells])
+        [plan] = notebook.session.plan()
+        run = notebook.run()
+        assert run.reasons.get("p", "") == plan.reason  # once all are decided, they say the same
+        return plan.reason
+
+    assert reason(first, "1") == "first run of this code here"
+    assert reason(second, "1") == ""
+    names[3].write_text("bb")
+    assert reason(second, "1") == "file part3.csv (input f) changed"
+    names[0].write_text("bb")
+    names[1].write_text("cc")
+    first.session.cache.log.rotate()
+    first.session.cache.log.fold()
+    both = "file part0.csv (input f) changed and file part1.csv (input f) changed"
+    assert reason(second, "1, 2") == f"{both}; new input: no earlier task has x 2"
+    for each in names:
+        each.write_text("dddd")
+    several = "5 files of inputs changed, such as file part0.csv (input f)"
+    assert reason(second, "1") == several
+    assert reason(second, "1, 2") == "new combinations of inputs"
+    last = second.session.last_run
+    assert last is not None
+    own = [
+        row.reason
+        for row in second.session.cache.log.rows(("attempt",))
+        if isinstance(row, AttemptRow) and row.run == last.id
+    ]
+    assert set(own) == {"new combinations of inputs"}
+
+
+def test_a_value_that_travels_is_told_apart_by_its_parts_and_by_who_made_it(
+    kernels: Callable[[], Notebook],
+) -> None:
+    notebook = kernels()
+    made = "class P:\n    def __init__(self, k): self.k = k\n    def m(self): return self.k + 1\n"
+    values = "import pandas as pd\ntable = pd.DataFrame({'a': [1, 2], 'b': 0})\nobject = P(3)\n"
+    channels = ["%channel tables = value(table)", "%channel objects = of([object])"]
+    processes = [
+        "%%process sums(x) -> o from tables\no = int(x.a.sum())",
+        "%%process calls(y) -> o from objects\no = y[0].m()",
+        "%channel one = of(3)",
+        "%%process makes(v) -> p from one\np = P(v)",
+        "%%process uses(p) -> o from makes\no = p.m()",
+    ]
+    notebook.cells([made + values, *channels, *processes])
+    assert not notebook.run().failures
+    notebook.cell(made.replace("+ 1", "+ 2") + values.replace("[1, 2]", "[1, 3]"))
+    assert not notebook.run().failures
+
+    heads = {name: why(notebook.session.cache, [name]).head for name in ("sums", "calls", "uses")}
+    assert "input x: ['a'] (Series int64 of 2) changed" in heads["sums"]
+    assert "input y: [0] its class (P) changed" in heads["calls"]
+    assert "p is a new result of makes[v=3], which ran: helper P changed" in heads["uses"]

@@ -11,6 +11,8 @@ from tests.kernels.scenarios import Scenario, Seen, check, edit
 
 PY = "import pydantic\nfrom pydantic import BaseModel, Field, PrivateAttr, computed_field\nfrom typing import Annotated, Literal\n"
 AT = "import attrs\n"
+SK = "from sklearn.pipeline import make_pipeline\nfrom sklearn.preprocessing import FunctionTransformer\n"
+PD = "import pandas as pd, numpy as np\n"
 
 LIBRARIES = [
     edit("pydantic default factory lambda", PY + "class P(BaseModel):\n    x: list = Field(default_factory=lambda: [1])", "[1]", "[2]", "out = P().x", "helper P"),
@@ -47,6 +49,21 @@ LIBRARIES = [
     edit("subclass of dict attributes", "class D(dict): pass\nd = D(a=1)\nd.k = 1", "d.k = 1", "d.k = 2", "out = d.k", "captured d"),
     edit("subclass of ndarray", "import numpy as np\nclass A(np.ndarray):\n    def m(self): return 1\na = np.zeros(2).view(A)", "return 1", "return 2", "out = a.m()", "captured a"),
     edit("subclass of DataFrame", "import pandas as pd\nclass D(pd.DataFrame):\n    def m(self): return 1\nd = D({'a': [1]})", "return 1", "return 2", "out = d.m()", "captured d"),
+    edit("scikit-learn helper in a pipeline", SK + "def clean(x): return [y * 2 for y in x]\npipe = make_pipeline(FunctionTransformer(clean))", "y * 2", "y * 3", "out = pipe.fit_transform([1.0, 2.0])", "captured pipe"),
+    edit("scikit-learn own step in a pipeline", SK + "from sklearn.base import BaseEstimator, TransformerMixin\nclass T(BaseEstimator, TransformerMixin):\n    def __init__(self, k=1): self.k = k\n    def fit(self, X, y=None): return self\n    def transform(self, X): return [self.k + 1]\npipe = make_pipeline(T(2))", "k + 1", "k + 2", "out = pipe.fit_transform([[1.0]])", "captured pipe"),
+    edit("scikit-learn scorer", SK + "from sklearn.dummy import DummyRegressor\nfrom sklearn.metrics import make_scorer\ndef mine(y, p): return 1\nscore = make_scorer(mine)", "return 1", "return 2", "out = score(DummyRegressor().fit([[1]], [1]), [[1]], [1])", "captured score"),
+    edit("pandas attrs", PD + "df = pd.DataFrame({'a': [1, 2]})\ndf.attrs['unit'] = 'm'", "'m'", "'km'", "out = df.attrs['unit']", "captured df"),
+    edit("pandas functions by column", PD + "df = pd.DataFrame({'g': [1, 1], 'a': [1, 2]})\nspec = {'a': ['mean', lambda s: s.max()]}", "s.max()", "s.min()", "out = df.groupby('g').agg(spec).to_numpy().tolist()", "captured spec"),
+    edit("pandas frequency", PD + "ix = pd.DatetimeIndex(['2020-01-01', '2020-01-02', '2020-01-03'])", "03'])", "03'], freq='D')", "out = str(ix.freq)", "captured ix"),
+    edit("numpy vectorize", PD + "@np.vectorize\ndef f(x): return x + 1", "x + 1", "x + 2", "out = f(np.arange(3)).tolist()", "captured f"),
+    edit("numpy order and flags", PD + "m = np.array([[1, 2], [3, 4]], order='C')", "order='C')", "order='F')\nm.flags.writeable = False", "out = int(m.sum())", None),
+    edit("scipy tree", "from scipy.spatial import cKDTree\nt = cKDTree([[0.0, 0.0], [1.0, 1.0]])", "[1.0, 1.0]", "[0.2, 1.0]", "out = int(t.query([0.4, 0.4])[1])", "captured t"),
+    edit("scipy interpolation", "from scipy.interpolate import interp1d\nf = interp1d([0, 1, 2], [0, 2, 5])", "5])", "5], kind='nearest')", "out = float(f(0.6))", "captured f"),
+    edit("graph", "import networkx as nx\nG = nx.Graph()\nG.add_edge(1, 2, w=1)", "w=1", "w=2", "out = G.edges[1, 2]['w']", "captured G"),
+    edit("formula", "import sympy as sp\nx = sp.symbols('x')\nexpr = x**2 + 1", "x**2", "x**3", "out = str(sp.diff(expr, x))", "captured expr"),
+    edit("polars expression", "import polars as pl\ne = pl.col('a') * 2", "* 2", "* 3", "out = pl.DataFrame({'a': [1, 2]}).select(e)['a'].to_list()", "captured e"),
+    edit("functions run by joblib", "from joblib import Parallel, delayed\ndef work(i): return i + 1", "i + 1", "i + 2", "out = Parallel(n_jobs=1)(delayed(work)(i) for i in range(3))", "helper work"),
+    edit("arguments of a command line", "import argparse\np = argparse.ArgumentParser()\np.add_argument('--k', type=int, default=1)", "default=1", "default=2", "out = p.parse_args([]).k", "captured p"),
 ]  # fmt: skip
 
 

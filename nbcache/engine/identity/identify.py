@@ -23,6 +23,7 @@ from nbcache.model.row import InputSummary
 from nbcache.model.value import FilePath, Gathered, KeptFolder, Record, RemoteFile, Stored
 from nbcache.plan.identity.canonical import canonical_digest, scalar_json, summarise
 from nbcache.plan.identity.confidential import HIDDEN
+from nbcache.plan.identity.outline import outline
 from nbcache.plan.language.stage_as import staged_names
 from nbcache.store.filestate import FileTable
 
@@ -50,6 +51,7 @@ class Identified:
     unnamed: tuple[Digest, ...] = ()  # of its files, as they count without their names
     staged: tuple[str, ...] | None = None  # where its files are staged; None: under their names
     fetched: dict[str, Stored] | None = None  # its remote files by URL, once they are in the cache
+    outline: str | None = None  # its parts, for the reason of whoever runs for another one
 
     def confidential(self) -> Identified:
         """Return the same with nothing said of its value."""
@@ -80,6 +82,7 @@ class Identifier:
         self._kept = files.folder.parent  # files in the cache are results that were looked at
         # Keeps the object, so that ids stay unique. Files in it count by the mode.
         self._seen: dict[tuple[int, str, PortType | None], tuple[object, Identified]] = {}
+        self._outlines: dict[Digest, str | None] = {}
 
     def identify(
         self, value: object, declared: PortType | None, mode: str, place: str
@@ -212,6 +215,15 @@ class Identifier:
             place=value.place,
             unnamed=(digest,),
         )
+
+    def outline(self, found: Identified) -> None:
+        """Say of what a plain value consists, for a task that is to run; of one value once."""
+        if type(found.value) in _SMALL or found.outline is not None or found.summary == HIDDEN:
+            return
+        if not found.leaves() and found.scalar is None:
+            if found.digest not in self._outlines:
+                self._outlines[found.digest] = outline(found.value, self._leaf)
+            found.outline = self._outlines[found.digest]
 
     def is_known(self, value: object) -> bool:
         """Whether a value's identity can be told without asking a server; else it may take long."""

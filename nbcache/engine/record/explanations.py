@@ -482,7 +482,31 @@ def _reason(
         names = " and ".join(f"{each.name} {each.summary}" for each in inputs if each)
         return f"new combination: no earlier task has {names} together with its other inputs"
     total = len({each.key for each in (*before, *components)})
-    return explain.one_line(row.process, different, total - len(different), total)
+    line = explain.one_line(row.process, different, total - len(different), total)
+    made = _maker(cache, row, different[0]) if len(inputs) == len(different) == 1 else None
+    if made is None:
+        return line
+    because = made.reason.partition("; ")[0]
+    by = f"{label_of(made)}{f', which ran: {because}' if because else ''}"
+    return f"{line} ({different[0].component.name} is a new result of {by})"
+
+
+def _maker(cache: Cache, row: AttemptRow, different: Difference) -> AttemptRow | None:
+    """Return the attempt of the same run that made an input, where the input is a result.
+
+    Not of numbers and texts, which are equal by chance.
+    """
+    now = next((each for each in row.inputs if each.name == different.component.name), None)
+    if now is None or now.scalar is not None:
+        return None
+    for made in cache.log.rows(("attempt",), run=row.run):
+        if (
+            isinstance(made, AttemptRow)
+            and made.process != row.process
+            and any(each.stored.digest in (now.digest, now.content) for each in made.outputs)
+        ):
+            return made
+    return None
 
 
 def _same_components(row: AttemptRow, earlier: AttemptRow) -> str:

@@ -160,6 +160,11 @@ class Decider:
             except ChannelError as error:
                 raise ChannelError(f"{decision.place.input_name(name)}: {error}") from error
 
+    def outline(self, decision: Decision) -> None:
+        """Note of what the inputs consist of a task that is to run."""
+        for each in decision.inputs.values():
+            self._identifier.outline(each)
+
     def _take_from_shelf(self, decision: Decision) -> bool:
         """Take the result that stands in the store folder, if it is there.
 

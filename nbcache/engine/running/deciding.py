@@ -50,6 +50,7 @@ class Deciding:
                 outcome = outcome_of_hit(decision)
                 return Hit(command.task, decision.hash, decision.outputs, outcome)
             decider.fetch(decision)
+            decider.outline(decision)
             resources = decider.evaluator.resources(decision, 1)
             self._note_reason(decision)
             if decision.refused:
@@ -68,14 +69,14 @@ class Deciding:
             return
         reasons = self._course.run.reasons
         name, own = decision.place.name, decision.reason if decision.place.is_kept else ""
-        found = self._reasons.of(decision.place, [decision.hash])
+        found = self._reasons.of(decision.place, [decision])
         decision.reason = decision.reason or found
-        said = reasons.setdefault(name, own or found)
+        reasons.setdefault(name, own or found)
         if own and name not in self._not_counting:
             self._not_counting.add(name)
             reasons[name] = own
-        elif said == AGAIN != found:
-            reasons[name] = found
+        elif found != AGAIN and name not in self._not_counting:
+            reasons[name] = self._reasons.line(decision.place) or found
 
 
 def _may_read(value: object) -> bool:

@@ -6,12 +6,12 @@ rows; `why TASK` goes deeper.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
+from nbcache.engine.record.earlier_inputs import EarlierInputs, NewInputs
 from nbcache.engine.record.rare_rows import rare_rows
-from nbcache.engine.running.decision import Place
-from nbcache.model.digest import Digest
+from nbcache.engine.running.decision import Decision, Place
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import RunRow
 from nbcache.plan.identity.explain import differences, one_line
@@ -21,7 +21,7 @@ from nbcache.store.log import Log
 from nbcache.store.segment import KEYS, read_hashes
 
 FIRST = "first run of this code here"
-NEW_INPUT = "new inputs"
+_NEW_INPUT = "new inputs"
 NOT_KEPT = "its results are not kept (--cache off)"
 AGAIN = "an earlier attempt did not succeed"
 
@@ -36,21 +36,40 @@ class Reasons:
         self._cache, self._notebook, self._before = cache, notebook, before
         self._earlier: dict[str, tuple[Component, ...]] | None = None
         self._said: dict[str, str] = {}
+        self._inputs: dict[str, EarlierInputs] = {}
+        self._lines: dict[str, NewInputs] = {}
         self._unsuccessful: set[str] | None = None
 
-    def of(self, place: Place, hashes: Collection[Digest | None] = ()) -> str:
-        """Return in one line why tasks of a place, with these hashes, are not in the cache."""
+    def of(self, place: Place, decisions: Sequence[Decision]) -> str:
+        """Return in one line why these tasks of a place are not in the cache."""
         if not place.is_kept:
             return NOT_KEPT
         if place.key not in self._said:
             self._said[place.key] = self._find(place)
         said = self._said[place.key]
-        if said == NEW_INPUT and hashes:
-            if self._unsuccessful is None:  # of runs before: what fails from now on is no reason
-                self._unsuccessful = unsuccessful(self._cache.log)
-            if all(each in self._unsuccessful for each in hashes):
-                return AGAIN
-        return said
+        if said != _NEW_INPUT:
+            return said
+        if self._unsuccessful is None:  # of runs before: what fails from now on is no reason
+            self._unsuccessful = unsuccessful(self._cache.log)
+        never = [each for each in decisions if each.hash not in self._unsuccessful]
+        return self._new_inputs(place, never) if never else AGAIN
+
+    def line(self, place: Place) -> str:
+        """Return in one line why all tasks of a place ran that were asked for; "": as `of` said."""
+        found = self._lines.get(place.key)
+        return "" if found is None else str(found)
+
+    def _new_inputs(self, place: Place, decisions: Sequence[Decision]) -> str:
+        if place.name not in self._inputs:
+            self._inputs[place.name] = EarlierInputs(self._cache.log, place.name)
+        earlier = self._inputs[place.name]
+        here, line = NewInputs(), self._lines.setdefault(place.key, NewInputs())
+        for decision in decisions:
+            rows = {name: each.row(name) for name, each in decision.inputs.items()}
+            found = earlier.new_among(rows)
+            here.add(found)
+            line.add(found)
+        return str(here)
 
     def _find(self, place: Place) -> str:
         earlier = self._components().get(place.name)
@@ -61,7 +80,7 @@ class Reasons:
         earlier = tuple(each for each in earlier if each.kind != SCRIPT or each.key in known)
         found = differences(earlier, now)
         if not found:
-            return place.lost or NEW_INPUT
+            return place.lost or _NEW_INPUT
         total = len({each.key for each in (*earlier, *now)})
         return one_line(place.name, found, total - len(found), total)
 

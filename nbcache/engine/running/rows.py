@@ -95,7 +95,10 @@ class RowMaker:
             disk=resources.disk,
             components=(
                 *(
-                    Component("input", each.name, KINDS["input"], each.digest, each.summary)
+                    Component(
+                        *("input", each.name, KINDS["input"], each.digest, each.summary),
+                        decision.inputs[each.name].outline,
+                    )
                     for each in inputs
                 ),
                 *decision.place.own,

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nbcache.engine.identity.declared_types import fits_type
+from nbcache.engine.identity.payload import unpickle_names
 from nbcache.engine.identity.value_code import value_leaf
 from nbcache.engine.spec import (
     AttemptReport,
@@ -305,6 +306,11 @@ class _Attempt:
         hint = missing_file_hint(error, process.folder, process.name, names)
         if type(error).__name__ == "BdbQuit" or _wants_keyboard(error):
             hint = f"a task has no keyboard; run it in the kernel: `%nbcache try {process.name}`"
+        elif _is_of_unpickling(error):
+            hint = (
+                "a captured object pickles, but does not unpickle: make it once per worker, with "
+                "`@nbcache.resource` above a function that returns it, or make it in the body"
+            )
         fault = describe_fault(error, process.filename, hint)
         report.error, report.traceback, report.where = fault.error, fault.traceback, fault.where
 
@@ -438,6 +444,14 @@ def last_line(text: str | None) -> str | None:
 
 def _extra(process: ProcessSpec) -> dict[str, str]:
     return {"MPLBACKEND": "agg", **process.env, **process.secrets}
+
+
+def _is_of_unpickling(error: BaseException) -> bool:
+    """Whether pickle itself could not make a captured object, before any code of the user's ran."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    return tb is not None and tb.tb_frame.f_code is unpickle_names.__code__
 
 
 def _wants_keyboard(error: BaseException) -> bool:

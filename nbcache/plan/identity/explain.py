@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nbcache.model.fingerprint import Component
+from nbcache.plan.identity.outline import changed_parts
 
 Change = Literal["changed", "new", "gone"]
 
@@ -139,9 +140,13 @@ def _is_another_input(found: Sequence[Difference]) -> bool:
 
 
 def _new_input(found: Sequence[Difference]) -> str:
-    edited = [_edited_file(each) for each in found]
+    edited = [edited_file(each) for each in found]
     if all(edited):
-        return " and ".join(map(str, edited[:3]))
+        return new_inputs(list(map(str, edited)), ())
+    parts = _other_parts(found[0]) if len(found) == 1 else []
+    if parts:
+        more = f", and {len(parts) - 2} more" if len(parts) > 2 else ""
+        return f"input {found[0].component.name}: {', '.join(parts[:2])}{more}"
     parts = [
         f"{each.component.name} {each.component.summary}".strip()
         for each in found
@@ -152,8 +157,35 @@ def _new_input(found: Sequence[Difference]) -> str:
     return f"new input: no earlier task has {' and '.join(parts[:3])}"
 
 
-def _edited_file(difference: Difference) -> str | None:
-    """Return what an input that is the same file has other than before: content, or mode."""
+def _other_parts(difference: Difference) -> list[str]:
+    """Return which parts of a value that travelled are others than before, where that is known."""
+    old, new = difference.old, difference.new
+    if old is None or new is None or old.evidence is None or new.evidence is None:
+        return []
+    return changed_parts(old.evidence, new.evidence)
+
+
+def new_inputs(edited: Sequence[str], new: Sequence[str]) -> str:
+    """Return in one line which files of inputs were edited and which inputs are new."""
+    said = []
+    if len(edited) > 3:
+        first = edited[0].removesuffix(" changed")
+        said.append(f"{len(edited)} files of inputs changed, such as {first}")
+    elif edited:
+        said.append(" and ".join(edited))
+    if len(new) == 1:
+        said.append(f"new input: no earlier task has {new[0]}")
+    elif new:
+        more = ", ..." if len(new) > 3 else ""
+        said.append(f"{len(new)} new inputs: {', '.join(new[:3])}{more}")
+    return "; ".join(said)
+
+
+def edited_file(difference: Difference) -> str | None:
+    """Return what an input that is the same file has other than before: content, or mode.
+
+    None: it is no file, or another one.
+    """
     old, new = difference.old, difference.new
     if old is None or new is None:
         return None

@@ -1,0 +1,75 @@
+"""Which inputs earlier tasks of a process had, and in words which of a task's are new.
+
+Asked only when something runs for its inputs: then all earlier attempts of the process count, and
+not only those of the last run, whose tasks may have been hits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nbcache.model.digest import Digest
+from nbcache.model.fingerprint import Component
+from nbcache.model.row import InputSummary
+from nbcache.plan.identity.explain import Difference, edited_file, new_inputs
+from nbcache.plan.identity.fingerprint import component
+from nbcache.store.log import Log
+from nbcache.store.segment import ROWS, read_inputs
+
+
+class EarlierInputs:
+    """The inputs of all attempts of a process that the log holds now."""
+
+    def __init__(self, log: Log, process: str) -> None:
+        self._digests: dict[str, set[str]] = {}
+        self._files: dict[tuple[str, str], Component] = {}  # by input and file name: the latest
+        for name in log.segments():
+            try:
+                found = read_inputs(log.root / "log" / (name + ROWS), process)
+            except FileNotFoundError:  # merged into another one, which comes with the next run
+                continue
+            for each in found:
+                self._add(*each)
+        for view in log.journals().values():
+            for record in view.records():
+                if record.get("kind") == "attempt" and record.get("process") == process:
+                    for each in record.get("inputs") or ():
+                        self._add(each["name"], each["digest"], each.get("summary") or "")
+
+    def _add(self, name: str, digest: str, summary: str) -> None:
+        self._digests.setdefault(name, set()).add(digest)
+        self._files[name, summary.rpartition(" (")[0]] = _input(name, digest, summary)
+
+    def new_among(self, inputs: Mapping[str, InputSummary]) -> list[Difference]:
+        """Return what no earlier task had, each beside the file of that name as it was."""
+        found = []
+        for name, each in inputs.items():
+            if each.digest not in self._digests.get(name, ()):
+                before = self._files.get((name, each.summary.rpartition(" (")[0]))
+                now = _input(name, each.digest, each.summary)
+                found.append(Difference("changed" if before else "new", before, now))
+        return found
+
+
+class NewInputs:
+    """What is new among the inputs of several tasks of a process, each named once."""
+
+    def __init__(self) -> None:
+        self._edited: dict[str, None] = {}
+        self._new: dict[str, None] = {}
+
+    def add(self, found: list[Difference]) -> None:
+        """Add what is new of one more task; nothing: only the combination is."""
+        for each in found:
+            edited = edited_file(each)
+            if edited is not None:
+                self._edited[edited] = None
+            else:
+                self._new[f"{each.component.name} {each.component.summary}".strip()] = None
+
+    def __str__(self) -> str:
+        return new_inputs(tuple(self._edited), tuple(self._new)) or "new combinations of inputs"
+
+
+def _input(name: str, digest: str, summary: str) -> Component:
+    return component("input", name, Digest(digest), summary)
