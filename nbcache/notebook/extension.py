@@ -15,9 +15,10 @@ from nbcache.notebook import progress as pictures
 from nbcache.notebook.cached import CachedCells
 from nbcache.notebook.front import Front
 from nbcache.notebook.render import Rendered
-from nbcache.notebook.transform import transform
+from nbcache.notebook.transform import for_completeness, transform
 
 _ATTRIBUTE, _CACHED = "_nbcache_front", "_nbcache_cached"
+_TRANSFORMERS = (transform, for_completeness)
 _DISPLAYED = (
     ("nbcache.engine.declared.process", "Process"),
     ("nbcache.engine.declared.process", "NamedChannel"),
@@ -34,7 +35,7 @@ def load(shell: Any) -> None:
     front = Front.for_shell(shell)
     setattr(shell, _ATTRIBUTE, front)
     shell.register_magics(NbcacheMagics(front))
-    shell.input_transformers_cleanup.insert(0, transform)  # before IPython drops blank lines
+    shell.input_transformers_cleanup[:0] = _TRANSFORMERS  # before IPython drops blank lines
     shell.ast_transformers.append(BareRun())
     cells = CachedCells(front)
     setattr(shell, _CACHED, cells)
@@ -52,8 +53,9 @@ def unload(shell: Any) -> None:
     for kind, names in (("line", ("channel", "nbcache", "nbsql")), ("cell", _CELL_MAGICS)):
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)
-    if transform in shell.input_transformers_cleanup:
-        shell.input_transformers_cleanup.remove(transform)
+    shell.input_transformers_cleanup[:] = [
+        each for each in shell.input_transformers_cleanup if each not in _TRANSFORMERS
+    ]
     shell.ast_transformers[:] = [
         each for each in shell.ast_transformers if not isinstance(each, BareRun)
     ]

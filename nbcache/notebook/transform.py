@@ -7,9 +7,9 @@
   line, so that nbcache itself can say what is missing, if anything is.
 - `%load_ext nbcache` once more (a cell run again): IPython would say that it is loaded already.
   While this transformer hangs in a shell it is, so the line is left empty.
-- `%channel x = product(` whose brackets span lines: IPython joins only lines that end in a
-  backslash. It becomes the call that IPython would make, with the lines as they are, and blank
-  lines after it in place of those it took.
+- `%channel x = product(` whose brackets span lines, or are never closed: IPython joins only lines
+  that end in a backslash. It becomes the call that IPython would make, with the lines as they are,
+  and blank lines after it in place of those it took.
 
 Put it first among the cleanup transformers: IPython's own drop leading blank lines. It never
 raises, changes nothing else, and changes nothing when applied twice.
@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 
 from nbcache.plan.language.header_text import ABOVE, mark_above
-from nbcache.plan.language.scanning import logical_lines, scan_logical_line
+from nbcache.plan.language.scanning import Scan, logical_lines, scan_logical_line
 
 CELL_MAGICS = ("process", "channel", "nbsql", "cached")
 CACHED_CALL = "__nbcache_cached__"
@@ -42,6 +42,36 @@ def transform(lines: list[str]) -> list[str]:
 # IPython's terminal asks whether a cell is complete after each line typed: not through this one,
 # since a `%%process` header alone would then count as a whole cell.
 transform.has_side_effects = True  # type: ignore[attr-defined]
+
+
+def for_completeness(lines: list[str]) -> list[str]:
+    """Return lines in which a `%channel` that spans lines is an assignment of Python.
+
+    For the question whether a cell is complete, which a terminal asks after each line typed: this
+    stands behind `transform`, which takes those lines out of a cell that runs.
+    """
+    try:
+        return _as_python(lines)
+    except Exception:  # as above
+        return lines
+
+
+def _as_python(lines: list[str]) -> list[str]:
+    text = "".join(lines)
+    pieces, at = [], 0
+    for start, end in logical_lines(text) if "%channel" in text else ():
+        found = _CHANNEL.match(text, start)
+        if found and _spans_lines(scan_logical_line(text, found.end()), end):
+            pieces += [text[at:start], found.group(1)]
+            at = found.end()
+    return ("".join(pieces) + text[at:]).splitlines(keepends=True) if pieces else lines
+
+
+def _spans_lines(scan: Scan, end: int) -> bool:
+    """Whether brackets hold more together than the line that ends at `end`, or never close."""
+    if scan.fault is not None:
+        return scan.fault_kind == "open"
+    return scan.end > end and "\n" in scan.text[scan.start : scan.end]
 
 
 def _transform(lines: list[str]) -> list[str]:
@@ -82,7 +112,7 @@ def _spanning_channels(lines: list[str]) -> list[str]:
         if not found or start < at:
             continue
         scan = scan_logical_line(text, found.end())
-        if scan.end <= end or scan.fault is not None or "\n" not in text[found.end() : scan.end]:
+        if not _spans_lines(scan, end):
             continue
         taken = text.count("\n", start, scan.end)
         call = f"get_ipython().run_line_magic('channel', {text[found.end() : scan.end]!r})"
@@ -93,4 +123,4 @@ def _spanning_channels(lines: list[str]) -> list[str]:
     return ("".join(pieces) + text[at:]).splitlines(keepends=True)
 
 
-__all__ = ["CACHED_CALL", "CELL_MAGICS", "transform"]
+__all__ = ["CACHED_CALL", "CELL_MAGICS", "for_completeness", "transform"]

@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
 from nbcache.model.process import ChannelDecl, ProcessDecl
-from nbcache.notebook.transform import transform
+from nbcache.notebook.transform import for_completeness, transform
 from nbcache.plan.language.header import parse_channel_cell, parse_channel_line, parse_process_cell
 
 
@@ -66,7 +66,7 @@ def shell(request: pytest.FixtureRequest) -> Iterator[tuple[InteractiveShell, Re
     recorder = Recorder(shell)
     shell.register_magics(recorder)
     place = 0 if request.param == "first" else len(shell.input_transformers_cleanup)
-    shell.input_transformers_cleanup.insert(place, transform)
+    shell.input_transformers_cleanup[place:place] = [transform, for_completeness]
     yield shell, recorder
     InteractiveShell.clear_instance()
 
@@ -194,6 +194,25 @@ def test_a_channel_with_an_open_bracket_reaches_nbcaches_own_error(
     result = shell[0].run_cell("%channel x = of(1,\n")
 
     assert '"(" is never closed' in str(result.error_in_exec)
+
+
+@pytest.mark.parametrize(
+    ("typed", "is_whole"),
+    [
+        ("%channel grid = product(\n", False),
+        ("%channel grid = product(\na=[1],\n", False),
+        ("k = 2\n%channel grid = product(\n    a=[", False),
+        ("%channel grid = product(\na=[1])\n", True),
+        ("%channel one = of(1)\n", True),
+        ("%channel one = of(1))\n", True),
+    ],
+)
+def test_a_terminal_asks_for_lines_until_the_brackets_of_a_channel_are_closed(
+    shell: tuple[InteractiveShell, Recorder], typed: str, is_whole: bool
+) -> None:
+    status, _ = shell[0].check_complete(typed)
+
+    assert (status != "incomplete") is is_whole
 
 
 def test_a_channel_cell_with_comments_above_works(
