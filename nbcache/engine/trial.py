@@ -77,8 +77,7 @@ def _try_task(session: Host, name: str, item: str | None, into: bool) -> TryResu
             else:
                 made = run_script_here(ScriptBody(spec), staged, task, scratch)
     except FileNotFoundError as error:
-        inputs = tuple(each.name for each in spec.inputs)
-        if hint := missing_file_hint(error, spec.folder, spec.name, inputs):
+        if hint := missing_file_hint(error, spec):
             error.add_note(hint)
         raise
     finally:

@@ -97,6 +97,32 @@ def test_a_generator_as_output_is_told_to_become_a_list(notebook: Notebook) -> N
     assert "return list(...) of it" in failure.error
 
 
+def test_what_ended_a_worker_is_not_advised_to_be_tried_in_the_kernel(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell(
+        "%%process end(v) from src\nimport os, signal\nos.kill(os.getpid(), signal.SIGSEGV)"
+    )
+
+    message = notebook.run().message
+
+    assert "died of SIGSEGV" in message
+    assert "what ended the worker may end that" in message
+    assert "--item failed" not in message
+
+
+def test_a_file_beside_the_notebook_is_told_with_the_header_to_paste(notebook: Notebook) -> None:
+    (notebook.folder / "x.csv").write_text("1,2")
+    notebook.cell("%channel grid = product(depth=[2])")
+    notebook.cell("name = 'x'")
+    notebook.cell("%%process read from grid --cpus 1\nf'{depth} ' + open(name + '.csv').read()")
+    message = notebook.run().message
+
+    header = next(line for line in message.split("\n") if "%%process" in line)
+    assert header == '  %%process read(depth, x: path = "x.csv") from grid --cpus 1'
+    notebook.cell(f"{header.strip()}\nf'{{depth}} ' + x.read_text()")
+    assert notebook.run()["read"].value == "2 1,2"
+
+
 def test_failures_stand_in_the_order_of_the_items(notebook: Notebook) -> None:
     notebook.cells(
         [

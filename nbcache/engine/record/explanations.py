@@ -101,7 +101,8 @@ def find_task(
     listed = ", ".join(task.label for task in (fitting or tasks)[:5])
     more = ", ..." if len(fitting or tasks) > 5 else ""
     if not tasks:
-        raise UsageError(f"{name} had no tasks in run {chosen.name}")
+        none = "no task that has ended" if chosen.status in history.LIVE else "no tasks"
+        raise UsageError(f"{name} has {none} in run {chosen.name}")
     if list(selectors) == ["failed"]:
         raise UsageError(f"no task of {name} failed in run {chosen.name}")
     count = f"{len(fitting)} tasks of" if fitting else "no task of"

@@ -314,6 +314,16 @@ def going_runs(cache: Cache) -> list[RunSummary]:
     return [run for run in runs(cache) if run.status in LIVE]
 
 
+def counts_so_far(cache: Cache, run: RunSummary) -> Mapping[str, int]:
+    """Return how many tasks have ended with each outcome, also while the run is going."""
+    if run.status not in LIVE:
+        return run.counts
+    rows = last_rows(cache, run.id).values()
+    return Counter(
+        row.status if isinstance(row, AttemptRow) else Outcome.CACHED.value for row in rows
+    )
+
+
 def request_cancel(cache: Cache, word: str | None) -> RunSummary:
     """Ask the process that drives a run to end it in order, from any process on any machine.
 

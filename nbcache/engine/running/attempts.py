@@ -201,7 +201,7 @@ class Attempts:
             is_light = course.pace.note(name, report.row.realtime)
             if is_light is not None:
                 course.scheduler.light(name, is_light)
-        for text in read_notes(name, report.watched):
+        for text in read_notes(name, decision.place.decl, report.watched):
             course.run.note(text)
         for each in report.changed:
             course.run.note(changed_note(decision, each))

@@ -21,6 +21,10 @@ from nbcache.model.value import KeptFolder
 from nbcache.model.view import FailureView
 from nbcache.plan.dataflow.retry import BACKOFF_S, NOT_FAILED, FailedAttempt, retry_delays
 
+DIED = (
+    "fix the cell and run again; %nbcache try runs it in this kernel, without limits: what ended "
+    "the worker may end that"
+)
 LOG_CHARACTERS = 100_000  # of what a failed task printed, for a process that looks into it
 LOG_LINES = 20  # of it in a failure as it is shown
 
@@ -81,10 +85,12 @@ class Failures:
         ignored: bool = False,
     ) -> FailureView:
         """Return a failure as it is shown: where, what was printed last, how to look inside."""
-        where = command = ""
+        where = command = way_out = ""
         decl = decision.place.decl
         if report is not None:
             command = shlex.join(script_argv(decl))
+            if report.signal and decl.language == "python":
+                way_out = DIED
             if report.where is not None:
                 line, text = report.where
                 where = f"{decl.cell or decl.name} line {line}: {text.strip()}"
@@ -99,6 +105,7 @@ class Failures:
             log="\n".join(self._printed(decision.task).strip().split("\n")[-LOG_LINES:]),
             position=format_position(decision.task[1]),
             ignored=ignored,
+            way_out=way_out,
         )
 
     def item(self, task: TaskKey) -> Item:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from nbcache.engine.running.decision import Decision
+from nbcache.model.process import ProcessDecl
 from nbcache.model.row import WatchedRead
+from nbcache.plan.language.suggesting import header_with
 
 VARIABLES_TOLD = 8  # that a process reads: more of them are a loop over all
 
 
-def read_notes(process: str, reads: Sequence[WatchedRead]) -> Iterator[str]:
+def read_notes(process: str, decl: ProcessDecl, reads: Sequence[WatchedRead]) -> Iterator[str]:
     """Yield a line for each thing that a task read unasked; for a loop over the environment one."""
     variables = [each for each in reads if each.kind == "env"]
     if any(each.kind == "variables" for each in reads):
@@ -20,10 +22,10 @@ def read_notes(process: str, reads: Sequence[WatchedRead]) -> Iterator[str]:
         )
     for read in reads:
         if read not in variables or len(variables) <= VARIABLES_TOLD:
-            yield from _read_note(process, read.kind, read.name)
+            yield from _read_note(process, decl, read.kind, read.name)
 
 
-def _read_note(process: str, kind: str, name: str) -> Iterator[str]:
+def _read_note(process: str, decl: ProcessDecl, kind: str, name: str) -> Iterator[str]:
     if kind in ("tool", "variables", "package"):
         return  # there is no way to declare it, and no need
     if kind == "exists":
@@ -31,7 +33,10 @@ def _read_note(process: str, kind: str, name: str) -> Iterator[str]:
         return
     if kind in ("file", "folder"):
         short = name.rpartition("/")[2].partition(".")[0] or "data"
-        way_out = f'declare it: %%process {process}({short}: path = "{name}")'
+        declared = f'{short}: path = "{name}"'
+        names = tuple(each.name for each in decl.inputs or ())
+        header = header_with(decl.source, process, names, declared)
+        way_out = f"declare it: {header}"
     elif kind == "env":
         way_out = f"declare it: #| env: {name}"
     else:

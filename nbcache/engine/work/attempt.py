@@ -302,8 +302,7 @@ class _Attempt:
         if isinstance(error, _SAID) and not _in_body(error, process.filename):
             report.error = report.traceback = str(error)
             return
-        names = tuple(each.name for each in process.inputs)
-        hint = missing_file_hint(error, process.folder, process.name, names)
+        hint = missing_file_hint(error, process)
         if type(error).__name__ == "BdbQuit" or _wants_keyboard(error):
             hint = f"a task has no keyboard; run it in the kernel: `%nbcache try {process.name}`"
         elif _is_of_unpickling(error):
