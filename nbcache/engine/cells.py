@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbcache.codec.registry import decode
-from nbcache.engine.identity.capture import Captured, capture
+from nbcache.engine.identity.capture import capture
+from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.loaded import LoadedModules
 from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.read_state import CHANGED, ReadState, changed_read

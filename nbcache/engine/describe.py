@@ -12,7 +12,7 @@ from nbcache.engine.declared.operating import call_operator
 from nbcache.engine.declared.pipeline import Pipeline
 from nbcache.engine.declared.process import NamedChannel, Process
 from nbcache.engine.host import Host
-from nbcache.engine.identity.capture import Captured
+from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.identify import whole_item
 from nbcache.engine.identity.reads import named_files
 from nbcache.engine.running.dry import DryRun, TooLong, dry_run

@@ -11,7 +11,8 @@ from types import ModuleType
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from nbcache.engine.identity.capture import Captured, capture
+from nbcache.engine.identity.capture import capture
+from nbcache.engine.identity.captured import Captured
 from nbcache.model.process import Directives, Output, ProcessDecl
 from nbcache.plan.language.body import analyse_body
 

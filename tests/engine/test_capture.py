@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.identity.capture import Captured, capture
+from nbcache.engine.identity.capture import capture
+from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.payload import map_buffers, unpickle_names, write_buffers
 from nbcache.errors import FingerprintError, NoCanonicalFormError
 from nbcache.model.process import Directives, Output, PortType, ProcessDecl

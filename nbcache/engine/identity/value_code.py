@@ -5,22 +5,16 @@ Apart from `capture`, which is the kernel's: this much of it a worker needs for 
 
 from __future__ import annotations
 
-import linecache
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nbcache.engine.identity.modules import LocalModules, local_components, package_components
+from nbcache.engine.identity.sources import source_of
 from nbcache.model.digest import Digest
 from nbcache.plan.identity.reach import Walker, combine
 
 FUNCTIONS = (types.FunctionType, type)
-
-
-def source_of(filename: str) -> str | None:
-    """Return the source text of a file or cell as it is now, or None."""
-    linecache.checkcache(filename)
-    return "".join(linecache.getlines(filename)) or None
 
 
 def value_leaf(

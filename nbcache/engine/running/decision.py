@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nbcache.engine.identity.capture import Captured
+from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.identify import Identified
 from nbcache.engine.running.shelf import Shelf
 from nbcache.model.channel import CompiledNode, Item

@@ -1,0 +1,289 @@
+"""What a Python body reaches besides its inputs: names of the notebook, and what these reach."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import sys
+import textwrap
+import types
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from nbcache.engine.identity.captured import Captured
+from nbcache.engine.identity.modules import LocalModules, local_components, package_components
+from nbcache.engine.identity.payload import Payload, pickle_names
+from nbcache.engine.identity.sharing import shared_paths
+from nbcache.engine.identity.sources import (
+    cell_of_class,
+    class_text,
+    code_of,
+    place_of,
+    place_of_body,
+    source_of,
+)
+from nbcache.engine.identity.summaries import described, small_text
+from nbcache.engine.identity.value_code import FUNCTIONS
+from nbcache.errors import FingerprintError, NoCanonicalFormError
+from nbcache.model.digest import Digest, identity_digest
+from nbcache.model.fingerprint import Component
+from nbcache.model.process import ProcessDecl
+from nbcache.plan.identity.asked import Asked
+from nbcache.plan.identity.canonical.names import attribute
+from nbcache.plan.identity.code import find_function, normalise
+from nbcache.plan.identity.confidential import is_confidential
+from nbcache.plan.identity.explain import PART
+from nbcache.plan.identity.fingerprint import component
+from nbcache.plan.identity.reach import Walker, combine, is_of_nbcache
+from nbcache.plan.identity.uses import Chain, uses_of
+from nbcache.plan.language.body import BodyFacts
+from nbcache.plan.language.quantities import size_text
+
+LARGE = 500_000_000  # bytes of captured data from which on a note says how to do without
+
+_GIVEN = frozenset({"task", "display", "get_ipython"})  # names that every body has
+
+
+class PythonCapture:
+    """One capture of one Python process."""
+
+    def __init__(
+        self,
+        decl: ProcessDecl,
+        facts: BodyFacts | None,
+        namespace: Mapping[str, object],
+        taken: set[str],
+        folder: Path | None,
+    ) -> None:
+        self._decl, self._namespace, self._folder = decl, namespace, folder
+        self._places = LocalModules(str(namespace.get("__name__", "__main__")), folder)
+        tree = ast.parse(decl.body)
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        self._uses = uses_of(compile(tree, "<body>", "exec", flags, dont_inherit=True))
+        self._tree = tree
+        outer = set(facts.free) if facts is not None else set(self._uses.names)
+        if facts is not None:  # a builtin's name that the notebook gave to something else
+            outer |= {name for name in facts.builtins if name in namespace}
+            by_text = (self._uses.by_text - self._uses.stored) & namespace.keys()
+            outer |= {name for name in by_text if not is_of_nbcache(namespace[name])}
+        self._stars = bool(facts and facts.stars)  # `import *` may bring any name
+        self._read = {name for name in outer - taken if not self._is_ambient(name)}
+        self._bound = (set(self._uses.names) - self._read) | taken
+        self._sources: dict[str, str] = {}
+        self._own_texts: list[str] = []  # of helpers and resources
+
+    def _is_ambient(self, name: str) -> bool:
+        """Tell whether a name is what IPython puts into every namespace, or a builtin."""
+        if name not in self._namespace:
+            return hasattr(builtins, name)
+        value = self._namespace[name]
+        # IPython's `open` says that it is io's.
+        where = _name_around(value) or attribute(value, "__module__") or ""
+        is_shells = str(where).startswith(("IPython", "ipykernel"))
+        return is_shells and (
+            hasattr(builtins, name) or name in ("display", "get_ipython", "exit", "quit", "open")
+        )
+
+    def take(self, send: bool) -> tuple[Captured, list[Component]]:
+        asked: frozenset[Asked] = frozenset()
+        while True:
+            walker, components = self._walk(asked)
+            if walker.lists_subclasses:
+                self._read |= {*walker.subclasses()}
+            locals_, reach, changing = local_components(self._places, walker.local, asked)
+            asks = asked | walker.asks | reach.asks
+            if asks == asked:
+                break
+            asked = asks  # what does not count as a rule counts here
+        packages = package_components(self._places, walker.packages | reach.packages)
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        components += [
+            *locals_,
+            *packages,
+            component("python", "python", combine("python", version), version),
+        ]
+        values = {name: self._namespace[name] for name in sorted(self._read & {*self._namespace})}
+        shared = shared_paths(values)
+        if shared:
+            text = "\n".join(" is ".join(each) for each in shared)
+            components.append(component("sharing", "sharing", combine("sharing", shared), text))
+        payload = self._pickle(values) if send else Payload(b"", ())
+        names = {name: described(value, name) for name, value in values.items()}
+        found = Captured(
+            components=(),
+            payload=payload.data,
+            buffers=payload.buffers,
+            names=names,
+            modules={
+                name: source
+                for name, source in self._places.sources.items()
+                if name in reach.modules
+            },
+            sys_path=tuple(self._places.path),
+            imports=(*sorted(_submodules(self._namespace, walker.wanted)), *changing),
+            missing=() if self._stars else tuple(sorted(self._read - {*self._namespace, *_GIVEN})),
+            sources=self._sources,
+            texts=frozenset(walker.texts | reach.texts),
+            helper_sources=tuple(
+                textwrap.dedent(each)
+                for each in (
+                    *self._own_texts,
+                    *(each.evidence for each in components if each.kind == "module"),
+                )
+                if each
+            ),
+        )
+        if found.size > LARGE:
+            note = (
+                f"process {self._decl.name!r} captures {size_text(found.size)}, which every worker "
+                "reads; pass it as an input or as a file, or make it with @nbcache.resource"
+            )
+            found = _with_note(found, note)
+        return found, components
+
+    def _walk(self, asked: frozenset[Asked]) -> tuple[Walker, list[Component]]:
+        walker = Walker(self._namespace, self._places, source_of, asked=asked)
+        walker.used(self._uses, own=self._bound)
+        components = [
+            component(
+                "code",
+                "body",
+                identity_digest(normalise(self._tree, docstrings="docstrings" in asked)),
+                place_of_body(self._decl),
+                self._decl.body,
+            )
+        ]
+        done = set(self._decl.directives.ignore)
+        while waiting := sorted(walker.wanted.keys() - done):
+            for name in waiting:
+                done.add(name)
+                if name in self._read or not self._is_ambient(name):
+                    components.append(self._named(walker, name))
+        return walker, components
+
+    def _named(self, walker: Walker, name: str) -> Component:
+        value = self._namespace[name]
+        if isinstance(value, types.ModuleType):
+            walker.module_read(value.__name__, walker.wanted[name])
+            if walker.wanted[name] - {()} == walker.wanted[name] and self._places.home(
+                value.__name__
+            ) in ("package", "python", "local"):
+                digest = combine("module", value.__name__)
+            else:
+                digest = self._digest(walker, name, value)
+            return component("captured", name, digest, f"module {value.__name__}")
+        walker.folded.clear()
+        digest = self._digest(walker, name, value)
+        if hasattr(type(value), "__nbcache_resource__"):
+            place, text = self._source(value.function)  # type: ignore[attr-defined]
+            self._own_texts.append(text or "")
+            return component("resource", name, digest, place, self._with_folded(text, walker))
+        if self._is_notebooks(value) and (isinstance(value, FUNCTIONS) or code_of(value)):
+            place, text = self._source(value)
+            self._own_texts.append(text or "")
+            return component("helper", name, digest, place, self._with_folded(text, walker))
+        shown = None
+        if not is_confidential(name, value):
+            shown = self._with_folded(None, walker) or small_text(value)
+        return component("captured", name, digest, described(value, name), shown)
+
+    def _with_folded(self, text: str | None, walker: Walker) -> str | None:
+        """Return a text with that of the other code of the notebook that counts in one digest."""
+        pieces = [] if text is None else [text.rstrip("\n")]
+        for code in dict.fromkeys(walker.folded):
+            self._keep_source(code)
+            found = find_function(code, source_of)
+            if found is None or any(found[1].strip() in each for each in pieces):
+                continue
+            place = place_of(code.co_filename, code.co_firstlineno)
+            pieces.append(f"{PART}{place}\n{found[1].rstrip()}")
+        return "\n".join(pieces) if pieces else None
+
+    def _is_notebooks(self, value: object) -> bool:
+        # What functools.wraps made bears the module of what it wraps.
+        names = {_name_around(value), attribute(value, "__module__")}
+        homes = {self._places.home(name) for name in names if isinstance(name, str)}
+        return bool(homes & {"notebook", "unknown"})
+
+    def _digest(self, walker: Walker, name: str, value: object) -> Digest:
+        try:
+            return walker.digest(value)
+        except NoCanonicalFormError as error:
+            word = "captured name" if name in self._read else "a helper reads"
+            raise error.at(f"process {self._decl.name!r}: {word} {name!r}", name) from None
+        except RecursionError:
+            raise NoCanonicalFormError(
+                type(value).__name__,
+                "it is nested too deeply",
+                f"process {self._decl.name!r}: captured name {name!r}",
+                name,
+            ) from None
+
+    def _source(self, value: object) -> tuple[str, str | None]:
+        """Return where a function or class stands and its text, and keep the text of its file."""
+        code = code_of(value)
+        if code is None:
+            return cell_of_class(value) if isinstance(value, type) else ("", None)
+        whole = self._keep_source(code)
+        if isinstance(value, type):
+            line, text = class_text(whole or "", value.__qualname__, code.co_firstlineno)
+            return (
+                cell_of_class(value) if text is None else (place_of(code.co_filename, line), text)
+            )
+        if whole is None:
+            return "", None
+        found = find_function(code, source_of)
+        return place_of(code.co_filename, code.co_firstlineno), found[1] if found else None
+
+    def _keep_source(self, code: types.CodeType) -> str | None:
+        """Keep the text of the file or cell of some code, which workers are given; return it."""
+        whole = source_of(code.co_filename)
+        if whole is not None:
+            self._sources[code.co_filename] = whole
+        return whole
+
+    def _pickle(self, values: Mapping[str, object]) -> Payload:
+        try:
+            return pickle_names(values, self._namespace)
+        except Exception as error:  # whatever a foreign object raises when it is pickled
+            guilty = next((name for name, each in values.items() if not _pickles(each)), None)
+            which = "what it captures" if guilty is None else f"captured name {guilty!r}"
+            raise FingerprintError(
+                f"process {self._decl.name!r}: {which} cannot be sent to a worker "
+                f"({type(error).__name__}: {error}).\n  Make it once per worker: "
+                "@nbcache.resource def ...(): ...; or pass plain data instead."
+            ) from error
+
+
+def _submodules(namespace: Mapping[str, object], wanted: Mapping[str, set[Chain]]) -> set[str]:
+    """Return the submodules that are read off captured modules: `import a.b` binds only `a`."""
+    found: set[str] = set()
+    for name, chains in wanted.items():
+        value = namespace[name]
+        if isinstance(value, types.ModuleType):
+            for chain in chains:
+                full = value.__name__
+                for step in chain:
+                    full = f"{full}.{step}"
+                    if full not in sys.modules:
+                        break
+                    found.add(full)
+    return found
+
+
+def _with_note(found: Captured, note: str) -> Captured:
+    return replace(found, notes=(*found.notes, note))
+
+
+def _pickles(value: object) -> bool:
+    try:
+        pickle_names({"value": value}, {})
+    except Exception:
+        return False
+    return True
+
+
+def _name_around(value: object) -> object:
+    """Return the name of the module whose globals a function reads, or None."""
+    return value.__globals__.get("__name__") if isinstance(value, types.FunctionType) else None

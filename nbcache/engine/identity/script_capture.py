@@ -1,0 +1,87 @@
+"""What a script reaches besides its inputs: its text, the files it calls, programs or an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from nbcache.engine.identity.captured import Captured
+from nbcache.engine.identity.containers import engine_for, pinned, resolve_image
+from nbcache.engine.identity.sources import place_of_body
+from nbcache.engine.identity.tools import bundled_scripts, search_path, shell_text, tool_components
+from nbcache.engine.spec import FileInput, stat_key
+from nbcache.errors import FingerprintError
+from nbcache.model.digest import Digest
+from nbcache.model.fingerprint import Component
+from nbcache.model.process import ProcessDecl
+from nbcache.plan.identity.fingerprint import component
+from nbcache.plan.identity.reach import combine
+from nbcache.plan.language.body import script_facts
+
+
+def capture_script(
+    decl: ProcessDecl,
+    digest_of: Callable[[Path], Digest],
+    environ: Mapping[str, str],
+    folder: Path | None,
+) -> tuple[Captured, list[Component]]:
+    """Return what a worker needs of a script besides its inputs, and its components.
+
+    folder: where the notebook lies, if that is known.
+
+    Raises:
+        FingerprintError: its image cannot be told by its digest.
+    """
+    text = combine("script", decl.body)
+    argv = " ".join(decl.interpreter)
+    found = [
+        component("code", "body", text, place_of_body(decl), decl.body),
+        component("interpreter", "interpreter", combine("argv", decl.interpreter), argv),
+    ]
+    for name, lines in (("before", decl.directives.before), ("after", decl.directives.after)):
+        if lines:
+            digest, shown = combine(name, *lines), "\n".join(lines)
+            found.append(component("options", name, digest, shown[:80], shown))
+    texts = [decl.body, *decl.directives.before, *decl.directives.after]
+    texts += [each.command for each in decl.outputs or () if each.command is not None]
+    helpers, facts = {}, []
+    while texts:
+        facts.append(script_facts(texts.pop()))
+        for name, path in sorted(bundled_scripts(facts[-1].scripts, folder).items()):
+            if name in helpers:
+                continue
+            stat = stat_key(path)
+            digest = digest_of(path)
+            helpers[name] = FileInput(str(path), digest, name, stat)
+            found.append(component("file", name, digest, f"{name}, called by the script"))
+            texts.append(shell_text(path))  # what a script calls in its turn
+    made = Captured(components=(), helpers=helpers)
+    if decl.directives.container is not None:  # its programs are those of the image
+        image, command = _image(decl, decl.directives.container, folder, digest_of, environ)
+        return replace(made, container=command), [*found, image]
+    words = {word for each in facts for word in each.commands if "/" not in word or word[0] == "/"}
+    where = search_path(environ.get("PATH", ""), folder)
+    mode = decl.directives.tools
+    found += tool_components(words, decl.interpreter, digest_of, where, mode=mode)
+    return made, found
+
+
+def _image(
+    decl: ProcessDecl,
+    reference: str,
+    folder: Path | None,
+    digest_of: Callable[[Path], Digest],
+    environ: Mapping[str, str],
+) -> tuple[Component, tuple[str, str]]:
+    """Return the component of an image, the engine's program and the image by its digest."""
+    place, path = folder or Path.cwd(), environ.get("PATH", "")
+    try:
+        engine = engine_for(reference, place, path)
+        digest = resolve_image(reference, place, path, digest_of)
+    except FingerprintError as error:
+        raise FingerprintError(f"process {decl.name!r}: {error}") from None
+    part = component(
+        "container", "container", combine("container", digest), f"{reference} {digest[:19]}"
+    )
+    return part, (engine, pinned(reference, digest, place))

@@ -1,0 +1,90 @@
+"""Where code was written: the text of a function or class, and the place as people find it."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import sys
+import types
+from contextlib import suppress
+from pathlib import Path
+
+from nbcache.model.process import ProcessDecl
+from nbcache.plan.identity.canonical.names import attribute
+
+_GENERATED = ("<string>", "<attrs generated", "<frozen")  # by dataclasses, attrs, namedtuple
+
+
+def code_of(value: object) -> types.CodeType | None:
+    """Return the code that shows where a function or class was written, or None."""
+    if isinstance(value, types.FunctionType):
+        inner = value
+        while isinstance(attribute(inner, "__wrapped__"), types.FunctionType):
+            inner = inner.__wrapped__  # type: ignore[attr-defined]
+        return inner.__code__
+    if isinstance(value, type):
+        generated = None
+        for each in vars(value).values():
+            function = getattr(each, "__func__", getattr(each, "fget", each))
+            if isinstance(function, types.FunctionType) and function.__qualname__.startswith(
+                value.__qualname__ + "."
+            ):
+                if not function.__code__.co_filename.startswith(_GENERATED):
+                    return function.__code__
+                generated = function.__code__
+        return generated
+    wrapped = attribute(value, "__wrapped__")
+    return wrapped.__code__ if isinstance(wrapped, types.FunctionType) else None
+
+
+def class_text(source: str, qualname: str, inside: int | None) -> tuple[int, str | None]:
+    """Return first line and text of the class of that name (that holds line `inside`)."""
+    name = qualname.rpartition(".")[2]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef) and node.name == name and node.end_lineno is not None:
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            if inside is None or first <= inside <= node.end_lineno:
+                lines = source.splitlines(keepends=True)
+                return first, "".join(lines[first - 1 : node.end_lineno])
+    return inside or 0, None
+
+
+def cell_of_class(cls: type) -> tuple[str, str | None]:
+    """Return place and text of a class without methods: the latest cell that defines its name."""
+    for filename in reversed(_cells()):
+        text = source_of(filename) or ""
+        if f"class {cls.__name__}" in text:
+            with suppress(SyntaxError):
+                line, found = class_text(text, cls.__qualname__, None)
+                if found is not None:
+                    return place_of(filename, line), found
+    return "", None
+
+
+def source_of(filename: str) -> str | None:
+    """Return the source text of a file or cell as it is now, or None."""
+    linecache.checkcache(filename)
+    return "".join(linecache.getlines(filename)) or None
+
+
+def place_of(filename: str, line: int) -> str:
+    """Return where people find a line: "cell 3, line 4", or "pipeline.py, line 4"."""
+    cells = _cells()
+    if filename in cells:
+        return f"cell {cells[filename]}, line {line}"
+    if filename.startswith("<"):
+        return f"line {line}"
+    return f"{Path(filename).name}, line {line}"
+
+
+def place_of_body(decl: ProcessDecl) -> str:
+    """Return where the body begins, as people find it: "cell 5, line 2"."""
+    cell = decl.cell.replace("[", "").replace("]", "")
+    return f"{cell}, line {decl.body_line}" if cell else ""
+
+
+def _cells() -> dict[str, int]:
+    """Return file name -> number of the cells that the kernel ran, oldest first."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(getattr(shell, "compile", None), "_filename_map", {})
