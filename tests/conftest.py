@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine import describe
+from tests.waiting import PATIENCE_S
+
 SETTINGS = pytest.StashKey[str]()
 _MAIN = sys.modules["__main__"]
 
@@ -24,6 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind."""
     shutil.rmtree(config.stash[SETTINGS], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def patient_cards() -> None:
+    """Let cards count their tasks, however busy this machine is."""
+    describe.COUNT_S = PATIENCE_S
 
 
 @pytest.fixture(autouse=True, scope="module")

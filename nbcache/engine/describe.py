@@ -27,9 +27,10 @@ from nbcache.model.view import CaptureView, CardView, ChannelView, PlacePlan
 from nbcache.plan.identity.canonical import summarise
 
 FIRST_ITEMS = 3
+COUNT_S = 0.2  # that counting for a card may take, since the cell that declares a process waits
 
 
-def card_of(process: Process, session: Host, within_s: float) -> CardView:
+def card_of(process: Process, session: Host) -> CardView:
     """Return the card of a process; its plan is None where counting takes longer."""
     decl = process.decl
     notes = [*process.notes, *_parts(decl)]
@@ -46,7 +47,7 @@ def card_of(process: Process, session: Host, within_s: float) -> CardView:
         captures = _captures(place.captured)
         notes += place.captured.notes
         notes += _missing(place.captured.missing)
-        left = within_s - (time.monotonic() - started)
+        left = COUNT_S - (time.monotonic() - started)
         found = dry_run(prepared, within_s=max(left, 0.02))
         if found.channel_error:
             notes.append(found.channel_error)

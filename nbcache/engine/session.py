@@ -281,9 +281,9 @@ class Session:
         """
         return trust(self, processes, reason)
 
-    def card(self, process: Process, *, within_s: float = 0.2) -> CardView:
-        """Describe a process; counts its tasks if that takes no longer than `within_s`."""
-        return card_of(process, self, within_s)
+    def card(self, process: Process) -> CardView:
+        """Describe a process; counts its tasks if that does not take long."""
+        return card_of(process, self)
 
     def channel_view(self, channel: NamedChannel) -> ChannelView:
         """Describe a channel with its first items, as far as no process has to run for them."""

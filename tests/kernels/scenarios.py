@@ -25,6 +25,7 @@ import nbformat
 from nbcache.engine.record import history
 from nbcache.engine.record.explanations import why
 from nbcache.notebook.answers import open_for_reading
+from tests.waiting import PATIENCE_S
 
 Change = Callable[[Path], None]
 
@@ -192,12 +193,15 @@ class Notebook:
         client = NotebookClient(
             notebook,
             km=ThisPython(),
-            timeout=120,
+            timeout=PATIENCE_S,
             allow_errors=True,
             resources={"metadata": {"path": str(self.folder)}},
         )
         variables = {**os.environ, **(env or {})}
-        client.execute(env={key: value for key, value in variables.items() if value is not None})
+        client.execute(
+            env={key: value for key, value in variables.items() if value is not None},
+            cleanup_kc=True,  # the kernel ends, and its sockets are closed
+        )
         return list(notebook.cells)
 
     def ran(self) -> list[str]:
