@@ -27,7 +27,7 @@ test: $(VENV)/.test-$(KEY)
 	@$(MAKE) --no-print-directory lint types
 	@echo "== pytest"
 	@$(BIN)/python -m compileall -q nbcache tests  # or each process of a test compiles all it imports
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -q $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q $(PYTEST_ARGS)
 
 lint: $(VENV)/.test-$(KEY)
 	@echo "== ruff format"

@@ -15,6 +15,7 @@ from nbcache.engine import describe
 from tests.waiting import PATIENCE_S
 
 SETTINGS = pytest.StashKey[str]()
+LONG = ("browser", "cli", "examples", "faults", "kernels")  # a file of these may take a minute
 _MAIN = sys.modules["__main__"]
 
 
@@ -55,6 +56,11 @@ def main_module() -> Iterator[None]:
     main = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = main
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no worker of xdist ends long after the others."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
