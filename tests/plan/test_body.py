@@ -9,6 +9,7 @@ import contextlib
 import pathlib
 import random
 import symtable
+import sys
 import sysconfig
 from collections.abc import Iterator
 
@@ -472,6 +473,18 @@ def tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
         yield from tables(child)
 
 
+def comprehension_targets(text: str) -> set[str]:
+    comprehensions = (
+        each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.comprehension)
+    )
+    return {
+        name.id
+        for each in comprehensions
+        for name in ast.walk(each.target)
+        if isinstance(name, ast.Name)
+    }
+
+
 def test_names_agree_with_pythons_symbol_tables_on_the_standard_library() -> None:
     compared = 0
     for module in MODULES:
@@ -496,7 +509,9 @@ def test_names_agree_with_pythons_symbol_tables_on_the_standard_library() -> Non
         walk = NameWalk()
         walk.run(ast.parse(text))
 
-        assert set(walk.bound) == bound, module
+        # From 3.12 on, a comprehension at the top has its variables in the module's own table.
+        inlined = comprehension_targets(text) if sys.version_info >= (3, 12) else set()
+        assert set(walk.bound) - inlined == bound - inlined, module
         assert set(walk.free) - bound == read - bound - AMBIENT, module
         assert set(walk.free) <= read, module
         compared += 1
