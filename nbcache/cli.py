@@ -225,8 +225,11 @@ def _readable(traceback: str) -> str:
 def _answer(parsed: Parsed) -> int:
     from nbcache.notebook import answers
 
-    cache = answers.open_for_reading(Path(parsed.text("--cache") or ".nbcache"))
-    answer = answers.perform(parsed, cache, place="shell")
+    place = Path(parsed.text("--cache") or ".nbcache")
+    if parsed.verb.name == "doctor" and "--cache" not in parsed and not place.exists():
+        answer = answers.doctor(parsed, None)
+    else:
+        answer = answers.perform(parsed, answers.open_for_reading(place), place="shell")
     if answer.raw is not None:
         sys.stdout.buffer.write(answer.raw)
     elif "--json" in parsed:

@@ -69,7 +69,7 @@ def perform(parsed: Parsed, cache: Cache, *, place: Place) -> Answer:
         "report": _report,
         "sql": _sql,
         "verify": _verify,
-        "doctor": _doctor,
+        "doctor": doctor,
         "clean": _housekeeping,
         "pin": _housekeeping,
         "unpin": _housekeeping,
@@ -343,7 +343,8 @@ def _verify(parsed: Parsed, cache: Cache) -> Answer:
     return _check(checkup.verify(cache, quick="--quick" in parsed, mend="--repair" in parsed))
 
 
-def _doctor(parsed: Parsed, cache: Cache) -> Answer:
+def doctor(parsed: Parsed, cache: Cache | None) -> Answer:
+    """Look at the installation, and at the cache where there is one."""
     from nbcache.notebook import checkup
 
     found = checkup.doctor(cache)

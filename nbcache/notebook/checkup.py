@@ -98,12 +98,22 @@ def verify(cache: Cache, *, quick: bool = False, mend: bool = False) -> Findings
     return found
 
 
-def doctor(cache: Cache) -> Findings:
-    """Look at versions, the cache's folder, the disk and the runs."""
+def doctor(cache: Cache | None) -> Findings:
+    """Look at versions, the cache's folder, the disk and the runs; None: there is no cache yet."""
     found = Findings()
     found.facts["python"] = f"{platform.python_version()} ({sys.executable})"
     found.facts["system"] = platform.platform()
     found.facts["packages"] = ", ".join(filter(None, map(_version, _PACKAGES)))
+    if sys.platform == "win32":
+        found.problems.append("nbcache needs Linux or macOS; on Windows use WSL")
+    if cache is None:
+        found.facts["cache"] = "none here; the first run makes one beside its notebook"
+    else:
+        _look_at_cache(cache, found)
+    return found
+
+
+def _look_at_cache(cache: Cache, found: Findings) -> None:
     found.facts["cache"] = str(cache.root)
     if cache.read_only is not None:
         found.problems.append(f"the cache is read-only: {cache.read_only}")
@@ -119,9 +129,6 @@ def doctor(cache: Cache) -> Findings:
     broken = [run.name for run in known[:20] if run.status == "interrupted"]
     if broken:
         found.facts["interrupted"] = f"{', '.join(broken)} (their finished tasks are kept)"
-    if sys.platform == "win32":
-        found.problems.append("nbcache needs Linux or macOS; on Windows use WSL")
-    return found
 
 
 def examine_store(found: Findings, url: str) -> None:

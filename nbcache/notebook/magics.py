@@ -140,6 +140,8 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         return None
 
     def _sql(self, text: str) -> object:
+        if not text.strip():
+            raise UsageError("usage: %nbsql SELECT ..., or %%nbsql above a query")
         parsed = verbs.parse_line(f"sql {text.strip()}")
         return self._queried(parsed)
 
