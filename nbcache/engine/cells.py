@@ -141,18 +141,29 @@ class Cells:
         if entry is None:
             begun.reason = cache.log.refusal(begun.hash) or self._why(begun)
             return None
-        state = ReadState(cache.files, self._session.folder)
-        for read in entry.reads:
-            if not state.holds(read):
-                begun.reason = changed_read(read)
-                return None
+        held = self._with_reads_as_now(begun, entry)
+        if held is None:
+            return None
         try:
             with cache.activity.working():
-                return self._restore(begun.cell, entry)
+                return self._restore(begun.cell, held)
         except Exception as error:  # also what the code of a value or a definition raises
             self._put_back(begun)
             begun.reason = f"what was kept cannot be read: {str(error).partition(chr(10))[0]}"
             return None
+
+    def _with_reads_as_now(self, begun: Begun, best: Entry) -> Entry | None:
+        """Return the best result of the cell's hash that read what is there now, or None."""
+        state = ReadState(self._session.cache.files, self._session.folder)
+        changed: list[WatchedRead] = []
+        entries = self._session.cache.log.find_all(begun.hash) if best.reads else [best]
+        for entry in entries:
+            stale = next((read for read in entry.reads if not state.holds(read)), None)
+            if stale is None:
+                return entry
+            changed.append(stale)
+        begun.reason = changed_read(changed[0])
+        return None
 
     def _put_back(self, begun: Begun) -> None:
         """Give the cell's names the values that they had before it."""

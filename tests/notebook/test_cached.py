@@ -119,6 +119,10 @@ def test_a_file_that_the_cell_reads_counts(again: Callable[..., Answer], tmp_pat
 
     assert again(cell).value["x"] == "2"
     assert ran(tmp_path) == 2
+    data.write_text("1")
+
+    assert again(cell).value["x"] == "1"
+    assert ran(tmp_path) == 0, "what it gave with this content is still kept"
 
 
 def test_a_local_module_counts_and_a_stale_one_is_not_believed(
