@@ -411,3 +411,11 @@ def test_attribute_names_and_values_both_count() -> None:
     other.extra = 1  # type: ignore[attr-defined]
     assert digest(one) != digest(other)
     assert digest(Node(1)) == digest(Node(1))
+
+
+def test_a_mapping_from_addresses_to_what_lies_there_counts_by_its_members() -> None:
+    def linked(*members: list[int]) -> dict[int, list[int]]:
+        return {id(each): each for each in members}
+
+    assert canonical_bytes(linked([1], [2])) == canonical_bytes(linked([1], [2]))
+    assert canonical_bytes(linked([1], [2])) != canonical_bytes(linked([2], [1]))

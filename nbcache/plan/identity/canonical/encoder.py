@@ -274,8 +274,20 @@ def _write_tuple(encoder: Encoder, value: tuple[object, ...]) -> None:
 
 def _write_dict(encoder: Encoder, value: dict[object, object]) -> None:
     if not encoder.met_before(value):
+        if _is_keyed_by_address(value):
+            encoder.out += b"k"
+            encoder.write_sequence(value.values(), len(value))
+            return
         encoder.out += b"d"
         encoder.write_pairs(value.items(), len(value))
+
+
+def _is_keyed_by_address(value: dict[object, object]) -> bool:
+    """Whether each key is the `id` of its value: it says nothing, and differs in each process.
+
+    So matplotlib keeps which transforms are made of which.
+    """
+    return bool(value) and all(type(key) is int and key == id(held) for key, held in value.items())
 
 
 def _write_set(encoder: Encoder, value: set[object]) -> None:
