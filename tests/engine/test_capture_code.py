@@ -470,6 +470,10 @@ HELPER_EDITS: dict[str, tuple[str, str, str, str, str]] = {
         "def f(v):\n    '''one'''\n    return v\ndef g(v): return f.__doc__", "one", "two",
         "out = g(v), f(v)", "helper f",
     ),
+    "a comment whose text is read": (
+        "def f(v):\n    # one\n    return v", "one", "two",
+        "import inspect\nout = inspect.getsource(f)", "helper f",
+    ),
 }  # fmt: skip
 
 
@@ -523,3 +527,12 @@ def test_another_process_with_another_hash_seed_gives_the_same_components() -> N
     for name, (cells, _, _, body, _) in HELPER_EDITS.items():
         here = sorted([*key, value] for key, value in keys(captured(cells, body=body)).items())
         assert other[name] == here, name
+
+
+def test_a_comment_of_the_body_counts_where_the_body_reads_its_own_text() -> None:
+    body = "def f():\n    # {}\n    return 1\nimport inspect\nout = inspect.getsource(f)"
+
+    before = captured(body=body.format("one"))
+    after = captured(body=body.format("two"))
+
+    assert changed(before, after) == {"code body"}

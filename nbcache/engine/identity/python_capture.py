@@ -149,7 +149,7 @@ class PythonCapture:
             component(
                 "code",
                 "body",
-                identity_digest(normalise(self._tree, docstrings="docstrings" in asked)),
+                self._body_digest(asked),
                 place_of_body(self._decl),
                 self._decl.body,
             )
@@ -161,6 +161,11 @@ class PythonCapture:
                 if name in self._read or not self._is_ambient(name):
                     components.append(self._named(walker, name))
         return walker, components
+
+    def _body_digest(self, asked: frozenset[Asked]) -> Digest:
+        if "source" in asked:
+            return identity_digest(b"source\0" + self._decl.body.encode("utf-8", "surrogatepass"))
+        return identity_digest(normalise(self._tree, docstrings="docstrings" in asked))
 
     def _named(self, walker: Walker, name: str) -> Component:
         value = self._namespace[name]

@@ -274,6 +274,8 @@ class Walker:
         if found is None:
             text = None if docstrings else function.__doc__
             return encode_code(function.__code__, docstring=text)
+        if "source" in self._asked:
+            return b"source\0" + found[1].encode("utf-8", "surrogatepass")
         return normalise(found[0], docstrings=docstrings)
 
     def _said_of(self, function: types.FunctionType) -> tuple[object, ...]:
