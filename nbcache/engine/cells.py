@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import os
 import socket
 import textwrap
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from nbcache.codec.registry import decode
+from nbcache.engine.cell_history import CellHistory
 from nbcache.engine.identity.capture import capture
 from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.loaded import LoadedModules
 from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.read_state import CHANGED, ReadState, changed_read
 from nbcache.engine.identity.reads import named_files
-from nbcache.engine.record.history import CELL
 from nbcache.engine.running.rows import now_us, user_name
 from nbcache.engine.session import Session
 from nbcache.engine.work.attempt import store_shown
@@ -35,9 +34,8 @@ from nbcache.engine.work.watch import Watcher
 from nbcache.errors import BlobDamagedError, CodecError, FingerprintError, NotKept, StoreError
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
-from nbcache.model.ids import RunId, run_name
-from nbcache.model.row import AttemptRow, Port, ProcessRecord, Row, RunRow, UseRow, WatchedRead
-from nbcache.model.task import Outcome, RunStatus
+from nbcache.model.row import AttemptRow, Port, UseRow, WatchedRead
+from nbcache.model.task import Outcome
 from nbcache.model.value import Stored
 from nbcache.model.view import ShownChunk
 from nbcache.plan.identity.confidential import confidential_texts
@@ -78,17 +76,6 @@ class Restored:
     entry: Entry
 
 
-@dataclass
-class _Runs:
-    """The cells of this kernel as one run of the history; each cell that ran is a session of it."""
-
-    id: str = field(default_factory=new_ulid)
-    processes: dict[str, ProcessRecord] = field(default_factory=dict)
-    session: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    saved: float = 0.0
-
-
 class Cells:
     """The cached cells of one session."""
 
@@ -96,7 +83,7 @@ class Cells:
         self._session, self._loaded = session, loaded
         self.user = user_name()
         self._watcher: Watcher | None = None
-        self._runs: dict[str, _Runs] = {}  # by cache
+        self._history = CellHistory(session, self.user)
 
     # ------------------------------------------------------------------ before the cell
 
@@ -234,19 +221,18 @@ class Cells:
 
     def note_hit(self, begun: Begun, restored: Restored) -> None:
         """Write down that a kept result was used."""
-        runs = self._of_this_cache()
-        runs.saved += restored.entry.realtime or 0.0
-        runs.session += 1
+        run, number = self._history.next_session()
         use = UseRow(
             id=new_ulid(),
             at=now_us(),
-            run=runs.id,
-            session=runs.session,
+            run=run,
+            session=number,
             process=begun.cell.name,
             hash=begun.hash,
             cached_from=restored.entry.row_id,
         )
-        self._append([use], begun.cell, Outcome.CACHED)
+        saved_s = restored.entry.realtime or 0.0
+        self._history.append(use, begun.cell, Outcome.CACHED, saved_s=saved_s)
 
     # ------------------------------------------------------------------ while it runs
 
@@ -278,21 +264,21 @@ class Cells:
         self._check_names(begun)
         self._check_captured(begun)
         _check_reads(watched)
-        cache, runs = self._session.cache, self._of_this_cache()
+        cache = self._session.cache
         shown.hide(confidential_texts({**begun.before, **self._session.namespace}))
         try:
             with cache.activity.working():
                 ports = self._ports(begun)
-                runs.session += 1
+                run, number = self._history.next_session()
                 row = AttemptRow(
                     id=new_ulid(),
                     at=begun.start_us,
-                    run=runs.id,
+                    run=run,
                     process=begun.cell.name,
                     hash=begun.hash,
                     generation=cache.log.next_generation(begun.hash),
                     status=Outcome.COMPLETED.value,
-                    session=runs.session,
+                    session=number,
                     submit=begun.start_us,
                     start=begun.start_us,
                     complete=complete,
@@ -307,7 +293,7 @@ class Cells:
                     shown=store_shown(shown, cache),
                     reason=begun.reason,
                 )
-                self._append([row], begun.cell, Outcome.COMPLETED)
+                self._history.append(row, begun.cell, Outcome.COMPLETED)
         except StoreError as error:
             raise NotKept(str(error)) from None
         return row
@@ -375,42 +361,6 @@ class Cells:
             inline -= len(stored.inline or b"")
             ports.append(Port(",".join(names), stored))
         return tuple(ports)
-
-    # ------------------------------------------------------------------ the history
-
-    def _of_this_cache(self) -> _Runs:
-        return self._runs.setdefault(self._session.cache.id, _Runs())
-
-    def _append(self, rows: Sequence[Row], cell: CachedCell, outcome: Outcome) -> None:
-        runs = self._of_this_cache()
-        runs.counts[outcome.value] = runs.counts.get(outcome.value, 0) + 1
-        record = ProcessRecord(
-            name=cell.name,
-            components=(),
-            source=cell.decl.source,
-            cell=cell.decl.cell,
-            language=CELL,
-            outputs=cell.names,
-        )
-        is_new = runs.processes.get(cell.name) != record
-        runs.processes[cell.name] = record
-        run = RunRow(
-            id=new_ulid(),
-            at=now_us(),
-            run=runs.id,
-            session=runs.session,
-            name=run_name(RunId(runs.id)),
-            status=RunStatus.SUCCEEDED.value,
-            notebook=self._session.notebook,
-            processes=tuple(runs.processes.values()) if is_new else (),
-            counts=dict(runs.counts),
-            saved=runs.saved,
-            host=socket.gethostname(),
-            user=self.user,
-            pid=os.getpid(),
-            retention=self._session.retention,
-        )
-        self._session.cache.log.append([*rows, run])
 
 
 def _refuse_hidden_names(cell: CachedCell, components: Sequence[Component]) -> None:

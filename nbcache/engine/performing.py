@@ -95,9 +95,9 @@ class Performer:
         status = RunStatus.FAILED
         cache = self._session.cache
         scratch = cache.tmp / f"run-{run.id}"
-        asked = asyncio.get_running_loop().create_task(self._obey(run))
         try:
             with cache.activity.working(recorded=rows is not None):
+                asked = asyncio.get_running_loop().create_task(self._obey(run))
                 try:
                     status = await self._drive(run, prepared, beginning, rows, tier, scratch)
                 except BaseException as problem:  # a fault of ours: the cell must not wait

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from nbcache.engine.record import history
-from nbcache.engine.record.compare import (
+from nbcache.engine.record.explanations import Found
+from nbcache.engine.record.history import RunSummary
+from nbcache.engine.record.run_diff import (
     Group,
     OutputDiff,
     ProcessDiff,
@@ -17,8 +19,6 @@ from nbcache.engine.record.compare import (
     TaskDiff,
     outcome_of,
 )
-from nbcache.engine.record.explanations import Found
-from nbcache.engine.record.history import RunSummary
 from nbcache.notebook import render
 from nbcache.notebook.difference_page import page_of
 from nbcache.notebook.markup import element, html_of

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.record.compare import ProcessDiff, RunDiff, diff_runs
+from nbcache.engine.record.compare import diff_runs
+from nbcache.engine.record.run_diff import ProcessDiff, RunDiff
 from nbcache.errors import RunError, UsageError
 from nbcache.model.digest import identity_digest
 from nbcache.model.fingerprint import Component

@@ -9,15 +9,24 @@ digest. Reads rows, and texts of code that lie in blobs; results are decoded onl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 from nbcache.engine.record import history
-from nbcache.engine.record.data_diff import DataDiff, compare_stored
-from nbcache.engine.record.explanations import Found, difference_record, found_tasks, with_text
+from nbcache.engine.record.data_diff import compare_stored
+from nbcache.engine.record.explanations import Found, found_tasks, with_text
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.pairing import Paired, pair_runs
 from nbcache.engine.record.results import Decoder
+from nbcache.engine.record.run_diff import (
+    Group,
+    OutputDiff,
+    ProcessDiff,
+    ResultState,
+    RunDiff,
+    TaskDiff,
+    outcome_of,
+    succeeded,
+)
 from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import Port, ProcessRecord
@@ -27,169 +36,9 @@ from nbcache.plan.identity.explain import Difference
 from nbcache.plan.identity.fingerprint import of_tasks
 from nbcache.store.cache import Cache
 
-ResultState = Literal["equal", "different", "missing"]
-
 DATA_LIMIT = 20  # tasks of a process whose results are read, unless more are asked for
 
 ENVIRONMENT = frozenset({"package", "python", "platform", "interpreter", "container", "lock"})
-
-
-@dataclass(frozen=True, slots=True)
-class OutputDiff:
-    """One output of a task in both runs. `missing`: one side has none."""
-
-    name: str
-    state: ResultState
-    before: Stored | None
-    after: Stored | None
-    data: DataDiff | None = None
-
-    def record(self) -> dict[str, object]:
-        """Return what `--json` prints."""
-        found: dict[str, object] = {
-            "name": self.name,
-            "state": self.state,
-            "before": _stored_record(self.before),
-            "after": _stored_record(self.after),
-        }
-        if self.data is not None:
-            found["data"] = self.data.record()
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class TaskDiff:
-    """One task as the two runs saw it."""
-
-    before: Found
-    after: Found
-    differences: tuple[Difference, ...]
-    outputs: tuple[OutputDiff, ...]
-
-    @property
-    def ran(self) -> bool:
-        """Whether the later run attempted it."""
-        return self.after.use is None
-
-    @property
-    def result(self) -> ResultState:
-        """How the results compare: the worst of the outputs, so `equal` where there are none."""
-        states = {each.state for each in self.outputs}
-        if "missing" in states or not (_succeeded(self.before) and _succeeded(self.after)):
-            return "missing"
-        return "different" if "different" in states else "equal"
-
-    def record(self) -> dict[str, object]:
-        """Return what `--json` prints."""
-        return {
-            "task": self.after.label,
-            "ran": self.ran,
-            "result": self.result,
-            "before": _task_record(self.before),
-            "after": _task_record(self.after),
-            "differences": [difference_record(each) for each in self.differences],
-            "outputs": [each.record() for each in self.outputs],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Tasks of one process that differ by the same components: `text` says which."""
-
-    text: str
-    tasks: tuple[TaskDiff, ...]
-    differences: tuple[Difference, ...]  # of the first task; the inputs of the others may differ
-    sources: tuple[tuple[str, str], ...] = ()  # (title, unified diff)
-
-    @property
-    def ran(self) -> int:
-        """How many of the tasks the later run attempted."""
-        return sum(task.ran for task in self.tasks)
-
-    def record(self) -> dict[str, object]:
-        """Return what `--json` prints."""
-        return {
-            "text": self.text,
-            "tasks": [task.after.label for task in self.tasks],
-            "ran": self.ran,
-            "differences": [difference_record(each) for each in self.differences],
-            "sources": [{"title": title, "diff": text} for title, text in self.sources],
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessDiff:
-    """One process of two runs. `was` is its earlier name, "" where it is new."""
-
-    name: str
-    was: str
-    gone: bool
-    groups: tuple[Group, ...]
-    tasks: tuple[TaskDiff, ...]
-    only_before: tuple[Found, ...]
-    only_after: tuple[Found, ...]
-    data_left: int = 0  # tasks with different results that were not read, being too many
-
-    def results(self, state: ResultState) -> list[TaskDiff]:
-        """Return the tasks of both runs whose results compare so."""
-        return [task for task in self.tasks if task.result == state]
-
-    @property
-    def total(self) -> int:
-        """How many tasks the later run has."""
-        return len(self.tasks) + len(self.only_after)
-
-    @property
-    def ran(self) -> int:
-        """How many of them it attempted."""
-        return sum(t.ran for t in self.tasks) + sum(t.use is None for t in self.only_after)
-
-    @property
-    def unchanged(self) -> bool:
-        """Whether there is nothing to tell: the same tasks, equal, and none ran."""
-        quiet = not (self.only_before or self.only_after or self.groups or self.gone)
-        return quiet and self.was == self.name and len(self.results("equal")) == len(self.tasks)
-
-    def record(self) -> dict[str, object]:
-        """Return what `--json` prints."""
-        states: tuple[ResultState, ...] = ("equal", "different", "missing")
-        return {
-            "name": self.name,
-            "was": self.was or None,
-            "gone": self.gone,
-            "in_both": len(self.tasks),
-            "ran": self.ran,
-            "total": self.total,
-            "results": {state: len(self.results(state)) for state in states},
-            "reasons": [group.record() for group in self.groups],
-            "tasks": [task.record() for task in self.tasks],
-            "only_before": [_task_record(each) for each in self.only_before],
-            "only_after": [_task_record(each) for each in self.only_after],
-            "data_left": self.data_left,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunDiff:
-    """Two runs compared: what the notebook, its parameters and packages, and each process did."""
-
-    before: RunSummary
-    after: RunSummary
-    parameters: tuple[tuple[str, str | None, str | None], ...]  # (name, before, after)
-    packages: tuple[Difference, ...]
-    processes: tuple[ProcessDiff, ...] = field(default=())
-
-    def record(self) -> dict[str, object]:
-        """Return what `--json` prints."""
-        return {
-            "before": _run_record(self.before),
-            "after": _run_record(self.after),
-            "parameters": [
-                {"name": name, "before": old, "after": new} for name, old, new in self.parameters
-            ],
-            "packages": [difference_record(each) for each in self.packages],
-            "processes": [each.record() for each in self.processes],
-        }
 
 
 def diff_runs(
@@ -387,7 +236,7 @@ def _without_difference(task: TaskDiff) -> str:
     """Why a task ran though it is the same."""
     if task.after.made.reason:
         return task.after.made.reason
-    if not _succeeded(task.before):
+    if not succeeded(task.before):
         return f"nothing differs; it {outcome_of(task.before)} before"
     return "nothing differs; it was asked to run afresh, or its result was gone"
 
@@ -415,56 +264,3 @@ def _state(old: Stored | None, new: Stored | None) -> ResultState:
         return "missing"
     same = (old.digest, old.kind, old.name) == (new.digest, new.kind, new.name)
     return "equal" if same else "different"
-
-
-def outcome_of(task: Found) -> str:
-    """Return how a task ended in its run: "completed", "cached", "failed", ..."""
-    return task.made.status if task.use is None else "cached"
-
-
-def _succeeded(task: Found) -> bool:
-    return outcome_of(task) in ("completed", "cached", "stored")
-
-
-def _task_record(task: Found) -> dict[str, object]:
-    where = task.use if task.use is not None else task.made
-    return {
-        "task": task.label,
-        "outcome": outcome_of(task),
-        "hash": where.hash,
-        "position": where.position,
-        "tag": where.tag,
-        "realtime": task.made.realtime,
-        "error": task.made.error,
-    }
-
-
-def _stored_record(stored: Stored | None) -> dict[str, object] | None:
-    if stored is None:
-        return None
-    return {
-        "digest": stored.digest,
-        "kind": stored.kind,
-        "codec": stored.codec,
-        "size": stored.size,
-        "file": stored.name,
-        "opaque": stored.opaque,
-    }
-
-
-def _run_record(run: RunSummary) -> dict[str, object]:
-    record = run.record()
-    kept = ("run", "name", "status", "started", "notebook", "user", "host", "counts")
-    return {name: record[name] for name in kept}
-
-
-__all__ = [
-    "Group",
-    "OutputDiff",
-    "ProcessDiff",
-    "RunDiff",
-    "TaskDiff",
-    "diff_runs",
-    "find_two",
-    "outcome_of",
-]

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbcache.engine.record import history
-from nbcache.engine.record.compare import outcome_of
 from nbcache.engine.record.explanations import Found, found_tasks
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.results import Decoder, NotKept, Results, TaskResult
+from nbcache.engine.record.run_diff import outcome_of
 from nbcache.engine.work.harvest import from_ports
 from nbcache.model.digest import Digest
 from nbcache.model.ids import parse_position
