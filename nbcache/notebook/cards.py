@@ -10,6 +10,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any, TypeVar
 
 from nbcache.model.view import (
     CaptureView,
@@ -25,6 +26,9 @@ from nbcache.notebook.render import Rendered
 Shown = tuple[str, str, Sequence[ShownChunk]]
 """What one task showed: its label, its outcome, its chunks in order."""
 
+Told = TypeVar("Told", bound=tuple[Any, ...])
+"""A task by its label, its outcome and something more."""
+
 _FAINT = render.FAINT
 _TEXT_CHUNKS = 4_000  # characters of one task's text in a card's plain twin
 _HTML_CHUNKS = 200_000
@@ -36,10 +40,12 @@ def render_card(
     progress: PlaceProgress | None = None,
     shown: Sequence[Shown] = (),
     tried: str = "",
+    showing: int = 0,
 ) -> Rendered:
     """Return a card. With `progress`, a run's counts stand in place of the plan.
 
-    tried: how a trial of one item went, in one line; then `shown` is what that showed.
+    tried: how a trial of one item went, in one line; then `shown` is what that showed. showing: of
+    how many tasks `shown` is a choice.
     """
     title = " · ".join(filter(None, (view.signature, view.wiring)))
     captures = captures_phrase(view)
@@ -61,7 +67,7 @@ def render_card(
         html.append(place_bar(progress))
         colour = place_colour(progress)
     parts = [f'<div class="nbcache-head">{"".join(html)}</div>']
-    output = render.stack([render_shown(shown), render.line(tried, _FAINT)])
+    output = render.stack([render_shown(shown, showing), render.line(tried, _FAINT)])
     if output.text:
         lines.append(output.text)
         parts.append(f'<div class="nbcache-shown">{output.html}</div>')
@@ -234,7 +240,7 @@ def _fields(view: ChannelView) -> str:
     return ", ".join(name or "(unnamed)" for name in view.fields)
 
 
-def choose_shown(tasks: Sequence[Shown]) -> list[Shown]:
+def choose_shown(tasks: Sequence[Told]) -> list[Told]:
     """Return the tasks whose output a card shows: the only one; or first, failed ones, last."""
     if len(tasks) <= 1:
         return list(tasks)
@@ -242,10 +248,13 @@ def choose_shown(tasks: Sequence[Shown]) -> list[Shown]:
     return [tasks[0], *failed, tasks[-1]]
 
 
-def render_shown(tasks: Sequence[Shown]) -> Rendered:
-    """Return what tasks showed: of one task all, of many the first, the failed and the last."""
+def render_shown(tasks: Sequence[Shown], showing: int = 0) -> Rendered:
+    """Return what tasks showed: of one task all, of many the first, the failed and the last.
+
+    showing: how many there are, where `tasks` is a choice of them.
+    """
     speaking = [task for task in tasks if task[2]]
-    if len(tasks) == 1 and speaking:
+    if max(len(tasks), showing) == 1 and speaking:
         return _render_chunks(speaking[0][2])
     chosen = choose_shown(speaking)
     parts: list[Rendered] = []
@@ -259,7 +268,7 @@ def render_shown(tasks: Sequence[Shown]) -> Rendered:
                 f"<details{opened}><summary>{escape(label + word)}</summary>{inner.html}</details>",
             )
         )
-    if hidden := len(speaking) - len(chosen):
+    if hidden := max(len(speaking), showing) - len(chosen):
         note = f"{render.count_of(hidden, 'more task')} showed something"
         parts.append(render.line(note, _FAINT))
     return render.stack(parts)

@@ -84,7 +84,7 @@ class Front:
         from nbcache.notebook.widget.desk import SessionDesk
         from nbcache.notebook.widget.gallery import Gallery
 
-        hands = Hands(self._follow_in_cards, self._look_again, self._try_in_card)
+        hands = Hands(self._follow_in_cards, self._look_again, self._try_in_card, self.board)
 
         def card_desk(card: CardView) -> CardDesk:
             return CardDesk(self.session, hands, self._between_cells, card)
@@ -183,14 +183,14 @@ class Front:
 
     def watch(self, run: Run, *, raising: bool = True) -> None:
         """Show a run until it has ended."""
-        live.watch(run, self.screen(run), raising=raising)
+        live.watch(run, self.screen(run, raising=raising), raising=raising)
 
     def detach(self, run: Run) -> None:
         """Show a run in this cell while others go on."""
         live.detach(run, self.screen(run, detached=True))
 
-    def screen(self, run: Run, *, detached: bool = False) -> Screen:
-        """Return where a run is shown."""
+    def screen(self, run: Run, *, detached: bool = False, raising: bool = False) -> Screen:
+        """Return where a run is shown; `raising`: its cell ends in an error if the run does."""
         if not self.in_notebook:
             return live.screen_in_terminal(run, detached=detached)
         from nbcache.notebook.widget.source import LiveRun
@@ -205,6 +205,8 @@ class Front:
             told = self.headless is not None
             return NotebookScreen(run, self.board, paint=paint, machine_readable=told)
         view = self.views.open(source)
+        if raising:
+            view.awaited = source
         return NotebookScreen(run, self.board, paint=view.painter(source), view=view)
 
     def show_run(self, run_id: str, told: Rendered, *, page: Page | None = None) -> None:

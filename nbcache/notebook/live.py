@@ -11,7 +11,7 @@ import contextvars
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import uuid4
@@ -40,7 +40,10 @@ class WatchedRun(Protocol):
     def wait(self, timeout: float | None = None) -> bool: ...
     def cancel(self) -> None: ...
     def raise_for_status(self) -> None: ...
-    def shown(self, place: str) -> list[tuple[str, str, list[ShownChunk]]]: ...
+    def showing(self, place: str) -> list[tuple[str, str, str]]: ...
+    def shown(
+        self, place: str, only: Collection[str] | None = None
+    ) -> list[tuple[str, str, list[ShownChunk]]]: ...
     def printed(self) -> list[str]: ...
 
 
@@ -94,6 +97,7 @@ class PlacedCard:
     last: Rendered
     live: LiveCard | None = None
     place: PlaceProgress | None = None  # how far the last run was with it
+    run: WatchedRun | None = None  # that run, once it has ended
 
 
 @dataclass
@@ -124,10 +128,30 @@ class CardBoard:
         """Fill the cards of a run's processes with counts and, where `shown`, what tasks showed."""
         for card, place in self._cards_of(progress):
             card.place = place
-            output = run.shown(place.name) if shown else []
-            self._replace(card, cards.render_card(card.view, place, output))
-            if shown and card.live is not None:
+            if not shown:
+                self._replace(card, cards.render_card(card.view, place))
+                continue
+            card.run = run
+            self.pick(place.name, None)
+            if card.live is not None:
                 card.live.finish(progress)
+
+    def showing(self, name: str) -> list[tuple[str, str, str]]:
+        """Return (label, outcome, position) of those tasks of a card that showed something."""
+        card = self.placed.get(name)
+        return card.run.showing(name) if card is not None and card.run is not None else []
+
+    def pick(self, name: str, position: str | None) -> None:
+        """Show in a card what the task at a position showed; None: the first, failed, and last."""
+        card = self.placed.get(name)
+        if card is None or card.run is None:
+            return
+        tasks = card.run.showing(name)
+        wanted = (
+            [each for _, _, each in cards.choose_shown(tasks)] if position is None else [position]
+        )
+        shown = card.run.shown(name, wanted)
+        self._replace(card, cards.render_card(card.view, card.place, shown, showing=len(tasks)))
 
     def _cards_of(self, progress: RunProgress) -> list[tuple[PlacedCard, PlaceProgress]]:
         found = [(self.placed.get(place.name), place) for place in progress.places]
@@ -315,7 +339,10 @@ class TalkingScreen:
     def close(self, progress: RunProgress) -> None:
         self._screen.close(progress)
         for place in progress.places:
-            text = cards.render_shown(self._run.shown(place.name)).text.strip("\n")
+            tasks = self._run.showing(place.name)
+            chosen = [position for _, _, position in cards.choose_shown(tasks)]
+            shown = self._run.shown(place.name, chosen)
+            text = cards.render_shown(shown, len(tasks)).text.strip("\n")
             if text:
                 print(f"{place.name}:\n{text}", flush=True)
 

@@ -1,4 +1,4 @@
-"""The server and the browser that all browser tests share; a page and a notebook for each."""
+"""The server, the browser and the notebook's page that browser tests share."""
 
 from __future__ import annotations
 
@@ -55,22 +55,34 @@ def page(browser: Browser) -> Iterator[Page]:
     page.context.close()
 
 
+@pytest.fixture(scope="module")
+def notebooks(browser: Browser, server: Server) -> Iterator[list[Notebook]]:
+    """The notebook that the tests of a file open in turn, once one has opened it."""
+    opened: list[Notebook] = []
+    yield opened
+    for notebook in opened:
+        notebook.page.context.close()
+    server.end_sessions()
+
+
 @pytest.fixture
 def open_notebook(
-    server: Server, page: Page, request: pytest.FixtureRequest
-) -> Iterator[Callable[[Sequence[str]], Notebook]]:
+    browser: Browser, server: Server, notebooks: list[Notebook], request: pytest.FixtureRequest
+) -> Iterator[Open]:
     """Opens a notebook of these cells; at the end nothing on the page's console was an error."""
-    opened: list[Notebook] = []
+    test = request.node.name
 
     def open_one(cells: Sequence[str]) -> Notebook:
-        name = re.sub(r"\W+", "-", request.node.name)[:40]
-        opened.append(new_notebook(server, page, name, cells))
-        return opened[-1]
+        if notebooks:
+            notebooks[0].begin_again(cells)
+        else:
+            name = re.sub(r"\W+", "-", request.module.__name__)
+            notebooks.append(new_notebook(server, new_page(browser), name, cells))
+        return notebooks[0]
 
     yield open_one
-    for notebook in opened:
-        keep_picture(page, request.node.name)
-        server.end_sessions()
+    for notebook in notebooks:
+        keep_picture(notebook.page, test)
         assert notebook.errors == []
 
 

@@ -1,8 +1,9 @@
 """A real JupyterLab and a real browser: notebooks opened, cells run, outputs looked at.
 
-One server and one browser serve all tests of a process; each test has its own notebook, kernel and
-page. What a page says on its console as an error, and any request that leaves this machine, fails
-the test that caused it.
+One server serves all tests of a process, one page those of a file: loading JupyterLab takes most of
+a test's time. Each test finds its own cells, an empty folder and a kernel that was just started.
+What a page says on its console as an error, and any request that leaves this machine, fails the
+test that caused it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -47,7 +49,7 @@ class Server:
     process: subprocess.Popen[bytes]
     url: str
     folder: Path
-    opens: str  # where its pages open a notebook
+    opens: str = "/doc/tree"  # where its pages open a notebook; of Notebook 7: /notebooks
 
     def request(self, method: str, path: str) -> Any:
         """Ask the server's REST interface."""
@@ -64,8 +66,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(folder: Path, application: str = "lab") -> Iterator[Server]:
-    """Run a Jupyter server that knows nothing of this machine's user."""
+def served(folder: Path) -> Iterator[Server]:
+    """Run a Jupyter server, with JupyterLab and Notebook 7, that knows nothing of this user."""
     home = folder / "home"
     work = folder / "work"
     for each in (home, work):
@@ -90,18 +92,18 @@ def served(folder: Path, application: str = "lab") -> Iterator[Server]:
         "JUPYTER_PREFER_ENV_PATH": "1",
     }
     command = [
-        *(sys.executable, "-m", "jupyterlab" if application == "lab" else "notebook"),
+        *(sys.executable, "-m", "jupyterlab"),
         *("--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
         *("--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"),
-        *("--expose-app-in-browser", f"--ServerApp.root_dir={work}", "--log-level=ERROR"),
+        *("--expose-app-in-browser", "--JupyterNotebookApp.expose_app_in_browser=True"),
+        *(f"--ServerApp.root_dir={work}", "--log-level=ERROR"),
     ]
     log = folder / "server.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, env=environment, stdout=out, stderr=out, start_new_session=True
         )
-    opens = "/doc/tree" if application == "lab" else "/notebooks"
-    server = Server(process, f"http://127.0.0.1:{port}", work, opens)
+    server = Server(process, f"http://127.0.0.1:{port}", work)
     try:
         wait_until_served(server, log)
         yield server
@@ -151,6 +153,26 @@ class Notebook:
                     && widget.sessionContext.session?.kernel?.status === "idle";
             }""",
             timeout=PATIENCE_MS,
+        )
+
+    def begin_again(self, cells: Sequence[str]) -> None:
+        """Hold these cells instead, with a new kernel in an emptied folder."""
+        self.restart()
+        for each in self.path.parent.iterdir():
+            if each != self.path:
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
+        self.errors.clear()
+        self.modules = 0
+        self.page.evaluate(
+            """(cells) => {
+                const model = window.jupyterapp.shell.currentWidget.content.model.sharedModel;
+                model.transact(() => {
+                    model.deleteCellRange(0, model.cells.length);
+                    model.insertCells(0, cells.map((source) => (
+                        { cell_type: "code", source, metadata: {}, outputs: [] })));
+                });
+            }""",
+            list(cells),
         )
 
     def run(self, cell: int) -> None:

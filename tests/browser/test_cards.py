@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open, keep_picture
@@ -39,6 +41,16 @@ def test_a_card_runs_and_tries_its_process_and_outlives_its_kernel(open_notebook
     expect(fit.locator(".nb-card-state")).to_contain_text("6 ran, 0 cached")
     expect(notebook.cell(2).locator(".nbcache-shown u").first).to_contain_text("looking at")
     assert check.locator("u").count() == 0  # HTML of a task is in the notebook's output alone
+
+    # Whatever task's output is wanted is below, where the notebook keeps it.
+    shown = notebook.cell(1).locator(".nbcache-shown")
+    expect(shown).to_contain_text("4 more tasks showed something")
+    picker = fit.get_by_label("show what a task of fit showed")
+    picker.select_option("depth=4 rep=0")
+    expect(shown).to_have_text(re.compile(r"fit\[depth=4 rep=0\]\s*fitting 4"))
+    fit.get_by_role("button", name="next task").click()
+    expect(shown).to_contain_text("fit[depth=4 rep=1]")
+    assert axe_violations(notebook.page, ".nbcache-view") == []
 
     # Its tasks, the failure and a trial of it are a click away.
     check.locator(".nb-lines").get_by_role("button", name="check[score=8]").click()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from dataclasses import replace
 
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Open, keep_picture
-from tests.browser.lab import Notebook, new_notebook, new_page, served
+from tests.browser.lab import Notebook, Server, new_notebook
 
 PIPELINE = [
     "%load_ext nbcache\n%channel grid = product(depth=[2, 4, 8], rep=range(2))",
@@ -34,16 +35,16 @@ def test_nodes_fill_while_a_run_goes_and_the_view_survives_a_reload_and_a_restar
     view = notebook.view(4)
     fit = view.get_by_role("button", name="fit:")
     view.get_by_role("button", name="fit: 0/6 · ").wait_for()  # some are running, none is done
-    assert "running" in str(fit.get_attribute("aria-label"))
+    expect(fit).to_have_attribute("aria-label", re.compile("running"))
     (notebook.path.parent / "gate").touch()
     view.get_by_role("button", name="fit: 6 ran, 0 cached").wait_for()
     view.get_by_role("button", name="check: ").and_(view.locator(".nb-is-failed")).wait_for()
     notebook.wait_for_cells()
 
-    assert "1 failed" in view.locator(".nb-line").inner_text()
-    assert "<b>no</b> eight" in view.locator(".nb-lines").inner_text()
+    expect(view.locator(".nb-line")).to_contain_text("1 failed")
+    expect(view.locator(".nb-lines")).to_contain_text("<b>no</b> eight")
     twin = notebook.cell(4).locator(".nbcache-twin")
-    assert not twin.is_visible()
+    expect(twin).to_be_hidden()
 
     notebook.reload()
     notebook.view(4).get_by_role("button", name="fit: 6 ran, 0 cached").wait_for()
@@ -52,8 +53,8 @@ def test_nodes_fill_while_a_run_goes_and_the_view_survives_a_reload_and_a_restar
     notebook.errors.clear()
     notebook.reload()
     twin.wait_for()
-    assert notebook.cell(4).locator("img").get_attribute("alt") == "pipeline of fit, check"
-    assert notebook.cell(4).get_by_text("Error displaying widget").is_hidden()
+    expect(notebook.cell(4).locator("img")).to_have_attribute("alt", "pipeline of fit, check")
+    expect(notebook.cell(4).get_by_text("Error displaying widget")).to_be_hidden()
     exported = exported_page(notebook)
     assert exported.locator("img[alt='pipeline of fit, check']").evaluate("(it) => it.naturalWidth")
     expect(exported.get_by_text("1 failed").first).to_be_visible()
@@ -88,28 +89,27 @@ def exported_page(notebook: Notebook) -> Page:
     return page
 
 
-def test_notebook_7_shows_the_same(browser: Browser, tmp_path: Path) -> None:
-    with served(tmp_path / "classic", "notebook") as server:
-        page = new_page(browser)
-        notebook = new_notebook(
-            server,
-            page,
-            "classic",
-            [
-                "%load_ext nbcache\n%channel grid = product(depth=[2, 4], rep=range(3))",
-                "%%process fit from grid\nscore = depth * rep",
-                "%nbcache run",
-            ],
-        )
-        own = list(notebook.errors)  # what this front end says before there is anything of ours
-        for cell in range(3):
-            notebook.run(cell)
+def test_notebook_7_shows_the_same(browser: Browser, server: Server, page: Page) -> None:
+    classic = replace(server, opens="/notebooks")
+    notebook = new_notebook(
+        classic,
+        page,
+        "classic",
+        [
+            "%load_ext nbcache\n%channel grid = product(depth=[2, 4], rep=range(3))",
+            "%%process fit from grid\nscore = depth * rep",
+            "%nbcache run",
+        ],
+    )
+    assert page.evaluate("window.jupyterapp.name") == "Jupyter Notebook"
+    own = list(notebook.errors)  # what this front end says before there is anything of ours
+    for cell in range(3):
+        notebook.run(cell)
 
-        view = notebook.view(2)
-        view.get_by_role("button", name="fit: 6 ran, 0 cached").click()
-        expect(view.locator(".nb-tasks tbody tr")).to_have_count(6)
-        view.get_by_role("button", name="Run again").click()
-        expect(view.get_by_role("button", name="fit: 0 ran, 6 cached")).to_be_visible()
-        keep_picture(page, "notebook-7")
-        assert [text for text in notebook.errors if text not in own] == []
-        page.context.close()
+    view = notebook.view(2)
+    view.get_by_role("button", name="fit: 6 ran, 0 cached").click()
+    expect(view.locator(".nb-tasks tbody tr")).to_have_count(6)
+    view.get_by_role("button", name="Run again").click()
+    expect(view.get_by_role("button", name="fit: 0 ran, 6 cached")).to_be_visible()
+    keep_picture(page, "notebook-7")
+    assert [text for text in notebook.errors if text not in own] == []

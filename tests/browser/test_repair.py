@@ -54,9 +54,12 @@ def test_a_failed_task_is_looked_into_mended_and_resumed_and_the_runs_compared(
     notebook.edit(2, CELLS[2].replace("assert score != limit, '<b>no</b> eight'\n", ""))
     notebook.run(2)
     name = str(view.locator(".nb-line").inner_text()).rpartition("run ")[2].split()[0]
+    ended = notebook.cell(3).get_by_text("RunFailed")
+    expect(ended).to_be_visible()
     view.get_by_role("button", name="Resume").click()
     expect(view.get_by_role("button", name="fit: 0 ran, 6 cached")).to_be_visible()
     expect(view.locator(".nb-line")).to_contain_text(name)
+    expect(ended).to_be_hidden()  # the cell had ended in an error that holds no more
     expect(view.locator(".nb-status")).to_contain_text("the code of check changed")
     assert axe_violations(notebook.page, ".nbcache-view") == []
 

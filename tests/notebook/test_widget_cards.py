@@ -34,7 +34,12 @@ class Cards:
         self.board = CardBoard(RecordedDisplays())
         self.tried: list[tuple[str, str | None]] = []
         self.run: Run | None = None
-        hands = Hands(self._follow, self._look, lambda name, item: self.tried.append((name, item)))
+        hands = Hands(
+            self._follow,
+            self._look,
+            lambda name, item: self.tried.append((name, item)),
+            self.board,
+        )
         self.live: dict[str, LiveCard] = {}
         for name in names:
             view = self._look(name)
@@ -53,9 +58,9 @@ class Cards:
         found: dict[str, Any] = json.loads(json.dumps(self.live[name].whole()))
         return found
 
-    def ask(self, name: str, ask: str) -> Any:
+    def ask(self, name: str, ask: str, **more: object) -> Any:
         card = self.live[name]
-        return card._desk.answer(card, {"ask": ask})
+        return card._desk.answer(card, {"ask": ask, **more})
 
     def buttons(self, name: str) -> dict[str, str]:
         return {each["label"]: each["why_not"] for each in self.whole(name)["head"]["controls"]}
@@ -153,3 +158,29 @@ def test_a_live_card_comes_before_the_static_one_which_keeps_what_a_trial_showed
     text = str(displays.replaced[0][1]["text/plain"])
     assert text.endswith("item depth=2 · 1 ms · not cached · score = 4")
     assert "18 to run" in text
+
+
+def test_what_a_task_showed_is_picked_from_those_that_showed_something(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(
+        [
+            "%channel grid = of(0, 1, 2, 3)",
+            "%%process look(n) from grid\nif n != 2: print('looking at', n)\nassert n != 1",
+        ]
+    )
+    cards = Cards(notebook, "look")
+    cards.ask("look", "run")
+
+    offered = cards.ask("look", "showing")
+    assert offered["total"] == 3
+    assert [each["label"] for each in offered["tasks"]] == ["look[n=0]", "look[n=1]", "look[n=3]"]
+    static = cards.board.placed["look"]
+    assert static.last.text.count("looking at") == 3  # the first, the failed, the last
+
+    cards.ask("look", "show", position="3")
+    assert "looking at 3" in static.last.text
+    assert "looking at 0" not in static.last.text
+    assert "2 more tasks showed something" in static.last.text
+    cards.ask("look", "show", position=None)
+    assert static.last.text.count("looking at") == 3

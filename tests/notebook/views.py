@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from nbcache.errors import RunFailed
 from nbcache.model.view import (
@@ -103,8 +103,15 @@ class ScriptedRun:
         if self.progress().status == "failed":
             raise RunFailed("fit[3] ZeroDivisionError: division by zero")
 
-    def shown(self, place: str) -> list[tuple[str, str, list[ShownChunk]]]:
-        return self._shown.get(place, [])
+    def showing(self, place: str) -> list[tuple[str, str, str]]:
+        found = enumerate(self._shown.get(place, []))
+        return [(label, outcome, str(k)) for k, (label, outcome, chunks) in found if chunks]
+
+    def shown(
+        self, place: str, only: Collection[str] | None = None
+    ) -> list[tuple[str, str, list[ShownChunk]]]:
+        found = enumerate(self._shown.get(place, []))
+        return [each for k, each in found if only is None or str(k) in only]
 
     def printed(self) -> list[str]:
         return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -20,7 +20,7 @@ from nbcache.engine.work.shown import Shown
 from nbcache.errors import NbcacheError, NotRunError, RunError, RunFailed
 from nbcache.model.channel import Graph
 from nbcache.model.event import TaskKey
-from nbcache.model.ids import RunId
+from nbcache.model.ids import RunId, format_position
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import Stored
@@ -289,24 +289,45 @@ class Run:
         tasks = [task for key, task in list(self.tasks.items()) if key[0] == index]
         return Results(name, fields, tasks, self._decoder)
 
-    def shown(self, place: str) -> list[tuple[str, str, list[ShownChunk]]]:
-        """Return (label, outcome, chunks) of each task of a process that showed something."""
-        index = self.graph.places[place]
-        told = {  # few of many
-            key: task
-            for key, task in list(self.tasks.items())
-            if key[0] == index
-            and (key in self.shown_stored or key in self.live_shown or not task.outcome.succeeded)
-        }
+    def showing(self, place: str) -> list[tuple[str, str, str]]:
+        """Return (label, outcome, position) of each task of a process that showed something.
+
+        Reads nothing: what they showed is what takes long where they are many.
+        """
+        return [
+            (task.label, task.outcome.value, format_position(key[1]))
+            for key, task in self._told(place)
+            if key in self.shown_stored or self.chunks(key)
+        ]
+
+    def shown(
+        self, place: str, only: Collection[str] | None = None
+    ) -> list[tuple[str, str, list[ShownChunk]]]:
+        """Return (label, outcome, chunks) of each task of a process that showed something.
+
+        only: of the tasks at these positions.
+        """
         found = [
             (task.label, task.outcome, self.chunks(key))
-            for key, task in sorted(told.items(), key=lambda each: each[0])
+            for key, task in self._told(place)
+            if only is None or format_position(key[1]) in only
         ]
         return [
             (label, outcome.value, chunks)
             for label, outcome, chunks in found
             if chunks or not outcome.succeeded
         ]
+
+    def _told(self, place: str) -> list[tuple[TaskKey, TaskResult]]:
+        """Return those tasks of a process of which there is something to show: few of many."""
+        index = self.graph.places[place]
+        found = [
+            (key, task)
+            for key, task in list(self.tasks.items())
+            if key[0] == index
+            and (key in self.shown_stored or key in self.live_shown or not task.outcome.succeeded)
+        ]
+        return sorted(found, key=lambda each: each[0])
 
     def chunks(self, key: TaskKey) -> list[ShownChunk]:
         """Return what a task showed: from the store when it is done, else as it came so far."""

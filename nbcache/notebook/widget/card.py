@@ -16,6 +16,7 @@ from nbcache.engine.session import Session
 from nbcache.model.view import CardView, RunProgress
 from nbcache.notebook import cards
 from nbcache.notebook import progress as pictures
+from nbcache.notebook.live import CardBoard
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.widget.acting import Quiet
 from nbcache.notebook.widget.desk import SessionDesk
@@ -25,6 +26,8 @@ from nbcache.notebook.widget.state import Control
 from nbcache.notebook.widget.twin import framed_card
 from nbcache.notebook.widget.view import RunView
 from nbcache.plan.dataflow.outline import Outline
+
+MOST_SHOWING = 100  # in the picker of a card; others are found in the table of tasks
 
 
 class CardRecord(TypedDict):
@@ -97,12 +100,13 @@ class Hands:
     """What a card's buttons need of the notebook.
 
     `follow` fills the cards while a run goes; `look` describes a process anew; `try_one` runs one
-    item in the kernel and shows in the card what that showed.
+    item in the kernel and shows in the card what that showed; `board` has the cards.
     """
 
     follow: Callable[[Run], None]
     look: Callable[[str], CardView]
     try_one: Callable[[str, str | None], None]
+    board: CardBoard
 
 
 class CardDesk(SessionDesk):
@@ -132,6 +136,8 @@ class CardDesk(SessionDesk):
             "try": lambda view, message: self._try(None),
             "try_failed": lambda view, message: self._try("failed"),
             "card": self._look,
+            "showing": self._showing,
+            "show": self._show,
         }
         return {**super().asks(), **own}
 
@@ -142,6 +148,19 @@ class CardDesk(SessionDesk):
 
     def _try(self, item: str | None) -> object:
         self._hands.try_one(self._card.name, item)
+        return {"said": ""}
+
+    def _showing(self, view: RunView, message: Mapping[str, Any]) -> object:
+        tasks = self._hands.board.showing(self._card.name)
+        listed = [
+            {"label": label, "outcome": outcome, "position": position}
+            for label, outcome, position in tasks[:MOST_SHOWING]
+        ]
+        return {"tasks": listed, "total": len(tasks)}
+
+    def _show(self, view: RunView, message: Mapping[str, Any]) -> object:
+        position = message.get("position")
+        self._hands.board.pick(self._card.name, None if position is None else str(position))
         return {"said": ""}
 
     def _look(self, view: RunView, message: Mapping[str, Any]) -> object:

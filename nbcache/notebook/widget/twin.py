@@ -28,14 +28,32 @@ _WITHOUT_CARD = (
 )
 
 
-def render_twin(scene: Scene, progress: RunProgress, twin: str = "") -> Rendered:
+_OLDER = "the error below is older than this"
+
+
+def render_twin(
+    scene: Scene, progress: RunProgress, twin: str = "", *, older_error: bool = False
+) -> Rendered:
     """Return a run as text and HTML; with its picture, where there is more than one process.
 
-    twin: the id by which a live view finds it; empty where there is none.
+    twin: the id by which a live view finds it; empty where there is none. older_error: its cell
+    had ended in an error before, which is hidden, and where that cannot be is said to be old.
     """
     rendered = pictures.render_progress(progress, picture=image_of(scene, progress))
     rendered = replace(rendered, mermaid=mermaid.pipeline(scene.outline, progress))
+    if twin and older_error:
+        html = f'{rendered.html}<div class="nbcache-older">{_OLDER}</div>{_without_error(twin)}'
+        rendered = replace(rendered, text=f"{rendered.text}\n{_OLDER}", html=html)
     return framed(rendered, twin) if twin else rendered
+
+
+def _without_error(twin: str) -> str:
+    """Hide an error at the end of the twin's cell: pages show it as they show stderr, but last."""
+    return (
+        f"<style>.jp-OutputArea-child:has(#{twin}) ~ .jp-OutputArea-child:last-child"
+        ':has(> [data-mime-type="application/vnd.jupyter.stderr"]),'
+        f"#{twin} .nbcache-older{{display:none}}</style>"
+    )
 
 
 def framed(rendered: Rendered, twin: str) -> Rendered:

@@ -57,6 +57,9 @@ class RunView:
         self._page: Page = page or {}
         self.twin_id = f"nbcache-{uuid4().hex[:12]}"
         self.source, self._desk = source, desk
+        self.awaited: Source | None = (
+            None  # the run for which its cell waited, and failed if it did
+        )
         self._lock = threading.Lock()
         self._seq = 0
         self._scene = source.scene
@@ -65,7 +68,9 @@ class RunView:
 
     def painter(self, source: Source) -> Callable[[RunProgress], Rendered]:
         """Return what draws the static picture of a run, whatever the view shows by then."""
-        return lambda progress: render_twin(source.scene, progress, self.twin_id)
+        first = self.awaited
+        older = first not in (None, source) and first.progress().status != "succeeded"
+        return lambda progress: render_twin(source.scene, progress, self.twin_id, older_error=older)
 
     def bundle(self) -> dict[str, object]:
         """Return the widget's own output; made at the first call, on the kernel's thread."""

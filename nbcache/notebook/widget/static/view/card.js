@@ -14,10 +14,11 @@ class CardView extends View {
   parts() {
     this.title = h("div", { class: "nb-signature" });
     this.state = h("div", { class: "nb-card-state" });
+    this.picker = h("div", { class: "nb-picker", role: "group", "aria-label": "what tasks showed", hidden: true });
     this.now = h("div", { class: "nb-faint nb-now", "aria-live": "polite" });
     return [
       h("div", { class: "nb-head" }, this.title, this.buttons),
-      this.state, this.bar, this.now, this.lines];
+      this.state, this.bar, this.now, this.lines, this.picker];
   }
 
   label() { return `process ${this.card.name}`; }
@@ -47,9 +48,48 @@ class CardView extends View {
       }
     }
     this.tellPlan();
+    this.askShowing();
     this.paintButtons();
     this.paintLines(...(this.head.run || !reason ? [] : [reason]), ...notes);
   }
+
+  /** Once a run has ended: which of its tasks showed something, to pick from. */
+  askShowing() {
+    const { run, going, line } = this.head, key = going ? "" : run + line;
+    if (key === this.showingKey) return;
+    this.showingKey = key;
+    this.picker.hidden = true;
+    if (key) this.ask({ ask: "showing" }).then((answer) => { if (key === this.showingKey) this.offerShowing(answer); }, () => {});
+  }
+
+  /** All is in the notebook's own output below: only that may show HTML. */
+  offerShowing({ tasks, total }) {
+    if (total < 2) return;
+    const pick = h("select", { "aria-label": `show what a task of ${this.name} showed`, onchange: () => choose(pick.selectedIndex) },
+      h("option", { value: "" }, tasks.some(({ outcome }) => outcome === "failed") ? "first, failed and last" : "first and last"),
+      tasks.map(({ label, outcome, position }) => h("option", { value: position }, `${inner(label)}${outcome === "failed" ? " · failed" : ""}`)),
+      total > tasks.length ? h("option", { disabled: true }, `${number(total - tasks.length)} more: open one from the table of tasks`) : null);
+    const step = (by) => choose(pick.selectedIndex + by);
+    const back = h("button", { type: "button", "aria-label": "previous task", onclick: () => step(-1) }, "‹");
+    const on = h("button", { type: "button", "aria-label": "next task", onclick: () => step(1) }, "›");
+    const settle = (at) => {
+      pick.selectedIndex = at;
+      for (const [button, unfit] of [[back, at < 1], [on, at >= tasks.length]])
+        button.setAttribute("aria-disabled", unfit ? "true" : "false");
+    };
+    const choose = (at) => {
+      if (at < 0 || at > tasks.length) return;
+      settle(at);
+      this.showTask(pick.value || null);
+    };
+    settle(0);
+    fill(this.picker, h("span", { class: "nb-faint" }, "shown below"), pick, back, on,
+      h("span", { class: "nb-faint" }, `${number(total)} tasks showed something`));
+    this.picker.hidden = false;
+  }
+
+  /** Show below, in the notebook's own output, what a task showed. */
+  showTask(position) { this.press({ ask: "show", label: "Show", position }); }
 
   /** What a run would do now, once the last one is over: the notebook may have changed since. */
   tellPlan() {
