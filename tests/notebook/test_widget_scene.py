@@ -128,6 +128,17 @@ def test_a_static_twin_shows_the_picture_from_two_processes_on() -> None:
     assert "<svg" not in render_twin(two, run).html  # inline SVG is taken out of notebooks
 
 
+def test_an_error_that_holds_no_more_is_hidden_and_where_it_cannot_be_said_to_be_older() -> None:
+    scene = scene_of(Outline(("fit",), (), ()))
+    run = progress("succeeded", progress_of("fit", completed=18))
+
+    assert "older" not in render_twin(scene, run, "twin").html
+    rendered = render_twin(scene, run, "twin", older_error=True)
+
+    assert rendered.text.endswith("the error below is older than this")
+    assert "#twin .nbcache-older{display:none}" in rendered.html
+
+
 def test_a_delta_says_what_moved_and_nothing_where_only_time_passed() -> None:
     scene = scene_of(Outline(("fit", "best"), (), (Edge("fit", "best", -1, ""),)))
     first = state_of(scene, progress("running", progress_of("fit", completed=1, running=1)))

@@ -49,9 +49,10 @@ def render_twin(
 
 def _without_error(twin: str) -> str:
     """Hide an error at the end of the twin's cell: pages show it as they show stderr, but last."""
+    last = ".jp-OutputArea-child:not(:has(~ .jp-OutputArea-child))"
+    error = f'{last}:has(> [data-mime-type="application/vnd.jupyter.stderr"])'
     return (
-        f"<style>.jp-OutputArea-child:has(#{twin}) ~ .jp-OutputArea-child:last-child"
-        ':has(> [data-mime-type="application/vnd.jupyter.stderr"]),'
+        f"<style>.jp-OutputArea-child:has(#{twin}) ~ {error},"
         f"#{twin} .nbcache-older{{display:none}}</style>"
     )
 
