@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.session import machine
+from nbcache.engine.performing import machine
 from nbcache.errors import RunError
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import select
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +13,7 @@ from nbcache.errors import ChannelError
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 from tests.engine.web import Web, serving
-from tests.waiting import PATIENCE_S
+from tests.servers.s3 import s3_server
 
 
 @pytest.fixture
@@ -196,29 +192,10 @@ def test_errors_say_what_is_wrong_and_the_way_out(notebook: Notebook, web: Web) 
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def s3() -> Iterator[str]:
     """The address of an S3 server."""
-    log = tmp_path_factory.mktemp("s3") / "log"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with open(log, "wb") as out:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=out, stderr=out,
-        )  # fmt: skip
-    try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                probe.settimeout(0.5)
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert server.poll() is None, log.read_text()
-            select.select([], [], [], 0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(PATIENCE_S)
+    with s3_server() as url:
+        yield url
 
 
 def test_objects_of_s3_count_by_content_alone_in_folders_and_by_globs(

@@ -19,6 +19,7 @@ from nbcache.plan.dataflow.channel import Channel
 from nbcache.plan.language.directives import OPTIONS
 from tests.examples.running import nbcache_command
 from tests.house.reading import ROOT, fenced, pages, prose
+from tests.waiting import PATIENCE_S
 
 LINK = re.compile(r"\[[^\]]*\]\((?P<to>[^)\s]+)\)")
 PAGES = pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
@@ -107,7 +108,7 @@ def test_the_examples_of_a_page_run_from_top_to_bottom(page: Path, tmp_path: Pat
 
     NotebookClient(
         notebook,
-        timeout=120,
+        timeout=PATIENCE_S,
         kernel_name="python3",
         resources={"metadata": {"path": str(tmp_path)}},
     ).execute()
