@@ -250,6 +250,10 @@ class CannotOpenStoreError(RemoteStoreError):
     way_out = "Known are s3://, gs://, az:// and file:// URLs, and folders."
 
 
+class FetchStoppedError(StoreError):
+    """Nobody wants any more what was being fetched."""
+
+
 class OutputError(NbcacheError):
     """A task ended without making what its process declares."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.notebooks import Notebook
+from tests.engine.test_team import wait_until
 from tests.servers import s3 as s3_servers
 from tests.servers.proxy import LoseReply, Proxy, Refuse, Request, always
 
@@ -126,6 +128,60 @@ def test_a_store_that_refuses_costs_a_line_and_no_result(
     assert len(anna.ran()) == TASKS
     assert run.failures == []
     assert 1 <= len(notes) <= 2, notes
+
+
+def test_large_inputs_come_in_ranges_are_shown_and_can_be_cancelled(
+    person: Person, proxy: Proxy
+) -> None:
+    make = (
+        "%%process make(n) -> big: path from of(1)\nimport os\n"
+        "with open('big', 'wb') as file:\n    file.write(os.urandom(1 << 20) * 40)"
+    )
+    anna = person("anna")
+    anna.cell(make)
+    anna.run("make")
+    settled(anna)
+    ben = person("ben")
+    ben.cells([make, "%%process read(big: path) from make\nbig.stat().st_size"])
+    gate = threading.Event()
+    ranges = iter(range(1000))
+
+    def rule(request: Request) -> None:
+        if request.method == "GET" and "/blobs/" in request.path and next(ranges) >= 3:
+            gate.wait(60)
+
+    with proxy.when(rule):
+        run = ben.session.start(["read"])
+        (wait,) = wait_until(lambda: run.progress().waits)
+        wait_until(lambda: int(run.progress().waits[0].progress.split()[0]) >= 8)
+        assert "shared cache" in wait.who
+        assert len([each for each in proxy.requests if each.method == "GET"]) >= 5
+        run.cancel()
+        gate.set()
+        assert run.wait(60)
+    assert run.status.value == "cancelled"
+    assert run.progress().waits == ()
+
+    again = ben.run("read")
+
+    assert again["read"].value == 40 << 20
+
+
+def test_who_may_write_and_not_delete_shares_all_the_same(person: Person, proxy: Proxy) -> None:
+    def rule(request: Request) -> Refuse | None:
+        is_delete = request.method == "DELETE" or "?delete" in request.path
+        return DENIED if is_delete else None
+
+    with proxy.when(rule):
+        anna = person("anna")
+        run = anna.run()
+        settled(anna)
+    ben = person("ben")
+    ben.run()
+
+    assert run.notes == []
+    assert anna.said == []  # type: ignore[attr-defined]
+    assert ben.ran() == []
 
 
 def test_a_lost_reply_sends_nothing_wrong(person: Person, proxy: Proxy) -> None:

@@ -16,10 +16,13 @@ from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.failing import Failures
 from nbcache.model.command import Start
 from nbcache.model.digest import Digest
-from nbcache.model.event import AttemptAborted, AttemptStarted, Hit, InputRecalled
+from nbcache.model.event import AttemptAborted, AttemptStarted, Hit, InputRecalled, TaskKey
 from nbcache.model.value import Stored
+from nbcache.model.view import WaitView
 
 CLAIM_POLL_S = 0.05
+SHOWN_AFTER_S = 0.5  # a fetch that takes longer is shown
+_FETCHING = "inputs"
 
 
 class Starting:
@@ -30,6 +33,9 @@ class Starting:
     ) -> None:
         self._course, self._attempts, self._failures = course, attempts, failures
         self._claims = claims
+        shared = course.cache.shared
+        self._came_before = 0 if shared is None else shared.came
+        self._to_come = 0  # bytes of inputs that were asked for
 
     def start(self, commands: Sequence[Start]) -> None:
         """Start attempts: claim their hashes, then look once at what others have done meanwhile."""
@@ -119,8 +125,8 @@ class Starting:
 
     async def _bring_then_start(self, command: Start, wanted: Sequence[Stored]) -> None:
         """Fetch inputs from the shared cache; one that cannot be had is made again."""
-        gone = await asyncio.to_thread(self._bring, wanted)
         course, task = self._course, command.task
+        gone = await self._brought(task, wanted)
         if task in course.killed:
             course.inbox.tell(AttemptAborted(task))
             return
@@ -135,17 +141,40 @@ class Starting:
             error = f"its input {gone} is neither in the cache nor in the shared one"
             self._failures.fail(course.decisions[task], command.attempt, None, error)
 
-    def _bring(self, wanted: Sequence[Stored]) -> Digest | None:
+    async def _brought(self, task: TaskKey, wanted: Sequence[Stored]) -> Digest | None:
+        """Fetch results, and say how far that is where it takes a while; ends when the task is
+        killed. Returns the first that cannot be had."""
+        course, shared = self._course, self._course.cache.shared
+        fetching = asyncio.ensure_future(asyncio.to_thread(self._bring, task, wanted))
+        self._to_come += sum(each.size for each in wanted)
+        try:
+            while not (await asyncio.wait({fetching}, timeout=SHOWN_AFTER_S))[0]:
+                if shared is not None and task in course.killed:
+                    shared.drop(each.blob for each in wanted if each.blob is not None)
+                elif shared is not None:
+                    came = (shared.came - self._came_before) / 1e6
+                    text = f"{came:,.0f} of {self._to_come / 1e6:,.0f} MB"
+                    course.run.wait_for_another(
+                        _FETCHING, WaitView("inputs come from the shared cache", text)
+                    )
+        finally:
+            if shared is not None and not fetching.done():
+                shared.drop(each.blob for each in wanted if each.blob is not None)
+            course.run.wait_for_another(_FETCHING, None)
+        return fetching.result()
+
+    def _bring(self, task: TaskKey, wanted: Sequence[Stored]) -> Digest | None:
         """Fetch results, folders with all files in them; return the first that cannot be had."""
         shared, blobs = self._course.cache.shared, self._course.cache.blobs
         if shared is None:
             return wanted[0].blob
         of = {each.blob: each.blob for each in wanted if each.blob is not None}
-        gone = shared.bring_all(of)
+        is_wanted = lambda: task not in self._course.killed  # noqa: E731
+        gone = shared.bring_all(of, is_wanted)
         for each in wanted:
             if each.kind == "tree" and each.blob is not None and each.blob not in gone:
                 for entry in blobs.open_tree(each.blob):
                     if entry.blob is not None and not blobs.has(entry.blob, entry.size):
                         of[entry.blob] = each.blob
-        gone += shared.bring_all([blob for blob in of if not blobs.has(blob)])
+        gone += shared.bring_all([blob for blob in of if not blobs.has(blob)], is_wanted)
         return of[gone[0]] if gone else None

@@ -32,6 +32,7 @@ from nbcache.store.remote.protocol import (
     LOOKUP_S,
     SLOWEST_BYTES_PER_S,
     Entry,
+    OnBytes,
     OnRequest,
     check_key,
     check_prefix,
@@ -40,6 +41,7 @@ from nbcache.store.remote.protocol import (
 T = TypeVar("T")
 
 _CONNECT_S = 20.0  # once: credentials may come from a metadata server or another program
+_CONNECT_AGAIN_S = 60.0  # after a failure nobody waits for it again for so long
 _KEYS_PER_DELETE = 1000
 _CLOCKS = "clocks/"
 _NEEDS_NO_OBJECT = ("write", "create", "list")  # what is missing then is the bucket
@@ -68,6 +70,7 @@ class CloudStore:
         self._process = os.getpid()
         self._connected = False
         self._connecting: asyncio.Lock | None = None
+        self._refused: tuple[float, Exception] | None = None  # when connecting failed, and why
         _open.add(self)
         self._forgotten: weakref.finalize[..., object] | None = None
 
@@ -117,7 +120,9 @@ class CloudStore:
             "write", key, lambda: self._driver.put_file(name, path, size), self._time_for(size)
         )
 
-    def get_file(self, key: str, path: Path, size: int | None = None) -> int:
+    def get_file(
+        self, key: str, path: Path, size: int | None = None, on_bytes: OnBytes | None = None
+    ) -> int:
         name = self._name(key)
         if size is None:
             size = self.head(key).size
@@ -128,12 +133,14 @@ class CloudStore:
             self._run(
                 "read",
                 key,
-                lambda: self._fetch(name, file.fileno(), starts, size),
+                lambda: self._fetch(name, file.fileno(), starts, size, on_bytes),
                 self._time_for(size),
             )
         return size
 
-    async def _fetch(self, name: str, file: int, starts: Sequence[int], size: int) -> None:
+    async def _fetch(
+        self, name: str, file: int, starts: Sequence[int], size: int, on_bytes: OnBytes | None
+    ) -> None:
         room = asyncio.Semaphore(PARTS_AT_ONCE)
 
         async def fetch(start: int) -> None:
@@ -143,6 +150,8 @@ class CloudStore:
                 if len(data) != end - start:
                     raise EOFError(f"it ends after {start + len(data)} bytes of {size}")
                 await asyncio.to_thread(os.pwrite, file, data, start)
+                if on_bytes is not None:
+                    on_bytes(len(data))
 
         async with asyncio.TaskGroup() as group:
             for start in starts:
@@ -215,13 +224,30 @@ class CloudStore:
         begin = time.monotonic()
         try:
             if not self._connected:
-                wait_for(self._connect, _CONNECT_S)
+                self._connect_within(_CONNECT_S)
             return wait_for(make, limit_s)
         except (StoreError, FileExistsError):
             raise
         except Exception as error:
             took = time.monotonic() - begin
             raise self._explain(error, doing, key, took) from error
+
+    def _connect_within(self, limit_s: float) -> None:
+        """Find credentials and connect; what took long and failed fails again at once."""
+        if self._refused is not None and time.monotonic() - self._refused[0] < _CONNECT_AGAIN_S:
+            raise self._refused[1].with_traceback(None)
+        begin = time.monotonic()
+        try:
+            wait_for(self._connect, limit_s)
+        except Exception as error:
+            if isinstance(error, TimeoutError):
+                error = _NotConnected(
+                    f"no connection in {limit_s:.0f} seconds: no credentials are found, or what "
+                    "gives them does not answer"
+                )
+            if time.monotonic() - begin > self._lookup_s:
+                self._refused = time.monotonic(), error
+            raise error from None
 
     async def _connect(self) -> None:
         if self._connecting is None:
@@ -237,6 +263,10 @@ class CloudStore:
     def _explain(self, error: BaseException, doing: str, key: str, took: float) -> Exception:
         if isinstance(error, BaseExceptionGroup):
             return self._explain(error.exceptions[0], doing, key, took)
+        if isinstance(error, StoreError):
+            return error
+        if isinstance(error, _NotConnected):
+            return StoreUnavailableError(self.url, doing, key, str(error))
         known = self._driver.kind_of(error)
         if known is None and isinstance(error, TimeoutError):
             known = StoreUnavailableError, f"no answer in {took:.1f} seconds"
@@ -253,6 +283,10 @@ class CloudStore:
             return FileExistsError(key)
         assert issubclass(kind, RemoteStoreError)
         return kind(self.url, doing, key, reason)
+
+
+class _NotConnected(Exception):
+    """Whatever connecting takes did not come to an end."""
 
 
 def _let_go(driver: Driver, process: int) -> None:

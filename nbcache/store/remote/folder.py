@@ -31,9 +31,17 @@ from nbcache.store.files import (
     write_whole,
 )
 from nbcache.store.journal import Durability
-from nbcache.store.remote.protocol import TEMPORARY, Entry, OnRequest, check_key, check_prefix
+from nbcache.store.remote.protocol import (
+    TEMPORARY,
+    Entry,
+    OnBytes,
+    OnRequest,
+    check_key,
+    check_prefix,
+)
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_PIECE_BYTES = 8 << 20
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN)
 
@@ -96,10 +104,18 @@ class FolderStore:
                 raise
             self._publish(new, key)
 
-    def get_file(self, key: str, path: Path, size: int | None = None) -> int:
+    def get_file(
+        self, key: str, path: Path, size: int | None = None, on_bytes: OnBytes | None = None
+    ) -> int:
         self._count("get", check_key(key))
         with self._translated("read", key):
-            shutil.copyfile(self._path(key), path)
+            if on_bytes is None:
+                shutil.copyfile(self._path(key), path)
+            else:
+                with open(self._path(key), "rb") as source, open(path, "wb") as target:
+                    while data := source.read(_PIECE_BYTES):
+                        target.write(data)
+                        on_bytes(len(data))
             return os.stat(path).st_size
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[Entry]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nbcache.errors import ObjectMissingError
-from nbcache.store.remote.protocol import Entry, OnRequest, check_key, check_prefix
+from nbcache.store.remote.protocol import Entry, OnBytes, OnRequest, check_key, check_prefix
 
 
 class MemoryStore:
@@ -48,8 +48,13 @@ class MemoryStore:
     def put_file(self, key: str, path: Path) -> None:
         self.put(check_key(key), path.read_bytes())
 
-    def get_file(self, key: str, path: Path, size: int | None = None) -> int:
-        return path.write_bytes(self.get(key))
+    def get_file(
+        self, key: str, path: Path, size: int | None = None, on_bytes: OnBytes | None = None
+    ) -> int:
+        written = path.write_bytes(self.get(key))
+        if on_bytes is not None:
+            on_bytes(written)
+        return written
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[Entry]:
         self._count("list", check_prefix(prefix))

@@ -29,6 +29,9 @@ OnRequest = Callable[[str, str], None]
 """Told of each request: what is done ("get", "put", "create", "list", ...), with what key."""
 
 
+OnBytes = Callable[[int], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An object as the server knows it."""
@@ -88,10 +91,13 @@ class Store(Protocol):
     def put_file(self, key: str, path: Path) -> None:
         """Keep a file's bytes, of any size, in place of what was there; streamed."""
 
-    def get_file(self, key: str, path: Path, size: int | None = None) -> int:
+    def get_file(
+        self, key: str, path: Path, size: int | None = None, on_bytes: OnBytes | None = None
+    ) -> int:
         """Write an object to `path` (replaced; may be cut after an error); return its bytes.
 
-        Ranges are fetched in parallel. `size`, if known, saves a request.
+        Ranges are fetched in parallel. `size`, if known, saves a request. `on_bytes` is told how
+        many have come, as they come; a StoreError that it raises ends the transfer.
 
         Raises:
             ObjectMissingError.

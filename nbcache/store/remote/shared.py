@@ -19,6 +19,7 @@ from typing import Any
 from nbcache.errors import (
     BlobDamagedError,
     CacheFormatError,
+    FetchStoppedError,
     NbcacheError,
     ObjectMissingError,
     RemoteStoreError,
@@ -71,7 +72,10 @@ class Shared:
         self._made: dict[str, int] = {}  # blob -> when the row that names it was made
         self._promised: dict[str, int] = {}  # the same, of rows that no segment holds yet
         self._used: list[str] = []  # rows that hits used, to be adopted
-        self._coming: dict[str, Future[bool]] = {}
+        self._coming: dict[str, Future[bool | None]] = {}  # None: given up
+        self._dropped: set[str] = set()  # of those that are coming: not wanted any more
+        self.came = 0  # bytes of blobs, since it was opened
+        self._is_closed = False
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._refreshed_at = float("-inf")
@@ -105,6 +109,7 @@ class Shared:
 
     def close(self) -> None:
         """Let go of threads, maps and connections; what is being fetched is left."""
+        self._is_closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         self.log.close()
         self.store.close()
@@ -312,27 +317,49 @@ class Shared:
 
         Many may ask for one blob at once: it is fetched once.
         """
-        with self._lock:
-            coming = self._coming.get(digest)
-            mine = coming is None
-            if coming is None:
-                coming = self._coming[digest] = Future()
-        if not mine:
-            return coming.result()
-        there = False
+        while True:
+            with self._lock:
+                coming = self._coming.get(digest)
+                mine = coming is None
+                if coming is None:
+                    coming = self._coming[digest] = Future()
+            if mine:
+                return self._bring_for_all(digest, coming)
+            there = coming.result()
+            if there is not None:  # else whoever fetched it wants it no more
+                return there
+
+    def _bring_for_all(self, digest: Digest, coming: Future[bool | None]) -> bool:
+        there: bool | None = False
         try:
             there = self._bring(digest)
+        except FetchStoppedError:
+            there = None
         finally:
             with self._lock:
                 del self._coming[digest]
+                self._dropped.discard(digest)
             coming.set_result(there)
-        return there
+        return bool(there)
 
-    def bring_all(self, digests: Iterable[Digest]) -> list[Digest]:
-        """Fetch blobs side by side; return those that cannot be had."""
+    def bring_all(
+        self, digests: Iterable[Digest], is_wanted: Callable[[], bool] = lambda: True
+    ) -> list[Digest]:
+        """Fetch blobs side by side, as long as they are wanted; return those that are not here."""
         wanted = list(dict.fromkeys(digests))
-        there = self._pool.map(self.bring, wanted)
+        there = self._pool.map(lambda digest: is_wanted() and self.bring(digest), wanted)
         return [digest for digest, found in zip(wanted, there, strict=True) if not found]
+
+    def drop(self, digests: Iterable[str]) -> None:
+        """End the fetching of blobs that are coming; who else waits for one fetches it anew."""
+        with self._lock:
+            self._dropped.update(self._coming.keys() & set(digests))
+
+    def _note_came(self, digest: Digest, count: int) -> None:
+        with self._lock:
+            self.came += count
+            if digest in self._dropped or self._is_closed:
+                raise FetchStoppedError(f"{digest} is not wanted any more")
 
     def _bring(self, digest: Digest) -> bool:
         if digest in self._lost or not self.is_reachable:
@@ -341,7 +368,11 @@ class Shared:
         for week in weeks_to_try(self._made.get(digest), now, self.created or now):
             new = self._blobs.root / "tmp" / new_ulid()
             try:
-                self.store.get_file(blob_key(week, digest), new)
+                self.store.get_file(
+                    blob_key(week, digest),
+                    new,
+                    on_bytes=lambda count: self._note_came(digest, count),
+                )
                 self._blobs.keep_as(new, digest)
                 return True
             except ObjectMissingError:
@@ -355,6 +386,8 @@ class Shared:
                     )
                 )
                 return False
+            except FetchStoppedError:
+                raise
             except (StoreError, OSError) as error:
                 self.tell(error)
                 return False

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nbcache.errors import ObjectMissingError, RemoteStoreError
 from nbcache.store.remote.memory import MemoryStore
-from nbcache.store.remote.protocol import Entry
+from nbcache.store.remote.protocol import Entry, OnBytes
 
 
 class LooksThenWrites(MemoryStore):
@@ -81,7 +81,9 @@ class DeletesOnlyWhatIsThere(MemoryStore):
 
 
 class CutsLargeFiles(MemoryStore):
-    def get_file(self, key: str, path: Path, size: int | None = None) -> int:
+    def get_file(
+        self, key: str, path: Path, size: int | None = None, on_bytes: OnBytes | None = None
+    ) -> int:
         return path.write_bytes(self.get(key, 0, 8 << 20))
 
 
