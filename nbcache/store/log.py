@@ -189,8 +189,7 @@ class Log:
                 best = each
         if best is None:
             return None
-        standing = self._standing(hash, best)
-        entry = entry_of(hash, best, vouched=standing.vouches)
+        entry, standing = self._judge(hash, best)
         if standing.vouches or entry.is_safe:
             return entry
         return next(iter(self.find_all(hash, run=run)), None)
@@ -220,14 +219,19 @@ class Log:
     def _judged(self, hash: Digest, found: Sequence[Found]) -> Iterator[tuple[Entry, Standing]]:
         """Yield the entries of found rows, and whose word each is."""
         for each in found:
-            standing = self._standing(hash, each)
-            yield entry_of(hash, each, vouched=standing.vouches), standing
+            yield self._judge(hash, each)
 
-    def _standing(self, hash: Digest, found: Found) -> Standing:
-        """Return whose word a found row is. Asked for each hit, and nearly all rows are own."""
+    def _judge(self, hash: Digest, found: Found) -> tuple[Entry, Standing]:
+        """Return the entry of a found row, and whose word it is. Asked for each hit, and nearly all
+        rows are own. Of what can be used whoever says it the signature is not looked at: that costs
+        more than all else in a look-up."""
         if self._vouching.takes(found[ORIGIN_PLACE]):
-            return Standing.OWN
-        return self._vouching(keys_of(hash, found), whole=False)
+            return entry_of(hash, found, vouched=True), Standing.OWN
+        entry = entry_of(hash, found, vouched=False)
+        if entry.is_safe and entry.shown is None:
+            return entry, Standing.UNSIGNED
+        standing = self._vouching(keys_of(hash, found), whole=False)
+        return entry_of(hash, found, vouched=True) if standing.vouches else entry, standing
 
     def _row(self, record: Record) -> Row | None:
         """Return the row of a stored one, vouched for if its word is taken."""

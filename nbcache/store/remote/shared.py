@@ -172,17 +172,20 @@ class Shared:
 
     def find(self, hash: Digest) -> Entry | None:
         """Return the best row of a hash that the mirror holds; sends no request."""
-        entry = self.log.find(hash)
-        return entry if entry is not None and self.offers(hash, _blobs_of(entry)) else None
+        entries = self.log.find_all(hash)
+        return entries[0] if entries and self._offers(entries, _blobs_of(entries[0])) else None
 
     def offers(self, hash: Digest, wanted: Collection[str]) -> bool:
         """Whether all these blobs can be fetched, as results of a hash; sends no request."""
+        return not wanted or self._offers(self.log.find_all(hash), wanted)
+
+    def _offers(self, entries: Iterable[Entry], wanted: Collection[str]) -> bool:
         if not wanted:
             return True
         if not self.is_reachable or not self._lost.isdisjoint(wanted):
             return False
         offered = {blob: self._promised[blob] for blob in wanted if blob in self._promised}
-        for entry in self.log.find_all(hash):
+        for entry in entries:
             for blob in _blobs_of(entry):
                 offered[blob] = entry.at
         if not offered.keys() >= set(wanted):
