@@ -133,7 +133,7 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
             try:
                 await client.async_execute_cell(cell, index, execution_count=number)
             except CellExecutionError:
-                execution.failed_cell = (number, _traceback_of(cell))
+                execution.failed_cell = (number, error_of(cell))
                 return
             except DeadKernelError:
                 execution.failed_cell = (number, "the kernel died")
@@ -154,11 +154,18 @@ def _forward_interrupts(client: Any, execution: Execution) -> None:
         loop.add_signal_handler(number, interrupt)
 
 
-def _traceback_of(cell: Any) -> str:
+def error_of(cell: Any) -> str:
+    """Return the traceback of a cell that failed, or what stands for it.
+
+    IPython prints its own usage errors (a magic that there is not) where others have a traceback.
+    """
+    printed = ""
     for output in cell.outputs:
         if output.output_type == "error":
             return "\n".join(output.traceback)
-    return "the cell failed"
+        if output.output_type == "stream" and output.name == "stderr":
+            printed += output.text
+    return printed.strip() or "the cell failed"
 
 
 def _client(execution: Execution, folder: Path, watcher: Watcher) -> Any:

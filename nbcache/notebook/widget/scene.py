@@ -28,9 +28,6 @@ STATES = (
 )
 """The order of counts in messages: states of tasks that are not done, then outcomes."""
 
-PARTS = ("cached", "done", "failed", "running", "pending")
-"""What a bar is made of, from left to right; `cards.place_shares` says which counts are in each."""
-
 ICONS: Mapping[str, str] = {  # paths in a box of 16 x 16: shapes differ, not only colours
     "pending": "M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 1 0 0-11zM8 4a4 4 0 1 1 0 8a4 4 0 1 1 0-8z",
     "running": "M4.5 2.5l9 5.5l-9 5.5z",
