@@ -187,6 +187,18 @@ def test_why_of_a_process_groups_its_tasks_by_their_reasons(two_runs: Story) -> 
     assert why_process(two_runs.cache, ["fit", "depth=4"]) is None
 
 
+def test_why_of_a_process_stays_short_where_each_task_has_a_reason_of_its_own(story: Story) -> None:
+    story.begin(ONE, "calm-otter")
+    for position in range(9):
+        story.attempt(ONE, position, position, reason=f"no earlier task has {position}")
+
+    told = why_process(story.cache, ["fit"])
+
+    assert told is not None
+    assert told.lines[0] == "1 ran: no earlier task has 0 · fit[depth=0]"
+    assert told.lines[5:] == ("4 more, for reasons of their own · such as fit[depth=5]",)
+
+
 def test_why_of_a_new_input_says_that_no_earlier_task_has_it(two_runs: Story) -> None:
     two_runs.begin(THREE, "keen-fox", code="v2")
     two_runs.attempt(THREE, 0, 10, code="v2")

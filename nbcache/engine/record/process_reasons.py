@@ -6,11 +6,13 @@ Groups the tasks of one run by the reason that their rows give; each group names
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from nbcache.engine.record import history
 from nbcache.engine.record.explanations import Found, Told, run_with, tasks_of
 from nbcache.store.cache import Cache
+
+MOST = 5  # reasons that are listed
 
 
 def why_process(cache: Cache, words: Sequence[str], *, run: str | None = None) -> Told | None:
@@ -38,8 +40,18 @@ def why_process(cache: Cache, words: Sequence[str], *, run: str | None = None) -
         run=chosen.name,
         outcome=", ".join(outcomes),
         head=f"{words[0]}: {counts} in run {chosen.name}",
-        lines=tuple(_line(*said, members) for said, members in groups.items()),
+        lines=tuple(_lines(groups)),
     )
+
+
+def _lines(groups: Mapping[tuple[str, str], Sequence[Found]]) -> Iterator[str]:
+    """Yield a line for each group, the largest first; new inputs may give each task its own."""
+    ordered = sorted(groups.items(), key=lambda each: -len(each[1]))
+    for said, members in ordered[:MOST]:
+        yield _line(*said, members)
+    others = [task for _, members in ordered[MOST:] for task in members]
+    if others:
+        yield f"{len(others):,} more, for reasons of their own · such as {others[0].label}"
 
 
 def _said_of(task: Found, names: dict[str, str]) -> tuple[str, str]:
