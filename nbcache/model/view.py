@@ -51,7 +51,8 @@ class FailureView:
 
 @dataclass(frozen=True, slots=True)
 class WaitView:
-    """Another computes what this run needs: `who`, and `progress` as far as that one says it."""
+    """Another computes what this run needs, or a file is fetched: `who`, and `progress` as far as
+    that is known."""
 
     who: str
     progress: str = ""

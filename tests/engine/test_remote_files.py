@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,63 @@ def test_many_tasks_share_one_download_and_a_plan_says_what_the_run_does(
     assert web.downloads() == ["big.txt"]
     (plan,) = notebook.session.plan()
     assert (plan.to_run, plan.cached) == (0, 3)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+
+
+def many(notebook: Notebook, web: Web, size: int) -> None:
+    """Declare a process that reads four files, which come slowly."""
+    web.held = threading.Event()
+    urls = [web.put(f"{number}.txt", str(number) * size, f'"{number}"') for number in range(4)]
+    notebook.cell(f"%channel src = of(*{urls!r})")
+    notebook.cell("%channel files = src.map(lambda url: path(url))")
+    notebook.cell("%%process work(f: path) -> text from files\ntext = f.read_text()[0]")
+
+
+def test_several_files_come_at_once_and_the_run_says_how_far_they_are(
+    notebook: Notebook, web: Web
+) -> None:
+    many(notebook, web, 8_000)
+    assert web.held is not None
+    run = notebook.session.start()
+    try:
+        until(lambda: len([each for each in web.asked if each.startswith("GET ")]) == 4)
+        until(lambda: run.progress().waits)
+        assert run.progress().waits[0].text.startswith(f"fetching {web.url}/")
+    finally:
+        web.held.set()
+    assert run.wait(60)
+
+    assert sorted(run["work"]) == ["0", "1", "2", "3"]
+    assert run.progress().waits == ()
+    assert web.downloads() == ["0.txt", "1.txt", "2.txt", "3.txt"]
+
+
+def test_a_cancelled_run_ends_its_downloads_and_keeps_nothing_of_them(
+    notebook: Notebook, web: Web
+) -> None:
+    many(notebook, web, 100_000)
+    assert web.held is not None
+    run = notebook.session.start()
+    try:
+        until(lambda: run.progress().waits)
+        run.cancel()
+        assert run.wait(60)
+        assert run.status is RunStatus.CANCELLED
+        assert web.left.wait(60)
+    finally:
+        web.held.set()
+    web.held = None
+    web.downloads()
+
+    assert sorted(notebook.run()["work"]) == ["0", "1", "2", "3"]
+    assert web.downloads() == ["0.txt", "1.txt", "2.txt", "3.txt"]
 
 
 def test_a_fetched_file_that_was_cleaned_away_is_fetched_again_when_a_task_needs_it(

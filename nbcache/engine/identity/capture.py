@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nbcache.engine.identity.captured import Captured
-from nbcache.engine.identity.modules import see_packages
+from nbcache.engine.identity.modules import LocalModules, see_packages
 from nbcache.engine.identity.python_capture import PythonCapture
 from nbcache.engine.identity.script_capture import capture_script
 from nbcache.engine.identity.summaries import SMALL
@@ -42,12 +42,14 @@ def capture(
     digest_of_file: Callable[[Path], Digest] | None = None,
     environ: Mapping[str, str] | None = None,
     send: bool = True,
+    modules: dict[str, LocalModules] | None = None,
 ) -> Captured:
     """Return the components and the payload that all tasks of a process share.
 
     `taken` are names that the body gets otherwise (inputs, outputs) or that are no data
     (channels). `evidence` keeps a long text and returns the digest of its blob. Without `send`
-    nothing is pickled: the body runs where it is.
+    nothing is pickled: the body runs where it is. Captures of one moment share `modules`, which are
+    filled as they are looked at.
 
     Raises:
         NoCanonicalFormError: a value that is reached cannot be identified.
@@ -60,7 +62,7 @@ def capture(
     if decl.language == "script":
         found, components = capture_script(decl, digest_of, variables, notebook_dir)
     else:
-        capturing = PythonCapture(decl, facts, namespace, set(taken), notebook_dir)
+        capturing = PythonCapture(decl, facts, namespace, set(taken), notebook_dir, modules)
         found, components = capturing.take(send)
     return _finish(found, [*declared, *components], evidence)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbcache.engine.identity.declared_types import fits_type
+from nbcache.engine.identity.downloads import Downloads
 from nbcache.engine.identity.remote import RemoteFiles
 from nbcache.engine.spec import StatKey, stat_key
 from nbcache.errors import ChannelError, InputChangedError, NoCanonicalFormError
@@ -230,6 +231,17 @@ class Identifier:
         if isinstance(value, RemoteFile):
             return self._remotes.is_known(value)
         return type(value) not in (list, tuple, Gathered) or all(map(self.is_known, value))  # type: ignore[call-overload]
+
+    def expect(self, value: object) -> None:
+        """Begin to fetch what of a value lies elsewhere and is not known; nobody waits here."""
+        for each in file_leaves(value):
+            if isinstance(each, RemoteFile):
+                self._remotes.expect(each)
+
+    @property
+    def downloads(self) -> Downloads:
+        """What is being fetched."""
+        return self._remotes.downloads
 
     def fetch(self, found: Identified) -> None:
         """Bring the remote files of an input into the cache, for a task that is to run.

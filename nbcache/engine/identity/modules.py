@@ -32,7 +32,8 @@ from nbcache.plan.identity.uses import Chain
 
 
 class LocalModules:
-    """Whose modules are, for one capture: looks at each file once. Not kept: files change."""
+    """Whose modules are, at one moment (of a capture, or of all those of a run): looks at each file
+    once. Not kept: files change."""
 
     def __init__(self, notebook_module: str = "__main__", folder: Path | None = None) -> None:
         self._notebook = notebook_module
@@ -41,6 +42,8 @@ class LocalModules:
             self.path.append(str(folder.absolute()))
         self._homes: dict[str, Home] = {}
         self._specs: dict[str, ModuleSpec | None] = {}
+        self._facts: dict[tuple[str, frozenset[Asked]], ModuleFacts | None] = {}
+        self._imported: tuple[int, list[str]] = (0, [])
         self.sources: dict[str, ModuleSource] = {}
 
     def home(self, module: str) -> Home:
@@ -50,6 +53,17 @@ class LocalModules:
         if found is None or module == self._notebook:
             found = self._homes[top] = self._home(top) if module != self._notebook else "notebook"
         return found
+
+    def imported(self) -> list[str]:
+        """Return the local modules that this process has imported, in that order."""
+        if self._imported[0] != len(sys.modules):
+            names = list(sys.modules)
+            tops = {name.partition(".")[0] for name in names}
+            local = {top for top in tops if self.home(top) == "local"}
+            own = self._notebook
+            found = [each for each in names if each.partition(".")[0] in local and each != own]
+            self._imported = (len(names), found)
+        return self._imported[1]
 
     def _home(self, top: str) -> Home:
         if not top:
@@ -95,6 +109,11 @@ class LocalModules:
 
     def load(self, module: str, asked: frozenset[Asked] = frozenset()) -> ModuleFacts | None:
         """Return what the source of a local module says; None where it is not local."""
+        if (module, asked) not in self._facts:
+            self._facts[module, asked] = self._load(module, asked)
+        return self._facts[module, asked]
+
+    def _load(self, module: str, asked: frozenset[Asked]) -> ModuleFacts | None:
         if self.home(module) != "local":
             return None
         spec = self.spec(module)
@@ -169,12 +188,8 @@ def _changing(modules: LocalModules, reach: ModuleReach) -> str | None:
     """Return a module that the notebook has loaded and that changes a reached one, or None."""
     if not reach.modules:
         return None
-    for name in list(sys.modules):
-        if (
-            name not in reach.modules
-            and modules.home(name) == "local"
-            and reach.changes_reached(name)
-        ):
+    for name in modules.imported():
+        if name not in reach.modules and reach.changes_reached(name):
             return name
     return None
 

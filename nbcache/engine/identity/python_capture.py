@@ -55,9 +55,13 @@ class PythonCapture:
         namespace: Mapping[str, object],
         taken: set[str],
         folder: Path | None,
+        modules: dict[str, LocalModules] | None = None,
     ) -> None:
         self._decl, self._namespace, self._folder = decl, namespace, folder
-        self._places = LocalModules(str(namespace.get("__name__", "__main__")), folder)
+        own, known = str(namespace.get("__name__", "__main__")), {} if modules is None else modules
+        if own not in known:
+            known[own] = LocalModules(own, folder)
+        self._places = known[own]
         tree = ast.parse(decl.body)
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         self._uses = uses_of(compile(tree, "<body>", "exec", flags, dont_inherit=True))

@@ -13,13 +13,15 @@ import shutil
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode
 
+from nbcache.engine.identity.downloads import Callback, Downloads
 from nbcache.engine.identity.remote_errors import explained
-from nbcache.errors import InputChangedError, NbcacheError
+from nbcache.errors import ChannelError, InputChangedError, NbcacheError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.value import RemoteFile, Stored
 from nbcache.store.cache import Cache
@@ -41,7 +43,7 @@ class _System(Protocol):
     def info(self, path: str) -> dict[str, Any]: ...
     def find(self, path: str, *, detail: bool) -> dict[str, dict[str, Any]]: ...
     def glob(self, path: str) -> list[str]: ...
-    def get_file(self, path: str, local: str) -> None: ...
+    def get_file(self, path: str, local: str, *, callback: Callback) -> None: ...
     def unstrip_protocol(self, path: str) -> str: ...
 
 
@@ -63,6 +65,7 @@ class RemoteFiles:
         self._systems: dict[str, tuple[_System, str]] = {}
         self._states: dict[str, Future[State]] = {}
         self._fetched: dict[str, Stored] = {}
+        self.downloads = Downloads(self._fetch)
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -108,10 +111,25 @@ class RemoteFiles:
             ChannelError: it cannot be read.
             InputChangedError: it was written meanwhile.
         """
+        held = self.downloads.begin(file).result()
+        if not self._is_there(held):  # a clean-up took it
+            held = self.downloads.begin(file, again=True).result()
+        return held
+
+    def expect(self, file: RemoteFile) -> None:
+        """Begin to fetch a file if its content is not known yet; nobody waits here."""
+        asked = self._asked(file)
+        asked.add_done_callback(lambda _: None if self.is_known(file) else self._begin(file))
+
+    def _begin(self, file: RemoteFile) -> None:
+        with suppress(ChannelError):  # the run has ended meanwhile
+            self.downloads.begin(file)
+
+    def _fetch(self, file: RemoteFile, callback: Callback) -> Stored:
         state = self._state(file)
         held = self._fetched.get(file.url) or self._kept(file, state)
         if held is None or not self._is_there(held):
-            held = self._download(file, state)
+            held = self._download(file, state, callback)
         self._fetched[file.url] = held
         return held
 
@@ -171,10 +189,10 @@ class RemoteFiles:
             return self._cache.blobs.has_tree(held.blob)
         return self._cache.blobs.has(held.blob)
 
-    def _download(self, file: RemoteFile, state: State) -> Stored:
+    def _download(self, file: RemoteFile, state: State, callback: Callback) -> Stored:
         place = self._cache.tmp / new_ulid()
         try:
-            self._get(file, state, place)
+            self._get(file, state, place, callback)
             if state.members is None:
                 kept = self._cache.blobs.put_file(place)
                 stored = _stored(file, state, kept.identity, kept.blob, kept.size)
@@ -195,18 +213,19 @@ class RemoteFiles:
                 )
         return stored
 
-    def _get(self, file: RemoteFile, state: State, place: Path) -> None:
+    def _get(self, file: RemoteFile, state: State, place: Path, callback: Callback) -> None:
         """Write a file or folder to `place`, whole and in one version."""
         try:
             system, path = self._system(file.url)
             if state.members is None:
-                system.get_file(path, str(place))
+                system.get_file(path, str(place), callback=callback)
             else:
                 place.mkdir()
                 for member in state.members:
                     target = place / member
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    system.get_file(f"{path.rstrip('/')}/{member}", str(target))
+                    self.downloads.check(file)
+                    system.get_file(f"{path.rstrip('/')}/{member}", str(target), callback=callback)
             after = self._look(file)
         except NbcacheError:
             raise
@@ -227,7 +246,16 @@ def connect(url: str) -> tuple[_System, str]:
     """
     import fsspec
 
-    system, path = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+    options: dict[str, Any] = {}
+    if url.startswith(("http://", "https://")):
+        import aiohttp
+
+        # As it is, a download of more than five minutes would fail; what counts is silence.
+        patience = aiohttp.ClientTimeout(total=None, sock_connect=60, sock_read=300)
+        options["client_kwargs"] = {"timeout": patience}
+    system, path = fsspec.core.url_to_fs(
+        url, use_listings_cache=False, skip_instance_cache=True, **options
+    )
     return system, path
 
 

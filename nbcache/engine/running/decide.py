@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from nbcache.engine.identity.downloads import Downloads
 from nbcache.engine.identity.identify import Identified, Identifier, staged_elsewhere
 from nbcache.engine.identity.read_state import ReadState, changed_read
 from nbcache.engine.record.results import Decoder, task_label
@@ -25,7 +26,7 @@ from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.event import TaskKey
 from nbcache.model.ids import format_position
 from nbcache.model.row import TrustRow
-from nbcache.model.value import Gathered, Stored, StoredKind
+from nbcache.model.value import Gathered, RemoteFile, Stored, StoredKind
 from nbcache.plan.identity.confidential import is_confidential
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.language.directives import (
@@ -147,6 +148,22 @@ class Decider:
     def is_quick(self, inputs: Mapping[str, object]) -> bool:
         """Whether a task can be decided without asking a server for its inputs."""
         return all(map(self._identifier.is_known, inputs.values()))
+
+    def expect(self, task: TaskKey, inputs: Mapping[str, object]) -> None:
+        """Begin to fetch what has to be read for a task's hash, before its turn comes."""
+        if not any(isinstance(each, (RemoteFile, list, tuple)) for each in inputs.values()):
+            return
+        decl = self._places[task[0]].node.decl
+        assert decl is not None
+        modes = dict(decl.directives.cache_of)
+        for name, value in inputs.items():
+            if modes.get(name, decl.directives.cache) not in ("standard", "lenient"):
+                self._identifier.expect(value)
+
+    @property
+    def downloads(self) -> Downloads:
+        """What is being fetched for tasks."""
+        return self._identifier.downloads
 
     def fetch(self, decision: Decision) -> None:
         """Bring what lies elsewhere into the cache, for a task that is to run.

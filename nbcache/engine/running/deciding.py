@@ -11,6 +11,7 @@ from nbcache.errors import NbcacheError
 from nbcache.model.command import Decide
 from nbcache.model.event import Event, Hit, Missed, Refused, Skipped
 from nbcache.model.value import FilePath, Gathered, RemoteFile
+from nbcache.model.view import WaitView
 
 
 class Deciding:
@@ -20,18 +21,25 @@ class Deciding:
         self._course, self._reasons = course, reasons
         self._not_counting: set[str] = set()  # processes of which a result was found in vain
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nbcache-hashing")
+        course.decider.downloads.told_to(self._show_download)
 
     def decide(self, command: Decide) -> None:
         """Decide at once, unless a file may have to be read: then on the hashing thread."""
         inputs = command.inputs.values()
         if self._course.decider.may_read(command.task[0]) or any(map(_may_read, inputs)):
+            self._course.decider.expect(command.task, command.inputs)
             self._thread.submit(self._decide_elsewhere, command)
         else:
             self._course.inbox.tell(self._answer(command))
 
     def close(self) -> None:
-        """Decide no more; nobody waits for what has begun."""
+        """Decide no more, and end downloads; nobody waits for what has begun."""
+        self._course.decider.downloads.end()
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _show_download(self, place: str, progress: str | None) -> None:
+        wait = None if progress is None else WaitView(f"fetching {place}", progress)
+        self._course.run.wait_for_another(place, wait)
 
     def _decide_elsewhere(self, command: Decide) -> None:
         self._course.inbox.tell_from_afar(self._answer(command))

@@ -153,4 +153,5 @@ class Driver:
 
     def cancel(self) -> None:
         """Ask for an orderly end; from any thread."""
+        self._course.decider.downloads.end()
         self._course.inbox.tell_from_afar(CancelRequested())

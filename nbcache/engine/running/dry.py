@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from nbcache.engine.declared.operating import call_operator
@@ -86,22 +86,26 @@ def dry_run(
     scheduler = Scheduler(prepared.graph, cpus=1 << 30, gpus=1 << 30, memory=None, give_up_after=0)
     commands: deque[Command] = deque(scheduler.start())
     steps = 0
-    while commands:
-        steps += 1
-        if deadline is not None and steps % 16 == 0 and time.monotonic() > deadline:
-            raise TooLong
-        command = commands.popleft()
-        if isinstance(command, End):
-            break
-        if deadline is not None and not _is_quick(command, prepared):
-            raise TooLong
-        event = _answer(command, prepared, found, skip_calls, ignored)
-        if until is not None and isinstance(command, Decide):
-            decision = found.decisions.get(command.task)
-            if decision is not None and until(decision):
+    with prepared.decider.downloads:
+        while commands:
+            steps += 1
+            if deadline is not None and steps % 16 == 0 and time.monotonic() > deadline:
+                raise TooLong
+            command = commands.popleft()
+            if isinstance(command, End):
                 break
-        if event is not None:
-            commands.extend(scheduler.handle(event))
+            if deadline is not None and not _is_quick(command, prepared):
+                raise TooLong
+            event = _answer(command, prepared, found, skip_calls, ignored)
+            if until is not None and isinstance(command, Decide):
+                decision = found.decisions.get(command.task)
+                if decision is not None and until(decision):
+                    break
+            if event is not None:
+                more = scheduler.handle(event)
+                if deadline is None:
+                    _expect(more, prepared)
+                commands.extend(more)
     found.elements = scheduler.elements
     for _, error in scheduler.channel_errors[:1]:
         found.channel_error = str(error)
@@ -118,6 +122,13 @@ def dry_run(
             isinstance(slot, HoleCause) and slot.outcome == Outcome.FAILED.value for _, slot in held
         )
     return found
+
+
+def _expect(commands: Iterable[Command], prepared: Prepared) -> None:
+    """Begin to fetch what has to be read for the hashes of tasks, several files at once."""
+    for command in commands:
+        if isinstance(command, Decide):
+            prepared.decider.expect(command.task, command.inputs)
 
 
 def _is_quick(command: Command, prepared: Prepared) -> bool:

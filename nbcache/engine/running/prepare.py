@@ -21,6 +21,7 @@ from nbcache.engine.declared.scripts import recorded_script, scripts_of
 from nbcache.engine.declared.stubs import stub_components, with_stubs
 from nbcache.engine.identity.capture import capture
 from nbcache.engine.identity.identify import Identifier
+from nbcache.engine.identity.modules import LocalModules
 from nbcache.engine.identity.reads import named_files
 from nbcache.engine.identity.remote import RemoteFiles
 from nbcache.engine.identity.value_code import value_leaf
@@ -76,8 +77,9 @@ def prepare(
     graph = pipeline.compile(only)
     if options.stub:
         graph = with_stubs(graph, pipeline)
+    modules: dict[str, LocalModules] = {}
     places = {
-        index: make_place(graph.nodes[index], pipeline, cache, folder)
+        index: make_place(graph.nodes[index], pipeline, cache, folder, modules)
         for index in graph.places.values()
     }
     fresh = _fresh(graph, options)
@@ -114,14 +116,24 @@ def _fresh(graph: Graph, options: RunOptions) -> frozenset[int]:
     return frozenset(below & set(graph.places.values()))
 
 
-def make_place(node: CompiledNode, pipeline: Pipeline, cache: Cache, folder: Path) -> Place:
-    """Capture what a process reaches and put its shared components together."""
+def make_place(
+    node: CompiledNode,
+    pipeline: Pipeline,
+    cache: Cache,
+    folder: Path,
+    modules: dict[str, LocalModules],
+) -> Place:
+    """Capture what a process reaches and put its shared components together.
+
+    `modules` are looked at once for all processes.
+    """
     decl = node.decl
     assert decl is not None
     check_place(node, pipeline)
     scripts = scripts_of(decl)
     if not scripts:
-        return _place(node, pipeline.process_of(decl), str(node.index), pipeline, cache, folder)
+        own, key = pipeline.process_of(decl), str(node.index)
+        return _place(node, own, key, pipeline, cache, folder, modules)
     places = [
         _place(
             dataclasses.replace(node, decl=each),
@@ -130,6 +142,7 @@ def make_place(node: CompiledNode, pipeline: Pipeline, cache: Cache, folder: Pat
             pipeline,
             cache,
             folder,
+            modules,
         )
         for number, each in enumerate(scripts)
     ]
@@ -167,13 +180,14 @@ def _place(
     pipeline: Pipeline,
     cache: Cache,
     folder: Path,
+    modules: dict[str, LocalModules],
 ) -> Place:
     decl = node.decl
     assert decl is not None
     inputs = {each.name for each in decl.inputs or ()}
     captured = capture(
         decl, process.facts, pipeline.scope_of(process), taken=inputs, notebook_dir=folder,
-        digest_of_file=cache.files.digest,
+        digest_of_file=cache.files.digest, modules=modules,
     )  # fmt: skip
     files = (
         named_files([decl.body, *captured.helper_sources], folder)

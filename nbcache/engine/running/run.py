@@ -70,6 +70,7 @@ class Run:
         self.failures: list[FailureView] = []
         self.notes: list[str] = []
         self.waits: dict[str, WaitView] = {}  # replaced as a whole
+        self._waiting = threading.Lock()
         self.reasons: dict[str, str] = {}
         self.kept: set[TaskKey] = set()  # made by an earlier session of this run
         self.saved_s = 0.0
@@ -112,9 +113,10 @@ class Run:
             self.notes.append(text)
 
     def wait_for_another(self, key: str, wait: WaitView | None) -> None:
-        """Show for whom it waits, under a key; None: no longer."""
-        waits = {each: known for each, known in self.waits.items() if each != key}
-        self.waits = waits if wait is None else {**waits, key: wait}
+        """Show for whom or what it waits, under a key; None: no longer. From any thread."""
+        with self._waiting:
+            waits = {each: known for each, known in self.waits.items() if each != key}
+            self.waits = waits if wait is None else {**waits, key: wait}
 
     def note_refused(self, task: TaskKey) -> None:
         """A result was there, and did not count since nobody vouches for it."""

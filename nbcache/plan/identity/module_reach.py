@@ -287,7 +287,7 @@ class ModuleReach:
             return False
         for part in facts.statements:
             effects = part.effects
-            if part.defines and not self._acts(facts, part):
+            if not effects.targets or (part.defines and not self._acts(facts, part)):
                 continue
             for name in effects.targets:
                 for target, attribute in facts.bindings.get(name, ()):
