@@ -289,3 +289,18 @@ def test_a_captured_object_that_does_not_unpickle_is_said_with_the_way_out(
     [failure] = notebook.run().failures
 
     assert "does not unpickle: make it once per worker" in failure.error
+
+
+def test_a_captured_figure_is_refused_since_it_is_another_whenever_it_is_drawn(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(
+        ["import matplotlib.pyplot as plt\nfig, ax = plt.subplots()", "%channel src = of(0)"]
+    )
+    notebook.cell("%%process p(v) -> out from src\nout = len(ax.lines)")
+
+    with pytest.raises(NoCanonicalFormError) as caught:
+        notebook.run()
+    notebook.cell("plt.close(fig)")
+    assert "captured name 'ax' is a matplotlib.axes._axes.Axes" in str(caught.value)
+    assert "capture its data and draw in the body" in str(caught.value)

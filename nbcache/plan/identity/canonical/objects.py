@@ -21,6 +21,7 @@ from nbcache.plan.identity.canonical.names import (
 _FILE = "an open file; pass its path instead"
 _CONNECTION = "a database connection"
 _LIVE = "it is bound to the running process"
+_DRAWING = "a drawing, which changes with every look at it; capture its data and draw in the body"
 _ASYNC = "it belongs to a running event loop"
 
 REFUSED: dict[str, str] = {
@@ -83,6 +84,7 @@ REFUSED: dict[str, str] = {
     "sqlalchemy.orm.session.Session": _CONNECTION,
     "pymongo.synchronous.mongo_client.MongoClient": _CONNECTION,
     "redis.client.Redis": _CONNECTION,
+    "matplotlib.artist.Artist": _DRAWING,  # figures, axes, lines
     "polars.lazyframe.frame.LazyFrame": "a query that has not run; call .collect() first",
 }
 
