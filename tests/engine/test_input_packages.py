@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nbcache.engine.identity.modules import forget_packages
+from nbcache.model.row import AttemptRow
 from tests.engine.notebooks import Notebook
 
 VALUE = "import gizmo9\ng = gizmo9.Gizmo(3)"
@@ -84,3 +85,23 @@ def test_the_version_of_the_package_of_an_inputs_class_counts(
     notebook.cells([VALUE, "%channel given = of(g)", "%channel many = of([g, 1])"])
     assert results() == [4, 4, 4, 3]
     assert notebook.ran() == []
+
+
+def test_a_package_that_counts_with_one_that_the_body_imports_is_no_read(
+    notebook: Notebook, site: Path
+) -> None:
+    metadata = site / "needs9-1.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Name: needs9\nVersion: 1.0\nRequires-Dist: gizmo9\n")
+    (site / "needs9.py").write_text("")
+    forget_packages()
+    notebook.cells([VALUE, "%channel given = of(g)"])
+    notebook.cell("%%process direct(g) -> out from given\nimport gizmo9\nout = g.f()")
+    notebook.cell("%%process around(g) -> out from given\nimport needs9\nout = g.f()")
+    notebook.cell("%%process beside(g) -> out from given\nout = g.f()")
+    assert not notebook.run().failures
+
+    rows = notebook.session.cache.log.rows(("attempt",))
+    reads = {row.process: row.watched for row in rows if isinstance(row, AttemptRow)}
+    assert reads["direct"] == reads["around"] == ()
+    assert [(each.kind, each.name) for each in reads["beside"]] == [("package", "gizmo9")]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -203,3 +204,51 @@ def test_a_table_that_cannot_be_written_still_answers(root: Path, tmp_path: Path
 
     assert FileTable(root, read_only="x").digest(path) == identity_digest(b"one")
     assert list((root / "filestate").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("times_ns", "waited_ns", "trusted"),
+    [
+        (7_000_000_000, 1_900_000_000, False),  # whole seconds: another write may look the same
+        (7_000_000_000, 2_100_000_000, True),
+        (7_123_456_789, 10_000_000, False),  # within a tick
+        (7_123_456_789, 30_000_000, True),
+    ],
+)
+def test_a_file_is_trusted_once_any_later_write_would_show(
+    root: Path,
+    tmp_path: Path,
+    reads: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    times_ns: int,
+    waited_ns: int,
+    trusted: bool,
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"one")
+    # A file system with such times; both writes come within one of its ticks.
+    monkeypatch.setattr(filestate, "_key", lambda found: (found.st_size, times_ns, 1, times_ns))
+    monkeypatch.setattr(time, "time_ns", lambda: times_ns + waited_ns)
+    table = FileTable(root)
+
+    table.digest(path)
+    path.write_bytes(b"two")
+
+    assert table.digest(path) == identity_digest(b"one" if trusted else b"two")
+    assert reads == (["x"] if trusted else ["x", "x"])
+
+
+def test_a_huge_file_is_read_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "huge"
+    with path.open("wb") as file:
+        file.truncate(256 << 20)
+    tracemalloc.start()
+    try:
+        first = filestate.hash_file(str(path), filestate.stat_key(path))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    with path.open("r+b") as file:
+        file.seek((256 << 20) - 1)
+        file.write(b"x")  # the last byte counts
+    assert filestate.hash_file(str(path), filestate.stat_key(path)) != first

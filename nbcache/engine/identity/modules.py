@@ -241,6 +241,13 @@ def package_components(modules: LocalModules, names: Iterable[str]) -> list[Comp
     return list(found.values())
 
 
+def is_covered(top: str, packages: Iterable[str]) -> bool:
+    """Say whether the version of a package counts with one of others, which requires it."""
+    own = distribution_of(top)
+    needed = (closure_of(name) for name in map(distribution_of, packages) if name is not None)
+    return any(own == name for closure in needed for name, _ in closure)
+
+
 def _content(spec: ModuleSpec | None) -> Digest:
     parts: list[tuple[str, str]] = []
     for place in _files(spec) if spec is not None else ():

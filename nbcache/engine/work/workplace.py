@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from nbcache.engine.identity.modules import is_covered
 from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.read_state import digest_of_package
 from nbcache.engine.spec import ProcessSpec
@@ -225,7 +226,7 @@ class Workplace:
             if top not in self._packages:  # a worker lives no longer than what is installed
                 self._packages[top] = digest_of_package(top)
             digest = self._packages[top]
-            if digest is not None:
+            if digest is not None and not is_covered(top, process.packages):
                 found.append(WatchedRead("package", top, digest))
         return tuple(found)
 
