@@ -456,3 +456,23 @@ def test_what_is_here_is_not_taken_in_again(person: Person, tmp_path: Path) -> N
     report = verify(again.session.cache)
     assert report.ok, report
     again.close()
+
+
+def test_a_word_of_trust_counts_for_nobody_else(person: Person) -> None:
+    anna, ben = person("anna"), person("ben")
+    for notebook, body in ((anna, "out = n + 1"), (ben, "out = (lambda m: m + 1)(n)")):
+        notebook.cells(["%channel numbers = of(1, 2)"])
+        notebook.cell(
+            f"%%process work(n) -> out from numbers\n{notebook.mark(repr(body[6:9]))}\n{body}"
+        )
+    anna.run()
+    mark = anna.mark(repr("(la"))
+    anna.cell(f"%%process work(n) -> out from numbers\n{mark}\nout = (lambda m: m + 1)(n)")
+    anna.session.trust(["work"], "the same in other words")
+    assert anna.run().progress().trusted == 2
+    sent(anna.session)
+
+    run = ben.run()
+
+    assert run.counts() == {"completed": 2}
+    assert run.progress().trusted == 0
