@@ -20,6 +20,22 @@ for cell in cells:
 """
 
 
+def test_what_is_due_when_a_process_ends_and_gives_no_threads_is_done_at_its_exit() -> None:
+    calls: list[str] = []
+
+    async def end() -> None:
+        await asyncio.get_running_loop().shutdown_default_executor()
+        tidier = Tidier(lambda: calls.append("tidied up"))
+        tidier.run_ends(has_written=True)
+        tidier._begin()
+        assert calls == []
+        await tidier._finish()
+
+    asyncio.run(end())
+
+    assert calls == ["tidied up"]
+
+
 def test_runs_that_follow_each_other_are_tidied_up_after_once() -> None:
     calls: list[int] = []
 

@@ -45,8 +45,12 @@ class Tidier:
                 loop.at_exit(self._finish)
 
     def _begin(self) -> None:
-        self._timer, self._is_due = None, False
-        self._work = asyncio.get_running_loop().run_in_executor(None, self._perform)
+        self._timer = None
+        try:
+            self._work = asyncio.get_running_loop().run_in_executor(None, self._perform)
+        except RuntimeError:  # the process ends and gives no threads: left to `_finish`
+            return
+        self._is_due = False
 
     async def _finish(self) -> None:
         if self._is_due:
