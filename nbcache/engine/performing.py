@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from nbcache.engine.executors.cluster import ClusterExecutor
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.executors.protocol import Executor
 from nbcache.engine.host import Host
@@ -35,6 +36,7 @@ from nbcache.engine.spec import ProcessSpec
 from nbcache.engine.tier import Tier
 from nbcache.engine.upkeep.tidying import Tidier
 from nbcache.errors import NbcacheError
+from nbcache.model.run_options import RunOptions
 from nbcache.model.task import RunStatus
 from nbcache.plan.dataflow.scheduler import Scheduler
 
@@ -48,6 +50,7 @@ class Performer:
     def __init__(self, session: Host, tidy: Callable[[], None]) -> None:
         self._session = session
         self._executor: Executor | None = None
+        self._clusters: dict[str, ClusterExecutor] = {}  # by address
         self._turn = asyncio.Lock()
         self._tidier = Tidier(tidy)
 
@@ -69,18 +72,34 @@ class Performer:
         loop.submit(self._perform(run, prepared, beginning, rows, tier, hooks))
 
     def executor(self) -> Executor:
-        """Return where this kernel's attempts run; made at the first need."""
+        """Return the workers of this machine; made at the first need."""
         if self._executor is None:
             cpus, _ = machine()
             cache = self._session.cache
             self._executor = LocalExecutor(cache.root, workers=cpus, append=cache.log.append)
-            loop.at_exit(self._leave)
+            self._leave_in_order()
         return self._executor
+
+    def _cluster(self, address: str) -> ClusterExecutor:
+        if address not in self._clusters:
+            cache = self._session.cache
+            executor = ClusterExecutor(cache.root, address, append=cache.log.append)
+            self._clusters[address] = executor
+            self._leave_in_order()
+        return self._clusters[address]
+
+    def _leave_in_order(self) -> None:
+        if len(self._executors()) == 1:  # the first one
+            loop.at_exit(self._leave)
+
+    def _executors(self) -> list[Executor]:
+        return [*self._clusters.values(), *([] if self._executor is None else [self._executor])]
 
     def close(self) -> None:
         """End the workers; others begin at the next need."""
-        executor, self._executor = self._executor, None
-        if executor is not None:
+        executors = self._executors()
+        self._executor, self._clusters = None, {}
+        for executor in executors:
             loop.submit(executor.close()).result()
 
     async def _perform(
@@ -118,9 +137,10 @@ class Performer:
             run.close(status)
             await hooks.tell(run)
             run.end()
-            if self._executor is not None:
-                self._executor.rotate()
-            self._tidier.run_ends(has_written=rows is not None and self._executor is not None)
+            executors = self._executors()
+            for executor in executors:
+                executor.rotate()
+            self._tidier.run_ends(has_written=rows is not None and bool(executors))
 
     async def _drive(
         self,
@@ -141,9 +161,12 @@ class Performer:
         if not await take_turn(self._turn, run):
             return RunStatus.CANCELLED
         try:
-            cpus, memory = machine()
-            gpus = gpu_ids()
             options = beginning.options
+            try:
+                executor, cpus, memory, gpus = await self._place(options)
+            except NbcacheError as error:
+                run.error = str(error)
+                return RunStatus.FAILED
             scheduler = Scheduler(
                 prepared.graph,
                 cpus=cpus,
@@ -165,7 +188,7 @@ class Performer:
                     session.cache,
                     rows,
                 ),
-                self.executor(),
+                executor,
                 make_spec,
                 Packer(scratch),
                 Devices(gpus),
@@ -179,12 +202,26 @@ class Performer:
         finally:
             self._turn.release()
 
+    async def _place(
+        self, options: RunOptions
+    ) -> tuple[Executor, int, int | None, tuple[str, ...]]:
+        """Return where a run's attempts go, and the cpus, memory and GPUs that are there.
+
+        Raises:
+            UsageError: there is no such cluster, or it cannot serve this kernel.
+        """
+        kind, _, address = options.executor.partition(":")
+        if kind == "dask":
+            cluster = self._cluster(address)
+            return (cluster, *await cluster.connect(), ())
+        return (self.executor(), *machine(), gpu_ids())
+
     def _forget(self, run: Run, prepared: Prepared) -> None:
         """Let the workers forget what the processes of a run have captured."""
-        if self._executor is not None:
+        for executor in self._executors():
             for held in prepared.places.values():
                 for place in held.each():
-                    self._executor.forget(_spec_key(run, place))
+                    executor.forget(_spec_key(run, place))
 
     async def _obey(self, run: Run) -> None:
         """End a run when another process asks for it (`nbcache cancel`)."""
@@ -200,8 +237,7 @@ class Performer:
         if run is not None and not run.done:
             run.cancel()
             await asyncio.to_thread(run.wait, LEAVE_S)
-        if self._executor is not None:
-            await self._executor.close()
+        await asyncio.gather(*(executor.close() for executor in self._executors()))
 
 
 def _spec_key(run: Run, place: Place) -> str:

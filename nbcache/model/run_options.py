@@ -22,6 +22,7 @@ class RunChoices(TypedDict, total=False):
     max_parallel: int | None
     max_errors: int | None
     stub: bool
+    executor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class RunOptions:
     them. levels: a process starts only when those above it have ended. max_parallel: how many
     attempts run at once (None: as many as fit). max_errors: with so many failed tasks the run
     ends as with `finish` (None: after the first five of one process). stub: processes run their
-    stub bodies.
+    stub bodies. executor: where attempts run, "local" or "dask:ADDRESS".
     """
 
     fresh: bool = False
@@ -41,8 +42,15 @@ class RunOptions:
     max_parallel: int | None = None
     max_errors: int | None = None
     stub: bool = False
+    executor: str = "local"
 
     def __post_init__(self) -> None:
+        kind, _, address = self.executor.partition(":")
+        if self.executor != "local" and (kind != "dask" or not address):
+            raise UsageError(
+                f"--executor takes local, or dask:ADDRESS of a dask scheduler, not "
+                f"{self.executor!r}"
+            )
         for name in ("max_parallel", "max_errors"):
             number = getattr(self, name)
             if number is not None and number < 1:
@@ -90,4 +98,5 @@ class RunOptions:
             max_parallel=number("max_parallel"),
             max_errors=number("max_errors"),
             stub="stub" in texts,
+            executor=texts.get("executor", "local"),
         )

@@ -29,6 +29,8 @@ def choices_of(parsed: Parsed) -> RunChoices:
         choices["max_parallel"] = _limit(parsed, "--max-parallel")
     if "--max-errors" in parsed:
         choices["max_errors"] = _limit(parsed, "--max-errors")
+    if "--executor" in parsed:
+        choices["executor"] = parsed.text("--executor") or ""
     return choices
 
 

@@ -111,6 +111,11 @@ _HOW = (
     Flag(name="--levels", help="level by level: a process starts when all above it have ended"),
     Flag(name="--max-parallel", value="N", help="at most N tasks at once; 1: one after another"),
     Flag(name="--max-errors", value="N", help="start no more once N tasks have failed"),
+    Flag(
+        name="--executor",
+        value="WHERE",
+        help="where tasks run: local (default), or dask:ADDRESS of a dask scheduler",
+    ),
 )
 _DATAFLOW = Flag(name="--dataflow", help="not level by level, where the run was")
 _HEADLESS = (

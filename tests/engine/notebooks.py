@@ -6,7 +6,6 @@ import linecache
 from collections.abc import Iterable
 from pathlib import Path
 
-from nbcache.engine.running import loop
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.plan.language.header import parse_channel_cell, parse_channel_line, parse_process_cell
@@ -69,8 +68,5 @@ class Notebook:
 
     def close(self) -> None:
         """End the workers and let go of the cache, as the end of a kernel does."""
-        executor = self.session.performer._executor
-        if executor is not None:
-            loop.submit(executor.close()).result(PATIENCE_S)
-        self.session.performer._executor = None
+        self.session.performer.close()
         self.session.cache.close()

@@ -48,13 +48,12 @@ def user_name() -> str:
 class RowMaker:
     """Makes the rows of one run and appends them to the log."""
 
-    def __init__(
-        self, cache: Cache, run: Run, beginning: Beginning, *, executor: str = "local"
-    ) -> None:
+    def __init__(self, cache: Cache, run: Run, beginning: Beginning) -> None:
         self._cache, self._run, self._beginning = cache, run, beginning
         self._session, self._earlier = beginning.session, beginning.earlier
         self._lists: set[Digest] = set()  # whose rows are written
-        self._host, self._user, self._executor = socket.gethostname(), user_name(), executor
+        self._host, self._user = socket.gethostname(), user_name()
+        self._executor = beginning.options.executor.partition(":")[0]
 
     def append(self, rows: Sequence[Row]) -> None:
         """Append rows; they are durable on return."""

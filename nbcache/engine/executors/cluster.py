@@ -1,0 +1,318 @@
+"""Attempts on the workers of a dask cluster, which see the cache's folder under the same path.
+
+Belongs to one event loop. Decides which dask worker takes which attempt, by the cpus and memory
+that each has; what happens to it there is `cluster_site`'s business. When a dask worker is lost,
+dask gives what it ran to another. `distributed` is imported when a run is to go to a cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import pickle
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nbcache.engine.executors import cluster_site
+from nbcache.engine.executors.lost import lost_row
+from nbcache.engine.executors.protocol import ShownCallback, Started
+from nbcache.engine.spec import AttemptReport, AttemptSpec, Ending, ProcessSpec
+from nbcache.errors import StoreError, UsageError
+from nbcache.model.row import Row
+from nbcache.plan.language.quantities import size_text
+from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid
+
+CONNECT_S = 10.0
+CLOSE_S = 2.0
+
+
+@dataclass(slots=True)
+class Room:
+    """What a dask worker has left: cpus, and bytes of memory (None: it has no limit)."""
+
+    cpus: int
+    memory: int | None
+
+    def fits(self, spec: AttemptSpec) -> bool:
+        """Whether an attempt can start there now."""
+        return spec.cpus <= self.cpus and (self.memory is None or (spec.memory or 0) <= self.memory)
+
+    def take(self, spec: AttemptSpec, sign: int = 1) -> None:
+        """An attempt starts there (or, with sign -1, has ended)."""
+        self.cpus -= sign * spec.cpus
+        if self.memory is not None:
+            self.memory -= sign * (spec.memory or 0)
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """An attempt between `submit` and its report."""
+
+    spec: AttemptSpec
+    future: asyncio.Future[AttemptReport]
+    started: Started | None
+    shown: ShownCallback | None
+    begun: int = 0
+    doomed: str = ""  # why it is being killed
+
+    def begin(self) -> None:
+        """It has started, or has ended without a word of that."""
+        if not self.begun:
+            self.begun = time.time_ns() // 1000
+            if self.started is not None:
+                self.started()
+
+
+@dataclass(slots=True)
+class _Cluster:
+    """A connection, and what the workers have: in all, and left."""
+
+    client: Any
+    whole: dict[str, Room] = field(default_factory=dict)
+    left: dict[str, Room] = field(default_factory=dict)
+
+
+class ClusterExecutor:
+    """Runs attempts on the cluster whose scheduler is at `address`."""
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        address: str,
+        *,
+        append: Callable[[Sequence[Row]], None],
+    ) -> None:
+        self._cache, self._address, self._append = Cache.open(root), address, append
+        self._topic = f"nbcache-{new_ulid()}"
+        self._folder = self._cache.tmp / self._topic
+        self._processes: dict[str, Path] = {}
+        self._queue: deque[_Held] = deque()
+        self._running: dict[str, _Held] = {}
+        self._cluster: _Cluster | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def connect(self) -> tuple[int, int | None]:
+        """Connect, and look at the workers that there are now; return their cpus and memory.
+
+        Raises:
+            UsageError: there is no such cluster, or its workers cannot serve this kernel.
+        """
+        if self._cluster is None or self._cluster.client.status != "running":
+            self._cluster = _Cluster(await self._client())
+            self._cluster.client.subscribe_topic(self._topic, self._heard)
+            self._folder.mkdir(parents=True, exist_ok=True)
+        cluster = self._cluster
+        try:
+            found = await cluster.client.run(cluster_site.look, str(self._cache.root))
+        except Exception as error:  # nbcache is not there, or a worker is lost in this instant
+            raise UsageError(
+                f"the dask cluster at {self._address} cannot run tasks of this kernel: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not found:
+            raise UsageError(f"the dask cluster at {self._address} has no workers")
+        for facts in found.values():
+            self._check(facts)
+        cluster.whole = {name: Room(each["cpus"], each["memory"]) for name, each in found.items()}
+        cluster.left = {name: Room(each.cpus, each.memory) for name, each in cluster.whole.items()}
+        limits = [each.memory for each in cluster.whole.values()]
+        memory = None if None in limits else sum(each or 0 for each in limits)
+        return sum(each.cpus for each in cluster.whole.values()), memory
+
+    async def _client(self) -> Any:
+        try:
+            from distributed import Client
+        except ImportError:
+            raise UsageError(
+                "--executor dask needs the package distributed: pip install 'nbcache[dask]'"
+            ) from None
+        try:
+            return await Client(
+                self._address, asynchronous=True, timeout=CONNECT_S, set_as_default=False
+            )
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"no dask cluster answers at {self._address}: {error}.\n  Start one (`dask "
+                "scheduler`, `dask worker ADDRESS`), or run here: --executor local"
+            ) from error
+
+    def _check(self, facts: dict[str, Any]) -> None:
+        host, here = facts["host"], tuple(map(str, sys.version_info[:2]))
+        if facts["cache"] != self._cache.id:
+            raise UsageError(
+                f"the dask worker on {host} does not see the cache {self._cache.root}: it has to "
+                "lie in a folder that all machines of the cluster share, under one path"
+            )
+        if tuple(facts["python"]) != here:
+            raise UsageError(
+                f"the dask worker on {host} is Python {'.'.join(facts['python'])}, and this kernel "
+                f"is {'.'.join(here)}: what is captured here could not be read there"
+            )
+
+    # ------------------------------------------------------------------ the protocol
+
+    async def start(self) -> None:
+        """Connect, if that has not been done."""
+        if self._cluster is None:
+            await self.connect()
+
+    async def close(self) -> None:
+        """End the pools on the cluster; attempts that were running are cancelled."""
+        cluster, self._cluster = self._cluster, None
+        if cluster is None:
+            return
+        for held in [*self._queue, *self._running.values()]:
+            held.future.cancel()
+        self._queue.clear()
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(Exception, asyncio.CancelledError):
+            async with asyncio.timeout(CLOSE_S):
+                await cluster.client.run(cluster_site.leave, self._topic, on_error="ignore")
+                await cluster.client.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def prepare(self, process: ProcessSpec) -> None:
+        """Write down what the attempts of a process share, where the cluster finds it."""
+        path = self._folder / new_ulid()
+        path.write_bytes(pickle.dumps(process, protocol=5))
+        self._processes[process.key] = path
+
+    def forget(self, key: str) -> None:
+        """Let go of a process."""
+        path = self._processes.pop(key, None)
+        if path is not None:
+            path.unlink(missing_ok=True)
+            self._tell_all(cluster_site.forget, str(path))
+
+    def submit(
+        self,
+        spec: AttemptSpec,
+        *,
+        started: Started | None = None,
+        shown: ShownCallback | None = None,
+    ) -> asyncio.Future[AttemptReport]:
+        """Queue an attempt; the future's result is its report."""
+        if self._cluster is None:
+            raise StoreError("the executor is not started")
+        held = _Held(spec, asyncio.get_running_loop().create_future(), started, shown)
+        self._running[spec.id] = held
+        if any(each.fits(spec) for each in self._cluster.whole.values()):
+            self._queue.append(held)
+            self._dispatch()
+        else:
+            wants = f"{spec.cpus} cpus" + (f" and {size_text(spec.memory)}" if spec.memory else "")
+            self._lose(held, f"asks for {wants}, which no worker of the dask cluster has", "failed")
+        return held.future
+
+    def kill(self, attempt: str, reason: str) -> None:
+        """End an attempt; its report says aborted."""
+        held = self._running.get(attempt)
+        if held is None:
+            return
+        held.doomed = reason
+        if held in self._queue:
+            self._queue.remove(held)
+            self._lose(held, f"aborted: {reason}", "aborted")
+        else:
+            self._tell_all(cluster_site.kill, attempt, reason)
+
+    def rotate(self) -> None:
+        """Let idle workers close their journals."""
+        self._tell_all(cluster_site.rotate)
+
+    # ------------------------------------------------------------------ attempts
+
+    def _dispatch(self) -> None:
+        """Give away what fits, in order: what is large is passed by nothing."""
+        while self._queue and self._cluster is not None:
+            spec = self._queue[0].spec
+            able = [name for name, each in self._cluster.left.items() if each.fits(spec)]
+            if not able:
+                return
+            worker = max(able, key=lambda name: self._cluster.left[name].cpus)  # type: ignore[union-attr]
+            self._cluster.left[worker].take(spec)
+            self._later(self._follow(self._cluster, self._queue.popleft(), worker))
+
+    async def _follow(self, cluster: _Cluster, held: _Held, worker: str) -> None:
+        """Have an attempt performed and take its report; one that dask gave up is lost."""
+        spec, future = held.spec, None
+        try:
+            future = cluster.client.submit(
+                cluster_site.perform,
+                self._topic,
+                str(self._cache.root),
+                str(self._processes[spec.process]),
+                spec,
+                key=f"nbcache-{spec.id}",
+                workers=[worker],
+                allow_other_workers=True,
+                pure=False,
+            )
+            report, row = await future
+            report.row = row  # which a report crosses without
+            held.begin()
+            self._finish(held, report)
+        except (Exception, asyncio.CancelledError, concurrent.futures.CancelledError) as error:
+            if self._cluster is None:
+                raise
+            held.begin()
+            lost = f"the dask cluster lost it: {type(error).__name__}: {error}"
+            self._lose(held, f"aborted: {held.doomed}" if held.doomed else lost,
+                       "aborted" if held.doomed else "failed")  # fmt: skip
+        finally:
+            if future is not None:
+                future.release()
+            if worker in cluster.left:
+                cluster.left[worker].take(spec, -1)
+            self._dispatch()
+
+    def _heard(self, event: tuple[float, bytes]) -> None:
+        """Take what an attempt shows while it runs; it comes from this kernel's own cluster."""
+        attempt, kind, what = pickle.loads(event[1])
+        held = self._running.get(attempt)
+        if held is None:
+            return
+        held.begin()
+        if kind == "shown" and held.shown is not None:
+            held.shown(what)
+
+    def _finish(self, held: _Held, report: AttemptReport) -> None:
+        self._running.pop(held.spec.id, None)
+        if not held.future.done():
+            held.future.set_result(report)
+
+    def _lose(self, held: _Held, error: str, outcome: Ending) -> None:
+        """Report an attempt of which nothing came back, and write its row."""
+        spec = held.spec
+        report = AttemptReport(id=spec.id, outcome=outcome, error=error, traceback=error)
+        if spec.row is not None and held.begun:
+            report.row = lost_row(spec.row, spec.status_after(outcome), report, held.begun, 0, None)
+            if not spec.row_is_drivers(outcome):
+                with contextlib.suppress(StoreError):
+                    self._append([report.row])
+        self._finish(held, report)
+
+    def _tell_all(self, function: Callable[..., None], *words: str) -> None:
+        """Have something done on all workers, some time soon."""
+        if self._cluster is not None:
+            client = self._cluster.client
+            self._later(self._tell(client, function, *words))
+
+    async def _tell(self, client: Any, function: Callable[..., None], *words: str) -> None:
+        with contextlib.suppress(Exception):  # a worker that is lost has nothing left to do
+            await client.run(function, self._topic, *words, on_error="ignore")
+
+    def _later(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

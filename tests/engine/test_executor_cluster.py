@@ -1,0 +1,147 @@
+"""Attempts on a dask cluster: they run in pools of its workers, and end with what asked for them.
+
+The cluster's scheduler and workers live in this process; each dask worker starts real processes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from distributed import LocalCluster
+
+from nbcache.engine.executors import cluster_site
+from nbcache.engine.running.run import Run
+from nbcache.errors import UsageError
+from nbcache.model.row import AttemptRow
+from nbcache.model.task import RunStatus
+from tests.engine.notebooks import Notebook
+
+PATIENCE_S = 120
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two dask workers with two threads each, at a TCP address as any other cluster."""
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=2,
+        processes=False,
+        protocol="tcp://",
+        host="127.0.0.1",
+        dashboard_address=None,
+        memory_limit="1GB",
+    ) as running:
+        yield running
+
+
+def ended(run: Run) -> Run:
+    assert run.wait(PATIENCE_S)
+    return run
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    pause, deadline = threading.Event(), time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        pause.wait(0.02)
+
+
+def attempts(notebook: Notebook) -> list[AttemptRow]:
+    rows = notebook.session.cache.log.rows(("attempt",))
+    return [row for row in rows if isinstance(row, AttemptRow)]
+
+
+def test_a_run_goes_on_between_this_machine_and_a_cluster(notebook: Notebook, cluster: Any) -> None:
+    gate = notebook.folder / "gate"
+    notebook.cells(
+        [
+            "%channel src = of(1, 2, 3)",
+            "factor = 10",
+            "%%process make(v) -> made: path = 'made.txt' from src --bash\n"
+            f'echo "making $v"\n[ "$v" != 3 ] || [ -e "{gate}" ]\necho "$v" > made.txt',
+            "%%process read(made: path) -> n from make\nn = int(made.read_text()) * factor",
+        ]
+    )
+    there = f"dask:{cluster.scheduler_address}"
+
+    first = ended(notebook.session.start(executor=there))
+    again = ended(notebook.session.resume())
+    gate.touch()
+    here = ended(notebook.session.resume(executor="local"))
+
+    assert first.counts() == {"completed": 4, "failed": 1}, first.error
+    assert again.counts() == {"cached": 4, "failed": 1}
+    assert here.counts() == {"cached": 4, "completed": 2}
+    assert list(here["read"]) == [10, 20, 30]
+    third = [row for row in attempts(notebook) if (row.process, row.position) == ("make", "2")]
+    assert [(row.executor, row.session) for row in third] == [
+        ("dask", 1), ("dask", 2), ("local", 3),
+    ]  # fmt: skip
+    assert [chunk.text for chunk in first.shown("make")[0][2]] == ["making 1\n"]
+    assert ended(notebook.session.start(executor=there)).counts() == {"cached": 6}
+
+
+def test_limits_reads_and_deaths_are_as_on_this_machine(notebook: Notebook, cluster: Any) -> None:
+    (notebook.folder / "data.txt").write_text("5")
+    notebook.cells(
+        [
+            "%%process slow() -> n --time 1s\nimport time\ntime.sleep(600)\nn = 1",
+            "%%process dies() -> n\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)\nn = 1",
+            "%%process wide() -> n --cpus 3\nn = 1",
+            "%%process reads() -> n\nimport os\n"
+            f"n = int(open(os.path.join({str(notebook.folder)!r}, 'data.' + 'txt')).read())",
+        ]
+    )
+
+    run = ended(notebook.session.start(executor=f"dask:{cluster.scheduler_address}"))
+
+    errors = {failure.process: failure.error for failure in run.failures}
+    assert "time limit of 1 s exceeded" in errors["slow"]
+    assert "SIGKILL" in errors["dies"]
+    assert errors["wide"] == "asks for 3 cpus, which no worker of the dask cluster has"
+    assert run["reads"].value == 5
+    assert any("data.txt" in note for note in run.notes)
+    assert {row.process: row.signal for row in attempts(notebook)} == {
+        "slow": "SIGTERM", "dies": "SIGKILL", "wide": None, "reads": None,
+    }  # fmt: skip
+
+
+def test_a_cancelled_run_leaves_no_process_and_a_closed_session_no_pool(
+    notebook: Notebook, cluster: Any
+) -> None:
+    pid = notebook.folder / "pid"
+    notebook.cells(
+        [
+            "%channel src = of(1, 2, 3, 4, 5, 6)",
+            f"%%process wait(v) -> n from src --bash\necho $$ >> {pid}\nsleep 600\nn=1",
+        ]
+    )
+    run = notebook.session.start(executor=f"dask:{cluster.scheduler_address}")
+    wait_until(lambda: pid.exists() and len(pid.read_text().split()) == 4)
+
+    run.cancel()
+
+    assert ended(run).status is RunStatus.CANCELLED
+    assert run.counts() == {"aborted": 6}
+    assert not any(psutil.pid_exists(int(each)) for each in pid.read_text().split())
+    notebook.session.performer.close()
+    wait_until(lambda: not cluster_site._sites)
+
+
+def test_what_is_no_cluster_is_said(notebook: Notebook, tmp_path: Path) -> None:
+    notebook.cell("%%process work() -> out\nout = 1")
+    for wrong in ("inline", "dask", "dask:", "slurm:x"):
+        with pytest.raises(UsageError, match="--executor takes local, or dask:ADDRESS"):
+            notebook.session.start(executor=wrong)
+
+    run = ended(notebook.session.start(executor="dask:nonsense://x"))
+
+    assert run.status is RunStatus.FAILED
+    assert "no dask cluster answers at nonsense://x" in run.error
+    assert ended(notebook.session.start()).counts() == {"completed": 1}
