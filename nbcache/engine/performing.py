@@ -41,7 +41,7 @@ from nbcache.model.task import RunStatus
 from nbcache.plan.dataflow.scheduler import Scheduler
 
 CANCEL_POLL_S = 0.3
-LEAVE_S = 1.5  # for a run to end in order when its kernel does; then it is cut short
+LEAVE_S = 3.0  # for a run to end in order when its kernel does; Jupyter waits 5 s
 
 
 class Performer:

@@ -32,7 +32,7 @@ from nbcache.store.claims import Claim
 RESUMABLE = frozenset(
     status.value for status in (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED)
 )
-FIRST_ROW_S = 3.0  # how long the first row of whoever was quicker is waited for
+FIRST_ROW_S = 10.0  # how long the first row of whoever was quicker is waited for
 
 
 class Resumer(Protocol):
