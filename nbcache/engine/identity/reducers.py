@@ -151,11 +151,24 @@ def make_code(filename: str, make: Callable[..., types.CodeType], *arguments: An
     return make(*arguments).replace(co_filename=filename)
 
 
+def _reduce_dispatching(value: Any, _: Collection[str]) -> Reduced:
+    """Python 3.13 gives such a method a cache of weak references, which nothing can pickle."""
+    return make_dispatching, (value.func, value.dispatcher, descriptor_attributes(value))
+
+
+def make_dispatching(func: Any, dispatcher: Any, attributes: Mapping[str, object]) -> object:
+    """Make a `singledispatchmethod` with all that was registered."""
+    made: Any = functools.singledispatchmethod(func)
+    made.__dict__.update(attributes, dispatcher=dispatcher)
+    return made
+
+
 _REDUCERS: Mapping[type, Callable[[Any, Collection[str]], Reduced | None]] = {
     types.CodeType: _reduce_code,
     types.FunctionType: _reduce_function,
     type(functools.lru_cache(maxsize=None)(lambda: None)): _reduce_cached,
     functools.cached_property: lambda value, _: _reduce_descriptor(value),
+    functools.singledispatchmethod: _reduce_dispatching,
     typing.NewType: _reduce_new_type,
 }
 

@@ -149,5 +149,7 @@ def wrapped_by(descriptor: object) -> tuple[type, tuple[str, ...]]:
 def descriptor_attributes(descriptor: object) -> dict[str, object]:
     """Return what a descriptor of a derived class holds besides what it wraps."""
     _, names = wrapped_by(descriptor)
-    own = {*names, "lock", "attrname"}  # the latter two of a cached property
+    # The next two are of a cached property, the last two of a method that dispatches: what its
+    # dispatcher begins with, and from Python 3.13 on a cache.
+    own = {*names, "lock", "attrname", "func", "_method_cache"}
     return {name: each for name, each in given_attributes(descriptor).items() if name not in own}
