@@ -126,12 +126,11 @@ class SharedClaims:
 
     def say(self, places: Sequence[PlaceProgress], left_s: float | None) -> None:
         """Tell those who wait for this run how far it is; goes out with the next beat."""
-        beating = self._beating
-        if beating is not None:
-            said = progress_of(places, left_s)
-            if said != self._said:
-                self._said = said
-                beating.say(said)
+        said = progress_of(places, left_s)
+        if said != self._said:
+            self._said = said
+            if self._beating is not None:
+                self._beating.say(said)
 
     def end(self, lease: Lease, row: str | None = None) -> None:
         """Tell how a claim ended, in the background: with a row, once what it names is sent."""
@@ -154,8 +153,10 @@ class SharedClaims:
                 store = self._shared.store
                 heartbeat = Heartbeat(store, beat_s=leases.BEAT_S)
                 heartbeat.beat()
-                self._beating = BeatingProcess(store.url, heartbeat.name, beat_s=leases.BEAT_S)
-                self._beating.start()
+                beating = BeatingProcess(store.url, heartbeat.name, beat_s=leases.BEAT_S)
+                beating.start()
+                self._beating = beating
+                beating.say(self._said)  # what was said before anybody could hear it
                 self._leases = Leases(
                     store,
                     heartbeat,
