@@ -172,3 +172,15 @@ def test_imports_are_read_with_what_they_bind() -> None:
         ("", 1, ("k",), ("k",)),
     ]
     assert [each.aliased for each in uses.imports] == [False, True, True, True]
+
+
+def test_a_function_is_found_in_a_cell_that_was_compiled_statement_by_statement() -> None:
+    source = "import math\ndef double(x):\n    return math.floor(x) * 2\n"
+    names: dict[str, object] = {}
+    for node in ast.parse(source).body:  # as IPython does: the code differs from a module's
+        exec(compile(ast.Module([node], []), "<cell>", "exec", dont_inherit=True), names)
+
+    found = find_function(names["double"].__code__, {"<cell>": source}.get)  # type: ignore[attr-defined]
+
+    assert found is not None
+    assert found[1].startswith("def double")

@@ -177,11 +177,13 @@ Nodes = dict[tuple[int, str], list[FunctionNode]]
 def _index(
     source: str, filename: str, future: int
 ) -> tuple[frozenset[types.CodeType], Nodes] | None:
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | future
     try:
         tree = ast.parse(source)
-        whole = compile(
-            tree, filename, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | future, dont_inherit=True
-        )
+        # As a module, and as a notebook has it, statement by statement: Python writes a call of
+        # np.mean otherwise where `import numpy as np` is in the same piece.
+        pieces = [tree, *(ast.Module([each], []) for each in tree.body if len(tree.body) > 1)]
+        compiled = [compile(each, filename, "exec", flags, dont_inherit=True) for each in pieces]
     except (SyntaxError, ValueError, RecursionError):
         return None
     nodes: Nodes = {}
@@ -191,7 +193,7 @@ def _index(
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
             nodes.setdefault((first, node.name), []).append(node)
-    return frozenset(nested_codes(whole)), nodes
+    return frozenset(each for whole in compiled for each in nested_codes(whole)), nodes
 
 
 def nested_codes(code: types.CodeType) -> list[types.CodeType]:
