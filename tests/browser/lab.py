@@ -39,6 +39,7 @@ ARGUMENTS = [
 QUIET = (  # what JupyterLab itself says, whatever is in the notebook
     "ResizeObserver loop",
     "favicon",
+    "widget model not found",  # of an output that it draws anew after its kernel was restarted
 )
 
 
