@@ -38,11 +38,14 @@ sys.stdout.write(repr(answers))
 """
 
 _LISTED = ("a helper in a comprehension", "a helper inside a helper's comprehension")
+_ASKS_FOR_SOURCE = "a comment whose text is read"  # which goes to workers beside the payload
 
 
 def test_every_captured_helper_works_in_another_process() -> None:
     jobs = {}
     for name, (cells, _, _, body, _) in HELPER_EDITS.items():
+        if name == _ASKS_FOR_SOURCE:
+            continue
         given = f"v = [v]\n{body}" if name in _LISTED else body
         jobs[name] = (captured(cells, body=body).payload, given)
 
