@@ -190,7 +190,7 @@ def test_two_files_of_one_name_are_an_error_that_says_how_to_number_them(
         ("f: path", "g=x", "the inputs are: f"),
         ("f: path", "{g}.txt", "the inputs are: f"),
         ("f: path, g: path", "x", "which input? 2 are declared as path"),
-        ("f: int", "f=x", '"f" is a int, and no file'),
+        ("f: int", "f=x", '"f" is declared as int, and no file'),
     ],
 )
 def test_a_wrong_pattern_is_told_when_the_cell_runs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import collections
 import copy
+import copyreg
 import datetime
 import decimal
 import enum
@@ -419,3 +420,15 @@ def test_a_mapping_from_addresses_to_what_lies_there_counts_by_its_members() -> 
 
     assert canonical_bytes(linked([1], [2])) == canonical_bytes(linked([1], [2]))
     assert canonical_bytes(linked([1], [2])) != canonical_bytes(linked([2], [1]))
+
+
+def test_an_exception_counts_the_same_whatever_was_registered_for_exceptions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = canonical_digest(ValueError("a"))
+
+    monkeypatch.setitem(
+        copyreg.dispatch_table, ValueError, lambda each: (ValueError, each.args, {"traceback": "t"})
+    )
+
+    assert canonical_digest(ValueError("a")) == before

@@ -142,7 +142,8 @@ def _can_change(value: object, cls: type) -> bool:
 
 
 def _reduce(encoder: Encoder, value: object, cls: type) -> str | tuple[object, ...]:
-    reducer = copyreg.dispatch_table.get(cls)
+    # What dask registers for all exceptions adds a traceback: whether it is loaded may not count.
+    reducer = None if isinstance(value, BaseException) else copyreg.dispatch_table.get(cls)
     try:
         reduced = reducer(value) if reducer is not None else value.__reduce_ex__(4)
     except RecursionError:
