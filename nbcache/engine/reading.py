@@ -26,6 +26,10 @@ from nbcache.model.value import HoleCause
 GOING = (RunStatus.CREATED, RunStatus.RUNNING, RunStatus.RESUMING)
 PAUSE_S = 0.1
 SAY_AFTER_S = 1.0  # a shorter wait needs no word
+_ITEMWISE = frozenset(
+    "source named process fields map view subscribe filter flat_map branch mix pair combine "
+    "collect".split()
+)
 SHARE = 10  # of the time that a look takes, before the next one
 
 
@@ -102,7 +106,7 @@ def _look(host: ReadingHost, name: str, first: int | None) -> Results | None:
     index = prepared.graph.channels[name] if place is None else place
     elements: Elements = found.elements(index)
     if not found.is_complete():
-        if first is None or found.channel_error:
+        if first is None or found.channel_error or not _is_itemwise(prepared):
             return None
         elements = _known(elements)
         if sum(not isinstance(slot, HoleCause) for _, slot in elements) < first:
@@ -111,6 +115,14 @@ def _look(host: ReadingHost, name: str, first: int | None) -> Results | None:
         fields = prepared.graph.nodes[index].fields
         return channel_items(name, fields, elements, prepared.decoder)
     return _results(prepared, found, name, elements)
+
+
+def _is_itemwise(prepared: Prepared) -> bool:
+    """Whether an item stays where it is, whatever becomes of the others.
+
+    What `take`, `first` or `unique` gives is not known while one before it may still be made.
+    """
+    return all(node.op in _ITEMWISE and not node.by for node in prepared.graph.nodes)
 
 
 def _ignored(run: Run | None) -> set[Digest]:

@@ -63,6 +63,19 @@ def test_a_channel_behind_a_process_runs_what_is_missing_once(notebook: Notebook
     assert notebook.ran() == []
 
 
+@pytest.mark.parametrize("channel", ["fit.take(2)", "fit.first()", "fit.unique()"])
+def test_an_item_that_depends_on_those_before_it_is_read_once_they_are_made(
+    notebook: Notebook, channel: str
+) -> None:
+    notebook.cells(["%channel src = of(2, 3)", "%%process fit(v) -> out from src\nout = v * 10"])
+    notebook.run()
+    notebook.cells(["%channel src = of(1, 2, 3)", f"%channel best = {channel}"])
+
+    best = notebook.names["best"]
+
+    assert best[0] == 10  # type: ignore[index]
+
+
 def test_a_channel_that_is_no_longer_bound_says_so(notebook: Notebook) -> None:
     notebook.cell("%channel src = of(1)")
     src = notebook.names.pop("src")
