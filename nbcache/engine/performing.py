@@ -172,7 +172,9 @@ class Performer:
                 cpus=cpus,
                 memory=memory,
                 gpus=len(gpus),
-                disk=shutil.disk_usage(session.cache.root).free,
+                disk=None
+                if isinstance(executor, ClusterExecutor)
+                else shutil.disk_usage(session.cache.root).free,
                 max_parallel=options.max_parallel,
                 levels=options.levels,
                 max_errors=options.max_errors,

@@ -57,6 +57,8 @@ def for_completeness(lines: list[str]) -> list[str]:
 
 
 def _as_python(lines: list[str]) -> list[str]:
+    if next((line for line in lines if not _is_remark(line)), "").startswith("%%"):
+        return lines  # somebody else's cell
     text = "".join(lines)
     pieces, at = [], 0
     for start, end in logical_lines(text) if "%channel" in text else ():

@@ -35,7 +35,7 @@ def cluster() -> Iterator[Any]:
         protocol="tcp://",
         host="127.0.0.1",
         dashboard_address=None,
-        memory_limit="1GB",
+        memory_limit=0,  # of the whole process, which is that of all tests here
     ) as running:
         yield running
 

@@ -264,7 +264,7 @@ LEAKS = {
         "import resource\nhard = resource.getrlimit(7)[1]\nresource.setrlimit(7, (64, hard))",
         "import resource\ny = None if resource.getrlimit(7)[0] != 64 else 64",
     ),
-    "priority": ("import os\nos.nice(3)", "import os\ny = os.nice(0) or None"),
+    "priority": ("import os\nos.nice(3)", f"import os\ny = os.nice(0) - {os.nice(0)} or None"),
     "signal mask": (
         "import signal\nsignal.pthread_sigmask(0, [signal.SIGUSR1])",
         "import signal\ny = signal.pthread_sigmask(0, []) or None",

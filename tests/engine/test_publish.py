@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -254,20 +254,20 @@ def test_a_kernel_that_is_killed_while_it_publishes_leaves_no_half_file(tmp_path
         "--publish results --store kept\\nmkdir d; for i in $(seq 400); do echo $i > $i.txt; '"
         "'cp $i.txt d; done')"
     )
-    there = 400
-    while there == 400:  # until we were quick enough to kill it half-way
-        shutil.rmtree(tmp_path)
-        tmp_path.mkdir()
-        command = [sys.executable, "-c", KILLED, str(tmp_path), cells]
+    for number in itertools.count():  # until we were quick enough to kill it half-way
+        work = tmp_path / str(number)
+        work.mkdir()
+        command = [sys.executable, "-c", KILLED, str(work), cells]
         killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        shown = tmp_path / "kept"
-        while not (shown / "7.txt").exists():
-            assert killed.poll() is None
+        shown = work / "kept"
+        while not (shown / "7.txt").exists() and killed.poll() is None:
+            pass
         killed.kill()
         killed.wait()
-        there = len(list(shown.glob("*.txt")))
+        if len(list(shown.glob("*.txt"))) < 400:
+            break
     assert subprocess.check_output(command, text=True) == "succeeded {'cached': 1}\n"
-    for folder in (shown, tmp_path / "results"):
+    for folder in (shown, work / "results"):
         assert len(list(folder.glob("*.txt"))) == 400
         assert all(each.read_text() == f"{each.stem}\n" for each in folder.rglob("*.txt"))
         assert not [each for each in folder.iterdir() if each.name.startswith(".nbcache-0")]

@@ -399,7 +399,7 @@ time.sleep(600)
 def test_the_claim_of_one_who_was_killed_is_taken_over(
     person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "STALE_S", 5.0)  # many of her beats
+    monkeypatch.setattr(leases, "STALE_S", 20.0)  # many of her beats
     ben = person("ben")
     gate = tmp_path / "gate"
     cells = (

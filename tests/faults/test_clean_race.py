@@ -92,7 +92,7 @@ def test_runs_and_clean_ups_at_once_never_fail_and_never_lose_a_result(tmp_path:
     print(f"runs, hits: {ended}; clean-ups, bytes: {cleaned}; {killed} killed")
 
 
-@pytest.mark.timeout(120 + 3 * SECONDS)
+@pytest.mark.timeout(600 + 3 * SECONDS)
 def test_what_goes_after_the_grace_time_is_missed_by_nobody(tmp_path: Path) -> None:
     """Somebody always works, so that everything goes by way of the trash. Between two rounds the
     grace time passes: a clean-up sees all that was done before a round as older than that, and

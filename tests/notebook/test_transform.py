@@ -263,3 +263,10 @@ def test_the_number_of_lines_below_never_changes(lines: list[str]) -> None:
         return
 
     assert len(transform(text)) == len(text)
+
+
+@pytest.mark.parametrize("magic", ["%%time", "%%writefile other.py", "# remark\n%%capture out"])
+def test_a_cell_of_somebody_elses_magic_is_left_alone(magic: str) -> None:
+    lines = [f"{line}\n" for line in f"{magic}\n%channel g = of(\n    1)".split("\n")]
+
+    assert for_completeness(transform(lines)) == lines

@@ -152,6 +152,11 @@ def test_room_on_the_disk_is_reserved_and_what_asks_for_more_starts_alone() -> N
     assert starts(bench.succeed(key[2])) == [key[3]]
 
 
+def test_room_is_not_reserved_for_what_works_on_another_disk() -> None:
+    bench = Bench(graph_of(3, scratch="/scratch"), disk=100)
+    assert len(starts(bench.miss_all("p", 3, Resources(disk=80)))) == 3
+
+
 def test_max_forks_holds_one_process_only() -> None:
     numbers = queue(range(3), "n")
     bench = Bench(

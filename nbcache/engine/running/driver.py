@@ -141,8 +141,8 @@ class Driver:
         self._deciding.close()
         course.errands.recall()
         self._attempts.break_off()  # there are some only where the run broke off
+        self._gauge.show(final=True)  # also to those who wait for claims, which end now
         self._starting.close()
-        self._gauge.show(final=True)
 
     def _channel_error(self, node: int, error: BaseException) -> str:
         label = self._course.graph.nodes[node].name or self._course.graph.nodes[node].label
@@ -153,5 +153,5 @@ class Driver:
 
     def cancel(self) -> None:
         """Ask for an orderly end; from any thread."""
+        self._course.inbox.tell_from_afar(CancelRequested())  # before an input is missing
         self._course.decider.downloads.end()
-        self._course.inbox.tell_from_afar(CancelRequested())

@@ -28,8 +28,9 @@ class Room:
     """What attempts may use together: cpus, gpus, bytes of memory and of disk (None: not counted),
     a number.
 
-    Disk is what was free when the run began. An attempt that asks for more starts when no other
-    holds any: how much is free where it runs is known there, and said there.
+    Disk is what was free in the cache when the run began; a scratch folder is elsewhere. An attempt
+    that asks for more starts when no other holds any: how much is free where it runs is known
+    there, and said there.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Room:
         self.disk = disk
         self.shares_used = self.memory_used = self.running = self.gpus_used = self.disk_used = 0
         self.light: set[int] = set()  # processes
+        self.elsewhere: frozenset[int] = frozenset()  # processes that work on another disk
 
     def refusal(self, resources: Resources) -> str | None:
         """Return why an attempt can never start here, None if it can."""
@@ -79,7 +81,7 @@ class Room:
             return False
         if self.gpus_used + task.resources.gpus > self.gpus:
             return False
-        disk = task.resources.disk
+        disk = self._disk(task)
         if disk and self.disk_used and self.disk is not None and self.disk_used + disk > self.disk:
             return False
         return self.memory is None or self.memory_used + (task.resources.memory or 0) <= self.memory
@@ -90,7 +92,7 @@ class Room:
         self.shares_used += task.share
         self.memory_used += task.resources.memory or 0
         self.gpus_used += task.resources.gpus
-        self.disk_used += task.resources.disk or 0
+        self.disk_used += self._disk(task)
         self.running += 1
 
     def give(self, task: Task) -> None:
@@ -98,8 +100,11 @@ class Room:
         self.shares_used -= task.share
         self.memory_used -= task.resources.memory or 0
         self.gpus_used -= task.resources.gpus
-        self.disk_used -= task.resources.disk or 0
+        self.disk_used -= self._disk(task)
         self.running -= 1
+
+    def _disk(self, task: Task) -> int:
+        return 0 if task.node in self.elsewhere else task.resources.disk or 0
 
     def _share(self, task: Task) -> int:
         asked = task.resources

@@ -66,6 +66,11 @@ class Scheduler:
         self.channel_errors: list[tuple[int, BaseException]] = []
         self.status = RunStatus.CREATED
         self._room = Room(cpus=cpus, memory=memory, gpus=gpus, disk=disk, max_parallel=max_parallel)
+        self._room.elsewhere = frozenset(
+            node.index
+            for node in graph.nodes
+            if node.decl is not None and node.decl.directives.scratch is not None
+        )
         self._ready = Ready(
             self._room,
             {n.index: n.decl.directives.max_forks for n in graph.nodes if n.decl is not None},

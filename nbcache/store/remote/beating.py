@@ -79,7 +79,8 @@ class BeatingProcess:
         """
         line, process = _line(progress), self._process
         if process is not None and process.stdin is not None and len(line) <= select.PIPE_BUF:
-            with contextlib.suppress(OSError):  # it has died, or is stopped: nobody waits for it
+            # It has died or is being stopped (ValueError: its pipe is closed): nobody waits for it.
+            with contextlib.suppress(OSError, ValueError):
                 os.write(process.stdin.fileno(), line)
 
     def stop(self) -> None:

@@ -280,7 +280,9 @@ class CloudStore:
         if kind is ObjectMissingError and doing in _NEEDS_NO_OBJECT:
             kind = StoreGoneError
         if kind is FileExistsError:
-            return FileExistsError(key)
+            if doing == "create":
+                return FileExistsError(key)
+            kind = StoreUnavailableError  # two who wrote at once: it may be tried again
         assert issubclass(kind, RemoteStoreError)
         return kind(self.url, doing, key, reason)
 
