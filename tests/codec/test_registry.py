@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -287,3 +288,16 @@ def test_choosing_a_codec_imports_no_library() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_large_pickle_is_read_where_it_lies_also_where_its_modules_are_noted() -> None:
+    data, modules = pickle.dumps(bytearray(4_000_000), protocol=5), set[str]()
+    tracemalloc.start()
+    try:
+        value = decode("pickle", data, vouched=True, modules=modules)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert value == bytearray(4_000_000)
+    assert peak < 6_000_000

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from nbcache.engine.record.explanations import why
 from nbcache.engine.record.rare_rows import rare_rows
+from nbcache.engine.running import reasons
 from nbcache.engine.running.prepare import AGAIN as TOLD
 from nbcache.engine.running.reasons import AGAIN, NOT_KEPT
 from nbcache.model.row import AttemptRow, RunRow
+from nbcache.model.task import RunStatus
+from nbcache.store.segment import ROWS
 from tests.engine.notebooks import Notebook
 
 
@@ -129,3 +134,30 @@ def test_a_value_that_travels_is_told_apart_by_its_parts_and_by_who_made_it(
     assert "input x: ['a'] (Series int64 of 2) changed" in heads["sums"]
     assert "input y: [0] its class (P) changed" in heads["calls"]
     assert "p is a new result of makes[v=3], which ran: helper P changed" in heads["uses"]
+
+
+def test_rows_that_cannot_be_read_or_are_many_fail_no_task_and_leave_the_reason_plain(
+    kernels: Callable[[], Notebook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = kernels()
+
+    def reason(number: int) -> str:
+        notebook.cells([f"%channel src = of({number})", "%%process p(v) -> w from src\nw = v"])
+        run = notebook.run()
+        assert not run.failures
+        assert run.status is RunStatus.SUCCEEDED
+        return run.reasons["p"]
+
+    reason(0)
+    log = notebook.session.cache.log
+    log.rotate()
+    log.fold()
+    assert reason(1) == "new input: no earlier task has v 1"
+    with monkeypatch.context() as patched:
+        patched.setattr(reasons, "_MOST_ATTEMPTS", 0)
+        assert reason(2) == "new inputs"
+    assert log.segments()
+    for name in log.segments():  # what else is in them was read before
+        (log.root / "log" / (name + ROWS)).write_bytes(b"no rows")
+
+    assert reason(3) == "new inputs"

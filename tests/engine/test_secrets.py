@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine.record.explanations import why
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 
@@ -84,6 +85,14 @@ def test_a_declared_variable_that_is_not_set_is_no_undeclared_read(notebook: Not
     assert not notebook.run().notes
 
 
+CLASS = """
+from dataclasses import dataclass
+@dataclass
+class Cfg:
+    api_key: str
+    rate: float
+"""
+
 LOOKS_SECRET = {
     "captured": ("api_token = {secret!r}", "out = len(api_token)"),
     "in a dict": ("config = dict(host='h', db=dict(password={secret!r}))", "out = len(config)"),
@@ -94,6 +103,15 @@ LOOKS_SECRET = {
         "tokens[tokens['token']]\nout = 1",
     ),
     "in the environment": ("", "import os\nprint(os.environ['SERVICE_TOKEN'])\nout = 1"),
+    "in objects": (
+        CLASS + "held = [Cfg({secret!r}, 0.1)]\nconfig = held[0]",
+        "out = len(held[0].api_key + config.api_key)",
+    ),
+    "deep": ("held = [[dict(password={secret!r})]]", "out = len(held)"),
+    "in a call": (
+        "import functools\nconnect = functools.partial(dict, token={secret!r})",
+        "out = len(connect())",
+    ),
     "as bytes": ("signing_key = {secret!r}.encode()", "out = len(signing_key)\nprint(signing_key)"),
 }
 
@@ -131,3 +149,24 @@ def test_inputs_and_parameters_that_look_secret_are_known_by_digest_alone(
     notebook.close()
 
     assert not leaks(notebook.folder)
+
+
+@pytest.mark.parametrize(
+    "value", ["Cfg(key, rate)", "[Cfg(key, rate)]", "dict(one=Cfg(key, rate))"]
+)
+def test_an_object_that_travels_is_told_by_its_parts_but_for_what_looks_secret(
+    notebook: Notebook, value: str
+) -> None:
+    notebook.cell(f"{CLASS}\nkey, rate = {SECRET!r}, 0.1\nheld = {value}")
+    notebook.cell("%channel src = value(held)")
+    notebook.cell("%%process work(c) -> out from src\nout = 1")
+    assert notebook.run().counts() == {"completed": 1}
+    notebook.cell(f"rate = 0.2\nheld = {value}")
+    run = notebook.run()
+    assert run.counts() == {"completed": 1}
+    told = why(notebook.session.cache, ["work"])
+    notebook.close()
+
+    assert ".rate 0.1 → 0.2" in told.head
+    stored = [path for path in leaks(notebook.folder) if "blobs" not in path.parts]
+    assert stored == []

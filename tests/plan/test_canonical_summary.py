@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import math
 import pathlib
@@ -50,6 +51,9 @@ class Liar:
         (10**5000, "int of 16610 bits"),
         ([1, 2], "[1, 2]"),
         ({"a": 1}, "{'a': 1}"),
+        ({"max_token": 1}, "{'max_token': 1}"),
+        ({"user": "me", "password": "hunter2secret"}, "dict of 2"),
+        (functools.partial(len, 1, n=2, token="x"), "partial(len, 1, n=2, token=(not shown))"),
         (list(range(13)), "list of 13"),
         ([Rude()], "list of 1"),
         (RudeList([1, 2]), "RudeList of 2"),

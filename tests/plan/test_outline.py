@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from enum import Enum
+from types import SimpleNamespace
+from typing import NamedTuple
 
+import attrs
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -80,3 +85,87 @@ def test_a_part_whose_own_code_raises_is_told_by_its_type() -> None:
     text = outline({"a": [{1, Broken()}], "b": 1}, None)
     assert text is not None
     assert text.split("\n")[-1] == "['b']\t1"
+
+
+SECRET = "hunter2secret"
+
+
+@dataclass
+class Login:
+    user: str
+    api_key: object
+    max_token: int = 512
+
+
+class Password:
+    def __init__(self, held: str) -> None:
+        self.held = held
+
+
+class Access(Enum):
+    TOKEN = SECRET
+
+
+@attrs.define(slots=False)
+class Sealed:
+    _secret: str
+
+
+class Account(NamedTuple):
+    user: str
+    password: str
+
+
+class Settings(dict):  # type: ignore[type-arg]
+    """A dict whose members are attributes, too."""
+
+    def __init__(self, **held: str) -> None:
+        super().__init__(**held)
+        self.__dict__ = self  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Login("me", SECRET),
+        [Login("me", [{"a": SECRET}])],
+        {"a": {"b": {"c": {"d": {"password": SECRET}}}}},
+        {"a": {"b": {"c": {"d": {"e": {"password": SECRET}}}}}},
+        {"a": [[{b"password": SECRET}], {("db", "password"): (SECRET,)}]},
+        [Password(SECRET)],
+        {"mode": Access.TOKEN},
+        {"a": Sealed(SECRET)},
+        {"a": Account("me", SECRET)},
+        {"a": Settings(password=SECRET)},
+        {"call": functools.partial(print, token=SECRET)},
+        {"a": SimpleNamespace(password=SECRET)},
+    ],
+)
+def test_what_a_secret_looking_name_holds_stands_nowhere(value: object) -> None:
+    text = outline(value, None)
+    assert text is not None
+    assert SECRET not in text
+
+
+def test_the_other_parts_of_what_holds_a_secret_are_told() -> None:
+    assert told(Login("me", SECRET), Login("you", "other", 3)) == [
+        ".user 'me' → 'you'",
+        ".max_token 512 → 3",
+    ]
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        np.zeros(2_000_000),
+        pd.DataFrame({"a": np.zeros(2_000_000)}),
+        pl.DataFrame({"a": np.zeros(2_000_000)}),
+        "x" * 9_000_000,
+        set(range(200_000)),
+        SimpleNamespace(weights=np.zeros(2_000_000)),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_large_value_has_no_outline_as_it_would_be_hashed_once_more(large: object) -> None:
+    assert outline({"n": 1, "held": large}, None) is None
+    assert outline({"n": 1, "held": np.zeros(1000)}, None) is not None

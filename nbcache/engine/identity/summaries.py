@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import cast
 
-from nbcache.plan.identity.canonical import summarise
-from nbcache.plan.identity.canonical.names import attribute
-from nbcache.plan.identity.confidential import HIDDEN, is_confidential
+from nbcache.plan.identity.canonical import PRINTED, size_of, summarise
+from nbcache.plan.identity.confidential import HIDDEN, is_confidential, is_hidden
 from nbcache.plan.language.quantities import size_text
 
 SMALL = 2_000  # characters of a text that stands beside its digest; longer ones are kept as blobs
+_SCALARS = (int, float, str, bytes, bool, complex, type(None))
+_DEEPEST = 20
 
 
 def small_text(value: object) -> str | None:
-    """Return plain data as text; None where it is long, or something else."""
-    plain = (int, float, str, bytes, bool, complex, type(None), list, tuple, dict, set, frozenset)
-    if type(value) in plain:
-        try:
-            text = repr(value) if not hasattr(value, "__len__") or len(value) <= 100 else ""
-        except ValueError:  # an int of more digits than Python prints
-            return None
-        if text and len(text) <= SMALL:
-            return text
-    return None
+    """Return plain data as text; None where it is long, secret, or something else."""
+    if not _is_open(value, _DEEPEST) or (hasattr(value, "__len__") and len(value) > 100):
+        return None
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python prints
+        return None
+    return text if text and len(text) <= SMALL else None
+
+
+def _is_open(value: object, depth: int) -> bool:
+    """Whether the repr of plain data tells no secret, and calls no code but Python's own."""
+    cls = type(value)
+    if cls in _SCALARS:
+        return True
+    if cls not in (dict, list, tuple, set, frozenset):
+        is_number = cls.__module__ == "numpy" and getattr(value, "ndim", 1) == 0
+        return depth < _DEEPEST and (is_number or cls.__module__.partition(".")[0] in PRINTED)
+    members = cast("Collection[object]", value)
+    if not depth or len(members) > SMALL:
+        return False
+    if isinstance(value, dict):
+        if any(is_hidden(key, member) for key, member in value.items()):
+            return False
+        members = [*value, *value.values()]
+    return all(_is_open(member, depth - 1) for member in members)
 
 
 def described(value: object, name: str = "") -> str:
@@ -31,21 +49,6 @@ def described(value: object, name: str = "") -> str:
         return HIDDEN
     if hasattr(type(value), "__nbcache_resource__"):
         return "resource"
-    size = _size_of(value)
+    size = size_of(value)
     text = summarise(value)
     return f"{text}, {size_text(size)}" if size is not None and size >= 1000 else text
-
-
-def _size_of(value: object) -> int | None:
-    for name in ("nbytes", "memory_usage", "estimated_size"):
-        found = attribute(value, name)
-        if isinstance(value, type) or found is None:
-            continue
-        try:
-            amount: Any = found() if callable(found) else found
-            return int(amount.sum() if hasattr(amount, "sum") else amount)
-        except Exception:  # a foreign object's own method
-            return None
-    if isinstance(value, str | bytes | bytearray):
-        return len(value)
-    return None

@@ -27,7 +27,7 @@ from nbcache.model.event import TaskKey
 from nbcache.model.ids import format_position
 from nbcache.model.row import TrustRow
 from nbcache.model.value import Gathered, RemoteFile, Stored, StoredKind
-from nbcache.plan.identity.confidential import is_confidential
+from nbcache.plan.identity.confidential import is_confidential, looks_secret
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.language.directives import (
     render_pattern,
@@ -179,8 +179,9 @@ class Decider:
 
     def outline(self, decision: Decision) -> None:
         """Note of what the inputs consist of a task that is to run."""
-        for each in decision.inputs.values():
-            self._identifier.outline(each)
+        for name, each in decision.inputs.items():
+            if not looks_secret(name):
+                self._identifier.outline(each)
 
     def _take_from_shelf(self, decision: Decision) -> bool:
         """Take the result that stands in the store folder, if it is there.

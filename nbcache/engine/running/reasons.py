@@ -22,6 +22,7 @@ from nbcache.store.segment import KEYS, read_hashes
 
 FIRST = "first run of this code here"
 _NEW_INPUT = "new inputs"
+_MOST_ATTEMPTS = 20_000  # in the log: the inputs of more would take too long to read on the loop
 NOT_KEPT = "its results are not kept (--cache off)"
 AGAIN = "an earlier attempt did not succeed"
 
@@ -39,11 +40,23 @@ class Reasons:
         self._inputs: dict[str, EarlierInputs] = {}
         self._lines: dict[str, NewInputs] = {}
         self._unsuccessful: set[str] | None = None
+        self._is_broken = False  # else each task would read the damaged file again
 
     def of(self, place: Place, decisions: Sequence[Decision]) -> str:
-        """Return in one line why these tasks of a place are not in the cache."""
+        """Return in one line why these tasks of a place are not in the cache.
+
+        Never raises: what is only said must fail no task, whatever became of the rows before.
+        """
         if not place.is_kept:
             return NOT_KEPT
+        if not self._is_broken:
+            try:
+                return self._of(place, decisions)
+            except Exception:  # a damaged rows file: of `StoreError`, Arrow's, the system's
+                self._is_broken = True
+        return _NEW_INPUT
+
+    def _of(self, place: Place, decisions: Sequence[Decision]) -> str:
         if place.key not in self._said:
             self._said[place.key] = self._find(place)
         said = self._said[place.key]
@@ -61,6 +74,8 @@ class Reasons:
 
     def _new_inputs(self, place: Place, decisions: Sequence[Decision]) -> str:
         if place.name not in self._inputs:
+            if sum(each.ids for each in self._cache.log.segments().values()) > _MOST_ATTEMPTS:
+                return _NEW_INPUT
             self._inputs[place.name] = EarlierInputs(self._cache.log, place.name)
         earlier = self._inputs[place.name]
         here, line = NewInputs(), self._lines.setdefault(place.key, NewInputs())

@@ -39,6 +39,11 @@ def looks_secret(name: str) -> bool:
     )
 
 
+def is_hidden(name: object, value: object) -> bool:
+    """Whether a member or attribute is not shown: its name looks secret, and it is no number."""
+    return type(value) not in _OPEN and looks_secret(str(name))
+
+
 def is_confidential(name: str, value: object) -> bool:
     """Whether nothing may be said of what a name holds."""
     if type(value) in _OPEN:

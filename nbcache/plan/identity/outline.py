@@ -1,20 +1,26 @@
 """A value part by part, one line each, so that a reason can say which part is another.
 
-For people only, and in no hash: what is large or unknown stands there by the start of its digest.
+For people only, and in no hash: what is large or unknown stands there by the start of its digest,
+what a secret-looking name holds not at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from typing import Any, cast
 
 from nbcache.errors import NoCanonicalFormError
-from nbcache.plan.identity.canonical import canonical_digest, summarise
+from nbcache.model.digest import Digest
+from nbcache.plan.identity.canonical import canonical_digest, size_of, summarise
 from nbcache.plan.identity.canonical.encoder import Leaf
 from nbcache.plan.identity.canonical.names import attribute, is_installed, type_name
+from nbcache.plan.identity.confidential import HIDDEN, is_hidden, looks_secret
 
 _MOST = 40  # parts: of a value with more, nothing is said
 _DEEPEST = 4
+_LARGEST = 8_000_000  # bytes of an array, table or text: what is larger is not hashed once more
+_MEMBER = 80  # bytes that a member of a container is taken to have
 _PLAIN = (int, float, bool, complex, type(None))
 _SIGNS = 8  # of a digest
 
@@ -22,7 +28,7 @@ _SIGNS = 8  # of a digest
 def outline(value: object, leaf: Leaf | None) -> str | None:
     """Return the parts of a value as lines `path<TAB>what it is`.
 
-    None: it has no parts, or so many that nobody would read them.
+    None: it has no parts, or so many that nobody would read them, or one above 8 MB.
     """
     lines: list[str] = []
     if not _has_parts(value):
@@ -32,7 +38,7 @@ def outline(value: object, leaf: Leaf | None) -> str | None:
             lines.append(f"{path}\t{text}".replace("\n", " "))
             if len(lines) > _MOST:
                 return None
-    except Exception:  # a foreign object's own code, which a reason must not depend on
+    except Exception:  # too large, or a foreign object's own code: no reason depends on them
         return None
     return "\n".join(lines)
 
@@ -65,10 +71,11 @@ def _parts(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator[
     elif cls in (dict, list, tuple) and depth:
         pairs = value.items() if isinstance(value, dict) else enumerate(cast("list[object]", value))
         for key, member in pairs:
-            yield from _parts(f"{path}[{summarise(key)}]", member, leaf, depth - 1)
+            yield from _part(f"{path}[{summarise(key)}]", key, member, leaf, depth - 1)
         if not value:
             yield path, summarise(value)
     elif _is_table(value):
+        _check_size(value)
         table = cast("Any", value)
         for place, name in enumerate(table.columns):
             column = table.iloc[:, place] if hasattr(table, "iloc") else table[:, place]
@@ -79,15 +86,27 @@ def _parts(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator[
         yield from _object(path, value, leaf, depth)
 
 
+def _part(
+    path: str, name: object, value: object, leaf: Leaf | None, depth: int
+) -> Iterator[tuple[str, str]]:
+    if is_hidden(name, value):
+        yield path, HIDDEN
+    else:
+        yield from _parts(path, value, leaf, depth)
+
+
 def _object(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator[tuple[str, str]]:
     """Yield the parts of an instance of a class of the user's: attributes, and the class's code."""
-    if depth and _is_of_the_user(value):
-        cls, held = type(value), cast("dict[str, object]", attribute(value, "__dict__"))
+    cls = type(value)
+    if looks_secret(cls.__name__):
+        yield path, HIDDEN
+    elif depth and _is_of_the_user(value):
+        held = cast("dict[str, object]", attribute(value, "__dict__"))
         code = leaf(cls) if leaf is not None else None
         if code is not None:
             yield f"{path} its class", f"{cls.__qualname__} #{code[-_SIGNS:]}"
         for name, member in held.items():
-            yield from _parts(f"{path}.{name}", member, leaf, depth - 1)
+            yield from _part(f"{path}.{name}", name, member, leaf, depth - 1)
     else:
         yield path, _by_digest(value, leaf)
 
@@ -98,6 +117,8 @@ def _has_parts(value: object) -> bool:
 
 
 def _is_of_the_user(value: object) -> bool:
+    if isinstance(value, Enum):  # its name, which may look secret, is none of its attributes
+        return False
     held = attribute(value, "__dict__")
     return isinstance(held, dict) and not is_installed(type(value).__module__)
 
@@ -108,10 +129,27 @@ def _is_table(value: object) -> bool:
     )
 
 
+class _TooLargeError(Exception):
+    pass
+
+
+def _check_size(value: object) -> None:
+    is_container = isinstance(value, (list, tuple, dict, set, frozenset))
+    size = len(value) * _MEMBER if is_container else size_of(value)  # type: ignore[arg-type]
+    if size is not None and size > _LARGEST:
+        raise _TooLargeError
+
+
 def _by_digest(value: object, leaf: Leaf | None) -> str:
     """Return a summary with the start of the digest, which tells what the summary does not."""
+
+    def checked(member: object) -> Digest | None:
+        _check_size(member)
+        return leaf(member) if leaf is not None else None
+
+    _check_size(value)
     try:
-        digest = canonical_digest(value, leaf=leaf)
+        digest = canonical_digest(value, leaf=checked)
     except NoCanonicalFormError:
         return summarise(value)
     return f"{summarise(value)} #{digest[-_SIGNS:]}"

@@ -7,14 +7,16 @@ from nbcache.plan.identity.canonical.dispatch import (
     unregister,
 )
 from nbcache.plan.identity.canonical.encoder import ENCODER_VERSION
-from nbcache.plan.identity.canonical.summary import scalar_json, summarise
+from nbcache.plan.identity.canonical.summary import PRINTED, scalar_json, size_of, summarise
 
 __all__ = [
     "ENCODER_VERSION",
+    "PRINTED",
     "canonical_bytes",
     "canonical_digest",
     "register",
     "scalar_json",
+    "size_of",
     "summarise",
     "unregister",
 ]

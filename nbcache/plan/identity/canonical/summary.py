@@ -1,7 +1,7 @@
 """Say a value in at most 80 characters, for people; nothing here enters a hash.
 
 Shapes and counts are read, contents are not: no repr of a user's class is ever called, so a
-summary is quick and cannot fail, whatever the value.
+summary is quick and cannot fail, whatever the value. What a secret-looking name holds is not said.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import math
 from nbcache.model.value import Gathered, Record, RemoteFile, Stored
 from nbcache.plan.identity.canonical.encoder import Foreign
 from nbcache.plan.identity.canonical.names import attribute, type_name
+from nbcache.plan.identity.confidential import HIDDEN, is_hidden
 
 LONGEST = 80
 _SMALL = 12  # members of a container that is shown whole
-_PRINTED = (
+PRINTED = (
     "decimal", "fractions", "datetime", "uuid", "re", "zoneinfo", "pathlib",
 )  # fmt: skip
 
@@ -55,7 +56,7 @@ def _summary(value: object) -> str:
         return shaped
     if isinstance(value, type):
         return f"class {value.__qualname__}"
-    if cls.__module__.partition(".")[0] in _PRINTED:
+    if cls.__module__.partition(".")[0] in PRINTED:
         return str(value)
     if hasattr(cls, "__len__"):
         return f"{cls.__qualname__} of {cls.__len__(value)}" if _builtin_base(cls) else cls.__name__
@@ -77,7 +78,10 @@ def _builtin_base(cls: type) -> bool:
 
 def _partial(value: functools.partial[object]) -> str:
     given = [_summary(each) for each in value.args]
-    given += [f"{name}={_summary(each)}" for name, each in value.keywords.items()]
+    given += [
+        f"{name}={HIDDEN if is_hidden(name, each) else _summary(each)}"
+        for name, each in value.keywords.items()
+    ]
     name = attribute(value.func, "__qualname__")
     return f"partial({', '.join([str(name or type_name(type(value.func))), *given])})"
 
@@ -87,7 +91,8 @@ def _container(value: Foreign) -> str:
     name = type(value).__name__
     if len(value) <= _SMALL and not isinstance(value, Record):
         members = [*value, *value.values()] if type(value) is dict else list(value)
-        if all(type(member) in plain for member in members):
+        is_open = type(value) is not dict or not any(is_hidden(*each) for each in value.items())
+        if is_open and all(type(member) in plain for member in members):
             text = repr(value) if _is_short(members) else ""
             if text and len(text) <= LONGEST:
                 return text
@@ -130,6 +135,22 @@ _NUMPY_PRINTED = {
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     "float16", "float32", "float64", "str_", "bytes_",
 }  # fmt: skip
+
+
+def size_of(value: Foreign) -> int | None:
+    """Return how many bytes a value says it holds, without reading it; None where it cannot say."""
+    if isinstance(value, str | bytes | bytearray):
+        return len(value)
+    for name in ("nbytes", "memory_usage", "estimated_size"):
+        found = attribute(value, name)
+        if isinstance(value, type) or found is None:
+            continue
+        try:
+            amount: Foreign = found() if callable(found) else found
+            return int(amount.sum() if hasattr(amount, "sum") else amount)
+        except Exception:  # a foreign object's own method
+            return None
+    return None
 
 
 def scalar_json(value: object) -> str | None:
