@@ -103,6 +103,7 @@ def worker_main(link: socket.socket, tokens: int, root: str, crash: str) -> None
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+    os.makedirs(os.path.dirname(crash), exist_ok=True)  # a clean-up may have taken an old one
     report = open(crash, "wb", buffering=0)  # noqa: SIM115  stays open for the process's life
     faulthandler.enable(report, all_threads=False)
     faulthandler.register(signal.SIGTERM, report, all_threads=False, chain=True)
