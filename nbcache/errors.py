@@ -332,3 +332,7 @@ class MissingPackageError(NbcacheError, ImportError):
 
 class UsageError(NbcacheError):
     """A command or magic was called with words that it does not take."""
+
+
+class ClusterDiffersError(UsageError):
+    """A machine of a cluster is another one than the kernel's, or has other packages or tools."""

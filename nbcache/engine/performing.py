@@ -42,6 +42,7 @@ from nbcache.plan.dataflow.scheduler import Scheduler
 
 CANCEL_POLL_S = 0.3
 LEAVE_S = 3.0  # for a run to end in order when its kernel does; Jupyter waits 5 s
+CLOSE_S = 3.0  # for the workers to end after it
 
 
 class Performer:
@@ -90,7 +91,7 @@ class Performer:
 
     def _leave_in_order(self) -> None:
         if len(self._executors()) == 1:  # the first one
-            loop.at_exit(self._leave)
+            loop.at_exit(self._leave, LEAVE_S + CLOSE_S)
 
     def _executors(self) -> list[Executor]:
         return [*self._clusters.values(), *([] if self._executor is None else [self._executor])]

@@ -16,6 +16,7 @@ from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from nbcache.model.digest import Digest
+from nbcache.model.fingerprint import Component
 from nbcache.model.process import Input, Language, Output
 from nbcache.model.row import AttemptRow, WatchedRead
 from nbcache.model.value import FilePath, Gathered, Record, Stored
@@ -145,7 +146,9 @@ class ProcessSpec:
     and `secrets` are laid over it. `modules` maps the local modules that the fingerprint knows to
     their source (path, digest of its bytes), `packages` installed ones to a digest of their
     versions; `installed` is one of all that are installed. `imports` are modules to import before
-    the captured names are unpickled. `folder` is the notebook's. `passed` are outputs
+    the captured names are unpickled. `shared` are the packages and tools that count in the hash:
+    another machine has to have the same. `folder` is the notebook's, `run_folder` the run's own,
+    in the cache, which is there until it ends. `passed` are outputs
     that are an input which the body does not assign: the driver hands it on. Only what the body
     may have changed in place is harvested.
     """
@@ -180,6 +183,8 @@ class ProcessSpec:
     modules: Mapping[str, ModuleSource] = field(default_factory=dict)
     packages: Mapping[str, Digest] = field(default_factory=dict)
     installed: Digest | None = None
+    shared: tuple[Component, ...] = ()
+    run_folder: str = ""
     imports: tuple[str, ...] = ()
     container: tuple[str, str] | None = None  # the engine's program and the image of a script
     watch: bool = True

@@ -5,6 +5,7 @@ The cluster's scheduler and workers live in this process; each dask worker start
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +14,13 @@ from typing import Any
 
 import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
 from nbcache.engine.executors import cluster_site
+from nbcache.engine.executors.alike import describe_machine
+from nbcache.engine.executors.cluster import ClusterExecutor
 from nbcache.engine.running.run import Run
+from nbcache.engine.spec import AttemptSpec
 from nbcache.errors import UsageError
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import RunStatus
@@ -28,16 +32,20 @@ PATIENCE_S = 120
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two dask workers with two threads each, at a TCP address as any other cluster."""
-    with LocalCluster(
-        n_workers=2,
+    with small_cluster(2) as running:
+        yield running
+
+
+def small_cluster(workers: int) -> Any:
+    return LocalCluster(
+        n_workers=workers,
         threads_per_worker=2,
         processes=False,
         protocol="tcp://",
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address=":0",
         memory_limit=0,  # of the whole process, which is that of all tests here
-    ) as running:
-        yield running
+    )
 
 
 def ended(run: Run) -> Run:
@@ -132,6 +140,135 @@ def test_a_cancelled_run_leaves_no_process_and_a_closed_session_no_pool(
     assert not any(psutil.pid_exists(int(each)) for each in pid.read_text().split())
     notebook.session.performer.close()
     wait_until(lambda: not cluster_site._sites)
+
+
+# What else a dask worker may be busy with: by name, so that the cluster finds these very objects.
+_busy = threading.Semaphore(0)
+_gate = threading.Event()
+
+
+def be_busy(number: int) -> None:
+    _busy.release()
+    _gate.wait(PATIENCE_S)
+
+
+def test_a_run_whose_tasks_wait_behind_those_of_others_can_be_cancelled(
+    notebook: Notebook, cluster: Any
+) -> None:
+    notebook.cells(["%channel src = of(1, 2, 3, 4, 5)", "%%process wait(v) -> n from src\nn = v"])
+    _gate.clear()
+    with Client(cluster.scheduler_address, set_as_default=False) as other:
+        held = other.map(be_busy, range(4), pure=False)
+        for _ in range(4):
+            assert _busy.acquire(timeout=PATIENCE_S)
+        run = notebook.session.start(executor=f"dask:{cluster.scheduler_address}")
+        wait_until(lambda: len(cluster.scheduler.tasks) == 8)
+        assert not run.done
+
+        run.cancel()
+
+        try:
+            assert ended(run).counts() == {"aborted": 5}
+        finally:
+            _gate.set()
+        other.gather(held)
+    assert attempts(notebook) == []
+
+
+def test_a_run_can_be_cancelled_when_all_dask_workers_are_lost(notebook: Notebook) -> None:
+    begun = notebook.folder / "begun"
+    notebook.cell(f"%%process wait() -> n --bash\ntouch {begun}\nsleep 600\nn=1")
+    with small_cluster(1) as cluster:
+        run = notebook.session.start(executor=f"dask:{cluster.scheduler_address}")
+        wait_until(begun.exists)
+        cluster.scale(0)
+        wait_until(lambda: not cluster.scheduler.workers)
+        assert not run.done
+
+        run.cancel()
+
+        assert ended(run).status is RunStatus.CANCELLED
+        assert run.counts() == {"aborted": 1}
+        notebook.session.performer.close()
+
+
+def test_a_clean_up_between_runs_leaves_the_cluster_usable(
+    notebook: Notebook, cluster: Any
+) -> None:
+    there, tmp = f"dask:{cluster.scheduler_address}", notebook.session.cache.tmp
+    notebook.cells(["factor = 1", "%%process work() -> n\nn = factor"])
+    assert ended(notebook.session.start(executor=there)).counts() == {"completed": 1}
+    assert not [each for each in tmp.iterdir() if "nbcache" in each.name]
+    tmp.rename(notebook.folder / "taken")
+    tmp.mkdir(exist_ok=True)
+    notebook.cells(
+        [
+            "factor = 2",
+            "%channel src = of(1, 2, 3, 4, 5)",  # more than there are worker processes by now
+            "%%process dies(v) -> n from src --on_error ignore\n"
+            "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\nn = 1",
+        ]
+    )
+
+    run = ended(notebook.session.start(executor=there))
+
+    assert run["work"].value == 2
+    assert len(run.failures) == 5
+    assert all("SIGKILL" in failure.error for failure in run.failures)
+
+
+def test_a_task_fails_on_a_machine_with_another_package_or_tool(
+    notebook: Notebook, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed, tools = notebook.folder / "site-packages", notebook.folder / "bin"
+    (installed / "strange-1.0.dist-info").mkdir(parents=True)
+    (installed / "strange.py").write_text("value = 1\n")
+    tools.mkdir()
+    (tools / "mytool").write_text("#!/bin/sh\necho 1\n")
+    (tools / "mytool").chmod(0o755)
+    monkeypatch.syspath_prepend(installed)
+    notebook.cells(
+        [
+            "%%process upgrades() -> done --bash\n"
+            f"mv {installed}/strange-1.0.dist-info {installed}/strange-2.0.dist-info\n"
+            f"echo '# new' >> {tools}/mytool\ndone=1",
+            "%%process imports(done) -> n from upgrades\nimport strange\nn = strange.value",
+            "%%process calls(done) -> n from upgrades --bash\nn=$(mytool)",
+        ]
+    )
+
+    run = ended(notebook.session.start(executor=f"dask:{cluster.scheduler_address}"))
+
+    errors = {failure.process: failure.error for failure in run.failures}
+    assert (
+        "package strange is there with strange 2.0, and in the kernel with strange 1.0"
+        in errors["imports"]
+    )
+    assert f"tool mytool is another {tools}/mytool than the kernel's" in errors["calls"]
+    assert run.counts() == {"completed": 1, "failed": 2}
+
+
+@pytest.mark.parametrize("what", ["Python", "nbcache", "platform"])
+def test_a_machine_of_another_kind_is_refused(notebook: Notebook, what: str) -> None:
+    cache = notebook.session.cache
+    executor = ClusterExecutor(cache.root, "tcp://nowhere", append=cache.log.append)
+    facts = {"host": "far", "cache": cache.id, "machine": describe_machine()}
+    executor._check(facts)
+
+    with pytest.raises(UsageError, match=f"the dask worker on far has {what} other, and this"):
+        executor._check({**facts, "machine": {**describe_machine(), what: "other"}})
+
+
+def test_a_pool_that_ends_while_an_attempt_is_on_its_way_ends_that_too(notebook: Notebook) -> None:
+    site = cluster_site.Site("name", str(notebook.session.cache.root), 1)
+    spec = AttemptSpec(id="late", task="late", process="none")
+    site.asked.add(spec.id)
+    site.end()
+
+    with pytest.raises(concurrent.futures.CancelledError):
+        site.perform("none", spec, lambda kind, what: None, lambda: True)
+
+    wait_until(site.loop.is_closed)
 
 
 def test_what_is_no_cluster_is_said(notebook: Notebook, tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ import concurrent.futures
 import contextlib
 import os
 import pickle
-import shutil
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.engine.executors import cluster_site
+from nbcache.engine.executors.alike import check_machine, describe_machine
 from nbcache.engine.executors.lost import lost_row
 from nbcache.engine.executors.protocol import ShownCallback, Started
 from nbcache.engine.spec import AttemptReport, AttemptSpec, Ending, ProcessSpec
-from nbcache.errors import StoreError, UsageError
+from nbcache.errors import ClusterDiffersError, StoreError, UsageError
 from nbcache.model.row import Row
 from nbcache.plan.language.quantities import size_text
 from nbcache.store.cache import Cache
@@ -33,6 +32,8 @@ from nbcache.store.files import new_ulid
 
 CONNECT_S = 10.0
 CLOSE_S = 2.0
+ANSWER_S = 10.0  # for the workers to say whether they have an attempt
+KILL_AGAIN_S = 1.0
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ class _Held:
     future: asyncio.Future[AttemptReport]
     started: Started | None
     shown: ShownCallback | None
+    task: Any = None  # dask's future
     begun: int = 0
     doomed: str = ""  # why it is being killed
 
@@ -93,7 +95,6 @@ class ClusterExecutor:
     ) -> None:
         self._cache, self._address, self._append = Cache.open(root), address, append
         self._topic = f"nbcache-{new_ulid()}"
-        self._folder = self._cache.tmp / self._topic
         self._processes: dict[str, Path] = {}
         self._queue: deque[_Held] = deque()
         self._running: dict[str, _Held] = {}
@@ -109,7 +110,6 @@ class ClusterExecutor:
         if self._cluster is None or self._cluster.client.status != "running":
             self._cluster = _Cluster(await self._client())
             self._cluster.client.subscribe_topic(self._topic, self._heard)
-            self._folder.mkdir(parents=True, exist_ok=True)
         cluster = self._cluster
         try:
             found = await cluster.client.run(cluster_site.look, str(self._cache.root))
@@ -146,17 +146,13 @@ class ClusterExecutor:
             ) from error
 
     def _check(self, facts: dict[str, Any]) -> None:
-        host, here = facts["host"], tuple(map(str, sys.version_info[:2]))
+        host = facts["host"]
         if facts["cache"] != self._cache.id:
             raise UsageError(
                 f"the dask worker on {host} does not see the cache {self._cache.root}: it has to "
                 "lie in a folder that all machines of the cluster share, under one path"
             )
-        if tuple(facts["python"]) != here:
-            raise UsageError(
-                f"the dask worker on {host} is Python {'.'.join(facts['python'])}, and this kernel "
-                f"is {'.'.join(here)}: what is captured here could not be read there"
-            )
+        check_machine(host, describe_machine(), facts.get("machine", {}))
 
     # ------------------------------------------------------------------ the protocol
 
@@ -179,11 +175,13 @@ class ClusterExecutor:
             async with asyncio.timeout(CLOSE_S):
                 await cluster.client.run(cluster_site.leave, self._topic, on_error="ignore")
                 await cluster.client.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def prepare(self, process: ProcessSpec) -> None:
-        """Write down what the attempts of a process share, where the cluster finds it."""
-        path = self._folder / new_ulid()
+        """Write down what the attempts of a process share, where the cluster finds it, in the
+        folder of the run: no clean-up takes that while the run goes on."""
+        folder = Path(process.run_folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"process-{new_ulid()}"
         path.write_bytes(pickle.dumps(process, protocol=5))
         self._processes[process.key] = path
 
@@ -217,14 +215,14 @@ class ClusterExecutor:
     def kill(self, attempt: str, reason: str) -> None:
         """End an attempt; its report says aborted."""
         held = self._running.get(attempt)
-        if held is None:
+        if held is None or held.doomed:
             return
         held.doomed = reason
         if held in self._queue:
             self._queue.remove(held)
             self._lose(held, f"aborted: {reason}", "aborted")
         else:
-            self._tell_all(cluster_site.kill, attempt, reason)
+            self._later(self._end(held))
 
     def rotate(self) -> None:
         """Let idle workers close their journals."""
@@ -245,36 +243,60 @@ class ClusterExecutor:
 
     async def _follow(self, cluster: _Cluster, held: _Held, worker: str) -> None:
         """Have an attempt performed and take its report; one that dask gave up is lost."""
-        spec, future = held.spec, None
+        spec = held.spec
         try:
-            future = cluster.client.submit(
+            held.task = cluster.client.submit(
                 cluster_site.perform,
                 self._topic,
                 str(self._cache.root),
                 str(self._processes[spec.process]),
                 spec,
+                describe_machine(),
                 key=f"nbcache-{spec.id}",
                 workers=[worker],
                 allow_other_workers=True,
                 pure=False,
             )
-            report, row = await future
+            report, row = await held.task
             report.row = row  # which a report crosses without
             held.begin()
             self._finish(held, report)
+        except ClusterDiffersError as error:
+            self._lose(held, str(error), "failed")
         except (Exception, asyncio.CancelledError, concurrent.futures.CancelledError) as error:
             if self._cluster is None:
                 raise
-            held.begin()
-            lost = f"the dask cluster lost it: {type(error).__name__}: {error}"
-            self._lose(held, f"aborted: {held.doomed}" if held.doomed else lost,
-                       "aborted" if held.doomed else "failed")  # fmt: skip
+            if held.doomed:  # where it may have begun all the same, its row is written there
+                self._lose(held, f"aborted: {held.doomed}", "aborted")
+            else:
+                held.begin()
+                lost = f"the dask cluster lost it: {type(error).__name__}: {error}"
+                self._lose(held, lost, "failed")
         finally:
-            if future is not None:
-                future.release()
+            if held.task is not None:
+                held.task.release()
             if worker in cluster.left:
                 cluster.left[worker].take(spec, -1)
             self._dispatch()
+
+    async def _end(self, held: _Held) -> None:
+        """Kill an attempt where it is, and again where dask starts it anew; take it from dask
+        where it is nowhere: it waits, or its worker is lost. One that had begun may just have
+        ended, so it is looked for twice."""
+        is_missed = not held.begun
+        while not held.future.done() and self._cluster is not None:
+            found: dict[str, bool] = {}
+            with contextlib.suppress(Exception):  # no scheduler, no attempt
+                async with asyncio.timeout(ANSWER_S):
+                    found = await self._cluster.client.run(
+                        cluster_site.kill, self._topic, held.spec.id, held.doomed, on_error="ignore"
+                    )
+            is_here = any(found.values())
+            if not is_here and is_missed and held.task is not None:
+                with contextlib.suppress(Exception):
+                    await held.task.cancel()
+            is_missed = not is_here
+            await asyncio.wait([held.future], timeout=KILL_AGAIN_S)
 
     def _heard(self, event: tuple[float, bytes]) -> None:
         """Take what an attempt shows while it runs; it comes from this kernel's own cluster."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pickle
-import platform
 import socket
 import threading
 from collections.abc import Callable
@@ -18,9 +18,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nbcache.engine.executors.alike import (
+    WAY_OUT,
+    check_machine,
+    describe_machine,
+    differences,
+)
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
-from nbcache.errors import NbcacheError
+from nbcache.errors import ClusterDiffersError, NbcacheError
 from nbcache.model.row import AttemptRow
 from nbcache.store.cache import Cache
 
@@ -32,7 +38,7 @@ _lock = threading.Lock()
 
 
 def look(root: str, dask_worker: Any) -> dict[str, Any]:
-    """Return what the kernel has to know of a dask worker: its room, its Python, its cache."""
+    """Return what the kernel has to know of a dask worker: its room, its versions, its cache."""
     try:
         with Cache.open(root, create=False) as cache:
             held = cache.id
@@ -41,20 +47,25 @@ def look(root: str, dask_worker: Any) -> dict[str, Any]:
     return {
         "cpus": dask_worker.state.nthreads,
         "memory": dask_worker.memory_manager.memory_limit,
-        "python": platform.python_version_tuple()[:2],
+        "machine": describe_machine(),
         "host": socket.gethostname(),
         "cache": held,
     }
 
 
 def perform(
-    topic: str, root: str, process: str, spec: AttemptSpec
+    topic: str, root: str, process: str, spec: AttemptSpec, kernel: dict[str, str]
 ) -> tuple[AttemptReport, AttemptRow | None]:
-    """Perform an attempt to its end; `process` is the file of its `ProcessSpec`.
+    """Perform an attempt to its end; `process` is the file of its `ProcessSpec`, `kernel` the
+    kernel's machine (this one may have joined the cluster after the kernel looked at it).
 
     What it shows goes to those who subscribed to `topic`. Returns the row beside the report, which
     crosses without it.
+
+    Raises:
+        ClusterDiffersError: the machine, a package or a tool is another one than the kernel's.
     """
+    check_machine(socket.gethostname(), kernel, describe_machine())
     from distributed import get_worker
 
     worker = get_worker()
@@ -65,7 +76,8 @@ def perform(
 
     def is_wanted() -> bool:
         task = worker.state.tasks.get(key)
-        return task is not None and task.state != "cancelled"
+        is_over = worker.status.name in ("closing", "closed", "failed")
+        return not is_over and task is not None and task.state != "cancelled"
 
     if spec.row is not None:
         spec.row = replace(spec.row, host=socket.gethostname())
@@ -74,14 +86,16 @@ def perform(
         site = _sites.get(name)
         if site is None:
             site = _sites[name] = Site(name, root, worker.state.nthreads)
-        site.asked += 1
+        site.asked.add(spec.id)
     report = site.perform(process, spec, tell, is_wanted)
     return report, report.row
 
 
-def kill(topic: str, attempt: str, reason: str, dask_worker: Any) -> None:
-    """End an attempt if it runs here; returns at once."""
-    _ask(topic, dask_worker, lambda site: site.executor.kill(attempt, reason))
+def kill(topic: str, attempt: str, reason: str, dask_worker: Any) -> bool:
+    """End an attempt if it is here, and say whether it is; returns at once."""
+    with _lock:
+        site = _sites.get(_name(topic, dask_worker))
+        return site is not None and site.kill(attempt, reason)
 
 
 def forget(topic: str, process: str, dask_worker: Any) -> None:
@@ -110,16 +124,22 @@ def _name(topic: str, dask_worker: Any) -> str:
 def _ask(topic: str, dask_worker: Any, act: Callable[[Site], None]) -> None:
     with _lock:
         site = _sites.get(_name(topic, dask_worker))
-    if site is not None:
-        site.loop.call_soon_threadsafe(act, site)
+        if site is not None:
+            site.loop.call_soon_threadsafe(act, site)
 
 
 class Site:
-    """A pool of worker processes for one kernel, on a loop of its own."""
+    """A pool of worker processes for one kernel, on a loop of its own.
+
+    The loop ends when nothing is asked of a pool that has ended: who asks counts in `asked`, under
+    the lock, from before it gives the loop anything to do until it needs it no longer.
+    """
 
     def __init__(self, name: str, root: str, workers: int) -> None:
         self._name = name
-        self.asked = 0  # attempts that run or are about to
+        self.asked: set[str] = set()  # the ids of attempts that run or are about to
+        self._doomed: dict[str, str] = {}  # those to be killed, and why
+        self._has_ended = self._is_closed = False
         self.executor = LocalExecutor(root, workers=workers)
         self._known: dict[str, ProcessSpec] = {}
         self._idle: asyncio.TimerHandle | None = None
@@ -128,6 +148,10 @@ class Site:
 
     def _serve(self) -> None:
         self.loop.run_forever()
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.wait(left) if left else asyncio.sleep(0))
         self.loop.close()
 
     def perform(
@@ -139,7 +163,13 @@ class Site:
     ) -> AttemptReport:
         """Perform an attempt; from any thread, which waits."""
         task = self._perform(process, spec, tell, is_wanted)
-        return asyncio.run_coroutine_threadsafe(task, self.loop).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(task, self.loop).result()
+        finally:
+            with _lock:
+                self.asked.discard(spec.id)
+                self._doomed.pop(spec.id, None)
+                self.loop.call_soon_threadsafe(self._rest)
 
     async def _perform(
         self,
@@ -148,27 +178,59 @@ class Site:
         tell: Callable[[str, object], None],
         is_wanted: Callable[[], bool],
     ) -> AttemptReport:
-        try:
-            await self.executor.start()
-            if process not in self._known:
-                self._known[process] = pickle.loads(Path(process).read_bytes())
-                self.executor.prepare(self._known[process])
-            done = self.executor.submit(
-                spec,
-                started=lambda: tell("started", None),
-                shown=lambda chunks: tell("shown", chunks),
+        if self._has_ended:
+            raise asyncio.CancelledError
+        await self.executor.start()
+        self._prepare(process)
+        done = self.executor.submit(
+            spec,
+            started=lambda: tell("started", None),
+            shown=lambda chunks: tell("shown", chunks),
+        )
+        self._kill(spec.id)
+        while not done.done():
+            await asyncio.wait([done], timeout=POLL_S)
+            if not done.done() and not is_wanted():
+                self.executor.kill(spec.id, "its kernel is gone")
+        return done.result()
+
+    def _prepare(self, process: str) -> None:
+        """Take what the attempts of a process share, if this machine can serve it."""
+        if process in self._known:
+            return
+        known: ProcessSpec = pickle.loads(Path(process).read_bytes())
+        path = (os.environ if known.environ is None else known.environ).get("PATH", "")
+        found = differences(known.shared, path)
+        if found:
+            raise ClusterDiffersError(
+                f"the dask worker on {socket.gethostname()} is not as this kernel: "
+                f"{'; '.join(found)}.\n  {WAY_OUT}"
             )
-            while not done.done():
-                await asyncio.wait([done], timeout=POLL_S)
-                if not done.done() and not is_wanted():
-                    self.executor.kill(spec.id, "its kernel is gone")
-            return done.result()
-        finally:
-            with _lock:
-                self.asked -= 1
-            if self._idle is not None:
-                self._idle.cancel()
-            self._idle = self.loop.call_later(IDLE_S, self._end_if_idle)
+        self._known[process] = known
+        self.executor.prepare(known)
+
+    def kill(self, attempt: str, reason: str) -> bool:
+        """End an attempt, also one that the pool has not been given yet; False: it is not here.
+        With the lock held."""
+        if attempt not in self.asked:
+            return False
+        self._doomed[attempt] = reason
+        self.loop.call_soon_threadsafe(self._kill, attempt)
+        return True
+
+    def _kill(self, attempt: str) -> None:
+        reason = self._doomed.get(attempt)
+        if reason is not None:
+            self.executor.kill(attempt, reason)
+
+    def _rest(self) -> None:
+        """An attempt has ended: stop after the last one, or wait a while for the next."""
+        if self._has_ended:
+            self._stop_if_unasked()
+            return
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = self.loop.call_later(IDLE_S, self._end_if_idle)
 
     def forget(self, process: str) -> None:
         """Let go of a process; on the loop's thread."""
@@ -186,9 +248,16 @@ class Site:
     def end(self) -> None:
         """End the pool and the loop; from any thread."""
 
-        async def close() -> None:
-            with contextlib.suppress(Exception):
-                await self.executor.close()
-            self.loop.stop()
+        asyncio.run_coroutine_threadsafe(self._close(), self.loop)
 
-        asyncio.run_coroutine_threadsafe(close(), self.loop)
+    async def _close(self) -> None:
+        self._has_ended = True
+        with contextlib.suppress(Exception):
+            await self.executor.close()
+        self._is_closed = True
+        self._stop_if_unasked()
+
+    def _stop_if_unasked(self) -> None:
+        with _lock:
+            if self._is_closed and not self.asked:
+                self.loop.stop()

@@ -99,8 +99,9 @@ class Attempts:
     def _spec(self, place: Place) -> ProcessSpec:
         """Return what the attempts of a process share; told to the executor at the first need."""
         if place.key not in self._specs:
-            self._specs[place.key] = self._make_spec(place)
-            self._executor.prepare(self._specs[place.key])
+            spec = self._make_spec(place)
+            self._executor.prepare(spec)  # where that fails, the next task tries again
+            self._specs[place.key] = spec
         return self._specs[place.key]
 
     def _submit(self, decision: Decision, spec: AttemptSpec) -> None:

@@ -46,7 +46,8 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
 
 def at_exit(coroutine_function: Any, timeout: float = 3.0) -> None:
     """Run `coroutine_function()` on the engine's loop when the process ends, while threads may
-    still be given work: `atexit` itself comes after `concurrent.futures` has closed its pools."""
+    still be given work: `atexit` itself comes after `concurrent.futures` has closed its pools.
+    It is waited for until `timeout` seconds are over."""
 
     def finish() -> None:
         if _loop is not None and not _loop.is_closed():

@@ -76,6 +76,8 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         modules=captured.modules,
         packages={each.name: each.digest for each in captured.components if each.kind == "package"},
         installed=digest_of_installed(),
+        shared=tuple(each for each in captured.components if each.kind in ("package", "tool")),
+        run_folder=str(scratch),
         imports=captured.imports,
         container=captured.container,
     )
