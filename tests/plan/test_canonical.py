@@ -432,3 +432,10 @@ def test_an_exception_counts_the_same_whatever_was_registered_for_exceptions(
     )
 
     assert canonical_digest(ValueError("a")) == before
+
+
+def test_an_exception_at_whose_attributes_somebody_looked_is_the_same() -> None:
+    seen = ValueError("a")
+    assert vars(seen) == {}
+
+    assert canonical_digest(seen) == canonical_digest(ValueError("a"))

@@ -142,8 +142,10 @@ def _can_change(value: object, cls: type) -> bool:
 
 
 def _reduce(encoder: Encoder, value: object, cls: type) -> str | tuple[object, ...]:
-    # What dask registers for all exceptions adds a traceback: whether it is loaded may not count.
-    reducer = None if isinstance(value, BaseException) else copyreg.dispatch_table.get(cls)
+    # An exception is what its class says: what dask registers for all of them adds a traceback,
+    # and whether it is loaded may not count.
+    is_exception = isinstance(value, BaseException)
+    reducer = None if is_exception else copyreg.dispatch_table.get(cls)
     try:
         reduced = reducer(value) if reducer is not None else value.__reduce_ex__(4)
     except RecursionError:
@@ -152,6 +154,8 @@ def _reduce(encoder: Encoder, value: object, cls: type) -> str | tuple[object, .
         encoder.refuse(value, f"it cannot be pickled ({type(error).__name__}: {error})")
     if not isinstance(reduced, str | tuple):
         encoder.refuse(value, "its __reduce_ex__ returns no tuple")
+    if is_exception and reduced[2:] == ({},):  # somebody looked at its attributes: it has none
+        return reduced[:2]
     return reduced
 
 
