@@ -103,6 +103,25 @@ def test_what_one_has_made_runs_nowhere_else(person: Person) -> None:
     assert ben.session.read(ben.names["report"]).value.read_text() == "[100000, 200000, 300000]"
 
 
+def test_an_input_that_cannot_be_put_away_is_not_fetched_over_and_over(person: Person) -> None:
+    anna = person("anna")
+    pipeline(anna)
+    made = anna.run("big")
+    sent(anna.session)
+    ben = person("ben")
+    pipeline(ben)
+    table = made["big"].tasks[0].outputs[0]
+    folder = ben.folder / "cache" / "blobs" / table.blob[3:5]
+    folder.write_text("where a folder should be")
+
+    run = ben.session.start(["total"])
+
+    assert run.wait(PATIENCE_S)
+    assert counts(run) == {"cached": 2, "completed": 2, "failed": 2}
+    assert "cannot keep the blob" in run.failures[0].error
+    assert run.failures[1].error == "an input is gone, and big[0] failed when it was made again"
+
+
 def test_the_log_of_the_other_tells_of_results_that_came_from_elsewhere(person: Person) -> None:
     anna = person("anna")
     pipeline(anna)

@@ -14,6 +14,7 @@ from nbcache.engine.running.claiming import Right, SharedClaims
 from nbcache.engine.running.course import Course
 from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.failing import Failures
+from nbcache.errors import NbcacheError
 from nbcache.model.command import Start
 from nbcache.model.digest import Digest
 from nbcache.model.event import AttemptAborted, AttemptStarted, Hit, InputRecalled, TaskKey
@@ -126,19 +127,23 @@ class Starting:
     async def _bring_then_start(self, command: Start, wanted: Sequence[Stored]) -> None:
         """Fetch inputs from the shared cache; one that cannot be had is made again."""
         course, task = self._course, command.task
-        gone = await self._brought(task, wanted)
+        gone, error = None, ""
+        try:
+            gone = await self._brought(task, wanted)
+        except (NbcacheError, OSError) as failure:  # the disk is full; a folder's list is damaged
+            error = f"its inputs could not be fetched: {failure}"
         if task in course.killed:
             course.inbox.tell(AttemptAborted(task))
             return
-        if gone is None:
+        if gone is None and not error:
             self.start([command])
             return
         course.inbox.tell(AttemptStarted(task))
-        producer = course.recalled(gone)
+        producer = course.recalled(gone) if gone is not None else None
         if producer is not None:
             course.inbox.tell(InputRecalled(task, producer))
         else:
-            error = f"its input {gone} is neither in the cache nor in the shared one"
+            error = error or f"its input {gone} is neither in the cache nor in the shared one"
             self._failures.fail(course.decisions[task], command.attempt, None, error)
 
     async def _brought(self, task: TaskKey, wanted: Sequence[Stored]) -> Digest | None:

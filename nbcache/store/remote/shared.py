@@ -41,6 +41,7 @@ from nbcache.store.segment import GROUP_ROWS, KEYS, ROWS, read_records_at, segme
 from nbcache.store.signing import FOREIGN
 
 AT_ONCE = 16
+AGAIN_S = 60.0  # until a blob that could not be had is offered again
 """Requests in flight: what a laptop's connection and one process's threads bear."""
 
 
@@ -67,6 +68,7 @@ class Shared:
         self._trouble = trouble or (lambda text: None)
         self._told: set[str] = set()
         self._lost: set[str] = set()  # blobs that are not there, or not what their name says
+        self._failed: dict[str, float] = {}  # blobs that could not be had, and (monotonic) when
         self._damaged: set[str] = set()  # segments
         self._row_bytes: dict[str, int] = {}  # of the rows files that were listed, by segment
         self._made: dict[str, int] = {}  # blob -> when the row that names it was made
@@ -183,6 +185,8 @@ class Shared:
         if not wanted:
             return True
         if not self.is_reachable or not self._lost.isdisjoint(wanted):
+            return False
+        if any(time.monotonic() - self._failed.get(blob, -AGAIN_S) < AGAIN_S for blob in wanted):
             return False
         offered = {blob: self._promised[blob] for blob in wanted if blob in self._promised}
         for entry in entries:
@@ -392,6 +396,9 @@ class Shared:
             except FetchStoppedError:
                 raise
             except (StoreError, OSError) as error:
+                # Whoever needs it now makes it again: offered again at once, it would be fetched
+                # over and over where the fault is here, such as a full disk.
+                self._failed[digest] = time.monotonic()
                 self.tell(error)
                 return False
             finally:
