@@ -76,8 +76,9 @@ def perform(
 
     def is_wanted() -> bool:
         task = worker.state.tasks.get(key)
-        is_over = worker.status.name in ("closing", "closed", "failed")
-        return not is_over and task is not None and task.state != "cancelled"
+        stream = worker.batched_stream  # once it is closed the scheduler hears nothing of us
+        is_heard = stream is not None and not stream.closed()
+        return is_heard and task is not None and task.state != "cancelled"
 
     if spec.row is not None:
         spec.row = replace(spec.row, host=socket.gethostname())
