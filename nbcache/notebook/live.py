@@ -97,7 +97,7 @@ class PlacedCard:
     last: Rendered
     live: LiveCard | None = None
     place: PlaceProgress | None = None  # how far the last run was with it
-    run: WatchedRun | None = None  # that run, once it has ended
+    run: WatchedRun | None = None  # that run
 
 
 @dataclass
@@ -119,8 +119,12 @@ class CardBoard:
         self.placed[view.name] = PlacedCard(view, display_id, rendered, live)
 
     def tell(self, run: WatchedRun, progress: RunProgress) -> None:
-        """Tell the live cards of a run's processes how far they are."""
+        """Tell the live cards of a run's processes how far they are.
+
+        A page that hears of the end asks at once what the tasks of that run showed.
+        """
         for card, _ in self._cards_of(progress):
+            card.run = run
             if card.live is not None:
                 card.live.follow(run, progress)
 

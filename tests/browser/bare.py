@@ -9,7 +9,7 @@ from typing import Any
 from playwright.sync_api import Page
 
 from nbcache.model.view import RunProgress
-from nbcache.notebook.widget.module import module, style
+from nbcache.notebook.widget.module import loader, module, style
 from nbcache.notebook.widget.scene import Scene
 from nbcache.notebook.widget.state import Control, state_of
 from nbcache.notebook.widget.view import Page as ViewPage
@@ -70,3 +70,34 @@ def mount(
 def tell(page: Page, message: Mapping[str, Any]) -> None:
     """Send the page a message of the kernel's."""
     page.evaluate("(message) => window.tell(message)", dict(message))
+
+
+_LOAD = """async ([loader, id, library, first]) => {
+    const heard = new Set(), el = document.createElement("div");
+    document.body.append(el);
+    const model = {
+        get: (name) => ({ first, twin: "twin", library: { id, key: "k" } })[name],
+        on: (_, listener) => heard.add(listener),
+        off: (_, listener) => heard.delete(listener),
+        send: ({ ask, page }) => {
+            window.asked = ask;
+            if (ask === "library" && library)
+                heard.forEach((hear) => hear({ kind: "answer", page, answer: library }));
+        },
+        widget_manager: { get_model: () => Promise.reject(new Error("not here")) },
+    };
+    const url = URL.createObjectURL(new Blob([loader], { type: "text/javascript" }));
+    const { default: output } = await import(url);
+    window.ended = "";
+    output.render({ model, el }).then(
+        () => { window.ended = "drawn"; }, (error) => { window.ended = error.message; });
+}"""
+
+
+def load(page: Page, kernel: str, first: Mapping[str, Any], *, answers: bool) -> None:
+    """Begin to show an output of a kernel, which sends the view's module or has ended.
+
+    `window.ended` becomes how it ends, in words.
+    """
+    library = {"module": module(), "style": style()} if answers else None
+    page.evaluate(_LOAD, [loader(), kernel, library, json.loads(json.dumps(first))])

@@ -28,6 +28,8 @@ import nbformat
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
 from playwright.sync_api import Request as PageRequest
 
+from tests.waiting import PATIENCE_S, wait_until
+
 CHROMIUM = "/usr/bin/chromium"
 TOKEN = "t"
 PATIENCE_MS = 60_000
@@ -73,6 +75,11 @@ def served(folder: Path) -> Iterator[Server]:
     work = folder / "work"
     for each in (home, work):
         each.mkdir(parents=True)
+    startup = home / "ipython/profile_default/startup"
+    startup.mkdir(parents=True)
+    (startup / "00-patient-cards.py").write_text(  # as tests/conftest.py has it for its process
+        f"from nbcache.engine import describe\ndescribe.COUNT_S = {PATIENCE_S}\ndel describe\n"
+    )
     settings = home / "settings/@jupyterlab/apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(
@@ -158,12 +165,29 @@ class Notebook:
 
     def begin_again(self, cells: Sequence[str]) -> None:
         """Hold these cells instead, with a new kernel in an emptied folder."""
+        self._hold([])  # first, so that no view is left that misses its kernel
         self.restart()
-        for each in self.path.parent.iterdir():
-            if each != self.path:
-                shutil.rmtree(each) if each.is_dir() else each.unlink()
+        self._empty_folder()
+        self._hold(cells)
         self.errors.clear()
         self.modules = 0
+
+    def _empty_folder(self) -> None:
+        """Delete all but the notebook, while the end of the last run may still be tidying there."""
+
+        def is_empty() -> bool:
+            left = [each for each in self.path.parent.iterdir() if each != self.path]
+            for each in left:
+                if each.is_dir():
+                    shutil.rmtree(each, ignore_errors=True)
+                else:
+                    each.unlink(missing_ok=True)
+            return not left
+
+        wait_until(is_empty, "an empty folder")
+
+    def _hold(self, cells: Sequence[str]) -> None:
+        """Replace all cells."""
         self.page.evaluate(
             """(cells) => {
                 const model = window.jupyterapp.shell.currentWidget.content.model.sharedModel;

@@ -13,7 +13,7 @@ from nbcache.notebook.markup import record_of
 from nbcache.notebook.widget.scene import Scene, scene_of
 from nbcache.notebook.widget.state import delta, state_of
 from nbcache.plan.dataflow.outline import Edge, Origin, Outline
-from tests.browser.bare import CONTROLS, mount, tell, whole
+from tests.browser.bare import CONTROLS, load, mount, tell, whole
 from tests.browser.conftest import keep_picture
 from tests.browser.lab import axe_violations
 from tests.notebook.test_widget_folding import samples
@@ -110,6 +110,47 @@ def test_a_page_that_missed_a_message_asks_for_the_whole(page: Page) -> None:
     tell(page, {"kind": "delta", "seq": 4, "items": {"0": 77}})
     expect(page.locator(".nb-count").first).to_have_text("77")
     expect(trim).to_have_attribute("aria-label", "trim: 3/10")
+
+
+def test_a_pipeline_that_looks_like_the_one_before_opens_its_own_processes(page: Page) -> None:
+    def folded(start: int) -> Scene:
+        names = tuple(f"trim_{k}" for k in range(start, start + 100))
+        return scene_of(Outline(names, (), ()))
+
+    old, new = folded(100), folded(200)
+    first, then = (
+        whole(each, going(each, *[{} for _ in each.outline.processes]), seq)
+        for seq, each in enumerate((old, new))
+    )
+    assert first["scene"]["svg"] == then["scene"]["svg"]
+    mount(page, first)
+
+    tell(page, {"kind": "whole", **then})
+    page.get_by_role("button", name="Table").click()
+
+    cells = page.locator(".nb-panel tbody")
+    expect(cells).to_contain_text("trim_200")
+    expect(cells).not_to_contain_text("trim_100")
+
+
+def test_a_view_whose_kernel_never_sends_it_gives_up_and_keeps_no_other_from_being_drawn(
+    page: Page,
+) -> None:
+    scene = scene_of(PIPELINE)
+    first = whole(scene, going(scene, {}, {}, {}))
+    page.clock.install()
+    page.goto("about:blank")
+
+    load(page, "ended", first, answers=False)
+    page.wait_for_function("() => window.asked === 'library'")
+    load(page, "new", first, answers=True)
+    page.wait_for_function("() => window.ended === 'drawn'")
+
+    load(page, "ended", first, answers=False)
+    page.clock.fast_forward(31_000)
+    page.wait_for_function("() => window.ended.includes('run the cell again')")
+    load(page, "ended", first, answers=True)
+    page.wait_for_function("() => window.ended === 'drawn'")
 
 
 def test_the_keyboard_walks_along_the_edges_and_opens_a_process(page: Page) -> None:

@@ -184,3 +184,29 @@ def test_what_a_task_showed_is_picked_from_those_that_showed_something(
     assert "2 more tasks showed something" in static.last.text
     cards.ask("look", "show", position=None)
     assert static.last.text.count("looking at") == 3
+
+
+def test_a_page_that_hears_of_the_end_can_ask_at_once_what_tasks_showed(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(
+        ["%channel grid = of(0, 1)", "%%process look(n) from grid\nprint('looking at', n, limit)"]
+    )
+    notebook.cell("limit = 8")
+    cards = Cards(notebook, "look")
+    live, offered = cards.live["look"], []
+
+    class Asking(_Placed):
+        def __init__(self) -> None:
+            super().__init__(live)
+            self.follow = self.hear
+
+        def hear(self, run: Run, progress: Any) -> None:
+            live.follow(run, progress)
+            if not cards.whole("look")["head"]["going"]:
+                offered.append(cards.ask("look", "showing")["total"])
+
+    cards.board.place(cards._look("look"), Asking())
+
+    cards.ask("look", "run")
+    assert offered[0] == 2

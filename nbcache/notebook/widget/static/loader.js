@@ -1,16 +1,22 @@
 // What each output carries: it fetches the view's module and style, which a notebook has once.
 
-const loaded = (globalThis[Symbol.for("nbcache.views")] ??= new Map()); // in this page, by their digest
+const loaded = (globalThis[Symbol.for("nbcache.views")] ??= new Map()); // in this page, by the kernel's library
+const PATIENCE_MS = 30_000; // a kernel that has ended never answers
 
 /** Ask the kernel itself: where a front end has no models, or no longer that one. */
 function asked(model) {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const page = `nb-loader-${Math.random().toString(36).slice(2)}`;
     const hear = (message) => {
       if (message.kind !== "answer" || message.page !== page) return;
+      clearTimeout(late);
       model.off("msg:custom", hear);
       resolve(message.answer);
     };
+    const late = setTimeout(() => {
+      model.off("msg:custom", hear);
+      reject(new Error("no kernel has sent this view: run the cell again"));
+    }, PATIENCE_MS);
     model.on("msg:custom", hear);
     model.send({ ask: "library", page });
   });
@@ -44,12 +50,12 @@ function dress(el, key, style) {
 export default {
   async render({ model, el }) {
     const { id, key } = model.get("library");
-    if (!loaded.has(key)) loaded.set(key, fetched(model, id));
+    if (!loaded.has(id)) loaded.set(id, fetched(model, id));
     let found;
     try {
-      found = await loaded.get(key);
+      found = await loaded.get(id);
     } catch (error) {
-      loaded.delete(key);
+      loaded.delete(id); // the next one asks again
       throw error;
     }
     dress(el, key, found.style);

@@ -114,7 +114,9 @@ class View {
   whole(message) {
     if (!message?.scene || message.seq < this.seq) return;
     this.seq = message.seq;
-    if (this.scene?.svg !== message.scene.svg) {
+    const drawn = JSON.stringify(message.scene); // all of it: other processes in a folded box may look alike
+    if (this.drawn !== drawn) {
+      this.drawn = drawn;
       this.scene = message.scene;
       this.load(message.scene);
     }
