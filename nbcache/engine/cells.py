@@ -124,9 +124,9 @@ class Cells:
         """Return what is kept of the cell, if all of it can be had."""
         cache = self._session.cache
         cache.log.refresh()
-        entry = cache.log.find(begun.hash)
+        entry, refused = cache.log.answer(begun.hash)
         if entry is None:
-            begun.reason = cache.log.refusal(begun.hash) or self._why(begun)
+            begun.reason = refused or self._why(begun)
             return None
         held = self._with_reads_as_now(begun, entry)
         if held is None:

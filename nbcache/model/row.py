@@ -140,9 +140,9 @@ class Row:
             record["hash"] = hash  # these three come first in a journal's line
         names, values = _names_of(self)
         for name, value in zip(names, values(self), strict=True):
-            if value is None or (not value and isinstance(value, _EMPTY)):
+            if value is None or (not value and type(value) in _EMPTY):
                 continue
-            if isinstance(value, tuple):
+            if type(value) is tuple:
                 value = [
                     member.record() if hasattr(member, "record") else member for member in value
                 ]
@@ -150,7 +150,7 @@ class Row:
         return record
 
 
-_EMPTY = (str, tuple, dict)  # kinds whose empty value is left out; 0 and False are kept
+_EMPTY = frozenset({str, tuple, dict})  # kinds whose empty value is left out; 0 and False are kept
 
 
 _Names = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]

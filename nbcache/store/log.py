@@ -181,44 +181,36 @@ class Log:
         With `run` only the rows of that run count. Best is the highest generation, ties by the
         smallest row id. Sees what the last `refresh` saw and what this process appended.
         """
-        best: Found | None = None
-        for each in self._candidates(hash):
-            if run is not None and each[2] != run:
-                continue
-            if best is None or (-each[1], each[0]) < (-best[1], best[0]):
-                best = each
-        if best is None:
-            return None
-        entry, standing = self._judge(hash, best)
-        if standing.vouches or entry.is_safe:
-            return entry
-        return next(iter(self.find_all(hash, run=run)), None)
+        return self.answer(hash, run=run)[0]
 
-    def find_all(self, hash: Digest, *, run: str | None = None) -> list[Entry]:
-        """Return all rows of a hash that `find` chooses from, the best first."""
-        found = [each for each in self._candidates(hash) if run is None or each[2] == run]
-        found.sort(key=lambda each: (-each[1], each[0]))
-        return [
-            entry
-            for entry, standing in self._judged(hash, found)
-            if standing.vouches or entry.is_safe
-        ]
-
-    def refusal(self, hash: Digest) -> str:
-        """Return why results of a hash that are here do not count; empty where there are none.
+    def answer(self, hash: Digest, *, run: str | None = None) -> tuple[Entry | None, str]:
+        """Return what `find` does and, where rows are here but none counts, why the best does not.
 
         A result of a foreign cache that runs code when it is decoded counts only with a signature
         that the user trusts.
         """
-        found = sorted(self._candidates(hash), key=lambda each: (-each[1], each[0]))
-        for entry, standing in self._judged(hash, found):
-            if not standing.vouches and not entry.is_safe:
-                return f"its result of {entry.user or 'somebody'} is a pickle, and {standing.value}"
-        return ""
+        refused = ""
+        for entry, standing in self._judged(hash, run):
+            if standing.vouches or entry.is_safe:
+                return entry, ""
+            made_by = entry.user or "somebody"
+            refused = refused or f"its result of {made_by} is a pickle, and {standing.value}"
+        return None, refused
 
-    def _judged(self, hash: Digest, found: Sequence[Found]) -> Iterator[tuple[Entry, Standing]]:
-        """Yield the entries of found rows, and whose word each is."""
-        for each in found:
+    def find_all(self, hash: Digest, *, run: str | None = None) -> list[Entry]:
+        """Return all rows of a hash that `find` chooses from, the best first."""
+        return [
+            entry
+            for entry, standing in self._judged(hash, run)
+            if standing.vouches or entry.is_safe
+        ]
+
+    def _judged(self, hash: Digest, run: str | None) -> Iterator[tuple[Entry, Standing]]:
+        """Yield the rows of a hash, of one run if given, and whose word each is; the best first."""
+        found = self._candidates(hash)
+        if run is not None:
+            found = [each for each in found if each[2] == run]
+        for each in sorted(found, key=_best_first) if len(found) > 1 else found:
             yield self._judge(hash, each)
 
     def _judge(self, hash: Digest, found: Found) -> tuple[Entry, Standing]:
@@ -435,7 +427,7 @@ class Log:
     def _candidates(self, hash: str, even_evicted: bool = False) -> list[Found]:
         """Return the completed rows of a hash; without those that a tombstone holds for.
 
-        Asked three times for each task that runs: what is not there has to cost next to nothing.
+        Asked twice and more for each task that runs: what is not there has to cost next to nothing.
         """
         if not self._is_loaded:
             self.refresh()
@@ -493,6 +485,10 @@ class Log:
     def _must_write(self) -> None:
         if self._read_only is not None:
             raise read_only_error(self.root, self._read_only)
+
+
+def _best_first(found: Found) -> tuple[int, str]:
+    return (-found[1], found[0])
 
 
 def _size(path: Path) -> int:

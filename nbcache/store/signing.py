@@ -128,6 +128,7 @@ class Signer:
 
     def __init__(self, *, makes_key: bool) -> None:
         self._makes_key = makes_key
+        self._path = os.path.join(config_folder(), _KEY)  # looked at for each row
         self._state: tuple[int, int] | None = None  # of the key file that `_key` was read from
         self._key: Any = None
         self._public = ""
@@ -146,7 +147,7 @@ class Signer:
 
     def _ready(self) -> bool:
         try:
-            found = os.stat(os.path.join(config_folder(), _KEY))
+            found = os.stat(self._path)
         except OSError:
             if not self._makes_key:
                 return False

@@ -271,7 +271,7 @@ def test_a_forged_row_does_not_count_and_its_fault_is_named(
             assert not cache.is_own
             assert cache.log.find(hash) is None
             assert cache.log.find_all(hash) == []
-            assert "its signature does not fit" in cache.log.refusal(hash)
+            assert "its signature does not fit" in cache.log.answer(hash)[1]
             row = cache.log.row(forged["id"])
             assert isinstance(row, AttemptRow)
             assert not any(port.stored.vouched for port in row.outputs)
@@ -418,7 +418,7 @@ def test_a_row_that_was_copied_into_an_own_cache_stays_anothers_word(
         for _ in ("journal", "segment"):
             assert cache.is_own
             assert cache.log.find(hash_of("a")) is None
-            assert cache.log.refusal(hash_of("a"))
+            assert cache.log.answer(hash_of("a"))[1]
             cache.log.fold()
         trust_key(record["signer"], "alice")
         found = cache.log.find(hash_of("a"))

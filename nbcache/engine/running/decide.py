@@ -241,13 +241,12 @@ class Decider:
         log, shared = self._cache.log, self._cache.shared
         log.refresh(older_than_s=STALE_S)
         own = self._run if decision.task[0] in self._fresh else None
-        entry = log.find(decision.hash, run=own)
+        entry, refused = log.answer(decision.hash, run=own)
         if entry is None and own is None:
             entry = self._trusted(decision)
         if entry is None:
-            decision.refused = log.refusal(decision.hash)
-            decision.reason = decision.refused or decision.reason
-            if not decision.refused and log.is_evicted(decision.hash):
+            decision.refused, decision.reason = refused, refused or decision.reason
+            if not refused and log.is_evicted(decision.hash):
                 decision.reason = "its earlier result was taken out of the cache"
         if entry is not None and self._take(decision, entry, log, own):
             return True
@@ -256,7 +255,7 @@ class Decider:
             if entry is not None and self._take(decision, entry, shared.log, own):
                 decision.is_shared, decision.reason = True, ""
                 return True
-            decision.refused = decision.refused or shared.log.refusal(decision.hash)
+            decision.refused = decision.refused or shared.log.answer(decision.hash)[1]
             decision.reason = decision.reason or decision.refused
         decision.place.lost = decision.place.lost or decision.reason
         return False
