@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbcache.engine.record import history
-from nbcache.engine.record.explanations import find_task, label_of
+from nbcache.engine.record.finding import find_task, label_of
 from nbcache.engine.trial import bind_free, inside, run_script_here
 from nbcache.engine.work.python_body import UNSET, PythonBody
 from nbcache.engine.work.reentry import (

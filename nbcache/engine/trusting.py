@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from nbcache.engine.host import Host
 from nbcache.engine.record import history
-from nbcache.engine.record.explanations import components_of, with_text
 from nbcache.engine.record.history import RunSummary
+from nbcache.engine.record.kept_components import components_of, with_text
 from nbcache.engine.record.trusted import standing_words
 from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.dry import dry_run

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from nbcache.engine.record import history
-from nbcache.engine.record.explanations import Found
+from nbcache.engine.record.finding import Found
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.run_diff import (
     Group,

@@ -8,8 +8,10 @@ import pytest
 
 from nbcache.engine.record import history
 from nbcache.engine.record.cancelling import cancel_request
-from nbcache.engine.record.explanations import find_task, nearest_earlier, why
+from nbcache.engine.record.explanations import why
+from nbcache.engine.record.finding import find_task
 from nbcache.engine.record.holding import hold_run
+from nbcache.engine.record.nearest import nearest_earlier
 from nbcache.engine.record.process_reasons import why_process
 from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component

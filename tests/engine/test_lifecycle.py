@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbcache.engine.record import history
-from nbcache.engine.record.explanations import found_tasks
+from nbcache.engine.record.finding import found_tasks
 from nbcache.engine.running import loop
 from nbcache.engine.running.turns import WAITS
 from nbcache.model.task import RunStatus

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nbcache.engine.record.explanations import find_task, why
+from nbcache.engine.record.explanations import why
+from nbcache.engine.record.finding import find_task
 from nbcache.engine.record.history import show_run
 from nbcache.errors import (
     ChannelError,

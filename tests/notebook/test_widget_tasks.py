@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nbcache.engine.record.explanations import nearest_earlier
+from nbcache.engine.record.nearest import nearest_earlier
 from nbcache.errors import UsageError
 from nbcache.notebook.widget.source import LiveRun, StoredRun
 from nbcache.notebook.widget.tables import TaskQuery, task_page

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from nbcache.engine.record import history
 from nbcache.engine.record.data_diff import compare_stored
-from nbcache.engine.record.explanations import Found, found_tasks, with_text
+from nbcache.engine.record.finding import Found, found_tasks
 from nbcache.engine.record.history import RunSummary
+from nbcache.engine.record.kept_components import with_text
 from nbcache.engine.record.pairing import Paired, pair_runs
 from nbcache.engine.record.results import Decoder
 from nbcache.engine.record.run_diff import (

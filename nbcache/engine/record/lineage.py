@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.engine.record import history
-from nbcache.engine.record.explanations import find_task
+from nbcache.engine.record.finding import find_task
 from nbcache.engine.record.query import fetch
 from nbcache.errors import UsageError
 from nbcache.model.digest import Digest

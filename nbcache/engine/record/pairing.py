@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nbcache.engine.record.explanations import Found
+from nbcache.engine.record.finding import Found
 from nbcache.engine.record.history import RunSummary
 from nbcache.model.ids import parse_position
 from nbcache.model.row import InputSummary, ProcessRecord

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from nbcache.engine.record import history
-from nbcache.engine.record.explanations import Found, Told, run_with, tasks_of
+from nbcache.engine.record.explanations import Told
+from nbcache.engine.record.finding import Found, run_with, tasks_of
 from nbcache.store.cache import Cache
 
 MOST = 5  # reasons that are listed

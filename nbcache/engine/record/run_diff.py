@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from nbcache.engine.record.data_diff import DataDiff
-from nbcache.engine.record.explanations import Found, difference_record
+from nbcache.engine.record.explanations import difference_record
+from nbcache.engine.record.finding import Found
 from nbcache.engine.record.history import RunSummary
 from nbcache.model.value import Stored
 from nbcache.plan.identity.explain import Difference

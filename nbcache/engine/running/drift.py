@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 from nbcache.engine.record.compare import ENVIRONMENT
-from nbcache.engine.record.explanations import with_text
 from nbcache.engine.record.history import RunSummary
+from nbcache.engine.record.kept_components import with_text
 from nbcache.engine.record.pairing import renamed
 from nbcache.model.row import ProcessRecord
 from nbcache.plan.identity import explain

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbcache.engine.record import history
-from nbcache.engine.record.explanations import Found, found_tasks
+from nbcache.engine.record.finding import Found, found_tasks
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.results import Decoder, NotKept, Results, TaskResult
 from nbcache.engine.record.run_diff import outcome_of

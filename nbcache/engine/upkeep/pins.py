@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nbcache.engine.record import history
-from nbcache.engine.record.explanations import find_task
+from nbcache.engine.record.finding import find_task
 from nbcache.engine.running.rows import user_name
 from nbcache.errors import UsageError
 from nbcache.model.digest import short

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nbcache.engine.record import explanations, history
-from nbcache.engine.record.explanations import Found
+from nbcache.engine.record.finding import Found
 from nbcache.engine.running.run import AtWork, Run
 from nbcache.errors import RunError, UsageError
 from nbcache.model.event import TaskKey

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Protocol
 
 from nbcache.engine.record import history
-from nbcache.engine.record.explanations import label_of
+from nbcache.engine.record.finding import label_of
 from nbcache.engine.record.history import RunDetail
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict
 
-from nbcache.engine.record.explanations import called_by
+from nbcache.engine.record.finding import called_by
 from nbcache.engine.record.results import TaskResult, task_label
 from nbcache.engine.running.run import Run
 from nbcache.errors import UsageError

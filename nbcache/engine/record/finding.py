@@ -1,0 +1,218 @@
+"""Which task people mean: by a hash's start, or by a process with a tag, a position or fields.
+
+Reads only. What is found is a task of one run with the attempt that made its result.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nbcache.engine.record import history
+from nbcache.engine.record.history import RunSummary
+from nbcache.engine.record.results import task_label
+from nbcache.errors import UsageError
+from nbcache.model.digest import short
+from nbcache.model.ids import parse_position
+from nbcache.model.row import AttemptRow, UseRow
+from nbcache.store.cache import Cache
+
+_HASH = re.compile(r"(?:xxh3:)?[0-9a-f]{4,32}")
+_LABEL = re.compile(r"(\w+)\[(.*)\]", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One task of one run. `made` is the attempt that made its result (or failed); `use` is there
+    for a hit, whose result an earlier attempt made."""
+
+    run: RunSummary | None
+    made: AttemptRow
+    use: UseRow | None = None
+
+    @property
+    def label(self) -> str:
+        """How people call the task."""
+        return label_of(self.made, self.use)
+
+
+def label_of(row: AttemptRow, use: UseRow | None = None) -> str:
+    """Return how people call a task: "fit[depth=8 trees=50]"."""
+    where = use if use is not None else row
+    inputs = called_by((each.name, each.summary, each.scalar) for each in row.inputs)
+    return task_label(where.process, inputs, parse_position(where.position), where.tag)
+
+
+def called_by(inputs: Iterable[tuple[str, str, str | None]]) -> dict[str, object]:
+    """Return those of a task's inputs (name, summary, scalar) that its label can hold."""
+    found: dict[str, object] = {}
+    for name, summary, scalar in inputs:
+        if scalar is not None:
+            found[name] = json.loads(scalar)
+        elif summary and " " not in summary:
+            found[name] = summary
+    return found
+
+
+def find_task(
+    cache: Cache,
+    words: Sequence[str],
+    *,
+    run: str | None = None,
+    known: Sequence[RunSummary] | None = None,
+) -> Found:
+    """Return the task that the words mean.
+
+    words: the start of a hash; or a process and then nothing (its only task), a tag, a position,
+    a value of one of its inputs, `field=value` pairs, or `failed`; or what the task is called
+    wherever it is shown, `quant[gut]`. known: all runs, where the caller has read them already.
+
+    Raises:
+        UsageError: nothing or too much fits; lists the nearest. RunError: no such run.
+    """
+    label = " ".join(words)
+    named = _LABEL.fullmatch(label)
+    name, *selectors = (named[1], named[2]) if named else words
+    known = history.runs(cache) if known is None else known
+    chosen = run_with(cache, name, run, known)
+    if chosen is None:
+        if not selectors and _HASH.fullmatch(name):
+            return _by_hash(cache, name)
+        raise UsageError(_no_process(cache, name, known))
+    tasks = tasks_of(cache, chosen, name)
+    fitting = [task for task in tasks if named and task.label == label]
+    fitting = fitting or _fitting(tasks, selectors)
+    if named and not fitting:
+        fitting = _fitting(tasks, named[2].split())
+    if len(fitting) == 1 or (fitting and selectors == ["failed"]):
+        return fitting[0]
+    listed = ", ".join(task.label for task in (fitting or tasks)[:5])
+    more = ", ..." if len(fitting or tasks) > 5 else ""
+    if not tasks:
+        none = "no task that has ended" if chosen.status in history.LIVE else "no tasks"
+        raise UsageError(f"{name} has {none} in run {chosen.name}")
+    if list(selectors) == ["failed"]:
+        raise UsageError(f"no task of {name} failed in run {chosen.name}")
+    count = f"{len(fitting)} tasks of" if fitting else "no task of"
+    what = f" fit {' '.join(selectors)!r}" if selectors else ""
+    raise UsageError(f"{count} {name} in run {chosen.name}{what}; there are {listed}{more}")
+
+
+def run_with(
+    cache: Cache, process: str, run: str | None, known: Sequence[RunSummary]
+) -> RunSummary | None:
+    """Return the run that was named; else the newest in which there is such a process."""
+    if run is not None:
+        return history.find_run(cache, run, known=known)
+    for each in known:
+        if any(record.name == process for record in each.processes):
+            return each
+    return None
+
+
+def _no_process(cache: Cache, name: str, known: Sequence[RunSummary]) -> str:
+    names = {record.name for run in known[:20] for record in run.processes}
+    if not names:
+        return f"the cache {cache.root} has no runs yet"
+    return history.unknown("process or hash", name, sorted(names))
+
+
+def tasks_of(cache: Cache, run: RunSummary, process: str) -> list[Found]:
+    """Return the tasks of a process in a run, by position."""
+    return found_tasks(cache, run, process).get(process, [])
+
+
+def found_tasks(
+    cache: Cache, run: RunSummary, process: str | None = None
+) -> dict[str, list[Found]]:
+    """Return the tasks of a run that have a row, per process in order of position."""
+    last = history.last_rows(cache, run.id, process)
+    wanted: dict[str, set[str]] = {}
+    for row in last.values():
+        if isinstance(row, UseRow):
+            wanted.setdefault(row.process, set()).add(row.cached_from)
+    made = {name: attempts_by_id(cache, name, ids) for name, ids in wanted.items()}
+    found: dict[str, list[Found]] = {}
+    for (name, _), row in sorted(last.items(), key=lambda each: parse_position(each[0][1])):
+        if isinstance(row, AttemptRow):
+            found.setdefault(name, []).append(Found(run, row))
+        elif row.cached_from in made[name]:
+            found.setdefault(name, []).append(Found(run, made[name][row.cached_from], row))
+    return found
+
+
+def attempts_by_id(cache: Cache, process: str, wanted: set[str]) -> dict[str, AttemptRow]:
+    """Return attempts by their ids. A few are looked up one by one; many are read in one go."""
+    found: dict[str, AttemptRow] = {}
+    if len(wanted) > 20:
+        for row in cache.log.rows(("attempt",), process=process):
+            if isinstance(row, AttemptRow) and row.id in wanted:
+                found[row.id] = row
+    for row_id in wanted - found.keys():  # also results that another process made
+        attempt = cache.log.find_attempt(row_id)
+        if attempt is not None:
+            found[row_id] = attempt
+    return found
+
+
+def _fitting(tasks: Sequence[Found], selectors: Sequence[str]) -> list[Found]:
+    """The tasks that words mean: a tag or position first, then values of inputs."""
+    if not selectors:
+        return list(tasks)
+    if list(selectors) == ["failed"]:
+        return [
+            task
+            for status in ("failed", "ignored")
+            for task in tasks
+            if task.use is None and task.made.status == status
+        ]
+    if len(selectors) == 1:
+        for name in ("tag", "position"):
+            placed = [
+                task for task in tasks if getattr(task.use or task.made, name) == selectors[0]
+            ]
+            if placed:
+                return placed
+    return [task for task in tasks if all(_has(task, selector) for selector in selectors)]
+
+
+def _has(task: Found, selector: str) -> bool:
+    """Whether a task has an input that is what somebody typed: `depth=8` or just `8`."""
+    name, equals, text = selector.partition("=")
+    if not equals:
+        return any(_says(each, selector) for each in task.made.inputs)
+    return any(each.name == name and _says(each, text) for each in task.made.inputs)
+
+
+def _says(summary: object, text: str) -> bool:
+    """Whether an input is what somebody typed for it."""
+    scalar, shown = getattr(summary, "scalar", None), getattr(summary, "summary", "")
+    if scalar is None:
+        return bool(shown == text)
+    value = json.loads(scalar)
+    return text in (str(value), repr(value), scalar, shown)
+
+
+def _by_hash(cache: Cache, prefix: str) -> Found:
+    start = prefix if prefix.startswith("xxh3:") else f"xxh3:{prefix}"
+    rows = [
+        row
+        for row in cache.log.rows(("attempt", "use"))
+        if isinstance(row, (AttemptRow, UseRow)) and row.hash.startswith(start)
+    ]
+    hashes = sorted({row.hash for row in rows})
+    if not hashes:
+        raise UsageError(f"no task has a hash that starts with {prefix!r}")
+    if len(hashes) > 1:
+        listed = ", ".join(short(each) for each in hashes[:6])
+        raise UsageError(f"{len(hashes)} tasks have a hash that starts with {prefix!r}: {listed}")
+    newest = max(rows, key=lambda row: (row.at, row.id))
+    known = {run.id: run for run in history.runs(cache)}
+    if isinstance(newest, UseRow):
+        made = cache.log.find_attempt(newest.cached_from)
+        if made is not None:
+            return Found(known.get(newest.run), made, newest)
+        newest = next(row for row in rows if isinstance(row, AttemptRow))
+    return Found(known.get(newest.run), newest)

@@ -1,0 +1,78 @@
+"""Which earlier attempt a task is compared with, when people ask why it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from nbcache.engine.record.history import RunSummary
+from nbcache.engine.record.kept_components import shared_components
+from nbcache.model.row import AttemptRow
+from nbcache.plan.identity import explain
+from nbcache.store.cache import Cache
+from nbcache.store.history import reading
+
+
+def nearest_earlier(
+    cache: Cache, row: AttemptRow, runs: Mapping[str, RunSummary]
+) -> AttemptRow | None:
+    """Return the attempt that a reader would compare this one with; None where there is none.
+
+    Of the same process: first one with the same inputs (so that what remains is a change of the
+    process), then with most equal components (so that what remains is a new input), then with the
+    same tag or position, of the same notebook; of these the newest.
+    """
+    shared = shared_components(row, runs)
+    notebook = runs[row.run].notebook if row.run in runs else None
+    with reading(cache) as cursor:  # a process may have very many attempts: none is unfolded here
+        makers = cursor.execute(
+            f"SELECT DISTINCT run, session, process FROM ({_ATTEMPTS})", {"process": row.process}
+        ).fetchall()
+        makers = [each for each in makers if each[:2] != (row.run, row.session)]
+        theirs = [
+            shared_components(replace(row, run=run, session=session, process=process), runs)
+            for run, session, process in makers
+        ]
+        found = cursor.execute(
+            _NEAREST,
+            {
+                "process": row.process,
+                "at": row.at,
+                "id": row.id,
+                "own": sorted({f"{each.name}={each.digest}" for each in row.inputs}),
+                "tag": row.tag,
+                "position": row.position,
+                "runs": [run for run, _, _ in makers],
+                "sessions": [session for _, session, _ in makers],
+                "processes": [process for _, _, process in makers],
+                "equal": [explain.equal_count(each, shared) for each in theirs],
+                "of_notebook": [
+                    run in runs and runs[run].notebook == notebook for run, _, _ in makers
+                ],
+            },
+        ).fetchone()
+    return None if found is None else cache.log.find_attempt(found[0])
+
+
+_ATTEMPTS = """SELECT id, coalesce(run, '') AS run, session, process, "at", status, "start",
+        coalesce(tag, '') AS tag, coalesce(position, '') AS position, coalesce(inputs, []) AS inputs
+    FROM _rows WHERE kind = 'attempt' AND (process = $process OR id IN (
+        SELECT cached_from FROM _rows WHERE kind = 'use' AND process = $process))"""
+"""The attempts of a process, and those of others whose results it used: it may have been renamed,
+or be equal to another one."""
+
+_NEAREST = f"""WITH makers AS (
+    SELECT unnest($runs) AS run, unnest($sessions) AS session, unnest($processes) AS process,
+        unnest($equal) AS equal, unnest($of_notebook) AS of_notebook
+), earlier AS (
+    SELECT attempts.*, equal, of_notebook, list_distinct(
+        [each.name || '=' || each.digest for each in inputs]) AS theirs
+    FROM ({_ATTEMPTS}) attempts JOIN makers USING (run, session, process)
+    WHERE ("at", id) < ($at, $id)
+        AND (len(inputs) > 0 OR "start" IS NOT NULL OR status <> 'failed')  -- not refused
+)
+SELECT id FROM earlier ORDER BY
+    list_sort(theirs) = $own DESC, equal + len(list_intersect(theirs, $own)) DESC,
+    CASE WHEN $tag <> '' THEN tag = $tag ELSE position = $position END DESC,
+    of_notebook DESC, "at" DESC, id DESC
+LIMIT 1"""
