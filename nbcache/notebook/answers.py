@@ -193,10 +193,11 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
     }
     parts = [Rendered(head, f"<b>{escape(head)}</b>")]
     parts += [render.line(f"{name:<11}{text}") for name, text in facts.items() if text]
+    none = "none has ended yet" if run.status in history.LIVE else "no tasks"
     rows = [
         (
             each.name,
-            cards.outcome_phrase(each.counts) if each.counts else "no tasks",
+            cards.outcome_phrase(each.counts) if each.counts else none,
             render.duration(each.computed_s) if each.computed_s else "",
             ", ".join(each.upstream),
             each.reason,

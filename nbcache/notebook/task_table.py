@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nbcache.engine.record import task_log
+from nbcache.engine.record import history, task_log
 from nbcache.errors import UsageError
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
@@ -64,9 +64,22 @@ def log_of(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
         lines = [between.join(map(task_log.raw_text, row)) for row in rows]
         return render.line("\n".join(lines)), data
     if not rows:
-        return render.line("no tasks"), data
+        return render.line(_none(parsed, cache, runs)), data
     texts = [[cell(name, value) for name, value in zip(fields, row, strict=True)] for row in rows]
     return _table(fields, texts, keep_empty=chosen is not None), data
+
+
+def _none(parsed: Parsed, cache: Cache, runs: Sequence[str] | None) -> str:
+    """Say that no task is to be listed: none fits, none has ended yet, or there are none."""
+    chosen = [run for run in history.runs(cache) if runs is None or run.id in runs]
+    where = f"run {chosen[0].name}" if len(chosen) == 1 else "these runs"
+    going = any(run.status in history.LIVE for run in chosen)
+    if any(each in parsed for each in ("--filter", "--process", "--status")):
+        none = f"no task of {where} fits"
+        return f"{none}, of those that have ended" if going else none
+    if going:
+        return f"no task of {where} has ended yet"
+    return f"{where} had no tasks" if chosen else "no runs"
 
 
 def _template(parsed: Parsed) -> str | None:

@@ -306,11 +306,13 @@ def test_25_work_folders_are_never_results_nor_needed_by_hits(kernels: Kernels) 
 
 
 def test_a_cancelled_run_says_so_and_goes_on(notebook: Notebook) -> None:
-    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell("%channel src = of(0)")
     notebook.cell(
         "%%process work(v) -> out from src\nimport time\n"
-        f"{notebook.mark('v')}\ntime.sleep(0 if v == 1 else 600)\nout = v"
+        f"{notebook.mark('v')}\ntime.sleep(0 if v < 2 else 600)\nout = v"
     )
+    notebook.run()
+    notebook.cell("%channel src = of(1, 2)")
     notebook.trace.write_text("")
     run = notebook.session.start()
     while run.counts() != {"completed": 1}:
@@ -318,6 +320,7 @@ def test_a_cancelled_run_says_so_and_goes_on(notebook: Notebook) -> None:
     run.cancel()
     assert run.wait(PATIENCE_S)
     assert run.counts() == {"completed": 1, "aborted": 1}
+    assert run.reasons == {"work": "new input: no earlier task has v 1"}  # of what did run
     with pytest.raises(RunError, match="1 finished"):
         run.raise_for_status()
     assert list(run["work"]) == [1]

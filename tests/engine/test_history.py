@@ -16,6 +16,8 @@ from nbcache.engine.record.process_reasons import why_process
 from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import InputSummary
+from nbcache.notebook import answers
+from nbcache.notebook.verbs import parse_line
 from tests.engine.story import ONE, THREE, TWO, Story, digest
 
 
@@ -44,7 +46,16 @@ def test_a_run_that_somebody_holds_goes_on_and_one_that_nobody_holds_is_interrup
     assert status == {"calm-otter": "interrupted", "bold-ant": "running"}
     (going,) = history.going_runs(story.cache)
     assert going.name == "bold-ant"
+
+    def said(verb: str) -> str:
+        return answers.perform(parse_line(verb), story.cache, place="shell").rendered.text
+
+    assert said("log bold-ant") == "no task of run bold-ant has ended yet"
+    assert "none has ended yet" in said("show bold-ant")
+    assert said("log calm-otter") == "run calm-otter had no tasks"
     story.attempt(TWO, 0, 2)
+    none = "no task of run bold-ant fits, of those that have ended"
+    assert said("log bold-ant --status failed") == none
     assert history.counts_so_far(story.cache, going) == {"completed": 1}
     hold.release()
     assert history.going_runs(story.cache) == []

@@ -5,11 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from nbcache.engine.running.course import Course
-from nbcache.engine.running.decision import Decision, outcome_of_hit
+from nbcache.engine.running.decision import Decision, Place, outcome_of_hit
 from nbcache.engine.running.reasons import AGAIN, Reasons
 from nbcache.errors import NbcacheError
 from nbcache.model.command import Decide
 from nbcache.model.event import Event, Hit, Missed, Refused, Skipped
+from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, RemoteFile
 from nbcache.model.view import WaitView
 
@@ -20,6 +21,7 @@ class Deciding:
     def __init__(self, course: Course, reasons: Reasons | None) -> None:
         self._course, self._reasons = course, reasons
         self._not_counting: set[str] = set()  # processes of which a result was found in vain
+        self._named_inputs: dict[str, Place] = {}  # processes whose reason is what inputs are new
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nbcache-hashing")
         course.decider.downloads.told_to(self._show_download)
 
@@ -31,6 +33,18 @@ class Deciding:
             self._thread.submit(self._decide_elsewhere, command)
         else:
             self._course.inbox.tell(self._answer(command))
+
+    def settle(self) -> None:
+        """Let the reasons of processes name no inputs of tasks that were decided and never ran."""
+        if self._reasons is None:
+            return
+        run, scheduler = self._course.run, self._course.scheduler
+        for name, place in self._named_inputs.items():
+            ran = self._reasons.line_of(
+                place, lambda task: scheduler.task(task).outcome is Outcome.COMPLETED
+            )
+            if ran:
+                run.reasons[name] = ran
 
     def close(self) -> None:
         """Decide no more, and end downloads; nobody waits for what has begun."""
@@ -83,8 +97,12 @@ class Deciding:
         if own and name not in self._not_counting:
             self._not_counting.add(name)
             reasons[name] = own
+            self._named_inputs.pop(name, None)
         elif found != AGAIN and name not in self._not_counting:
-            reasons[name] = self._reasons.line(decision.place) or found
+            line = self._reasons.line(decision.place)
+            reasons[name] = line or found
+            if line:
+                self._named_inputs[name] = decision.place
 
 
 def _may_read(value: object) -> bool:

@@ -138,6 +138,7 @@ class Driver:
             course.run.error = self._channel_error(node, error)
         course.run.keep_channels(scheduler.elements)
         self._applying.close()
+        self._deciding.settle()
         self._deciding.close()
         course.errands.recall()
         self._attempts.break_off()  # there are some only where the run broke off

@@ -6,15 +6,16 @@ rows; `why TASK` goes deeper.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 from nbcache.engine.record.earlier_inputs import EarlierInputs, NewInputs
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.running.decision import Decision, Place
+from nbcache.model.event import TaskKey
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import RunRow
-from nbcache.plan.identity.explain import differences, one_line
+from nbcache.plan.identity.explain import Difference, differences, one_line
 from nbcache.plan.identity.fingerprint import SCRIPT
 from nbcache.store.cache import Cache
 from nbcache.store.log import Log
@@ -38,6 +39,7 @@ class Reasons:
         self._earlier: dict[str, tuple[Component, ...]] | None = None
         self._said: dict[str, str] = {}
         self._inputs: dict[str, EarlierInputs] = {}
+        self._new: dict[str, dict[TaskKey, list[Difference]]] = {}  # by place
         self._lines: dict[str, NewInputs] = {}
         self._unsuccessful: set[str] | None = None
         self._is_broken = False  # else each task would read the damaged file again
@@ -72,6 +74,14 @@ class Reasons:
         found = self._lines.get(place.key)
         return "" if found is None else str(found)
 
+    def line_of(self, place: Place, ran: Callable[[TaskKey], bool]) -> str:
+        """The same of those tasks alone that did run: a run that was cut short began no others."""
+        line = NewInputs()
+        tasks = [each for task, each in self._new.get(place.key, {}).items() if ran(task)]
+        for found in tasks:
+            line.add(found)
+        return str(line) if tasks else ""
+
     def _new_inputs(self, place: Place, decisions: Sequence[Decision]) -> str:
         if place.name not in self._inputs:
             if sum(each.ids for each in self._cache.log.segments().values()) > _MOST_ATTEMPTS:
@@ -82,6 +92,7 @@ class Reasons:
         for decision in decisions:
             rows = {name: each.row(name) for name, each in decision.inputs.items()}
             found = earlier.new_among(rows)
+            self._new.setdefault(place.key, {})[decision.task] = found
             here.add(found)
             line.add(found)
         return str(here)
