@@ -385,7 +385,7 @@ def test_workers_do_not_outlive_the_kernel(tmp_path: Path) -> None:
         "bench.until(lambda: ''.join(c.text for c in seen).count('\\n') == 2)\n"
         "pids = ''.join(c.text for c in seen).split()\n"
         "assert any(bench.executor._cache.tmp.iterdir())\n"
-        "print(*pids, bench.executor._supervisor.pid, flush=True)\n"
+        "print(*pids, bench.executor._supervisor.process.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
     kernel = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -426,7 +426,7 @@ def test_a_killed_supervisor_fails_what_ran_and_is_replaced(tmp_path: Path) -> N
     assert isinstance(executor, LocalExecutor)
     assert executor._supervisor is not None
 
-    executor._supervisor.kill()
+    executor._supervisor.process.kill()
     report = bench.finish(future)
 
     assert report.outcome == "failed"

@@ -16,8 +16,9 @@ import struct
 from collections import deque
 from dataclasses import dataclass, field
 
-from nbcache.engine.executors.protocol import FrameReader, ShownCallback, Started
-from nbcache.engine.spec import AttemptReport, AttemptSpec
+from nbcache.engine.executors.link import Link
+from nbcache.engine.executors.protocol import ShownCallback, Started
+from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
 from nbcache.engine.work.shown import Shown
 from nbcache.model.digest import Digest
 
@@ -51,12 +52,10 @@ class WorkerHandle:
     """The kernel's end of a worker process."""
 
     def __init__(self, number: int, link: socket.socket) -> None:
-        self.number, self.link = number, link
-        self.reader = FrameReader()
-        self.out = bytearray()
+        self.number, self.link = number, Link(link)
         self.pid: int | None = None
-        self.known: set[str] = set()
-        self.modules: dict[str, Digest] = {}
+        self.known: set[str] = set()  # keys of processes
+        self._modules: dict[str, Digest] = {}  # what it can serve in no other form
         self.gpus: tuple[str, ...] | None = None  # that its attempts see; None: it has had none
         self.assigned: deque[Running] = deque()  # in the order in which they run
         self.leaving = False  # takes no more attempts
@@ -74,6 +73,21 @@ class WorkerHandle:
     def token_end(self) -> int:
         """The descriptor from which the worker takes tokens."""
         return self._taken
+
+    def learn(self, process: ProcessSpec) -> None:
+        """Note that it has been sent a process."""
+        self.known.add(process.key)
+        self._modules.update(_module_digests(process))
+
+    def serves(self, process: ProcessSpec, gpus: tuple[str, ...]) -> bool:
+        """Say whether it has no local module in another text than this process wants, and
+        can show it these GPUs: a library looks once which there are."""
+        if self.leaving or self.gpus not in (None, gpus):
+            return False
+        if process.key in self.known or not self._modules:
+            return True
+        wanted = _module_digests(process)
+        return all(wanted.get(name, digest) == digest for name, digest in self._modules.items())
 
     def has_room(self, since: float) -> bool:
         """Whether another attempt may wait here: the running one began after `since` (µs)."""
@@ -109,6 +123,15 @@ class WorkerHandle:
             if descriptor >= 0:
                 os.close(descriptor)
         self._taken = self._given = -1
+
+
+def _module_digests(process: ProcessSpec) -> dict[str, Digest]:
+    """Return what a worker that has imported it cannot serve in another form: local modules, and
+    packages, which may be upgraded while a kernel lives: those that the code imports, and whatever
+    the classes of inputs come from."""
+    local = {name: source.digest for name, source in process.modules.items()}
+    packages = {f"package {name}": digest for name, digest in process.packages.items()}
+    return local | packages | ({"installed": process.installed} if process.installed else {})
 
 
 class TokenTaker:

@@ -1,5 +1,6 @@
 """What is said of an attempt whose worker died: by which signal, where it was, whether it had
-finished. Reads the traceback that `faulthandler` wrote and the journals; decides nothing else.
+finished. Reads the traceback that `faulthandler` wrote and the journals; writes the row that the
+worker could not write.
 """
 
 from __future__ import annotations
@@ -8,12 +9,19 @@ import contextlib
 import os
 import re
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from nbcache.engine.executors.handle import Running
 from nbcache.engine.spec import AttemptReport, ProcessSpec, finished_row
-from nbcache.engine.work.attempt import last_line
+from nbcache.engine.work.attempt import last_line, store_shown
+from nbcache.engine.work.harvest import from_ports
+from nbcache.engine.work.reentry import leave_way_back
 from nbcache.engine.work.script_body import signal_name
-from nbcache.model.row import AttemptRow
+from nbcache.engine.work.workplace import keep_folder
+from nbcache.errors import StoreError
+from nbcache.model.row import AttemptRow, Row
 from nbcache.model.value import Stored
 from nbcache.store.cache import Cache
 
@@ -88,9 +96,59 @@ def describe_death(status: int, crash: str) -> Death:
     return Death(code, None, trace)
 
 
-def find_row(cache: Cache, row_id: str) -> AttemptRow | None:
-    """Return the row that a worker wrote before it died, if it got that far."""
-    return cache.log.find_attempt(row_id)
+class Losses:
+    """Reports attempts whose worker died; `append` writes the rows that these could not write."""
+
+    def __init__(self, cache: Cache, append: Callable[[Sequence[Row]], None]) -> None:
+        self._cache, self._append = cache, append
+
+    def report(
+        self, running: Running, process: ProcessSpec, pid: int | None, death: Death
+    ) -> AttemptReport:
+        """Return the report of an attempt, after looking whether its row is there.
+
+        pid: of the worker; None for an attempt that was never given to one.
+        """
+        spec = running.spec
+        row = self._cache.log.find_attempt(spec.row.id) if spec.row is not None and pid else None
+        workdir = keep_folder(self._cache.work, pid, spec.id)
+        if row is not None and row.status == "completed":
+            return AttemptReport(
+                id=spec.id,
+                outcome="completed",
+                row=row,
+                outputs=from_ports(row.outputs),
+                watched=row.watched,
+            )
+        error = death.error(running.reason, running.aborted)
+        report = AttemptReport(
+            id=spec.id,
+            outcome="aborted" if running.aborted else "failed",
+            error=error,
+            traceback=death.traceback(error, process),
+            where=death.where(process),
+            exit=death.exit,
+            signal=death.signal,
+            workdir=workdir,
+        )
+        if workdir is not None:
+            leave_way_back(Path(workdir), process, spec, running.shown.text(), death.exit)
+        if row is None and spec.row is not None and running.begun:
+            row = self._keep_row(running, report)
+        report.row = row
+        return report
+
+    def _keep_row(self, running: Running, report: AttemptReport) -> AttemptRow:
+        shown = None
+        with contextlib.suppress(StoreError):
+            shown = store_shown(running.shown, self._cache)
+        spec, status = running.spec, running.spec.status_after(report.outcome)
+        assert spec.row is not None
+        row = lost_row(spec.row, status, report, running.begun, running.peak, shown)
+        if not spec.row_is_drivers(report.outcome):
+            with contextlib.suppress(StoreError):
+                self._append([row])
+        return row
 
 
 def lost_row(

@@ -55,7 +55,7 @@ class Executor(Protocol):
         """Let idle workers close their journals, so that these can be folded."""
 
     async def close(self) -> None:
-        """End all workers, within two seconds."""
+        """End all workers: attempts that were running are cancelled."""
 
 
 _LENGTH = struct.Struct("<I")

@@ -1,0 +1,60 @@
+"""What an attempt may take, time and memory, and when it has taken more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from nbcache.engine.executors.handle import Running, WorkerHandle
+from nbcache.engine.work.process_tree import resident_bytes
+from nbcache.plan.language.quantities import size_text
+
+POLL_S = 0.2
+
+
+class Limits:
+    """Watches the attempts of a pool of workers; `end` kills one, and is told why."""
+
+    def __init__(
+        self, pool: Mapping[int, WorkerHandle], end: Callable[[Running, str], None]
+    ) -> None:
+        self._pool, self._end = pool, end
+        self._polling: asyncio.Task[None] | None = None
+
+    def begin_time(self, running: Running) -> None:
+        """The worker says that it begins an attempt with a time limit: its time counts from now."""
+        limit = running.spec.time
+        assert limit is not None
+        reason = f"time limit of {limit:g} s exceeded"
+        running.timer = running.future.get_loop().call_later(limit, self._end, running, reason)
+
+    def begin_memory(self, running: Running) -> None:
+        """An attempt begins: look at the memory of its worker, if it has a limit."""
+        if running.spec.memory is not None and self._polling is None:
+            self._polling = running.future.get_loop().create_task(self._poll())
+
+    def close(self) -> None:
+        """Look at nothing any more."""
+        if self._polling is not None:
+            self._polling.cancel()
+            self._polling = None
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            for worker in list(self._pool.values()):
+                self._look_at(worker)
+
+    def _look_at(self, worker: WorkerHandle) -> None:
+        """Kill what runs in a worker if its process tree holds more than it asked for."""
+        running = worker.running
+        if running is None or running.spec.memory is None or worker.pid is None:
+            return
+        held = resident_bytes(worker.pid)
+        running.peak = max(running.peak, held)
+        if held > running.spec.memory:
+            self._end(
+                running,
+                f"memory limit of {size_text(running.spec.memory)} exceeded: "
+                f"it and what it started held {size_text(held)}",
+            )
