@@ -17,8 +17,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from nbcache.engine.executors import cluster_site
-from nbcache.engine.executors.alike import describe_machine
-from nbcache.engine.executors.cluster import ClusterExecutor
+from nbcache.engine.executors.alike import check_machine, describe_machine
 from nbcache.engine.running.run import Run
 from nbcache.engine.spec import AttemptSpec
 from nbcache.errors import UsageError
@@ -249,14 +248,11 @@ def test_a_task_fails_on_a_machine_with_another_package_or_tool(
 
 
 @pytest.mark.parametrize("what", ["Python", "nbcache", "platform"])
-def test_a_machine_of_another_kind_is_refused(notebook: Notebook, what: str) -> None:
-    cache = notebook.session.cache
-    executor = ClusterExecutor(cache.root, "tcp://nowhere", append=cache.log.append)
-    facts = {"host": "far", "cache": cache.id, "machine": describe_machine()}
-    executor._check(facts)
+def test_a_machine_of_another_kind_is_refused(what: str) -> None:
+    check_machine("far", describe_machine(), describe_machine())
 
     with pytest.raises(UsageError, match=f"the dask worker on far has {what} other, and this"):
-        executor._check({**facts, "machine": {**describe_machine(), what: "other"}})
+        check_machine("far", describe_machine(), {**describe_machine(), what: "other"})
 
 
 def test_a_pool_that_ends_while_an_attempt_is_on_its_way_ends_that_too(notebook: Notebook) -> None:
@@ -265,8 +261,10 @@ def test_a_pool_that_ends_while_an_attempt_is_on_its_way_ends_that_too(notebook:
     site.asked.add(spec.id)
     site.end()
 
+    errand = cluster_site.Errand("topic", "", "", {}, "none", spec, None)
+
     with pytest.raises(concurrent.futures.CancelledError):
-        site.perform("none", spec, lambda kind, what: None, lambda: True)
+        site.perform(errand, "nowhere", lambda kind, what: None, lambda: True)
 
     wait_until(site.loop.is_closed)
 

@@ -1,8 +1,9 @@
-"""Attempts on the workers of a dask cluster, which see the cache's folder under the same path.
+"""Attempts on the workers of a dask cluster.
 
 Belongs to one event loop. Decides which dask worker takes which attempt, by the cpus and memory
-that each has; what happens to it there is `cluster_site`'s business. When a dask worker is lost,
-dask gives what it ran to another. `distributed` is imported when a run is to go to a cluster.
+that each has; what happens to it there is `cluster_site`'s business, and how it gets its files
+where a dask worker does not see the cache's folder, `carrying`'s. When a dask worker is lost, dask
+gives what it ran to another. `distributed` is imported when a run is to go to a cluster.
 """
 
 from __future__ import annotations
@@ -21,10 +22,22 @@ from typing import Any
 
 from nbcache.engine.executors import cluster_site
 from nbcache.engine.executors.alike import check_machine, describe_machine
+from nbcache.engine.executors.cargo import Item, file_item, items_of_attempt, items_of_process
+from nbcache.engine.executors.carrying import Carrier
+from nbcache.engine.executors.cluster_site import Errand
+from nbcache.engine.executors.depot import Goods
 from nbcache.engine.executors.lost import lost_row
 from nbcache.engine.executors.protocol import ShownCallback, Started
-from nbcache.engine.spec import AttemptReport, AttemptSpec, Ending, ProcessSpec
-from nbcache.errors import ClusterDiffersError, StoreError, UsageError
+from nbcache.engine.spec import AttemptReport, AttemptSpec, Ending, ProcessSpec, finished_row
+from nbcache.engine.work.attempt import evicted
+from nbcache.errors import (
+    ClusterDiffersError,
+    InputMissingError,
+    NbcacheError,
+    StoreError,
+    UsageError,
+)
+from nbcache.model.digest import Digest
 from nbcache.model.row import Row
 from nbcache.plan.language.quantities import size_text
 from nbcache.store.cache import Cache
@@ -34,6 +47,7 @@ CONNECT_S = 10.0
 CLOSE_S = 2.0
 ANSWER_S = 10.0  # for the workers to say whether they have an attempt
 KILL_AGAIN_S = 1.0
+TRIES = 3  # of an attempt whose results were lost with a dask worker
 
 
 @dataclass(slots=True)
@@ -62,9 +76,11 @@ class _Held:
     future: asyncio.Future[AttemptReport]
     started: Started | None
     shown: ShownCallback | None
+    items: tuple[Item, ...] | None = None  # what it takes along, where not all see the cache
     task: Any = None  # dask's future
     begun: int = 0
     doomed: str = ""  # why it is being killed
+    refused: Exception | None = None  # why its inputs cannot be sent
 
     def begin(self) -> None:
         """It has started, or has ended without a word of that."""
@@ -74,11 +90,22 @@ class _Held:
                 self.started()
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A process, the file that tells of it, and all files that its attempts need."""
+
+    spec: ProcessSpec
+    path: Path
+    items: tuple[Item, ...] | None
+
+
 @dataclass(slots=True)
 class _Cluster:
     """A connection, and what the workers have: in all, and left."""
 
     client: Any
+    carrier: Carrier
+    is_far: bool = False  # some worker does not see the cache
     whole: dict[str, Room] = field(default_factory=dict)
     left: dict[str, Room] = field(default_factory=dict)
 
@@ -95,7 +122,7 @@ class ClusterExecutor:
     ) -> None:
         self._cache, self._address, self._append = Cache.open(root), address, append
         self._topic = f"nbcache-{new_ulid()}"
-        self._processes: dict[str, Path] = {}
+        self._processes: dict[str, _Known] = {}
         self._queue: deque[_Held] = deque()
         self._running: dict[str, _Held] = {}
         self._cluster: _Cluster | None = None
@@ -108,7 +135,8 @@ class ClusterExecutor:
             UsageError: there is no such cluster, or its workers cannot serve this kernel.
         """
         if self._cluster is None or self._cluster.client.status != "running":
-            self._cluster = _Cluster(await self._client())
+            client = await self._client()
+            self._cluster = _Cluster(client, Carrier(client, self._topic, self._cache))
             self._cluster.client.subscribe_topic(self._topic, self._heard)
         cluster = self._cluster
         try:
@@ -121,7 +149,8 @@ class ClusterExecutor:
         if not found:
             raise UsageError(f"the dask cluster at {self._address} has no workers")
         for facts in found.values():
-            self._check(facts)
+            check_machine(facts["host"], describe_machine(), facts.get("machine", {}))
+        cluster.is_far = any(facts["cache"] != self._cache.id for facts in found.values())
         cluster.whole = {name: Room(each["cpus"], each["memory"]) for name, each in found.items()}
         cluster.left = {name: Room(each.cpus, each.memory) for name, each in cluster.whole.items()}
         limits = [each.memory for each in cluster.whole.values()]
@@ -144,15 +173,6 @@ class ClusterExecutor:
                 f"no dask cluster answers at {self._address}: {error}.\n  Start one (`dask "
                 "scheduler`, `dask worker ADDRESS`), or run here: --executor local"
             ) from error
-
-    def _check(self, facts: dict[str, Any]) -> None:
-        host = facts["host"]
-        if facts["cache"] != self._cache.id:
-            raise UsageError(
-                f"the dask worker on {host} does not see the cache {self._cache.root}: it has to "
-                "lie in a folder that all machines of the cluster share, under one path"
-            )
-        check_machine(host, describe_machine(), facts.get("machine", {}))
 
     # ------------------------------------------------------------------ the protocol
 
@@ -183,14 +203,17 @@ class ClusterExecutor:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"process-{new_ulid()}"
         path.write_bytes(pickle.dumps(process, protocol=5))
-        self._processes[process.key] = path
+        items = None
+        if self._cluster is not None and self._cluster.is_far:
+            items = (file_item(path), *items_of_process(process))
+        self._processes[process.key] = _Known(process, path, items)
 
     def forget(self, key: str) -> None:
         """Let go of a process."""
-        path = self._processes.pop(key, None)
-        if path is not None:
-            path.unlink(missing_ok=True)
-            self._tell_all(cluster_site.forget, str(path))
+        known = self._processes.pop(key, None)
+        if known is not None:
+            known.path.unlink(missing_ok=True)
+            self._tell_all(cluster_site.forget, str(known.path))
 
     def submit(
         self,
@@ -245,22 +268,7 @@ class ClusterExecutor:
         """Have an attempt performed and take its report; one that dask gave up is lost."""
         spec = held.spec
         try:
-            held.task = cluster.client.submit(
-                cluster_site.perform,
-                self._topic,
-                str(self._cache.root),
-                str(self._processes[spec.process]),
-                spec,
-                describe_machine(),
-                key=f"nbcache-{spec.id}",
-                workers=[worker],
-                allow_other_workers=True,
-                pure=False,
-            )
-            report, row = await held.task
-            report.row = row  # which a report crosses without
-            held.begin()
-            self._finish(held, report)
+            self._finish(held, await self._performed(cluster, held, worker))
         except ClusterDiffersError as error:
             self._lose(held, str(error), "failed")
         except (Exception, asyncio.CancelledError, concurrent.futures.CancelledError) as error:
@@ -268,6 +276,8 @@ class ClusterExecutor:
                 raise
             if held.doomed:  # where it may have begun all the same, its row is written there
                 self._lose(held, f"aborted: {held.doomed}", "aborted")
+            elif held.refused is not None:
+                self._refuse(held, held.refused)
             else:
                 held.begin()
                 lost = f"the dask cluster lost it: {type(error).__name__}: {error}"
@@ -278,6 +288,45 @@ class ClusterExecutor:
             if worker in cluster.left:
                 cluster.left[worker].take(spec, -1)
             self._dispatch()
+
+    async def _performed(self, cluster: _Cluster, held: _Held, worker: str) -> AttemptReport:
+        """Return the report of an attempt that has ended, with its results in the cache and its row
+        in the log. It is performed again where its results were lost with a dask worker."""
+        spec, process = held.spec, self._processes[held.spec.process]
+        if process.items is not None:
+            own = await asyncio.to_thread(self._items, held)
+            held.items = (*process.items, *own)
+        errand = Errand(
+            self._topic,
+            str(self._cache.root),
+            self._cache.id,
+            describe_machine(),
+            str(process.path),
+            spec,
+            held.items,
+        )
+        for number in range(TRIES):
+            held.task = cluster.client.submit(
+                cluster_site.perform,
+                errand,
+                key=f"nbcache-{spec.id}-{number}",
+                workers=[worker],
+                allow_other_workers=True,
+                pure=False,
+            )
+            report, report.row, goods = await held.task  # a report crosses without its row
+            held.begin()
+            if goods is None:
+                return report  # type: ignore[no-any-return]
+            try:
+                await self._take(cluster.carrier, held, report, goods)
+                return report  # type: ignore[no-any-return]
+            except StoreError:
+                raise
+            except Exception:
+                if number == TRIES - 1:
+                    raise
+        raise AssertionError  # the last one returns or raises
 
     async def _end(self, held: _Held) -> None:
         """Kill an attempt where it is, and again where dask starts it anew; take it from dask
@@ -304,9 +353,65 @@ class ClusterExecutor:
         held = self._running.get(attempt)
         if held is None:
             return
+        if kind == "wants":
+            self._later(self._send(held, *what))
+            return
         held.begin()
         if kind == "shown" and held.shown is not None:
             held.shown(what)
+
+    # ------------------------------------------------------------------ without a shared folder
+
+    def _items(self, held: _Held) -> list[Item]:
+        try:
+            return items_of_attempt(held.spec, self._cache.blobs)
+        except (NbcacheError, OSError) as error:
+            held.refused = error
+            raise
+
+    async def _send(self, held: _Held, address: str, numbers: Sequence[int]) -> None:
+        """Send what an attempt needs to where it is performed; it is taken back where that fails
+        by a fault of what is sent. Where the worker is lost, another one asks."""
+        if self._cluster is None or held.items is None:
+            return
+        try:
+            await self._cluster.carrier.send(address, [held.items[each] for each in numbers])
+        except (NbcacheError, FileNotFoundError, PermissionError) as error:
+            held.refused = error
+            with contextlib.suppress(Exception):
+                await held.task.cancel()
+        except Exception:  # of dask's; it asks again
+            pass
+
+    def _refuse(self, held: _Held, error: Exception) -> None:
+        """Report an attempt whose inputs are gone or changed."""
+        if isinstance(error, InputMissingError):  # who made it runs again
+            report = AttemptReport(id=held.spec.id, outcome="failed", error=str(error))
+            report.missing = Digest(error.digest)
+            held.begin()
+            self._finish(held, report)
+        else:
+            held.begin()
+            self._lose(held, str(error), "failed")
+
+    async def _take(
+        self, carrier: Carrier, held: _Held, report: AttemptReport, goods: Goods
+    ) -> None:
+        """Bring what an attempt made into the cache, then append its row."""
+        spec, row = held.spec, report.row
+        await carrier.fetch(goods)
+        process = self._processes[spec.process].spec
+        report.workdir = await carrier.fetch_workdir(goods, process, spec, report.exit)
+        if row is None:
+            return
+        report.row = row = finished_row(row, {"workdir": report.workdir})
+        rows: list[Row] = [row]
+        if report.changed and report.outcome == "completed":
+            rows.append(evicted(row, report.changed))
+        if not spec.row_is_drivers(report.outcome):
+            self._append(rows)
+
+    # ------------------------------------------------------------------ ends
 
     def _finish(self, held: _Held, report: AttemptReport) -> None:
         self._running.pop(held.spec.id, None)

@@ -14,7 +14,7 @@ import pickle
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,16 @@ from nbcache.engine.executors.alike import (
     describe_machine,
     differences,
 )
+from nbcache.engine.executors.cargo import Item
+from nbcache.engine.executors.depot import Depot, Goods, Piece
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
-from nbcache.errors import ClusterDiffersError, NbcacheError
+from nbcache.errors import BlobMissingError, ClusterDiffersError, NbcacheError
+from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow
 from nbcache.store.cache import Cache
 
+FIRST_POLL_S = 0.01  # for inputs that are on their way
 POLL_S = 0.5  # how soon an attempt ends whose kernel has gone
 IDLE_S = 60.0  # after which a pool ends that nobody has asked for anything
 
@@ -39,35 +43,58 @@ _lock = threading.Lock()
 
 def look(root: str, dask_worker: Any) -> dict[str, Any]:
     """Return what the kernel has to know of a dask worker: its room, its versions, its cache."""
-    try:
-        with Cache.open(root, create=False) as cache:
-            held = cache.id
-    except (NbcacheError, OSError):
-        held = ""
     return {
         "cpus": dask_worker.state.nthreads,
         "memory": dask_worker.memory_manager.memory_limit,
         "machine": describe_machine(),
         "host": socket.gethostname(),
-        "cache": held,
+        "cache": _cache_at(root),
     }
 
 
-def perform(
-    topic: str, root: str, process: str, spec: AttemptSpec, kernel: dict[str, str]
-) -> tuple[AttemptReport, AttemptRow | None]:
-    """Perform an attempt to its end; `process` is the file of its `ProcessSpec`, `kernel` the
-    kernel's machine (this one may have joined the cluster after the kernel looked at it).
+def _cache_at(root: str) -> str:
+    """Return the id of the cache in a folder as this machine sees it; "" where there is none."""
+    try:
+        with Cache.open(root, create=False) as cache:
+            return cache.id
+    except (NbcacheError, OSError):
+        return ""
 
-    What it shows goes to those who subscribed to `topic`. Returns the row beside the report, which
-    crosses without it.
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What is to be performed for a kernel, whose machine and cache these are.
+
+    `process` is the file of the attempt's `ProcessSpec`; `items` are all files that the attempt
+    needs, that one among them: for a dask worker that does not see the cache. None: all see it.
+    """
+
+    topic: str
+    root: str
+    cache: str
+    machine: dict[str, str]
+    process: str
+    spec: AttemptSpec
+    items: tuple[Item, ...] | None
+
+
+def perform(errand: Errand) -> tuple[AttemptReport, AttemptRow | None, Goods | None]:
+    """Perform an attempt to its end; this dask worker may have joined the cluster after the kernel
+    looked at it.
+
+    What it shows goes to those who subscribed to the topic. Returns the row beside the report,
+    which crosses without it; and what it made, where the kernel has to fetch that.
+
+    Raises:
+        ClusterDiffersError: the machine, a package or a tool is another one than the kernel's.
 
     Raises:
         ClusterDiffersError: the machine, a package or a tool is another one than the kernel's.
     """
-    check_machine(socket.gethostname(), kernel, describe_machine())
+    check_machine(socket.gethostname(), errand.machine, describe_machine())
     from distributed import get_worker
 
+    topic, spec = errand.topic, errand.spec
     worker = get_worker()
     key = worker.get_current_task()
 
@@ -86,10 +113,40 @@ def perform(
     with _lock:
         site = _sites.get(name)
         if site is None:
-            site = _sites[name] = Site(name, root, worker.state.nthreads)
+            depot = None
+            if _cache_at(errand.root) != errand.cache:
+                if errand.items is None:
+                    raise ClusterDiffersError(
+                        f"the dask worker on {socket.gethostname()} does not see the cache "
+                        f"{errand.root}, and joined after the run began.\n  Run again."
+                    )
+                depot = Depot(Path(worker.local_directory) / topic, errand.root)
+            site = _sites[name] = Site(name, errand.root, worker.state.nthreads, depot)
         site.asked.add(spec.id)
-    report = site.perform(process, spec, tell, is_wanted)
-    return report, report.row
+    report, goods = site.perform(errand, worker.address, tell, is_wanted)
+    return report, report.row, goods
+
+
+async def take(topic: str, pieces: list[Piece], dask_worker: Any) -> None:
+    """Take pieces of what an attempt needs."""
+    with _lock:
+        site = _sites.get(_name(topic, dask_worker))
+    if site is not None and site.depot is not None:
+        await asyncio.to_thread(site.depot.take, pieces)
+
+
+async def give(topic: str, digest: Digest, offset: int, dask_worker: Any) -> bytes:
+    """Return a piece of a blob that an attempt made.
+
+    Raises:
+        BlobMissingError: it is not here any more.
+    """
+    with _lock:
+        site = _sites.get(_name(topic, dask_worker))
+    if site is None or site.depot is None:
+        raise BlobMissingError(f"the blob {digest} went with the worker's files")
+    site.loop.call_soon_threadsafe(site.is_used)
+    return await asyncio.to_thread(site.depot.give, digest, offset)
 
 
 def kill(topic: str, attempt: str, reason: str, dask_worker: Any) -> bool:
@@ -130,18 +187,19 @@ def _ask(topic: str, dask_worker: Any, act: Callable[[Site], None]) -> None:
 
 
 class Site:
-    """A pool of worker processes for one kernel, on a loop of its own.
+    """A pool of worker processes for one kernel, on a loop of its own. It works on the kernel's
+    cache at `root`, or on that of a `depot` where this machine does not see it.
 
     The loop ends when nothing is asked of a pool that has ended: who asks counts in `asked`, under
     the lock, from before it gives the loop anything to do until it needs it no longer.
     """
 
-    def __init__(self, name: str, root: str, workers: int) -> None:
-        self._name = name
+    def __init__(self, name: str, root: str, workers: int, depot: Depot | None = None) -> None:
+        self._name, self.depot = name, depot
         self.asked: set[str] = set()  # the ids of attempts that run or are about to
         self._doomed: dict[str, str] = {}  # those to be killed, and why
         self._has_ended = self._is_closed = False
-        self.executor = LocalExecutor(root, workers=workers)
+        self.executor = LocalExecutor(root if depot is None else depot.cache.root, workers=workers)
         self._known: dict[str, ProcessSpec] = {}
         self._idle: asyncio.TimerHandle | None = None
         self.loop = asyncio.new_event_loop()
@@ -157,32 +215,40 @@ class Site:
 
     def perform(
         self,
-        process: str,
-        spec: AttemptSpec,
+        errand: Errand,
+        address: str,
         tell: Callable[[str, object], None],
         is_wanted: Callable[[], bool],
-    ) -> AttemptReport:
-        """Perform an attempt; from any thread, which waits."""
-        task = self._perform(process, spec, tell, is_wanted)
+    ) -> tuple[AttemptReport, Goods | None]:
+        """Perform an attempt; from any thread, which waits. `address` is that of the dask worker.
+
+        Raises:
+            CancelledError: the pool has ended, or nobody waits for the attempt any more.
+        """
+        task = self._perform(errand, address, tell, is_wanted)
         try:
             return asyncio.run_coroutine_threadsafe(task, self.loop).result()
         finally:
             with _lock:
-                self.asked.discard(spec.id)
-                self._doomed.pop(spec.id, None)
-                self.loop.call_soon_threadsafe(self._rest)
+                self.asked.discard(errand.spec.id)
+                self._doomed.pop(errand.spec.id, None)
+                self.loop.call_soon_threadsafe(self.is_used)
 
     async def _perform(
         self,
-        process: str,
-        spec: AttemptSpec,
+        errand: Errand,
+        address: str,
         tell: Callable[[str, object], None],
         is_wanted: Callable[[], bool],
-    ) -> AttemptReport:
+    ) -> tuple[AttemptReport, Goods | None]:
+        spec, depot = errand.spec, self.depot
         if self._has_ended:
             raise asyncio.CancelledError
+        if depot is not None:
+            await self._get(depot, errand, address, tell, is_wanted)
+            spec = depot.mirror.attempt(spec)
         await self.executor.start()
-        self._prepare(process)
+        self._prepare(errand.process)
         done = self.executor.submit(
             spec,
             started=lambda: tell("started", None),
@@ -193,20 +259,46 @@ class Site:
             await asyncio.wait([done], timeout=POLL_S)
             if not done.done() and not is_wanted():
                 self.executor.kill(spec.id, "its kernel is gone")
-        return done.result()
+        report = done.result()
+        goods = None
+        if depot is not None:
+            goods = await asyncio.to_thread(depot.goods, report, address)
+        return report, goods
+
+    async def _get(
+        self,
+        depot: Depot,
+        errand: Errand,
+        address: str,
+        tell: Callable[[str, object], None],
+        is_wanted: Callable[[], bool],
+    ) -> None:
+        """Have the kernel send what an attempt needs; asks again for what does not come."""
+        pause = POLL_S
+        while lacking := await asyncio.to_thread(depot.lacks, errand.items or ()):
+            if not is_wanted() or errand.spec.id in self._doomed:
+                raise asyncio.CancelledError
+            if pause == POLL_S:
+                tell("wants", (address, lacking))
+            pause = FIRST_POLL_S if pause == POLL_S else min(2 * pause, POLL_S)
+            await asyncio.sleep(pause)
 
     def _prepare(self, process: str) -> None:
         """Take what the attempts of a process share, if this machine can serve it."""
         if process in self._known:
             return
-        known: ProcessSpec = pickle.loads(Path(process).read_bytes())
-        path = (os.environ if known.environ is None else known.environ).get("PATH", "")
-        found = differences(known.shared, path)
+        depot = self.depot
+        path = Path(process) if depot is None else depot.mirror.place(process)
+        known: ProcessSpec = pickle.loads(path.read_bytes())
+        search_path = (os.environ if known.environ is None else known.environ).get("PATH", "")
+        found = differences(known.shared, search_path)
         if found:
             raise ClusterDiffersError(
                 f"the dask worker on {socket.gethostname()} is not as this kernel: "
                 f"{'; '.join(found)}.\n  {WAY_OUT}"
             )
+        if depot is not None:
+            known = depot.mirror.process(known)
         self._known[process] = known
         self.executor.prepare(known)
 
@@ -224,8 +316,9 @@ class Site:
         if reason is not None:
             self.executor.kill(attempt, reason)
 
-    def _rest(self) -> None:
-        """An attempt has ended: stop after the last one, or wait a while for the next."""
+    def is_used(self) -> None:
+        """An attempt has ended, or its results are fetched: stop after the last one, or wait a
+        while for the next."""
         if self._has_ended:
             self._stop_if_unasked()
             return
@@ -238,6 +331,10 @@ class Site:
         known = self._known.pop(process, None)
         if known is not None:
             self.executor.forget(known.key)
+        with _lock:
+            is_at_rest = not self.asked and not self._known
+        if self.depot is not None and is_at_rest:  # its run has ended, and has all that it wants
+            self.depot.clear()
 
     def _end_if_idle(self) -> None:
         with _lock:
@@ -255,6 +352,8 @@ class Site:
         self._has_ended = True
         with contextlib.suppress(Exception):
             await self.executor.close()
+        if self.depot is not None:
+            await asyncio.to_thread(self.depot.close)
         self._is_closed = True
         self._stop_if_unasked()
 
