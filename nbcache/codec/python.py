@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import sys
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, BinaryIO, cast
 
 from nbcache.errors import CodecError, kind_of
@@ -113,14 +115,30 @@ def encode_pickle(value: object) -> bytes:
         return _encode_cloudpickle(value)
 
 
-def _encode_cloudpickle(value: object) -> bytes:
+@cache
+def _cloud_pickler() -> Any:
     import cloudpickle
 
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # a library without types
+        def reducer_override(self, obj: object) -> Any:
+            # cloudpickle would make a copy of the text in memory of it, which is no file.
+            if isinstance(obj, io.TextIOWrapper) and obj not in (sys.stdout, sys.stderr):
+                raise TypeError("an open file, which another process does not have")
+            return super().reducer_override(obj)
+
+    return Pickler
+
+
+def _encode_cloudpickle(value: object) -> bytes:
+    sink = io.BytesIO()
     try:
-        return cast("bytes", cloudpickle.dumps(value, protocol=5))
+        _cloud_pickler()(sink, protocol=5).dump(value)
+        return sink.getvalue()
     except Exception as error:
         way_out = "Return plain data, a table, an array or a path instead."
-        if isinstance(value, Iterator):
+        if isinstance(value, io.IOBase):
+            way_out = "Close it and return its path, or what it holds: .read()."
+        elif isinstance(value, Iterator):
             way_out = "It gives its members once only: return list(...) of it."
         raise CodecError(
             f"{kind_of(value)} cannot be kept: {type(error).__name__}: {error}.\n  {way_out}"

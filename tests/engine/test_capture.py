@@ -131,6 +131,23 @@ def test_a_class_without_methods_says_its_cell_and_line() -> None:
     assert summaries(found)["helper Config"] == "cell 2, line 1"
 
 
+def test_a_text_that_joins_words_does_not_capture_the_last_output() -> None:
+    body = "out = eval('_x + 1') + len('_'.join('ab'))"
+    assert set(_unpickled(captured("_ = 5\n_x = 1", body=body))) == {"_x"}
+
+
+def test_whoever_asks_for_annotations_gets_what_their_texts_name() -> None:
+    cells = "Number = {}\ndef f(x: 'Number'): pass\nclass C:\n    y: 'Number'"
+    body = "import typing\nout = typing.get_type_hints(f), typing.get_type_hints(C)"
+
+    one, other = (captured(cells.format(each), body=body) for each in ("int", "str"))
+
+    assert _unpickled(one)["f"].__globals__["Number"] is int  # type: ignore[attr-defined]
+    assert _unpickled(one)["Number"] is int
+    assert changed(one, other) == {"captured Number"}
+    assert "Number" not in _unpickled(captured(cells.format("int"), body="out = f(C)"))
+
+
 def test_names_that_nobody_defines_are_told() -> None:
     found = captured("x = 1", body="out = x + unheard_of + len(v) + task.attempt")
 

@@ -242,6 +242,29 @@ LEAKS = {
         "import string\nsetattr(string, 'leak', 1)",
         "import string\ny = getattr(string, 'leak', None)",
     ),
+    "registration": (
+        "import mimetypes\nmimetypes.add_type('a/leak', '.leak')",
+        "import mimetypes\ny = mimetypes.guess_type('a.leak')[0]",
+    ),
+    "registration by name": (
+        "from codecs import register_error\nregister_error('leak', lambda e: ('', e.end))",
+        "import codecs\ntry:\n    codecs.lookup_error('leak')\n    y = 1\n"
+        "except LookupError:\n    y = None",
+    ),
+    "variable behind os.environ": (
+        "import os\nos.putenv('LEAK', '1')",
+        "import subprocess\ny = subprocess.getoutput('echo $LEAK') or None",
+    ),
+    "descriptors": (
+        "import os\nfor _ in range(99):\n    os.open('/', 0)",
+        "import os\ny = os.open('/', 0)\nos.close(y)\ny = y if y > 99 else None",
+    ),
+    "timer": (
+        "import threading\ndef later(): pass\nt = threading.Timer(9999, later)\n"
+        "t.daemon, t.name = True, 'later'\nt.start()",
+        "import threading\ny = None\nif any(t.name == 'later' for t in threading.enumerate()):\n"
+        "    y = 'later'",
+    ),
     "body's own global": ("leak = 1", "y = globals().get('leak')"),
     "numpy errors": (
         "import numpy\nnumpy.seterr(all='raise')",

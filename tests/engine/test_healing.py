@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -148,3 +149,24 @@ def test_a_folder_that_could_not_be_read_whole_is_read_whole_later(notebook: Not
     away.rename(lost)
 
     assert sorted(each.name for each in result.value.iterdir()) == ["a", "b", "c"]
+
+
+def test_a_damaged_file_of_rows_costs_the_reasons_in_it_and_no_task_fails(
+    notebook: Notebook, kernels: Kernels
+) -> None:
+    pipeline(notebook)
+    notebook.run()
+    notebook.close()
+    second = kernels()
+    second.session.cache.log.fold()
+    second.close()
+    for rows in (notebook.folder / "cache" / "log").glob("*.rows.parquet"):
+        rows.chmod(0o644)
+        os.truncate(rows, 300)
+
+    third = kernels()
+    pipeline(third, add=1)
+    run = third.run()
+
+    assert run.status is RunStatus.SUCCEEDED
+    assert third.ran() == ["size", "size"]

@@ -51,6 +51,7 @@ def test_one_huge_print_is_cut_as_many_small_ones_are(notebook: Notebook) -> Non
         # It waits: how soon a worker dies after its supervisor is the system's business.
         ("import os, signal\nos.kill(os.getppid(), 9)\nsignal.pause()\nout = v", "lost"),
         ("out = (n for n in range(3))", "a generator cannot be kept"),
+        ("out = open('f', 'w+')", "a TextIOWrapper cannot be kept"),
         ("def again(): return again()\nout = again()", "RecursionError"),
     ],
 )

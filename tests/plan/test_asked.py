@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import typing
 
 import pytest
 
-from nbcache.plan.identity.asked import annotated_names, asked_of_code
+from nbcache.plan.identity.asked import annotated_names, asked_of_code, names_in_annotation
 from nbcache.plan.identity.uses import uses_of
 
 
@@ -31,3 +32,7 @@ def test_names_in_annotations_are_found_in_texts_too() -> None:
     tree = ast.parse("def f(a: A, b: 'list[B]') -> 'C | None': x: D = 1")
 
     assert {"A", "B", "C", "D"} <= set(annotated_names(tree))
+
+
+def test_names_in_annotations_are_found_in_forward_references() -> None:
+    assert set(names_in_annotation(list[typing.ForwardRef("A | None")])) == {"A"}

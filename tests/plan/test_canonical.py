@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import types
+import typing
 import uuid
 import zoneinfo
 from dataclasses import dataclass, field
@@ -183,6 +184,11 @@ def test_the_digest_is_that_of_the_bytes_and_survives_copies_and_pickling(value:
     if not isinstance(value, memoryview | types.MappingProxyType):  # neither can be pickled
         assert digest(pickle.loads(pickle.dumps(value))) == expected
         assert digest(copy.deepcopy(value)) == expected
+
+
+def test_an_annotation_given_as_a_text_counts_by_it() -> None:
+    one, same, other = map(typing.ForwardRef, ("int", "int", "str"))
+    assert canonical_digest([one]) == canonical_digest([same]) != canonical_digest([other])
 
 
 def test_no_canonical_form_is_the_beginning_of_another() -> None:

@@ -16,6 +16,7 @@ import PIL.Image
 import polars as pl
 import pyarrow as pa
 import pytest
+import scipy.interpolate
 import scipy.sparse
 import sklearn.datasets
 import sklearn.ensemble
@@ -80,7 +81,8 @@ ALL_DIFFERENT: list[object] = [
     np.ma.array([1, 2], mask=[0, 1], fill_value=7), np.matrix([[1, 2]]),
     np.float64(1), np.float32(1), np.int64(1), np.int32(1), np.bool_(True), np.str_("a"),
     np.datetime64("2026-01-01", "D"), np.datetime64("2026-01-01", "s"), np.datetime64("NaT"),
-    np.dtype("f8"), np.dtype("f4"), np.dtype([("a", "f4")]), np.float64, np.log, np.log1p, np.mean,
+    np.dtype("f8"), np.dtype("f4"), np.dtype([("a", "f4")]), np.dtype("f8", metadata={"unit": "m"}),
+    np.zeros(1, np.dtype("f8", metadata={"unit": "m"})), np.float64, np.log, np.log1p, np.mean,
     generator(), generator(draws=1), generator(seed=2), spawned(), np.random.RandomState(1),
     np.random.RandomState(2), np.random.PCG64(1), np.random.MT19937(1), np.random.SeedSequence(1),
     # pandas
@@ -320,6 +322,14 @@ def test_a_model_fitted_twice_alike_is_one_model_whatever_version_wrote_it() -> 
     one, other = (sklearn.linear_model.LogisticRegression().fit(X, Y) for _ in range(2))
     assert canonical_digest(one) == canonical_digest(other)
     assert b"_sklearn_version" not in canonical_bytes(one)
+
+
+def test_the_work_space_of_a_spline_does_not_count() -> None:
+    one, same, other = (
+        scipy.interpolate.UnivariateSpline(range(5), [*range(4), last]) for last in (6, 6, 7)
+    )
+    same._data[11][:] = 5.0  # never set where all points lie on one curve
+    assert canonical_digest(one) == canonical_digest(same) != canonical_digest(other)
 
 
 @pytest.mark.parametrize(

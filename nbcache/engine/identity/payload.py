@@ -23,6 +23,7 @@ from typing import Any, cast
 
 from nbcache.engine.identity.reducers import reduce_by_value, with_members
 from nbcache.model.digest import identity_digest
+from nbcache.plan.identity.asked import names_in_annotation
 from nbcache.plan.identity.reach import AMBIENT, is_of_nbcache
 from nbcache.plan.identity.uses import uses_of
 
@@ -39,8 +40,13 @@ class Payload:
     buffers: tuple[memoryview, ...] = ()
 
 
-def pickle_names(values: Mapping[str, object], namespace: Mapping[str, object]) -> Payload:
-    """Return the pickle of {name: value}. Buffers are views of the values: write them at once."""
+def pickle_names(
+    values: Mapping[str, object], namespace: Mapping[str, object], *, annotations: bool = False
+) -> Payload:
+    """Return the pickle of {name: value}. Buffers are views of the values: write them at once.
+
+    annotations: functions take along what their annotations name in texts, too.
+    """
     import cloudpickle
 
     if not values:
@@ -63,7 +69,9 @@ def pickle_names(values: Mapping[str, object], namespace: Mapping[str, object]) 
         _BY_VALUE.add(module.__name__)
     try:
         out = io.BytesIO()
-        _pickler()(out, protocol=5, buffer_callback=keep_inside).dump(dict(values))
+        pickler = _pickler()(out, protocol=5, buffer_callback=keep_inside)
+        pickler.annotations = annotations
+        pickler.dump(dict(values))
     finally:
         if module is not None:
             _BY_VALUE.discard(module.__name__)
@@ -78,6 +86,8 @@ def _pickler() -> Any:
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # a library without types
+        annotations = False
+
         def reducer_override(self, value: object) -> Any:
             reduced = reduce_by_value(value, _BY_VALUE)
             if reduced is not None:
@@ -91,7 +101,11 @@ def _pickler() -> Any:
             reduced = super()._dynamic_function_reduce(function)
             globals_ = reduced[2][1]["__globals__"]
             uses = uses_of(function.__code__)
-            for name in uses.names.keys() - AMBIENT - globals_.keys():
+            names = set(uses.names)
+            if self.annotations:
+                said = map(names_in_annotation, function.__annotations__.values())
+                names.update(*said)
+            for name in names - AMBIENT - globals_.keys():
                 if name not in function.__globals__:
                     continue
                 value = function.__globals__[name]

@@ -95,6 +95,7 @@ class PythonCapture:
             walker, components = self._walk(asked)
             if walker.lists_subclasses:
                 self._read |= {*walker.subclasses()}
+            self._read |= walker.annotated
             locals_, reach, changing = local_components(self._places, walker.local, asked)
             asks = asked | walker.asks | reach.asks
             if asks == asked:
@@ -112,7 +113,9 @@ class PythonCapture:
         if shared:
             text = "\n".join(" is ".join(each) for each in shared)
             components.append(component("sharing", "sharing", combine("sharing", shared), text))
-        payload = self._pickle(values) if send else Payload(b"", ())
+        payload = Payload(b"", ())
+        if send:
+            payload = self._pickle(values, annotations="annotations" in asked)
         names = {name: described(value, name) for name, value in values.items()}
         found = Captured(
             components=(),
@@ -252,9 +255,9 @@ class PythonCapture:
             self._sources[code.co_filename] = whole
         return whole
 
-    def _pickle(self, values: Mapping[str, object]) -> Payload:
+    def _pickle(self, values: Mapping[str, object], *, annotations: bool) -> Payload:
         try:
-            return pickle_names(values, self._namespace)
+            return pickle_names(values, self._namespace, annotations=annotations)
         except Exception as error:  # whatever a foreign object raises when it is pickled
             guilty = next((name for name, each in values.items() if not _pickles(each)), None)
             which = "what it captures" if guilty is None else f"captured name {guilty!r}"

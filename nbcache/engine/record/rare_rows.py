@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+from nbcache.errors import StoreError
 from nbcache.model.row import Record, Row, row_from_record
 from nbcache.store.log import Log
 from nbcache.store.segment import ROWS, read_records
@@ -20,8 +21,14 @@ _Kept = dict[tuple[str, str], tuple[Row, ...]]  # by segment and kind
 _known: WeakKeyDictionary[Log, _Kept] = WeakKeyDictionary()
 
 
-def rare_rows(log: Log, cls: type[RowT]) -> Iterator[RowT]:
-    """Yield all rows of a kind, such as RunRow or TrustRow; some may come twice."""
+def rare_rows(log: Log, cls: type[RowT], *, readable: bool = False) -> Iterator[RowT]:
+    """Yield all rows of a kind, such as RunRow or TrustRow; some may come twice.
+
+    readable: pass over segments that are damaged, for those who can do without their rows.
+
+    Raises:
+        StoreError: a segment is damaged.
+    """
     log.refresh()
     known = _known.setdefault(log, {})
     # Before the segments: what is folded in between comes twice, not never.
@@ -38,6 +45,10 @@ def rare_rows(log: Log, cls: type[RowT]) -> Iterator[RowT]:
             except FileNotFoundError:  # merged into another one since the last look
                 yield from _rows(log.records((cls.kind,)), cls)
                 return
+            except StoreError:
+                if not readable:
+                    raise
+                continue
         yield from (each for each in known[key] if isinstance(each, cls))
     for view in journals.values():
         yield from _rows((each for each in view.records() if each.get("kind") == cls.kind), cls)

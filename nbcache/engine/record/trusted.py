@@ -7,14 +7,27 @@ cache never count: whoever takes a result for equal answers for it alone.
 from __future__ import annotations
 
 from nbcache.engine.record.rare_rows import rare_rows
+from nbcache.errors import StoreError
 from nbcache.model.digest import Digest
 from nbcache.model.row import TrustRow
 from nbcache.store.log import Log
 
 
-def standing_words(log: Log) -> dict[Digest, TrustRow]:
-    """Return the word that stands for each hash: the last one, where it was not revoked."""
-    return {hash: row for hash, row in _last_words(log, True).items() if not row.revoked}
+def standing_words(log: Log, *, readable: bool = False) -> dict[Digest, TrustRow]:
+    """Return the word that stands for each hash: the last one, where it was not revoked.
+
+    readable: none where a segment is damaged, since a word in it may have been revoked there.
+
+    Raises:
+        StoreError: a segment is damaged.
+    """
+    try:
+        words = _last_words(log, True)
+    except StoreError:
+        if not readable:
+            raise
+        return {}
+    return {hash: row for hash, row in words.items() if not row.revoked}
 
 
 def word_given(log: Log, hash: Digest) -> TrustRow | None:

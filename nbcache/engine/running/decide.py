@@ -278,7 +278,7 @@ class Decider:
         if not self._cache.is_own:
             return None  # a word would let a result that is signed for one hash count for another
         if self._words is None:
-            self._words = standing_words(self._cache.log)
+            self._words = standing_words(self._cache.log, readable=True)
         word = self._words.get(decision.hash)
         return None if word is None else self._cache.log.find(word.same_as)
 

@@ -113,7 +113,7 @@ class Reasons:
     def _components(self) -> dict[str, tuple[Component, ...]]:
         if self._earlier is None:
             newest: dict[str, tuple[tuple[bool, int], tuple[Component, ...]]] = {}
-            for row in rare_rows(self._cache.log, RunRow):
+            for row in rare_rows(self._cache.log, RunRow, readable=True):
                 if row.run == self._before:
                     continue
                 rank = (row.notebook == self._notebook, row.at)

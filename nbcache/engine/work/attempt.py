@@ -204,6 +204,7 @@ class _Attempt:
                 place.places(process.folder), place.real_folder, self.staging.linked()
             )
         loaded: set[str] = set()
+        before: dict[str, object] = {}
         try:
             before = body.namespace()  # imports what is captured by name
             self._hide(before)
@@ -218,7 +219,7 @@ class _Attempt:
             if watching:
                 self.watched = self._reads(loaded)
             self.watched += place.packages_of(self.staging.modules, process)
-            self.retire = self.retire or body.changes_modules
+            self.retire = self.retire or body.changes_modules(before)
         return body.outputs(namespace, before, final, self._show)
 
     def _reads(self, loaded: set[str]) -> tuple[WatchedRead, ...]:

@@ -4,7 +4,8 @@ What is cheap to compare is compared and restored after each attempt (working di
 environment, signal handlers, warning filters, import path, umask, locale, builtins, the state of
 the process, the settings of well-known libraries). What cannot be restored ends the worker instead
 (`retire`): a local module whose globals the task changed, an installed module into which the body
-assigned, threads or child processes that were left running. Random generators are seeded anew
+or a helper assigned or registered something, threads or child processes that were left running,
+many descriptors that were left open. Random generators are seeded anew
 before each attempt.
 """
 
@@ -26,6 +27,8 @@ from typing import Any
 
 from nbcache.engine.work.process_state import ProcessState, follow_time_zone
 
+# Libraries keep some open; a body that leaves one in each task would have none at last.
+_MORE_DESCRIPTORS = 64
 _SIGNALS = tuple(sorted(int(number) for number in signal.valid_signals() if int(number) < 32))
 
 
@@ -49,6 +52,7 @@ class Baseline:
         self._state = ProcessState()
         self._displayhook, self._excepthook = sys.displayhook, sys.excepthook
         self._threads = set(threading.enumerate())
+        self._descriptors = _next_descriptor()
         self._libraries: dict[str, Any] = {}
 
     def prepare(
@@ -109,7 +113,7 @@ class Baseline:
         if sys.gettrace() is not None:
             sys.settrace(None)
         self._restore_libraries()
-        return self._left_threads()
+        return self._left_threads() or _next_descriptor() > self._descriptors + _MORE_DESCRIPTORS
 
     def restore_builtins(self) -> None:
         """Undo what a body did to builtins: whatever looks at its results calls them as well."""
@@ -127,9 +131,18 @@ class Baseline:
         left = [thread for thread in threading.enumerate() if thread not in self._threads]
         frames = sys._current_frames()
         return any(
-            not thread.daemon or self._runs_users_code(frames.get(thread.ident or 0))
+            not thread.daemon
+            or self._runs_users_code(frames.get(thread.ident or 0))
+            or self._is_users_function(_to_call(thread))
             for thread in left
         )
+
+    def _is_users_function(self, function: object) -> bool:
+        code = getattr(getattr(function, "__func__", function), "__code__", None)
+        if code is None:
+            return False
+        in_body = getattr(function, "__module__", None) == "__main__"
+        return in_body or self._is_users(code.co_filename)
 
     def _runs_users_code(self, frame: FrameType | None) -> bool:
         while frame is not None:
@@ -150,6 +163,21 @@ class Baseline:
             module = sys.modules.get(name)
             if module is not None:
                 write(module, self._libraries.get(name))
+
+
+def _to_call(thread: threading.Thread) -> object:
+    """Return what a thread was made to call, also where a timer has not called it yet."""
+    return getattr(thread, "function", None) or getattr(thread, "_target", None)
+
+
+def _next_descriptor() -> int:
+    """Return the number that the next file to be opened gets: below it, all are taken."""
+    try:
+        found = os.dup(1)
+    except OSError:  # the body closed it
+        return 0
+    os.close(found)
+    return found
 
 
 def _umask() -> int:

@@ -13,7 +13,7 @@ import pickle
 import sys
 import types
 import zipimport
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from xxhash import xxh3_64_intdigest
@@ -200,37 +200,62 @@ def _content(cell: types.CellType) -> object:
         return None
 
 
-def assigns_into_modules(tree: ast.AST) -> bool:
-    """Say whether code sets an attribute or item of an imported module (`math.pi = 3`).
-
-    Modules whose settings are restored anyway do not count, nor do attributes of other objects.
-    """
-    modules: set[str] = set()
+def imported_names(tree: ast.AST) -> dict[str, str]:
+    """Return the names that imports in some code bind, with what they are called in full."""
+    found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                if alias.name.partition(".")[0] not in _RESTORED:
-                    modules.add((alias.asname or alias.name).partition(".")[0])
-    if not modules:
-        return False
+                full = alias.name if alias.asname else alias.name.partition(".")[0]
+                found[alias.asname or full] = full
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {each.asname or each.name: f"{node.module}.{each.name}" for each in node.names}
+    return found
+
+
+def changes_modules(tree: ast.AST, imported: Mapping[str, str]) -> bool:
+    """Say whether code changes what it imported: sets an attribute or item (`math.pi = 3`), or
+    registers something there (`mimetypes.add_type`).
+
+    `imported` are the names of modules, and of what is in them, with the full names. Modules whose
+    settings are restored anyway do not count, nor do attributes of other objects.
+    """
+    names = {name for name, full in imported.items() if full.partition(".")[0] not in _RESTORED}
     for node in ast.walk(tree):
-        if (
-            isinstance(node, (ast.Attribute, ast.Subscript))
-            and isinstance(node.ctx, (ast.Store, ast.Del))
-            and _root(node) in modules
-        ):
-            return True
-        if isinstance(node, ast.Call) and _is_setattr(node, modules):
-            return True
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and isinstance(node.func.value, ast.Attribute)
-            and node.func.attr in _MUTATORS
-            and _root(node.func) in modules
-        ):
+        if isinstance(node, (ast.Attribute, ast.Subscript)):
+            if not isinstance(node.ctx, ast.Load) and _root(node) in names:
+                return True
+            if isinstance(node, ast.Attribute) and _registers(node.attr, _root(node), imported):
+                return True
+        elif isinstance(node, ast.Name):
+            full = imported.get(node.id, "")
+            if "." in full and _registers(full.rpartition(".")[2], node.id, imported):
+                return True
+        elif isinstance(node, ast.Call) and _is_change(node, names):
             return True
     return False
+
+
+# What functions are called that change a module for all who use it later.
+_REGISTRARS = frozenset({"add_type", "addLevelName", "putenv", "unsetenv"})
+
+
+def _registers(name: str, root: str | None, imported: Mapping[str, str]) -> bool:
+    return root in imported and (name.startswith("register") or name in _REGISTRARS)
+
+
+def _is_change(node: ast.Call, names: Collection[str]) -> bool:
+    called = node.func
+    if isinstance(called, ast.Name):
+        return (
+            called.id in ("setattr", "delattr") and bool(node.args) and _root(node.args[0]) in names
+        )
+    return (
+        isinstance(called, ast.Attribute)
+        and isinstance(called.value, ast.Attribute)
+        and called.attr in _MUTATORS
+        and _root(called) in names
+    )
 
 
 _MUTATORS = frozenset(
@@ -247,15 +272,6 @@ _MUTATORS = frozenset(
         "discard",
     }
 )
-
-
-def _is_setattr(node: ast.Call, modules: set[str]) -> bool:
-    return (
-        isinstance(node.func, ast.Name)
-        and node.func.id in ("setattr", "delattr")
-        and bool(node.args)
-        and _root(node.args[0]) in modules
-    )
 
 
 def _root(node: ast.AST) -> str | None:

@@ -15,7 +15,8 @@ import os
 import sys
 import traceback
 import types
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 from nbcache.engine.identity.payload import map_buffers, unpickle_names
 from nbcache.engine.spec import AttemptSpec, ProcessSpec
 from nbcache.engine.work.display import is_drawing, mime_bundle, show_open_figures
-from nbcache.engine.work.module_state import assigns_into_modules
+from nbcache.engine.work.module_state import changes_modules, imported_names
 from nbcache.engine.work.path_values import paths_in
 from nbcache.model.view import ShownChunk
 from nbcache.plan.language.body import split_body
@@ -80,7 +81,7 @@ class PythonBody:
             remember_source(filename, text)
         tree = ast.parse(process.body)
         self._paths: tuple[str, ...] | None = None
-        self.changes_modules = assigns_into_modules(tree)
+        self._changes: bool | None = None
         self._read = _names_read(tree)
         self.shows_by_ipython = "IPython" in process.body or b"IPython" in process.payload
         self._buffers: tuple[memoryview, ...] | None = None
@@ -90,6 +91,32 @@ class PythonBody:
         """Whether the body awaits at its top level."""
         codes = (self._statements, self._expression)
         return any(code is not None and code.co_flags & inspect.CO_COROUTINE for code in codes)
+
+    def changes_modules(self, values: Mapping[str, Any]) -> bool:
+        """Whether the body or a helper changes a module, so that later tasks would notice."""
+        if self._changes is None:
+            self._changes = any(changes_modules(tree, names) for tree, names in self._codes(values))
+        return self._changes
+
+    def _codes(self, values: Mapping[str, Any]) -> Iterator[tuple[ast.AST, dict[str, str]]]:
+        """Yield the body and the functions of the cells that helpers stand in, with what their
+        names import; what else these cells do was done in the notebook."""
+        captured = {
+            name: value.__name__
+            for name, value in values.items()
+            if isinstance(value, types.ModuleType)
+        }
+        tree = ast.parse(self._process.body)
+        yield tree, captured | imported_names(tree)
+        for filename, text in self._process.sources.items():
+            if filename == self._process.filename:
+                continue
+            with suppress(SyntaxError, ValueError, RecursionError):
+                cell = ast.parse(text)
+                names = captured | imported_names(cell)
+                for each in ast.walk(cell):
+                    if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
+                        yield each, names
 
     def namespace(self) -> dict[str, Any]:
         """Return what the body's names hold before its inputs are set: a fresh unpickling."""

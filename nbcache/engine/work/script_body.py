@@ -92,8 +92,6 @@ def script_argv(process: ProcessDecl | ProcessSpec) -> tuple[str, ...]:
 class ScriptBody:
     """A script of one process; knows how its interpreter takes inputs and gives outputs."""
 
-    changes_modules = False
-
     def __init__(self, process: ProcessSpec) -> None:
         self.process = process
         self.argv = script_argv(process)

@@ -7,6 +7,7 @@ reached looks at them. Told by the names that it uses; reading nothing, deciding
 from __future__ import annotations
 
 import ast
+import typing
 from collections.abc import Iterator
 from typing import Literal
 
@@ -37,10 +38,16 @@ def annotated_names(node: ast.AST) -> Iterator[str]:
                 yield from _names_in(annotation)
 
 
-def names_in_annotation(text: str) -> Iterator[str]:
-    """Yield the names in an annotation that is kept as a text."""
+def names_in_annotation(annotation: object) -> Iterator[str]:
+    """Yield the names in the texts of an annotation: it is one, or holds some (`list["Node"]`)."""
+    if isinstance(annotation, typing.ForwardRef):
+        annotation = annotation.__forward_arg__
+    if not isinstance(annotation, str):
+        for each in getattr(annotation, "__args__", ()):
+            yield from names_in_annotation(each)
+        return
     try:
-        yield from _names_in(ast.parse(text, mode="eval").body)
+        yield from _names_in(ast.parse(annotation, mode="eval").body)
     except (SyntaxError, ValueError, RecursionError):
         return
 

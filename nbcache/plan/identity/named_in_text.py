@@ -38,6 +38,8 @@ def names_in_texts(
     if not (runs or by_name or expressions or queries):
         return
     for text in texts:
+        if not text.strip("_ "):  # joins words; as a name it is only what a notebook showed last
+            continue
         if by_name and text.isidentifier():
             yield text
         if runs:

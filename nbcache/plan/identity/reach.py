@@ -17,6 +17,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from operator import attrgetter
 from typing import Literal, Protocol
 
@@ -90,6 +91,7 @@ class Walker:
         self.packages: set[str] = set()
         self.texts: set[str] = set()
         self.asks: set[Asked] = set()
+        self.annotated: set[str] = set()  # names in annotations that are texts
         self.lists_subclasses = False
         self.folded: list[types.CodeType] = []  # of the notebook, without components of their own
         self._stack: dict[int, int] = {}
@@ -293,12 +295,16 @@ class Walker:
             annotations = self._part(
                 f"annotations of {function.__name__}", function.__annotations__
             )
-            for each in function.__annotations__.values():
-                for name in names_in_annotation(each) if isinstance(each, str) else ():
-                    if self._cut and name in self._namespace:
-                        self.wanted.setdefault(name, set()).add(())
+            self._annotated(function.__annotations__)
         doc = function.__doc__ if "docstrings" in self._asked else None
         return (*names, doc if isinstance(doc, str) else None, annotations)
+
+    def _annotated(self, annotations: Mapping[str, object]) -> None:
+        """Note the names that annotations hold as texts, for whoever asks what they mean."""
+        for name in chain.from_iterable(map(names_in_annotation, annotations.values())):
+            if self._cut and name in self._namespace:
+                self.wanted.setdefault(name, set()).add(())
+                self.annotated.add(name)
 
     def _cells(self, function: types.FunctionType) -> tuple[tuple[str, str], ...]:
         cells: list[tuple[str, str]] = []
@@ -355,6 +361,8 @@ class Walker:
             return self._named(value, home) if home == "local" else None
         if home in ("package", "python") and not value.__flags__ & (1 << 9):
             return None
+        if "annotations" in self._asked:
+            self._annotated(vars(value).get("__annotations__", {}))
         return combine(
             "class",
             value.__name__,

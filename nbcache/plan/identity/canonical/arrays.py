@@ -1,4 +1,4 @@
-"""Canonical forms of array values: numpy, scipy.sparse, torch and PIL.
+"""Canonical forms of array values: numpy, scipy's matrices and splines, torch and PIL.
 
 An array counts by dtype, shape and elements in C order, never by strides or layout. Every NaN
 counts as the same NaN. Bytes that no element owns (padding of aligned records, of long doubles)
@@ -106,6 +106,9 @@ def _one_nan(chunk: Foreign) -> Foreign:
 
 
 def _write_dtype(encoder: Encoder, dtype: Foreign) -> None:
+    if dtype.metadata:
+        encoder.out += b"M"
+        encoder.write(dict(dtype.metadata))
     if dtype.names is not None:
         encoder.out += b"V"
         encoder.write_class(dtype.type)
@@ -239,9 +242,24 @@ def _write_sparse(encoder: Encoder, value: Foreign) -> None:
     encoder.write_sequence(parts, len(parts))
 
 
+_WORK_SPACE = (11, 12)  # of FITPACK: where it is used it follows from the rest, else it is noise
+
+
+def _write_spline(encoder: Encoder, value: Foreign) -> None:
+    if encoder.met_before(value):
+        return
+    encoder.tag("scipy spline")
+    encoder.write_class(type(value))
+    held = dict(vars(value))
+    if len(held.get("_data") or ()) == 14:
+        kept = [each for at, each in enumerate(held["_data"]) if at not in _WORK_SPACE]
+        held["_data"] = kept
+    encoder.write_pairs(held.items(), len(held), attributes=True)
+
+
 def scipy_handler(base: type) -> Handler | None:
-    """Return the handler for sparse arrays and matrices, or None."""
-    return _write_sparse if base.__name__ == "_spbase" else None
+    """Return the handler for sparse arrays and matrices, or for splines, or None."""
+    return {"_spbase": _write_sparse, "UnivariateSpline": _write_spline}.get(base.__name__)
 
 
 def _write_tensor(encoder: Encoder, value: Foreign) -> None:

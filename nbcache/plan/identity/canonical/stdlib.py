@@ -18,6 +18,7 @@ import random
 import re
 import sys
 import types
+import typing
 import uuid
 import zoneinfo
 
@@ -186,6 +187,12 @@ def _partial(encoder: Encoder, value: functools.partial[object]) -> None:
         _attributes(encoder, value)
 
 
+def _forward_reference(encoder: Encoder, value: Foreign) -> None:
+    """Write an annotation that was given as a text, without the code it was compiled to."""
+    parts = (value.__forward_arg__, value.__forward_is_class__, value.__forward_module__)
+    encoder.tagged("typing.ForwardRef", *parts)
+
+
 def _attributes(encoder: Encoder, value: object) -> None:
     """Write the attributes that somebody gave to an object of the standard library."""
     if vars(value):
@@ -289,6 +296,7 @@ EXACT: dict[type, Handler] = {
     types.ClassMethodDescriptorType: _descriptor,
     types.MethodType: _method,
     functools.partial: _partial,
+    typing.ForwardRef: _forward_reference,
     type: write_class_value,
     Stored: _stored,
     Gathered: _gathered,
