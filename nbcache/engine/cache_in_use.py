@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nbcache.engine.tier import AGAIN_S, Tier, connect, share, unshare
+from nbcache.engine.tier import AGAIN_S, Tier, check_place, connect, share, unshare
 from nbcache.engine.upkeep.cleaning import clean_after_run
 from nbcache.store.cache import Cache
 
@@ -41,6 +41,8 @@ class CacheInUse:
 
     def share(self, url: str, *, read_only: bool, claim: str) -> Tier:
         """Put a shared cache behind this one; see `tier.share`."""
+        if not self.place.exists():  # a URL with a mistake in it leaves no folder behind
+            check_place(url, read_only=read_only)
         tier = share(self.cache, url, read_only=read_only, claim=claim, tell=self._tell)
         if self._tier is not None:
             self._tier.close()

@@ -70,7 +70,7 @@ class Session:
         self.last_run: Run | None = None
         self.factories = Factories(lambda: self.folder)
         self._held = CacheInUse(folder / DEFAULT_CACHE, self._note)
-        self.performer = Performer(self, self._held.tidy)
+        self.performer = Performer(self, lambda: self._held.tidy())
 
     # ------------------------------------------------------------------ the cache
 
@@ -81,17 +81,27 @@ class Session:
         retention: how long the results of the runs to come are kept, see `plan.retention`.
 
         Raises:
-            UsageError: the retention is no such policy.
-            RemoteStoreError, CacheFormatError: the shared cache cannot be opened.
+            UsageError: the retention is no such policy, or a run is going.
+            RemoteStoreError, CacheFormatError: the shared cache cannot be opened; nothing changes.
         """
         check_retention(retention)
-        self.close()
-        self.retention = retention
+        self._check_no_run()
+        before = self._held
         if "://" in place:
-            self._held.place = self.folder / DEFAULT_CACHE
-            self.share(place)
+            new = CacheInUse(self.folder / DEFAULT_CACHE, self._note)
+            try:
+                new.share(place, read_only=False, claim="auto")
+            except BaseException:
+                new.close()
+                raise
         else:
-            self._held.place = Path(os.path.abspath(self.folder / os.path.expanduser(place)))
+            path = Path(os.path.abspath(self.folder / os.path.expanduser(place)))
+            new = CacheInUse(path, self._note)
+        try:
+            self.performer.close()
+        finally:
+            before.close()
+            self._held, self.retention = new, retention
 
     @property
     def cache(self) -> Cache:

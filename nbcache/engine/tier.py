@@ -35,7 +35,7 @@ from nbcache.store.references import references
 from nbcache.store.remote.layout import RUNS
 from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.sending import Sender, Sent
-from nbcache.store.remote.shared import Shared
+from nbcache.store.remote.shared import Shared, read_header
 from nbcache.store.signing import make_key
 
 PERIOD_S = 120.0  # between two sendings while a run is going
@@ -112,6 +112,16 @@ def share(
     if not read_only:
         _sign_from_now_on(tell)
     return tier
+
+
+def check_place(url: str, *, read_only: bool) -> None:
+    """See that there is a shared cache at a URL, or make it.
+
+    Raises:
+        RemoteStoreError, CacheFormatError: there is none, and none can be made.
+    """
+    with contextlib.closing(open_store(url)) as store:
+        read_header(store, "it is shared read-only" if read_only else None)
 
 
 def _sign_from_now_on(tell: Callable[[str], None]) -> None:

@@ -49,7 +49,8 @@ class Decide(Command):
 
 @dataclass(slots=True)
 class Start(Command):
-    """Start an attempt (1-based); answered by AttemptStarted and one of the ends."""
+    """Start an attempt (1-based); answered by AttemptStarted and one of the ends, or by
+    AttemptPostponed and later OtherEnded."""
 
     task: TaskKey
     attempt: int

@@ -126,6 +126,22 @@ class AttemptFailed(Event):
 
 
 @dataclass(slots=True)
+class AttemptPostponed(Event):
+    """The attempt could not begin, since somebody else computes the same: its room is free."""
+
+    task: TaskKey
+
+
+@dataclass(slots=True)
+class OtherEnded(Event):
+    """Whom a postponed task waited for has ended: with its result, or (None) without."""
+
+    task: TaskKey
+    hash: Digest
+    outputs: Item | None
+
+
+@dataclass(slots=True)
 class RetryDue(Event):
     """The wait before a retry is over."""
 

@@ -12,7 +12,7 @@ from enum import Enum, StrEnum
 
 class TaskState(Enum):
     PENDING = "pending"  # its inputs are there; its hash is not known yet
-    READY = "ready"  # missed the cache (or holds none): waits for room, for a twin or a retry
+    READY = "ready"  # missed the cache: waits for room, a twin, a retry or another kernel
     RUNNING = "running"
     COMMITTING = "committing"  # the attempt reported; its outputs are being kept
     DONE = "done"
@@ -39,6 +39,7 @@ TRANSITIONS: dict[tuple[TaskState, str], TaskState] = {
     (TaskState.READY, "recalled"): TaskState.PENDING,  # an input was made again and differs
     (TaskState.RUNNING, "reported"): TaskState.COMMITTING,
     (TaskState.RUNNING, "retried"): TaskState.READY,
+    (TaskState.RUNNING, "postponed"): TaskState.READY,  # somebody else computes the same
     (TaskState.RUNNING, "recalled"): TaskState.PENDING,  # an input's blob is gone
     (TaskState.RUNNING, "ended"): TaskState.DONE,
     (TaskState.COMMITTING, "ended"): TaskState.DONE,

@@ -13,7 +13,7 @@ from nbcache.model.task import RunStatus
 from nbcache.model.value import Stored
 from nbcache.store.verify import verify
 from tests.engine.notebooks import Notebook
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, wait_until
 
 Kernels = Callable[[], Notebook]
 
@@ -108,10 +108,13 @@ def test_a_second_kernel_takes_over_when_the_first_lets_go(kernels: Kernels) -> 
     assert claimed is not None
     claim = first.session.cache.claims.try_claim(claimed)
     assert claim is not None
-    run = second.session.start()
+    second.cell(f"%%process free(v) -> out from src\n{second.mark('v')}\nout = v")
+    second.trace.write_text("")
+    run = second.session.start(max_parallel=1)
     while not run.progress().notes:
         assert not run.wait(0.02)
     assert "another kernel" in run.progress().notes[0]
+    wait_until(lambda: second.ran() == ["1"])  # meanwhile what is free runs
     claim.release()
     assert run.wait(PATIENCE_S)
     assert run["work"].value == 1

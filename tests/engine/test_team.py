@@ -16,6 +16,7 @@ from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.engine.tier import sharing_of
 from nbcache.engine.upkeep.cleaning import clean
+from nbcache.errors import NbcacheError
 from nbcache.plan.cleaning import Selection
 from nbcache.store.remote import leases
 from nbcache.store.signing import make_key
@@ -378,21 +379,23 @@ def test_what_two_start_at_once_runs_once(person: Person, tmp_path: Path) -> Non
     anna.trace.write_text("")
     first = anna.session.start([])
     wait_until(lambda: sorted(anna.trace.read_text().split()) == ["1", "2"])
-    second = ben.session.start([])
+    ben.cell("%channel numbers = of(1, 2, 3)")
+    second = ben.session.start([], max_parallel=1)
     (wait,) = wait_until(lambda: second.progress().waits)
     assert "computes the same" in wait.who
     assert first.name in wait.who
     wait_until(lambda: second.progress().waits[0].progress.startswith("0 of 2 tasks done"))
+    wait_until(lambda: "3" in anna.trace.read_text().split())  # who waits is in nobody's way
 
     gate.touch()
 
     assert first.wait(PATIENCE_S)
     assert second.wait(PATIENCE_S)
-    assert anna.ran() == ["1", "2"], "each ran once"
-    assert counts(second) == {"cached": 2}
+    assert anna.ran() == ["1", "2", "3"], "each ran once"
+    assert counts(second) == {"cached": 2, "completed": 1}
     assert second.progress().waits == ()
     assert ["it is there" in note for note in second.notes] == [True]
-    assert [text[:3] for text in second["slow"]] == ["1 1", "2 2"]
+    assert [text[:3] for text in second["slow"]] == ["1 1", "2 2", "3 3"]
 
 
 DIES = """
@@ -458,6 +461,21 @@ def test_a_shared_folder_is_found_from_any_other_folder(
 
     assert sharing is not None
     assert sharing.url == str(tmp_path / "team")
+
+
+def test_a_url_with_a_mistake_in_it_changes_nothing(person: Person, tmp_path: Path) -> None:
+    anna = person("anna")
+    cache, tier, place = anna.session.cache, anna.session.tier(), anna.session.place
+
+    with pytest.raises(NbcacheError):
+        anna.session.use((tmp_path / "tean").as_uri(), retention="30d")
+
+    assert (anna.session.cache, anna.session.tier()) == (cache, tier)
+    assert (anna.session.place, anna.session.retention) == (place, "")
+    assert not (anna.folder / ".nbcache").exists()
+    anna.session.use((tmp_path / "team").as_uri(), retention="30d")
+    assert anna.session.place == anna.folder / ".nbcache"
+    assert anna.session.tier() is not None
 
 
 def test_what_is_here_is_not_taken_in_again(person: Person, tmp_path: Path) -> None:

@@ -46,7 +46,10 @@ def test_a_run_does_not_depend_on_its_schedule(recipe: object, one: int, other: 
     graph: Graph = build(recipe)  # type: ignore[arg-type]
 
     straight = World(graph, uniform=True, cpus=2).run()
-    worlds = [World(graph, seed=seed, cpus=1 + seed % 5).run() for seed in (one, other)]
+    worlds = [
+        World(graph, seed=seed, cpus=1 + seed % 5, others=seed % 3 / 3).run()
+        for seed in (one, other)
+    ]
 
     assert straight.status is RunStatus.SUCCEEDED
     for world in worlds:
@@ -113,7 +116,9 @@ def test_a_run_that_is_cut_short_ends_every_task_once(
     if how == "cancel":
         fault = fault_of(seed, ("continue", "retry"), 4)
 
-    world = World(graph, seed=seed, fault=fault, cancel_after=cancel, skip=skips).run()
+    world = World(
+        graph, seed=seed, fault=fault, cancel_after=cancel, skip=skips, others=seed % 2 / 3
+    ).run()
 
     ended_once(world)
     if how != "cancel":
@@ -131,7 +136,13 @@ def test_resources_are_never_exceeded(
     graph: Graph = build(recipe)  # type: ignore[arg-type]
 
     world = World(
-        graph, seed=seed, cpus=cpus, memory=memory, max_parallel=parallel, resources=asks
+        graph,
+        seed=seed,
+        cpus=cpus,
+        memory=memory,
+        max_parallel=parallel,
+        resources=asks,
+        others=0.2,
     ).run()
 
     assert world.status is RunStatus.SUCCEEDED
@@ -152,7 +163,9 @@ def test_level_by_level_gives_the_same_and_starts_nothing_early(
     same = {"hash_of": same_hash, "body": same_result} if alike else {}
     flowing = World(graph, seed=seed + 1, **same).run()  # type: ignore[arg-type]
 
-    world = World(graph, seed=seed, levels=True, max_parallel=parallel, **same).run()  # type: ignore[arg-type]
+    world = World(  # type: ignore[arg-type]
+        graph, seed=seed, levels=True, max_parallel=parallel, others=seed % 2 / 3, **same
+    ).run()
 
     assert world.everything() == flowing.everything()
     assert parallel is None or world.peak_running <= parallel
@@ -189,7 +202,7 @@ def test_cancelling_fails_nothing(recipe: object, seed: int, when: int) -> None:
     graph: Graph = build(recipe)  # type: ignore[arg-type]
 
     world = World(
-        graph, seed=seed, cpus=1, cancel_after=when, hash_of=same_hash, body=same_result
+        graph, seed=seed, cpus=1, cancel_after=when, hash_of=same_hash, body=same_result, others=0.2
     ).run()
 
     outcomes = {reports[0].outcome.value for reports in world.reports.values()}
@@ -229,7 +242,8 @@ def forgetful(graph: Graph, one: int, other: int) -> World:
     """A run in which some results turn out to be lost although their rows are there."""
     cold = World(graph, seed=one).run()
     kept = {d: cold.cache[d] for key, d in cold.hashes.items() if chance(other, key) % 2}
-    world = World(graph, seed=other, cache=kept, levels=bool(chance(other, "levels") % 2))
+    levels, others = bool(chance(other, "levels") % 2), chance(other, "others") % 2 / 3
+    world = World(graph, seed=other, cache=kept, levels=levels, others=others)
 
     def lost(reader: TaskKey) -> TaskKey | None:
         values = {str(value) for value in world.inputs[reader].values()}

@@ -20,6 +20,7 @@ from nbcache.model.event import Event, Resources, TaskKey
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.plan.dataflow.scheduler import Scheduler
 
+_ENDS = ev.AttemptSucceeded | ev.AttemptFailed | ev.InputRecalled | ev.AttemptPostponed
 Fault = Callable[[str, Mapping[str, object], int], str | None]
 
 
@@ -53,6 +54,7 @@ class World:
     uniform: bool = False  # every delay is equal: first in, first out
     give_up_after: int = 0
     lost: Callable[[TaskKey], TaskKey | None] = lambda key: None  # whose result its attempt lacks
+    others: float = 0.0  # how likely it is that somebody else computes a task that is to start
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(
@@ -137,10 +139,12 @@ class World:
 
     def _happen(self, event: Event) -> list[Event]:
         """Let an event come true; ends of killed attempts have become aborts."""
-        if isinstance(event, ev.AttemptSucceeded | ev.AttemptFailed | ev.InputRecalled):
+        if isinstance(event, _ENDS):
             if event.task in self._dead:
                 return []
             del self.running[event.task]
+            if isinstance(event, ev.AttemptPostponed):
+                self._later(self._end_of_another(event.task))
             if isinstance(event, ev.AttemptSucceeded):
                 self.cache[self.hashes[event.task]] = event.outputs
         elif isinstance(event, ev.AttemptAborted):
@@ -213,6 +217,9 @@ class World:
         assert key not in self.running, "a task has two attempts at once"
         asked = self.resources(place, self.inputs[key])
         self.running[key] = asked
+        if self.others and self.random.random() < self.others:
+            self._later(ev.AttemptPostponed(key))
+            return
         self.attempts[key] += 1
         self.started.append(key)
         self._measure(key[0])
@@ -230,6 +237,13 @@ class World:
             self._later(ev.AttemptFailed(key, error, action, asked, after))
             return
         self._later(ev.AttemptSucceeded(key, self.body(place, self.inputs[key])))
+
+    def _end_of_another(self, key: TaskKey) -> ev.OtherEnded:
+        """Let somebody else make the result of a task, or give it up."""
+        hash, outputs = self.hashes[key], None
+        if self.random.random() < 0.5:
+            outputs = self.cache[hash] = self.body(self._place(key), self.inputs[key])
+        return ev.OtherEnded(key, hash, outputs)
 
     def _check_level(self, node: int) -> None:
         """Nothing above may be left to do when a process starts."""

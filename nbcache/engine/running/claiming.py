@@ -76,6 +76,7 @@ class SharedClaims:
         self._beating: BeatingProcess | None = None
         self._said: dict[str, Any] = {}
         self._heard: dict[str, tuple[float, dict[str, Any]]] = {}  # by heartbeat: when, and what
+        self._useless: dict[Digest, int] = {}  # the last epoch whose end was of no use
         self._lock = threading.Lock()
         # One after the other: the end of the last claim comes before that of the heartbeat.
         self._ends = ThreadPoolExecutor(1, thread_name_prefix="nbcache-claims")
@@ -87,42 +88,68 @@ class SharedClaims:
         return self._policy == "always" or mean_s is None or mean_s > WORTH_S
 
     async def take(
-        self,
-        hash: Digest,
-        process: str,
-        *,
-        found: Callable[[], bool],
-        ended: Callable[[], bool],
-        run: Waiting,
-    ) -> Lease | None:
-        """Claim a hash, or wait until its result is there (`found`) or nobody wants it (`ended`).
+        self, hash: Digest, process: str, *, found: Callable[[], bool]
+    ) -> Lease | Held | None:
+        """Claim a hash; `Held`: somebody computes it, whom `wait` waits for.
 
-        run: shows for whom it waits. None: the result is there, nobody wants it, or the store gives
-        no claims.
+        found: whether the result is there; asked again once more is known. None: it is, or the
+        store gives no claims.
         """
-        after = 0
-        while not ended():
-            try:
-                answer: Lease | Held | Done | None
+        try:
+            while True:
+                after = self._useless.get(hash, 0)
                 answer = await asyncio.to_thread(self._claim, hash, process, after)
                 if isinstance(answer, Held):
-                    answer = await self._wait(answer, process, ended, run)
-                if isinstance(answer, Done):
-                    after = answer.epoch
-                    self._adopt(answer.row)
-                    if found():
-                        return None
-                elif isinstance(answer, Lease):
-                    await asyncio.to_thread(self._shared.refresh)
-                    if found():
-                        self.end(answer)
-                        return None
                     return answer
-            except RemoteStoreError as error:
-                self._policy = "never"  # for the rest of this run: each try takes its time
-                self._shared.tell(error)
-                return None
-        return None
+                if isinstance(answer, Done):
+                    self._take_in(answer)
+                else:
+                    await asyncio.to_thread(self._shared.refresh)
+                if found():
+                    if isinstance(answer, Lease):
+                        self.end(answer)
+                    return None
+                if isinstance(answer, Lease):
+                    return answer
+        except (RemoteStoreError, OSError) as error:  # OSError: there is no process to beat
+            self._policy = "never"  # for the rest of this run: each try takes its time
+            self._shared.tell(error)
+            return None
+
+    async def wait(
+        self,
+        held: Held,
+        process: str,
+        is_over: Callable[[], bool],
+        run: Waiting,
+        crowd: Callable[[], float],
+    ) -> None:
+        """Wait until another's claim has ended or may be taken over, or nobody waits any more.
+
+        run: shows for whom. crowd: how many times longer than usual it is until the next look.
+        """
+        owner = held.owner
+        key, who = f"{process} {owner.heartbeat}", f"{owner.user} on {owner.host}"
+        try:
+            while not is_over():
+                said = await asyncio.to_thread(self._heard_of, held)
+                text = f"{process}: {who} computes the same, in run {owner.run}; waiting"
+                run.wait_for_another(key, WaitView(text, progress_words(said, process)))
+                await asyncio.sleep(POLL_S * crowd())
+                try:
+                    answer = await asyncio.to_thread(self._opened().look, held)
+                except RemoteStoreError as error:
+                    self._shared.tell(error)
+                    continue
+                if isinstance(answer, Held):
+                    continue
+                became = "gave it up, taken over" if answer is None else "it is there"
+                run.note(f"{process}: {who} computed the same, in run {owner.run}: {became}")
+                if answer is not None:
+                    self._take_in(answer)
+                return
+        finally:
+            run.wait_for_another(key, None)
 
     def say(self, places: Sequence[PlaceProgress], left_s: float | None) -> None:
         """Tell those who wait for this run how far it is; goes out with the next beat."""
@@ -167,31 +194,6 @@ class SharedClaims:
                 )
             return self._leases
 
-    async def _wait(
-        self, held: Held, process: str, ended: Callable[[], bool], run: Waiting
-    ) -> Done | None:
-        """Wait until another's claim has ended (its row) or may be taken over (None)."""
-        owner = held.owner
-        key, who = f"{process} {owner.heartbeat}", f"{owner.user} on {owner.host}"
-        try:
-            while not ended():
-                said = await asyncio.to_thread(self._heard_of, held)
-                text = f"{process}: {who} computes the same, in run {owner.run}; waiting"
-                run.wait_for_another(key, WaitView(text, progress_words(said, process)))
-                await asyncio.sleep(POLL_S)
-                try:
-                    answer = await asyncio.to_thread(self._opened().look, held)
-                except RemoteStoreError as error:
-                    self._shared.tell(error)
-                    continue
-                if not isinstance(answer, Held):
-                    became = "gave it up, taken over" if answer is None else "it is there"
-                    run.note(f"{process}: {who} computed the same, in run {owner.run}: {became}")
-                    return answer
-        finally:
-            run.wait_for_another(key, None)
-        return None
-
     def _heard_of(self, held: Held) -> dict[str, Any]:
         """Return what an owner says of its progress, asked for at each of its beats."""
         name, now = held.owner.heartbeat, time.monotonic()
@@ -201,10 +203,11 @@ class SharedClaims:
             self._heard[name] = now, said
         return said
 
-    def _adopt(self, data: bytes) -> None:
+    def _take_in(self, done: Done) -> None:
         """Take the row that another has left, if its word is taken."""
+        self._useless[done.hash] = done.epoch  # where it is: else nobody asks again
         try:
-            record = json.loads(data)
+            record = json.loads(done.row)
             known = self._shared.judged(record)
         except (ValueError, KeyError, TypeError):
             return  # not written by nbcache

@@ -1,13 +1,15 @@
 """Obey the scheduler's `Start`: get the right to compute a hash and the inputs, then begin.
 
 The log is looked at again under the right: whoever had it before may have made the result. Who does
-not get it waits, since another process is computing that very hash.
+not get it waits, since another process is computing that very hash; what it would have used (cpus,
+memory) is for other tasks meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from nbcache.engine.running.attempts import Attempts
 from nbcache.engine.running.claiming import Right, SharedClaims
@@ -17,11 +19,21 @@ from nbcache.engine.running.failing import Failures
 from nbcache.errors import NbcacheError
 from nbcache.model.command import Start
 from nbcache.model.digest import Digest
-from nbcache.model.event import AttemptAborted, AttemptStarted, Hit, InputRecalled, TaskKey
+from nbcache.model.event import (
+    AttemptAborted,
+    AttemptPostponed,
+    AttemptStarted,
+    Hit,
+    InputRecalled,
+    OtherEnded,
+    TaskKey,
+)
 from nbcache.model.value import Stored
 from nbcache.model.view import WaitView
+from nbcache.store.remote.leases import Held, Lease
 
 CLAIM_POLL_S = 0.05
+_EASY = 16  # so many who wait look as often as they like; more of them share these looks
 SHOWN_AFTER_S = 0.5  # a fetch that takes longer is shown
 _FETCHING = "inputs"
 
@@ -37,6 +49,7 @@ class Starting:
         shared = course.cache.shared
         self._came_before = 0 if shared is None else shared.came
         self._to_come = 0  # bytes of inputs that were asked for
+        self._waiting = 0  # tasks of which the same is computed elsewhere
 
     def start(self, commands: Sequence[Start]) -> None:
         """Start attempts: claim their hashes, then look once at what others have done meanwhile."""
@@ -59,7 +72,7 @@ class Starting:
         if claimed:
             course.cache.log.refresh()
         for decision, number, right in claimed:
-            if self._is_made_meanwhile(decision, number):
+            if self._is_made_meanwhile(decision):
                 right.release()
             elif self._claims is not None and self._claims.wants(
                 course.pace.mean_s(decision.place.name)
@@ -73,9 +86,9 @@ class Starting:
         if self._claims is not None:
             self._claims.close()
 
-    def _is_made_meanwhile(self, decision: Decision, attempt: int) -> bool:
+    def _is_made_meanwhile(self, decision: Decision) -> bool:
         """Whether another process made the result since the task was decided; tells of it."""
-        if attempt > 1 or not self._course.decider.look_up(decision):
+        if not self._course.decider.look_up(decision):
             return False
         assert decision.outputs is not None
         assert decision.hash is not None
@@ -83,39 +96,41 @@ class Starting:
         return True
 
     async def _wait_for_claim(self, command: Start) -> None:
-        """Somebody else on this machine computes the same hash: wait for it or take over."""
+        """Somebody else on this machine computes the same hash: wait for it."""
         course = self._course
         decision = course.decisions[command.task]
         assert decision.hash is not None
         course.run.note(f"{decision.place.name}: another kernel is running the same tasks; waiting")
-        while command.task not in course.killed:
-            claim = course.cache.claims.try_claim(decision.hash)
-            if claim is not None:
-                course.cache.log.refresh()
-                if self._is_made_meanwhile(decision, command.attempt):
+        with self._postponed(decision):
+            while command.task not in course.killed:
+                claim = course.cache.claims.try_claim(decision.hash)
+                if claim is not None:
                     claim.release()
-                else:
-                    self._attempts.begin(decision, command.attempt, Right(claim))
-                return
-            await asyncio.sleep(CLAIM_POLL_S)
-        course.inbox.tell(AttemptAborted(command.task))
+                    break
+                await asyncio.sleep(CLAIM_POLL_S * self._crowd())
+            course.cache.log.refresh()
 
     async def _claim_there(
         self, claims: SharedClaims, decision: Decision, number: int, right: Right
     ) -> None:
         """Claim a hash on the shared cache too, then start; it may be running elsewhere."""
         course, task, hash = self._course, decision.task, decision.hash
+        name = decision.place.name
         assert hash is not None
-        lease = await claims.take(
-            hash,
-            decision.place.name,
-            found=lambda: number == 1 and course.decider.look_up(decision),
-            ended=lambda: task in course.killed,
-            run=course.run,
-        )
-        if lease is not None:
-            right.extend(claims, lease)
-        if decision.outputs is not None:
+        try:
+            answer = await claims.take(hash, name, found=lambda: course.decider.look_up(decision))
+        except BaseException:
+            right.release()
+            raise
+        if isinstance(answer, Lease):
+            right.extend(claims, answer)
+        if isinstance(answer, Held):
+            right.release()
+            with self._postponed(decision):
+                await claims.wait(
+                    answer, name, lambda: task in course.killed, course.run, self._crowd
+                )
+        elif decision.outputs is not None:
             right.release()
             course.inbox.tell(Hit(task, hash, decision.outputs))
         elif task in course.killed:
@@ -123,6 +138,24 @@ class Starting:
             course.inbox.tell(AttemptAborted(task))
         else:
             self._attempts.begin(decision, number, right)
+
+    @contextlib.contextmanager
+    def _postponed(self, decision: Decision) -> Iterator[None]:
+        """Let others have the room of a task while it waits, then say what it has waited for."""
+        inbox, hash = self._course.inbox, decision.hash
+        assert hash is not None
+        inbox.tell(AttemptPostponed(decision.task))
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+        is_there = self._course.decider.look_up(decision)
+        inbox.tell(OtherEnded(decision.task, hash, decision.outputs if is_there else None))
+
+    def _crowd(self) -> float:
+        """Return how much longer each waits until it looks again, so that looks stay few."""
+        return max(1.0, self._waiting / _EASY)
 
     async def _bring_then_start(self, command: Start, wanted: Sequence[Stored]) -> None:
         """Fetch inputs from the shared cache; one that cannot be had is made again."""

@@ -50,6 +50,7 @@ class Task:
         "owner",
         "passed_by",
         "position",
+        "postponed",
         "queued",
         "resources",
         "share",
@@ -70,6 +71,7 @@ class Task:
         self.attempt = 0
         self.story: list[str] = []
         self.queued = False  # waits in the ready queue
+        self.postponed = False  # waits for a retry, or for whoever computes the same
         self.stale = False  # its inputs are others since it was fingerprinted
         self.passed_by = 0
         self.owner: Task | None = None  # the task whose result it will share

@@ -103,6 +103,8 @@ class Scheduler:
             ev.AttemptSucceeded: self._on_succeeded,
             ev.AttemptFailed: self._on_failed,
             ev.AttemptAborted: self._on_aborted,
+            ev.AttemptPostponed: self._on_postponed,
+            ev.OtherEnded: self._on_other_ended,
             ev.RetryDue: self._on_retry_due,
             ev.CancelRequested: self._on_cancel,
             ev.InputRecalled: self._on_recalled,
@@ -365,13 +367,38 @@ class Scheduler:
         self._census.move(task, "retried")
         task.resources = event.resources
         if event.after_s > 0:
+            task.postponed = True
             self._commands.append(Wait(task.key, event.after_s))
         else:
             self._queue(task)
 
+    def _on_postponed(self, event: ev.AttemptPostponed) -> None:
+        task = self._expecting(event.task, RUNNING)
+        if task is None:
+            return
+        self._leave_room(task)
+        task.attempt -= 1
+        self._census.move(task, "postponed")
+        task.postponed = True
+        if self._is_over_for(task.node):
+            self._end_task(task, Outcome.ABORTED)
+        elif task.stale:
+            self._decide_anew(task)
+
+    def _on_other_ended(self, event: ev.OtherEnded) -> None:
+        task = self._tasks[event.task]
+        if not task.postponed or task.hash != event.hash:
+            return  # it was ended, or decided anew, and waits for nobody any more
+        task.postponed = False
+        if event.outputs is None:
+            self._queue(task)
+        else:
+            self._succeed(task, Outcome.CACHED, event.outputs)
+
     def _on_retry_due(self, event: ev.RetryDue) -> None:
-        task = self._expecting(event.task, READY)
-        if task is not None:
+        task = self._tasks[event.task]
+        if task.postponed:  # else it was ended, or is decided anew
+            task.postponed = False
             self._queue(task)
 
     def _on_aborted(self, event: ev.AttemptAborted) -> None:
@@ -455,7 +482,7 @@ class Scheduler:
         twin: TaskKey | None = None,
     ) -> None:
         """The only way to DONE: count, report, let the slot travel, tell twins and waiters."""
-        task.queued = False
+        task.queued = task.postponed = False
         self._census.move(task, "ended", outcome)
         key = (task.node, task.position)
         self._commands.append(Report(key, outcome, error, twin))
@@ -603,12 +630,16 @@ class Scheduler:
             if cast(Outcome, task.outcome).succeeded:
                 self._decide_again(task)
         elif task.life is READY:
-            self._adopt(self._disown(task))
-            task.owner, task.queued = None, False
-            self._census.move(task, "recalled")
-            self._commands.append(Decide(task.key, inputs))
+            self._decide_anew(task)
         else:
             task.stale = True
+
+    def _decide_anew(self, task: Task) -> None:
+        """Take a task back that has not begun: its inputs are others now."""
+        self._adopt(self._disown(task))
+        task.owner, task.queued, task.postponed, task.stale = None, False, False, False
+        self._census.move(task, "recalled")
+        self._commands.append(Decide(task.key, task.inputs))
 
 
 def _below_failures(graph: Graph) -> frozenset[int]:

@@ -123,11 +123,15 @@ class CloudStore:
     def get_file(
         self, key: str, path: Path, size: int | None = None, on_bytes: OnBytes | None = None
     ) -> int:
-        name = self._name(key)
-        if size is None:
-            size = self.head(key).size
-        with open(path, "wb") as file:
-            starts = range(0, size, PART_BYTES)
+        name, first = self._name(key), b""
+        with open(path, "wb", buffering=0) as file:
+            if size is None:  # most objects are small: one request, and not two
+                first = self.get(key, 0, PART_BYTES)
+                file.write(first)
+                if on_bytes is not None:
+                    on_bytes(len(first))
+                size = len(first) if len(first) < PART_BYTES else self.head(key).size
+            starts = range(len(first), size, PART_BYTES)
             for _ in starts:
                 self._count("get", key)
             self._run(

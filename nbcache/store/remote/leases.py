@@ -49,7 +49,6 @@ class Lease:
 
     hash: Digest
     epoch: int
-    sure: bool = True  # False: the store did not answer; it may be somebody else's as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ class Leases:
     def claim(self, hash: Digest, process: str = "", *, after: int = 0) -> Lease | Held | Done:
         """Claim a hash: one request where it is free, three to five where it is not.
 
-        A lease is not `sure` where the store does not answer: the work goes on all the same.
+        Where the store does not answer that is a lease, too: the work goes on all the same.
 
         after: the last epoch whose end is of no use.
 
@@ -165,7 +164,7 @@ class Leases:
             try:
                 theirs = create_owned(self._store, _key(hash, epoch), body)
             except StoreUnavailableError:
-                return Lease(hash, epoch, sure=False)
+                return Lease(hash, epoch)
             if theirs is None:
                 return Lease(hash, epoch)
             held = Held(hash, epoch, _owner(theirs))

@@ -103,7 +103,7 @@ class Shared:
             RemoteStoreError: it does not answer.
         """
         reason = "it is shared read-only" if read_only else None
-        header, reason = _header(store, reason)
+        header, reason = read_header(store, reason)
         folder = root / "shared" / header["id"]
         for name in ("log", "index", "journal", "tmp"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -299,7 +299,7 @@ class Shared:
     def _fetch_rows(self, name: str) -> None:
         target = self.root / "log" / (name + ROWS)
         if not target.exists():
-            new = self._fetched(LOG + name + ROWS)
+            new = self._fetched(LOG + name + ROWS, self._row_bytes.get(name))
             if new is None:
                 raise ObjectMissingError(self.store.url, "read", LOG + name + ROWS, "it is gone")
             os.replace(new, target)
@@ -423,8 +423,12 @@ def _blobs_of(entry: Entry) -> set[str]:
     return {port.stored.blob for port in entry.outputs if port.stored.blob is not None}
 
 
-def _header(store: Store, read_only: str | None) -> tuple[Record, str | None]:
-    """Return what nbcache.json says, and why nothing may be sent."""
+def read_header(store: Store, read_only: str | None) -> tuple[Record, str | None]:
+    """Return what nbcache.json says, which is made where nothing is, and why nothing may be sent.
+
+    Raises:
+        CacheFormatError, RemoteStoreError: as `Shared.open`.
+    """
     for _ in range(2):  # what lies there after the first look may be what another has just made
         try:
             return _parse(store, store.get(HEADER)), read_only

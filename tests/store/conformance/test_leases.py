@@ -189,7 +189,7 @@ class Deaf(Clocked):
 def test_without_an_answer_the_work_goes_on_and_a_held_claim_is_not_taken() -> None:
     away, deaf = Away(), Deaf()
 
-    assert member(away, "ada").claim(HASH) == Lease(HASH, 1, sure=False)
+    assert member(away, "ada").claim(HASH) == Lease(HASH, 1)
     assert isinstance(member(deaf, "ada").claim(HASH), Lease)
     assert isinstance(member(deaf, "bob").claim(HASH), Held)
 

@@ -49,6 +49,7 @@ def test_nothing_is_asked_that_nobody_meant(counted: tuple[Place, Proxy], tmp_pa
         "head of a miss": (1, lambda store: missing(lambda: store.head("nothing"))),
         "list": (1, lambda store: list(store.list("folder/"))),
         "list of nothing": (1, lambda store: list(store.list("none/"))),
+        "get a small file": (1, lambda store: store.get_file("folder/there", tmp_path / "a")),
         "get a large file": (
             2,
             lambda store: store.get_file("large", tmp_path / "b", (9 << 20) + 1),
