@@ -1,7 +1,7 @@
 """What the processes do that use and clean one shared cache: `python -m tests.engine.shared_users`.
 
-The clean-up works as if it came a month later, and waits seconds where it should wait a day: so it
-takes blobs under the hands of those who use them, also such that nobody had time to name yet.
+The clean-up works as if it came a month later, and does not wait between a tombstone and the bytes:
+so it takes blobs under the hands of those who use them, also such that nobody had time to name yet.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from nbcache.engine import tier as tiers
 from nbcache.engine.tier import Sharing, Tier
 from nbcache.engine.upkeep.shared_cleaning import clean_shared
 from nbcache.errors import ResultGone
@@ -23,11 +23,10 @@ from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 from nbcache.store.remote.compact import compact_shared
-from nbcache.store.remote.folder import FolderStore
-from nbcache.store.remote.protocol import Entry
 from nbcache.store.remote.shared import Shared
 from tests.engine.notebooks import Notebook
 from tests.store.rows import attempt, hash_of
+from tests.store.ticking import GRACE_US, Ticks, open_ticking
 
 TASKS = 4
 PIPELINE = (
@@ -35,21 +34,8 @@ PIPELINE = (
     "%%process big(n) -> table from numbers\nimport numpy\ntable = numpy.full(20_000, n)",
     "%%process total(table) -> value from big\nvalue = int(table.sum())",
 )
-
-
 AHEAD_US = 30 * 86_400_000_000
-GRACE_US = 2_000_000
-
-
-class LaterStore(FolderStore):
-    """A folder whose server's clock is a month ahead: all weeks in which blobs lie are old."""
-
-    def server_time(self) -> int:
-        return super().server_time() + AHEAD_US
-
-    def list(self, prefix: str = "", start_after: str = "") -> Iterator[Entry]:
-        for entry in super().list(prefix, start_after):
-            yield replace(entry, modified_us=entry.modified_us + AHEAD_US)
+TIMEOUT_S = 240.0
 
 
 def use(root: Path, name: str, rounds: int) -> None:
@@ -59,13 +45,13 @@ def use(root: Path, name: str, rounds: int) -> None:
         folder = root / f"{name}-{number}"
         folder.mkdir()
         notebook = Notebook(folder)
-        notebook.session.share(str(root / "team"))
+        notebook.session.share(where(root))
         for text in PIPELINE:
             notebook.cell(text)
         cached += works(notebook)
         tier = notebook.session.tier()
         assert tier is not None
-        assert tier.finish(60)
+        assert tier.finish(TIMEOUT_S)
         notebook.close()
     print(cached)
 
@@ -87,19 +73,22 @@ def works(notebook: Notebook) -> int:
 def borrow(root: Path, name: str, rounds: int) -> None:
     """Do what a run does with a shared cache, without workers: many rounds in little time."""
     hits = made = 0
-    for number in range(rounds):
-        cache = Cache.open(root / f"{name}-{number}")
-        tier = Tier.open(cache, Sharing(str(root / "team")), troubles.append)
-        for key in KEYS:
-            if is_there(tier, key):
-                hits += 1
-            else:
-                made += 1
-                make(tier, key)
-        tier.settle()
-        tier.close()
-        cache.close()
-        shutil.rmtree(cache.root)
+    ticks = Ticks(root)
+    with ticks.at_work(name):
+        for number in range(rounds):
+            cache = Cache.open(root / f"{name}-{number}")
+            ticks.begin(name)
+            tier = Tier.open(cache, Sharing(where(root)), troubles.append)
+            for key in KEYS:
+                if is_there(tier, key):
+                    hits += 1
+                else:
+                    made += 1
+                    make(tier, key)
+            tier.settle()
+            tier.close()
+            cache.close()
+            shutil.rmtree(cache.root)
     assert not troubles, troubles
     print(hits, made)
 
@@ -152,19 +141,39 @@ def name_of(tier: Tier) -> str:
 def clean(root: Path, name: str, later: bool) -> None:
     """Mark, evict and delete everything, again and again; `later`: as if a month had passed."""
     cache = Cache.open(root / name)
-    store = (LaterStore if later else FolderStore)(root / "team")
+    ticks, stop = Ticks(root), root / "stop"
+    store = open_ticking(where(root), ticks, AHEAD_US if later else 0)
     shared = Shared.open(store, cache.root, cache.blobs)
     evicted = blobs = 0
-    while not (evicted and (blobs or not later) and (root / "stop").exists()):
-        done = clean_shared(shared, Selection(older_than=0.0), force=True, grace=GRACE_US, settle=0)
-        compact_shared(shared, enough=4)
+    while not (evicted and (blobs or not later) and stop.exists()):
+        with ticks.at_work(name):
+            done = clean_shared(
+                shared, Selection(older_than=0.0), force=True, grace=GRACE_US, settle=0
+            )
+            compact_shared(shared, enough=4)
         evicted, blobs = evicted + done.evicted, blobs + done.deleted["blobs"]
+        ticks.wait_for_tick(stop.exists)
     print(evicted, blobs)
 
 
-if __name__ == "__main__":
+def where(root: Path) -> str:
+    """Return the URL of the store that they share."""
+    return (root / "where").read_text()
+
+
+def main() -> None:
     what, folder, own, *words = sys.argv[1:]
+    root = Path(folder)
+
+    def opened(url: str, **options: Any) -> Any:
+        return open_ticking(url, Ticks(root))
+
+    tiers.open_store = opened
     if what == "clean":
-        clean(Path(folder), own, words[0] == "later")
+        clean(root, own, words[0] == "later")
     else:
-        {"use": use, "borrow": borrow}[what](Path(folder), own, int(words[0]))
+        {"use": use, "borrow": borrow}[what](root, own, int(words[0]))
+
+
+if __name__ == "__main__":
+    main()

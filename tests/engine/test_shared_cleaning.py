@@ -30,13 +30,14 @@ from nbcache.store.remote.shared import Shared
 from nbcache.store.segment import KEYS
 from tests.engine.notebooks import Notebook
 from tests.engine.test_team import Person, counts, person, sent
+from tests.store.ticking import a_store
 
 __all__ = ["person"]  # a fixture
 
 ALL = Selection(older_than=0.0)
 DAY_US = 86_400_000_000
-ROUNDS = int(os.environ.get("NBCACHE_TEST_ROUNDS", "20"))  # of each of those who race
-PATIENCE_S = 240.0 + 4 * ROUNDS
+ROUNDS = int(os.environ.get("NBCACHE_TEST_ROUNDS", "10"))  # of each of those who race
+PATIENCE_S = 240.0 + 10 * ROUNDS
 Janitor = Callable[..., SharedCleaning]
 
 
@@ -368,7 +369,6 @@ def start(root: Path, *words: str) -> subprocess.Popen[str]:
 def beside(root: Path, janitor: str, *users: tuple[str, str, int]) -> tuple[list[int], int, int]:
     """Let people use a shared cache while somebody cleans it; return what each said, and how many
     results were evicted, and blobs deleted."""
-    (root / "team").mkdir()
     cleaning = start(root, "clean", "janitor", janitor)
     using = [start(root, what, name, str(rounds)) for what, name, rounds in users]
     try:
@@ -381,11 +381,24 @@ def beside(root: Path, janitor: str, *users: tuple[str, str, int]) -> tuple[list
     return [int(out.split()[0]) for out, _ in told], evicted, blobs_deleted
 
 
-@pytest.mark.timeout(600 + 5 * ROUNDS)
+@pytest.fixture
+def where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """Make the store of a race, of the kind that the test asks for."""
+    with a_store(getattr(request, "param", "folder"), tmp_path, monkeypatch) as url:
+        (tmp_path / "where").write_text(url)
+        yield url
+
+
+@pytest.mark.timeout(600 + 20 * ROUNDS)
+@pytest.mark.parametrize("where", ["folder", "s3"], indirect=True)
 def test_who_uses_a_shared_cache_never_fails_whatever_is_cleaned_under_his_hands(
-    tmp_path: Path,
+    tmp_path: Path, where: str
 ) -> None:
-    users = (("use", "anna", 2), ("borrow", "ben", ROUNDS), ("borrow", "carl", ROUNDS))
+    users = [("use", "anna", 2), ("borrow", "ben", ROUNDS), ("borrow", "carl", ROUNDS)]
+    if where.startswith("s3:"):
+        del users[0]
 
     hits, evicted, blobs_deleted = beside(tmp_path, "later", *users)
 
@@ -394,7 +407,8 @@ def test_who_uses_a_shared_cache_never_fails_whatever_is_cleaned_under_his_hands
     assert sum(hits) > 0
 
 
-@pytest.mark.timeout(600 + 5 * ROUNDS)
+@pytest.mark.timeout(600 + 20 * ROUNDS)
+@pytest.mark.usefixtures("where")
 def test_what_was_made_again_after_an_eviction_is_there(tmp_path: Path) -> None:
     users = (("borrow", "ben", ROUNDS), ("borrow", "carl", ROUNDS))
 

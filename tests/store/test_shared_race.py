@@ -1,4 +1,7 @@
-"""Writers, two who merge and delete, and readers at once: no row is lost or counted twice."""
+"""Writers, two who merge and delete, and readers at once: no row is lost or counted twice.
+
+`NBCACHE_TEST_ROUNDS` says how many results each writer sends.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,20 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nbcache.engine.record.query import fetch
 from nbcache.model.digest import Digest
-from nbcache.store.cache import Cache
-from nbcache.store.remote.folder import FolderStore
 from nbcache.store.remote.layout import BLOBS
 from nbcache.store.remote.shared import Shared
 from tests.store.shared_race import opened
+from tests.store.ticking import Ticks, a_store
 from tests.waiting import PATIENCE_S
 
-ROUNDS = int(os.environ.get("NBCACHE_TEST_ROUNDS", "30"))  # of each writer
+ROUNDS = int(os.environ.get("NBCACHE_TEST_ROUNDS", "10"))
 TIDIERS, WRITERS = ("one", "two"), ("anna", "ben")
 
 
@@ -43,7 +46,8 @@ def sent(root: Path) -> dict[str, str]:
 def check(root: Path, shared: Shared) -> int:
     """Read all there is, as any reader does; return how many rows there are."""
     expected = sent(root)
-    shared.read_whole_log()
+    with Ticks(root).at_work(shared.root.parents[1].name):
+        shared.read_whole_log()
     found = {record["id"]: record for record in shared.log.records(("attempt",))}
     assert expected.keys() <= found.keys(), "a row is lost"
     for row, blob in expected.items():
@@ -55,36 +59,41 @@ def check(root: Path, shared: Shared) -> int:
     return len(found)
 
 
-@pytest.mark.timeout(600 + 5 * ROUNDS)
-def test_nothing_is_lost_or_doubled_while_two_merge_and_delete_beside_writers(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "team").mkdir()
-    cache, patient = opened(tmp_path, "patient")
-    tidiers = [start(tmp_path, "tidy", name) for name in TIDIERS]
-    writers = [start(tmp_path, "write", name, str(ROUNDS)) for name in WRITERS]
+@pytest.fixture(params=["folder", "s3"])
+def root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Path]:
+    """Give the folder of a race around an empty store."""
+    with a_store(request.param, tmp_path, monkeypatch) as url:
+        (tmp_path / "where").write_text(url)
+        yield tmp_path
+
+
+@pytest.mark.timeout(600 + 20 * ROUNDS)
+def test_nothing_is_lost_or_doubled_while_two_merge_and_delete_beside_writers(root: Path) -> None:
+    cache, patient = opened(root, "patient")
+    tidiers = [start(root, "tidy", name) for name in TIDIERS]
+    writers = [start(root, "write", name, str(ROUNDS)) for name in WRITERS]
     looks = 0
     try:
         while any(each.poll() is None for each in writers):
-            check(tmp_path, patient)
-            fresh, other = opened(tmp_path, f"fresh-{looks}")
-            check(tmp_path, other)
+            check(root, patient)
+            fresh, other = opened(root, f"fresh-{looks}")
+            check(root, other)
             other.close()
             fresh.close()
             looks += 1
     finally:
-        (tmp_path / "stop").touch()
+        (root / "stop").touch()
         told = [each.communicate(timeout=PATIENCE_S) for each in (*tidiers, *writers)]
     assert all(each.returncode == 0 for each in (*tidiers, *writers)), told
     worked = [tuple(map(int, out.split())) for out, _ in told[: len(tidiers)]]
 
-    assert check(tmp_path, patient) == ROUNDS * len(WRITERS)
+    assert check(root, patient) == ROUNDS * len(WRITERS)
     assert min(rounds for rounds, _, _ in worked) > 0, worked
     assert sum(merged for _, merged, _ in worked) > ROUNDS, worked
     assert sum(deleted for _, _, deleted in worked) > 0, worked
-    with Cache.open(tmp_path / "last"):
-        store = FolderStore(tmp_path / "team")
-        kept = {f"b3:{entry.key.rpartition('/')[2]}" for entry in store.list(BLOBS)}
-    assert kept >= set(sent(tmp_path).values())
+    kept = {f"b3:{entry.key.rpartition('/')[2]}" for entry in patient.store.list(BLOBS)}
+    assert kept >= set(sent(root).values())
     patient.close()
     cache.close()
