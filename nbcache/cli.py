@@ -119,7 +119,7 @@ def _run(parsed: Parsed) -> int:
     from nbcache.notebook.settings import Headless
 
     notebook = Path(parsed.words[0])
-    given = parsed.assignments("--parameter")
+    given = parsed.parameters()
     place = _absolute(parsed.text("--cache"))
     settings = Headless(
         place, choices_of(parsed), str(notebook.resolve()), given, retention=_retention(parsed)
@@ -148,7 +148,7 @@ def _again(parsed: Parsed) -> int:
 
     word = parsed.words[0] if parsed.words else None
     place = Path(parsed.text("--cache") or ".nbcache").resolve()
-    changes = parsed.assignments("--parameter")
+    changes = parsed.parameters()
     named = parsed.text("--notebook")
     with answers.open_for_reading(place) as cache:
         if not history.runs(cache) and word in (None, "last") and named is not None:

@@ -142,7 +142,6 @@ _ENDED = {
     "aborted": "aborted",
     "skipped": "skipped",
 }
-_WAITING = ("pending", "ready")
 _AT_WORK = ("running", "committing")
 
 

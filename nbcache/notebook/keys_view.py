@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,11 +20,9 @@ from nbcache.store.cache import take_over
 from nbcache.store.signing import OwnKey, make_key, read_key
 from nbcache.store.trust_file import TrustedKey, config_folder, read_trust, trust_key
 
-Ask = Callable[[str], bool]
 
-
-def keys_answer(parsed: Parsed, place: Place, ask: Ask | None = None) -> tuple[Rendered, object]:
-    """Answer `keys`. `ask` puts a question to the person at the terminal.
+def keys_answer(parsed: Parsed, place: Place) -> tuple[Rendered, object]:
+    """Answer `keys`.
 
     Raises:
         UsageError: unknown words, or ones that only a shell takes. StoreError: a file of the
@@ -45,10 +42,10 @@ def keys_answer(parsed: Parsed, place: Place, ask: Ask | None = None) -> tuple[R
             f"`keys {what}` works in a shell only: whom you trust is not for a notebook to say.\n"
             f"  In a terminal: nbcache keys {' '.join(parsed.words)}"
         )
-    return changes[what](parsed, words, ask or ask_at_terminal)
+    return changes[what](parsed, words)
 
 
-def ask_at_terminal(question: str) -> bool:
+def _ask(question: str) -> bool:
     """Ask, and return whether the answer is yes.
 
     Raises:
@@ -95,7 +92,7 @@ def _show() -> tuple[Rendered, object]:
     return render.line(f"{own.public} {own.name}"), {"key": own.public, "name": own.name}
 
 
-def _make(parsed: Parsed, words: list[str], ask: Ask) -> tuple[Rendered, object]:
+def _make(parsed: Parsed, words: list[str]) -> tuple[Rendered, object]:
     if words:
         raise UsageError("`keys make` takes no words; a name: --name NAME")
     before = read_key()
@@ -109,40 +106,40 @@ def _make(parsed: Parsed, words: list[str], ask: Ask) -> tuple[Rendered, object]
     return render.stack(map(render.line, lines)), {"key": own.public, "name": own.name}
 
 
-def _trust(parsed: Parsed, words: list[str], ask: Ask) -> tuple[Rendered, object]:
+def _trust(parsed: Parsed, words: list[str]) -> tuple[Rendered, object]:
     if len(words) != 1:
         raise UsageError(f"usage: nbcache keys trust {KEY_PREFIX}... --name WHOSE, or a folder")
     target = words[0]
     if not is_key(target):
-        return _take_over(parsed, target, ask)
+        return _take_over(parsed, target)
     name = parsed.text("--name")
     if name is None:
         raise UsageError("say whose key it is: --name WHOSE")
     question = f"Results that {name} signed with {target} may then run code as you. Trust it?"
-    _must_agree(parsed, question, ask)
+    _must_agree(parsed, question)
     trust_key(target, name)
     said = f"trusted: results that {name} signed count from now on"
     return render.line(said), {"key": target, "name": name, "revoked": False}
 
 
-def _take_over(parsed: Parsed, target: str, ask: Ask) -> tuple[Rendered, object]:
+def _take_over(parsed: Parsed, target: str) -> tuple[Rendered, object]:
     folder = Path(target)
     if target.startswith(KEY_PREFIX) or not folder.is_dir():
         raise UsageError(
             f"{target} is neither a key ({KEY_PREFIX} and 64 hex digits) nor the folder of a cache"
         )
     question = f"All that is in {folder.resolve()} may then run code as you. Is it yours?"
-    _must_agree(parsed, question, ask)
+    _must_agree(parsed, question)
     cache = take_over(folder)
     return render.line(f"{folder} is your own cache from now on"), {"cache": cache}
 
 
-def _must_agree(parsed: Parsed, question: str, ask: Ask) -> None:
-    if "--yes" not in parsed and not ask(question):
+def _must_agree(parsed: Parsed, question: str) -> None:
+    if "--yes" not in parsed and not _ask(question):
         raise UsageError("nothing was changed")
 
 
-def _revoke(parsed: Parsed, words: list[str], ask: Ask) -> tuple[Rendered, object]:
+def _revoke(parsed: Parsed, words: list[str]) -> tuple[Rendered, object]:
     trust = read_trust()
     chosen = [
         each

@@ -235,7 +235,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         """Begin a run as the command says, and show it; `how` goes before what it says."""
         front = self.front
         detached = "--detach" in parsed
-        how.setdefault("parameters", parsed.assignments("--parameter"))
+        how.setdefault("parameters", parsed.parameters())
         told = front.headless.retention if front.headless is not None else None
         how["retention"] = told if told is not None else parsed.text("--retention")
         run = start(what, detached=detached, **{**choices_of(parsed), **how})

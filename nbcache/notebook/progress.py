@@ -19,6 +19,7 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 
 NO_NEWS = "first run of this code here"  # what engine.reasons says where there is no earlier run
 
+MOST_FAILURES = 5  # that are drawn: the others are counted
 RUN_MIME = "application/vnd.nbcache.run+json"
 SAID_MIME = "application/vnd.nbcache.said+json"  # beside a text that `nbcache run` prints
 
@@ -132,15 +133,13 @@ def reason_lines(progress: RunProgress) -> list[str]:
     ]
 
 
-def render_progress(
-    progress: RunProgress, now: datetime | None = None, *, picture: str = ""
-) -> Rendered:
+def render_progress(progress: RunProgress, *, picture: str = "") -> Rendered:
     """Return the picture of a run: a line and a bar per process, then the line of the whole.
 
     picture: HTML of the pipeline, put in below the line.
     """
     over = progress.status in ENDED
-    head = summary_line(progress, now) if over else progress_line(progress)
+    head = summary_line(progress) if over else progress_line(progress)
     widest = max((len(place.name) for place in progress.places), default=0)
     rows = [_place_row(place) for place in progress.places]
     lines = [_place_text(place, widest) for place in progress.places]
@@ -189,10 +188,10 @@ def _place_text(place: PlaceProgress, widest: int) -> str:
     return f"{place.name.ljust(widest)}  {drawn}  {cards.place_phrase(place)}"
 
 
-def render_failures(failures: Sequence[FailureView], most: int = 5) -> Rendered:
+def render_failures(failures: Sequence[FailureView]) -> Rendered:
     """Return failed tasks: what, where, and the log one click away; in text a line per kind."""
     html: list[str] = []
-    for failure in failures[:most]:
+    for failure in failures[:MOST_FAILURES]:
         where = f", {failure.where}" if failure.where else ""
         more = "" if failure.headline == failure.error else failure.error
         inside = "\n".join(filter(None, (failure.traceback or more, failure.log)))
@@ -209,21 +208,21 @@ def render_failures(failures: Sequence[FailureView], most: int = 5) -> Rendered:
             )
         else:
             html.append(f"<div>{head}</div>")
-    if (others := len(failures) - most) > 0:
+    if (others := len(failures) - MOST_FAILURES) > 0:
         html.append(f"<div>… and {others} more</div>")
-    return Rendered("\n".join(_alike(failures, most)), "".join(html))
+    return Rendered("\n".join(_alike(failures)), "".join(html))
 
 
-def _alike(failures: Sequence[FailureView], most: int) -> list[str]:
+def _alike(failures: Sequence[FailureView]) -> list[str]:
     """Return a line for each kind of failure: "fit[depth=8] and 5 more: ZeroDivisionError"."""
     kinds: dict[tuple[str, str, str], list[FailureView]] = {}
     for failure in failures:
         kinds.setdefault((failure.process, failure.told, failure.where), []).append(failure)
     lines = []
-    for (_, told, where), members in list(kinds.items())[:most]:
+    for (_, told, where), members in list(kinds.items())[:MOST_FAILURES]:
         more = f" and {len(members) - 1:,} more:" if len(members) > 1 else ""
         lines.append(f"{members[0].task}{more} {told}{f', {where}' if where else ''}")
-    if (others := sum(map(len, list(kinds.values())[most:]))) > 0:
+    if (others := sum(map(len, list(kinds.values())[MOST_FAILURES:]))) > 0:
         lines.append(f"… and {others:,} more")
     return lines
 

@@ -24,6 +24,7 @@ COLOURS: Mapping[
     "cached": "#CC79A7",
 }
 
+BAR_WIDTH = 24  # characters
 FAINT = "opacity:.75"
 MONO = (
     "font-family:var(--jp-code-font-family,ui-monospace,SFMono-Regular,Menlo,monospace);"
@@ -130,10 +131,10 @@ def bar(shares: Sequence[tuple[str, int]], total: int) -> str:
     )
 
 
-def text_bar(done: int, total: int, width: int = 24) -> str:
-    """Return a bar of `width` characters for a terminal."""
-    filled = 0 if total <= 0 else min(width, done * width // total)
-    return "█" * filled + "·" * (width - filled)
+def text_bar(done: int, total: int) -> str:
+    """Return a bar for a terminal."""
+    filled = 0 if total <= 0 else min(BAR_WIDTH, done * BAR_WIDTH // total)
+    return "█" * filled + "·" * (BAR_WIDTH - filled)
 
 
 def count_of(number: int, word: str) -> str:

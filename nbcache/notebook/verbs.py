@@ -46,13 +46,13 @@ class Parsed:
         texts = self.flags.get(flag)
         return texts[-1] if texts else None
 
-    def assignments(self, flag: str) -> dict[str, str]:
-        """Return the NAME=VALUE pairs given with an option."""
+    def parameters(self) -> dict[str, str]:
+        """Return the NAME=VALUE pairs given with `--parameter`."""
         pairs: dict[str, str] = {}
-        for text in self.flags.get(flag, ()):
+        for text in self.flags.get("--parameter", ()):
             name, equals, value = text.partition("=")
             if not equals or not name.strip().isidentifier():
-                raise UsageError(f"{flag} takes NAME=VALUE, not {text!r}")
+                raise UsageError(f"--parameter takes NAME=VALUE, not {text!r}")
             pairs[name.strip()] = value.strip()
         return pairs
 
@@ -66,21 +66,21 @@ EXIT_CODES: Mapping[int, str] = {
 }
 
 
-def parse_line(line: str, place: Place = "notebook") -> Parsed:
-    """Return the command in a line such as "run fit --fresh".
+def parse_line(line: str) -> Parsed:
+    """Return the command in a notebook's line such as "run fit --fresh".
 
     Raises:
         UsageError: names what was not understood and the nearest that would be.
     """
     name, _, rest = line.strip().partition(" ")
-    verb = find_verb(name, place)
+    verb = find_verb(name, "notebook")
     if verb.raw:
-        return _parse_raw(verb, rest.strip(), place)
+        return _parse_raw(verb, rest.strip())
     try:
         words = shlex.split(rest, comments=True)
     except ValueError as error:
         raise UsageError(f"%nbcache {line.strip()}: {str(error).lower()}") from None
-    return parse_words(verb, words, place)
+    return parse_words(verb, words, "notebook")
 
 
 def parse_argv(argv: Sequence[str]) -> Parsed:
@@ -104,9 +104,9 @@ def find_verb(name: str, place: Place) -> Verb:
     return verb
 
 
-def _parse_raw(verb: Verb, rest: str, place: Place) -> Parsed:
+def _parse_raw(verb: Verb, rest: str) -> Parsed:
     """The rest of the line as one word; options stand before it."""
-    by_name = {name: flag for flag in verb.flags_at(place) for name in (flag.name, flag.short)}
+    by_name = {name: flag for flag in verb.flags_at("notebook") for name in (flag.name, flag.short)}
     options: list[str] = []
     while rest.startswith("--") and (word := rest.split(maxsplit=1)[0])[2:]:
         flag = by_name.get(word.partition("=")[0])
@@ -114,8 +114,8 @@ def _parse_raw(verb: Verb, rest: str, place: Place) -> Parsed:
         *taken, rest = [*rest.split(maxsplit=count), ""][: count + 1]
         options += taken
     if not rest:
-        raise UsageError(f"usage: {verb.usage(place)}")
-    parsed = parse_words(verb, [*options, "--", rest], place)
+        raise UsageError(f"usage: {verb.usage('notebook')}")
+    parsed = parse_words(verb, [*options, "--", rest], "notebook")
     return Parsed(verb, (rest,), parsed.flags)
 
 

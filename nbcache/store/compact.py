@@ -27,7 +27,6 @@ def merge_segments(
     live: Callable[[], Mapping[str, SegmentIndex]],
     *,
     max_rows: int,
-    min_segments: int,
     factor: float,
 ) -> int:
     """Merge the smaller live segments into one, sorted by hash; return how many there were.
@@ -42,7 +41,7 @@ def merge_segments(
         segments = live()
         rows = {name: int(each.meta["rows"]) for name, each in segments.items()}
         small = sorted(alike(rows, max_rows, factor))
-        if len(small) < max(min_segments, 2):
+        if len(small) < 2:
             return 0
         merge(root, small, segments)
         return len(small)

@@ -74,9 +74,9 @@ def frame(lines: bytes) -> bytes:
     return b"=1 %08x %016x\n%s" % (len(lines), xxh3_64_intdigest(lines), lines)
 
 
-def whole_records(data: bytes | memoryview, start: int = 0) -> Iterator[tuple[bytes, int]]:
-    """Yield (lines, end offset) of each whole record from `start`; stop at a torn one."""
-    view = memoryview(data)
+def whole_records(data: bytes | memoryview) -> Iterator[tuple[bytes, int]]:
+    """Yield (lines, end offset) of each whole record; stop at a torn one."""
+    view, start = memoryview(data), 0
     while len(view) - start >= HEADER_SIZE:
         header = bytes(view[start : start + HEADER_SIZE])
         if header[:3] != b"=1 " or header[-1:] != b"\n":

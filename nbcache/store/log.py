@@ -140,7 +140,6 @@ class Log:
         self,
         *,
         max_rows: int = 1_000_000,
-        min_segments: int = 2,
         factor: float = math.inf,
         grace_s: float = 86_400.0,
     ) -> int:
@@ -156,9 +155,7 @@ class Log:
             self.refresh(relist=True)
             return self._segments
 
-        merged = compact.merge_segments(
-            self.root, live, max_rows=max_rows, min_segments=min_segments, factor=factor
-        )
+        merged = compact.merge_segments(self.root, live, max_rows=max_rows, factor=factor)
         self.refresh()
         compact.delete_replaced(self.root, self._segments, grace_s=grace_s)
         return merged

@@ -50,10 +50,9 @@ class Stock:
     contents: set[str] = field(default_factory=set)  # digests of all outputs that are kept
     pins: Pins = field(default_factory=Pins)
 
-    def needs(self, holdings: Iterable[Holding] | None = None) -> Counter[str]:
-        """Return how many of the holdings (default: all) need each blob."""
-        chosen = self.holdings if holdings is None else holdings
-        return Counter(blob for each in chosen for blob in each.blobs)
+    def needs(self) -> Counter[str]:
+        """Return how many of the holdings need each blob."""
+        return Counter(blob for each in self.holdings for blob in each.blobs)
 
     def bytes_of(self, blobs: Iterable[str]) -> int:
         """Return the bytes of those of the blobs that are there."""

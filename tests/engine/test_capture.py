@@ -375,20 +375,6 @@ def test_the_name_of_a_process_does_not_count() -> None:
     assert changed(take("a"), take("b")) == set()
 
 
-def test_a_long_text_is_kept_where_the_caller_says() -> None:
-    kept: list[str] = []
-
-    def keep(text: str) -> str:
-        kept.append(text)
-        return "b3:somewhere"
-
-    decl = _script("echo 1\n" * 1000)
-    found = capture(decl, None, {}, evidence=keep)
-
-    assert kept == [decl.body]
-    assert [e.evidence for e in found.components if e.kind == "code"] == ["b3:somewhere"]
-
-
 def test_a_launcher_counts_by_the_version_of_the_package_behind_it(tmp_path: Path) -> None:
     site = tmp_path / "env" / "lib" / "python3.11" / "site-packages"
     launcher = (

@@ -14,7 +14,7 @@ def test_a_line_becomes_verb_words_and_options() -> None:
     assert parsed.verb.name == "run"
     assert parsed.words == ("fit", "best")
     assert "--fresh" in parsed
-    assert parsed.assignments("--parameter") == {"depth": "3", "name": "a b"}
+    assert parsed.parameters() == {"depth": "3", "name": "a b"}
 
 
 def test_the_shell_and_the_notebook_share_the_parser() -> None:
@@ -53,7 +53,7 @@ def test_a_verb_of_the_other_place_says_where_it_works() -> None:
 )
 def test_wrong_usage_says_what_is_right(line: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        verbs.parse_line(line).assignments("--parameter")
+        verbs.parse_line(line).parameters()
 
 
 def test_a_query_is_taken_as_it_is_written() -> None:

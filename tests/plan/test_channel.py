@@ -18,7 +18,7 @@ from nbcache.plan.dataflow.calls import (
     result_fields,
     unpacked,
 )
-from nbcache.plan.dataflow.channel import Channel, channel_of
+from nbcache.plan.dataflow.channel import Channel
 from tests.sim.pipelines import Process, queue
 
 
@@ -59,19 +59,6 @@ def test_a_process_is_a_channel_wherever_one_is_expected() -> None:
     process = Process("p", [queue([1], "a")], outputs=["x"])
     assert process.collect().node.parents == (process.node,)
     assert queue([1]).mix(process).node.parents is not None
-
-
-def test_anything_with_a_node_is_a_channel() -> None:
-    class Holder:
-        node = queue([1]).node
-
-    found = channel_of(Holder())
-    assert found is not None
-    assert found.node is Holder.node
-    assert channel_of(3) is None
-    assert channel_of(Holder) is None
-    channel = queue([1])
-    assert channel_of(channel) is channel
 
 
 GRID: Any = queue([(1, "a")], "n", "s")  # Any: it is given wrong arguments below

@@ -38,13 +38,13 @@ def hash_of(components: list[Component]) -> Digest:
     return shared.task_hash(inputs)
 
 
-def _line(old: list[Component], new: list[Component], **more: str) -> str:
-    return one_line("fit", differences(old, new), equal_count(old, new), len(new), **more)
+def _line(old: list[Component], new: list[Component]) -> str:
+    return one_line("fit", differences(old, new), equal_count(old, new), len(new))
 
 
 def test_an_edited_helper_is_named_with_cell_and_line_of_the_edit() -> None:
-    assert _line([BODY, NORM, TEXT], [BODY, NORM_EDITED, TEXT], run="calm-otter") == (
-        "helper norm changed (cell 3, line 4); 2 of 3 components equal to run calm-otter"
+    assert _line([BODY, NORM, TEXT], [BODY, NORM_EDITED, TEXT]) == (
+        "helper norm changed (cell 3, line 4); 2 of 3 components equal"
     )
 
 

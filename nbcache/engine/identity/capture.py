@@ -19,7 +19,6 @@ from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.modules import LocalModules, see_packages
 from nbcache.engine.identity.python_capture import PythonCapture
 from nbcache.engine.identity.script_capture import capture_script
-from nbcache.engine.identity.summaries import SMALL
 from nbcache.engine.spec import stat_key
 from nbcache.errors import FingerprintError
 from nbcache.model.digest import Digest
@@ -38,7 +37,6 @@ def capture(
     *,
     taken: Collection[str] = (),
     notebook_dir: Path | None = None,
-    evidence: Callable[[str], str] | None = None,
     digest_of_file: Callable[[Path], Digest] | None = None,
     environ: Mapping[str, str] | None = None,
     send: bool = True,
@@ -47,9 +45,8 @@ def capture(
     """Return the components and the payload that all tasks of a process share.
 
     `taken` are names that the body gets otherwise (inputs, outputs) or that are no data
-    (channels). `evidence` keeps a long text and returns the digest of its blob. Without `send`
-    nothing is pickled: the body runs where it is. Captures of one moment share `modules`, which are
-    filled as they are looked at.
+    (channels). Without `send` nothing is pickled: the body runs where it is. Captures of one moment
+    share `modules`, which are filled as they are looked at.
 
     Raises:
         NoCanonicalFormError: a value that is reached cannot be identified.
@@ -64,19 +61,10 @@ def capture(
     else:
         capturing = PythonCapture(decl, facts, namespace, set(taken), notebook_dir, modules)
         found, components = capturing.take(send)
-    return _finish(found, [*declared, *components], evidence)
+    return _finish(found, [*declared, *components])
 
 
-def _finish(
-    found: Captured, components: list[Component], evidence: Callable[[str], str] | None
-) -> Captured:
-    if evidence is not None:
-        components = [
-            replace(each, evidence=evidence(each.evidence))
-            if each.evidence is not None and len(each.evidence) > SMALL
-            else each
-            for each in components
-        ]
+def _finish(found: Captured, components: list[Component]) -> Captured:
     ordered = tuple(sorted(components, key=lambda each: each.key))
     return replace(found, components=ordered)
 

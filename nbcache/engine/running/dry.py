@@ -61,6 +61,9 @@ class DryRun:
         )
 
 
+_SHOWING = ("view", "subscribe")  # functions that are called for what they show
+
+
 class TooLong(Exception):
     """The time given for a dry run is over."""
 
@@ -70,8 +73,6 @@ def dry_run(
     prepared: Prepared,
     *,
     within_s: float | None = None,
-    until: Callable[[Decision], bool] | None = None,
-    skip_calls: Collection[str] = ("view", "subscribe"),
     ignored: Collection[Digest] = (),
 ) -> DryRun:
     """Decide every task that can be decided without running anything.
@@ -96,11 +97,7 @@ def dry_run(
                 break
             if deadline is not None and not _is_quick(command, prepared):
                 raise TooLong
-            event = _answer(command, prepared, found, skip_calls, ignored)
-            if until is not None and isinstance(command, Decide):
-                decision = found.decisions.get(command.task)
-                if decision is not None and until(decision):
-                    break
+            event = _answer(command, prepared, found, ignored)
             if event is not None:
                 more = scheduler.handle(event)
                 if deadline is None:
@@ -140,13 +137,12 @@ def _answer(
     command: Command,
     prepared: Prepared,
     found: DryRun,
-    skip_calls: Collection[str],
     ignored: Collection[Digest],
 ) -> Event | None:
     if isinstance(command, Load):
         return SourceLoaded(command.node, prepared.sources[command.node])
     if isinstance(command, Apply):
-        return _apply(command, prepared, skip_calls)
+        return _apply(command, prepared)
     if isinstance(command, Decide):
         return _decide(command, prepared, found, ignored)
     if isinstance(command, Report):
@@ -154,9 +150,9 @@ def _answer(
     return None
 
 
-def _apply(command: Apply, prepared: Prepared, skip_calls: Collection[str]) -> Event:
+def _apply(command: Apply, prepared: Prepared) -> Event:
     node = prepared.graph.nodes[command.node]
-    if node.op in skip_calls or command.role == "failure":
+    if node.op in _SHOWING or command.role == "failure":
         return Applied(command.call, None)
     try:
         return Applied(command.call, call_operator(node, command.args, prepared.decoder.value))

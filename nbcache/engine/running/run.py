@@ -58,7 +58,6 @@ class Run:
         read_shown: Callable[[Stored], Sequence[ShownChunk]],
         *,
         user: str | None = None,
-        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id, self.name, self.graph = run, name, graph
         self.status = RunStatus.CREATED
@@ -81,7 +80,7 @@ class Run:
         self.talk = Talk()
         self.at_work: dict[TaskKey, AtWork] = {}
         self._decoder, self._read_shown = decoder, read_shown
-        self._now, self._started = now, now()
+        self._started = time.monotonic()
         self._elapsed: float | None = None
         self._ended = threading.Event()
         self._cached_at: int | None = None
@@ -145,7 +144,7 @@ class Run:
         places = {task.label: key for key, task in self.tasks.items()}
         self.failures.sort(key=lambda failure: places.get(failure.task, ()))
         self.status = status
-        self._elapsed = self._now() - self._started
+        self._elapsed = time.monotonic() - self._started
 
     def end(self) -> None:
         """The last word: nothing changes after it, and who waits goes on."""
@@ -161,7 +160,7 @@ class Run:
     @property
     def elapsed_s(self) -> float:
         """Seconds since the run was started, or that it took."""
-        return self._elapsed if self._elapsed is not None else self._now() - self._started
+        return self._elapsed if self._elapsed is not None else time.monotonic() - self._started
 
     @property
     def message(self) -> str:

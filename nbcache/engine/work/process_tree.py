@@ -16,6 +16,7 @@ import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+PATIENCE_S = 5.0  # for children that were killed
 LINUX = sys.platform.startswith("linux")
 
 
@@ -87,13 +88,13 @@ def send_signal(pids: list[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def end_own_children(*, patience_s: float = 5.0) -> bool:
+def end_own_children() -> bool:
     """Kill and reap everything below this process; return whether there was anything alive.
 
     Must be called where nobody else waits for children (at the end of an attempt).
     """
     found = False
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)

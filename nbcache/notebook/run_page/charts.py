@@ -15,6 +15,7 @@ from nbcache.engine.record.run_report import Bar
 from nbcache.notebook import render
 
 ROW_BY_ROW = 120  # attempts that have a line of their own
+PARTS = 5  # of a length of time, about
 _SMALLEST = 0.05  # per cent of the width: what is shorter is drawn so wide
 _DOTS = 80
 
@@ -41,14 +42,14 @@ def _axis(clock_s: float) -> str:
     return f'<div class="row axis"><b></b><div class="ticks">{"".join(ticks)}</div><i></i></div>'
 
 
-def nice_step(length: float, parts: int = 5) -> float:
-    """Return a round step that cuts a length of time (seconds) into about so many parts."""
+def nice_step(length: float) -> float:
+    """Return a round step that cuts a length of time (seconds) into about `PARTS`."""
     rounds = [unit * k for unit in (1e-3, 1e-2, 0.1, 1) for k in (1, 2, 5)]
     rounds += [10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400]
     for each in rounds:
-        if length / each <= parts:
+        if length / each <= PARTS:
             return each
-    return 86400.0 * max(1, round(length / 86400 / parts))
+    return 86400.0 * max(1, round(length / 86400 / PARTS))
 
 
 def _line(bar: Bar, clock_s: float, colour: Callable[[str], str]) -> str:

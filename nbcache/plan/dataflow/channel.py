@@ -277,14 +277,6 @@ class Branches:
         return f"<branches {', '.join(self._names or ('by function',))}>"
 
 
-def channel_of(obj: object) -> Channel | None:
-    """Return an object as a channel if it is one (or holds a `node`), else None."""
-    if isinstance(obj, Channel):
-        return obj
-    node = _node_of(obj)
-    return Channel(node) if node is not None else None
-
-
 def _node_of(obj: object) -> Node | None:
     if isinstance(obj, type):
         return None

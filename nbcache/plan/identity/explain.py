@@ -104,22 +104,15 @@ def nearest(
     return best
 
 
-def one_line(
-    process: str,
-    found: Sequence[Difference],
-    equal: int,
-    total: int,
-    *,
-    run: str = "",
-) -> str:
+def one_line(process: str, found: Sequence[Difference], equal: int, total: int) -> str:
     """Return "helper norm changed (cell 3, line 4); 7 of 8 components equal".
 
     `equal` of `total` components are the same as in the earlier task; with `total` 0 there is
-    none to compare with. `run` names the earlier task's run.
+    none to compare with.
     """
     if not total:
         return "first run of this code here"
-    end = f"{equal} of {total} components equal{f' to run {run}' if run else ''}"
+    end = f"{equal} of {total} components equal"
     if not found:
         return f"nothing changed; {end}"
     if _is_another_input(found):

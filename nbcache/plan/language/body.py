@@ -37,7 +37,6 @@ __all__ = [
 
 _FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _FUTURES = 0x0FFF0000 | 0x1000000  # CO_FUTURE_* in a code object's flags
-_COROUTINE = 0x80  # inspect.CO_COROUTINE
 _MAGIC = re.compile(r"\s*(%%?\w|!|\?+\s*\w)|[^#'\"]*\S\?\??\s*(#.*)?$|\s*[\w., ]+=\s*(%\w|!)")
 _SILENT = frozenset({"print", "display"})
 _KEYBOARD = "a task has no keyboard"
@@ -242,9 +241,4 @@ def split_body(body: str, filename: str = "<process>", body_line: int = 1) -> Sp
     except SyntaxError as error:
         error.lineno = (error.lineno or body_line) - body_line + 1
         _refuse_syntax(error, body, body_line)
-    return SplitBody(
-        statements,
-        expression,
-        bool(statements.co_flags & _COROUTINE),
-        expression is not None and bool(expression.co_flags & _COROUTINE),
-    )
+    return SplitBody(statements, expression)

@@ -54,14 +54,12 @@ class BodyFacts:
 class SplitBody:
     """A body as code: the statements, and the final expression where it is the body's result.
 
-    Run `exec(statements, namespace)`, then `eval(expression, namespace)`; what is `..._async` gives
-    a coroutine instead (from `eval` in both cases), to be awaited.
+    Run `exec(statements, namespace)`, then `eval(expression, namespace)`; code with the flag
+    `inspect.CO_COROUTINE` is given to `eval` in both cases, and what comes back is awaited.
     """
 
     statements: CodeType
     expression: CodeType | None
-    statements_async: bool = False
-    expression_async: bool = False
 
 
 @dataclass(frozen=True, slots=True)
