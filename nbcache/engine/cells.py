@@ -160,8 +160,8 @@ class Cells:
                 self._session.namespace[name] = begun.before[name]
 
     def _why(self, begun: Begun) -> str:
-        rows = self._session.cache.log.rows(("attempt",), process=begun.cell.name)
-        cells = [row for row in rows if isinstance(row, AttemptRow) and row.executor == "kernel"]
+        rows = self._session.cache.log.attempts(process=begun.cell.name)
+        cells = [row for row in rows if row.executor == "kernel"]
         if not cells:
             return FIRST
         last = max(cells, key=lambda row: (row.at, row.id))

@@ -124,10 +124,8 @@ def _attempt_of(cache: Cache, last: AttemptRow, number: str) -> AttemptRow:
     """
     failed = {
         str(row.attempt): row
-        for row in cache.log.rows(("attempt",), run=last.run, process=last.process)
-        if isinstance(row, AttemptRow)
-        and row.position == last.position
-        and row.status not in ("completed", "skipped", "stored")
+        for row in cache.log.attempts(run=last.run, process=last.process)
+        if row.position == last.position and row.status not in ("completed", "skipped", "stored")
     }
     if number not in failed:
         known = ", ".join(sorted(failed, key=int)) or "none"

@@ -158,8 +158,8 @@ class _Earlier:
         self._cache = cache
         self._runs: dict[str, RunSummary] = {run.id: run for run in history.runs(cache)}
         self._by_inputs: dict[frozenset[tuple[str, str]], list[AttemptRow]] = {}
-        for row in cache.log.rows(("attempt",), process=process):
-            if isinstance(row, AttemptRow) and row.status == Outcome.COMPLETED.value:
+        for row in cache.log.attempts(process=process):
+            if row.status == Outcome.COMPLETED.value:
                 inputs = frozenset((each.name, each.digest) for each in row.inputs)
                 self._by_inputs.setdefault(inputs, []).append(row)
 

@@ -275,6 +275,14 @@ class Log:
                 if row is not None:
                     yield row
 
+    def attempts(
+        self, *, run: str | None = None, process: str | None = None
+    ) -> Iterator[AttemptRow]:
+        """Yield the rows of attempts that match, each once."""
+        for row in self.rows(("attempt",), run=run, process=process):
+            if isinstance(row, AttemptRow):
+                yield row
+
     def records(
         self,
         kinds: Collection[str] | None = None,

@@ -106,7 +106,7 @@ dtypes = (
 
 @given(hnp.arrays(dtypes, hnp.array_shapes(min_dims=0, min_side=0, max_side=4)))
 @settings(deadline=None)
-def test_any_array_comes_back_exactly(array: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_any_array_comes_back_exactly(array: np.ndarray) -> None:
     assert_exact(array)
 
 
@@ -124,7 +124,7 @@ def test_any_array_comes_back_exactly(array: np.ndarray) -> None:  # type: ignor
     ],
     ids=str,
 )
-def test_plain_arrays_are_npy_and_writable(array: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_plain_arrays_are_npy_and_writable(array: np.ndarray) -> None:
     assert_exact(array, "npy")
     back = there_and_back(array)
     assert isinstance(back, np.ndarray)
@@ -145,7 +145,7 @@ def test_plain_arrays_are_npy_and_writable(array: np.ndarray) -> None:  # type: 
     ],
     ids=lambda array: f"{type(array).__name__} {array.dtype}",
 )
-def test_arrays_that_npy_would_change_are_pickled(array: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_arrays_that_npy_would_change_are_pickled(array: np.ndarray) -> None:
     assert_exact(array, "pickle")
 
 

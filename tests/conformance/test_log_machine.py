@@ -95,7 +95,7 @@ class LogMachine(RuleBasedStateMachine):
                 entry = cache.log.find(hash_of(task))
                 assert (entry.row_id if entry else None) == self.best(task)
                 assert cache.log.next_generation(hash_of(task)) == self.next_generation(task)
-            found = {row.id: row for row in cache.log.rows({"attempt"})}
+            found = {row.id: row for row in cache.log.attempts()}
             assert found == {row.id: row for row in self.rows}
 
     def teardown(self) -> None:

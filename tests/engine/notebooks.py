@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
@@ -21,7 +22,7 @@ class Notebook:
     def __init__(self, folder: Path, cache: str = "cache") -> None:
         self.folder = folder
         self.trace = folder / "trace.log"
-        self.names: dict[str, object] = {"__name__": "__main__", "__builtins__": __builtins__}
+        self.names: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
         self.session = Session(self.names, folder)
         self.session.use(cache)
         self._cells = 0
@@ -51,7 +52,7 @@ class Notebook:
         for text in texts:
             self.cell(text)
 
-    def mark(self, expression: str) -> str:
+    def mark(self, expression: str | int) -> str:
         """Return a statement with which a Python body notes that it ran."""
         return f"open({str(self.trace)!r}, 'a').write(str({expression}) + '\\n')"
 

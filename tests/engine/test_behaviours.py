@@ -89,7 +89,7 @@ def test_4_resources_from_the_size_of_an_input_are_hits_again(kernels: Kernels) 
         )
         run = notebook.run()
         assert run.counts() == {"cached" if again else "completed": 4}, run.failures
-        assert [each[1] for each in run["one"]] == ["208000000"] * 2  # type: ignore[index]
+        assert [each[1] for each in run["one"]] == ["208000000"] * 2
         assert list(run["two"]) == [200_000_008] * 2
 
 
@@ -127,7 +127,7 @@ def test_9_outputs_from_stdout_a_variable_a_command_and_a_file(kernels: Kernels)
             f'--bash\necho printed $v\nvariable="a b"\nanswer=$({answer})\necho file > f.txt'
         )
         run = notebook.run()
-        made = list(run["work"].value)  # type: ignore[call-overload]
+        made = list(run["work"].value)
         return run.counts(), [*made[:3], made[3].read_text()]
 
     wanted = ["printed 1\n", "a b", "4", "file\n"]
@@ -185,7 +185,7 @@ def test_11_nested_globs_and_folders(notebook: Notebook) -> None:
         "mkdir -p 'a/b c'; touch 'a/b c/x.txt' a/y.txt z.txt .hidden.txt"
     )
     run = notebook.run()
-    made, folder = run["make"].value  # type: ignore[misc]
+    made, folder = run["make"].value
     assert sorted(each.name for each in made) == ["x.txt", "y.txt", "z.txt"]
     assert sorted(each.name for each in folder.rglob("*")) == ["b c", "x.txt", "y.txt"]
     assert notebook.run().counts() == {"cached": 1}

@@ -60,7 +60,7 @@ def test_23_a_script_that_is_called_by_name_is_there_and_counts_by_content(
 
 def test_a_helper_is_no_output_and_an_input_of_its_name_comes_first(helped: Notebook) -> None:
     helped.cell('%%process work() -> fs: list[path] = "*" --bash\nbash count.sh > made.txt')
-    assert [f.name for f in helped.run()["work"].value] == ["made.txt"]  # type: ignore[attr-defined]
+    assert [f.name for f in helped.run()["work"].value] == ["made.txt"]
     (helped.folder / "data").mkdir()
     (helped.folder / "data/count.sh").write_text("echo from the input\n")
     helped.cell('%%process work(f: path = "data/count.sh") -> stdout --bash\nbash count.sh')
@@ -79,7 +79,7 @@ def test_a_result_beside_the_notebook_that_a_body_writes_is_no_helper(helped: No
 
 def test_a_command_of_an_output_finds_helpers_too(helped: Notebook, tmp_path: Path) -> None:
     helped.cell('%%process work() -> said = "$(tool)", more = "$(python3 plot.py)" --bash\ntrue')
-    assert list(helped.run()["work"].value) == ["tooled", "plotted"]  # type: ignore[call-overload]
+    assert list(helped.run()["work"].value) == ["tooled", "plotted"]
     assert helped.session.try_one("work").outputs == {"said": "tooled", "more": "plotted"}
 
 

@@ -76,7 +76,7 @@ def test_without_force_a_clean_up_says_what_would_go_and_deletes_nothing(
 
     assert not told.done
     assert (told.holdings, told.size) == (3, 3 * SIZE)
-    realtime = sum(row.realtime for row in cache.log.rows(("attempt",), process="make"))  # type: ignore[union-attr,misc]
+    realtime = sum(row.realtime for row in cache.log.attempts(process="make"))
     assert told.cost == pytest.approx(realtime)
     assert len(blobs(cache)) == 3
     notebook.run()
@@ -129,12 +129,12 @@ def test_folders_go_with_all_that_is_in_them(notebook: Notebook) -> None:
         ]
     )
     run = notebook.run()
-    assert sorted((each / "own").read_text() for each in run["make"]) == ["1\n", "2\n"]  # type: ignore[operator]
+    assert sorted((each / "own").read_text() for each in run["make"]) == ["1\n", "2\n"]
     cache = notebook.session.cache
-    (first, _) = sorted(cache.log.rows(("attempt",)), key=lambda row: row.position)  # type: ignore[union-attr]
+    (first, _) = sorted(cache.log.attempts(), key=lambda row: row.position)
     assert len(blobs(cache)) == 5
 
-    clean(cache, Selection(hashes=(first.hash[5:13],)), force=True)  # type: ignore[union-attr]
+    clean(cache, Selection(hashes=(first.hash[5:13],)), force=True)
 
     assert len(blobs(cache)) == 3
     assert verify(cache).ok
@@ -209,7 +209,7 @@ def test_what_is_taken_while_others_work_waits(notebook: Notebook) -> None:
 
 
 def attempts(cache: Cache, process: str) -> list[object]:
-    return [row.hash for row in cache.log.rows(("attempt",), process=process)]  # type: ignore[union-attr]
+    return [row.hash for row in cache.log.attempts(process=process)]
 
 
 def test_a_run_without_cache_loses_nothing_to_a_clean_up(notebook: Notebook) -> None:
@@ -261,9 +261,7 @@ def test_what_is_pinned_stays_until_it_is_unpinned(notebook: Notebook) -> None:
 
 def attempts_by_position(cache: Cache, process: str, position: str) -> str:
     (found,) = [
-        str(row.hash)  # type: ignore[union-attr]
-        for row in cache.log.rows(("attempt",), process=process)
-        if row.position == position  # type: ignore[union-attr]
+        str(row.hash) for row in cache.log.attempts(process=process) if row.position == position
     ]
     return found
 
@@ -294,7 +292,7 @@ def test_failed_tasks_leave_their_work_directories_until_they_are_cleaned(
     )
     notebook.run()
     cache = notebook.session.cache
-    (failed,) = [row for row in cache.log.rows(("attempt",)) if row.status == "ignored"]  # type: ignore[union-attr]
+    (failed,) = [row for row in cache.log.attempts() if row.status == "ignored"]
     assert (cache.work / failed.id).is_dir()
 
     told = clean(cache, Selection(incomplete=True), force=True)
@@ -319,7 +317,7 @@ def test_a_work_directory_is_never_taken_for_a_result_nor_missed_by_a_hit(
     )
     notebook.run()
     cache = notebook.session.cache
-    (row,) = cache.log.rows(("attempt",))
+    (row,) = cache.log.attempts()
     left = cache.work / row.id  # as a crash may leave it
     left.mkdir()
     (left / "out").write_text("half")
@@ -328,12 +326,12 @@ def test_a_work_directory_is_never_taken_for_a_result_nor_missed_by_a_hit(
     run = notebook.run()
 
     assert notebook.ran() == ["made"]
-    assert run["make"].value.read_text() == "right"  # type: ignore[attr-defined]
+    assert run["make"].value.read_text() == "right"
     shutil.rmtree(cache.work)
     cache.work.mkdir()
     run = notebook.run()
     assert notebook.ran() == []
-    assert run["make"].value.read_text() == "right"  # type: ignore[attr-defined]
+    assert run["make"].value.read_text() == "right"
 
 
 def test_left_overs_go_when_they_are_old_and_not_before(notebook: Notebook) -> None:

@@ -108,7 +108,7 @@ def test_another_kernel_enters_a_failed_body_with_its_variables(kernels: Kernels
     assert bound.left == ("norm",)
     assert fresh.names["norm"] is mended
     assert Path(str(fresh.names["f"])).read_text() == "reads"
-    assert float(fresh.names["large"][-1]) == 199_999.0  # type: ignore[index]
+    assert float(fresh.names["large"][-1]) == 199_999.0
     with pytest.raises(ZeroDivisionError) as caught:
         run_again_here(opened)
     assert caught.traceback[-1].lineno + 1 == 4  # the line of the cell

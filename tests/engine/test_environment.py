@@ -79,7 +79,7 @@ def test_a_script_runs_in_its_image_and_again_when_the_tag_means_another(
     assert [sorted(map(str, each)) for each in counts] == [["completed"], ["cached"], ["completed"]]
     ran = engine.with_name("docker.ran").read_text().split()
     assert ran == [f"lab/tool@{ONE}", f"lab/tool@{TWO}"]
-    (value,) = notebook.names["a"]  # type: ignore[misc]
+    (value,) = notebook.names["a"]
     assert Path(value).read_text() == "data\n"
 
 

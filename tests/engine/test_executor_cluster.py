@@ -60,7 +60,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def attempts(notebook: Notebook) -> list[AttemptRow]:
-    rows = notebook.session.cache.log.rows(("attempt",))
+    rows = notebook.session.cache.log.attempts()
     return [row for row in rows if isinstance(row, AttemptRow)]
 
 

@@ -70,7 +70,7 @@ def ended(run: Run) -> Run:
 
 
 def attempts(notebook: Notebook) -> list[AttemptRow]:
-    rows = notebook.session.cache.log.rows(("attempt",))
+    rows = notebook.session.cache.log.attempts()
     return [row for row in rows if isinstance(row, AttemptRow)]
 
 

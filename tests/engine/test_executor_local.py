@@ -64,7 +64,7 @@ def test_a_value_is_kept_and_the_row_is_in_the_log_when_the_report_comes(bench: 
     report = bench.finish(future)
 
     assert report.outcome == "completed"
-    assert bench.decoded(report.outputs["y"]) == 2  # type: ignore[arg-type]
+    assert bench.decoded(report.outputs["y"]) == 2
     assert row_of(bench, spec.id) == report.row
     assert report.row is not None
     assert report.row.realtime is not None

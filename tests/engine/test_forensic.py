@@ -95,7 +95,7 @@ def test_a_task_that_could_not_start_has_no_folder(notebook: Notebook) -> None:
     notebook.cell("%%process fit(f: path) -> y from src\ny = 1")
     notebook.cell("%%process look(error, workdir, log) --on_failure_of fit\n(error, workdir, log)")
     (found,) = notebook.run()["look"]
-    error, workdir, log = found  # type: ignore[misc]
+    error, workdir, log = found
     assert "no file gone.txt" in error
     assert (workdir, log) == (None, "")
 
@@ -128,7 +128,7 @@ def test_failures_of_a_process_that_is_only_called_are_looked_into_at_all_its_pl
         ]
     )
     run = notebook.run()
-    assert sorted(run["look"]) == ["fit-2[v=4]", "fit[v=2]"]  # type: ignore[type-var]
+    assert sorted(run["look"]) == ["fit-2[v=4]", "fit[v=2]"]
     run = notebook.run("left")
     assert list(run["look"]) == ["fit[v=2]"]
     assert run.counts() == {"cached": 2, "failed": 1}

@@ -181,7 +181,7 @@ def test_why_names_what_changed_and_shows_the_source_of_both(two_runs: Story) ->
     told = why(two_runs.cache, ["fit", "depth=4"])
 
     assert told.head.startswith("fit[depth=4] ran")
-    assert [each["kind"] for each in told.record()["differences"]] == ["code"]  # type: ignore[index,union-attr]
+    assert [each["kind"] for each in told.record()["differences"]] == ["code"]
     assert any("-v1" in text and "+v2" in text for _, text in told.details)
 
 

@@ -101,7 +101,7 @@ def test_a_package_that_counts_with_one_that_the_body_imports_is_no_read(
     notebook.cell("%%process beside(g) -> out from given\nout = g.f()")
     assert not notebook.run().failures
 
-    rows = notebook.session.cache.log.rows(("attempt",))
+    rows = notebook.session.cache.log.attempts()
     reads = {row.process: row.watched for row in rows if isinstance(row, AttemptRow)}
     assert reads["direct"] == reads["around"] == ()
     assert [(each.kind, each.name) for each in reads["beside"]] == [("package", "gizmo9")]

@@ -133,7 +133,7 @@ def test_a_file_anywhere_is_known_by_its_content(told: Told, tmp_path: Path) -> 
     kept = told.notebook.session.last_run
     assert kept is not None
     published = tmp_path / "renamed.txt"
-    published.write_bytes(kept["merged"].value.read_bytes())  # type: ignore[attr-defined]
+    published.write_bytes(kept["merged"].value.read_bytes())
 
     found = lineage_of(told.cache, [str(published)])
 
@@ -168,7 +168,7 @@ def test_a_file_that_another_pipeline_made_is_walked_back_into_it(
 ) -> None:
     kept = told.notebook.session.last_run
     assert kept is not None
-    (tmp_path / "table.txt").write_bytes(kept["merged"].value.read_bytes())  # type: ignore[attr-defined]
+    (tmp_path / "table.txt").write_bytes(kept["merged"].value.read_bytes())
     other = Notebook(tmp_path, str(told.cache.root))
     try:
         other.cell('%channel tables = of(path("table.txt"))')

@@ -32,7 +32,7 @@ def test_branches_are_no_channel_but_each_of_them_is(notebook: Notebook) -> None
         notebook.cell("%channel parts = of(1, 2).branch(odd=lambda v: v % 2, even=lambda v: True)")
     assert "`%channel even = ....branch(...).even`" in str(caught.value)
     notebook.cell("%channel odd = of(1, 2).branch(odd=lambda v: v % 2, even=lambda v: True).odd")
-    assert list(notebook.names["odd"]) == [1]  # type: ignore[call-overload]
+    assert list(notebook.names["odd"]) == [1]
 
 
 def test_a_product_without_names_is_told_how(notebook: Notebook) -> None:
@@ -67,7 +67,7 @@ def test_queues_that_do_not_pair_are_said_by_the_card(notebook: Notebook) -> Non
     notebook.cell("%channel src = of(1, 2, 3)")
     notebook.cell("%%process two(a, b) from src, of(1, 2)\na + b")
 
-    view = notebook.session.card(notebook.names["two"])  # type: ignore[arg-type]
+    view = notebook.session.card(notebook.names["two"])
 
     assert view.plan is None
     assert "queues pair item by item" in view.notes[-1]
@@ -150,9 +150,9 @@ def test_what_writing_a_file_returns_is_not_taken_for_the_file(notebook: Noteboo
     )
     run = notebook.run()
 
-    assert run["text"].value.read_text() == "hi"  # type: ignore[attr-defined]
-    assert run["both"].value.n == 2  # type: ignore[attr-defined]
-    assert run["named"].value.read_text() == "ho"  # type: ignore[attr-defined]
+    assert run["text"].value.read_text() == "hi"
+    assert run["both"].value.n == 2
+    assert run["named"].value.read_text() == "ho"
 
 
 def test_a_captured_resource_is_called_one_and_used_under_its_name(notebook: Notebook) -> None:
@@ -160,7 +160,7 @@ def test_a_captured_resource_is_called_one_and_used_under_its_name(notebook: Not
     notebook.cell("%channel src = of(1)")
     notebook.cell("%%process db(v) from src\nengine['n'] + v")
 
-    view = notebook.session.card(notebook.names["db"])  # type: ignore[arg-type]
+    view = notebook.session.card(notebook.names["db"])
 
     assert [(each.name, each.summary) for each in view.captures] == [("engine", "resource")]
     assert notebook.run()["db"].value == 2
@@ -182,8 +182,8 @@ def test_a_card_shows_defaults_and_misses_no_name_that_a_star_may_bring(
     notebook.cell("%%process half(v, by=0.5) from src\nfrom math import *\nfloor(v * by)")
     notebook.cell("%%process odd(v, by: float = 0.5) from src\nfloor(v * by)")
 
-    half = notebook.session.card(notebook.names["half"])  # type: ignore[arg-type]
-    odd = notebook.session.card(notebook.names["odd"])  # type: ignore[arg-type]
+    half = notebook.session.card(notebook.names["half"])
+    odd = notebook.session.card(notebook.names["odd"])
 
     assert half.signature == "half(v, by = 0.5) → half"
     assert odd.signature == "odd(v, by: float = 0.5) → odd"

@@ -30,17 +30,17 @@ def test_a_channel_gives_its_items_without_a_run(notebook: Notebook) -> None:
     )
     names = notebook.names
 
-    assert [(item.depth, item.rep) for item in names["grid"]] == [(2, 0), (2, 1), (4, 0), (4, 1)]  # type: ignore[attr-defined]
-    assert list(names["pairs"]) == [("a", 1), ("b", 2)]  # type: ignore[call-overload]
-    assert names["pairs"][1] == ("b", 2)  # type: ignore[index]
-    assert names["only"].value == 7  # type: ignore[attr-defined]
-    assert [item.rep for item in names["lists"]] == [[0, 1, 0], [1]]  # type: ignore[attr-defined]
-    table = names["grid"].table()  # type: ignore[attr-defined]
+    assert [(item.depth, item.rep) for item in names["grid"]] == [(2, 0), (2, 1), (4, 0), (4, 1)]
+    assert list(names["pairs"]) == [("a", 1), ("b", 2)]
+    assert names["pairs"][1] == ("b", 2)
+    assert names["only"].value == 7
+    assert [item.rep for item in names["lists"]] == [[0, 1, 0], [1]]
+    table = names["grid"].table()
     assert list(table.columns) == ["depth", "rep"]
     assert len(table) == 4
-    assert list(names["only"].table().columns) == ["only"]  # type: ignore[attr-defined]
+    assert list(names["only"].table().columns) == ["only"]
     with pytest.raises(UsageError, match="4 results"):
-        _ = names["grid"].value  # type: ignore[attr-defined]
+        _ = names["grid"].value
     assert notebook.session.last_run is None
 
 
@@ -54,12 +54,12 @@ def test_a_channel_behind_a_process_runs_what_is_missing_once(notebook: Notebook
     )
     big = notebook.names["big"]
 
-    assert [item.out for item in big] == [20, 30]  # type: ignore[attr-defined]
+    assert [item.out for item in big] == [20, 30]
     first = notebook.session.last_run
-    assert list(big.table().v) == [2, 3]  # type: ignore[attr-defined]
+    assert list(big.table().v) == [2, 3]
     assert notebook.session.last_run is first
     run = notebook.run("big")
-    assert [item.v for item in run["big"]] == [2, 3]  # type: ignore[attr-defined]
+    assert [item.v for item in run["big"]] == [2, 3]
     assert notebook.ran() == []
 
 
@@ -73,7 +73,7 @@ def test_an_item_that_depends_on_those_before_it_is_read_once_they_are_made(
 
     best = notebook.names["best"]
 
-    assert best[0] == 10  # type: ignore[index]
+    assert best[0] == 10
 
 
 def test_a_channel_that_is_no_longer_bound_says_so(notebook: Notebook) -> None:
@@ -81,7 +81,7 @@ def test_a_channel_that_is_no_longer_bound_says_so(notebook: Notebook) -> None:
     src = notebook.names.pop("src")
 
     with pytest.raises(NotRunError, match="no longer bound"):
-        list(src)  # type: ignore[call-overload]
+        list(src)
 
 
 def test_what_was_ignored_is_not_tried_again_by_a_read(notebook: Notebook) -> None:
@@ -94,10 +94,10 @@ def test_what_was_ignored_is_not_tried_again_by_a_read(notebook: Notebook) -> No
         ]
     )
 
-    assert notebook.names["total"].value == 1.5  # type: ignore[attr-defined]
+    assert notebook.names["total"].value == 1.5
     first = notebook.session.last_run
-    assert list(notebook.names["inverse"]) == [1.0, 0.5]  # type: ignore[call-overload]
-    assert notebook.names["total"].value == 1.5  # type: ignore[attr-defined]
+    assert list(notebook.names["inverse"]) == [1.0, 0.5]
+    assert notebook.names["total"].value == 1.5
     assert notebook.session.last_run is first
     notebook.run()
     assert notebook.ran() == ["0"]
@@ -121,11 +121,11 @@ def test_a_read_during_a_run_takes_what_the_run_makes(notebook: Notebook, tmp_pa
     work = notebook.names["work"]
     said: list[str] = []
 
-    assert work[0] == "10"  # type: ignore[index]
-    assert work[:1] == ["10"]  # type: ignore[index]
+    assert work[0] == "10"
+    assert work[:1] == ["10"]
     assert not run.done
     notebook.session.teller = lambda text: (said.append(text), hold.touch())[0]
-    assert list(work) == ["10", "20"]  # type: ignore[call-overload]
+    assert list(work) == ["10", "20"]
 
     assert said == [f"work waits for run {run.name}, which is going"]
     assert notebook.session.last_run is run
@@ -138,7 +138,7 @@ def test_a_read_that_waits_for_a_run_ends_when_that_is_cancelled(
     notebook.session.teller = lambda text: run.cancel()
 
     with pytest.raises(RunError, match="was cancelled"):
-        list(notebook.names["work"])  # type: ignore[call-overload]
+        list(notebook.names["work"])
 
     assert notebook.session.last_run is run
 
@@ -187,8 +187,8 @@ def test_one_broken_process_spoils_no_other(notebook: Notebook) -> None:
     )
 
     assert notebook.run("good").status is RunStatus.SUCCEEDED
-    assert list(notebook.names["later"]) == [3]  # type: ignore[call-overload]
-    view = notebook.session.card(notebook.names["good"])  # type: ignore[arg-type]
+    assert list(notebook.names["later"]) == [3]
+    view = notebook.session.card(notebook.names["good"])
     assert view.plan is not None
     assert view.plan.cached == 2
     with pytest.raises(UnknownNameError, match="nowhere"):
@@ -205,13 +205,13 @@ def test_a_card_does_not_count_groups_that_nobody_knows_yet(notebook: Notebook) 
     )
     notebook.cell("%%process below(each) from each\neach")
     for name in ("each", "below"):
-        plan = notebook.session.card(notebook.names[name]).plan  # type: ignore[arg-type]
+        plan = notebook.session.card(notebook.names[name]).plan
         assert plan is not None
         assert plan.tasks is None
 
     notebook.run()
 
-    plan = notebook.session.card(notebook.names["each"]).plan  # type: ignore[arg-type]
+    plan = notebook.session.card(notebook.names["each"]).plan
     assert plan is not None
     assert (plan.tasks, plan.cached) == (2, 2)
 
@@ -225,6 +225,6 @@ def test_a_table_without_pandas_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pandas", None)
 
     with pytest.raises(MissingPackageError, match=r"pip install pandas; .* list\(size\)"):
-        notebook.names["size"].table()  # type: ignore[attr-defined]
+        notebook.names["size"].table()
 
-    assert list(notebook.names["size"]) == [1, 2]  # type: ignore[call-overload]
+    assert list(notebook.names["size"]) == [1, 2]

@@ -61,7 +61,7 @@ def test_a_task_runs_again_because_it_failed_or_was_told_to(
     assert last is not None
     by_position = {
         row.position: row.reason
-        for row in second.session.cache.log.rows(("attempt",))
+        for row in second.session.cache.log.attempts()
         if isinstance(row, AttemptRow) and row.run == last.id
     }
     assert by_position == {"0": TOLD, "1": TOLD}
@@ -105,7 +105,7 @@ def test_the_line_of_a_run_names_the_files_and_the_inputs_that_are_new_or_counts
     assert last is not None
     own = [
         row.reason
-        for row in second.session.cache.log.rows(("attempt",))
+        for row in second.session.cache.log.attempts()
         if isinstance(row, AttemptRow) and row.run == last.id
     ]
     assert set(own) == {"new combinations of inputs"}

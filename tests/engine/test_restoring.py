@@ -46,14 +46,14 @@ def test_each_free_name_is_bound_to_the_results_of_its_process(kernels: Kernels)
     assert fresh.names["half"] == "mine"
     fit = fresh.names["fit"]
     assert isinstance(fit, Results)
-    assert [tuple(each) for each in fit] == [(1, 10), (2, 20), (3, 30)]  # type: ignore[call-overload]
+    assert [tuple(each) for each in fit] == [(1, 10), (2, 20), (3, 30)]
     assert list(fit.table().columns) == ["v", "score"]
-    assert fresh.names["big"][2] == bytes(range(256)) * 12_000  # type: ignore[index]
-    assert [path.read_text() for path in fresh.names["text"]] == ["10\n", "20\n", "30\n"]  # type: ignore[attr-defined]
+    assert fresh.names["big"][2] == bytes(range(256)) * 12_000
+    assert [path.read_text() for path in fresh.names["text"]] == ["10\n", "20\n", "30\n"]
     assert list(restored["half"]) == [0.5, 1.5]
     outcomes = [task.outcome.value for task in restored["half"].tasks]
     assert outcomes == ["cached", "failed", "cached"]
-    assert restored["keep"][0].big == bytes(range(256)) * 4_000  # type: ignore[attr-defined]
+    assert restored["keep"][0].big == bytes(range(256)) * 4_000
 
 
 def test_nothing_is_decoded_until_it_is_read(
@@ -105,7 +105,7 @@ def test_running_the_cell_takes_the_name_back_without_a_word(kernels: Kernels) -
     fresh.session.restore()
     fresh.cell("%channel src = of(1, 2, 3)")
     fresh.cell("%%process fit(v) -> v, score from src\nscore = v * 10")
-    assert fresh.names["fit"].notes == ()  # type: ignore[attr-defined]
+    assert fresh.names["fit"].notes == ()
     assert fresh.run("fit").counts() == {"cached": 3}
 
 

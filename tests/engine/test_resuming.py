@@ -58,7 +58,7 @@ def statuses(notebook: Notebook, run: str) -> list[tuple[int, str]]:
 
 
 def attempts(notebook: Notebook, run: str) -> list[tuple[str, int, int, str]]:
-    rows = notebook.session.cache.log.rows(("attempt",), run=run)
+    rows = notebook.session.cache.log.attempts(run=run)
     found = [row for row in rows if isinstance(row, AttemptRow) and row.process == "work"]
     return sorted((row.position, row.session, row.attempt, row.status) for row in found)
 

@@ -20,7 +20,7 @@ QUICK = "--backoff 1ms"
 
 def attempts(notebook: Notebook) -> list[AttemptRow]:
     """Return the attempts that the log holds, in the order in which they were submitted."""
-    rows = notebook.session.cache.log.rows(("attempt",))
+    rows = notebook.session.cache.log.attempts()
     return sorted((r for r in rows if isinstance(r, AttemptRow)), key=lambda row: row.at)
 
 

@@ -30,7 +30,7 @@ def test_a_task_that_writes_into_a_small_input_changes_its_own_copy(
     own.write_text("one")
     declare(notebook, language, APPEND[language])
 
-    assert int(notebook.run()["work"].value) == 7  # type: ignore[call-overload]
+    assert int(notebook.run()["work"].value) == 7
     assert own.read_text() == "one"
     assert own.stat().st_mode & 0o777 == 0o644
     assert notebook.run().counts() == {"cached": 1}

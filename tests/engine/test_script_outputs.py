@@ -33,7 +33,7 @@ def test_9_the_answer_of_a_command_is_an_output_and_its_text_counts(
             "printf '1\\n2\\n' > made.txt",
         )
         assert run.counts() == {"cached" if again else "completed": 1}, run.failures
-        assert tuple(run["work"].value) == (2, "a b")  # type: ignore[arg-type]
+        assert tuple(run["work"].value) == (2, "a b")
     edited = '(v = "a b") -> n: int = "$(wc -w < made.txt)", said = "$(echo $v; echo)"'
     run = script(kernels(), edited, "printf '1\\n2\\n' > made.txt")
     assert run.counts() == {"completed": 1}
@@ -105,7 +105,7 @@ def test_12_a_count_of_outputs_that_does_not_fit_fails_after_the_body(
     header = f'() -> fs: list[path, {count}] = "f*.txt"'
     run = script(notebook, header, f"for i in $(seq {made}); do touch f$i.txt; done")
     if said is None:
-        assert len(run["work"].value) == made  # type: ignore[arg-type]
+        assert len(run["work"].value) == made
     else:
         assert said in error_of(run)
 
@@ -158,7 +158,7 @@ def test_lines_before_a_script_hold_for_it_and_for_its_commands(notebook: Notebo
         )  # fmt: skip
         assert run.status is RunStatus.SUCCEEDED, run.failures
         values = run["work"].value
-        assert ([values] if isinstance(values, str) else list(values))[0] == "hello x"  # type: ignore[call-overload]
+        assert ([values] if isinstance(values, str) else list(values))[0] == "hello x"
     assert list(script(notebook, "() -> o", "#| before: x=7\no=$x")["work"]) == ["7"]
 
 
@@ -203,7 +203,7 @@ def test_variables_of_a_plain_shell_are_outputs(notebook: Notebook, ending: str)
     run = notebook.run()
 
     assert run.status is RunStatus.SUCCEEDED, run.message
-    assert [tuple(each) for each in run["work"]] == [("hello it's", 4), ("hello a\nb", 3)]  # type: ignore[call-overload]
+    assert [tuple(each) for each in run["work"]] == [("hello it's", 4), ("hello a\nb", 3)]
 
 
 def test_a_plain_shell_ends_as_its_script_does_and_counts_its_lines(notebook: Notebook) -> None:
@@ -247,6 +247,6 @@ def test_10_an_optional_value_that_was_not_made_leaves_out_what_is_below(
         if not again:  # the two tasks below `said` are one
             done = {"completed": 8, "cached": 1, "skipped": 1}
         assert run.counts() == done
-        assert list(run["strict"]) == [2]  # type: ignore[call-overload]
-        assert list(run["lax"]) == [[None], [2]]  # type: ignore[call-overload]
-        assert list(run["below"]) == [None, None]  # type: ignore[call-overload]
+        assert list(run["strict"]) == [2]
+        assert list(run["lax"]) == [[None], [2]]
+        assert list(run["below"]) == [None, None]

@@ -222,9 +222,9 @@ def test_queues_of_different_length_are_an_error_with_the_ways_out(notebook: Not
 
 def test_reading_runs_what_is_missing_and_only_that(notebook: Notebook) -> None:
     scaled(notebook)
-    assert notebook.names["total"].value == 60  # type: ignore[attr-defined]
+    assert notebook.names["total"].value == 60
     before = notebook.session.last_run
-    assert list(notebook.names["work"]) == [10, 20, 30]  # type: ignore[call-overload]
+    assert list(notebook.names["work"]) == [10, 20, 30]
     assert notebook.session.last_run is before
 
 
@@ -237,7 +237,7 @@ def test_a_repr_runs_nothing(notebook: Notebook) -> None:
 def test_a_table_has_scalar_inputs_and_outputs_a_row_per_task(notebook: Notebook) -> None:
     notebook.cell("%channel grid = product(depth=[2, 4], rep=range(2))")
     notebook.cell("%%process fit from grid\nscore = depth * 10 + rep")
-    table = notebook.names["fit"].table()  # type: ignore[attr-defined]
+    table = notebook.names["fit"].table()
     assert list(table.columns) == ["depth", "rep", "score"]
     assert list(table["score"]) == [20, 21, 40, 41]
 
@@ -279,7 +279,7 @@ def test_a_plan_agrees_with_the_run_that_follows(notebook: Notebook) -> None:
 
 def test_a_card_says_signature_wiring_captures_and_plan(notebook: Notebook) -> None:
     scaled(notebook)
-    view = notebook.session.card(notebook.names["work"])  # type: ignore[arg-type]
+    view = notebook.session.card(notebook.names["work"])
     assert view.signature == "work(v) → out"
     assert view.wiring == "from src"
     assert [each.name for each in view.captures] == ["scale", "factor"]
@@ -320,7 +320,7 @@ def test_an_unknown_name_in_from_points_at_the_nearest(notebook: Notebook) -> No
 
 def test_a_channel_may_come_with_a_later_cell(notebook: Notebook) -> None:
     notebook.cell("%%process double(v) -> twice from numbers\ntwice = v * 2")
-    view = notebook.session.card(notebook.names["double"])  # type: ignore[arg-type]
+    view = notebook.session.card(notebook.names["double"])
     assert "numbers" in view.notes[0]
     notebook.cell("%channel numbers = of(1, 2)")
     assert list(notebook.run()["double"]) == [2, 4]
@@ -598,7 +598,7 @@ def test_a_damaged_result_heals_by_one_run(notebook: Notebook) -> None:
     path.write_bytes(b"short")
     notebook.run()
     assert notebook.ran() == ["1"]
-    assert notebook.names["big"][0] == bytes([1]) * 100_000  # type: ignore[index]
+    assert notebook.names["big"][0] == bytes([1]) * 100_000
 
 
 def test_an_input_that_the_body_changes_in_place_is_passed_on_as_changed(
@@ -621,6 +621,6 @@ def test_an_input_that_the_body_changes_in_place_is_passed_on_as_changed(
 
         assert notebook.ran() == ran
         assert list(run["ordered"]) == [[1, 2, 3], [1, 2]]
-        assert [(each.xs, each.low) for each in run["first"]] == [([1, 2, 3], 1), ([1, 2], 1)]  # type: ignore[attr-defined]
+        assert [(each.xs, each.low) for each in run["first"]] == [([1, 2, 3], 1), ([1, 2], 1)]
         for name in ("grown", "kept"):
-            assert list(run[name].value.t.columns) == ["a", "b"]  # type: ignore[attr-defined]
+            assert list(run[name].value.t.columns) == ["a", "b"]

@@ -43,7 +43,7 @@ def cell(notebook: Notebook) -> str:
 def texts(notebook: Notebook) -> list[str]:
     run = notebook.session.last_run
     assert run is not None
-    return [each.read_text() for each in run["align"]]  # type: ignore[attr-defined]
+    return [each.read_text() for each in run["align"]]
 
 
 def test_each_task_runs_the_script_of_its_condition(aligned: Notebook) -> None:

@@ -423,4 +423,4 @@ def test_what_was_made_again_after_an_eviction_is_there(tmp_path: Path) -> None:
         left = {each["id"]: each for each in rows if each["kind"] == "attempt"}
         for row in left.keys() - gone:
             (output,) = left[row]["outputs"]  # type: ignore[misc]
-            assert shared.bring(Digest(output["blob"]))  # type: ignore[index]
+            assert shared.bring(Digest(output["blob"]))

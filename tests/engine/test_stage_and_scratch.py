@@ -23,7 +23,7 @@ def scratch(tmp_path: Path) -> Path:
         pytest.skip("there is only one file system")
     place = SHM / f"nbcache-test-{os.getpid()}"
     place.mkdir()
-    yield place  # type: ignore[misc]
+    yield place
     shutil.rmtree(place)
 
 
@@ -49,11 +49,11 @@ def test_11_odd_names_come_out_of_scratch_as_they_went_in_and_hit_again(
         )
         run = notebook.run()
         assert run.counts() == {"cached" if again else "completed": 2}, run.failures
-        files, tree = run["read"].value  # type: ignore[misc]
+        files, tree = run["read"].value
         wanted = {(os.fsdecode(name), str(n)) for n, name in enumerate(ODD_NAMES)}
         assert set(files) == wanted
         assert set(tree) == {name for name, _ in wanted}
-        where = str(run["copy"].value[1])  # type: ignore[index]
+        where = str(run["copy"].value[1])
         assert where.startswith(f"{scratch}/")
         assert list(scratch.iterdir()) == []
 
@@ -113,7 +113,7 @@ def seen(notebook: Notebook, rule: str, files: int = 2, more: str = "") -> list[
     )
     run = notebook.run()
     assert run.status is RunStatus.SUCCEEDED, run.failures
-    names = list(run["look"].value)  # type: ignore[call-overload]
+    names = list(run["look"].value)
     assert run["check"].value == [(name, str(n)) for n, name in enumerate(names)]
     return names
 

@@ -124,7 +124,7 @@ def test_a_stored_file_and_tree_are_placed(staging: Staging, cache: Cache, tmp_p
 def test_a_missing_blob_is_named(staging: Staging) -> None:
     digest = Digest("b3:" + "0" * 64)
     for kind in ("value", "file", "tree"):
-        stored = Stored(identity_digest(b""), kind, "json", 9000, digest, name="x")  # type: ignore[arg-type]
+        stored = Stored(identity_digest(b""), kind, "json", 9000, digest, name="x")
         with pytest.raises(InputMissingError) as caught:
             staging.stage({"x": stored})
         assert caught.value.digest == digest

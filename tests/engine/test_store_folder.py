@@ -109,7 +109,7 @@ def test_18_processes_that_share_a_folder_do_not_mix(kernels: Callable[[], Noteb
     assert notebook.run().counts() == {"completed": 4}
     run = notebook.run()
     assert run.counts() == {"stored": 4}
-    assert [path.read_text() for path in run["two"]] == ["two a\n", "two b\n"]  # type: ignore[attr-defined]
+    assert [path.read_text() for path in run["two"]] == ["two a\n", "two b\n"]
 
     other = kernels()
     other.cell('%channel src = of("a")')

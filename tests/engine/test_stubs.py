@@ -92,7 +92,7 @@ def test_a_stub_run_leaves_published_and_stored_results_alone(notebook: Notebook
     notebook.run(stub=True)
     assert not (notebook.folder / "kept").exists()
     assert not (notebook.folder / "shown").exists()
-    assert notebook.run()["work"].value.read_text() == "real\n"  # type: ignore[attr-defined]
+    assert notebook.run()["work"].value.read_text() == "real\n"
     assert (notebook.folder / "shown" / "r.txt").read_text() == "real\n"
 
 
@@ -122,7 +122,7 @@ def test_where_runs_are_stub_runs_so_are_reads(notebook: Notebook) -> None:
     notebook.cell("%channel src = of(1)")
     notebook.cell("%%process work(v) -> out from src\nout = v\n#| stub:\nout = 'stub'")
     notebook.session.manner = RunOptions(stub=True)
-    assert notebook.names["work"].value == "stub"  # type: ignore[attr-defined]
+    assert notebook.names["work"].value == "stub"
     assert notebook.run().counts() == {"cached": 1}
 
 
@@ -198,5 +198,5 @@ def test_the_card_says_that_there_is_a_stub_and_which_scripts(notebook: Notebook
         "%%process work(v) -> stdout from src --bash\n#| if: v > 1\necho 1\n#| else:\necho 2\n"
         "#| stub:\necho 3"
     )
-    card = notebook.session.card(notebook.names["work"])  # type: ignore[arg-type]
+    card = notebook.session.card(notebook.names["work"])
     assert card.notes == ("2 scripts: v > 1, else", "has a stub: %nbcache run --stub")

@@ -26,7 +26,7 @@ def test_the_log_of_a_run_has_its_tasks_in_order_with_the_fields_asked_for(
 
 def test_the_log_can_be_filtered_and_taken_of_all_runs(two_runs: Story) -> None:
     def positions(runs: list[str] | None, **how: str) -> list[str]:
-        rows = task_log.log_rows(two_runs.cache, runs, fields=("position",), **how)  # type: ignore[arg-type]
+        rows = task_log.log_rows(two_runs.cache, runs, fields=("position",), **how)
         return [row[0] for row in rows]
 
     assert positions([ONE], status="failed") == ["2"]
@@ -49,7 +49,7 @@ def test_a_field_that_does_not_exist_and_a_wrong_condition_name_the_nearest(
 def test_runs_are_chosen_by_name_and_as_those_before_after_and_but(two_runs: Story) -> None:
     def chosen(*words: str, **ways: str) -> list[str] | None:
         given = {"before": None, "after": None, "but": None, **ways}
-        return task_log.chosen_runs(two_runs.cache, words, **given)  # type: ignore[arg-type]
+        return task_log.chosen_runs(two_runs.cache, words, **given)
 
     assert chosen() == [TWO]
     assert chosen("all") is None

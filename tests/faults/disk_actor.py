@@ -91,7 +91,7 @@ def become_read_only(folder: Path) -> None:
     subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
     second = kernel(folder, 5)
     tell(second)
-    print(json.dumps({"read": len(list(second.names["large"]))}), flush=True)  # type: ignore[call-overload]
+    print(json.dumps({"read": len(list(second.names["large"]))}), flush=True)
     second.cell("%channel src = from_iterable(range(10))")
     tell(second)
     subprocess.run(["umount", str(folder)], check=True)

@@ -47,7 +47,7 @@ def kernel(cache: str, seed: int, rounds: int) -> dict[str, object]:
         if run.status.value != "succeeded" or wrong:
             raise AssertionError(f"round {number}: {run.status} {run.error} {wrong}")
         try:
-            held = [bytes(each) for each in run["make"]]  # type: ignore[call-overload]
+            held = [bytes(each) for each in run["make"]]
             total = run["joined"].value
         except ResultGone:  # a clean-up after its end
             found["gone"] += 1

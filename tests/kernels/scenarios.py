@@ -180,7 +180,7 @@ class Notebook:
 
         python = self.python
 
-        class ThisPython(AsyncKernelManager):  # type: ignore[misc]
+        class ThisPython(AsyncKernelManager):
             @property
             def kernel_spec(self) -> KernelSpec:
                 argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]

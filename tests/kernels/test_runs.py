@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_from_a_shell_under_its_id(
 
     def both_are_kept() -> bool:
         with Cache.open(cache_folder, create=False) as cache:
-            return len(list(cache.log.rows(("attempt",)))) == 2
+            return len(list(cache.log.attempts())) == 2
 
     wait_until(both_are_kept)
     (going,) = project.runs()

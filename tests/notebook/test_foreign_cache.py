@@ -132,7 +132,7 @@ def test_nothing_in_a_poisoned_cache_runs_whatever_one_does_with_it(
             shell.ok(cell)
         restored = shell.ok("restored = %nbcache restore")
         assert restored.error is None
-        name = next(row.run for row in cache.log.rows(("attempt",), process="make"))
+        name = next(row.run for row in cache.log.attempts(process="make"))
         with pytest.raises(UntrustedError, match="not yours"):
             _ = shell.session.restore(name)["make"].value
 

@@ -121,7 +121,7 @@ class Settings(dict):  # type: ignore[type-arg]
 
     def __init__(self, **held: str) -> None:
         super().__init__(**held)
-        self.__dict__ = self  # type: ignore[assignment]
+        self.__dict__ = self
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_level_by_level_gives_the_same_and_starts_nothing_early(
     same = {"hash_of": same_hash, "body": same_result} if alike else {}
     flowing = World(graph, seed=seed + 1, **same).run()  # type: ignore[arg-type]
 
-    world = World(  # type: ignore[arg-type]
+    world = World(
         graph, seed=seed, levels=True, max_parallel=parallel, others=seed % 2 / 3, **same
     ).run()
 

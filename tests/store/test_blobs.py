@@ -182,7 +182,7 @@ def test_a_tree_comes_back_with_names_bits_links_and_empty_directories(
     assert blobs.has_tree(kept.blob)
     for how in ("symlink", "copy"):
         target = tmp_path / how
-        blobs.materialise(kept.blob, "tree", target, how=how)  # type: ignore[arg-type]
+        blobs.materialise(kept.blob, "tree", target, how=how)
         assert (target / "a b%.txt").read_bytes() == b"one"
         assert (target / "sub" / "empty").is_dir()
         assert os.readlink(target / "sub" / "up") == "../a b%.txt"

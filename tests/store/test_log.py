@@ -405,7 +405,7 @@ def test_rows_of_later_versions_are_kept_through_folding_and_compaction(cache: C
 
     after = {record["id"]: record for record in cache.log.records()}
     assert before.items() <= after.items()
-    assert len(list(cache.log.rows({"attempt"}, process="fit"))) == 2
+    assert len(list(cache.log.attempts(process="fit"))) == 2
 
 
 FULL_DISK = """

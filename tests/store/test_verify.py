@@ -101,7 +101,7 @@ def test_every_damage_is_found(cache: Cache, damage: str) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damage_is_repaired_and_what_is_whole_stays(cache: Cache, damage: str) -> None:
-    first, second = sorted(cache.log.rows({"attempt"}), key=lambda row: row.position)  # type: ignore[union-attr]
+    first, second = sorted(cache.log.attempts(), key=lambda row: row.position)
     cache.close()
     DAMAGES[damage](cache)
 
@@ -111,7 +111,7 @@ def test_every_damage_is_repaired_and_what_is_whole_stays(cache: Cache, damage: 
         done += repair(mended, verify(mended, deep=False))
         assert done
         left = {problem.what for problem in verify(mended).problems}
-        kept = [mended.log.find(row.hash) is not None for row in (first, second)]  # type: ignore[union-attr]
+        kept = [mended.log.find(row.hash) is not None for row in (first, second)]
 
     lost = {
         "blob flipped": [False, True],
@@ -134,7 +134,7 @@ def test_without_deep_only_sizes_are_looked_at(cache: Cache) -> None:
 
 def test_an_evicted_result_may_lack_its_blobs(cache: Cache) -> None:
     blob(cache, b"value").unlink()
-    row = next(row for row in cache.log.rows({"attempt"}, run="R1") if row.position == "b")  # type: ignore[attr-defined]
+    row = next(row for row in cache.log.attempts(run="R1") if row.position == "b")
     cache.log.evict(row=row.id)
 
     assert verify(cache).ok

@@ -217,11 +217,9 @@ def _maker(cache: Cache, row: AttemptRow, different: Difference) -> AttemptRow |
     now = next((each for each in row.inputs if each.name == different.component.name), None)
     if now is None or now.scalar is not None:
         return None
-    for made in cache.log.rows(("attempt",), run=row.run):
-        if (
-            isinstance(made, AttemptRow)
-            and made.process != row.process
-            and any(each.stored.digest in (now.digest, now.content) for each in made.outputs)
+    for made in cache.log.attempts(run=row.run):
+        if made.process != row.process and any(
+            each.stored.digest in (now.digest, now.content) for each in made.outputs
         ):
             return made
     return None
@@ -239,8 +237,8 @@ def _same_components(row: AttemptRow, earlier: AttemptRow) -> str:
 def _seen_apart(cache: Cache, row: AttemptRow, inputs: Sequence[Component | None]) -> bool:
     """Whether earlier tasks had each of these inputs, though none had them all as here."""
     wanted = {(each.name, each.digest) for each in inputs if each is not None}
-    for other in cache.log.rows(("attempt",), process=row.process):
-        if isinstance(other, AttemptRow) and (other.at, other.id) < (row.at, row.id):
+    for other in cache.log.attempts(process=row.process):
+        if (other.at, other.id) < (row.at, row.id):
             wanted -= {(each.name, each.digest) for each in other.inputs}
     return not wanted
 

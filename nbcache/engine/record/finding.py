@@ -147,8 +147,8 @@ def attempts_by_id(cache: Cache, process: str, wanted: set[str]) -> dict[str, At
     """Return attempts by their ids. A few are looked up one by one; many are read in one go."""
     found: dict[str, AttemptRow] = {}
     if len(wanted) > 20:
-        for row in cache.log.rows(("attempt",), process=process):
-            if isinstance(row, AttemptRow) and row.id in wanted:
+        for row in cache.log.attempts(process=process):
+            if row.id in wanted:
                 found[row.id] = row
     for row_id in wanted - found.keys():  # also results that another process made
         attempt = cache.log.find_attempt(row_id)

@@ -48,7 +48,7 @@ class Decoder:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    def value(self, held: object, *, of: str = "a result") -> object:
+    def value(self, held: object, *, of: str = "a result") -> Any:
         """Return a plain value: `Stored` decoded, `Gathered` as a list, files as paths.
 
         Raises:
@@ -67,7 +67,7 @@ class Decoder:
             return Record(held.fields, [self.value(member, of=of) for member in held])
         return held
 
-    def _stored(self, stored: Stored, of: str) -> object:
+    def _stored(self, stored: Stored, of: str) -> Any:
         if stored.kind == "none":
             return None
         try:
@@ -146,13 +146,13 @@ class Results:
     def _succeeded(self) -> list[TaskResult]:
         return [task for task in self.tasks if task.outputs is not None]
 
-    def _read(self, task: TaskResult) -> object:
+    def _read(self, task: TaskResult) -> Any:
         assert task.outputs is not None
         values = [self._decoder.value(held, of=task.label) for held in task.outputs]
         return whole_item(values, self.fields) if values else None
 
     @property
-    def value(self) -> object:
+    def value(self) -> Any:
         """The result of the only task.
 
         Raises:
@@ -177,10 +177,10 @@ class Results:
     def __len__(self) -> int:
         return len(self._succeeded())
 
-    def __iter__(self) -> Iterator[object]:
+    def __iter__(self) -> Iterator[Any]:
         return (self._read(task) for task in self._succeeded())
 
-    def __getitem__(self, index: int | slice) -> object:
+    def __getitem__(self, index: int | slice) -> Any:
         if not isinstance(index, (int, slice)):
             raise TypeError(f"{self.name}[...] takes a number or a slice, not {index!r}")
         done = self._succeeded()

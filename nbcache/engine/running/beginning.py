@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from nbcache.engine.record.holding import hold_run
 from nbcache.errors import RunError
 from nbcache.model.ids import RunId, run_name
-from nbcache.model.row import AttemptRow
 from nbcache.model.run_options import RunOptions
 from nbcache.model.task import Outcome
 from nbcache.store.cache import Cache
@@ -28,8 +27,7 @@ class Earlier:
         """Read it from the run's rows."""
         attempts: dict[tuple[str, str], int] = {}
         made: dict[tuple[str, str], frozenset[str]] = {}
-        for row in cache.log.rows(("attempt",), run=run):
-            assert isinstance(row, AttemptRow)
+        for row in cache.log.attempts(run=run):
             key = (row.process, row.position)
             attempts[key] = max(row.attempt, attempts.get(key, 0))
             if row.status == Outcome.COMPLETED.value:
