@@ -98,25 +98,21 @@ def _boxed(rendered: Rendered, colour: str = "pending") -> Rendered:
 
 
 def _status(parsed: Parsed, cache: Cache) -> Answer:
-    going = history.going_runs(cache)
+    going = [history.as_it_stands(cache, run) for run in history.going_runs(cache)]
     if not going:
         return Answer(_boxed(render.line("no run is going")), [])
-    counts = [history.counts_so_far(cache, run) for run in going]
     rows = [
         (
             run.name,
             _moment(run.started),
             render.duration(run.elapsed_s),
-            cards.outcome_phrase(ended) if ended else "none",
+            cards.outcome_phrase(run.counts) if run.counts else "none",
             f"{run.host} {run.pid}",
         )
-        for run, ended in zip(going, counts, strict=True)
+        for run in going
     ]
     grid = render.table(["run", "since", "for", "tasks so far", "where"], rows)
-    data = [
-        {**run.record(), "counts": dict(ended)} for run, ended in zip(going, counts, strict=True)
-    ]
-    return Answer(_boxed(grid, "running"), data)
+    return Answer(_boxed(grid, "running"), [run.record() for run in going])
 
 
 def _cancel(parsed: Parsed, cache: Cache) -> Answer:
@@ -132,17 +128,16 @@ def _runs(parsed: Parsed, cache: Cache) -> Answer:
     known = history.runs(cache)
     if not known:
         return Answer(_boxed(render.line(f"the cache {cache.root} has no runs yet")), [])
-    chosen = known[: int(limit)]
-    counts = {run.id: history.counts_so_far(cache, run) for run in chosen}
+    chosen = [history.as_it_stands(cache, run) for run in known[: int(limit)]]
     names = {run.id: run.name for run in known}
     rows = [
         (
             run.name,
             run.status,
             _moment(run.started),
-            render.duration(run.elapsed_s) if run.elapsed_s else "",  # killed: nobody noted when
+            render.duration(run.elapsed_s) if run.elapsed_s else "",  # killed before a task ended
             str(run.sessions) if run.sessions > 1 else "",
-            cards.outcome_phrase(counts[run.id]) if counts[run.id] else "",
+            cards.outcome_phrase(run.counts) if run.counts else "",
             f"{run.hit_rate:.0%}" if run.hit_rate is not None else "",
             render.duration(run.saved_s) if run.saved_s else "",
             names.get(run.parent, run.parent) if run.parent else "",

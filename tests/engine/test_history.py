@@ -56,9 +56,13 @@ def test_a_run_that_somebody_holds_goes_on_and_one_that_nobody_holds_is_interrup
     story.attempt(TWO, 0, 2)
     none = "no task of run bold-ant fits, of those that have ended"
     assert said("log bold-ant --status failed") == none
-    assert history.counts_so_far(story.cache, going) == {"completed": 1}
+    assert history.as_it_stands(story.cache, going).counts == {"completed": 1}
     hold.release()
     assert history.going_runs(story.cache) == []
+    story.attempt(TWO, 1, 3)  # the last that ended before it was killed
+    killed = history.as_it_stands(story.cache, history.find_run(story.cache, TWO))
+    assert (killed.status, killed.counts) == ("interrupted", {"completed": 2})
+    assert killed.elapsed_s == pytest.approx(2.0)
 
 
 def test_a_run_is_held_until_its_process_is_killed(story: Story) -> None:

@@ -11,7 +11,7 @@ import difflib
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from nbcache.engine.record.cancelling import cancel_request
@@ -34,6 +34,7 @@ class RunSummary:
     name: str
     status: str
     started: int
+    last_word: int  # when its last row was written
     ended: int | None
     elapsed_s: float
     sessions: int
@@ -177,6 +178,7 @@ def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
         name=first.name,
         status=last.status if going or last.status not in LIVE else RunStatus.INTERRUPTED.value,
         started=first.at,
+        last_word=last.at,
         ended=None if last.status in LIVE else last.at,
         elapsed_s=max(0.0, elapsed * _MICROSECOND),
         sessions=max(sessions),
@@ -254,7 +256,7 @@ _FAILED = (Outcome.FAILED.value, Outcome.IGNORED.value)
 
 def show_run(cache: Cache, word: str | None = None) -> RunDetail:
     """Return one run in detail; `word` as in `find_run`."""
-    run = find_run(cache, word)
+    run = as_it_stands(cache, find_run(cache, word))
     last = last_rows(cache, run.id)
     names = [process.name for process in run.processes]
     names += sorted({name for name, _ in last} - set(names))
@@ -314,14 +316,20 @@ def going_runs(cache: Cache) -> list[RunSummary]:
     return [run for run in runs(cache) if run.status in LIVE]
 
 
-def counts_so_far(cache: Cache, run: RunSummary) -> Mapping[str, int]:
-    """Return how many tasks have ended with each outcome, also while the run is going."""
-    if run.status not in LIVE:
-        return run.counts
+def as_it_stands(cache: Cache, run: RunSummary) -> RunSummary:
+    """Return a run with what the rows of its tasks tell and its own do not: how many tasks have
+    ended with each outcome while it is going or where it was killed; there also how long its last
+    session took, down to the last task that ended."""
+    is_killed = run.status == RunStatus.INTERRUPTED.value
+    if not is_killed and run.status not in LIVE:
+        return run
     rows = last_rows(cache, run.id).values()
-    return Counter(
+    counts = Counter(
         row.status if isinstance(row, AttemptRow) else Outcome.CACHED.value for row in rows
     )
+    last = max((row.at for row in rows if row.session == run.sessions), default=run.last_word)
+    lasted = max(0, last - run.last_word) * _MICROSECOND if is_killed else 0.0
+    return replace(run, counts=dict(counts), elapsed_s=run.elapsed_s + lasted)
 
 
 def request_cancel(cache: Cache, word: str | None) -> RunSummary:

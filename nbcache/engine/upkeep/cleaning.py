@@ -172,12 +172,15 @@ def run_facts(cache: Cache) -> dict[str, RunFacts]:
         live = run.ended is None and run.status != RunStatus.INTERRUPTED.value
         if live and run.host != socket.gethostname():
             live = time.time() - run.started / 1e6 < FAR_AWAY_S
+        ended = run.ended
+        if not live and ended is None:  # killed: when its last task ended
+            ended = run.started + int(history.as_it_stands(cache, run).elapsed_s * 1e6)
         facts[run.id] = RunFacts(
             id=run.id,
             name=run.name,
             notebook=run.notebook,
             started=run.started,
-            ended=None if live else run.ended or run.started + int(run.elapsed_s * 1e6),
+            ended=None if live else ended,
             succeeded=run.status == RunStatus.SUCCEEDED.value,
             live=live,
             retention=run.retention,

@@ -18,12 +18,17 @@ Json = dict[str, Any]
 def run_page(cache: Cache, *, text: str = "", offset: int = 0, limit: int = 15) -> Json:
     """Return a page of the runs, the newest first; `text` has to be in what the page shows."""
     now = datetime.now().astimezone()
-    rows = [_run_line(run, now) for run in history.runs(cache)]
-    fitting = [row for row in rows if text.lower() in " ".join(map(str, row.values())).lower()]
+    known = history.runs(cache)
+    fitting = [
+        run
+        for run in known
+        if text.lower() in " ".join(map(str, _run_line(run, now).values())).lower()
+    ]
+    shown = fitting[offset : offset + limit]
     return {
-        "rows": fitting[offset : offset + limit],
+        "rows": [_run_line(history.as_it_stands(cache, run), now) for run in shown],
         "matched": len(fitting),
-        "total": len(rows),
+        "total": len(known),
         "offset": offset,
     }
 
