@@ -47,6 +47,24 @@ def test_5_a_task_that_succeeds_at_its_third_attempt_is_a_hit_the_next_time(
     assert "attempt 1" in (found[0].error or "")
 
 
+def test_a_task_killed_for_its_memory_has_what_it_needs_at_its_second_attempt(
+    notebook: Notebook,
+) -> None:
+    notebook.cell(
+        f"%%process work() -> out --retries 1 {QUICK} --memory '300MB * task.attempt'\n"
+        "import threading\nblock = b'x' * 350_000_000\n"
+        "if task.attempt == 1:\n    threading.Event().wait()\nout = len(block)"
+    )
+
+    assert notebook.run()["work"].value == 350_000_000
+
+    first, second = attempts(notebook)
+    assert (first.status, second.status) == ("failed", "completed")
+    assert "memory limit of 300 MB exceeded" in (first.error or "")
+    assert (first.peak_rss or 0) > 300_000_000
+    assert 350_000_000 < (second.peak_rss or 0) < (second.memory or 0) == 600_000_000
+
+
 def test_6_ignored_failures_run_again_and_successes_are_kept(kernels: Kernels) -> None:
     for again in (False, True):
         notebook = kernels()

@@ -328,11 +328,11 @@ def keep_folder(work: Path, pid: int | None, attempt: str) -> str | None:
     """Give a dead worker's folder the name of the attempt that ran in it; return its path."""
     if pid is None:
         return None
-    for entry in os.scandir(work):
-        if entry.name.startswith(f"w-{host_token()}-{pid}-"):
+    for name in os.listdir(work):
+        if name.startswith(f"w-{host_token()}-{pid}-"):
             kept = work / attempt
             with contextlib.suppress(OSError):
-                os.rename(entry.path, kept)
+                os.rename(work / name, kept)
                 return str(kept)
     return None
 
