@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary, WeakSet
@@ -230,19 +230,30 @@ class Tier:
 
     def settle(self) -> None:
         """Adopt what hits used and send what was made; trouble is told of, and tried again."""
-        with self._lock:
-            try:
-                self.adopt()
-                if self.shared.read_only is None:
-                    with self.sender.alone() as mine:
-                        if mine:
-                            self.sender.send(self.sender.waiting(self.sharing.since))
-                    self._beat()
-            except AccessDeniedError as error:
-                self.shared.read_only = "it may only be read"
-                self._tell(f"shared cache: nothing more is sent to it: {error}")
-            except (RemoteStoreError, StoreError, OSError) as error:
-                self.shared.tell(error)
+        with self._lock, self._bearing_trouble():
+            self.adopt()
+            if self.shared.read_only is None:
+                with self.sender.alone() as mine:
+                    if mine:
+                        self.sender.send(self.sender.waiting(self.sharing.since))
+                self._beat()
+
+    def send_pins(self) -> None:
+        """Let the others know what is pinned, now, whatever else waits to be sent."""
+        with self._lock, self._bearing_trouble():
+            waiting = self.sender.waiting(self.sharing.since)
+            self.sender.send([row for row in waiting if row["kind"] == "pin"])
+
+    @contextlib.contextmanager
+    def _bearing_trouble(self) -> Iterator[None]:
+        """Tell of what goes wrong at the store, and let nobody fail by it."""
+        try:
+            yield
+        except AccessDeniedError as error:
+            self.shared.read_only = "it may only be read"
+            self._tell(f"shared cache: nothing more is sent to it: {error}")
+        except (RemoteStoreError, StoreError, OSError) as error:
+            self.shared.tell(error)
 
     def _beat(self) -> None:
         """Say of runs that last longer than a moment that they go on: what they use then stays."""

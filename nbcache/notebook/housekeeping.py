@@ -12,7 +12,7 @@ from nbcache.engine.record import history, usage
 from nbcache.engine.repeat import SAMPLE, ProcessRepeat, repeat
 from nbcache.engine.session import Session
 from nbcache.engine.upkeep.cleaning import Cleaning, clean
-from nbcache.engine.upkeep.pins import Pin, pin, pins
+from nbcache.engine.upkeep.pins import Pin, let_go, pin, pins, pins_of_team
 from nbcache.engine.upkeep.shared_cleaning import SharedCleaning, clean_shared
 from nbcache.errors import UsageError
 from nbcache.model.holding import Pins
@@ -24,6 +24,7 @@ from nbcache.plan.cleaning import Selection
 from nbcache.plan.language.quantities import parse_duration, parse_size
 from nbcache.store.cache import Cache
 from nbcache.store.remote.compact import compact_shared
+from nbcache.store.remote.shared import Shared
 
 T = TypeVar("T")
 
@@ -234,6 +235,10 @@ def _choices(cache: Cache) -> tuple[Rendered, object]:
 def pin_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
     """Pin something (or no longer), or list what is pinned."""
     pinned = parsed.verb.name == "pin"
+    if "--user" in parsed:
+        return _let_go(parsed, tier_of(cache).shared)
+    if "--team" in parsed:
+        return _list_pins(pins_of_team(tier_of(cache).shared), of_team=True)
     if pinned and not ({"--run", "--process"} & parsed.flags.keys() or parsed.words):
         return _list_pins(pins(cache))
     found = pin(
@@ -251,7 +256,20 @@ def pin_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
     return render.stack(lines), found.record()
 
 
-def _list_pins(found: Sequence[Pin]) -> tuple[Rendered, object]:
+def _let_go(parsed: Parsed, shared: Shared) -> tuple[Rendered, object]:
+    """Let go of what a colleague has pinned, who does it no more."""
+    if "--process" in parsed or len(parsed.words) > 1:
+        raise UsageError(
+            "of a colleague's pins name one TASK by its hash, or --run RUN; without, all of them go"
+        )
+    word = parsed.words[0] if parsed.words else None
+    user = parsed.text("--user") or ""
+    found = let_go(shared, user, word, run=parsed.text("--run"))
+    lines = [render.line(f"{each.what} is no longer pinned by {user}") for each in found]
+    return render.stack(lines), [each.record() for each in found]
+
+
+def _list_pins(found: Sequence[Pin], *, of_team: bool = False) -> tuple[Rendered, object]:
     if not found:
         return render.line("nothing is pinned"), []
     now = datetime.now().astimezone()
@@ -259,7 +277,12 @@ def _list_pins(found: Sequence[Pin]) -> tuple[Rendered, object]:
         (each.what, render.when(datetime.fromtimestamp(each.at / 1e6, tz=UTC), now), each.reason)
         for each in found
     ]
-    return render.table(("pinned", "since", "why"), rows), [each.record() for each in found]
+    headers: tuple[str, ...] = ("pinned", "since", "why")
+    cells: list[tuple[str, ...]] = list(rows)
+    if of_team:
+        headers = ("by", *headers)
+        cells = [(each.user, *row) for each, row in zip(found, rows, strict=True)]
+    return render.table(headers, cells), [each.record() for each in found]
 
 
 def usage_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:

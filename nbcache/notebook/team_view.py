@@ -43,7 +43,7 @@ def tell_of_pins(cache: Cache) -> list[str]:
     if sharing is not None and not sharing.read_only:
         tier = connect(cache, said.append)
         if tier is not None:
-            tier.send_soon()
+            tier.send_pins()
     return said
 
 

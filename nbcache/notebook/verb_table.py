@@ -502,6 +502,7 @@ _TABLE: tuple[Verb, ...] = (
             Flag(name="--process", value="NAME", help="all of a process"),
             Flag(name="--reason", value="TEXT", help="why, for whoever finds it"),
             Flag(name="--list", help="list what is pinned"),
+            Flag(name="--team", help="list what anybody has pinned in the shared cache"),
             _JSON,
             _CACHE,
         ),
@@ -516,9 +517,12 @@ _TABLE: tuple[Verb, ...] = (
         flags=(
             Flag(name="--run", value="RUN", help="all that a run made or used"),
             Flag(name="--process", value="NAME", help="all of a process"),
+            Flag(name="--user", value="NAME", help="a colleague's pins in the shared cache"),
             _JSON,
             _CACHE,
         ),
+        more="In a shared cache everybody's pins count. Those of one who has left go with --user:\n"
+        "all of them, or those that a TASK (the start of its hash) or --run names.",
     ),
     Verb(
         name="du",

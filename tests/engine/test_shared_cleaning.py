@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from nbcache.engine.running.run import Run
-from nbcache.engine.upkeep.pins import pin
+from nbcache.engine.upkeep.pins import let_go, pin, pins_of_team
 from nbcache.engine.upkeep.shared_cleaning import SharedCleaning, clean_shared
-from nbcache.errors import StoreError
+from nbcache.errors import StoreError, UsageError
 from nbcache.model.digest import Digest
 from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
@@ -30,6 +30,7 @@ from nbcache.store.remote.shared import Shared
 from nbcache.store.segment import KEYS
 from tests.engine.notebooks import Notebook
 from tests.engine.test_team import Person, counts, person, sent
+from tests.store.rows import attempt
 from tests.store.ticking import a_store
 
 __all__ = ["person"]  # a fixture
@@ -260,9 +261,10 @@ def test_what_anybody_has_pinned_stays_until_that_one_lets_go(
         pin(who.session.cache, **what)  # type: ignore[arg-type]
         tier = who.session.tier()
         assert tier is not None
-        tier.send_soon()
-        sent(who.session)
+        tier.send_pins()
 
+    unsent = attempt("something that waits to be sent", id=new_ulid())
+    ben.session.cache.log.append([unsent])
     says(anna, "anna", words=["big", "0"])
     says(ben, "ben", words=["big", "0"])
     says(ben, "ben", words=["big", "1"])
@@ -276,6 +278,17 @@ def test_what_anybody_has_pinned_stays_until_that_one_lets_go(
     assert janitor(Selection(), days=2).evicted == 0
     says(anna, "anna", run=run.id, pinned=False)
     assert janitor(ALL, days=2).pinned == 1
+
+    team = ben.session.tier()
+    assert team is not None
+    (left,) = pins_of_team(team.shared)
+    assert (left.user, left.what[:5]) == ("anna", "task ")
+    with pytest.raises(UsageError, match=r"carl has pinned nothing in .*: anna"):
+        let_go(team.shared, "carl", None, run=None)
+    assert let_go(team.shared, "anna", None, run=None) == [left]
+    assert pins_of_team(team.shared) == []
+    assert janitor(ALL, days=2).pinned == 0
+    assert unsent.id not in {row["id"] for row in team.shared.log.records()}, "pins go alone"
 
 
 def test_claims_that_ended_go_and_those_of_the_living_stay(

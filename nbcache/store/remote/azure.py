@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -31,21 +32,23 @@ class AzureDriver:
 
     def __init__(self, container: str, options: Options) -> None:
         self._name, self._options = container, options
-        self._system: Any = None
+        self._held: list[Any] = []  # what is to be closed
         self._container: Any = None
 
     async def connect(self) -> None:
         from adlfs import AzureBlobFileSystem
 
         options = self._options
-        # Not `asynchronous`: it closes its client when the interpreter ends, on a loop of its own.
-        self._system = AzureBlobFileSystem(
+        system = AzureBlobFileSystem(
             **driver.FRESH,
             account_name=options.account,
             connection_string=connection_string(options),
             anon=options.anonymous or None,
         )
-        self._container = self._system.service_client.get_container_client(self._name)
+        self._held = [system.service_client, system.credential]
+        self._container = system.service_client.get_container_client(self._name)
+        # It would close them when the interpreter ends, on a loop that they do not belong to.
+        system.service_client, system.credential = _Closed(), None
 
     async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         await self._container.upload_blob(
@@ -115,9 +118,19 @@ class AzureDriver:
         return None
 
     async def close(self) -> None:
-        if self._system is not None:
-            held, self._system = self._system, None
-            await held.service_client.close()
+        held, self._held = self._held, []
+        for each in held:
+            if hasattr(each, "close"):  # a key has nothing to close
+                closing = each.close()
+                if inspect.isawaitable(closing):
+                    await closing
+
+
+class _Closed:
+    """In place of a client that somebody else closes."""
+
+    async def close(self) -> None:
+        """Do nothing."""
 
 
 def connection_string(options: Options) -> str | None:

@@ -22,7 +22,8 @@ from nbcache.store.remote.driver import PARTS_AT_ONCE, ErrorKind, kind_of_status
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
-_GONE = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist", re.I)
+# In the server's words: a bucket may be called "nosuchbucket", and stands in the text, too.
+_GONE = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})|\b(\d{3}) (?:Service Unavailable|Too Many Requests)")
 _used_by: int | None = None  # the process whose native threads there are
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -22,6 +23,7 @@ from nbcache.errors import (
 from nbcache.store.remote import opening
 from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.protocol import Store
+from tests.servers import s3 as s3_servers
 from tests.store.conformance.places import Place
 
 
@@ -184,6 +186,33 @@ def test_a_store_belongs_to_the_process_that_opened_it(s3: Place, backend: str) 
     assert in_a_fork(lambda: place.open().backend) == "'s3 through s3fs'"
     assert in_a_fork(lambda: place.open().get("key")) == "b'data'"
     assert store.get("key") == b"data"
+
+
+def test_a_process_that_ends_with_a_store_open_says_nothing(azure: Place) -> None:
+    program = (
+        "import json, sys\n"
+        "from nbcache.store.remote.opening import open_store\n"
+        "store = open_store(sys.argv[1], lookup_s=60, **json.loads(sys.argv[2]))\n"
+        "store.put('key', b'data')"
+    )
+    options = json.dumps({**azure.options, "backend": "fsspec"})
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, azure.fresh().url, options], capture_output=True, text=True
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_bucket_may_be_called_as_servers_say_that_there_is_none(s3: Place) -> None:
+    s3_servers.make_bucket(s3.options["endpoint"], "nosuchbucket")
+
+    for backend in ("fsspec", "obstore"):
+        store = open_store("s3://nosuchbucket", backend=backend, **s3.options)
+        with pytest.raises(ObjectMissingError):
+            store.get("NoSuchBucket")
+        with pytest.raises(ObjectMissingError):
+            store.head("NoSuchBucket")
 
 
 def test_importing_the_stores_imports_no_client() -> None:
