@@ -156,8 +156,9 @@ def _place_plan(
     return PlacePlan(
         name=name,
         tasks=None if expected is None or found.channel_error else seen + unknown - len(skipped),
-        cached=len(cached) + twins,
+        cached=len(cached),
         to_run=len(hashes),
+        equal=twins,
         unknown=unknown,
         reason=lost or reason,
     )

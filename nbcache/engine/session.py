@@ -300,7 +300,13 @@ class Session:
         return channel_view_of(channel, self)
 
     def reasons(self, before: str | None = None) -> Reasons:
-        """Return who says why tasks run; compares with the runs that the log holds now."""
+        """Return who says why tasks run; compares with the runs that the log holds now.
+
+        before: the run that asks; a run of this kernel that is going is no earlier one either.
+        """
+        going = self.last_run
+        if before is None and going is not None and not going.done:
+            before = going.id
         return Reasons(self.cache, self.notebook, before=before)
 
     # ------------------------------------------------------------------ running

@@ -96,6 +96,7 @@ class PlacePlan:
     tasks: int | None
     cached: int
     to_run: int
+    equal: int = 0  # tasks that get the result of an equal one among those to run
     unknown: int = 0  # tasks whose inputs another task has to make first
     reason: str = ""
     expected_s: float | None = None

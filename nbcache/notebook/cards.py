@@ -117,8 +117,9 @@ def plan_phrase(plan: PlacePlan | None) -> str:
     if plan is None:
         return "not counted"
     if plan.tasks is None:
-        known = [f"{plan.cached} cached"] * bool(plan.cached)
-        known += [f"{plan.to_run} to run"] * bool(plan.to_run)
+        known = [f"{plan.cached:,} cached"] * bool(plan.cached)
+        known += [f"{plan.to_run:,} to run"] * bool(plan.to_run)
+        known += [f"{plan.equal:,} equal to these"] * bool(plan.equal)
         return ", ".join(["tasks known when the processes above have run", *known])
     if plan.tasks == 0:
         return "no tasks"
@@ -128,6 +129,8 @@ def plan_phrase(plan: PlacePlan | None) -> str:
     parts = [f"{plan.cached:,} cached"]
     if plan.to_run or not plan.unknown:
         parts.append(f"{plan.to_run:,} to run")
+    if plan.equal:
+        parts.append(f"{plan.equal:,} equal to {'it' if plan.to_run == 1 else 'one of them'}")
     if plan.unknown:
         parts.append(f"{plan.unknown:,} known when {whose} inputs are made")
     return f"{render.count_of(plan.tasks, 'task')}: {', '.join(parts)}"
@@ -254,26 +257,31 @@ def render_shown(tasks: Sequence[Shown], showing: int = 0) -> Rendered:
     """
     speaking = [task for task in tasks if task[2]]
     if max(len(tasks), showing) == 1 and speaking:
-        return _render_chunks(speaking[0][2])
+        return _render_chunks(speaking[0][2], from_end=speaking[0][1] == "failed")
     chosen = choose_shown(speaking)
+    first_failed = next((task for task in chosen if task[1] == "failed"), None)
     parts: list[Rendered] = []
-    for place, (label, outcome, chunks) in enumerate(chosen):
-        inner = _render_chunks(chunks)
-        opened = " open" if place == 0 or outcome == "failed" else ""
+    for place, task in enumerate(chosen):
+        label, outcome, chunks = task
+        inner = _render_chunks(chunks, from_end=outcome == "failed")
+        opened = " open" if place == 0 or task is first_failed else ""
         word = f" · {outcome}" if outcome not in ("completed", "cached", "stored") else ""
         parts.append(
             Rendered(
                 f"{label}{word}\n{inner.text}",
-                f"<details{opened}><summary>{escape(label + word)}</summary>{inner.html}</details>",
+                f'<details{opened}><summary style="overflow-wrap:anywhere">{escape(label + word)}'
+                f"</summary>{inner.html}</details>",
             )
         )
     if hidden := max(len(speaking), showing) - len(chosen):
         note = f"{render.count_of(hidden, 'more task')} showed something"
-        parts.append(render.line(note, _FAINT))
+        html = f'<div class="nbcache-more" style="{_FAINT}">{note}</div>'  # a live card says it
+        parts.append(Rendered(note, html))
     return render.stack(parts)
 
 
-def _render_chunks(chunks: Sequence[ShownChunk]) -> Rendered:
+def _render_chunks(chunks: Sequence[ShownChunk], *, from_end: bool = False) -> Rendered:
+    """from_end: of long text its end is in sight, as of what failed it tells most."""
     settled = _joined(chunks)
     text = [
         _render_display(chunk.bundle).text
@@ -285,11 +293,14 @@ def _render_chunks(chunks: Sequence[ShownChunk]) -> Rendered:
     printed: list[ShownChunk] = []
     for chunk in _keep_ends(settled, _HTML_CHUNKS):
         if chunk.stream == "display":
-            html += [*_scrolled(printed), f"<div>{_render_display(chunk.bundle).html}</div>"]
+            html += [
+                *_scrolled(printed, from_end),
+                f"<div>{_render_display(chunk.bundle).html}</div>",
+            ]
             printed = []
         else:
             printed.append(chunk)
-    html += _scrolled(printed)
+    html += _scrolled(printed, from_end)
     return Rendered("\n".join(each for each in text if each), "".join(html))
 
 
@@ -341,7 +352,7 @@ def _middle(text: str, room: int, lines: int | None) -> tuple[int, int]:
     return start, stop
 
 
-def _scrolled(printed: Sequence[ShownChunk]) -> list[str]:
+def _scrolled(printed: Sequence[ShownChunk], from_end: bool) -> list[str]:
     """Let long text scroll in its place, so that a tool's log does not push the notebook away."""
     html = []
     for chunk in printed:
@@ -351,7 +362,9 @@ def _scrolled(printed: Sequence[ShownChunk]) -> list[str]:
     if sum(chunk.text.rstrip("\n").count("\n") + 1 for chunk in printed) <= _LINES:
         return html
     style = "max-height:24em;overflow:auto;border-bottom:1px solid rgba(128,128,128,.4)"
-    return [f'<div style="{style}" tabindex="0">{"".join(html)}</div>']
+    if from_end:  # a page scrolls what is laid out so from there
+        style += ";display:flex;flex-direction:column-reverse"
+    return [f'<div style="{style}" tabindex="0"><div>{"".join(html)}</div></div>']
 
 
 def _joined(chunks: Sequence[ShownChunk]) -> list[ShownChunk]:

@@ -17,6 +17,8 @@ from nbcache.notebook.render import Rendered
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 
+MOST_REASONS = 12  # lines of them in a report
+
 NO_NEWS = "first run of this code here"  # what engine.reasons says where there is no earlier run
 
 MOST_FAILURES = 5  # that are drawn: the others are counted
@@ -122,27 +124,43 @@ def _trusted(progress: RunProgress) -> list[str]:
 
 
 def reason_lines(progress: RunProgress) -> list[str]:
-    """Return "fit: 18 ran: helper norm changed (cell 3, line 4)" per process that has a reason.
+    """Return "fit: 18 ran: helper norm changed (cell 3, line 4)" per reason, of which a helper
+    that many processes call is one.
 
     That a process never ran before is no news.
     """
-    return [
-        f"{place.name}: {place.counts['completed']:,} ran: {place.reason}"
-        for place in progress.places
-        if place.reason not in ("", NO_NEWS) and place.counts.get("completed")
-    ]
+    alike: dict[str, list[PlaceProgress]] = {}
+    for place in progress.places:
+        if place.reason not in ("", NO_NEWS) and place.counts.get("completed"):
+            alike.setdefault(place.reason, []).append(place)
+    lines = []
+    for reason, places in list(alike.items())[:MOST_REASONS]:
+        names = ", ".join(place.name for place in places[:3])
+        more = f" and {len(places) - 3:,} more" if len(places) > 3 else ""
+        ran = sum(place.counts["completed"] for place in places)
+        lines.append(f"{names}{more}: {ran:,} ran: {reason}")
+    if (others := len(alike) - MOST_REASONS) > 0:
+        lines.append(f"… and {render.count_of(others, 'more reason')}")
+    return lines
 
 
-def render_progress(progress: RunProgress, *, picture: str = "") -> Rendered:
+def render_progress(
+    progress: RunProgress,
+    *,
+    picture: str = "",
+    places: Sequence[PlaceProgress] | None = None,
+) -> Rendered:
     """Return the picture of a run: a line and a bar per process, then the line of the whole.
 
-    picture: HTML of the pipeline, put in below the line.
+    picture: HTML of the pipeline, put in below the line. places: what has a line, where several
+    processes are told of as one.
     """
     over = progress.status in ENDED
     head = summary_line(progress) if over else progress_line(progress)
-    widest = max((len(place.name) for place in progress.places), default=0)
-    rows = [_place_row(place) for place in progress.places]
-    lines = [_place_text(place, widest) for place in progress.places]
+    places = progress.places if places is None else places
+    widest = max((len(place.name) for place in places), default=0)
+    rows = [_place_row(place) for place in places]
+    lines = [_place_text(place, widest) for place in places]
     html = [f"<div><b>{escape(head)}</b></div>{picture}"]
     if rows and not (over and len(rows) == 1):
         html.append(f'<table style="border-collapse:collapse;margin:2px 0">{"".join(rows)}</table>')
@@ -237,18 +255,28 @@ def render_plan(plans: Sequence[PlacePlan]) -> Rendered:
             "?" if plan.tasks is None else f"{plan.tasks:,}",
             f"{plan.cached:,}",
             f"{plan.to_run:,}",
+            f"{plan.equal:,}" if plan.equal else "",
             f"{plan.unknown:,}" if plan.unknown else "",
             "" if plan.expected_s is None else f"about {render.about(plan.expected_s)}",
             plan.reason,
         )
         for plan in plans
     ]
-    headers = ("process", "tasks", "cached", "to run", "not known yet", "time", "why")
+    headers = (
+        "process",
+        "tasks",
+        "cached",
+        "to run",
+        "equal to these",
+        "not known yet",
+        "time",
+        "why",
+    )
     filled = [k for k in range(len(headers)) if k < 4 or any(row[k] for row in rows)]
     grid = render.table(
         [headers[k] for k in filled],
         [[row[k] for k in filled] for row in rows],
-        numeric=("tasks", "cached", "to run", "not known yet"),
+        numeric=("tasks", "cached", "to run", "equal to these", "not known yet"),
     )
     total = f"{sum(p.cached for p in plans):,} cached, {sum(p.to_run for p in plans):,} to run"
     unknown = sum(plan.unknown for plan in plans)

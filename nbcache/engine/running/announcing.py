@@ -104,6 +104,8 @@ class Announcer:
             outputs = None
         if report.outcome is Outcome.CACHED:
             self._announce_hit(decision)
+        if report.twin is not None:
+            run.share_shown(task, report.twin)
         run.tasks[task] = TaskResult(
             task[1],
             decision.label,

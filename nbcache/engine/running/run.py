@@ -134,6 +134,13 @@ class Run:
         if user:
             self._cached_by.add("you" if user == self._user else user)
 
+    def share_shown(self, task: TaskKey, owner: TaskKey) -> None:
+        """A task of the same hash ran for it: what that showed is what this one shows."""
+        if owner in self.shown_stored:
+            self.shown_stored[task] = self.shown_stored[owner]
+        elif owner in self.live_shown:
+            self.live_shown[task] = self.live_shown[owner]
+
     def keep_channels(self, elements: Callable[[int], Elements]) -> None:
         """Remember how a channel's items are found, for readers after the run's end."""
         self._elements = elements

@@ -86,10 +86,12 @@ def drawn(outline: Outline, unfolded: Iterable[int] = (), most: int = MOST) -> D
         names = [outline.origins[k].name for k in members]
         at.update((outline.origins[k].key, place) for k in members)
         pills.append(Pill(common_name(names), len(names), outline.origins[members[0]].is_value))
-    return Drawn(groups, open_, boxes, tuple(pills), _lines(outline, at, boxes))
+    return Drawn(groups, open_, boxes, tuple(pills), _lines(outline, at, boxes, pills))
 
 
-def _lines(outline: Outline, at: Mapping[str, int], boxes: Sequence[Box]) -> tuple[Line, ...]:
+def _lines(
+    outline: Outline, at: Mapping[str, int], boxes: Sequence[Box], pills: Sequence[Pill]
+) -> tuple[Line, ...]:
     """One line for each channel between processes; with a group, one for all channels, and none
     where other lines lead there, too: what is behind a group is what its processes say."""
     lines: dict[tuple[int, int, object], list[int]] = {}
@@ -97,8 +99,9 @@ def _lines(outline: Outline, at: Mapping[str, int], boxes: Sequence[Box]) -> tup
     for k, edge in enumerate(outline.edges):
         tail, head = at[edge.tail], at[edge.head]
         is_bundle = tail < len(boxes) and (boxes[tail].is_folded or boxes[head].is_folded)
+        is_many = is_bundle or (tail >= len(boxes) and pills[tail - len(boxes)].count > 1)
         if tail != head:
-            lines.setdefault((tail, head, None if is_bundle else edge.node), []).append(k)
+            lines.setdefault((tail, head, None if is_many else edge.node), []).append(k)
         if is_bundle:
             bundles.add((tail, head))
     implied = bundles & _detours((tail, head) for tail, head, _ in lines) if bundles else set()

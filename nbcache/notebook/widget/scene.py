@@ -7,18 +7,19 @@ Whatever comes from a user is escaped here.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from nbcache.model.view import PlaceProgress, RunProgress
 from nbcache.notebook import cards, render
 from nbcache.notebook.widget.folding import Box, Drawn, Line, Pill, drawn
 from nbcache.notebook.widget.layout import Placed, place
-from nbcache.plan.dataflow.outline import Edge, Outline
+from nbcache.plan.dataflow.outline import Edge, Origin, Outline
 
 BOX_HEIGHT = 62.0
-BOX_WIDTHS = (204.0, 272.0)
+BOX_WIDTHS = (232.0, 288.0)
 PILL_HEIGHT = 26.0
 _NAME_PX, _SMALL_PX = 7.9, 6.4  # a character of a name, and of small text
 
@@ -73,7 +74,7 @@ def scene_of(outline: Outline, unfolded: Iterable[int] = ()) -> Scene:
 
 def _box_width(box: Box) -> float:
     low, high = BOX_WIDTHS
-    return min(high, max(low, 46 + _NAME_PX * len(box.name) + _count_width(box)))
+    return min(high, max(low, 46 + _NAME_PX * cells(box.name) + _count_width(box)))
 
 
 def _count_width(box: Box) -> float:
@@ -89,7 +90,7 @@ def _pill_name(pill: Pill) -> str:
 
 
 def _pill_width(name: str) -> float:
-    return min(200.0, max(48.0, 22 + _SMALL_PX * len(name)))
+    return min(200.0, max(48.0, 22 + _SMALL_PX * cells(name)))
 
 
 def draw(scene: Scene, progress: RunProgress | None, *, standalone: bool = False) -> str:
@@ -115,6 +116,36 @@ def draw(scene: Scene, progress: RunProgress | None, *, standalone: bool = False
         f'<svg xmlns="http://www.w3.org/2000/svg" class="nb-scene" width="{width:g}" '
         f'height="{height:g}" viewBox="0 0 {width:g} {height:g}">{style}{"".join(parts)}</svg>'
     )
+
+
+def as_drawn(scene: Scene, progress: RunProgress) -> tuple[Outline, RunProgress]:
+    """Return a pipeline and how far it is as the picture tells of them: a group that is folded is
+    one process of both, so that what a notebook keeps of 500 processes stays small."""
+    shown = scene.drawn
+    if not any(box.is_folded for box in shown.boxes):
+        return scene.outline, progress
+    known = {each.name: each for each in progress.places}
+    names = [f"{box.name} {_times(len(box.members))}" if box.is_folded else box.name
+             for box in shown.boxes]  # fmt: skip
+    places = []
+    for name, box in zip(names, shown.boxes, strict=True):
+        members = [scene.outline.processes[k] for k in box.members]
+        found = [known.get(each) or blank(each) for each in members]
+        places.append(replace(together(found) if box.is_folded else found[0], name=name))
+    keys = [*names, *(f"#{k}" for k in range(len(shown.pills)))]
+    origins = tuple(
+        Origin(f"#{k}", _pill_name(pill), -1, pill.is_value) for k, pill in enumerate(shown.pills)
+    )
+    edges: list[Edge] = []
+    items: dict[int, int] = {}
+    for k, line in enumerate(shown.lines):
+        label = scene.outline.edges[line.edges[0]].label if len(line.edges) == 1 else ""
+        edges.append(Edge(keys[line.tail], keys[line.head], k, label))
+        count = line_items(scene, line, progress, known)
+        if count is not None:
+            items[k] = count
+    told = replace(progress, places=tuple(places), items=items)
+    return Outline(tuple(names), origins, tuple(edges)), told
 
 
 def blank(name: str) -> PlaceProgress:
@@ -249,7 +280,28 @@ def _line(scene: Scene, line: Line, route: Sequence[tuple[float, float]], items:
 def _fit(text: str, room: float, character: float) -> str:
     """Shorten a text in its middle: names often differ at their end."""
     most = max(3, int(room / character))
-    if len(text) <= most:
+    if cells(text) <= most:
         return text
     end = (most - 1) // 3
-    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+    return f"{_taken(text, most - 1 - end)}…{_taken(text[::-1], end)[::-1]}"
+
+
+def cells(text: str) -> int:
+    """Return how many characters wide a text is: those of Chinese or Japanese are two."""
+    return sum(map(_cell, text))
+
+
+def _cell(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _taken(text: str, room: int) -> str:
+    """Return the beginning of a text that is at most so wide."""
+    wide = 0
+    for at, character in enumerate(text):
+        wide += _cell(character)
+        if wide > room:
+            return text[:at]
+    return text

@@ -15,7 +15,7 @@ from nbcache.model.view import RunProgress
 from nbcache.notebook import mermaid
 from nbcache.notebook import progress as pictures
 from nbcache.notebook.render import Rendered
-from nbcache.notebook.widget.scene import Scene, draw
+from nbcache.notebook.widget.scene import Scene, as_drawn, draw
 
 _WITHOUT_VIEW = (
     "<style>.jp-OutputArea-child:has(.nbcache-twin) + "
@@ -39,8 +39,10 @@ def render_twin(
     twin: the id by which a live view finds it; empty where there is none. older_error: its cell
     had ended in an error before, which is hidden, and where that cannot be is said to be old.
     """
-    rendered = pictures.render_progress(progress, picture=image_of(scene, progress))
-    rendered = replace(rendered, mermaid=mermaid.pipeline(scene.outline, progress))
+    outline, seen = as_drawn(scene, progress)
+    image = image_of(scene, progress)
+    rendered = pictures.render_progress(progress, picture=image, places=seen.places)
+    rendered = replace(rendered, mermaid=mermaid.pipeline(outline, seen))
     if twin and older_error:
         html = f'{rendered.html}<div class="nbcache-older">{_OLDER}</div>{_without_error(twin)}'
         rendered = replace(rendered, text=f"{rendered.text}\n{_OLDER}", html=html)
@@ -75,7 +77,7 @@ def image_of(scene: Scene, progress: RunProgress) -> str:
         return ""
     svg = draw(scene, progress, standalone=True)
     data = b64encode(svg.encode()).decode("ascii")
-    names = ", ".join(scene.outline.processes[:30])
+    names = ", ".join(box.name for box in scene.drawn.boxes[:30])
     return (
         f'<img alt="{escape(f"pipeline of {names}")}" width="{scene.placed.width:g}" '
         f'style="max-width:100%;height:auto" src="data:image/svg+xml;base64,{data}">'

@@ -8,7 +8,7 @@ class CardView extends View {
 
   /** What tasks showed stays: only the notebook's own output may show their HTML. */
   hidden(twin) {
-    return `${twin} .nbcache-head, .jp-OutputArea-child:has(${twin}):not(:has(.nbcache-shown)) { display: none; }`;
+    return `${twin} .nbcache-head, ${twin} .nbcache-more, .jp-OutputArea-child:has(${twin}):not(:has(.nbcache-shown)) { display: none; }`;
   }
 
   parts() {
@@ -20,6 +20,8 @@ class CardView extends View {
       h("div", { class: "nb-head" }, this.title, this.buttons),
       this.state, this.bar, this.now, this.lines, this.picker];
   }
+
+  callTask(label) { return inner(label); }
 
   label() { return `process ${this.card.name}`; }
   load() {}

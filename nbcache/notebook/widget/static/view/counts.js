@@ -44,7 +44,7 @@ function stateOf(counts) {
   return counts[COMPLETED] ? "done" : "cached";
 }
 
-const LOOKS = { completed: "done", cached: "cached", stored: "cached", failed: "failed", ignored: "failed",
+const LOOKS = { done: "done", completed: "done", cached: "cached", stored: "cached", failed: "failed", ignored: "failed",
   running: "running", succeeded: "done" };
 const lookOf = (status) => LOOKS[status] ?? "pending";
 

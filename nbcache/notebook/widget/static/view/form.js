@@ -1,11 +1,13 @@
 // ------------------------------------------------------------------ a run with other parameters
 
+const PLANS = 40; // processes in the table of a plan
+
 class Form {
   constructor(view, from = "") {
     this.view = view;
-    this.title = "relaunch";
+    this.title = `relaunch ${view.head.name}`;
     this.from = from;
-    this.root = h("form", { class: "nb-form", onsubmit: (event) => { event.preventDefault(); this.start(); } }, h("p", { class: "nb-empty" }, "…"));
+    this.root = h("form", { class: "nb-form", onsubmit: (event) => { event.preventDefault(); this.start(); } }, h("p", { class: "nb-empty" }, "looking …"));
     this.load();
   }
 
@@ -71,17 +73,24 @@ class Form {
     if (asked === this.planning) this.planned.replaceChildren(content);
   }
 
+  /** What the run would do; of very many processes those in which something runs. */
   planTable(plans) {
     const sum = (key) => plans.reduce((all, plan) => all + plan[key], 0);
-    const known = `${number(sum("to_run"))} to run, ${number(sum("cached"))} cached`;
-    const open = sum("unknown");
+    const open = sum("unknown"), equal = sum("equal");
+    const known = [`${number(sum("to_run"))} to run`, `${number(sum("cached"))} cached`,
+      equal ? `${number(equal)} equal to one that runs` : "",
+      open ? `${number(open)} known when ${open === 1 ? "its" : "their"} inputs are made` : ""].filter(Boolean).join(", ");
+    const shown = plans.length <= PLANS ? plans : plans.filter((plan) => plan.to_run || plan.unknown).slice(0, PLANS);
+    const left = plans.length - shown.length;
+    const cells = (plan) => [plan.tasks, plan.cached, plan.unknown && !plan.to_run ? null : plan.to_run]
+      .map((count) => h("td", { class: "nb-number" }, count == null ? "?" : number(count)));
     return h("div", {},
-      h("p", { class: "nb-why-head" }, `This run: ${known}${open ? `, ${number(open)} known when their inputs are made` : ""}`),
-      h("div", { class: "nb-table-scroll" }, h("table", {},
+      h("p", { class: "nb-why-head" }, `This run: ${known}`),
+      h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": "what the run would do" }, h("table", {},
         h("thead", {}, h("tr", {}, ["process", "tasks", "cached", "to run", "why"].map((text, at) => h("th", { scope: "col", class: at && at < 4 ? "nb-number" : null }, text)))),
-        h("tbody", {}, plans.map((plan) => h("tr", {}, h("td", {}, h("code", {}, plan.name)),
-          h("td", { class: "nb-number" }, plan.tasks == null ? "?" : number(plan.tasks)), h("td", { class: "nb-number" }, number(plan.cached)),
-          h("td", { class: "nb-number" }, plan.unknown && !plan.to_run ? "?" : number(plan.to_run)), h("td", { class: "nb-col-why", title: plan.reason }, plan.reason)))))));
+        h("tbody", {}, shown.map((plan) => h("tr", {}, h("td", { class: "nb-col-task", title: plan.name }, h("code", {}, middle(plan.name))),
+          cells(plan), h("td", { class: "nb-col-why", title: plan.reason || null }, plan.reason)))))),
+      left ? h("p", { class: "nb-empty" }, `… and ${number(left)} more process${left === 1 ? "" : "es"}`) : null);
   }
 
   start() {

@@ -206,13 +206,16 @@ class View {
     const unfold = () => { this.allFailures = run; this.paintLines(...more); };
     this.lines.replaceChildren(
       ...shown.map((each) => h("li", { class: "nb-bad" },
-        h("button", { type: "button", class: "nb-link", title: each.task, onclick: () => this.openFailure(each) }, each.task),
+        h("button", { type: "button", class: "nb-link", title: each.task, "aria-label": each.task, onclick: () => this.openFailure(each) }, middle(this.callTask(each.task))),
         ` ${each.error}${each.where ? `, ${each.where}` : ""}`)),
       ...(hidden ? [h("li", {}, h("button", { type: "button", class: "nb-link", onclick: unfold }, `${number(hidden + more_failures)} more failed`))]
         : more_failures ? [h("li", {}, `… and ${number(more_failures)} more: see the tasks of the process`)] : []),
       ...(error ? [h("li", { class: "nb-bad" }, error)] : []),
       ...[...reasons, ...notes, ...more].map((text) => h("li", {}, text)));
   }
+
+  /** How a task is called here. */
+  callTask(label) { return label; }
 
   say(text) {
     this.status.textContent = text;

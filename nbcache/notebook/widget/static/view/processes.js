@@ -5,6 +5,7 @@ class Processes {
     this.view = view;
     this.title = "processes";
     this.offset = 0;
+    this.known = new Map();
     this.search = h("input", { type: "search", placeholder: "filter by name or state …", "aria-label": "filter the processes",
       oninput: () => { this.offset = 0; this.refresh(); } });
     this.count = h("span", { class: "nb-faint", "aria-live": "polite" });
@@ -12,7 +13,7 @@ class Processes {
     this.on = h("button", { type: "button", onclick: () => this.turn(PAGE) }, "Next");
     this.body = h("tbody");
     this.root = h("div", {},
-      h("div", { class: "nb-tools" }, this.search, h("span", { class: "nb-space" }), this.count, this.back, this.on),
+      h("div", { class: "nb-tools" }, this.search, h("div", { class: "nb-pager" }, this.count, this.back, this.on)),
       h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": "processes" }, h("table", {},
         h("thead", {}, h("tr", {}, ["process", "state", "tasks", "reads from"].map((text) => h("th", { scope: "col" }, text)))), this.body)));
     this.refresh();
@@ -23,17 +24,33 @@ class Processes {
     this.refresh();
   }
 
+  /** The row of a process, once made. */
+  row(name, from) {
+    const key = `${name} ${from}`;
+    if (!this.known.has(key)) {
+      const state = h("td"), tasks = h("td");
+      const root = h("tr", {},
+        h("td", { class: "nb-col-task" }, h("button", { type: "button", class: "nb-link", title: name, "aria-label": name, onclick: () => this.view.choose(name) }, middle(name))),
+        state, tasks, h("td", { class: "nb-col-why", title: from || null }, from));
+      this.known.set(key, { root, state, tasks });
+    }
+    return this.known.get(key);
+  }
+
   refresh() {
     const { names, reads, icons } = this.view.scene, wanted = this.search.value.toLowerCase();
     const rows = names.map((name, index) => ({ name, index, counts: this.view.counts[index] }))
       .map((row) => ({ ...row, state: stateOf(row.counts), text: phrase(row.counts) }))
       .filter(({ name, state, text }) => `${name} ${state} ${text}`.toLowerCase().includes(wanted));
-    const focused = this.body.contains(document.activeElement) && document.activeElement.textContent;
-    this.body.replaceChildren(...rows.slice(this.offset, this.offset + PAGE).map(({ name, index, state, text }) => h("tr", {},
-      h("td", {}, h("button", { type: "button", class: "nb-link", onclick: () => this.view.choose(name) }, name)),
-      h("td", {}, statusOf(state, icons)), h("td", {}, text),
-      h("td", { class: "nb-col-why" }, reads[index].map((tail) => names[tail]).join(", ")))));
-    if (focused) [...this.body.querySelectorAll("button")].find((each) => each.textContent === focused)?.focus();
+    const focused = this.body.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
+    arrange(this.body, rows.slice(this.offset, this.offset + PAGE).map(({ name, index, state, text }) => {
+      const row = this.row(name, reads[index].map((tail) => names[tail]).join(", "));
+      if (row.was !== state) fill(row.state, statusOf(state, icons));
+      row.was = state;
+      write(row.tasks, text);
+      return row.root;
+    }));
+    if (focused) [...this.body.querySelectorAll("button")].find((each) => each.getAttribute("aria-label") === focused)?.focus();
     this.back.hidden = this.on.hidden = rows.length <= PAGE;
     this.back.disabled = !this.offset;
     this.on.disabled = this.offset + PAGE >= rows.length;

@@ -15,13 +15,14 @@ class Runs {
     this.back = h("button", { type: "button", onclick: () => this.load({ offset: Math.max(0, this.query.offset - RUNS) }) }, "Newer");
     this.on = h("button", { type: "button", onclick: () => this.load({ offset: this.query.offset + RUNS }) }, "Older");
     this.body = h("tbody");
-    this.empty = h("p", { class: "nb-empty", hidden: true });
+    this.empty = h("p", { class: "nb-empty" }, "looking …");
     this.root = h("div", { class: "nb-runs" },
-      h("div", { class: "nb-tools" }, this.search, this.compare, this.hint, h("span", { class: "nb-space" }), this.back, this.on),
+      h("div", { class: "nb-tools" }, this.search, this.compare, this.hint, h("div", { class: "nb-pager" }, this.back, this.on)),
       h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": "runs" }, h("table", {},
         h("thead", {}, h("tr", {}, ["", "run", "status", "when", "took", "tasks", "parameters"].map((text) =>
-          h("th", { scope: "col" }, text || h("span", { class: "nb-hidden-text" }, "compare"))))), this.body)),
+          h("th", { scope: "col", class: `nb-col-${text}` }, text || h("span", { class: "nb-hidden-text" }, "compare"))))), this.body)),
       this.empty);
+    this.back.hidden = this.on.hidden = true;
     this.mark();
     this.load({});
   }
@@ -30,6 +31,9 @@ class Runs {
     Object.assign(this.query, query);
     try {
       const page = await this.view.ask({ ask: "runs", ...this.query });
+      const key = JSON.stringify([page, this.view.run]);
+      if (key === this.key) return;
+      this.key = key;
       this.body.replaceChildren(...page.rows.map((row) => this.row(row)));
       this.back.hidden = this.on.hidden = page.matched <= RUNS;
       this.back.disabled = !page.offset;
@@ -42,13 +46,15 @@ class Runs {
     }
   }
 
+  refresh() { return this.root.isConnected ? this.load({}) : undefined; }
+
   row(run) {
     const mine = run.run === this.view.run;
     const tick = h("input", { type: "checkbox", "aria-label": `compare ${run.name}`, checked: this.chosen.some((each) => each.run === run.run),
       onchange: () => this.tick(run, tick.checked) });
     return h("tr", { class: mine ? "nb-mine" : null }, h("td", {}, tick),
       h("td", {}, h("button", { type: "button", class: "nb-link", title: "show this run above", onclick: () => this.view.show(run.run) }, run.name), mine ? h("span", { class: "nb-faint" }, " shown") : null),
-      h("td", {}, statusOf(run.status, this.view.scene.icons)), h("td", {}, run.when), h("td", {}, run.took), h("td", {}, run.tasks),
+      h("td", {}, statusOf(run.status, this.view.scene.icons)), h("td", {}, run.when), h("td", { class: "nb-col-took" }, run.took), h("td", { class: "nb-col-tasks" }, run.tasks),
       h("td", { class: "nb-col-why", title: run.parameters || null }, run.parameters));
   }
 
@@ -82,7 +88,7 @@ class Diff {
     this.view = view;
     this.runs = { before: before.run, after: after.run };
     this.title = `${before.name} → ${after.name}`;
-    this.root = h("div", { class: "nb-compare" }, h("p", { class: "nb-empty" }, "…"));
+    this.root = h("div", { class: "nb-compare" }, h("p", { class: "nb-empty" }, "looking …"));
     this.load(false);
   }
 

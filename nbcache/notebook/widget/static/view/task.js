@@ -6,7 +6,7 @@ class Task {
     this.process = process;
     this.position = position;
     this.title = `${process}[${position}]`;
-    this.root = h("div", { class: "nb-task" }, h("p", { class: "nb-empty" }, "…"));
+    this.root = h("div", { class: "nb-task" }, h("p", { class: "nb-empty" }, "looking …"));
     this.load();
   }
 
@@ -42,7 +42,7 @@ class Task {
         ...detail.facts.map(([name, value]) => h("span", {}, h("span", { class: "nb-faint" }, `${name} `), value)),
         detail.hash ? h("span", {}, h("span", { class: "nb-faint" }, "hash "), h("code", { title: detail.hash }, detail.hash.split(":").pop().slice(0, 8))) : null,
         this.view.showTask ? h("button", { type: "button", class: "nb-link", title: "what it showed, in the cell's own output", onclick: () => this.view.showTask(this.position) }, "show in the cell") : null),
-      detail.error ? section("Error", h("pre", { class: "nb-code nb-error", tabindex: "0" }, detail.traceback || detail.error)) : null,
+      detail.error ? section("Error", this.errorOf(detail)) : null,
       section("Why", this.why),
       section("Log", this.log),
       detail.inputs.length ? section("Inputs", table(detail.inputs.map((each) => [each.name, each.value]), "name", "value")) : null,
@@ -53,6 +53,14 @@ class Task {
         `${detail.components.length} component${detail.components.length === 1 ? "" : "s"}`, false) : null);
     this.loadLog();
     if (detail.status !== "running") this.loadWhy();
+  }
+
+  /** What went wrong, then where: of a long traceback its end is in sight, which tells most. */
+  errorOf({ error, traceback }) {
+    if (!traceback || traceback.trim() === error.trim()) return h("pre", { class: "nb-code nb-error", tabindex: "0" }, error);
+    const where = h("pre", { class: "nb-code nb-error", tabindex: "0", "aria-label": "traceback" }, traceback);
+    requestAnimationFrame(() => { where.scrollTop = where.scrollHeight; });
+    return [h("p", { class: "nb-strong nb-said" }, error), where];
   }
 
   async loadLog() {

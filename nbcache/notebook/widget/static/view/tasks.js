@@ -12,6 +12,7 @@ class Tasks {
       oninput: later(() => this.change({ text: this.search.value, offset: 0 }), 200) });
     this.which = h("select", { "aria-label": "status", onchange: () => this.change({ status: this.which.value, offset: 0 }) });
     this.body = h("tbody");
+    this.rows = new Map(); // what is shown, by key
     this.heads = COLUMNS.map(([key, label]) => h("th", { scope: "col", class: `nb-col-${key}` },
       h("button", { type: "button", class: "nb-sort", onclick: () => this.change({ sort: key, offset: 0,
         descending: this.query.sort === key && !this.query.descending }) }, label)));
@@ -22,10 +23,14 @@ class Tasks {
     const from = h("button", { type: "button", title: `a new run in which ${process} and all below it run again`,
       onclick: () => this.view.open([new Form(this.view, process)]) }, "Run from here…");
     this.root = h("div", { class: "nb-tasks" },
-      h("div", { class: "nb-tools" }, this.search, this.which, from, h("span", { class: "nb-space" }), this.count, this.back, this.on),
+      h("div", { class: "nb-tools" }, this.search, this.which, from, h("div", { class: "nb-pager" }, this.count, this.back, this.on)),
       h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": `tasks of ${process}` },
         h("table", {}, h("thead", {}, h("tr", {}, this.heads)), this.body)),
       this.empty);
+    this.back.hidden = this.on.hidden = true;
+    fill(this.which, h("option", { value: "" }, "all states"));
+    this.note("looking …");
+    this.markSort();
     this.load();
   }
 
@@ -33,7 +38,16 @@ class Tasks {
 
   change(query) {
     Object.assign(this.query, query);
+    this.body.classList.add("nb-waiting");
+    this.markSort();
     this.load();
+  }
+
+  markSort() {
+    this.heads.forEach((head, at) => {
+      const mine = COLUMNS[at][0] === this.query.sort;
+      head.setAttribute("aria-sort", !mine ? "none" : this.query.descending ? "descending" : "ascending");
+    });
   }
 
   async load() {
@@ -56,21 +70,20 @@ class Tasks {
 
   show(page) {
     const { icons } = this.view.scene;
-    const options = [["", "all"], ...Object.entries(page.statuses).map(([name, n]) => [name, `${name} (${number(n)})`])];
+    const options = [["", "all states"], ...Object.entries(page.statuses).map(([name, n]) => [name, `${name} (${number(n)})`])];
     if (this.query.status && !(this.query.status in page.statuses)) options.push([this.query.status, this.query.status]);
-    this.which.replaceChildren(...options.map(([value, text]) => h("option", { value, selected: value === this.query.status }, text)));
-    this.heads.forEach((head, at) => {
-      const mine = COLUMNS[at][0] === this.query.sort;
-      head.setAttribute("aria-sort", !mine ? "none" : this.query.descending ? "descending" : "ascending");
-    });
+    if (document.activeElement !== this.which || this.which.children.length === 1) // else its list may be open
+      this.which.replaceChildren(...options.map(([value, text]) => h("option", { value, selected: value === this.query.status }, text)));
+    this.body.classList.remove("nb-waiting");
     const rows = [
       ...page.running.map((each) => this.row(each, "running", `for ${duration(each.seconds)}`, "", each.attempt > 1 ? `attempt ${each.attempt}` : "")),
       ...page.rows.map((each) => this.row(each, each.status,
         each.duration != null ? duration(each.duration) : each.saved != null ? `saved ${duration(each.saved)}` : "",
         each.memory ? size(each.memory) : "", each.why)),
     ];
+    this.rows = new Map(rows);
     const focused = this.body.contains(document.activeElement) && document.activeElement.dataset.position;
-    this.body.replaceChildren(...rows);
+    arrange(this.body, rows.map(([, row]) => row.root));
     if (focused) this.body.querySelector(`[data-position="${CSS.escape(focused)}"]`)?.focus();
     const from = page.matched ? page.offset + 1 : 0, to = Math.min(page.offset + PAGE, page.matched);
     const of = page.matched === page.total ? number(page.total) : `${number(page.matched)} of ${number(page.total)}`;
@@ -81,12 +94,24 @@ class Tasks {
     this.note(rows.length ? "" : page.total ? "No task fits the filter." : "No task has ended yet.");
   }
 
+  /** Its key and a row that says so: the one that is there already, where there is one. */
   row(each, status, took, memory, why) {
-    const open = () => this.view.openTask(this.process, each.position);
-    return h("tr", { onclick: (event) => { if (event.target.closest("button") == null) open(); } },
-      h("td", {}, statusOf(status, this.view.scene.icons)),
-      h("td", { class: "nb-col-task" }, h("button", { type: "button", class: "nb-link", title: each.label, "data-position": each.position, onclick: open }, inner(each.label))),
-      h("td", { class: "nb-number" }, took), h("td", { class: "nb-number" }, memory),
-      h("td", { class: "nb-col-why", title: why || null }, why));
+    const key = `${status === "running"} ${each.position} ${each.label}`, row = this.rows.get(key) ?? this.newRow(each);
+    if (row.status !== status) fill(row.state, statusOf(status, this.view.scene.icons));
+    row.status = status;
+    write(row.took, took);
+    write(row.memory, memory);
+    write(row.why, why);
+    if (why) row.why.title = why;
+    return [key, row];
+  }
+
+  newRow({ label, position }) {
+    const open = () => this.view.openTask(this.process, position), name = inner(label);
+    const [state, took, memory, why] = ["nb-col-status", "nb-number", "nb-number nb-col-memory", "nb-col-why"].map((look) => h("td", { class: look }));
+    const root = h("tr", { onclick: (event) => { if (event.target.closest("button") == null) open(); } }, state,
+      h("td", { class: "nb-col-task" }, h("button", { type: "button", class: "nb-link", title: label, "aria-label": name, "data-position": position, onclick: open }, middle(name))),
+      took, memory, why);
+    return { root, state, took, memory, why };
   }
 }

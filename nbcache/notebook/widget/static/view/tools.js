@@ -46,6 +46,27 @@ function duration(seconds) {
 /** Put these in place of what is there; what is null is left out. */
 const fill = (element, ...children) => element.replaceChildren(...children.filter((child) => child != null));
 
+/** Let these be the children. What stays is not moved, so that a click or a selection on it goes on. */
+function arrange(parent, children) {
+  const wanted = new Set(children);
+  for (const child of [...parent.childNodes]) if (!wanted.has(child)) child.remove();
+  let at = parent.firstChild;
+  for (const child of children) {
+    if (child === at) at = at.nextSibling;
+    else parent.insertBefore(child, at);
+  }
+}
+
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+const END = 18; // characters of a long label that are always seen: labels often differ there
+
+/** A label that is shortened in its middle where it has no room. */
+const middle = (text) => text.length <= END + 6 ? [h("span", { class: "nb-start" }, text)]
+  : [h("span", { class: "nb-start" }, text.slice(0, -END)), h("span", { class: "nb-end" }, text.slice(-END))];
+
 /** "depth=8 rep=1" of "fit[depth=8 rep=1]": the table is of one process. */
 function inner(label) {
   const at = label.indexOf("[");
