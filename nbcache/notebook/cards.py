@@ -243,11 +243,17 @@ def _fields(view: ChannelView) -> str:
 
 
 def choose_shown(tasks: Sequence[Told]) -> list[Told]:
-    """Return the tasks whose output a card shows: the only one; or first, failed ones, last."""
+    """Return the tasks whose output a card shows: the only one; or first, failed ones, last.
+
+    Equal tasks are called alike and showed the same: one of them is enough.
+    """
     if len(tasks) <= 1:
         return list(tasks)
-    failed = [task for task in tasks[1:-1] if task[1] == "failed"][:3]
-    return [tasks[0], *failed, tasks[-1]]
+    first, *between, last = tasks
+    failed = {task[0]: task for task in reversed(between) if task[1] == "failed"}
+    for end in (first, last):
+        failed.pop(end[0], None)
+    return [first, *list(failed.values())[:-4:-1], last]
 
 
 def render_shown(tasks: Sequence[Shown], showing: int = 0) -> Rendered:

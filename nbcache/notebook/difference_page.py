@@ -151,15 +151,16 @@ def _results(process: ProcessDiff) -> Element | None:
     heads = (element("th", "heading", text) for text in ("task", "output", "before → now"))
     left = process.data_left
     more = f"… and {left:,} more tasks: %nbcache diff --data --limit N"
+    table = element(
+        "table",
+        "",
+        element("thead", "", element("tr", "", *heads)),
+        element("tbody", "", *rows),
+    )
     return element(
         "div",
-        "table-scroll",
-        element(
-            "table",
-            "",
-            element("thead", "", element("tr", "", *heads)),
-            element("tbody", "", *rows),
-        ),
+        "group",
+        element("div", "table-scroll", table),
         element("p", "faint", more) if left else None,
     )
 

@@ -226,7 +226,8 @@ class Front:
             return
         view = self.views.open(source, page)
         self.board.displays.show(framed(told, view.twin_id).bundle(), view.twin_id)
-        self.board.displays.show(view.bundle(), f"{view.twin_id}-view")
+        data, metadata = view.bundle()
+        self.board.displays.show(data, f"{view.twin_id}-view", metadata)
 
     def _follow(self, run: Run, view: RunView) -> None:
         """Let a view that is in a cell already show another run, while cells go on."""

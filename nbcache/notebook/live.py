@@ -57,18 +57,28 @@ class RunInterrupted(KeyboardInterrupt):
 class Displays(Protocol):
     """Where bundles go: a notebook's display system, or a list in a test."""
 
-    def show(self, bundle: Mapping[str, object], display_id: str) -> None: ...
+    def show(
+        self,
+        bundle: Mapping[str, object],
+        display_id: str,
+        metadata: Mapping[str, object] | None = None,
+    ) -> None: ...
     def replace(self, bundle: Mapping[str, object], display_id: str) -> None: ...
 
 
 class NotebookDisplays:
     """IPython's display system."""
 
-    def show(self, bundle: Mapping[str, object], display_id: str) -> None:
+    def show(
+        self,
+        bundle: Mapping[str, object],
+        display_id: str,
+        metadata: Mapping[str, object] | None = None,
+    ) -> None:
         """Show a bundle in the cell that runs."""
         from IPython.display import display
 
-        display(dict(bundle), raw=True, display_id=display_id)
+        display(dict(bundle), raw=True, display_id=display_id, metadata=dict(metadata or {}))
 
     def replace(self, bundle: Mapping[str, object], display_id: str) -> None:
         """Replace what was shown under that id, in whatever cell it stands."""
@@ -82,7 +92,7 @@ class LiveCard(Protocol):
 
     twin_id: str
 
-    def bundle(self) -> Mapping[str, object]: ...
+    def bundle(self) -> tuple[Mapping[str, object], Mapping[str, object]]: ...
     def frame(self, rendered: Rendered) -> Rendered: ...
     def follow(self, run: Any, progress: RunProgress) -> None: ...
     def finish(self, progress: RunProgress) -> None: ...
@@ -114,7 +124,8 @@ class CardBoard:
             display_id = f"nbcache-card-{uuid4().hex[:12]}"
         else:  # first, since it stands for the head of the other
             display_id, rendered = live.twin_id, live.frame(rendered)
-            self.displays.show(live.bundle(), f"{display_id}-view")
+            data, metadata = live.bundle()
+            self.displays.show(data, f"{display_id}-view", metadata)
         self.displays.show(rendered.bundle(), display_id)
         self.placed[view.name] = PlacedCard(view, display_id, rendered, live)
 
@@ -200,7 +211,7 @@ class LiveView(Protocol):
 
     twin_id: str
 
-    def bundle(self) -> Mapping[str, object]: ...
+    def bundle(self) -> tuple[Mapping[str, object], Mapping[str, object]]: ...
     def update(self, progress: RunProgress) -> None: ...
     def end(self, progress: RunProgress) -> None: ...
 
@@ -257,7 +268,8 @@ class NotebookScreen:
         if self._last is None:
             self._board.displays.show(bundle, self._display_id)
             if self._view is not None:
-                self._board.displays.show(self._view.bundle(), f"{self._display_id}-view")
+                data, metadata = self._view.bundle()
+                self._board.displays.show(data, f"{self._display_id}-view", metadata)
         elif bundle != self._last:
             self._board.displays.replace(bundle, self._display_id)
         self._last = bundle

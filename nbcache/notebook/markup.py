@@ -26,6 +26,7 @@ STYLES: Mapping[str, str] = {
     "bad-text": _SIDE.format(render.COLOURS["failed"]),
     "value": f"{render.MONO};white-space:pre-wrap;overflow-wrap:anywhere;text-align:left;"
     "vertical-align:top;padding:1px 10px 1px 0",
+    "table-scroll": "overflow-x:auto",
     "heading": "text-align:left;padding:1px 10px 1px 0",
     "code": f"{render.PRE};overflow:auto;max-height:26em",
     "new-line": _MARK.format(render.COLOURS["done"], "rgba(0,158,115,.08)"),

@@ -64,7 +64,9 @@ def test_a_card_runs_and_tries_its_process_and_outlives_its_kernel(open_notebook
     notebook.edit(0, CELLS[0].replace("limit = 8", "limit = 9"))
     notebook.run(0)
     check.hover()
-    expect(check.locator(".nb-now")).to_contain_text("4 to run: limit 8 → 9")
+    expect(check.locator(".nb-now")).to_contain_text(
+        "4 to run, 2 equal to one of them: limit 8 → 9"
+    )
 
     # A page that is loaded again has the card as it was; without the kernel it is static.
     notebook.reload()

@@ -73,6 +73,10 @@ def test_text_of_the_user_is_escaped_in_html() -> None:
             "3 tasks: 1 cached, 2 known when their inputs are made",
         ),
         (
+            PlacePlan(name="p", tasks=6, cached=0, to_run=4, equal=2),
+            "6 tasks: 0 cached, 4 to run, 2 equal to one of them",
+        ),
+        (
             PlacePlan(name="p", tasks=1, cached=0, to_run=0, unknown=1),
             "1 task, known when its inputs are made",
         ),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from nbcache.engine.running import reasons
@@ -72,6 +73,17 @@ def test_reasons_stand_below_an_ended_run() -> None:
     assert render_progress(progress("succeeded", changed)).text.splitlines()[0] == (
         "fit: 18 ran: helper norm changed (cell 3, line 4); other components equal"
     )
+
+
+def test_one_reason_of_many_processes_is_one_line() -> None:
+    places = [replace(place(f"p{k}", 2, completed=2), reason="helper norm changed")
+              for k in range(100)]  # fmt: skip
+    other = replace(place("q", 1, completed=1), reason="limit 8 → 9")
+
+    assert reason_lines(progress("succeeded", *places, other)) == [
+        "p0, p1, p2 and 97 more: 200 ran: helper norm changed",
+        "q: 1 ran: limit 8 → 9",
+    ]
 
 
 def test_that_a_process_never_ran_before_is_no_news() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nbcache.engine.running.reasons import FIRST
 from nbcache.engine.running.run import Run
 from nbcache.errors import UsageError
 from nbcache.model.view import CardView
@@ -73,8 +74,8 @@ class _Placed:
         self.twin_id, self.frame = live.twin_id, live.frame
         self.follow, self.finish = live.follow, live.finish
 
-    def bundle(self) -> dict[str, object]:
-        return {}
+    def bundle(self) -> tuple[dict[str, object], dict[str, object]]:
+        return {}, {}
 
 
 def test_a_card_says_what_a_run_would_do_and_then_what_it_did(notebook: Notebook) -> None:
@@ -136,6 +137,9 @@ def test_a_card_of_a_run_that_goes_offers_its_end(notebook: Notebook, tmp_path: 
     run = notebook.session.start()
     cards.live["slow"].turn_to(LiveRun(run))
 
+    plan = cards._look("slow").plan
+    assert plan is not None
+    assert plan.reason == FIRST  # the run that goes is no earlier one
     assert cards.buttons("slow") == {"Cancel": ""}
     with pytest.raises(UsageError, match="is going"):
         cards.ask("slow", "run")
@@ -184,6 +188,26 @@ def test_what_a_task_showed_is_picked_from_those_that_showed_something(
     assert "2 more tasks showed something" in static.last.text
     cards.ask("look", "show", position=None)
     assert static.last.text.count("looking at") == 3
+
+
+def test_equal_tasks_are_told_before_a_run_and_each_shows_what_the_one_that_ran_showed(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(
+        [
+            "%channel grid = product(depth=[8, 4], rep=[0, 1])",
+            "%%process look(depth) from grid\nprint('looking at', depth)\nassert depth != 4",
+        ]
+    )
+    cards = Cards(notebook, "look")
+    plan = cards.whole("look")["card"]["plan"]
+    assert plan == "4 tasks: 0 cached, 2 to run, 2 equal to one of them"
+
+    cards.ask("look", "run")
+
+    assert cards.ask("look", "showing")["total"] == 4
+    cards.ask("look", "show", position="1")
+    assert "looking at 8" in cards.board.placed["look"].last.text
 
 
 def test_a_page_that_hears_of_the_end_can_ask_at_once_what_tasks_showed(

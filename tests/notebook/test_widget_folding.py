@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 from itertools import pairwise
 
 from nbcache.notebook.widget.folding import MOST, drawn, groups_of
-from nbcache.notebook.widget.scene import Scene, draw, scene_of
-from nbcache.notebook.widget.twin import image_of
+from nbcache.notebook.widget.scene import Scene, cells, draw, scene_of
+from nbcache.notebook.widget.twin import image_of, render_twin
 from nbcache.notebook.widget.view import scene_record
 from nbcache.plan.dataflow.outline import Edge, Origin, Outline
 from tests.notebook.test_widget_scene import big, run_of
@@ -111,3 +112,30 @@ def test_a_folded_picture_of_five_hundred_processes_is_small_alive_and_kept() ->
     record = scene_record(scene)
     assert len(str(record["svg"])) < 40_000
     assert len(image_of(scene, run_of(scene, 10))) < 60_000
+
+
+def test_what_a_notebook_keeps_of_a_folded_pipeline_is_folded_too() -> None:
+    scene = scene_of(samples(166))
+
+    twin = render_twin(scene, run_of(scene, 3), "twin")
+
+    assert len(twin.html) < 15_000
+    assert [line.split("  ")[0] for line in twin.text.splitlines()[:3]] == [
+        "trim_* ×166",
+        "align_* ×166",
+        "call_* ×166",
+    ]
+    assert twin.mermaid.count("-->") == 4  # more than 500 and nothing draws it
+    assert 'p0["trim_* ×166<br/>498/33,200 · 332 running"]' in twin.mermaid
+
+
+def test_names_of_wide_characters_fit_their_box() -> None:
+    name = "样本质量控制" * 6
+    svg = draw(scene_of(Outline((name,), (), ())), None)
+
+    shown = re.findall(r'class="nb-name"[^>]*>([^<]*)<', svg)[0]
+
+    assert 25 <= cells(shown) <= 31  # of 7.9 pixels, in a box of 288
+    start, end = shown.split("…")
+    assert name.startswith(start)
+    assert name.endswith(end)

@@ -124,7 +124,12 @@ class RecordedDisplays:
         self.shown: list[tuple[str, dict[str, object]]] = []
         self.replaced: list[tuple[str, dict[str, object]]] = []
 
-    def show(self, bundle: Mapping[str, object], display_id: str) -> None:
+    def show(
+        self,
+        bundle: Mapping[str, object],
+        display_id: str,
+        metadata: Mapping[str, object] | None = None,
+    ) -> None:
         self.shown.append((display_id, dict(bundle)))
 
     def replace(self, bundle: Mapping[str, object], display_id: str) -> None:

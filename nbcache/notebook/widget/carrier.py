@@ -66,6 +66,13 @@ class Carrier(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is skippe
             state["first"] = self._whole()
         return state
 
+    def bundle(self) -> tuple[dict[str, object], dict[str, object]]:
+        """Return what displays it, and what a front end wants beside it: Colab is told there where
+        its widget manager is. Without the plain text, which a notebook would keep as its last word.
+        """
+        data, metadata = self._repr_mimebundle_() or ({}, {})
+        return {mime: each for mime, each in data.items() if mime != "text/plain"}, dict(metadata)
+
     def tell(self, message: Mapping[str, object]) -> None:
         """Send a message to all pages; from any thread."""
         with self._sending:

@@ -7,6 +7,7 @@ of the view ("Loading widget...", "Error displaying widget").
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from dataclasses import replace
 from html import escape
@@ -27,6 +28,8 @@ _WITHOUT_CARD = (
     ":has(+ .jp-OutputArea-child .nbcache-card){display:none}</style>"
 )
 
+
+_TITLES = re.compile(r"<title>[^<]*</title>")  # nothing shows those of an `<img>`
 
 _OLDER = "the error below is older than this"
 
@@ -75,7 +78,7 @@ def image_of(scene: Scene, progress: RunProgress) -> str:
     """Return the picture as HTML; empty where there is but one process."""
     if len(scene.outline.processes) < 2:
         return ""
-    svg = draw(scene, progress, standalone=True)
+    svg = _TITLES.sub("", draw(scene, progress, standalone=True))
     data = b64encode(svg.encode()).decode("ascii")
     names = ", ".join(box.name for box in scene.drawn.boxes[:30])
     return (

@@ -72,14 +72,14 @@ class RunView:
         older = first not in (None, source) and first.progress().status != "succeeded"
         return lambda progress: render_twin(source.scene, progress, self.twin_id, older_error=older)
 
-    def bundle(self) -> dict[str, object]:
-        """Return the widget's own output; made at the first call, on the kernel's thread."""
+    def bundle(self) -> tuple[dict[str, object], dict[str, object]]:
+        """Return the widget's own output, with its metadata; made at the first call, on the
+        kernel's thread."""
         from nbcache.notebook.widget.carrier import Carrier
 
         if self._carrier is None:
             self._carrier = Carrier(self.twin_id, self._page, self.whole, self.heard)
-        mime = "application/vnd.jupyter.widget-view+json"
-        return {mime: {"version_major": 2, "version_minor": 0, "model_id": self._carrier.model_id}}
+        return self._carrier.bundle()
 
     def update(self, progress: RunProgress) -> None:
         """Tell the pages what changed since the last call; nothing where nothing did, or where

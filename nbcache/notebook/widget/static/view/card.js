@@ -43,11 +43,13 @@ class CardView extends View {
     this.bar.hidden = !this.head.run;
     if (!this.head.run) fill(this.state, this.sign, h("span", {}, plan));
     else {
-      const text = phrase(counts);
-      if (this.tasks?.textContent !== text || !this.tasks.isConnected) {
-        this.tasks = h("button", { type: "button", class: "nb-link", title: "the tasks", onclick: () => this.choose(name) }, text);
-        fill(this.state, this.sign, this.tasks, h("span", { class: "nb-faint" }, `run ${this.head.name}`));
+      if (!this.tasks?.isConnected) {
+        this.tasks = h("button", { type: "button", class: "nb-link", title: "the tasks", onclick: () => this.choose(this.name) });
+        this.ran = h("span", { class: "nb-faint" });
+        fill(this.state, this.sign, this.tasks, this.ran);
       }
+      write(this.tasks, phrase(counts));
+      write(this.ran, `run ${this.head.name}`);
     }
     this.tellPlan();
     this.askShowing();

@@ -82,12 +82,14 @@ class Form {
       open ? `${number(open)} known when ${open === 1 ? "its" : "their"} inputs are made` : ""].filter(Boolean).join(", ");
     const shown = plans.length <= PLANS ? plans : plans.filter((plan) => plan.to_run || plan.unknown).slice(0, PLANS);
     const left = plans.length - shown.length;
-    const cells = (plan) => [plan.tasks, plan.cached, plan.unknown && !plan.to_run ? null : plan.to_run]
-      .map((count) => h("td", { class: "nb-number" }, count == null ? "?" : number(count)));
+    const counts = [["tasks", (plan) => plan.tasks], ["cached", (plan) => plan.cached],
+      ["to run", (plan) => (plan.unknown && !plan.to_run ? null : plan.to_run)], ...(equal ? [["equal", (plan) => plan.equal]] : [])];
+    const cells = (plan) => counts.map(([, of]) => h("td", { class: "nb-number" }, of(plan) == null ? "?" : number(of(plan))));
     return h("div", {},
       h("p", { class: "nb-why-head" }, `This run: ${known}`),
       h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": "what the run would do" }, h("table", {},
-        h("thead", {}, h("tr", {}, ["process", "tasks", "cached", "to run", "why"].map((text, at) => h("th", { scope: "col", class: at && at < 4 ? "nb-number" : null }, text)))),
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "process"),
+          counts.map(([text]) => h("th", { scope: "col", class: "nb-number" }, text)), h("th", { scope: "col" }, "why"))),
         h("tbody", {}, shown.map((plan) => h("tr", {}, h("td", { class: "nb-col-task", title: plan.name }, h("code", {}, middle(plan.name))),
           cells(plan), h("td", { class: "nb-col-why", title: plan.reason || null }, plan.reason)))))),
       left ? h("p", { class: "nb-empty" }, `… and ${number(left)} more process${left === 1 ? "" : "es"}`) : null);

@@ -34,7 +34,7 @@ class Task {
     this.view.titlePanel();
     this.log ??= h("div", { class: "nb-log" });
     this.why = h("div", { class: "nb-why" }, detail.status === "running" ? "it runs now" : "…");
-    const table = (rows, ...heads) => h("div", { class: "nb-table-scroll" }, h("table", {},
+    const table = (label, rows, ...heads) => h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": label }, h("table", {},
       h("thead", {}, h("tr", {}, heads.map((text) => h("th", { scope: "col" }, text)))),
       h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", { class: "nb-value" }, cell)))))));
     fill(this.root,
@@ -45,11 +45,11 @@ class Task {
       detail.error ? section("Error", this.errorOf(detail)) : null,
       section("Why", this.why),
       section("Log", this.log),
-      detail.inputs.length ? section("Inputs", table(detail.inputs.map((each) => [each.name, each.value]), "name", "value")) : null,
-      detail.outputs.length ? section("Outputs", table(detail.outputs.map((each) => [each.name, each.value, each.digest.split(":").pop().slice(0, 8)]), "name", "value", "digest")) : null,
+      detail.inputs.length ? section("Inputs", table("inputs", detail.inputs.map((each) => [each.name, each.value]), "name", "value")) : null,
+      detail.outputs.length ? section("Outputs", table("outputs", detail.outputs.map((each) => [each.name, each.value, each.digest.split(":").pop().slice(0, 8)]), "name", "value", "digest")) : null,
       detail.source?.length ? section(detail.language === "python" ? "Source" : "Command", elements(detail.source), detail.cell) : null,
       detail.components.length ? section("Fingerprint",
-        table(detail.components.map((each) => [each.kind, each.name, each.summary, each.digest]), "kind", "name", "what", "digest"),
+        table("components of the fingerprint", detail.components.map((each) => [each.kind, each.name, each.summary, each.digest]), "kind", "name", "what", "digest"),
         `${detail.components.length} component${detail.components.length === 1 ? "" : "s"}`, false) : null);
     this.loadLog();
     if (detail.status !== "running") this.loadWhy();
