@@ -32,6 +32,7 @@ Told = TypeVar("Told", bound=tuple[Any, ...])
 _FAINT = render.FAINT
 _TEXT_CHUNKS = 4_000  # characters of one task's text in a card's plain twin
 _HTML_CHUNKS = 200_000
+_CAPTURES = 12  # that are named
 _LINES = 24  # from here on what a task printed scrolls
 
 
@@ -86,7 +87,9 @@ def captures_phrase(view: CardView) -> str:
     """Return "captures X 25 kB, y 3 kB"."""
     if not view.captures:
         return ""
-    return "captures " + ", ".join(_capture(each) for each in view.captures)
+    named = ", ".join(_capture(each) for each in view.captures[:_CAPTURES])
+    left = len(view.captures) - _CAPTURES
+    return f"captures {named}" + (f" and {left:,} more" if left > 0 else "")
 
 
 _SIZE = re.compile(r"[\d.]+ [kMGT]?B$")
