@@ -70,7 +70,9 @@ def test_a_failed_task_is_looked_into_mended_and_resumed_and_the_runs_compared(
     expect(view.locator(".nb-line")).not_to_contain_text(name)
     view.get_by_role("button", name="Relaunch…").click()
     view.get_by_label("limit").fill("9")
-    expect(view.locator(".nb-planned")).to_contain_text("4 to run, 6 cached, 2 equal to one that runs")
+    expect(view.locator(".nb-planned")).to_contain_text(
+        "4 to run, 6 cached, 2 equal to one that runs"
+    )
     expect(view.get_by_role("button", name="changed")).to_be_visible()
     assert axe_violations(notebook.page, ".nbcache-view") == []
     view.get_by_role("button", name="Start the run").click()
