@@ -503,7 +503,11 @@ def test_names_agree_with_pythons_symbol_tables_on_the_standard_library() -> Non
                 inside = table is not top and each.is_global()
                 if each.is_referenced() and (table is top or inside):
                     read.add(each.get_name())
-                if inside and each.is_declared_global() and each.is_assigned():
+                if (
+                    inside
+                    and each.is_declared_global()
+                    and (each.is_assigned() or each.is_imported())
+                ):
                     bound.add(each.get_name())
         walk = NameWalk()
         walk.run(ast.parse(text))

@@ -147,12 +147,12 @@ def test_code_without_source_leaves_out_places_and_docstring() -> None:
         function = _functions(source)["f"]
         return encode_code(function.__code__, docstring=docstring)  # type: ignore[attr-defined]
 
-    plain = code("def f(v): return v + 1")
-    assert plain == code("\n\n\ndef f(v):\n    # why\n    return v + 1")
-    assert plain == code("def f(v):\n    'doc'\n    return v + 1", "doc")
-    assert plain != code("def f(v): return v + 1.0")
-    assert plain != code("def f(v): return v - 1")
-    assert plain != code("def f(w): return w + 1")
+    plain = code("def f(v): return v + 1000")
+    assert plain == code("\n\n\ndef f(v):\n    # why\n    return v + 1000")
+    assert plain == code("def f(v):\n    'doc'\n    return v + 1000", "doc")
+    assert plain != code("def f(v): return v + 1000.0")
+    assert plain != code("def f(v): return v - 1000")
+    assert plain != code("def f(w): return w + 1000")
 
 
 def test_names_are_read_with_the_attributes_read_off_them() -> None:

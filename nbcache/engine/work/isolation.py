@@ -202,11 +202,8 @@ def _set_environ(wanted: Mapping[bytes, bytes]) -> None:
 
 def _reset_warning_registries() -> None:
     """Let every warning be shown again: "once per place" means once per task."""
-    mutated = getattr(warnings, "_filters_mutated", None) or getattr(
-        warnings, "_filters_mutated_lock_held", None
-    )
-    if mutated is not None:
-        mutated()
+    with warnings.catch_warnings():  # both ends tell the registries that filters have changed
+        pass
 
 
 def _import_or_none(name: str) -> Any:

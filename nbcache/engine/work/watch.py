@@ -36,6 +36,7 @@ from nbcache.engine.work.callers import (
     STATS,
     called_by,
     is_beside_the_body,
+    place_of,
     who_asks_for_path,
     who_asks_for_variables,
 )
@@ -363,7 +364,7 @@ class Watcher:
         frame, pairs = who_asks_for_variables(frame)
         if frame is None:
             return
-        place = (id(frame), frame.f_lasti)
+        place = place_of(frame)
         self._copying, self._listing = (None, place) if pairs else (place, None)
         source = frame.f_code.co_filename
         if self._places is None or source.startswith("<frozen") or self._places.is_package(source):
@@ -384,7 +385,7 @@ class Watcher:
         frame, _ = who_asks_for_variables(frame)
         if frame is None or self._places is None:
             return
-        place = (id(frame), frame.f_lasti)
+        place = place_of(frame)
         if place == self._copying:
             self._lists.discard(place)
             return

@@ -12,6 +12,7 @@ import resource
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -78,6 +79,10 @@ class Workplace:
             own = self.places("")
             self.modules = LocalModules(own.is_local_module, self.watcher)
             self.modules.install()
+            # So says Python 3.12 of `os.fork`, for the thread of ours that reads what is shown.
+            warnings.filterwarnings(
+                "ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning
+            )
             self.baseline = Baseline(own.is_local_module)
 
     def places(self, folder: str) -> Places:

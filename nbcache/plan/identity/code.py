@@ -9,7 +9,9 @@ from __future__ import annotations
 import __future__
 
 import ast
+import dis
 import functools
+import sys
 import types
 from collections.abc import Callable
 
@@ -22,6 +24,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 _IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 _WITH_DOCSTRING = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_HAS_DOCSTRING = 0x4000000  # from Python 3.14 on; without one, no constant stands in its place
 _FUTURE_FLAGS = __future__.annotations.compiler_flag
 
 
@@ -132,15 +135,21 @@ def encode_code(code: types.CodeType, *, docstring: str | None = None) -> bytes:
     Without file name, lines and positions; `docstring` (the function's) is left out where it is
     the first constant. Stable within one minor version of Python only.
     """
-    constants = code.co_consts
-    if docstring is not None and constants and constants[0] == docstring:
+    constants, flags = code.co_consts, code.co_flags
+    instructions: object = code.co_code
+    if sys.version_info >= (3, 14):
+        has_docstring = docstring is not None and bool(flags & _HAS_DOCSTRING)
+        instructions = _instructions(code, int(has_docstring))
+        if has_docstring:
+            constants, flags = constants[1:], flags & ~_HAS_DOCSTRING
+    elif docstring is not None and constants and constants[0] == docstring:
         constants = (None, *constants[1:])
     parts: tuple[object, ...] = (
         code.co_argcount,
         code.co_posonlyargcount,
         code.co_kwonlyargcount,
-        code.co_flags,
-        code.co_code,
+        flags,
+        instructions,
         code.co_names,
         code.co_varnames,
         code.co_freevars,
@@ -149,6 +158,16 @@ def encode_code(code: types.CodeType, *, docstring: str | None = None) -> bytes:
         constants,
     )
     return b"code%d:%b" % (NORMAL_VERSION, encode_constant(parts))
+
+
+def _instructions(code: types.CodeType, left_out: int) -> tuple[tuple[int, int | None], ...]:
+    """Return operations and arguments, as they are when so many constants are left out in front."""
+    return tuple(
+        (each.opcode, each.arg - left_out if numbered and each.arg is not None else each.arg)
+        for each in dis.get_instructions(code)
+        for numbered in [each.opcode in dis.hasconst]
+        if each.opname != "EXTENDED_ARG"
+    )
 
 
 def find_function(code: types.CodeType, source_of: SourceOf) -> tuple[FunctionNode, str] | None:

@@ -89,7 +89,9 @@ class NameWalk:
         self._scopes: list[Scope] = [Scope("module")]
         self._state: _State = frozenset()
         self._loops: list[_Loop] = []
-        self._annotations = sys.version_info < (3, 14)
+        self._annotations: Literal["at once", "later", "never"] = (
+            "at once" if sys.version_info < (3, 14) else "later"
+        )
         self._last: ast.stmt | None = None
         self._ended: set[str] = set()
 
@@ -97,7 +99,8 @@ class NameWalk:
         """Walk a whole body."""
         for statement in tree.body:
             if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
-                self._annotations &= all(each.name != "annotations" for each in statement.names)
+                asked = {each.name for each in statement.names}
+                self._annotations = "never" if "annotations" in asked else self._annotations
         self._last = tree.body[-1] if tree.body else None
         self._block(tree.body)
         if self._state is None:
@@ -428,9 +431,9 @@ class NameWalk:
     def _annotation(self, node: ast.expr) -> None:
         """Annotations are read at once before Python 3.14, later when somebody asks, and never
         under `from __future__ import annotations`."""
-        if self._annotations:
+        if self._annotations == "at once":
             self._expr(node)
-        elif sys.version_info >= (3, 14):
+        elif self._annotations == "later":
             self._deferred_scope(frozenset(), [node])
 
     def _do_classdef(self, node: ast.ClassDef) -> None:
