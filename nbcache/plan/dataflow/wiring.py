@@ -26,6 +26,11 @@ from nbcache.model.process import DefaultPick, FieldPick, Filling, Input
 from nbcache.plan.language.header_text import is_public_name, nearest
 
 
+_NOTHING = (
+    "its process has no output: let the body end in the value to pass on, or name it, `-> value`"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFields:
     """A channel in `from`: its expression as written, its fields, and whether it is a value.
@@ -58,6 +63,9 @@ class _Filler:
         self.picks: dict[str, FieldPick | DefaultPick] = {}
 
     def run(self) -> Filling:
+        for source in self.sources:
+            if source.fields == ():
+                self._fail(f'channel "{source.name}" carries nothing', _NOTHING)
         self._by_name()
         self._by_channel_name()
         untouched = [index for index in range(len(self.sources)) if index not in self._touched()]
@@ -300,6 +308,8 @@ def said_source(source: SourceFields) -> str:
     """Write a channel with its fields: "grid (depth, trees)", "pairs (3 fields)"."""
     if source.fields is None:
         return f"{source.name} (fields unknown)"
+    if not source.fields:
+        return f"{source.name} (nothing)"
     if all(name is None for name in source.fields):
         count = len(source.fields)
         return source.name if count == 1 else f"{source.name} ({count} fields without names)"
@@ -328,7 +338,9 @@ def infer_inputs(sources: Sequence[SourceFields]) -> tuple[Input, ...]:
 
 def _input_names(source: SourceFields) -> Sequence[str]:
     fields = source.fields
-    if fields is not None and None not in fields and fields:
+    if fields == ():
+        raise WiringError(f'channel "{source.name}" carries nothing\n  {_NOTHING}')
+    if fields is not None and None not in fields:
         return [name for name in fields if name is not None]
     if fields is not None and len(fields) != 1:
         raise WiringError(

@@ -336,7 +336,8 @@ def check_templates(decl: ProcessDecl, lines: Sequence[str]) -> None:
         place = _place_of(field.name, decl)
         if isinstance(value, Dynamic):
             used = expression_names(parse_expression(value.text, OPTIONS[field.name].form))
-            _check_known(place, lines, sorted(used), known | {"task"}, f"--{field.name}")
+            literal = _LITERALS.get(OPTIONS[field.name].form, "")
+            _check_known(place, lines, sorted(used), known | {"task"}, f"--{field.name}", literal)
         elif field.name in OPTIONS and OPTIONS[field.name].template and value is not None:
             _check_known(place, lines, template_fields(value), known, f"--{field.name}")
 
@@ -430,16 +431,26 @@ def _may_be_a_file(output: Output, decl: ProcessDecl) -> bool:
     return output.type.is_path
 
 
+_LITERALS: Mapping[Form, str] = {  # what is written where it is no expression
+    "int": "write a number, or compute with the inputs; ",
+    "count": "write a number, or compute with the inputs; ",
+    "size": "write a size (4GB, 500MB), or compute with the inputs; ",
+    "time": "write a time (90s, 2h), or compute with the inputs; ",
+}
+
+
 def _check_known(
     place: Option,
     lines: Sequence[str],
     used: Iterable[str],
     known: frozenset[str] | None,
     said: str,
+    literal: str = "",
 ) -> None:
     for name in used:
         if known is not None and name not in known:
-            _fail(place, lines, f'{said}: "{name}" is none of its inputs', names_hint(name, known))
+            hint = literal + names_hint(name, known)
+            _fail(place, lines, f'{said}: "{name}" is none of its inputs', hint)
 
 
 def _place_of(name: str, decl: ProcessDecl) -> Option:
