@@ -313,8 +313,9 @@ def _cancel_in_order(run: WatchedRun, screen: Screen) -> RunInterrupted:
     screen.close(progress)
     counts = pictures.counts_of(progress)
     kept = sum(counts.get(name, 0) for name in ("completed", "cached", "stored"))
+    wanted = pictures.total_of(progress) - counts.get("skipped", 0)
     return RunInterrupted(
-        f"run {run.name} was cancelled: {kept} of {pictures.total_of(progress)} done and kept; "
+        f"run {run.name} was cancelled: {kept} of {wanted} done and kept; "
         "%nbcache run goes on from there"
     )
 

@@ -66,7 +66,11 @@ def test_fields_and_values_are_known_before_the_run(
 @pytest.mark.parametrize(
     ("channel", "words"),
     [
-        (PAIRS.join(META, by="smaple"), r"by='smaple' is no field.*sample, r1, r2"),
+        (PAIRS.join(META, by="smaple"), r"by='smaple' is no field.*sample, r1, r2\n.*\"sample\"\?"),
+        (
+            META.join(queue([("a", 1)]), by="sample"),
+            r"whose 2 fields have no names\n.*\.fields\('sample', 'a'\), or say by=0",
+        ),
         (PAIRS.group_by("size"), "by='size' is no field"),
         (PAIRS.combine(META), "both have a field 'sample'"),
         (PAIRS.map(lambda r1: r1).join(META, by=0), r"not known before the run.*\.fields"),

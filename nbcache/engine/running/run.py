@@ -263,7 +263,8 @@ class Run:
             named = ", ".join(failure.task for failure in others[:3])
             lines.append(f"and {len(others)} more: {named}{', ...' if len(others) > 3 else ''}")
         kept = sum(task.outcome.succeeded for task in self.tasks.values())
-        lines.append(f"{kept} of {len(self.tasks)} done and kept")
+        wanted = sum(task.outcome is not Outcome.SKIPPED for task in self.tasks.values())
+        lines.append(f"{kept} of {wanted} done and kept")
         mend = f"fix the cell and run again, or %nbcache try {first.process} --item failed"
         lines.append(first.way_out or mend)
         if first.workdir:

@@ -13,6 +13,7 @@ from typing import cast
 from nbcache.errors import WiringError
 from nbcache.model.channel import CompiledNode, Fields, Node
 from nbcache.plan.dataflow import calls
+from nbcache.plan.language.header_text import nearest
 
 Prepared = Callable[..., object]
 
@@ -190,11 +191,21 @@ def _keys(node: Node, parent: CompiledNode) -> Keys:
         elif isinstance(by, str) and by in fields:
             key.append(fields.index(by))
         else:
-            raise WiringError(
-                f"by={by!r} is no field of {parent.label or parent.name or 'the channel'}; "
-                f"its fields are {calls.show_fields(parent.fields)}"
-            )
+            raise WiringError(_no_key(by, parent))
     return Keys(tuple(key), tuple(i for i in range(len(fields)) if i not in key))
+
+
+def _no_key(by: object, parent: CompiledNode) -> str:
+    channel, fields = parent.name or parent.label or "the channel", _known(parent)
+    said = f"by={by!r} is no field of {channel}"
+    named = [name for name in fields if name is not None]
+    if isinstance(by, str) and not named:
+        count = "1 field has no name" if len(fields) == 1 else f"{len(fields)} fields have no names"
+        words = ", ".join(repr(name) for name in (by, *"abcdefgh"[: len(fields) - 1]))
+        return f"{said}, whose {count}\n  name them, {channel}.fields({words}), or say by=0"
+    meant = nearest(by, named) if isinstance(by, str) else None
+    hint = f'\n  did you mean "{meant}"?' if meant else ""
+    return f"{said}; its fields are {calls.show_fields(parent.fields)}{hint}"
 
 
 def _joined(
