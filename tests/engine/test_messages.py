@@ -8,6 +8,7 @@ from nbcache.engine.record.explanations import why
 from nbcache.engine.record.finding import find_task
 from nbcache.engine.record.history import show_run
 from nbcache.errors import (
+    BodyError,
     ChannelError,
     HeaderError,
     NoCanonicalFormError,
@@ -49,6 +50,21 @@ def test_an_input_that_a_process_keeps_back_names_the_header(notebook: Notebook)
         notebook.run()
 
     assert "`%%process fit ... -> depth, score`" in str(caught.value)
+
+
+def test_a_process_that_a_body_reads_by_its_name_is_told_to_be_named_as_input(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel text = of('ab')")
+    notebook.cell("%%process count from text\nc = len(text)\nc")
+    notebook.cell("%%process title from text\ntext.title()")
+
+    with pytest.raises(BodyError) as caught:
+        notebook.cell("%%process top from title, count\n[title, count]")
+
+    way = "`%%process top(title, count) from title, count`"
+    assert f"{way}, or read its c." in str(caught.value)
+    notebook.cell("%%process top(title, count) from title, count\n[title, count]")
 
 
 def test_a_captured_connection_is_named_with_its_resource(notebook: Notebook) -> None:

@@ -280,9 +280,20 @@ def _refuse_channels(process: Process, pipeline: Pipeline, inputs: set[str]) -> 
         if pipeline.is_channel(name) and pipeline.namespace.get(name) is not process:
             raise BodyError(
                 f"process {process.name!r} reads {name}, which is a channel",
-                hint=f"Take it as an input: `%%process {process.name}({name}) ...` or "
-                f"`... from {name}`.",
+                hint=_way_in(name, process, inputs, pipeline.namespace[name]),
             )
+
+
+def _way_in(name: str, process: Process, inputs: set[str], channel: object) -> str:
+    """Say how a channel's items reach a body that reads the channel by its name."""
+    sources = [each.strip() for each in process.decl.sources or ()]
+    if name not in sources:
+        return f"Take it as an input: `%%process {process.name}({name}) ...` or `... from {name}`."
+    outputs = (channel.decl.outputs if isinstance(channel, Process) else None) or ()
+    fields = [each.name for each in outputs]
+    named = ", ".join([*sorted(inputs - set(fields)), name])
+    way = f"Name it as an input: `%%process {process.name}({named}) from {', '.join(sources)}`"
+    return f"{way}, or read its {' or '.join(fields)}." if fields else f"{way}."
 
 
 def _is_path(node: CompiledNode, name: str) -> bool:
