@@ -11,6 +11,7 @@ from nbcache.plan.identity.explain import (
     differences,
     equal_count,
     nearest,
+    new_inputs,
     one_line,
     phrase,
     source_diff,
@@ -142,3 +143,9 @@ def test_a_file_with_other_content_changed_and_is_no_new_input() -> None:
     old, new = _of("input", "data", "a", "x.csv (4 B)"), _of("input", "data", "b", "x.csv (4 B)")
 
     assert _line([BODY, old], [BODY, new]).startswith("file x.csv (input data) changed; ")
+
+
+def test_inputs_that_read_alike_are_counted_and_named_once() -> None:
+    said = new_inputs((), ["count pickle 8 B", "count pickle 8 B", "n 1", "count pickle 8 B"])
+
+    assert said == "4 new inputs: count pickle 8 B, n 1, ..."

@@ -56,7 +56,7 @@ class NewInputs:
 
     def __init__(self) -> None:
         self._edited: dict[str, None] = {}
-        self._new: dict[str, None] = {}
+        self._new: dict[tuple[str, Digest], str] = {}  # several may read alike
 
     def add(self, found: list[Difference]) -> None:
         """Add what is new of one more task; nothing: only the combination is."""
@@ -65,10 +65,11 @@ class NewInputs:
             if edited is not None:
                 self._edited[edited] = None
             else:
-                self._new[f"{each.component.name} {each.component.summary}".strip()] = None
+                one = each.component
+                self._new[one.name, one.digest] = f"{one.name} {one.summary}".strip()
 
     def __str__(self) -> str:
-        return new_inputs(tuple(self._edited), tuple(self._new)) or "new combinations of inputs"
+        return new_inputs(tuple(self._edited), tuple(self._new.values())) or "new combinations of inputs"
 
 
 def _input(name: str, digest: str, summary: str) -> Component:

@@ -169,8 +169,9 @@ def new_inputs(edited: Sequence[str], new: Sequence[str]) -> str:
     if len(new) == 1:
         said.append(f"new input: no earlier task has {new[0]}")
     elif new:
-        more = ", ..." if len(new) > 3 else ""
-        said.append(f"{len(new)} new inputs: {', '.join(new[:3])}{more}")
+        shown = list(dict.fromkeys(new[:3]))  # several may read alike
+        more = ", ..." if len(new) > len(shown) else ""
+        said.append(f"{len(new)} new inputs: {', '.join(shown)}{more}")
     return "; ".join(said)
 
 
