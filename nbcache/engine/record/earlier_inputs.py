@@ -69,7 +69,10 @@ class NewInputs:
                 self._new[one.name, one.digest] = f"{one.name} {one.summary}".strip()
 
     def __str__(self) -> str:
-        return new_inputs(tuple(self._edited), tuple(self._new.values())) or "new combinations of inputs"
+        return (
+            new_inputs(tuple(self._edited), tuple(self._new.values()))
+            or "new combinations of inputs"
+        )
 
 
 def _input(name: str, digest: str, summary: str) -> Component:
