@@ -25,7 +25,6 @@ from nbcache.model.channel import Fields
 from nbcache.model.process import DefaultPick, FieldPick, Filling, Input
 from nbcache.plan.language.header_text import is_public_name, nearest
 
-
 _NOTHING = (
     "its process has no output: let the body end in the value to pass on, or name it, `-> value`"
 )
