@@ -190,7 +190,17 @@ def channel_view_of(channel: NamedChannel, session: Host) -> ChannelView:
         fields=node.fields,
         is_value=node.is_value,
         first=tuple(_item_text(item, node) for item in items[:FIRST_ITEMS]),
+        note=_of_dicts(items, node),
     )
+
+
+def _of_dicts(items: Sequence[tuple[object, ...]], node: CompiledNode) -> str:
+    """Say how keys of dicts become fields, where the only field of the items is a dict."""
+    if not items or node.is_value or node.fields not in (None, (None,)):
+        return ""
+    if not isinstance(items[0][0], dict):
+        return ""
+    return "each item is one dict; from_table(...) makes fields of the keys of dicts"
 
 
 def _items(graph: Graph, node: CompiledNode, session: Host) -> Sequence[tuple[object, ...]]:

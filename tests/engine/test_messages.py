@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import pytest
 
+from nbcache.engine.describe import channel_view_of
 from nbcache.engine.record.explanations import why
 from nbcache.engine.record.finding import find_task
 from nbcache.engine.record.history import show_run
@@ -26,6 +29,38 @@ def test_an_operator_that_is_not_there_names_the_nearest(notebook: Notebook) -> 
     lines = str(caught.value).split("\n")
     assert lines[1].index("mapp") == lines[2].index("^")
     assert "bad" not in notebook.names
+
+
+def test_what_makes_a_channel_of_data_is_said_and_that_one_cannot_be_made_of_itself(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("import pandas as pd\ndf = pd.DataFrame({'a': [1, 2]})\nrows = [{'a': 1}]")
+    for text, way in (
+        ("[1, 2]", "from_iterable([1, 2])"),
+        ("df", "from_table(df)"),
+        ("5", "value(...)"),
+    ):
+        with pytest.raises(HeaderError) as caught:
+            notebook.cell(f"%channel made = {text}")
+        assert way in str(caught.value)
+    notebook.cell("%channel made = from_iterable(rows)")
+    made = notebook.names["made"]
+    view = channel_view_of(made, notebook.session)  # type: ignore[arg-type]
+    assert "from_table(...)" in view.note
+    with pytest.raises(WiringError, match="made is made of itself"):
+        notebook.cell("%channel made = made.map(lambda row: row)")
+    assert notebook.names["made"] is made
+
+
+def test_an_output_asked_of_its_process_is_told_where_it_is(notebook: Notebook) -> None:
+    notebook.cell("%%process fit(x) -> x, score from of(1)\nscore = x")
+    fit = notebook.names["fit"]
+
+    with pytest.raises(AttributeError, match=r"fit\[0\].score, fit.table\(\)\['score'\]"):
+        attrgetter("score")(fit)
+    with pytest.raises(AttributeError, match='did you mean "table"'):
+        attrgetter("tabel")(fit)
+    assert not hasattr(fit, "_repr_png_")
 
 
 def test_branches_are_no_channel_but_each_of_them_is(notebook: Notebook) -> None:

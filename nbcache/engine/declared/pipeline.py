@@ -11,7 +11,7 @@ import ast
 import builtins
 import difflib
 import linecache
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -241,10 +241,7 @@ class Pipeline:
             value = self._evaluate_block(decl, namespace)
         if isinstance(value, Channel):
             return value.node
-        what, hint = (
-            kind_of(value),
-            "use value(...) for one item, of(...) for several",
-        )
+        what, hint = kind_of(value), _made_a_channel(value, (decl.expression or "...").strip())
         if isinstance(value, Branches):
             first = next(iter(dir(value)), "NAME")
             what, hint = (
@@ -364,6 +361,15 @@ class _FactoryCalls(ast.NodeTransformer):
         if isinstance(node.func, ast.Name) and node.func.id in Factories.names:
             node.func = ast.copy_location(ast.Name(_mangled(node.func.id), ast.Load()), node.func)
         return node
+
+
+def _made_a_channel(value: object, text: str) -> str:
+    """Say which factory makes a channel of what an expression gave."""
+    if hasattr(value, "columns"):
+        return f"for its rows write from_table({text}), for one item value({text})"
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict)):
+        return f"for its members write from_iterable({text}), for one item value({text})"
+    return "use value(...) for one item, of(...) for several"
 
 
 def _key(decl: ProcessDecl) -> tuple[str, str, str]:

@@ -14,7 +14,7 @@ from collections import ChainMap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from nbcache.engine.declared.scripts import scripts_of
 from nbcache.errors import BodyError, HeaderError
@@ -32,6 +32,7 @@ from nbcache.plan.language.body import (
 )
 from nbcache.plan.language.directives import check_store, check_templates, parse_options
 from nbcache.plan.language.header import parse_output_list, reserved_in_scripts
+from nbcache.plan.language.header_text import nearest
 
 if TYPE_CHECKING:
     from nbcache.engine.record.results import Results
@@ -142,6 +143,16 @@ class Process(Readable):
         super().__init__(node, namespace, reader, notes)
         self.decl, self.facts = decl, facts
         self.sources = sources  # given as objects (the twin); else decl.sources says them
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Refuse what a process has not; an output is told where it is."""
+        where = ""
+        if name[:1] != "_" and name not in Process.__slots__:
+            if any(each.name == name for each in self.decl.outputs or ()):
+                where = f"; it is an output: {self.name}[0].{name}, {self.name}.table()[{name!r}]"
+            elif meant := nearest(name, dir(self)):
+                where = f'; did you mean "{meant}"?'
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{where}")
 
     def __call__(self, *channels: object) -> Channel:
         """Use the process at another place: `quant(pairs, index)`; returns its output channel.

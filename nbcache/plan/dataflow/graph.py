@@ -281,6 +281,12 @@ def _said_header(spec: PlaceSpec) -> str:
 def _cycle(visits: Sequence[_Visit]) -> WiringError:
     names = [visit.name for visit in visits if visit.name]
     headers = "".join(f"\n  {_said_header(each.spec)}" for each in visits if each.spec is not None)
+    if not headers and len(names) == 1:
+        return WiringError(
+            f"channel {names[0]} is made of itself: a cycle\n"
+            "  its expression is kept, and evaluated anew at each run: give what is made of it a "
+            "name of its own"
+        )
     return WiringError(
         f"a cycle: {' -> '.join([*names, *names[:1]])}\n"
         f"  a process cannot wait for itself: feed one of them from another channel{headers}"
