@@ -47,6 +47,7 @@ CONNECT_S = 10.0
 CLOSE_S = 2.0
 ANSWER_S = 10.0  # for the workers to say whether they have an attempt
 KILL_AGAIN_S = 1.0
+LOOKS = 3
 TRIES = 3  # of an attempt whose results were lost with a dask worker
 
 
@@ -140,8 +141,8 @@ class ClusterExecutor:
             self._cluster.client.subscribe_topic(self._topic, self._heard)
         cluster = self._cluster
         try:
-            found = await cluster.client.run(cluster_site.look, str(self._cache.root))
-        except Exception as error:  # nbcache is not there, or a worker is lost in this instant
+            found = await self._look(cluster.client)
+        except Exception as error:  # nbcache is not there
             raise UsageError(
                 f"the dask cluster at {self._address} cannot run tasks of this kernel: "
                 f"{type(error).__name__}: {error}"
@@ -157,6 +158,17 @@ class ClusterExecutor:
         memory = None if None in limits else sum(each or 0 for each in limits)
         return sum(each.cpus for each in cluster.whole.values()), memory
 
+    async def _look(self, client: Any) -> dict[str, Any]:
+        """Look at the workers; again where one is lost in this instant."""
+        for left in reversed(range(LOOKS)):
+            try:
+                found: dict[str, Any] = await client.run(cluster_site.look, str(self._cache.root))
+                return found
+            except OSError:
+                if not left:
+                    raise
+        raise AssertionError  # the last one returns or raises
+
     async def _client(self) -> Any:
         try:
             from distributed import Client
@@ -164,11 +176,12 @@ class ClusterExecutor:
             raise UsageError(
                 "--executor dask needs the package distributed: pip install 'nbcache[dask]'"
             ) from None
+        client = Client(self._address, asynchronous=True, timeout=CONNECT_S, set_as_default=False)
         try:
-            return await Client(
-                self._address, asynchronous=True, timeout=CONNECT_S, set_as_default=False
-            )
+            return await client
         except (OSError, ValueError) as error:
+            with contextlib.suppress(Exception):
+                await client.close()  # else it would, when nobody can wait for it any more
             raise UsageError(
                 f"no dask cluster answers at {self._address}: {error}.\n  Start one (`dask "
                 "scheduler`, `dask worker ADDRESS`), or run here: --executor local"
