@@ -154,6 +154,22 @@ def test_an_edit_of_what_is_not_reached_changes_nothing(write: Write, way: str, 
     assert changed(before, captured(cells, body=body)) == set()
 
 
+def test_what_only_type_checkers_read_counts_where_the_module_says_that_it_runs(
+    write: Write,
+) -> None:
+    for said, counts in (
+        ("from typing import TYPE_CHECKING", False),
+        ("TYPE_CHECKING = False", False),
+        ("TYPE_CHECKING = True", True),
+    ):
+        text = said + "\nK = 1\nif TYPE_CHECKING:\n    K = {}\ndef f(): return K\n"
+        seen = []
+        for value in (2, 3):
+            write({"other_for_test.py": text.format(value)})
+            seen.append(captured(body="import other_for_test\nout = other_for_test.f()"))
+        assert bool(changed(*seen)) == counts, said
+
+
 WHOLE = {
     "a star import in the body": ("", "from main_for_test import *\nout = used(v)"),
     "the module passed around": (

@@ -107,6 +107,35 @@ def test_the_size_of_a_file_is_read_with_its_content(bench: Bench, notebook: Pat
         assert found == (WatchedRead("file", "x.csv", identity_digest(b"1,2")),), body
 
 
+def test_where_a_link_leads_to_is_read_by_who_asks_for_it(bench: Bench, notebook: Path) -> None:
+    (notebook / "one.txt").write_text("1")
+    (notebook / "link").symlink_to("one.txt")
+    read = WatchedRead("link", "link", identity_digest(b"one.txt"))
+    for question in ("os.readlink(p)", "os.path.realpath(p)", "Path(p).resolve()"):
+        body = f"import os\nfrom pathlib import Path\np = {str(notebook / 'link')!r}\n{question}"
+        assert read in reads(bench, body, notebook), body
+    state = ReadState(bench.cache.files, notebook)
+    assert state.holds(read)
+    (notebook / "link").unlink()
+    assert not state.holds(read)
+
+
+def test_the_sizes_that_a_listing_gives_are_read(bench: Bench, notebook: Path) -> None:
+    (notebook / "x.csv").write_text("1,2")
+    body = f"import os\nsum(each.stat().st_size for each in os.scandir({str(notebook)!r}))"
+
+    found = {(each.kind, each.name) for each in reads(bench, body, notebook)}
+
+    assert found == {("folder", "."), ("file", "x.csv")}
+
+
+def test_a_database_that_is_opened_by_its_uri_is_read(bench: Bench, notebook: Path) -> None:
+    (notebook / "x y.db").touch()
+    body = f"import sqlite3\nsqlite3.connect('file:{notebook}/x%20y.db?mode=ro', uri=True)"
+
+    assert [each.name for each in reads(bench, body, notebook)] == ["x y.db"]
+
+
 def test_files_and_variables_that_a_command_names_are_read(bench: Bench, notebook: Path) -> None:
     (notebook / "x.csv").write_text("1,2")
     for command in (
@@ -360,6 +389,31 @@ def test_what_a_module_reads_when_it_is_imported_counts_for_every_task_that_uses
     first, second = (reads(bench, body, notebook, **more) for _ in range(2))
 
     assert {each.name for each in first} == {"rate.txt", "limit.txt", "top.txt", "EXTRA_FOR_TEST"}
+    assert second == first
+
+
+def test_folders_and_questions_of_an_import_count_as_its_files_do(
+    bench: Bench, notebook: Path
+) -> None:
+    text = (
+        "import os, pkgutil\nHERE = os.path.dirname(__file__)\n"
+        "NAMES = [each.name for each in pkgutil.iter_modules([HERE + '/plugins'])]\n"
+        "TEXTS = os.listdir(HERE + '/texts')\nFLAG = os.path.exists(HERE + '/flag')\n"
+        "OWN = open(HERE + '/plugins/one.py').read()"
+    )
+    for name in ("plugins", "texts"):
+        (notebook / name).mkdir()
+    (notebook / "plugins" / "one.py").write_text("1")
+    more = _known_module(notebook, "listing_for_test", text)
+
+    first, second = (reads(bench, "import listing_for_test", notebook, **more) for _ in range(2))
+
+    assert {(each.kind, each.name) for each in first} == {
+        ("folder", "plugins"),
+        ("folder", "texts"),
+        ("exists", "flag"),
+        ("file", "plugins/one.py"),
+    }
     assert second == first
 
 

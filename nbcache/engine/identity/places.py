@@ -42,13 +42,17 @@ class Places:
         """Say whether reading this file can make a result differ without anybody's notice."""
         if self.is_package(path) or "/__pycache__/" in path:
             return False
-        if self._folder and path.startswith(self._folder):
+        if self._folder and (path + os.sep).startswith(self._folder):
             return True
         return not path.startswith(self._machinery)
 
     def is_beside(self, path: str) -> bool:
         """Say whether a path lies in the notebook's folder."""
         return bool(self._folder) and path.startswith(self._folder) and not self.is_package(path)
+
+    def is_around(self, path: str) -> bool:
+        """Say whether the notebook's folder is a path or lies in it."""
+        return any(each.startswith(path + os.sep) for each in self._folder)
 
     def shared_name(self, path: str) -> str:
         """Return a path as it means the same on another machine: below the notebook's folder."""

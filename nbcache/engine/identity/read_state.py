@@ -58,6 +58,8 @@ class ReadState:
         path = os.path.join(self._folder, name)
         if kind == "exists":
             return what_is_at(path)
+        if kind == "link":
+            return digest_of_text(os.readlink(path)) if os.path.islink(path) else None
         return _digest_of_names(path) if kind == "folder" else self.file(path)
 
     def file(self, path: str) -> Digest | None:
@@ -141,8 +143,9 @@ def digest_of_variable_names(names: Iterable[str]) -> Digest:
 
 
 def _digest_of_names(folder: str) -> Digest | None:
+    """Return the digest of a folder's names; Python's own of compiled modules comes by itself."""
     try:
-        names = sorted(os.listdir(os.fsencode(folder)))
+        names = sorted(set(os.listdir(os.fsencode(folder))) - {b"__pycache__"})
     except OSError:
         return None
     return identity_digest(b"names\0" + b"\0".join(names))

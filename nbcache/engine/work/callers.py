@@ -6,10 +6,14 @@ only, since this happens at every event while a body runs.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+from collections.abc import Callable
 from opcode import opmap
 from types import FrameType
+
+from nbcache.plan.identity.code import nested_codes
 
 IMPORTING = ("<frozen importlib", "<frozen zipimport")
 ARCHIVES = ("<frozen zipimport",)
@@ -18,7 +22,6 @@ SEEKING_PACKAGES = (
     "/importlib/metadata/__init__.py",
     "/importlib_metadata/__init__.py",
     "/pkg_resources/__init__.py",
-    "/pkgutil.py",
 )
 READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
 _CACHE = opmap["CACHE"]
@@ -28,6 +31,7 @@ STATS = frozenset("stat getsize getmtime getctime getatime".split())
 _QUESTIONS = STATS | frozenset(
     "exists lexists isfile isdir islink is_file is_dir is_symlink is_mount ismount lstat".split()
 )
+LINKS = frozenset("readlink realpath _joinrealpath resolve".split())
 
 
 def is_beside_the_body() -> bool:
@@ -58,16 +62,15 @@ def place_of(frame: FrameType) -> tuple[int, int]:
     return id(frame), at
 
 
-def who_asks_for_path(frame: FrameType | None) -> tuple[str, FrameType | None]:
+def who_asks_for_path(frame: FrameType | None, asked: str = "stat") -> tuple[str, FrameType | None]:
     """Return which of Python's questions about a path is asked, and by whom; "": none of them."""
-    asked = "stat"
     while frame is not None:
         code = frame.f_code
         place = code.co_filename.removesuffix(".py").removesuffix(">")
         if not any(f"{sep}{name}" in place for name in _ASKING for sep in ("/", "<frozen ")):
             break
         asked, frame = code.co_name, frame.f_back
-    return (asked if asked in _QUESTIONS else ""), frame
+    return (asked if asked in _QUESTIONS | LINKS else ""), frame
 
 
 def is_for_a_library(frame: FrameType | None) -> bool:
@@ -79,13 +82,43 @@ def is_for_a_library(frame: FrameType | None) -> bool:
     )
 
 
-def called_by(names: tuple[str, ...]) -> bool:
-    """Say whether one of the nearest callers is code from such a file."""
+def called_by(names: tuple[str, ...], is_package: Callable[[str], bool]) -> bool:
+    """Say whether code from such a file calls, be it through other packages but not for the user.
+
+    A module that is being imported is the user's code, too, and whoever imports it is not asked.
+    """
     frame: FrameType | None = sys._getframe(2)
     for _ in range(8):
         if frame is None:
             return False
-        if frame.f_code.co_filename.startswith(names) or frame.f_code.co_filename.endswith(names):
+        source = frame.f_code.co_filename
+        if source.startswith(names) or source.endswith(names):
             return True
+        if not source.startswith("<frozen") and not is_package(source):
+            return False
         frame = frame.f_back
     return False
+
+
+def lists_path(is_package: Callable[[str], bool]) -> bool:
+    """Say whether `pkgutil` lists a folder of `sys.path`, for whatever modules there are."""
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None and is_package(frame.f_code.co_filename):
+        if frame.f_code.co_name == "_iter_file_finder_modules":
+            folder = getattr(frame.f_locals.get("importer"), "path", "")
+            return folder in sys.path or os.path.abspath(folder) in sys.path
+        frame = frame.f_back
+    return False
+
+
+def looks_at_entries(is_package: Callable[[str], bool]) -> bool:
+    """Say whether the user's code calls `os.scandir` and asks `stat` of what that gives.
+
+    These are objects of C, which nothing can watch.
+    """
+    code = sys._getframe(3).f_code
+    return (
+        "scandir" in code.co_names
+        and not is_package(code.co_filename)
+        and any("stat" in each.co_names for each in nested_codes(code))
+    )

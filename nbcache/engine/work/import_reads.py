@@ -14,13 +14,15 @@ from nbcache.store.filestate import StatKey
 
 @dataclass(frozen=True, slots=True)
 class ImportReads:
-    """What an import of local modules read: files by their state then, variables by their value.
+    """What an import of local modules read: variables by their value, all else by its digest then.
+
+    `reads`: by kind and name, with what stat said where it is a file.
 
     The import happens once per worker, but every attempt that uses the modules depends on it.
     """
 
     modules: frozenset[str]
-    files: Mapping[str, tuple[StatKey | None, Digest | None]]
+    reads: Mapping[tuple[str, str], tuple[StatKey | None, Digest | None]]
     variables: Mapping[str, str | None]
     names: Digest | None = None  # of all variables, if it went through them
 
@@ -29,13 +31,13 @@ class ImportReads:
         if self.names not in (None, state.digest("variables", "names")):
             return False
         return all(os.environ.get(name) == text for name, text in self.variables.items()) and all(
-            state_of(path) == stat or state.file(path) == digest
-            for path, (stat, digest) in self.files.items()
+            (kind == "file" and state_of(name) == stat) or state.digest(kind, name) == digest
+            for (kind, name), (stat, digest) in self.reads.items()
         )
 
     def rows(self, declared: Mapping[str, str]) -> list[WatchedRead]:
         """Return the reads as a row keeps them, but for variables that the hash knows."""
-        found = [WatchedRead("file", path, digest) for path, (_, digest) in self.files.items()]
+        found = [WatchedRead(*key, digest) for key, (_, digest) in self.reads.items()]
         if self.names is not None:
             found.append(WatchedRead("variables", "names", self.names))
         return found + [

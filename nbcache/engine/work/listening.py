@@ -1,9 +1,10 @@
 """Make Python tell what a body does: an audit hook, and functions replaced by ones that tell.
 
 An audit hook (PEP 578) sees every `open` of Python's, every listing of a folder, every database of
-sqlite3 and every program that is started; reads of `os.environ` and questions to `os.stat` have no
-audit event, so the mapping's class and the function are replaced. Idle, a hook costs one comparison
-per event. What is told, and whether it counts, is the listener's business.
+sqlite3 and every program that is started; reads of `os.environ` and questions to `os.stat` and
+`os.readlink` have no audit event, so the mapping's class and the functions are replaced. Idle, a
+hook costs one comparison per event. What is told, and whether it counts, is the listener's
+business.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ class Listener(Protocol):
 
     def asked_for(self, path: object) -> None:
         """`stat` was asked for a path; who asked is two frames above."""
+
+    def link_read(self, path: object) -> None:
+        """It was asked where a link leads to; who asked is two frames above."""
 
     def spelled(self, path: str) -> None:
         """A library turned a path into a text."""
@@ -115,6 +119,7 @@ _latest: list[Listener] = []
 def _replace_functions() -> None:
     for name in ("stat", "lstat"):  # these have no audit event
         setattr(os, name, _watched_stat(getattr(os, name)))
+    os.readlink = _watched_readlink(os.readlink)
     for name in ("__fspath__", "__str__"):
         setattr(PurePath, name, _watched_text(getattr(PurePath, name)))
 
@@ -130,6 +135,18 @@ def _watched_stat(original: Callable[..., os.stat_result]) -> Callable[..., Any]
         if original in able:
             able.add(stat)
     return stat
+
+
+def _watched_readlink(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def readlink(path: Any, *more: Any, **named: Any) -> Any:
+        if _latest[0].is_told():
+            _latest[0].link_read(path)
+        return original(path, *more, **named)
+
+    if original in os.supports_dir_fd:
+        os.supports_dir_fd.add(readlink)
+    return readlink
 
 
 def _watched_text(original: Callable[[Any], str]) -> Callable[[Any], str]:

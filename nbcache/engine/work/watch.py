@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
+from urllib.parse import unquote, urlsplit
 
 from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.programs import Started, started_by
@@ -31,11 +32,14 @@ from nbcache.engine.identity.read_state import (
 from nbcache.engine.work.callers import (
     ARCHIVES,
     IMPORTING,
+    LINKS,
     READING_SOURCE,
     SEEKING_PACKAGES,
     STATS,
     called_by,
     is_beside_the_body,
+    lists_path,
+    looks_at_entries,
     place_of,
     who_asks_for_path,
     who_asks_for_variables,
@@ -65,7 +69,8 @@ class Watcher:
         self._listing: tuple[int, int] | None = None
         self._lists: set[tuple[int, int]] = set()  # instructions that did, and made no copy
         self.imported: set[str] = set()  # modules that were asked for by `import_module`
-        self._import_files: dict[str, None] | None = None  # during an import of local modules
+        # During an import of local modules: kinds and names.
+        self._import_reads: dict[tuple[str, str], None] | None = None
         self._import_variables: dict[str, str | None] = {}
         self._lists_before: set[tuple[int, int]] = set()
         self._told: int | None = None  # what forked children write to
@@ -136,19 +141,25 @@ class Watcher:
     def begin_import(self) -> None:
         """Take note separately of what an import of local modules reads."""
         if self.is_active:
-            self._import_files, self._import_variables = {}, {}
+            self._import_reads, self._import_variables = {}, {}
             self._lists_before, self._lists = self._lists, set()
 
     def end_import(self, modules: Iterable[str]) -> ImportReads | None:
         """Return what was read since `begin_import`; None: nothing, or nobody was watching."""
-        files, variables = self._import_files, self._import_variables
-        self._import_files = None
+        reads, variables = self._import_reads, self._import_variables
+        self._import_reads = None
         names = self._variable_names() if self._lists else None
         self._lists |= self._lists_before
-        if not files and not variables and names is None:
+        if not reads and not variables and names is None:
             return None
         active, self.is_active = self.is_active, False
-        states = {path: (state_of(path), self.state.file(path)) for path in files or ()}
+        states = {
+            (kind, name): (
+                state_of(name) if kind == "file" else None,
+                self.state.digest(kind, name),
+            )
+            for kind, name in reads or ()
+        }
         self.is_active = active
         return ImportReads(frozenset(modules), states, variables, names)
 
@@ -195,7 +206,7 @@ class Watcher:
 
     def _shared(self, read: WatchedRead) -> WatchedRead:
         """Return a read under the name that a copy of the whole project has for it, too."""
-        if read.kind not in ("file", "folder", "exists") or self._places is None:
+        if read.kind not in ("file", "folder", "exists", "link") or self._places is None:
             return read
         return replace(read, name=self._places.shared_name(read.name))
 
@@ -238,8 +249,8 @@ class Watcher:
             self._tell(kind, name, state)
             return
         self._reads.setdefault((kind, name), state)
-        if self._import_files is not None and kind == "file":
-            self._import_files[name] = None
+        if self._import_reads is not None:
+            self._import_reads[kind, name] = None
 
     def _tell(self, kind: str, name: str, found: object) -> None:
         if self._told is not None:
@@ -259,10 +270,20 @@ class Watcher:
 
     def _listed(self, arguments: tuple[object, ...]) -> None:
         path = self._users(arguments[0])
-        if path is None or ("folder", path) in self._reads or path + os.sep == self._folder:
+        if path is None or path + os.sep == self._folder or self._places is None:
             return
-        if os.path.isdir(path) and not called_by(IMPORTING + SEEKING_PACKAGES):
-            self._note("folder", path)
+        if ("folder", path) in self._reads and self._import_reads is None:
+            return
+        is_package = self._places.is_package
+        if not os.path.isdir(path) or called_by(IMPORTING + SEEKING_PACKAGES, is_package):
+            return
+        if lists_path(is_package):
+            return
+        self._note("folder", path)
+        if looks_at_entries(is_package):
+            inside = [os.path.join(path, each) for each in os.listdir(path)]
+            for each in filter(os.path.isfile, inside):
+                self._note("file", each)
 
     def _renamed(self, arguments: tuple[object, ...]) -> None:
         path = self._users(arguments[1])
@@ -284,22 +305,40 @@ class Watcher:
 
     def asked_for(self, path: object) -> None:
         """Code asks what is at a path: whether something is there, or all that stat tells."""
-        question, frame = who_asks_for_path(sys._getframe(2))
-        if frame is None or not question or self._places is None:
-            return
-        source = frame.f_code.co_filename
-        if source.startswith("<frozen") or self._places.is_package(source):
-            return
-        full = self._users(path)
-        if full is None or full in self._written or full + os.sep == self._folder:
+        question, full = self._asked_by_user(path, "stat")
+        if full is None or not question or question in LINKS or full in self._written:
             return
         if question in STATS and os.path.isfile(full):
             self._note("file", full)
         elif os.getpid() == self._owner:
             self._asked.setdefault(full, what_is_at(full))
+            if self._import_reads is not None:
+                self._import_reads["exists", full] = None
+
+    def link_read(self, path: object) -> None:
+        """Code asks where a link leads to, itself or by looking for the real path of something."""
+        question, full = self._asked_by_user(path, "readlink")
+        if question not in LINKS or full is None or self._places is None:
+            return
+        if not self._places.is_around(full):  # where the whole project lies does not count
+            self._note("link", full)
+
+    def _asked_by_user(self, path: object, asked: str) -> tuple[str, str | None]:
+        """Return which question is asked and the path, if it is the user's who asks for his own."""
+        question, frame = who_asks_for_path(sys._getframe(3), asked)
+        if frame is None or self._places is None:
+            return question, None
+        source = frame.f_code.co_filename
+        if source.startswith("<frozen") or self._places.is_package(source):
+            return question, None
+        full = self._users(path)
+        return question, None if full is None or full + os.sep == self._folder else full
 
     def _connected(self, arguments: tuple[object, ...]) -> None:
-        path = self._users(arguments[0])
+        name = arguments[0]
+        if isinstance(name, str) and name.startswith("file:"):
+            name = unquote(urlsplit(name).path)
+        path = self._users(name)
         if path is not None and os.path.isfile(path):
             self.may_read([path])
 
@@ -342,15 +381,18 @@ class Watcher:
             if full is not None and _makes(mode, flags):
                 self._written.add(full)
             return
-        if full is None or (("file", full) in self._reads and self._import_files is None):
-            return
-        if full.endswith((".py", ".pyc", ".so")) and called_by(IMPORTING + READING_SOURCE):
-            return
-        if called_by(ARCHIVES):  # of modules; those that are imported are looked at one by one
-            return
-        if (".dist-info" in full or ".egg-info" in full) and called_by(SEEKING_PACKAGES):
+        if full is None or (("file", full) in self._reads and self._import_reads is None):
             return
         assert self._places is not None
+        is_package = self._places.is_package
+        is_code = full.endswith((".py", ".pyc", ".so"))
+        if is_code and called_by(IMPORTING + READING_SOURCE, is_package):
+            return
+        if called_by(ARCHIVES, is_package):  # of modules; those imported are looked at one by one
+            return
+        is_metadata = ".dist-info" in full or ".egg-info" in full
+        if is_metadata and called_by(SEEKING_PACKAGES, is_package):
+            return
         if os.path.isfile(full) or (self._places.is_beside(full) and not os.path.exists(full)):
             self._note("file", full)
 
@@ -380,7 +422,7 @@ class Watcher:
         name = os.fsdecode(key)
         if name in self._own_variables:
             return
-        if name in self._variables and self._import_files is None:
+        if name in self._variables and self._import_reads is None:
             return
         frame, _ = who_asks_for_variables(frame)
         if frame is None or self._places is None:
@@ -406,7 +448,7 @@ class Watcher:
             self._tell("env", name, text)
             return
         self._variables[name] = text
-        if self._import_files is not None:
+        if self._import_reads is not None:
             self._import_variables[name] = text
 
 

@@ -97,8 +97,9 @@ def _facts(name: str, package: str, source: str, asked: frozenset[Asked]) -> Mod
     bindings: Bindings = {}
     imports: list[tuple[str, tuple[str, ...]]] = []
     lines = source.splitlines(keepends=True)
+    typed = not any(map(_checks_types, tree.body))
     for node in tree.body:
-        if _never_runs(node) or (_is_text(node) and not docstrings):
+        if _never_runs(node, typed) or (_is_text(node) and not docstrings):
             continue
         part = _part(node, future, lines, asked)
         for each in part.uses.imports:
@@ -174,8 +175,20 @@ def _bind(each: Import, module: str, bindings: Bindings) -> None:
         bindings[target] = (*bindings.get(target, ()), found)
 
 
-def _never_runs(node: ast.stmt) -> bool:
-    """Tell whether a statement is the `if __name__ == "__main__":` or type checkers' block."""
+def _checks_types(node: ast.stmt) -> bool:
+    """Tell whether a statement says itself what TYPE_CHECKING is, and not that it is false."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        return False
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    is_false = isinstance(node.value, ast.Constant) and not node.value.value
+    return any(_last_name(each) == "TYPE_CHECKING" for each in targets) and not is_false
+
+
+def _never_runs(node: ast.stmt, typed: bool) -> bool:
+    """Tell whether a statement is the `if __name__ == "__main__":` or type checkers' block.
+
+    typed: TYPE_CHECKING means what it means to everybody.
+    """
     if not isinstance(node, ast.If) or node.orelse:
         return False
     test = node.test
@@ -184,7 +197,7 @@ def _never_runs(node: ast.stmt) -> bool:
         return any(isinstance(each, ast.Name) and each.id == "__name__" for each in sides) and any(
             isinstance(each, ast.Constant) and each.value == "__main__" for each in sides
         )
-    return _last_name(test) == "TYPE_CHECKING"
+    return typed and _last_name(test) == "TYPE_CHECKING"
 
 
 def _last_name(node: ast.expr) -> str:
