@@ -21,7 +21,7 @@ from nbcache.engine.running.dry import DryRun, dry_run
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.specs import Packer, process_spec
 from nbcache.engine.work.around_script import answers
-from nbcache.engine.work.missing_file import missing_file_hint
+from nbcache.engine.work.hints import missing_file_hint
 from nbcache.engine.work.python_body import UNSET, PythonBody, TaskInfo
 from nbcache.engine.work.script_body import ScriptBody, failure
 from nbcache.engine.work.staging import Staging

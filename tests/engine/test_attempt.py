@@ -297,6 +297,14 @@ def test_asking_for_the_keyboard_says_what_to_do(bench: Bench) -> None:
     assert "%nbcache try ask" in (report.error or "")
 
 
+def test_a_task_of_asyncio_without_a_loop_says_what_to_do(bench: Bench) -> None:
+    body = "import asyncio\nasync def wait(): pass\nasyncio.create_task(wait())"
+
+    report = bench.run(bench.process(body))
+
+    assert "await asyncio.create_task(...)" in (report.error or "")
+
+
 def test_a_missing_blob_of_an_input_is_reported_for_its_producer(bench: Bench) -> None:
     gone = Stored(
         digest=Digest("xxh3:00"),

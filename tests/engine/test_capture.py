@@ -148,6 +148,19 @@ def test_whoever_asks_for_annotations_gets_what_their_texts_name() -> None:
     assert "Number" not in _unpickled(captured(cells.format("int"), body="out = f(C)"))
 
 
+def test_an_object_comes_with_the_text_of_its_class_and_of_those_above() -> None:
+    cells = (
+        "class Above:\n    rate = 1\n    def f(self): pass\n"
+        "class Own(Above):\n    def g(self): pass\nobj = Own()"
+    )
+    found = captured(cells, body="out = obj.rate")
+
+    (evidence,) = [each.evidence or "" for each in found.components if each.name == "obj"]
+
+    assert "class Own(Above):" in evidence
+    assert "rate = 1" in evidence
+
+
 def test_names_that_nobody_defines_are_told() -> None:
     found = captured("x = 1", body="out = x + unheard_of + len(v) + task.attempt")
 

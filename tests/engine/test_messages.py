@@ -224,6 +224,8 @@ def test_a_block_that_raises_says_in_which_line_of_its_cell(notebook: Notebook) 
         notebook.cell("%%channel block\nrows = [1]\nof(rowz)")
     assert str(caught.value).startswith("line 3: ")
     assert "    of(rowz)\n       ^" in str(caught.value)
+    with pytest.raises(UnknownNameError, match="has to be called: lambda x: path"):
+        notebook.cell("%channel files = of('a.txt').map(path)")
 
 
 def test_a_card_shows_defaults_and_misses_no_name_that_a_star_may_bring(

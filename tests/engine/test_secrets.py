@@ -170,3 +170,21 @@ def test_an_object_that_travels_is_told_by_its_parts_but_for_what_looks_secret(
     assert ".rate 0.1 → 0.2" in told.head
     stored = [path for path in leaks(notebook.folder) if "blobs" not in path.parts]
     assert stored == []
+
+
+def test_neither_labels_nor_errors_quote_what_a_secret_looking_input_is(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(
+        [
+            "%channel src = of(1)",
+            f"%%process login(v) -> token from src\ntoken = {SECRET[::-1]!r}[::-1]",
+            "%%process use(token) -> n from login\nn = len(token)",
+            "%%process misfit(token: int) -> n from login.map(str)\nn = token",
+        ]
+    )
+    run = notebook.run()
+
+    assert SECRET not in run["use"].tasks[0].label
+    assert "declared as int" in run.failures[0].error
+    assert SECRET not in run.failures[0].error

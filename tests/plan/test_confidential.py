@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from nbcache.model.digest import Digest
+from nbcache.model.value import Stored
 from nbcache.plan.identity.confidential import confidential_texts, is_confidential, looks_secret
 
 
@@ -29,6 +31,14 @@ def test_numbers_are_no_secrets_and_members_of_dicts_are() -> None:
     assert not is_confidential("config", {"host": "h", "retries": 3})
     assert is_confidential("config", {"db": {"password": "hunter2"}})
     assert is_confidential("rows", [{"token": "abcdef"}])
+    assert is_confidential("rows", [("user", "me"), ("password", "abcdef")])
+    assert not is_confidential("rows", [("user", "me"), ("max_token", 3)])
+
+
+def test_results_of_tasks_are_secrets_by_their_names_as_values_are() -> None:
+    for text, is_secret in ((b'"abcdef"', True), (b"512", False)):
+        made = Stored(Digest("xxh3:1"), "value", "json", len(text), inline=text)
+        assert is_confidential("token", made) == is_secret
 
 
 def test_texts_to_be_hidden_come_longest_first_and_short_ones_not_at_all() -> None:

@@ -139,6 +139,8 @@ class Settings(dict):  # type: ignore[type-arg]
         {"a": Settings(password=SECRET)},
         {"call": functools.partial(print, token=SECRET)},
         {"a": SimpleNamespace(password=SECRET)},
+        [("user", "me"), ("password", SECRET)],
+        ("password", SECRET),
     ],
 )
 def test_what_a_secret_looking_name_holds_stands_nowhere(value: object) -> None:

@@ -303,6 +303,8 @@ class Pipeline:
             known = [each for each in (*sorted(own), *Factories.names) if each[:1] != "_"]
             near = difflib.get_close_matches(name, known, 1)
             hint = f'did you mean "{near[0]}"?' if near else "run the cell that declares it first"
+            if name in Factories.names:
+                hint = f"nbcache's `{name}` has to be called: lambda x: {name}(x)"
             line, source = _raised_at(error, text, decl)
             column: int | None = source.find(name)
             if isinstance(decl, ProcessDecl) and (at := place_of_source(decl, text, name)):

@@ -86,28 +86,36 @@ class Identifier:
         self._outlines: dict[Digest, str | None] = {}
 
     def identify(
-        self, value: object, declared: PortType | None, mode: str, place: str
+        self,
+        value: object,
+        declared: PortType | None,
+        mode: str,
+        place: str,
+        *,
+        hidden: bool = False,
     ) -> Identified:
         """Return a value's identity; `place` says whose input it is, for errors.
+
+        hidden: errors say nothing of the value.
 
         Raises:
             ChannelError: a declared path that does not exist, or a value of the wrong type.
             NoCanonicalFormError: the value cannot be identified.
         """
         if type(value) in _SMALL and (declared is None or not declared.is_path):
-            self._check_type(value, declared, place)
+            self._check_type(value, declared, place, hidden)
             text = scalar_json(value)
             return Identified(canonical_digest(value), value, summarise(value), text)
         key = (id(value), mode, declared)  # what a body gets follows from the declared type
         memo = self._seen.get(key)
         if memo is not None and not isinstance(value, (FilePath, pathlib.Path, str)):
             return memo[1]
-        found = self._identify(value, declared, mode, place)
+        found = self._identify(value, declared, mode, place, hidden)
         self._seen[key] = (value, found)
         return found
 
     def _identify(
-        self, value: object, declared: PortType | None, mode: str, place: str
+        self, value: object, declared: PortType | None, mode: str, place: str, hidden: bool
     ) -> Identified:
         wants_path = declared is not None and declared.is_path
         if value is None and declared is not None and declared.optional:
@@ -124,11 +132,11 @@ class Identifier:
             return self._gathered(value, declared, mode, place)
         if wants_path:
             raise ChannelError(
-                f"{place} is declared as a path, but the item is {summarise(value)} "
+                f"{place} is declared as a path, but the item is {_said(value, hidden)} "
                 f"({type(value).__name__})\n"
                 "  a file comes from from_path(...), path(...) or as its name"
             )
-        self._check_type(value, declared, place)
+        self._check_type(value, declared, place, hidden)
         members: list[InputSummary] = []
 
         def leaf(value: object) -> Digest | None:
@@ -289,16 +297,22 @@ class Identifier:
             unnamed=tuple(digest for each in found for digest in each.unnamed),
         )
 
-    def _check_type(self, value: object, declared: PortType | None, place: str) -> None:
+    def _check_type(
+        self, value: object, declared: PortType | None, place: str, hidden: bool = False
+    ) -> None:
         if not fits_type(value, declared):
             plain = list(value) if isinstance(value, Gathered) else value
             raise ChannelError(
-                f"{place} is declared as {declared}, but the item is {summarise(plain)} "
+                f"{place} is declared as {declared}, but the item is {_said(plain, hidden)} "
                 f"({type(plain).__name__})\n"
                 "  declare the type that the items have, or convert them with .map(...)"
             )
         if isinstance(value, (list, tuple)):
             _check_count(declared, len(value), place)
+
+
+def _said(value: object, hidden: bool) -> str:
+    return HIDDEN if hidden else summarise(value)
 
 
 def _is_one_path(value: object) -> bool:

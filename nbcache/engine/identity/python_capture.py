@@ -186,6 +186,7 @@ class PythonCapture:
                 digest = self._digest(walker, name, value)
             return component("captured", name, digest, f"module {value.__name__}")
         walker.folded.clear()
+        walker.folded_classes.clear()
         digest = self._digest(walker, name, value)
         if hasattr(type(value), "__nbcache_resource__"):
             place, text = self._source(value.function)  # type: ignore[attr-defined]
@@ -203,13 +204,17 @@ class PythonCapture:
     def _with_folded(self, text: str | None, walker: Walker) -> str | None:
         """Return a text with that of the other code of the notebook that counts in one digest."""
         pieces = [] if text is None else [text.rstrip("\n")]
+        for cls in dict.fromkeys(walker.folded_classes):
+            place, found = self._source(cls)
+            if found is not None and not any(found.strip() in each for each in pieces):
+                pieces.append(f"{PART}{place}\n{found.rstrip()}")
         for code in dict.fromkeys(walker.folded):
             self._keep_source(code)
-            found = find_function(code, source_of)
-            if found is None or any(found[1].strip() in each for each in pieces):
+            function = find_function(code, source_of)
+            if function is None or any(function[1].strip() in each for each in pieces):
                 continue
             place = place_of(code.co_filename, code.co_firstlineno)
-            pieces.append(f"{PART}{place}\n{found[1].rstrip()}")
+            pieces.append(f"{PART}{place}\n{function[1].rstrip()}")
         return "\n".join(pieces) if pieces else None
 
     def _is_notebooks(self, value: object) -> bool:

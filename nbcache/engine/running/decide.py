@@ -88,14 +88,19 @@ class Decider:
         found: dict[str, Identified] = {}
         parts: list[tuple[str, str, Digest]] = []
         for name, value in inputs.items():
+            hidden = is_confidential(name, value)
             try:
                 each = self._identifier.identify(
-                    value, place.types.get(name), modes.get(name, mode), place.input_name(name)
+                    value,
+                    place.types.get(name),
+                    modes.get(name, mode),
+                    place.input_name(name),
+                    hidden=hidden,
                 )
             except ChannelError as error:
                 where = said_place(decl, place_of_input(decl, name))
                 raise ChannelError(f"{error}\n  {where}") from None
-            if is_confidential(name, value):
+            if hidden:
                 each = each.confidential()
             found[name] = each
             parts.append((name, "input", each.digest))

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nbcache.engine.identity.declared_types import fits_type
-from nbcache.engine.identity.payload import unpickle_names
 from nbcache.engine.identity.value_code import value_leaf
 from nbcache.engine.spec import (
     AttemptReport,
@@ -34,7 +33,7 @@ from nbcache.engine.spec import (
 )
 from nbcache.engine.work.around_script import answers, run_after
 from nbcache.engine.work.harvest import NOTHING, Harvest, Leaf, to_ports
-from nbcache.engine.work.missing_file import missing_file_hint
+from nbcache.engine.work.hints import hint_about
 from nbcache.engine.work.path_values import paths_in
 from nbcache.engine.work.process_tree import end_own_children
 from nbcache.engine.work.python_body import (
@@ -303,15 +302,7 @@ class _Attempt:
         if isinstance(error, _SAID) and not _in_body(error, process.filename):
             report.error = report.traceback = str(error)
             return
-        hint = missing_file_hint(error, process)
-        if type(error).__name__ == "BdbQuit" or _wants_keyboard(error):
-            hint = f"a task has no keyboard; run it in the kernel: `%nbcache try {process.name}`"
-        elif _is_of_unpickling(error):
-            hint = (
-                "a captured object pickles, but does not unpickle: make it once per worker, with "
-                "`@nbcache.resource` above a function that returns it, or make it in the body"
-            )
-        fault = describe_fault(error, process.filename, hint)
+        fault = describe_fault(error, process.filename, hint_about(error, process))
         report.error, report.traceback, report.where = fault.error, fault.traceback, fault.where
 
     def _settle(self) -> None:
@@ -444,18 +435,6 @@ def last_line(text: str | None) -> str | None:
 
 def _extra(process: ProcessSpec) -> dict[str, str]:
     return {"MPLBACKEND": "agg", **process.env, **process.secrets}
-
-
-def _is_of_unpickling(error: BaseException) -> bool:
-    """Whether pickle itself could not make a captured object, before any code of the user's ran."""
-    tb = error.__traceback__
-    while tb is not None and tb.tb_next is not None:
-        tb = tb.tb_next
-    return tb is not None and tb.tb_frame.f_code is unpickle_names.__code__
-
-
-def _wants_keyboard(error: BaseException) -> bool:
-    return isinstance(error, EOFError) and "EOF when reading a line" in str(error.args)
 
 
 def _in_body(error: BaseException, filename: str) -> bool:

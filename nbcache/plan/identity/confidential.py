@@ -9,9 +9,12 @@ by `--secret`; numbers never count (`max_token = 512`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any, TypeGuard
+
+from nbcache.model.value import Stored
 
 HIDDEN = "(not shown)"
 _WORDS = frozenset(
@@ -44,11 +47,21 @@ def is_hidden(name: object, value: object) -> bool:
     return type(value) not in _OPEN and looks_secret(str(name))
 
 
+def is_pair(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether a value is a name with what it stands for: `("password", "x")`."""
+    return type(value) in (tuple, list) and len(value) == 2 and type(value[0]) is str  # type: ignore[arg-type,index]
+
+
 def is_confidential(name: str, value: object) -> bool:
     """Whether nothing may be said of what a name holds."""
-    if type(value) in _OPEN:
+    if type(value) in _OPEN or (isinstance(value, Stored) and _is_number(value)):
         return False
     return any(True for _ in _secrets(name, value, _DEEPEST))
+
+
+def _is_number(stored: Stored) -> bool:
+    text = stored.inline if stored.codec == "json" else None
+    return text is not None and text[:1] not in b'"[{'
 
 
 def confidential_texts(values: Mapping[str, object]) -> tuple[str, ...]:
@@ -66,15 +79,17 @@ def confidential_texts(values: Mapping[str, object]) -> tuple[str, ...]:
 def _secrets(name: str, value: object, depth: int) -> Iterator[object]:
     """Yield the values under names that look secret, in a value and the dicts in it."""
     if looks_secret(name):
-        if isinstance(value, (str, bytes, list, tuple, set, frozenset, dict)):
+        if isinstance(value, (str, bytes, list, tuple, set, frozenset, dict, Stored)):
             yield value
     elif type(value) is dict and depth and len(value) <= _MOST:
         for key, member in value.items():
             if isinstance(key, str):
                 yield from _secrets(key, member, depth - 1)
+    elif is_pair(value) and looks_secret(value[0]):
+        yield from _secrets(value[0], value[1], depth - 1)
     elif type(value) in (list, tuple) and depth and len(value) <= _MOST:  # type: ignore[arg-type]
         for member in value:  # type: ignore[attr-defined]
-            if type(member) is dict:
+            if type(member) is dict or is_pair(member):
                 yield from _secrets("", member, depth - 1)
 
 

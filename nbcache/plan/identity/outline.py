@@ -15,7 +15,7 @@ from nbcache.model.digest import Digest
 from nbcache.plan.identity.canonical import canonical_digest, size_of, summarise
 from nbcache.plan.identity.canonical.encoder import Leaf
 from nbcache.plan.identity.canonical.names import attribute, is_installed, type_name
-from nbcache.plan.identity.confidential import HIDDEN, is_hidden, looks_secret
+from nbcache.plan.identity.confidential import HIDDEN, is_hidden, is_pair, looks_secret
 
 _MOST = 40  # parts: of a value with more, nothing is said
 _DEEPEST = 4
@@ -71,7 +71,8 @@ def _parts(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator[
     elif cls in (dict, list, tuple) and depth:
         pairs = value.items() if isinstance(value, dict) else enumerate(cast("list[object]", value))
         for key, member in pairs:
-            yield from _part(f"{path}[{summarise(key)}]", key, member, leaf, depth - 1)
+            name = value[0] if is_pair(value) else key
+            yield from _part(f"{path}[{summarise(key)}]", name, member, leaf, depth - 1)
         if not value:
             yield path, summarise(value)
     elif _is_table(value):

@@ -93,7 +93,9 @@ class Walker:
         self.asks: set[Asked] = set()
         self.annotated: set[str] = set()  # names in annotations that are texts
         self.lists_subclasses = False
-        self.folded: list[types.CodeType] = []  # of the notebook, without components of their own
+        # Of the notebook, without components of their own:
+        self.folded: list[types.CodeType] = []
+        self.folded_classes: list[type] = []
         self._stack: dict[int, int] = {}
         self._lowest = sys.maxsize
         self._memo: dict[int, tuple[object, Digest]] = {}
@@ -361,6 +363,8 @@ class Walker:
             return self._named(value, home) if home == "local" else None
         if home in ("package", "python") and not value.__flags__ & (1 << 9):
             return None
+        if home == "notebook":
+            self.folded_classes.append(value)
         if "annotations" in self._asked:
             self._annotated(vars(value).get("__annotations__", {}))
         return combine(

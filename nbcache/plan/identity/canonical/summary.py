@@ -13,7 +13,7 @@ import math
 from nbcache.model.value import Gathered, Record, RemoteFile, Stored
 from nbcache.plan.identity.canonical.encoder import Foreign
 from nbcache.plan.identity.canonical.names import attribute, type_name
-from nbcache.plan.identity.confidential import HIDDEN, is_hidden
+from nbcache.plan.identity.confidential import HIDDEN, is_hidden, is_pair
 
 LONGEST = 80
 _SMALL = 12  # members of a container that is shown whole
@@ -91,7 +91,8 @@ def _container(value: Foreign) -> str:
     name = type(value).__name__
     if len(value) <= _SMALL and not isinstance(value, Record):
         members = [*value, *value.values()] if type(value) is dict else list(value)
-        is_open = type(value) is not dict or not any(is_hidden(*each) for each in value.items())
+        named = value.items() if type(value) is dict else [value] if is_pair(value) else []
+        is_open = not any(is_hidden(*each) for each in named)
         if is_open and all(type(member) in plain for member in members):
             text = repr(value) if _is_short(members) else ""
             if text and len(text) <= LONGEST:

@@ -1,0 +1,60 @@
+"""What to do about an error of a body that has its reason in how bodies run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nbcache.engine.identity.payload import unpickle_names
+from nbcache.engine.spec import ProcessSpec
+from nbcache.plan.language.suggesting import header_with
+
+
+def hint_about(error: BaseException, process: ProcessSpec) -> str:
+    """Return what to do about an error, or ""."""
+    if type(error).__name__ == "BdbQuit" or _wants_keyboard(error):
+        return f"a task has no keyboard; run it in the kernel: `%nbcache try {process.name}`"
+    if _is_of_unpickling(error):
+        return (
+            "a captured object pickles, but does not unpickle: make it once per worker, with "
+            "`@nbcache.resource` above a function that returns it, or make it in the body"
+        )
+    if isinstance(error, RuntimeError) and str(error) == "no running event loop":
+        return (
+            "a body runs in an event loop if it awaits something at its top level, as in "
+            "`await asyncio.create_task(...)`; what is not awaited there ends with the task"
+        )
+    return missing_file_hint(error, process)
+
+
+def _is_of_unpickling(error: BaseException) -> bool:
+    """Whether pickle itself could not make a captured object, before any code of the user's ran."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    return tb is not None and tb.tb_frame.f_code is unpickle_names.__code__
+
+
+def _wants_keyboard(error: BaseException) -> bool:
+    return isinstance(error, EOFError) and "EOF when reading a line" in str(error.args)
+
+
+def missing_file_hint(error: BaseException, process: ProcessSpec) -> str:
+    """Return how to declare a file that exists beside the notebook, or ""."""
+    name, folder = getattr(error, "filename", None), process.folder
+    if not isinstance(error, FileNotFoundError) or not isinstance(name, (str, bytes)) or not folder:
+        return ""
+    text = os.fsdecode(name)
+    if os.path.isabs(text) or not os.path.exists(os.path.join(folder, text)):
+        return ""
+    inputs = tuple(each.name for each in process.inputs)
+    port = "".join(each if each.isalnum() else "_" for each in Path(text).stem).strip("_") or "data"
+    if not port.isidentifier() or port in inputs:
+        port = f"{port}_file" if port.isidentifier() else f"file_{port}"
+    source = process.sources.get(process.filename, "")
+    header = header_with(source, process.name, inputs, f'{port}: path = "{text}"')
+    return (
+        f"{text} is beside the notebook, but a task sees only its inputs. Declare it:\n"
+        f"  {header}\n"
+        f"  and read `{port}` in the body."
+    )
