@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nbcache.engine.executors.inline import InlineExecutor
@@ -16,6 +16,8 @@ from nbcache.model.process import Input, Output, PortType
 from nbcache.model.row import AttemptRow, InputSummary
 from nbcache.store.files import new_ulid
 from tests.bench.figure import Figure, main
+
+Make = Callable[[Path], ProcessSpec]
 
 
 def no_op(root: Path) -> ProcessSpec:
@@ -104,7 +106,9 @@ def measure(quick: bool) -> Iterable[Figure]:
         with tempfile.TemporaryDirectory() as name:
             root = Path(name) / "cache"
 
-            async def run(root: Path = root, local: bool = local, make=make, times=times) -> float:
+            async def run(
+                root: Path = root, local: bool = local, make: Make = make, times: int = times
+            ) -> float:
                 executor = LocalExecutor(root, workers=2) if local else InlineExecutor(root)
                 try:
                     return await per_attempt(executor, make(root), times, 4 if local else 1)

@@ -137,7 +137,7 @@ def test_plain_arrays_are_npy_and_writable(array: np.ndarray) -> None:
     "array",
     [
         np.array([1, "x", None], dtype=object),
-        np.ma.array([1, 2], mask=[0, 1]),
+        np.ma.array([1, 2], mask=[False, True]),
         np.array([(1, 2.0)], np.dtype([("a", "i1"), ("b", "f8")], align=True)),
         np.rec.array([(1, 2.0)], dtype=[("a", "i1"), ("b", "f8")]),
         np.longdouble("0.1").reshape(1),

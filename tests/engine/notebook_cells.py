@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
@@ -63,7 +64,7 @@ def captured(
     folder: Path | None = None,
     taken: tuple[str, ...] = ("v",),
     unpickle: bool = False,
-    **directives: object,
+    **directives: Any,
 ) -> Captured:
     """Run cells in an empty notebook and capture what a body reaches."""
     session = shell()

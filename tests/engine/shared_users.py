@@ -168,7 +168,7 @@ def main() -> None:
     def opened(url: str, **options: Any) -> Any:
         return open_ticking(url, Ticks(root))
 
-    tiers.open_store = opened
+    vars(tiers)["open_store"] = opened
     if what == "clean":
         clean(root, own, words[0] == "later")
     else:

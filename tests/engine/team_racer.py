@@ -16,6 +16,8 @@ from typing import Any
 from nbcache.engine import tier
 from nbcache.engine.running import claiming
 from nbcache.store.remote import leases
+from nbcache.store.remote.beating import BeatingProcess
+from nbcache.store.remote.opening import open_store
 from tests.engine.notebooks import Notebook
 
 BEAT_S, STALE_S, POLL_S = 0.5, 20.0, 0.1
@@ -42,9 +44,9 @@ def main() -> None:
     job: dict[str, Any] = json.loads(sys.argv[1])
     leases.BEAT_S, leases.STALE_S, claiming.POLL_S = BEAT_S, STALE_S, POLL_S
     # Nor is a server that answers late one that is not there: then all would run on without claims.
-    patient = {"lookup_s": LOOKUP_S}
-    tier.open_store = functools.partial(tier.open_store, **patient)
-    claiming.BeatingProcess = functools.partial(claiming.BeatingProcess, options=patient)
+    patient: dict[str, Any] = {"lookup_s": LOOKUP_S}
+    vars(tier)["open_store"] = functools.partial(open_store, **patient)
+    vars(claiming)["BeatingProcess"] = functools.partial(BeatingProcess, options=patient)
     folder = Path(job["folder"])
     folder.mkdir(exist_ok=True)
     notebook = Notebook(folder)

@@ -11,9 +11,8 @@ import pytest
 
 from nbcache.engine.executors.inline import InlineExecutor
 from nbcache.engine.executors.local import LocalExecutor
-from nbcache.engine.identity.modules import ModuleSource
 from nbcache.engine.identity.payload import pickle_names, write_buffers
-from nbcache.engine.spec import AttemptReport
+from nbcache.engine.spec import AttemptReport, ModuleSource
 from nbcache.engine.work.shown import decode_chunks
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.process import Input, Output, PortType
@@ -250,7 +249,8 @@ def test_a_local_module_that_changed_since_the_run_began_fails_the_attempt(
 
 def test_a_worker_serves_one_text_of_a_local_module(bench: Bench, tmp_path: Path) -> None:
     module = tmp_path / "versioned_helper.py"
-    pids, values = [], []
+    pids: list[int] = []
+    values: list[int] = []
     for text in ("value = 1\n", "value = 2\n"):
         module.write_text(text)
         os.utime(module, (1e9 + len(values), 1e9 + len(values)))

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -361,7 +362,7 @@ def test_the_text_and_the_declared_outputs_of_a_script_count() -> None:
     ],
 )
 def test_only_directives_that_change_results_count(
-    one: dict[str, object], other: dict[str, object], told: set[str]
+    one: dict[str, Any], other: dict[str, Any], told: set[str]
 ) -> None:
     assert changed(captured(body="out = v", **one), captured(body="out = v", **other)) == told
 

@@ -76,7 +76,7 @@ def test_without_force_a_clean_up_says_what_would_go_and_deletes_nothing(
 
     assert not told.done
     assert (told.holdings, told.size) == (3, 3 * SIZE)
-    realtime = sum(row.realtime for row in cache.log.attempts(process="make"))
+    realtime = sum(row.realtime or 0.0 for row in cache.log.attempts(process="make"))
     assert told.cost == pytest.approx(realtime)
     assert len(blobs(cache)) == 3
     notebook.run()

@@ -256,7 +256,8 @@ def test_a_row_holds_no_more_than_16_kb_inline(place: Place) -> None:
 def test_a_value_without_canonical_form_is_opaque_and_known_by_its_bytes(place: Place) -> None:
     import re
 
-    value = re.compile("a+").scanner  # a method of a C object: no form, and pickle refuses it
+    # a method of a C object: no form, and pickle refuses it
+    value = re.compile("a+").scanner  # type: ignore[attr-defined]
     assert callable(value)
 
     held = place.harvest().value("y", Opaque())

@@ -48,7 +48,8 @@ class World:
 
 def make_world(chance: random.Random) -> World:
     world = World([1, 2, 3], {"a": 5, "b": 6}, [1, 2], {"k": 3})
-    queues, values = ["src"], []
+    queues = ["src"]
+    values: list[str] = []
     world.steps.append(Step("p0", ("files",), "read", is_large=chance.random() < 0.5))
     for number in range(1, chance.randint(4, 6)):
         kind = chance.choice(["map", "map", "sum", *(["with"] if values else [])])

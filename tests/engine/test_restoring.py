@@ -8,6 +8,7 @@ import pytest
 
 from nbcache.engine.record.results import Results
 from nbcache.errors import NbcacheError, ResultGone, RunError
+from nbcache.model.digest import Digest
 from nbcache.store.blobs import Blobs
 from tests.engine.notebooks import Notebook
 
@@ -63,7 +64,12 @@ def test_nothing_is_decoded_until_it_is_read(
     fresh = kernels()
     read: list[object] = []
     whole = Blobs.read
-    monkeypatch.setattr(Blobs, "read", lambda *a: (read.append(a[1]), whole(*a))[1])
+
+    def note(blobs: Blobs, digest: Digest) -> bytes:
+        read.append(digest)
+        return whole(blobs, digest)
+
+    monkeypatch.setattr(Blobs, "read", note)
 
     restored = fresh.session.restore()
     repr(restored), repr(restored["big"]), len(restored["big"])

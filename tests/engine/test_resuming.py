@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -178,7 +179,9 @@ def test_without_any_history_it_is_a_plain_run_and_says_so(notebook: Notebook) -
         empty.session.resume("calm-otter")
 
 
-def test_before_it_starts_it_says_what_differs_from_the_beginning(kernels: Kernels) -> None:
+def test_before_it_starts_it_says_what_differs_from_the_beginning(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = kernels(), kernels()
     first.cells(
         [
@@ -206,7 +209,12 @@ def test_before_it_starts_it_says_what_differs_from_the_beginning(kernels: Kerne
     lines = said(second)
     started: list[str] = []
     begin = second.session.begin
-    second.session.begin = lambda *a, **k: (started.extend(lines), begin(*a, **k))[1]  # type: ignore[method-assign]
+
+    def note(*words: Any, **how: Any) -> Any:
+        started.extend(lines)
+        return begin(*words, **how)
+
+    monkeypatch.setattr(second.session, "begin", note)
 
     run = ended(second, second.session.resume)
 

@@ -20,6 +20,7 @@ from nbcache.engine.upkeep.pins import let_go, pin, pins_of_team
 from nbcache.engine.upkeep.shared_cleaning import SharedCleaning, clean_shared
 from nbcache.errors import StoreError, UsageError
 from nbcache.model.digest import Digest
+from nbcache.model.row import Record
 from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
@@ -369,7 +370,7 @@ def compact_shared_as_seen(shared: Shared) -> int:
     return len(segments)
 
 
-def _read(shared: Shared) -> list[dict[str, object]]:
+def _read(shared: Shared) -> list[Record]:
     shared.read_whole_log()
     return list(shared.log.records())
 
@@ -435,5 +436,5 @@ def test_what_was_made_again_after_an_eviction_is_there(tmp_path: Path) -> None:
         gone = {each.get("row") for each in rows if each["kind"] == "evict"}
         left = {each["id"]: each for each in rows if each["kind"] == "attempt"}
         for row in left.keys() - gone:
-            (output,) = left[row]["outputs"]  # type: ignore[misc]
+            (output,) = left[row]["outputs"]
             assert shared.bring(Digest(output["blob"]))

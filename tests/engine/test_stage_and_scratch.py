@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ SHM = Path("/dev/shm")  # another file system than that of the cache
 
 
 @pytest.fixture
-def scratch(tmp_path: Path) -> Path:
+def scratch(tmp_path: Path) -> Iterator[Path]:
     if not SHM.is_dir() or os.stat(SHM).st_dev == os.stat(tmp_path).st_dev:
         pytest.skip("there is only one file system")
     place = SHM / f"nbcache-test-{os.getpid()}"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.engine.notebooks import Notebook
-from tests.engine.test_team import wait_until
 from tests.servers import s3 as s3_servers
 from tests.servers.proxy import LoseReply, Proxy, Refuse, Request, always
+from tests.waiting import wait_until
 
 TASKS = 200
 Person = Callable[..., Notebook]

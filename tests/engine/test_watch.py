@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from nbcache.engine.executors.local import LocalExecutor
-from nbcache.engine.identity.modules import ModuleSource
 from nbcache.engine.identity.read_state import ReadState
+from nbcache.engine.spec import ModuleSource
 from nbcache.model.digest import identity_digest
 from nbcache.model.process import Input, Output
 from nbcache.model.row import WatchedRead

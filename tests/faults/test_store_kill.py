@@ -45,13 +45,13 @@ def killed_round(root: Path, seed: int) -> list[tuple[str, Any]]:
     while alive:
         now = time.monotonic()
         due = [began[each] + alive[each][1] - now for each in alive if each in began]
-        for reader in wait(list(alive), timeout=max(0.0, min(due, default=30.0))):
-            assert isinstance(reader, Connection)
+        for ready in wait(list(alive), timeout=max(0.0, min(due, default=30.0))):
+            assert isinstance(ready, Connection)
             try:
-                told.append(reader.recv())
-                began.setdefault(reader, time.monotonic())
+                told.append(ready.recv())
+                began.setdefault(ready, time.monotonic())
             except (EOFError, OSError):
-                alive.pop(reader)[0].join()
+                alive.pop(ready)[0].join()
         for reader, start in began.items():
             if reader in alive and time.monotonic() >= start + alive[reader][1]:
                 alive[reader][0].kill()

@@ -38,7 +38,10 @@ def _file(
 
 
 def _write(name: str, text: str) -> Change:
-    return lambda folder: (folder / name).write_text(text) and None
+    def change(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return change
 
 
 def _touch(name: str) -> Change:
@@ -111,7 +114,7 @@ FILES = [
     _file("same size and time other content", "f4.txt", "input data", _write_with_old_times("f4.txt", "two\n")),
     _file("renamed over", "f5.txt", "input data", _replace("f5.txt", "two\n")),
     _file("renamed over by equal bytes", "f6.txt", None, _replace("f6.txt", "one\n")),
-    _file("emptied", "f7.txt", "input data", lambda folder: (folder / "f7.txt").write_text("") and None),
+    _file("emptied", "f7.txt", "input data", _write("f7.txt", "")),
     _file("moved", "f8.txt", None, _write("there/f8.txt", "one\n"), path_after="there/f8.txt", files={"f8.txt": "one\n", "there/x": ""}),
     _file("renamed", "f9.txt", "input data", _write("f9b.txt", "one\n"), path_after="f9b.txt"),
     _file("link to another file of equal bytes", "f10.txt", None, _link("f10.txt", "f10c"), files={"f10b": "one\n", "f10c": "one\n"}, prepare=_link("f10.txt", "f10b")),

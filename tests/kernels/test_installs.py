@@ -57,11 +57,12 @@ def site(folder: Path) -> Path:
 
 
 def put(files: dict[str, str]) -> Change:
-    """Write files; `{site}` begins a name in site-packages, `{src}` one outside the notebook."""
+    """Write files; `{site}` begins a name in site-packages, `{src}` one elsewhere, `{here}`
+    one beside the notebook."""
 
     def change(folder: Path) -> None:
         for name, text in files.items():
-            path = Path(name.format(site=site(folder), src=folder.parent / "src"))
+            path = Path(name.format(site=site(folder), src=folder.parent / "src", here=folder))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text.replace("{src}", str(folder.parent / "src")))
 
@@ -123,7 +124,7 @@ INSTALLS = [
     scenario("package upgraded", "ver7", put({"{site}/ver7.py": F, **metadata("ver7", "1.0")}), upgraded("ver7", "1.0", "1.1", G), "package ver7"),
     scenario("package without a version", "nov9", put({"{site}/nov9.py": F}), put({"{site}/nov9.py": G}), "package nov9"),
     scenario("package without a version in a folder", "nov10", put({"{site}/nov10/__init__.py": "from .low import f\n", "{site}/nov10/low.py": F}), put({"{site}/nov10/low.py": G}), "package nov10"),
-    scenario("package shadowed by a local module", "shadow11", put({"{site}/shadow11.py": F, **metadata("shadow11", "1.0")}), lambda folder: (folder / "shadow11.py").write_text(G) and None, "module shadow11"),
+    scenario("package shadowed by a local module", "shadow11", put({"{site}/shadow11.py": F, **metadata("shadow11", "1.0")}), put({"{here}/shadow11.py": G}), "module shadow11"),
     scenario("local module no longer shadowed", "shadow12", put({"{src}/three/shadow12.py": F}), put({"{src}/one/shadow12.py": G}), "module shadow12"),
 ]  # fmt: skip
 COMPILED = scenario("compiled module", "compiled8", compiled(1), compiled(2), "module compiled8")

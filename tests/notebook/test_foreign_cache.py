@@ -146,8 +146,8 @@ def test_nothing_in_a_poisoned_cache_runs_whatever_one_does_with_it(
         debugged = shell.run("%nbcache debug bad").error
         assert isinstance(debugged, UsageError)
         assert "not yours" in str(debugged)
-        cell = shell.ok(CELL)
-        assert "nobody has signed it" in cell.text or shell.ip.user_ns["group"] == {5, 6}
+        told = shell.ok(CELL)
+        assert "nobody has signed it" in told.text or shell.ip.user_ns["group"] == {5, 6}
 
         first = shell.ok("first = %nbcache run")
         assert first.text.count("is not your cache") == 1

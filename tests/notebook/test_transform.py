@@ -16,7 +16,7 @@ from nbcache.plan.language.header import parse_channel_cell, parse_channel_line,
 
 
 @magics_class
-class Recorder(Magics):  # type: ignore[misc]
+class Recorder(Magics):
     """Takes the magics as nbcache does and keeps what arrived."""
 
     def __init__(self, shell: InteractiveShell) -> None:

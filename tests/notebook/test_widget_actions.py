@@ -141,7 +141,9 @@ def test_runs_come_newest_first_in_pages_and_are_found_by_what_they_say(
 ) -> None:
     notebook.cells(CELLS[:1] + CELLS[2:3])
     names = [notebook.run().name for _ in range(3)][::-1]
-    desk = Desk(notebook, LiveRun(notebook.session.last_run))
+    last = notebook.session.last_run
+    assert last is not None
+    desk = Desk(notebook, LiveRun(last))
 
     page = desk.ask("runs", limit=2)
     assert [row["name"] for row in page["rows"]] == names[:2]

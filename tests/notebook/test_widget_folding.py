@@ -32,7 +32,7 @@ def samples(count: int) -> Outline:
 
 def lines_of(scene: Scene) -> set[tuple[str, str]]:
     shown = scene.drawn
-    names = [each.name for each in (*shown.boxes, *shown.pills)]
+    names = [*(box.name for box in shown.boxes), *(pill.name for pill in shown.pills)]
     return {(names[line.tail], names[line.head]) for line in shown.lines}
 
 

@@ -79,7 +79,7 @@ class Model(pydantic.BaseModel):
 Pair = collections.namedtuple("Pair", "one two")
 
 
-class Labelled(pa.ExtensionType):  # type: ignore[misc]
+class Labelled(pa.ExtensionType):
     """An Arrow type of one's own, with a parameter."""
 
     def __init__(self, label: str) -> None:
@@ -207,7 +207,7 @@ KINDS: dict[str, Kind] = {
     "array": Kind(st.tuples(st.sampled_from(["i4", "i8", "f8", ">f8", "?"]), st.lists(small, min_size=2, max_size=2), st.sampled_from([(2,), (1, 2), (2, 1)])), lambda p: np.array(p[1], p[0]).reshape(p[2]), lambda p, v: (p[0], p[2], v.tolist())),
     "masked": Kind(st.tuples(st.lists(st.none() | small, min_size=2, max_size=2), st.sampled_from([7, 8])), _masked, _as_told),
     "structured": Kind(st.tuples(st.sampled_from(["i4,f8", "i8,f8", "f8,i4"]), st.lists(st.tuples(small, small), min_size=1, max_size=2)), lambda p: np.array(p[1], p[0]), _as_told),
-    "busdaycalendar": Kind(st.tuples(st.sampled_from(["1111100", "1111110"]), st.lists(st.integers(1, 5), max_size=2)), lambda p: np.busdaycalendar(p[0], [f"2026-01-0{day}" for day in p[1]]), lambda p, v: (v.weekmask.tolist(), v.holidays.tolist())),
+    "busdaycalendar": Kind(st.tuples(st.sampled_from(["1111100", "1111110"]), st.lists(st.integers(1, 5), max_size=2)), lambda p: np.busdaycalendar(p[0], [np.datetime64(f"2026-01-0{day}") for day in p[1]]), lambda p, v: (v.weekmask.tolist(), v.holidays.tolist())),
     "DataFrame": Kind(st.tuples(st.lists(st.tuples(letters, st.lists(small, min_size=2, max_size=2)), max_size=2), st.sampled_from([None, "i"]), st.sampled_from(["i8", "f8", "Int64"])), _frame, lambda p, v: (v.columns.tolist(), v.values.tolist(), p[1], p[2] if len(v.columns) else "")),
     "Categorical": Kind(st.tuples(st.lists(letters, max_size=2), st.sampled_from(["ab", "ba", "abc"]), st.booleans()), lambda p: pd.Categorical(p[0], list(p[1]), ordered=p[2]), _as_told),
     "polars": Kind(st.tuples(st.sampled_from(["Int64", "Float64", "String"]), letters, st.lists(st.none() | small, max_size=2)), lambda p: pl.DataFrame({p[1]: pl.Series([None if each is None else {"String": str}.get(p[0], int)(each) for each in p[2]], dtype=getattr(pl, p[0]))}), _as_told),

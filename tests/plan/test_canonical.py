@@ -147,7 +147,7 @@ ALL_DIFFERENT: list[object] = [
     MyPath("a"), re.compile("a"), re.compile("a", re.I), re.compile(b"a"),
     range(0), range(1), range(1, 1), range(0, 1, 2), slice(1), slice(None, 1, 1), slice(1, 1),
     collections.deque([1]), collections.deque([1], 3), collections.OrderedDict({1: 2}),
-    collections.defaultdict(int, {1: 2}), collections.defaultdict(list, {1: 2}),
+    collections.defaultdict(int, {1: 2}), collections.defaultdict(list, {1: [2]}),
     collections.Counter({1: 2}), collections.ChainMap({1: 2}), collections.ChainMap({}, {1: 2}),
     types.MappingProxyType({1: 2}), types.SimpleNamespace(a=1), types.SimpleNamespace(b=1),
     array.array("i", [1]), array.array("h", [1]), array.array("d", [1]), array.array("f", [1]),

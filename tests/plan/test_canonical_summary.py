@@ -36,7 +36,7 @@ class RudeList(list):  # type: ignore[type-arg]
 
 
 class Liar:
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:
         raise RuntimeError
 
@@ -53,7 +53,7 @@ class Liar:
         ({"a": 1}, "{'a': 1}"),
         ({"max_token": 1}, "{'max_token': 1}"),
         ({"user": "me", "password": "hunter2secret"}, "dict of 2"),
-        (functools.partial(len, 1, n=2, token="x"), "partial(len, 1, n=2, token=(not shown))"),
+        (functools.partial(len, 1, n=2, token="x"), "partial(len, 1, n=2, token=(not shown))"),  # type: ignore[call-arg, arg-type]
         (list(range(13)), "list of 13"),
         ([Rude()], "list of 1"),
         (RudeList([1, 2]), "RudeList of 2"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -160,8 +161,8 @@ def test_level_by_level_gives_the_same_and_starts_nothing_early(
     recipe: object, seed: int, parallel: int | None, alike: bool
 ) -> None:
     graph: Graph = build(recipe)  # type: ignore[arg-type]
-    same = {"hash_of": same_hash, "body": same_result} if alike else {}
-    flowing = World(graph, seed=seed + 1, **same).run()  # type: ignore[arg-type]
+    same: dict[str, Any] = {"hash_of": same_hash, "body": same_result} if alike else {}
+    flowing = World(graph, seed=seed + 1, **same).run()
 
     world = World(
         graph, seed=seed, levels=True, max_parallel=parallel, others=seed % 2 / 3, **same

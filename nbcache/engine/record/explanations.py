@@ -19,7 +19,7 @@ from nbcache.engine.record.nearest import nearest_earlier
 from nbcache.engine.record.trusted import word_given
 from nbcache.model.digest import short
 from nbcache.model.fingerprint import Component
-from nbcache.model.row import AttemptRow
+from nbcache.model.row import AttemptRow, Record
 from nbcache.plan.identity import explain
 from nbcache.plan.identity.explain import Difference
 from nbcache.store.cache import Cache
@@ -39,7 +39,7 @@ class Told:
     differences: tuple[Difference, ...] = ()
     compared_with: str | None = None
 
-    def record(self) -> dict[str, object]:
+    def record(self) -> Record:
         """Return what `--json` prints."""
         return {
             "task": self.task,
@@ -174,7 +174,7 @@ def _listed(components: Sequence[Component]) -> list[str]:
     ]
 
 
-def difference_record(each: Difference) -> dict[str, object]:
+def difference_record(each: Difference) -> Record:
     """Return what `--json` prints of a component that differs."""
     return {
         "kind": each.component.kind,

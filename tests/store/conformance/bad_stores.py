@@ -105,7 +105,7 @@ class TakesAnyKey(MemoryStore):
                 super().delete([key])
 
 
-BAD_STORES = {
+BAD_STORES: dict[type[MemoryStore], str] = {
     LooksThenWrites: "of_many_threads_one_creates_a_key",
     OverwritesSilently: "only_a_free_key_is_created",
     RangesPastTheEndFail: "a_range_is_cut_where_the_object_ends",

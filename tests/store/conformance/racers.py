@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -44,7 +44,7 @@ def racers() -> Iterator[Racers]:
     spawn = multiprocessing.get_context("spawn")
     start = spawn.Barrier(PROCESSES)
     ours: list[Connection] = []
-    processes: list[BaseProcess] = []
+    processes: list[SpawnProcess] = []
     for number in range(PROCESSES):
         mine, theirs = spawn.Pipe()
         process = spawn.Process(target=_run, args=(number, theirs, start), daemon=True)

@@ -26,13 +26,17 @@ from tests.store.rows import attempt, hash_of
 
 
 def test_a_cache_that_another_makes_at_the_same_moment_is_opened(tmp_path: Path) -> None:
-    moments: list[Callable[[], object]] = []
+    moments: list[Callable[[], None]] = []
     store = MemoryStore(
         on_request=lambda doing, key: moments.pop()() if doing == "list" and moments else None
     )
     made: list[str] = []
     with Cache.open(tmp_path / "anna") as cache, Cache.open(tmp_path / "ben") as bens:
-        moments.append(lambda: made.append(Shared.open(store, cache.root, cache.blobs).id))
+
+        def make() -> None:
+            made.append(Shared.open(store, cache.root, cache.blobs).id)
+
+        moments.append(make)
 
         shared = Shared.open(store, bens.root, bens.blobs)
 

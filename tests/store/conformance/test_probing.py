@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nbcache.errors import AccessDeniedError
 from nbcache.store.cache import Cache
@@ -62,7 +63,7 @@ def test_what_a_policy_forbids_is_told_apart() -> None:
     assert (writer.read, writer.write, writer.delete, writer.claims) == (True, True, False, True)
 
 
-def doctor(place: Place, folder: Path) -> tuple[int, dict[str, object], str]:
+def doctor(place: Place, folder: Path) -> tuple[int, dict[str, Any], str]:
     Cache.open(folder / "c").close()
     environment = {"AWS_ENDPOINT_URL": str(place.options["endpoint"])}
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 
 import pytest
@@ -54,7 +55,7 @@ def test_two_clients_of_one_cloud_see_one_store(cloud: str, request: pytest.Fixt
     assert list(one.list()) == list(other.list())
 
 
-@pytest.mark.parametrize("bad", sorted(BAD_STORES, key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("bad", sorted(BAD_STORES, key=operator.attrgetter("__name__")))
 def test_a_store_that_breaks_a_promise_is_found_out(bad: type[MemoryStore]) -> None:
     exam = EXAMS[BAD_STORES[bad]]
 
