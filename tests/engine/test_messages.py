@@ -45,7 +45,7 @@ def test_what_makes_a_channel_of_data_is_said_and_that_one_cannot_be_made_of_its
         assert way in str(caught.value)
     notebook.cell("%channel made = from_iterable(rows)")
     made = notebook.names["made"]
-    view = channel_view_of(made, notebook.session)  # type: ignore[arg-type]
+    view = channel_view_of(made, notebook.session)
     assert "from_table(...)" in view.note
     with pytest.raises(WiringError, match="made is made of itself"):
         notebook.cell("%channel made = made.map(lambda row: row)")
