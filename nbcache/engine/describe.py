@@ -25,6 +25,7 @@ from nbcache.model.task import Outcome
 from nbcache.model.value import Gathered
 from nbcache.model.view import CaptureView, CardView, ChannelView, PlacePlan
 from nbcache.plan.identity.canonical import summarise
+from nbcache.plan.language.option_lines import low_options
 
 FIRST_ITEMS = 3
 COUNT_S = 0.2  # that counting for a card may take, since the cell that declares a process waits
@@ -33,7 +34,7 @@ COUNT_S = 0.2  # that counting for a card may take, since the cell that declares
 def card_of(process: Process, session: Host) -> CardView:
     """Return the card of a process; its plan is None where counting takes longer."""
     decl = process.decl
-    notes = [*process.notes, *_parts(decl)]
+    notes = [*process.notes, *_parts(decl), *low_options(decl.body, decl.body_line)]
     inputs: Sequence[Input] = decl.inputs or ()
     captures: tuple[CaptureView, ...] = ()
     plan: PlacePlan | None = None

@@ -22,6 +22,7 @@ from nbcache.plan.language.header import (
     parse_process_cell,
 )
 from nbcache.plan.language.header_text import mark_above
+from nbcache.plan.language.option_lines import low_options
 
 
 def read(line: str, cell: str = "x\n") -> ProcessDecl:
@@ -166,6 +167,21 @@ def test_a_shebang_names_the_interpreter_and_is_no_part_of_the_body() -> None:
 
     assert decl.interpreter == ("Rscript", "--vanilla")
     assert (decl.language, decl.body, decl.body_line) == ("script", "cat(x)\n", 4)
+
+
+def test_options_below_a_remark_or_the_interpreter_count_and_other_remarks_stay() -> None:
+    below = read("fit(x)", "# why\n#!/usr/bin/env Rscript\n#| cpus: 2\n#| fig\n# note\ncat(x)\n")
+
+    assert below.directives.cpus == 2
+    assert below.interpreter == ("Rscript",)
+    assert below.body == "#| fig\n# note\ncat(x)\n"
+
+
+def test_an_option_too_far_down_is_pointed_at() -> None:
+    decl = read("fit(x)", "# note\ny = x\n#| on-error: ignore\n#| fig: 1\n")
+
+    [said] = low_options(decl.body, decl.body_line)
+    assert said.startswith("line 4: `#| on-error: ignore` is only a remark")
 
 
 def test_the_source_is_the_whole_cell_as_written() -> None:
