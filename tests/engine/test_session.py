@@ -240,6 +240,16 @@ def test_a_table_has_scalar_inputs_and_outputs_a_row_per_task(notebook: Notebook
     table = notebook.names["fit"].table()
     assert list(table.columns) == ["depth", "rep", "score"]
     assert list(table["score"]) == [20, 21, 40, 41]
+    notebook.cell(
+        "%%process said(depth, rep) from grid\n"
+        "{'rep': -1, 'sum': depth + rep, 'parts': [depth, rep]}"
+    )
+    table = notebook.names["said"].table()
+    assert table.to_dict("list") == {
+        "depth": [2, 2, 4, 4],
+        "rep": [0, 1, 0, 1],
+        "sum": [2, 3, 4, 5],
+    }
 
 
 def test_fresh_ignores_the_cache_and_its_results_win(notebook: Notebook) -> None:

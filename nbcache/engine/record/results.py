@@ -195,6 +195,8 @@ class Results:
     def table(self) -> Any:
         """Return a pandas DataFrame: scalar inputs and outputs, one row per finished task.
 
+        Of an output that is a dict, those scalar members are columns whose names are still free.
+
         Raises:
             MissingPackageError: pandas is not installed.
         """
@@ -211,8 +213,14 @@ class Results:
             row: dict[str, object] = {}
             for name, held in task.inputs.items():
                 self._add_scalar(row, name, held)
-            for number, held in enumerate(task.outputs or ()):
-                self._add_scalar(row, self._column(number), held)
+            dicts = [
+                whole
+                for number, held in enumerate(task.outputs or ())
+                if isinstance(whole := self._add_scalar(row, self._column(number), held), dict)
+            ]
+            for name, member in (pair for each in dicts for pair in each.items()):
+                if isinstance(name, str) and is_scalar(member):
+                    row.setdefault(name, member)
             rows.append(row)
         return pandas.DataFrame(rows)
 
@@ -221,15 +229,17 @@ class Results:
         field = self.fields[number] if number < len(self.fields) else None
         return field or (self.name if len(self.fields) <= 1 else str(number))
 
-    def _add_scalar(self, row: dict[str, object], name: str, held: object) -> None:
+    def _add_scalar(self, row: dict[str, object], name: str, held: object) -> object:
+        """Add a value to a row if it is a scalar; return it, None where it was not looked at."""
         if isinstance(held, NotKept):
-            return
+            return None
         if isinstance(held, Stored):
             if held.kind != "value" or (held.inline is None and held.size > 65_536):
-                return
+                return None
             held = self._decoder.value(held)
         if is_scalar(held):
             row[name] = held
+        return held
 
     def __repr__(self) -> str:
         done = len(self._succeeded())
