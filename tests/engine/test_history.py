@@ -252,6 +252,17 @@ def test_why_of_known_inputs_in_a_new_company_says_so(story: Story) -> None:
     assert "new combination: no earlier task has" in why(story.cache, ["fit", "0"]).head
 
 
+def test_why_of_a_file_that_is_gone_names_it(story: Story) -> None:
+    depth = Component("input", "depth", 1, digest("2"), "2")
+    gate = Component("file", "gate", 1, digest("gate"), "gate, named in the code")
+    story.begin(ONE, "calm-otter")
+    story.attempt(ONE, 0, 2, code="v1", components=(depth, gate))
+    story.begin(TWO, "bold-ant")
+    story.attempt(TWO, 0, 2, code="v1 again", components=(depth,))
+
+    assert "ran: file gate is gone" in why(story.cache, ["fit", "0"]).head
+
+
 def test_why_of_a_hit_says_which_run_made_the_result(two_runs: Story) -> None:
     told = why(two_runs.cache, ["fit", "depth=2"])
 

@@ -195,9 +195,10 @@ def _reason(
 ) -> str:
     if not different:
         return _same_components(row, earlier)
-    inputs = [each.new for each in different if each.component.kind in ("input", "file")]
+    kinds = ("input", "file")
+    inputs = [each.new for each in different if each.component.kind in kinds and each.new]
     if len(inputs) == len(different) and _seen_apart(cache, row, inputs):
-        names = " and ".join(f"{each.name} {each.summary}" for each in inputs if each)
+        names = " and ".join(f"{each.name} {each.summary}" for each in inputs)
         return f"new combination: no earlier task has {names} together with its other inputs"
     total = len({each.key for each in (*before, *components)})
     line = explain.one_line(row.process, different, total - len(different), total)
@@ -234,9 +235,9 @@ def _same_components(row: AttemptRow, earlier: AttemptRow) -> str:
     )
 
 
-def _seen_apart(cache: Cache, row: AttemptRow, inputs: Sequence[Component | None]) -> bool:
+def _seen_apart(cache: Cache, row: AttemptRow, inputs: Sequence[Component]) -> bool:
     """Whether earlier tasks had each of these inputs, though none had them all as here."""
-    wanted = {(each.name, each.digest) for each in inputs if each is not None}
+    wanted = {(each.name, each.digest) for each in inputs}
     for other in cache.log.attempts(process=row.process):
         if (other.at, other.id) < (row.at, row.id):
             wanted -= {(each.name, each.digest) for each in other.inputs}

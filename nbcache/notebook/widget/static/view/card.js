@@ -18,7 +18,7 @@ class CardView extends View {
     this.now = h("div", { class: "nb-faint nb-now", "aria-live": "polite" });
     return [
       h("div", { class: "nb-head" }, this.title, this.buttons),
-      this.state, this.bar, this.now, this.lines, this.picker];
+      this.state, this.bar, this.lines, this.picker];
   }
 
   callTask(label) { return inner(label); }
@@ -46,7 +46,7 @@ class CardView extends View {
       if (!this.tasks?.isConnected) {
         this.tasks = h("button", { type: "button", class: "nb-link", title: "the tasks", onclick: () => this.choose(this.name) });
         this.ran = h("span", { class: "nb-faint" });
-        fill(this.state, this.sign, this.tasks, this.ran);
+        fill(this.state, this.sign, this.tasks, this.ran, this.now);
       }
       write(this.tasks, phrase(counts));
       write(this.ran, `run ${this.head.name}`);
@@ -99,7 +99,8 @@ class CardView extends View {
   tellPlan() {
     const { plan, reason } = this.card;
     const words = this.head.run && !this.head.going && this.card.again ? `a run now: ${[plan, reason].filter(Boolean).join(": ")}` : "";
-    if (this.now.textContent !== words) this.now.textContent = words;
+    write(this.now, words);
+    this.now.title = words;
   }
 
   /** Ask for that where somebody comes near, at most every two seconds. */
