@@ -14,7 +14,8 @@ from nbcache.errors import UsageError
 from nbcache.model.view import CardView
 from nbcache.notebook.live import CardBoard, CardScreen, watch
 from nbcache.notebook.widget.card import CardDesk, Hands, LiveCard
-from nbcache.notebook.widget.source import LiveRun
+from nbcache.notebook.widget.source import LiveRun, StoredRun
+from nbcache.notebook.widget.state import head_of
 from tests.engine.notebooks import Notebook
 from tests.notebook.views import FIT, RecordedDisplays
 from tests.waiting import PATIENCE_S
@@ -205,6 +206,11 @@ def test_equal_tasks_are_told_before_a_run_and_each_shows_what_the_one_that_ran_
 
     cards.ask("look", "run")
 
+    run = cards.run
+    assert run is not None
+    assert run.progress().equal == 1  # the equal one of what failed failed, too
+    assert StoredRun(notebook.session.cache, run.id).progress().equal == 1
+    assert head_of(run.progress())["cached"] == 0
     assert cards.ask("look", "showing")["total"] == 4
     cards.ask("look", "show", position="1")
     assert "looking at 8" in cards.board.placed["look"].last.text

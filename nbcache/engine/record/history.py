@@ -120,6 +120,7 @@ class RunDetail:
     run: RunSummary
     processes: tuple[ProcessOutcomes, ...]
     failures: tuple[AttemptRow, ...] = field(default=())
+    equal: int = 0  # hits on what an equal task of this run made
 
     def record(self) -> dict[str, object]:
         """Return what `--json` prints."""
@@ -281,7 +282,9 @@ def show_run(cache: Cache, word: str | None = None) -> RunDetail:
         (row for row in last.values() if isinstance(row, AttemptRow) and row.status in _FAILED),
         key=lambda row: (_FAILED.index(row.status), row.process, row.at, row.id),
     )
-    return RunDetail(run=run, processes=tuple(outcomes), failures=tuple(failed))
+    own = {row.id for row in last.values() if isinstance(row, AttemptRow)}
+    equal = sum(isinstance(row, UseRow) and row.cached_from in own for row in last.values())
+    return RunDetail(run=run, processes=tuple(outcomes), failures=tuple(failed), equal=equal)
 
 
 def last_rows(

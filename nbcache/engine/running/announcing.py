@@ -105,7 +105,7 @@ class Announcer:
         if report.outcome is Outcome.CACHED:
             self._announce_hit(decision)
         if report.twin is not None:
-            run.share_shown(task, report.twin)
+            run.note_equal(task, report.twin)
         run.tasks[task] = TaskResult(
             task[1],
             decision.label,

@@ -86,6 +86,7 @@ class Run:
         self._cached_at: int | None = None
         self._cached_by: set[str] = set()
         self._trusted = 0
+        self._equal: set[TaskKey] = set()
         self._refused: set[TaskKey] = set()
         self._user = user
         self._places: tuple[PlaceProgress, ...] = ()
@@ -134,8 +135,11 @@ class Run:
         if user:
             self._cached_by.add("you" if user == self._user else user)
 
-    def share_shown(self, task: TaskKey, owner: TaskKey) -> None:
+    def note_equal(self, task: TaskKey, owner: TaskKey) -> None:
         """A task of the same hash ran for it: what that showed is what this one shows."""
+        ran = self.tasks.get(owner)
+        if ran is not None and ran.outcome is Outcome.COMPLETED:
+            self._equal.add(task)
         if owner in self.shown_stored:
             self.shown_stored[task] = self.shown_stored[owner]
         elif owner in self.live_shown:
@@ -201,6 +205,7 @@ class Run:
             error=self.error,
             cached_at=self._cached_at,
             trusted=self._trusted,
+            equal=len(self._equal),
             cached_by=tuple(sorted(self._cached_by, key=lambda name: (name != "you", name))),
         )
 
