@@ -168,6 +168,11 @@ class Performer:
             except NbcacheError as error:
                 run.error = str(error)
                 return RunStatus.FAILED
+            if isinstance(executor, ClusterExecutor):
+                places = [place for held in prepared.places.values() for place in held.each()]
+                executor.know_modules(
+                    module.path for place in places for module in place.captured.modules.values()
+                )
             scheduler = Scheduler(
                 prepared.graph,
                 cpus=cpus,

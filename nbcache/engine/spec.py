@@ -148,9 +148,10 @@ class ProcessSpec:
     versions; `installed` is one of all that are installed. `imports` are modules to import before
     the captured names are unpickled. `shared` are the packages and tools that count in the hash:
     another machine has to have the same. `folder` is the notebook's, `run_folder` the run's own,
-    in the cache, which is there until it ends. `passed` are outputs
-    that are an input which the body does not assign: the driver hands it on. Only what the body
-    may have changed in place is harvested.
+    in the cache, which is there until it ends. `companions` are the files of other local modules,
+    of which the values that it takes may be: for a machine that does not see the kernel's. `passed`
+    are outputs that are an input which the body does not assign: the driver hands it on. Only what
+    the body may have changed in place is harvested.
     """
 
     key: str
@@ -185,6 +186,7 @@ class ProcessSpec:
     installed: Digest | None = None
     shared: tuple[Component, ...] = ()
     run_folder: str = ""
+    companions: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
     container: tuple[str, str] | None = None  # the engine's program and the image of a script
     watch: bool = True

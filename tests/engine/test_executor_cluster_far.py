@@ -82,7 +82,10 @@ def test_all_that_a_task_needs_and_makes_travels(
     (folder / "many").mkdir()
     (folder / "many" / "a").write_text("A")
     (folder / "many" / "b").symlink_to("a")
-    (folder / "far_helper.py").write_text("def twice(x):\n    return 2 * x\n")
+    (folder / "far_helper.py").write_text(
+        "class Pair:\n    def __init__(self, x):\n        self.x = x\n\n"
+        "def twice(x):\n    return 2 * x\n"
+    )
     (folder / "tool.sh").write_text('#!/bin/sh\necho "tool $1"\n')
     (folder / "tool.sh").chmod(0o755)
     monkeypatch.syspath_prepend(str(folder))
@@ -98,6 +101,8 @@ def test_all_that_a_task_needs_and_makes_travels(
             "import os\n"
             "n = (file.stat().st_size, os.access(file, os.X_OK), (dir / 'link').read_text(),\n"
             "     far_helper.twice(v), large[3])",
+            "%%process pair(v) -> p from src\nfrom far_helper import Pair\np = Pair(v)",
+            "%%process unpair(p) -> n from pair\nn = p.x",
             "%%process see(x: path, y: path) -> n from given\n"
             "n = x.read_text() + ''.join(sorted(each.read_text() for each in y.iterdir()))",
         ]
@@ -109,16 +114,17 @@ def test_all_that_a_task_needs_and_makes_travels(
 
     run = ended(notebook.session.start(executor=there))
 
-    assert run.counts() == {"completed": 5}, [each.error for each in run.failures]
+    assert run.counts() == {"completed": 9}, [each.error for each in run.failures]
     assert list(run["read"]) == [
         (5_000_000, True, "1\n", 2, 3.0),
         (5_000_000, True, "2\n", 4, 3.0),
     ]
     assert list(run["see"]) == ["5AA"]
+    assert list(run["unpair"]) == [1, 2]
     assert not run.notes
     assert [chunk.text for chunk in run.shown("make")[0][2]] == ["tool 1\n"]
-    assert ended(notebook.session.start(executor=there)).counts() == {"cached": 5}
-    assert ended(notebook.session.start(executor="local")).counts() == {"cached": 5}
+    assert ended(notebook.session.start(executor=there)).counts() == {"cached": 9}
+    assert ended(notebook.session.start(executor="local")).counts() == {"cached": 9}
 
 
 def test_what_failed_there_can_be_entered_here(notebook: Notebook, cluster: Any) -> None:

@@ -9,10 +9,12 @@ looks that a file is still the one that the hash was made of: `Item.state`.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nbcache.engine.identity.modules import LocalModules
 from nbcache.engine.spec import (
     AttemptSpec,
     FileInput,
@@ -60,7 +62,8 @@ def items_of_process(process: ProcessSpec) -> list[Item]:
     Raises:
         OSError: a file is gone.
     """
-    files = [*process.buffers, *(_module_file(each.path) for each in process.modules.values())]
+    modules = (_module_file(each.path) for each in process.modules.values())
+    files = [*process.buffers, *modules, *process.companions]
     helpers = [item for each in process.helpers.values() for item in _items(each, None)]
     return [*map(_file, dict.fromkeys(files)), *helpers]
 
@@ -151,6 +154,15 @@ def _module_file(path: str) -> str:
     return path
 
 
+def companions(of_processes: Iterable[str]) -> tuple[str, ...]:
+    """Return the files of local modules of which a value may be that a task takes: of those that
+    this process has imported, and of those (given) that the processes of a run know."""
+    names = [name for name in LocalModules().imported() if name.partition(".")[0] != "nbcache"]
+    imported = (getattr(sys.modules.get(name), "__file__", None) for name in names)
+    files = dict.fromkeys([*imported, *map(_module_file, of_processes)])
+    return tuple(file for file in files if file and os.path.isfile(file))
+
+
 class Mirror:
     """Says where the files of the kernel's machine are found on this one: below `folder`, those in
     the kernel's cache (`there`) in the cache that stands for it (`here`)."""
@@ -171,7 +183,7 @@ class Mirror:
 
     def process(self, process: ProcessSpec) -> ProcessSpec:
         """Return a process as it is performed here."""
-        files = [each.path for each in process.modules.values()]
+        files = [*(each.path for each in process.modules.values()), *process.companions]
         return replace(
             process,
             root=str(self._here),

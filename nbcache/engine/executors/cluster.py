@@ -15,14 +15,20 @@ import os
 import pickle
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nbcache.engine.executors import cluster_site
 from nbcache.engine.executors.alike import check_machine, describe_machine
-from nbcache.engine.executors.cargo import Item, file_item, items_of_attempt, items_of_process
+from nbcache.engine.executors.cargo import (
+    Item,
+    companions,
+    file_item,
+    items_of_attempt,
+    items_of_process,
+)
 from nbcache.engine.executors.carrying import Carrier
 from nbcache.engine.executors.cluster_site import Errand
 from nbcache.engine.executors.depot import Goods
@@ -124,6 +130,7 @@ class ClusterExecutor:
         self._cache, self._address, self._append = Cache.open(root), address, append
         self._topic = f"nbcache-{new_ulid()}"
         self._processes: dict[str, _Known] = {}
+        self._modules: tuple[str, ...] = ()
         self._queue: deque[_Held] = deque()
         self._running: dict[str, _Held] = {}
         self._cluster: _Cluster | None = None
@@ -209,16 +216,22 @@ class ClusterExecutor:
                 await cluster.client.run(cluster_site.leave, self._topic, on_error="ignore")
                 await cluster.client.close()
 
+    def know_modules(self, files: Iterable[str]) -> None:
+        """Take the files of the local modules that a run's processes know, also of those of which
+        no task will run: a value that one of them made may be of any."""
+        self._modules = tuple(dict.fromkeys(files))
+
     def prepare(self, process: ProcessSpec) -> None:
         """Write down what the attempts of a process share, where the cluster finds it, in the
         folder of the run: no clean-up takes that while the run goes on."""
         folder = Path(process.run_folder)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"process-{new_ulid()}"
+        is_far = self._cluster is not None and self._cluster.is_far
+        if is_far:
+            process = replace(process, companions=companions(self._modules))
         path.write_bytes(pickle.dumps(process, protocol=5))
-        items = None
-        if self._cluster is not None and self._cluster.is_far:
-            items = (file_item(path), *items_of_process(process))
+        items = (file_item(path), *items_of_process(process)) if is_far else None
         self._processes[process.key] = _Known(process, path, items)
 
     def forget(self, key: str) -> None:
