@@ -67,6 +67,15 @@ def test_a_task_runs_again_because_it_failed_or_was_told_to(
     assert by_position == {"0": TOLD, "1": TOLD}
     second.cell("%%process q(v) -> w from src --cache off\nw = 1")
     assert second.run("q").reasons["q"] == NOT_KEPT
+    allowed = second.folder / "allowed"
+    hidden = str(allowed)[::-1]  # a name written as it is would count in the hash
+    body = f"import os\nw = v if v or os.path.exists({hidden!r}[::-1]) else 1 / v"
+    second.cells(["%channel src = of(0)", f"%%process r(v) -> w from src\n{body}"])
+    second.run("r")
+    allowed.touch()
+    second.cell("%channel src = of(0, 3)")
+    also = "new input: no earlier task has v 3; 1 whose earlier attempt did not succeed"
+    assert second.run("r").reasons["r"] == also
 
 
 def test_the_line_of_a_run_names_the_files_and_the_inputs_that_are_new_or_counts_them(

@@ -40,6 +40,7 @@ class Reasons:
         self._said: dict[str, str] = {}
         self._inputs: dict[str, EarlierInputs] = {}
         self._new: dict[str, dict[TaskKey, list[Difference]]] = {}  # by place
+        self._again: dict[str, set[TaskKey]] = {}  # by place: what did not succeed before
         self._lines: dict[str, NewInputs] = {}
         self._unsuccessful: set[str] | None = None
         self._is_broken = False  # else each task would read the damaged file again
@@ -67,6 +68,8 @@ class Reasons:
         if self._unsuccessful is None:  # of runs before: what fails from now on is no reason
             self._unsuccessful = unsuccessful(self._cache.log)
         never = [each for each in decisions if each.hash not in self._unsuccessful]
+        tried = {each.task for each in decisions if each.hash in self._unsuccessful}
+        self._again.setdefault(place.key, set()).update(tried)
         return self._new_inputs(place, never) if never else AGAIN
 
     def line(self, place: Place) -> str:
@@ -80,7 +83,9 @@ class Reasons:
         tasks = [each for task, each in self._new.get(place.key, {}).items() if ran(task)]
         for found in tasks:
             line.add(found)
-        return str(line) if tasks else ""
+        again = sum(map(ran, self._again.get(place.key, ())))
+        also = f"; {again} whose earlier attempt did not succeed" if again else ""
+        return f"{line}{also}" if tasks else ""
 
     def _new_inputs(self, place: Place, decisions: Sequence[Decision]) -> str:
         if place.name not in self._inputs:
