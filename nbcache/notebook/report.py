@@ -11,6 +11,7 @@ from nbcache.notebook.progress import ENDED, RunRecord, counts_of, progress_from
 from nbcache.notebook.terminal import Screen, terminal_screen
 
 _LAST_LINES = 40
+_LAST_CELLS = 3
 
 
 class TerminalWatcher:
@@ -55,7 +56,7 @@ class TerminalWatcher:
 
 def final_words(execution: Execution, *, verbose: bool = False) -> str:
     """Return the summary of all runs and, unless it was printed already (`verbose`), what the
-    last cell showed: text that ends in a newline, empty where nothing ran."""
+    cells below the last one showed: text that ends in a newline, empty where nothing ran."""
     parts: list[str] = []
     if len(execution.runs) > 1:
         parts.append(_all_runs(execution))
@@ -97,21 +98,29 @@ def _all_runs(execution: Execution) -> str:
 
 
 def last_output(notebook: Any) -> str:
-    """Return the text of the last cell that showed something other than a run or a card."""
-    for cell in reversed(notebook.cells):
-        if cell.cell_type != "code":
-            continue
-        texts = [text for output in cell.outputs if (text := _text_of(output))]
-        if texts:
+    """Return the text of the cells below the last run, of the last three at most; where none of
+    them showed anything, of the last cell above that showed something other than a run or card."""
+    found: list[str] = []
+    is_above = False
+    for cell in reversed([cell for cell in notebook.cells if cell.cell_type == "code"]):
+        if texts := [text for output in cell.outputs if (text := _text_of(output))]:
             lines = "\n".join(texts).rstrip().split("\n")
             more = [f"… {len(lines) - _LAST_LINES} more lines"] * (len(lines) > _LAST_LINES)
-            return "\n".join(["", *lines[:_LAST_LINES], *more])
-    return ""
+            found.append("\n".join(["", *lines[:_LAST_LINES], *more]))
+        is_above = is_above or any(map(_is_own, cell.outputs))
+        if found and (is_above or len(found) == _LAST_CELLS):
+            break
+    return "\n".join(reversed(found))
+
+
+def _is_own(output: Any) -> bool:
+    """Whether an output is a run's or a card's."""
+    return 'class="nbcache"' in str(output.get("data", {}).get("text/html", ""))
 
 
 def _text_of(output: Any) -> str:
     data = output.get("data", {})
-    if 'class="nbcache"' in str(data.get("text/html", "")):
+    if _is_own(output):
         return ""
     if output["output_type"] == "stream":
         return str(output["text"]) if output["name"] == "stdout" else ""

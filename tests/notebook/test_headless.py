@@ -1,10 +1,12 @@
-"""What `nbcache run NOTEBOOK` says of a cell that failed."""
+"""What `nbcache run NOTEBOOK` says of a cell that failed, and at its end."""
 
 from __future__ import annotations
 
+import nbformat
 from nbformat.v4 import new_code_cell, new_output
 
 from nbcache.notebook.headless import error_of
+from nbcache.notebook.report import last_output
 
 
 def test_a_failed_cell_is_told_by_its_traceback() -> None:
@@ -25,3 +27,18 @@ def test_a_usage_error_that_ipython_only_prints_is_told_too() -> None:
 
 def test_a_cell_that_says_nothing_has_failed_all_the_same() -> None:
     assert error_of(new_code_cell(outputs=[])) == "the cell failed"
+
+
+def test_what_the_cells_below_the_last_run_showed_ends_a_headless_run() -> None:
+    def cell(text: str, html: str = "") -> nbformat.NotebookNode:
+        data = {"text/plain": text, **({"text/html": html} if html else {})}
+        output = nbformat.v4.new_output("display_data", data=data)
+        return nbformat.v4.new_code_cell("", outputs=[output])
+
+    def last(*cells: nbformat.NotebookNode) -> list[str]:
+        return last_output(nbformat.v4.new_notebook(cells=list(cells))).split()
+
+    run = cell("2 ran", '<div class="nbcache">')
+    assert last(cell("data"), run, cell("best"), cell("sql")) == ["best", "sql"]
+    assert last(cell("early"), cell("data"), run) == ["data"]
+    assert last(*[cell(str(number)) for number in range(5)]) == ["2", "3", "4"]
