@@ -8,7 +8,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from tests.house.reading import ROOT, text_files
+from tests.house.reading import PACKAGE, ROOT, text_files
 
 # Written in pieces, so that this file is not found by its own search.
 REGISTRY_HOSTS = [
@@ -22,6 +22,7 @@ REGISTRY_HOSTS = [
     )
 ]
 LEFTOVERS = [r"\bTO" r"DO\b", r"\bFIX" r"ME\b", r"\bX" r"XX\b"]
+LONGEST_FILE, LONGEST_FUNCTION = 700, 70  # lines
 HOMES = r"(?<![\w.])/(?:home|Users|root)/\w+"
 
 
@@ -34,6 +35,16 @@ def lines_with(pattern: str) -> list[str]:
         if path.name != "LICENSE"
         for number, line in enumerate(text.split("\n"), 1)
         if wanted.search(line)
+    ]
+
+
+def long_functions(text: str) -> list[int]:
+    """Return the first lines of functions that are too long."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION
     ]
 
 
@@ -82,6 +93,30 @@ def sleeping_lines(text: str) -> list[int]:
             case ast.ImportFrom(module="time") if any(each.name == "sleep" for each in node.names):
                 lines.append(node.lineno)
     return sorted(lines)
+
+
+def test_no_file_of_the_package_and_no_function_in_it_has_grown_too_long() -> None:
+    """From 400 lines on a file, and from 60 on a function, is a question; these are the answer."""
+    code = {
+        path.relative_to(ROOT): text
+        for path, text in text_files()
+        if path.is_relative_to(PACKAGE) and path.suffix in (".py", ".js")
+    }
+
+    assert [name for name, text in code.items() if text.count("\n") > LONGEST_FILE] == []
+    assert [
+        f"{name}:{line}"
+        for name, text in code.items()
+        if name.suffix == ".py"
+        for line in long_functions(text)
+    ] == []
+
+
+def test_a_long_function_is_found() -> None:
+    lines = "    x = 1\n" * LONGEST_FUNCTION
+
+    assert long_functions(f"y = 1\ndef f():\n{lines}") == [2]
+    assert long_functions(f"async def f():\n{lines[10:]}") == []
 
 
 def test_notebooks_are_committed_without_outputs() -> None:
