@@ -137,6 +137,12 @@ def test_a_text_that_joins_words_does_not_capture_the_last_output() -> None:
     assert set(_unpickled(captured("_ = 5\n_x = 1", body=body))) == {"_x"}
 
 
+def test_fields_of_a_template_that_takes_all_names_are_captured() -> None:
+    body = "out = '{a} {b.real}'.format(**globals()) + '%(c)s' % globals()"
+    found = _unpickled(captured("a, b, c, d = 1, 2, 3, 4", body=body))
+    assert set(found) == {"a", "b", "c"}
+
+
 def test_whoever_asks_for_annotations_gets_what_their_texts_name() -> None:
     cells = "Number = {}\ndef f(x: 'Number'): pass\nclass C:\n    y: 'Number'"
     body = "import typing\nout = typing.get_type_hints(f), typing.get_type_hints(C)"

@@ -15,7 +15,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed: its canonic
 
 def tensors() -> list[object]:
     """Values that a body can tell apart."""
+    with_unit = torch.tensor([1, 2])
+    with_unit.unit = "m"
     return [
+        with_unit,
         torch.tensor([1, 2]),
         torch.tensor([1.0, 2.0]),
         torch.tensor([[1.0, 2.0]]),

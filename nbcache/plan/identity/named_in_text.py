@@ -1,9 +1,9 @@
 """Names of the notebook that code reads through a text: `eval`, `globals()["x"]`, queries.
 
 Best effort, by the texts that stand in the code: `eval` and `exec` take Python, `globals()`,
-`locals()` and `vars()` a name, pandas' `query` and `eval` write `@name`, and DuckDB and polars look
-up what a query says behind FROM and JOIN. A text that is put together when the code runs is not
-seen.
+`locals()` and `vars()` a name or a template with fields, pandas' `query` and `eval` write `@name`,
+and DuckDB and polars look up what a query says behind FROM and JOIN. A text that is put together
+when the code runs is not seen.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ _BY_NAME = frozenset({"globals", "locals", "vars"})
 _EXPRESSIONS = frozenset({"query", "eval"})
 _QUERIES = frozenset({"sql", "query", "execute", "executemany", "SQLContext"})
 _AT = re.compile(r"@([A-Za-z_]\w*)")
+_FIELD = re.compile(r"(?:\{|%\()([A-Za-z_]\w*)")
 _IS_QUERY = re.compile(
     r"\s*(?:select|with|from|create|insert|copy|describe|summarize|pivot|unpivot)\b", re.IGNORECASE
 )
@@ -40,8 +41,8 @@ def names_in_texts(
     for text in texts:
         if not text.strip("_ "):  # joins words; as a name it is only what a notebook showed last
             continue
-        if by_name and text.isidentifier():
-            yield text
+        if by_name:
+            yield from [text] if text.isidentifier() else _FIELD.findall(text)
         if runs:
             yield from _names_of(text)
         if expressions and "@" in text:

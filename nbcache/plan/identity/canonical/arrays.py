@@ -271,8 +271,11 @@ def _write_tensor(encoder: Encoder, value: Foreign) -> None:
 
     if value.layout is not torch.strided or value.is_quantized:
         encoder.refuse(value, "a sparse or quantised tensor")
-    encoder.tag("torch.Tensor")
+    attributes = getattr(value, "__dict__", {})
+    encoder.tag("torch.Tensor with attributes" if attributes else "torch.Tensor")
     encoder.write_class(type(value))
+    if attributes:
+        encoder.write_pairs(attributes.items(), len(attributes), attributes=True)
     encoder.write((str(value.dtype), tuple(value.shape), value.requires_grad))
     plain = value.detach().resolve_conj().resolve_neg()
     if plain.dtype == torch.bfloat16:
