@@ -446,6 +446,10 @@ HELPER_EDITS: dict[str, tuple[str, str, str, str, str]] = {
         "    def m(self): return 1\nclass H(G[int]): pass", "return 1", "return 2",
         "out = H().m()", "helper H",
     ),
+    "variables of types": (
+        "from typing import ParamSpec, TypeVarTuple\nP, Ts = ParamSpec('P'), TypeVarTuple('Ts')",
+        "'Ts'", "'Us'", "out = P.__name__ + Ts.__name__", "captured Ts",
+    ),
     "a typed dict": (
         "from typing import TypedDict\nclass D(TypedDict):\n    x: int", "x: int", "x: str",
         "out = D(x=1)", "helper D",
@@ -475,6 +479,22 @@ HELPER_EDITS: dict[str, tuple[str, str, str, str, str]] = {
         "import inspect\nout = inspect.getsource(f)", "helper f",
     ),
 }  # fmt: skip
+if sys.version_info >= (3, 12):
+    HELPER_EDITS |= {
+        "a type alias": (
+            "type Pair[T] = tuple[T, T]", "[T, T]", "[T, T, T]",
+            "out = str(Pair.__value__)", "captured Pair",
+        ),
+        "a class with type parameters": (
+            "class A[*Ts, **P]:\n    def m[U](self): return 1", "return 1", "return 2",
+            "out = A().m()", "helper A",
+        ),
+    }  # fmt: skip
+if sys.version_info >= (3, 13):
+    HELPER_EDITS["a type parameter's default"] = (
+        "class A[T, **P = [int]]: pass", "[int]", "[str]",
+        "out = str(A.__type_params__)", "helper A",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HELPER_EDITS)

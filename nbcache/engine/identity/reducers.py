@@ -134,6 +134,21 @@ def _reduce_new_type(value: Any, by_value: Collection[str]) -> Reduced | None:
     return make_new_type, (value.__name__, value.__supertype__, value.__module__)
 
 
+def _reduce_type_parameter(value: Any, by_value: Collection[str]) -> Reduced | None:
+    """cloudpickle knows TypeVar alone. Those of `class A[*Ts]` say that they are of `typing`."""
+    if _has_a_place(value, by_value):
+        return None
+    has_default = getattr(value, "has_default", bool)()  # from Python 3.13 on
+    named = {"default": value.__default__} if has_default else {}
+    return make_type_parameter, (type(value), value.__name__, named)
+
+
+def _reduce_type_alias(value: Any, by_value: Collection[str]) -> Reduced | None:
+    if _has_a_place(value, by_value):
+        return None
+    return make_type_alias, (value.__name__, value.__value__, value.__type_params__)
+
+
 # Descriptors that pickle refuses where they are of a derived class.
 _UNPICKLED = (staticmethod, classmethod, property, functools.cached_property)
 
@@ -163,14 +178,18 @@ def make_dispatching(func: Any, dispatcher: Any, attributes: Mapping[str, object
     return made
 
 
-_REDUCERS: Mapping[type, Callable[[Any, Collection[str]], Reduced | None]] = {
+_REDUCERS: dict[type, Callable[[Any, Collection[str]], Reduced | None]] = {
     types.CodeType: _reduce_code,
     types.FunctionType: _reduce_function,
     type(functools.lru_cache(maxsize=None)(lambda: None)): _reduce_cached,
     functools.cached_property: lambda value, _: _reduce_descriptor(value),
     functools.singledispatchmethod: _reduce_dispatching,
     typing.NewType: _reduce_new_type,
+    typing.ParamSpec: _reduce_type_parameter,
+    typing.TypeVarTuple: _reduce_type_parameter,
 }
+if sys.version_info >= (3, 12):
+    _REDUCERS[typing.TypeAliasType] = _reduce_type_alias
 
 
 def _has_a_place(value: object, by_value: Collection[str]) -> bool:
@@ -244,3 +263,14 @@ def make_new_type(name: str, of: object, module: str) -> object:
     made = make(name, of)
     made.__module__ = module
     return made
+
+
+def make_type_parameter(kind: Callable[..., object], name: str, named: dict[str, object]) -> object:
+    """Make a ParamSpec or a TypeVarTuple anew."""
+    return kind(name, **named)
+
+
+def make_type_alias(name: str, value: object, parameters: tuple[object, ...]) -> object:
+    """Make what `type name[parameters] = value` makes."""
+    make: Any = getattr(typing, "TypeAliasType")  # noqa: B009  # from Python 3.12 on
+    return make(name, value, type_params=parameters)

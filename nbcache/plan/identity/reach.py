@@ -446,8 +446,15 @@ class Walker:
             for name in ("__bound__", "__constraints__", "__covariant__", "__contravariant__")
         ]
         parts.append(getattr(value, "__supertype__", None))  # of a NewType
+        if getattr(value, "has_default", bool)():  # from Python 3.13 on
+            parts.append(value.__default__)  # type: ignore[attr-defined]
         name = str(getattr(value, "__name__", ""))
         return combine(type(value).__name__, name, *map(self.digest, parts))
+
+    def _type_alias(self, value: object) -> Digest:
+        named: str = value.__name__  # type: ignore[attr-defined]
+        said = (value.__value__, value.__type_params__)  # type: ignore[attr-defined]
+        return combine("TypeAliasType", named, *map(self.digest, said))
 
     def _slot(self, value: object) -> Digest:
         return combine("slot", type(value).__name__, getattr(value, "__name__", ""))
@@ -526,3 +533,5 @@ _HANDLERS: dict[type, _Handler] = {
     },
     **{each: _tracked("_member") for each in DESCRIPTORS},
 }
+if sys.version_info >= (3, 12):
+    _HANDLERS[typing.TypeAliasType] = _tracked("_type_alias")
