@@ -186,7 +186,7 @@ def _execute(parsed: Parsed, notebook: Path, given: Mapping[str, str], settings:
     from nbcache.notebook.headless import execute
     from nbcache.notebook.report import TerminalWatcher, final_words, record_of
 
-    output = parsed.text("--output")
+    output = _writable(parsed.text("--output"))
     verbose, as_json = "--verbose" in parsed, "--json" in parsed
     said = sys.stderr if as_json else sys.stdout
     watcher = TerminalWatcher(said, verbose=verbose)
@@ -194,7 +194,7 @@ def _execute(parsed: Parsed, notebook: Path, given: Mapping[str, str], settings:
         notebook,
         given=given,
         settings=settings,
-        output=None if output is None else Path(output),
+        output=output,
         watcher=watcher,
     )
     watcher.finish()
@@ -209,6 +209,25 @@ def _execute(parsed: Parsed, notebook: Path, given: Mapping[str, str], settings:
     if execution.interrupted:
         return INTERRUPTED
     return FAILED if execution.failed_cell is not None else OK
+
+
+def _writable(output: str | None) -> Path | None:
+    """Return the file that `--output` means, which is written when all has run.
+
+    Raises:
+        UsageError: nothing can be written there. Better now than after hours.
+    """
+    if output is None:
+        return None
+    path = Path(output).expanduser()
+    folder = path.resolve().parent  # a new file replaces the old one there
+    if path.is_dir() or not folder.is_dir():
+        reason = "it is a folder" if path.is_dir() else f"there is no folder {folder}"
+    elif not os.access(folder if path.is_file() or not path.exists() else path, os.W_OK):
+        reason = "permission denied"
+    else:
+        return path
+    raise UsageError(f"cannot write {output}: {reason}")
 
 
 def _absolute(place: str | None) -> str | None:

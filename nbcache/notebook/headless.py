@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from nbcache.notebook import parameters as parametrise
 from nbcache.notebook.again import run_lines
 from nbcache.notebook.progress import RUN_MIME, SAID_MIME, RunRecord
 from nbcache.notebook.settings import HEADLESS_VARIABLE, Headless
+from nbcache.store.files import new_ulid
 
 _PROCESS_CELL = re.compile(r"^(?:\s*(?:#.*)?\n)*\s*%%process\b")
 _RUN_LINE = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%nbcache\s+(?:run|resume|relaunch)\b", re.MULTILINE)
@@ -101,8 +103,32 @@ def execute(
         asyncio.run(_execute(execution, path.resolve(), settings, watcher))
     finally:
         if output is not None:
-            nbformat.write(notebook, output)
+            write_notebook(nbformat.writes(notebook), output)
     return execution
+
+
+def write_notebook(text: str, output: Path) -> None:
+    """Write the executed notebook; where that fails, what lay there is whole.
+
+    Raises:
+        UsageError: the disk is full, or the folder may not be written any more.
+    """
+    place = output.expanduser().resolve()
+    text = text if text.endswith("\n") else f"{text}\n"
+    if place.exists() and not place.is_file():  # a pipe, a terminal
+        place.write_text(text, encoding="utf-8")
+        return
+    new = place.with_name(f".nbcache-{new_ulid()}.ipynb")
+    try:
+        new.write_text(text, encoding="utf-8")
+        if place.exists():
+            shutil.copymode(place, new)
+        os.replace(new, place)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise UsageError(
+            f"cannot write {output}: {error.strerror or error}; the results are in the cache"
+        ) from None
 
 
 def needs_a_run(notebook: Any) -> bool:

@@ -129,6 +129,13 @@ def full_disk_error(root: Path, what: str) -> StoreError:
     )
 
 
+def told_as_full(error: BaseException, root: Path) -> BaseException:
+    """Return what tells people that the disk is full, where the system said it; else the error."""
+    if isinstance(error, OSError) and is_full(error):
+        return full_disk_error(root, "a result")
+    return error
+
+
 def is_full(error: OSError) -> bool:
     """Whether a write failed because there is no space left, or no more of this user's."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -74,6 +74,9 @@ class Log:
 
     def _append_lines(self, lines: Sequence[bytes]) -> None:
         with self._lock:
+            path = self._writer.path
+            if path is not None and path.name not in self._journals:
+                self._writer.rotate()  # somebody deleted it: what is written there is lost
             self._writer.append_lines(b"".join(lines), len(lines))
             path = self._writer.path
             assert path is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,48 @@ def test_a_deleted_blob_is_made_again_and_nothing_else_runs(notebook: Notebook) 
     run = notebook.run()
     assert run.status is RunStatus.SUCCEEDED
     assert notebook.ran() == ["big1"]
+
+
+def test_workers_go_on_where_somebody_has_cleared_the_work_folder_away(
+    notebook: Notebook,
+) -> None:
+    pipeline(notebook)
+    notebook.run()
+    shutil.rmtree(notebook.session.cache.work)
+    pipeline(notebook, add=5)
+    run = notebook.run()
+    assert run.status is RunStatus.SUCCEEDED, run.failures
+
+
+def test_a_run_ends_whose_cache_is_deleted_meanwhile_and_the_next_one_makes_it_anew(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel src = from_iterable(range(6))")
+    root = str(notebook.session.cache.root)
+    notebook.cell(
+        "%%process work(v) -> out from src --max_forks 1\nimport os, shutil\nout = v\n"
+        f"shutil.rmtree({root!r}, ignore_errors=True)\nos.kill(os.getpid(), 9)"
+    )
+
+    run = notebook.run()
+
+    assert run.status is RunStatus.FAILED
+    assert f"the cache {root} was deleted while the run went on" in run.failures[0].error
+    notebook.cell("%%process work(v) -> out from src\nout = v")
+    assert list(notebook.run()["work"]) == list(range(6))
+    assert not verify(notebook.session.cache).problems
+
+
+def test_rows_go_to_a_new_journal_where_somebody_has_deleted_the_old_ones(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell("%%process work(v) -> out from src\nout = v")
+    notebook.run()
+    for journal in (notebook.session.cache.root / "journal").iterdir():
+        journal.unlink()
+    notebook.cell("%%process work(v) -> out from src\nout = v + 1")
+    assert notebook.run()["work"].value == 2
 
 
 def test_a_consumer_that_meets_a_damaged_blob_recalls_its_producer(notebook: Notebook) -> None:

@@ -71,6 +71,7 @@ def test_a_fault_fails_its_attempt_and_the_next_task_runs(
     [
         "import os\nfor each in (0, 1, 2):\n    os.close(each)\nout = v",
         "import os\nos.chdir('/')\nout = v",
+        "import os, shutil\nshutil.rmtree(os.getcwd())\nout = v",
         "import sys\nsys.stdout = None\nprint('x')\nout = v",
         "import sys\nsys.stdout.close()\nout = v",
         "import os\nos.umask(0o777)\nout = v",

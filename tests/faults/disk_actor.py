@@ -1,12 +1,13 @@
 """A kernel whose disk fills up, or becomes read-only; prints one JSON line per run.
 
-python -m tests.faults.disk_actor FOLDER full|filled|read-only
+python -m tests.faults.disk_actor FOLDER full|inodes|filled|read-only
 python -m tests.faults.disk_actor FOLDER publish|store    FOLDER is where results are put
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,21 @@ def fill_up(folder: Path) -> None:
     second.close()
 
 
+def run_out_of_inodes(folder: Path) -> None:
+    """There is room for bytes, but soon not for another file; then there is."""
+    notebook = kernel(folder, 2)
+    tell(notebook)
+    state = os.statvfs(folder)
+    limit = state.f_files - state.f_ffree + 5
+    remount = ["mount", "-o", f"remount,nr_inodes={limit}", str(folder)]
+    subprocess.run(remount, check=True)
+    notebook.cell("%channel src = from_iterable(range(20))")
+    tell(notebook)
+    subprocess.run([*remount[:2], "remount,nr_inodes=9999", str(folder)], check=True)
+    tell(notebook)
+    notebook.close()
+
+
 def be_filled(folder: Path) -> None:
     """A task fills the disk to the last byte and fails: its row cannot be written by anybody."""
     notebook = Notebook(folder)
@@ -126,6 +142,8 @@ if __name__ == "__main__":
     if how in ("publish", "store"):
         (place.parent / "notebook").mkdir()
         put_results(place, how)
+    elif how == "inodes":
+        run_out_of_inodes(place)
     elif how == "filled":
         be_filled(place)
     elif how == "read-only":

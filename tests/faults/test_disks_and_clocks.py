@@ -38,6 +38,19 @@ def test_a_full_disk_is_said_and_the_next_run_goes_on_when_there_is_room(tmp_pat
     assert not [each for record in (full, after, again) for each in record["problems"]]
 
 
+def test_a_disk_that_takes_no_more_files_is_full_too(tmp_path: Path) -> None:
+    first, full, after = records(
+        run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "inodes")
+    )
+    assert first["counts"] == {"completed": 2}
+    assert full["status"] == "failed"
+    assert full["counts"]["aborted"] >= 1  # no more were started
+    assert all("the disk is full" in error for error in full["errors"] or [full["error"]])
+    assert after["status"] == "succeeded"
+    assert after["counts"]["cached"] >= 2
+    assert not [each for record in (first, full, after) for each in record["problems"]]
+
+
 def test_a_failure_whose_row_finds_no_room_ends_the_run_in_order(tmp_path: Path) -> None:
     full, after = records(run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "filled"))
     assert full["status"] == "failed"

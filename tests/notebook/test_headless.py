@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nbformat
+import pytest
 from nbformat.v4 import new_code_cell, new_output
 
-from nbcache.notebook.headless import error_of
+from nbcache.cli import USAGE, main
+from nbcache.notebook.headless import error_of, write_notebook
 from nbcache.notebook.report import last_output
 
 
@@ -42,3 +46,27 @@ def test_what_the_cells_below_the_last_run_showed_ends_a_headless_run() -> None:
     assert last(cell("data"), run, cell("best"), cell("sql")) == ["best", "sql"]
     assert last(cell("early"), cell("data"), run) == ["data"]
     assert last(*[cell(str(number)) for number in range(5)]) == ["2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [("missing/out.ipynb", "there is no folder"), (".", "it is a folder")],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, said: str
+) -> None:
+    assert main(["run", str(tmp_path / "a.ipynb"), "-o", str(tmp_path / output)]) == USAGE
+    assert said in capsys.readouterr().err
+
+
+def test_an_executed_notebook_replaces_the_one_there_as_a_whole(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.ipynb"
+    kept.write_text("before")
+    kept.chmod(0o640)
+    (tmp_path / "link.ipynb").symlink_to(kept)
+
+    write_notebook("after", tmp_path / "link.ipynb")
+
+    assert kept.read_text() == "after\n"
+    assert kept.stat().st_mode & 0o777 == 0o640
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["kept.ipynb", "link.ipynb"]

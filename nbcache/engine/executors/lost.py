@@ -17,6 +17,7 @@ from nbcache.engine.executors.handle import Running
 from nbcache.engine.spec import AttemptReport, ProcessSpec, finished_row
 from nbcache.engine.work.attempt import last_line, store_shown
 from nbcache.engine.work.harvest import from_ports
+from nbcache.engine.work.python_body import error_line
 from nbcache.engine.work.reentry import leave_way_back
 from nbcache.engine.work.script_body import signal_name
 from nbcache.engine.work.workplace import keep_folder
@@ -107,8 +108,18 @@ class Losses:
     ) -> AttemptReport:
         """Return the report of an attempt, after looking whether its row is there.
 
+        Never raises: an attempt ends, whatever has become of its cache.
+
         pid: of the worker; None for an attempt that was never given to one.
         """
+        try:
+            return self._report(running, process, pid, death)
+        except Exception as error:
+            return self._of_death(running, process, death, besides=error)
+
+    def _report(
+        self, running: Running, process: ProcessSpec, pid: int | None, death: Death
+    ) -> AttemptReport:
         spec = running.spec
         row = self._cache.log.find_attempt(spec.row.id) if spec.row is not None and pid else None
         workdir = keep_folder(self._cache.work, pid, spec.id)
@@ -120,23 +131,37 @@ class Losses:
                 outputs=from_ports(row.outputs),
                 watched=row.watched,
             )
-        error = death.error(running.reason, running.aborted)
-        report = AttemptReport(
-            id=spec.id,
-            outcome="aborted" if running.aborted else "failed",
-            error=error,
-            traceback=death.traceback(error, process),
-            where=death.where(process),
-            exit=death.exit,
-            signal=death.signal,
-            workdir=workdir,
-        )
+        report = self._of_death(running, process, death)
+        report.workdir = workdir
         if workdir is not None:
             leave_way_back(Path(workdir), process, spec, running.shown.text(), death.exit)
         if row is None and spec.row is not None and running.begun:
             row = self._keep_row(running, report)
         report.row = row
         return report
+
+    def _of_death(
+        self,
+        running: Running,
+        process: ProcessSpec,
+        death: Death,
+        besides: Exception | None = None,
+    ) -> AttemptReport:
+        """Return the report of a death, and of what else went wrong."""
+        error = death.error(running.reason, running.aborted)
+        if not self._cache.is_there():  # then no worker begins
+            error = f"{error}: the cache {self._cache.root} was deleted while the run went on"
+        elif besides is not None:
+            error = f"{error}; and {error_line(besides)}"
+        return AttemptReport(
+            id=running.spec.id,
+            outcome="aborted" if running.aborted else "failed",
+            error=error,
+            traceback=death.traceback(error, process),
+            where=death.where(process),
+            exit=death.exit,
+            signal=death.signal,
+        )
 
     def _keep_row(self, running: Running, report: AttemptReport) -> AttemptRow:
         shown = None

@@ -7,6 +7,7 @@ From it: ("begun", attempt) where it has a time limit, ("shown", attempt, chunks
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -26,6 +27,7 @@ from nbcache.engine.work.shown import Capture
 from nbcache.engine.work.workplace import Workplace
 from nbcache.errors import CannotKeepError, StoreError
 from nbcache.model.view import ShownChunk
+from nbcache.store.files import told_as_full
 
 
 class Worker:
@@ -71,7 +73,8 @@ class Worker:
             self._send(("begun", spec.id))
         try:
             return run_attempt(spec, self._processes[spec.process], self._place)
-        except Exception as error:  # the store failed: nothing can be kept here
+        except Exception as failure:  # the store failed: nothing can be kept here
+            error = told_as_full(failure, self._place.cache.root)
             return AttemptReport(
                 id=spec.id,
                 outcome="failed",
@@ -103,9 +106,11 @@ def worker_main(link: socket.socket, tokens: int, root: str, crash: str) -> None
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    os.makedirs(os.path.dirname(crash), exist_ok=True)  # a clean-up may have taken an old one
-    report = open(crash, "wb", buffering=0)  # noqa: SIM115  stays open for the process's life
-    faulthandler.enable(report, all_threads=False)
-    faulthandler.register(signal.SIGTERM, report, all_threads=False, chain=True)
+    with contextlib.suppress(OSError):  # never those above: a cache that was deleted stays away
+        os.mkdir(os.path.dirname(crash))  # a clean-up may have taken an old one
+    with contextlib.suppress(OSError):  # on a full disk a death is told without its line
+        report = open(crash, "wb", buffering=0)  # noqa: SIM115  stays open for the process's life
+        faulthandler.enable(report, all_threads=False)
+        faulthandler.register(signal.SIGTERM, report, all_threads=False, chain=True)
     sys.argv[:] = ["nbcache-worker"]
     Worker(link, tokens, root).serve()

@@ -118,7 +118,7 @@ class Workplace:
         """
         if self._folder is not None and scratch != self._scratch:
             self.drop_folder()
-        if self._folder is None:
+        if self._folder is None or not self._folder.is_dir():  # somebody may clear `work` away
             name = f"w-{host_token()}-{os.getpid()}-{new_ulid()}"
             folder = self.cache.work / name
             if scratch is None:
@@ -132,10 +132,18 @@ class Workplace:
         return self._folder
 
     def leave_folder(self, keep_as: str | None) -> str | None:
-        """End the use of the folder; keep it under a name if wanted. Returns where it is kept."""
+        """End the use of the folder; keep it under a name if wanted. Returns where it is kept.
+
+        None where nothing is kept, also because the task has deleted the folder.
+        """
         if self._folder is None:
             return None
-        if keep_as is None and not os.listdir(self._folder):
+        try:
+            is_empty = not os.listdir(self._folder)
+        except FileNotFoundError:
+            self.drop_folder()
+            return None
+        if keep_as is None and is_empty:
             return None
         if keep_as is None:
             self.drop_folder()
@@ -154,8 +162,9 @@ class Workplace:
         """Delete the folder that attempts ran in."""
         folder, self._folder = self._folder, None
         if folder is not None:
-            os.chdir(self.cache.work)
-            remove_folder(self.cache.work / folder.name.removeprefix(SCRATCH))
+            with contextlib.suppress(FileNotFoundError):  # deleted, perhaps with the whole cache
+                os.chdir(self.cache.work)
+                remove_folder(self.cache.work / folder.name.removeprefix(SCRATCH))
 
     def forget(self, key: str) -> None:
         """Let go of a process: of its code and its mapped data."""
@@ -168,8 +177,9 @@ class Workplace:
     def close(self) -> None:
         """Let go of the journal and of the folder, where it is empty."""
         self.journal.close()
-        if self._folder is not None and not os.listdir(self._folder):
-            self.drop_folder()
+        with contextlib.suppress(FileNotFoundError):  # somebody deleted the cache
+            if self._folder is not None and not os.listdir(self._folder):
+                self.drop_folder()
         self._folder = None
 
     def check_modules(self, process: ProcessSpec) -> None:
@@ -333,7 +343,11 @@ def keep_folder(work: Path, pid: int | None, attempt: str) -> str | None:
     """Give a dead worker's folder the name of the attempt that ran in it; return its path."""
     if pid is None:
         return None
-    for name in os.listdir(work):
+    try:
+        names = os.listdir(work)
+    except FileNotFoundError:  # somebody deleted the cache
+        return None
+    for name in names:
         if name.startswith(f"w-{host_token()}-{pid}-"):
             kept = work / attempt
             with contextlib.suppress(OSError):
