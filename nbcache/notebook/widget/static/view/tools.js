@@ -61,10 +61,10 @@ function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-const END = 18; // characters of a long label that are always seen: labels often differ there
+const END = 12; // characters of a long label that are always seen: labels often differ there
 
 /** A label that is shortened in its middle where it has no room. */
-const middle = (text) => text.length <= END + 6 ? [h("span", { class: "nb-start" }, text)]
+const middle = (text) => text.length <= END + 4 ? [h("span", { class: "nb-start" }, text)]
   : [h("span", { class: "nb-start" }, text.slice(0, -END)), h("span", { class: "nb-end" }, text.slice(-END))];
 
 /** "depth=8 rep=1" of "fit[depth=8 rep=1]": the table is of one process. */
