@@ -161,7 +161,7 @@ def test_runs_that_cannot_be_resumed_say_why(notebook: Notebook) -> None:
         notebook.session.resume()
     with pytest.raises(RunError, match=r"no run 'zzz'; the latest: "):
         notebook.session.resume("zzz")
-    near = good.name[:-1] + "x"
+    near = good.name + "x"
     with pytest.raises(RunError, match=f"no run '{near}'; the nearest: .*{good.name}"):
         notebook.session.resume(near)
     with pytest.raises(RunError, match="is the start of 2 run ids"):
