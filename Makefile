@@ -1,6 +1,8 @@
 # make demo   run the quickstart notebook, as on a machine that has nothing yet
 # make test   everything that has to hold: format, lint, types, tests
 # make bench  the measurements of tests/bench
+#
+# On another Python, in an environment of its own: make test PYTHON=python3.13 VENV=.venv/3.13
 
 SHELL := /bin/sh
 PYTHON ?= python3
