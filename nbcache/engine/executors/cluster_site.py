@@ -87,9 +87,6 @@ def perform(errand: Errand) -> tuple[AttemptReport, AttemptRow | None, Goods | N
 
     Raises:
         ClusterDiffersError: the machine, a package or a tool is another one than the kernel's.
-
-    Raises:
-        ClusterDiffersError: the machine, a package or a tool is another one than the kernel's.
     """
     check_machine(socket.gethostname(), errand.machine, describe_machine())
     from distributed import get_worker

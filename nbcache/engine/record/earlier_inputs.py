@@ -52,27 +52,31 @@ class EarlierInputs:
 
 
 class NewInputs:
-    """What is new among the inputs of several tasks of a process, each named once."""
+    """What is new among the inputs of several tasks of a process, each named once.
+
+    Said again after each task: what is said costs no more the more there are.
+    """
 
     def __init__(self) -> None:
-        self._edited: dict[str, None] = {}
-        self._new: dict[tuple[str, Digest], str] = {}  # several may read alike
+        self._edited: list[str] = []
+        self._new: list[str] = []
+        self._known: set[tuple[str, str]] = set()  # several may read alike
 
     def add(self, found: list[Difference]) -> None:
         """Add what is new of one more task; nothing: only the combination is."""
         for each in found:
-            edited = edited_file(each)
+            edited, one = edited_file(each), each.component
+            key = (edited, "") if edited is not None else (one.name, one.digest)
+            if key in self._known:
+                continue
+            self._known.add(key)
             if edited is not None:
-                self._edited[edited] = None
+                self._edited.append(edited)
             else:
-                one = each.component
-                self._new[one.name, one.digest] = f"{one.name} {one.summary}".strip()
+                self._new.append(f"{one.name} {one.summary}".strip())
 
     def __str__(self) -> str:
-        return (
-            new_inputs(tuple(self._edited), tuple(self._new.values()))
-            or "new combinations of inputs"
-        )
+        return new_inputs(self._edited, self._new) or "new combinations of inputs"
 
 
 def _input(name: str, digest: str, summary: str) -> Component:
