@@ -179,7 +179,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 if status != 204:
                     self.send_header("Content-Length", length)
                 self.end_headers()
-                self.wfile.write(data if send is None else send)
+                if self.command != "HEAD":  # a body would be read as the next answer
+                    self.wfile.write(data if send is None else send)
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""

@@ -43,6 +43,7 @@ T = TypeVar("T")
 _CONNECT_S = 20.0  # once: credentials may come from a metadata server or another program
 _CONNECT_AGAIN_S = 60.0  # after a failure nobody waits for it again for so long
 _KEYS_PER_DELETE = 1000
+_FIRST_BYTES = 256 << 10  # of an object of unknown size: little, so that silence is noticed soon
 _CLOCKS = "clocks/"
 _NEEDS_NO_OBJECT = ("write", "create", "list")  # what is missing then is the bucket
 
@@ -126,11 +127,11 @@ class CloudStore:
         name, first = self._name(key), b""
         with open(path, "wb", buffering=0) as file:
             if size is None:  # most objects are small: one request, and not two
-                first = self.get(key, 0, PART_BYTES)
+                first = self.get(key, 0, _FIRST_BYTES)
                 file.write(first)
                 if on_bytes is not None:
                     on_bytes(len(first))
-                size = len(first) if len(first) < PART_BYTES else self.head(key).size
+                size = len(first) if len(first) < _FIRST_BYTES else self.head(key).size
             starts = range(len(first), size, PART_BYTES)
             for _ in starts:
                 self._count("get", key)

@@ -21,9 +21,12 @@ from nbcache.store.remote.azure import connection_string
 from nbcache.store.remote.driver import PARTS_AT_ONCE, ErrorKind, kind_of_status, part_size
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
+from nbcache.store.remote.s3 import CODES
 
 # In the server's words: a bucket may be called "nosuchbucket", and stands in the text, too.
 _GONE = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted)</Code>")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_MESSAGE = re.compile(r"<Message>([^<\n]+)")
 _STATUS = re.compile(r"status code: (\d{3})|\b(\d{3}) (?:Service Unavailable|Too Many Requests)")
 _used_by: int | None = None  # the process whose native threads there are
 
@@ -112,9 +115,11 @@ class ObstoreDriver:
         if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
             return AccessDeniedError, reason
         if isinstance(error, exceptions.BaseError):
-            status = _STATUS.search(text)
+            status, code = _STATUS.search(text), _CODE.search(text)
             if _GONE.search(text):
                 return StoreGoneError, reason
+            if code is not None and code[1] in CODES:  # an expired token comes with status 400
+                return CODES[code[1]], reason
             if status is None:  # it never came to an answer
                 return StoreUnavailableError, reason
             return kind_of_status(int(status[1] or status[2])), reason
@@ -261,7 +266,10 @@ def _is_beyond(error: BaseException) -> bool:
 
 
 def _first_words(text: str) -> str:
-    """Return an error's own words, without the nested structures behind them."""
+    """Return an error's own words: the server's, else the client's, without what is behind them."""
+    code, message = _CODE.search(text), _MESSAGE.search(text)
+    if code is not None and message is not None:
+        return f"{message[1]} ({code[1]})"
     return re.split(r"\n|Debug source", text)[0][:300]
 
 

@@ -25,7 +25,7 @@ from nbcache.store.remote.driver import ErrorKind, kind_of_status, repeated, sen
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
-_CODES: dict[str, ErrorKind] = {
+CODES: dict[str, ErrorKind] = {
     "NoSuchKey": ObjectMissingError,
     "NoSuchBucket": StoreGoneError,
     "PreconditionFailed": FileExistsError,
@@ -150,10 +150,10 @@ class S3Driver:
         )
 
         if isinstance(error, _NotDeleted):
-            return _CODES.get(error.code, RemoteStoreError), str(error)
+            return CODES.get(error.code, RemoteStoreError), str(error)
         if isinstance(error, ClientError):
             code, status = _code_and_status(error)
-            kind = _CODES.get(code) or kind_of_status(status)
+            kind = CODES.get(code) or kind_of_status(status)
             return kind, f"{error.response.get('Error', {}).get('Message', error)} ({code})"
         if isinstance(error, NoCredentialsError | PartialCredentialsError | TokenRetrievalError):
             return AccessDeniedError, str(error)

@@ -24,6 +24,7 @@ from nbcache.errors import (
     ObjectMissingError,
     RemoteStoreError,
     StoreError,
+    StoreUnavailableError,
 )
 from nbcache.model.digest import Digest
 from nbcache.model.row import Record
@@ -43,6 +44,7 @@ from nbcache.store.signing import FOREIGN
 AT_ONCE = 16
 AGAIN_S = 60.0  # until a blob that could not be had is offered again
 """Requests in flight: what a laptop's connection and one process's threads bear."""
+_SILENT = 3  # blobs in a row without an answer: the next look at the store's log asks again
 
 
 class Shared:
@@ -76,6 +78,7 @@ class Shared:
         self._used: list[str] = []  # rows that hits used, to be adopted
         self._coming: dict[str, Future[bool | None]] = {}  # None: given up
         self._dropped: set[str] = set()  # of those that are coming: not wanted any more
+        self._unanswered = 0  # requests for blobs, since the last answer
         self.came = 0  # bytes of blobs, since it was opened
         self._is_closed = False
         self._lock = threading.Lock()
@@ -133,7 +136,7 @@ class Shared:
                 self.is_reachable = False
                 self.tell(error)
             else:
-                self.is_reachable = True
+                self.is_reachable, self._unanswered = True, 0
             self.log.refresh(relist=True)
 
     def _mirror(self) -> None:
@@ -380,6 +383,7 @@ class Shared:
                     new,
                     on_bytes=lambda count: self._note_came(digest, count),
                 )
+                self._unanswered = 0
                 self._blobs.keep_as(new, digest)
                 return True
             except ObjectMissingError:
@@ -399,6 +403,10 @@ class Shared:
                 # Whoever needs it now makes it again: offered again at once, it would be fetched
                 # over and over where the fault is here, such as a full disk.
                 self._failed[digest] = time.monotonic()
+                if isinstance(error, StoreUnavailableError):
+                    self._unanswered += 1
+                    if self._unanswered >= _SILENT:  # each would take seconds to learn the same
+                        self.is_reachable = False
                 self.tell(error)
                 return False
             finally:

@@ -100,6 +100,11 @@ def test_a_refusal_is_told_from_a_miss(faulty: Faulty) -> None:
     assert store.url in str(errors["get"])
     assert "'key'" in str(errors["get"])
     assert "credentials" in str(errors["get"])
+    if faulty.cloud == "s3":
+        with faulty.proxy.when(always(faulty.refuse(400, "ExpiredToken"))):
+            expired = raised(lambda: store.get("key"))
+        assert isinstance(expired, AccessDeniedError)
+        assert "no (ExpiredToken)" in str(expired)
 
 
 def test_a_server_that_is_busy_for_ever_is_given_up_soon(faulty: Faulty) -> None:
