@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ PATIENCE_S = 1_200.0
 
 def late(request: Request) -> None:
     """Let a request take as long as one over a network."""
-    time.sleep(LATENCY_S)
+    threading.Event().wait(LATENCY_S)
 
 
 @contextlib.contextmanager
