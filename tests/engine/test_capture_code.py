@@ -485,6 +485,11 @@ if sys.version_info >= (3, 12):
             "type Pair[T] = tuple[T, T]", "[T, T]", "[T, T, T]",
             "out = str(Pair.__value__)", "captured Pair",
         ),
+        "a type alias that names itself": (
+            "type Json = list[Json] | int", "int", "str",
+            "out = str(Json.__value__), Json.__value__.__args__[0].__args__[0] is Json",
+            "captured Json",
+        ),
         "a class with type parameters": (
             "class A[*Ts, **P]:\n    def m[U](self): return 1", "return 1", "return 2",
             "out = A().m()", "helper A",

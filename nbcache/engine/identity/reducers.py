@@ -135,18 +135,49 @@ def _reduce_new_type(value: Any, by_value: Collection[str]) -> Reduced | None:
 
 
 def _reduce_type_parameter(value: Any, by_value: Collection[str]) -> Reduced | None:
-    """cloudpickle knows TypeVar alone. Those of `class A[*Ts]` say that they are of `typing`."""
+    """Those of `class A[T]` say that they are of `typing`; cloudpickle forgets what is newer."""
     if _has_a_place(value, by_value):
         return None
-    has_default = getattr(value, "has_default", bool)()  # from Python 3.13 on
-    named = {"default": value.__default__} if has_default else {}
-    return make_type_parameter, (type(value), value.__name__, named)
+    from cloudpickle.cloudpickle import _get_or_create_tracker_id
+
+    said = {name: getattr(value, f"__{name}__", None) for name in _SAID_OF_PARAMETERS}
+    named = {name: each for name, each in said.items() if each}
+    if sys.version_info >= (3, 13) and value.has_default():
+        named["default"] = value.__default__
+    limits = getattr(value, "__constraints__", ())
+    added = [each for each in _ADDED_TO_PARAMETERS if not hasattr(type(value), each)]
+    held = {each: getattr(value, each) for each in added if hasattr(value, each)}
+    held["__module__"] = value.__module__
+    arguments = (type(value), value.__name__, limits, named, held)
+    return make_type_parameter, (*arguments, _get_or_create_tracker_id(value))
 
 
 def _reduce_type_alias(value: Any, by_value: Collection[str]) -> Reduced | None:
     if _has_a_place(value, by_value):
         return None
-    return make_type_alias, (value.__name__, value.__value__, value.__type_params__)
+    if not _names_itself(value):
+        return make_type_alias, (value.__name__, value.__value__, value.__type_params__)
+    if value.__type_params__:
+        raise TypeError(f"the type alias {value.__name__!r} has parameters and names itself")
+    held: list[object] = []  # its value, which can be made when there is the alias
+    arguments = (value.__name__, value.__module__, held)
+    return make_recursive_alias, arguments, (held, value.__value__), None, None, fill_alias
+
+
+def _names_itself(alias: Any) -> bool:
+    """Tell whether a type alias is part of what it stands for."""
+    seen: set[int] = set()
+    left = [alias.__value__]
+    while left:
+        each = left.pop()
+        if each is alias:
+            return True
+        if id(each) not in seen:
+            seen.add(id(each))
+            arguments = attribute(each, "__args__")
+            left += arguments if isinstance(arguments, tuple) else ()
+            left += [attribute(each, "__origin__"), attribute(each, "__value__")]
+    return False
 
 
 # Descriptors that pickle refuses where they are of a derived class.
@@ -178,6 +209,13 @@ def make_dispatching(func: Any, dispatcher: Any, attributes: Mapping[str, object
     return made
 
 
+# Parameters of what makes a type parameter; True or given, else not said.
+_SAID_OF_PARAMETERS = ("bound", "covariant", "contravariant")
+if sys.version_info >= (3, 12):
+    _SAID_OF_PARAMETERS += ("infer_variance",)
+# What `typing_extensions` adds to them on a Python that is older than that.
+_ADDED_TO_PARAMETERS = ("__default__", "has_default", "__infer_variance__")
+
 _REDUCERS: dict[type, Callable[[Any, Collection[str]], Reduced | None]] = {
     types.CodeType: _reduce_code,
     types.FunctionType: _reduce_function,
@@ -186,6 +224,7 @@ _REDUCERS: dict[type, Callable[[Any, Collection[str]], Reduced | None]] = {
     functools.singledispatchmethod: _reduce_dispatching,
     typing.NewType: _reduce_new_type,
     typing.ParamSpec: _reduce_type_parameter,
+    typing.TypeVar: _reduce_type_parameter,
     typing.TypeVarTuple: _reduce_type_parameter,
 }
 if sys.version_info >= (3, 12):
@@ -265,12 +304,37 @@ def make_new_type(name: str, of: object, module: str) -> object:
     return made
 
 
-def make_type_parameter(kind: Callable[..., object], name: str, named: dict[str, object]) -> object:
-    """Make a ParamSpec or a TypeVarTuple anew."""
-    return kind(name, **named)
+def make_type_parameter(
+    kind: Callable[..., object],
+    name: str,
+    constraints: Reduced,
+    named: Mapping[str, object],
+    attributes: Mapping[str, object],
+    tracker: str,
+) -> object:
+    """Make a TypeVar, ParamSpec or TypeVarTuple anew; one in a worker, however often it is sent."""
+    from cloudpickle.cloudpickle import _lookup_class_or_track
+
+    made = kind(name, *constraints, **named)
+    for attribute_name, each in attributes.items():
+        setattr(made, attribute_name, each)
+    return _lookup_class_or_track(tracker, made)
 
 
 def make_type_alias(name: str, value: object, parameters: tuple[object, ...]) -> object:
     """Make what `type name[parameters] = value` makes."""
     make: Any = getattr(typing, "TypeAliasType")  # noqa: B009  # from Python 3.12 on
     return make(name, value, type_params=parameters)
+
+
+def make_recursive_alias(name: str, module: str, held: list[object]) -> object:
+    """Make what `type name = value` makes, where the value is held later and names the alias."""
+    made: dict[str, object] = {"__name__": module, "__held__": held}
+    exec(f"type {name} = __held__[0]", made)  # only this statement makes one without a value
+    return made[name]
+
+
+def fill_alias(alias: object, state: tuple[list[object], object]) -> None:
+    """Give a recursive type alias its value."""
+    held, value = state
+    held.append(value)

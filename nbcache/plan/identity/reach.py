@@ -448,6 +448,8 @@ class Walker:
         parts.append(getattr(value, "__supertype__", None))  # of a NewType
         if getattr(value, "has_default", bool)():  # from Python 3.13 on
             parts.append(value.__default__)  # type: ignore[attr-defined]
+        if getattr(value, "__infer_variance__", False):  # from Python 3.12 on
+            parts.append("infer_variance")
         name = str(getattr(value, "__name__", ""))
         return combine(type(value).__name__, name, *map(self.digest, parts))
 
