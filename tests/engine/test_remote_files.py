@@ -107,6 +107,18 @@ def test_cheaper_modes_take_what_the_server_says(notebook: Notebook, web: Web) -
         assert notebook.run().counts() == ({"cached": 1} if hits else {"completed": 1})
 
 
+def test_a_server_that_tells_neither_tag_nor_time_has_its_content_compared(
+    notebook: Notebook, web: Web
+) -> None:
+    web.modified = ""
+    read(notebook, web.put("x.txt", "one"), "--cache standard")
+    notebook.run()
+
+    assert notebook.run().counts() == {"cached": 1}
+    web.put("x.txt", "two")
+    assert notebook.run()["work"].value == "two"
+
+
 def test_many_tasks_share_one_download_and_a_plan_says_what_the_run_does(
     notebook: Notebook, web: Web
 ) -> None:

@@ -155,7 +155,7 @@ def test_large_inputs_come_in_ranges_are_shown_and_can_be_cancelled(
         (wait,) = wait_until(lambda: run.progress().waits)
         wait_until(lambda: int(run.progress().waits[0].progress.split()[0]) >= 8)
         assert "shared cache" in wait.who
-        assert len([each for each in proxy.requests if each.method == "GET"]) >= 5
+        wait_until(lambda: [each.method for each in proxy.requests].count("GET") >= 5)
         run.cancel()
         gate.set()
         assert run.wait(60)

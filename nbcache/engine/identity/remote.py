@@ -49,7 +49,10 @@ class _System(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a server says of a file: `tag` changes with every byte, `loose_tag` as a rule."""
+    """What a server says of a file: `tag` changes with every byte, `loose_tag` as a rule.
+
+    Empty where it says no such thing.
+    """
 
     size: int | None
     tag: str
@@ -87,13 +90,13 @@ class RemoteFiles:
         """Return what identifies a file's content, which is fetched if it is not known.
 
         deep: the digest of the content. standard: of URL, size and whatever tag or time the server
-        gives. lenient: of URL and size.
+        gives; of the content where it gives none. lenient: of URL and size.
 
         Raises:
             ChannelError: it cannot be read; says why, and what to do.
         """
         state = self._state(file)
-        if mode != "deep":
+        if mode == "lenient" or (mode == "standard" and state.loose_tag):
             parts = ["nbcache-remote", mode, _key(file), str(state.size)]
             parts += [state.loose_tag] if mode == "standard" else []
             return identity_digest("\0".join(parts).encode())
@@ -303,12 +306,13 @@ def _folder_state(path: str, found: Mapping[str, Mapping[str, Any]]) -> State:
     sizes = [each.size for each in states.values()]
     lines = [f"{member}\0{each.size}\0" for member, each in states.items()]
     whole = all(each.tag for each in states.values())
+    told = all(each.loose_tag for each in states.values())
     tags = [f"{line}{each.tag}" for line, each in zip(lines, states.values(), strict=True)]
     loose = [f"{line}{each.loose_tag}" for line, each in zip(lines, states.values(), strict=True)]
     return State(
         size=sum(each or 0 for each in sizes),
         tag=identity_digest("\0".join(tags).encode()) if whole else "",
-        loose_tag=identity_digest("\0".join(loose).encode()),
+        loose_tag=identity_digest("\0".join(loose).encode()) if told else "",
         members=tuple(states),
     )
 

@@ -76,9 +76,9 @@ def _check(query: str, files: bool) -> None:
     statements = duckdb.extract_statements(query)
     if not statements:
         raise UsageError("no query given: SELECT ... FROM tasks")
-    kinds = duckdb.StatementType  # MULTI is what PIVOT comes to
+    kinds = duckdb.StatementType  # PIVOT is MULTI; before 2.0, several, the first without a text
     reads = (kinds.SELECT, kinds.EXPLAIN, kinds.MULTI)
-    if not files and any(each.type not in reads for each in statements):
+    if not files and any(each.type not in reads and each.query for each in statements):
         raise UsageError(_READS_ONLY)
 
 
