@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine import tier
 from tests.engine.notebooks import Notebook
 from tests.servers import s3 as s3_servers
 from tests.servers.proxy import LoseReply, Proxy, Refuse, Request, always
@@ -128,6 +129,23 @@ def test_a_store_that_refuses_costs_a_line_and_no_result(
     assert len(anna.ran()) == TASKS
     assert run.failures == []
     assert 1 <= len(notes) <= 2, notes
+
+
+def test_what_a_store_refused_is_sent_once_it_takes_it(
+    person: Person, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tier, "AGAIN_S", 0.0)
+    anna = person("anna")
+    with proxy.when(always(DENIED)):
+        anna.run()
+        settled(anna)
+
+    anna.run()  # in the same session, with credentials that were renewed
+    settled(anna)
+
+    ben = person("ben")
+    ben.run()
+    assert ben.ran() == []
 
 
 def test_large_inputs_come_in_ranges_are_shown_and_can_be_cancelled(

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-PATIENCE_S = 60.0
+from tests.waiting import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 
 
