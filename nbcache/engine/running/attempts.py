@@ -157,6 +157,8 @@ class Attempts:
 
     def _ended(self, decision: Decision, done: asyncio.Future[AttemptReport]) -> None:
         course, task = self._course, decision.task
+        if task not in self._running:
+            return  # the run broke off: nobody waits for its end
         course.run.talk.end(task, decision.label)
         number = self._running[task].number
         if done.cancelled():  # the kernel is ending: nothing has failed
