@@ -248,6 +248,20 @@ def test_one_run_is_compared_with_the_one_before_it_and_two_as_named(notebook: N
         diff_runs(cache, process="fot")
 
 
+def test_runs_of_other_processes_in_between_are_passed_over(notebook: Notebook) -> None:
+    begin(notebook)
+    first = notebook.session.last_run
+    notebook.cell("%%process other(x) -> out from grid\nout = str(x)")
+    notebook.run("other")
+    notebook.cell(HELPER.format(by=4))
+    notebook.run("fit")
+
+    diff = diff_runs(notebook.session.cache)
+
+    assert first is not None and diff.before.id == first.id
+    assert process(diff, "fit").ran == 3
+
+
 VALUES = """%%process make(x) -> table, array, plan, note from grid
 import numpy as np
 import pandas as pd

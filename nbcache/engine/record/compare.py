@@ -53,7 +53,7 @@ def diff_runs(
     """Compare two runs.
 
     words: two runs as in `history.find_run`; of one (or none: the last) and the run before it of
-    the same notebook. data: read and compare the results that differ, of at most `limit` tasks
+    the same notebook, if one had some of its processes the last of those. data: read and compare the results that differ, of at most `limit` tasks
     per process. process: only this one.
 
     Raises:
@@ -83,10 +83,18 @@ def find_two(cache: Cache, words: Sequence[str]) -> tuple[RunSummary, RunSummary
     if len(words) == 2:
         return history.find_run(cache, words[0]), history.find_run(cache, words[1])
     after = history.find_run(cache, words[0] if words else None)
-    for run in history.runs(cache):  # the newest first
-        is_alike = run.notebook == after.notebook and run.of_cells == after.of_cells
-        if is_alike and (run.started, run.id) < (after.started, after.id):
-            return run, after
+    earlier = [
+        run
+        for run in history.runs(cache)  # the newest first
+        if run.notebook == after.notebook
+        and run.of_cells == after.of_cells
+        and (run.started, run.id) < (after.started, after.id)
+    ]
+    if earlier:
+        # A notebook may run its processes in several cells: the like is compared with the like.
+        own = {each.name for each in after.processes}
+        shares = (run for run in earlier if any(each.name in own for each in run.processes))
+        return next(shares, earlier[0]), after
     where = f" of {after.notebook}" if after.notebook else ""
     raise RunError(f"run {after.name} is the first{where} in this cache; name two runs")
 
