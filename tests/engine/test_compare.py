@@ -258,7 +258,8 @@ def test_runs_of_other_processes_in_between_are_passed_over(notebook: Notebook) 
 
     diff = diff_runs(notebook.session.cache)
 
-    assert first is not None and diff.before.id == first.id
+    assert first is not None
+    assert diff.before.id == first.id
     assert process(diff, "fit").ran == 3
 
 

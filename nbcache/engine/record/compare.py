@@ -53,8 +53,8 @@ def diff_runs(
     """Compare two runs.
 
     words: two runs as in `history.find_run`; of one (or none: the last) and the run before it of
-    the same notebook, if one had some of its processes the last of those. data: read and compare the results that differ, of at most `limit` tasks
-    per process. process: only this one.
+    the same notebook, the last that had some of its processes if there is one. data: read and
+    compare the results that differ, of at most `limit` tasks per process. process: only this one.
 
     Raises:
         RunError: there is no such run, or none before it. UsageError: there is no such process.
