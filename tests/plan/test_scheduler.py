@@ -271,6 +271,17 @@ def test_when_the_first_five_of_a_process_fail_the_rest_does_not_start() -> None
     assert mixed.scheduler.counts("p") == {"failed": 19, "completed": 1}
 
 
+def test_equal_tasks_that_share_a_failure_count_once_among_the_first_five() -> None:
+    bench = Bench(graph_of(7), cpus=1, give_up_after=5)
+    keys = [bench.task("p", number) for number in range(7)]
+    for key in keys[:6]:
+        bench.miss(key, same="h")
+    bench.miss(keys[6])
+    commands = bench.fail(keys[0])
+    assert reports(commands) == dict.fromkeys(keys[:6], Outcome.FAILED)
+    assert starts(commands) == [keys[6]]
+
+
 def test_skipped_and_refused_tasks_make_no_attempt() -> None:
     bench = Bench(graph_of(2))
     commands = bench.tell(
@@ -464,6 +475,29 @@ def test_a_twin_whose_shared_result_is_gone_makes_it_again() -> None:
     bench.miss(bench.task("use", 1))
     assert bench.tell(ev.InputRecalled(bench.task("use", 1), two)) == [Decide(two, {"n": 1})]
     assert starts(bench.miss(two, same="h")) == [two]
+
+
+def test_a_twin_with_other_inputs_takes_nothing_of_what_it_waited_for() -> None:
+    make = Process("make", [queue(range(2), "n")], outputs=["m"])
+    use, other = Process("use", [make], outputs=["u"]), Process("other", [make], outputs=["z"])
+    bench = Bench(compile_all(None, use=use, other=other))
+    makers = [bench.task("make", number) for number in range(2)]
+    users = [bench.task("use", number) for number in range(2)]
+    others = [bench.task("other", number) for number in range(2)]
+    bench.miss_all("make", 2)
+    for maker in makers:
+        bench.succeed(maker, "same")
+    for user in users:
+        bench.miss(user, same="u")
+    bench.miss(others[1])
+    bench.tell(ev.InputRecalled(others[1], makers[1]))
+    bench.miss(makers[1])
+    assert Decide(users[1], {"m": "new"}) in bench.succeed(makers[1], "new")
+    bench.miss(others[0], Resources(cpus=3))
+    assert starts(bench.miss(users[1], same="u of new")) == []  # it waits for room
+    commands = bench.succeed(users[0], "of the same")
+    assert reports(commands) == {users[0]: Outcome.COMPLETED}
+    assert bench.scheduler.task(users[1]).outputs is None
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -418,6 +418,12 @@ class Scheduler:
         twins, task.twins = task.twins or [], None
         return twins
 
+    def _leave_owner(self, task: Task) -> None:
+        """Let a twin wait no more: what its owner makes is not its result."""
+        owner, task.owner = task.owner, None
+        if owner is not None and owner.twins is not None:
+            owner.twins = [twin for twin in owner.twins if twin is not task] or None
+
     def _adopt(self, twins: list[Task]) -> None:
         """Let the first of some twins run, and the others wait for it."""
         waiting = [twin for twin in twins if twin.life is READY]
@@ -494,7 +500,7 @@ class Scheduler:
             self._flow.emit(task.node, task.position, cause)
         elif slot is not None:
             self._flow.emit(task.node, task.position, slot)
-        if self._ending is None:
+        if self._ending is None and twin is None:
             self._count_fate(task, outcome)
         if task.twins is not None and outcome is not Outcome.ABORTED:
             twins, task.twins = task.twins, None
@@ -637,7 +643,8 @@ class Scheduler:
     def _decide_anew(self, task: Task) -> None:
         """Take a task back that has not begun: its inputs are others now."""
         self._adopt(self._disown(task))
-        task.owner, task.queued, task.postponed, task.stale = None, False, False, False
+        self._leave_owner(task)
+        task.queued = task.postponed = task.stale = False
         self._census.move(task, "recalled")
         self._commands.append(Decide(task.key, task.inputs))
 
