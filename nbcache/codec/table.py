@@ -22,7 +22,7 @@ _POLARS_ROWS = 3  # of the trial trip that shows what becomes of the dtypes
 
 def encode_table(value: object) -> tuple[str, bytes] | None:
     """Return ("arrow", bytes), or None where the value is no table or would not come back."""
-    root = type(value).__module__.partition(".")[0]
+    root = str(type(value).__module__).partition(".")[0]
     name = type(value).__name__
     if root == "pandas" and name in ("DataFrame", "Series"):
         return _encode_pandas(value)

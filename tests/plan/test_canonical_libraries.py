@@ -179,6 +179,18 @@ def test_the_digest_is_that_of_the_bytes_and_survives_copies_and_pickling(value:
     assert canonical_digest(copy.deepcopy(value)) == expected
 
 
+def test_zones_of_pytz_count_by_what_they_tell_as_pandas_before_3_has_them() -> None:
+    pytz = pytest.importorskip("pytz")
+    paris = pytz.timezone("Europe/Paris")
+    zones = [pytz.utc, paris, pytz.timezone("Europe/Berlin"), pytz.FixedOffset(60)]
+    zones.append(paris.localize(datetime.datetime(2026, 7, 1)).tzinfo)  # of a summer
+
+    found = [canonical_bytes(zone) for zone in zones]
+
+    assert found == [canonical_bytes(pickle.loads(pickle.dumps(zone))) for zone in zones]
+    assert len(set(found)) == len(zones)
+
+
 arrays = hnp.arrays(
     hnp.scalar_dtypes() | hnp.array_dtypes(max_size=2),
     hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4),

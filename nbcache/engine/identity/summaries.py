@@ -32,7 +32,7 @@ def _is_open(value: object, depth: int) -> bool:
         return True
     if cls not in (dict, list, tuple, set, frozenset):
         is_number = cls.__module__ == "numpy" and getattr(value, "ndim", 1) == 0
-        return depth < _DEEPEST and (is_number or cls.__module__.partition(".")[0] in PRINTED)
+        return depth < _DEEPEST and (is_number or str(cls.__module__).partition(".")[0] in PRINTED)
     members = cast("Collection[object]", value)
     if not depth or len(members) > SMALL:
         return False

@@ -18,7 +18,7 @@ Parts = tuple[str, tuple[str, ...], dict[str, object]]
 
 def as_table(value: object) -> Any | None:
     """Return the Arrow table of a pandas, polars or Arrow value; None for all else."""
-    root, name = type(value).__module__.partition(".")[0], type(value).__name__
+    root, name = str(type(value).__module__).partition(".")[0], type(value).__name__
     if root not in ("pandas", "polars", "pyarrow") or root not in sys.modules:
         return None
     held: Any = value

@@ -42,6 +42,7 @@ _LIBRARIES: dict[str, Callable[[type], Handler | None]] = {
     "pandas": tables.pandas_handler,
     "polars": arrow.polars_handler,
     "pyarrow": arrow.pyarrow_handler,
+    "pytz": stdlib.pytz_handler,
 }
 
 _registered: dict[type, Callable[[Foreign], object]] = {}
@@ -90,7 +91,8 @@ def _find(cls: type) -> Handler:
             return stdlib.BASES[base]
         if refusal(base) is not None:
             return write_object
-        library = _LIBRARIES.get(base.__module__.partition(".")[0])
+        # Of Cython's own types it is no text.
+        library = _LIBRARIES.get(str(base.__module__).partition(".")[0])
         handler = library(base) if library is not None else None
         if handler is not None:
             return handler

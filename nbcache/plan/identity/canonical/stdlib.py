@@ -63,6 +63,19 @@ def _zone(encoder: Encoder, value: zoneinfo.ZoneInfo) -> None:
     encoder.tagged("zoneinfo.ZoneInfo", value.key)
 
 
+def pytz_handler(base: type) -> Handler | None:
+    """Return the handler for a zone of pytz, as pandas before 3 has them, or None.
+
+    Their classes are not found under their names; a zone is what it tells pickle.
+    """
+    return _write_pytz if issubclass(base, datetime.tzinfo) else None
+
+
+def _write_pytz(encoder: Encoder, value: Foreign) -> None:
+    make, told = value.__reduce__()
+    encoder.tagged("pytz", make.__name__, *told)
+
+
 def _uuid(encoder: Encoder, value: uuid.UUID) -> None:
     encoder.tagged("uuid.UUID", value.int)
 

@@ -56,7 +56,7 @@ def _summary(value: object) -> str:
         return shaped
     if isinstance(value, type):
         return f"class {value.__qualname__}"
-    if cls.__module__.partition(".")[0] in PRINTED:
+    if str(cls.__module__).partition(".")[0] in PRINTED:
         return str(value)
     if hasattr(cls, "__len__"):
         return f"{cls.__qualname__} of {cls.__len__(value)}" if _builtin_base(cls) else cls.__name__
@@ -109,7 +109,7 @@ def _is_short(members: list[object]) -> bool:
 
 def _shaped(value: Foreign) -> str | None:
     cls = type(value)
-    root, name = cls.__module__.partition(".")[0], cls.__name__
+    root, name = str(cls.__module__).partition(".")[0], cls.__name__
     if root not in ("numpy", "pandas", "polars", "pyarrow", "scipy", "torch", "PIL"):
         return None
     if name in ("DataFrame", "Table", "RecordBatch"):
