@@ -47,7 +47,8 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
 def at_exit(coroutine_function: Any, timeout: float = 3.0) -> None:
     """Run `coroutine_function()` on the engine's loop when the process ends, while threads may
     still be given work: `atexit` itself comes after `concurrent.futures` has closed its pools.
-    It is waited for until `timeout` seconds are over."""
+    It is waited for until `timeout` seconds are over. Python 3.12.0 to 3.12.2 start no thread
+    any more then: a run that was under way is found interrupted afterwards."""
 
     def finish() -> None:
         if _loop is not None and not _loop.is_closed():
