@@ -17,7 +17,6 @@ from nbcache.store.signing import Signer, is_vouched
 
 _FOLDER = "filestate/"
 _TITLE = b"nbcache-file 1\n"
-_signer = Signer(makes_key=False)
 
 
 def shared_note(
@@ -47,7 +46,7 @@ def share_note(
     """Tell the team what a remote file holds, if there is a key to sign it with."""
     if shared.read_only is not None or not shared.is_reachable:
         return
-    signed = _signer.sign_bytes(_said(name, tag, size, digest, blob))
+    signed = Signer(makes_key=False).sign_bytes(_said(name, tag, size, digest, blob))
     if signed is None:
         return
     signer, signature = signed
