@@ -452,6 +452,87 @@ def test_the_claim_of_one_who_was_killed_is_taken_over(
     assert ben.ran() == ["1", "1"], "once by her who died, once by him"
 
 
+def waiting_cells(gate: Path) -> tuple[str, ...]:
+    """Return cells of a process that ends once there is a file."""
+    return (
+        "%channel numbers = of(1)",
+        f"%%process slow(n) from numbers\nimport pathlib, time\n"
+        f"while not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.05)\nn + 1",
+    )
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_retry_goes_on_under_its_own_claim_where_the_first_end_could_not_be_told(
+    person: Person, tmp_path: Path
+) -> None:
+    anna = person("anna")
+    anna.session.share(str(tmp_path / "team"), claim="always")
+    anna.cell("%channel numbers = of(1)")
+    anna.cell(
+        "%%process p(n) -> out from numbers\n#| on_error: retry\n"
+        "import pathlib\nif task.attempt == 1:\n"
+        f"    (claim,) = pathlib.Path({str(tmp_path / 'team' / 'claims')!r}).glob('*/*/000001')\n"
+        "    claim.with_name('000001.done').mkdir()  # nothing can be written there\n"
+        "    raise ValueError('once')\nout = n"
+    )
+
+    run = anna.run()
+
+    assert run["p"].value == 1
+
+
+@pytest.mark.usefixtures("watchful")
+def test_who_waits_goes_on_alone_where_the_shared_cache_is_gone(
+    person: Person, tmp_path: Path
+) -> None:
+    gate, cells = tmp_path / "gate", waiting_cells(tmp_path / "gate")
+    anna, ben = person("anna"), person("ben")
+    anna.cells(cells)
+    ben.cells(cells)
+    first = anna.session.start([])
+    wait_until(lambda: first.progress().total("running"))
+    second = ben.session.start([])
+    wait_until(lambda: second.progress().waits)
+
+    (tmp_path / "team").rename(tmp_path / "elsewhere")
+
+    wait_until(lambda: second.progress().total("running"))  # she has not come to an end
+    gate.touch()
+    assert second.wait(PATIENCE_S)
+    assert first.wait(PATIENCE_S)
+    assert second["slow"].value == 2
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_run_that_only_lets_others_end_shows_no_wait_of_those_it_gave_up(
+    person: Person, tmp_path: Path
+) -> None:
+    gate, fails, cells = tmp_path / "gate", tmp_path / "fails", waiting_cells(tmp_path / "gate")
+    anna, ben = person("anna"), person("ben")
+    anna.cells(cells)
+    first = anna.session.start([])
+    wait_until(lambda: first.progress().total("running"))
+    ben.cells(cells)
+    waits = "import pathlib, time\nwhile not pathlib.Path({!r}).exists():\n    time.sleep(0.05)\n"
+    ben.cells(
+        [
+            f"%%process long(n) from numbers\n{waits.format(str(gate))}n",
+            f"%%process bad(n) from numbers\n#| on_error: finish\n{waits.format(str(fails))}1 / 0",
+        ]
+    )
+    second = ben.session.start([], max_parallel=2)
+    wait_until(lambda: second.progress().waits)
+
+    fails.touch()
+
+    wait_until(lambda: second.progress().total("failed"))
+    wait_until(lambda: not second.progress().waits)
+    assert not second.wait(0), "long goes on"
+    gate.touch()
+    assert second.wait(PATIENCE_S)
+    assert first.wait(PATIENCE_S)
+
+
 def test_a_shared_folder_is_found_from_any_other_folder(
     person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

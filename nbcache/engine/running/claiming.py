@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from nbcache.errors import RemoteStoreError
+from nbcache.errors import StoreError, StoreUnavailableError
 from nbcache.model.digest import Digest
 from nbcache.model.view import PlaceProgress, WaitView
 from nbcache.store.claims import Claim
@@ -77,6 +77,7 @@ class SharedClaims:
         self._said: dict[str, Any] = {}
         self._heard: dict[str, tuple[float, dict[str, Any]]] = {}  # by heartbeat: when, and what
         self._useless: dict[Digest, int] = {}  # the last epoch whose end was of no use
+        self._kept: dict[Digest, Lease] = {}  # ours still: their end could not be told
         self._lock = threading.Lock()
         # One after the other: the end of the last claim comes before that of the heartbeat.
         self._ends = ThreadPoolExecutor(1, thread_name_prefix="nbcache-claims")
@@ -98,7 +99,8 @@ class SharedClaims:
         try:
             while True:
                 after = self._useless.get(hash, 0)
-                answer = await asyncio.to_thread(self._claim, hash, process, after)
+                answer = self._kept.pop(hash, None)
+                answer = answer or await asyncio.to_thread(self._claim, hash, process, after)
                 if isinstance(answer, Held):
                     return answer
                 if isinstance(answer, Done):
@@ -111,9 +113,8 @@ class SharedClaims:
                     return None
                 if isinstance(answer, Lease):
                     return answer
-        except (RemoteStoreError, OSError) as error:  # OSError: there is no process to beat
-            self._policy = "never"  # for the rest of this run: each try takes its time
-            self._shared.tell(error)
+        except (StoreError, OSError) as error:  # OSError: there is no process to beat
+            self._give_up(error)
             return None
 
     async def wait(
@@ -126,21 +127,29 @@ class SharedClaims:
     ) -> None:
         """Wait until another's claim has ended or may be taken over, or nobody waits any more.
 
-        run: shows for whom. crowd: how many times longer than usual it is until the next look.
+        Nor does it wait where nothing can be heard: the store is gone, refuses, or has not answered
+        for as long as an owner may be silent. run: shows for whom. crowd: how many times longer than usual it is until the next look.
         """
         owner = held.owner
         key, who = f"{process} {owner.heartbeat}", f"{owner.user} on {owner.host}"
+        answered = time.monotonic()
         try:
-            while not is_over():
+            while not is_over() and held.hash not in self._kept:
                 said = await asyncio.to_thread(self._heard_of, held)
                 text = f"{process}: {who} computes the same, in run {owner.run}; waiting"
                 run.wait_for_another(key, WaitView(text, progress_words(said, process)))
                 await asyncio.sleep(POLL_S * crowd())
                 try:
                     answer = await asyncio.to_thread(self._opened().look, held)
-                except RemoteStoreError as error:
+                except StoreUnavailableError as error:
                     self._shared.tell(error)
-                    continue
+                    if time.monotonic() - answered < leases.STALE_S:
+                        continue
+                    return
+                except StoreError as error:
+                    self._give_up(error)
+                    return
+                answered = time.monotonic()
                 if isinstance(answer, Held):
                     continue
                 became = "gave it up, taken over" if answer is None else "it is there"
@@ -219,7 +228,13 @@ class SharedClaims:
         try:
             self._opened().end(lease, b"" if row is None else self._publish(row))
         except Exception as error:  # whoever waits sees that the heartbeat has stopped
+            self._kept[lease.hash] = lease
             self._shared.tell(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        """Claim nothing more for the rest of this run: each try takes its time."""
+        self._policy = "never"
+        self._shared.tell(error)
 
     def _stop(self) -> None:
         if self._beating is not None:

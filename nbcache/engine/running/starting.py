@@ -30,6 +30,7 @@ from nbcache.model.event import (
 )
 from nbcache.model.value import Stored
 from nbcache.model.view import WaitView
+from nbcache.plan.dataflow.lives import DONE
 from nbcache.store.remote.leases import Held, Lease
 
 CLAIM_POLL_S = 0.05
@@ -102,7 +103,7 @@ class Starting:
         assert decision.hash is not None
         course.run.note(f"{decision.place.name}: another kernel is running the same tasks; waiting")
         with self._postponed(decision):
-            while command.task not in course.killed:
+            while not self._is_over(command.task):
                 claim = course.cache.claims.try_claim(decision.hash)
                 if claim is not None:
                     claim.release()
@@ -128,7 +129,7 @@ class Starting:
             right.release()
             with self._postponed(decision):
                 await claims.wait(
-                    answer, name, lambda: task in course.killed, course.run, self._crowd
+                    answer, name, lambda: self._is_over(task), course.run, self._crowd
                 )
         elif decision.outputs is not None:
             right.release()
@@ -152,6 +153,11 @@ class Starting:
             self._waiting -= 1
         is_there = self._course.decider.look_up(decision)
         inbox.tell(OtherEnded(decision.task, hash, decision.outputs if is_there else None))
+
+    def _is_over(self, task: TaskKey) -> bool:
+        """Whether nobody wants any more what a task waits for: a run that ends aborts those that
+        have not begun, and kills the others."""
+        return task in self._course.killed or self._course.scheduler.task(task).life is DONE
 
     def _crowd(self) -> float:
         """Return how much longer each waits until it looks again, so that looks stay few."""
