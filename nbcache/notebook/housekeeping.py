@@ -24,7 +24,6 @@ from nbcache.plan.cleaning import Selection
 from nbcache.plan.language.quantities import parse_duration, parse_size
 from nbcache.store.cache import Cache
 from nbcache.store.remote.compact import compact_shared
-from nbcache.store.remote.shared import Shared
 
 T = TypeVar("T")
 
@@ -236,10 +235,16 @@ def pin_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
     """Pin something (or no longer), or list what is pinned."""
     pinned = parsed.verb.name == "pin"
     if "--user" in parsed:
-        return _let_go(parsed, tier_of(cache).shared)
+        return _let_go(parsed, cache)
+    named = {"--run", "--process", "--reason"} & parsed.flags.keys() or parsed.words
+    for flag in {"--team", "--list"} & parsed.flags.keys() if named else ():
+        raise UsageError(
+            f"pin {flag} only lists what is pinned; to pin a task, a run or a process, leave "
+            f"{flag} away: pins of tasks and runs count for the team in any case"
+        )
     if "--team" in parsed:
         return _list_pins(pins_of_team(tier_of(cache).shared), of_team=True)
-    if pinned and not ({"--run", "--process"} & parsed.flags.keys() or parsed.words):
+    if pinned and not named:
         return _list_pins(pins(cache))
     found = pin(
         cache,
@@ -256,7 +261,7 @@ def pin_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
     return render.stack(lines), found.record()
 
 
-def _let_go(parsed: Parsed, shared: Shared) -> tuple[Rendered, object]:
+def _let_go(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
     """Let go of what a colleague has pinned, who does it no more."""
     if "--process" in parsed or len(parsed.words) > 1:
         raise UsageError(
@@ -264,7 +269,8 @@ def _let_go(parsed: Parsed, shared: Shared) -> tuple[Rendered, object]:
         )
     word = parsed.words[0] if parsed.words else None
     user = parsed.text("--user") or ""
-    found = let_go(shared, user, word, run=parsed.text("--run"))
+    shared = tier_of(cache).shared
+    found = let_go(shared, user, word, run=parsed.text("--run"), here=cache)
     lines = [render.line(f"{each.what} is no longer pinned by {user}") for each in found]
     return render.stack(lines), [each.record() for each in found]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from nbcache.engine.running.run import Run
-from nbcache.engine.upkeep.pins import let_go, pin, pins_of_team
+from nbcache.engine.upkeep.pins import let_go, pin, pins, pins_of_team
 from nbcache.engine.upkeep.shared_cleaning import SharedCleaning, clean_shared
 from nbcache.errors import StoreError, UsageError
 from nbcache.model.digest import Digest
@@ -286,8 +286,9 @@ def test_what_anybody_has_pinned_stays_until_that_one_lets_go(
     assert (left.user, left.what[:5]) == ("anna", "task ")
     with pytest.raises(UsageError, match=r"carl has pinned nothing in .*: anna"):
         let_go(team.shared, "carl", None, run=None)
-    assert let_go(team.shared, "anna", None, run=None) == [left]
+    assert let_go(team.shared, "anna", None, run=None, here=anna.session.cache) == [left]
     assert pins_of_team(team.shared) == []
+    assert pins(anna.session.cache) == [], "nor does her own cache hold it"
     assert janitor(ALL, days=2).pinned == 0
     assert unsent.id not in {row["id"] for row in team.shared.log.records()}, "pins go alone"
 

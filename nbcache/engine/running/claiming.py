@@ -99,8 +99,9 @@ class SharedClaims:
         try:
             while True:
                 after = self._useless.get(hash, 0)
-                answer = self._kept.pop(hash, None)
-                answer = answer or await asyncio.to_thread(self._claim, hash, process, after)
+                answer: Lease | Held | Done | None = self._kept.pop(hash, None)
+                if answer is None:
+                    answer = await asyncio.to_thread(self._claim, hash, process, after)
                 if isinstance(answer, Held):
                     return answer
                 if isinstance(answer, Done):
@@ -128,7 +129,9 @@ class SharedClaims:
         """Wait until another's claim has ended or may be taken over, or nobody waits any more.
 
         Nor does it wait where nothing can be heard: the store is gone, refuses, or has not answered
-        for as long as an owner may be silent. run: shows for whom. crowd: how many times longer than usual it is until the next look.
+        for as long as an owner may be silent.
+
+        run: shows for whom. crowd: how many times longer than usual it is until the next look.
         """
         owner = held.owner
         key, who = f"{process} {owner.heartbeat}", f"{owner.user} on {owner.host}"

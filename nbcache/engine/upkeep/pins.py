@@ -62,12 +62,14 @@ def pin(
     target, what = _target(cache, words, run, process)
     if not pinned and target not in {each.target for each in pins(cache)}:
         raise UsageError(f"{what} is not pinned")
-    now = time.time_ns() // 1000
-    row = PinRow(
-        id=new_ulid(), at=now, target=target, pinned=pinned, reason=reason, user=user_name()
-    )
+    row = _word(target, pinned, reason, user_name())
     cache.log.append([row])
-    return Pin(target, what, reason, now)
+    return Pin(target, what, reason, row.at)
+
+
+def _word(target: str, pinned: bool, reason: str, user: str) -> PinRow:
+    now = time.time_ns() // 1000
+    return PinRow(id=new_ulid(), at=now, target=target, pinned=pinned, reason=reason, user=user)
 
 
 def _target(
@@ -103,10 +105,13 @@ def pins_of_team(shared: Shared) -> list[Pin]:
     return _standing(shared.log.rows(("pin",)), names, each_user=True)
 
 
-def let_go(shared: Shared, user: str, word: str | None, *, run: str | None) -> list[Pin]:
+def let_go(
+    shared: Shared, user: str, word: str | None, *, run: str | None, here: Cache | None = None
+) -> list[Pin]:
     """Let go of what somebody who is not there any more has pinned in a shared cache.
 
-    word: the start of a task's hash; run: the name or id of a run; None: all of that user.
+    word: the start of a task's hash; run: the name or id of a run; None: all of that user. here: a
+    cache that lets go of them, too, where that user pinned them in it: one's own.
 
     Raises:
         UsageError: that user has pinned nothing of the kind. RemoteStoreError: it cannot be told.
@@ -120,14 +125,12 @@ def let_go(shared: Shared, user: str, word: str | None, *, run: str | None) -> l
             f"{user} has pinned {what} in {shared.store.url}; pins there are of: "
             f"{', '.join(users) or 'nobody'}.\n  `nbcache pin --team` lists them."
         )
-    now, reason = time.time_ns() // 1000, f"let go by {user_name()}"
-    rows = [
-        PinRow(
-            id=new_ulid(), at=now, target=each.target, pinned=False, reason=reason, user=user
-        ).record()
-        for each in chosen
-    ]
-    send_segment(shared, rows)
+    reason = f"let go by {user_name()}"
+    rows = [_word(each.target, False, reason, user) for each in chosen]
+    send_segment(shared, [row.record() for row in rows])
+    if here is not None:
+        held = {each.target for each in pins(here) if each.user == user}
+        here.log.append([row for row in rows if row.target in held])
     return chosen
 
 
