@@ -22,6 +22,7 @@ MOST_REASONS = 12  # lines of them in a report
 NO_NEWS = "first run of this code here"  # what engine.reasons says where there is no earlier run
 
 MOST_FAILURES = 5  # that are drawn: the others are counted
+RUN_CLASS = "nbcache nbcache-run"  # by which a run is told from other output
 RUN_MIME = "application/vnd.nbcache.run+json"
 SAID_MIME = "application/vnd.nbcache.said+json"  # beside a text that `nbcache run` prints
 
@@ -176,7 +177,7 @@ def render_progress(
     failures = render_failures(progress.failures) if over else Rendered("", "")
     html.append(failures.html)
     text = "\n".join([*lines, *extra, *([failures.text] if failures.text else []), head])
-    return Rendered(text, render.box("".join(html), run_colour(progress)))
+    return Rendered(text, render.box("".join(html), run_colour(progress), RUN_CLASS))
 
 
 def run_colour(progress: RunProgress) -> str:
@@ -279,9 +280,13 @@ def render_plan(plans: Sequence[PlacePlan]) -> Rendered:
         numeric=("tasks", "cached", "to run", "equal to these", "not known yet"),
     )
     total = f"{sum(p.cached for p in plans):,} cached, {sum(p.to_run for p in plans):,} to run"
+    if equal := sum(plan.equal for plan in plans):
+        total += f", {equal:,} equal to these"
     unknown = sum(plan.unknown for plan in plans)
     if unknown or any(plan.tasks is None for plan in plans):
-        total += f", {unknown or 'more'} known when the processes above have run"
+        total += (
+            f", {f'{unknown:,}' if unknown else 'more'} known when the processes above have run"
+        )
     times = [plan.expected_s for plan in plans if plan.expected_s is not None]
     if times and sum(times) > 0:
         total += f" · about {render.about(sum(times))} of computing"

@@ -55,10 +55,10 @@ class Rendered:
         return {"text/plain": self.text, "text/html": self.html, **graph}
 
 
-def box(inner: str, colour: str = "pending") -> str:
-    """Return HTML with the bar at its left that all of nbcache's output has."""
+def box(inner: str, colour: str = "pending", kind: str = "nbcache") -> str:
+    """Return HTML with the bar at its left that all of nbcache's output has; `kind`: its class."""
     style = _BOX.format(colour=COLOURS[colour])
-    return f'<div class="nbcache" style="{style}">{inner}</div>'
+    return f'<div class="{kind}" style="{style}">{inner}</div>'
 
 
 def stack(parts: Iterable[Rendered]) -> Rendered:

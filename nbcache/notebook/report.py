@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from nbcache.notebook import cards, render
 from nbcache.notebook.headless import Execution
-from nbcache.notebook.progress import ENDED, RunRecord, counts_of, progress_from
+from nbcache.notebook.progress import ENDED, RUN_CLASS, RunRecord, counts_of, progress_from
 from nbcache.notebook.terminal import Screen, terminal_screen
 
 _LAST_LINES = 40
@@ -101,21 +101,30 @@ def last_output(notebook: Any) -> str:
     """Return the text of the cells below the last run, of the last three at most; where none of
     them showed anything, of the last cell above that showed something other than a run or card."""
     found: list[str] = []
-    is_above = False
+    has_run = False
     for cell in reversed([cell for cell in notebook.cells if cell.cell_type == "code"]):
         if texts := [text for output in cell.outputs if (text := _text_of(output))]:
             lines = "\n".join(texts).rstrip().split("\n")
             more = [f"… {len(lines) - _LAST_LINES} more lines"] * (len(lines) > _LAST_LINES)
             found.append("\n".join(["", *lines[:_LAST_LINES], *more]))
-        is_above = is_above or any(map(_is_own, cell.outputs))
-        if found and (is_above or len(found) == _LAST_CELLS):
+        has_run = has_run or any(map(_is_run, cell.outputs))
+        if found and (has_run or len(found) == _LAST_CELLS):
             break
     return "\n".join(reversed(found))
 
 
 def _is_own(output: Any) -> bool:
     """Whether an output is a run's or a card's."""
-    return 'class="nbcache"' in str(output.get("data", {}).get("text/html", ""))
+    return 'class="nbcache' in _html_of(output)
+
+
+def _is_run(output: Any) -> bool:
+    """Whether an output is what a run showed while it went on; a look at one is a result."""
+    return output["output_type"] == "display_data" and RUN_CLASS in _html_of(output)
+
+
+def _html_of(output: Any) -> str:
+    return str(output.get("data", {}).get("text/html", ""))
 
 
 def _text_of(output: Any) -> str:

@@ -56,8 +56,12 @@ def test_an_output_asked_of_its_process_is_told_where_it_is(notebook: Notebook) 
     notebook.cell("%%process fit(x) -> x, score from of(1)\nscore = x")
     fit = notebook.names["fit"]
 
-    with pytest.raises(AttributeError, match=r"fit\[0\].score, fit.table\(\)\['score'\]"):
+    with pytest.raises(AttributeError, match=r"fit\[0\].score, .* \[each.score for each in fit\]"):
         attrgetter("score")(fit)
+    assert [each.score for each in fit] == [1]
+    notebook.cell("%%process one(x) from of(2)\nout = x + 1")
+    with pytest.raises(AttributeError, match=r"the output: one\[0\], of all tasks list\(one\)"):
+        attrgetter("out")(notebook.names["one"])
     with pytest.raises(AttributeError, match='did you mean "table"'):
         attrgetter("tabel")(fit)
     assert not hasattr(fit, "_repr_png_")
@@ -87,19 +91,20 @@ def test_an_input_that_a_process_keeps_back_names_the_header(notebook: Notebook)
     assert "`%%process fit ... -> depth, score`" in str(caught.value)
 
 
-def test_a_process_that_a_body_reads_by_its_name_is_told_to_be_named_as_input(
+def test_a_body_that_reads_a_channel_of_its_from_is_told_as_what_the_items_come_in(
     notebook: Notebook,
 ) -> None:
     notebook.cell("%channel text = of('ab')")
     notebook.cell("%%process count from text\nc = len(text)\nc")
     notebook.cell("%%process title from text\ntext.title()")
+    notebook.cell("%channel rows = of(('a', 1)).fields('text', 'n')")
 
-    with pytest.raises(BodyError) as caught:
+    with pytest.raises(BodyError, match="Its items come in as c: read that"):
         notebook.cell("%%process top from title, count\n[title, count]")
-
-    way = "`%%process top(title, count) from title, count`"
-    assert f"{way}, or read its c." in str(caught.value)
-    notebook.cell("%%process top(title, count) from title, count\n[title, count]")
+    with pytest.raises(BodyError, match="Its items come in as n and text: read these"):
+        notebook.cell("%%process q(n, text) from rows\n[rows, n]")
+    with pytest.raises(BodyError, match="Its items come in as a: read that"):
+        notebook.cell("%%process q(a) from title\n[title, a]")
 
 
 def test_a_captured_connection_is_named_with_its_resource(notebook: Notebook) -> None:

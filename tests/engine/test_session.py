@@ -248,8 +248,16 @@ def test_a_table_has_scalar_inputs_and_outputs_a_row_per_task(notebook: Notebook
     assert table.to_dict("list") == {
         "depth": [2, 2, 4, 4],
         "rep": [0, 1, 0, 1],
+        "said.rep": [-1, -1, -1, -1],
         "sum": [2, 3, 4, 5],
     }
+    notebook.cell(
+        "%%process two(depth, rep) -> x, y from grid\n"
+        "x = {'k': 1} if rep else {}\ny = {'k': 2, 'x': 5, 'own': rep}"
+    )
+    rows = notebook.names["two"].table().fillna(0).to_dict("list")
+    assert (rows["x.k"], rows["y.k"], rows["y.x"]) == ([0, 1, 0, 1], [2] * 4, [5] * 4)
+    assert set(rows) == {"depth", "rep", "own", "x.k", "y.k", "y.x"}
 
 
 def test_fresh_ignores_the_cache_and_its_results_win(notebook: Notebook) -> None:

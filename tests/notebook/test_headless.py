@@ -9,7 +9,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_output
 
 from nbcache.cli import USAGE, main
+from nbcache.model.view import RunProgress
 from nbcache.notebook.headless import error_of, write_notebook
+from nbcache.notebook.progress import render_progress
+from nbcache.notebook.render import box
 from nbcache.notebook.report import last_output
 
 
@@ -34,16 +37,31 @@ def test_a_cell_that_says_nothing_has_failed_all_the_same() -> None:
 
 
 def test_what_the_cells_below_the_last_run_showed_ends_a_headless_run() -> None:
-    def cell(text: str, html: str = "") -> nbformat.NotebookNode:
+    def cell(text: str, html: str = "", kind: str = "display_data") -> nbformat.NotebookNode:
         data = {"text/plain": text, **({"text/html": html} if html else {})}
-        output = nbformat.v4.new_output("display_data", data=data)
+        output = nbformat.v4.new_output(kind, data=data)
         return nbformat.v4.new_code_cell("", outputs=[output])
 
     def last(*cells: nbformat.NotebookNode) -> list[str]:
         return last_output(nbformat.v4.new_notebook(cells=list(cells))).split()
 
-    run = cell("2 ran", '<div class="nbcache">')
+    ended = RunProgress(
+        run="r",
+        name="neat-dove",
+        status="succeeded",
+        elapsed_s=1,
+        left_s=None,
+        saved_s=0,
+        places=(),
+    )
+    run, looked_at = (
+        cell("2 ran", render_progress(ended).html, kind)
+        for kind in ("display_data", "execute_result")
+    )
+    card = cell("f(n)", box(""))
     assert last(cell("data"), run, cell("best"), cell("sql")) == ["best", "sql"]
+    shown = [cell("best"), card, cell("map"), looked_at, cell("sql")]
+    assert last(run, *shown) == ["best", "map", "sql"]
     assert last(cell("early"), cell("data"), run) == ["data"]
     assert last(*[cell(str(number)) for number in range(5)]) == ["2", "3", "4"]
 

@@ -133,16 +133,18 @@ def test_failures_of_one_kind_are_a_line_of_text_and_each_has_its_way_out_a_clic
 
 def test_a_plan_is_a_table_with_a_sum() -> None:
     plans = (
-        PlacePlan(name="fit", tasks=18, cached=15, to_run=3, expected_s=4.0),
+        PlacePlan(name="fit", tasks=20, cached=15, to_run=3, equal=2, expected_s=4.0),
         PlacePlan(name="best", tasks=None, cached=0, to_run=0, unknown=1),
     )
 
     lines = render_plan(plans).text.splitlines()
 
-    assert lines[0].split() == "process tasks cached to run not known yet time".split()
-    assert lines[1].split()[:4] == ["fit", "18", "15", "3"]
+    headers = "process tasks cached to run equal to these not known yet time"
+    assert lines[0].split() == headers.split()
+    assert lines[1].split()[:4] == ["fit", "20", "15", "3"]
     assert lines[-1] == (
-        "15 cached, 3 to run, 1 known when the processes above have run · about 4 s of computing"
+        "15 cached, 3 to run, 2 equal to these, 1 known when the processes above have run"
+        " · about 4 s of computing"
     )
 
 

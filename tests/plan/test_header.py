@@ -169,19 +169,23 @@ def test_a_shebang_names_the_interpreter_and_is_no_part_of_the_body() -> None:
     assert (decl.language, decl.body, decl.body_line) == ("script", "cat(x)\n", 4)
 
 
-def test_options_below_a_remark_or_the_interpreter_count_and_other_remarks_stay() -> None:
-    below = read("fit(x)", "# why\n#!/usr/bin/env Rscript\n#| cpus: 2\n#| fig\n# note\ncat(x)\n")
+@pytest.mark.parametrize("first", ["# needs numpy:", "#!/usr/bin/env Rscript"])
+def test_what_stands_below_a_remark_or_the_interpreter_is_the_body_s_own(first: str) -> None:
+    own = "#!pip install numpy\n#| alpha: the rate\n#|box|\n#| cpus: 2\ny = 1\n"
+    decl = read("fit(x)", f"{first}\n{own}")
 
-    assert below.directives.cpus == 2
-    assert below.interpreter == ("Rscript",)
-    assert below.body == "#| fig\n# note\ncat(x)\n"
+    assert decl.body.endswith(own)
+    assert decl.language == ("script" if first.startswith("#!") else "python")
+    assert decl.directives.cpus == 1
 
 
 def test_an_option_too_far_down_is_pointed_at() -> None:
-    decl = read("fit(x)", "# note\ny = x\n#| on-error: ignore\n#| fig: 1\n")
+    body = "# note\n#| cpus = 1\ny = x\n#| on-eror: ignore\n#| alpha: 1\n#| title: a note\n"
+    decl = read("fit(x)", body)
 
-    [said] = low_options(decl.body, decl.body_line)
-    assert said.startswith("line 4: `#| on-error: ignore` is only a remark")
+    cpus, on_error = low_options(decl.body, decl.body_line)
+    assert cpus.startswith("line 3: `#| cpus = 1` is only a remark")
+    assert on_error.startswith("line 5: `#| on-eror: ignore` is only a remark")
 
 
 def test_the_source_is_the_whole_cell_as_written() -> None:

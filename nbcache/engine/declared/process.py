@@ -148,8 +148,12 @@ class Process(Readable):
         """Refuse what a process has not; an output is told where it is."""
         where = ""
         if name[:1] != "_" and name not in Process.__slots__:
-            if any(each.name == name for each in self.decl.outputs or ()):
-                where = f"; it is an output: {self.name}[0].{name}, {self.name}.table()[{name!r}]"
+            outputs = [each.name for each in self.decl.outputs or ()]
+            if outputs == [name]:
+                where = f"; it is the output: {self.name}[0], of all tasks list({self.name})"
+            elif name in outputs:
+                all_of_it = f"[each.{name} for each in {self.name}]"
+                where = f"; it is an output: {self.name}[0].{name}, of all tasks {all_of_it}"
             elif meant := nearest(name, dir(self)):
                 where = f'; did you mean "{meant}"?'
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{where}")

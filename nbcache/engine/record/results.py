@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,7 +196,8 @@ class Results:
     def table(self) -> Any:
         """Return a pandas DataFrame: scalar inputs and outputs, one row per finished task.
 
-        Of an output that is a dict, those scalar members are columns whose names are still free.
+        Scalar members of an output that is a dict are columns, too: `member`, or `output.member`
+        where an input or an output has that name, or another output such a member.
 
         Raises:
             MissingPackageError: pandas is not installed.
@@ -208,21 +210,33 @@ class Results:
                 f"  pip install pandas; or, without it, list({self.name})"
             ) from None
 
+        return pandas.DataFrame(self._rows())
+
+    def _rows(self) -> list[dict[str, object]]:
+        """Return the rows of the table; a column holds the same in each of them."""
         rows: list[dict[str, object]] = []
+        members: list[dict[tuple[str, str], object]] = []  # a row's, by output and own name
+        taken: set[str] = set()
         for task in self._succeeded():
             row: dict[str, object] = {}
+            inside: dict[tuple[str, str], object] = {}
             for name, held in task.inputs.items():
                 self._add_scalar(row, name, held)
-            dicts = [
-                whole
-                for number, held in enumerate(task.outputs or ())
-                if isinstance(whole := self._add_scalar(row, self._column(number), held), dict)
-            ]
-            for name, member in (pair for each in dicts for pair in each.items()):
-                if isinstance(name, str) and is_scalar(member):
-                    row.setdefault(name, member)
+            columns = [self._column(number) for number in range(len(task.outputs or ()))]
+            for column, held in zip(columns, task.outputs or (), strict=True):
+                whole = self._add_scalar(row, column, held)
+                for name, member in whole.items() if isinstance(whole, dict) else ():
+                    if isinstance(name, str) and is_scalar(member):
+                        inside[column, name] = member
+            taken.update(task.inputs, columns)
             rows.append(row)
-        return pandas.DataFrame(rows)
+            members.append(inside)
+        uses = Counter(name for _, name in {pair for each in members for pair in each})
+        for row, inside in zip(rows, members, strict=True):
+            for (column, name), member in inside.items():
+                is_free = name not in taken and uses[name] == 1
+                row[name if is_free else f"{column}.{name}"] = member
+        return rows
 
     def _column(self, number: int) -> str:
         """Name a column: by its field, else by the channel, else by the field's number."""

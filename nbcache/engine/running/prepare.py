@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from nbcache.engine.declared.factories import Factories
 from nbcache.engine.declared.pipeline import Pipeline
@@ -33,7 +34,7 @@ from nbcache.errors import BodyError, ChannelError, NbcacheError, UsageError
 from nbcache.model.channel import CompiledNode, Graph, Item
 from nbcache.model.event import Resources
 from nbcache.model.fingerprint import Component
-from nbcache.model.process import DefaultPick, Directives, Dynamic, Script
+from nbcache.model.process import DefaultPick, Directives, Dynamic, FieldPick, Script
 from nbcache.model.run_options import RunOptions
 from nbcache.model.value import FilePath, RemoteFile
 from nbcache.plan.identity.fingerprint import SharedPart, component
@@ -244,7 +245,7 @@ def check_place(node: CompiledNode, pipeline: Pipeline) -> None:
     decl = node.decl
     assert decl is not None
     process = pipeline.process_of(decl)
-    _refuse_channels(process, pipeline, {each.name for each in decl.inputs or ()})
+    _refuse_channels(process, pipeline, node)
     check_filled(decl, process.facts, pipeline.scope_of(process))
 
 
@@ -270,30 +271,32 @@ def _file_component(text: str, path: Path, cache: Cache) -> Component:
     return component("file", text, cache.files.digest(path), f"{text}, named in the code")
 
 
-def _refuse_channels(process: Process, pipeline: Pipeline, inputs: set[str]) -> None:
+def _refuse_channels(process: Process, pipeline: Pipeline, node: CompiledNode) -> None:
     """A body cannot read a channel that is no input of it: it would be a handle, not items."""
     if process.facts is None:
         return
-    for name in sorted(process.facts.free - inputs):
+    for name in sorted(process.facts.free - node.filling.keys()):
         if isinstance(pipeline.namespace.get(name), Results):
             raise BodyError(f"process {process.name!r} reads {restored_text(name)}")
         if pipeline.is_channel(name) and pipeline.namespace.get(name) is not process:
             raise BodyError(
                 f"process {process.name!r} reads {name}, which is a channel",
-                hint=_way_in(name, process, inputs, pipeline.namespace[name]),
+                hint=_way_in(name, process, node),
             )
 
 
-def _way_in(name: str, process: Process, inputs: set[str], channel: object) -> str:
+def _way_in(name: str, process: Process, node: CompiledNode) -> str:
     """Say how a channel's items reach a body that reads the channel by its name."""
-    sources = [each.strip() for each in process.decl.sources or ()]
+    sources = cast(Sequence[str], node.options["source_names"])
     if name not in sources:
         return f"Take it as an input: `%%process {process.name}({name}) ...` or `... from {name}`."
-    outputs = (channel.decl.outputs if isinstance(channel, Process) else None) or ()
-    fields = [each.name for each in outputs]
-    named = ", ".join([*sorted(inputs - set(fields)), name])
-    way = f"Name it as an input: `%%process {process.name}({named}) from {', '.join(sources)}`"
-    return f"{way}, or read its {' or '.join(fields)}." if fields else f"{way}."
+    filled = [
+        each
+        for each, pick in node.filling.items()
+        if isinstance(pick, FieldPick) and sources[pick.source] == name
+    ]
+    these = "that" if len(filled) == 1 else "these"
+    return f"Its items come in as {' and '.join(filled)}: read {these}."
 
 
 def _is_path(node: CompiledNode, name: str) -> bool:

@@ -41,10 +41,10 @@ def split_above(line: str) -> tuple[str, str]:
     return str(above), line[end + 1 :]
 
 
-def nearest(word: str, known: Collection[str]) -> str | None:
-    """Return the known word that `word` was most likely meant to be."""
+def nearest(word: str, known: Collection[str], cutoff: float = 0.6) -> str | None:
+    """Return the known word that `word` was most likely meant to be; `cutoff` 1: the same one."""
     folded = {each.lower().replace("-", "_"): each for each in sorted(known)}
-    found = difflib.get_close_matches(word.lower().replace("-", "_"), list(folded), 1, 0.6)
+    found = difflib.get_close_matches(word.lower().replace("-", "_"), list(folded), 1, cutoff)
     return folded[found[0]] if found else None
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from nbcache.errors import HeaderError
 from nbcache.model.process import Option
-from nbcache.plan.language.header_text import HeaderText, literal_string
+from nbcache.plan.language.header_text import HeaderText, literal_string, nearest
 from nbcache.plan.language.options import OPTIONS
 from nbcache.plan.language.parts import BodyParts, divide_body, divides_body, read_shebang
 from nbcache.plan.language.scanning import is_option, line_and_column
 
 _KEY = re.compile(r"--([^\W\d][\w-]*)")
 _OPTION_LINE = re.compile(r"#\|[ \t]*([^\W\d][\w-]*)[ \t]*:(.*)$")
+_LIKE_OPTION = re.compile(r"#\|[ \t]*([^\W\d][\w-]*)[ \t]*[:=].*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +54,27 @@ def read_option(text: HeaderText, at: int) -> tuple[Option, int]:
 
 
 def read_preamble(source: str, start: int) -> Preamble:
-    """Read the option lines and the `#!` line from offset `start` on, also below remarks."""
+    """Read the option lines and the `#!` line from offset `start` on.
+
+    They end where the body begins: at the `#!` line, a remark, or code. What stands below is the
+    body's own, since a remark may read like either (`#!pip install`, Quarto's `#| echo: false`).
+    """
     lines = source[start:].split("\n")
     first_line = source.count("\n", 0, start) + 1
     options: list[Option] = []
     shebang = None
     taken = index = 0
-    below_remark = False  # where a line that reads like no option may be one more remark
     while index < len(lines):
         line = lines[index].rstrip("\r")
         if divides_body(line):
             break
-        if line.startswith("#|") and (not below_remark or _OPTION_LINE.match(line)):
+        if line.startswith("#|"):
             options.append(_option_line(line, first_line + index))
             taken = index + 1
-        elif line.startswith("#!") and shebang is None:
+        elif line.startswith("#!"):
             shebang = read_shebang(line, first_line + index)
             taken = index + 1
-        elif line.startswith("#"):
-            below_remark = True
+            break
         elif line.strip():
             break
         index += 1
@@ -80,12 +83,12 @@ def read_preamble(source: str, start: int) -> Preamble:
 
 def low_options(body: str, first_line: int) -> list[str]:
     """Say which lines of a body read like options of a process, and are none so far down."""
-    found = ((number, _OPTION_LINE.match(line)) for number, line in enumerate(body.split("\n")))
+    found = ((number, _LIKE_OPTION.match(line)) for number, line in enumerate(body.split("\n")))
     return [
         f"line {first_line + number}: `{match[0].strip()}` is only a remark: options stand right "
-        "below the header"
+        "below the header, above all else"
         for number, match in found
-        if match is not None and match[1].replace("-", "_") in OPTIONS
+        if match is not None and nearest(match[1], OPTIONS, 0.75)
     ]
 
 
