@@ -181,10 +181,13 @@ def test_neither_labels_nor_errors_quote_what_a_secret_looking_input_is(
             f"%%process login(v) -> token from src\ntoken = {SECRET[::-1]!r}[::-1]",
             "%%process use(token) -> n from login\nn = len(token)",
             "%%process misfit(token: int) -> n from login.map(str)\nn = token",
+            f"%channel given = of({SECRET!r}).collect()",
+            "%%process misfits(token: list[int]) -> n from given\nn = 1",
         ]
     )
     run = notebook.run()
 
     assert SECRET not in run["use"].tasks[0].label
-    assert "declared as int" in run.failures[0].error
-    assert SECRET not in run.failures[0].error
+    for failed in (run, notebook.run("misfits")):
+        assert "declared as int" in failed.failures[0].error
+        assert SECRET not in failed.failures[0].error

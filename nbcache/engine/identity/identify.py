@@ -121,7 +121,7 @@ class Identifier:
         if value is None and declared is not None and declared.optional:
             return Identified(canonical_digest(None), None, "None", "null")
         if wants_path and declared is not None and declared.depth == 1 and _is_one_path(value):
-            return self._gathered([value], declared, mode, place)
+            return self._gathered([value], declared, mode, place, hidden)
         if isinstance(value, Stored):
             return self._stored(value, wants_path, place)
         if isinstance(value, RemoteFile):
@@ -129,7 +129,7 @@ class Identifier:
         if isinstance(value, FilePath) or (wants_path and isinstance(value, (str, os.PathLike))):
             return self._file(value, mode, place)
         if isinstance(value, Gathered) or (wants_path and isinstance(value, (list, tuple))):
-            return self._gathered(value, declared, mode, place)
+            return self._gathered(value, declared, mode, place, hidden)
         if wants_path:
             raise ChannelError(
                 f"{place} is declared as a path, but the item is {_said(value, hidden)} "
@@ -270,7 +270,7 @@ class Identifier:
                 )
 
     def _gathered(
-        self, members: object, declared: PortType | None, mode: str, place: str
+        self, members: object, declared: PortType | None, mode: str, place: str, hidden: bool
     ) -> Identified:
         assert isinstance(members, (list, tuple))
         if declared is not None and declared.is_path and not declared.depth:
@@ -278,11 +278,11 @@ class Identifier:
                 f"{place} is declared as one path, but the item is a list of {len(members)}; "
                 "declare list[path]"
             )
-        self._check_type(members, declared, place)
+        self._check_type(members, declared, place, hidden)
         each_type = None
         if declared is not None and declared.depth:
             each_type = PortType(declared.base, declared.depth - 1, declared.optional)
-        found = [self.identify(member, each_type, mode, place) for member in members]
+        found = [self.identify(member, each_type, mode, place, hidden=hidden) for member in members]
         value: object = Gathered(each.value for each in found)
         summary = f"list of {len(found)}"
         if found and len(found) <= 3:
@@ -298,7 +298,7 @@ class Identifier:
         )
 
     def _check_type(
-        self, value: object, declared: PortType | None, place: str, hidden: bool = False
+        self, value: object, declared: PortType | None, place: str, hidden: bool
     ) -> None:
         if not fits_type(value, declared):
             plain = list(value) if isinstance(value, Gathered) else value
