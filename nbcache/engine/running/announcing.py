@@ -43,7 +43,7 @@ class Announcer:
         for text in self._publisher.said():
             self._course.run.note(text)
         for decision, error in failed:
-            self._course.run.failures.append(
+            self._failures.tell(
                 FailureView(
                     task=decision.label,
                     process=decision.place.name,
@@ -119,10 +119,8 @@ class Announcer:
         if outputs is not None:
             self._publisher.publish(decision, outputs)
             self._course.note_outputs(task, outputs)
-        if report.outcome is Outcome.FAILED and all(
-            failure.task != decision.label for failure in run.failures
-        ):
-            run.failures.append(self._failures.view(decision, None, report.error or "failed"))
+        if report.outcome is Outcome.FAILED and not self._failures.is_told(decision.label):
+            self._failures.tell(self._failures.view(decision, None, report.error or "failed"))
 
     def _announce_undecided(self, report: Report) -> None:
         """Tell of a task that could not even be identified."""
@@ -131,7 +129,7 @@ class Announcer:
         label = f"{place}[{'.'.join(map(str, position))}]"
         run.tasks[report.task] = TaskResult(position, label, report.outcome, {}, None, report.error)
         if report.error:
-            run.failures.append(FailureView(task=label, process=place, error=report.error))
+            self._failures.tell(FailureView(task=label, process=place, error=report.error))
 
     def _announce_hit(self, decision: Decision) -> None:
         """Tell whose result it is, and what its task showed."""

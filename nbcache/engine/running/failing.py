@@ -34,6 +34,7 @@ class Failures:
 
     def __init__(self, course: Course) -> None:
         self._course = course
+        self._told: set[str] = set()  # labels of tasks
         self.keeps_nothing = False  # set where no result can be kept: the next one fares no better
 
     def fail(
@@ -64,9 +65,18 @@ class Failures:
             wait = _wait_before_retry(decision, number)
         else:
             failure = self.view(decision, report, error, ignored=action == "ignore")
-            course.run.failures.append(failure)
+            self.tell(failure)
             course.failed[task] = (failure, decision.failed, number)
         course.inbox.tell(AttemptFailed(task, error, action, resources, wait))
+
+    def tell(self, failure: FailureView) -> None:
+        """Tell the user of a failure."""
+        self._course.run.failures.append(failure)
+        self._told.add(failure.task)
+
+    def is_told(self, label: str) -> bool:
+        """Say whether a failure was told of under this label, be it of an equal task."""
+        return label in self._told
 
     def _keep(self, decision: Decision, number: int, row: AttemptRow, *, ignored: bool) -> None:
         """Append the row of a failed attempt where only the failure told what it means."""
