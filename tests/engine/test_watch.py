@@ -114,6 +114,9 @@ def test_where_a_link_leads_to_is_read_by_who_asks_for_it(bench: Bench, notebook
     for question in ("os.readlink(p)", "os.path.realpath(p)", "Path(p).resolve()"):
         body = f"import os\nfrom pathlib import Path\np = {str(notebook / 'link')!r}\n{question}"
         assert read in reads(bench, body, notebook), body
+    (notebook / "far").symlink_to("link")
+    body = f"import os\nos.path.samefile({str(notebook / 'far')!r}, {str(notebook / 'one.txt')!r})"
+    assert read in reads(bench, body, notebook), "what is the same file depends on links"
     state = ReadState(bench.cache.files, notebook)
     assert state.holds(read)
     (notebook / "link").unlink()
@@ -122,11 +125,16 @@ def test_where_a_link_leads_to_is_read_by_who_asks_for_it(bench: Bench, notebook
 
 def test_the_sizes_that_a_listing_gives_are_read(bench: Bench, notebook: Path) -> None:
     (notebook / "x.csv").write_text("1,2")
-    body = f"import os\nsum(each.stat().st_size for each in os.scandir({str(notebook)!r}))"
+    listing = f"os.scandir({str(notebook)!r})"
+    for body in (
+        f"import os\nsum(each.stat().st_size for each in {listing})",
+        f"import os\ndef names(): return list({listing})\n[each.stat() for each in names()]",
+        f"import os\ndef names(): return list({listing})\n"
+        "def size(each): return each.stat()\nlist(map(size, names()))",
+    ):
+        found = {(each.kind, each.name) for each in reads(bench, body, notebook)}
 
-    found = {(each.kind, each.name) for each in reads(bench, body, notebook)}
-
-    assert found == {("folder", "."), ("file", "x.csv")}
+        assert found == {("folder", "."), ("file", "x.csv")}, body
 
 
 def test_a_database_that_is_opened_by_its_uri_is_read(bench: Bench, notebook: Path) -> None:

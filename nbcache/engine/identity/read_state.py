@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nbcache.engine.identity.modules import LocalModules, package_components
@@ -59,7 +59,7 @@ class ReadState:
         if kind == "exists":
             return what_is_at(path)
         if kind == "link":
-            return digest_of_text(os.readlink(path)) if os.path.islink(path) else None
+            return digest_of_text(target_of(path))
         return _digest_of_names(path) if kind == "folder" else self.file(path)
 
     def file(self, path: str) -> Digest | None:
@@ -129,6 +129,27 @@ def what_is_at(path: str) -> Digest | None:
         return None
     kinds = {"link": os.path.islink, "file": os.path.isfile, "folder": os.path.isdir}
     return digest_of_text(" ".join(word for word, test in kinds.items() if test(path)))
+
+
+def target_of(path: str) -> str | None:
+    """Return where a link leads to; None: it is none."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+def links_on(path: str) -> Iterator[str]:
+    """Yield the links that lead from a path to what it is, as `realpath` meets them."""
+    waiting, met = [path], set()
+    for each in waiting:  # grows meanwhile
+        while each != (folder := os.path.dirname(each)):
+            target = None if each in met else target_of(each)
+            met.add(each)
+            if target is not None:
+                yield each
+                waiting.append(os.path.join(folder, target))
+            each = folder
 
 
 def digest_of_text(text: str | None) -> Digest | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from opcode import opmap
-from types import FrameType
+from types import CodeType, FrameType, FunctionType
 
 from nbcache.plan.identity.code import nested_codes
 
@@ -31,6 +31,7 @@ STATS = frozenset("stat getsize getmtime getctime getatime".split())
 _QUESTIONS = STATS | frozenset(
     "exists lexists isfile isdir islink is_file is_dir is_symlink is_mount ismount lstat".split()
 )
+SAME = frozenset({"samefile"})
 LINKS = frozenset("readlink realpath _joinrealpath resolve".split())
 
 
@@ -70,7 +71,7 @@ def who_asks_for_path(frame: FrameType | None, asked: str = "stat") -> tuple[str
         if not any(f"{sep}{name}" in place for name in _ASKING for sep in ("/", "<frozen ")):
             break
         asked, frame = code.co_name, frame.f_back
-    return (asked if asked in _QUESTIONS | LINKS else ""), frame
+    return (asked if asked in _QUESTIONS | SAME | LINKS else ""), frame
 
 
 def is_for_a_library(frame: FrameType | None) -> bool:
@@ -112,13 +113,24 @@ def lists_path(is_package: Callable[[str], bool]) -> bool:
 
 
 def looks_at_entries(is_package: Callable[[str], bool]) -> bool:
-    """Say whether the user's code calls `os.scandir` and asks `stat` of what that gives.
+    """Say whether the user's code calls `os.scandir` and may ask `stat` of what that gives: itself,
+    where it was called from, or in a function that these can call.
 
-    These are objects of C, which nothing can watch.
+    What it gives are objects of C, which nothing can watch.
     """
-    code = sys._getframe(3).f_code
-    return (
-        "scandir" in code.co_names
-        and not is_package(code.co_filename)
-        and any("stat" in each.co_names for each in nested_codes(code))
-    )
+    frame: FrameType | None = sys._getframe(3)
+    if frame is None or "scandir" not in frame.f_code.co_names:
+        return False
+    while frame is not None and not is_package(frame.f_code.co_filename):
+        if any("stat" in code.co_names for code in _codes_around(frame, is_package)):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _codes_around(frame: FrameType, is_package: Callable[[str], bool]) -> Iterator[CodeType]:
+    """Yield the code of a frame and of the user's functions among its globals."""
+    yield from nested_codes(frame.f_code)
+    for value in list(frame.f_globals.values()):
+        if isinstance(value, FunctionType) and not is_package(value.__code__.co_filename):
+            yield from nested_codes(value.__code__)

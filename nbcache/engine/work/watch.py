@@ -26,6 +26,7 @@ from nbcache.engine.identity.read_state import (
     ReadState,
     digest_of_text,
     digest_of_variable_names,
+    links_on,
     state_of,
     what_is_at,
 )
@@ -34,6 +35,7 @@ from nbcache.engine.work.callers import (
     IMPORTING,
     LINKS,
     READING_SOURCE,
+    SAME,
     SEEKING_PACKAGES,
     STATS,
     called_by,
@@ -308,6 +310,9 @@ class Watcher:
         question, full = self._asked_by_user(path, "stat")
         if full is None or not question or question in LINKS or full in self._written:
             return
+        if question in SAME:
+            for each in links_on(full):
+                self._note_link(each)
         if question in STATS and os.path.isfile(full):
             self._note("file", full)
         elif os.getpid() == self._owner:
@@ -318,7 +323,12 @@ class Watcher:
     def link_read(self, path: object) -> None:
         """Code asks where a link leads to, itself or by looking for the real path of something."""
         question, full = self._asked_by_user(path, "readlink")
-        if question not in LINKS or full is None or self._places is None:
+        if question in LINKS and full is not None:
+            self._note_link(full)
+
+    def _note_link(self, path: str) -> None:
+        full = self._users(path)
+        if full is None or self._places is None:
             return
         if not self._places.is_around(full):  # where the whole project lies does not count
             self._note("link", full)
