@@ -9,10 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from nbcache.engine.executors.local import LocalExecutor
+from nbcache.engine.identity.payload import OUT_OF_BAND, pickle_names, write_buffers
+from nbcache.engine.spec import ProcessSpec
 from nbcache.model.process import Output
 from nbcache.model.row import AttemptRow
 from nbcache.model.view import ShownChunk
@@ -361,6 +365,33 @@ def test_a_worker_stays_warm_between_tasks_that_leave_nothing(one_worker: Bench)
     process = one_worker.process("import os\ny = os.getpid()")
 
     assert one_worker.value(process) == one_worker.value(process)
+
+
+def test_mapped_arrays_and_code_that_is_never_sent_cost_no_worker(
+    one_worker: Bench, tmp_path: Path
+) -> None:
+    source = (
+        "from json import tool as table\nimport json\n"
+        "def seed_all():\n    json.benchmark = True\n"
+        "def clean(x):\n    table = {}\n    table['a'] = x\n    return x\n"
+        "def changes(x):\n    json.leak = x\n"
+    )
+    cell: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(source, "<cell>", "exec"), cell)
+    parts = [np.full(OUT_OF_BAND // 8, float(i)) for i in range(70)]
+    arrays = pickle_names({"parts": parts}, {})
+    paths = tuple(map(str, write_buffers(arrays.buffers, tmp_path)))
+
+    def calling(name: str) -> ProcessSpec:
+        captured = {name: cell[name]}
+        return one_worker.process(f"y = {name}(x)", captured=captured, sources={"<cell>": source})
+
+    mapping = one_worker.process("y = len(parts)", payload=arrays.data, buffers=paths)
+    processes = [mapping, calling("clean"), calling("changes")]
+
+    retired = [one_worker.run(each, {"x": 1}).retire for each in processes]
+
+    assert retired == [False, False, True]
 
 
 def test_random_numbers_differ_between_tasks_and_repeat_with_a_seed(one_worker: Bench) -> None:

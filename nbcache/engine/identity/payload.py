@@ -148,6 +148,36 @@ def map_buffers(paths: Sequence[Path | str]) -> tuple[memoryview, ...]:
     return tuple(maps)
 
 
-def unpickle_names(data: bytes, buffers: Sequence[memoryview] = ()) -> dict[str, object]:
-    """Return {name: value} anew; arrays over `buffers` are read-only."""
-    return cast("dict[str, object]", pickle.loads(data, buffers=buffers))
+def unpickle_names(
+    data: bytes,
+    buffers: Sequence[memoryview] = (),
+    codes: list[types.CodeType] | None = None,
+) -> dict[str, object]:
+    """Return {name: value} anew; arrays over `buffers` are read-only.
+
+    The code of each function that is made, which went by value, is added to `codes`.
+    """
+    if codes is None:
+        return cast("dict[str, object]", pickle.loads(data, buffers=buffers))
+    return cast("dict[str, object]", _Unpickler(io.BytesIO(data), buffers, codes).load())
+
+
+class _Unpickler(pickle.Unpickler):
+    """Tells of which code it made functions."""
+
+    def __init__(
+        self, file: io.BytesIO, buffers: Sequence[memoryview], codes: list[types.CodeType]
+    ) -> None:
+        super().__init__(file, buffers=buffers)
+        self._codes = codes
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if (module, name) != ("cloudpickle.cloudpickle", "_make_function"):
+            return found
+
+        def make(code: types.CodeType, *more: Any) -> Any:
+            self._codes.append(code)
+            return found(code, *more)
+
+        return make

@@ -211,6 +211,7 @@ class _Attempt:
             if watching:
                 place.watcher.may_read(body.paths(before))
                 place.watcher.may_read(paths_in(inputs.values()))
+            self.retire = self.retire or body.changes_modules(before)
             namespace, final = body.run(before, inputs, task, self._show)
         finally:
             if place.baseline is not None:
@@ -218,7 +219,6 @@ class _Attempt:
             if watching:
                 self.watched = self._reads(loaded)
             self.watched += place.packages_of(self.staging.modules, process)
-            self.retire = self.retire or body.changes_modules(before)
         return body.outputs(namespace, before, final, self._show)
 
     def _reads(self, loaded: set[str]) -> tuple[WatchedRead, ...]:
@@ -317,7 +317,7 @@ class _Attempt:
             self.retire = True
         assert place.baseline is not None
         try:
-            leaked = place.baseline.restore()
+            leaked = place.baseline.restore(place.mapped)
         except Exception:
             leaked = True  # what cannot be restored is not used again
         if leaked or (place.modules is not None and place.modules.changed()):

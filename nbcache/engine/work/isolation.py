@@ -94,8 +94,11 @@ class Baseline:
         if torch is not None and hasattr(torch, "manual_seed"):
             torch.manual_seed(int.from_bytes(os.urandom(7), "little") if seed is None else seed)
 
-    def restore(self) -> bool:
-        """Undo what the attempt changed; return whether the worker has to be replaced."""
+    def restore(self, mapped: int) -> bool:
+        """Undo what the attempt changed; return whether the worker has to be replaced.
+
+        `mapped` is how many buffers are mapped into memory: their descriptors are no task's.
+        """
         os.umask(self._umask)
         if [_signal.getsignal(number) for number in _SIGNALS] != self._handlers:
             for number, handler in zip(_SIGNALS, self._handlers, strict=True):
@@ -113,7 +116,8 @@ class Baseline:
         if sys.gettrace() is not None:
             sys.settrace(None)
         self._restore_libraries()
-        return self._left_threads() or _next_descriptor() > self._descriptors + _MORE_DESCRIPTORS
+        most = self._descriptors + mapped + _MORE_DESCRIPTORS
+        return self._left_threads() or _next_descriptor() > most
 
     def restore_builtins(self) -> None:
         """Undo what a body did to builtins: whatever looks at its results calls them as well."""

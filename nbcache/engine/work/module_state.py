@@ -1,19 +1,18 @@
-"""Find out whether a task changed the globals of a module, which cannot be undone.
+"""Find out whether a task changed the globals of a local module, which cannot be undone.
 
-Local modules are compared with what they were when their import had ended; for installed ones the
-body's own text is read for assignments into them. Either way the worker is replaced afterwards.
+Local modules are compared with what they were when their import had ended; where they differ, the
+worker is replaced afterwards. For installed ones see `module_changes`.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import importlib.machinery
 import pickle
 import sys
 import types
 import zipimport
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 from xxhash import xxh3_64_intdigest
@@ -21,10 +20,6 @@ from xxhash import xxh3_64_intdigest
 from nbcache.engine.work.import_reads import ImportReads
 from nbcache.engine.work.watch import Watcher
 from nbcache.model.digest import Digest, identity_digest
-
-# What engine.isolation puts back by itself.
-_RESTORED = frozenset({"matplotlib", "pandas", "numpy", "decimal", "logging", "os", "random"})
-
 
 _CACHED = type(functools.lru_cache(lambda: None))
 
@@ -198,83 +193,3 @@ def _content(cell: types.CellType) -> object:
         return cell.cell_contents
     except ValueError:
         return None
-
-
-def imported_names(tree: ast.AST) -> dict[str, str]:
-    """Return the names that imports in some code bind, with what they are called in full."""
-    found: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                full = alias.name if alias.asname else alias.name.partition(".")[0]
-                found[alias.asname or full] = full
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found |= {each.asname or each.name: f"{node.module}.{each.name}" for each in node.names}
-    return found
-
-
-def changes_modules(tree: ast.AST, imported: Mapping[str, str]) -> bool:
-    """Say whether code changes what it imported: sets an attribute or item (`math.pi = 3`), or
-    registers something there (`mimetypes.add_type`).
-
-    `imported` are the names of modules, and of what is in them, with the full names. Modules whose
-    settings are restored anyway do not count, nor do attributes of other objects.
-    """
-    names = {name for name, full in imported.items() if full.partition(".")[0] not in _RESTORED}
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Attribute, ast.Subscript)):
-            if not isinstance(node.ctx, ast.Load) and _root(node) in names:
-                return True
-            if isinstance(node, ast.Attribute) and _registers(node.attr, _root(node), imported):
-                return True
-        elif isinstance(node, ast.Name):
-            full = imported.get(node.id, "")
-            if "." in full and _registers(full.rpartition(".")[2], node.id, imported):
-                return True
-        elif isinstance(node, ast.Call) and _is_change(node, names):
-            return True
-    return False
-
-
-# What functions are called that change a module for all who use it later.
-_REGISTRARS = frozenset({"add_type", "addLevelName", "putenv", "unsetenv"})
-
-
-def _registers(name: str, root: str | None, imported: Mapping[str, str]) -> bool:
-    return root in imported and (name.startswith("register") or name in _REGISTRARS)
-
-
-def _is_change(node: ast.Call, names: Collection[str]) -> bool:
-    called = node.func
-    if isinstance(called, ast.Name):
-        return (
-            called.id in ("setattr", "delattr") and bool(node.args) and _root(node.args[0]) in names
-        )
-    return (
-        isinstance(called, ast.Attribute)
-        and isinstance(called.value, ast.Attribute)
-        and called.attr in _MUTATORS
-        and _root(called) in names
-    )
-
-
-_MUTATORS = frozenset(
-    {
-        "append",
-        "extend",
-        "insert",
-        "remove",
-        "pop",
-        "clear",
-        "update",
-        "setdefault",
-        "add",
-        "discard",
-    }
-)
-
-
-def _root(node: ast.AST) -> str | None:
-    while isinstance(node, (ast.Attribute, ast.Subscript)):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else None

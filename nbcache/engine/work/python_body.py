@@ -15,8 +15,7 @@ import os
 import sys
 import traceback
 import types
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 from nbcache.engine.identity.payload import map_buffers, unpickle_names
 from nbcache.engine.spec import AttemptSpec, ProcessSpec
 from nbcache.engine.work.display import is_drawing, mime_bundle, show_open_figures
-from nbcache.engine.work.module_state import changes_modules, imported_names
+from nbcache.engine.work.module_changes import task_changes_modules
 from nbcache.engine.work.path_values import paths_in
 from nbcache.model.view import ShownChunk
 from nbcache.plan.language.body import split_body
@@ -82,6 +81,7 @@ class PythonBody:
         tree = ast.parse(process.body)
         self._paths: tuple[str, ...] | None = None
         self._changes: bool | None = None
+        self._codes: list[types.CodeType] = []  # of the functions that were sent
         self._read = _names_read(tree)
         self.shows_by_ipython = "IPython" in process.body or b"IPython" in process.payload
         self._buffers: tuple[memoryview, ...] | None = None
@@ -93,30 +93,15 @@ class PythonBody:
         return any(code is not None and code.co_flags & inspect.CO_COROUTINE for code in codes)
 
     def changes_modules(self, values: Mapping[str, Any]) -> bool:
-        """Whether the body or a helper changes a module, so that later tasks would notice."""
+        """Whether the body or a helper changes a module; `values` are what `namespace` gave."""
         if self._changes is None:
-            self._changes = any(changes_modules(tree, names) for tree, names in self._codes(values))
+            self._changes = task_changes_modules(self._process, values, self._codes)
         return self._changes
 
-    def _codes(self, values: Mapping[str, Any]) -> Iterator[tuple[ast.AST, dict[str, str]]]:
-        """Yield the body and the functions of the cells that helpers stand in, with what their
-        names import; what else these cells do was done in the notebook."""
-        captured = {
-            name: value.__name__
-            for name, value in values.items()
-            if isinstance(value, types.ModuleType)
-        }
-        tree = ast.parse(self._process.body)
-        yield tree, captured | imported_names(tree)
-        for filename, text in self._process.sources.items():
-            if filename == self._process.filename:
-                continue
-            with suppress(SyntaxError, ValueError, RecursionError):
-                cell = ast.parse(text)
-                names = captured | imported_names(cell)
-                for each in ast.walk(cell):
-                    if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
-                        yield each, names
+    @property
+    def mapped(self) -> int:
+        """How many buffers it maps into memory: each keeps a descriptor open."""
+        return len(self._buffers or ())
 
     def namespace(self) -> dict[str, Any]:
         """Return what the body's names hold before its inputs are set: a fresh unpickling."""
@@ -126,7 +111,8 @@ class PythonBody:
             return {}
         if self._buffers is None:
             self._buffers = map_buffers(self._process.buffers)
-        return unpickle_names(self._process.payload, self._buffers)
+        codes = self._codes if self._changes is None else None
+        return unpickle_names(self._process.payload, self._buffers, codes)
 
     def paths(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the paths among the captured values, which are the same for all attempts."""

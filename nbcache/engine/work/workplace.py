@@ -97,6 +97,11 @@ class Workplace:
             self._bodies[process.key] = body
         return body
 
+    @property
+    def mapped(self) -> int:
+        """How many buffers the bodies here map into memory."""
+        return sum(each.mapped for each in self._bodies.values() if isinstance(each, PythonBody))
+
     def secrets(self, process: ProcessSpec) -> tuple[str, ...]:
         """Return what nothing that an attempt shows may contain, of what it is started with."""
         found = self._secrets.get(process.key)
