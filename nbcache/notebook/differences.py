@@ -19,6 +19,7 @@ from nbcache.engine.record.run_diff import (
     TaskDiff,
     outcome_of,
 )
+from nbcache.model.value import Stored
 from nbcache.notebook import render
 from nbcache.notebook.difference_page import page_of
 from nbcache.notebook.markup import element, html_of
@@ -128,22 +129,21 @@ def _named(found: Sequence[Found]) -> str:
 
 def _outcomes(process: ProcessDiff) -> list[str]:
     """Tasks that ended well in one run and not in the other."""
-    turns: dict[tuple[str, str], list[TaskDiff]] = {}
+    turns: dict[str, list[TaskDiff]] = {}
     for task in process.tasks:
-        turn = outcome_of(task.before), outcome_of(task.after)
-        if "failed" in turn or "aborted" in turn:
-            turns.setdefault(turn, []).append(task)
+        old, new = outcome_of(task.before), outcome_of(task.after)
+        if "failed" in (old, new) or "aborted" in (old, new):
+            turns.setdefault(f"{_ended(old)} before, {_ended(new)} now", []).append(task)
     return [
-        _indented(
-            f"{_ended(old)} before, {_ended(new)} now: {_tasks(len(tasks))}: "
-            f"{_named([task.after for task in tasks])}"
-        )
-        for (old, new), tasks in turns.items()
+        _indented(f"{turn}: {_tasks(len(tasks))}: {_named([task.after for task in tasks])}")
+        for turn, tasks in turns.items()
     ]
 
 
 def _ended(outcome: str) -> str:
-    return {"failed": "failed", "aborted": "ended early"}.get(outcome, "succeeded")
+    if outcome in ("failed", "ignored", "skipped"):
+        return outcome
+    return "ended early" if outcome == "aborted" else "succeeded"
 
 
 def _results(process: ProcessDiff) -> list[str]:
@@ -182,7 +182,7 @@ def _same_reads(task: TaskDiff) -> bool:
 def _is_opaque(task: TaskDiff) -> bool:
     """Whether all that differs has no canonical form, so that it may be equal all the same."""
     return all(
-        each.after is not None and each.after.opaque
+        isinstance(each.after, Stored) and each.after.opaque
         for each in task.outputs
         if each.state == "different"
     )

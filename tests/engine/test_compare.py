@@ -230,6 +230,35 @@ def test_a_task_that_fails_now_has_no_result_to_compare(notebook: Notebook) -> N
     assert "succeeded before, failed now: 1 task: fit[x=2]" in text_of(diff)
 
 
+def test_tasks_that_succeed_again_stand_in_one_line_whether_they_ran_or_were_found(
+    notebook: Notebook,
+) -> None:
+    begin(notebook, items="1, 2")
+    again(notebook, "def norm(v):\n    return v / 0", GRID.format(items="1, 2, 3"))
+
+    diff = again(notebook, HELPER.format(by=2))
+
+    assert process(diff, "fit").ran == 1
+    assert text_of(diff).count("failed before, succeeded now: 3 tasks") == 1
+
+
+def test_an_input_that_is_passed_on_is_a_result_to_compare(notebook: Notebook) -> None:
+    made = "%%process same(s) -> s, one from fit\none = 1\n"
+    begin(notebook, f"{made}s = s + 0")
+
+    diff = again(notebook, made)
+
+    assert process(diff, "same").ran == 3
+    assert len(process(diff, "same").results("equal")) == 3, "made before, passed on now"
+
+    diff = again(notebook, HELPER.format(by=4))
+
+    (different,) = {task.result for task in process(diff, "same").tasks}
+    assert different == "different", "passed on before and now"
+    record = process(diff, "same").tasks[0].outputs[1].record()
+    assert record["after"]["passed_on"] == "0.25"  # type: ignore[index]
+
+
 def test_one_run_is_compared_with_the_one_before_it_and_two_as_named(notebook: Notebook) -> None:
     begin(notebook)
     with pytest.raises(RunError, match="is the first"):

@@ -164,7 +164,7 @@ class Identifier:
         if stored.kind in ("file", "tree"):
             name = stored.name or ""
             return Identified(
-                named_digest(stored.digest, name),
+                input_digest(stored),
                 stored,
                 f"{name} ({stored.size:,} B)",
                 content=stored.digest,
@@ -356,6 +356,13 @@ def file_leaves(value: object) -> Iterator[Stored | FilePath | RemoteFile]:
 def _gathered_digest(members: Sequence[Digest]) -> Digest:
     text = f"{len(members)}\0" + "\0".join(members)
     return identity_digest(b"gathered\0" + text.encode())
+
+
+def input_digest(stored: Stored) -> Digest:
+    """Return the digest that an input has which is a task's result."""
+    if stored.kind in ("file", "tree"):
+        return named_digest(stored.digest, stored.name or "")
+    return stored.digest
 
 
 def named_digest(content: Digest, name: str) -> Digest:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nbcache.engine.identity.identify import input_digest
 from nbcache.engine.record import history
 from nbcache.engine.record.data_diff import compare_stored
 from nbcache.engine.record.finding import Found, found_tasks
@@ -19,6 +20,7 @@ from nbcache.engine.record.kept_components import with_text
 from nbcache.engine.record.pairing import Paired, pair_runs
 from nbcache.engine.record.results import Decoder
 from nbcache.engine.record.run_diff import (
+    Given,
     Group,
     OutputDiff,
     ProcessDiff,
@@ -29,8 +31,9 @@ from nbcache.engine.record.run_diff import (
     succeeded,
 )
 from nbcache.errors import RunError, UsageError
+from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
-from nbcache.model.row import Port, ProcessRecord
+from nbcache.model.row import InputSummary, ProcessRecord
 from nbcache.model.value import Stored
 from nbcache.plan.identity import explain
 from nbcache.plan.identity.explain import Difference
@@ -161,7 +164,7 @@ class _Maker:
                 (*_shared(paired.before), *old.made.components),
                 (*_shared(paired.after), *new.made.components),
             )
-        return TaskDiff(old, new, different, _output_diffs(old, new))
+        return TaskDiff(old, new, different, _output_diffs(paired, old, new))
 
     def _with_data(self, task: TaskDiff) -> TaskDiff:
         outputs = tuple(
@@ -171,7 +174,9 @@ class _Maker:
                     self._cache, self._decoder, each.before, each.after, of=task.after.label
                 ),
             )
-            if each.state == "different" and each.before is not None and each.after is not None
+            if each.state == "different"
+            and isinstance(each.before, Stored)
+            and isinstance(each.after, Stored)
             else each
             for each in task.outputs
         )
@@ -254,8 +259,8 @@ def _shared(record: ProcessRecord | None) -> tuple[Component, ...]:
     return of_tasks(record.components) if record is not None else ()
 
 
-def _output_diffs(old: Found, new: Found) -> tuple[OutputDiff, ...]:
-    before, after = _by_name(old.made.outputs), _by_name(new.made.outputs)
+def _output_diffs(paired: Paired, old: Found, new: Found) -> tuple[OutputDiff, ...]:
+    before, after = _given(paired.before, old), _given(paired.after, new)
     return tuple(
         OutputDiff(
             name, _state(before.get(name), after.get(name)), before.get(name), after.get(name)
@@ -264,12 +269,25 @@ def _output_diffs(old: Found, new: Found) -> tuple[OutputDiff, ...]:
     )
 
 
-def _by_name(ports: Sequence[Port]) -> dict[str, Stored]:
-    return {port.name: port.stored for port in ports}
+def _given(record: ProcessRecord | None, task: Found) -> dict[str, Given]:
+    """Return what a task gave: what its row holds, and the inputs that it passed on untouched."""
+    given: dict[str, Given] = {port.name: port.stored for port in task.made.outputs}
+    if record is not None and succeeded(task):
+        for each in task.made.inputs:
+            if each.name in record.outputs:
+                given.setdefault(each.name, each)
+    return given
 
 
-def _state(old: Stored | None, new: Stored | None) -> ResultState:
+def _state(old: Given | None, new: Given | None) -> ResultState:
     if old is None or new is None:
         return "missing"
-    same = (old.digest, old.kind, old.name) == (new.digest, new.kind, new.name)
+    if isinstance(old, Stored) and isinstance(new, Stored):
+        same = (old.digest, old.kind, old.name) == (new.digest, new.kind, new.name)
+    else:
+        same = _as_input(old) == _as_input(new)
     return "equal" if same else "different"
+
+
+def _as_input(given: Given) -> Digest:
+    return given.digest if isinstance(given, InputSummary) else input_digest(given)

@@ -9,20 +9,25 @@ from nbcache.engine.record.data_diff import DataDiff
 from nbcache.engine.record.explanations import difference_record
 from nbcache.engine.record.finding import Found
 from nbcache.engine.record.history import RunSummary
+from nbcache.model.row import InputSummary
 from nbcache.model.value import Stored
 from nbcache.plan.identity.explain import Difference
 
 ResultState = Literal["equal", "different", "missing"]
+Given = Stored | InputSummary
 
 
 @dataclass(frozen=True, slots=True)
 class OutputDiff:
-    """One output of a task in both runs. `missing`: one side has none."""
+    """One output of a task in both runs: a result, or the input that is passed on as it came.
+
+    `missing`: one side has none.
+    """
 
     name: str
     state: ResultState
-    before: Stored | None
-    after: Stored | None
+    before: Given | None
+    after: Given | None
     data: DataDiff | None = None
 
     def record(self) -> dict[str, object]:
@@ -30,8 +35,8 @@ class OutputDiff:
         found: dict[str, object] = {
             "name": self.name,
             "state": self.state,
-            "before": _stored_record(self.before),
-            "after": _stored_record(self.after),
+            "before": _given_record(self.before),
+            "after": _given_record(self.after),
         }
         if self.data is not None:
             found["data"] = self.data.record()
@@ -196,9 +201,11 @@ def _task_record(task: Found) -> dict[str, object]:
     }
 
 
-def _stored_record(stored: Stored | None) -> dict[str, object] | None:
+def _given_record(stored: Given | None) -> dict[str, object] | None:
     if stored is None:
         return None
+    if isinstance(stored, InputSummary):
+        return {"digest": stored.digest, "passed_on": stored.summary}
     return {
         "digest": stored.digest,
         "kind": stored.kind,
