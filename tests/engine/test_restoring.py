@@ -26,6 +26,9 @@ def ran(kernels: Kernels) -> Notebook:
             '%%process text(score) -> made: path = "*.txt" from fit --bash\necho $score > s.txt',
             "%%process half(v) -> q from src\nif v == 2:\n    raise ValueError('two')\nq = v / 2",
             "%%process keep(big, w = 1) -> big, w from big\nw = w + 1",
+            "%%process whole(big) -> big, count from big.collect()\ncount = 3",
+            "%%process files(text: list[path]) -> text, n from text.collect()\nn = 1",
+            "%%process file(text: path) -> text, n from text.first()\nn = 1",
         ]
     )
     notebook.run()
@@ -42,7 +45,7 @@ def test_each_free_name_is_bound_to_the_results_of_its_process(kernels: Kernels)
     restored = fresh.session.restore()
 
     assert (restored.id, restored.status) == (last.id, "failed")
-    assert restored.bound == ("fit", "big", "keep", "text")
+    assert restored.bound == ("fit", "big", "text", "file", "files", "keep", "whole")
     assert restored.skipped == {"half": "str"}
     assert fresh.names["half"] == "mine"
     fit = fresh.names["fit"]
@@ -55,6 +58,9 @@ def test_each_free_name_is_bound_to_the_results_of_its_process(kernels: Kernels)
     outcomes = [task.outcome.value for task in restored["half"].tasks]
     assert outcomes == ["cached", "failed", "cached"]
     assert restored["keep"][0].big == bytes(range(256)) * 4_000
+    assert [len(each) for each in restored["whole"].value.big] == [1_024_000, 2_048_000, 3_072_000]
+    assert [path.read_text() for path in restored["files"].value.text] == ["10\n", "20\n", "30\n"]
+    assert restored["file"].value.text.read_text() == "10\n"
 
 
 def test_nothing_is_decoded_until_it_is_read(
@@ -101,7 +107,7 @@ def test_a_run_can_be_named_and_an_unknown_one_lists_the_nearest(kernels: Kernel
     assert fresh.session.restore(last.id[:20]).id == last.id
     with pytest.raises(RunError, match="no run 'nobody'"):
         fresh.session.restore("nobody")
-    with pytest.raises(KeyError, match="it has fit, big, half, keep, text"):
+    with pytest.raises(KeyError, match="it has fit, big, text, file, files, half, keep, whole"):
         fresh.session.restore()["fti"]
 
 

@@ -289,7 +289,7 @@ class Identifier:
             summary += ": " + ", ".join(each.summary for each in found)[:60]
         files = tuple(file for each in found for file in each.files)
         return Identified(
-            _gathered_digest([each.digest for each in found]),
+            gathered_digest([each.digest for each in found]),
             value,
             summary,
             files=files,
@@ -338,7 +338,7 @@ def staged_elsewhere(found: Identified, pattern: str, values: Mapping[str, objec
     names = staged_names(pattern, [each.name or "" for each in file_leaves(found.value)], values)
     named = [named_digest(digest, name) for digest, name in zip(found.unnamed, names, strict=True)]
     is_list = isinstance(found.value, Gathered)
-    digest = _gathered_digest(named) if is_list else named[0]
+    digest = gathered_digest(named) if is_list else named[0]
     return replace(found, digest=digest, staged=names)
 
 
@@ -353,7 +353,8 @@ def file_leaves(value: object) -> Iterator[Stored | FilePath | RemoteFile]:
             yield from file_leaves(member)
 
 
-def _gathered_digest(members: Sequence[Digest]) -> Digest:
+def gathered_digest(members: Sequence[Digest]) -> Digest:
+    """Return the identity of a gathered list, by those of its members in order."""
     text = f"{len(members)}\0" + "\0".join(members)
     return identity_digest(b"gathered\0" + text.encode())
 

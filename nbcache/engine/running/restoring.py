@@ -7,20 +7,23 @@ notebook holds already is left alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from nbcache.engine.identity.identify import gathered_digest, input_digest
 from nbcache.engine.record import history
 from nbcache.engine.record.finding import Found, found_tasks
 from nbcache.engine.record.history import RunSummary
+from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.record.results import Decoder, NotKept, Results, TaskResult
 from nbcache.engine.record.run_diff import outcome_of
 from nbcache.engine.work.harvest import from_ports
 from nbcache.model.digest import Digest
 from nbcache.model.ids import parse_position
-from nbcache.model.row import InputSummary, ProcessRecord
+from nbcache.model.row import InputSummary, ListRow, ProcessRecord
 from nbcache.model.task import Outcome
-from nbcache.model.value import Stored
+from nbcache.model.value import Gathered
 from nbcache.store.cache import Cache
 
 
@@ -86,28 +89,23 @@ def restore(
 def results_of(cache: Cache, run: RunSummary) -> dict[str, Results]:
     """Return the results of each process of a run, as handles."""
     tasks = found_tasks(cache, run)
-    made = {
-        port.stored.digest: port.stored
-        for found in tasks.values()
-        for task in found
-        for port in task.made.outputs
-    }
+    values = _Inputs(cache, (task for found in tasks.values() for task in found))
     decoder = Decoder(cache)
     return {
         record.name: Results(
             record.name,
             record.outputs,
-            [_task(each, record, made) for each in tasks.get(record.name, ())],
+            [_task(each, record, values) for each in tasks.get(record.name, ())],
             decoder,
         )
         for record in run.processes
     }
 
 
-def _task(found: Found, record: ProcessRecord, made: Mapping[Digest, Stored]) -> TaskResult:
+def _task(found: Found, record: ProcessRecord, values: _Inputs) -> TaskResult:
     outcome = Outcome(outcome_of(found))
     where = found.use if found.use is not None else found.made
-    inputs = {each.name: _input(each, made) for each in found.made.inputs}
+    inputs = {each.name: values.value(each) for each in found.made.inputs}
     outputs = None
     if outcome.succeeded:
         outputs = _outputs(record.outputs, from_ports(found.made.outputs), inputs)
@@ -123,11 +121,35 @@ def _task(found: Found, record: ProcessRecord, made: Mapping[Digest, Stored]) ->
     )
 
 
-def _input(each: InputSummary, made: Mapping[Digest, Stored]) -> object:
-    """Return an input's value as far as the cache has it: a scalar, or another task's result."""
-    if each.scalar is not None:
-        return json.loads(each.scalar)
-    return made.get(each.digest, NotKept(f"the input {each.name}"))
+class _Inputs:
+    """What the inputs of a run's tasks were, as far as the cache has it."""
+
+    def __init__(self, cache: Cache, tasks: Iterable[Found]) -> None:
+        self._cache = cache
+        self._made = {
+            input_digest(port.stored): port.stored for task in tasks for port in task.made.outputs
+        }
+
+    @cached_property
+    def _lists(self) -> dict[Digest, tuple[InputSummary, ...]]:
+        rows = rare_rows(self._cache.log, ListRow, readable=True)
+        return {row.hash: row.inputs for row in rows}
+
+    def value(self, each: InputSummary) -> object:
+        """Return a scalar, another task's result, or a list of results; else `NotKept`."""
+        if each.scalar is not None:
+            return json.loads(each.scalar)
+        held: object = self._made.get(each.digest)
+        if held is None and each.content is None and each.place is None:
+            held = self._gathered(each)
+        return NotKept(f"the input {each.name}") if held is None else held
+
+    def _gathered(self, each: InputSummary) -> Gathered | None:
+        members = self._lists.get(each.digest, ())
+        if gathered_digest([member.digest for member in members]) != each.digest:
+            return None  # values that no task made, and lists in it, are not among its members
+        held = Gathered(self.value(member) for member in members)
+        return None if any(isinstance(value, NotKept) for value in held) else held
 
 
 def _outputs(
