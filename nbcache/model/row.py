@@ -124,7 +124,8 @@ class WatchedRead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What every row has. `id` is a ULID and unique; `at` is when it was made (microseconds)."""
+    """What every row has. `id` is a ULID and unique; `at` is when it was made (microseconds): of an
+    attempt, when it was submitted."""
 
     kind: ClassVar[str]
 

@@ -22,12 +22,16 @@ class Story:
         self.cache, self.step = cache, 0
 
     def add(self, row_type: type[Row], **values: object) -> Row:
+        at = self._next()
         self.step += 1
-        at = START + self.step * 1_000_000
         row_id = make_ulid(at // 1000, self.step.to_bytes(10, "big"))
         row = row_type(id=row_id, at=at, **values)  # type: ignore[arg-type]
         self.cache.log.append([row])
         return row
+
+    def _next(self) -> int:
+        """When the next row is made; that of an attempt, when it was submitted."""
+        return START + (self.step + 1) * 1_000_000
 
     def begin(
         self, run: str, name: str, code: str = "v1", *, pid: int | None = None, **more: object
@@ -51,16 +55,26 @@ class Story:
         self.add(RunRow, run=run, name=name, status=status, counts=counts)
 
     def attempt(
-        self, run: str, position: int, depth: int, *, code: str = "v1", **more: object
+        self,
+        run: str,
+        position: int,
+        depth: int,
+        *,
+        code: str = "v1",
+        realtime: float | None = 0.5,
+        **more: object,
     ) -> AttemptRow:
-        values: dict[str, object] = {"status": "completed", "realtime": 0.5, **more}
+        values: dict[str, object] = {"status": "completed", "realtime": realtime}
+        if realtime is not None:
+            at = self._next()
+            values |= {"submit": at, "start": at, "complete": at + int(realtime * 1_000_000)}
         row = self.add(
             AttemptRow,
             run=run,
             process="fit",
             position=str(position),
             hash=digest(f"{code} {depth}"),
-            **(_depth(depth) | values),
+            **(_depth(depth) | values | more),
         )
         assert isinstance(row, AttemptRow)
         return row

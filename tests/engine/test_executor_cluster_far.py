@@ -7,6 +7,7 @@ The kernel's folder is called /proc/self/cwd here, which is another folder in ea
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,13 +18,16 @@ import pytest
 from distributed import Client, LocalCluster
 
 from nbcache.engine.executors import cluster_site
-from nbcache.engine.executors.cargo import file_item, items_of_result
+from nbcache.engine.executors.cargo import Item, file_item, items_of_attempt, items_of_result
 from nbcache.engine.executors.carrying import Carrier
+from nbcache.engine.executors.depot import Depot
 from nbcache.engine.running.run import Run
+from nbcache.engine.spec import AttemptSpec, FileInput, InputValue
 from nbcache.engine.work.reentry import load
 from nbcache.errors import InputChangedError, InputMissingError
 from nbcache.model.row import AttemptRow
 from nbcache.model.value import Stored
+from nbcache.store.cache import Cache
 from tests.engine.notebooks import Notebook
 from tests.waiting import PATIENCE_S
 
@@ -152,6 +156,125 @@ def test_what_failed_there_can_be_entered_here(notebook: Notebook, cluster: Any)
         assert (workdir / "left.txt").read_text().strip() == "left"
         assert load(workdir).process.folder == str(notebook.folder)
     assert (kept["fails"] / "big.bin").stat().st_size == 3_000_000
+
+
+def test_a_body_runs_once_whose_folder_cannot_be_brought(notebook: Notebook, cluster: Any) -> None:
+    work = notebook.session.cache.work.resolve()  # here, where the kernel unpacks
+    runs = notebook.folder.resolve() / "runs"
+    notebook.cells(
+        [
+            "%%process fails() -> n --bash\n"
+            f"echo once >> {runs}\nmv {work} {work}-away\ntouch {work}\nn=1\nexit 3",
+        ]
+    )
+
+    run = ended(notebook.session.start(executor=f"dask:{cluster.scheduler_address}"))
+
+    assert run.counts() == {"failed": 1}
+    assert runs.read_text() == "once\n"
+    (row,) = attempts(notebook)
+    assert (row.exit, row.workdir) == (3, None)
+
+
+def test_a_worker_that_cannot_keep_an_input_is_told_from_an_input_that_is_gone(
+    notebook: Notebook, cluster: Any
+) -> None:
+    (notebook.folder / "data.txt").write_text("5")
+    notebook.cells(
+        [
+            "%%process spoils() -> n\nfrom pathlib import Path\n"
+            "(Path.cwd().parents[2] / 'coming').rmdir()\nn = 1",
+            '%channel data = of(path("data.txt"))',
+            "%%process reads(n, file: path) -> m from spoils, data\nm = file.read_text()",
+        ]
+    )
+
+    run = ended(notebook.session.start(executor=f"dask:{cluster.scheduler_address}"))
+
+    assert run.counts() == {"completed": 1, "failed": 1}
+    assert "cannot keep what the task takes" in run.failures[0].error
+
+
+@pytest.fixture
+def depot(tmp_path: Path) -> Iterator[Depot]:
+    made = Depot(tmp_path / "there" / "depot", str(tmp_path / "folder" / ".nbcache"))
+    yield made
+    made.close()
+
+
+def brought(depot: Depot, folder: Path, cache: Cache, *more: str) -> dict[str, str | None]:
+    """Bring a folder to a depot, for a task that takes also what is at `more` in it; return the
+    files there by name, links as "-> target"."""
+    given: dict[str, InputValue] = {
+        name: FileInput(str(folder / name), None, name) for name in (".", *more)
+    }
+    spec = AttemptSpec(id="1", process="p", task="p[]", inputs=given)
+    wanted = items_of_attempt(spec, cache.blobs)
+    lacking = [wanted[number] for number in depot.lacks(wanted)]
+    for batch in Carrier(None, "topic", cache).batches(lacking):
+        depot.take(batch)
+    assert depot.lacks(wanted) == []
+    top = depot.mirror.place(str(folder))
+    return {
+        str(each.relative_to(top)): f"-> {os.readlink(each)}"
+        if each.is_symlink()
+        else (None if each.is_dir() else each.read_text())
+        for each in top.rglob("*")
+    }
+
+
+def test_a_depot_is_nobody_elses_and_holds_a_folder_as_it_is_now(
+    tmp_path: Path, depot: Depot
+) -> None:
+    with Cache.open(tmp_path / ".nbcache") as cache:
+        data = tmp_path / "data"
+        data.mkdir()
+        (data / "a").write_text("A")
+        (data / "b").write_text("B")
+        (data / "link").symlink_to("a")
+        (data / "turns").symlink_to("a")
+        (data / "folder").mkdir()
+        (data / "folder" / "in").write_text("in")
+        (data / "linked").symlink_to("folder")
+        before = brought(depot, data, cache, "linked", "link", "linked/in")
+        assert before["linked"] == "-> folder"
+        assert before["link"] == before["turns"] == "-> a"
+        assert (tmp_path / "there" / "depot").stat().st_mode & 0o777 == 0o700
+
+        for name in ("a", "link", "turns", "linked"):
+            (data / name).unlink()
+        shutil.rmtree(data / "folder")
+        (data / "a").symlink_to("b")
+        (data / "link").symlink_to("b")
+        (data / "turns").mkdir()
+        (data / "turns" / "in").write_text("turned")
+        (data / "folder").write_text("a file")
+
+        assert brought(depot, data, cache) == {
+            "a": "-> b",
+            "b": "B",
+            "link": "-> b",
+            "turns": None,
+            "turns/in": "turned",
+            "folder": "a file",
+        }
+        (data / "a").unlink()
+        (data / "a").write_text("A")
+        assert brought(depot, data, cache)["a"] == "A"
+
+
+def test_a_folder_that_holds_the_cache_goes_without_it_and_leaves_the_depots_alone(
+    tmp_path: Path, depot: Depot
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "data.txt").write_text("5")
+    blob = depot.cache.blobs.put_bytes(b"made there")
+    with Cache.open(folder / ".nbcache") as cache:
+        cache.blobs.put_bytes(b"made here")
+        assert brought(depot, folder, cache) == {"data.txt": "5"}
+        depot.lacks([Item(str(cache.root), size=-1)])
+        assert depot.cache.blobs.read(blob) == b"made there"
 
 
 def test_what_is_not_as_it_was_is_not_sent(notebook: Notebook) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from nbcache.engine.record.finding import find_task
 from nbcache.engine.record.holding import hold_run
 from nbcache.engine.record.nearest import nearest_earlier
 from nbcache.engine.record.process_reasons import why_process
+from nbcache.engine.upkeep.cleaning import run_facts
 from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import InputSummary
@@ -59,10 +61,20 @@ def test_a_run_that_somebody_holds_goes_on_and_one_that_nobody_holds_is_interrup
     assert history.as_it_stands(story.cache, going).counts == {"completed": 1}
     hold.release()
     assert history.going_runs(story.cache) == []
-    story.attempt(TWO, 1, 3)  # the last that ended before it was killed
+    story.attempt(TWO, 1, 3, realtime=60.0)  # the last that ended before it was killed
     killed = history.as_it_stands(story.cache, history.find_run(story.cache, TWO))
     assert (killed.status, killed.counts) == ("interrupted", {"completed": 2})
-    assert killed.elapsed_s == pytest.approx(2.0)
+    assert killed.elapsed_s == pytest.approx(62.0)
+    facts = run_facts(story.cache)[TWO]
+    assert facts.ended == facts.started + 62_000_000
+
+
+def test_a_hash_of_which_only_hits_are_left_is_said_to_have_lost_its_attempt(story: Story) -> None:
+    story.begin(ONE, "calm-otter")
+    made = story.attempt(ONE, 0, 2)
+    story.use(ONE, 1, dataclasses.replace(made, id=TWO, hash=digest("another")))
+    with pytest.raises(UsageError, match="an attempt of which the cache keeps no row any more"):
+        find_task(story.cache, [digest("another")])
 
 
 def test_a_run_is_held_until_its_process_is_killed(story: Story) -> None:

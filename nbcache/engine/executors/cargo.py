@@ -29,6 +29,7 @@ from nbcache.errors import BlobMissingError, InputMissingError
 from nbcache.model.digest import Digest
 from nbcache.model.value import Stored
 from nbcache.store.blobs import Blobs
+from nbcache.store.cache import Cache
 from nbcache.store.filestate import StatKey, stat_key
 
 
@@ -69,7 +70,8 @@ def items_of_process(process: ProcessSpec) -> list[Item]:
 
 
 def items_of_attempt(attempt: AttemptSpec, blobs: Blobs) -> list[Item]:
-    """Return what the inputs of an attempt are made of.
+    """Return what the inputs of an attempt are made of. The cache in a folder is left out: it would
+    be another one at each look, and as large as it is.
 
     Raises:
         OSError: a file is gone. InputMissingError, BlobDamagedError: a result is.
@@ -92,35 +94,51 @@ def _items(value: InputValue, blobs: Blobs | None) -> Iterator[Item]:
     elif isinstance(value, PickledFile):
         yield _file(value.path)
     elif isinstance(value, FileInput):
-        yield from _items_of_file(value)
+        yield from _items_of_file(value, blobs)
     elif isinstance(value, Stored) and value.blob is not None and blobs is not None:
         yield from items_of_result(value, blobs)
 
 
-def _items_of_file(value: FileInput) -> Iterator[Item]:
+def _items_of_file(value: FileInput, blobs: Blobs | None) -> Iterator[Item]:
+    """Yield a file or folder; a link to it goes as in a folder that holds the link, which the same
+    attempt may take."""
     path = os.path.abspath(value.path)
+    while (target := _link(path)) is not None:
+        leads_to = os.path.abspath(os.path.join(os.path.dirname(path), target))
+        if os.path.realpath(leads_to) != os.path.realpath(path):  # a link further up counts there
+            break
+        yield Item(path, link=target)
+        path = leads_to
     if os.path.isdir(path):
-        yield from _items_of_folder(path)
+        yield from _items_of_folder(path, blobs)
     else:
         yield _file(path, value.stat)
 
 
-def _items_of_folder(path: str) -> Iterator[Item]:
-    """Yield a folder and all below it. A link that leads out of it goes as what it leads to."""
+def _items_of_folder(path: str, blobs: Blobs | None) -> Iterator[Item]:
+    """Yield a folder and all below it, but the cache. A link that leads out of it goes as what it
+    leads to."""
     yield Item(path, size=-1)
     for place, folders, names in os.walk(path):
+        if blobs is not None:
+            here = [(each, os.path.join(place, each)) for each in folders]
+            folders[:] = [name for name, full in here if not os.path.samefile(full, blobs.root)]
         for name in (*folders, *names):
             full = os.path.join(place, name)
-            if os.path.islink(full):
-                target = os.readlink(full)
-                if os.path.isabs(target) and os.path.isfile(full):
-                    yield _file(full)
-                else:
-                    yield Item(full, link=target)
+            if (target := _link(full)) is not None:
+                yield Item(full, link=target)
             elif os.path.isdir(full):
                 yield Item(full, size=-1)
             else:
                 yield _file(full)
+
+
+def _link(path: str) -> str | None:
+    """Return where a link leads that goes as a link: not one to a file by its whole path."""
+    if not os.path.islink(path):
+        return None
+    target = os.readlink(path)
+    return None if os.path.isabs(target) and os.path.isfile(path) else target
 
 
 def items_of_result(value: Stored, blobs: Blobs) -> Iterator[Item]:
@@ -164,18 +182,21 @@ def companions(of_processes: Iterable[str]) -> tuple[str, ...]:
 
 
 class Mirror:
-    """Says where the files of the kernel's machine are found on this one: below `folder`, those in
-    the kernel's cache (`there`) in the cache that stands for it (`here`)."""
+    """Says where the files of the kernel's machine are found on this one: below `folder`; those
+    that the kernel writes for a run, in its cache's folder for such (`there`), in that (`here`) of
+    the cache that stands for it. Nothing else of a cache is anything but a file like others."""
 
-    def __init__(self, folder: Path, *, there: str, here: Path) -> None:
+    def __init__(self, folder: Path, *, there: str, here: Cache) -> None:
+        """there: the folder of the kernel's cache, on its own machine."""
         self.folder = folder
-        self._there, self._here = os.path.abspath(there) + os.sep, here
+        self._there = os.path.join(os.path.abspath(there), here.tmp.name) + os.sep
+        self._here = here
 
     def place(self, path: str) -> Path:
         """Return where a file of the kernel's machine lies here."""
         absolute = os.path.abspath(path)
         if absolute.startswith(self._there):
-            return self._here / absolute.removeprefix(self._there)
+            return self._here.tmp / absolute.removeprefix(self._there)
         return self.folder / absolute.lstrip(os.sep)
 
     def _moved(self, path: str) -> str:
@@ -186,7 +207,7 @@ class Mirror:
         files = [*(each.path for each in process.modules.values()), *process.companions]
         return replace(
             process,
-            root=str(self._here),
+            root=str(self._here.root),
             buffers=tuple(map(self._moved, process.buffers)),
             helpers={
                 name: replace(each, path=self._moved(each.path), stat=None)

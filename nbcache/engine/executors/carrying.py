@@ -41,7 +41,8 @@ class Carrier:
 
         Raises:
             InputMissingError: a blob is not there. InputChangedError: a file is not as it was.
-            OSError: it cannot be read. Exception: what dask raises when the worker is lost.
+            CannotKeepError: the worker cannot keep it. OSError: a file here cannot be read.
+            Exception: what dask raises when the worker is lost.
         """
         mine = [item for item in items if (address, item) not in self._going]
         self._going.update((address, item) for item in mine)
@@ -148,8 +149,12 @@ class Carrier:
 def _unpack(archive: Path, folder: Path) -> None:
     partial = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    with tarfile.open(archive) as tar:
-        # Links to staged inputs lead out of it; the cluster is ours, whose pickles we take.
-        tar.extraction_filter = lambda member, _: member
-        tar.extractall(partial)
-    os.rename(partial, folder)
+    try:
+        with tarfile.open(archive) as tar:
+            # Links to staged inputs lead out of it; the cluster is ours, whose pickles we take.
+            tar.extraction_filter = lambda member, _: member
+            tar.extractall(partial)
+        os.rename(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

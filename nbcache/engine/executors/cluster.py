@@ -427,7 +427,9 @@ class ClusterExecutor:
         spec, row = held.spec, report.row
         await carrier.fetch(goods)
         process = self._processes[spec.process].spec
-        report.workdir = await carrier.fetch_workdir(goods, process, spec, report.exit)
+        report.workdir = None
+        with contextlib.suppress(Exception):  # how the attempt ended is known without it
+            report.workdir = await carrier.fetch_workdir(goods, process, spec, report.exit)
         if row is None:
             return
         report.row = row = finished_row(row, {"workdir": report.workdir})

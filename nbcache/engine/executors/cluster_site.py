@@ -28,7 +28,12 @@ from nbcache.engine.executors.cargo import Item
 from nbcache.engine.executors.depot import Depot, Goods, Piece
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
-from nbcache.errors import BlobMissingError, ClusterDiffersError, NbcacheError
+from nbcache.errors import (
+    BlobMissingError,
+    CannotKeepError,
+    ClusterDiffersError,
+    NbcacheError,
+)
 from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow
 from nbcache.store.cache import Cache
@@ -125,11 +130,23 @@ def perform(errand: Errand) -> tuple[AttemptReport, AttemptRow | None, Goods | N
 
 
 async def take(topic: str, pieces: list[Piece], dask_worker: Any) -> None:
-    """Take pieces of what an attempt needs."""
+    """Take pieces of what an attempt needs.
+
+    Raises:
+        BlobDamagedError: they are not what they are called. CannotKeepError: they cannot be kept.
+    """
     with _lock:
         site = _sites.get(_name(topic, dask_worker))
-    if site is not None and site.depot is not None:
+    if site is None or site.depot is None:
+        return
+    try:
         await asyncio.to_thread(site.depot.take, pieces)
+    except OSError as error:
+        if not site.has_ended:  # else nobody needs them here any more
+            host = socket.gethostname()
+            raise CannotKeepError(
+                f"the dask worker on {host} cannot keep what the task takes: {error}"
+            ) from error
 
 
 async def give(topic: str, digest: Digest, offset: int, dask_worker: Any) -> bytes:
@@ -195,7 +212,7 @@ class Site:
         self._name, self.depot = name, depot
         self.asked: set[str] = set()  # the ids of attempts that run or are about to
         self._doomed: dict[str, str] = {}  # those to be killed, and why
-        self._has_ended = self._is_closed = False
+        self.has_ended = self._is_closed = False
         self.executor = LocalExecutor(root if depot is None else depot.cache.root, workers=workers)
         self._known: dict[str, ProcessSpec] = {}
         self._idle: asyncio.TimerHandle | None = None
@@ -239,7 +256,7 @@ class Site:
         is_wanted: Callable[[], bool],
     ) -> tuple[AttemptReport, Goods | None]:
         spec, depot = errand.spec, self.depot
-        if self._has_ended:
+        if self.has_ended:
             raise asyncio.CancelledError
         if depot is not None:
             await self._get(depot, errand, address, tell, is_wanted)
@@ -316,7 +333,7 @@ class Site:
     def is_used(self) -> None:
         """An attempt has ended, or its results are fetched: stop after the last one, or wait a
         while for the next."""
-        if self._has_ended:
+        if self.has_ended:
             self._stop_if_unasked()
             return
         if self._idle is not None:
@@ -346,7 +363,7 @@ class Site:
         asyncio.run_coroutine_threadsafe(self._close(), self.loop)
 
     async def _close(self) -> None:
-        self._has_ended = True
+        self.has_ended = True
         with contextlib.suppress(Exception):
             await self.executor.close()
         if self.depot is not None:

@@ -25,9 +25,12 @@ from nbcache.model.digest import Digest
 from nbcache.model.value import Gathered, Stored
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid, remove
+from nbcache.store.filestate import StatKey, stat_key
 
 PIECE = 4 << 20  # bytes that go at once
 MOST_LEFT = 256 << 20  # bytes of a failed attempt's work directory that are sent to the kernel
+
+_State = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +59,29 @@ class Depot:
     def __init__(self, folder: Path, kernel_root: str) -> None:
         """kernel_root: the folder of the kernel's cache, on its own machine."""
         self._folder = folder
+        folder.mkdir(parents=True, mode=0o700)  # the files below may be read by all
         self._coming = folder / "coming"
-        self._coming.mkdir(parents=True, mode=0o700)
+        self._coming.mkdir()
         self.cache = Cache.open(folder / "cache")
-        self.mirror = Mirror(folder / "mirror", there=kernel_root, here=self.cache.root)
+        self.mirror = Mirror(folder / "mirror", there=kernel_root, here=self.cache)
         self._links = (
             (f"{os.path.realpath(self.cache.root)}{os.sep}", f"{kernel_root}{os.sep}"),
             (f"{self.mirror.folder}{os.sep}", os.sep),
         )
-        self._files: dict[str, Item] = {}
+        # Files that came, as they lie here (whatever path leads to them), and what they were there.
+        self._files: dict[_State, tuple[StatKey | None, bool]] = {}
         self._parts: dict[Item, Path] = {}
         self._lock = threading.Lock()
 
     def lacks(self, wanted: Sequence[Item]) -> list[int]:
         """Return the numbers of the items that have to come; makes folders and links at once."""
-        lacking = [number for number, item in enumerate(wanted) if not self._has(item)]
-        known = {self.mirror.place(item.path) for item in wanted}
-        for item in wanted:
-            if item.is_folder:  # what an earlier run saw in it may be gone by now
-                for place in self.mirror.place(item.path).iterdir():
+        with self._lock:
+            lacking = [number for number, item in enumerate(wanted) if not self._has(item)]
+            known = {self.mirror.place(item.path) for item in wanted}
+            for folder in (self.mirror.place(item.path) for item in wanted if item.is_folder):
+                if folder.is_relative_to(self.cache.root):  # of which others need the rest
+                    continue
+                for place in folder.iterdir():  # what an earlier run saw in it may be gone by now
                     if place not in known:
                         _remove_all(place)
         return lacking
@@ -82,18 +89,28 @@ class Depot:
     def _has(self, item: Item) -> bool:
         if item.digest is not None:
             return self.cache.blobs.has(item.digest, item.size or None)
+        place = self.mirror.place(item.path)
         if item.is_folder:
-            self.mirror.place(item.path).mkdir(parents=True, exist_ok=True)
+            if place.is_symlink():
+                remove(place)
+            _make_folder(place)
             return True
         if item.link is not None:
-            self._link(item.link, self.mirror.place(item.path))
+            self._link(item.link, place)
             return True
-        return self._files.get(item.path) == item and self.mirror.place(item.path).exists()
+        try:
+            return self._files.get(_state(place)) == (item.state, item.executable)
+        except OSError:
+            return False
 
     def _link(self, target: str, place: Path) -> None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.symlink(target, place)
+        """Make a link that leads to the same as on the kernel's machine."""
+        if os.path.isabs(target):
+            target = str(self.mirror.place(target))
+        if not place.is_symlink() or os.readlink(place) != target:
+            new = self._coming / new_ulid()
+            os.symlink(target, new)
+            _put(new, place)
 
     def take(self, pieces: Iterable[Piece]) -> None:
         """Take what comes.
@@ -119,15 +136,18 @@ class Depot:
                 self.cache.blobs.path(item.digest).chmod(0o555)
             return
         place = self.mirror.place(item.path)
-        place.parent.mkdir(parents=True, exist_ok=True)
         path.chmod(0o555 if item.executable else 0o444)
-        os.replace(path, place)
-        self._files[item.path] = item
+        with self._lock:
+            _put(path, place)
+            self._files[_state(place)] = item.state, item.executable
 
     def goods(self, report: AttemptReport, address: str) -> Goods:
         """Return what the kernel has to fetch of an attempt that has ended."""
         made = dict.fromkeys(self._made(report))
-        workdir = None if report.workdir is None else self._pack(Path(report.workdir))
+        workdir = None
+        if report.workdir is not None:
+            with contextlib.suppress(OSError):  # how it ended is told all the same
+                workdir = self._pack(Path(report.workdir))
         return Goods(address, tuple(made), workdir)
 
     def _made(self, report: AttemptReport) -> Iterator[Item]:
@@ -192,6 +212,32 @@ class Depot:
         """Delete everything."""
         self.cache.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _state(place: Path) -> _State:
+    """Return what tells that the file behind a path is still the same.
+
+    Raises:
+        OSError: there is none.
+    """
+    size, mtime, inode, _ = stat_key(place)
+    return size, mtime, inode
+
+
+def _put(new: Path, place: Path) -> None:
+    """Move a file or link to its place, instead of anything else that was there."""
+    _make_folder(place.parent)
+    if place.is_dir() and not place.is_symlink():
+        _remove_all(place)
+    os.replace(new, place)
+
+
+def _make_folder(place: Path) -> None:
+    """Make a folder, also where what is one now was a file or a link that led nowhere."""
+    if not place.is_dir():
+        _make_folder(place.parent)
+        remove(place)
+        place.mkdir()
 
 
 def _remove_all(place: Path) -> None:

@@ -214,5 +214,11 @@ def _by_hash(cache: Cache, prefix: str) -> Found:
         made = cache.log.find_attempt(newest.cached_from)
         if made is not None:
             return Found(known.get(newest.run), made, newest)
-        newest = next(row for row in rows if isinstance(row, AttemptRow))
+        attempts = [row for row in rows if isinstance(row, AttemptRow)]
+        if not attempts:
+            raise UsageError(
+                f"the task {short(hashes[0])} used the result of an attempt of which the cache "
+                "keeps no row any more"
+            )
+        newest = max(attempts, key=lambda row: (row.at, row.id))
     return Found(known.get(newest.run), newest)

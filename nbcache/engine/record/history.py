@@ -34,7 +34,7 @@ class RunSummary:
     name: str
     status: str
     started: int
-    last_word: int  # when its last row was written
+    last_word: int  # when its last row was written; killed and `as_it_stands`, also of its tasks'
     ended: int | None
     elapsed_s: float
     sessions: int
@@ -330,9 +330,18 @@ def as_it_stands(cache: Cache, run: RunSummary) -> RunSummary:
     counts = Counter(
         row.status if isinstance(row, AttemptRow) else Outcome.CACHED.value for row in rows
     )
-    last = max((row.at for row in rows if row.session == run.sessions), default=run.last_word)
-    lasted = max(0, last - run.last_word) * _MICROSECOND if is_killed else 0.0
-    return replace(run, counts=dict(counts), elapsed_s=run.elapsed_s + lasted)
+    if not is_killed:
+        return replace(run, counts=dict(counts))
+    words = (_written(row) for row in rows if row.session == run.sessions)
+    last = max([run.last_word, *words])
+    lasted = (last - run.last_word) * _MICROSECOND
+    return replace(run, counts=dict(counts), last_word=last, elapsed_s=run.elapsed_s + lasted)
+
+
+def _written(row: AttemptRow | UseRow) -> int:
+    """Return when a row was written: that of an attempt tells at once when it had been submitted
+    (`at`) and when it ended."""
+    return (row.complete if isinstance(row, AttemptRow) else None) or row.at
 
 
 def request_cancel(cache: Cache, word: str | None) -> RunSummary:

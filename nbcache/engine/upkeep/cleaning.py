@@ -174,7 +174,7 @@ def run_facts(cache: Cache) -> dict[str, RunFacts]:
             live = time.time() - run.started / 1e6 < FAR_AWAY_S
         ended = run.ended
         if not live and ended is None:  # killed: when its last task ended
-            ended = run.started + int(history.as_it_stands(cache, run).elapsed_s * 1e6)
+            ended = history.as_it_stands(cache, run).last_word
         facts[run.id] = RunFacts(
             id=run.id,
             name=run.name,
