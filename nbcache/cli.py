@@ -220,10 +220,15 @@ def _writable(output: str | None) -> Path | None:
     if output is None:
         return None
     path = Path(output).expanduser()
-    folder = path.resolve().parent  # a new file replaces the old one there
-    if path.is_dir() or not folder.is_dir():
-        reason = "it is a folder" if path.is_dir() else f"there is no folder {folder}"
-    elif not os.access(folder if path.is_file() or not path.exists() else path, os.W_OK):
+    folder, is_there = path.resolve().parent, path.exists()
+    takers = [path] if is_there else []
+    if path.is_file() or not is_there:
+        takers.append(folder)  # where a new file replaces the old one
+    if path.is_dir():
+        reason = "it is a folder"
+    elif not is_there and not folder.is_dir():
+        reason = f"there is no folder {folder}"
+    elif not any(os.access(each, os.W_OK) for each in takers):
         reason = "permission denied"
     else:
         return path

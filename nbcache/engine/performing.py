@@ -39,6 +39,7 @@ from nbcache.errors import NbcacheError
 from nbcache.model.run_options import RunOptions
 from nbcache.model.task import RunStatus
 from nbcache.plan.dataflow.scheduler import Scheduler
+from nbcache.store.files import deleted_error
 
 CANCEL_POLL_S = 0.3
 LEAVE_S = 3.0  # for a run to end in order when its kernel does; Jupyter waits 5 s
@@ -125,6 +126,9 @@ class Performer:
                     raise
                 finally:
                     asked.cancel()
+                    if rows is not None and not cache.is_there():
+                        run.is_lost, run.error = True, str(deleted_error(cache.root))
+                        status = RunStatus.FAILED
                     with contextlib.suppress(NbcacheError):
                         if rows is not None:
                             rows.append([rows.ended(status, run.error)])

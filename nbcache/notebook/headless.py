@@ -10,6 +10,8 @@ second one ends the kernel.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import re
 import shutil
@@ -20,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from nbcache.errors import UsageError
+from nbcache.errors import RunError, UsageError
 from nbcache.notebook import parameters as parametrise
 from nbcache.notebook.again import run_lines
 from nbcache.notebook.progress import RUN_MIME, SAID_MIME, RunRecord
@@ -29,6 +31,8 @@ from nbcache.store.files import new_ulid
 
 _PROCESS_CELL = re.compile(r"^(?:\s*(?:#.*)?\n)*\s*%%process\b")
 _RUN_LINE = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%nbcache\s+(?:run|resume|relaunch)\b", re.MULTILINE)
+# A folder that takes no file, or a file that something is mounted on.
+_TAKES_NO_OTHER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
 
 
 class Watcher(Protocol):
@@ -52,6 +56,7 @@ class Execution:
     notebook: Any
     runs: dict[str, RunRecord] = field(default_factory=dict)
     failed_cell: tuple[int, str] | None = None
+    started: bool = False  # whether there was a kernel to execute it
     interrupted: bool = False
 
 
@@ -83,6 +88,7 @@ def execute(
 
     Raises:
         UsageError: the file is no notebook, or a parameter is unknown.
+        RunError: no kernel can be started.
     """
     import nbformat
 
@@ -102,22 +108,33 @@ def execute(
     try:
         asyncio.run(_execute(execution, path.resolve(), settings, watcher))
     finally:
-        if output is not None:
+        if output is not None and execution.started:
             write_notebook(nbformat.writes(notebook), output)
     return execution
 
 
 def write_notebook(text: str, output: Path) -> None:
-    """Write the executed notebook; where that fails, what lay there is whole.
+    """Write the executed notebook; where the disk is full, what lay there is whole.
 
     Raises:
         UsageError: the disk is full, or the folder may not be written any more.
     """
-    place = output.expanduser().resolve()
+    place = output.expanduser()
     text = text if text.endswith("\n") else f"{text}\n"
-    if place.exists() and not place.is_file():  # a pipe, a terminal
-        place.write_text(text, encoding="utf-8")
-        return
+    try:
+        if place.exists() and not place.is_file():  # a pipe, a terminal
+            with contextlib.suppress(BrokenPipeError):  # its reader wants no more
+                place.write_text(text, encoding="utf-8")
+        else:
+            _replace(place.resolve(), text)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {output}: {error.strerror or error}; the results are in the cache"
+        ) from None
+
+
+def _replace(place: Path, text: str) -> None:
+    """Put a new file in a place; where only the one there may be written, write that."""
     new = place.with_name(f".nbcache-{new_ulid()}.ipynb")
     try:
         new.write_text(text, encoding="utf-8")
@@ -125,10 +142,11 @@ def write_notebook(text: str, output: Path) -> None:
             shutil.copymode(place, new)
         os.replace(new, place)
     except OSError as error:
-        new.unlink(missing_ok=True)
-        raise UsageError(
-            f"cannot write {output}: {error.strerror or error}; the results are in the cache"
-        ) from None
+        with contextlib.suppress(OSError):
+            new.unlink()
+        if error.errno not in _TAKES_NO_OTHER or not place.exists():
+            raise
+        place.write_text(text, encoding="utf-8")
 
 
 def needs_a_run(notebook: Any) -> bool:
@@ -147,7 +165,15 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
         "JPY_SESSION_NAME": str(path),  # as a Jupyter server says which notebook it is
     }
     setup = client.async_setup_kernel(env=environment, cwd=str(path.parent), cleanup_kc=True)
-    async with setup:
+    async with contextlib.AsyncExitStack() as until_end:
+        try:
+            await until_end.enter_async_context(setup)
+        except (OSError, RuntimeError) as error:  # RuntimeError: it died before it answered
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise RunError(
+                f"cannot start a kernel ({sys.executable}) in {path.parent}: {reason or error}"
+            ) from None
+        execution.started = True
         _forward_interrupts(client, execution)
         info = await client.kc.kernel_info(reply=True)
         execution.notebook.metadata["language_info"] = info["content"]["language_info"]

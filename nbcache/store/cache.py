@@ -155,7 +155,11 @@ def _check_empty(folder: Path, create: bool) -> None:
     if not create:
         raise CacheFormatError(f"there is no nbcache cache in {folder}")
     try:
-        others = [name for name in os.listdir(folder) if not name.startswith(f".{_NAME}.")]
+        others = [
+            name
+            for name in os.listdir(folder)
+            if not name.startswith(f".{_NAME}.") and not _is_left(folder / name)
+        ]
     except FileNotFoundError:
         return
     except NotADirectoryError:
@@ -165,6 +169,14 @@ def _check_empty(folder: Path, create: bool) -> None:
             f"{folder} holds other things (such as {sorted(others)[0]!r}) and no nbcache cache.\n"
             "  Name a new or empty folder: `%nbcache use FOLDER`."
         )
+
+
+def _is_left(path: Path) -> bool:
+    """Whether this is what may remain of a cache that was deleted while somebody used it."""
+    try:
+        return path.name in _FOLDERS and not os.listdir(path)
+    except OSError:
+        return False
 
 
 def _create(folder: Path) -> dict[str, Any]:

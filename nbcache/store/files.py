@@ -129,10 +129,22 @@ def full_disk_error(root: Path, what: str) -> StoreError:
     )
 
 
-def told_as_full(error: BaseException, root: Path) -> BaseException:
-    """Return what tells people that the disk is full, where the system said it; else the error."""
-    if isinstance(error, OSError) and is_full(error):
+def deleted_error(root: Path) -> StoreError:
+    """Return the error for a write to a cache that is no longer there."""
+    return CannotKeepError(
+        f"the cache {root} was deleted while the run went on, so nothing can be kept in it.\n"
+        "  Run again: the next run begins a new cache."
+    )
+
+
+def told_plainly(error: BaseException, root: Path) -> BaseException:
+    """Return what tells people that the disk is full, or the cache in the folder `root` deleted,
+    where that made a write fail; else the error."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, OSError) and is_full(cause):
         return full_disk_error(root, "a result")
+    if isinstance(cause, FileNotFoundError) and not root.is_dir():
+        return deleted_error(root)
     return error
 
 

@@ -23,6 +23,7 @@ from nbcache.model.row import Record, Row
 from nbcache.store.files import (
     boot_token,
     close_in_children,
+    deleted_error,
     full_disk_error,
     host_token,
     is_full,
@@ -37,7 +38,7 @@ HEADER_SIZE = 29  # "=1 LLLLLLLL CCCCCCCCCCCCCCCC\n"
 MAX_ROWS = 5_000  # in one journal; then the writer goes on in a new one, so that it can be folded
 MAX_BYTES = 16 << 20
 GONE = ".gone"  # the suffix of a journal that is being deleted
-_IDLE_S = 5.0  # after so long without a write, somebody may have folded the journal
+_LOOK_S = 1.0  # as often a writer looks whether its journal was folded, or deleted
 
 
 def encode_row(row: Row, sign: Callable[[Record], None] | None = None) -> bytes:
@@ -148,7 +149,7 @@ class JournalWriter:
         self._sign = sign
         self._descriptor: int | None = None
         self._size = self._rows = 0
-        self._written_at = 0.0
+        self._looked_at = 0.0
         self._lock = threading.Lock()
         close_in_children(self)
 
@@ -172,12 +173,13 @@ class JournalWriter:
                 self._close()
             try:
                 self._write(data)
-                if time.monotonic() - self._written_at > _IDLE_S and not self._still_there():
-                    self._close()
-                    self._write(data)
+                if time.monotonic() - self._looked_at > _LOOK_S:
+                    self._looked_at = time.monotonic()
+                    if not self._still_there():
+                        self._close()
+                        self._write(data)
             except OSError as error:
                 raise _cannot_write(self.folder, error) from error
-            self._written_at = time.monotonic()
             self._rows += count
 
     def rotate(self) -> None:
@@ -227,7 +229,7 @@ class JournalWriter:
                 continue
             self.path, self._descriptor = path, descriptor
             self._size = self._rows = 0
-            self._written_at = time.monotonic()
+            self._looked_at = time.monotonic()
             if self._still_there():
                 break
             self._close()
@@ -255,4 +257,6 @@ def _cannot_write(folder: Path, error: OSError) -> StoreError:
         return read_only_error(folder.parent, error.strerror or "permission denied")
     if is_full(error):
         return full_disk_error(folder.parent, "a row")
+    if isinstance(error, FileNotFoundError) and not folder.is_dir():
+        return deleted_error(folder.parent)
     return StoreError(f"cannot append to the journal in {folder}: {error.strerror or error}")

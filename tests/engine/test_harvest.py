@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,21 @@ def test_one_match_is_a_file_and_is_moved(place: Place) -> None:
     assert held.digest == identity_digest(b"PNG")
     assert held.blob == blob_digest(b"PNG")
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "the output out is a named pipe"),
+        (lambda path: path.symlink_to("gone"), "out is a link that leads nowhere: gone is not"),
+    ],
+)
+def test_a_path_that_holds_no_content_is_named_for_what_it_is(
+    place: Place, make: Callable[[Path], None], said: str
+) -> None:
+    make(place.folder / "out")
+    with pytest.raises(OutputError, match=said):
+        place.harvest().file(Output("out", PATH), "out")
 
 
 def test_a_pattern_takes_inputs_literally(place: Place) -> None:

@@ -94,6 +94,25 @@ def test_a_run_ends_whose_cache_is_deleted_meanwhile_and_the_next_one_makes_it_a
     assert not verify(notebook.session.cache).problems
 
 
+def test_a_cache_that_a_task_deletes_ends_the_run_and_stays_away(notebook: Notebook) -> None:
+    root = notebook.session.cache.root
+    notebook.cell("%channel src = from_iterable(range(4))")
+    notebook.cell(
+        "%%process work(v) -> out from src --max_forks 1\nimport shutil\nout = v\n"
+        f"if v == 1: shutil.rmtree({str(root)!r})"
+    )
+
+    run = notebook.run()
+
+    assert run.status is RunStatus.FAILED
+    assert f"the cache {root} was deleted while the run went on" in run.message
+    assert "done and kept" not in run.message
+    assert not root.exists()
+    (root / "work").mkdir(parents=True)  # as a worker that was just beginning may leave it
+    notebook.cell("%%process work(v) -> out from src\nout = v")
+    assert list(notebook.run()["work"]) == list(range(4))
+
+
 def test_rows_go_to_a_new_journal_where_somebody_has_deleted_the_old_ones(
     notebook: Notebook,
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from pathlib import Path
 
 import nbformat
@@ -88,3 +91,41 @@ def test_an_executed_notebook_replaces_the_one_there_as_a_whole(tmp_path: Path) 
     assert kept.read_text() == "after\n"
     assert kept.stat().st_mode & 0o777 == 0o640
     assert sorted(each.name for each in tmp_path.iterdir()) == ["kept.ipynb", "link.ipynb"]
+
+
+def test_an_executed_notebook_goes_down_a_pipe(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as reader:
+        write_notebook("{}", Path(f"/dev/fd/{writing}"))
+        os.close(writing)
+        assert reader.read() == "{}\n"
+
+
+def test_a_file_that_nothing_may_replace_is_written_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_mounted(old: object, new: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(os, "replace", is_mounted)
+    kept = tmp_path / "kept.ipynb"
+    kept.write_text("before, and longer")
+
+    write_notebook("after", kept)
+
+    assert kept.read_text() == "after\n"
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_a_kernel_that_cannot_be_started_is_said_and_the_old_output_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nbformat.write(nbformat.v4.new_notebook(cells=[new_code_cell("1")]), tmp_path / "a.ipynb")
+    output = tmp_path / "out.ipynb"
+    output.write_text("before")
+    monkeypatch.setattr(sys, "executable", str(output))  # which nobody may execute
+
+    assert main(["run", str(tmp_path / "a.ipynb"), "-o", str(output)]) == USAGE
+
+    assert "cannot start a kernel" in capsys.readouterr().err
+    assert output.read_text() == "before"

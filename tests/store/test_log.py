@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nbcache.errors import StoreError
+from nbcache.errors import CannotKeepError, StoreError
 from nbcache.model.row import AttemptRow, EvictRow, PinRow, RunRow, TrustRow, WatchedRead
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
@@ -262,7 +262,7 @@ def test_a_journal_of_another_machine_is_folded_only_after_a_day(cache: Cache) -
 def test_a_writer_whose_journal_was_taken_away_writes_the_rows_again(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbcache.store.journal._IDLE_S", -1.0)
+    monkeypatch.setattr("nbcache.store.journal._LOOK_S", -1.0)
     writer = JournalWriter(cache.root)
     writer.append([attempt("a")])
     path = writer.path
@@ -272,6 +272,19 @@ def test_a_writer_whose_journal_was_taken_away_writes_the_rows_again(
     writer.append([attempt("b")])
 
     assert [row.position for row in Cache.open(cache.root).log.rows()] == ["b"]  # type: ignore
+
+
+def test_a_writer_whose_cache_was_deleted_says_so(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbcache.store.journal._LOOK_S", -1.0)
+    writer = JournalWriter(cache.root)
+    writer.append([attempt("a")])
+    shutil.rmtree(cache.root)
+
+    with pytest.raises(CannotKeepError, match="was deleted while the run went on"):
+        writer.append([attempt("b")])
+    assert not cache.root.exists()
 
 
 def test_folding_the_same_journals_twice_is_harmless(cache: Cache) -> None:
@@ -410,7 +423,7 @@ def test_rows_of_later_versions_are_kept_through_folding_and_compaction(cache: C
 
 FULL_DISK = """
 import resource, signal, sys
-from nbcache.errors import StoreError
+from nbcache.errors import CannotKeepError, StoreError
 from nbcache.store.cache import Cache
 from tests.store.rows import attempt
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -25,6 +25,7 @@ from nbcache.errors import StoreError
 from nbcache.model.row import AttemptRow, Row
 from nbcache.model.value import Stored
 from nbcache.store.cache import Cache
+from nbcache.store.files import deleted_error
 
 _MEANING = {
     "SIGSEGV": "segmentation fault in C code",
@@ -149,8 +150,9 @@ class Losses:
     ) -> AttemptReport:
         """Return the report of a death, and of what else went wrong."""
         error = death.error(running.reason, running.aborted)
-        if not self._cache.is_there():  # then no worker begins
-            error = f"{error}: the cache {self._cache.root} was deleted while the run went on"
+        is_deleted = not self._cache.is_there()
+        if is_deleted:  # then no worker begins
+            error = f"{error}: {deleted_error(self._cache.root)}"
         elif besides is not None:
             error = f"{error}; and {error_line(besides)}"
         return AttemptReport(
@@ -161,6 +163,7 @@ class Losses:
             where=death.where(process),
             exit=death.exit,
             signal=death.signal,
+            unkept=is_deleted,
         )
 
     def _keep_row(self, running: Running, report: AttemptReport) -> AttemptRow:

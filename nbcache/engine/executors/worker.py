@@ -27,7 +27,7 @@ from nbcache.engine.work.shown import Capture
 from nbcache.engine.work.workplace import Workplace
 from nbcache.errors import CannotKeepError, StoreError
 from nbcache.model.view import ShownChunk
-from nbcache.store.files import told_as_full
+from nbcache.store.files import told_plainly
 
 
 class Worker:
@@ -74,7 +74,7 @@ class Worker:
         try:
             return run_attempt(spec, self._processes[spec.process], self._place)
         except Exception as failure:  # the store failed: nothing can be kept here
-            error = told_as_full(failure, self._place.cache.root)
+            error = told_plainly(failure, self._place.cache.root)
             return AttemptReport(
                 id=spec.id,
                 outcome="failed",

@@ -65,6 +65,7 @@ class Run:
         self.cache_place = ""  # where it looks up and keeps results
         self.is_recorded = True  # whether the log has rows of it
         self.error: str = ""
+        self.is_lost = False  # its cache was deleted while it went on, and with it what it kept
         self.tasks: dict[TaskKey, TaskResult] = {}
         self.failures: list[FailureView] = []
         self.notes: list[str] = []
@@ -253,7 +254,7 @@ class Run:
     def _report(self) -> str:
         """Return what ends the cell: the first failure, how many more, what is kept, the way on."""
         failures = [failure for failure in self.failures if not failure.ignored]
-        if not failures:
+        if self.is_lost or not failures:
             return self.error or f"run {self.name} failed"
         first, *others = failures
         lines = [f"{first.task} {first.error}"]

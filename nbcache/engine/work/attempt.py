@@ -67,7 +67,7 @@ from nbcache.plan.identity.canonical import summarise
 from nbcache.plan.identity.confidential import confidential_texts
 from nbcache.plan.language.quantities import size_text
 from nbcache.store.cache import Cache
-from nbcache.store.files import new_ulid, told_as_full
+from nbcache.store.files import new_ulid, told_plainly
 
 __all__ = [
     "AttemptReport",
@@ -299,7 +299,7 @@ class _Attempt:
         report, process = self.report, self.process
         report.outcome = "failed"
         if not _in_body(error, process.filename):  # what a body writes is its own business
-            error = told_as_full(error, self.place.cache.root)
+            error = told_plainly(error, self.place.cache.root)
         report.unkept = isinstance(error, CannotKeepError)
         if isinstance(error, _SAID) and not _in_body(error, process.filename):
             report.error = report.traceback = str(error)

@@ -12,6 +12,7 @@ import mmap
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -202,7 +203,10 @@ class Harvest:
 
     def _put(self, full: Path, path: Path) -> Stored:
         """Move an output into the store; what may not be moved is copied first."""
-        is_folder, source = full.is_dir(), full
+        mode, source = os.stat(full).st_mode, full
+        is_folder = stat.S_ISDIR(mode)
+        if not is_folder and not stat.S_ISREG(mode):
+            raise OutputError(f"the output {path} is {_special(mode)}, which cannot be kept")
         if not self._is_ours(full):
             source = self._folder / f"{HIDDEN}-copy-{len(self._kept)}"
             if is_folder:
@@ -255,6 +259,12 @@ class Harvest:
         what = name or (
             render_pattern(output.pattern, self._values) if output.pattern else output.name
         )
+        if os.path.islink(self._folder / what):
+            leads = os.readlink(self._folder / what)
+            return OutputError(
+                f"output {output.name!r}: {what} is a link that leads nowhere: {leads} is not "
+                "there.\n  Write the file itself, or link to one that is."
+            )
         made = [
             each
             for each in sorted(os.listdir(self._folder))
@@ -266,6 +276,13 @@ class Harvest:
             f"  The task made: {listed or 'no file at all'}. "
             f"If it need not be there: `{output.name}: path | None`."
         )
+
+
+def _special(mode: int) -> str:
+    """Return what something that is neither a file nor a folder is."""
+    if stat.S_ISFIFO(mode):
+        return "a named pipe"
+    return "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
 def keep_value(

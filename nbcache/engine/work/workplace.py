@@ -31,7 +31,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.row import Row, WatchedRead
 from nbcache.plan.identity.confidential import confidential_texts, looks_secret
 from nbcache.store.cache import Cache
-from nbcache.store.files import host_token, new_ulid
+from nbcache.store.files import deleted_error, host_token, new_ulid
 from nbcache.store.filestate import StatKey, hash_file, stat_key
 from nbcache.store.journal import JournalWriter
 
@@ -54,7 +54,7 @@ class Workplace:
         isolated: bool = True,
         append: Callable[[list[Row]], None] | None = None,
     ) -> None:
-        self.cache = Cache.open(root)
+        self.cache = Cache.open(root, create=False)  # the kernel made it
         self.capture = capture
         self.isolated = isolated
         self.journal = JournalWriter(self.cache.root, sign=self.cache.sign)
@@ -120,14 +120,18 @@ class Workplace:
 
         Raises:
             OSError: it cannot be made. UsageError: a variable of `scratch` is not set.
+            CannotKeepError: somebody deleted the cache.
         """
         if self._folder is not None and scratch != self._scratch:
             self.drop_folder()
         if self._folder is None or not self._folder.is_dir():  # somebody may clear `work` away
+            if not self.cache.is_there():  # nothing of it is made anew
+                raise deleted_error(self.cache.root)
+            self.cache.work.mkdir(exist_ok=True)
             name = f"w-{host_token()}-{os.getpid()}-{new_ulid()}"
             folder = self.cache.work / name
             if scratch is None:
-                folder.mkdir(parents=True)
+                folder.mkdir()
             else:
                 folder = scratch_root(scratch) / f"{SCRATCH}{name}"
                 folder.mkdir(parents=True)
