@@ -54,7 +54,7 @@ class Workplace:
         isolated: bool = True,
         append: Callable[[list[Row]], None] | None = None,
     ) -> None:
-        self.cache = Cache.open(root, create=False)  # the kernel made it
+        self.cache = Cache.open(root, create=not isolated)  # a deleted one stays away
         self.capture = capture
         self.isolated = isolated
         self.journal = JournalWriter(self.cache.root, sign=self.cache.sign)
