@@ -169,13 +169,16 @@ def test_a_body_that_catches_sigterm_is_still_said_to_be_over_its_time(bench: Be
     assert report.error == "killed: time limit of 0.3 s exceeded"
 
 
-def test_a_killed_attempt_is_aborted_and_its_row_says_so(bench: Bench) -> None:
+def test_a_killed_attempt_is_aborted_and_its_row_says_so_also_after_its_run_broke_off(
+    bench: Bench,
+) -> None:
     begun: list[ShownChunk] = []
-    body = "print('begun', flush=True)\nimport time\ntime.sleep(600)"
-    spec, future = bench.start(bench.process(body), shown=begun.extend)
+    process = bench.process("print('begun', flush=True)\nimport time\ntime.sleep(600)")
+    spec, future = bench.start(process, shown=begun.extend)
     bench.until(lambda: bool(begun))
 
-    bench.executor.kill(spec.id, "the run is ending")
+    bench.executor.kill(spec.id, "the run broke off")
+    bench.executor.forget(process.key)
     report = bench.finish(future)
 
     assert report.outcome == "aborted"
@@ -470,7 +473,9 @@ def test_closing_ends_everything(tmp_path: Path) -> None:
     assert os.listdir(bench.cache.work) == []
 
 
-def test_a_killed_supervisor_fails_what_ran_and_is_replaced(tmp_path: Path) -> None:
+def test_a_killed_supervisor_fails_what_ran_and_is_replaced_at_the_next_need(
+    tmp_path: Path,
+) -> None:
     bench = Bench(tmp_path / "cache", lambda root: LocalExecutor(root, workers=1))
     seen: list[ShownChunk] = []
     body = "print('x', flush=True)\nimport time\ntime.sleep(600)"
@@ -485,8 +490,11 @@ def test_a_killed_supervisor_fails_what_ran_and_is_replaced(tmp_path: Path) -> N
 
     assert report.outcome == "failed"
     assert "supervisor" in (report.error or "")
-    bench.until(lambda: executor._supervisor is not None)
     assert bench.value(bench.process("y = 1")) == 1
+
+    executor._supervisor.process.kill()  # while nothing runs
+    bench.until(lambda: executor._supervisor is None)
+    assert bench.value(bench.process("y = 2")) == 2
     bench.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from nbcache.engine.executors.handle import DEPTH, Running, TokenTaker, WorkerHandle
 from nbcache.engine.executors.local import LocalExecutor
-from nbcache.engine.spec import AttemptReport, AttemptSpec
+from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
 from tests.engine.attempts import Bench
 
 APPEND = "import os\nwith open(log, 'a') as file:\n    file.write(f'{x}\\n')\ny = x"
@@ -108,8 +108,11 @@ def test_what_was_taken_back_is_not_begun_and_what_comes_after_is() -> None:
     worker = WorkerHandle(0, ours)
     taker = TokenTaker(os.dup(worker.token_end))
     loop = asyncio.new_event_loop()
+    process = ProcessSpec(key="p", name="p", language="python", body="", root="")
     attempts = [
-        Running(AttemptSpec(id=name, task=name, process="p"), loop.create_future(), None, None)
+        Running(
+            AttemptSpec(id=name, task=name, process="p"), process, loop.create_future(), None, None
+        )
         for name in "abcd"
     ]
     try:

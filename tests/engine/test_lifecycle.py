@@ -5,19 +5,23 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nbcache.engine.record import history
 from nbcache.engine.record.finding import found_tasks
 from nbcache.engine.running import loop
+from nbcache.engine.running.reasons import Reasons
 from nbcache.engine.running.turns import WAITS
+from nbcache.errors import StoreError
 from nbcache.model.task import RunStatus
 from nbcache.store.cache import Cache
 from tests.engine.notebooks import Notebook
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -150,3 +154,60 @@ def test_a_kernel_that_ends_cancels_its_run_in_order(tmp_path: Path) -> None:
         assert tasks.count("completed") == 1
         assert set(tasks) <= {"completed", "aborted"}
     assert not list((tmp_path / "cache/tmp").iterdir())
+
+
+UNREADABLE = "the log cannot be read now"
+
+
+def fail_under_claims(notebook: Notebook, patch: pytest.MonkeyPatch) -> None:
+    """Let a run fail where it looks at the log under a claim, which must be of this moment."""
+    log = notebook.session.cache.log
+    refresh = log.refresh
+
+    def failing(*, older_than_s: float = 0.0, **how: Any) -> None:
+        if not older_than_s and threading.current_thread().name == "nbcache-engine":
+            raise StoreError(UNREADABLE)
+        refresh(older_than_s=older_than_s, **how)
+
+    patch.setattr(log, "refresh", failing)
+
+
+def test_a_run_that_fails_while_it_waits_for_another_kernel_says_so_and_ends(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = kernels(), kernels()
+    gate = gated(first)
+    gated(second)
+    other = first.session.start(["slow"])
+    wait_until(lambda: other.at_work)
+    run = second.session.start(["slow"])
+    wait_until(lambda: any("another kernel" in note for note in run.notes))
+
+    with monkeypatch.context() as patch:
+        fail_under_claims(second, patch)
+        gate.touch()
+        assert run.wait(PATIENCE_S)
+
+    assert run.status is RunStatus.FAILED
+    assert run.error == f"StoreError: {UNREADABLE}"
+    assert other.wait(PATIENCE_S)
+    assert second.run("slow")["slow"].value == 1
+
+
+def test_a_run_that_breaks_off_lets_go_of_all_that_the_next_one_needs(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settle_nothing(*_: object) -> str:
+        raise RuntimeError("nor can its reasons be told")
+
+    process = "%%process p(v) -> out from src\nout = v"
+    notebook.cells(["%channel src = of(1)", process])
+    notebook.run()
+    notebook.cells(["%channel src = of(2, 3)", process])
+
+    with monkeypatch.context() as patch:
+        fail_under_claims(notebook, patch)
+        patch.setattr(Reasons, "line_of", settle_nothing)
+        assert notebook.run().status is RunStatus.FAILED
+
+    assert list(notebook.run()["p"]) == [2, 3]

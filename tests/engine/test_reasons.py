@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from nbcache.engine.record.earlier_inputs import EarlierInputs
 from nbcache.engine.record.explanations import why
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.running import reasons
 from nbcache.engine.running.prepare import AGAIN as TOLD
-from nbcache.engine.running.reasons import AGAIN, NOT_KEPT
-from nbcache.model.row import AttemptRow, RunRow
+from nbcache.engine.running.reasons import AGAIN, NOT_KEPT, Reasons
+from nbcache.model.row import AttemptRow, InputSummary, RunRow
 from nbcache.model.task import RunStatus
 from nbcache.store.segment import ROWS
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 
 def test_the_rows_of_runs_are_those_of_the_log_also_after_it_was_folded_and_merged(
@@ -170,3 +174,37 @@ def test_rows_that_cannot_be_read_or_are_many_fail_no_task_and_leave_the_reason_
         (log.root / "log" / (name + ROWS)).write_bytes(b"no rows")
 
     assert reason(3) == "new inputs"
+
+
+def test_reasons_are_settled_when_none_is_being_found(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding, settling, overlaps = threading.Event(), threading.Event(), []
+    new_among, line_of = EarlierInputs.new_among, Reasons.line_of
+
+    def slowly(self: EarlierInputs, inputs: dict[str, InputSummary]) -> list[Any]:
+        if inputs["file"].summary.startswith("b.txt"):
+            finding.set()
+            overlaps.append(settling.wait(0.2))  # as long as the run's end could come between
+        return new_among(self, inputs)
+
+    def noticed(self: Reasons, *args: Any) -> str:
+        settling.set()
+        return line_of(self, *args)
+
+    for name in "abc":
+        (notebook.folder / f"{name}.txt").write_text(name)
+    process = "%%process p(file: path) -> w from src\nw = 1"
+    notebook.cells(["%channel src = from_path('c.txt')", process])
+    notebook.run()
+    notebook.cells(["%channel src = from_path('[ab].txt')", process])
+    monkeypatch.setattr(EarlierInputs, "new_among", slowly)
+    monkeypatch.setattr(Reasons, "line_of", noticed)
+
+    run = notebook.session.start(())
+    assert finding.wait(PATIENCE_S)
+    run.cancel()
+
+    assert run.wait(PATIENCE_S)
+    assert settling.is_set()
+    assert overlaps == [False]

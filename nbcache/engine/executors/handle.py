@@ -31,6 +31,7 @@ class Running:
     """An attempt between `submit` and its report."""
 
     spec: AttemptSpec
+    process: ProcessSpec  # also where its run, which broke off, has let go of it meanwhile
     future: asyncio.Future[AttemptReport]
     started: Started | None
     show: ShownCallback | None

@@ -58,7 +58,8 @@ class LocalExecutor:
         self._queue: deque[Running] = deque()
         self._running: dict[str, Running] = {}
         self._next = 0
-        self._supervisor: SupervisorHandle | None = None
+        self._is_open = False
+        self._supervisor: SupervisorHandle | None = None  # also where somebody killed it
         self._limits = Limits(self._pool, self._end)
         self._balancing: asyncio.TimerHandle | None = None
 
@@ -66,18 +67,19 @@ class LocalExecutor:
 
     async def start(self) -> None:
         """Start the supervisor and the first workers."""
-        if self._supervisor is not None:
+        if self._is_open:
             return
         self._loop = asyncio.get_running_loop()
         remove_left_folders(self._cache.work)
-        self._supervisor = SupervisorHandle(self._cache, self._loop, self)
-        for _ in range(min(self.workers, 2)):
+        while len(self._pool) < min(self.workers, 2):
             self._fork()
+        self._is_open = True
 
     async def close(self) -> None:
         """End all workers; attempts that were running are cancelled."""
-        if self._supervisor is None:
+        if self._supervisor is None and not self._is_open:
             return
+        self._is_open = False
         for running in [*self._queue, *self._running.values()]:
             if running.timer is not None:
                 running.timer.cancel()
@@ -91,7 +93,8 @@ class LocalExecutor:
         for worker in list(self._pool.values()):
             self._drop(worker)
         supervisor, self._supervisor = self._supervisor, None
-        await supervisor.close()
+        if supervisor is not None:
+            await supervisor.close()
         remove_left_folders(self._cache.work)
         self._cache.log.rotate()
 
@@ -117,9 +120,10 @@ class LocalExecutor:
         shown: ShownCallback | None = None,
     ) -> asyncio.Future[AttemptReport]:
         """Queue an attempt; the future's result is its report."""
-        if self._supervisor is None:
+        if not self._is_open:
             raise StoreError("the executor is not started")
-        running = Running(spec, self._loop.create_future(), started, shown)
+        process = self._processes[spec.process][0]
+        running = Running(spec, process, self._loop.create_future(), started, shown)
         self._running[spec.id] = running
         self._queue.append(running)
         self._dispatch()
@@ -141,9 +145,14 @@ class LocalExecutor:
     # ------------------------------------------------------------------ dispatching
 
     def _dispatch(self) -> None:
-        while self._queue and self._supervisor is not None:
+        while self._queue and self._is_open:
             first = self._queue[0]
-            worker = self._free_worker(first.spec) or self._patient_worker(first)
+            try:
+                worker = self._free_worker(first) or self._patient_worker(first)
+            except OSError as error:  # of starting a process
+                cause = f"no other can be started: {type(error).__name__}: {error}"
+                self._lose(self._queue.popleft(), None, Death(None, None, "", cause))
+                continue
             if worker is None:
                 return
             self._give(worker, self._queue.popleft())
@@ -188,10 +197,10 @@ class LocalExecutor:
         if not worker.assigned and not worker.leaving and worker not in self._idle:
             self._idle.append(worker)
 
-    def _free_worker(self, spec: AttemptSpec) -> WorkerHandle | None:
+    def _free_worker(self, running: Running) -> WorkerHandle | None:
         """Return an idle worker that may run this, or None after asking for a new one."""
-        process = self._processes[spec.process][0]
-        fitting = [each for each in self._idle if each.serves(process, spec.gpus)]
+        process, gpus = running.process, running.spec.gpus
+        fitting = [each for each in self._idle if each.serves(process, gpus)]
         for worker in reversed(fitting):
             if process.key in worker.known:
                 self._idle.remove(worker)
@@ -204,7 +213,7 @@ class LocalExecutor:
             self._drop(self._idle.pop(0))  # it serves other local modules or GPUs
         if len(self._pool) < self.workers:
             self._fork()
-            return self._free_worker(spec) if self._idle else None
+            return self._free_worker(running) if self._idle else None
         return None
 
     def _give(self, worker: WorkerHandle, running: Running) -> None:
@@ -244,7 +253,9 @@ class LocalExecutor:
     # ------------------------------------------------------------------ workers
 
     def _fork(self) -> None:
-        assert self._supervisor is not None
+        """Ask for a worker; of another supervisor, where somebody killed the last one."""
+        if self._supervisor is None:
+            self._supervisor = SupervisorHandle(self._cache, self._loop, self)
         ours, theirs = socket.socketpair()
         number, self._next = self._next, self._next + 1
         worker = WorkerHandle(number, ours)
@@ -358,21 +369,13 @@ class LocalExecutor:
             self._lose(running, worker.pid, death)
 
     def supervisor_died(self) -> None:
-        """Somebody killed the supervisor: its workers die with it; start again."""
-        was_busy = bool(self._running)
+        """Somebody killed the supervisor: its workers die with it; what waits needs another."""
         for worker in list(self._pool.values()):
             self._end_of(worker, Death(None, None, "", "the supervisor died"))
         if self._supervisor is not None:
             self._supervisor.bury()
         self._supervisor = None
-        if was_busy:
-            task = self._loop.create_task(self._restart())
-            self._restarting = task
-
-    async def _restart(self) -> None:
-        await self.start()
         self._dispatch()
 
     def _lose(self, running: Running, pid: int | None, death: Death) -> None:
-        process = self._processes[running.spec.process][0]
-        self._finish(running, self._losses.report(running, process, pid, death))
+        self._finish(running, self._losses.report(running, running.process, pid, death))

@@ -66,7 +66,8 @@ class SupervisorHandle:
 
     def fork(self, number: int, descriptors: Sequence[int]) -> None:
         """Ask for a worker that gets these descriptors: its socket, and its pipe of tokens."""
-        socket.send_fds(self._control, [MESSAGE.pack(FORK, number, 0)], descriptors)
+        with contextlib.suppress(ConnectionError):  # it was killed: `supervisor_died` comes
+            socket.send_fds(self._control, [MESSAGE.pack(FORK, number, 0)], descriptors)
 
     def kill(self, number: int, grace_s: float) -> None:
         """Ask for the end of a worker: SIGTERM, and SIGKILL after the grace time."""

@@ -225,7 +225,10 @@ class SharedClaims:
             return  # not written by nbcache
         if known is not None:
             self._shared.note_promised(known)
-            self._log.adopt([known])
+            try:
+                self._log.adopt([known])
+            except StoreError as error:  # the disk is full: then it is as if it were not there
+                self._shared.tell(error)
 
     def _end(self, lease: Lease, row: str | None) -> None:
         try:

@@ -42,13 +42,16 @@ class Course:
     cache: Cache
     rows: RowMaker | None  # None: nothing of the run is kept
     inbox: Inbox = field(default_factory=Inbox)
-    errands: Errands = field(default_factory=Errands)
+    errands: Errands = field(init=False)
     pace: Pace = field(default_factory=Pace)
     decisions: dict[TaskKey, Decision] = field(default_factory=dict)
     row_ids: dict[TaskKey, str] = field(default_factory=dict)  # of the row that holds its result
     failed: dict[TaskKey, tuple[FailureView, FailedAttempt, int]] = field(default_factory=dict)
     killed: set[TaskKey] = field(default_factory=set)  # whether or not an attempt had begun
     producers: dict[str, TaskKey] = field(default_factory=dict)  # blob -> whose output it is
+
+    def __post_init__(self) -> None:
+        self.errands = Errands(self.inbox.break_off)
 
     def note_row(self, task: TaskKey, report: AttemptReport) -> None:
         """An attempt has left its row, with what it showed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from nbcache.engine.running.course import Course
@@ -22,6 +23,8 @@ class Deciding:
         self._course, self._reasons = course, reasons
         self._not_counting: set[str] = set()  # processes of which a result was found in vain
         self._named_inputs: dict[str, Place] = {}  # processes whose reason is what inputs are new
+        self._noting = threading.Lock()  # reasons are found on both threads
+        self._is_settled = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nbcache-hashing")
         course.decider.downloads.told_to(self._show_download)
 
@@ -35,16 +38,19 @@ class Deciding:
             self._course.inbox.tell(self._answer(command))
 
     def settle(self) -> None:
-        """Let the reasons of processes name no inputs of tasks that were decided and never ran."""
+        """Let the reasons of processes name no inputs of tasks that were decided and never ran.
+        What the hashing thread still decides has no say in them any more."""
         if self._reasons is None:
             return
         run, scheduler = self._course.run, self._course.scheduler
-        for name, place in self._named_inputs.items():
-            ran = self._reasons.line_of(
-                place, lambda task: scheduler.task(task).outcome is Outcome.COMPLETED
-            )
-            if ran:
-                run.reasons[name] = ran
+        with self._noting:
+            self._is_settled = True
+            for name, place in self._named_inputs.items():
+                ran = self._reasons.line_of(
+                    place, lambda task: scheduler.task(task).outcome is Outcome.COMPLETED
+                )
+                if ran:
+                    run.reasons[name] = ran
 
     def close(self) -> None:
         """Decide no more, and end downloads; nobody waits for what has begun."""
@@ -74,7 +80,9 @@ class Deciding:
             decider.fetch(decision)
             decider.outline(decision)
             resources = decider.evaluator.resources(decision, 1)
-            self._note_reason(decision)
+            with self._noting:
+                if not self._is_settled:
+                    self._note_reason(decision)
             if decision.refused:
                 self._course.run.note_refused(decision.task)
         except NbcacheError as error:

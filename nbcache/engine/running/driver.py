@@ -8,6 +8,7 @@ nothing (the front does). Each kind of command is performed by a part of its own
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -132,18 +133,19 @@ class Driver:
     def _close(self) -> None:
         """Leave what the run's reader asks for later, and let go of everything else."""
         course, scheduler = self._course, self._course.scheduler
-        if scheduler.gave_up:
-            course.run.note(scheduler.gave_up)
-        for node, error in scheduler.channel_errors[:1]:
-            course.run.error = self._channel_error(node, error)
-        course.run.keep_channels(scheduler.elements)
-        self._applying.close()
-        self._deciding.settle()
-        self._deciding.close()
-        course.errands.recall()
-        self._attempts.break_off()  # there are some only where the run broke off
-        self._gauge.show(final=True)  # also to those who wait for claims, which end now
-        self._starting.close()
+        with contextlib.ExitStack() as steps:  # upwards, each of them whatever another raises
+            steps.callback(self._starting.close)
+            steps.callback(self._gauge.show, final=True)  # also to those who wait for claims
+            steps.callback(self._attempts.break_off)  # there are some only where the run broke off
+            steps.callback(course.errands.recall)
+            steps.callback(self._deciding.settle)
+            steps.callback(self._deciding.close)
+            steps.callback(self._applying.close)
+            if scheduler.gave_up:
+                course.run.note(scheduler.gave_up)
+            for node, error in scheduler.channel_errors[:1]:
+                course.run.error = self._channel_error(node, error)
+            course.run.keep_channels(scheduler.elements)
 
     def _channel_error(self, node: int, error: BaseException) -> str:
         label = self._course.graph.nodes[node].name or self._course.graph.nodes[node].label

@@ -19,6 +19,7 @@ class Inbox:
         self._loop = asyncio.get_running_loop()
         self._events: deque[Event] = deque()
         self._filled = asyncio.Event()
+        self._error: BaseException | None = None
 
     def tell(self, event: Event) -> None:
         """Take an event; on the loop's thread only."""
@@ -38,8 +39,16 @@ class Inbox:
         """Take events, in order; from any thread."""
         self._loop.call_soon_threadsafe(self.tell_all, events)
 
+    def break_off(self, error: BaseException) -> None:
+        """Say that something which would have told an event failed: there is nothing to wait for.
+        On the loop's thread only."""
+        self._error = self._error or error
+        self._filled.set()
+
     def take(self) -> list[Event]:
-        """Return what has come since the last time; may be nothing."""
+        """Return what has come since the last time; may be nothing. Raises what broke it off."""
+        if self._error is not None:
+            raise self._error
         events = list(self._events)
         self._events.clear()
         return events
@@ -47,5 +56,5 @@ class Inbox:
     async def wait(self) -> None:
         """Wait until there is something to take."""
         self._filled.clear()
-        if not self._events:
+        if not self._events and self._error is None:
             await self._filled.wait()

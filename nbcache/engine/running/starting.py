@@ -47,6 +47,7 @@ class Starting:
     ) -> None:
         self._course, self._attempts, self._failures = course, attempts, failures
         self._claims = claims
+        self._rights: set[Right] = set()  # of tasks that have not begun
         shared = course.cache.shared
         self._came_before = 0 if shared is None else shared.came
         self._to_come = 0  # bytes of inputs that were asked for
@@ -69,23 +70,35 @@ class Starting:
             if claim is None:
                 course.errands.send(self._wait_for_claim(command))
             else:
-                claimed.append((decision, command.attempt, Right(claim)))
+                right = Right(claim)
+                self._rights.add(right)
+                claimed.append((decision, command.attempt, right))
         if claimed:
             course.cache.log.refresh()
         for decision, number, right in claimed:
             if self._is_made_meanwhile(decision):
-                right.release()
+                self._give_up(right)
             elif self._claims is not None and self._claims.wants(
                 course.pace.mean_s(decision.place.name)
             ):
                 course.errands.send(self._claim_there(self._claims, decision, number, right))
             else:
-                self._attempts.begin(decision, number, right)
+                self._begin(decision, number, right)
 
     def close(self) -> None:
-        """Claim nothing more."""
+        """Claim nothing more; give up what was claimed for tasks that have not begun."""
+        for right in tuple(self._rights):  # there are some only where the run broke off
+            self._give_up(right)
         if self._claims is not None:
             self._claims.close()
+
+    def _begin(self, decision: Decision, number: int, right: Right) -> None:
+        self._rights.discard(right)  # the attempt has it now
+        self._attempts.begin(decision, number, right)
+
+    def _give_up(self, right: Right) -> None:
+        self._rights.discard(right)
+        right.release()
 
     def _is_made_meanwhile(self, decision: Decision) -> bool:
         """Whether another process made the result since the task was decided; tells of it."""
@@ -118,27 +131,23 @@ class Starting:
         course, task, hash = self._course, decision.task, decision.hash
         name = decision.place.name
         assert hash is not None
-        try:
-            answer = await claims.take(hash, name, found=lambda: course.decider.look_up(decision))
-        except BaseException:
-            right.release()
-            raise
+        answer = await claims.take(hash, name, found=lambda: course.decider.look_up(decision))
         if isinstance(answer, Lease):
             right.extend(claims, answer)
         if isinstance(answer, Held):
-            right.release()
+            self._give_up(right)
             with self._postponed(decision):
                 await claims.wait(
                     answer, name, lambda: self._is_over(task), course.run, self._crowd
                 )
         elif decision.outputs is not None:
-            right.release()
+            self._give_up(right)
             course.inbox.tell(Hit(task, hash, decision.outputs))
         elif task in course.killed:
-            right.release()
+            self._give_up(right)
             course.inbox.tell(AttemptAborted(task))
         else:
-            self._attempts.begin(decision, number, right)
+            self._begin(decision, number, right)
 
     @contextlib.contextmanager
     def _postponed(self, decision: Decision) -> Iterator[None]:
