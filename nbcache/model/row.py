@@ -329,7 +329,8 @@ class RunRow(Row):
     targets: tuple[str, ...] = ()  # the processes that were asked for; none: all
     processes: tuple[ProcessRecord, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)  # an Outcome's value -> tasks
-    saved: float | None = None  # seconds of computing that hits saved
+    own: int = 0  # of those cached: what equal tasks of this very run had made
+    saved: float | None = None  # seconds of computing that hits on other runs saved
     error: str | None = None
     host: str | None = None
     user: str | None = None

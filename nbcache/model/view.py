@@ -81,7 +81,7 @@ class RunProgress:
     cached_at: int | None = None  # when the newest result that was used was made, microseconds
     cached_by: tuple[str, ...] = ()  # who made the results that were used; "you" for this user
     trusted: int = 0  # hits whose code somebody took for equal, though it was edited
-    equal: int = 0  # cached tasks that got the result of an equal one of this very run
+    own: int = 0  # cached tasks whose result this very run made
     items: Mapping[int, int] = field(default_factory=dict)  # graph node -> items it gave so far
 
     def total(self, *names: str) -> int:

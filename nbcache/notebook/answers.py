@@ -167,6 +167,8 @@ def _without_empty(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Ren
 
 
 def _show(parsed: Parsed, cache: Cache) -> Answer:
+    from nbcache.engine.record.finding import label_of
+
     detail = history.show_run(cache, _one(parsed))
     run = detail.run
     if "--mermaid" in parsed:
@@ -202,9 +204,7 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
     if rows:
         parts.append(_without_empty(("process", "tasks", "computing", "from", "why"), rows))
     for row in detail.failures[:10]:
-        label = row.tag or row.position
-        where = f"{row.process}[{label}]" if label else row.process
-        text = f"{row.status}: {where} {row.error or ''} · why {short(row.hash)}"
+        text = f"{row.status}: {label_of(row)} {row.error or ''} · why {short(row.hash)}"
         parts.append(render.line(text))
     if len(detail.failures) > 10:
         parts.append(render.line(f"… and {len(detail.failures) - 10} more failed"))

@@ -60,7 +60,7 @@ COLUMNS: dict[str, Shape] = {
     "cached_from": TEXT,
     "name": TEXT, "notebook": TEXT, "parent": TEXT, "parameters": ("map", TEXT),
     "options": ("map", TEXT), "targets": [TEXT],
-    "processes": [_PROCESS], "counts": ("map", INT), "saved": FLOAT, "pid": INT,
+    "processes": [_PROCESS], "counts": ("map", INT), "own": INT, "saved": FLOAT, "pid": INT,
     "row": TEXT, "target": TEXT, "pinned": BOOL, "same_as": TEXT, "revoked": BOOL,
     "retention": TEXT, "outline": _OUTLINE, "items": ("map", INT),
     "extra": TEXT, "signature": "bytes", "signer": TEXT, "sealed": TEXT, "origin": TEXT,

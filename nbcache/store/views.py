@@ -110,7 +110,7 @@ FROM (SELECT * FROM _rows WHERE kind = 'attempt') attempts_ LEFT JOIN _names USI
     coalesce(arg_max(counts['completed'], id), 0) AS completed,
     coalesce(arg_max(counts['cached'], id), 0) AS cached,
     coalesce(arg_max(counts['failed'], id), 0) AS failed,
-    cached / nullif(cached + completed, 0) AS hit_rate,
+    (cached - coalesce(arg_max(own, id), 0)) / nullif(cached + completed, 0) AS hit_rate,
     arg_max(counts, id) FILTER (cardinality(counts) > 0) AS counts, arg_max(saved, id) AS saved,
     arg_max(error, id) AS error,
     arg_max(parameters, id) FILTER (cardinality(parameters) > 0) AS parameters,

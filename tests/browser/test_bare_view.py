@@ -93,6 +93,20 @@ def test_words_from_a_cache_are_never_markup(page: Page) -> None:
     assert axe_violations(page, ".nbcache-view") == []
 
 
+def test_a_task_whose_reason_is_gone_has_no_hint_of_it_left(page: Page) -> None:
+    empty = scene_of(Outline(("trim",), (), ()))
+    run = progress("running", place("trim", 1, failed=1))
+    mount(page, whole(empty, run), answers={"tasks": task_page()})
+    page.get_by_role("button", name="trim:").click()
+    why = page.locator("td.nb-col-why")
+    expect(why).to_have_attribute("title", EVIL)
+
+    page.evaluate("window.answers.tasks.rows[0].why = ''")
+    page.get_by_role("button", name="took").click()
+
+    expect(why).to_have_attribute("title", "")
+
+
 def test_a_page_that_missed_a_message_asks_for_the_whole(page: Page) -> None:
     scene = scene_of(PIPELINE)
     runs = [going(scene, {"completed": k}, {}, {}) for k in range(4)]

@@ -80,6 +80,15 @@ def test_a_task_runs_again_because_it_failed_or_was_told_to(
     second.cell("%channel src = of(0, 3)")
     also = "new input: no earlier task has v 3; 1 whose earlier attempt did not succeed"
     assert second.run("r").reasons["r"] == also
+    mended = second.folder / "mended"
+    hidden = str(mended)[::-1]
+    body = f"import os\nw = 1 / (v - 4 if os.path.exists({hidden!r}[::-1]) else v)"
+    second.cells(["%channel src = of(0)", f"%%process s(v) -> w from src\n{body}"])
+    second.run("s")
+    mended.touch()
+    second.cell("%channel src = of(0, 4)")
+    assert second.session.plan(["s"])[0].reason == also.replace("v 3", "v 4")
+    assert second.run("s").reasons["s"] == AGAIN  # only what had failed before ran to its end
 
 
 def test_the_line_of_a_run_names_the_files_and_the_inputs_that_are_new_or_counts_them(

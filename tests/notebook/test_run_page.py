@@ -107,7 +107,7 @@ def test_the_page_says_all_of_it(report: RunReport) -> None:
 
     for words in (
         "run calm-otter failed",
-        "20% hit rate, 1 cached",
+        "20% hit rate, 1 from the cache",
         "3 failed",
         f"fit[2], fit[3], fit[4] ValueError: {EVIL}",
         "traceback of fit[2]",
@@ -142,7 +142,7 @@ def test_a_run_of_hits_and_a_run_without_tasks_have_a_page(tmp_path: Path) -> No
 
     text = _Page(page_of(report_of(story.cache))).text
 
-    assert "100% hit rate, 1 cached" in text
+    assert "100% hit rate, 1 from the cache" in text
     assert "nothing ran: all results were there" in text
     assert "as it stood at" in text
 

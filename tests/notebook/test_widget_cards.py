@@ -208,8 +208,8 @@ def test_equal_tasks_are_told_before_a_run_and_each_shows_what_the_one_that_ran_
 
     run = cards.run
     assert run is not None
-    assert run.progress().equal == 1  # the equal one of what failed failed, too
-    assert StoredRun(notebook.session.cache, run.id).progress().equal == 1
+    assert run.progress().own == 1  # the equal one of what failed failed, too
+    assert StoredRun(notebook.session.cache, run.id).progress().own == 1
     assert head_of(run.progress())["cached"] == 0
     assert cards.ask("look", "showing")["total"] == 4
     cards.ask("look", "show", position="1")

@@ -114,11 +114,13 @@ def _why_cached(
     if found.use.hash != found.made.hash:
         return _why_trusted(cache, found, runs, components)
     took = f", {found.made.realtime:.1f} s" if found.made.realtime is not None else ""
-    by = f" by {found.made.user}" if found.made.user else ""
-    head = (
-        f"{found.label} was cached: every component is equal to that of "
-        f"{_run_words(runs, found.made.run)}{took}{by}"
-    )
+    if found.made.run == found.use.run:
+        at = f" (position {found.made.position})" if found.made.position else ""
+        source = f"{label_of(found.made)} of this run{at}{took}"
+    else:
+        by = f" by {found.made.user}" if found.made.user else ""
+        source = f"{_run_words(runs, found.made.run)}{took}{by}"
+    head = f"{found.label} was cached: every component is equal to that of {source}"
     return Told(
         task=found.label,
         hash=found.use.hash,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,11 @@ class Found:
     def label(self) -> str:
         """How people call the task."""
         return label_of(self.made, self.use)
+
+    @property
+    def position(self) -> str:
+        """Where it stands among the tasks of its process."""
+        return (self.use or self.made).position
 
 
 def label_of(row: AttemptRow, use: UseRow | None = None) -> str:
@@ -67,7 +73,8 @@ def find_task(
 
     words: the start of a hash; or a process and then nothing (its only task), a tag, a position,
     a value of one of its inputs, `field=value` pairs, or `failed`; or what the task is called
-    wherever it is shown, `quant[gut]`. known: all runs, where the caller has read them already.
+    wherever it is shown, `quant[gut]`. Of equal tasks the one that ran is meant. known: all runs,
+    where the caller has read them already.
 
     Raises:
         UsageError: nothing or too much fits; lists the nearest. RunError: no such run.
@@ -86,10 +93,8 @@ def find_task(
     fitting = fitting or _fitting(tasks, selectors)
     if named and not fitting:
         fitting = _fitting(tasks, named[2].split())
-    if len(fitting) == 1 or (fitting and selectors == ["failed"]):
-        return fitting[0]
-    listed = ", ".join(task.label for task in (fitting or tasks)[:5])
-    more = ", ..." if len(fitting or tasks) > 5 else ""
+    if fitting and (selectors == ["failed"] or len({task.made.hash for task in fitting}) == 1):
+        return next((task for task in fitting if task.use is None), fitting[0])
     if not tasks:
         none = "no task that has ended" if chosen.status in history.LIVE else "no tasks"
         raise UsageError(f"{name} has {none} in run {chosen.name}")
@@ -97,7 +102,20 @@ def find_task(
         raise UsageError(f"no task of {name} failed in run {chosen.name}")
     count = f"{len(fitting)} tasks of" if fitting else "no task of"
     what = f" fit {' '.join(selectors)!r}" if selectors else ""
-    raise UsageError(f"{count} {name} in run {chosen.name}{what}; there are {listed}{more}")
+    raise UsageError(
+        f"{count} {name} in run {chosen.name}{what}; there are {_listed(name, fitting or tasks)}"
+    )
+
+
+def _listed(process: str, tasks: Sequence[Found]) -> str:
+    """Return what each of some tasks is called: by its position too where others are called so."""
+    called = Counter(task.label for task in tasks)
+    names = [
+        label if called[label] == 1 else f"{label} (say {process} {task.position})"
+        for task in tasks[:5]
+        for label in [task.label]
+    ]
+    return ", ".join(names) + (", ..." if len(tasks) > 5 else "")
 
 
 def run_with(

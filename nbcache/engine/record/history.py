@@ -39,6 +39,7 @@ class RunSummary:
     elapsed_s: float
     sessions: int
     counts: Mapping[str, int]
+    own: int  # of those cached: hits on what an equal task of this run made
     saved_s: float | None
     notebook: str | None
     parent: str | None
@@ -65,10 +66,11 @@ class RunSummary:
 
     @property
     def hit_rate(self) -> float | None:
-        """Which part of the tasks with a result was a hit, 0 to 1; None where none has one."""
-        hits = self.counts.get(Outcome.CACHED.value, 0)
-        made = self.counts.get(Outcome.COMPLETED.value, 0)
-        return hits / (hits + made) if hits + made else None
+        """Which part of the tasks with a result got it from other runs, 0 to 1; None where none
+        has one."""
+        cached = self.counts.get(Outcome.CACHED.value, 0)
+        total = cached + self.counts.get(Outcome.COMPLETED.value, 0)
+        return (cached - self.own) / total if total else None
 
     @property
     def of_cells(self) -> bool:
@@ -120,7 +122,6 @@ class RunDetail:
     run: RunSummary
     processes: tuple[ProcessOutcomes, ...]
     failures: tuple[AttemptRow, ...] = field(default=())
-    equal: int = 0  # hits on what an equal task of this run made
 
     def record(self) -> dict[str, object]:
         """Return what `--json` prints."""
@@ -184,6 +185,7 @@ def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
         elapsed_s=max(0.0, elapsed * _MICROSECOND),
         sessions=max(sessions),
         counts=last.counts,
+        own=last.own,
         saved_s=last.saved,
         notebook=begun[-1].notebook,
         parent=first.parent,
@@ -282,9 +284,7 @@ def show_run(cache: Cache, word: str | None = None) -> RunDetail:
         (row for row in last.values() if isinstance(row, AttemptRow) and row.status in _FAILED),
         key=lambda row: (_FAILED.index(row.status), row.process, row.at, row.id),
     )
-    own = {row.id for row in last.values() if isinstance(row, AttemptRow)}
-    equal = sum(isinstance(row, UseRow) and row.cached_from in own for row in last.values())
-    return RunDetail(run=run, processes=tuple(outcomes), failures=tuple(failed), equal=equal)
+    return RunDetail(run=run, processes=tuple(outcomes), failures=tuple(failed))
 
 
 def last_rows(
@@ -327,15 +327,18 @@ def as_it_stands(cache: Cache, run: RunSummary) -> RunSummary:
     if not is_killed and run.status not in LIVE:
         return run
     rows = last_rows(cache, run.id).values()
+    made = {row.id for row in rows if isinstance(row, AttemptRow)}
+    own = sum(isinstance(row, UseRow) and row.cached_from in made for row in rows)
     counts = Counter(
         row.status if isinstance(row, AttemptRow) else Outcome.CACHED.value for row in rows
     )
+    run = replace(run, counts=dict(counts), own=own)
     if not is_killed:
-        return replace(run, counts=dict(counts))
+        return run
     words = (_written(row) for row in rows if row.session == run.sessions)
     last = max([run.last_word, *words])
     lasted = (last - run.last_word) * _MICROSECOND
-    return replace(run, counts=dict(counts), last_word=last, elapsed_s=run.elapsed_s + lasted)
+    return replace(run, last_word=last, elapsed_s=run.elapsed_s + lasted)
 
 
 def _written(row: AttemptRow | UseRow) -> int:

@@ -68,9 +68,10 @@ class Reasons:
         if self._unsuccessful is None:  # of runs before: what fails from now on is no reason
             self._unsuccessful = unsuccessful(self._cache.log)
         never = [each for each in decisions if each.hash not in self._unsuccessful]
-        tried = {each.task for each in decisions if each.hash in self._unsuccessful}
-        self._again.setdefault(place.key, set()).update(tried)
-        return self._new_inputs(place, never) if never else AGAIN
+        tried = [each for each in decisions if each.hash in self._unsuccessful]
+        self._again.setdefault(place.key, set()).update(each.task for each in tried)
+        new = self._new_inputs(place, never) if never else ""
+        return _also_again(new, len({each.hash for each in tried}))
 
     def line(self, place: Place) -> str:
         """Return in one line why all tasks of a place ran that were asked for; "": as `of` said."""
@@ -84,8 +85,7 @@ class Reasons:
         for found in tasks:
             line.add(found)
         again = sum(map(ran, self._again.get(place.key, ())))
-        also = f"; {again} whose earlier attempt did not succeed" if again else ""
-        return f"{line}{also}" if tasks else ""
+        return _also_again(str(line) if tasks else "", again)
 
     def _new_inputs(self, place: Place, decisions: Sequence[Decision]) -> str:
         if place.name not in self._inputs:
@@ -128,6 +128,13 @@ class Reasons:
                         newest[record.name] = (rank, record.components)
             self._earlier = {name: components for name, (_, components) in newest.items()}
         return self._earlier
+
+
+def _also_again(new: str, again: int) -> str:
+    """Return what is new of some tasks, and of how many more an earlier attempt did not succeed."""
+    if not again or not new:
+        return AGAIN if again else new
+    return f"{new}; {again} whose earlier attempt did not succeed"
 
 
 def unsuccessful(log: Log) -> set[str]:

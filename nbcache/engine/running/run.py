@@ -73,8 +73,8 @@ class Run:
         self._waiting = threading.Lock()
         self.reasons: dict[str, str] = {}
         self.kept: set[TaskKey] = set()  # made by an earlier session of this run
-        self.saved_s = 0.0
-        self.kept_s = 0.0  # of it: what earlier sessions of this run had computed
+        self.own: set[TaskKey] = set()  # hits on what this very run made, in any session
+        self.saved_s = 0.0  # of computing that other runs had done
         self.left_s: float | None = None
         self.live_shown: dict[TaskKey, Shown] = {}  # bounded, as what is kept
         self.shown_stored: dict[TaskKey, Stored] = {}
@@ -87,7 +87,6 @@ class Run:
         self._cached_at: int | None = None
         self._cached_by: set[str] = set()
         self._trusted = 0
-        self._equal: set[TaskKey] = set()
         self._refused: set[TaskKey] = set()
         self._user = user
         self._places: tuple[PlaceProgress, ...] = ()
@@ -124,13 +123,19 @@ class Run:
         self._refused.add(task)
 
     def note_hit(self, task: TaskKey, entry: Entry, *, kept: bool, trusted: bool) -> None:
-        """The result of an earlier attempt was used; `kept`: of this run in an earlier session;
-        `trusted`: of another hash, which somebody took for equal."""
+        """The result of an earlier attempt was used; `kept`: of the same task in an earlier session
+        of this run; `trusted`: of another hash, which somebody took for equal.
+
+        What this very run made, for this task or an equal one, comes from no cache: it saves
+        nothing.
+        """
         self._trusted += trusted
         if kept:
             self.kept.add(task)
-            self.kept_s += entry.realtime or 0.0
-        self.saved_s += entry.realtime or 0.0
+        if entry.run == self.id:
+            self.own.add(task)
+        else:
+            self.saved_s += entry.realtime or 0.0
         at, user = entry.at, entry.user
         self._cached_at = max(at, self._cached_at or 0)
         if user:
@@ -139,8 +144,8 @@ class Run:
     def note_equal(self, task: TaskKey, owner: TaskKey) -> None:
         """A task of the same hash ran for it: what that showed is what this one shows."""
         ran = self.tasks.get(owner)
-        if ran is not None and ran.outcome is Outcome.COMPLETED:
-            self._equal.add(task)
+        if ran is not None and (ran.outcome is Outcome.COMPLETED or owner in self.own):
+            self.own.add(task)
         if owner in self.shown_stored:
             self.shown_stored[task] = self.shown_stored[owner]
         elif owner in self.live_shown:
@@ -206,7 +211,7 @@ class Run:
             error=self.error,
             cached_at=self._cached_at,
             trusted=self._trusted,
-            equal=len(self._equal),
+            own=len(self.own),
             cached_by=tuple(sorted(self._cached_by, key=lambda name: (name != "you", name))),
         )
 

@@ -92,7 +92,7 @@ class StoredRun:
             ),
             failures=tuple(map(_failure, self._detail.failures)),
             error=run.error or "",
-            equal=self._detail.equal,
+            own=run.own,
             items={int(node): count for node, count in run.items.items()},
         )
 

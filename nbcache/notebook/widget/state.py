@@ -50,7 +50,7 @@ class Head(TypedDict):
     elapsed_s: float
     saved_s: float
     done: int
-    cached: int  # from before this run
+    cached: int  # made by other runs
     total: int
     notes: list[str]
     reasons: list[str]
@@ -118,7 +118,7 @@ def head_of(progress: RunProgress, controls: Sequence[Control] = ()) -> Head:
         "elapsed_s": round(progress.elapsed_s, 1),
         "saved_s": round(progress.saved_s, 3),
         "done": cards.ended(counts),
-        "cached": counts.get("cached", 0) - progress.equal,
+        "cached": counts.get("cached", 0) - progress.own,
         "total": pictures.total_of(progress),
         "notes": [*progress.notes, *(each.text for each in progress.waits)],
         "reasons": pictures.reason_lines(progress),

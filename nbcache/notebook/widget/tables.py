@@ -40,7 +40,7 @@ class TaskLine(TypedDict):
     label: str
     status: str
     duration: float | None
-    saved: float | None  # of a hit: how long it took when it ran
+    saved: float | None  # of a hit on another run's result: how long that took
     memory: int | None
     attempt: int | None
     why: str
@@ -150,7 +150,8 @@ def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
     ordering = ", ".join(f"{part} {order} NULLS LAST" for part in SORTS[query.sort])
     found = cursor.execute(
         "SELECT id, position, coalesce(tag, ''), status, hash, realtime, peak_rss, attempt, "
-        f"reason, count(*) OVER () FROM tasks WHERE {where} "
+        "reason, coalesce(cached_from_run = run, false), count(*) OVER () "
+        f"FROM tasks WHERE {where} "
         f"ORDER BY {ordering}, {_POSITION} LIMIT {query.limit} OFFSET {query.offset}",
         values,
     ).fetchall()
@@ -171,14 +172,14 @@ _TEXT_FITS = """contains(lower(concat_ws(' ', tag, error, reason, short, task_id
 
 
 def _line(row: Sequence[Any], process: str, inputs: Mapping[str, object]) -> TaskLine:
-    _, position, tag, status, hash_, realtime, peak, attempt, reason, _ = row
+    _, position, tag, status, hash_, realtime, peak, attempt, reason, is_own, _ = row
     cached = status == "CACHED"
     return {
         "position": position,
         "label": task_label(process, dict(inputs), parse_position(position), tag),
         "status": status.lower(),
         "duration": None if cached else realtime,
-        "saved": realtime if cached else None,
+        "saved": realtime if cached and not is_own else None,
         "memory": peak,
         "attempt": attempt,
         "why": reason,

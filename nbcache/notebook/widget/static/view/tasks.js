@@ -102,7 +102,7 @@ class Tasks {
     write(row.took, took);
     write(row.memory, memory);
     write(row.why, why);
-    if (why) row.why.title = why;
+    row.why.title = why ?? "";
     return [key, row];
   }
 
