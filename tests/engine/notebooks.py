@@ -70,4 +70,4 @@ class Notebook:
     def close(self) -> None:
         """End the workers and let go of the cache, as the end of a kernel does."""
         self.session.performer.close()
-        self.session.cache.close()
+        self.session._held.close()  # also while a run is going, which `Session.close` refuses
