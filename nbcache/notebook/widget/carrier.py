@@ -73,21 +73,21 @@ class Carrier(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is skippe
         data, metadata = self._repr_mimebundle_() or ({}, {})
         return {mime: each for mime, each in data.items() if mime != "text/plain"}, dict(metadata)
 
+    def open(self) -> None:
+        """As ipywidgets has it; then a page's messages come by the page's own way.
+
+        ipykernel 7.4 takes them in the shell that sent last: a click would wait for the cell there.
+        """
+        super().open()
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = None
+
     def tell(self, message: Mapping[str, object]) -> None:
         """Send a message to all pages; from any thread."""
         with self._sending:
             self.send(dict(message))
-            self._forget_sender()
 
     def renew(self) -> None:
         """Let the pages, and notebooks saved with their widgets, keep how things stand now."""
         with self._sending:
             self.send_state("first")
-            self._forget_sender()
-
-    def _forget_sender(self) -> None:
-        """Let a page's next message come by the page's own way.
-
-        ipykernel 7.4 takes it in the shell that sent last: a click would wait for the cell there.
-        """
-        getattr(self.comm, "__dict__", {}).pop("_reply_subshell_id", None)
