@@ -28,7 +28,7 @@ class Activity:
 
     def __init__(self, root: str | os.PathLike[str], *, read_only: str | None = None) -> None:
         self._root = Path(root)
-        self._claims = os.path.join(root, "claims")
+        self._paths = {each: os.path.join(root, "claims", each) for each in (RECORDED, UNRECORDED)}
         self._read_only = read_only
         self._lock = threading.Lock()
         self._held: dict[str, tuple[int, int]] = {}  # name -> descriptor, how often
@@ -78,7 +78,7 @@ class Activity:
 
     def _open(self, name: str) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        return os.open(os.path.join(self._claims, name), flags, 0o644)
+        return os.open(self._paths[name], flags, 0o644)
 
     def _take(self, name: str) -> None:
         if self._read_only is not None:

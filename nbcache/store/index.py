@@ -14,6 +14,7 @@ are few and stand in meta. A change of layout changes the magic.
 
 from __future__ import annotations
 
+import functools
 import json
 import mmap
 import os
@@ -58,6 +59,7 @@ class StaleIndexError(Exception):
     """The index file is not there, is damaged, or is of another segment or version."""
 
 
+@functools.lru_cache(4096)  # asked for six times in the course of a task
 def hash_key(digest: str) -> bytes:
     """Return the 16 bytes under which a hash is filed."""
     if len(digest) == 37 and digest.startswith("xxh3:"):

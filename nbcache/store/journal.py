@@ -100,10 +100,11 @@ def read_from(path: Path, start: int = 0) -> tuple[list[bytes], int]:
     Raises:
         FileNotFoundError: somebody folded the journal in the meantime.
     """
-    with open(path, "rb", buffering=0) as file:
-        if start:
-            file.seek(start)
-        data = file.read()
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.pread(descriptor, max(os.fstat(descriptor).st_size - start, 0), start)
+    finally:
+        os.close(descriptor)
     lines: list[bytes] = []
     end = 0
     for payload, end in whole_records(data):  # noqa: B007  the last `end` is used

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from nbcache.errors import StoreError
 
@@ -14,14 +13,14 @@ _RACY_NS = 100_000_000  # a folder whose time is so young may change again under
 class Listing:
     """Says when a folder's names may have changed, for one stat."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = str(path)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
         self._trusted = -1  # the folder's time at a listing that nothing can have slipped behind
 
     def names(self, always: bool) -> set[str] | None:
         """Return the names, or None where they are surely those of the last call."""
         try:
-            changed = os.stat(self._path).st_mtime_ns
+            changed = os.stat(self._path).st_ctime_ns  # which nobody can set
             if changed == self._trusted and not always:
                 return None
             names = set(os.listdir(self._path))

@@ -12,7 +12,7 @@ from typing import Any
 
 from nbcache.engine.executors.protocol import FrameReader
 
-READ_SIZE = 1 << 18
+READ_SIZE = 1 << 16  # beyond 128 kB the memory would be asked of the system at each call
 
 Message = tuple[Any, ...]
 

@@ -345,7 +345,7 @@ class Run:
             (key, task)
             for key, task in list(self.tasks.items())
             if key[0] == index
-            and (key in self.shown_stored or key in self.live_shown or not task.outcome.succeeded)
+            and (key in self.shown_stored or self.live_shown.get(key) or not task.outcome.succeeded)
         ]
         return sorted(found, key=lambda each: each[0])
 

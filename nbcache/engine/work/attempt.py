@@ -126,7 +126,6 @@ class _Attempt:
         place = self.place
         place.usage.begin()
         place.capture.begin(self.secrets)
-        os.chdir(self.folder)
         try:
             self._body_and_harvest()
         except InputMissingError as error:

@@ -100,7 +100,7 @@ class Baseline:
         `mapped` is how many buffers are mapped into memory: their descriptors are no task's.
         """
         os.umask(self._umask)
-        if [_signal.getsignal(number) for number in _SIGNALS] != self._handlers:
+        if list(map(_signal.getsignal, _SIGNALS)) != self._handlers:
             for number, handler in zip(_SIGNALS, self._handlers, strict=True):
                 if _signal.getsignal(number) is not handler and handler is not None:
                     _signal.signal(number, handler)

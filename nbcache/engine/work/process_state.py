@@ -56,7 +56,7 @@ def follow_time_zone() -> None:
 
 
 def _limits() -> list[tuple[int, int]]:
-    return [_read_limit(each) for each in _LIMITS]
+    return list(map(_read_limit, _LIMITS))
 
 
 def _set_limits(wanted: list[tuple[int, int]]) -> None:

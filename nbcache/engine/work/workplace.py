@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from nbcache.engine.identity.modules import is_covered
 from nbcache.engine.identity.places import Places
@@ -34,6 +35,7 @@ from nbcache.store.cache import Cache
 from nbcache.store.files import deleted_error, host_token, new_ulid
 from nbcache.store.filestate import StatKey, hash_file, stat_key
 from nbcache.store.journal import JournalWriter
+from nbcache.store.listing import Listing
 
 SCRATCH = "nbcache-"  # folders in scratch space are named so
 _OF_THE_WAY = frozenset({"nbcache", "cloudpickle"})  # that values travel with, whatever they are
@@ -69,6 +71,7 @@ class Workplace:
         self._taken_modules: dict[str, set[str]] = {}
         self._packages: dict[str, Digest | None] = {}
         self._folder: Path | None = None
+        self._in_folder = Listing("")
         self._scratch: str | None = None
         self.real_folder = ""
         self._routed = False
@@ -113,7 +116,7 @@ class Workplace:
         return found
 
     def folder(self, scratch: str | None = None) -> Path:
-        """Return an empty folder to run in; the one of the last attempt where it stayed empty.
+        """Go to an empty folder, and return it: that of the last attempt where it stayed empty.
 
         With `scratch` it lies there, and a link in the cache's `work` leads to it: so what becomes
         of folders whose worker died is one rule for both.
@@ -124,21 +127,27 @@ class Workplace:
         """
         if self._folder is not None and scratch != self._scratch:
             self.drop_folder()
-        if self._folder is None or not self._folder.is_dir():  # somebody may clear `work` away
-            if not self.cache.is_there():  # nothing of it is made anew
-                raise deleted_error(self.cache.root)
-            self.cache.work.mkdir(exist_ok=True)
-            name = f"w-{host_token()}-{os.getpid()}-{new_ulid()}"
-            folder = self.cache.work / name
-            if scratch is None:
-                folder.mkdir()
-            else:
-                folder = scratch_root(scratch) / f"{SCRATCH}{name}"
-                folder.mkdir(parents=True)
-                os.symlink(folder, self.cache.work / name)
-            self._folder, self._scratch = folder, scratch
-            self.real_folder = os.path.realpath(folder)
-        return self._folder
+        if self._folder is not None:
+            with contextlib.suppress(FileNotFoundError):  # somebody may clear `work` away
+                os.chdir(self.real_folder)
+                return self._folder
+            self.drop_folder()
+        if not self.cache.is_there():  # nothing of it is made anew
+            raise deleted_error(self.cache.root)
+        self.cache.work.mkdir(exist_ok=True)
+        name = f"w-{host_token()}-{os.getpid()}-{new_ulid()}"
+        folder = self.cache.work / name
+        if scratch is None:
+            folder.mkdir()
+        else:
+            folder = scratch_root(scratch) / f"{SCRATCH}{name}"
+            folder.mkdir(parents=True)
+            os.symlink(folder, self.cache.work / name)
+        os.chdir(folder)
+        self._folder, self._scratch = folder, scratch
+        self.real_folder = os.path.realpath(folder)
+        self._in_folder = Listing(self.real_folder)
+        return folder
 
     def leave_folder(self, keep_as: str | None) -> str | None:
         """End the use of the folder; keep it under a name if wanted. Returns where it is kept.
@@ -147,14 +156,11 @@ class Workplace:
         """
         if self._folder is None:
             return None
-        try:
-            is_empty = not os.listdir(self._folder)
-        except FileNotFoundError:
-            self.drop_folder()
-            return None
-        if keep_as is None and is_empty:
-            return None
         if keep_as is None:
+            if self._in_folder.names(always=False):
+                self.drop_folder()
+            return None
+        if not self._folder.is_dir():
             self.drop_folder()
             return None
         folder, self._folder = self._folder, None
@@ -260,14 +266,27 @@ class Workplace:
             route_ipython_displays(show, self.capture.add)
 
 
+class _Counters(NamedTuple):
+    """Of a process since it began. Bytes; `peak` and `below` are the most that it, and a child of
+    it that has ended, held."""
+
+    seconds: float
+    read: int
+    written: int
+    peak: int
+    below: int
+
+
+_UNIT = 1 if sys.platform == "darwin" else 1024  # of what getrusage says of memory, in bytes
+
+
 class Usage:
     """Memory, processor time and bytes of an attempt, from counters of the process."""
 
     def __init__(self) -> None:
         self._io = self._open("/proc/self/io", os.O_RDONLY)
         self._refs = self._open("/proc/self/clear_refs", os.O_WRONLY)
-        self._before = (0.0, 0, 0)
-        self._below = 0  # the highest peak of a child so far
+        self._before = _Counters(0.0, 0, 0, 0, 0)
 
     @staticmethod
     def _open(path: str, flags: int) -> int | None:
@@ -282,35 +301,27 @@ class Usage:
                 os.write(self._refs, b"5")  # resets the high water mark of this process
         self._before = self._read()
 
-    def _read(self) -> tuple[float, int, int]:
+    def _read(self) -> _Counters:
         own = resource.getrusage(resource.RUSAGE_SELF)
         below = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds = own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime
-        if self._io is None:
-            return seconds, 0, 0
-        words = os.pread(self._io, 512, 0).split()
-        return seconds, int(words[1]), int(words[3])
-
-    def _peak_of_children(self) -> int:
-        """Return the peak of what this attempt started; 0 where an earlier one started more."""
-        before, self._below = self._below, _peak(resource.RUSAGE_CHILDREN)
-        return self._below if self._below > before else 0
+        read = written = 0
+        if self._io is not None:
+            words = os.pread(self._io, 512, 0).split()
+            read, written = int(words[1]), int(words[3])
+        return _Counters(seconds, read, written, own.ru_maxrss * _UNIT, below.ru_maxrss * _UNIT)
 
     def end(self, peak_below: int) -> dict[str, object]:
         """Return the columns of the row; `peak_below` is the peak of the script, in bytes."""
-        seconds, read, written = self._read()
+        before, now = self._before, self._read()
+        started = now.below if now.below > before.below else 0  # else an earlier one held more
         usage: dict[str, object] = {
-            "peak_rss": peak_below or max(_peak(resource.RUSAGE_SELF), self._peak_of_children()),
-            "cpu_time": round(seconds - self._before[0], 6),
+            "peak_rss": peak_below or max(now.peak, started),
+            "cpu_time": round(now.seconds - before.seconds, 6),
         }
         if self._io is not None:
-            usage["rchar"], usage["wchar"] = read - self._before[1], written - self._before[2]
+            usage["rchar"], usage["wchar"] = now.read - before.read, now.written - before.written
         return usage
-
-
-def _peak(who: int) -> int:
-    """Return the most bytes that this process, or one of its children, has held."""
-    return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def scratch_root(scratch: str) -> Path:
