@@ -25,7 +25,7 @@ class JournalView:
         self.offset = 0  # behind the last whole record
         self._own = own
         self._size = 0
-        self._by_hash: dict[bytes, list[bytes]] = {}
+        self.by_hash: dict[bytes, list[bytes]] = {}  # lines that look like completed rows
         self._by_id: dict[str, bytes] = {}
         self._filed = 0  # lines that are in _by_id
 
@@ -55,19 +55,15 @@ class JournalView:
                 kind, digest = head[1], None if head[3] is None else head[3].decode()
             if kind == b"attempt":
                 if digest is not None and _COMPLETED in line:
-                    self._by_hash.setdefault(hash_key(digest), []).append(line)
+                    self.by_hash.setdefault(hash_key(digest), []).append(line)
             elif kind == b"evict":
                 evicts.append(json.loads(line))
         self.lines += lines
         return evicts
 
-    def holds(self, key: bytes) -> bool:
-        """Say whether there may be completed rows of a hash."""
-        return key in self._by_hash
-
     def completed(self, key: bytes) -> Iterator[Found]:
         """Yield the completed rows of a hash."""
-        for line in self._by_hash.get(key, ()):
+        for line in self.by_hash.get(key, ()):
             record = json.loads(line)
             if record.get("status") == "completed":
                 yield found(record)

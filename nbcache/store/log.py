@@ -442,7 +442,7 @@ class Log:
         key = hash_key(hash)
         known: list[Found] = []
         for view in self._journals.values():
-            if view.holds(key):
+            if key in view.by_hash:
                 known += view.completed(key)
         for segment in self._segments.values():
             if segment.hashes:

@@ -38,9 +38,13 @@ class Place:
     scripts: tuple[tuple[Script, Place], ...] = ()  # several of which a task runs one
     lost: str = ""  # why the first row that was found for a task of it does not count
     said: dict[str, str] = field(default_factory=dict)  # what errors call an input
+    name: str = field(init=False)
+    decl: ProcessDecl = field(init=False)  # what its cell declares, with its inputs filled
     made: str | None = field(init=False)  # the output that is no input, where there is one such
 
     def __post_init__(self) -> None:
+        assert self.node.decl is not None  # a place is of a process
+        self.name, self.decl = self.node.name, self.node.decl
         made = [each.name for each in self.outputs if each.name not in self.passed]
         self.made = made[0] if len(made) == 1 else None
 
@@ -50,16 +54,6 @@ class Place:
         if text is None:
             text = self.said[name] = f"process {self.decl.name!r}: input {name!r}"
         return text
-
-    @property
-    def name(self) -> str:
-        return self.node.name
-
-    @property
-    def decl(self) -> ProcessDecl:
-        """What its cell declares, with its inputs filled."""
-        assert self.node.decl is not None  # a place is of a process
-        return self.node.decl
 
     def each(self) -> tuple[Place, ...]:
         """Return the places that tasks run at: of several scripts one for each, else itself."""
