@@ -159,8 +159,8 @@ class Blobs:
         return TreeBlob(self.put_bytes(tree.manifest(entries)), tree.identity(entries), size, files)
 
     def tree_identity(self, path: Path, file_digest: Callable[[Path], Digest]) -> Digest:
-        """Return the identity that `put_tree` would give a directory outside the store."""
-        return tree.tree_identity(path, file_digest)
+        """Return the identity that `put_tree` would give a directory on disk."""
+        return tree.tree_identity(path, file_digest, self.blob_behind)
 
     def set_aside(self, digest: Digest) -> Path | None:
         """Rename a damaged blob, so that nobody uses it and it can be made again."""

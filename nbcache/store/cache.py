@@ -54,7 +54,7 @@ class Cache:
             vouching=Vouching(own=self.is_own),
             sign=self.sign,
         )
-        self.files = FileTable(root, read_only=read_only)
+        self.files = FileTable(root, read_only=read_only, content_of=self.blobs.blob_behind)
         self.published = FileTable(root, folder="published", read_only=read_only)
         self.claims = Claims(root, read_only=read_only)
         self.activity = Activity(root, read_only=read_only)

@@ -23,7 +23,7 @@ from xxhash import xxh3_64_hexdigest, xxh3_128
 from nbcache.errors import InputChangedError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.store.files import close_in_children, lock_left, new_ulid, write_all
-from nbcache.store.tree import escape, tree_identity
+from nbcache.store.tree import ContentOf, escape, no_content, tree_identity
 
 Mode = Literal["deep", "standard", "lenient"]
 StatKey = tuple[int, int, int, int]  # size, mtime_ns, inode, ctime_ns
@@ -75,9 +75,11 @@ class FileTable:
         *,
         folder: str = "filestate",
         read_only: str | None = None,
+        content_of: ContentOf = no_content,
     ) -> None:
+        """`content_of` tells which links in a directory stand for a file of the cache."""
         self.folder = Path(root) / folder
-        self._read_only = read_only
+        self._read_only, self._content_of = read_only, content_of
         self._known: dict[bytes, bytes] = {}  # escaped path -> "CHECK DIGEST SIZE ..." before it
         self._read: dict[str, int] = {}  # file of the table -> bytes read
         self._looked_at = float("-inf")
@@ -159,7 +161,9 @@ class FileTable:
         found = os.stat(path)
         if statmodes.S_ISDIR(found.st_mode):
             return tree_identity(
-                Path(path), lambda each: self._digest(os.path.abspath(each), mode, lines)
+                Path(path),
+                lambda each: self._digest(os.path.abspath(each), mode, lines),
+                self._content_of,
             )
         if not statmodes.S_ISREG(found.st_mode):  # reading a pipe or device may never end
             raise OSError(errno.EINVAL, "neither a file nor a folder", path)

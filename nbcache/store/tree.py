@@ -21,6 +21,8 @@ from nbcache.errors import StoreError
 from nbcache.model.digest import Digest, identity_digest
 
 _TITLE, _IDENTITY_TITLE = b"nbcache-tree 1\n", b"nbcache-tree-identity 1\n"
+ContentOf = Callable[[Path], str | None]
+"""Names the file that stands behind a link; None where the link is kept as one."""
 _ODD = re.compile(rb"[^\x21-\x24\x26-\x7e]")
 
 
@@ -124,10 +126,12 @@ def _parse_line(line: bytes) -> TreeEntry:
     raise ValueError(line)
 
 
-def scan(
-    directory: Path,
-    content_of: Callable[[Path], str | None] = lambda path: None,
-) -> list[TreeEntry]:
+def no_content(link: Path) -> str | None:
+    """Every link is one."""
+    return None
+
+
+def scan(directory: Path, content_of: ContentOf = no_content) -> list[TreeEntry]:
     """Return the entries of a directory on disk, files without digests.
 
     `content_of` may name the file that stands behind a link (a staged input): such a link counts
@@ -165,9 +169,7 @@ def scan(
     return entries
 
 
-def _link_entry(
-    root: str, link: str, path: bytes, content_of: Callable[[Path], str | None]
-) -> TreeEntry:
+def _link_entry(root: str, link: str, path: bytes, content_of: ContentOf) -> TreeEntry:
     """Return a link as it is kept: as a link inside the tree, or as the staged file behind it."""
     text = os.readlink(link)
     target = text
@@ -198,8 +200,10 @@ def _leaves(path: bytes, target: bytes) -> bool:
     return target.startswith(b"/") or ups > path.count(b"/") or b".." in parts[ups:]
 
 
-def tree_identity(directory: Path, file_digest: Callable[[Path], Digest]) -> Digest:
-    """Return the identity of a directory outside the store.
+def tree_identity(
+    directory: Path, file_digest: Callable[[Path], Digest], content_of: ContentOf = no_content
+) -> Digest:
+    """Return the identity of a directory on disk.
 
     `file_digest` gives the identity digest of a file. Equal to that of `put_tree` for the same
     content.
@@ -208,6 +212,6 @@ def tree_identity(directory: Path, file_digest: Callable[[Path], Digest]) -> Dig
         replace(each, identity=file_digest(directory / os.fsdecode(each.path)))
         if each.kind == "file"
         else each
-        for each in scan(directory)
+        for each in scan(directory, content_of)
     ]
     return identity(entries)

@@ -44,3 +44,26 @@ def test_an_empty_text_is_no_path(notebook: Notebook) -> None:
     notebook.cell("%%process work(f: path) -> n from names\nn = f.name")
     run = notebook.run()
     assert "an empty text" in run.failures[0].error
+
+
+def test_a_folder_that_an_operator_gives_on_is_the_folder_that_its_task_made(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel names = of('ant', 'bee')")
+    notebook.cell(
+        "%%process made(name) -> name, whole: path from names --bash\n"
+        "mkdir -p whole/inner && echo $name > whole/inner/a.txt && cp -p /bin/true whole/run"
+    )
+    seen = "%%process seen(name, whole: path) -> files from {}\nfiles = sorted(whole.rglob('*'))"
+    notebook.cell(seen.format("made"))
+    first = notebook.run()
+
+    notebook.cell("%channel given = made.map(lambda name, whole: dict(name=name, whole=whole))")
+    notebook.cell(seen.format("given"))
+    again = notebook.run()
+
+    assert again.counts() == {"cached": 4}, again.failures
+    assert list(again["seen"]) == list(first["seen"])
+    inner = "%channel given = made.map(lambda whole: whole / 'inner')"
+    notebook.cells([inner, "%%process listed(f: path) from given\n[e.name for e in f.iterdir()]"])
+    assert list(notebook.run("listed")["listed"]) == [["a.txt"]] * 2
