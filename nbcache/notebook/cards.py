@@ -209,9 +209,11 @@ def place_colour(progress: PlaceProgress) -> str:
         return "failed"
     if any(counts.get(name) for name in _AT_WORK):
         return "running"
-    if ended(counts) < expected_total(progress) or not ended(counts):
+    if ended(counts) < expected_total(progress) or counts.get("aborted"):
         return "pending"
-    return "done" if counts.get("completed") else "cached"
+    if counts.get("completed"):
+        return "done"
+    return "cached" if counts.get("cached") or counts.get("stored") else "pending"
 
 
 def render_channel(view: ChannelView) -> Rendered:

@@ -90,7 +90,9 @@ class Front:
             return CardDesk(self.session, hands, self._between_cells, card)
 
         desk = SessionDesk(self.session, self._follow, self._between_cells)
-        return Gallery(desk, card_desk, self._where)
+        gallery = Gallery(desk, card_desk, self._where)
+        self.board.turned = gallery.refresh
+        return gallery
 
     def _between_cells(self, act: Callable[[], Any]) -> Any:
         """Call a function on the kernel's own thread, while no cell runs.

@@ -116,6 +116,8 @@ class CardBoard:
 
     displays: Displays
     placed: dict[str, PlacedCard] = field(default_factory=dict)
+    turned: Callable[[], None] = lambda: None
+    """Called when a run begins to be shown and when it has ended: buttons depend on it."""
 
     def place(self, view: CardView, live: LiveCard | None = None) -> None:
         """Show a process's card in the cell that runs now, with a live one where there is one."""
@@ -194,9 +196,13 @@ class CardScreen:
     ) -> None:
         self._run, self._board, self._clock = run, board, clock
         self._due = clock() + CARD_TICK_S
+        self._begun = False
 
     def update(self, progress: RunProgress) -> None:
         self._board.tell(self._run, progress)
+        if not self._begun:
+            self._begun = True
+            self._board.turned()
         if self._clock() >= self._due:
             self._board.update(self._run, progress, shown=False)
             self._due = self._clock() + CARD_TICK_S
@@ -204,6 +210,7 @@ class CardScreen:
     def close(self, progress: RunProgress) -> None:
         self._board.tell(self._run, progress)
         self._board.update(self._run, progress, shown=True)
+        self._board.turned()
 
 
 class LiveView(Protocol):

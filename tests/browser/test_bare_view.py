@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -124,6 +125,25 @@ def test_a_page_that_missed_a_message_asks_for_the_whole(page: Page) -> None:
     tell(page, {"kind": "delta", "seq": 4, "items": {"0": 77}})
     expect(page.locator(".nb-count").first).to_have_text("77")
     expect(trim).to_have_attribute("aria-label", "trim: 3/10")
+
+
+def test_a_run_that_goes_and_says_nothing_is_asked_and_a_kernel_that_has_ended_is_named(
+    page: Page,
+) -> None:
+    scene = scene_of(PIPELINE)
+    page.clock.install()
+    mount(page, whole(scene, going(scene, {"completed": 1}, {}, {})))
+    assert page.evaluate("sent.length") == 1
+
+    page.clock.fast_forward(30_000)
+    assert page.evaluate("sent.map((each) => each.ask)") == ["sync", "sync"]
+
+    stopped = going(scene, {"completed": 2, "aborted": 8}, {}, {})
+    tell(page, {"kind": "whole", **whole(scene, stopped, 1)})
+    expect(page.get_by_role("button", name="trim:")).to_have_class(re.compile("nb-is-pending"))
+    page.evaluate("() => { model.send = () => { throw new Error('Cannot send'); }; }")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".nb-status")).to_have_text("the kernel has ended: run the cell again")
 
 
 def test_a_pipeline_that_looks_like_the_one_before_opens_its_own_processes(page: Page) -> None:

@@ -99,6 +99,19 @@ def test_a_card_says_what_a_run_would_do_and_then_what_it_did(notebook: Notebook
     assert 'class="nbcache-card"' in static.html
 
 
+def test_cards_that_a_run_does_not_fill_say_when_the_next_one_can_begin(
+    notebook: Notebook,
+) -> None:
+    notebook.cells([*CELLS, "%%process apart from grid\ndepth"])
+    cards = Cards(notebook, "apart", "fit")
+    seen: list[str] = []
+    cards.board.turned = lambda: seen.append(cards.buttons("apart")["Run"])
+
+    cards.ask("fit", "run")
+
+    assert (len(seen), seen[-1]) == (2, "")  # at its begin and at its end
+
+
 def test_a_card_looks_again_at_what_a_run_would_do(notebook: Notebook) -> None:
     notebook.cells(CELLS)
     cards = Cards(notebook, "check")

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from nbcache.model.view import PlaceProgress, RunProgress
+from nbcache.notebook.cards import place_colour
 from nbcache.notebook.widget.layout import place
 from nbcache.notebook.widget.scene import Scene, draw, scene_of
 from nbcache.notebook.widget.state import delta, state_of
@@ -126,6 +127,24 @@ def test_a_static_twin_shows_the_picture_from_two_processes_on() -> None:
     assert "<img" not in render_twin(one, run).html
     assert '<img alt="pipeline of fit, best"' in render_twin(two, run).html
     assert "<svg" not in render_twin(two, run).html  # inline SVG is taken out of notebooks
+
+
+def test_a_picture_that_was_kept_while_its_run_went_says_so() -> None:
+    scene = scene_of(Outline(("fit",), (), ()))
+    fit = progress_of("fit", running=1)
+
+    kept = render_twin(scene, progress("running", fit), "twin")
+
+    assert "was going when this was kept: %nbcache show" in kept.text
+    assert "was going when this was kept: %nbcache show" in kept.html
+    assert "when this was kept" not in render_twin(scene, progress("failed", fit), "twin").text
+
+
+def test_a_process_that_was_stopped_early_does_not_look_done() -> None:
+    stopped = progress_of("fit", 18, completed=6, aborted=12)
+    passed_over = progress_of("fit", 3, skipped=3)
+
+    assert [place_colour(each) for each in (stopped, passed_over)] == ["pending", "pending"]
 
 
 def test_an_error_that_holds_no_more_is_hidden_and_where_it_cannot_be_said_to_be_older() -> None:

@@ -6,10 +6,12 @@ pictures stay.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from nbcache.errors import NbcacheError
 from nbcache.model.view import CardView
 from nbcache.notebook.widget.card import CardDesk, LiveCard
 from nbcache.notebook.widget.source import Source
@@ -51,6 +53,12 @@ class Gallery:
     def open_card(self, card: CardView) -> LiveCard:
         """Return a live card for the cell that runs now."""
         return self._hang(LiveCard(card, self._card_desk(card)))
+
+    def refresh(self) -> None:
+        """Let all views say how things stand: which buttons make sense, above all."""
+        for each in list(self._hung):
+            with contextlib.suppress(NbcacheError):  # a stored run may be gone
+                each.view.refresh()
 
     def _hang(self, view: View) -> View:
         cell, execution = self._where()

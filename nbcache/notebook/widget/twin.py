@@ -33,6 +33,9 @@ _TITLES = re.compile(r"<title>[^<]*</title>")  # nothing shows those of an `<img
 
 _OLDER = "the error below is older than this"
 
+_MIDWAY = "run {name} was going when this was kept: %nbcache show {name} says how it stands"
+"""A page that was loaded again does not hear how the cell's outputs change, so it keeps that."""
+
 
 def render_twin(
     scene: Scene, progress: RunProgress, twin: str = "", *, older_error: bool = False
@@ -42,6 +45,9 @@ def render_twin(
     twin: the id by which a live view finds it; empty where there is none. older_error: its cell
     had ended in an error before, which is hidden, and where that cannot be is said to be old.
     """
+    if progress.status not in pictures.ENDED:
+        midway = _MIDWAY.format(name=progress.name)
+        progress = replace(progress, notes=(*progress.notes, midway))
     outline, seen = as_drawn(scene, progress)
     image = image_of(scene, progress)
     rendered = pictures.render_progress(progress, picture=image, places=seen.places)

@@ -37,11 +37,11 @@ const shares = (counts) => ({
 });
 
 function stateOf(counts) {
-  const ended = done(counts);
   if (counts[FAILED]) return "failed";
   if (atWork(counts)) return "running";
-  if (!ended || ended < total(counts)) return "pending";
-  return counts[COMPLETED] ? "done" : "cached";
+  if (done(counts) < total(counts) || counts[ABORTED]) return "pending";
+  if (counts[COMPLETED]) return "done";
+  return counts[CACHED] || counts[STORED] ? "cached" : "pending";
 }
 
 const LOOKS = { done: "done", completed: "done", cached: "cached", stored: "cached", failed: "failed", ignored: "failed",

@@ -1,6 +1,8 @@
 // ------------------------------------------------------------------ what all views have
 
 const FAILURES = 5; // so many are listed at once
+const SILENCE_MS = 20_000; // of a run that goes: then what it said may be lost (a computer that slept)
+const NO_KERNEL = "the kernel has ended: run the cell again";
 
 /** One output, a group and no landmark, since a notebook has many: it hears the kernel, asks it, and opens pages below itself.
 
@@ -21,7 +23,8 @@ class View {
     model.on("comm_live_update", this.left);
     this.whole(model.get("first"));
     this.sync();
-    this.clock = setInterval(() => this.tick(), 500);
+    this.heardAt = performance.now();
+    this.clock = setInterval(() => { this.tick(); this.listen(); }, 500);
   }
 
   close() {
@@ -65,12 +68,13 @@ class View {
     const id = this.nextId++;
     return new Promise((resolve, reject) => {
       this.asked.set(id, { resolve, reject });
-      this.model.send({ ...message, id, page: this.key });
+      try { this.model.send({ ...message, id, page: this.key }); } catch { reject(new Error(NO_KERNEL)); }
     });
   }
 
   take(message) {
     this.hasKernel = true;
+    this.heardAt = performance.now();
     if (message.kind === "answer") {
       const waiting = message.page === this.key && this.asked.get(message.id);
       if (!waiting) return;
@@ -90,13 +94,18 @@ class View {
     this.hasKernel = false;
     clearTimeout(this.leaving);
     this.leaving = setTimeout(() => {
-      if (this.hasKernel || !this.head?.going) return;
-      const why_not = "the kernel has ended: run the cell again";
-      Object.assign(this.head, { going: false, elsewhere: false, status: "interrupted", line: "the kernel has ended",
-        controls: this.head.controls.map((control) => ({ ...control, why_not })) });
+      if (this.hasKernel || !this.head) return;
+      if (this.head.going) Object.assign(this.head, { going: false, elsewhere: false, status: "interrupted", line: "the kernel has ended" });
+      this.head.controls = this.head.controls.map((control) => ({ ...control, why_not: NO_KERNEL }));
       this.dirty.head = true;
       this.schedule();
     }, 1500);
+    this.sync();
+  }
+
+  /** A run that goes and says nothing may have ended meanwhile. */
+  listen() {
+    if (!this.head?.going || performance.now() - Math.max(this.heardAt, this.synced) < SILENCE_MS) return;
     this.sync();
   }
 
