@@ -44,6 +44,9 @@ def test_a_wrong_query_is_told_with_the_nearest_name(
     "query",
     [
         "COPY (FROM tasks) TO '{file}'",
+        "EXPLAIN ANALYZE COPY (FROM tasks) TO '{segments}/copy.parquet'",
+        "WITH x AS (/* */copy (FROM tasks) TO '{segments}/copy.parquet') FROM x",
+        "EXPLAIN ANALYZE COMMIT; EXPLAIN ANALYZE DROP VIEW tasks",
         "FROM '{file}'",
         "FROM read_text('{file}')",
         "DROP VIEW tasks",
@@ -57,11 +60,14 @@ def test_a_query_only_reads_the_history_unless_files_are_meant(
 ) -> None:
     file = tmp_path / "table.csv"
     file.write_text("a\n1\n")
+    segments = two_runs.cache.root / "log"
 
     with pytest.raises(UsageError, match=r"reads the history and nothing else\.\n.*--files"):
-        fetch(two_runs.cache, query.format(file=file))
+        fetch(two_runs.cache, query.format(file=file, segments=segments))
 
     assert file.read_text() == "a\n1\n"
+    assert not (segments / "copy.parquet").exists()
+    assert fetch(two_runs.cache, 'SELECT \'copy\', "copy" FROM (SELECT 1 AS "copy")')
 
 
 def test_with_files_a_query_reads_and_writes_them_and_the_history_stays(

@@ -11,6 +11,7 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from nbcache.errors import UsageError
@@ -76,10 +77,26 @@ def _check(query: str, files: bool) -> None:
     statements = duckdb.extract_statements(query)
     if not statements:
         raise UsageError("no query given: SELECT ... FROM tasks")
+    if files:
+        return
     kinds = duckdb.StatementType  # PIVOT is MULTI; before 2.0, several, the first without a text
     reads = (kinds.SELECT, kinds.EXPLAIN, kinds.MULTI)
-    if not files and any(each.type not in reads and each.query for each in statements):
+    # What EXPLAIN ANALYZE performs is not told, and may end the transaction that can only read.
+    explains = len(statements) > 1 and any(each.type == kinds.EXPLAIN for each in statements)
+    writes = any(each.type not in reads and each.query for each in statements)
+    if explains or writes or _copies(query):
         raise UsageError(_READS_ONLY)
+
+
+def _copies(query: str) -> bool:
+    """Say whether COPY stands in a query: it writes files also from within a WITH or EXPLAIN
+    ANALYZE, in a transaction that can only read, and where the segments lie that are to be read."""
+    import duckdb
+
+    text = query.encode("utf-8")
+    places = [place for place, _ in duckdb.tokenize(query)]
+    words = (text[at:to].strip().lower() for at, to in pairwise([*places, len(text)]))
+    return b"copy" in words
 
 
 def _in_words(
