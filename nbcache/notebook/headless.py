@@ -1,6 +1,6 @@
 """Execute a notebook in a fresh kernel, tell what its nbcache runs do, keep the executed notebook.
 
-The kernel is this Python, whatever kernelspecs are installed, and works in the notebook's folder.
+The kernel (`own_kernel`) works in the notebook's folder.
 Runs are followed through the display messages that `live` makes machine-readable there; those
 parts are taken out again before outputs are kept. A failing cell ends the execution, never the
 writing of OUT.ipynb. The first interrupt goes to the kernel, which ends its run in order; the
@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from nbcache.errors import RunError, UsageError
 from nbcache.notebook import parameters as parametrise
 from nbcache.notebook.again import run_lines
+from nbcache.notebook.own_kernel import own_kernel
 from nbcache.notebook.progress import RUN_MIME, SAID_MIME, RunRecord
 from nbcache.notebook.settings import HEADLESS_VARIABLE, Headless
 from nbcache.store.files import new_ulid
@@ -158,15 +159,18 @@ def needs_a_run(notebook: Any) -> bool:
 async def _execute(execution: Execution, path: Path, settings: Headless, watcher: Watcher) -> None:
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-    client = _client(execution, path.parent, watcher)
     environment = {
         **os.environ,
         HEADLESS_VARIABLE: settings.to_variable(),
         "JPY_SESSION_NAME": str(path),  # as a Jupyter server says which notebook it is
     }
-    setup = client.async_setup_kernel(env=environment, cwd=str(path.parent), cleanup_kc=True)
     async with contextlib.AsyncExitStack() as until_end:
         try:
+            kernel = until_end.enter_context(own_kernel())
+            client = _client(execution, path.parent, watcher, kernel)
+            setup = client.async_setup_kernel(
+                env=environment, cwd=str(path.parent), cleanup_kc=True
+            )
             await until_end.enter_async_context(setup)
         except (OSError, RuntimeError) as error:  # RuntimeError: it died before it answered
             reason = error.strerror if isinstance(error, OSError) else None
@@ -220,24 +224,8 @@ def error_of(cell: Any) -> str:
     return printed.strip() or "the cell failed"
 
 
-def _client(execution: Execution, folder: Path, watcher: Watcher) -> Any:
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
+def _client(execution: Execution, folder: Path, watcher: Watcher, kernel: Any) -> Any:
     from nbclient import NotebookClient
-
-    class ThisPython(AsyncKernelManager):  # type: ignore[misc,unused-ignore]
-        """A kernel of the Python that runs `nbcache`."""
-
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            return KernelSpec(
-                argv=[
-                    *(sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"),
-                    "--log-level=ERROR",  # its warnings are about servers that others can reach
-                ],
-                display_name="Python 3",
-                language="python",
-            )
 
     class Client(NotebookClient):  # type: ignore[misc]
         """Tells the watcher what the messages say, and keeps what a reader wants to see."""
@@ -248,7 +236,7 @@ def _client(execution: Execution, folder: Path, watcher: Watcher) -> Any:
 
     return Client(
         execution.notebook,
-        km=ThisPython(),
+        km=kernel,
         timeout=None,
         resources={"metadata": {"path": str(folder)}},
     )

@@ -13,10 +13,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -28,11 +27,12 @@ import nbformat
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
 from playwright.sync_api import Request as PageRequest
 
+from tests.servers.serving import free_port
 from tests.waiting import PATIENCE_S, wait_until
 
 CHROMIUM = "/usr/bin/chromium"
 TOKEN = "t"
-PATIENCE_MS = 60_000
+PATIENCE_MS = PATIENCE_S * 1000
 ARGUMENTS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -58,7 +58,7 @@ class Server:
         """Ask the server's REST interface."""
         request = Request(f"{self.url}{path}", method=method)
         request.add_header("Authorization", f"token {TOKEN}")
-        with urlopen(request, timeout=30) as answer:
+        with urlopen(request, timeout=PATIENCE_S) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 
@@ -85,15 +85,15 @@ def served(folder: Path) -> Iterator[Server]:
     (settings / "notification.jupyterlab-settings").write_text(
         '{"fetchNews": "false", "checkForUpdates": false}'
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
+    # Kernels are reached through sockets there (own_kernel says why), whose names must be short.
+    runtime = tempfile.mkdtemp(prefix="nbcache-lab-")
     environment = {
         **os.environ,
         "HOME": str(home),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTER_RUNTIME_DIR": runtime,
         "IPYTHONDIR": str(home / "ipython"),
         "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
@@ -102,9 +102,10 @@ def served(folder: Path) -> Iterator[Server]:
     command = [
         *(sys.executable, "-m", "jupyterlab"),
         *("--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
-        *("--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"),
+        *("--ServerApp.port_retries=0", "--KernelManager.transport=ipc"),
+        *(f"--IdentityProvider.token={TOKEN}", "--log-level=ERROR"),
         *("--expose-app-in-browser", "--JupyterNotebookApp.expose_app_in_browser=True"),
-        *(f"--ServerApp.root_dir={work}", "--log-level=ERROR"),
+        f"--ServerApp.root_dir={work}",
     ]
     log = folder / "server.log"
     with log.open("wb") as out:
@@ -119,19 +120,19 @@ def served(folder: Path) -> Iterator[Server]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait(PATIENCE_S)
+        shutil.rmtree(runtime, ignore_errors=True)
 
 
 def wait_until_served(server: Server, log: Path) -> None:
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
+    def answers() -> bool:
         assert server.process.poll() is None, log.read_text()
         with contextlib.suppress(OSError):
             server.request("GET", "/api/status")
-            return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.process.wait(0.2)
-    raise AssertionError(f"the server did not start: {log.read_text()}")
+            return True
+        return False
+
+    wait_until(answers, "the server's answer")
 
 
 @dataclass

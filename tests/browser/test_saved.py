@@ -7,12 +7,12 @@ from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import keep_picture
 from tests.browser.lab import axe_violations
+from tests.executing import execute
 
 CELLS = [
     "%load_ext nbcache\n%channel grid = product(depth=[2, 4, 8], rep=range(2))",
@@ -30,10 +30,8 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A notebook as nbclient (nbconvert --execute, papermill) leaves it."""
     folder = tmp_path_factory.mktemp("executed")
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in CELLS])
-    client = NotebookClient(
-        book, timeout=120, allow_errors=True, resources={"metadata": {"path": str(folder)}}
-    )
-    return client.execute()
+    execute(book, folder, allow_errors=True)
+    return book
 
 
 def html_outputs(book: Any) -> list[str]:

@@ -411,7 +411,7 @@ def test_the_shell_compares_from_another_process_as_data(notebook: Notebook) -> 
         cwd=notebook.folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=True,
     )
 

@@ -15,6 +15,7 @@ from nbcache.engine.debugging import bind, open_task, run_again_here
 from nbcache.errors import RunFailed, ScriptError, UsageError
 from tests.engine.notebooks import Notebook
 from tests.notebook.shells import shell_in
+from tests.waiting import PATIENCE_S
 
 Kernels = Callable[[], Notebook]
 
@@ -47,7 +48,7 @@ def nbcache(folder: Path, *words: str, say: str = "") -> subprocess.CompletedPro
         input=say,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.waiting import PATIENCE_S
+
 SCRIPT = """
 import nbcache
 from nbcache import channel, process, run
@@ -53,7 +55,7 @@ session.declare(
                        "# another remark\\nscore = shifted(depth * 10 + rep)\\nscore\\n")
 )
 run = session.start()
-run.wait(60)
+run.wait(240)
 print(run.counts())
 """
 
@@ -61,7 +63,11 @@ print(run.counts())
 def python(folder: Path, text: str) -> str:
     (folder / "script.py").write_text(text)
     done = subprocess.run(
-        [sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=120
+        [sys.executable, "script.py"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

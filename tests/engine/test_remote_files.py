@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 from tests.engine.web import Web, serving
 from tests.servers.s3 import s3_server
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -134,14 +134,6 @@ def test_many_tasks_share_one_download_and_a_plan_says_what_the_run_does(
     assert (plan.to_run, plan.cached) == (0, 3)
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.02)
-
-
 def many(notebook: Notebook, web: Web, size: int) -> None:
     """Declare a process that reads four files, which come slowly."""
     web.held = threading.Event()
@@ -158,12 +150,12 @@ def test_several_files_come_at_once_and_the_run_says_how_far_they_are(
     assert web.held is not None
     run = notebook.session.start()
     try:
-        until(lambda: len([each for each in web.asked if each.startswith("GET ")]) == 4)
-        until(lambda: run.progress().waits)
+        wait_until(lambda: len([each for each in web.asked if each.startswith("GET ")]) == 4)
+        wait_until(lambda: run.progress().waits)
         assert run.progress().waits[0].text.startswith(f"fetching {web.url}/")
     finally:
         web.held.set()
-    assert run.wait(60)
+    assert run.wait(PATIENCE_S)
 
     assert sorted(run["work"]) == ["0", "1", "2", "3"]
     assert run.progress().waits == ()
@@ -177,11 +169,12 @@ def test_a_cancelled_run_ends_its_downloads_and_keeps_nothing_of_them(
     assert web.held is not None
     run = notebook.session.start()
     try:
-        until(lambda: run.progress().waits)
+        wait_until(lambda: len([each for each in web.asked if each.startswith("GET ")]) == 4)
+        wait_until(lambda: run.progress().waits)
         run.cancel()
-        assert run.wait(60)
+        assert run.wait(PATIENCE_S)
         assert run.status is RunStatus.CANCELLED
-        assert web.left.wait(60)
+        assert web.left.wait(PATIENCE_S)
     finally:
         web.held.set()
     web.held = None

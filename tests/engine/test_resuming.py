@@ -288,7 +288,7 @@ def test_of_two_resumes_at_once_one_goes_and_the_other_names_who_has_it(kernels:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE_S)
     gate.touch()
 
     assert len(runs) == len(errors) == 1

@@ -13,7 +13,7 @@ from nbcache.engine import tier
 from tests.engine.notebooks import Notebook
 from tests.servers import s3 as s3_servers
 from tests.servers.proxy import LoseReply, Proxy, Refuse, Request, always
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 TASKS = 200
 Person = Callable[..., Notebook]
@@ -166,7 +166,7 @@ def test_large_inputs_come_in_ranges_are_shown_and_can_be_cancelled(
 
     def rule(request: Request) -> None:
         if request.method == "GET" and "/blobs/" in request.path and next(ranges) >= 3:
-            gate.wait(60)
+            gate.wait(PATIENCE_S)
 
     with proxy.when(rule):
         run = ben.session.start(["read"])
@@ -176,7 +176,7 @@ def test_large_inputs_come_in_ranges_are_shown_and_can_be_cancelled(
         wait_until(lambda: [each.method for each in proxy.requests].count("GET") >= 5)
         run.cancel()
         gate.set()
-        assert run.wait(60)
+        assert run.wait(PATIENCE_S)
     assert run.status.value == "cancelled"
     assert run.progress().waits == ()
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.waiting import PATIENCE_S
+
 
 @dataclass
 class Web:
@@ -71,7 +73,7 @@ def serving() -> Iterator[Web]:
                     else:
                         self.wfile.write(data[place:])
                         return
-                web.held.wait(60)
+                web.held.wait(PATIENCE_S)
                 self.wfile.write(data[half:])
             except OSError:
                 web.left.set()

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 from nbformat import NotebookNode
+
+from tests.executing import execute
+from tests.waiting import PATIENCE_S
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_notebooks"
 IMAGE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
@@ -90,12 +92,7 @@ class Bench:
         """Execute the notebook in a fresh kernel, beside itself."""
         self.trace.write_text("")
         notebook = nbformat.read(self.path, as_version=4)
-        NotebookClient(
-            notebook,
-            timeout=240,
-            kernel_name="python3",
-            resources={"metadata": {"path": str(self.root)}},
-        ).execute()
+        execute(notebook, self.root)
         return Ran(self._bodies(), notebook)
 
     def run_from_a_shell(self, *words: str) -> tuple[Ran, str]:
@@ -136,7 +133,7 @@ def nbcache_command(*words: str, folder: Path | None = None) -> subprocess.Compl
         text=True,
         cwd=folder,
         env={**os.environ, "NO_COLOR": "1"},
-        timeout=280,
+        timeout=PATIENCE_S,
     )
 
 

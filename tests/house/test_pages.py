@@ -11,15 +11,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from nbcache.engine.declared.factories import Factories
 from nbcache.notebook import verbs
 from nbcache.plan.dataflow.channel import Channel
 from nbcache.plan.language.directives import OPTIONS
 from tests.examples.running import nbcache_command
+from tests.executing import execute
 from tests.house.reading import ROOT, fenced, pages, prose
-from tests.waiting import PATIENCE_S
 
 LINK = re.compile(r"\[[^\]]*\]\((?P<to>[^)\s]+)\)")
 PAGES = pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
@@ -106,12 +105,7 @@ def test_the_examples_of_a_page_run_from_top_to_bottom(page: Path, tmp_path: Pat
     cells = [nbformat.v4.new_code_cell(block) for block in fenced(page, "ipython")]
     notebook = nbformat.v4.new_notebook(cells=cells)
 
-    NotebookClient(
-        notebook,
-        timeout=PATIENCE_S,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(tmp_path)}},
-    ).execute()
+    execute(notebook, tmp_path)
 
     assert any(cell.outputs for cell in notebook.cells)
 

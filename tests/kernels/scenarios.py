@@ -12,7 +12,6 @@ The judge of results is the body itself, executed in the notebook without nbcach
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ import nbformat
 from nbcache.engine.record import history
 from nbcache.engine.record.explanations import why
 from nbcache.notebook.answers import open_for_reading
-from tests.waiting import PATIENCE_S
+from tests.executing import execute
 
 Change = Callable[[Path], None]
 
@@ -174,34 +173,10 @@ class Notebook:
         self, cells: Sequence[str], env: Mapping[str, str | None] | None = None
     ) -> list[Any]:
         """Execute cells in a fresh kernel, all of them whatever happens; return them."""
-        from jupyter_client.kernelspec import KernelSpec
-        from jupyter_client.manager import AsyncKernelManager
-        from nbclient import NotebookClient
-
-        python = self.python
-
-        class ThisPython(AsyncKernelManager):
-            @property
-            def kernel_spec(self) -> KernelSpec:
-                argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-                argv += ["--log-level=ERROR"]
-                return KernelSpec(argv=argv, display_name="Python 3", language="python")
-
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(each) for each in cells]
         )
-        client = NotebookClient(
-            notebook,
-            km=ThisPython(),
-            timeout=PATIENCE_S,
-            allow_errors=True,
-            resources={"metadata": {"path": str(self.folder)}},
-        )
-        variables = {**os.environ, **(env or {})}
-        client.execute(
-            env={key: value for key, value in variables.items() if value is not None},
-            cleanup_kc=True,  # the kernel ends, and its sockets are closed
-        )
+        execute(notebook, self.folder, allow_errors=True, env=env, python=self.python)
         return list(notebook.cells)
 
     def ran(self) -> list[str]:

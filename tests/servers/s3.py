@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tests.servers.serving import python, serving
+from tests.waiting import PATIENCE_S
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "reader",
@@ -39,7 +40,7 @@ def s3_server() -> Iterator[str]:
 def make_bucket(url: str, name: str) -> None:
     """Create a bucket, which may be there already."""
     request = urllib.request.Request(f"{url}/{name}", method="PUT")
-    with urllib.request.urlopen(request, timeout=30):
+    with urllib.request.urlopen(request, timeout=PATIENCE_S):
         pass
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -46,6 +48,19 @@ def serving(
 def python(module: str, *words: str) -> list[str]:
     """Return the command that runs a module of the tests."""
     return [sys.executable, "-u", "-m", module, *words]
+
+
+def free_port() -> int:
+    """Return a port for a server that cannot be given one by the system and tell which.
+
+    It lies below those that systems give away by themselves, to sockets of any process: one of
+    these could be gone before the server has started.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _wait_until(process: subprocess.Popen[str], ready: str) -> str:

@@ -1,0 +1,37 @@
+"""A kernel of this Python for a notebook that is executed, whatever kernelspecs are installed.
+
+It is reached through sockets in a private folder. Ports would be chosen first and bound by the
+kernel when it has started: of kernels that start at once, one may find its port taken and die.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_LONGEST = 90  # bytes of a path: what a socket's name may have at least, less what is appended
+
+
+@contextlib.contextmanager
+def own_kernel(python: str | None = None) -> Iterator[Any]:
+    """Give the manager of a kernel that nbclient starts and ends; its files go with it."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class ThisPython(AsyncKernelManager):  # type: ignore[misc,unused-ignore]
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            # The kernel's warnings are about servers that others can reach.
+            argv = [python or sys.executable, "-m", "ipykernel_launcher", "--log-level=ERROR"]
+            argv += ["-f", "{connection_file}"]
+            return KernelSpec(argv=argv, display_name="Python 3", language="python")
+
+    with tempfile.TemporaryDirectory(prefix="nbcache-kernel-", ignore_cleanup_errors=True) as name:
+        file = Path(name, "kernel.json")
+        fits = len(os.fsencode(file)) <= _LONGEST
+        yield ThisPython(transport="ipc" if fits else "tcp", connection_file=str(file))
