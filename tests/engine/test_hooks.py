@@ -67,6 +67,21 @@ def test_a_hook_that_fails_is_a_note_and_never_a_failed_run(notebook: Notebook) 
     assert not notebook.run().notes
 
 
+def test_a_run_that_a_hook_starts_tells_no_hooks_so_it_ends(notebook: Notebook) -> None:
+    """A read in a hook runs what failed, once more; the hook's line says what became of it."""
+    notebook.cell("%channel src = of(0, 1)")
+    notebook.cell("%%process work(v) -> out from src\nout = 1 / v")
+    notebook.cell(
+        "import nbcache\nseen = []\n"
+        "@nbcache.on_complete\ndef reads(run):\n    seen.append(run.name)\n    work.table()"
+    )
+    run = notebook.run()
+    assert notebook.names["seen"] == [run.name]
+    (note,) = run.notes
+    assert note.startswith("the hook reads failed: RunFailed: work[v=0] ZeroDivisionError")
+    assert "(line 6: work.table())" in note
+
+
 def test_what_was_cancelled_is_complete_and_no_error(notebook: Notebook) -> None:
     notebook.cell(HOOKS)
     notebook.cell("%%process work() -> out\nimport time\ntime.sleep(600)\nout = 1")

@@ -6,7 +6,8 @@
 
 As with processes, the hooks of a run are those that public names hold when it starts: run the cell
 again to replace one, `del tell` to be rid of it. They run after the run's last row is written, in
-the kernel, on a thread of their own; one that fails is a warning and never a failed run.
+the kernel, on a thread of their own; one that fails is a warning and never a failed run. A run
+that a hook starts, if only by a read, tells nobody: it would start the next one for ever.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ When = Literal["error", "complete"]
 Hook = TypeVar("Hook", bound=Callable[..., object])
 PATIENCE_S = 60.0  # then the run ends without waiting for its hooks any longer
 _MARK = "__nbcache_hook__"
+_in_a_hook: contextvars.ContextVar[bool] = contextvars.ContextVar("_in_a_hook", default=False)
 
 
 def on_complete(function: Hook) -> Hook:
@@ -57,7 +59,9 @@ class Hooks:
 
     @classmethod
     def of(cls, namespace: Mapping[str, object]) -> Hooks:
-        """Take the hooks that public names hold now: those for errors first."""
+        """Take the hooks that public names hold now: those for errors first; in a hook none."""
+        if _in_a_hook.get():
+            return cls((), contextvars.copy_context())
         held: dict[int, tuple[str, Callable[[Run], Any]]] = {}
         for name in sorted(namespace):
             function = namespace[name]
@@ -83,7 +87,8 @@ class Hooks:
             except TimeoutError:
                 run.notes.append(f"the hook {name} is still running; the run does not wait for it")
             except BaseException as error:
-                run.notes.append(f"the hook {name} failed: {_said(error)}; the run is not touched")
+                said = _said(error, function)
+                run.notes.append(f"the hook {name} failed: {said}; the run is not touched")
 
 
 def _on_a_thread(call: Callable[[], None]) -> asyncio.Future[None]:
@@ -112,12 +117,16 @@ def _on_a_thread(call: Callable[[], None]) -> asyncio.Future[None]:
 
 
 def _call(function: Callable[[Run], Any], run: Run) -> None:
+    _in_a_hook.set(True)
     result = function(run)
     if inspect.iscoroutine(result):
         asyncio.run(result)
 
 
-def _said(error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    text = "".join(traceback.format_exception_only(error)).strip().rpartition("\n")[2]
-    return f"{text} (line {last.lineno}: {last.line})" if last.line else text
+def _said(error: BaseException, function: Callable[[Run], Any]) -> str:
+    """Return an error's first line, and the line of the hook that raised it or led to it."""
+    first, *_ = str(error).split("\n")
+    text = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    source = inspect.unwrap(function).__code__.co_filename
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == source]
+    return f"{text} (line {own[-1].lineno}: {own[-1].line})" if own and own[-1].line else text
