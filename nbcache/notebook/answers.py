@@ -186,7 +186,7 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
         "parent": _name_of(cache, run.parent) if run.parent else "",
         "hits": f"{run.hit_rate:.0%}" if run.hit_rate is not None else "",
         "saved": render.duration(run.saved_s) if run.saved_s else "",
-        "error": run.error or "",
+        "error": run.error or run.cut_words,
     }
     parts = [Rendered(head, f"<b>{escape(head)}</b>")]
     parts += [render.line(f"{name:<11}{text}") for name, text in facts.items() if text]

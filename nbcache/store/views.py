@@ -28,6 +28,8 @@ _ID = """{0}.run AS run, _names.run_name AS run_name, {0}.session AS session,
 _OWN = """coalesce(last_.run = of_.run AND last_.process = of_.process
         AND coalesce(last_.position, '') = coalesce(of_.position, ''), false)"""
 
+_ENDED = "('succeeded', 'failed', 'cancelled')"
+
 # How near the position of a result is to that of the task that may have taken it.
 _NEARNESS = """CASE WHEN c.position = o.position THEN 2
         WHEN starts_with(c.position || '.', o.position || '.')
@@ -99,28 +101,60 @@ VIEWS: dict[str, str] = {
     make_timestamp(attempts_."at") AS recorded
 FROM (SELECT * FROM _rows WHERE kind = 'attempt') attempts_ LEFT JOIN _names USING (run)""",
     "tasks": _TASKS,
-    "runs": """SELECT run, arg_max(name, id) AS name, upper(arg_max(status, id)) AS status,
-    arg_min(notebook, id) AS notebook, arg_min(parent, id) AS parent,
-    make_timestamp(min("at")) AS "start",
-    CASE WHEN arg_max(status, id) IN ('succeeded', 'failed', 'cancelled')
-        THEN make_timestamp(max("at")) END AS complete,
-    CASE WHEN arg_max(status, id) IN ('succeeded', 'failed', 'cancelled')
-        THEN any_value(took_) / 1e6 END AS duration,
-    max(session) AS sessions,
-    coalesce(arg_max(counts['completed'], id), 0) AS completed,
-    coalesce(arg_max(counts['cached'], id), 0) AS cached,
-    coalesce(arg_max(counts['failed'], id), 0) AS failed,
-    (cached - coalesce(arg_max(own, id), 0)) / nullif(cached + completed, 0) AS hit_rate,
-    arg_max(counts, id) FILTER (cardinality(counts) > 0) AS counts, arg_max(saved, id) AS saved,
-    arg_max(error, id) AS error,
-    arg_max(parameters, id) FILTER (cardinality(parameters) > 0) AS parameters,
-    arg_max(options, id) FILTER (cardinality(options) > 0) AS options,
-    arg_min(targets, id) AS targets,
-    arg_max(host, id) AS host, arg_max("user", id) AS "user", arg_max(pid, id) AS pid
-FROM _rows JOIN (SELECT run, sum(took_) AS took_ FROM (
-    SELECT run, max("at") - min("at") AS took_ FROM _rows WHERE kind = 'run' GROUP BY run, session
-) GROUP BY run) took_ USING (run)
-WHERE kind = 'run' GROUP BY run""",
+    # The runs whose last session has not ended: they go on, or were killed.
+    "_open": f"""SELECT run FROM _rows WHERE kind = 'run'
+GROUP BY run HAVING arg_max(status, id) NOT IN {_ENDED}""",
+    # How long each run took: sessions that were killed down to the last of their tasks.
+    "_took": f"""WITH sessions_ AS (
+    SELECT run, session, arg_max(status, id) IN {_ENDED} AS ended, min("at") AS first_,
+        max("at") AS last_
+    FROM _rows WHERE kind = 'run' GROUP BY run, session
+), tasks_ AS (
+    SELECT run, session, max(coalesce(complete, "at")) AS last_
+    FROM _rows SEMI JOIN (FROM sessions_ WHERE NOT ended) USING (run, session)
+    WHERE kind IN ('attempt', 'use') GROUP BY run, session
+)
+SELECT run, sum(greatest(s.last_, t.last_) - s.first_) / 1e6 AS duration
+FROM sessions_ s LEFT JOIN tasks_ t USING (run, session) GROUP BY run""",
+    # How the tasks of those runs have ended so far, as the view `tasks` tells it.
+    "_so_far": """WITH all_ AS MATERIALIZED (
+    SELECT id, run, process, coalesce(position, '') AS position, session, "at", status, cached_from
+    FROM _rows SEMI JOIN _open USING (run) WHERE kind IN ('attempt', 'use')
+), last_ AS (
+    FROM all_ QUALIFY row_number() OVER (
+        PARTITION BY run, process, position ORDER BY session DESC, "at" DESC, id DESC) = 1
+), ended_ AS (
+    SELECT last_.run AS run, of_.id IS NOT NULL AS is_own,
+        CASE WHEN last_.cached_from IS NULL THEN last_.status
+            WHEN (of_.process, of_.position) = (last_.process, last_.position) THEN of_.status
+            ELSE 'cached' END AS status
+    FROM last_ LEFT JOIN all_ of_ ON of_.id = last_.cached_from AND of_.run = last_.run
+)
+SELECT run, map_from_entries(list((status, tasks))) AS counts, sum(own) AS own
+FROM (SELECT run, status, count(*) AS tasks,
+        count(*) FILTER (is_own AND status = 'cached') AS own FROM ended_ GROUP BY ALL)
+GROUP BY run""",
+    "runs": f"""SELECT run, name, status, notebook, parent, "start", complete, duration, sessions,
+    coalesce(counts['completed'], 0) AS completed, coalesce(counts['cached'], 0) AS cached,
+    coalesce(counts['failed'], 0) AS failed,
+    (cached - own_) / nullif(cached + completed, 0) AS hit_rate,
+    counts, saved, error, parameters, options, targets, host, "user", pid
+FROM (
+    SELECT run, arg_max(name, id) AS name, upper(arg_max(status, id)) AS status,
+        arg_min(notebook, id) AS notebook, arg_min(parent, id) AS parent,
+        make_timestamp(min("at")) AS "start",
+        CASE WHEN arg_max(status, id) IN {_ENDED} THEN make_timestamp(max("at")) END AS complete,
+        max(session) AS sessions,
+        coalesce(any_value(_so_far.counts),
+            arg_max(r.counts, id) FILTER (cardinality(r.counts) > 0)) AS counts,
+        coalesce(any_value(_so_far.own), arg_max(r.own, id), 0) AS own_,
+        arg_max(saved, id) AS saved, arg_max(error, id) AS error,
+        arg_max(parameters, id) FILTER (cardinality(parameters) > 0) AS parameters,
+        arg_max(options, id) FILTER (cardinality(options) > 0) AS options,
+        arg_min(targets, id) AS targets,
+        arg_max(host, id) AS host, arg_max("user", id) AS "user", arg_max(pid, id) AS pid
+    FROM _rows r LEFT JOIN _so_far USING (run) WHERE kind = 'run' GROUP BY run
+) JOIN _took USING (run)""",
     "_processes": """SELECT run, session, unnest(processes) AS process_
 FROM _rows WHERE kind = 'run'""",
     "processes": """SELECT p.run AS run, p.process AS process, p.language, p.source, p.cell,

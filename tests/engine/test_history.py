@@ -14,10 +14,11 @@ from nbcache.engine.record.finding import find_task
 from nbcache.engine.record.holding import hold_run
 from nbcache.engine.record.nearest import nearest_earlier
 from nbcache.engine.record.process_reasons import why_process
+from nbcache.engine.record.query import fetch
 from nbcache.engine.upkeep.cleaning import run_facts
 from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component
-from nbcache.model.row import InputSummary
+from nbcache.model.row import InputSummary, RunRow
 from nbcache.notebook import answers
 from nbcache.notebook.verbs import parse_line
 from tests.engine.story import ONE, THREE, TWO, Story, digest
@@ -67,6 +68,20 @@ def test_a_run_that_somebody_holds_goes_on_and_one_that_nobody_holds_is_interrup
     assert killed.elapsed_s == pytest.approx(62.0)
     facts = run_facts(story.cache)[TWO]
     assert facts.ended == facts.started + 62_000_000
+    assert "has no row: resume bold-ant" in said("show bold-ant")
+    with pytest.raises(UsageError, match="there are fit.*\n  it was killed.*: resume bold-ant"):
+        find_task(story.cache, ["fit", "9"], run="bold-ant")
+    in_sql = "SELECT duration, completed, cached, failed, counts FROM runs WHERE run = ?"
+    assert fetch(story.cache, in_sql, [TWO]) == [(62.0, 2, 0, 0, {"completed": 2})]
+    gone = story.attempt(ONE, 0, 7)
+    story.use(ONE, 1, gone)
+    story.begin(TWO, "bold-ant", session=2)  # goes on, and ends
+    story.add(RunRow, run=TWO, name="bold-ant", status="failed", session=2, counts={"failed": 1})
+    ended = history.as_it_stands(story.cache, history.find_run(story.cache, TWO))
+    assert (ended.elapsed_s, ended.counts) == (pytest.approx(63.0), {"failed": 1})
+    assert fetch(story.cache, in_sql, [TWO]) == [(63.0, 0, 0, 1, {"failed": 1})]
+    equal = "SELECT completed, cached, hit_rate FROM runs WHERE run = ?"
+    assert fetch(story.cache, equal, [ONE]) == [(1, 1, 0.0)]  # of an equal task: no hit
 
 
 def test_a_hash_of_which_only_hits_are_left_is_said_to_have_lost_its_attempt(story: Story) -> None:
@@ -97,6 +112,7 @@ HOLDER = """
 import sys
 from nbcache.engine.record.holding import hold_run
 from nbcache.engine.record.process_reasons import why_process
+from nbcache.engine.record.query import fetch
 from nbcache.store.cache import Cache
 hold = hold_run(Cache.open(sys.argv[1]), sys.argv[2])
 print("held", flush=True)

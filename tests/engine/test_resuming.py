@@ -219,6 +219,7 @@ def test_before_it_starts_it_says_what_differs_from_the_beginning(
     run = ended(second, second.session.resume)
 
     assert run.status is RunStatus.SUCCEEDED
+    assert "rate 2 → 3" in run.reasons["fit"]  # an earlier session is an earlier run
     assert started == lines
     assert lines[0] == f"resuming run {failed.name} (failed), session 2; since it began:"
     assert "  tidy was called clean" in lines
@@ -387,6 +388,11 @@ def test_a_run_ends_when_so_many_tasks_have_failed_and_says_so(notebook: Noteboo
     assert run.status is RunStatus.FAILED
     assert run.counts() == {"completed": 5, "failed": 2, "aborted": 5}
     assert "2 tasks have failed (--max-errors 2): no more were started" in run.notes
+    notebook.cell("%%process third(out) -> t from work\nt = 1 / 0")
+    notebook.cell("%%process fourth(t) -> u from third\nu = t")
+    notebook.run()  # fourth was there, and none of its tasks has ended
+    notebook.cell("%%process third(out) -> t from work\nt = out")
+    assert notebook.run().reasons["fourth"] == "first run of this code here"
 
 
 def test_level_by_level_a_process_starts_when_those_above_have_ended(notebook: Notebook) -> None:

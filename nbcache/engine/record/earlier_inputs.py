@@ -36,6 +36,11 @@ class EarlierInputs:
                     for each in record.get("inputs") or ():
                         self._add(each["name"], each["digest"], each.get("summary") or "")
 
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return bool(self._digests)
+
     def _add(self, name: str, digest: str, summary: str) -> None:
         self._digests.setdefault(name, set()).add(digest)
         self._files[name, summary.rpartition(" (")[0]] = _input(name, digest, summary)

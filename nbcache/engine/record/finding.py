@@ -95,15 +95,17 @@ def find_task(
         fitting = _fitting(tasks, named[2].split())
     if fitting and (selectors == ["failed"] or len({task.made.hash for task in fitting}) == 1):
         return next((task for task in fitting if task.use is None), fitting[0])
+    cut = f"\n  {chosen.cut_words}" if chosen.cut_words else ""
     if not tasks:
         none = "no task that has ended" if chosen.status in history.LIVE else "no tasks"
-        raise UsageError(f"{name} has {none} in run {chosen.name}")
+        raise UsageError(f"{name} has {none} in run {chosen.name}{cut}")
     if list(selectors) == ["failed"]:
-        raise UsageError(f"no task of {name} failed in run {chosen.name}")
+        raise UsageError(f"no task of {name} failed in run {chosen.name}{cut}")
     count = f"{len(fitting)} tasks of" if fitting else "no task of"
     what = f" fit {' '.join(selectors)!r}" if selectors else ""
     raise UsageError(
         f"{count} {name} in run {chosen.name}{what}; there are {_listed(name, fitting or tasks)}"
+        f"{'' if fitting else cut}"
     )
 
 

@@ -38,6 +38,7 @@ class RunSummary:
     ended: int | None
     elapsed_s: float
     sessions: int
+    cut: Mapping[int, int]  # the sessions that were killed, and when each wrote its last own row
     counts: Mapping[str, int]
     own: int  # of those cached: hits on what an equal task of this run made
     saved_s: float | None
@@ -71,6 +72,13 @@ class RunSummary:
         cached = self.counts.get(Outcome.CACHED.value, 0)
         total = cached + self.counts.get(Outcome.COMPLETED.value, 0)
         return (cached - self.own) / total if total else None
+
+    @property
+    def cut_words(self) -> str:
+        """What became of tasks that a look into a killed run does not find; "" of any other."""
+        if self.status != RunStatus.INTERRUPTED.value:
+            return ""
+        return f"it was killed, and what had not ended by then has no row: resume {self.name}"
 
     @property
     def of_cells(self) -> bool:
@@ -184,6 +192,11 @@ def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
         ended=None if last.status in LIVE else last.at,
         elapsed_s=max(0.0, elapsed * _MICROSECOND),
         sessions=max(sessions),
+        cut={
+            number: each[-1].at
+            for number, each in sessions.items()
+            if each[-1].status in LIVE and not (going and number == last.session)
+        },
         counts=last.counts,
         own=last.own,
         saved_s=last.saved,
@@ -321,10 +334,14 @@ def going_runs(cache: Cache) -> list[RunSummary]:
 
 def as_it_stands(cache: Cache, run: RunSummary) -> RunSummary:
     """Return a run with what the rows of its tasks tell and its own do not: how many tasks have
-    ended with each outcome while it is going or where it was killed; there also how long its last
-    session took, down to the last task that ended."""
-    is_killed = run.status == RunStatus.INTERRUPTED.value
-    if not is_killed and run.status not in LIVE:
+    ended with each outcome while it is going or where it was killed, and how long sessions took
+    that were killed, down to the last task that ended."""
+    is_going = run.status in LIVE
+    if not is_going and not run.cut:
+        return run
+    lasted = _lasted(cache, run)
+    run = replace(run, elapsed_s=run.elapsed_s + sum(lasted.values()) * _MICROSECOND)
+    if not is_going and run.sessions not in run.cut:
         return run
     rows = last_rows(cache, run.id).values()
     made = {row.id for row in rows if isinstance(row, AttemptRow)}
@@ -332,13 +349,18 @@ def as_it_stands(cache: Cache, run: RunSummary) -> RunSummary:
     counts = Counter(
         row.status if isinstance(row, AttemptRow) else Outcome.CACHED.value for row in rows
     )
-    run = replace(run, counts=dict(counts), own=own)
-    if not is_killed:
-        return run
-    words = (_written(row) for row in rows if row.session == run.sessions)
-    last = max([run.last_word, *words])
-    lasted = (last - run.last_word) * _MICROSECOND
-    return replace(run, last_word=last, elapsed_s=run.elapsed_s + lasted)
+    last = run.last_word + lasted.get(run.sessions, 0)
+    return replace(run, counts=dict(counts), own=own, last_word=last)
+
+
+def _lasted(cache: Cache, run: RunSummary) -> dict[int, int]:
+    """Return how many microseconds each killed session went on after its last own row."""
+    ends = dict(run.cut)
+    for row in cache.log.rows(("attempt", "use"), run=run.id) if ends else ():
+        assert isinstance(row, (AttemptRow, UseRow))
+        if row.session in ends:
+            ends[row.session] = max(ends[row.session], _written(row))
+    return {session: end - run.cut[session] for session, end in ends.items()}
 
 
 def _written(row: AttemptRow | UseRow) -> int:

@@ -32,7 +32,11 @@ _UNSUCCESSFUL = ("failed", "ignored", "aborted")
 
 
 class Reasons:
-    """Compares places with the newest earlier run that had a process of the same name."""
+    """Compares places with the newest earlier run that had a process of the same name.
+
+    An earlier session of a resumed run counts as an earlier run; `before` is the run that asks,
+    whose last session does not.
+    """
 
     def __init__(self, cache: Cache, notebook: str | None, *, before: str | None = None) -> None:
         self._cache, self._notebook, self._before = cache, notebook, before
@@ -92,6 +96,9 @@ class Reasons:
             if sum(each.ids for each in self._cache.log.segments().values()) > _MOST_ATTEMPTS:
                 return _NEW_INPUT
             self._inputs[place.name] = EarlierInputs(self._cache.log, place.name)
+            if not self._inputs[place.name].any and not self._has_ended(place):
+                self._said[place.key] = FIRST
+                return FIRST
         earlier = self._inputs[place.name]
         here, line = NewInputs(), self._lines.setdefault(place.key, NewInputs())
         for decision in decisions:
@@ -101,6 +108,10 @@ class Reasons:
             here.add(found)
             line.add(found)
         return str(here)
+
+    def _has_ended(self, place: Place) -> bool:
+        """Whether any task of a process has: a run that was killed or cancelled may have none."""
+        return any(True for _ in self._cache.log.rows(("attempt", "use"), process=place.name))
 
     def _find(self, place: Place) -> str:
         earlier = self._components().get(place.name)
@@ -118,8 +129,10 @@ class Reasons:
     def _components(self) -> dict[str, tuple[Component, ...]]:
         if self._earlier is None:
             newest: dict[str, tuple[tuple[bool, int], tuple[Component, ...]]] = {}
-            for row in rare_rows(self._cache.log, RunRow, readable=True):
-                if row.run == self._before:
+            rows = list(rare_rows(self._cache.log, RunRow, readable=True))
+            own = max((row.session for row in rows if row.run == self._before), default=None)
+            for row in rows:
+                if (row.run, row.session) == (self._before, own):
                     continue
                 rank = (row.notebook == self._notebook, row.at)
                 for record in row.processes:
