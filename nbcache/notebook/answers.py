@@ -24,6 +24,7 @@ from nbcache.notebook.verbs import Parsed, Place
 from nbcache.store.cache import Cache
 
 if TYPE_CHECKING:
+    from nbcache.engine.record.results import Results
     from nbcache.engine.running.restoring import RestoredRun
     from nbcache.engine.session import Session
     from nbcache.store.history import Logged
@@ -242,14 +243,30 @@ def render_restored(restored: RestoredRun) -> Rendered:
         (
             name,
             f"{len(results)} of {len(results.tasks)}",
-            f"left alone: {name} is {with_article(restored.skipped[name])}"
-            if name in restored.skipped
-            else "",
+            "; ".join(filter(None, (_left_alone(restored, name), _not_kept(results)))),
         )
         for name, results in restored.results.items()
     ]
     parts = [render.line(head), _without_empty(("process", "results", "note"), rows)]
     return _boxed(render.stack(parts))
+
+
+def _left_alone(restored: RestoredRun, name: str) -> str:
+    held = restored.skipped.get(name)
+    return "" if held is None else f"left alone: {name} is {with_article(held)}"
+
+
+def _not_kept(results: Results) -> str:
+    """Return which outputs cannot be read: values that were only passed on lie in no cache."""
+    from nbcache.engine.record.results import NotKept
+
+    names = dict.fromkeys(
+        name or "its item"
+        for task in results.tasks
+        for name, held in zip(results.fields, task.outputs or (), strict=False)
+        if isinstance(held, NotKept)
+    )
+    return f"without {', '.join(names)}: passed on, and not kept" if names else ""
 
 
 def _log(parsed: Parsed, cache: Cache) -> Answer:

@@ -88,9 +88,10 @@ def run_again_in_shell(opened: Opened) -> int:
     entry = opened.entry
     if entry.process.language == "script":
         environment = reentry.environment(entry, opened.inputs)
-        environment["BASH_ENV"] = INPUTS  # bash alone looks at it
-        argv = ScriptBody(entry.process).argv
-        return subprocess.run(argv, cwd=entry.folder, env=environment, check=False).returncode
+        body = ScriptBody(entry.process)
+        if body.is_bash:
+            environment["BASH_ENV"] = INPUTS
+        return subprocess.run(body.argv, cwd=entry.folder, env=environment, check=False).returncode
     try:
         made = debugging.run_again_here(opened)
     except Exception as error:

@@ -231,6 +231,12 @@ def test_command_run_runs_a_task_again_where_it_failed(notebook: Notebook) -> No
     run = script.with_name(".command.run")
     ended = subprocess.run([run], env=environment, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "aligning a b.txt on 1\nre\n")
+    body = "import subprocess, sys\nsys.exit(subprocess.call(['bash', '-c', 'exit 5']))"
+    notebook.cell(f"%%process calls() --script {sys.executable}\n{body}")
+    notebook.run("calls")
+    run = workdir(notebook, ["calls"]) / ".command.run"
+    ended = subprocess.run([run], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (5, "")  # a bash below it reads no inputs
 
 
 def test_a_worker_that_died_leaves_the_same_way_back(notebook: Notebook) -> None:

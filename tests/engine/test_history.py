@@ -69,7 +69,7 @@ def test_a_run_that_somebody_holds_goes_on_and_one_that_nobody_holds_is_interrup
     facts = run_facts(story.cache)[TWO]
     assert facts.ended == facts.started + 62_000_000
     assert "has no row: resume bold-ant" in said("show bold-ant")
-    with pytest.raises(UsageError, match="there are fit.*\n  it was killed.*: resume bold-ant"):
+    with pytest.raises(UsageError, match=r"there are fit.*\n  it was killed.*: resume bold-ant"):
         find_task(story.cache, ["fit", "9"], run="bold-ant")
     in_sql = "SELECT duration, completed, cached, failed, counts FROM runs WHERE run = ?"
     assert fetch(story.cache, in_sql, [TWO]) == [(62.0, 2, 0, 0, {"completed": 2})]
@@ -78,7 +78,8 @@ def test_a_run_that_somebody_holds_goes_on_and_one_that_nobody_holds_is_interrup
     story.begin(TWO, "bold-ant", session=2)  # goes on, and ends
     story.add(RunRow, run=TWO, name="bold-ant", status="failed", session=2, counts={"failed": 1})
     ended = history.as_it_stands(story.cache, history.find_run(story.cache, TWO))
-    assert (ended.elapsed_s, ended.counts) == (pytest.approx(63.0), {"failed": 1})
+    assert ended.elapsed_s == pytest.approx(63.0)
+    assert ended.counts == {"failed": 1}
     assert fetch(story.cache, in_sql, [TWO]) == [(63.0, 0, 0, 1, {"failed": 1})]
     equal = "SELECT completed, cached, hit_rate FROM runs WHERE run = ?"
     assert fetch(story.cache, equal, [ONE]) == [(1, 1, 0.0)]  # of an equal task: no hit

@@ -9,6 +9,7 @@ import pytest
 from nbcache.engine.record.results import Results
 from nbcache.errors import NbcacheError, ResultGone, RunError
 from nbcache.model.digest import Digest
+from nbcache.notebook.answers import render_restored
 from nbcache.store.blobs import Blobs
 from tests.engine.notebooks import Notebook
 
@@ -18,6 +19,7 @@ Kernels = Callable[[], Notebook]
 def ran(kernels: Kernels) -> Notebook:
     """A run with scalars, a large value, a file, an input passed on, a failure and a hit."""
     notebook = kernels()
+    (notebook.folder / "in.csv").write_text("a,b")
     notebook.cells(
         [
             "%channel src = of(1, 2, 3)",
@@ -29,6 +31,8 @@ def ran(kernels: Kernels) -> Notebook:
             "%%process whole(big) -> big, count from big.collect()\ncount = 3",
             "%%process files(text: list[path]) -> text, n from text.collect()\nn = 1",
             "%%process file(text: path) -> text, n from text.first()\nn = 1",
+            "%channel sources = from_path('*.csv').combine(of(b'by'))",
+            "%%process source(f: path, tag) -> f, tag, n from sources\nn = f.stat().st_size",
         ]
     )
     notebook.run()
@@ -45,7 +49,7 @@ def test_each_free_name_is_bound_to_the_results_of_its_process(kernels: Kernels)
     restored = fresh.session.restore()
 
     assert (restored.id, restored.status) == (last.id, "failed")
-    assert restored.bound == ("fit", "big", "text", "file", "files", "keep", "whole")
+    assert restored.bound == ("fit", "big", "text", "file", "files", "keep", "source", "whole")
     assert restored.skipped == {"half": "str"}
     assert fresh.names["half"] == "mine"
     fit = fresh.names["fit"]
@@ -61,6 +65,13 @@ def test_each_free_name_is_bound_to_the_results_of_its_process(kernels: Kernels)
     assert [len(each) for each in restored["whole"].value.big] == [1_024_000, 2_048_000, 3_072_000]
     assert [path.read_text() for path in restored["files"].value.text] == ["10\n", "20\n", "30\n"]
     assert restored["file"].value.text.read_text() == "10\n"
+    source = restored["source"].value
+    assert (source.f.read_text(), source.n) == ("a,b", 3)
+    assert repr(source.tag) == "<the input tag: passed on, and not kept>"
+    assert "without tag: passed on, and not kept" in render_restored(restored).text
+    source.f.write_text("edited")
+    with pytest.raises(ResultGone, match=r"in\.csv is not what it was then"):
+        list(restored["source"])
 
 
 def test_nothing_is_decoded_until_it_is_read(
@@ -107,7 +118,9 @@ def test_a_run_can_be_named_and_an_unknown_one_lists_the_nearest(kernels: Kernel
     assert fresh.session.restore(last.id[:20]).id == last.id
     with pytest.raises(RunError, match="no run 'nobody'"):
         fresh.session.restore("nobody")
-    with pytest.raises(KeyError, match="it has fit, big, text, file, files, half, keep, whole"):
+    with pytest.raises(
+        KeyError, match="it has fit, big, text, file, files, half, keep, source, whole"
+    ):
         fresh.session.restore()["fti"]
 
 

@@ -5,6 +5,7 @@ Nothing here starts a task. A result whose blob is gone raises ResultGone and na
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,12 +20,14 @@ from nbcache.engine.identity.identify import whole_item
 from nbcache.errors import (
     BlobDamagedError,
     BlobMissingError,
+    InputChangedError,
     MissingPackageError,
     NotRunError,
     ResultGone,
     UsageError,
 )
 from nbcache.model.channel import Fields, Item
+from nbcache.model.digest import Digest
 from nbcache.model.ids import Position, format_position
 from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, HoleCause, Record, RemoteFile, Stored
@@ -38,9 +41,24 @@ Elements = Sequence[tuple[Position, Item | HoleCause]]
 
 @dataclass(frozen=True, slots=True)
 class NotKept:
-    """A value that a row names and the cache has never held; `what` says which."""
+    """A value that a row names and the cache has never held; `what` says which.
+
+    Where it is one of several outputs it stands in the item, so that the others can be read.
+    """
 
     what: str
+
+    def __repr__(self) -> str:
+        return f"<{self.what}: passed on, and not kept>"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that no task made and one passed on: it lay at `place`, with this content."""
+
+    what: str
+    place: str
+    content: Digest
 
 
 class Decoder:
@@ -60,6 +78,8 @@ class Decoder:
                 f"{of}: {held.what} is passed on, and the cache does not hold it.\n"
                 "  Make it again with %nbcache run."
             )
+        if isinstance(held, SourceFile):
+            return self._source(held, of)
         if isinstance(held, Stored):
             return self._stored(held, of)
         if isinstance(held, Gathered):
@@ -91,6 +111,15 @@ class Decoder:
                 f"{of}: its result in the cache {self._cache.root} is damaged, and was put aside.\n"
                 "  Make it again with %nbcache run."
             ) from error
+
+    def _source(self, held: SourceFile, of: str) -> Path:
+        with contextlib.suppress(OSError, InputChangedError):
+            if self._cache.files.digest(held.place) == held.content:
+                return FilePath(held.place)
+        raise ResultGone(
+            f"{of}: {held.what} was passed on, and the file {held.place} is not what it was then.\n"
+            "  Make it again with %nbcache run."
+        )
 
     def _path(self, stored: Stored) -> Path:
         """Return a path with the file's own name and its content (derived, read-only).
@@ -149,7 +178,13 @@ class Results:
 
     def _read(self, task: TaskResult) -> Any:
         assert task.outputs is not None
-        values = [self._decoder.value(held, of=task.label) for held in task.outputs]
+        alone = len(task.outputs) == 1
+        values = [
+            held
+            if isinstance(held, NotKept) and not alone
+            else self._decoder.value(held, of=task.label)
+            for held in task.outputs
+        ]
         return whole_item(values, self.fields) if values else None
 
     @property

@@ -10,13 +10,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from nbcache.engine.identity.identify import gathered_digest, input_digest
 from nbcache.engine.record import history
 from nbcache.engine.record.finding import Found, found_tasks
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.rare_rows import rare_rows
-from nbcache.engine.record.results import Decoder, NotKept, Results, TaskResult
+from nbcache.engine.record.results import Decoder, NotKept, Results, SourceFile, TaskResult
 from nbcache.engine.record.run_diff import outcome_of
 from nbcache.engine.work.harvest import from_ports
 from nbcache.model.digest import Digest
@@ -136,10 +137,12 @@ class _Inputs:
         return {row.hash: row.inputs for row in rows}
 
     def value(self, each: InputSummary) -> object:
-        """Return a scalar, another task's result, or a list of results; else `NotKept`."""
+        """Return a scalar, another task's result, a file, or a list of these; else `NotKept`."""
         if each.scalar is not None:
             return json.loads(each.scalar)
         held: object = self._made.get(each.digest)
+        if held is None and each.content is not None and Path(each.place or "").is_absolute():
+            held = SourceFile(f"the input {each.name}", each.place or "", each.content)
         if held is None and each.content is None and each.place is None:
             held = self._gathered(each)
         return NotKept(f"the input {each.name}") if held is None else held
