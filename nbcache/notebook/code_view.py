@@ -48,13 +48,19 @@ def source_block(text: str, language: str) -> Element:
 
 
 def diff_block(text: str, language: str = "python") -> Element:
-    """Return a unified diff, a line each: its sign says the same as the colour."""
-    lines = (_diff_line(line, language) for line in text.split("\n"))
-    return element("pre", "code diff", *lines, tabindex="0", aria_label="difference")
+    """Return a unified diff, a line each: its sign says the same as the colour.
+
+    Without the two lines that name its sides: it stands below a title that does.
+    """
+    lines = text.split("\n")
+    if lines[0].startswith("--- ") and lines[1:2] and lines[1].startswith("+++ "):
+        lines = lines[2:]
+    shown = (_diff_line(line, language) for line in lines)
+    return element("pre", "code diff", *shown, tabindex="0", aria_label="difference")
 
 
 def _diff_line(line: str, language: str) -> Element:
-    if line.startswith(("@@", "---", "+++")):
+    if line.startswith("@@"):
         return element("span", "place-line", f"{line}\n")
     look = {"+": "new-line", "-": "old-line"}.get(line[:1], "same-line")
     return element("span", look, line[:1], *coloured(line[1:], language), "\n")

@@ -190,3 +190,7 @@ def test_a_run_is_cancelled_resumed_and_run_again_from_a_process_with_the_keyboa
         view.get_by_role("button", name=name).click()
         expect(view.locator(".nb-panel tbody tr").first).to_be_visible()
         assert axe_violations(page, ".nbcache-view") == []
+        view.get_by_role("searchbox").focus()
+        page.keyboard.press("Escape")
+        expect(view.locator(".nb-panel")).to_be_hidden()
+        assert page.evaluate("document.activeElement.textContent") == name

@@ -35,7 +35,7 @@ def test_colours_never_change_what_is_said(text: str) -> None:
     block = source_block(text, "python")
     assert text_of(record_of([block])) == text
     assert unescape(re.sub("<[^>]*>", "", html_of([block]))) == text
-    assert text_of(record_of([diff_block(text)])) == f"{text}\n"
+    assert text_of(record_of([diff_block(f" {text}")])) == f" {text}\n"
 
 
 def test_comments_strings_numbers_and_keywords_have_colours() -> None:
@@ -46,6 +46,6 @@ def test_comments_strings_numbers_and_keywords_have_colours() -> None:
 
 
 def test_lines_of_a_diff_are_told_apart_by_sign_and_look() -> None:
-    block = diff_block("--- a\n+++ b\n@@ -1 +1 @@\n-old\n+new\n same")
+    block = diff_block("--- a\n+++ b\n@@ -1 +1 @@\n--- no, this is SQL\n+new\n same")
     looks = [each.looks for each in block.children if isinstance(each, Element)]
-    assert looks == ["place-line"] * 3 + ["old-line", "new-line", "same-line"]
+    assert looks == ["place-line", "old-line", "new-line", "same-line"]

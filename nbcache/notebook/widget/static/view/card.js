@@ -49,7 +49,8 @@ class CardView extends View {
         fill(this.state, this.sign, this.tasks, this.ran, this.now);
       }
       write(this.tasks, phrase(counts));
-      write(this.ran, `run ${this.head.name}`);
+      const ended = ["cancelled", "interrupted"].includes(this.head.status) ? ` ${this.head.status}` : "";
+      write(this.ran, `run ${this.head.name}${ended}`);
     }
     this.tellPlan();
     this.askShowing();

@@ -56,6 +56,7 @@ class View {
     this.status = h("div", { class: "nb-status", role: "status", "aria-live": "polite" });
     this.root = h("div", { class: "nbcache-view", role: "group", "aria-label": `nbcache ${label}`, "data-lm-suppress-shortcuts": "true" },
       this.hide, this.parts(), this.panel, this.status);
+    this.root.addEventListener("keydown", (event) => this.escape(event));
     for (const kind of ["keydown", "keypress", "keyup"])
       this.root.addEventListener(kind, (event) => event.stopPropagation());
     el.append(this.root);
@@ -95,7 +96,11 @@ class View {
     clearTimeout(this.leaving);
     this.leaving = setTimeout(() => {
       if (this.hasKernel || !this.head) return;
-      if (this.head.going) Object.assign(this.head, { going: false, elsewhere: false, status: "interrupted", line: "the kernel has ended" });
+      if (this.head.going) {
+        Object.assign(this.head, { going: false, elsewhere: false, status: "interrupted", line: "the kernel has ended" });
+        this.counts = this.counts.map((counts) => counts.map((count, state) => (state === RUNNING || state === COMMITTING ? 0 : count)));
+        this.counts.forEach((_, index) => this.dirty.nodes.add(index));
+      }
       this.head.controls = this.head.controls.map((control) => ({ ...control, why_not: NO_KERNEL }));
       this.dirty.head = true;
       this.schedule();
@@ -271,13 +276,21 @@ class View {
     else this.openTask(failure.process, failure.position);
   }
 
+  /** Close what is open, and go back to where it was opened from. */
   openNothing() {
     const name = this.stack[0]?.process;
     this.open([]);
-    this.focusOn(name);
+    if (name) this.focusOn(name);
+    else (this.opener?.isConnected ? this.opener : this.buttons.lastElementChild).focus();
+  }
+
+  /** Not from a field that holds something: there Escape is the browser's, and nothing shall be lost. */
+  escape(event) {
+    if (event.key === "Escape" && !this.panel.hidden && !event.target.value) this.openNothing();
   }
 
   open(stack) {
+    if (!this.stack.length) this.opener = document.activeElement?.closest(".nb-buttons button");
     this.stack = stack;
     this.refreshDue = 0;
     this.mark(stack[0]?.process);
