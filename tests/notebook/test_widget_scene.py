@@ -86,7 +86,7 @@ def test_an_edge_stands_for_all_operators_between_and_a_source_keeps_its_name(
 ) -> None:
     notebook.cells(
         [
-            "%channel grid = product(depth=[1, 2], rep=[0])",
+            "%channel grid = of((1, 0), (2, 0)).fields('depth', 'rep')",
             "%%process fit from grid\nscore = depth * rep",
             "%channel scores = fit.map(lambda score: {'s': score}).collect()",
             "%%process best(s) from scores\ntop = max(s)",

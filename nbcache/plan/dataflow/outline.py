@@ -86,13 +86,27 @@ def outline_of(graph: Graph) -> Outline:
         for parent in _arrivals(graph, node):
             for tail in _tails(graph, parent):
                 if tail.op != "process" and tail.index not in origins:
-                    name = tail.name or names.get(tail.index) or tail.label or "items"
+                    own = tail.name or names.get(tail.index) or _named_after(graph, tail)
+                    name = own or tail.label or "items"
                     origins[tail.index] = Origin(f"#{tail.index}", name, tail.index, tail.is_value)
-                key = tail.name if tail.op == "process" else origins[tail.index].key
+                origin = origins.get(tail.index)
+                key = tail.name if origin is None else origin.key
                 label = "" if parent == tail.index else graph.nodes[parent].name
+                label = "" if origin is not None and origin.name == label else label
                 edges.setdefault((key, node.name, parent), Edge(key, node.name, parent, label))
     processes = tuple(sorted(graph.places, key=graph.places.__getitem__))
     return Outline(processes, tuple(origins.values()), tuple(edges.values()))
+
+
+def _named_after(graph: Graph, node: CompiledNode) -> str:
+    """Return the name of the channel that is made of a source alone, as in
+    `%channel grid = of(1, 2).fields("x")`; empty where there is none."""
+    while not node.name:
+        readers = [each for each in graph.nodes if node.index in each.parents]
+        if len(readers) != 1 or readers[0].op == "process" or len(readers[0].parents) != 1:
+            return ""
+        node = readers[0]
+    return node.name
 
 
 def _arrivals(graph: Graph, node: CompiledNode) -> Iterator[int]:
