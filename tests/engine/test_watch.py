@@ -50,6 +50,8 @@ def test_a_file_that_was_read_is_recorded_with_its_digest(bench: Bench, notebook
         f"from pathlib import Path\nPath({str(path)!r}).read_bytes()",
         f"import pandas\npandas.read_csv({str(path)!r})",
         f"import os\nos.chdir({str(notebook)!r})\nopen('x.csv').read()",
+        f"import os\nf = os.open({str(notebook)!r}, 0)\nos.open('x.csv', 0, dir_fd=f)",
+        f"import filecmp\nfilecmp.cmp({str(path)!r}, '/dev/null')",
     ):
         found = reads(bench, body, notebook)
         assert found == (WatchedRead("file", "x.csv", identity_digest(b"1,2")),), body
@@ -84,6 +86,10 @@ def test_a_question_whether_a_file_is_there_is_recorded_and_not_its_content(
         "os.path.isfile(p)",
         "Path(p).exists()",
         "Path(p).is_file()",
+        "os.access(p, os.R_OK)",
+        "import glob; glob.glob(p)",
+        "from concurrent.futures import ThreadPoolExecutor as Pool\n"
+        "with Pool(1) as pool: list(pool.map(os.path.exists, [p]))",
     ):
         for path in (there, notebook / "gone.txt"):
             body = f"import os\nfrom pathlib import Path\np = {str(path)!r}\n{question}"
@@ -151,6 +157,7 @@ def test_files_and_variables_that_a_command_names_are_read(bench: Bench, noteboo
         f"run('cat < x.csv', shell=True, cwd={str(notebook)!r})",
         f"run('cd {notebook} && cat x.csv', shell=True)",
         f"os.chdir({str(notebook)!r})\nos.system('cat x.csv')",
+        f"run('cat $F', shell=True, env={{'F': {str(notebook / 'x.csv')!r}}})",
     ):
         body = f"import os\nfrom subprocess import run\n{command}"
         found = {each.name for each in reads(bench, body, notebook) if each.kind == "file"}
@@ -169,10 +176,13 @@ def test_a_path_that_a_library_opens_by_itself_is_read(bench: Bench, notebook: P
     (notebook / "x.csv").write_text("1,2")
     place = f"from pathlib import Path\np = Path({str(notebook)!r}) / ('x' + '.csv')\n"
 
-    opened = reads(bench, f"{place}import polars\npolars.read_csv(p)", notebook)
+    read = WatchedRead("file", "x.csv", identity_digest(b"1,2"))
+    for name in ("p", "str(p)"):
+        assert reads(bench, f"{place}import polars\npolars.read_csv({name})", notebook) == (read,)
+    listed = reads(bench, f"{place}import polars\npolars.read_csv(f'{{p.parent}}/*v')", notebook)
     printed = reads(bench, f"{place}print(p, str(p), p.name)", notebook)
 
-    assert opened == (WatchedRead("file", "x.csv", identity_digest(b"1,2")),)
+    assert [each.kind for each in listed] == ["file", "folder"]
     assert printed == ()
 
 
@@ -258,15 +268,19 @@ def test_a_declared_input_does_not_count(bench: Bench, notebook: Path) -> None:
 def test_variables_are_recorded_with_their_values_digest(bench: Bench, notebook: Path) -> None:
     body = (
         "import os\nos.environ['MODE']\nos.getenv('LIMIT')\nos.environ.get('DECLARED')\n"
-        "'PRESENT' in os.environ"
+        "import os, string, threading\nassert 'PRESENT' in os.environ\n"
+        "string.Template('$TEXT').substitute(os.environ)\n"
+        "t = threading.Thread(target=os.getenv, args=['THREAD'])\nt.start(); t.join()"
     )
-    environ = {**os.environ, "MODE": "fast", "PRESENT": "1"}
+    environ = {**os.environ, "MODE": "fast", "PRESENT": "1", "TEXT": "2"}
     found = reads(bench, body, notebook, environ=environ, env={"DECLARED": "x"})
 
     assert found == (
         WatchedRead("env", "LIMIT", None),
         WatchedRead("env", "MODE", identity_digest(b"fast")),
         WatchedRead("env", "PRESENT", identity_digest(b"1")),
+        WatchedRead("env", "TEXT", identity_digest(b"2")),
+        WatchedRead("env", "THREAD", None),
     )
 
 

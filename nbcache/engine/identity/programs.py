@@ -6,8 +6,8 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbcache.plan.language.script import script_facts
@@ -40,9 +40,22 @@ def started_by(arguments: tuple[object, ...]) -> Started:
     if isinstance(given, (str, bytes)):
         words = [_text(given)]
     name = _text(program) or (words[0] if words else "")
+    handed = tuple(_differing(environ)) if isinstance(environ, Mapping) else ()
     if Path(name).name in _SHELLS and len(words) > 2 and words[1].startswith("-"):
-        return _by_shell(words[2], _text(folder), inherits=environ is None)
-    return Started(tuple(filter(_counts, [name])), tuple(_paths(words[1:], _text(folder))))
+        found = _by_shell(words[2], _text(folder), inherits=environ is None)
+    else:
+        paths = tuple(_paths(words[1:], _text(folder)))
+        found = Started(tuple(filter(_counts, [name])), paths)
+    return replace(found, paths=found.paths + handed)
+
+
+def _differing(environ: Mapping[object, object]) -> Iterator[str]:
+    """Yield absolute paths among the variables that a program gets and this process lacks."""
+    own = os.environ._data  # type: ignore[attr-defined]  # the mapping tells of its readers
+    for name, value in environ.items():
+        text = _text(value)
+        if text.startswith(os.sep) and own.get(os.fsencode(_text(name))) != os.fsencode(text):
+            yield text
 
 
 def _by_shell(command: str, folder: str, *, inherits: bool) -> Started:

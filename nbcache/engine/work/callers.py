@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from opcode import opmap
+from pathlib import Path
 from types import CodeType, FrameType, FunctionType
 
 from nbcache.plan.identity.code import nested_codes
@@ -25,11 +26,26 @@ SEEKING_PACKAGES = (
 )
 READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
 _CACHE = opmap["CACHE"]
+_OWN = str(Path(__file__).absolute().parents[__name__.count(".") - 1]) + os.sep  # all of nbcache
 _BESIDE = ("nbcache-", "IPythonHistorySaving", "IOPub", "Control", "Heartbeat")  # threads
-_ASKING = ("genericpath", "posixpath", "pathlib")
-STATS = frozenset("stat getsize getmtime getctime getatime".split())
+_LIBRARY = os.path.dirname(os.__file__)  # Python's own
+_ASKING = tuple(
+    f"{where}{name}"
+    for name in ("genericpath", "posixpath", "pathlib", "glob", "filecmp")
+    for where in ("<frozen ", f"{_LIBRARY}/")
+)
+# These call what they were given, and substitute what they were told to.
+_ON_BEHALF = tuple(
+    f"{_LIBRARY}/{name}.py"
+    for name in (
+        "threading", "concurrent/futures/thread", "concurrent/futures/process",
+        "multiprocessing/pool", "string",
+    )
+)  # fmt: skip
+STATS = frozenset("stat getsize getmtime getctime getatime cmp".split())
 _QUESTIONS = STATS | frozenset(
-    "exists lexists isfile isdir islink is_file is_dir is_symlink is_mount ismount lstat".split()
+    "exists lexists isfile isdir islink is_file is_dir is_symlink is_mount ismount lstat access "
+    "glob rglob".split()
 )
 SAME = frozenset({"samefile"})
 LINKS = frozenset("readlink realpath _joinrealpath resolve".split())
@@ -67,20 +83,28 @@ def who_asks_for_path(frame: FrameType | None, asked: str = "stat") -> tuple[str
     """Return which of Python's questions about a path is asked, and by whom; "": none of them."""
     while frame is not None:
         code = frame.f_code
-        place = code.co_filename.removesuffix(".py").removesuffix(">")
-        if not any(f"{sep}{name}" in place for name in _ASKING for sep in ("/", "<frozen ")):
+        if not code.co_filename.startswith(_ASKING):
             break
-        asked, frame = code.co_name, frame.f_back
+        is_glob = code.co_filename == f"{_LIBRARY}/glob.py"  # whose functions have many names
+        asked, frame = "glob" if is_glob else code.co_name, frame.f_back
     return (asked if asked in _QUESTIONS | SAME | LINKS else ""), frame
 
 
-def is_for_a_library(frame: FrameType | None) -> bool:
-    """Whether a package wants a path as a text, be it through a function of `os.path`."""
-    while frame is not None and frame.f_code.co_filename.startswith("<frozen posixpath"):
+def library_that_asks(frame: FrameType | None) -> str | None:
+    """Return the file of the package that wants a path as a text, be it through a function of
+    `os` or `os.path`; None: it is no package."""
+    while frame is not None and frame.f_code.co_filename.startswith(
+        ("<frozen posix", "<frozen os")
+    ):
         frame = frame.f_back
-    return frame is not None and any(
-        each in frame.f_code.co_filename for each in ("site-packages", "dist-packages")
-    )
+    source = "" if frame is None else frame.f_code.co_filename
+    is_package = "site-packages" in source or "dist-packages" in source
+    return source if is_package and not source.startswith(_OWN) else None
+
+
+def is_on_behalf(source: str) -> bool:
+    """Whether what Python's own code in this file does is the doing of whoever calls it."""
+    return source in _ON_BEHALF
 
 
 def called_by(names: tuple[str, ...], is_package: Callable[[str], bool]) -> bool:
@@ -99,6 +123,12 @@ def called_by(names: tuple[str, ...], is_package: Callable[[str], bool]) -> bool
             return False
         frame = frame.f_back
     return False
+
+
+def is_removing() -> bool:
+    """Say whether a folder is listed only to be removed with all that is in it."""
+    code = sys._getframe(3).f_code
+    return code.co_name.startswith("_rmtree") and code.co_filename.startswith(_LIBRARY)
 
 
 def lists_path(is_package: Callable[[str], bool]) -> bool:

@@ -2,9 +2,9 @@
 
 An audit hook (PEP 578) sees every `open` of Python's, every listing of a folder, every database of
 sqlite3 and every program that is started; reads of `os.environ` and questions to `os.stat` and
-`os.readlink` have no audit event, so the mapping's class and the functions are replaced. Idle, a
-hook costs one comparison per event. What is told, and whether it counts, is the listener's
-business.
+`os.readlink` have no audit event, so the mapping's class and the functions are replaced. So is what
+libraries make a path a text with, before they open the file where no hook sees it. Idle, a hook
+costs one comparison per event. What is told, and whether it counts, is the listener's business.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import PurePath
 from types import FrameType, ModuleType
 from typing import Any, Protocol
 
-from nbcache.engine.work.callers import is_beside_the_body, is_for_a_library
+from nbcache.engine.work.callers import is_beside_the_body, library_that_asks
 
 Arguments = tuple[object, ...]
 
@@ -42,14 +42,17 @@ class Listener(Protocol):
     def variable_set(self, name: str) -> None:
         """A variable of the environment was given a value."""
 
-    def asked_for(self, path: object) -> None:
-        """`stat` was asked for a path; who asked is two frames above."""
+    def asked_for(self, path: object, asked: str) -> None:
+        """`stat` or `access`, which `asked` says, was asked for a path, two frames above."""
 
     def link_read(self, path: object) -> None:
         """It was asked where a link leads to; who asked is two frames above."""
 
-    def spelled(self, path: str) -> None:
-        """A library turned a path into a text."""
+    def opened_below(self, path: object, flags: int) -> None:
+        """A file was opened by its name below an open folder."""
+
+    def spelled(self, path: str, by: str) -> None:
+        """A library took a path as a text; `by` is the file of the library that did."""
 
 
 def listen(listener: Listener, events: Mapping[str, Callable[[Arguments], None]]) -> None:
@@ -117,24 +120,74 @@ _latest: list[Listener] = []
 
 
 def _replace_functions() -> None:
-    for name in ("stat", "lstat"):  # these have no audit event
-        setattr(os, name, _watched_stat(getattr(os, name)))
+    for name, asked in (("stat", "stat"), ("lstat", "stat"), ("access", "access")):
+        setattr(os, name, _watched_stat(getattr(os, name), asked))  # these have no audit event
     os.readlink = _watched_readlink(os.readlink)
+    os.open = _watched_open(os.open)
+    setattr(os, "fspath", _watched_fspath(os.fspath))  # noqa: B010  # its type is overloaded
     for name in ("__fspath__", "__str__"):
         setattr(PurePath, name, _watched_text(getattr(PurePath, name)))
 
 
-def _watched_stat(original: Callable[..., os.stat_result]) -> Callable[..., Any]:
+def path_of_folder(descriptor: int) -> str | None:
+    """Return where an open folder lies; None: nobody can tell."""
+    try:
+        if sys.platform == "darwin":
+            import fcntl
+
+            return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, b"\0" * 1024).rstrip(b"\0"))
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return None
+
+
+def _below(path: Any, descriptor: int | None) -> object:
+    """Return a path whole, of one that may be named below an open folder."""
+    folder = None if descriptor is None else path_of_folder(descriptor)
+    return path if folder is None else os.path.join(folder, os.fsdecode(path))
+
+
+def _watched_stat(original: Callable[..., Any], asked: str) -> Callable[..., Any]:
     @functools.wraps(original)
-    def stat(path: Any, *more: Any, **named: Any) -> os.stat_result:
+    def stat(path: Any, *more: Any, **named: Any) -> Any:
         if _latest[0].is_told():
-            _latest[0].asked_for(path)
+            _latest[0].asked_for(_below(path, named.get("dir_fd")), asked)
         return original(path, *more, **named)
 
+    _can_what(original, stat)
+    return stat
+
+
+def _can_what(original: Callable[..., Any], replaced: Callable[..., Any]) -> None:
     for able in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks):
         if original in able:
-            able.add(stat)
-    return stat
+            able.add(replaced)
+
+
+def _watched_open(original: Callable[..., int]) -> Callable[..., int]:
+    """The audit event of `os.open` does not tell below which folder."""
+
+    @functools.wraps(original)
+    def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if dir_fd is not None and _latest[0].is_told():
+            _latest[0].opened_below(_below(path, dir_fd), flags)
+        return original(path, flags, mode, dir_fd=dir_fd)
+
+    _can_what(original, open)
+    return open
+
+
+def _watched_fspath(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(original)
+    def fspath(path: Any) -> Any:
+        found = original(path)
+        if _latest[0].is_active and type(found) is str:
+            by = library_that_asks(sys._getframe(1))
+            if by is not None and _latest[0].is_told():
+                _latest[0].spelled(found, by)
+        return found
+
+    return fspath
 
 
 def _watched_readlink(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,8 +197,7 @@ def _watched_readlink(original: Callable[..., Any]) -> Callable[..., Any]:
             _latest[0].link_read(path)
         return original(path, *more, **named)
 
-    if original in os.supports_dir_fd:
-        os.supports_dir_fd.add(readlink)
+    _can_what(original, readlink)
     return readlink
 
 
@@ -153,8 +205,10 @@ def _watched_text(original: Callable[[Any], str]) -> Callable[[Any], str]:
     @functools.wraps(original)
     def text(path: PurePath) -> str:
         found = original(path)
-        if found[:1] == os.sep and _latest[0].is_told() and is_for_a_library(sys._getframe(1)):
-            _latest[0].spelled(found)
+        if found[:1] == os.sep and _latest[0].is_told():
+            by = library_that_asks(sys._getframe(1))
+            if by is not None:
+                _latest[0].spelled(found, by)
         return found
 
     return text

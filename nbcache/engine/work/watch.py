@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from glob import glob, has_magic
 from types import FrameType
 from urllib.parse import unquote, urlsplit
 
@@ -40,6 +41,8 @@ from nbcache.engine.work.callers import (
     STATS,
     called_by,
     is_beside_the_body,
+    is_on_behalf,
+    is_removing,
     lists_path,
     looks_at_entries,
     place_of,
@@ -47,10 +50,12 @@ from nbcache.engine.work.callers import (
     who_asks_for_variables,
 )
 from nbcache.engine.work.import_reads import ImportReads
-from nbcache.engine.work.listening import hear, listen
+from nbcache.engine.work.listening import hear, listen, path_of_folder
 from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
 from nbcache.store.filestate import FileTable, StatKey
+
+_READ_FOLDERS = ("/pyarrow/", "/polars/")  # libraries that are given a folder, or a pattern
 
 
 class Watcher:
@@ -271,7 +276,8 @@ class Watcher:
         return full
 
     def _listed(self, arguments: tuple[object, ...]) -> None:
-        path = self._users(arguments[0])
+        named = arguments[0]
+        path = self._users(path_of_folder(named) if isinstance(named, int) else named)
         if path is None or path + os.sep == self._folder or self._places is None:
             return
         if ("folder", path) in self._reads and self._import_reads is None:
@@ -279,7 +285,7 @@ class Watcher:
         is_package = self._places.is_package
         if not os.path.isdir(path) or called_by(IMPORTING + SEEKING_PACKAGES, is_package):
             return
-        if lists_path(is_package):
+        if lists_path(is_package) or is_removing():
             return
         self._note("folder", path)
         if looks_at_entries(is_package):
@@ -292,10 +298,27 @@ class Watcher:
         if path is not None:
             self._written.add(path)
 
-    def spelled(self, path: str) -> None:
-        """A library turned a path into a text: it may open the file where no hook sees it."""
+    def spelled(self, path: str, by: str) -> None:
+        """A library took a path as a text: it may open the file where no hook sees it.
+
+        Of folders and patterns that is believed of those libraries alone that look into them so.
+        """
         full = self._users(path) if path not in self._named else None
-        self.may_read([full] if full is not None else [])
+        if full is None or full.endswith(".py"):
+            return
+        inside: Iterable[str] = [full]
+        if any(each in by for each in _READ_FOLDERS):  # what is listed here is seen being listed
+            if os.path.isdir(full):
+                inside = [
+                    os.path.join(top, name) for top, _, names in os.walk(full) for name in names
+                ]
+            elif has_magic(full):
+                inside = glob(full, recursive=True)
+        self.may_read(inside)
+
+    def opened_below(self, path: object, flags: int) -> None:
+        """A file was opened by its name below an open folder, of which the event says nothing."""
+        self._opened((path, None, flags))
 
     def variable_set(self, name: str) -> None:
         """The body set a variable: its value is not from outside."""
@@ -305,9 +328,9 @@ class Watcher:
         """Whether what happens now is the body's doing."""
         return self.is_active and not is_beside_the_body()
 
-    def asked_for(self, path: object) -> None:
+    def asked_for(self, path: object, asked: str) -> None:
         """Code asks what is at a path: whether something is there, or all that stat tells."""
-        question, full = self._asked_by_user(path, "stat")
+        question, full = self._asked_by_user(path, asked)
         if full is None or not question or question in LINKS or full in self._written:
             return
         if question in SAME:
@@ -338,8 +361,7 @@ class Watcher:
         question, frame = who_asks_for_path(sys._getframe(3), asked)
         if frame is None or self._places is None:
             return question, None
-        source = frame.f_code.co_filename
-        if source.startswith("<frozen") or self._places.is_package(source):
+        if self._is_others(frame):
             return question, None
         full = self._users(path)
         return question, None if full is None or full + os.sep == self._folder else full
@@ -418,8 +440,7 @@ class Watcher:
             return
         place = place_of(frame)
         self._copying, self._listing = (None, place) if pairs else (place, None)
-        source = frame.f_code.co_filename
-        if self._places is None or source.startswith("<frozen") or self._places.is_package(source):
+        if self._is_others(frame):
             return
         if os.getpid() == self._owner:
             self._lists.add(place)
@@ -445,10 +466,15 @@ class Watcher:
             return
         if frame.f_code.co_name == "expandvars" and frame.f_back is not None:
             frame = frame.f_back  # on behalf of whoever calls it
+        if not self._is_others(frame):
+            self._read_variable(name)
+
+    def _is_others(self, frame: FrameType) -> bool:
+        """Say whether it is Python's or a package's own code that does something."""
         source = frame.f_code.co_filename
-        if source.startswith("<frozen") or self._places.is_package(source):
-            return
-        self._read_variable(name)
+        if self._places is None or is_on_behalf(source):
+            return self._places is None
+        return source.startswith("<frozen") or self._places.is_package(source)
 
     def _read_variable(self, name: str) -> None:
         data = os.environ._data  # type: ignore[attr-defined]
