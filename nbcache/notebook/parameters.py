@@ -13,7 +13,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from nbcache.engine.declared.parameters import parameter_value
+from nbcache.engine.declared.parameters import parameter_code
 from nbcache.errors import MissingParameterError, UsageError
 
 TAG = "parameters"
@@ -40,7 +40,7 @@ def inject(notebook: Any, given: Mapping[str, str]) -> None:
     for name in given:
         if name not in known:
             raise UsageError(_unknown(name, known))
-    lines = [f"{name} = {parameter_value(text)!r}" for name, text in given.items()]
+    lines = [f"{name} = {parameter_code(text)}" for name, text in given.items()]
     cells.insert(place + 1, _code_cell("\n".join(["# Parameters", *lines]), INJECTED_TAG))
 
 

@@ -90,14 +90,17 @@ def _template(parsed: Parsed) -> str | None:
     for other in ("--fields", "--separator"):
         if other in parsed:
             raise UsageError(f"--template and {other} do not go together")
-    if "{" in given:
+    if task_log.fields_in(given):
         return _unescaped(given)
     try:
-        return Path(given).read_text(encoding="utf-8")
+        text = Path(given).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"the template {given!r} names no {{field}}, and is no file that can be read: {error}"
         ) from None
+    if not task_log.fields_in(text):
+        raise UsageError(f"the template in the file {given} names no {{field}}")
+    return text
 
 
 def _unescaped(text: str) -> str:

@@ -188,6 +188,9 @@ def test_a_file_that_another_pipeline_made_is_walked_back_into_it(
 def test_unknown_outputs_and_tasks_name_the_nearest(told: Told) -> None:
     with pytest.raises(UsageError, match="no output of merged 'tabel'; did you mean \"table\""):
         lineage_of(told.cache, ["merged.tabel"])
+    for word in ("nosuch", "out.csv"):
+        with pytest.raises(UsageError, match=f"^no process, hash or file '{word}'; there are"):
+            lineage_of(told.cache, [word])
     with pytest.raises(UsageError, match="3 tasks of quant"):
         lineage_of(told.cache, ["quant"])
 

@@ -100,9 +100,13 @@ def test_every_field_that_is_listed_can_be_asked_for(two_runs: Story) -> None:
 
     assert {"realtime", "%cpu", "peak_rss", "rchar", "wchar", "exit", "attempt"} < set(known)
     assert len(task_log.log_rows(two_runs.cache, [ONE], fields=known)[0]) == len(known)
+    with pytest.raises(UsageError, match="no field is named; there are id, run"):
+        task_log.log_rows(two_runs.cache, [ONE], fields=[])
 
 
 def test_a_template_is_filled_in_for_each_task() -> None:
+    for none in ("{", "{tag", "{{tag}}"):
+        assert not task_log.fields_in(none)
     template = "{name} took {realtime} s {{sic}} {name} at {start}"
 
     assert task_log.fields_in(template) == ["name", "realtime", "start"]

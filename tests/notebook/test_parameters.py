@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import nbformat
 import pytest
 
@@ -47,10 +49,16 @@ def test_without_a_tagged_cell_the_error_says_what_to_tag() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("3", 3), ("0.1", 0.1), ("[1, 2]", [1, 2]), ("None", None), ("abc", "abc"), ("true", True)],
-)
+    [("3", 3), ("0.1", 0.1), ("[1, 2]", [1, 2]), ("None", None), ("abc", "abc"), ("true", True),
+     ("-inf", -math.inf), ("nan", math.nan), ("1e999", math.inf), ("'nan'", "nan")],
+)  # fmt: skip
 def test_a_value_is_a_python_literal_or_a_text(text: str, value: object) -> None:
-    assert parameter_value(text) == value
+    book, namespace = notebook("f = 1", tagged=0), dict[str, object]()
+
+    inject(book, {"f": text})
+
+    exec(book.cells[1].source, namespace)
+    assert repr(parameter_value(text)) == repr(namespace["f"]) == repr(value)
 
 
 def test_names_assigned_beside_magics_are_found() -> None:

@@ -11,14 +11,29 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nbcache.errors import UsageError
 
+_WORDS = {"true": True, "false": False}
+_NUMBERS = frozenset(f"{sign}{name}" for sign in ("", "+", "-") for name in ("nan", "inf"))
+
 
 def parameter_value(text: str) -> object:
-    """Return the Python literal that `-p name=text` means, or the text itself: 3, [1, 2], abc."""
+    """Return the Python literal that `-p name=text` means, or the text itself: 3, [1, 2], abc.
+
+    `nan` and `inf` are numbers, as in papermill; `'nan'` is the text.
+    """
     try:
         value: object = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return {"true": True, "false": False}.get(text, text)
+        return float(text) if text in _NUMBERS else _WORDS.get(text, text)
     return value
+
+
+def parameter_code(text: str) -> str:
+    """Return Python for what `-p name=text` means."""
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return f"float({text!r})" if text in _NUMBERS else repr(parameter_value(text))
+    return text.strip()
 
 
 @contextlib.contextmanager

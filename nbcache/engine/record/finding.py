@@ -85,7 +85,7 @@ def find_task(
     known = history.runs(cache) if known is None else known
     chosen = run_with(cache, name, run, known)
     if chosen is None:
-        if not selectors and _HASH.fullmatch(name):
+        if not selectors and is_hash(name):
             return _by_hash(cache, name)
         raise UsageError(_no_process(cache, name, known))
     tasks = tasks_of(cache, chosen, name)
@@ -107,6 +107,11 @@ def find_task(
         f"{count} {name} in run {chosen.name}{what}; there are {_listed(name, fitting or tasks)}"
         f"{'' if fitting else cut}"
     )
+
+
+def is_hash(word: str) -> bool:
+    """Whether a word may be the start of a task's hash."""
+    return _HASH.fullmatch(word) is not None
 
 
 def _listed(process: str, tasks: Sequence[Found]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.engine.record import history
-from nbcache.engine.record.finding import find_task
+from nbcache.engine.record.finding import find_task, is_hash
 from nbcache.engine.record.query import fetch
 from nbcache.errors import UsageError
 from nbcache.model.digest import Digest
@@ -183,16 +184,22 @@ def _content_of(cache: Cache, word: str, run: str | None) -> Digest | None:
     if word.startswith("xxh3:") and _is_content(cache, word):
         return Digest(word)
     path = Path(os.path.expanduser(word))
-    if not path.exists():
-        if os.sep in word:
-            raise UsageError(f"there is no file {word!r}")
-        return None
-    is_bare = os.sep not in word
-    if is_bare and fetch(cache, "SELECT 1 FROM processes WHERE process = ? LIMIT 1", [word]):
-        return None
+    if os.sep not in word:
+        known = [name for (name,) in fetch(cache, "SELECT DISTINCT process FROM processes")]
+        if not path.exists() and known and not _may_be_task(word, known):
+            raise UsageError(history.unknown("process, hash or file", word, sorted(known)))
+        if not path.exists() or word in known:
+            return None
+    elif not path.exists():
+        raise UsageError(f"there is no file {word!r}")
     if not path.is_file() and not path.is_dir():
         raise UsageError(f"{word!r} is neither a file nor a folder")
     return cache.files.digest(path)
+
+
+def _may_be_task(word: str, processes: Sequence[str]) -> bool:
+    """Whether a word begins as a task does: with a process, or with digits of a hash."""
+    return re.split(r"[.\[]", word)[0] in processes or is_hash(word)
 
 
 def _is_content(cache: Cache, digest: str) -> bool:

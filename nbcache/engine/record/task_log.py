@@ -64,6 +64,8 @@ def log_rows(
         UsageError: a field does not exist (names the nearest), or the condition is wrong.
     """
     known = known_fields(cache)
+    if not fields:
+        raise UsageError(f"no field is named; there are {', '.join(known)}")
     for name in fields:
         if name not in known:
             raise UsageError(history.unknown("field", name, known))

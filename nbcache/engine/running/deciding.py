@@ -106,9 +106,10 @@ class Deciding:
             self._not_counting.add(name)
             reasons[name] = own
             self._named_inputs.pop(name, None)
-        elif found != AGAIN and name not in self._not_counting:
+        elif name not in self._not_counting:
             line = self._reasons.line(decision.place)
-            reasons[name] = line or found
+            if line or found != AGAIN:
+                reasons[name] = line or found
             if line:
                 self._named_inputs[name] = decision.place
 

@@ -80,7 +80,7 @@ class Reasons:
     def line(self, place: Place) -> str:
         """Return in one line why all tasks of a place ran that were asked for; "": as `of` said."""
         found = self._lines.get(place.key)
-        return "" if found is None else str(found)
+        return "" if found is None else _also_again(str(found), len(self._again[place.key]))
 
     def line_of(self, place: Place, ran: Callable[[TaskKey], bool]) -> str:
         """The same of those tasks alone that did run: a run that was cut short began no others."""

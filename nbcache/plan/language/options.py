@@ -115,7 +115,7 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
     ),
     OptionSpec(
         name="seed", form="int", value="N",
-        help="the start of the random state; a task has its own in any case",
+        help="the random state that all tasks start with; without it each has its own",
     ),
     OptionSpec(
         name="ignore", form="names", default=(), language="python", value="NAME[,NAME]",
