@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, BinaryIO, cast
 
+from nbcache.codec.classes import ClassUnpickler, with_slots
 from nbcache.errors import CodecError, kind_of
 
 _MOST_MEMBERS = 100_000  # above this, pickle is so much quicker that JSON is no service
@@ -124,16 +125,26 @@ def _cloud_pickler() -> Any:
             # cloudpickle would make a copy of the text in memory of it, which is no file.
             if isinstance(obj, io.TextIOWrapper) and obj not in (sys.stdout, sys.stderr):
                 raise TypeError("an open file, which another process does not have")
-            return super().reducer_override(obj)
+            reduced = super().reducer_override(obj)
+            return with_slots(obj, reduced) if isinstance(obj, type) else reduced
 
     return Pickler
 
 
-def _encode_cloudpickle(value: object) -> bytes:
+def pickle_by_value(value: object) -> bytes:
+    """Return a pickle (protocol 5) that holds whatever another process cannot import.
+
+    Raises:
+        Exception: whatever pickle raises for what cannot travel.
+    """
     sink = io.BytesIO()
+    _cloud_pickler()(sink, protocol=5).dump(value)
+    return sink.getvalue()
+
+
+def _encode_cloudpickle(value: object) -> bytes:
     try:
-        _cloud_pickler()(sink, protocol=5).dump(value)
-        return sink.getvalue()
+        return pickle_by_value(value)
     except Exception as error:
         way_out = "Return plain data, a table, an array or a path instead."
         if isinstance(value, io.IOBase):
@@ -150,9 +161,7 @@ def decode_pickle(data: bytes | memoryview, modules: set[str] | None = None) -> 
 
     To `modules` are added those that its classes and functions come from.
     """
-    if modules is None:
-        return pickle.loads(data)
-    return load_pickle(io.BytesIO(data), modules)
+    return load_pickle(io.BytesIO(data), set() if modules is None else modules)
 
 
 def load_pickle(file: BinaryIO, modules: set[str]) -> object:
@@ -160,7 +169,7 @@ def load_pickle(file: BinaryIO, modules: set[str]) -> object:
     return _Unpickler(file, modules).load()
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(ClassUnpickler):
     """Notes the module of each class and function that a pickle names."""
 
     def __init__(self, file: BinaryIO, modules: set[str]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
+from nbcache.codec.python import pickle_by_value
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import Input, Language, Output
@@ -43,7 +44,7 @@ class Plain:
 
 @dataclass(slots=True)
 class Pickled:
-    """Any other value, pickled by the driver (protocol 5; cloudpickle for notebook classes)."""
+    """Any other value, pickled by the driver (protocol 5; notebook classes by value)."""
 
     data: bytes
 
@@ -112,9 +113,7 @@ def pack_value(value: object) -> Plain | Pickled:
             data = b""
         if data and b"__main__" not in data:
             return Pickled(data)
-    import cloudpickle
-
-    return Pickled(cloudpickle.dumps(value, protocol=5))
+    return Pickled(pickle_by_value(value))
 
 
 def pack_input(

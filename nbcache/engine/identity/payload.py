@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from nbcache.codec.classes import ClassUnpickler, with_slots
 from nbcache.engine.identity.reducers import reduce_by_value, with_members
 from nbcache.model.digest import identity_digest
 from nbcache.plan.identity.asked import names_in_annotation
@@ -92,9 +93,10 @@ def _pickler() -> Any:
             reduced = reduce_by_value(value, _BY_VALUE)
             if reduced is not None:
                 return reduced
+            reduced = super().reducer_override(value)
             if isinstance(value, enum.EnumType):
-                return with_members(value, super().reducer_override(value))
-            return super().reducer_override(value)
+                return with_members(value, reduced)
+            return with_slots(value, reduced) if isinstance(value, type) else reduced
 
         def _dynamic_function_reduce(self, function: types.FunctionType) -> Any:
             # cloudpickle overlooks what the body of an inner class reads, and names in texts.
@@ -157,27 +159,27 @@ def unpickle_names(
 
     The code of each function that is made, which went by value, is added to `codes`.
     """
-    if codes is None:
-        return cast("dict[str, object]", pickle.loads(data, buffers=buffers))
     return cast("dict[str, object]", _Unpickler(io.BytesIO(data), buffers, codes).load())
 
 
-class _Unpickler(pickle.Unpickler):
-    """Tells of which code it made functions."""
+class _Unpickler(ClassUnpickler):
+    """Makes classes as they were; tells of which code it made functions."""
 
     def __init__(
-        self, file: io.BytesIO, buffers: Sequence[memoryview], codes: list[types.CodeType]
+        self, file: io.BytesIO, buffers: Sequence[memoryview], codes: list[types.CodeType] | None
     ) -> None:
-        super().__init__(file, buffers=buffers)
+        super().__init__(file, resets=True, buffers=buffers)
         self._codes = codes
 
     def find_class(self, module: str, name: str) -> Any:
         found = super().find_class(module, name)
-        if (module, name) != ("cloudpickle.cloudpickle", "_make_function"):
+        if self._codes is None or (module, name) != ("cloudpickle.cloudpickle", "_make_function"):
             return found
 
+        codes = self._codes
+
         def make(code: types.CodeType, *more: Any) -> Any:
-            self._codes.append(code)
+            codes.append(code)
             return found(code, *more)
 
         return make

@@ -24,7 +24,7 @@ from nbcache.engine.identity.sources import (
     source_of,
 )
 from nbcache.engine.identity.summaries import described, small_text
-from nbcache.engine.identity.value_code import FUNCTIONS
+from nbcache.engine.identity.value_code import FUNCTIONS, know_classes
 from nbcache.errors import FingerprintError, NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
@@ -188,6 +188,8 @@ class PythonCapture:
         walker.folded.clear()
         walker.folded_classes.clear()
         digest = self._digest(walker, name, value)
+        if walker.folded_classes:
+            know_classes(dict.fromkeys(walker.folded_classes), self._namespace, self._places)
         if hasattr(type(value), "__nbcache_resource__"):
             place, text = self._source(value.function)  # type: ignore[attr-defined]
             self._own_texts.append(text or "")

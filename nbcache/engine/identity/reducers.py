@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
+from nbcache.codec.classes import Reduced, makes_class, sets_class
 from nbcache.plan.identity.canonical.names import attribute, shared_generator
 from nbcache.plan.identity.written import (
     descriptor_attributes,
@@ -19,8 +20,6 @@ from nbcache.plan.identity.written import (
     member_attributes,
     wrapped_by,
 )
-
-Reduced = tuple[Any, ...]
 
 
 def reduce_by_value(value: Any, by_value: Collection[str]) -> Reduced | None:
@@ -62,6 +61,7 @@ def with_members(cls: Any, reduced: Any) -> Any:
     return make, arguments, (state, members, aliases, set_state), None, None, set_members
 
 
+@makes_class
 def make_enum(
     metaclass: Any,
     bases: tuple[type, ...],
@@ -83,6 +83,7 @@ def make_enum(
     return _lookup_class_or_track(tracker, made)
 
 
+@sets_class
 def set_members(cls: Any, state: Reduced) -> Any:
     """Complete an Enum that was made anew."""
     inner, members, aliases, set_state = state

@@ -6,24 +6,46 @@ Apart from `capture`, which is the kernel's: this much of it a worker needs for 
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
 from pathlib import Path
 
+from nbcache.codec.classes import know_class
 from nbcache.engine.identity.modules import LocalModules, local_components, package_components
 from nbcache.engine.identity.sources import source_of
+from nbcache.errors import NoCanonicalFormError
 from nbcache.model.digest import Digest
 from nbcache.plan.identity.reach import Walker, combine
 
 FUNCTIONS = (types.FunctionType, type)
 
 
+def know_classes(
+    classes: Iterable[type], namespace: Mapping[str, object], places: LocalModules
+) -> None:
+    """Have classes of the notebook be what pickles mean by them, whichever kernel wrote these.
+
+    A class is known by its name and its own code; one without identity is known here only.
+    """
+    walker = Walker(namespace, places, source_of)
+    for cls in classes:
+        try:
+            name = f"{cls.__module__}.{cls.__qualname__} {walker.digest(cls)}"
+        except (NoCanonicalFormError, RecursionError):
+            continue
+        top, *inner = cls.__qualname__.split(".")
+        found = reduce(lambda each, step: getattr(each, step, None), inner, namespace.get(top))
+        know_class(cls, name, current=found is cls)
+
+
 def value_leaf(
-    namespace: Mapping[str, object], notebook_dir: Path | None = None
+    namespace: Mapping[str, object], notebook_dir: Path | None = None, *, is_kernel: bool = False
 ) -> Callable[[object], Digest | None]:
     """Return a `leaf` for values that travel: functions and classes count with all they reach.
 
     Unlike in a capture there are no other components beside them, so what they reach of the
-    notebook, of local modules and of packages is part of the one digest.
+    notebook, of local modules and of packages is part of the one digest. In the kernel, which is
+    where the notebook's classes are made, they become known, too.
     """
     places = LocalModules(str(namespace.get("__name__", "__main__")), notebook_dir)
     known: dict[int, tuple[object, Digest | None]] = {}  # holds the object: ids stay unique
@@ -38,6 +60,8 @@ def value_leaf(
     def identify(value: object) -> Digest | None:
         walker = Walker(namespace, places, source_of, cut=False)
         found = walker.leaf(value)
+        if is_kernel and walker.folded_classes:
+            know_classes(dict.fromkeys(walker.folded_classes), namespace, places)
         if found is None or not (walker.local or walker.packages):
             return found
         locals_, reach, _ = local_components(places, walker.local, frozenset())

@@ -91,7 +91,8 @@ def prepare(
     decoder = Decoder(cache)
     remote = RemoteFiles(cache)
     remote.ask(_remote_files(sources))
-    identifier = Identifier(cache.files, folder, remote, value_leaf(pipeline.namespace, folder))
+    leaf = value_leaf(pipeline.namespace, folder, is_kernel=True)
+    identifier = Identifier(cache.files, folder, remote, leaf)
     decider = Decider(cache, places, identifier, decoder, folder, fresh=fresh, no_cache=no_cache)
     return Prepared(graph, places, sources, decider, decoder)
 

@@ -1,0 +1,193 @@
+"""Classes that travel by value: each one class wherever it arrives, made without its own hooks.
+
+A pickle holds such a class in cloudpickle's form: how it is made, a name under which others have
+it, and its state. That form is kept, with the slots that cloudpickle leaves out, and is read in
+another way: whoever has the class takes it as it is, so that an instance that comes back is one of
+the notebook's class, and the class is not written over by a copy. One that is made anew is made as
+it stands in the pickle; what `__init_subclass__` or a metaclass that travels too did to it is part
+of its state, and is not done again.
+"""
+
+from __future__ import annotations
+
+import pickle
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, BinaryIO, NamedTuple
+from weakref import WeakSet
+
+Reduced = tuple[Any, ...]
+
+_CLOUDPICKLE = "cloudpickle.cloudpickle"
+_made: WeakSet[type] = WeakSet()  # by a pickle that was read in this process
+_makers: set[Callable[..., Any]] = set()
+_setters: set[Callable[..., Any]] = set()
+
+
+def makes_class(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function that makes a class in a pickle; its last argument but one is the name."""
+    _makers.add(make)
+    return make
+
+
+def sets_class(set_state: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function that gives a class in a pickle its state."""
+    _setters.add(set_state)
+    return set_state
+
+
+def know_class(cls: type, name: str, *, current: bool) -> None:
+    """Have a class go into pickles under a name, and be what pickles mean by that name.
+
+    Equal names stand for equal classes, so that it does not matter which process wrote a pickle.
+    current: it is the one that its module has now, and replaces another one of that name.
+    """
+    from cloudpickle import cloudpickle
+
+    with cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK:
+        cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls] = name
+        if current:
+            cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID[name] = cls
+        else:
+            cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.setdefault(name, cls)
+
+
+def with_slots(cls: type, reduced: Any) -> Any:
+    """Add to cloudpickle's form of a class its slots, without which instances have a `__dict__`."""
+    if not isinstance(reduced, tuple) or reduced[0].__name__ != "_make_skeleton_class":
+        return reduced
+    if "__slots__" not in vars(cls) or NamedTuple in vars(cls).get("__orig_bases__", ()):
+        return reduced  # typing.NamedTuple gives its own
+    make, (metaclass, named, bases, given, *tracked), (held, rest), *more = reduced
+    slots = {name for name, each in vars(cls).items() if _is_slot_of(cls, each)}
+    spaces = [name for name in ("__dict__", "__weakref__") if name in vars(cls)]
+    given = {**given, "__slots__": (*sorted(slots), *spaces)}
+    held = {name: each for name, each in held.items() if name not in slots}
+    return make, (metaclass, named, bases, given, *tracked), (held, rest), *more
+
+
+def _is_slot_of(cls: type, value: object) -> bool:
+    return isinstance(value, types.MemberDescriptorType) and value.__objclass__ is cls
+
+
+class ClassUnpickler(pickle.Unpickler):
+    """Reads pickles; of the classes in them it makes those that this process does not have.
+
+    resets: a class that an earlier pickle brought gets the state of this one.
+    """
+
+    def __init__(self, file: BinaryIO, *, resets: bool = False, **how: Any) -> None:
+        super().__init__(file, **how)
+        self._resets = resets
+        self._new: set[type] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if module == _CLOUDPICKLE:
+            if name == "_make_skeleton_class":
+                return partial(self._class, _make_class)
+            if name == "_make_skeleton_enum":
+                return partial(self._class, found)
+            return partial(self._state, _set_state) if name == "_class_setstate" else found
+        if isinstance(found, types.FunctionType):
+            if found in _makers:
+                return partial(self._class, found)
+            if found in _setters:
+                return partial(self._state, found)
+        return found
+
+    def _class(self, make: Callable[..., type], *arguments: Any) -> type:
+        from cloudpickle import cloudpickle
+
+        known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(arguments[-2])
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        made = make(*arguments)
+        _made.add(made)
+        self._new.add(made)
+        return made
+
+    def _state(self, set_state: Callable[..., object], cls: type, state: object) -> type:
+        if cls in self._new or (self._resets and cls in _made):
+            set_state(cls, state)
+        return cls
+
+
+def _make_class(
+    metaclass: Any,
+    name: str,
+    bases: tuple[Any, ...],
+    given: Mapping[str, object],
+    tracker: str,
+    _: object,
+) -> type:
+    from cloudpickle.cloudpickle import _lookup_class_or_track
+
+    resolved, names = types.resolve_bases(bases), dict(given)
+    own = _beneath(metaclass)
+    with _told_of_no_subclass(resolved):
+        if own is metaclass:
+            made = types.new_class(
+                name, bases, {"metaclass": metaclass}, lambda at: at.update(names)
+            )
+        else:
+            if resolved is not bases:
+                names["__orig_bases__"] = bases
+            made = own.__new__(metaclass, name, resolved, names)
+    return _lookup_class_or_track(tracker, made)  # type: ignore[no-any-return]
+
+
+def _set_state(cls: Any, state: tuple[dict[str, Any], object]) -> None:
+    from cloudpickle.cloudpickle import _class_setstate
+
+    own = _beneath(type(cls))
+    if own is type(cls):
+        _class_setstate(cls, state)
+        return
+    held = dict(state[0])
+    registered = held.pop("_abc_impl", ())
+    for name, each in held.items():
+        own.__setattr__(cls, name, each)  # its metaclass may forbid it
+    for each in registered:
+        cls.register(each)
+
+
+def _travels(cls: type) -> bool:
+    """Tell whether a class goes into pickles by value, or came out of one."""
+    from cloudpickle import cloudpickle
+
+    return cls in cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS
+
+
+def _beneath(metaclass: Any) -> Any:
+    """Return a metaclass, or the one that it is derived from and that does not travel itself."""
+    return next(each for each in metaclass.__mro__ if not _travels(each))
+
+
+@contextmanager
+def _told_of_no_subclass(bases: tuple[Any, ...]) -> Iterator[None]:
+    """Keep base classes that travel from being told of a subclass, for the moment of its making.
+
+    It was told where the class was written, with keywords that nobody remembers; a class of a
+    module beside it was not, since a worker imports that module.
+    """
+    above = {each: None for base in bases for each in base.__mro__}
+    held = {
+        each: vars(each)["__init_subclass__"]
+        for each in above
+        if "__init_subclass__" in vars(each) and _travels(each)
+    }
+    for each in held:
+        hook = partial(_pass_on, each)
+        _beneath(type(each)).__setattr__(each, "__init_subclass__", classmethod(hook))
+    try:
+        yield
+    finally:
+        for each, hook in held.items():
+            _beneath(type(each)).__setattr__(each, "__init_subclass__", hook)
+
+
+def _pass_on(owner: Any, cls: Any) -> None:
+    super(owner, cls).__init_subclass__()

@@ -1,0 +1,53 @@
+"""Objects of the notebook's own classes go to workers and come back as what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.engine.notebooks import Notebook
+
+CLASSES = """
+from dataclasses import dataclass
+from enum import Enum
+K = 1
+@dataclass
+class P:
+    x: int
+    n = 0
+    def m(self): return self.x + K
+@dataclass(slots=True)
+class S:
+    x: int
+class E(Enum):
+    A = 1
+"""
+MAKE = "%%process make(v) -> made from one\nmade = [P(v), S(v), E.A]\nP.n = 7"
+LOOK = "(made[0] == P(3), made[1] == S(3), made[2] is E.A, hasattr(made[1], '__dict__'), P.n)"
+
+
+def test_an_object_of_a_notebook_class_is_one_of_that_class_wherever_it_comes_from(
+    kernels: Callable[[], Notebook],
+) -> None:
+    for trial in (1, 2):
+        # the second kernel has the first one's result, and a class of its own
+        kernel = kernels()
+        kernel.cells(
+            [
+                CLASSES,
+                "%channel one = of(3)",
+                f"{MAKE}\n{kernel.mark(1)}",
+                f"%%process look(made) -> out from make\nout = {LOOK}, {trial}",
+            ]
+        )
+        run = kernel.run()
+        assert not run.error
+        assert kernel.ran() == (["1"] if trial == 1 else [])
+        assert list(run["look"]) == [((True, True, True, False, 0), trial)]
+
+        classes = kernel.names
+        [made] = run["make"]
+        assert made == [classes["P"](3), classes["S"](3), classes["E"].A]
+        # reading has not changed the classes: methods read the notebook's names as they are now
+        assert (classes["P"].n, classes["P"].m.__globals__ is classes) == (0, True)
+        kernel.cell("K = 100")
+        assert made[0].m() == 103
