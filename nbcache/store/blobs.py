@@ -7,6 +7,7 @@ the file system allows. docs/format.md has the names.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -36,6 +37,7 @@ from nbcache.store.trash import Trash
 from nbcache.store.tree import TreeEntry
 
 _CHUNK = 256 << 10  # fits the processor's cache
+_NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENOTDIR)  # something else lies there
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ class Blobs:
         """Keep some bytes; return their blob digest."""
         self._must_write()
         digest = blob_digest(data)
-        if not (self.has(digest, len(data)) and _touch(self._path(digest))):
+        path = self._path(digest)
+        if not (self.has(digest, len(data)) and _is_whole(path, digest) and _touch(path)):
             new = self._temporary / new_ulid()
             try:
                 write_whole(new, bytes(data), mode=0o444, sync=self._durability == "fsync")
@@ -188,7 +191,7 @@ class Blobs:
             if not self.trash.rescue(digest[3:], path):
                 return False
             found = os.stat(path)
-        return size is None or found.st_size == size
+        return (size is None or found.st_size == size) and stat.S_ISREG(found.st_mode)
 
     def read(self, digest: Digest) -> bytes:
         """Return a blob's bytes, verified.
@@ -201,6 +204,8 @@ class Blobs:
         except FileNotFoundError:
             raise _missing(digest) from None
         except OSError as error:
+            if error.errno in _NO_FILE:
+                raise BlobDamagedError(f"the blob {digest} is damaged: {error}") from error
             raise StoreError(f"cannot read the blob {digest}: {error}") from error
         if blob_digest(data) != digest:
             raise BlobDamagedError(f"the blob {digest} is damaged: its bytes have another digest")
@@ -316,7 +321,7 @@ class Blobs:
             there = os.stat(target)
         except OSError:
             there = None
-        if there is not None and size is not None and there.st_size == size:
+        if there is not None and there.st_size == size and _is_whole(target, digest):
             if executable and not there.st_mode & stat.S_IXUSR:
                 os.chmod(target, 0o555)
             if _touch(target):
@@ -328,12 +333,24 @@ class Blobs:
         except FileNotFoundError:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             os.replace(new, target)
+        except IsADirectoryError:
+            self.set_aside(digest)
+            os.replace(new, target)
         if self._durability == "fsync":
             sync_folder(Path(target).parent)
 
     def _must_write(self) -> None:
         if self._read_only is not None:
             raise read_only_error(self.root, self._read_only)
+
+
+def _is_whole(path: str, digest: str) -> bool:
+    """Whether the bytes of a blob are what they were: of two equal ones the damaged one would stay,
+    and each run would make it again."""
+    try:
+        return _digests(Path(path), identity=False)[0] == digest
+    except OSError:
+        return False
 
 
 def _touch(path: str) -> bool:

@@ -396,6 +396,8 @@ class Log:
                 self._note_evicts(view.read_on())
             except FileNotFoundError:
                 whole = False  # folded since it was listed
+            except OSError:  # a folder or a loop of links lies there, or it may not be read
+                continue
         return whole
 
     def _list_journals(self, names: Collection[str]) -> None:

@@ -120,6 +120,10 @@ def _journal_rows(cache: Cache, report: Report) -> Iterator[Record]:
             size = path.stat().st_size
         except FileNotFoundError:
             continue  # folded just now
+        except OSError as error:
+            said = f"cannot be read ({error.strerror}): its rows do not count"
+            report.problems.append(Problem("journal", path.name, said))
+            continue
         report.journals += 1
         if end < size:
             report.leftovers.append(f"{path.name}: a torn record of {size - end} bytes")

@@ -71,15 +71,26 @@ def test_a_missing_blob_and_a_damaged_one_are_two_errors(blobs: Blobs) -> None:
     assert blobs.set_aside(digest) is None
 
 
-def test_a_blob_of_the_wrong_size_is_replaced_when_it_is_put_again(
-    blobs: Blobs, work: Path
+@pytest.mark.parametrize("put", ["bytes", "file"])
+@pytest.mark.parametrize("damage", ["", "jello", "folder", "loop"])
+def test_a_damaged_blob_is_replaced_when_it_is_put_again(
+    blobs: Blobs, work: Path, damage: str, put: str
 ) -> None:
-    digest = blobs.put_bytes(b"hello")
-    os.chmod(blobs.path(digest), 0o644)
-    blobs.path(digest).write_bytes(b"")
+    """Also one of the same size: its result would be made again by each run."""
+    path = blobs.path(blobs.put_bytes(b"hello"))
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "loop":
+        path.symlink_to(path)
+    else:
+        path.write_text(damage)
+    digest = blob_digest(b"hello")
+    with pytest.raises(BlobDamagedError):
+        blobs.read(digest)
     (work / "x").write_bytes(b"hello")
 
-    blobs.put_file(work / "x")
+    _ = blobs.put_file(work / "x") if put == "file" else blobs.put_bytes(b"hello")
 
     assert blobs.read(digest) == b"hello"
 

@@ -160,3 +160,14 @@ def test_a_value_inside_its_row_may_be_known_by_the_digest_of_its_bytes(tmp_path
     with Cache.open(tmp_path / "cache") as cache:
         cache.log.append([attempt(outputs=(Port("out", stored),), shown=stored)])
         assert verify(cache).ok
+
+
+def test_what_is_no_journal_is_passed_over_and_said(cache: Cache) -> None:
+    known = len(list(cache.log.attempts()))
+    (cache.root / "journal" / "loop").symlink_to("loop")
+    (cache.root / "journal" / "folder").mkdir()
+
+    with Cache.open(cache.root) as again:
+        assert len(list(again.log.attempts())) == known
+        places = {problem.place for problem in verify(again).problems}
+    assert places == {"folder", "loop"}
