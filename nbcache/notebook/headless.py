@@ -67,14 +67,29 @@ def read_notebook(path: Path) -> Any:
     Raises:
         UsageError: there is no such file, or it holds no notebook.
     """
-    import nbformat
-
+    nbformat = _import_nbformat()
     if not path.is_file():
         raise UsageError(f"no notebook {str(path)!r} (looked in {Path.cwd()})")
     try:
         return nbformat.read(path, as_version=4)
     except Exception as error:
         raise UsageError(f"{path} is no notebook: {error}") from None
+
+
+def _import_nbformat() -> Any:
+    """Import nbformat, without a grammar that its validator brings along beside JupyterLab.
+
+    Loading that takes a second, for international URLs, for which no notebook is checked.
+    """
+    grammar = "rfc3987_syntax"
+    known = grammar in sys.modules
+    sys.modules.setdefault(grammar, None)  # type: ignore[arg-type]  # to import it is an error now
+    try:
+        import nbformat
+    finally:
+        if not known:
+            sys.modules.pop(grammar, None)
+    return nbformat
 
 
 def execute(

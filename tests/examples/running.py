@@ -93,7 +93,7 @@ class Bench:
         self.trace.write_text("")
         notebook = nbformat.read(self.path, as_version=4)
         execute(notebook, self.root)
-        return Ran(self._bodies(), notebook)
+        return Ran(self.bodies(), notebook)
 
     def run_from_a_shell(self, *words: str) -> tuple[Ran, str]:
         """Execute it as `nbcache run NOTEBOOK WORDS` does; returns what that printed, too."""
@@ -101,9 +101,10 @@ class Bench:
         output = self.root / "output.ipynb"
         answer = nbcache_command("run", str(self.path), "--output", str(output), *words)
         assert answer.returncode == 0, answer.stdout + answer.stderr
-        return Ran(self._bodies(), nbformat.read(output, as_version=4)), answer.stdout
+        return Ran(self.bodies(), nbformat.read(output, as_version=4)), answer.stdout
 
-    def _bodies(self) -> list[str]:
+    def bodies(self) -> list[str]:
+        """Return the names of the processes whose bodies ran since the trace was begun, sorted."""
         return sorted(self.trace.read_text().split())
 
 

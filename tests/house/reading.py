@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -120,3 +121,12 @@ def prose(page: Path) -> str:
 def pages() -> list[Path]:
     """Return the Markdown pages that a user reads."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def shell_lines() -> Iterator[tuple[str, list[str]]]:
+    """Yield every command of the pages' shell blocks: where it stands, and its words."""
+    for page in pages():
+        for block in fenced(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                if words := shlex.split(line, comments=True):
+                    yield page.name, words

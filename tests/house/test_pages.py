@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import shlex
-import shutil
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -16,9 +13,8 @@ from nbcache.engine.declared.factories import Factories
 from nbcache.notebook import verbs
 from nbcache.plan.dataflow.channel import Channel
 from nbcache.plan.language.directives import OPTIONS
-from tests.examples.running import nbcache_command
 from tests.executing import execute
-from tests.house.reading import ROOT, fenced, pages, prose
+from tests.house.reading import ROOT, fenced, pages, prose, shell_lines
 
 LINK = re.compile(r"\[[^\]]*\]\((?P<to>[^)\s]+)\)")
 PAGES = pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
@@ -29,15 +25,6 @@ def headings(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub makes them."""
     found = re.findall(r"^#+ (.+)$", prose(page), re.M)
     return {re.sub(r"[^\w\- ]", "", each.lower()).strip().replace(" ", "-") for each in found}
-
-
-def shell_lines() -> Iterator[tuple[str, list[str]]]:
-    """Yield every command of the pages' shell blocks: where it stands, and its words."""
-    for page in pages():
-        for block in fenced(page, "sh"):
-            for line in block.replace("\\\n", " ").splitlines():
-                if words := shlex.split(line, comments=True):
-                    yield page.name, words
 
 
 @PAGES
@@ -75,29 +62,6 @@ def test_every_command_of_the_pages_is_one_that_there_is() -> None:
             pytest.fail(f"{place}: no test knows {words[0]}")
 
     assert {"make", "nbcache"} <= seen
-
-
-def test_the_nbcache_commands_of_the_readme_work_one_after_another(tmp_path: Path) -> None:
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    shutil.copytree(
-        ROOT / "example_notebooks",
-        folder / "example_notebooks",
-        ignore=shutil.ignore_patterns(".*"),
-    )
-    commands = [words for page, words in shell_lines() if page == "README.md"]
-    ran = 0
-    for words in commands:
-        if words[0] == "cd":
-            folder /= words[1]
-        elif words[0] == "nbcache":
-            answer = nbcache_command(*words[1:], folder=folder)
-            assert answer.returncode == 0, f"{words}\n{answer.stdout}{answer.stderr}"
-            assert answer.stdout.strip(), words
-            ran += 1
-
-    assert ran >= 5
-    assert (folder / "result.ipynb").exists()
 
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.stem)
