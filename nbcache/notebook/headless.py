@@ -225,6 +225,9 @@ def _forward_interrupts(client: Any, execution: Execution) -> None:
         loop.add_signal_handler(number, interrupt)
 
 
+_OURS = re.compile(r"magic .*`%%?(channel|process|nbcache|nbsql|cached)` not found")
+
+
 def error_of(cell: Any) -> str:
     """Return the traceback of a cell that failed, or what stands for it.
 
@@ -236,6 +239,8 @@ def error_of(cell: Any) -> str:
             return "\n".join(output.traceback)
         if output.output_type == "stream" and output.name == "stderr":
             printed += output.text
+    if _OURS.search(printed):
+        printed += "  nbcache comes into a notebook with `%load_ext nbcache`, in a cell above."
     return printed.strip() or "the cell failed"
 
 

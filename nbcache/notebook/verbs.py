@@ -113,6 +113,8 @@ def _parse_raw(verb: Verb, rest: str) -> Parsed:
         count = 2 if flag is not None and flag.value and "=" not in word else 1
         *taken, rest = [*rest.split(maxsplit=count), ""][: count + 1]
         options += taken
+    if rest[:1] == rest[-1:] == '"' and '"' not in rest[1:-1]:
+        rest = rest[1:-1]  # as a shell wants it; no query is one quoted name
     if not rest:
         raise UsageError(f"usage: {verb.usage('notebook')}")
     parsed = parse_words(verb, [*options, "--", rest], "notebook")

@@ -6,6 +6,7 @@ from operator import attrgetter
 
 import pytest
 
+from nbcache import channel
 from nbcache.engine.describe import channel_view_of
 from nbcache.engine.record.explanations import why
 from nbcache.engine.record.finding import find_task
@@ -13,6 +14,7 @@ from nbcache.engine.record.history import show_run
 from nbcache.errors import (
     BodyError,
     ChannelError,
+    DeclarationError,
     HeaderError,
     NoCanonicalFormError,
     UnknownNameError,
@@ -29,6 +31,47 @@ def test_an_operator_that_is_not_there_names_the_nearest(notebook: Notebook) -> 
     lines = str(caught.value).split("\n")
     assert lines[1].index("mapp") == lines[2].index("^")
     assert "bad" not in notebook.names
+
+
+@pytest.mark.parametrize(
+    ("cell", "hint"),
+    [
+        ("%channel bad = of(1).groupTuple()", '.group_by("FIELD")'),
+        ("%channel bad = Channel.of(1)", "stand alone here: of(...)"),
+        ("%%process bad --errorStrategy ignore\n1", "--on_error ACTION"),
+        ("%%process bad(val n) from of(1)\nn", "a type follows its name: a, b: path"),
+        ("%%process bad from of(1) -cpus 2\n1", "two dashes: --cpus"),
+        ("%%process bad --memory 4\n1", "a number of bytes; write 4GB, or 4B"),
+    ],
+)
+def test_the_words_of_another_engine_and_slips_are_answered_with_what_is_meant(
+    notebook: Notebook, cell: str, hint: str
+) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        notebook.cell(cell)
+
+    assert hint in str(caught.value)
+    assert "bad" not in notebook.names
+
+
+def test_a_channel_that_fails_is_told_before_the_tasks_that_failed_beside_it(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel numbers = of(1, 2)")
+    notebook.cell("%%process broken(n) from numbers\nraise ValueError(n)")
+    notebook.cell("%%process seen(label) --on_failure_of broken\nlabel")
+    notebook.cell("%channel bad = seen.map(lambda label: 1 / 0)")
+    notebook.cell("%%process below(n) from bad\nn")
+
+    message = notebook.run().message
+
+    assert message.startswith("channel bad: ZeroDivisionError")
+    assert "failed as well: broken[" in message
+
+
+def test_a_channel_without_a_name_says_how_its_items_are_read() -> None:
+    with pytest.raises(TypeError, match="%channel NAME"):
+        list(channel.of(1))
 
 
 def test_what_makes_a_channel_of_data_is_said_and_that_one_cannot_be_made_of_itself(

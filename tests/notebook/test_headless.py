@@ -33,6 +33,9 @@ def test_a_usage_error_that_ipython_only_prints_is_told_too() -> None:
     ]
 
     assert error_of(new_code_cell(outputs=printed)) == "UsageError: Line magic `%x` not found."
+    ours = "UsageError: Cell magic `%%process` not found.\n"
+    printed = [new_output("stream", name="stderr", text=ours)]
+    assert "%load_ext nbcache" in error_of(new_code_cell(outputs=printed))
 
 
 def test_a_cell_that_says_nothing_has_failed_all_the_same() -> None:

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from nbcache.errors import UsageError
+from nbcache.plan.language.header_text import nearest
 
 _WORDS = {"true": True, "false": False}
 _NUMBERS = frozenset(f"{sign}{name}" for sign in ("", "+", "-") for name in ("nan", "inf"))
@@ -51,8 +52,9 @@ def given(
     values: dict[str, object] = {}
     for name, text in parameters.items():
         if name not in namespace:
-            known = ", ".join(sorted(each for each in namespace if each[:1] != "_")[:12])
-            raise UsageError(f"-p {name}: no variable has this name (there are: {known})")
+            meant = nearest(name, [each for each in namespace if each[:1] != "_"])
+            hint = f'; did you mean "{meant}"?' if meant else ""
+            raise UsageError(f"-p {name}: no variable of the notebook has this name{hint}")
         value = parameter_value(text)
         if not _same(value, namespace[name]):
             values[name] = value

@@ -31,6 +31,7 @@ from nbcache.model.process import ChannelDecl, Input, ProcessDecl
 from nbcache.plan.dataflow.channel import Branches, Channel
 from nbcache.plan.dataflow.failures import FIELDS, failures_of
 from nbcache.plan.dataflow.graph import PlaceSpec, compile_graph
+from nbcache.plan.language.nextflow import OPERATORS, said_here
 from nbcache.plan.language.places import place_of_header, place_of_source, said_place
 
 
@@ -303,6 +304,8 @@ class Pipeline:
             known = [each for each in (*sorted(own), *Factories.names) if each[:1] != "_"]
             near = difflib.get_close_matches(name, known, 1)
             hint = f'did you mean "{near[0]}"?' if near else "run the cell that declares it first"
+            if name in ("Channel", "channel"):
+                hint = "the factories stand alone here: of(...), from_path(...)"
             if name in Factories.names:
                 hint = f"nbcache's `{name}` has to be called: lambda x: {name}(x)"
             line, source = _raised_at(error, text, decl)
@@ -343,15 +346,16 @@ def _raised_at(error: BaseException, text: str, decl: object) -> tuple[int | Non
 
 
 def _no_operator(error: AttributeError, text: str, place: str, decl: object) -> HeaderError:
-    operators = [name for name in dir(Channel) if name[:1] != "_"]
+    operators = [name for name, each in vars(Channel).items() if name[:1] != "_" and callable(each)]
     near = difflib.get_close_matches(error.name or "", operators, 1)
+    hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(operators)}"
     first = next((line for line in text.split("\n") if f".{error.name}" in line), text).strip()
     return HeaderError(
         f"{place}: a channel has no operator {error.name!r}",
         line=getattr(decl, "line", None),
         column=first.find(f".{error.name}") + 1,
         source=first,
-        hint=f'did you mean "{near[0]}"?' if near else f"there are {', '.join(operators)}",
+        hint=said_here(error.name or "", OPERATORS) or hint,
     )
 
 

@@ -261,6 +261,11 @@ class Run:
         failures = [failure for failure in self.failures if not failure.ignored]
         if self.is_lost or not failures:
             return self.error or f"run {self.name} failed"
+        kept = sum(task.outcome.succeeded for task in self.tasks.values())
+        wanted = sum(task.outcome is not Outcome.SKIPPED for task in self.tasks.values())
+        counts = f"{kept} of {wanted} done and kept"
+        if self.error:  # a channel, which ended the run whatever tasks failed
+            return f"{self.error}\nfailed as well: {_listed(failures)}\n{counts}"
         first, *others = failures
         lines = [f"{first.task} {first.error}"]
         if first.where:
@@ -271,11 +276,8 @@ class Run:
         if first.command:
             lines.append(f"  $ {first.command}")
         if others:
-            named = ", ".join(failure.task for failure in others[:3])
-            lines.append(f"and {len(others)} more: {named}{', ...' if len(others) > 3 else ''}")
-        kept = sum(task.outcome.succeeded for task in self.tasks.values())
-        wanted = sum(task.outcome is not Outcome.SKIPPED for task in self.tasks.values())
-        lines.append(f"{kept} of {wanted} done and kept")
+            lines.append(f"and {len(others)} more: {_listed(others)}")
+        lines.append(counts)
         mend = f"fix the cell and run again, or %nbcache try {first.process} --item failed"
         lines.append(first.way_out or mend)
         if first.workdir:
@@ -379,3 +381,9 @@ class Run:
     def __repr__(self) -> str:
         counts = ", ".join(f"{number} {name}" for name, number in sorted(self.counts().items()))
         return f"run {self.name} ({self.status.value}{': ' + counts if counts else ''})"
+
+
+def _listed(failures: Sequence[FailureView]) -> str:
+    """Name the first three of the failed tasks."""
+    named = ", ".join(failure.task for failure in failures[:3])
+    return f"{named}, ..." if len(failures) > 3 else named

@@ -7,7 +7,7 @@ operators are what notebooks are written in: they may be added to, not changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from nbcache.errors import WiringError, kind_of
 from nbcache.model.channel import Node, Op
@@ -33,6 +33,11 @@ class Channel:
 
     def __repr__(self) -> str:
         return f"<channel {self.node.label or self.node.op}>"
+
+    def __iter__(self) -> Iterator[object]:
+        raise TypeError(
+            f"{self!r} has items only under a name: `%channel NAME = ...`, then list(NAME)"
+        )
 
     def map(self, function: Function) -> Channel:
         """Turn each item into another one, `function`'s result.
@@ -76,7 +81,7 @@ class Channel:
             channel = channel._new("combine", parent, by=_by("combine", by))
         return channel
 
-    def join(self, other: object, by: By, remainder: bool = False) -> Channel:
+    def join(self, other: object, by: By | None = None, remainder: bool = False) -> Channel:
         """Match items of two channels by the value of a field; a key occurs once on each side.
 
         The result has the key, then the left side's other fields, then the right side's, in the

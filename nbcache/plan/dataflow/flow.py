@@ -66,7 +66,9 @@ class Flow:
     def stop(self, live: frozenset[int] = frozenset()) -> None:
         """Nothing travels any more, except to the `live` nodes."""
         self.stopped, self._live = True, live
-        self._slots = deque(each for each in self._slots if self._is_read(each[0]))
+        left = [each for each in self._slots if self._is_read(each[0])]
+        self._slots.clear()  # in place: a slot that is travelling may be what stops the flow
+        self._slots.extend(left)
 
     def _is_read(self, node: int) -> bool:
         """Whether anybody still reads a node's stream."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from nbcache.errors import BodyError, HeaderError, NotKept
+from nbcache.errors import BodyError, HeaderError, NotKept, OptionError
 from nbcache.model.process import Directives, Output, ProcessDecl
 from nbcache.plan.language.body import analyse_body
 from nbcache.plan.language.facts import BodyFacts
@@ -54,9 +54,14 @@ def parse_cached_cell(
     header = _HEADER.match(line.partition("#")[0].rstrip())
     assert header is not None
     asked = _names(header["names"])
-    decl = parse_process_cell(
-        f" cell {header['options'] or ''}", body, cell_name=cell_name, filename=filename
-    )
+    try:
+        decl = parse_process_cell(
+            f" cell {header['options'] or ''}", body, cell_name=cell_name, filename=filename
+        )
+    except OptionError as error:
+        if error.line == 1:  # of the line as it was read, not as it was written
+            error.source, error.column = f"%%cached {line.strip()}", None
+        raise
     decl = replace(decl, body_line=decl.body_line + line_above)
     known = Directives(env=decl.directives.env, ignore=decl.directives.ignore)
     if decl.directives != known or decl.language != "python":

@@ -23,6 +23,7 @@ from nbcache.model.process import (
     Script,
 )
 from nbcache.plan.language.header_text import is_public_name, nearest
+from nbcache.plan.language.nextflow import DIRECTIVES, said_here
 from nbcache.plan.language.options import OPTIONS, OptionSpec
 from nbcache.plan.language.parts import interpreter_words
 from nbcache.plan.language.publishing import check_rule, parse_rule
@@ -106,7 +107,8 @@ def _spec(option: Option, lines: Sequence[str]) -> OptionSpec:
     name = option.key.replace("-", "_")
     if name not in OPTIONS:
         meant = nearest(name, OPTIONS)
-        hint = f'did you mean "--{meant}"?' if meant else "known are: " + ", ".join(sorted(OPTIONS))
+        near = f'did you mean "--{meant}"?' if meant else "known are: " + ", ".join(sorted(OPTIONS))
+        hint = said_here(option.key, DIRECTIVES) or near
         _fail(option, lines, f'there is no option "--{option.key}"', hint)
     return OPTIONS[name]
 
@@ -180,11 +182,16 @@ def _read_int(spec: OptionSpec, text: str) -> object:
     return number
 
 
+_BARE = 1 << 20  # below it a number without a unit is one whose unit was forgotten
+
+
 def _read_size(spec: OptionSpec, text: str) -> object:
     try:
         size = parse_size(text)
     except ValueError as error:
         return _read_dynamic(spec, text, str(error))
+    if 0 < size < _BARE and text.strip().isdigit():
+        raise ValueError(f"{text.strip()} is a number of bytes; write {text.strip()}GB, or {size}B")
     return _above_zero(size)
 
 

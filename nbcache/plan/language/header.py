@@ -18,8 +18,9 @@ from nbcache.errors import BodyError
 from nbcache.model.process import ChannelDecl, Input, Option, Output, ProcessDecl
 from nbcache.plan.language.body import parse_body
 from nbcache.plan.language.directives import check_templates, parse_options
-from nbcache.plan.language.header_text import BUILTINS, HeaderText, split_above
+from nbcache.plan.language.header_text import BUILTINS, HeaderText, nearest, split_above
 from nbcache.plan.language.option_lines import read_option, read_preamble
+from nbcache.plan.language.options import OPTIONS
 from nbcache.plan.language.ports import parse_inputs, parse_outputs
 from nbcache.plan.language.scanning import (
     is_option,
@@ -210,8 +211,17 @@ def _parse_sources(text: HeaderText, mark: int, end: int) -> tuple[str, ...]:
     for begin, stop in split_at(text.scan, ",", start, end, 0):
         if not text.clean(begin, stop).strip():
             text.fail("a channel is missing between the commas", begin - 1)
-        sources.append(text.expression(begin, stop, "a channel"))
+        hint = _option_hint(text.clean(begin, stop))
+        sources.append(text.expression(begin, stop, "a channel", hint))
     return tuple(sources)
+
+
+def _option_hint(source: str) -> str | None:
+    """Say that an option has two dashes, where one has one dash, or that of a typesetter."""
+    for word in re.findall(r"\s[-–—]+([A-Za-z]\w*)", source):
+        if meant := nearest(word, OPTIONS, 0.75):
+            return f"an option has two dashes: --{meant}"
+    return None
 
 
 def _parse_header_options(text: HeaderText, at: int) -> tuple[Option, ...]:

@@ -41,6 +41,11 @@ def split_above(line: str) -> tuple[str, str]:
     return str(above), line[end + 1 :]
 
 
+INPUT_ENDS = (":", "=", ",")
+"""What may follow the name of an input."""
+_COMMAS = "names are divided by commas, and a type follows its name: a, b: path"
+
+
 def nearest(word: str, known: Collection[str], cutoff: float = 0.6) -> str | None:
     """Return the known word that `word` was most likely meant to be; `cutoff` 1: the same one."""
     folded = {each.lower().replace("-", "_"): each for each in sorted(known)}
@@ -101,7 +106,7 @@ class HeaderText:
             self.fail(f'"{name}" is a word of Python and cannot be {what}', at)
         return name, found.end()
 
-    def expression(self, start: int, end: int, what: str) -> str:
+    def expression(self, start: int, end: int, what: str, hint: str | None = None) -> str:
         """Check that a piece is one Python expression; return it without blanks around it."""
         start, end = strip_span(self.scan, start, end)
         piece = self.clean(start, end)
@@ -111,6 +116,7 @@ class HeaderText:
             self.fail(
                 f"{what} is not a Python expression: {error.msg}",
                 self._place(error, start, piece),
+                hint,
             )
         except ValueError as error:  # a null character
             self.fail(f"{what} is not a Python expression: {error}", start)
@@ -150,7 +156,7 @@ class HeaderText:
             self.fail(f'"{word}" is not expected here', at, hint)
         mark = re.compile(r"[^\w\s]{1,2}|.").match(self.scan.clean, at, end)
         word = mark.group() if mark else ""
-        hint = None
+        hint = _COMMAS if expected == INPUT_ENDS else None
         if "->" in expected and set(word) & set("-=>") and not word.startswith("--"):
             hint = 'did you mean "->"?'
         elif word.startswith("--") or word == "—":
@@ -159,6 +165,8 @@ class HeaderText:
 
 
 def _place_hint(word: str, expected: Sequence[str]) -> str | None:
+    if expected == INPUT_ENDS:
+        return _COMMAS
     ways = {
         "->": f'an output follows "->": -> {word}',
         "from": f'a channel follows "from": from {word}',

@@ -15,7 +15,7 @@ import ast
 import re
 
 from nbcache.model.process import Input, Output, PortType
-from nbcache.plan.language.header_text import HeaderText, literal_string, nearest
+from nbcache.plan.language.header_text import INPUT_ENDS, HeaderText, literal_string, nearest
 from nbcache.plan.language.scanning import line_and_column, split_at, strip_span
 
 _TYPE_HINT = "a type is path, a name such as str, list[...] of one of these, or one of them | None"
@@ -51,7 +51,7 @@ def _parse_input(text: HeaderText, start: int, end: int, depth: int) -> Input:
     if rest:
         start = text.skip_blank(start + 1, end)
     name, at = text.name(start, end, "the name of an input")
-    at, declared = _parse_type(text, at, end, depth, (":", "=", ","))
+    at, declared = _parse_type(text, at, end, depth, INPUT_ENDS)
     default = None
     if at < end:  # at "="
         if rest:
