@@ -12,7 +12,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Unpack
+from weakref import WeakKeyDictionary
 
 from nbcache.engine.cache_in_use import CacheInUse
 from nbcache.engine.declared.factories import Factories
@@ -474,20 +476,27 @@ class Session:
 
 _UNBOUND = object()
 _current: Session | None = None
+_plain: WeakKeyDictionary[ModuleType, Session] = WeakKeyDictionary()  # by their main module
 
 
 def current_session() -> Session:
-    """Return the kernel's session; in plain Python one over the main module's names."""
-    global _current
-    if _current is None:
-        _current = Session(sys.modules["__main__"].__dict__, Path.cwd())
-    return _current
+    """Return the kernel's session; in plain Python one over the main module's names.
+
+    There each main module has its own: a marimo app has one for every page that is open.
+    """
+    if _current is not None:
+        return _current
+    main = sys.modules["__main__"]
+    if main not in _plain:
+        _plain[main] = Session(main.__dict__, Path.cwd())
+    return _plain[main]
 
 
 def set_current_session(session: Session | None) -> None:
     """Make a session the kernel's (None: forget it)."""
     global _current
     _current = session
+    _plain.clear()
 
 
 def _wait(run: Run) -> None:

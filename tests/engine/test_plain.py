@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
+import pytest
+
+from nbcache.engine.session import current_session, set_current_session
 from tests.waiting import PATIENCE_S
 
 SCRIPT = """
@@ -78,6 +82,20 @@ def test_functions_are_processes_and_a_second_script_runs_nothing(tmp_path: Path
     assert python(tmp_path, SCRIPT) == "[('cached', 5)] [21, 22, 41, 42] 42"
     edited = SCRIPT.replace("bias = 1", "bias = 2")
     assert python(tmp_path, edited) == "[('completed', 5)] [22, 23, 42, 43] 43"
+
+
+def test_each_main_module_has_a_session_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [ModuleType("__main__"), ModuleType("__main__")]  # as marimo has one for each page
+    set_current_session(None)
+    sessions = []
+
+    for page in (pages[0], pages[1], pages[0]):
+        monkeypatch.setitem(sys.modules, "__main__", page)
+        sessions.append(current_session())
+
+    assert sessions[0].namespace is pages[0].__dict__
+    assert sessions[1].namespace is pages[1].__dict__
+    assert sessions[2] is sessions[0]
 
 
 def test_a_cell_with_the_same_body_shares_the_results_of_a_function(tmp_path: Path) -> None:
