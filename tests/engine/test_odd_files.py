@@ -39,6 +39,13 @@ def test_a_link_to_nothing_says_where_it_leads(notebook: Notebook) -> None:
     assert "is a link to gone.txt, which is not there" in run.failures[0].error
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_folder_that_holds_the_cache_is_no_input(notebook: Notebook, name: str) -> None:
+    notebook.cell(f'%%process work(f: path = "{name}") -> n\nn = f.name')
+    run = notebook.run()
+    assert "holds the cache" in run.failures[0].error
+
+
 def test_an_empty_text_is_no_path(notebook: Notebook) -> None:
     notebook.cell('%channel names = of("")')
     notebook.cell("%%process work(f: path) -> n from names\nn = f.name")

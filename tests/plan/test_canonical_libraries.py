@@ -10,6 +10,7 @@ import random
 import threading
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import PIL.Image
@@ -18,9 +19,12 @@ import pyarrow as pa
 import pytest
 import scipy.interpolate
 import scipy.sparse
+import scipy.spatial
 import sklearn.datasets
 import sklearn.ensemble
+import sklearn.feature_extraction.text
 import sklearn.linear_model
+import sklearn.neighbors
 import sklearn.pipeline
 import sklearn.preprocessing
 from hypothesis import given, settings
@@ -334,6 +338,30 @@ def test_a_model_fitted_twice_alike_is_one_model_whatever_version_wrote_it() -> 
     one, other = (sklearn.linear_model.LogisticRegression().fit(X, Y) for _ in range(2))
     assert canonical_digest(one) == canonical_digest(other)
     assert b"_sklearn_version" not in canonical_bytes(one)
+
+
+def test_addresses_in_an_object_and_a_glance_at_it_do_not_count() -> None:
+    texts = ["one two", "two three"]
+    neighbours = sklearn.neighbors.KNeighborsClassifier().fit(X, Y)
+    graph = nx.path_graph(3)
+    tree = scipy.spatial.cKDTree(X)
+    before = list(map(canonical_digest, (neighbours, graph)))
+
+    neighbours.predict(X)
+    assert nx.shortest_path(graph, 0, 2) == [0, 1, 2]
+    vectors = sklearn.feature_extraction.text.TfidfVectorizer(stop_words=["one"]).fit(texts)
+
+    assert list(map(canonical_digest, (neighbours, graph))) == before
+    assert canonical_digest(tree) == canonical_digest(scipy.spatial.cKDTree(X.copy()))
+    assert canonical_digest(tree) != canonical_digest(scipy.spatial.cKDTree(X, leafsize=2))
+    assert b"_stop_words_id" not in canonical_bytes(vectors)
+    graph.add_edge(0, 2)
+    assert canonical_digest(graph) != before[1]
+
+
+def test_a_value_that_fails_when_it_is_looked_into_is_refused() -> None:
+    with pytest.raises(NoCanonicalFormError, match="raised AttributeError"):
+        canonical_digest(np.ma.masked)
 
 
 def test_the_work_space_of_a_spline_does_not_count() -> None:

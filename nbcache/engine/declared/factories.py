@@ -96,7 +96,7 @@ class Factories:
             return RemoteFile(text)
         found = self._folder() / text
         if not found.exists():
-            raise ChannelError(f"no file {text} (looked in {self._folder()})")
+            raise ChannelError(f"no file {text} (looked in {self._folder()}){_as_it_is(text)}")
         return FilePath(found)
 
     def from_path(self, *patterns: str | os.PathLike[str], optional: bool = False) -> Channel:
@@ -225,7 +225,14 @@ def _match(pattern: str, folder: pathlib.Path) -> list[FilePath | RemoteFile]:
 def _no_match(pattern: str, folder: pathlib.Path) -> ChannelError:
     if _URL.match(pattern):
         return ChannelError(f"no file matches {RemoteFile(pattern).place}")
-    return ChannelError(f"no file matches {pattern} (looked in {folder})")
+    return ChannelError(f"no file matches {pattern} (looked in {folder}){_as_it_is(pattern)}")
+
+
+def _as_it_is(name: str) -> str:
+    """Return what to say of a name that only a shell would understand."""
+    if not name.startswith("~") and "$" not in name:
+        return ""
+    return "\n  names are taken as they are: write os.path.expanduser(...), os.path.expandvars(...)"
 
 
 def _expand_braces(pattern: str) -> list[str]:

@@ -182,10 +182,19 @@ class Identifier:
         if not name:
             raise ChannelError(f"{place} is declared as a path, but the item is an empty text")
         path = self._folder / name
-        if not path.is_file() and not path.is_dir():
+        if path.name == "..":  # no name under which a body could see it
+            path = path.resolve()
+        stat = None
+        if path.is_file():  # taken before the digest: who writes in between is seen at the end
+            stat = stat_key(path)
+        elif not path.is_dir():
             raise ChannelError(f"{place}: {self._why_no_file(path, name)}")
-        # Taken before the digest: whoever writes in between is then seen when the task ends.
-        stat = stat_key(path) if path.is_file() else None
+        elif self._kept.resolve().is_relative_to(path.resolve()):
+            raise ChannelError(
+                f"{place}: the folder {path} holds the cache ({self._kept}), which every task "
+                "changes.\n  Name what the body reads in it, or keep the cache elsewhere: "
+                "%nbcache use FOLDER"
+            )
         if isinstance(value, KeptFolder):
             digest = identity_digest(os.fsencode(path))
         else:

@@ -123,6 +123,9 @@ def _encoded(value: object, leaf: Leaf | None, *, streaming: bool) -> Encoder:
         raise _public(write_too_deep(value)) from None
     except Refused as refused:
         raise _public(refused) from None
+    except Exception as error:  # a library whose value is not what its class promises
+        reason = f"looking into it raised {type(error).__name__}: {error}"
+        raise NoCanonicalFormError(type_name(type(value)), reason) from error
     return encoder
 
 

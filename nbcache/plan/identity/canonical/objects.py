@@ -11,6 +11,7 @@ import copyreg
 from typing import cast
 
 from nbcache.plan.identity.canonical.encoder import Encoder, Foreign
+from nbcache.plan.identity.canonical.lasting import lasting
 from nbcache.plan.identity.canonical.names import (
     attribute,
     found_under_its_name,
@@ -125,7 +126,7 @@ def write_object(encoder: Encoder, value: object) -> None:
         return
     function, arguments, state, items, pairs = (*reduced, None, None, None, None)[:5]
     _write_maker(encoder, value, function, cast("tuple[object, ...]", arguments))
-    _write_state(encoder, state)
+    _write_state(encoder, lasting(cls, state))
     for content, write in ((items, encoder.write_sequence), (pairs, encoder.write_pairs)):
         if content is None:
             encoder.out += b"N"
@@ -186,10 +187,8 @@ def _write_state(encoder: Encoder, state: object) -> None:
         _write_state(encoder, state[0])
         _write_state(encoder, state[1])
     elif type(state) is dict:
-        # scikit-learn adds its version, which is a component of its own.
-        names = {key: part for key, part in state.items() if key != "_sklearn_version"}
         encoder.out += b"1"
-        encoder.write_pairs(names.items(), len(names), attributes=True)
+        encoder.write_pairs(state.items(), len(state), attributes=True)
     else:
         encoder.out += b"0"
         encoder.write_step(".__getstate__()", state)

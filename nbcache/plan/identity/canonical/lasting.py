@@ -1,0 +1,88 @@
+"""What of an object's pickled state is its value: not addresses, nor what looking at it left there.
+
+An installed class may keep counters, views of itself that it made when they were asked for, or
+the address of something: they differ between kernels, or after a glance at the object in another
+cell, and no result depends on them. Each entry is a class of which that was found. Caches of what
+was computed are not left out: where they are out of date, a body sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from nbcache.plan.identity.canonical.encoder import Foreign
+
+State = Foreign
+
+_VIEWS = "adj succ pred nodes edges in_edges out_edges degree in_degree out_degree".split()
+_WORDS_OF_NODE = 9  # of a node of scipy's trees: 8 bytes each
+_POINTERS = (5, 6)
+_COUNTERS = slice(7, 11)  # how often a tree of scikit-learn was asked, and how far it was gone into
+
+
+def lasting(cls: type, state: object) -> object:
+    """Return what counts of the state of an object of this class."""
+    for change in _changes(cls):
+        state = change(state)
+    return state
+
+
+@cache
+def _changes(cls: type) -> tuple[Callable[[State], State], ...]:
+    names = (f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__)
+    return tuple(_CHANGES[name] for name in names if name in _CHANGES)
+
+
+def _without(*names: str) -> Callable[[State], State]:
+    """Leave out attributes."""
+
+    def change(state: State) -> State:
+        if type(state) is not dict:  # of a class that somebody derived
+            return state
+        return {name: part for name, part in state.items() if name not in names}
+
+    return change
+
+
+def _nothing_for_empty(*names: str) -> Callable[[State], State]:
+    """Take empty attributes in slots for None, which is what they are until somebody asks."""
+
+    def change(state: State) -> State:
+        if type(state) is not tuple or len(state) != 2 or type(state[1]) is not dict:
+            return state
+        attributes, slots = state
+        return attributes, {
+            name: None if name in names and not part else part for name, part in slots.items()
+        }
+
+    return change
+
+
+def _without_counters(state: State) -> State:
+    return state[: _COUNTERS.start] + state[_COUNTERS.stop :]
+
+
+def _without_pointers(state: State) -> State:
+    """Leave out where in memory the children of each node lie; their numbers are there as well."""
+    import numpy as np
+
+    nodes, *rest = state
+    if nodes.nbytes % (8 * _WORDS_OF_NODE):  # another version's
+        return state
+    words = np.frombuffer(nodes, np.int64).reshape(-1, _WORDS_OF_NODE)
+    return np.delete(words, _POINTERS, axis=1), *rest
+
+
+_CHANGES: dict[str, Callable[[State], State]] = {
+    "networkx.classes.graph.Graph": _without(*_VIEWS, "__networkx_cache__"),
+    "scipy.spatial._ckdtree.cKDTree": _without_pointers,
+    "sklearn.base.BaseEstimator": _without("_sklearn_version"),  # is a component of its own
+    "sklearn.feature_extraction.text._VectorizerMixin": _without("_stop_words_id"),
+    "sklearn.neighbors._ball_tree.BinaryTree32": _without_counters,
+    "sklearn.neighbors._ball_tree.BinaryTree64": _without_counters,
+    "sklearn.neighbors._kd_tree.BinaryTree32": _without_counters,
+    "sklearn.neighbors._kd_tree.BinaryTree64": _without_counters,
+    "xarray.core.dataset.Dataset": _nothing_for_empty("_attrs", "_encoding"),
+    "xarray.core.variable.Variable": _nothing_for_empty("_attrs", "_encoding"),
+}
