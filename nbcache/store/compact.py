@@ -17,7 +17,7 @@ from nbcache.store.arrow import arrow_array
 from nbcache.store.files import remove
 from nbcache.store.fold import index_of, publish_segment, segment_name, server_time
 from nbcache.store.index import SegmentIndex
-from nbcache.store.segment import FORMAT, INT, KEYS, ROWS, open_parquet
+from nbcache.store.segment import INT, KEYS, ROWS, metadata_for, open_parquet
 
 _COMPACT_LOCK = "compact"
 
@@ -75,7 +75,7 @@ def merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]
     replaces = set(names)
     for name in names:
         replaces.update(segments[name].meta.get("replaces", ()))
-    meta = {"format": FORMAT, "rows": len(rows), "sources": [], "replaces": sorted(replaces)}
+    meta = metadata_for(rows, replaces=replaces)
     if any(segments[name].meta.get("sent") for name in names):
         meta["sent"] = True
     merged = segment_name(max(map(ulid_ms, names)), sorted(names))

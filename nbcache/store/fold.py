@@ -35,6 +35,7 @@ from nbcache.store.segment import (
     KEYS,
     ROWS,
     keys_table,
+    metadata_for,
     metadata_of,
     open_parquet,
     record_of,
@@ -97,8 +98,8 @@ def _fold(root: Path, held: Sequence[_Held], folded: Mapping[str, int]) -> int:
             [f"{source}:0-{size}" for source, size in sources],
         )
         rows = list(records.values())
-        meta = {"format": FORMAT, "rows": len(rows), "sources": sources, "replaces": []}
         table = table_of(rows)
+        meta = metadata_for(table, sources=sources)
         index = build(zip(rows, range(len(rows)), strict=True), meta)
         publish_segment(root, name, table, keys_table(table), index, meta)
     for each in held:

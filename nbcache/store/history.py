@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -224,8 +224,10 @@ class _History:
     def _follow_runs(self, segments: Mapping[str, SegmentIndex]) -> None:
         """Bring the tables up to date, for the runs that have new rows."""
         if self._segments is None:
+            spread = _spread(segments)
+            several = None if spread is None else spread | self._changed
             for name in self._tables:
-                self._cursor.execute(f'INSERT INTO "{name}" {TABLES[name].format("")}')
+                self._fill(name, several if name == "_earlier" else None)
             return
         new = segments.keys() - set(self._segments)
         if new:
@@ -233,11 +235,16 @@ class _History:
                 f"SELECT DISTINCT run FROM read_parquet([{self._files(new)}])"
             ).fetchall()
             self._changed.update(run for (run,) in found if run is not None)
-        runs, of_runs = [list(self._changed)], "run IN (SELECT unnest(?))"
         for name in self._tables:
-            rows = TABLES[name].format(f"AND {of_runs}")
-            self._cursor.execute(f'DELETE FROM "{name}" WHERE {of_runs}', runs)
-            self._cursor.execute(f'INSERT INTO "{name}" {rows}', runs)
+            if self._changed:
+                self._cursor.execute(f'DELETE FROM "{name}" WHERE {_is_of(self._changed)}')
+            self._fill(name, self._changed)
+
+    def _fill(self, table: str, runs: Collection[str] | None) -> None:
+        """Put the rows of some runs into a table; None: of all."""
+        if runs is None or runs:
+            condition = "" if runs is None else f"AND {_is_of(runs)}"
+            self._cursor.execute(f'INSERT INTO "{table}" {TABLES[table].format(condition)}')
 
     def _files(self, segments: Iterable[str]) -> str:
         return ", ".join(_quoted(str(self._folder / (name + ROWS))) for name in segments)
@@ -337,6 +344,19 @@ def _overlap(segments: Mapping[str, SegmentIndex]) -> bool:
     return False
 
 
+def _spread(segments: Mapping[str, SegmentIndex]) -> set[str] | None:
+    """Return the runs in which tasks may have several rows by what segments say of themselves: in
+    one of them, or in two. None: one does not say."""
+    seen, spread = set[str](), set[str]()
+    for segment in segments.values():
+        if "runs" not in segment.meta:
+            return None
+        runs = set(segment.meta["runs"])
+        spread |= (runs & seen) | set(segment.meta["again"])
+        seen |= runs
+    return spread
+
+
 def _sql_type(shape: Any) -> str:
     if shape == "bytes":
         return "BLOB"
@@ -348,6 +368,11 @@ def _sql_type(shape: Any) -> str:
         return f"MAP(VARCHAR, {_sql_type(shape[1])})"
     members = ", ".join(f'"{name}" {_sql_type(each)}' for name, each in shape.items())
     return f"STRUCT({members})"
+
+
+def _is_of(runs: Collection[str]) -> str:
+    """A condition that files can be passed over by: a list of values, which is told beforehand."""
+    return f"run IN ({', '.join(_quoted(str(run)) for run in runs)})"
 
 
 def _quoted(text: str) -> str:

@@ -18,10 +18,10 @@ from nbcache.store.files import new_ulid, read_only_error
 from nbcache.store.fold import publish_segment, rebuilt_index
 from nbcache.store.index import build
 from nbcache.store.segment import (
-    FORMAT,
     KEYS,
     ROWS,
     keys_table,
+    metadata_for,
     read_records,
     segment_name,
     table_of,
@@ -99,7 +99,7 @@ def _repair_segment(root: Path, name: str) -> str:
     try:
         rows = list(read_records(log / (name + ROWS)))
         table = table_of(rows)
-        meta = {"format": FORMAT, "rows": len(rows), "sources": [], "replaces": []}
+        meta = metadata_for(table)
         index = build(zip(rows, range(len(rows)), strict=True), meta)
         publish_segment(root, name, table, keys_table(table), index, meta)
         return f"the keys of segment {name} are made again from its rows"

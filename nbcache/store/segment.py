@@ -269,6 +269,26 @@ def table_of(records: Sequence[Record]) -> Any:
     )
 
 
+def metadata_for(
+    rows: Any, *, sources: Sequence[Any] = (), replaces: Collection[str] = ()
+) -> Record:
+    """Return what the keys file of a rows table says about its segment."""
+    import pyarrow.compute as pc
+
+    of_tasks = pc.is_in(rows.column("kind"), value_set=arrow_array(["attempt", "use"], TEXT))
+    tasks = rows.select(["run", "process", "position"]).filter(of_tasks)
+    counted = tasks.group_by(tasks.column_names, use_threads=False).aggregate([([], "count_all")])
+    again = counted.filter(pc.greater(counted.column("count_all"), 1))
+    return {
+        "format": FORMAT,
+        "rows": len(rows),
+        "sources": list(sources),
+        "replaces": sorted(replaces),
+        "runs": sorted(each or "" for each in counted.column("run").unique().to_pylist()),
+        "again": sorted(each or "" for each in again.column("run").unique().to_pylist()),
+    }
+
+
 def keys_table(rows: Any) -> Any:
     """Return the keys of a rows table: its attempt and evict rows, each with its place."""
     kinds = rows.column("kind").to_pylist()

@@ -39,11 +39,13 @@ _NEARNESS = """CASE WHEN c.position = o.position THEN 2
         ELSE 0 END"""
 
 # One line per task: its last attempt, or its last hit with what the attempt it used measured.
-# What a resumed run finds of its own earlier sessions is its own attempt, no hit.
+# What a resumed run finds of its own earlier sessions is its own attempt, no hit. Only attempts
+# that hits used are made ready to be found: for all it takes longer than to read the log.
 _TASKS = f"""WITH last_ AS (
     FROM _rows r ANTI JOIN _earlier ON _earlier.id = r.id WHERE kind IN ('attempt', 'use')
-), of_ AS (FROM _rows WHERE kind = 'attempt')
-SELECT coalesce(last_.cached_from, last_.id) AS id, {_ID.format("last_")},
+), of_ AS (
+    FROM _rows WHERE kind = 'attempt' AND id IN (SELECT cached_from FROM _rows WHERE kind = 'use')
+) SELECT coalesce(last_.cached_from, last_.id) AS id, {_ID.format("last_")},
     {_TASK_ID.format("last_")} AS task_id, {_NAMED.format("last_")} AS name,
     last_.hash AS hash, substr(last_.hash, 6, 8) AS short,
     CASE WHEN last_.kind = 'use' AND NOT {_OWN} THEN 'CACHED'

@@ -225,6 +225,31 @@ def test_a_refresh_follows_rows_from_journal_to_segment_without_doubling(cache: 
     assert count() == [(12, 13)]
 
 
+@pytest.mark.parametrize("silent", [False, True])
+def test_the_last_row_of_a_task_counts_wherever_its_rows_lie(cache: Cache, silent: bool) -> None:
+    rows = [
+        [attempt("once", run="R1"), attempt("a", run="R2"), attempt("a", run="R2", attempt=2)],
+        [attempt("once", run="R3"), attempt("over segments", run="R4")],
+        [attempt("over segments", run="R4", attempt=2), attempt("in a journal", run="R5")],
+        [attempt("in a journal", run="R5", attempt=2)],
+    ]
+    for each in rows[:-1]:
+        cache.log.append(each)
+        cache.log.rotate()
+        cache.log.fold()
+    cache.log.append(rows[-1])
+    notes = [each.meta for each in cache.log.segments().values()]
+    assert sorted((each["runs"], each["again"]) for each in notes) == [
+        (["R1", "R2"], ["R2"]), (["R3", "R4"], []), (["R4", "R5"], [])
+    ]  # fmt: skip
+    if silent:  # as an older version wrote it
+        del notes[0]["runs"]
+
+    with history.reading(cache) as cursor:
+        found = cursor.execute("SELECT run, attempt FROM tasks ORDER BY run").fetchall()
+        assert found == [("R1", 1), ("R2", 2), ("R3", 1), ("R4", 2), ("R5", 2)]
+
+
 def test_segments_with_other_columns_are_read_together(cache: Cache) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -32,6 +32,7 @@ from nbcache.store.segment import (
     KEYS,
     ROWS,
     keys_table,
+    metadata_for,
     read_records,
     table_of,
     write_table,
@@ -229,8 +230,8 @@ def send_segment(shared: Shared, rows: Sequence[Record]) -> None:
     name = segment_name(
         max(record["at"] for record in rows) // 1000, sorted(record["id"] for record in rows)
     )
-    meta = {"format": FORMAT, "rows": len(rows), "sources": [], "replaces": [], "sent": True}
     table = table_of(rows)
+    meta = {**metadata_for(table), "sent": True}
     keys = keys_table(table)
     index = build(zip(rows, range(len(rows)), strict=True), meta)
     marker = shared.root / "tmp" / new_ulid()
