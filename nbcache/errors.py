@@ -161,7 +161,7 @@ class CacheFormatError(StoreError):
 
 
 class BlobDamagedError(StoreError):
-    """A blob's bytes do not have the digest that names them."""
+    """A blob's bytes do not have the digest that names them, or are not what they should be."""
 
 
 class BlobMissingError(StoreError, KeyError):

@@ -72,9 +72,12 @@ def _file_name(name: str | None) -> str | None:
 
     No row of ours has another; a row that somebody made up may.
     """
-    if name is not None and (name in ("", ".", "..") or "/" in name or "\0" in name):
+    if name is None or name in ("", ".", "..") or "/" in name or "\0" in name:
         return None
-    return name
+    return name if len(name.encode("utf-8", "surrogatepass")) <= _MOST_NAME_BYTES else None
+
+
+_MOST_NAME_BYTES = 255  # what file systems take
 
 
 @dataclass(frozen=True, slots=True)

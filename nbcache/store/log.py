@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow, EvictRow, Record, Row, row_from_record
-from nbcache.model.signature import Standing
+from nbcache.model.signature import ORIGIN, Standing
 from nbcache.store import compact, fold
 from nbcache.store.entry import Entry as Entry
 from nbcache.store.entry import entry_of, keys_of
@@ -27,6 +27,7 @@ from nbcache.store.journal_view import JournalView
 from nbcache.store.listing import Listing
 from nbcache.store.segment import ROWS, read_record, read_records, read_records_at, segment_name
 from nbcache.store.signing import FOREIGN, Vouching
+from nbcache.store.soundness import is_sound, sound_row
 
 
 class Log:
@@ -191,19 +192,17 @@ class Log:
         """
         refused = ""
         for entry, standing in self._judged(hash, run):
-            if standing.vouches or entry.is_safe:
+            if _counts(entry, standing):
                 return entry, ""
-            made_by = entry.user or "somebody"
-            refused = refused or f"its result of {made_by} is a pickle, and {standing.value}"
+            what = f"its result of {entry.user or 'somebody'}"
+            if standing is not Standing.FORGED:
+                what += " is a pickle, and"
+            refused = refused or f"{what} {standing.value}"
         return None, refused
 
     def find_all(self, hash: Digest, *, run: str | None = None) -> list[Entry]:
         """Return all rows of a hash that `find` chooses from, the best first."""
-        return [
-            entry
-            for entry, standing in self._judged(hash, run)
-            if standing.vouches or entry.is_safe
-        ]
+        return [entry for entry, standing in self._judged(hash, run) if _counts(entry, standing)]
 
     def _judged(self, hash: Digest, run: str | None) -> Iterator[tuple[Entry, Standing]]:
         """Yield the rows of a hash, of one run if given, and whose word each is; the best first."""
@@ -211,25 +210,33 @@ class Log:
         if run is not None:
             found = [each for each in found if each[2] == run]
         for each in sorted(found, key=_best_first) if len(found) > 1 else found:
-            yield self._judge(hash, each)
+            judged = self._judge(hash, each)
+            if judged is not None:
+                yield judged
 
-    def _judge(self, hash: Digest, found: Found) -> tuple[Entry, Standing]:
-        """Return the entry of a found row, and whose word it is. Asked for each hit, and nearly all
-        rows are own. Of what can be used whoever says it the signature is not looked at: that costs
-        more than all else in a look-up."""
+    def _judge(self, hash: Digest, found: Found) -> tuple[Entry, Standing] | None:
+        """Return the entry of a found row, and whose word it is; None: it is no row.
+
+        Asked for each hit, and nearly all rows are own. Of a copy of what can be used whoever says
+        it the signature is not looked at again: that costs more than all else in a look-up.
+        """
         if self._vouching.takes(found[ORIGIN_PLACE]):
             return entry_of(hash, found, vouched=True), Standing.OWN
+        keys = keys_of(hash, found)
+        if not is_sound(keys) and not self._vouching(keys, whole=False).vouches:
+            return None
         entry = entry_of(hash, found, vouched=False)
-        if entry.is_safe and entry.shown is None:
+        if entry.is_safe and entry.shown is None and self._vouching.own:
             return entry, Standing.UNSIGNED
-        standing = self._vouching(keys_of(hash, found), whole=False)
+        standing = self._vouching(keys, whole=False)
         return entry_of(hash, found, vouched=True) if standing.vouches else entry, standing
 
     def _row(self, record: Record) -> Row | None:
-        """Return the row of a stored one, vouched for if its word is taken."""
-        is_result = record.get("kind") == "attempt"
-        vouched = is_result and self._vouching(record).vouches
-        return row_from_record(record, vouched=vouched)
+        """Return the row of a stored one, vouched for if its word is taken; None: it is none."""
+        is_own = self._vouching.takes(record.get(ORIGIN))
+        vouched = record.get("kind") == "attempt" and (is_own or self._vouching(record).vouches)
+        make = row_from_record if is_own or vouched else sound_row
+        return make(record, vouched=vouched)
 
     def is_evicted(self, hash: Digest) -> bool:
         """Say whether a hash has results, and a tombstone holds for each of them."""
@@ -495,6 +502,11 @@ class Log:
     def _must_write(self) -> None:
         if self._read_only is not None:
             raise read_only_error(self.root, self._read_only)
+
+
+def _counts(entry: Entry, standing: Standing) -> bool:
+    """Whether a row is used: of others, what is safe to decode, unless a signature does not fit."""
+    return standing.vouches or (entry.is_safe and standing is not Standing.FORGED)
 
 
 def _best_first(found: Found) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote_to_bytes
 
-from nbcache.errors import StoreError
+from nbcache.errors import BlobDamagedError, StoreError
 from nbcache.model.digest import Digest, identity_digest
 
 _TITLE, _IDENTITY_TITLE = b"nbcache-tree 1\n", b"nbcache-tree-identity 1\n"
@@ -80,26 +80,26 @@ def parse_manifest(data: bytes) -> list[TreeEntry]:
     """Return the entries that a manifest holds.
 
     Raises:
-        StoreError: the bytes are no manifest, or an entry would lie outside the tree.
+        BlobDamagedError: the bytes are no manifest, or an entry would lie outside the tree.
     """
     if not data.startswith(_TITLE):
-        raise StoreError("the blob is no tree manifest of format 1")
+        raise BlobDamagedError("the blob is no tree manifest of format 1")
     try:
         entries = [_parse_line(line) for line in data[len(_TITLE) :].splitlines()]
     except (ValueError, IndexError) as error:
-        raise StoreError("the tree manifest is malformed") from error
+        raise BlobDamagedError("the tree manifest is malformed") from error
     folders = {entry.path for entry in entries if entry.kind == "directory"}
     links = {_folded(entry.path) for entry in entries if entry.kind == "link"}
     if len({entry.path for entry in entries}) < len(entries) or links & set(map(_folded, folders)):
-        raise StoreError("the tree manifest names a path twice")
+        raise BlobDamagedError("the tree manifest names a path twice")
     for entry in entries:
         parts = entry.path.split(b"/")
         if b".." in parts or b"" in parts or b"." in parts or b"\0" in entry.path:
-            raise StoreError(f"the tree manifest names a path outside the tree: {entry.path!r}")
+            raise BlobDamagedError(f"the manifest names a path outside the tree: {entry.path!r}")
         if entry.kind == "link" and _leaves(entry.path, entry.target):
-            raise StoreError(f"the tree manifest has a link out of the tree: {entry.path!r}")
+            raise BlobDamagedError(f"the manifest has a link out of the tree: {entry.path!r}")
         if len(parts) > 1 and b"/".join(parts[:-1]) not in folders:  # else perhaps below a link
-            raise StoreError(f"the tree manifest names a path in no folder of it: {entry.path!r}")
+            raise BlobDamagedError(f"the manifest names a path in no folder of it: {entry.path!r}")
     return entries
 
 

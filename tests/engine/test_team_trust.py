@@ -13,7 +13,16 @@ import pytest
 from nbcache.engine.record.history import runs
 from nbcache.errors import UntrustedError
 from nbcache.model.row import Record
-from nbcache.store.segment import ROWS, read_records, table_of, write_table
+from nbcache.store.segment import (
+    KEYS,
+    ROWS,
+    keys_table,
+    metadata_of,
+    open_parquet,
+    read_records,
+    table_of,
+    write_table,
+)
 from nbcache.store.signing import make_key
 from nbcache.store.trust_file import trust_key
 from tests.engine.notebooks import Notebook
@@ -115,6 +124,71 @@ def test_rows_that_say_another_thing_than_their_keys_run_nothing(
         _ = ben.session.restore(run_id)["plain"].value
 
     assert not canary.exists()
+
+
+PORTS: dict[int, Record] = {  # by the number that a task was for
+    0: {"outputs": 5},
+    1: {"outputs": [{"digest": None}]},
+    2: {"at": 1 << 62},
+    3: {"outputs": [{"blob": "b3:../../../evil"}]},
+    4: {"outputs": [{"inline": base64.b64encode(b"6").decode()}]},  # under its signature
+    5: {"kind": "evict"},
+    6: {"watched": [5]},
+}
+
+
+def test_a_row_that_is_none_is_used_by_nobody_and_stops_nobody(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = (
+        f"%channel numbers = of({', '.join(map(str, PORTS))})",
+        "%%process plain(n) -> held from numbers\nheld = n",
+    )
+    become(monkeypatch, tmp_path, "anna")
+    anna = person("anna")
+    anna.session.share(str(tmp_path / "team"), claim="always")
+    anna.cells(cells)
+    anna.run()
+    sent(anna.session)
+
+    def poisoned(record: Record) -> Record:
+        if record["kind"] != "attempt":
+            return record
+        change = dict(PORTS[int(record["position"])])
+        if isinstance(change.get("outputs"), list):
+            change["outputs"] = [{**record["outputs"][0], **port} for port in change["outputs"]]
+        return {**record, **change}
+
+    for path in (tmp_path / "team/log").glob("*" + ROWS):
+        keys = path.with_name(path.name.replace(ROWS, KEYS))
+        table = table_of([poisoned(record) for record in read_records(path)])
+        with open_parquet(keys) as file:
+            meta = metadata_of(file, keys)
+        for each, held in ((path, table), (keys, keys_table(table))):
+            each.unlink()
+            write_table(each, held, meta)
+    words = iter((b"[]", b"[" * 100_000, b"{}", *[EVIL] * len(PORTS)))
+    for done in (tmp_path / "team/claims").rglob("*.done"):
+        done.unlink()
+        done.write_bytes(next(words))
+    become(monkeypatch, tmp_path, "ben")
+    ben = person("ben")
+    ben.session.share(str(tmp_path / "team"), claim="always")
+    ben.cells(cells)
+
+    run = ben.run()
+
+    assert counts(run) == {"completed": len(PORTS)}
+    assert list(run["plain"]) == list(PORTS)
+    sent(ben.session)
+    kinds = {record["kind"] for record in ben.session.cache.log.records()}
+    assert not kinds & {"trust", "evict"}
+    assert ben.run().counts()["cached"] == len(PORTS)
+
+
+EVIL = json.dumps(
+    {"kind": "trust", "id": "01M0000000000000000000000A", "at": 1, "hash": "x", "same_as": "y"}
+).encode()
 
 
 def test_who_made_a_cache_does_not_decide_where_others_send_their_results(

@@ -8,7 +8,6 @@ here makes a task fail: without an answer of the store it runs.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import socket
 import threading
@@ -25,6 +24,7 @@ from nbcache.store.log import Log
 from nbcache.store.remote import leases
 from nbcache.store.remote.beating import BeatingProcess
 from nbcache.store.remote.leases import Done, Heartbeat, Held, Lease, Leases
+from nbcache.store.remote.protocol import parsed
 from nbcache.store.remote.shared import Shared
 
 WORTH_S = 10.0  # a task that takes longer is claimed
@@ -219,11 +219,11 @@ class SharedClaims:
         """Take the row that another has left, if its word is taken."""
         self._useless[done.hash] = done.epoch  # where it is: else nobody asks again
         try:
-            record = json.loads(done.row)
-            known = self._shared.judged(record)
-        except (ValueError, KeyError, TypeError):
+            record = parsed(done.row)
+        except ValueError:
             return  # not written by nbcache
-        if known is not None:
+        known = self._shared.judged(record)
+        if known is not None and known["hash"] == done.hash:
             self._shared.note_promised(known)
             try:
                 self._log.adopt([known])
@@ -272,7 +272,7 @@ def progress_words(said: Mapping[str, Any], process: str) -> str:
     try:
         done, count = said["tasks"][process]
         words.append(f"{int(done):,} of {int(count):,} tasks done")
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):  # 1e999 is a number in JSON
         pass
     left = said.get("left_s")
     if isinstance(left, int | float):

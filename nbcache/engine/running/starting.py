@@ -16,7 +16,7 @@ from nbcache.engine.running.claiming import Right, SharedClaims
 from nbcache.engine.running.course import Course
 from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.failing import Failures
-from nbcache.errors import NbcacheError
+from nbcache.errors import BlobDamagedError, NbcacheError
 from nbcache.model.command import Start
 from nbcache.model.digest import Digest
 from nbcache.model.event import (
@@ -226,7 +226,13 @@ class Starting:
         gone = shared.bring_all(of, is_wanted)
         for each in wanted:
             if each.kind == "tree" and each.blob is not None and each.blob not in gone:
-                for entry in blobs.open_tree(each.blob):
+                try:
+                    entries = blobs.open_tree(each.blob)
+                except BlobDamagedError as error:
+                    blobs.set_aside(each.blob)
+                    shared.note_lost(each.blob, error)
+                    return each.blob
+                for entry in entries:
                     if entry.blob is not None and not blobs.has(entry.blob, entry.size):
                         of[entry.blob] = each.blob
         gone += shared.bring_all([blob for blob in of if not blobs.has(blob)], is_wanted)

@@ -12,6 +12,7 @@ import json
 
 from nbcache.errors import ObjectMissingError, RemoteStoreError
 from nbcache.model.digest import Digest, identity_digest
+from nbcache.store.remote.protocol import parsed
 from nbcache.store.remote.shared import Shared
 from nbcache.store.signing import Signer, is_vouched
 
@@ -26,7 +27,7 @@ def shared_note(
     if not shared.is_reachable:
         return None
     try:
-        note = json.loads(shared.store.get(_key(name, tag, size)))
+        note = parsed(shared.store.get(_key(name, tag, size)))
         digest, blob = Digest(note["digest"]), Digest(note["blob"])
         signature = base64.b64decode(note["signature"])
     except ObjectMissingError:

@@ -22,7 +22,6 @@ from nbcache.errors import (
 )
 from nbcache.store.remote import driver
 from nbcache.store.remote.driver import (
-    PART_BYTES,
     ErrorKind,
     delete_each,
     kind_of_status,
@@ -108,15 +107,20 @@ class GcsDriver:
         )
         place = answer["Location"]
         try:
-            for start in range(0, size, PART_BYTES):
+            start, status = 0, 308
+            while status == 308:  # it goes on; of a part a server may keep less than was sent
                 data = await asyncio.to_thread(read_part, path, start)
                 part = {"Content-Range": f"bytes {start}-{start + len(data) - 1}/{size}"}
-                await repeated(
+                status, _, answer = await repeated(
                     self,
                     lambda part=part, data=data: self._send(  # type: ignore[misc]
                         "PUT", place, headers=part, data=data, also=(308,)
                     ),
                 )
+                kept = int(answer["Range"].rpartition("-")[2]) + 1 if "Range" in answer else 0
+                if status == 308 and not start < kept < size:
+                    raise ConnectionError(f"the upload does not go on behind byte {start}")
+                start = kept
         except BaseException:
             with contextlib.suppress(Exception):  # a bucket's rules end what is left
                 await asyncio.shield(self._send("DELETE", place, also=(404, 405, 499)))
@@ -144,7 +148,8 @@ class GcsDriver:
         from google.auth.exceptions import GoogleAuthError, TransportError
 
         if isinstance(error, _Refused):
-            is_gone = error.status == 404 and "bucket" in error.message.lower()
+            # "No such object: bucket/key" has names of the user's in it, which may say anything.
+            is_gone = error.status == 404 and "specified bucket" in error.message.split(":")[0]
             kind = StoreGoneError if is_gone else kind_of_status(error.status)
             return kind, f"{error.message} ({error.status})"
         if isinstance(error, aiohttp.ClientError | TransportError):

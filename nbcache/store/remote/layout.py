@@ -22,6 +22,8 @@ OF_A_MOMENT = ("clocks/", "probes/")
 """What was written to learn something, and is deleted at once by whoever may delete."""
 _SLACK_US = 86_400 * 1_000_000
 _WEEK_US = 7 * _SLACK_US
+_FIRST_US = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+"""There are no caches older than that."""
 
 
 def week_of(at_us: int) -> str:
@@ -49,15 +51,16 @@ def weeks_to_try(made_us: int | None, now_us: int, since_us: int) -> Iterator[st
 
     Of a result that was made at `made_us` it is that week, the one before it (somebody had sent
     the same bytes) or a later one (it was sent late). Where that is not known, any since the cache
-    was made.
+    was made. What others say of these times may be wrong: no cache is older than nbcache, and who
+    made it may have had a clock that was ahead.
     """
     seen: set[str] = set()
-    moments = [] if made_us is None else [made_us, made_us - _WEEK_US]
-    first = since_us - _WEEK_US if made_us is None else made_us
     last = now_us + _WEEK_US  # clocks differ
-    later = range(first, last + 1, _WEEK_US)
+    since_us = max(since_us, _FIRST_US) - _WEEK_US
+    moments = [] if made_us is None else [made_us, made_us - _WEEK_US]
+    later = range(since_us if made_us is None else max(made_us, since_us), last + 1, _WEEK_US)
     moments += reversed(later) if made_us is None else later
-    for moment in (*moments, last):
+    for moment in (*moments, now_us, now_us - _WEEK_US, last):
         week = week_of(moment)
         if week not in seen:
             seen.add(week)

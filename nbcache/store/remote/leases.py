@@ -24,7 +24,7 @@ from nbcache.errors import ObjectMissingError, RemoteStoreError, StoreUnavailabl
 from nbcache.model.digest import Digest
 from nbcache.store.files import new_ulid
 from nbcache.store.remote.layout import CLAIMS, RUNS
-from nbcache.store.remote.protocol import Store, check_key, create_owned
+from nbcache.store.remote.protocol import Store, check_key, create_owned, parsed
 
 BEAT_S = 15.0
 STALE_S = 60.0
@@ -195,7 +195,7 @@ class Leases:
     def progress(self, held: Held) -> dict[str, Any]:
         """Return what the owner says about itself; {} where it says nothing."""
         try:
-            said = json.loads(self._store.get(RUNS + held.owner.heartbeat))
+            said = parsed(self._store.get(RUNS + held.owner.heartbeat))
         except (RemoteStoreError, ValueError):
             return {}
         return said if isinstance(said, dict) else {}
@@ -248,7 +248,7 @@ def _key(hash: Digest, epoch: int) -> str:
 def _owner(body: bytes) -> Owner:
     """Read whose a claim is; what cannot be read belongs to nobody who lives."""
     try:
-        said = json.loads(body)
+        said = parsed(body)
         names = ("heartbeat", "run", "process", "host", "user")
         return Owner(**{name: str(said[name]) for name in names})
     except (ValueError, KeyError, TypeError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 from collections.abc import Callable
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -53,10 +54,14 @@ def open_store(
         CannotOpenStoreError: the URL is none of these, holds a secret, or its client is missing.
     """
     text = os.fspath(url)
-    parts = urlsplit(text)
+    shown = _without_secret(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise CannotOpenStoreError(shown, "open it", "", str(error)) from None
     if "://" not in text or parts.scheme == "file":
         if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
-            raise CannotOpenStoreError(text, "open it", "", "a file URL names no host")
+            raise CannotOpenStoreError(shown, "open it", "", "a file URL names no host")
         folder = unquote(parts.path) if parts.scheme == "file" else text
         return FolderStore(os.path.expanduser(folder), durability=durability, on_request=on_request)
     if parts.scheme == "memory":
@@ -64,7 +69,10 @@ def open_store(
     cloud = _CLOUDS.get(parts.scheme)
     if cloud is None:
         reason = f"{parts.scheme}:// is no kind of store that nbcache knows"
-        raise CannotOpenStoreError(text, "open it", "", reason)
+        raise CannotOpenStoreError(shown, "open it", "", reason)
+    if shown != text:
+        reason = "credentials do not belong in a URL; set them in the environment"
+        raise CannotOpenStoreError(shown, "open it", "", reason)
     bucket, prefix = _bucket_and_prefix(text)
     options = Options(
         endpoint=endpoint, region=region, profile=profile, account=account, anonymous=anonymous
@@ -73,14 +81,25 @@ def open_store(
     return CloudStore(text.rstrip("/"), driver, prefix, lookup_s=lookup_s, on_request=on_request)
 
 
+def _without_secret(url: str) -> str:
+    """Return a URL as it may be shown: as it is, or without what credentials may be in it.
+
+    Keys have slashes in them, so what stands before the bucket may look like one.
+    """
+    scheme, divider, place = url.partition("://")
+    authority = place.partition("/")[0]
+    if not divider or not (":" in authority or "@" in authority or _QUERY.search(place)):
+        return url
+    shown = place.rpartition("@")[2] if "@" in place or ":" not in authority else ""
+    return f"{scheme}://…{shown and '@' + _QUERY.split(shown)[0]}"
+
+
+_QUERY = re.compile(r"\?[^/]*=")
+
+
 def _bucket_and_prefix(url: str) -> tuple[str, str]:
     """Return the bucket and the prefix of a URL; the prefix is "" or ends with "/"."""
     place = url.partition("://")[2]
-    if "@" in place.partition("/")[0]:
-        shown = url.partition("://")[0] + "://…@" + place.partition("@")[2]
-        raise CannotOpenStoreError(
-            shown, "open it", "", "credentials do not belong in a URL; set them in the environment"
-        )
     bucket, _, path = place.partition("/")
     prefix = path.strip("/") + "/" if path.strip("/") else ""
     try:

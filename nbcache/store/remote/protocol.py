@@ -8,10 +8,11 @@ it (connections do not survive a fork) and keeps its own loop, if it needs one, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from nbcache.errors import ObjectMissingError, StoreError, StoreUnavailableError
 
@@ -154,6 +155,14 @@ def check_prefix(prefix: str) -> str:
             raise ValueError(f"{prefix!r} is no prefix: it does not end with '/'")
         check_key(prefix[:-1])
     return prefix
+
+
+def parsed(data: bytes) -> Any:
+    """Return what an object says in JSON, whoever wrote it; ValueError: it says nothing."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def create_owned(store: Store, key: str, data: bytes) -> bytes | None:

@@ -7,7 +7,6 @@ run (`trouble` is told once for each kind, and the caller goes on without).
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -36,10 +35,11 @@ from nbcache.store.header import FORMAT, encode_header, new_header
 from nbcache.store.log import Entry, Log
 from nbcache.store.remote.driver import PART_BYTES
 from nbcache.store.remote.layout import HEADER, LOG, blob_key, weeks_to_try
-from nbcache.store.remote.protocol import Store, create_owned
+from nbcache.store.remote.protocol import Store, create_owned, parsed
 from nbcache.store.remote.ranged import RangedFile
 from nbcache.store.segment import GROUP_ROWS, KEYS, ROWS, read_records_at, segment_name
 from nbcache.store.signing import FOREIGN
+from nbcache.store.soundness import sound_row
 
 AT_ONCE = 16
 AGAIN_S = 60.0  # until a blob that could not be had is offered again
@@ -231,9 +231,11 @@ class Shared:
         Raises:
             RemoteStoreError, StoreError: they cannot be fetched or read.
         """
-        places = self.log.places_of(row_ids)
+        wanted = set(row_ids)
+        places = self.log.places_of(wanted)
         read = self._pool.map(self._rows_at, places, places.values())
-        return [record for rows in read for record in map(self.judged, rows) if record]
+        judged = [self.judged(row) for rows in read for row in rows if row.get("id") in wanted]
+        return [record for record in judged if record is not None]
 
     def _rows_at(self, name: str, lines: Sequence[int]) -> list[Record]:
         """Return the rows at lines of a segment."""
@@ -248,16 +250,27 @@ class Shared:
         source = RangedFile(self.store, LOG + name + ROWS, size)
         return list(read_records_at(path, lines, source))
 
-    def judged(self, record: Record) -> Record | None:
-        """Return a row with its origin, by which the local log judges it; None: it is forged.
+    def judged(self, record: object) -> Record | None:
+        """Return a result's row with its origin, by which the local log judges it; None: it is
+        forged, or none.
 
         It is judged anew at each look-up, so that it counts no longer when its key is revoked.
+        Rows of other kinds (tombstones, words of trust) are never taken from others.
         """
+        if not isinstance(record, dict) or record.get("kind") != "attempt":
+            self._tell_odd()
+            return None
         standing = FOREIGN(record)
         if standing is Standing.FORGED:
-            self.tell(StoreError(f"{self.store.url}: row {record['id']}: {standing.value}"))
+            self.tell(StoreError(f"{self.store.url}: row {record.get('id')}: {standing.value}"))
+            return None
+        if not standing.vouches and sound_row(record) is None:
+            self._tell_odd()
             return None
         return {**record, ORIGIN: self.id}
+
+    def _tell_odd(self) -> None:
+        self.tell(StoreError(f"{self.store.url}: a row is damaged or forged, and not used"))
 
     def history(self) -> list[Record]:
         """Return the rows of all results and runs there are, in full.
@@ -360,6 +373,11 @@ class Shared:
         there = self._pool.map(lambda digest: is_wanted() and self.bring(digest), wanted)
         return [digest for digest, found in zip(wanted, there, strict=True) if not found]
 
+    def note_lost(self, digest: Digest, error: StoreError) -> None:
+        """Note that a blob is of no use, and tell why: it is offered no more."""
+        self._lost.add(digest)
+        self.tell(error)
+
     def drop(self, digests: Iterable[str]) -> None:
         """End the fetching of blobs that are coming; who else waits for one fetches it anew."""
         with self._lock:
@@ -375,7 +393,7 @@ class Shared:
         if digest in self._lost or not self.is_reachable:
             return False
         now = time.time_ns() // 1000
-        for week in weeks_to_try(self._made.get(digest), now, self.created or now):
+        for week in weeks_to_try(self._made.get(digest), now, self.created):
             new = self._blobs.root / "tmp" / new_ulid()
             try:
                 self.store.get_file(
@@ -389,13 +407,9 @@ class Shared:
             except ObjectMissingError:
                 continue
             except BlobDamagedError:
-                self._lost.add(digest)
-                self.tell(
-                    BlobDamagedError(
-                        f"{self.store.url}: {blob_key(week, digest)} holds other bytes than its "
-                        "name says; what needs it is made again"
-                    )
-                )
+                said = "holds other bytes than its name says; what needs it is made again"
+                text = f"{self.store.url}: {blob_key(week, digest)} {said}"
+                self.note_lost(digest, BlobDamagedError(text))
                 return False
             except FetchStoppedError:
                 raise
@@ -461,9 +475,10 @@ def read_header(store: Store, read_only: str | None) -> tuple[Record, str | None
 
 def _parse(store: Store, data: bytes) -> Record:
     try:
-        header = json.loads(data)
+        header = parsed(data)
         number, name = header["format"], header["id"]
-        if not isinstance(number, int) or not (len(name) == 26 and name.isalnum()):
+        known = isinstance(number, int) and isinstance(header.get("created", 0), int)
+        if not known or not (len(name) == 26 and name.isalnum()):
             raise ValueError("format or id")
     except (ValueError, KeyError, TypeError) as error:
         raise CacheFormatError(f"{store.url}/{HEADER} is damaged ({error})") from error
@@ -472,5 +487,5 @@ def _parse(store: Store, data: bytes) -> Record:
             f"{store.url} is of format {number}, newer than this nbcache, which knows {FORMAT}.\n"
             "  Upgrade nbcache."
         )
-    known: Record = header
-    return known
+    checked: Record = header
+    return checked

@@ -36,6 +36,10 @@ from tests.store.conformance.places import Place
         ("s3://bucket/a/../b", "is no key"),
         ("file://server/share", "a file URL names no host"),
         ("s3://key:secret@bucket/x", "credentials do not belong in a URL"),
+        ("s3://key:a/secret@bucket/x", "credentials do not belong in a URL"),
+        ("az://container/x?sv=1&sig=secret@", "credentials do not belong in a URL"),
+        ("https://me:secret@host/x?sig=secret@", "https:// is no kind of store"),
+        ("s3://[x/y", "Invalid IPv6 URL"),
     ],
 )
 def test_a_url_that_names_no_store_is_refused_with_the_reason(url: str, said: str) -> None:
