@@ -10,17 +10,19 @@ from pathlib import Path
 from nbcache.engine.tier import AGAIN_S, Tier, check_place, connect, share, unshare
 from nbcache.engine.upkeep.cleaning import clean_after_run
 from nbcache.store.cache import Cache
+from nbcache.store.remote.shared import Showing
 
 SEGMENTS = 16  # more than this are merged at the end of a run,
 TIERS = 4.0  # but for those with so many times the rows of all smaller ones
 
 
 class CacheInUse:
-    """Holds a cache and its tier. `tell` says a line about the shared one to the user."""
+    """Holds a cache and its tier. `tell` says a line about the shared one to the user, `show` what
+    comes from there while somebody waits for a value."""
 
-    def __init__(self, place: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, place: Path, tell: Callable[[str], None], show: Showing) -> None:
         self.place = place  # where results are kept
-        self._tell = tell
+        self._tell, self._show = tell, show
         self._cache: Cache | None = None
         self._tier: Tier | None = None
         self._tier_due = 0.0  # by time.monotonic(): when the shared cache may be asked again
@@ -47,6 +49,7 @@ class CacheInUse:
         if self._tier is not None:
             self._tier.close()
             self.cache.share(tier.shared)
+        tier.shared.showing = self._show
         self._tier = tier
         return tier
 
@@ -61,6 +64,8 @@ class CacheInUse:
         """Return the shared cache behind this one, opened at first need; None: there is none."""
         if self._tier is None and time.monotonic() > self._tier_due:
             self._tier = connect(self.cache, self._tell)
+            if self._tier is not None:
+                self._tier.shared.showing = self._show
             self._tier_due = time.monotonic() + AGAIN_S
         return self._tier
 

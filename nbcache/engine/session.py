@@ -53,6 +53,7 @@ from nbcache.model.run_options import RunChoices, RunOptions
 from nbcache.model.value import Stored
 from nbcache.model.view import CardView, ChannelView, PlacePlan, ShownChunk
 from nbcache.store.cache import Cache
+from nbcache.store.remote.shared import Showing
 
 DEFAULT_CACHE = ".nbcache"
 
@@ -67,11 +68,14 @@ class Session:
         self.waiter: Callable[[Run], None] = _wait
         self.retention = ""  # of the runs to come
         self.teller: Callable[[str], None] = _tell
+        self.showing: Showing = lambda said: (
+            contextlib.nullcontext()
+        )  # while a cell waits for a value
         self.manner = RunOptions()  # of runs, plans and reads of which nothing else is said
         self.cells: Callable[[], Sequence[str]] = list
         self.last_run: Run | None = None
         self.factories = Factories(lambda: self.folder)
-        self._held = CacheInUse(folder / DEFAULT_CACHE, self._note)
+        self._held = CacheInUse(folder / DEFAULT_CACHE, self._note, self._show)
         self.performer = Performer(self, lambda: self._held.tidy())
 
     # ------------------------------------------------------------------ the cache
@@ -90,7 +94,7 @@ class Session:
         self._check_no_run()
         before = self._held
         if "://" in place:
-            new = CacheInUse(self.folder / DEFAULT_CACHE, self._note)
+            new = CacheInUse(self.folder / DEFAULT_CACHE, self._note, self._show)
             try:
                 new.share(place, read_only=False, claim="auto")
             except BaseException:
@@ -98,7 +102,7 @@ class Session:
                 raise
         else:
             path = Path(os.path.abspath(self.folder / os.path.expanduser(place)))
-            new = CacheInUse(path, self._note)
+            new = CacheInUse(path, self._note, self._show)
         try:
             self.performer.close()
         finally:
@@ -159,6 +163,9 @@ class Session:
             run.notes.append(text)
         else:
             self.teller(text)
+
+    def _show(self, said: Callable[[], str]) -> contextlib.AbstractContextManager[None]:
+        return self.showing(said)
 
     def _check_no_run(self) -> None:
         if self.last_run is not None and not self.last_run.done:

@@ -15,6 +15,7 @@ from nbcache.errors import UsageError
 from nbcache.model.run_options import RunOptions
 from nbcache.model.view import CardView, RunProgress
 from nbcache.notebook import live, render
+from nbcache.notebook.fetching import shown_while_waiting
 from nbcache.notebook.live import CardBoard, CardScreen, NotebookDisplays, NotebookScreen
 from nbcache.notebook.progress import SAID_MIME
 from nbcache.notebook.render import Rendered
@@ -67,7 +68,7 @@ class Front:
             session = engine.Session(self.shell.user_ns, self.folder)
             engine.set_current_session(session)
         session.waiter = lambda run: self.watch(run, raising=False)
-        session.teller = self.say
+        session.teller, session.showing = self.say, shown_while_waiting
         session.cells = lambda: self.shell.history_manager.input_hist_raw
         if self.headless is not None:
             session.notebook = self.headless.notebook or session.notebook

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ from nbcache.store.segment import GROUP_ROWS, KEYS, ROWS, read_records_at, segme
 from nbcache.store.signing import FOREIGN
 from nbcache.store.soundness import sound_row
 
+Showing = Callable[[Callable[[], str]], AbstractContextManager[None]]
+"""Shows again and again, until it ends, what it is given says."""
 AT_ONCE = 16
 AGAIN_S = 60.0  # until a blob that could not be had is offered again
 """Requests in flight: what a laptop's connection and one process's threads bear."""
@@ -79,7 +82,9 @@ class Shared:
         self._coming: dict[str, Future[bool | None]] = {}  # None: given up
         self._dropped: set[str] = set()  # of those that are coming: not wanted any more
         self._unanswered = 0  # requests for blobs, since the last answer
+        self._sizes: dict[str, int] = {}  # of blobs, as their rows say
         self.came = 0  # bytes of blobs, since it was opened
+        self.showing: Showing = lambda said: nullcontext()  # what a reader sees who waits
         self._is_closed = False
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
@@ -193,8 +198,8 @@ class Shared:
             return False
         offered = {blob: self._promised[blob] for blob in wanted if blob in self._promised}
         for entry in entries:
-            for blob in _blobs_of(entry):
-                offered[blob] = entry.at
+            for blob, size in _blobs_of(entry).items():
+                offered[blob], self._sizes[blob] = entry.at, size
         if not offered.keys() >= set(wanted):
             return False
         self._made.update({blob: offered[blob] for blob in wanted})
@@ -352,12 +357,24 @@ class Shared:
             if there is not None:  # else whoever fetched it wants it no more
                 return there
 
+    def bring_for_reader(self, digest: Digest) -> bool:
+        """As `bring`, for whoever reads a value and is shown meanwhile how far that is."""
+        before, size = self.came, self._sizes.get(digest)
+
+        def said() -> str:
+            came = f"{(self.came - before) / 1e6:,.0f}"
+            of = "" if size is None else f" of {size / 1e6:,.0f}"
+            return f"fetching from the shared cache: {came}{of} MB"
+
+        with self.showing(said):
+            return self.bring(digest)
+
     def _bring_for_all(self, digest: Digest, coming: Future[bool | None]) -> bool:
-        there: bool | None = False
+        there: bool | None = None  # an interrupt says nothing of the blob
         try:
             there = self._bring(digest)
         except FetchStoppedError:
-            there = None
+            pass
         finally:
             with self._lock:
                 del self._coming[digest]
@@ -441,8 +458,11 @@ class Shared:
         self._trouble(f"shared cache: {text}")
 
 
-def _blobs_of(entry: Entry) -> set[str]:
-    return {port.stored.blob for port in entry.outputs if port.stored.blob is not None}
+def _blobs_of(entry: Entry) -> dict[str, int]:
+    """Return the blobs that a row names, and how many bytes each has."""
+    return {
+        port.stored.blob: port.stored.size for port in entry.outputs if port.stored.blob is not None
+    }
 
 
 def read_header(store: Store, read_only: str | None) -> tuple[Record, str | None]:

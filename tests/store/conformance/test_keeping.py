@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,17 +14,19 @@ from nbcache.engine.upkeep.shared_cleaning import clean_shared
 from nbcache.model.digest import Digest
 from nbcache.model.row import Port
 from nbcache.model.value import Stored
+from nbcache.notebook.fetching import shown_while_waiting
 from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 from nbcache.store.remote.compact import compact_shared
-from nbcache.store.remote.layout import LOG
+from nbcache.store.remote.layout import LOG, blob_key, week_of
 from nbcache.store.remote.memory import MemoryStore
 from nbcache.store.remote.sending import Sender, send_segment
 from nbcache.store.remote.shared import Shared
 from nbcache.store.segment import ROWS
 from tests.store.conformance.places import AnyPlace
 from tests.store.rows import attempt, hash_of
+from tests.waiting import PATIENCE_S, wait_until
 
 
 def test_a_cache_that_another_makes_at_the_same_moment_is_opened(tmp_path: Path) -> None:
@@ -69,6 +73,36 @@ def test_of_a_large_segment_only_the_rows_that_are_needed_come(
         assert len(asked) <= 10
         assert len(reader.records([row.id for row in rows])) == len(rows)
         assert len(list((reader.root / "log").glob(f"*{ROWS}"))) == 1  # all of it
+
+
+def test_who_waits_for_a_value_sees_how_far_it_is_and_may_break_off_for_himself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nbcache.notebook.fetching.EVERY_S", 0.01)
+    shown: list[str] = []
+
+    def break_off(doing: str, key: str) -> None:
+        """Ctrl-C, once another waits for the same blob and something was shown."""
+        if doing == "get" and key.startswith("blobs/") and not shown:
+            other.start()
+            wait_until(lambda: shown.append(capsys.readouterr().err) or any(shown))
+            raise KeyboardInterrupt
+
+    with Cache.open(tmp_path / "anna") as cache, Cache.open(tmp_path / "ben") as bens:
+        store = MemoryStore(on_request=break_off)
+        shared = Shared.open(store, bens.root, bens.blobs)
+        blob = cache.blobs.put_bytes(b"x" * 5_000_000)
+        store.put_file(blob_key(week_of(time.time_ns() // 1000), blob), cache.blobs.path(blob))
+        came: list[bool] = []
+        other = threading.Thread(target=lambda: came.append(shared.bring(blob)))
+        shared.showing = shown_while_waiting
+
+        with pytest.raises(KeyboardInterrupt):
+            shared.bring_for_reader(blob)
+
+        other.join(PATIENCE_S)
+        assert came == [True]
+        assert "fetching from the shared cache: 0 MB" in "".join(shown)
 
 
 def test_a_shared_cache_is_merged_and_cleaned_in_steps(place: AnyPlace, tmp_path: Path) -> None:
