@@ -91,17 +91,24 @@ def imports_of(name: str, tree: ast.Module) -> Iterator[Import]:
                 yield Import(name, f"{base}.{alias.name}".lstrip("."), node.level, node.lineno)
 
 
+@cache
+def all_imports() -> tuple[Import, ...]:
+    """Return every import of every module of the package."""
+    return tuple(each for name, tree in modules().items() for each in imports_of(name, tree))
+
+
+def first_party_imports() -> list[Import]:
+    """Return those of modules of the package."""
+    return [each for each in all_imports() if each.target in modules()]
+
+
 def first_party_graph() -> dict[str, set[str]]:
     """Return which modules of the package each of them imports."""
-    known = modules()
-    return {
-        name: {
-            each.target
-            for each in imports_of(name, tree)
-            if each.target in known and each.target != name
-        }
-        for name, tree in known.items()
-    }
+    graph: dict[str, set[str]] = {name: set() for name in modules()}
+    for each in first_party_imports():
+        if each.target != each.module:
+            graph[each.module].add(each.target)
+    return graph
 
 
 _FENCE = re.compile(r"^```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^```\s*$", re.M | re.S)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import ast
 import re
 
-import pytest
-
 import nbcache
-from tests.house.reading import ROOT, first_party_graph, imports_of, modules, text_files
+from tests.house.reading import (
+    ROOT,
+    all_imports,
+    first_party_graph,
+    first_party_imports,
+    modules,
+    text_files,
+)
 
 BELOW = frozenset({"errors", "model"})
 MIDDLE = frozenset({"plan", "store", "codec"})
@@ -54,40 +59,38 @@ def part(module: str) -> str:
     return name if name in PARTS.get(layer(module), ()) else ""
 
 
-@pytest.mark.parametrize("name", sorted(modules()))
-def test_a_module_imports_only_from_its_own_layer_and_those_below(name: str) -> None:
-    own = layer(name)
-    if own == "":
-        return  # the door
-    assert own in MAY_IMPORT, f"{name}: no layer of that name; add it to the table and say why"
-    allowed = MAY_IMPORT[own] | {own}
+def test_a_module_imports_only_from_its_own_layer_and_those_below() -> None:
+    layers = {layer(name) for name in modules()} - {""}  # without the door
+    assert layers == set(MAY_IMPORT), "another layer: add it to the table and say why"
 
     wrong = [
         str(each)
-        for each in imports_of(name, modules()[name])
-        if each.target.partition(".")[0] == TOP
-        and each.target in modules()
-        and layer(each.target) not in allowed
-        and layer(each.target) != ""
+        for each in first_party_imports()
+        if (own := layer(each.module)) and layer(each.target) not in {own, "", *MAY_IMPORT[own]}
     ]
 
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", sorted(n for n in modules() if part(n)))
-def test_a_part_of_a_layer_is_built_on_those_before_it(name: str) -> None:
-    parts = PARTS[layer(name)]
-    allowed = parts[: parts.index(part(name)) + 1]
+def test_a_part_of_a_layer_is_built_on_those_before_it() -> None:
+    assert {part(name) for name in modules()} - {""} == {
+        each for all in PARTS.values() for each in all
+    }
 
     wrong = [
         str(each)
-        for each in imports_of(name, modules()[name])
-        if each.target in modules()
-        and layer(each.target) == layer(name)
-        and part(each.target) not in allowed
+        for each in first_party_imports()
+        if part(each.module)
+        and layer(each.target) == layer(each.module)
+        and not is_before(part(each.target), part(each.module), PARTS[layer(each.module)])
     ]
 
     assert not wrong, "\n".join(wrong)
+
+
+def is_before(below: str, above: str, parts: tuple[str, ...]) -> bool:
+    """Whether a part of a layer stands before another, or is it; "" stands above all."""
+    return below in parts[: parts.index(above) + 1]
 
 
 def test_nothing_imports_a_module_that_imports_it_in_turn() -> None:
@@ -100,30 +103,33 @@ def test_a_circle_is_found_where_there_is_one() -> None:
     assert find_circles(graph) == [["a", "b", "c"]]
 
 
-@pytest.mark.parametrize("name", sorted(modules()))
-def test_imports_are_absolute(name: str) -> None:
-    relative = [str(each) for each in imports_of(name, modules()[name]) if each.level]
+def test_imports_are_absolute() -> None:
+    relative = [str(each) for each in all_imports() if each.level]
 
     assert not relative, "\n".join(relative)
 
 
-@pytest.mark.parametrize("name", sorted(n for n in modules() if layer(n) in {"plan", "model"}))
-def test_what_decides_can_reach_no_disk_clock_or_thread(name: str) -> None:
-    tree = modules()[name]
+def test_what_decides_can_reach_no_disk_clock_or_thread() -> None:
+    deciding = {name: tree for name, tree in modules().items() if layer(name) in {"plan", "model"}}
     impure = [
         str(each)
-        for each in imports_of(name, tree)
-        if each.target.partition(".")[0] in IMPURE
-        or (each.target.partition(".")[2] and not is_pure_part(each.target))
+        for each in all_imports()
+        if each.module in deciding
+        and (
+            each.target.partition(".")[0] in IMPURE
+            or (each.target.partition(".")[2] and not is_pure_part(each.target))
+        )
     ]
     used = [
         f"{name}, line {node.lineno}: {node.value.id}.{node.attr}"
+        for name, tree in deciding.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and not is_pure_part(f"{node.value.id}.{node.attr}")
     ]
 
+    assert deciding
     assert not impure + used, "\n".join(impure + used)
 
 
