@@ -80,14 +80,21 @@ TABLES: dict[str, str] = {
     "_names": """SELECT run, any_value(name) AS run_name FROM _rows
 WHERE kind = 'run' {0} GROUP BY run""",
     # The rows of tasks that have a later one. Nearly all tasks have one row: to sort only the
-    # others takes a third of the time.
+    # others takes a third of the time. Of a run that was resumed and went to its end, what only an
+    # earlier session had is no task: of a process that was renamed, of an item that is gone.
     "_earlier": """WITH ends_ AS NOT MATERIALIZED (
     SELECT run, process, position, session, "at", id, hash(run, process, position) AS task_
     FROM _rows WHERE kind IN ('attempt', 'use') {0}
-), again_ AS (SELECT task_ FROM ends_ GROUP BY task_ HAVING count(*) > 1)
-SELECT run, id FROM ends_ WHERE task_ IN (FROM again_)
+), again_ AS (SELECT task_ FROM ends_ GROUP BY task_ HAVING count(*) > 1
+), settled_ AS (
+    SELECT run, max(session) AS last_ FROM _rows
+    WHERE kind = 'run' AND session > 1 AND status IN ('succeeded', 'failed')
+        AND coalesce(counts['aborted'], 0) = 0 GROUP BY run
+)
+(SELECT run, id FROM ends_ WHERE task_ IN (FROM again_)
 QUALIFY row_number() OVER (
-    PARTITION BY run, process, position ORDER BY session DESC, "at" DESC, id DESC) > 1""",
+    PARTITION BY run, process, position ORDER BY session DESC, "at" DESC, id DESC) > 1)
+UNION SELECT run, id FROM ends_ JOIN settled_ USING (run) WHERE session < last_""",
     # What the view `tasks` shows: whoever asks often does not even wait for its plan.
     "_tasks": f"FROM ({_TASKS}) WHERE true {{0}}",
 }
@@ -123,8 +130,7 @@ FROM sessions_ s LEFT JOIN tasks_ t USING (run, session) GROUP BY run""",
     SELECT id, run, process, coalesce(position, '') AS position, session, "at", status, cached_from
     FROM _rows SEMI JOIN _open USING (run) WHERE kind IN ('attempt', 'use')
 ), last_ AS (
-    FROM all_ QUALIFY row_number() OVER (
-        PARTITION BY run, process, position ORDER BY session DESC, "at" DESC, id DESC) = 1
+    FROM all_ ANTI JOIN _earlier ON _earlier.id = all_.id
 ), ended_ AS (
     SELECT last_.run AS run, of_.id IS NOT NULL AS is_own,
         CASE WHEN last_.cached_from IS NULL THEN last_.status

@@ -11,6 +11,7 @@ import pytest
 
 from nbcache.engine.executors.inline import InlineExecutor
 from nbcache.engine.record import history
+from nbcache.engine.record.query import fetch
 from nbcache.engine.running.run import Run
 from nbcache.errors import RunError, UsageError, WiringError
 from nbcache.model.row import AttemptRow, RunRow
@@ -220,6 +221,9 @@ def test_before_it_starts_it_says_what_differs_from_the_beginning(
 
     assert run.status is RunStatus.SUCCEEDED
     assert "rate 2 → 3" in run.reasons["fit"]  # an earlier session is an earlier run
+    cache, kept = second.session.cache, {"load", "tidy", "fit", "more", "bad"}
+    assert {name for name, _ in history.last_rows(cache, run.id)} == kept
+    assert {name for (name,) in fetch(cache, "SELECT process FROM tasks")} == kept
     assert started == lines
     assert lines[0] == f"resuming run {failed.name} (failed), session 2; since it began:"
     assert "  tidy was called clean" in lines

@@ -16,12 +16,14 @@ from pathlib import PurePath
 
 from nbcache.engine.record.cancelling import cancel_request
 from nbcache.engine.record.holding import is_held
+from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.errors import RunError
 from nbcache.model.row import AttemptRow, ProcessRecord, Record, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.store.cache import Cache
 
 LIVE = frozenset({RunStatus.RUNNING.value, RunStatus.RESUMING.value, RunStatus.CREATED.value})
+_WENT_TO_ITS_END = (RunStatus.SUCCEEDED.value, RunStatus.FAILED.value)
 _MICROSECOND = 1e-6
 CELL = "cell"  # the language of a process record that tells of a cached cell
 
@@ -305,14 +307,26 @@ def last_rows(
 ) -> dict[tuple[str, str], AttemptRow | UseRow]:
     """Return the last word on each task of a run over its sessions, by (process, position).
 
-    A hit on the task's own attempt of an earlier session is that attempt: the run made it.
+    A hit on the task's own attempt of an earlier session is that attempt: the run made it. What
+    only sessions before one had that went to its end is no task of the run any more: its process
+    was renamed, or its item is gone.
     """
+    settled = max(
+        (
+            row.session
+            for row in rare_rows(cache.log, RunRow, readable=True)
+            if row.run == run and row.status in _WENT_TO_ITS_END and not row.counts.get("aborted")
+        ),
+        default=0,
+    )
     last: dict[tuple[str, str], AttemptRow | UseRow] = {}
     made: dict[str, AttemptRow] = {}
     for row in cache.log.rows(("attempt", "use"), run=run, process=process):
         assert isinstance(row, (AttemptRow, UseRow))
         if isinstance(row, AttemptRow):
             made[row.id] = row
+        if row.session < settled:
+            continue
         key = (row.process, row.position)
         if key not in last or _order(row) > _order(last[key]):
             last[key] = row
