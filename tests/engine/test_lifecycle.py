@@ -15,6 +15,7 @@ import pytest
 from nbcache.engine.record import history
 from nbcache.engine.record.finding import found_tasks
 from nbcache.engine.running import loop
+from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.reasons import Reasons
 from nbcache.engine.running.turns import WAITS
 from nbcache.errors import StoreError
@@ -211,3 +212,16 @@ def test_a_run_that_breaks_off_lets_go_of_all_that_the_next_one_needs(
         assert notebook.run().status is RunStatus.FAILED
 
     assert list(notebook.run()["p"]) == [2, 3]
+
+
+def test_a_run_that_cannot_take_the_end_of_an_attempt_breaks_off(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take_nothing(*_: object) -> None:
+        raise RuntimeError("no room for it")
+
+    notebook.cell("%%process p() -> out\nout = 1 / 0")
+    with monkeypatch.context() as patch:
+        patch.setattr(Failures, "fail", take_nothing)
+        run = notebook.run()
+    assert (run.status, run.error) == (RunStatus.FAILED, "RuntimeError: no room for it")

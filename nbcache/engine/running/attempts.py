@@ -136,7 +136,14 @@ class Attempts:
             course.inbox.tell(AttemptStarted(task))
 
         future = self._executor.submit(spec, started=started, shown=show)
-        future.add_done_callback(lambda done: self._ended(decision, done))
+
+        def ended(done: asyncio.Future[AttemptReport]) -> None:
+            try:
+                self._ended(decision, done)
+            except BaseException as error:  # the loop would only log it, and the task never end
+                course.inbox.break_off(error)
+
+        future.add_done_callback(ended)
 
     async def _get_ready(self) -> None:
         root, reason = self._course.cache.root, self._course.cache.read_only
