@@ -137,6 +137,8 @@ def test_the_sizes_that_a_listing_gives_are_read(bench: Bench, notebook: Path) -
         f"import os\ndef names(): return list({listing})\n[each.stat() for each in names()]",
         f"import os\ndef names(): return list({listing})\n"
         "def size(each): return each.stat()\nlist(map(size, names()))",
+        f"import os\nclass W:\n    def size(self, each): return each.stat()\n"
+        f"def walk(): return list(map(W().size, {listing}))\nwalk()",
     ):
         found = {(each.kind, each.name) for each in reads(bench, body, notebook)}
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from opcode import opmap
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FrameType, FunctionType, ModuleType
 
 from nbcache.plan.identity.code import nested_codes
 
@@ -144,7 +144,7 @@ def lists_path(is_package: Callable[[str], bool]) -> bool:
 
 def looks_at_entries(is_package: Callable[[str], bool]) -> bool:
     """Say whether the user's code calls `os.scandir` and may ask `stat` of what that gives: itself,
-    where it was called from, or in a function that these can call.
+    where it was called from, or in what these can call.
 
     What it gives are objects of C, which nothing can watch.
     """
@@ -159,8 +159,16 @@ def looks_at_entries(is_package: Callable[[str], bool]) -> bool:
 
 
 def _codes_around(frame: FrameType, is_package: Callable[[str], bool]) -> Iterator[CodeType]:
-    """Yield the code of a frame and of the user's functions among its globals."""
+    """Yield the code of a frame, and that of the user's functions and classes which it can name,
+    also in modules that it has imported."""
     yield from nested_codes(frame.f_code)
-    for value in list(frame.f_globals.values()):
+    around = list(frame.f_globals.values())
+    for module in [each for each in around if isinstance(each, ModuleType)]:
+        file = getattr(module, "__file__", None)
+        if file and not is_package(file):
+            around += vars(module).values()
+    for cls in [each for each in around if isinstance(each, type)]:
+        around += vars(cls).values()
+    for value in around:
         if isinstance(value, FunctionType) and not is_package(value.__code__.co_filename):
             yield from nested_codes(value.__code__)

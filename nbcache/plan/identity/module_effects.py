@@ -31,10 +31,10 @@ class Effects:
     """What a top-level statement does to other objects when its module is imported.
 
     `always`: something is changed for certain, or it cannot be told. `roots` are names that are
-    called or decorate; they change something only if they are the user's own. `targets` are those
-    names of `roots`, of bases and of assignments into objects, through which another module is
-    changed. `bases` are the base classes, as chains of names. `hooks` says that subclasses of this
-    class are told to it or to its metaclass.
+    called or decorate; they change something only if they are the user's own. `targets` are the
+    names in statements that are calls, of decorators, bases and assignments into objects, through
+    which another module is changed. `bases` are the base classes, as chains of names. `hooks` says
+    that subclasses of this class are told to it or to its metaclass.
     """
 
     always: bool = False
@@ -117,9 +117,9 @@ def _effect(node: ast.AST, found: _Found, own: frozenset[str]) -> None:
         if root is not None and root not in own:
             found.roots.add(root)
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        root = _root_of_call(node.value)
-        if root is not None and root not in own:
-            found.targets.add(root)
+        # Also what is handed over: setattr(other.Thing, "name", 5)
+        named = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+        found.targets.update(named - own)
     elif isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
         root = root_name(node)
         if root not in own:

@@ -22,6 +22,8 @@ from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import, Uses, uses_o
 Bindings = dict[str, tuple[tuple[str, str | None], ...]]
 
 _SEES_ALL = frozenset({"globals", "vars", "eval", "exec", "locals"})
+_SHOWS_ALL = frozenset({"__globals__", "f_globals", "getmodule"})  # as attributes or imported
+_OWN_NAME = frozenset({"__name__", "__module__", "__spec__"})  # with which sys.modules is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,8 +446,10 @@ class ModuleReach:
                 self._import_locally(each)
         if "__subclasses__" in uses.attributes:
             self._list_subclasses()
+        if uses.read & _SHOWS_ALL:
+            self._queue.append((module, ()))
         if uses.attributes & NAME_MODULES:
-            if "__name__" in uses.names:  # sys.modules[__name__]
+            if uses.read & _OWN_NAME:  # sys.modules[__name__]
                 self._queue.append((module, ()))
             for text in uses.texts:
                 if text.replace(".", "").isidentifier() and self._load(text) is not None:
