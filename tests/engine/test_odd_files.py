@@ -20,6 +20,15 @@ def test_a_pipe_as_input_is_refused_and_never_read(notebook: Notebook, where: st
     assert "pipe" in run.failures[0].error
 
 
+def test_a_file_that_is_not_there_is_not_named_where_its_input_looks_secret(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel tokens = of(['hunter2'])")
+    notebook.cell("%%process work(token: list[path]) -> n from tokens\nn = 1")
+    run = notebook.run()
+    assert "no file (not shown)" in run.failures[0].error
+
+
 def test_a_device_as_input_is_refused_and_never_read(notebook: Notebook) -> None:
     notebook.cell('%%process work(f: path = "/dev/zero") -> n\nn = f.name')
     run = notebook.run()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import pytest
 
 from nbcache.model.digest import Digest
@@ -13,7 +16,7 @@ from nbcache.plan.identity.confidential import confidential_texts, is_confidenti
     "name",
     "password DB_PASSWORD dbPassword api_token token AWS_SECRET_ACCESS_KEY apiKey "
     "api_key private_key "
-    "client_secret credentials GITHUB_TOKEN OPENAI_API_KEY storageAccountKey".split(),
+    "client_secret credentials Authorization GITHUB_TOKEN OPENAI_API_KEY storageAccountKey".split(),
 )
 def test_names_of_secrets_are_seen(name: str) -> None:
     assert looks_secret(name)
@@ -33,6 +36,28 @@ def test_numbers_are_no_secrets_and_members_of_dicts_are() -> None:
     assert is_confidential("rows", [{"token": "abcdef"}])
     assert is_confidential("rows", [("user", "me"), ("password", "abcdef")])
     assert not is_confidential("rows", [("user", "me"), ("max_token", 3)])
+
+
+def test_a_password_in_a_url_is_a_secret_whatever_its_name() -> None:
+    url = "postgresql://me:hunter2@db:5432/x?a=b@c"
+    assert is_confidential("source", url)
+    assert is_confidential("sources", {"db": ["https://a.org/b", url]})
+    assert confidential_texts({"source": f"see {url}"}) == ("hunter2",)
+    assert not is_confidential("source", "https://me@a.org:80/b:c@d")
+
+
+def test_attributes_that_look_secret_are_hidden_where_they_are_shown() -> None:
+    class Inner(NamedTuple):
+        token: str
+
+    @dataclass(slots=True)
+    class Outer:
+        password: str
+        inner: Inner
+
+    values = {"config": Outer("first one", Inner("second"))}
+    assert confidential_texts(values) == ("first one", "second")
+    assert not is_confidential("config", values["config"]), "it is told by its parts"
 
 
 def test_results_of_tasks_are_secrets_by_their_names_as_values_are() -> None:

@@ -127,7 +127,7 @@ class Identifier:
         if isinstance(value, RemoteFile):
             return self._remote(value, mode, place)
         if isinstance(value, FilePath) or (wants_path and isinstance(value, (str, os.PathLike))):
-            return self._file(value, mode, place)
+            return self._file(value, mode, place, hidden)
         if isinstance(value, Gathered) or (wants_path and isinstance(value, (list, tuple))):
             return self._gathered(value, declared, mode, place, hidden)
         if wants_path:
@@ -177,7 +177,7 @@ class Identifier:
             return Identified(stored.digest, stored, shown, text)
         return Identified(stored.digest, stored, f"{stored.codec} {stored.size:,} B")
 
-    def _file(self, value: object, mode: str, place: str) -> Identified:
+    def _file(self, value: object, mode: str, place: str, hidden: bool = False) -> Identified:
         name = os.fspath(value)  # type: ignore[call-overload]
         if not name:
             raise ChannelError(f"{place} is declared as a path, but the item is an empty text")
@@ -188,7 +188,8 @@ class Identifier:
         if path.is_file():  # taken before the digest: who writes in between is seen at the end
             stat = stat_key(path)
         elif not path.is_dir():
-            raise ChannelError(f"{place}: {self._why_no_file(path, name)}")
+            why = f"no file {HIDDEN}" if hidden else self._why_no_file(path, name)
+            raise ChannelError(f"{place}: {why}")
         elif self._kept.resolve().is_relative_to(path.resolve()):
             raise ChannelError(
                 f"{place}: the folder {path} holds the cache ({self._kept}), which every task "

@@ -30,7 +30,7 @@ from nbcache.engine.work.watch import Watcher
 from nbcache.errors import InputChangedError, UsageError
 from nbcache.model.digest import Digest
 from nbcache.model.row import Row, WatchedRead
-from nbcache.plan.identity.confidential import confidential_texts, looks_secret
+from nbcache.plan.identity.confidential import confidential_texts
 from nbcache.store.cache import Cache
 from nbcache.store.files import deleted_error, host_token, new_ulid
 from nbcache.store.filestate import StatKey, hash_file, stat_key
@@ -110,8 +110,7 @@ class Workplace:
         found = self._secrets.get(process.key)
         if found is None:
             known = {**(process.environ or os.environ), **process.env}
-            hidden = {name: text for name, text in known.items() if looks_secret(name)}
-            found = (*process.secrets.values(), *confidential_texts(hidden))
+            found = (*process.secrets.values(), *confidential_texts(known))
             self._secrets[process.key] = found
         return found
 

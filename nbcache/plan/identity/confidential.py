@@ -3,7 +3,7 @@
 Rows are shared, digests of values are needed in them, texts are not. So what a name such as
 `api_token` holds is left out of summaries, evidence, labels and parameters, and where a task prints
 it or an error quotes it, it is replaced. A guess by names, for the secrets that nobody has declared
-by `--secret`; numbers never count (`max_token = 512`).
+by `--secret`; numbers never count (`max_token = 512`). A password in a URL is known by its place.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from nbcache.model.value import Stored
 
 HIDDEN = "(not shown)"
 _WORDS = frozenset(
-    "password passwd passphrase secret secrets token credential credentials apikey".split()
+    "password passwd passphrase secret secrets token credential credentials apikey "
+    "authorization".split()
 )
 _BEFORE_KEY = frozenset(
     "api access private secret signing encryption account storage auth service ssh".split()
 )
+_IN_URL = re.compile(r"\w://[^\s/?#:@]*:([^\s/?#@]+)@")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SHORTEST = 5  # characters: a shorter text stands in too many others to be replaced there
 _OPEN = (int, float, bool, type(None))  # no secret is one of these
@@ -44,6 +46,8 @@ def looks_secret(name: str) -> bool:
 
 def is_hidden(name: object, value: object) -> bool:
     """Whether a member or attribute is not shown: its name looks secret, and it is no number."""
+    if type(value) is str:
+        return looks_secret(str(name)) or bool(_passwords(value))
     return type(value) not in _OPEN and looks_secret(str(name))
 
 
@@ -69,28 +73,68 @@ def confidential_texts(values: Mapping[str, object]) -> tuple[str, ...]:
     found = {
         text
         for name, value in values.items()
-        for held in _secrets(name, value, _DEEPEST)
+        for held in _secrets(name, value, _DEEPEST, in_objects=True)
         for text in _texts(held, _DEEPEST)
         if len(text) >= _SHORTEST
     }
     return tuple(sorted(found, key=lambda text: (-len(text), text)))
 
 
-def _secrets(name: str, value: object, depth: int) -> Iterator[object]:
-    """Yield the values under names that look secret, in a value and the dicts in it."""
+def _secrets(name: str, value: object, depth: int, *, in_objects: bool = False) -> Iterator[object]:
+    """Yield the values under names that look secret, in a value and the dicts in it.
+
+    in_objects: in the attributes of objects, too.
+    """
     if looks_secret(name):
         if isinstance(value, (str, bytes, list, tuple, set, frozenset, dict, Stored)):
             yield value
+        elif in_objects:
+            yield _attributes(value)
+    elif type(value) is str:
+        yield from _passwords(value)
     elif type(value) is dict and depth and len(value) <= _MOST:
         for key, member in value.items():
             if isinstance(key, str):
-                yield from _secrets(key, member, depth - 1)
+                yield from _secrets(key, member, depth - 1, in_objects=in_objects)
     elif is_pair(value) and looks_secret(value[0]):
-        yield from _secrets(value[0], value[1], depth - 1)
+        yield from _secrets(value[0], value[1], depth - 1, in_objects=in_objects)
     elif type(value) in (list, tuple) and depth and len(value) <= _MOST:  # type: ignore[arg-type]
         for member in value:  # type: ignore[attr-defined]
-            if type(member) is dict or is_pair(member):
-                yield from _secrets("", member, depth - 1)
+            if type(member) in (dict, str) or is_pair(member):
+                yield from _secrets("", member, depth - 1, in_objects=in_objects)
+    elif in_objects and depth:
+        yield from _secrets("", _attributes(value), depth - 1, in_objects=True)
+
+
+def _attributes(value: object) -> dict[str, object]:
+    """Return what an object of a Python class holds by name, in slots and named tuples too."""
+    cls = type(value)
+    if cls in _OPEN or cls.__module__ == "builtins":
+        return {}
+    fields = getattr(cls, "_fields", None)
+    if isinstance(value, tuple) and isinstance(fields, tuple):
+        return dict(zip(fields, value, strict=False))
+    slots = (name for base in cls.__mro__ for name in _slots(base))
+    held = {name: each for name in slots if (each := _attribute(value, name)) is not None}
+    named = _attribute(value, "__dict__")
+    return {**held, **named} if type(named) is dict else held
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    slots = vars(cls).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _attribute(value: object, name: str) -> object:
+    """Return an attribute without any code of the class, where that is possible."""
+    try:
+        return object.__getattribute__(value, name)
+    except AttributeError:
+        return None
+
+
+def _passwords(text: str) -> list[str]:
+    return _IN_URL.findall(text) if "://" in text else []
 
 
 def _texts(value: object, depth: int) -> Iterator[str]:
