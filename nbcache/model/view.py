@@ -19,6 +19,7 @@ class PlaceProgress:
     upstream: tuple[str, ...]
     counts: Mapping[str, int]
     expected: int | None
+    equal: int = 0  # of those cached: they got the result of an equal task of this very run
     reason: str = ""  # why its tasks ran, in one line: "helper norm changed (cell 3, line 4)"
 
 
@@ -83,6 +84,11 @@ class RunProgress:
     trusted: int = 0  # hits whose code somebody took for equal, though it was edited
     own: int = 0  # cached tasks whose result this very run made
     items: Mapping[int, int] = field(default_factory=dict)  # graph node -> items it gave so far
+
+    @property
+    def equal(self) -> int:
+        """Cached tasks that got the result of an equal one of this very run."""
+        return sum(place.equal for place in self.places)
 
     def total(self, *names: str) -> int:
         """Tasks over all processes in the given states or outcomes."""

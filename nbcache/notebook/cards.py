@@ -161,9 +161,13 @@ def expected_total(progress: PlaceProgress) -> int:
     return max(progress.expected or 0, sum(progress.counts.values()))
 
 
-def outcome_phrase(counts: Mapping[str, int]) -> str:
-    """Return "17 ran, 0 cached, 1 failed": ran and cached always, the rest where it happened."""
-    parts = [f"{counts.get('completed', 0):,} ran", f"{counts.get('cached', 0):,} cached"]
+def outcome_phrase(counts: Mapping[str, int], equal: int = 0) -> str:
+    """Return "17 ran, 0 cached, 1 failed": ran and cached always, the rest where it happened.
+
+    equal: of those cached, how many got the result of an equal task of the same run: no hits.
+    """
+    parts = [f"{counts.get('completed', 0):,} ran", f"{counts.get('cached', 0) - equal:,} cached"]
+    parts += [f"{equal:,} equal"] * bool(equal)
     parts += [
         f"{counts[name]:,} {word}"
         for name, word in _ENDED.items()
@@ -177,7 +181,7 @@ def place_phrase(progress: PlaceProgress) -> str:
     total, done = expected_total(progress), ended(progress.counts)
     at_work = sum(progress.counts.get(name, 0) for name in _AT_WORK)
     if done == total and progress.expected is not None and not at_work:
-        return outcome_phrase(progress.counts) if total else "no tasks"
+        return outcome_phrase(progress.counts, progress.equal) if total else "no tasks"
     is_known = progress.expected is not None or total
     amount = f"{done:,}/{total:,}" if is_known else f"{done:,}/?"
     parts = [amount, *([f"{at_work:,} running"] if at_work else [])]

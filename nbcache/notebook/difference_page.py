@@ -43,7 +43,7 @@ def page_of(diff: RunDiff) -> list[Element]:
 
 
 def _counts(run: RunSummary) -> str:
-    return cards.outcome_phrase(run.counts) if run.counts else run.status
+    return cards.outcome_phrase(run.counts, run.own) if run.counts else run.status
 
 
 def _facts(diff: RunDiff) -> Iterator[str]:

@@ -33,6 +33,7 @@ class PlaceRecord(TypedDict):
     name: str
     counts: dict[str, int]
     expected: int | None
+    equal: int
     reason: str
 
 
@@ -103,7 +104,7 @@ def summary_line(progress: RunProgress, now: datetime | None = None) -> str:
     name = f"run {progress.name}"
     if progress.status in ("cancelled", "interrupted"):
         name += f" {progress.status}"
-    parts = f"{cards.outcome_phrase(counts)}, {render.duration(progress.elapsed_s)}"
+    parts = f"{cards.outcome_phrase(counts, progress.equal)}, {render.duration(progress.elapsed_s)}"
     saved = f" · saved {render.duration(progress.saved_s)}" if progress.saved_s >= 0.05 else ""
     return " · ".join([parts, *_trusted(progress), f"{name}{saved}"])
 
@@ -301,6 +302,7 @@ def record_of(progress: RunProgress) -> RunRecord:
             "name": place.name,
             "counts": dict(place.counts),
             "expected": place.expected,
+            "equal": place.equal,
             "reason": place.reason,
         }
         for place in progress.places
@@ -347,6 +349,7 @@ def progress_from(record: Mapping[str, object] | RunRecord) -> RunProgress:
                 upstream=(),
                 counts=place["counts"],
                 expected=place["expected"],
+                equal=place["equal"],
                 reason=place["reason"],
             )
             for place in data["places"]

@@ -93,7 +93,8 @@ def _all_runs(execution: Execution) -> str:
             counts[name] = counts.get(name, 0) + number
     elapsed = sum(record.elapsed_s for record in records)
     saved = sum(record.saved_s for record in records)
-    line = f"{len(records)} runs: {cards.outcome_phrase(counts)}, {render.duration(elapsed)}"
+    equal = sum(record.equal for record in records)
+    line = f"{len(records)} runs: {cards.outcome_phrase(counts, equal)}, {render.duration(elapsed)}"
     return line + (f" · saved {render.duration(saved)}" if saved >= 0.05 else "")
 
 

@@ -37,7 +37,7 @@ def test_a_card_runs_and_tries_its_process_and_outlives_its_kernel(open_notebook
 
     # A run of it fills the cards of all that has to run.
     check.get_by_role("button", name="Run").click()
-    expect(check.locator(".nb-card-state")).to_contain_text("3 ran, 2 cached, 1 failed")
+    expect(check.locator(".nb-card-state")).to_contain_text("3 ran, 0 cached, 2 equal, 1 failed")
     expect(fit.locator(".nb-card-state")).to_contain_text("6 ran, 0 cached")
     expect(notebook.cell(2).locator(".nbcache-shown u").first).to_contain_text("looking at")
     assert check.locator("u").count() == 0  # HTML of a task is in the notebook's output alone

@@ -12,7 +12,9 @@ from nbcache.engine.running.reasons import FIRST
 from nbcache.engine.running.run import Run
 from nbcache.errors import UsageError
 from nbcache.model.view import CardView
+from nbcache.notebook.cards import place_phrase
 from nbcache.notebook.live import CardBoard, CardScreen, watch
+from nbcache.notebook.progress import progress_from, record_of, summary_line
 from nbcache.notebook.widget.card import CardDesk, Hands, LiveCard
 from nbcache.notebook.widget.source import LiveRun, StoredRun
 from nbcache.notebook.widget.state import head_of
@@ -224,6 +226,10 @@ def test_equal_tasks_are_told_before_a_run_and_each_shows_what_the_one_that_ran_
     assert run.progress().own == 1  # the equal one of what failed failed, too
     assert StoredRun(notebook.session.cache, run.id).progress().own == 1
     assert head_of(run.progress())["cached"] == 0
+    stored = StoredRun(notebook.session.cache, run.id)
+    for told in (run.progress(), stored.progress(), progress_from(record_of(run.progress()))):
+        assert place_phrase(told.places[0]) == "1 ran, 0 cached, 1 equal, 2 failed"
+        assert summary_line(told).startswith("1 ran, 0 cached, 1 equal, 2 failed")
     assert cards.ask("look", "showing")["total"] == 4
     cards.ask("look", "show", position="1")
     assert "looking at 8" in cards.board.placed["look"].last.text

@@ -120,6 +120,7 @@ class ProcessOutcomes:
 
     name: str
     counts: Mapping[str, int]
+    equal: int  # of those cached: they took what an equal task of this run had made
     computed_s: float
     reason: str
     upstream: tuple[str, ...]
@@ -276,6 +277,7 @@ def show_run(cache: Cache, word: str | None = None) -> RunDetail:
     """Return one run in detail; `word` as in `find_run`."""
     run = as_it_stands(cache, find_run(cache, word))
     last = last_rows(cache, run.id)
+    made = {row.id for row in last.values() if isinstance(row, AttemptRow)}
     names = [process.name for process in run.processes]
     names += sorted({name for name, _ in last} - set(names))
     upstream = {process.name: process.upstream for process in run.processes}
@@ -290,6 +292,7 @@ def show_run(cache: Cache, word: str | None = None) -> RunDetail:
             ProcessOutcomes(
                 name=name,
                 counts=dict(counts),
+                equal=sum(isinstance(row, UseRow) and row.cached_from in made for row in rows),
                 computed_s=sum(row.realtime or 0.0 for row in attempts),
                 reason=next((row.reason for row in attempts if row.reason), ""),
                 upstream=upstream.get(name, ()),

@@ -51,12 +51,14 @@ class Gauge:
     def _places(self) -> tuple[PlaceProgress, ...]:
         """Return the counts of all processes."""
         graph, scheduler, run = self._course.graph, self._course.scheduler, self._course.run
+        equal = run.equal_tasks()
         return tuple(
             PlaceProgress(
                 name=name,
                 upstream=upstream_of(graph, index),
                 counts=dict(scheduler.counts(name)),
                 expected=scheduler.expected(name),
+                equal=equal[index],
                 reason=run.reasons.get(name, ""),
             )
             for name, index in graph.places.items()

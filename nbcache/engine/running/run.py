@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -150,6 +151,10 @@ class Run:
             self.shown_stored[task] = self.shown_stored[owner]
         elif owner in self.live_shown:
             self.live_shown[task] = self.live_shown[owner]
+
+    def equal_tasks(self) -> Counter[int]:
+        """Return, by process, how many tasks got the result of an equal one of this run."""
+        return Counter(place for place, _ in self.own - self.kept)
 
     def keep_channels(self, elements: Callable[[int], Elements]) -> None:
         """Remember how a channel's items are found, for readers after the run's end."""

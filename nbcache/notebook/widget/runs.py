@@ -41,7 +41,7 @@ def _run_line(run: history.RunSummary, now: datetime) -> Json:
         "status": run.status,
         "when": render.when(began, now),
         "took": render.duration(run.elapsed_s),
-        "tasks": cards.outcome_phrase(run.counts) if run.counts else "",
+        "tasks": cards.outcome_phrase(run.counts, run.own) if run.counts else "",
         "notebook": Path(run.notebook).name if run.notebook else "",
         "parameters": " ".join(f"{name}={value}" for name, value in run.parameters.items()),
     }

@@ -161,7 +161,8 @@ def together(places: Sequence[PlaceProgress]) -> PlaceProgress:
             counts[name] = counts.get(name, 0) + count
     known = [place_.expected for place_ in places if place_.expected is not None]
     expected = sum(known) if len(known) == len(places) else None
-    return PlaceProgress(name="", upstream=(), counts=counts, expected=expected)
+    equal = sum(place_.equal for place_ in places)
+    return PlaceProgress(name="", upstream=(), counts=counts, expected=expected, equal=equal)
 
 
 def line_items(

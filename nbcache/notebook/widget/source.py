@@ -86,6 +86,7 @@ class StoredRun:
                     upstream=each.upstream,
                     counts=each.counts,
                     expected=sum(each.counts.values()),
+                    equal=each.equal,
                     reason=each.reason,
                 )
                 for each in self._detail.processes

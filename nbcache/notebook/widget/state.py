@@ -95,11 +95,12 @@ def state_of(
 
 
 def counts_of(place: PlaceProgress | None) -> list[int]:
-    """Return a process's counts as they cross."""
+    """Return a process's counts as they cross: of `STATES`, then how many tasks are expected (-1:
+    not known), and how many of those cached are equal to one of this run."""
     if place is None:
-        return [0] * len(STATES) + [-1]
+        return [*([0] * len(STATES)), -1, 0]
     expected = -1 if place.expected is None else place.expected
-    return [*(place.counts.get(name, 0) for name in STATES), expected]
+    return [*(place.counts.get(name, 0) for name in STATES), expected, place.equal]
 
 
 def head_of(progress: RunProgress, controls: Sequence[Control] = ()) -> Head:

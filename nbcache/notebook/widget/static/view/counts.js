@@ -7,7 +7,7 @@ const total = (counts) =>
 
 /** The counts of several processes as one. */
 function sumOf(several) {
-  const sum = several.reduce((all, counts) => all.map((n, k) => n + counts[k]), Array(EXPECTED + 1).fill(0));
+  const sum = several.reduce((all, counts) => all.map((n, k) => n + counts[k]), Array(EQUAL + 1).fill(0));
   if (several.some((counts) => counts[EXPECTED] < 0)) sum[EXPECTED] = -1;
   return sum;
 }
@@ -16,8 +16,8 @@ function phrase(counts) {
   const all = total(counts), ended = done(counts), busy = atWork(counts), known = counts[EXPECTED] >= 0;
   if (known && ended === all && !busy) {
     if (!all) return "no tasks";
-    const parts = [`${number(counts[COMPLETED])} ran`, `${number(counts[CACHED])} cached`];
-    for (const [index, word] of [[STORED, "stored"], [FAILED, "failed"], [IGNORED, "ignored"],
+    const parts = [`${number(counts[COMPLETED])} ran`, `${number(counts[CACHED] - counts[EQUAL])} cached`];
+    for (const [index, word] of [[EQUAL, "equal"], [STORED, "stored"], [FAILED, "failed"], [IGNORED, "ignored"],
       [ABORTED, "aborted"], [SKIPPED, "skipped"]])
       if (counts[index]) parts.push(`${number(counts[index])} ${word}`);
     return parts.join(", ");

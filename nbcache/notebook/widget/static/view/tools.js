@@ -5,7 +5,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const PARTS = ["cached", "done", "failed", "running", "pending"];
 const [PENDING, READY, RUNNING, COMMITTING, COMPLETED, CACHED, STORED, FAILED, IGNORED, ABORTED,
-  SKIPPED, EXPECTED] = Array(12).keys();
+  SKIPPED, EXPECTED, EQUAL] = Array(13).keys();
 const ELEMENTS = new Set(["svg", "g", "path", "rect", "text", "title"]);
 
 // ------------------------------------------------------------------ small tools
