@@ -56,7 +56,6 @@ plain = st.recursive(
 
 
 @given(plain)
-@settings(deadline=None)
 def test_any_plain_value_comes_back_exactly(value: object) -> None:
     assert_exact(value)
 
@@ -105,7 +104,6 @@ dtypes = (
 
 
 @given(hnp.arrays(dtypes, hnp.array_shapes(min_dims=0, min_side=0, max_side=4)))
-@settings(deadline=None)
 def test_any_array_comes_back_exactly(array: np.ndarray) -> None:
     assert_exact(array)
 
@@ -211,7 +209,7 @@ def test_bytes_of_another_kind_are_refused_with_the_codec_named(
 
 
 @given(st.sampled_from(["npy", "arrow", "json"]), st.integers(0), st.integers(0, 255))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_damaged_bytes_give_a_codec_error_or_a_value_never_anything_else(
     codec: str, place: int, byte: int
 ) -> None:

@@ -150,7 +150,7 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
 
 
 @given(frames())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_pandas_table_comes_back_exactly_by_whatever_codec(frame: pd.DataFrame) -> None:
     encoded = encode(frame)
     back = decode(encoded.codec, encoded.data, vouched=True)

@@ -589,7 +589,7 @@ STATEMENT = st.one_of(
 BLOCK = st.recursive(STATEMENT, compound, max_leaves=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(compound(BLOCK), min_size=1, max_size=3).map("".join), st.integers(0, 5))
 def test_every_name_that_a_running_body_takes_from_outside_is_free(body: str, seed: int) -> None:
     body += "a, b, c, d\n"  # so that what was not surely bound is asked for

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 import attrs
 import pydantic
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcache.errors import NoCanonicalFormError
@@ -222,7 +222,6 @@ def same(one: object, other: object) -> bool:
 
 
 @given(plain, plain)
-@settings(deadline=None)
 def test_two_plain_values_share_bytes_exactly_if_they_are_the_same(
     one: object, other: object
 ) -> None:
@@ -232,7 +231,6 @@ def test_two_plain_values_share_bytes_exactly_if_they_are_the_same(
 
 
 @given(plain)
-@settings(deadline=None)
 def test_a_pickled_copy_has_the_same_bytes(value: object) -> None:
     assert canonical_bytes(pickle.loads(pickle.dumps(value))) == canonical_bytes(value)
 

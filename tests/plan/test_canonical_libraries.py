@@ -27,7 +27,7 @@ import sklearn.linear_model
 import sklearn.neighbors
 import sklearn.pipeline
 import sklearn.preprocessing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -202,7 +202,6 @@ arrays = hnp.arrays(
 
 
 @given(arrays)
-@settings(deadline=None)
 def test_an_arrays_strides_and_order_do_not_count(array: np.ndarray[Any, Any]) -> None:
     expected = canonical_digest(array)
     wide = np.repeat(array, 2, axis=0)[::2]
@@ -214,7 +213,6 @@ def test_an_arrays_strides_and_order_do_not_count(array: np.ndarray[Any, Any]) -
 
 
 @given(arrays, st.data())
-@settings(deadline=None)
 def test_a_changed_element_counts(array: np.ndarray[Any, Any], data: st.DataObject) -> None:
     if array.size == 0 or array.dtype.names is not None:
         return
@@ -300,7 +298,6 @@ elements = st.recursive(
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_chunks_and_offsets_of_an_arrow_array_do_not_count(data: st.DataObject) -> None:
     values = data.draw(st.lists(st.none() | data.draw(elements), max_size=9))
     whole = pa.array(values)

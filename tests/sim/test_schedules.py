@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nbcache.model.channel import Graph
@@ -16,7 +16,7 @@ from tests.sim.random_pipelines import build, chance, fault_of, recipes
 from tests.sim.world import World, tuple_of_inputs
 
 SEEDS = st.integers(0, 2**32)
-MANY = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=250)
 FEWER = settings(MANY, max_examples=120)
 
 

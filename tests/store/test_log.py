@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbcache.errors import CannotKeepError, StoreError
@@ -490,7 +490,7 @@ text = st.text(max_size=8) | st.sampled_from(["\udc80", '"hash":"xxh3:', "a\nb",
 small = st.none() | st.integers(-(2**70), 2**70) | st.floats() | text
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.data())
 def test_any_row_comes_back_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbcache.errors import StoreError
@@ -338,7 +338,7 @@ def test_a_signature_survives_folding_merging_and_columns_of_a_later_version(
         assert entry.outputs[0].stored.vouched
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.text(min_size=1).filter(lambda name: name not in ("extra", "signature", "place")),
