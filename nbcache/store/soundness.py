@@ -38,7 +38,7 @@ def is_sound(record: Mapping[str, Any]) -> bool:
             for name, value in record.items()
             if value is not None and name in COLUMNS and name not in SIGNING
         )
-        and record.get("at", 0) >= 0
+        and (record.get("at") or 0) >= 0
         and (record.get("status") != "completed" or all(map(_is_kept, _results(record))))
     )
 

@@ -134,6 +134,7 @@ PORTS: dict[int, Record] = {  # by the number that a task was for
     4: {"outputs": [{"inline": base64.b64encode(b"6").decode()}]},  # under its signature
     5: {"kind": "evict"},
     6: {"watched": [5]},
+    7: {"at": None},
 }
 
 
