@@ -38,6 +38,7 @@ def card_of(process: Process, session: Host) -> CardView:
     inputs: Sequence[Input] = decl.inputs or ()
     captures: tuple[CaptureView, ...] = ()
     plan: PlacePlan | None = None
+    hindrances: list[str] = []
     started = time.monotonic()
     try:
         prepared = session.prepare([process.name])
@@ -47,22 +48,22 @@ def card_of(process: Process, session: Host) -> CardView:
         inputs = node_decl.inputs or ()
         captures = _captures(place.captured)
         notes += place.captured.notes
-        notes += _missing(place.captured.missing)
+        hindrances += _missing(place.captured.missing)
         left = COUNT_S - (time.monotonic() - started)
         found = dry_run(prepared, within_s=max(left, 0.02))
         if found.channel_error:
-            notes.append(found.channel_error)
+            hindrances.append(found.channel_error)
         else:
             plans = place_plans(prepared, found, session.reasons())
             plan = next(each for each in plans if each.name == process.name)
     except TooLong:
         pass
     except UnknownNameError as error:
-        notes.append(str(error))
+        hindrances.append(str(error))
     except DeclarationError:
         raise
     except NbcacheError as error:
-        notes.append(str(error))
+        hindrances.append(str(error))
     reads = named_files([decl.body], session.folder) if decl.language == "python" else {}
     return CardView(
         name=process.name,
@@ -72,6 +73,7 @@ def card_of(process: Process, session: Host) -> CardView:
         reads=tuple(sorted(reads)),
         plan=plan,
         notes=tuple(notes),
+        hindrances=tuple(hindrances),
     )
 
 

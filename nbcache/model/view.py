@@ -126,6 +126,7 @@ class CardView:
     reads: tuple[str, ...]  # literal names of existing files: "data/x.csv"
     plan: PlacePlan | None  # None: not counted within 0.2 s
     notes: tuple[str, ...] = ()
+    hindrances: tuple[str, ...] = ()  # why a run would fail as things are; a later cell may mend it
     directives: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -60,7 +60,8 @@ def render_card(
     html = [f"<div>{' · '.join(pieces)}</div>"]
     lines = [text]
     reason = view.plan.reason if progress is None and view.plan else ""
-    for detail in [*([reason] if reason else []), *notes_of(view)]:
+    hindrances = view.hindrances if progress is None else ()  # a run has had it: they are gone
+    for detail in [*([reason] if reason else []), *notes_of(view), *hindrances]:
         lines.append(f"  {detail}")
         html.append(f'<div style="{_FAINT}">{_multiline(detail)}</div>')
     colour = "pending"

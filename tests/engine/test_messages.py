@@ -169,7 +169,7 @@ def test_queues_that_do_not_pair_are_said_by_the_card(notebook: Notebook) -> Non
     view = notebook.session.card(notebook.names["two"])
 
     assert view.plan is None
-    assert "queues pair item by item" in view.notes[-1]
+    assert "queues pair item by item" in view.hindrances[-1]
 
 
 def test_an_output_of_another_type_than_declared_fails_its_task(notebook: Notebook) -> None:
@@ -289,7 +289,7 @@ def test_a_card_shows_defaults_and_misses_no_name_that_a_star_may_bring(
     assert half.signature == "half(v, by = 0.5) → half"
     assert odd.signature == "odd(v, by: float = 0.5) → odd"
     assert half.notes == ()
-    assert odd.notes == ("nothing is called floor yet: the body would stop with a NameError",)
+    assert odd.hindrances == ("nothing is called floor yet: the body would stop with a NameError",)
 
 
 @pytest.mark.parametrize(

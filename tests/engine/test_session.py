@@ -339,7 +339,7 @@ def test_an_unknown_name_in_from_points_at_the_nearest(notebook: Notebook) -> No
 def test_a_channel_may_come_with_a_later_cell(notebook: Notebook) -> None:
     notebook.cell("%%process double(v) -> twice from numbers\ntwice = v * 2")
     view = notebook.session.card(notebook.names["double"])
-    assert "numbers" in view.notes[0]
+    assert "numbers" in view.hindrances[0]
     notebook.cell("%channel numbers = of(1, 2)")
     assert list(notebook.run()["double"]) == [2, 4]
 

@@ -46,10 +46,13 @@ def test_a_card_names_the_files_that_a_body_reads_by_name() -> None:
 
 
 def test_a_card_of_a_run_shows_counts_in_place_of_the_plan() -> None:
-    text = render_card(FIT, place(completed=17, failed=1)).text
+    early = replace(FIT, hindrances=("no channel is called grid",))  # its cell came later
+    text = render_card(early, place(completed=17, failed=1)).text
 
     assert "17 ran, 0 cached, 1 failed" in text
     assert "to run" not in text
+    assert "no channel" in render_card(early).text
+    assert "no channel" not in text
 
 
 def test_text_of_the_user_is_escaped_in_html() -> None:

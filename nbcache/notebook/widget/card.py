@@ -52,7 +52,7 @@ def card_record(view: CardView, *, again: bool = False) -> CardRecord:
         "captures": cards.captures_phrase(view),
         "plan": cards.plan_phrase(view.plan),
         "reason": view.plan.reason if view.plan is not None else "",
-        "notes": cards.notes_of(view),
+        "notes": [*cards.notes_of(view), *view.hindrances],
         "again": again and view.plan is not None and bool(view.plan.to_run or view.plan.unknown),
     }
 
