@@ -253,7 +253,7 @@ class Front:
         """Let the cards show a run, while cells go on."""
         live.detach(run, CardScreen(run, self.board))
 
-    def _try_in_card(self, name: str, item: str | None) -> None:
+    def _try_in_card(self, name: str, item: str | None) -> bool:
         """Try an item between cells; its card shows what that showed, and how it went."""
         from nbcache.notebook.trying import try_apart
 
@@ -261,7 +261,7 @@ class Front:
             return try_apart(self.shell, name, lambda: self.session.try_one(name, item))
 
         trial: Trial = self._between_cells(act)
-        self.board.tried(name, trial.label, trial.shown, trial.said)
+        return self.board.tried(name, trial.label, trial.shown, trial.said)
 
     def say(self, text: str) -> None:
         """Say something about a run that is about to begin."""

@@ -158,34 +158,41 @@ class CardBoard:
         card = self.placed.get(name)
         return card.run.showing(name) if card is not None and card.run is not None else []
 
-    def pick(self, name: str, position: str | None) -> None:
-        """Show in a card what the task at a position showed; None: the first, failed, and last."""
+    def pick(self, name: str, position: str | None) -> bool:
+        """Show in a card what the task at a position showed; None: the first, failed, and last.
+
+        Returns whether that is something else than the card showed before.
+        """
         card = self.placed.get(name)
         if card is None or card.run is None:
-            return
+            return False
         tasks = card.run.showing(name)
         wanted = (
             [each for _, _, each in cards.choose_shown(tasks)] if position is None else [position]
         )
         shown = card.run.shown(name, wanted)
-        self._replace(card, cards.render_card(card.view, card.place, shown, showing=len(tasks)))
+        rendered = cards.render_card(card.view, card.place, shown, showing=len(tasks))
+        return self._replace(card, rendered)
 
     def _cards_of(self, progress: RunProgress) -> list[tuple[PlacedCard, PlaceProgress]]:
         found = [(self.placed.get(place.name), place) for place in progress.places]
         return [(card, place) for card, place in found if card and any(place.counts.values())]
 
-    def tried(self, name: str, label: str, shown: Sequence[ShownChunk], said: str) -> None:
-        """Show in a card what a trial of one item showed, and how it went."""
+    def tried(self, name: str, label: str, shown: Sequence[ShownChunk], said: str) -> bool:
+        """Show in a card what a trial of one item showed, and how it went; returns as `pick`."""
         card = self.placed.get(name)
-        if card is not None:
-            output = [(label, "completed", shown)]
-            self._replace(card, cards.render_card(card.view, card.place, output, said))
+        if card is None:
+            return False
+        output = [(label, "completed", shown)]
+        return self._replace(card, cards.render_card(card.view, card.place, output, said))
 
-    def _replace(self, card: PlacedCard, rendered: Rendered) -> None:
+    def _replace(self, card: PlacedCard, rendered: Rendered) -> bool:
         rendered = rendered if card.live is None else card.live.frame(rendered)
-        if rendered != card.last:
-            card.last = rendered
-            self.displays.replace(rendered.bundle(), card.display_id)
+        if rendered == card.last:
+            return False
+        card.last = rendered
+        self.displays.replace(rendered.bundle(), card.display_id)
+        return True
 
 
 class CardScreen:

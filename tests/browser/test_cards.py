@@ -71,6 +71,9 @@ def test_a_card_runs_and_tries_its_process_and_outlives_its_kernel(open_notebook
     # A page that is loaded again has the card as it was; without the kernel it is static.
     notebook.reload()
     expect(notebook.view(2).locator(".nb-card-state")).to_contain_text("1 failed")
+    notebook.view(1).get_by_role("button", name="next task").click()
+    status = notebook.view(1).locator(".nb-status")
+    expect(status).to_contain_text("does not hear how the cell's output changes")
     notebook.restart()
     notebook.errors.clear()
     notebook.reload()

@@ -41,7 +41,7 @@ class Cards:
         hands = Hands(
             self._follow,
             self._look,
-            lambda name, item: self.tried.append((name, item)),
+            self._try,
             self.board,
         )
         self.live: dict[str, LiveCard] = {}
@@ -50,6 +50,10 @@ class Cards:
             desk = CardDesk(notebook.session, hands, lambda act: act(), view)
             self.live[name] = LiveCard(view, desk)
             self.board.place(view, _Placed(self.live[name]))
+
+    def _try(self, name: str, item: str | None) -> bool:
+        self.tried.append((name, item))
+        return True
 
     def _look(self, name: str) -> CardView:
         return self.notebook.session.card(self.notebook.names[name])
@@ -198,7 +202,8 @@ def test_what_a_task_showed_is_picked_from_those_that_showed_something(
     static = cards.board.placed["look"]
     assert static.last.text.count("looking at") == 3  # the first, the failed, the last
 
-    cards.ask("look", "show", position="3")
+    assert cards.ask("look", "show", position="3")["replaced"]
+    assert not cards.ask("look", "show", position="3")["replaced"]  # it is there already
     assert "looking at 3" in static.last.text
     assert "looking at 0" not in static.last.text
     assert "2 more tasks showed something" in static.last.text

@@ -100,12 +100,13 @@ class Hands:
     """What a card's buttons need of the notebook.
 
     `follow` fills the cards while a run goes; `look` describes a process anew; `try_one` runs one
-    item in the kernel and shows in the card what that showed; `board` has the cards.
+    item in the kernel, shows in the card what that showed and says whether that is new; `board` has
+    the cards.
     """
 
     follow: Callable[[Run], None]
     look: Callable[[str], CardView]
-    try_one: Callable[[str, str | None], None]
+    try_one: Callable[[str, str | None], bool]
     board: CardBoard
 
 
@@ -147,8 +148,7 @@ class CardDesk(SessionDesk):
         return {"said": ""}
 
     def _try(self, item: str | None) -> object:
-        self._hands.try_one(self._card.name, item)
-        return {"said": ""}
+        return {"said": "", "replaced": self._hands.try_one(self._card.name, item)}
 
     def _showing(self, view: RunView, message: Mapping[str, Any]) -> object:
         tasks = self._hands.board.showing(self._card.name)
@@ -160,8 +160,8 @@ class CardDesk(SessionDesk):
 
     def _show(self, view: RunView, message: Mapping[str, Any]) -> object:
         position = message.get("position")
-        self._hands.board.pick(self._card.name, None if position is None else str(position))
-        return {"said": ""}
+        name, wanted = self._card.name, None if position is None else str(position)
+        return {"said": "", "replaced": self._hands.board.pick(name, wanted)}
 
     def _look(self, view: RunView, message: Mapping[str, Any]) -> object:
         self._card = self._hands.look(self._card.name)

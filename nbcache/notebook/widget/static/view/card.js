@@ -1,5 +1,7 @@
 // ------------------------------------------------------------------ a process, in its own cell
 
+const DEAF = "this page was loaded again and does not hear how the cell's output changes: run the cell again";
+
 class CardView extends View {
   constructor(model, el) {
     super(model, el, "process");
@@ -95,6 +97,12 @@ class CardView extends View {
 
   /** Show below, in the notebook's own output, what a task showed. */
   showTask(position) { this.press({ ask: "show", label: "Show", position }); }
+
+  /** A page that was loaded again does not hear how that output changes: what stood there before still does. */
+  async press(question) {
+    const before = document.getElementById(this.twin), answer = await super.press(question);
+    if (before && answer?.replaced) setTimeout(() => { if (before.isConnected) this.say(DEAF); }, 2000);
+  }
 
   /** What a run would do now, once the last one is over: the notebook may have changed since. */
   tellPlan() {

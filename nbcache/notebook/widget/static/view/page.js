@@ -37,10 +37,10 @@ class View {
   }
 
   build(el, label) {
-    const twin = String(this.model.get("twin")).replace(/[^\w-]/g, "");
+    this.twin = String(this.model.get("twin")).replace(/[^\w-]/g, "");
     // The static picture in the next output says the same: hidden for as long as this is here.
     this.hide = h("style");
-    this.hide.textContent = this.hidden(`#${twin}`);
+    this.hide.textContent = this.hidden(`#${this.twin}`);
     this.sign = h("span");
     this.buttons = h("div", { class: "nb-buttons", role: "toolbar", "aria-label": label });
     for (const kind of ["pointerenter", "focusin"]) this.buttons.addEventListener(kind, () => this.sync());
@@ -243,8 +243,8 @@ class View {
       : "no kernel answers: start it and run the cell again";
     this.say("");
     const late = setTimeout(() => this.say(`${label}: ${nobody}`), 4000);
-    this.ask(question).then(
-      (answer) => this.say(answer?.said ?? ""),
+    return this.ask(question).then(
+      (answer) => { this.say(answer?.said ?? ""); return answer; },
       (error) => this.say(error.message),
     ).finally(() => { clearTimeout(soon); clearTimeout(late); });
   }

@@ -76,7 +76,7 @@ class RunView extends View {
       const status = this.head.status === "running" ? "" : `${this.head.status} `; // the line says it
       parts.push(`${status}for ${duration((performance.now() - this.startedAt) / 1000)}`);
     }
-    if (this.head.done && this.head.cached) {
+    if (this.head.done && this.head.cached && (this.head.going || this.head.cached < this.head.done)) { // else the line says it
       const share = Math.floor((100 * this.head.cached) / this.head.done);
       parts.push(`${share || "under 1"} % from the cache`);
     }
