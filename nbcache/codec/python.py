@@ -11,11 +11,11 @@ import io
 import json
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, BinaryIO, cast
 
-from nbcache.codec.classes import ClassUnpickler, with_slots
+from nbcache.codec.classes import ClassUnpickler, Reduced, with_slots
 from nbcache.errors import CodecError, kind_of
 
 _MOST_MEMBERS = 100_000  # above this, pickle is so much quicker that JSON is no service
@@ -77,7 +77,7 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, obj: object) -> Any:
         # What a notebook defines can only be pickled by value, which is cloudpickle's work.
-        if isinstance(obj, type) or callable(obj):
+        if isinstance(obj, type) or callable(obj) or type(obj).__module__ == "typing":
             module = getattr(obj, "__module__", None)
             if module == "__main__":
                 raise _NeedsCloudpickle
@@ -116,6 +116,15 @@ def encode_pickle(value: object) -> bytes:
         return _encode_cloudpickle(value)
 
 
+_reducers: list[Callable[[object], Reduced | None]] = []
+
+
+def reduce_with(reduce: Callable[[object], Reduced | None]) -> Callable[[object], Reduced | None]:
+    """Have a function say how objects travel that cloudpickle sends by a name, or not at all."""
+    _reducers.append(reduce)
+    return reduce
+
+
 @cache
 def _cloud_pickler() -> Any:
     import cloudpickle
@@ -125,6 +134,10 @@ def _cloud_pickler() -> Any:
             # cloudpickle would make a copy of the text in memory of it, which is no file.
             if isinstance(obj, io.TextIOWrapper) and obj not in (sys.stdout, sys.stderr):
                 raise TypeError("an open file, which another process does not have")
+            for reduce in _reducers:
+                reduced = reduce(obj)
+                if reduced is not None:
+                    return reduced
             reduced = super().reducer_override(obj)
             return with_slots(obj, reduced) if isinstance(obj, type) else reduced
 

@@ -51,3 +51,26 @@ def test_an_object_of_a_notebook_class_is_one_of_that_class_wherever_it_comes_fr
         assert (classes["P"].n, classes["P"].m.__globals__ is classes) == (0, True)
         kernel.cell("K = 100")
         assert made[0].m() == 103
+
+
+def test_results_hold_what_keeps_its_own_results(notebook: Notebook) -> None:
+    notebook.cell(
+        "import functools\n"
+        "class Sample:\n    def __init__(self, size): self.size = size\n"
+        "    @functools.cached_property\n    def twice(self): return self.size * 2\n"
+        "    @functools.lru_cache\n    def plus(self, n): return self.size + n\n"
+        "@functools.lru_cache\ndef fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+        "@functools.singledispatch\ndef kind(x): return 'other'\n"
+        "@kind.register\ndef _(x: int): return 'int'"
+    )
+    notebook.cell("%%process made() -> it\nit = (Sample(3), fib, kind)")
+    notebook.cell(
+        "%%process used(it) -> n from made\nn = [it[0].twice, it[0].plus(1), it[1](9), it[2](1)]"
+    )
+
+    run = notebook.run()
+
+    assert run.counts() == {"completed": 2}, run.failures
+    assert run["used"].value == [6, 4, 34, "int"]
+    sample, fib, kind = run["made"].value
+    assert [sample.twice, sample.plus(1), fib(9), kind(1)] == run["used"].value

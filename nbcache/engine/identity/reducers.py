@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from nbcache.codec.classes import Reduced, makes_class, sets_class
+from nbcache.codec.python import reduce_with
 from nbcache.plan.identity.canonical.names import attribute, shared_generator
 from nbcache.plan.identity.written import (
     descriptor_attributes,
@@ -40,6 +41,12 @@ def reduce_by_value(value: Any, by_value: Collection[str]) -> Reduced | None:
         config = dict(value.config_wrapper.config_dict)
         return make_validated, (value.function, config, value.validate_return)
     return None
+
+
+@reduce_with
+def reduce_result(value: object) -> Reduced | None:
+    """Return how an object that is in a result is made anew; code counts there without its file."""
+    return None if type(value) is types.CodeType else reduce_by_value(value, ())
 
 
 def with_members(cls: Any, reduced: Any) -> Any:
