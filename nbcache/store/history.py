@@ -345,8 +345,8 @@ def _overlap(segments: Mapping[str, SegmentIndex]) -> bool:
 
 
 def _spread(segments: Mapping[str, SegmentIndex]) -> set[str] | None:
-    """Return the runs in which tasks may have several rows by what segments say of themselves: in
-    one of them, or in two. None: one does not say."""
+    """Return the runs of which a row may not be the last word on its task, by what segments say:
+    they were resumed, or a task has several rows, in one segment or two. None: one does not say."""
     seen, spread = set[str](), set[str]()
     for segment in segments.values():
         if "runs" not in segment.meta:

@@ -278,14 +278,16 @@ def metadata_for(
     of_tasks = pc.is_in(rows.column("kind"), value_set=arrow_array(["attempt", "use"], TEXT))
     tasks = rows.select(["run", "process", "position"]).filter(of_tasks)
     counted = tasks.group_by(tasks.column_names, use_threads=False).aggregate([([], "count_all")])
-    again = counted.filter(pc.greater(counted.column("count_all"), 1))
+    several = counted.filter(pc.greater(counted.column("count_all"), 1)).column("run")
+    resumed = rows.column("run").filter(pc.greater(rows.column("session"), 1))
+    again = {*several.to_pylist(), *resumed.unique().to_pylist()}
     return {
         "format": FORMAT,
         "rows": len(rows),
         "sources": list(sources),
         "replaces": sorted(replaces),
         "runs": sorted(each or "" for each in counted.column("run").unique().to_pylist()),
-        "again": sorted(each or "" for each in again.column("run").unique().to_pylist()),
+        "again": sorted(each or "" for each in again),
     }
 
 

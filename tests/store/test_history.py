@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from nbcache.model.fingerprint import Component
-from nbcache.model.row import ProcessRecord, RunRow
+from nbcache.model.row import ProcessRecord, Row, RunRow
 from nbcache.store import history
 from nbcache.store.cache import Cache
 from nbcache.store.views import VIEWS
@@ -227,9 +227,14 @@ def test_a_refresh_follows_rows_from_journal_to_segment_without_doubling(cache: 
 
 @pytest.mark.parametrize("silent", [False, True])
 def test_the_last_row_of_a_task_counts_wherever_its_rows_lie(cache: Cache, silent: bool) -> None:
-    rows = [
+    rows: list[list[Row]] = [
         [attempt("once", run="R1"), attempt("a", run="R2"), attempt("a", run="R2", attempt=2)],
         [attempt("once", run="R3"), attempt("over segments", run="R4")],
+        [
+            attempt("gone", run="R0"),
+            attempt("new", run="R0", session=2, attempt=3),
+            run_row("R0", session=2, status="succeeded"),
+        ],
         [attempt("over segments", run="R4", attempt=2), attempt("in a journal", run="R5")],
         [attempt("in a journal", run="R5", attempt=2)],
     ]
@@ -240,14 +245,14 @@ def test_the_last_row_of_a_task_counts_wherever_its_rows_lie(cache: Cache, silen
     cache.log.append(rows[-1])
     notes = [each.meta for each in cache.log.segments().values()]
     assert sorted((each["runs"], each["again"]) for each in notes) == [
-        (["R1", "R2"], ["R2"]), (["R3", "R4"], []), (["R4", "R5"], [])
+        (["R0"], ["R0"]), (["R1", "R2"], ["R2"]), (["R3", "R4"], []), (["R4", "R5"], [])
     ]  # fmt: skip
     if silent:  # as an older version wrote it
         del notes[0]["runs"]
 
     with history.reading(cache) as cursor:
         found = cursor.execute("SELECT run, attempt FROM tasks ORDER BY run").fetchall()
-        assert found == [("R1", 1), ("R2", 2), ("R3", 1), ("R4", 2), ("R5", 2)]
+        assert found == [("R0", 3), ("R1", 1), ("R2", 2), ("R3", 1), ("R4", 2), ("R5", 2)]
 
 
 def test_segments_with_other_columns_are_read_together(cache: Cache) -> None:
