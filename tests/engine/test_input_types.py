@@ -44,3 +44,24 @@ def test_a_final_expression_is_the_result_also_where_the_body_sets_the_name_of_i
 
     assert inferred == 9
     assert declared == 8
+
+
+def test_a_default_sees_the_names_of_the_notebook_as_they_are_when_a_run_begins(
+    tmp_path: Path,
+) -> None:
+    notebook = Notebook(tmp_path)
+    notebook.cells(
+        [
+            "limits = [1]",
+            "%channel nums = of(3)",
+            "%%process top(n, most=max(limits)) from nums\nmost",
+        ]
+    )
+    first = notebook.run()
+    notebook.cell("limits.append(4)")
+    second = notebook.run()
+    values = [run["top"].value for run in (first, second)]
+    notebook.close()
+
+    assert values == [1, 4]
+    assert second.reasons["top"] == "new input: no earlier task has most 4"

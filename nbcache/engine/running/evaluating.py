@@ -161,14 +161,15 @@ class LazyInputs(Mapping[str, object]):
         return len(self._values)
 
 
-def evaluate_default(text: str, folder: Path, is_path: bool) -> object:
-    """Return the value of an input's default; a path default is a file beside the notebook.
+def evaluate_default(text: str, names: Mapping[str, object], folder: Path, is_path: bool) -> object:
+    """Return the value of an input's default, which sees the notebook's names; a path default is a
+    file beside the notebook.
 
     Raises:
         NbcacheError: the expression does not evaluate.
     """
     try:
-        value: object = eval(text, {"Path": Path})
+        value: object = eval(text, {"Path": Path, **names})
     except Exception as error:
         raise NbcacheError(f"default {text}: {type(error).__name__}: {error}") from error
     return folder / os.fspath(value) if is_path and isinstance(value, (str, Path)) else value

@@ -187,8 +187,9 @@ def _place(
     decl = node.decl
     assert decl is not None
     inputs = {each.name for each in decl.inputs or ()}
+    names = pipeline.scope_of(process)
     captured = capture(
-        decl, process.facts, pipeline.scope_of(process), taken=inputs, notebook_dir=folder,
+        decl, process.facts, names, taken=inputs, notebook_dir=folder,
         digest_of_file=cache.files.digest, modules=modules,
     )  # fmt: skip
     files = (
@@ -199,7 +200,7 @@ def _place(
     literal = [_file_component(text, path, cache) for text, path in sorted(files.items())]
     passed = passed_outputs(decl, process.facts, inputs)
     defaults = {
-        name: evaluate_default(pick.text, folder, _is_path(node, name))
+        name: evaluate_default(pick.text, names, folder, _is_path(node, name))
         for name, pick in node.filling.items()
         if isinstance(pick, DefaultPick)
     }
@@ -225,6 +226,7 @@ def detach(prepared: Prepared) -> None:
             place.captured,
             buffers=tuple(memoryview(bytes(each)) for each in place.captured.buffers),
         )
+        place.defaults = {name: _copied(each) for name, each in place.defaults.items()}
     prepared.sources = {
         index: [tuple(map(_copied, item)) for item in items]
         for index, items in prepared.sources.items()
