@@ -42,7 +42,6 @@ PERIOD_S = 120.0  # between two sendings while a run is going
 AGAIN_S = 60.0  # after which a store that did not answer is asked again
 EXIT_S = 20.0  # that the end of a process waits for; what is left goes next time
 CLAIMS = ("auto", "always", "never")
-_DENIED = "it may only be read"
 _FILE = "shared.json"
 
 
@@ -154,7 +153,6 @@ class Tier:
         self._beating: set[str] = set()  # those of them of which the others know that they go on
         self._lock = threading.Lock()  # of the sender, which one thread uses at a time
         self._thread: threading.Thread | None = None
-        self._denied_at, self._told_denied = float("-inf"), False
         self._idle.set()
 
     @classmethod
@@ -180,9 +178,7 @@ class Tier:
     def run_began(self, run: str) -> None:
         """A run begins: what others made since is seen, and what it makes is sent while it goes."""
         self.shared.refresh(older_than_s=AGAIN_S if not self.shared.is_reachable else 1.0)
-        was_denied = self.shared.read_only == _DENIED
-        if was_denied and time.monotonic() - self._denied_at >= AGAIN_S:
-            self.shared.read_only = None  # credentials that had expired may be new ones now
+        self.shared.try_again()
         self._going.add(run)
         if self._thread is None:
             self._thread = threading.Thread(
@@ -255,11 +251,8 @@ class Tier:
         try:
             yield
         except AccessDeniedError as error:
-            self.shared.read_only, self._denied_at = _DENIED, time.monotonic()
-            if not self._told_denied:
-                self._told_denied = True
-                self._tell(f"shared cache: nothing more is sent to it: {error}")
-        except (RemoteStoreError, StoreError, OSError) as error:
+            self.shared.note_denied(error)
+        except Exception as error:  # whatever it is: what waits is sent later, so nothing is lost
             self.shared.tell(error)
 
     def _beat(self) -> None:

@@ -100,6 +100,12 @@ class Decoder:
             data = self._cache.blobs.read(stored.blob)
             return decode(stored.codec, data, vouched=stored.vouched)
         except BlobMissingError as error:
+            shared = self._cache.shared
+            if shared is not None and stored.blob is not None and shared.is_away(stored.blob):
+                raise ResultGone(
+                    f"{of}: its result is in the shared cache {shared.store.url}, which does not "
+                    "give it now.\n  Read it again later, or make it again with %nbcache run."
+                ) from error
             raise ResultGone(
                 f"{of}: its result is no longer in the cache {self._cache.root}.\n"
                 "  Make it again with %nbcache run."

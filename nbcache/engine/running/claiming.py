@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from nbcache.errors import StoreError, StoreUnavailableError
+from nbcache.errors import AccessDeniedError, StoreError, StoreUnavailableError
 from nbcache.model.digest import Digest
 from nbcache.model.view import PlaceProgress, WaitView
 from nbcache.store.claims import Claim
@@ -240,7 +240,10 @@ class SharedClaims:
     def _give_up(self, error: BaseException) -> None:
         """Claim nothing more for the rest of this run: each try takes its time."""
         self._policy = "never"
-        self._shared.tell(error)
+        if isinstance(error, AccessDeniedError):
+            self._shared.note_denied(error)
+        else:
+            self._shared.tell(error)
 
     def _stop(self) -> None:
         if self._beating is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import inspect
+import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ class AzureDriver:
     async def connect(self) -> None:
         from adlfs import AzureBlobFileSystem
 
+        # It logs what it also raises, and without a handler Python prints that.
+        logging.getLogger("azure").addHandler(logging.NullHandler())
         options = self._options
         system = AzureBlobFileSystem(
             **driver.FRESH,

@@ -25,8 +25,9 @@ from nbcache.store.remote.layout import (
     RUNS,
     blob_key,
 )
+from nbcache.store.remote.patience import patiently
 from nbcache.store.remote.protocol import Entry
-from nbcache.store.remote.sending import patiently, send_segment
+from nbcache.store.remote.sending import send_segment
 from nbcache.store.remote.shared import Shared
 from nbcache.store.segment import KEYS, ROWS, segment_name
 from nbcache.store.stock import STOCK_COLUMNS, BlobFile, Stock, read_stock

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nbcache.store.compact import alike, merge
 from nbcache.store.remote.layout import LOG
-from nbcache.store.remote.sending import patiently
+from nbcache.store.remote.patience import patiently
 from nbcache.store.remote.shared import Shared
 from nbcache.store.segment import KEYS, ROWS
 

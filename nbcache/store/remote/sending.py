@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from nbcache.errors import BlobDamagedError, BlobMissingError, StoreUnavailableError
+from nbcache.errors import BlobDamagedError, BlobMissingError
 from nbcache.model.digest import Digest
 from nbcache.model.ids import ulid_ms
 from nbcache.model.row import Record
@@ -26,6 +26,7 @@ from nbcache.store.index import build
 from nbcache.store.log import Log
 from nbcache.store.references import references
 from nbcache.store.remote.layout import LOG, blob_key, week_before, week_of
+from nbcache.store.remote.patience import patiently
 from nbcache.store.remote.shared import AT_ONCE, Shared
 from nbcache.store.segment import (
     FORMAT,
@@ -43,7 +44,6 @@ SENT_KINDS = ("attempt", "use", "run", "list", "pin")
 _BATCH = 5_000  # rows in a segment
 _SLOW_S = 3600.0
 """After so long (a laptop slept) a clean-up may have taken the rows, which had no keys yet."""
-_RETRIES = (0.5, 2.0, 5.0)  # seconds: a store that is asked too often
 
 
 @dataclass(slots=True)
@@ -255,15 +255,3 @@ def send_segment(shared: Shared, rows: Sequence[Record]) -> None:
         for suffix in (ROWS, KEYS):
             remove(marker.with_name(marker.name + suffix))
     shared.add_segment(name, table, keys, index, meta)
-
-
-def patiently(request: Callable[[], None]) -> None:
-    """Send a request again where the store was too busy; gives up after some seconds."""
-    for wait in (*_RETRIES, None):
-        try:
-            request()
-            return
-        except StoreUnavailableError:
-            if wait is None:
-                raise
-        time.sleep(wait)

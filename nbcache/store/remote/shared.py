@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.errors import (
+    AccessDeniedError,
     BlobDamagedError,
     CacheFormatError,
     FetchStoppedError,
@@ -36,15 +37,25 @@ from nbcache.store.header import FORMAT, encode_header, new_header
 from nbcache.store.log import Entry, Log
 from nbcache.store.remote.driver import PART_BYTES
 from nbcache.store.remote.layout import HEADER, LOG, blob_key, weeks_to_try
-from nbcache.store.remote.protocol import Store, create_owned, parsed
+from nbcache.store.remote.patience import patiently
+from nbcache.store.remote.protocol import LOOKUP_S, Store, create_owned, parsed
 from nbcache.store.remote.ranged import RangedFile
-from nbcache.store.segment import GROUP_ROWS, KEYS, ROWS, read_records_at, segment_name
+from nbcache.store.segment import (
+    GROUP_ROWS,
+    KEYS,
+    ROWS,
+    open_parquet,
+    read_records_at,
+    segment_name,
+)
 from nbcache.store.signing import FOREIGN
 from nbcache.store.soundness import sound_row
 
 Showing = Callable[[Callable[[], str]], AbstractContextManager[None]]
 """Shows again and again, until it ends, what it is given says."""
 AT_ONCE = 16
+DENIED = "it may only be read"
+DENIED_S = 60.0  # until what was refused is tried again
 AGAIN_S = 60.0  # until a blob that could not be had is offered again
 """Requests in flight: what a laptop's connection and one process's threads bear."""
 _SILENT = 3  # blobs in a row without an answer: the next look at the store's log asks again
@@ -81,6 +92,7 @@ class Shared:
         self._used: list[str] = []  # rows that hits used, to be adopted
         self._coming: dict[str, Future[bool | None]] = {}  # None: given up
         self._dropped: set[str] = set()  # of those that are coming: not wanted any more
+        self._denied_at, self._told_denied = float("-inf"), False
         self._unanswered = 0  # requests for blobs, since the last answer
         self._sizes: dict[str, int] = {}  # of blobs, as their rows say
         self.came = 0  # bytes of blobs, since it was opened
@@ -251,7 +263,12 @@ class Shared:
         rows = 0 if segment is None else int(segment.meta["rows"])
         if path.exists() or size <= PART_BYTES or groups * GROUP_ROWS > rows / 2:
             self._fetch_rows(name)
-            return list(read_records_at(path, lines))
+            try:
+                return list(read_records_at(path, lines))
+            except Exception as error:  # whatever Parquet or JSON make of foreign bytes
+                remove(path)  # it may have been damaged on its way
+                said = f"the rows of segment {name} cannot be read: {error}"
+                raise StoreError(f"{self.store.url}: {said}") from error
         source = RangedFile(self.store, LOG + name + ROWS, size)
         return list(read_records_at(path, lines, source))
 
@@ -323,7 +340,11 @@ class Shared:
             new = self._fetched(LOG + name + ROWS, self._row_bytes.get(name))
             if new is None:
                 raise ObjectMissingError(self.store.url, "read", LOG + name + ROWS, "it is gone")
-            os.replace(new, target)
+            try:
+                open_parquet(new).close()
+                os.replace(new, target)
+            finally:
+                remove(new)
 
     def _fetched(self, key: str, size: int | None = None) -> Path | None:
         """Fetch an object to a temporary file; None where there is none."""
@@ -395,6 +416,10 @@ class Shared:
         self._lost.add(digest)
         self.tell(error)
 
+    def is_away(self, digest: Digest) -> bool:
+        """Whether a blob could not be had when it was last asked for, and may be had later."""
+        return digest in self._failed or not self.is_reachable
+
     def drop(self, digests: Iterable[str]) -> None:
         """End the fetching of blobs that are coming; who else waits for one fetches it anew."""
         with self._lock:
@@ -413,11 +438,7 @@ class Shared:
         for week in weeks_to_try(self._made.get(digest), now, self.created):
             new = self._blobs.root / "tmp" / new_ulid()
             try:
-                self.store.get_file(
-                    blob_key(week, digest),
-                    new,
-                    on_bytes=lambda count: self._note_came(digest, count),
-                )
+                self._get_blob(blob_key(week, digest), new, digest)
                 self._unanswered = 0
                 self._blobs.keep_as(new, digest)
                 return True
@@ -445,7 +466,29 @@ class Shared:
         self._lost.add(digest)
         return False
 
+    def _get_blob(self, key: str, path: Path, digest: Digest) -> None:
+        """Fetch a blob's bytes; patiently, since what needs it would else be computed again."""
+
+        def get() -> None:
+            self.store.get_file(key, path, on_bytes=lambda count: self._note_came(digest, count))
+
+        began = time.monotonic()
+        # A store that refuses at once is busy; of one that is silent enough was heard.
+        patiently(get, lambda: time.monotonic() - began < LOOKUP_S and not self._is_closed)
+
     # ------------------------------------------------------------------ trouble
+
+    def note_denied(self, error: AccessDeniedError) -> None:
+        """Send nothing for a while, and say so once: what waits goes when it may."""
+        self.read_only, self._denied_at = DENIED, time.monotonic()
+        if not self._told_denied:
+            self._told_denied = True
+            self._trouble(f"shared cache: nothing more is sent to it: {error}")
+
+    def try_again(self) -> None:
+        """Send again what was refused a while ago: credentials that had expired may be new."""
+        if self.read_only == DENIED and time.monotonic() - self._denied_at >= DENIED_S:
+            self.read_only = None
 
     def tell(self, error: BaseException) -> None:
         """Say once what went wrong, for each kind of error; the run goes on without."""
