@@ -12,6 +12,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from nbcache.engine.record.query import asking
@@ -34,8 +35,8 @@ def for_notebook(cache: Logged, query: str, flags: Parsed) -> object:
     """
     name = _format(flags, NOTEBOOK_FORMATS)
     make: dict[str, Callable[[Any], object]] = {
-        "": _frame,
-        "df": lambda cursor: cursor.df(),
+        "": _frame_or_table,
+        "df": _frame,
         "arrow": _arrow,
         "polars": _polars,
         "json": _records,
@@ -82,11 +83,16 @@ def _format(flags: Parsed, known: Sequence[str]) -> str:
     return name or ""
 
 
-def _frame(cursor: Any) -> object:
+def _frame_or_table(cursor: Any) -> object:
     try:
-        return cursor.df()
+        return _frame(cursor)
     except ImportError:
         return _arrow(cursor)
+
+
+def _frame(cursor: Any) -> object:
+    import_module("pandas")  # without it, DuckDB raises an error of its own or crashes
+    return cursor.df()
 
 
 def _arrow(cursor: Any) -> Any:

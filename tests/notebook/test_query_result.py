@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,18 @@ def test_a_notebook_gets_a_frame_of_the_kind_asked_for(
 
     assert isinstance(found, kind)
     assert shape(found) == (3, 2)
+
+
+def test_without_pandas_a_notebook_gets_an_arrow_table_or_is_told(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    found = query_result.for_notebook(cache, "SELECT 1 AS n", parsed(""))
+
+    assert isinstance(found, pa.Table)
+    with pytest.raises(UsageError, match="--format df needs pandas, which is not installed"):
+        query_result.for_notebook(cache, "SELECT 1 AS n", parsed("--format df"))
 
 
 def test_json_and_csv_hold_times_lists_and_missing_values(cache: Cache) -> None:
