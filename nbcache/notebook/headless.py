@@ -10,6 +10,7 @@ second one ends the kernel.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import errno
 import os
@@ -183,6 +184,8 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
         try:
             kernel = until_end.enter_context(own_kernel())
             client = _client(execution, path.parent, watcher, kernel)
+            # What nbclient would do at exit is done by then, or fails where no kernel has begun.
+            until_end.callback(atexit.unregister, client._cleanup_kernel)
             setup = client.async_setup_kernel(
                 env=environment, cwd=str(path.parent), cleanup_kc=True
             )
@@ -194,7 +197,10 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
             ) from None
         execution.started = True
         _forward_interrupts(client, execution)
-        info = await client.kc.kernel_info(reply=True)
+        try:  # not by `reply=True`, which waits for ever for a kernel that has died
+            info = await client.async_wait_for_reply(client.kc.kernel_info())
+        except DeadKernelError:
+            raise RunError(f"the kernel died before the first cell of {path}") from None
         execution.notebook.metadata["language_info"] = info["content"]["language_info"]
         number = 0
         for index, cell in enumerate(execution.notebook.cells):

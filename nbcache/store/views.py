@@ -110,12 +110,16 @@ VIEWS: dict[str, str] = {
     make_timestamp(attempts_."at") AS recorded
 FROM (SELECT * FROM _rows WHERE kind = 'attempt') attempts_ LEFT JOIN _names USING (run)""",
     "tasks": _TASKS,
+    # The rows of each run in their order, in which no clock has a say: it may go back.
+    "_words": f"""SELECT *, row_number() OVER (
+    PARTITION BY run ORDER BY session, status IN {_ENDED}, "at", id) AS place
+FROM _rows WHERE kind = 'run'""",
     # The runs whose last session has not ended: they go on, or were killed.
-    "_open": f"""SELECT run FROM _rows WHERE kind = 'run'
-GROUP BY run HAVING arg_max(status, id) NOT IN {_ENDED}""",
+    "_open": f"""SELECT run FROM _words
+GROUP BY run HAVING arg_max(status, place) NOT IN {_ENDED}""",
     # How long each run took: sessions that were killed down to the last of their tasks.
     "_took": f"""WITH sessions_ AS (
-    SELECT run, session, arg_max(status, id) IN {_ENDED} AS ended, min("at") AS first_,
+    SELECT run, session, bool_or(status IN {_ENDED}) AS ended, min("at") AS first_,
         max("at") AS last_
     FROM _rows WHERE kind = 'run' GROUP BY run, session
 ), tasks_ AS (
@@ -148,20 +152,21 @@ GROUP BY run""",
     (cached - own_) / nullif(cached + completed, 0) AS hit_rate,
     counts, saved, error, parameters, options, targets, host, "user", pid
 FROM (
-    SELECT run, arg_max(name, id) AS name, upper(arg_max(status, id)) AS status,
-        arg_min(notebook, id) AS notebook, arg_min(parent, id) AS parent,
-        make_timestamp(min("at")) AS "start",
-        CASE WHEN arg_max(status, id) IN {_ENDED} THEN make_timestamp(max("at")) END AS complete,
+    SELECT run, arg_max(name, place) AS name, upper(arg_max(status, place)) AS status,
+        arg_min(notebook, place) AS notebook, arg_min(parent, place) AS parent,
+        make_timestamp(arg_min("at", place)) AS "start",
+        CASE WHEN arg_max(status, place) IN {_ENDED}
+            THEN make_timestamp(arg_max("at", place)) END AS complete,
         max(session) AS sessions,
         coalesce(any_value(_so_far.counts),
-            arg_max(r.counts, id) FILTER (cardinality(r.counts) > 0)) AS counts,
-        coalesce(any_value(_so_far.own), arg_max(r.own, id), 0) AS own_,
-        arg_max(saved, id) AS saved, arg_max(error, id) AS error,
-        arg_max(parameters, id) FILTER (cardinality(parameters) > 0) AS parameters,
-        arg_max(options, id) FILTER (cardinality(options) > 0) AS options,
-        arg_min(targets, id) AS targets,
-        arg_max(host, id) AS host, arg_max("user", id) AS "user", arg_max(pid, id) AS pid
-    FROM _rows r LEFT JOIN _so_far USING (run) WHERE kind = 'run' GROUP BY run
+            arg_max(r.counts, place) FILTER (cardinality(r.counts) > 0)) AS counts,
+        coalesce(any_value(_so_far.own), arg_max(r.own, place), 0) AS own_,
+        arg_max(saved, place) AS saved, arg_max(error, place) AS error,
+        arg_max(parameters, place) FILTER (cardinality(parameters) > 0) AS parameters,
+        arg_max(options, place) FILTER (cardinality(options) > 0) AS options,
+        arg_min(targets, place) AS targets,
+        arg_max(host, place) AS host, arg_max("user", place) AS "user", arg_max(pid, place) AS pid
+    FROM _words r LEFT JOIN _so_far USING (run) GROUP BY run
 ) JOIN _took USING (run)""",
     "_processes": """SELECT run, session, unnest(processes) AS process_
 FROM _rows WHERE kind = 'run'""",

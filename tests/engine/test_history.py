@@ -85,6 +85,30 @@ def test_a_run_that_somebody_holds_goes_on_and_one_that_nobody_holds_is_interrup
     assert fetch(story.cache, equal, [ONE]) == [(1, 1, 0.0)]  # of an equal task: no hit
 
 
+def test_a_clock_that_goes_back_between_sessions_or_in_one_changes_no_order(story: Story) -> None:
+    day = 86_400
+    story.step = 2 * day
+    story.begin(ONE, "calm-otter")
+    story.attempt(ONE, 0, 2, status="failed")
+    story.end(ONE, "calm-otter", "failed", failed=1)
+    story.step -= day
+    story.begin(ONE, "calm-otter", code="v2", session=2)
+    made = story.attempt(ONE, 0, 2, code="v2", session=2)
+    story.step -= day
+    how = {"status": "succeeded", "session": 2, "counts": {"completed": 1}}
+    story.add(RunRow, run=ONE, name="calm-otter", **how)
+
+    run = history.find_run(story.cache, ONE)
+    assert (run.status, run.counts, run.sessions) == ("succeeded", {"completed": 1}, 2)
+    in_sql = "SELECT status, completed, failed FROM runs"
+    assert fetch(story.cache, in_sql) == [("SUCCEEDED", 1, 0)]
+    assert fetch(story.cache, "SELECT status FROM tasks") == [("COMPLETED",)]
+    known = {each.id: each for each in history.runs(story.cache)}
+    earlier = nearest_earlier(story.cache, made, known)
+    assert earlier is not None
+    assert earlier.session == 1
+
+
 def test_a_hash_of_which_only_hits_are_left_is_said_to_have_lost_its_attempt(story: Story) -> None:
     story.begin(ONE, "calm-otter")
     made = story.attempt(ONE, 0, 2)

@@ -17,6 +17,7 @@ from nbcache.notebook.headless import error_of, write_notebook
 from nbcache.notebook.progress import render_progress
 from nbcache.notebook.render import box
 from nbcache.notebook.report import last_output
+from tests.cli.test_cli import nbcache
 
 
 def test_a_failed_cell_is_told_by_its_traceback() -> None:
@@ -118,6 +119,22 @@ def test_a_file_that_nothing_may_replace_is_written_in_place(
 
     assert kept.read_text() == "after\n"
     assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_a_kernel_that_dies_while_it_starts_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "dies.py").write_text("import os\nos._exit(1)\n")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    nbformat.write(nbformat.v4.new_notebook(cells=[new_code_cell("1")]), tmp_path / "a.ipynb")
+
+    ended = nbcache(tmp_path, "run", "a.ipynb")
+
+    assert ended.returncode == USAGE
+    (line,) = ended.stderr.splitlines()
+    assert "cannot start a kernel" in line
 
 
 def test_a_kernel_that_cannot_be_started_is_said_and_the_old_output_is_left(

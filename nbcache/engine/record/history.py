@@ -176,14 +176,15 @@ def runs(cache: Cache) -> list[RunSummary]:
 
 def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
     """Many rows of one run: the first says what it is, the last how it stands."""
-    ordered = sorted(rows, key=lambda row: (row.session, row.at, row.id))
+    # A clock may go back between sessions and during one.
+    ordered = sorted(rows, key=lambda row: (row.session, row.status not in LIVE, row.at, row.id))
     first, last = ordered[0], ordered[-1]
     sessions: dict[int, list[RunRow]] = {}
     for row in ordered:
         sessions.setdefault(row.session, []).append(row)
     begun = [each[0] for each in sessions.values()]
     going = last.status in LIVE and is_held(cache, first.run)
-    elapsed = sum(each[-1].at - each[0].at for each in sessions.values())
+    elapsed = sum(max(each[-1].at - each[0].at, 0) for each in sessions.values())
     if going:
         elapsed += time.time_ns() // 1000 - last.at
     return RunSummary(

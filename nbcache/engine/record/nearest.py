@@ -37,6 +37,8 @@ def nearest_earlier(
             _NEAREST,
             {
                 "process": row.process,
+                "run": row.run,
+                "session": row.session,
                 "at": row.at,
                 "id": row.id,
                 "own": sorted({f"{each.name}={each.digest}" for each in row.inputs}),
@@ -68,7 +70,7 @@ _NEAREST = f"""WITH makers AS (
     SELECT attempts.*, equal, of_notebook, list_distinct(
         [each.name || '=' || each.digest for each in inputs]) AS theirs
     FROM ({_ATTEMPTS}) attempts JOIN makers USING (run, session, process)
-    WHERE ("at", id) < ($at, $id)
+    WHERE (run = $run AND session < $session OR ("at", id) < ($at, $id))
         AND (len(inputs) > 0 OR "start" IS NOT NULL OR status <> 'failed')  -- not refused
 )
 SELECT id FROM earlier ORDER BY
