@@ -275,13 +275,18 @@ class Log:
         *,
         run: str | None = None,
         process: str | None = None,
+        columns: Collection[str] | None = None,
     ) -> Iterator[Row]:
-        """Yield rows that match, each id once: those of segments first, then of journals."""
+        """Yield rows that match, each id once: those of segments first, then of journals.
+
+        With `columns`, which name all that such rows must have, the others may be missing, and
+        nobody vouches for what is there.
+        """
         seen: set[str] = set()
-        for record in self.records(kinds, run=run, process=process):
+        for record in self.records(kinds, run=run, process=process, columns=columns):
             if record["id"] not in seen:
                 seen.add(record["id"])
-                row = self._row(record)
+                row = self._row(record) if columns is None else row_from_record(record)
                 if row is not None:
                     yield row
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
@@ -277,7 +277,7 @@ _FAILED = (Outcome.FAILED.value, Outcome.IGNORED.value)
 def show_run(cache: Cache, word: str | None = None) -> RunDetail:
     """Return one run in detail; `word` as in `find_run`."""
     run = as_it_stands(cache, find_run(cache, word))
-    last = last_rows(cache, run.id)
+    last = last_rows(cache, run.id, columns=(*_OUTCOME, "realtime", "reason"))
     made = {row.id for row in last.values() if isinstance(row, AttemptRow)}
     names = [process.name for process in run.processes]
     names += sorted({name for name, _ in last} - set(names))
@@ -299,21 +299,30 @@ def show_run(cache: Cache, word: str | None = None) -> RunDetail:
                 upstream=upstream.get(name, ()),
             )
         )
+    ids = [row.id for row in last.values() if isinstance(row, AttemptRow) and row.status in _FAILED]
     failed = sorted(
-        (row for row in last.values() if isinstance(row, AttemptRow) and row.status in _FAILED),
+        (AttemptRow.from_record(record) for record in cache.log.records_of(ids)),
         key=lambda row: (_FAILED.index(row.status), row.process, row.at, row.id),
     )
     return RunDetail(run=run, processes=tuple(outcomes), failures=tuple(failed))
 
 
+_OUTCOME = (
+    *("kind", "id", "at", "run", "session", "process", "position", "hash"),
+    *("status", "complete", "cached_from"),
+)  # all that a row must have, and what tells how its task ended
+
+
 def last_rows(
-    cache: Cache, run: str, process: str | None = None
+    cache: Cache, run: str, process: str | None = None, *, columns: Collection[str] | None = None
 ) -> dict[tuple[str, str], AttemptRow | UseRow]:
     """Return the last word on each task of a run over its sessions, by (process, position).
 
     A hit on the task's own attempt of an earlier session is that attempt: the run made it. What
     only sessions before one had that went to its end is no task of the run any more: its process
     was renamed, or its item is gone.
+
+    columns: what rows have to hold, if not all.
     """
     settled = max(
         (
@@ -325,7 +334,7 @@ def last_rows(
     )
     last: dict[tuple[str, str], AttemptRow | UseRow] = {}
     made: dict[str, AttemptRow] = {}
-    for row in cache.log.rows(("attempt", "use"), run=run, process=process):
+    for row in cache.log.rows(("attempt", "use"), run=run, process=process, columns=columns):
         assert isinstance(row, (AttemptRow, UseRow))
         if isinstance(row, AttemptRow):
             made[row.id] = row
@@ -361,7 +370,7 @@ def as_it_stands(cache: Cache, run: RunSummary) -> RunSummary:
     run = replace(run, elapsed_s=run.elapsed_s + sum(lasted.values()) * _MICROSECOND)
     if not is_going and run.sessions not in run.cut:
         return run
-    rows = last_rows(cache, run.id).values()
+    rows = last_rows(cache, run.id, columns=_OUTCOME).values()
     made = {row.id for row in rows if isinstance(row, AttemptRow)}
     own = sum(isinstance(row, UseRow) and row.cached_from in made for row in rows)
     counts = Counter(
@@ -374,7 +383,8 @@ def as_it_stands(cache: Cache, run: RunSummary) -> RunSummary:
 def _lasted(cache: Cache, run: RunSummary) -> dict[int, int]:
     """Return how many microseconds each killed session went on after its last own row."""
     ends = dict(run.cut)
-    for row in cache.log.rows(("attempt", "use"), run=run.id) if ends else ():
+    of_tasks = ("attempt", "use")
+    for row in cache.log.rows(of_tasks, run=run.id, columns=_OUTCOME) if ends else ():
         assert isinstance(row, (AttemptRow, UseRow))
         if row.session in ends:
             ends[row.session] = max(ends[row.session], _written(row))
