@@ -321,12 +321,12 @@ def check(scenario: Scenario, group: Mapping[str, Seen]) -> None:
             assert told.planned == told.ran, "the plan said something else than the run did"
         assert told.expected is None or told.value == told.expected
     ran = (seen.first.ran, seen.again.ran, seen.back.ran)
-    assert ran == (1, runs, 0 if scenario.back else ran[2])
+    assert ran == (1, runs, 0 if scenario.back else ran[2]), seen
     if scenario.because is not None:
         if not scenario.because.startswith("read "):  # reads are no components
-            assert scenario.because in seen.again.differences
+            assert scenario.because in seen.again.differences, seen.again
         name = scenario.because.split()[-1]
         word = f"the code of {scenario.process}" if scenario.because == "code body" else name
-        assert word in seen.again.why
+        assert word in seen.again.why, seen.again
         if not scenario.because.startswith("input "):  # those differ from task to task
-            assert word in seen.again.reason
+            assert word in seen.again.reason, seen.again
