@@ -18,7 +18,7 @@ import nbcache.plan.identity.canonical.arrays as arrays
 import nbcache.plan.identity.canonical.arrow as arrow
 import nbcache.plan.identity.canonical.stdlib as stdlib
 import nbcache.plan.identity.canonical.tables as tables
-from nbcache.errors import NoCanonicalFormError
+from nbcache.errors import NbcacheError, NoCanonicalFormError
 from nbcache.model.digest import Digest
 from nbcache.plan.identity.canonical.encoder import (
     SCALARS,
@@ -123,7 +123,9 @@ def _encoded(value: object, leaf: Leaf | None, *, streaming: bool) -> Encoder:
         raise _public(write_too_deep(value)) from None
     except Refused as refused:
         raise _public(refused) from None
-    except Exception as error:  # a library whose value is not what its class promises
+    except NbcacheError:  # what `leaf` has to say of a file
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # a library's own
         reason = f"looking into it raised {type(error).__name__}: {error}"
         raise NoCanonicalFormError(type_name(type(value)), reason) from error
     return encoder
