@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 Reduced = tuple[Any, ...]
 
 _CLOUDPICKLE = "cloudpickle.cloudpickle"
-_made: WeakSet[type] = WeakSet()  # by a pickle that was read in this process
+_made: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
+"""Those that a pickle brought that was read in this process, with the names of their attributes."""
 _makers: set[Callable[..., Any]] = set()
 _setters: set[Callable[..., Any]] = set()
 
@@ -105,12 +106,17 @@ class ClassUnpickler(pickle.Unpickler):
         if known is not None:
             return known  # type: ignore[no-any-return]
         made = make(*arguments)
-        _made.add(made)
+        _made[made] = frozenset(vars(made))
         self._new.add(made)
         return made
 
     def _state(self, set_state: Callable[..., object], cls: type, state: object) -> type:
-        if cls in self._new or (self._resets and cls in _made):
+        if cls in self._new:
+            set_state(cls, state)
+            _made[cls] = frozenset(vars(cls))
+        elif self._resets and cls in _made:
+            for name in vars(cls).keys() - _made[cls]:  # what a task added
+                _beneath(type(cls)).__delattr__(cls, name)
             set_state(cls, state)
         return cls
 

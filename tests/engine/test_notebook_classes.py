@@ -74,3 +74,16 @@ def test_results_hold_what_keeps_its_own_results(notebook: Notebook) -> None:
     assert run["used"].value == [6, 4, 34, "int"]
     sample, fib, kind = run["made"].value
     assert [sample.twice, sample.plus(1), fib(9), kind(1)] == run["used"].value
+
+
+def test_what_a_task_adds_to_a_class_is_gone_for_the_next(kernels: Callable[[], Notebook]) -> None:
+    kernel = kernels()
+    body = "had = (hasattr(P, 'new'), P.n)\nP.new = P.n = 1"
+    kernel.cells(
+        [
+            CLASSES,
+            "%channel items = from_iterable(range(6))",
+            f"%%process add(v) -> had from items\n{body}",
+        ]
+    )
+    assert list(kernel.run()["add"]) == [(False, 0)] * 6  # more than there are workers
