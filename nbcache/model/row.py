@@ -434,7 +434,8 @@ def row_from_record(record: Mapping[str, Any], *, vouched: bool = False) -> Row 
     if hasattr(cls, "from_record"):
         return cls.from_record(record)  # type: ignore[no-any-return]
     known = {each.name for each in fields(cls)}
-    return cls(**{key: value for key, value in record.items() if key in known})
+    values = {key: value for key, value in record.items() if key in known and value is not None}
+    return cls(**values)
 
 
 def component_record(component: Component) -> Record:

@@ -319,9 +319,10 @@ class Blobs:
         target = self._path(digest)
         try:
             there = os.stat(target)
+            is_like_it = stat.S_ISREG(there.st_mode) and there.st_size == size  # no pipe: one waits
         except OSError:
-            there = None
-        if there is not None and there.st_size == size and _is_whole(target, digest):
+            is_like_it = False
+        if is_like_it and _is_whole(target, digest):
             if executable and not there.st_mode & stat.S_IXUSR:
                 os.chmod(target, 0o555)
             if _touch(target):

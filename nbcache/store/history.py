@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from nbcache.store.files import new_ulid
 from nbcache.store.index import SegmentIndex
@@ -349,12 +349,16 @@ def _spread(segments: Mapping[str, SegmentIndex]) -> set[str] | None:
     they were resumed, or a task has several rows, in one segment or two. None: one does not say."""
     seen, spread = set[str](), set[str]()
     for segment in segments.values():
-        if "runs" not in segment.meta:
+        runs, again = segment.meta.get("runs"), segment.meta.get("again")
+        if not (_are_texts(runs) and _are_texts(again)):
             return None
-        runs = set(segment.meta["runs"])
-        spread |= (runs & seen) | set(segment.meta["again"])
-        seen |= runs
+        spread |= (seen & set(runs)) | set(again)
+        seen |= set(runs)
     return spread
+
+
+def _are_texts(note: object) -> TypeGuard[list[str]]:
+    return isinstance(note, list) and all(isinstance(each, str) for each in note)
 
 
 def _sql_type(shape: Any) -> str:

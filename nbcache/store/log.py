@@ -231,12 +231,17 @@ class Log:
         standing = self._vouching(keys, whole=False)
         return entry_of(hash, found, vouched=True) if standing.vouches else entry, standing
 
-    def _row(self, record: Record) -> Row | None:
+    def row_of(self, record: Record) -> Row | None:
         """Return the row of a stored one, vouched for if its word is taken; None: it is none."""
         is_own = self._vouching.takes(record.get(ORIGIN))
         vouched = record.get("kind") == "attempt" and (is_own or self._vouching(record).vouches)
         make = row_from_record if is_own or vouched else sound_row
         return make(record, vouched=vouched)
+
+    def _part(self, record: Record) -> Row | None:
+        """Return the row of some columns of a stored one; None: it is none. For a signature the
+        other columns would have to be there."""
+        return (row_from_record if self._vouching.takes(record.get(ORIGIN)) else sound_row)(record)
 
     def is_evicted(self, hash: Digest) -> bool:
         """Say whether a hash has results, and a tombstone holds for each of them."""
@@ -263,7 +268,7 @@ class Log:
             try:
                 record = self._record(row_id)
                 if record is not None:
-                    return self._row(record)
+                    return self.row_of(record)
             except FileNotFoundError:
                 pass  # merged away between listing and reading
             self.refresh()
@@ -283,10 +288,12 @@ class Log:
         nobody vouches for what is there.
         """
         seen: set[str] = set()
-        for record in self.records(kinds, run=run, process=process, columns=columns):
+        make = self.row_of if columns is None else self._part
+        chosen = None if columns is None else (*columns, ORIGIN)
+        for record in self.records(kinds, run=run, process=process, columns=chosen):
             if record["id"] not in seen:
                 seen.add(record["id"])
-                row = self._row(record) if columns is None else row_from_record(record)
+                row = make(record)
                 if row is not None:
                     yield row
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,9 +20,11 @@ from nbcache.engine.record.query import fetch
 from nbcache.engine.upkeep.cleaning import run_facts
 from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component
+from nbcache.model.ids import make_ulid
 from nbcache.model.row import InputSummary, RunRow
 from nbcache.notebook import answers
 from nbcache.notebook.verbs import parse_line
+from nbcache.store.cache import Cache
 from tests.engine.story import ONE, THREE, TWO, Story, digest
 
 
@@ -178,6 +182,30 @@ def test_a_run_in_detail_has_its_processes_and_failed_tasks(two_runs: Story) -> 
         "completed": 2,
         "cached": 1,
     }
+
+
+def test_rows_of_others_that_are_odd_are_no_tasks_of_a_run(two_runs: Story, tmp_path: Path) -> None:
+    cache, copy = two_runs.cache, tmp_path / "of somebody"
+    (failed,) = history.show_run(cache, "calm-otter").failures
+    row = {**failed.record(), "position": "9", "origin": "of somebody"}
+    odd = [row | {"session": "x"}, row | {"hash": None}, row | {"inputs": [{"name": "x"}]}]
+    used = {"kind": "use", "cached_from": failed.id, "position": "8"}
+    odd += [row | {"kind": "run", "status": None}, row | used | {"session": None}]
+    cache.log.adopt([each | {"id": make_ulid(1, bytes([n] * 10))} for n, each in enumerate(odd)])
+
+    def told(cache: Cache) -> tuple[int, list[str]]:
+        detail = history.show_run(cache, "calm-otter")
+        return detail.processes[0].counts["failed"], [row.position for row in detail.failures]
+
+    assert told(cache) == (1, ["2"])
+    cache.log.rotate()
+    assert cache.log.fold()
+    folded = told(cache)
+    assert folded == (2, ["2"])  # what a row says of its making is not read to count it
+    shutil.copytree(cache.root, copy)
+    with Cache.open(copy) as foreign:
+        assert not foreign.is_own
+        assert told(foreign) == folded
 
 
 def test_only_the_last_attempt_of_a_task_counts(story: Story) -> None:

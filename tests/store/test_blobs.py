@@ -95,6 +95,20 @@ def test_a_damaged_blob_is_replaced_when_it_is_put_again(
     assert blobs.read(digest) == b"hello"
 
 
+def test_nobody_waits_for_a_pipe_that_lies_where_an_empty_blob_should(
+    blobs: Blobs, work: Path
+) -> None:
+    path = blobs.path(blobs.put_bytes(b""))
+    path.unlink()
+    os.mkfifo(path)
+    (work / "x").touch()
+
+    kept = blobs.put_file(work / "x")
+
+    assert path.is_file()
+    assert blobs.read(kept.blob) == b""
+
+
 def test_a_file_is_moved_digested_and_made_read_only(blobs: Blobs, work: Path) -> None:
     data = os.urandom(3_000_000)
     path = work / "x.bin"

@@ -192,6 +192,22 @@ def test_a_run_shows_its_last_status_and_what_it_began_with(cache: Cache) -> Non
     ).fetchall() == [("name of R1", "FAILED", "a.ipynb", 2.5, 3, 0, 1, {"alpha": "0.1"})]
 
 
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_run_shows_what_its_last_session_counted_also_where_that_is_nothing(
+    cache: Cache, folded: bool
+) -> None:
+    failed = run_row(status="failed", counts={"completed": 3, "failed": 1}, error="no disk")
+    begun = run_row(session=2)
+    cache.log.append([run_row(), failed, begun, run_row(session=2, status="cancelled")])
+    if folded:
+        cache.log.rotate()
+        cache.log.fold()
+
+    with history.reading(cache) as cursor:
+        found = cursor.execute("SELECT status, completed, failed, counts, error FROM runs")
+        assert found.fetchall() == [("CANCELLED", 0, 0, {}, None)]
+
+
 def test_processes_counts_its_tasks(cache: Cache) -> None:
     cache.log.append([run_row(), attempt("a"), attempt("b", status="failed"), use(attempt("c"))])
     connection = history.connect(cache, live=False)
@@ -225,8 +241,8 @@ def test_a_refresh_follows_rows_from_journal_to_segment_without_doubling(cache: 
     assert count() == [(12, 13)]
 
 
-@pytest.mark.parametrize("silent", [False, True])
-def test_the_last_row_of_a_task_counts_wherever_its_rows_lie(cache: Cache, silent: bool) -> None:
+@pytest.mark.parametrize("silent", ["", "runs", "again"])
+def test_the_last_row_of_a_task_counts_wherever_its_rows_lie(cache: Cache, silent: str) -> None:
     rows: list[list[Row]] = [
         [attempt("once", run="R1"), attempt("a", run="R2"), attempt("a", run="R2", attempt=2)],
         [attempt("once", run="R3"), attempt("over segments", run="R4")],
@@ -247,8 +263,10 @@ def test_the_last_row_of_a_task_counts_wherever_its_rows_lie(cache: Cache, silen
     assert sorted((each["runs"], each["again"]) for each in notes) == [
         (["R0"], ["R0"]), (["R1", "R2"], ["R2"]), (["R3", "R4"], []), (["R4", "R5"], [])
     ]  # fmt: skip
-    if silent:  # as an older version wrote it
+    if silent == "runs":  # as an older version wrote it
         del notes[0]["runs"]
+    elif silent:  # as others may write it
+        notes[0]["again"] = None
 
     with history.reading(cache) as cursor:
         found = cursor.execute("SELECT run, attempt FROM tasks ORDER BY run").fetchall()

@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
+from typing import TypeGuard
 
 from nbcache.engine.record.cancelling import cancel_request
 from nbcache.engine.record.holding import is_held
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.errors import RunError
-from nbcache.model.row import AttemptRow, ProcessRecord, Record, RunRow, UseRow
+from nbcache.model.row import AttemptRow, ProcessRecord, Record, Row, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.store.cache import Cache
 
@@ -301,10 +302,14 @@ def show_run(cache: Cache, word: str | None = None) -> RunDetail:
         )
     ids = [row.id for row in last.values() if isinstance(row, AttemptRow) and row.status in _FAILED]
     failed = sorted(
-        (AttemptRow.from_record(record) for record in cache.log.records_of(ids)),
+        filter(_is_attempt, map(cache.log.row_of, cache.log.records_of(ids))),
         key=lambda row: (_FAILED.index(row.status), row.process, row.at, row.id),
     )
     return RunDetail(run=run, processes=tuple(outcomes), failures=tuple(failed))
+
+
+def _is_attempt(row: Row | None) -> TypeGuard[AttemptRow]:
+    return isinstance(row, AttemptRow)
 
 
 _OUTCOME = (

@@ -11,7 +11,7 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from nbcache.errors import StoreError
-from nbcache.model.row import Record, Row, row_from_record
+from nbcache.model.row import Record, Row
 from nbcache.store.log import Log
 from nbcache.store.segment import ROWS, read_records
 
@@ -41,9 +41,9 @@ def rare_rows(log: Log, cls: type[RowT], *, readable: bool = False) -> Iterator[
         if key not in known:
             try:
                 found = read_records(log.root / "log" / (name + ROWS), (cls.kind,))
-                known[key] = tuple(_rows(found, cls))
+                known[key] = tuple(_rows(log, found, cls))
             except FileNotFoundError:  # merged into another one since the last look
-                yield from _rows(log.records((cls.kind,)), cls)
+                yield from _rows(log, log.records((cls.kind,)), cls)
                 return
             except StoreError:
                 if not readable:
@@ -51,11 +51,12 @@ def rare_rows(log: Log, cls: type[RowT], *, readable: bool = False) -> Iterator[
                 continue
         yield from (each for each in known[key] if isinstance(each, cls))
     for view in journals.values():
-        yield from _rows((each for each in view.records() if each.get("kind") == cls.kind), cls)
+        of_kind = (each for each in view.records() if each.get("kind") == cls.kind)
+        yield from _rows(log, of_kind, cls)
 
 
-def _rows(records: Iterable[Record], cls: type[RowT]) -> Iterator[RowT]:
+def _rows(log: Log, records: Iterable[Record], cls: type[RowT]) -> Iterator[RowT]:
     for record in records:
-        row = row_from_record(record)
+        row = log.row_of(record)
         if isinstance(row, cls):
             yield row
