@@ -186,11 +186,11 @@ def test_a_run_is_cancelled_resumed_and_run_again_from_a_process_with_the_keyboa
     expect(view.get_by_role("button", name="double: 2 ran, 0 cached")).to_be_visible()
 
     # Each page that can be open is accessible.
-    for name in ("Table", "Runs"):
+    for name, left_from in (("Table", "search"), ("Runs", "checkbox")):
         view.get_by_role("button", name=name).click()
         expect(view.locator(".nb-panel tbody tr").first).to_be_visible()
         assert axe_violations(page, ".nbcache-view") == []
-        view.get_by_role("searchbox").focus()
+        view.locator(f".nb-panel input[type={left_from}]").first.focus()
         page.keyboard.press("Escape")
         expect(view.locator(".nb-panel")).to_be_hidden()
         assert page.evaluate("document.activeElement.textContent") == name

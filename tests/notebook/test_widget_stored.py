@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from nbcache.model.row import RunRow
+from nbcache.model.view import RunProgress
+from nbcache.notebook.widget.gallery import Gallery
 from nbcache.notebook.widget.scene import draw
 from nbcache.notebook.widget.source import LiveRun, StoredRun, outline_of_records
 from nbcache.notebook.widget.state import state_of
 from nbcache.store.cache import Cache
 from nbcache.store.segment import record_of, table_of
 from tests.engine.notebooks import Notebook
+from tests.notebook.desks import Desk
 from tests.waiting import PATIENCE_S
 
 CELLS = [
@@ -65,3 +70,26 @@ def test_a_segment_keeps_the_outline_and_a_run_without_one_has_its_processes(
     old = outline_of_records(replace(first, outline={}).processes, {})
     assert [(edge.tail, edge.head) for edge in old.edges] == [("fit", "check"), ("fit", "report")]
     assert old.origins == ()
+
+
+class _OnALostDisk(StoredRun):
+    lost = False
+
+    def progress(self) -> RunProgress:
+        if self.lost:
+            raise OSError("the disk is gone")
+        return super().progress()
+
+
+def test_a_view_that_cannot_be_brought_up_to_date_ends_no_cell(notebook: Notebook) -> None:
+    notebook.cells(["%channel one = of(1)", "%%process fit(n) from one\nn"])
+    source = _OnALostDisk(notebook.session.cache, notebook.run().id)
+    gallery = Gallery(
+        Desk(notebook, source).desk, lambda _: pytest.fail("no card"), lambda: ("", "")
+    )
+    view = gallery.open(source)
+    source.lost = True
+
+    with pytest.raises(OSError, match="gone"):
+        view.refresh()
+    gallery.refresh()

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nbcache.errors import NbcacheError
 from nbcache.model.view import CardView
 from nbcache.notebook.widget.card import CardDesk, LiveCard
 from nbcache.notebook.widget.source import Source
@@ -57,7 +56,9 @@ class Gallery:
     def refresh(self) -> None:
         """Let all views say how things stand: which buttons make sense, above all."""
         for each in list(self._hung):
-            with contextlib.suppress(NbcacheError):  # a stored run may be gone
+            # A stored run may be gone, or its cache unreadable: views are decoration, and whatever
+            # one of them cannot show must not end the cell that runs.
+            with contextlib.suppress(Exception):
                 each.view.refresh()
 
     def _hang(self, view: View) -> View:

@@ -284,9 +284,10 @@ class View {
     else (this.opener?.isConnected ? this.opener : this.buttons.lastElementChild).focus();
   }
 
-  /** Not from a field that holds something: there Escape is the browser's, and nothing shall be lost. */
+  /** Not from a field in which something is written: there Escape is the browser's, and nothing shall be lost. */
   escape(event) {
-    if (event.key === "Escape" && !this.panel.hidden && !event.target.value) this.openNothing();
+    const held = event.target.matches("input:not([type=checkbox]), textarea") && event.target.value;
+    if (event.key === "Escape" && !this.panel.hidden && !held) this.openNothing();
   }
 
   open(stack) {
