@@ -9,6 +9,7 @@ import pytest
 from nbcache.engine.record import history
 from nbcache.engine.record.explanations import why
 from nbcache.engine.record.finding import find_task
+from nbcache.engine.record.process_reasons import why_process
 from nbcache.engine.record.query import fetch
 from nbcache.engine.running.run import Run
 from nbcache.errors import UsageError
@@ -57,6 +58,9 @@ def test_what_a_run_made_itself_is_no_hit_and_saves_nothing(notebook: Notebook) 
     assert resumed.status is RunStatus.SUCCEEDED
     assert (told(resumed), resumed.saved_s) == ((0.0, 0), 0.0)
     assert told(notebook.run(fresh=True)) == (0.0, 0)
+    grouped = why_process(cache, ["twice"])
+    assert grouped is not None
+    assert grouped.head.startswith("twice: 2 ran, 2 equal in run ")
     again = notebook.run()
     assert told(again) == (1.0, 9)
     assert again.saved_s > 0

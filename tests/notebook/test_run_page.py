@@ -145,6 +145,8 @@ def test_a_run_of_hits_and_a_run_without_tasks_have_a_page(tmp_path: Path) -> No
     assert "100% hit rate, 1 from the cache" in text
     assert "nothing ran: all results were there" in text
     assert "as it stood at" in text
+    story.use(ONE, 1, made)
+    assert "1 ran 1 equal" in _Page(page_of(report_of(story.cache, "calm-otter"))).text
 
 
 def test_ten_thousand_tasks_fit_on_a_page(report: RunReport) -> None:

@@ -61,7 +61,7 @@ def _said_of(task: Found, names: dict[str, str]) -> tuple[str, str]:
     if task.use is None:
         return "ran" if made.status == "completed" else made.status, made.reason
     if made.run == task.use.run:
-        return "cached", "equal to another task of this run"
+        return "equal", "took what another task of this run made"
     source = f"run {names.get(made.run, made.run)}"
     if task.use.hash != made.hash:
         return "cached", f"the result of {source}, trusted after an edit"

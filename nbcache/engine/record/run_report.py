@@ -120,6 +120,11 @@ class RunReport:
                 found[status] = found.get(status, 0) + number
         return found
 
+    @property
+    def equal(self) -> int:
+        """Of those cached, how many took what an equal task of this run had made."""
+        return sum(process.equal for process in self.processes)
+
 
 def report_of(cache: Cache, word: str | None = None) -> RunReport:
     """Return what the report of a run tells; `word` as in `find_run`.

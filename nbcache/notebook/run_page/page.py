@@ -26,6 +26,7 @@ _COLOURS = (  # at least 3:1 on white and on #111; none is that of a failure
 _SHARES = (
     ("completed", "ran", "done"),
     ("cached", "cached", "cached"),
+    ("equal", "equal", "cached"),
     ("stored", "stored", "cached"),
     ("failed", "failed", "failed"),
     ("ignored", "ignored", "failed"),
@@ -64,7 +65,7 @@ def page_of(report: RunReport) -> str:
         f"<title>run {escape(report.run.name)}</title><style>{_style()}</style>"
         "<noscript><style>#tasks tr{display:table-row!important}</style></noscript></head>\n"
         f"<body><header>{_head(report)}</header><nav>{links}</nav>\n{_tiles(report)}"
-        f"{_shares(report.counts)}{inner}<script>{_beside('report.js')}</script></body></html>\n"
+        f"{_shares(report)}{inner}<script>{_beside('report.js')}</script></body></html>\n"
     )
 
 
@@ -129,7 +130,9 @@ def _tiles(report: RunReport) -> str:
     return f'<div class="tiles">{inner}</div>'
 
 
-def _shares(counts: Mapping[str, int]) -> str:
+def _shares(report: RunReport) -> str:
+    counts = {**report.counts, "equal": report.equal}
+    counts["cached"] = counts.get("cached", 0) - report.equal
     total = sum(counts.values())
     if not total:
         return '<p class="faint">no task has ended yet</p>'
@@ -185,8 +188,9 @@ def _failure(alike: Sequence[Failure]) -> str:
 
 
 def _processes(report: RunReport) -> str:
-    heads = ("process", "ran", "cached", "failed", "other", "median", "longest", "computing",
-             "processor", "memory", "asked", "read", "written")  # fmt: skip
+    heads = ("process", "ran", "cached", "equal", "failed", "other", "median", "longest",
+             "computing", "processor", "memory", "asked", "read", "written")  # fmt: skip
+    numeric = [head not in ("process", "other") for head in heads]
     rows = []
     for each in report.processes:
         ran = report.measured.get(each.name, ())
@@ -197,7 +201,8 @@ def _processes(report: RunReport) -> str:
             [
                 each.name,
                 f"{done:,}",
-                f"{hits:,}",
+                f"{hits - each.equal:,}",
+                f"{each.equal:,}" if each.equal else "",
                 f"{failed:,}" if failed else "",
                 ", ".join(f"{number:,} {name}" for name, number in counts.items()),
                 render.duration(charts.quartiles(times)[1]) if times else "",
@@ -213,9 +218,9 @@ def _processes(report: RunReport) -> str:
     if not rows:
         return ""
     kept = [place for place in range(len(heads)) if place < 3 or any(row[place] for row in rows)]
-    head = "".join(_th(heads[place], place not in (0, 4)) for place in kept)
+    head = "".join(_th(heads[place], numeric[place]) for place in kept)
     body = "".join(
-        "<tr>" + "".join(_td(row[place], place not in (0, 4)) for place in kept) + "</tr>"
+        "<tr>" + "".join(_td(row[place], numeric[place]) for place in kept) + "</tr>"
         for row in rows
     )
     note = "median and longest of the time that bodies ran; processor and memory: the highest"
