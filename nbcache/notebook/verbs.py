@@ -113,12 +113,22 @@ def _parse_raw(verb: Verb, rest: str) -> Parsed:
         count = 2 if flag is not None and flag.value and "=" not in word else 1
         *taken, rest = [*rest.split(maxsplit=count), ""][: count + 1]
         options += taken
-    if rest[:1] == rest[-1:] == '"' and '"' not in rest[1:-1]:
-        rest = rest[1:-1]  # as a shell wants it; no query is one quoted name
+    rest = _unquoted(rest)
     if not rest:
         raise UsageError(f"usage: {verb.usage('notebook')}")
     parsed = parse_words(verb, [*options, "--", rest], "notebook")
     return Parsed(verb, (rest,), parsed.flags)
+
+
+def _unquoted(text: str) -> str:
+    """Return the one word that a shell would see, quoted as a whole; any other text as it is."""
+    if not text.startswith(("'", '"')):
+        return text
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return text  # the database says what is wrong with it
+    return words[0] if len(words) == 1 else text  # no query is one quoted name
 
 
 def parse_words(verb: Verb, words: Sequence[str], place: Place) -> Parsed:

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from nbcache.errors import NbcacheError
 from tests.engine.notebooks import Notebook
 
 
@@ -61,6 +64,10 @@ def test_a_default_sees_the_names_of_the_notebook_as_they_are_when_a_run_begins(
     notebook.cell("limits.append(4)")
     second = notebook.run()
     values = [run["top"].value for run in (first, second)]
+    del notebook.names["limits"]
+    said = r"^process 'top': input 'most': default max\(limits\): NameError"
+    with pytest.raises(NbcacheError, match=said):
+        notebook.run()
     notebook.close()
 
     assert values == [1, 4]

@@ -42,6 +42,8 @@ def test_an_operator_that_is_not_there_names_the_nearest(notebook: Notebook) -> 
         ("%%process bad(val n) from of(1)\nn", "a type follows its name: a, b: path"),
         ("%%process bad from of(1) -cpus 2\n1", "two dashes: --cpus"),
         ("%%process bad --memory 4\n1", "a number of bytes; write 4GB, or 4B"),
+        ("%%process bad --disk 2000\n1", "a number of bytes; write 2000MB, or 2000B"),
+        ("%channel bad = of(1).toSortedList()", ".collect().map(sorted)"),
     ],
 )
 def test_the_words_of_another_engine_and_slips_are_answered_with_what_is_meant(

@@ -62,6 +62,10 @@ def test_a_query_is_taken_as_it_is_written() -> None:
     assert verbs.parse_line(f"sql {query}").words == (query,)
     assert "--json" in verbs.parse_line(f"sql --json {query}")
     assert verbs.parse_line("sql --json \"SELECT 'a'\"").words == ("SELECT 'a'",)
+    assert verbs.parse_line(r'sql "SELECT \"a b\" FROM tasks"').words == (
+        'SELECT "a b" FROM tasks',
+    )
+    assert verbs.parse_line("""sql 'SELECT "a"'""").words == ('SELECT "a"',)
 
 
 def test_negative_numbers_are_words_and_a_double_dash_ends_options() -> None:

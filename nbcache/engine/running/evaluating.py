@@ -161,9 +161,11 @@ class LazyInputs(Mapping[str, object]):
         return len(self._values)
 
 
-def evaluate_default(text: str, names: Mapping[str, object], folder: Path, is_path: bool) -> object:
+def evaluate_default(
+    said: str, text: str, names: Mapping[str, object], folder: Path, is_path: bool
+) -> object:
     """Return the value of an input's default, which sees the notebook's names; a path default is a
-    file beside the notebook.
+    file beside the notebook. `said` is how an error names the input.
 
     Raises:
         NbcacheError: the expression does not evaluate.
@@ -171,5 +173,5 @@ def evaluate_default(text: str, names: Mapping[str, object], folder: Path, is_pa
     try:
         value: object = eval(text, {"Path": Path, **names})
     except Exception as error:
-        raise NbcacheError(f"default {text}: {type(error).__name__}: {error}") from error
+        raise NbcacheError(f"{said}: default {text}: {type(error).__name__}: {error}") from error
     return folder / os.fspath(value) if is_path and isinstance(value, (str, Path)) else value

@@ -200,7 +200,9 @@ def _place(
     literal = [_file_component(text, path, cache) for text, path in sorted(files.items())]
     passed = passed_outputs(decl, process.facts, inputs)
     defaults = {
-        name: evaluate_default(pick.text, names, folder, _is_path(node, name))
+        name: evaluate_default(
+            f"process {decl.name!r}: input {name!r}", pick.text, names, folder, _is_path(node, name)
+        )
         for name, pick in node.filling.items()
         if isinstance(pick, DefaultPick)
     }

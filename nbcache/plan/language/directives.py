@@ -191,7 +191,8 @@ def _read_size(spec: OptionSpec, text: str) -> object:
     except ValueError as error:
         return _read_dynamic(spec, text, str(error))
     if 0 < size < _BARE and text.strip().isdigit():
-        raise ValueError(f"{text.strip()} is a number of bytes; write {text.strip()}GB, or {size}B")
+        unit = "GB" if size < 1000 else "MB"  # 2000 is 2 GB rather than 2 TB
+        raise ValueError(f"{size} is a number of bytes; write {size}{unit}, or {size}B")
     return _above_zero(size)
 
 

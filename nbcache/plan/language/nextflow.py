@@ -37,7 +37,7 @@ OPERATORS: Mapping[str, str] = {
     "sum": _FOLD,
     "tap": "%channel NAME = ..., which any number of processes may read",
     "toList": ".collect()",
-    "toSortedList": ".collect(), in the order of the channel",
+    "toSortedList": ".collect().map(sorted)",
     "transpose": ".flat_map(...)",
 }
 
