@@ -4,13 +4,12 @@ The kernel (`own_kernel`) works in the notebook's folder.
 Runs are followed through the display messages that `live` makes machine-readable there; those
 parts are taken out again before outputs are kept. A failing cell ends the execution, never the
 writing of OUT.ipynb. The first interrupt goes to the kernel, which ends its run in order; the
-second one ends the kernel.
+second one, or one while the kernel starts, kills the kernel.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import errno
 import os
@@ -106,6 +105,7 @@ def execute(
     Raises:
         UsageError: the file is no notebook, or a parameter is unknown.
         RunError: no kernel can be started.
+        KeyboardInterrupt: interrupted before the first cell.
     """
     import nbformat
 
@@ -127,6 +127,8 @@ def execute(
     finally:
         if output is not None and execution.started:
             write_notebook(nbformat.writes(notebook), output)
+    if execution.interrupted and not execution.started:
+        raise KeyboardInterrupt
     return execution
 
 
@@ -184,23 +186,24 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
         try:
             kernel = until_end.enter_context(own_kernel())
             client = _client(execution, path.parent, watcher, kernel)
-            # What nbclient would do at exit is done by then, or fails where no kernel has begun.
-            until_end.callback(atexit.unregister, client._cleanup_kernel)
-            setup = client.async_setup_kernel(
-                env=environment, cwd=str(path.parent), cleanup_kc=True
-            )
-            await until_end.enter_async_context(setup)
+            # Not by nbclient's `async_setup_kernel`: upon a signal it would shut the kernel down
+            # while that is starting, or being shut down, and fail.
+            _forward_interrupts(kernel, execution)
+            await client.async_start_new_kernel(env=environment, cwd=str(path.parent))
+            await client.async_start_new_kernel_client()
+            until_end.push_async_callback(client._async_cleanup_kernel)
+            # Not by `reply=True`, which waits for ever for a kernel that has died.
+            info = await client.async_wait_for_reply(client.kc.kernel_info())
         except (OSError, RuntimeError) as error:  # RuntimeError: it died before it answered
+            if execution.interrupted:
+                return
             reason = error.strerror if isinstance(error, OSError) else None
             raise RunError(
                 f"cannot start a kernel ({sys.executable}) in {path.parent}: {reason or error}"
             ) from None
+        if execution.interrupted:
+            return
         execution.started = True
-        _forward_interrupts(client, execution)
-        try:  # not by `reply=True`, which waits for ever for a kernel that has died
-            info = await client.async_wait_for_reply(client.kc.kernel_info())
-        except DeadKernelError:
-            raise RunError(f"the kernel died before the first cell of {path}") from None
         execution.notebook.metadata["language_info"] = info["content"]["language_info"]
         number = 0
         for index, cell in enumerate(execution.notebook.cells):
@@ -217,14 +220,19 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
                 return
 
 
-def _forward_interrupts(client: Any, execution: Execution) -> None:
-    """The first Ctrl-C interrupts the kernel, as the stop button does; the second one ends it."""
-    tasks: set[asyncio.Future[object]] = set()
+def _forward_interrupts(kernel: Any, execution: Execution) -> None:
+    """The first Ctrl-C interrupts the kernel, as the stop button does; others kill it.
+
+    Only its process gets a signal: what the manager does meanwhile, a shutdown say, goes on.
+    """
+    tasks: set[asyncio.Future[None]] = set()
 
     def interrupt() -> None:
-        ask = client.km.shutdown_kernel(now=True) if execution.interrupted else None
+        kills = execution.interrupted or not execution.started
         execution.interrupted = True
-        tasks.add(asyncio.ensure_future(ask if ask is not None else client.km.interrupt_kernel()))
+        if kernel.has_kernel:
+            sending = kernel.provisioner.send_signal(signal.SIGKILL if kills else signal.SIGINT)
+            tasks.add(asyncio.ensure_future(sending))
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

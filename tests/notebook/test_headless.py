@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from nbcache.notebook.progress import render_progress
 from nbcache.notebook.render import box
 from nbcache.notebook.report import last_output
 from tests.cli.test_cli import nbcache
+from tests.waiting import PATIENCE_S, wait_until
 
 
 def test_a_failed_cell_is_told_by_its_traceback() -> None:
@@ -149,3 +152,56 @@ def test_a_kernel_that_cannot_be_started_is_said_and_the_old_output_is_left(
 
     assert "cannot start a kernel" in capsys.readouterr().err
     assert output.read_text() == "before"
+
+
+ENDLESS = """
+import pathlib, time
+for name in ("begun", "interrupted"):
+    pathlib.Path(name).touch()
+    try:
+        time.sleep(3600)
+    except KeyboardInterrupt:
+        pass
+"""
+
+
+def interrupt(folder: Path, at: tuple[str, ...], number: signal.Signals) -> tuple[int, str]:
+    """Execute the notebook of a folder; send a signal when each of these files is there."""
+    (folder / "temporary").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nbcache", "run", "a.ipynb"],
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(folder / "temporary")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for name in at:
+            wait_until((folder / name).exists, name)
+            process.send_signal(number)
+        said = process.communicate(timeout=PATIENCE_S)[1]
+    finally:
+        process.kill()
+    assert list((folder / "temporary").iterdir()) == []
+    return process.returncode, said
+
+
+def test_an_interrupt_while_the_kernel_starts_ends_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "waits.py").write_text(ENDLESS)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    nbformat.write(nbformat.v4.new_notebook(cells=[new_code_cell("1")]), tmp_path / "a.ipynb")
+
+    assert interrupt(tmp_path, ("begun",), signal.SIGTERM) == (130, "interrupted\n")
+
+
+def test_a_second_interrupt_kills_a_kernel_that_the_first_did_not_end(tmp_path: Path) -> None:
+    nbformat.write(nbformat.v4.new_notebook(cells=[new_code_cell(ENDLESS)]), tmp_path / "a.ipynb")
+
+    code, said = interrupt(tmp_path, ("begun", "interrupted"), signal.SIGINT)
+
+    assert (code, said) == (130, "\ncell [1] failed:\nthe kernel died\n")
