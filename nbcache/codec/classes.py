@@ -23,6 +23,8 @@ Reduced = tuple[Any, ...]
 _CLOUDPICKLE = "cloudpickle.cloudpickle"
 _made: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
 """Those that a pickle brought that was read in this process, with the names of their attributes."""
+_as_the_task_began: set[type] = set()  # of these: what a pickle has given its state since then
+_of_this_code: dict[str, type] = {}  # the notebook's
 _makers: set[Callable[..., Any]] = set()
 _setters: set[Callable[..., Any]] = set()
 
@@ -39,20 +41,24 @@ def sets_class(set_state: Callable[..., Any]) -> Callable[..., Any]:
     return set_state
 
 
-def know_class(cls: type, name: str, *, current: bool) -> None:
-    """Have a class go into pickles under a name, and be what pickles mean by that name.
+def know_class(cls: type, code: str, reached: str) -> None:
+    """Have a class of the notebook go into pickles under a name, and be what pickles mean by it.
 
-    Equal names stand for equal classes, so that it does not matter which process wrote a pickle.
-    current: it is the one that its module has now, and replaces another one of that name.
+    `code` names its own code, `reached` what else its methods use. Equal names stand for equal
+    classes, so that it does not matter which process wrote a pickle; and where the notebook's
+    class is, one whose methods used something else is of that class, too.
     """
     from cloudpickle import cloudpickle
 
+    name = f"{code} {reached}"
     with cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK:
         cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls] = name
-        if current:
-            cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID[name] = cls
-        else:
-            cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.setdefault(name, cls)
+        cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID[name] = _of_this_code[code] = cls
+
+
+def begin_task() -> None:
+    """A task begins: what others did to a class is undone at the first pickle with it."""
+    _as_the_task_began.clear()
 
 
 def with_slots(cls: type, reduced: Any) -> Any:
@@ -76,7 +82,7 @@ def _is_slot_of(cls: type, value: object) -> bool:
 class ClassUnpickler(pickle.Unpickler):
     """Reads pickles; of the classes in them it makes those that this process does not have.
 
-    resets: a class that an earlier pickle brought gets the state of this one.
+    resets: also a class that an earlier pickle brought in this task gets the state of this one.
     """
 
     def __init__(self, file: BinaryIO, *, resets: bool = False, **how: Any) -> None:
@@ -102,7 +108,10 @@ class ClassUnpickler(pickle.Unpickler):
     def _class(self, make: Callable[..., type], *arguments: Any) -> type:
         from cloudpickle import cloudpickle
 
-        known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(arguments[-2])
+        name = str(arguments[-2])
+        known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(name)
+        if known is None:
+            known = _of_this_code.get(name.rpartition(" ")[0])
         if known is not None:
             return known  # type: ignore[no-any-return]
         made = make(*arguments)
@@ -114,10 +123,11 @@ class ClassUnpickler(pickle.Unpickler):
         if cls in self._new:
             set_state(cls, state)
             _made[cls] = frozenset(vars(cls))
-        elif self._resets and cls in _made:
+        elif cls in _made and (self._resets or cls not in _as_the_task_began):
             for name in vars(cls).keys() - _made[cls]:  # what a task added
                 _beneath(type(cls)).__delattr__(cls, name)
             set_state(cls, state)
+        _as_the_task_began.add(cls)
         return cls
 
 

@@ -80,16 +80,16 @@ TABLES: dict[str, str] = {
     "_names": """SELECT run, any_value(name) AS run_name FROM _rows
 WHERE kind = 'run' {0} GROUP BY run""",
     # The rows of tasks that have a later one. Nearly all tasks have one row: to sort only the
-    # others takes a third of the time. Of a run that was resumed and went to its end, what only an
-    # earlier session had is no task: of a process that was renamed, of an item that is gone.
+    # others takes a third of the time. Of a run whose resume succeeded, what only an earlier
+    # session had is no task: of a process that was renamed, of an item that is gone.
     "_earlier": """WITH ends_ AS NOT MATERIALIZED (
     SELECT run, process, position, session, "at", id, hash(run, process, position) AS task_
     FROM _rows WHERE kind IN ('attempt', 'use') {0}
 ), again_ AS (SELECT task_ FROM ends_ GROUP BY task_ HAVING count(*) > 1
 ), settled_ AS (
     SELECT run, max(session) AS last_ FROM _rows
-    WHERE kind = 'run' AND session > 1 AND status IN ('succeeded', 'failed')
-        AND coalesce(counts['aborted'], 0) = 0 GROUP BY run
+    WHERE kind = 'run' AND status = 'succeeded' AND (run, session) IN (
+        SELECT (run, session) FROM _rows WHERE kind = 'run' AND status = 'resuming') GROUP BY run
 )
 (SELECT run, id FROM ends_ WHERE task_ IN (FROM again_)
 QUALIFY row_number() OVER (

@@ -87,3 +87,29 @@ def test_what_a_task_adds_to_a_class_is_gone_for_the_next(kernels: Callable[[], 
         ]
     )
     assert list(kernel.run()["add"]) == [(False, 0)] * 6  # more than there are workers
+    # nor is it there where the class comes with an input alone
+    made = "%%process count(v, it=P(1)) -> n from items\ntype(it).n += 1\nn = type(it).n"
+    kernel.cell(made)
+    assert list(kernel.run()["count"]) == [1] * 6
+
+
+def test_a_class_is_another_one_where_what_it_reaches_was_edited(
+    kernels: Callable[[], Notebook],
+) -> None:
+    kernel = kernels()
+    kernel.cells(
+        [
+            "def helper(x): return x + 1",
+            "class C:\n    def f(self): return helper(1)",
+            "def made():\n    class L: pass\n    return L",
+            "A, B = made(), made()\nvalues = {A: 1, B: 2}",
+            "%channel items = from_iterable(range(6))",
+            "%%process make(v) -> c from items\nc = C()",
+            "%%process use(c) -> got from make\ngot = c.f()",
+            "%%process two(v) -> held from items\nheld = [values[A], values[B]]",
+        ]
+    )
+    run = kernel.run()
+    assert (list(run["use"]), list(run["two"])) == ([2] * 6, [[1, 2]] * 6)
+    kernel.cell("def helper(x): return x + 2")
+    assert list(kernel.run()["use"]) == [3] * 6

@@ -516,8 +516,9 @@ def test_a_run_that_only_lets_others_end_shows_no_wait_of_those_it_gave_up(
     waits = "import pathlib, time\nwhile not pathlib.Path({!r}).exists():\n    time.sleep(0.05)\n"
     ben.cells(
         [
-            f"%%process long(n) from numbers\n{waits.format(str(gate))}n",
-            f"%%process bad(n) from numbers\n#| on_error: finish\n{waits.format(str(fails))}1 / 0",
+            "%%process first(n) from numbers\nm = n",  # what waits has given up its room by then
+            f"%%process long(m) from first\n{waits.format(str(gate))}m",
+            f"%%process bad(m) from first\n#| on_error: finish\n{waits.format(str(fails))}1 / 0",
         ]
     )
     second = ben.session.start([], max_parallel=2)

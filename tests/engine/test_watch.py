@@ -72,6 +72,9 @@ def test_what_is_written_is_not_read(bench: Bench, notebook: Path) -> None:
         f"open({path!r}, 'w').write('x')",
         f"open({path!r}, 'w').write('x')\nopen({path!r}).read()",
         f"import os\nopen('n', 'w')\nos.replace('n', {path!r})\nopen({path!r}).read()",
+        f"with open({path!r}, 'w+') as file:\n    file.write('x')\n    file.read()",
+        f"import os, pandas\np = {path!r} + '.csv'\nif os.path.exists(p): os.unlink(p)\n"
+        "pandas.DataFrame({'a': [1]}).to_csv(p)\npandas.read_csv(p)",
     ):
         assert reads(bench, body, notebook) == (), body
 

@@ -265,6 +265,9 @@ def test_the_history_tells_of_cells(shell: Shell) -> None:
     frame = shell.ok("%nbsql SELECT status, counts FROM runs").value
     assert list(frame["status"]) == ["SUCCEEDED"]
     assert dict(frame["counts"][0]) == {"completed": 2, "cached": 1}
+    shell.ok("%%cached\nother = 1")  # each cell is a session of the one run
+    assert len(shell.ok("%nbsql SELECT * FROM tasks").value) == 2
+    assert "best" in shell.ok("%nbcache show").text
 
 
 def test_the_last_run_is_the_pipelines_and_cells_are_compared_with_cells(

@@ -75,3 +75,17 @@ def test_texts_to_be_hidden_come_longest_first_and_short_ones_not_at_all() -> No
     }
 
     assert confidential_texts(values) == ("abcdefgh", "abcdef", "bytes!")
+
+
+def test_a_property_that_fails_is_no_attribute() -> None:
+    class Base:
+        __slots__ = ("token",)
+
+    class Lazy(Base):
+        __slots__ = ()
+
+        @property
+        def token(self) -> str:
+            raise ValueError("computed lazily")
+
+    assert confidential_texts({"config": Lazy()}) == ()

@@ -5,6 +5,7 @@ Apart from `capture`, which is the kernel's: this much of it a worker needs for 
 
 from __future__ import annotations
 
+import contextlib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
@@ -25,17 +26,17 @@ def know_classes(
 ) -> None:
     """Have classes of the notebook be what pickles mean by them, whichever kernel wrote these.
 
-    A class is known by its name and its own code; one without identity is known here only.
+    A class is known by its name, its own code and what that reaches; one without identity, or
+    whose name means another class, is known here only.
     """
-    walker = Walker(namespace, places, source_of)
+    own = Walker(namespace, places, source_of)
+    whole = Walker(namespace, places, source_of, cut=False)
     for cls in classes:
-        try:
-            name = f"{cls.__module__}.{cls.__qualname__} {walker.digest(cls)}"
-        except (NoCanonicalFormError, RecursionError):
-            continue
         top, *inner = cls.__qualname__.split(".")
-        found = reduce(lambda each, step: getattr(each, step, None), inner, namespace.get(top))
-        know_class(cls, name, current=found is cls)
+        if reduce(lambda each, step: getattr(each, step, None), inner, namespace.get(top)) is cls:
+            with contextlib.suppress(NoCanonicalFormError, RecursionError):
+                code = f"{cls.__module__}.{cls.__qualname__} {own.digest(cls)}"
+                know_class(cls, code, whole.digest(cls))
 
 
 def value_leaf(

@@ -24,7 +24,6 @@ from nbcache.model.task import Outcome, RunStatus
 from nbcache.store.cache import Cache
 
 LIVE = frozenset({RunStatus.RUNNING.value, RunStatus.RESUMING.value, RunStatus.CREATED.value})
-_WENT_TO_ITS_END = (RunStatus.SUCCEEDED.value, RunStatus.FAILED.value)
 _MICROSECOND = 1e-6
 CELL = "cell"  # the language of a process record that tells of a cached cell
 
@@ -324,16 +323,18 @@ def last_rows(
     """Return the last word on each task of a run over its sessions, by (process, position).
 
     A hit on the task's own attempt of an earlier session is that attempt: the run made it. What
-    only sessions before one had that went to its end is no task of the run any more: its process
-    was renamed, or its item is gone.
+    only sessions had before a resume that succeeded is no task of the run any more: its process
+    was renamed, or its item is gone. (Each cell of a kernel is a session, too, and no resume.)
 
     columns: what rows have to hold, if not all.
     """
+    words = [each for each in rare_rows(cache.log, RunRow, readable=True) if each.run == run]
+    resumed = {row.session for row in words if row.status == RunStatus.RESUMING.value}
     settled = max(
         (
             row.session
-            for row in rare_rows(cache.log, RunRow, readable=True)
-            if row.run == run and row.status in _WENT_TO_ITS_END and not row.counts.get("aborted")
+            for row in words
+            if row.status == RunStatus.SUCCEEDED.value and row.session in resumed
         ),
         default=0,
     )

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from nbcache.codec.classes import begin_task
 from nbcache.engine.identity.declared_types import fits_type
 from nbcache.engine.identity.value_code import value_leaf
 from nbcache.engine.spec import (
@@ -124,6 +125,7 @@ class _Attempt:
 
     def run(self) -> AttemptReport:
         place = self.place
+        begin_task()
         place.usage.begin()
         place.capture.begin(self.secrets)
         try:

@@ -66,7 +66,7 @@ class Watcher:
         self.is_active = self._paused = False
         self._owner = os.getpid()
         self._reads: dict[tuple[str, str], StatKey | None] = {}  # kind and name -> stat then
-        self._named: dict[str, StatKey] = {}  # files that values name: read unless written
+        self._named: dict[str, StatKey | None] = {}  # files that values name: read unless written
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
         self._variables: dict[str, str | None] = {}
@@ -133,7 +133,7 @@ class Watcher:
         for path in paths:
             if path not in self._named and self._places.is_users(path):
                 state = state_of(path)
-                if state is not None and os.path.isfile(path):
+                if state is None or os.path.isfile(path):  # None: it is the task that makes it
                     self._named[path] = state
 
     def pause(self) -> None:
@@ -191,7 +191,7 @@ class Watcher:
         if not (noted or modules or earlier):
             return ()
         for path, state in self._named.items():
-            if state_of(path) == state:
+            if state is not None and path not in self._written and state_of(path) == state:
                 self._reads.setdefault(("file", path), state)
         reads = [self._as_it_was(kind, name, state) for (kind, name), state in self._reads.items()]
         # What came or went meanwhile was the task's own doing.
@@ -409,9 +409,11 @@ class Watcher:
         if _writes(mode, flags):
             self._refuse_writing(path)
         full = self._users(path)
-        if not _reads(mode, flags):
-            if full is not None and _makes(mode, flags):
+        if _makes(mode, flags):  # also to read what it writes: "w+"
+            if full is not None:
                 self._written.add(full)
+            return
+        if not _reads(mode, flags):
             return
         if full is None or (("file", full) in self._reads and self._import_reads is None):
             return

@@ -129,7 +129,7 @@ def _attribute(value: object, name: str) -> object:
     """Return an attribute without any code of the class, where that is possible."""
     try:
         return object.__getattribute__(value, name)
-    except AttributeError:
+    except Exception:  # a property of that name stands before it
         return None
 
 
