@@ -10,10 +10,13 @@ of its state, and is not done again.
 
 from __future__ import annotations
 
+import abc
+import gc
 import pickle
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import EnumType
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 from weakref import WeakKeyDictionary
@@ -21,8 +24,21 @@ from weakref import WeakKeyDictionary
 Reduced = tuple[Any, ...]
 
 _CLOUDPICKLE = "cloudpickle.cloudpickle"
-_made: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
-"""Those that a pickle brought that was read in this process, with the names of their attributes."""
+
+
+class _AsMade(NamedTuple):
+    """What a class was like: the names of its attributes, and what no state of it brings back."""
+
+    names: frozenset[str]
+    rest: object
+
+    @classmethod
+    def of(cls, made: type) -> _AsMade:
+        return cls(frozenset(vars(made)), _beside_state(made))
+
+
+_made: WeakKeyDictionary[type, _AsMade] = WeakKeyDictionary()
+"""Those that a pickle brought that was read in this process."""
 _as_the_task_began: set[type] = set()  # of these: what a pickle has given its state since then
 _of_this_code: dict[str, type] = {}  # the notebook's
 _makers: set[Callable[..., Any]] = set()
@@ -57,8 +73,38 @@ def know_class(cls: type, code: str, reached: str) -> None:
 
 
 def begin_task() -> None:
-    """A task begins: what others did to a class is undone at the first pickle with it."""
+    """A task begins: what others did to a class is undone at the first pickle with it.
+
+    An Enum is made anew, since its members are what a task can change as well.
+    """
+    from cloudpickle import cloudpickle
+
     _as_the_task_began.clear()
+    for cls in [each for each in _made if isinstance(each, EnumType)]:
+        del _made[cls]
+        name = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls]
+        cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.pop(name, None)
+
+
+def end_task() -> bool:
+    """A task ended: tell whether it left a class as no pickle can make it again."""
+    made = list(_made.items())
+    if any(_beside_state(cls) != found.rest for cls, found in made):
+        return True
+    if any(_is_derived(cls) for cls, _ in made):
+        gc.collect()  # classes are parts of circles: those of the body go only now
+    return any(_is_derived(cls) for cls, _ in made)
+
+
+def _beside_state(cls: type) -> object:
+    slots = [name for name, each in vars(cls).items() if _is_slot_of(cls, each)]
+    registered = abc._get_dump(cls)[0] if isinstance(cls, abc.ABCMeta) else ()  # type: ignore[attr-defined]
+    return cls.__bases__, cls.__name__, cls.__qualname__, slots, len(registered)
+
+
+def _is_derived(cls: type) -> bool:
+    below: list[type] = type.__subclasses__(cls)
+    return any(each not in _made for each in below)
 
 
 def with_slots(cls: type, reduced: Any) -> Any:
@@ -115,16 +161,16 @@ class ClassUnpickler(pickle.Unpickler):
         if known is not None:
             return known  # type: ignore[no-any-return]
         made = make(*arguments)
-        _made[made] = frozenset(vars(made))
+        _made[made] = _AsMade.of(made)
         self._new.add(made)
         return made
 
     def _state(self, set_state: Callable[..., object], cls: type, state: object) -> type:
         if cls in self._new:
             set_state(cls, state)
-            _made[cls] = frozenset(vars(cls))
+            _made[cls] = _AsMade.of(cls)
         elif cls in _made and (self._resets or cls not in _as_the_task_began):
-            for name in vars(cls).keys() - _made[cls]:  # what a task added
+            for name in vars(cls).keys() - _made[cls].names:  # what a task added
                 _beneath(type(cls)).__delattr__(cls, name)
             set_state(cls, state)
         _as_the_task_began.add(cls)

@@ -93,6 +93,42 @@ def test_what_a_task_adds_to_a_class_is_gone_for_the_next(kernels: Callable[[], 
     assert list(kernel.run()["count"]) == [1] * 6
 
 
+def test_nothing_that_a_task_does_to_a_class_is_there_for_the_next(
+    kernels: Callable[[], Notebook],
+) -> None:
+    kernel = kernels()
+    done = {  # what a body sees, and what it does then
+        "(E.A.__dict__.get('n'), E.A.value)": "E.A.n = E.A._value_ = 7",
+        "9 in E._value2member_map_": "E._value2member_map_[9] = E.A",
+        "isinstance(1, Known)": "Known.register(int)",
+        "[each.__name__ for each in Heir.__bases__]": "Heir.__bases__ = (Other,)",
+        "(P.__name__, P.__qualname__)": "P.__name__ = P.__qualname__ = 'Q'",
+        "len(P.__subclasses__())": "class Below(P): pass",
+        "S(1).x": "del S.x",
+    }
+    kernel.cells(
+        [
+            CLASSES + "\nimport abc\nclass Known(abc.ABC): pass\nclass Base: pass\n"
+            "class Other: pass\nclass Heir(Base): pass",
+            "%channel items = from_iterable(range(4))",
+            *(
+                f"%%process look{n}(v) -> seen from items\nseen = repr({sees})\n{does}"
+                for n, (sees, does) in enumerate(done.items())
+            ),
+        ]
+    )
+
+    run = kernel.run()
+
+    assert run.counts() == {"completed": 4 * len(done)}, run.failures
+    names = kernel.names
+    for n, sees in enumerate(done):
+        assert list(run[f"look{n}"]) == [repr(eval(sees, names))] * 4, sees
+    # nor where the member comes with an input alone
+    kernel.cell("%%process count(v, it=E.A) -> n from items\nn = it.n = getattr(it, 'n', 0) + 1")
+    assert list(kernel.run()["count"]) == [1] * 4
+
+
 def test_a_class_is_another_one_where_what_it_reaches_was_edited(
     kernels: Callable[[], Notebook],
 ) -> None:

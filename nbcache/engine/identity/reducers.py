@@ -97,7 +97,10 @@ def set_members(cls: Any, state: Reduced) -> Any:
     set_state(cls, inner)
     made = cls._member_map_  # a metaclass may have another idea of cls[name]
     for name, attributes in members.items():
-        vars(made[name]).update(attributes)
+        held = vars(made[name])
+        for each in member_attributes(made[name]).keys() - attributes.keys():
+            del held[each]  # what a task added
+        held.update(attributes)
     for alias, name in aliases.items():
         if alias not in made:
             setattr(cls, alias, made[name])

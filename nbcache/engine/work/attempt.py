@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from nbcache.codec.classes import begin_task
+from nbcache.codec.classes import begin_task, end_task
 from nbcache.engine.identity.declared_types import fits_type
 from nbcache.engine.identity.value_code import value_leaf
 from nbcache.engine.spec import (
@@ -318,7 +318,7 @@ class _Attempt:
             self.retire = True
         assert place.baseline is not None
         try:
-            leaked = place.baseline.restore(place.mapped)
+            leaked = place.baseline.restore(place.mapped) or end_task()
         except Exception:
             leaked = True  # what cannot be restored is not used again
         if leaked or (place.modules is not None and place.modules.changed()):
