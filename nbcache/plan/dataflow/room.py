@@ -5,7 +5,7 @@ new ones enter, and intermediate results are used while they are warm), within o
 lowest position. A task that does not fit may be passed by `PATIENCE` others; then everything
 waits until it fits, so a large task is never starved. Decides order only: never what runs.
 
-Tasks that take next to no time are light: eight of them count as one cpu, so that the next ones
+Tasks that take next to no time are light: sixteen of them count as one cpu, so that the next ones
 are at the workers before the first are reported. No more run at once than there are workers; what
 is light and what is not is told by who measures it.
 """
@@ -21,7 +21,7 @@ from nbcache.plan.dataflow.lives import Task
 from nbcache.plan.language.quantities import size_text
 
 PATIENCE = 16
-SHARES = 8  # of a cpu; a light task takes one
+SHARES = 16  # of a cpu; a light task takes one
 
 
 class Room:
