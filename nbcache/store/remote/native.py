@@ -28,6 +28,10 @@ _GONE = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<\n]+)")
 _STATUS = re.compile(r"status code: (\d{3})|\b(\d{3}) (?:Service Unavailable|Too Many Requests)")
+# The whole phrases: times, ports and names of objects, too, have a 416 in them.
+_BEYOND = re.compile(
+    r"status code: 416\b|<Code>InvalidRange</Code>|Wanted range starting at \d+, but"
+)
 _used_by: int | None = None  # the process whose native threads there are
 
 
@@ -261,8 +265,7 @@ _STORES: dict[str, Callable[[str, Options], Any]] = {"s3": _s3, "gcs": _gcs, "az
 
 def _is_beyond(error: BaseException) -> bool:
     """Whether a range was refused because the object ends before it."""
-    text = str(error)
-    return "416" in text or "InvalidRange" in text or "larger than" in text
+    return _BEYOND.search(str(error)) is not None
 
 
 def _first_words(text: str) -> str:
