@@ -296,6 +296,17 @@ def render_shown(tasks: Sequence[Shown], showing: int = 0) -> Rendered:
     return render.stack(parts)
 
 
+def render_picked(title: str, outcome: str, chunks: Sequence[ShownChunk]) -> Rendered:
+    """Return what one task of a run showed, which folds."""
+    if not chunks:
+        said = f"{title}: it showed nothing"
+        return Rendered(said, render.box(escape(said)))
+    inner = _render_chunks(chunks, from_end=outcome == "failed")
+    summary = f'<summary style="overflow-wrap:anywhere">{escape(title)}</summary>'
+    html = f"<details open>{summary}{inner.html}</details>"
+    return Rendered(f"{title}\n{inner.text}", render.box(html))
+
+
 def _render_chunks(chunks: Sequence[ShownChunk], *, from_end: bool = False) -> Rendered:
     """from_end: of long text its end is in sight, as of what failed it tells most."""
     settled = _joined(chunks)

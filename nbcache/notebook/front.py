@@ -85,12 +85,14 @@ class Front:
         from nbcache.notebook.widget.desk import SessionDesk
         from nbcache.notebook.widget.gallery import Gallery
 
-        hands = Hands(self._follow_in_cards, self._look_again, self._try_in_card, self.board)
+        hands = Hands(
+            self._follow_in_cards, self._look_again, self._try_in_card, self._redraw, self.board
+        )
 
         def card_desk(card: CardView) -> CardDesk:
             return CardDesk(self.session, hands, self._between_cells, card)
 
-        desk = SessionDesk(self.session, self._follow, self._between_cells)
+        desk = SessionDesk(self.session, self._follow, self._between_cells, self._redraw)
         gallery = Gallery(desk, card_desk, self._where)
         self.board.turned = gallery.refresh
         return gallery
@@ -218,7 +220,7 @@ class Front:
         page: what is open below the picture; None: nothing.
         """
         from nbcache.notebook.widget.source import source_of
-        from nbcache.notebook.widget.twin import framed, image_of
+        from nbcache.notebook.widget.twin import image_of
 
         source = source_of(self.session, run_id)
         if page is None:
@@ -228,9 +230,9 @@ class Front:
             self.show(told)
             return
         view = self.views.open(source, page)
-        self.board.displays.show(framed(told, view.twin_id).bundle(), view.twin_id)
         data, metadata = view.bundle()
         self.board.displays.show(data, f"{view.twin_id}-view", metadata)
+        self.board.displays.show(view.frame(told).bundle(), view.twin_id)
 
     def _follow(self, run: Run, view: RunView) -> None:
         """Let a view that is in a cell already show another run, while cells go on."""
@@ -240,6 +242,10 @@ class Front:
         view.turn_to(source)
         paint = view.painter(source)
         live.detach(run, NotebookScreen(run, self.board, paint=paint, view=view, placed=True))
+
+    def _redraw(self, view: RunView, static: Rendered) -> None:
+        """Replace the static picture of a view."""
+        self.board.displays.replace(static.bundle(), view.twin_id)
 
     def place_card(self, process: Process, view: CardView) -> None:
         """Show a process's card in the cell that runs."""

@@ -221,7 +221,7 @@ class CardScreen:
 
 
 class LiveView(Protocol):
-    """A widget below the static picture, which shows the same and more."""
+    """A widget above the static picture, which shows the same and more."""
 
     twin_id: str
 
@@ -280,10 +280,10 @@ class NotebookScreen:
         if self._machine_readable:
             bundle[pictures.RUN_MIME] = pictures.record_of(progress)
         if self._last is None:
-            self._board.displays.show(bundle, self._display_id)
-            if self._view is not None:
+            if self._view is not None:  # first, since it stands for the head of the other
                 data, metadata = self._view.bundle()
                 self._board.displays.show(data, f"{self._display_id}-view", metadata)
+            self._board.displays.show(bundle, self._display_id)
         elif bundle != self._last:
             self._board.displays.replace(bundle, self._display_id)
         self._last = bundle

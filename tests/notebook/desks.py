@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbcache.engine.running.run import Run
+from nbcache.notebook.render import Rendered
 from nbcache.notebook.widget.desk import SessionDesk
 from nbcache.notebook.widget.source import LiveRun, Source
 from nbcache.notebook.widget.view import RunView
@@ -25,12 +26,16 @@ class Desk:
     def __init__(self, notebook: Notebook, source: Source) -> None:
         self.followed: list[Run] = []
         self.quiet = 0  # how often something waited until no cell runs
-        self.desk = SessionDesk(notebook.session, self._follow, self._quietly)
+        self.static: Rendered | None = None  # what replaced the view's static picture
+        self.desk = SessionDesk(notebook.session, self._follow, self._quietly, self._redraw)
         self.view = RunView(source, self.desk)
 
     def _follow(self, run: Run, view: RunView) -> None:
         self.followed.append(run)
         view.turn_to(LiveRun(run))
+
+    def _redraw(self, view: RunView, static: Rendered) -> None:
+        self.static = static
 
     def _quietly(self, act: Any) -> Any:
         self.quiet += 1

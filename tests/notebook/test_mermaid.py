@@ -37,6 +37,6 @@ def test_a_pipeline_in_mermaid_has_its_counts_items_and_states() -> None:
 
 
 def test_the_output_of_a_run_carries_text_html_and_mermaid() -> None:
-    bundle = render_twin(scene_of(OUTLINE), RUN, "twin").bundle()
+    bundle = render_twin(scene_of(OUTLINE), RUN).bundle()
     assert set(bundle) == {"text/plain", "text/html", "text/vnd.mermaid"}
     assert "data:image/svg+xml" in str(bundle["text/html"])

@@ -42,6 +42,7 @@ class Cards:
             self._follow,
             self._look,
             self._try,
+            lambda view, static: None,
             self.board,
         )
         self.live: dict[str, LiveCard] = {}
@@ -102,7 +103,7 @@ def test_a_card_says_what_a_run_would_do_and_then_what_it_did(notebook: Notebook
     assert cards.buttons("check") == {"Run": "", "Try a failed one": ""}
     static = cards.board.placed["check"].last
     assert "1 failed" in static.text
-    assert 'class="nbcache-card"' in static.html
+    assert 'class="nbcache-twin"' in static.html
 
 
 def test_cards_that_a_run_does_not_fill_say_when_the_next_one_can_begin(

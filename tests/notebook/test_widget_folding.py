@@ -117,7 +117,7 @@ def test_a_folded_picture_of_five_hundred_processes_is_small_alive_and_kept() ->
 def test_what_a_notebook_keeps_of_a_folded_pipeline_is_folded_too() -> None:
     scene = scene_of(samples(166))
 
-    twin = render_twin(scene, run_of(scene, 3), "twin")
+    twin = render_twin(scene, run_of(scene, 3))
 
     assert len(twin.html) < 15_000
     assert [line.split("  ")[0] for line in twin.text.splitlines()[:3]] == [

@@ -133,11 +133,12 @@ def test_a_picture_that_was_kept_while_its_run_went_says_so() -> None:
     scene = scene_of(Outline(("fit",), (), ()))
     fit = progress_of("fit", running=1)
 
-    kept = render_twin(scene, progress("running", fit), "twin")
+    kept = render_twin(scene, progress("running", fit))
 
-    assert "was going when this was kept: %nbcache show" in kept.text
-    assert "was going when this was kept: %nbcache show" in kept.html
-    assert "when this was kept" not in render_twin(scene, progress("failed", fit), "twin").text
+    said = "so it stood after 9.1 s: %nbcache show calm-otter says how it stands now"
+    assert said in kept.text
+    assert said in kept.html
+    assert "so it stood" not in render_twin(scene, progress("failed", fit)).text
 
 
 def test_a_process_that_was_stopped_early_does_not_look_done() -> None:
@@ -151,8 +152,8 @@ def test_an_error_that_holds_no_more_is_hidden_and_where_it_cannot_be_said_to_be
     scene = scene_of(Outline(("fit",), (), ()))
     run = progress("succeeded", progress_of("fit", completed=18))
 
-    assert "older" not in render_twin(scene, run, "twin").html
-    rendered = render_twin(scene, run, "twin", older_error=True)
+    assert "older" not in render_twin(scene, run).html
+    rendered = render_twin(scene, run, older_error="twin")
 
     assert rendered.text.endswith("the error below is older than this")
     assert "#twin .nbcache-older{display:none}" in rendered.html

@@ -8,6 +8,7 @@ import pytest
 
 from nbcache.model.row import RunRow
 from nbcache.model.view import RunProgress
+from nbcache.notebook.render import Rendered
 from nbcache.notebook.widget.gallery import Gallery
 from nbcache.notebook.widget.scene import draw
 from nbcache.notebook.widget.source import LiveRun, StoredRun, outline_of_records
@@ -93,3 +94,30 @@ def test_a_view_that_cannot_be_brought_up_to_date_ends_no_cell(notebook: Noteboo
     with pytest.raises(OSError, match="gone"):
         view.refresh()
     gallery.refresh()
+
+
+def test_what_a_task_of_any_run_showed_can_stand_below_the_picture_of_the_run(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(
+        [
+            "%channel grid = of(1, 2).fields('n')",
+            "%%process fit from grid\nfrom IPython.display import HTML, display\n"
+            "if n == 2: display(HTML(f'<u>{n}</u>'))\nscore = n",
+        ]
+    )
+    run = notebook.run()
+    stored = StoredRun(notebook.session.cache, run.id)
+
+    for source in (LiveRun(run), stored):
+        desk = Desk(notebook, source)
+        desk.view.frame(Rendered("9 ran", "<b>9 ran</b>"))
+        desk.ask("show", process="fit", position="1")
+        assert desk.static is not None
+        assert "<u>2</u>" in desk.static.html
+        assert f"fit[n=2], run {run.name}" in desk.static.text
+        assert "<b>9 ran</b>" in desk.static.html
+        desk.ask("show", process="fit", position="0")
+        assert desk.static.text == f"9 ran\nfit[n=1], run {run.name}: it showed nothing"
+        desk.ask("show", process="", position="")
+        assert desk.static.text == "9 ran"

@@ -23,7 +23,7 @@ from nbcache.notebook.widget.desk import SessionDesk
 from nbcache.notebook.widget.scene import Scene, scene_of
 from nbcache.notebook.widget.source import LiveRun, Source
 from nbcache.notebook.widget.state import Control
-from nbcache.notebook.widget.twin import framed_card
+from nbcache.notebook.widget.twin import framed
 from nbcache.notebook.widget.view import RunView
 from nbcache.plan.dataflow.outline import Outline
 
@@ -100,13 +100,14 @@ class Hands:
     """What a card's buttons need of the notebook.
 
     `follow` fills the cards while a run goes; `look` describes a process anew; `try_one` runs one
-    item in the kernel, shows in the card what that showed and says whether that is new; `board` has
-    the cards.
+    item in the kernel, shows in the card what that showed and says whether that is new; `redraw`
+    replaces the static picture of a view; `board` has the cards.
     """
 
     follow: Callable[[Run], None]
     look: Callable[[str], CardView]
     try_one: Callable[[str, str | None], bool]
+    redraw: Callable[[RunView, Rendered], None]
     board: CardBoard
 
 
@@ -114,7 +115,7 @@ class CardDesk(SessionDesk):
     """Answers for one card."""
 
     def __init__(self, session: Session, hands: Hands, quiet: Quiet, card: CardView) -> None:
-        super().__init__(session, lambda run, view: hands.follow(run), quiet)
+        super().__init__(session, lambda run, view: hands.follow(run), quiet, hands.redraw)
         self._hands, self._card = hands, card
 
     def controls(self, source: Source, progress: RunProgress) -> list[Control]:
@@ -193,7 +194,7 @@ class LiveCard(RunView):
 
     def frame(self, rendered: Rendered) -> Rendered:
         """Return the static card so that the live one hides its head."""
-        return framed_card(rendered, self.twin_id)
+        return framed(rendered, self.twin_id)
 
 
 __all__ = ["CardDesk", "CardRecord", "CardSource", "Hands", "LiveCard", "card_record", "of_one"]

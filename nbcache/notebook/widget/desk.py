@@ -9,8 +9,10 @@ from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.errors import UsageError
 from nbcache.model.view import RunProgress
+from nbcache.notebook import cards
+from nbcache.notebook.render import Rendered
 from nbcache.notebook.widget.acting import Actions, Asked, Quiet
-from nbcache.notebook.widget.details import task_detail, task_log, task_why
+from nbcache.notebook.widget.details import Json, task_chunks, task_detail, task_log, task_why
 from nbcache.notebook.widget.runs import run_diff, run_page
 from nbcache.notebook.widget.source import Source, source_of
 from nbcache.notebook.widget.state import Control
@@ -19,12 +21,19 @@ from nbcache.notebook.widget.view import RunView
 
 
 class SessionDesk:
-    """Answers for the views of one kernel. `follow` shows a run in a view from now on."""
+    """Answers for the views of one kernel.
+
+    `follow` shows a run in a view from now on, `redraw` replaces a view's static picture.
+    """
 
     def __init__(
-        self, session: Session, follow: Callable[[Run, RunView], None], quiet: Quiet
+        self,
+        session: Session,
+        follow: Callable[[Run, RunView], None],
+        quiet: Quiet,
+        redraw: Callable[[RunView, Rendered], None],
     ) -> None:
-        self._session, self._follow = session, follow
+        self._session, self._follow, self._redraw = session, follow, redraw
         self._actions = Actions(session, quiet)
 
     def controls(self, source: Source, progress: RunProgress) -> list[Control]:
@@ -54,6 +63,7 @@ class SessionDesk:
             "tasks": self._tasks,
             "task": self._task,
             "log": self._log,
+            "show": self._show,
             "why": self._why,
             "runs": self._runs,
             "open": self._open,
@@ -114,7 +124,7 @@ class SessionDesk:
         query = TaskQuery.from_message(message)
         return task_page(self._session.cache, view.source.id, view.source.run, query)
 
-    def _task(self, view: RunView, message: Mapping[str, Any]) -> object:
+    def _task(self, view: RunView, message: Mapping[str, Any]) -> Json:
         process, position = _task_of(message)
         cache, source = self._session.cache, view.source
         return task_detail(cache, source.id, source.run, process, position)
@@ -123,6 +133,21 @@ class SessionDesk:
         process, position = _task_of(message)
         session, source = self._session, view.source
         return task_log(session.cache, source.id, source.run, process, position, session.read_shown)
+
+    def _show(self, view: RunView, message: Mapping[str, Any]) -> object:
+        """Let what a task showed stand below the view, or nothing where none is named."""
+        process, position = _task_of(message)
+        if not position:
+            self._redraw(view, view.pick(None))
+            return {"said": "", "replaced": True}
+        task = self._task(view, message)
+        session, source = self._session, view.source
+        chunks = task_chunks(
+            session.cache, source.id, source.run, process, position, session.read_shown
+        )
+        title = f"{task['label']}, run {source.progress().name}"
+        self._redraw(view, view.pick(cards.render_picked(title, task["status"], chunks)))
+        return {"said": "", "replaced": True}
 
     def _why(self, view: RunView, message: Mapping[str, Any]) -> object:
         return task_why(self._session.cache, view.source.id, *_task_of(message))

@@ -107,14 +107,23 @@ def task_log(
     read: Callable[[Stored], Sequence[ShownChunk]],
 ) -> Json:
     """Return what a task showed so far: texts from their end, and pictures."""
+    chunks = task_chunks(cache, run_id, run, process, position, read)
+    return {"live": _at_work(run, process, position) is not None, "chunks": _chunks(chunks)}
+
+
+def task_chunks(
+    cache: Cache,
+    run_id: str,
+    run: Run | None,
+    process: str,
+    position: str,
+    read: Callable[[Stored], Sequence[ShownChunk]],
+) -> Sequence[ShownChunk]:
+    """Return all that a task showed so far."""
     if run is not None:
-        key = _key(run, process, position)
-        live = key in run.at_work
-        return {"live": live, "chunks": _chunks(run.chunks(key))}
+        return run.chunks(_key(run, process, position))
     found = find_exact(cache, run_id, process, position)
-    if found is None or found.made.shown is None:
-        return {"live": False, "chunks": []}
-    return {"live": False, "chunks": _chunks(read(found.made.shown))}
+    return read(found.made.shown) if found is not None and found.made.shown is not None else []
 
 
 def _key(run: Run, process: str, position: str) -> TaskKey:

@@ -1,8 +1,8 @@
 """The static picture of a run: what stays where no kernel is (GitHub, nbviewer, nbconvert).
 
 An `<img>` with an SVG inside, since inline SVG is taken out of notebooks that are not trusted. The
-live view hides it while it lives; where it does not, the twin hides what the notebook says instead
-of the view ("Loading widget...", "Error displaying widget").
+live view, in the output before it, hides it while it lives; where it does not, the twin hides what
+the notebook says instead of the view ("Loading widget...", "Error displaying widget").
 """
 
 from __future__ import annotations
@@ -15,47 +15,41 @@ from html import escape
 from nbcache.model.view import RunProgress
 from nbcache.notebook import mermaid
 from nbcache.notebook import progress as pictures
-from nbcache.notebook.render import Rendered
+from nbcache.notebook.render import Rendered, duration
 from nbcache.notebook.widget.scene import Scene, as_drawn, draw
 
 _WITHOUT_VIEW = (
-    "<style>.jp-OutputArea-child:has(.nbcache-twin) + "
-    ".jp-OutputArea-child:not(:has(.nbcache-view)){display:none}</style>"
-)
-
-_WITHOUT_CARD = (
     "<style>.jp-OutputArea-child:not(:has(.nbcache-view))"
-    ":has(+ .jp-OutputArea-child .nbcache-card){display:none}</style>"
+    ":has(+ .jp-OutputArea-child .nbcache-twin){display:none}</style>"
 )
-
 
 _TITLES = re.compile(r"<title>[^<]*</title>")  # nothing shows those of an `<img>`
 
 _OLDER = "the error below is older than this"
 
-_MIDWAY = "run {name} was going when this was kept: %nbcache show {name} says how it stands"
-"""A page that was loaded again does not hear how the cell's outputs change, so it keeps that."""
+_MIDWAY = "so it stood after {elapsed}: %nbcache show {name} says how it stands now"
+"""A page that was loaded again does not hear how the cell's outputs change, so it keeps that. It
+holds also where somebody sees it while the run goes."""
 
 
-def render_twin(
-    scene: Scene, progress: RunProgress, twin: str = "", *, older_error: bool = False
-) -> Rendered:
+def render_twin(scene: Scene, progress: RunProgress, *, older_error: str = "") -> Rendered:
     """Return a run as text and HTML; with its picture, where there is more than one process.
 
-    twin: the id by which a live view finds it; empty where there is none. older_error: its cell
-    had ended in an error before, which is hidden, and where that cannot be is said to be old.
+    older_error: the id of the twin whose cell had ended in an error before, which is hidden, and
+    where that cannot be is said to be old.
     """
     if progress.status not in pictures.ENDED:
-        midway = _MIDWAY.format(name=progress.name)
+        midway = _MIDWAY.format(name=progress.name, elapsed=duration(progress.elapsed_s))
         progress = replace(progress, notes=(*progress.notes, midway))
     outline, seen = as_drawn(scene, progress)
     image = image_of(scene, progress)
     rendered = pictures.render_progress(progress, picture=image, places=seen.places)
     rendered = replace(rendered, mermaid=mermaid.pipeline(outline, seen))
-    if twin and older_error:
-        html = f'{rendered.html}<div class="nbcache-older">{_OLDER}</div>{_without_error(twin)}'
+    if older_error:
+        said = f'<div class="nbcache-older">{_OLDER}</div>{_without_error(older_error)}'
+        html = rendered.html + said
         rendered = replace(rendered, text=f"{rendered.text}\n{_OLDER}", html=html)
-    return framed(rendered, twin) if twin else rendered
+    return rendered
 
 
 def _without_error(twin: str) -> str:
@@ -69,15 +63,19 @@ def _without_error(twin: str) -> str:
 
 
 def framed(rendered: Rendered, twin: str) -> Rendered:
-    """Return it so that a live view in the next output hides it."""
+    """Return it so that a live view in the output before it hides its head: what tasks showed
+    (`cards`) stays, since only the notebook's own output may show their HTML."""
     html = f'<div class="nbcache-twin" id="{twin}">{_WITHOUT_VIEW}{rendered.html}</div>'
     return replace(rendered, html=html)
 
 
-def framed_card(rendered: Rendered, twin: str) -> Rendered:
-    """Return a card so that the live one in the output before it hides its head."""
-    html = f'<div class="nbcache-card" id="{twin}">{_WITHOUT_CARD}{rendered.html}</div>'
-    return replace(rendered, html=html)
+def with_shown(head: Rendered, shown: Rendered | None) -> Rendered:
+    """Return the picture of a run with what one of its tasks showed below it."""
+    html = f'<div class="nbcache-head">{head.html}</div>'
+    if shown is None:
+        return replace(head, html=html)
+    below = f'<div class="nbcache-shown">{shown.html}</div>'
+    return replace(head, text=f"{head.text}\n{shown.text}", html=html + below)
 
 
 def image_of(scene: Scene, progress: RunProgress) -> str:

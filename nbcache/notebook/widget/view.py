@@ -20,7 +20,7 @@ from nbcache.notebook.widget.module import module, style
 from nbcache.notebook.widget.scene import ICONS, Scene, draw, is_quiet, scene_of
 from nbcache.notebook.widget.source import Source
 from nbcache.notebook.widget.state import Control, State, delta, state_of
-from nbcache.notebook.widget.twin import render_twin
+from nbcache.notebook.widget.twin import framed, render_twin, with_shown
 
 if TYPE_CHECKING:
     from nbcache.notebook.widget.carrier import Carrier
@@ -65,12 +65,27 @@ class RunView:
         self._scene = source.scene
         self._state = self._now(source.progress())
         self._carrier: Carrier | None = None
+        self._static = Rendered("", "")  # as it was drawn last, without its frame
+        self._shown: Rendered | None = None  # what a task showed, where somebody asked for it
 
     def painter(self, source: Source) -> Callable[[RunProgress], Rendered]:
         """Return what draws the static picture of a run, whatever the view shows by then."""
         first = self.awaited
-        older = first not in (None, source) and first.progress().status != "succeeded"
-        return lambda progress: render_twin(source.scene, progress, self.twin_id, older_error=older)
+        is_older = first not in (None, source) and first.progress().status != "succeeded"
+        older = self.twin_id if is_older else ""
+        return lambda progress: self.frame(
+            render_twin(source.scene, progress, older_error=older)
+        )
+
+    def frame(self, rendered: Rendered) -> Rendered:
+        """Return a static picture, with what a task showed, so that the live view hides it."""
+        self._static = rendered
+        return framed(with_shown(rendered, self._shown), self.twin_id)
+
+    def pick(self, shown: Rendered | None) -> Rendered:
+        """Let what a task showed stand below the static picture; returns both."""
+        self._shown = shown
+        return self.frame(self._static)
 
     def bundle(self) -> tuple[dict[str, object], dict[str, object]]:
         """Return the widget's own output, with its metadata; made at the first call, on the

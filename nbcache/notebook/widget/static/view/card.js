@@ -1,16 +1,9 @@
 // ------------------------------------------------------------------ a process, in its own cell
 
-const DEAF = "this page was loaded again and does not hear how the cell's output changes: run the cell again";
-
 class CardView extends View {
   constructor(model, el) {
     super(model, el, "process");
     for (const kind of ["pointermove", "focusin"]) this.root.addEventListener(kind, () => this.askPlan());
-  }
-
-  /** What tasks showed stays: only the notebook's own output may show their HTML. */
-  hidden(twin) {
-    return `${twin} .nbcache-head, ${twin} .nbcache-more, .jp-OutputArea-child:has(${twin}):not(:has(.nbcache-shown)) { display: none; }`;
   }
 
   parts() {
@@ -87,7 +80,7 @@ class CardView extends View {
     const choose = (at) => {
       if (at < 0 || at > tasks.length) return;
       settle(at);
-      this.showTask(pick.value || null);
+      this.showTask(this.name, pick.value || null);
     };
     settle(0);
     fill(this.picker, h("span", { class: "nb-faint" }, "shown below"), pick, back, on,
@@ -96,13 +89,9 @@ class CardView extends View {
   }
 
   /** Show below, in the notebook's own output, what a task showed. */
-  showTask(position) { this.press({ ask: "show", label: "Show", position }); }
+  showTask(_, position) { return this.press({ ask: "show", label: "Show", position }); }
 
-  /** A page that was loaded again does not hear how that output changes: what stood there before still does. */
-  async press(question) {
-    const before = document.getElementById(this.twin), answer = await super.press(question);
-    if (before && answer?.replaced) setTimeout(() => { if (before.isConnected) this.say(DEAF); }, 2000);
-  }
+  isBelow() { return false; } // there is always something below
 
   /** What a run would do now, once the last one is over: the notebook may have changed since. */
   tellPlan() {

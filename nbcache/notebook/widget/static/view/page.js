@@ -2,6 +2,7 @@
 
 const FAILURES = 5; // so many are listed at once
 const SILENCE_MS = 20_000; // of a run that goes: then what it said may be lost (a computer that slept)
+const DEAF = "this page was loaded again and does not hear how the cell's output changes: run the cell again";
 const NO_KERNEL = "the kernel has ended: run the cell again";
 
 /** One output, a group and no landmark, since a notebook has many: it hears the kernel, asks it, and opens pages below itself.
@@ -228,6 +229,25 @@ class View {
       ...[...reasons, ...notes, ...more].map((text) => h("li", {}, text)));
   }
 
+  /** What tasks showed stays: only the notebook's own output may show their HTML. */
+  hidden(twin) {
+    return `${twin} .nbcache-head, ${twin} .nbcache-more, .jp-OutputArea-child:has(${twin}):not(:has(.nbcache-shown)) { display: none; }`;
+  }
+
+  /** Bring into sight what a task showed, once it is there.
+
+      A page that was loaded again does not hear how that output changes: what stood there before still does. */
+  lookBelow(before) {
+    const late = performance.now() + 2000;
+    const look = () => {
+      const now = document.getElementById(this.twin);
+      if (now && now !== before) now.querySelector(".nbcache-shown")?.scrollIntoView({ block: "nearest" });
+      else if (performance.now() < late) setTimeout(look, 100);
+      else if (before?.isConnected) this.say(DEAF);
+    };
+    look();
+  }
+
   /** How a task is called here. */
   callTask(label) { return label; }
 
@@ -241,10 +261,15 @@ class View {
     const soon = setTimeout(() => this.say(`${label}: asked`), 400); // most are answered before one could read it
     const nobody = this.hasKernel ? "the kernel is busy with a cell and has not heard it yet"
       : "no kernel answers: start it and run the cell again";
+    const below = document.getElementById(this.twin);
     this.say("");
     const late = setTimeout(() => this.say(`${label}: ${nobody}`), 4000);
     return this.ask(question).then(
-      (answer) => { this.say(answer?.said ?? ""); return answer; },
+      (answer) => {
+        this.say(answer?.said ?? "");
+        if (answer?.replaced) this.lookBelow(below);
+        return answer;
+      },
       (error) => this.say(error.message),
     ).finally(() => { clearTimeout(soon); clearTimeout(late); });
   }

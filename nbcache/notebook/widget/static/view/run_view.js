@@ -13,10 +13,6 @@ class RunView extends View {
     this.picture.watching.disconnect();
   }
 
-  hidden(twin) {
-    return `${twin}, .jp-OutputArea-child:has(${twin}) { display: none; }`;
-  }
-
   parts() {
     this.line = h("span", { class: "nb-line" });
     this.facts = h("span", { class: "nb-facts" });
@@ -32,6 +28,17 @@ class RunView extends View {
   }
 
   label() { return `run ${this.head.name}`; }
+
+  /** Show below what a task showed, in the notebook's own output; no more, where that is there. */
+  async showTask(process, position) {
+    const shown = this.isBelow(process, position);
+    const answer = await this.press({ ask: "show", label: "Show", process, position: shown ? "" : position });
+    if (answer) this.below = shown ? "" : this.keyOf(process, position);
+  }
+
+  isBelow(process, position) { return this.below === this.keyOf(process, position); }
+
+  keyOf(process, position) { return JSON.stringify([this.run, process, position]); }
 
   load(scene) { this.picture.load(scene); }
 

@@ -41,7 +41,7 @@ class Task {
       h("div", { class: "nb-facts-line" }, statusOf(detail.status, this.view.scene.icons),
         ...detail.facts.map(([name, value]) => h("span", {}, h("span", { class: "nb-faint" }, `${name} `), value)),
         detail.hash ? h("span", {}, h("span", { class: "nb-faint" }, "hash "), h("code", { title: detail.hash }, detail.hash.split(":").pop().slice(0, 8))) : null,
-        this.view.showTask ? h("button", { type: "button", class: "nb-link", title: "what it showed, in the cell's own output", onclick: () => this.view.showTask(this.position) }, "show in the cell") : null),
+        this.shower()),
       detail.error ? section("Error", this.errorOf(detail)) : null,
       section("Why", this.why),
       section("Log", this.log),
@@ -53,6 +53,17 @@ class Task {
         `${detail.components.length} component${detail.components.length === 1 ? "" : "s"}`, false) : null);
     this.loadLog();
     if (detail.status !== "running") this.loadWhy();
+  }
+
+  /** Shows what the task showed where its HTML may be, too. */
+  shower() {
+    const text = () => `${this.view.isBelow(this.process, this.position) ? "hide" : "show"} in the cell`;
+    const button = h("button", { type: "button", class: "nb-link", title: "what it showed, in the cell's own output: with tables and all that is HTML",
+      onclick: async () => {
+        await this.view.showTask(this.process, this.position);
+        write(button, text());
+      } }, text());
+    return button;
   }
 
   /** What went wrong, then where: of a long traceback its end is in sight, which tells most. */
