@@ -73,9 +73,7 @@ class RunView:
         first = self.awaited
         is_older = first not in (None, source) and first.progress().status != "succeeded"
         older = self.twin_id if is_older else ""
-        return lambda progress: self.frame(
-            render_twin(source.scene, progress, older_error=older)
-        )
+        return lambda progress: self.frame(render_twin(source.scene, progress, older_error=older))
 
     def frame(self, rendered: Rendered) -> Rendered:
         """Return a static picture, with what a task showed, so that the live view hides it."""
