@@ -1,16 +1,16 @@
-"""A team over S3 as a network has it: what it costs in requests, and what its faults do."""
+"""A team over a cloud as a network has it: what it costs in requests, and what its faults do."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.engine.clouds import CLOUDS, Cloud, kinds
 from tests.engine.notebooks import Notebook
-from tests.servers import s3 as s3_servers
 from tests.servers.proxy import FlipBit, LoseReply, Proxy, Refuse, Request, always
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -29,21 +29,34 @@ BUSY = Refuse(
 
 
 @pytest.fixture(scope="module")
-def proxy() -> Iterator[Proxy]:
-    with s3_servers.s3_server() as url:
-        s3_servers.make_bucket(url, "team")
-        proxy = Proxy(url)
-        yield proxy
-        proxy.close()
+def clouds() -> Iterator[Callable[[str], Cloud]]:
+    """Give a cloud by its name, started when it is first asked for."""
+    started: dict[str, Cloud] = {}
+    with ExitStack() as stack:
+
+        def cloud(name: str) -> Cloud:
+            if name not in started:
+                started[name] = stack.enter_context(CLOUDS[name]())
+            return started[name]
+
+        yield cloud
+
+
+@pytest.fixture
+def cloud(clouds: Callable[[str], Cloud], request: pytest.FixtureRequest) -> Cloud:
+    return clouds(getattr(request, "param", "s3"))
+
+
+@pytest.fixture
+def proxy(cloud: Cloud) -> Proxy:
+    return cloud.proxy
 
 
 @pytest.fixture
 def person(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: Proxy, request: pytest.FixtureRequest
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloud: Cloud, request: pytest.FixtureRequest
 ) -> Iterator[Person]:
-    for name, value in s3_servers.CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    cloud.enter(monkeypatch)
     monkeypatch.setenv("NBCACHE_CONFIG_DIR", str(tmp_path / "settings"))
     people: list[Notebook] = []
 
@@ -53,7 +66,7 @@ def person(
         notebook.trace = tmp_path / "trace.log"
         notebook.said = []  # type: ignore[attr-defined]
         notebook.session.teller = notebook.said.append  # type: ignore[attr-defined]
-        notebook.session.share(f"s3://team/{request.node.name[:40]}")
+        notebook.session.share(f"{cloud.bucket}/{request.node.name[:40]}")
         people.append(notebook)
         notebook.cell(f"%channel numbers = from_iterable(range({TASKS}))")
         notebook.cell(
@@ -74,23 +87,11 @@ def settled(notebook: Notebook) -> None:
     assert tier.finish(120)
 
 
-def kinds(requests: list[Request]) -> Counter[str]:
-    """Count requests by what they are about: "PUT blobs", "GET log", "LIST"; without heartbeats,
-    of which there are the more the slower this machine is."""
-    found: Counter[str] = Counter()
-    for each in requests:
-        path, _, query = each.path.partition("?")
-        if each.method == "PUT" and "/runs/" in path:
-            continue
-        about = "blobs" if "/blobs/" in path else "log" if "/log/" in path else "rest"
-        found["LIST" if "list-type" in query else f"{each.method} {about}"] += 1
-    return found
-
-
 def nothing(request: Request) -> None:
     return None
 
 
+@pytest.mark.parametrize("cloud", CLOUDS, indirect=True)
 def test_requests_are_few_and_a_hit_costs_none(person: Person, proxy: Proxy) -> None:
     anna = person("anna")
     with proxy.when(nothing):

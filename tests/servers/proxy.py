@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
+_HEAD_BYTES = 500
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Request:
     method: str
     path: str  # with the query
     number: int  # 0, 1, ... since the proxy was last told what to do
+    head: bytes  # of its body: uploads to GCS name their object there
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,9 @@ class Proxy:
             self._rule = lambda request: None
             self.released.set()
 
-    def fault_for(self, method: str, path: str) -> Fault | None:
+    def fault_for(self, method: str, path: str, body: bytes) -> Fault | None:
         with self._lock:
-            request = Request(method, path, len(self.requests))
+            request = Request(method, path, len(self.requests), body[:_HEAD_BYTES])
             self.requests.append(request)
         return self._rule(request)
 
@@ -112,7 +114,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
 
         def do(self) -> None:
             body = self._body()
-            fault = proxy.fault_for(self.command, self.path)
+            fault = proxy.fault_for(self.command, self.path, body)
             match fault:
                 case Refuse():
                     self._answer(fault.status, list(fault.headers.items()), fault.body)
