@@ -79,6 +79,9 @@ def test_a_fault_fails_its_attempt_and_the_next_task_runs(
         "import os, time\nif os.fork() == 0:\n    time.sleep(300)\nout = v",
         "import multiprocessing as mp, math\n"
         "with mp.get_context('fork').Pool(2) as pool:\n    pool.map(math.sqrt, [1, 4])\nout = v",
+        "import multiprocessing as mp\n"  # nobody closes it: its thread replaces who is killed
+        "pool = mp.get_context('fork').Pool(2)\nout = pool.map(abs, [-v])[0]",
+        "import os\nos.dup2(os.open(os.devnull, os.O_WRONLY), 1)\nout = v",
         "import asyncio\nawait asyncio.sleep(0)\nout = v",
         "import warnings, logging\nwarnings.simplefilter('error')\nlogging.disable()\nout = v",
     ],
@@ -86,10 +89,10 @@ def test_a_fault_fails_its_attempt_and_the_next_task_runs(
 def test_what_a_body_leaves_behind_harms_no_later_task(notebook: Notebook, text: str) -> None:
     body(notebook, text)
     assert notebook.run()["work"].value == 1
-    body(notebook, "import os\nprint(os.listdir())\nout = v + 1")
+    body(notebook, "import os\nprint(os.listdir())\nos.write(1, b'seen')\nout = v + 1")
     run = notebook.run()
     assert run["work"].value == 2
-    assert run.shown("work")[0][2][0].text == "[]\n"
+    assert run.shown("work")[0][2][0].text == "[]\nseen"
 
 
 def test_a_time_limit_ends_a_body_that_ignores_signals(notebook: Notebook) -> None:

@@ -85,6 +85,16 @@ def _collect_garbage(enabled: bool) -> None:
     (gc.enable if enabled else gc.disable)()
 
 
+def _standard_streams() -> list[tuple[int, int]]:
+    """Say what is behind descriptors 0 to 2: of one that is closed, the next file to be opened."""
+    found = map(os.fstat, range(3))
+    return [(each.st_dev, each.st_ino) for each in found]
+
+
+def _cannot_put_back(wanted: object) -> None:
+    raise ValueError("a task closed or redirected a standard stream of its worker")
+
+
 _STATE: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
     (gc.isenabled, _collect_garbage),
     (gc.get_threshold, lambda wanted: gc.set_threshold(*wanted)),
@@ -94,6 +104,7 @@ _STATE: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
     (_blocked_signals, _block_signals),
     (_niceness, _set_niceness),
     (_limits, _set_limits),
+    (_standard_streams, _cannot_put_back),
 ]
 if sys.platform == "linux":
     _STATE.append((lambda: os.sched_getaffinity(0), lambda cpus: os.sched_setaffinity(0, cpus)))

@@ -17,6 +17,7 @@ import time
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 PATIENCE_S = 5.0  # for children that were killed
+_GENERATIONS = 10  # of processes that came after those before them were killed
 LINUX = sys.platform.startswith("linux")
 
 
@@ -91,26 +92,27 @@ def send_signal(pids: list[int], number: int) -> None:
 def end_own_children() -> bool:
     """Kill and reap everything below this process; return whether there was anything alive.
 
-    Must be called where nobody else waits for children (at the end of an attempt).
+    Something is left only where it cannot be killed, or where a thread that the task left
+    (a `multiprocessing.Pool` has one) starts a process for each that ends: it ends with this
+    process. Must be called where nobody else waits for children (at the end of an attempt).
     """
-    found = False
+    known: set[int] = set()
+    generations = 0
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return found
+            return bool(known)
         if pid:
-            continue  # it had ended by itself
-        found = True
-        send_signal(descendants(os.getpid()), signal.SIGKILL)
-        if time.monotonic() > deadline:  # in an uninterruptible wait: it can do no more work
-            return found
-        with contextlib.suppress(ChildProcessError):
-            if LINUX:
-                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-            else:
-                time.sleep(0.002)
+            continue  # it has ended, by itself or by us
+        alive = descendants(os.getpid())
+        generations += not known.issuperset(alive)
+        known.update(alive)
+        send_signal(alive, signal.SIGKILL)
+        if generations > _GENERATIONS or time.monotonic() > deadline:
+            return True
+        time.sleep(0.001)  # waiting for one to end could be for ever: another may be born
 
 
 def resident_bytes(pid: int) -> int:
