@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from blake3 import blake3
 from xxhash import xxh3_128
 
 from nbcache.errors import BlobDamagedError, BlobMissingError, StoreError
-from nbcache.model.digest import Digest, blob_digest
+from nbcache.model.digest import Digest, blob_digest, identity_digest
 from nbcache.store import tree
 from nbcache.store.files import (
     full_disk_error,
@@ -31,12 +32,14 @@ from nbcache.store.files import (
     sync_folder,
     write_whole,
 )
+from nbcache.store.filestate import FileTable
 from nbcache.store.journal import Durability
 from nbcache.store.placing import HOW, How, place_file, place_tree
 from nbcache.store.trash import Trash
 from nbcache.store.tree import TreeEntry
 
 _CHUNK = 256 << 10  # fits the processor's cache
+_LARGE = 8 << 20  # bytes: to read so much costs more than to note what was read
 _NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENOTDIR)  # something else lies there
 
 
@@ -79,6 +82,8 @@ class Blobs:
         self._durability = durability
         self.behind: Callable[[Digest], bool] | None = None
         """Brings a blob that is not here from a shared cache; False: it cannot be had."""
+        self.states: FileTable | None = None
+        """Remembers what large blobs were like when they were last known to be whole."""
 
     # ------------------------------------------------------------------ keeping
 
@@ -87,14 +92,18 @@ class Blobs:
         self._must_write()
         digest = blob_digest(data)
         path = self._path(digest)
-        if not (self.has(digest, len(data)) and _is_whole(path, digest) and _touch(path)):
-            new = self._temporary / new_ulid()
-            try:
-                write_whole(new, bytes(data), mode=0o444, sync=self._durability == "fsync")
-                self._publish(new, digest)
-            except OSError as error:
-                remove(new)
-                raise _cannot_keep(self.root, digest, error) from error
+        identity = identity_digest(data) if len(data) >= _LARGE else None
+        if self.has(digest, len(data)) and self._is_whole(digest, identity) and _touch(path):
+            self._note(digest, identity)
+            return digest
+        new = self._temporary / new_ulid()
+        try:
+            write_whole(new, bytes(data), mode=0o444, sync=self._durability == "fsync")
+            self._publish(new, digest)
+        except OSError as error:
+            remove(new)
+            raise _cannot_keep(self.root, digest, error) from error
+        self._note(digest, identity)
         return digest
 
     def put_file(self, path: Path) -> FileBlob:
@@ -110,13 +119,13 @@ class Blobs:
         new = self._temporary / new_ulid()
         try:
             if path.is_symlink() and (staged := self.blob_behind(path)) is not None:
-                return _staged_again(path, Path(staged))
+                return self._staged_again(path, Path(staged))
             executable = self._take(path, new)
             blob, identity, size = _digests(new)
             os.chmod(new, 0o555 if executable else 0o444)
             if self._durability == "fsync":
                 sync_file(new)
-            self._publish(new, blob, size, executable)
+            self._publish(new, blob, size, executable, identity if size >= _LARGE else None)
         except OSError as error:
             remove(new)
             if is_full(error):
@@ -313,22 +322,44 @@ class Blobs:
         return bool(found.st_mode & stat.S_IXUSR)
 
     def _publish(
-        self, new: Path, digest: Digest, size: int | None = None, executable: bool = False
+        self,
+        new: Path,
+        digest: Digest,
+        size: int | None = None,
+        executable: bool = False,
+        identity: Digest | None = None,
     ) -> None:
-        """Give a finished file its name; a damaged one of that name is replaced."""
+        """Give a finished file its name; a damaged one of that name is replaced.
+
+        identity: of a large one, which is noted.
+        """
+        if not self._is_there_already(new, digest, size, executable, identity):
+            os.utime(new)  # a moved file has kept its own time
+            self._rename(new, digest)
+        self._note(digest, identity)
+
+    def _is_there_already(
+        self, new: Path, digest: Digest, size: int | None, executable: bool, identity: Digest | None
+    ) -> bool:
+        """Whether a whole blob of that name is there and stays; then the new file is gone."""
         target = self._path(digest)
         try:
             there = os.stat(target)
-            is_like_it = stat.S_ISREG(there.st_mode) and there.st_size == size  # no pipe: one waits
         except OSError:
-            is_like_it = False
-        if is_like_it and _is_whole(target, digest):
-            if executable and not there.st_mode & stat.S_IXUSR:
-                os.chmod(target, 0o555)
-            if _touch(target):
-                os.unlink(new)
-                return
-        os.utime(new)  # a moved file has kept its own time
+            return False
+        if not stat.S_ISREG(there.st_mode) or there.st_size != size:  # nor a pipe, which waits
+            return False
+        if not self._is_whole(digest, identity):
+            return False
+        if executable and not there.st_mode & stat.S_IXUSR:
+            os.chmod(target, 0o555)
+        if not _touch(target):
+            return False
+        os.unlink(new)
+        return True
+
+    def _rename(self, new: Path, digest: Digest) -> None:
+        target = self._path(digest)
         try:
             os.replace(new, target)
         except FileNotFoundError:
@@ -340,18 +371,45 @@ class Blobs:
         if self._durability == "fsync":
             sync_folder(Path(target).parent)
 
+    def _is_whole(self, digest: Digest, identity: Digest | None) -> bool:
+        """Whether the bytes of a blob are what they were: of two equal ones the damaged one would
+        stay, and each run would make it again.
+
+        One whose state was noted when it was whole is not read.
+        """
+        path = self._path(digest)
+        try:
+            if (
+                identity is not None
+                and self.states is not None
+                and self.states.noted(path) == identity
+            ):
+                return True
+            return _digests(Path(path), identity=False)[0] == digest
+        except OSError:
+            return False
+
+    def _note(self, digest: Digest, identity: Digest | None) -> None:
+        """Remember the state of a large blob that is known to be whole."""
+        if identity is not None and self.states is not None:
+            with suppress(OSError):  # somebody took it away: nothing to remember
+                self.states.note(self._path(digest), identity)
+
+    def _staged_again(self, link: Path, staged: Path) -> FileBlob:
+        """Return what is known of a blob that was staged and is now a result; drop the link."""
+        blob, identity, size = _digests(staged)
+        if blob[3:] != staged.name:
+            raise BlobDamagedError(
+                f"the blob {staged.name} is damaged: its bytes have another digest"
+            )
+        _touch(str(staged))
+        self._note(blob, identity if size >= _LARGE else None)
+        os.unlink(link)
+        return FileBlob(blob, identity, size, os.access(staged, os.X_OK))
+
     def _must_write(self) -> None:
         if self._read_only is not None:
             raise read_only_error(self.root, self._read_only)
-
-
-def _is_whole(path: str, digest: str) -> bool:
-    """Whether the bytes of a blob are what they were: of two equal ones the damaged one would stay,
-    and each run would make it again."""
-    try:
-        return _digests(Path(path), identity=False)[0] == digest
-    except OSError:
-        return False
 
 
 def _touch(path: str) -> bool:
@@ -361,16 +419,6 @@ def _touch(path: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _staged_again(link: Path, staged: Path) -> FileBlob:
-    """Return what is known of a blob that was staged and is now a result; drop the link."""
-    blob, identity, size = _digests(staged)
-    if blob[3:] != staged.name:
-        raise BlobDamagedError(f"the blob {staged.name} is damaged: its bytes have another digest")
-    _touch(str(staged))
-    os.unlink(link)
-    return FileBlob(blob, identity, size, os.access(staged, os.X_OK))
 
 
 def _copy(path: Path, new: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import stat
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,6 +94,31 @@ def test_a_damaged_blob_is_replaced_when_it_is_put_again(
     _ = blobs.put_file(work / "x") if put == "file" else blobs.put_bytes(b"hello")
 
     assert blobs.read(digest) == b"hello"
+
+
+def test_a_large_blob_that_is_as_it_was_is_not_read_when_it_is_put_again(tmp_path: Path) -> None:
+    data = os.urandom(9 << 20)
+    with Cache.open(tmp_path / "cache") as first, Cache.open(tmp_path / "cache") as second:
+        digest = first.blobs.put_bytes(data)
+        assert read_while_putting(second, data) < 1.5 * len(data)  # the new one, to have its digest
+        assert read_while_putting(first, data) < 1.5 * len(data)  # after another one has wanted it
+        path = first.blobs.path(digest)
+        path.chmod(0o644)
+        with path.open("r+b") as file:
+            file.write(b"damaged")
+
+        assert read_while_putting(second, data) > 1.5 * len(data)
+
+        assert first.blobs.read(digest) == data
+
+
+def read_while_putting(cache: Cache, data: bytes) -> int:
+    """Keep a file with these bytes; return how many bytes were read from files for it."""
+    new = cache.work / "new"
+    new.write_bytes(data)
+    before = psutil.Process().io_counters().read_chars
+    cache.blobs.put_file(new)
+    return int(psutil.Process().io_counters().read_chars - before)
 
 
 def test_nobody_waits_for_a_pipe_that_lies_where_an_empty_blob_should(
