@@ -19,6 +19,7 @@ from nbcache.engine.running.dry import DryRun, dry_run
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.run import Run
 from nbcache.errors import NotRunError
+from nbcache.model.channel import Graph, Item
 from nbcache.model.digest import Digest
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import HoleCause
@@ -43,7 +44,7 @@ def read(host: ReadingHost, held: Readable, first: int | None = None) -> Results
     """Return a process's results, or a channel's items; runs what is missing, in the front's view.
 
     first: how many from the start are wanted; None: all. A task that was ignored in the last run is
-    not tried again.
+    not tried again; nor is one that failed, for a process that looks into failures.
 
     Raises:
         RunFailed: a task that had to run failed.
@@ -101,9 +102,10 @@ def _wait_for(run: Run, host: ReadingHost, name: str, first: int | None) -> Resu
 def _look(host: ReadingHost, name: str, first: int | None) -> Results | None:
     """Return what is asked for if nothing has to run for it."""
     prepared = host.prepare([name])
-    found = dry_run(prepared, ignored=_ignored(host.last_run))
     place = prepared.graph.places.get(name)
     index = prepared.graph.channels[name] if place is None else place
+    failed = _failed(host.last_run) if _looks_into_failures(prepared.graph, index) else {}
+    found = dry_run(prepared, ignored=_ignored(host.last_run), failed=failed)
     elements: Elements = found.elements(index)
     if not found.is_complete():
         if first is None or found.channel_error or not _is_itemwise(prepared):
@@ -131,6 +133,23 @@ def _ignored(run: Run | None) -> set[Digest]:
         return set()
     ignored = [each for each in run.tasks.values() if each.outcome is Outcome.IGNORED]
     return {Digest(each.hash) for each in ignored if each.hash}
+
+
+def _failed(run: Run | None) -> dict[str, Item]:
+    """Return what is known of the failed tasks of a run that has ended, as `dry_run` takes it."""
+    if run is None or not run.done:
+        return {}
+    return {
+        each.hash or each.label: run.looked_into[task]
+        for task, each in run.tasks.items()
+        if task in run.looked_into
+    }
+
+
+def _looks_into_failures(graph: Graph, index: int) -> bool:
+    """Whether a node is below failures: then to know it, what failed need not fail once more."""
+    node = graph.nodes[index]
+    return node.op == "failures" or any(_looks_into_failures(graph, each) for each in node.parents)
 
 
 def _known(elements: Elements) -> Elements:

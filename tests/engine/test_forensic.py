@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.errors import HeaderError, WiringError
+from nbcache.errors import HeaderError, RunFailed, WiringError
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 from tests.waiting import PATIENCE_S
@@ -46,6 +46,28 @@ def test_it_runs_for_each_task_that_failed_with_its_folder_log_and_error(
         ("fit[v=2]", "partial\n", "working on 2\n", error, 3),
     ]
     assert run.tasks[run.graph.places["autopsy"], (1,)].outcome.succeeded
+
+
+def test_to_read_by_name_what_was_found_makes_nothing_fail_once_more(notebook: Notebook) -> None:
+    """Also of a task that could not even be identified; after an edit it runs."""
+    declare(notebook)
+    notebook.cell("%channel lost = of('gone.txt')")
+    notebook.cell("%%process peek(f: path) -> y from lost\ny = 1")
+    notebook.cell("%%process look(label) -> seen --on_failure_of peek,fit\nseen = label")
+    notebook.cell("%%process count(seens) from look.collect()\nlen(seens)")
+    run = notebook.run()
+    names = notebook.names
+    assert names["autopsy"].value[0] == "fit[v=2]"
+    assert sorted(names["look"]) == ["fit[v=2]", "peek[0]"]
+    assert names["count"].value == 2
+    assert notebook.session.last_run is run
+    declare(notebook)
+    notebook.cell("%channel src = of(2)")
+    assert names["autopsy"].value[0] == "fit[v=2]"
+    assert notebook.session.last_run is run
+    notebook.cell("%channel src = of(2, 5)")
+    with pytest.raises(RunFailed):
+        names["autopsy"].value  # noqa: B018
 
 
 def test_not_again_unless_it_fails_again(kernels: Kernels) -> None:

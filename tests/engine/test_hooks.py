@@ -68,7 +68,8 @@ def test_a_hook_that_fails_is_a_note_and_never_a_failed_run(notebook: Notebook) 
 
 
 def test_a_run_that_a_hook_starts_tells_no_hooks_so_it_ends(notebook: Notebook) -> None:
-    """A read in a hook runs what failed, once more; the hook's line says what became of it."""
+    """A read in a hook runs what failed, once more; the hook's line says what became of it. It may
+    read on a thread of its own, or on one that such a thread started."""
     notebook.cell("%channel src = of(0, 1)")
     notebook.cell("%%process work(v) -> out from src\nout = 1 / v")
     notebook.cell(
@@ -80,6 +81,19 @@ def test_a_run_that_a_hook_starts_tells_no_hooks_so_it_ends(notebook: Notebook) 
     (note,) = run.notes
     assert note.startswith("the hook reads failed: RunFailed: work[v=0] ZeroDivisionError")
     assert "(line 6: work.table())" in note
+    notebook.cell(
+        "import concurrent.futures, threading\n"
+        "@nbcache.on_complete\ndef reads(run):\n    seen.append(run.name)\n"
+        "    with concurrent.futures.ThreadPoolExecutor(1) as pool:\n"
+        "        pool.submit(on_a_thread).result()\n"
+        "def on_a_thread():\n    reader = threading.Thread(target=read)\n"
+        "    reader.start()\n    reader.join()\n"
+        "def read():\n    try:\n        work.table()\n"
+        "    except nbcache.errors.RunFailed:\n        seen.append('failed')"
+    )
+    notebook.names["seen"].clear()
+    run = notebook.run()
+    assert notebook.names["seen"] == [run.name, "failed"]
 
 
 def test_what_was_cancelled_is_complete_and_no_error(notebook: Notebook) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from nbcache.engine.record import history
+from nbcache.engine.record import explanations, history
 from nbcache.engine.record.finding import found_tasks
+from nbcache.engine.record.query import fetch
 from nbcache.engine.running import loop
 from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.reasons import Reasons
+from nbcache.engine.running.rows import NOT_BEGUN
 from nbcache.engine.running.turns import WAITS
 from nbcache.errors import StoreError
 from nbcache.model.task import RunStatus
@@ -113,8 +115,20 @@ def test_five_first_failures_of_a_process_end_the_run_as_finish(notebook: Notebo
     notebook.cell(f"%%process work(v) -> out from src\n{notebook.mark('v')}\nout = 1 / 0")
     run = notebook.run()
     assert run.status is RunStatus.FAILED
-    assert len(notebook.ran()) < 20
-    assert run.counts()["aborted"] > 20
+    began = len(notebook.ran())
+    assert began < 20
+    counts = run.counts()
+    assert counts == {"failed": began, "aborted": 40 - began}
+    cache = notebook.session.cache
+    found = fetch(cache, "SELECT lower(status), count(*)::int, max(attempt) FROM tasks GROUP BY 1")
+    assert sorted(found) == [("aborted", 40 - began, 0), ("failed", began, 1)]
+    (row,) = fetch(cache, "SELECT DISTINCT error FROM tasks WHERE status = 'ABORTED'")
+    assert row == (NOT_BEGUN,)
+    (plan,) = notebook.session.plan()
+    failed, left = f"{began} whose earlier attempt did not succeed", 40 - began
+    assert plan.reason == f"{failed}; {left} that an earlier run left"
+    why = explanations.why(cache, ["work", "39"])
+    assert why.head == f"work[v=39] was not begun, since run {run.name} ended first"
 
 
 def test_a_kernel_that_ends_fails_no_task(notebook: Notebook) -> None:
@@ -220,8 +234,13 @@ def test_a_run_that_cannot_take_the_end_of_an_attempt_breaks_off(
     def take_nothing(*_: object) -> None:
         raise RuntimeError("no room for it")
 
-    notebook.cell("%%process p() -> out\nout = 1 / 0")
+    notebook.cell("%channel src = of(0, 1, 2)")
+    notebook.cell("%%process p(v) -> out from src --max_forks 1\nout = 1 / v")
     with monkeypatch.context() as patch:
         patch.setattr(Failures, "fail", take_nothing)
         run = notebook.run()
     assert (run.status, run.error) == (RunStatus.FAILED, "RuntimeError: no room for it")
+    (kept,) = history.runs(notebook.session.cache)
+    assert kept.counts == run.counts() == {"aborted": 3}
+    statuses = "SELECT lower(status) FROM tasks ORDER BY position"
+    assert fetch(notebook.session.cache, statuses) == [("failed",), ("aborted",), ("aborted",)]

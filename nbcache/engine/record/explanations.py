@@ -85,21 +85,27 @@ def why_of(
     made, name = found.made, found.run.name if found.run else found.made.run
     earlier = nearest_earlier(cache, made, runs)
     different: tuple[Difference, ...] = ()
-    lines = [f"error: {made.error}"] if made.error else []
+    began = made.attempt > 0
+    lines = [f"error: {made.error}"] if made.error and began else []
     if earlier is None:
         reason = f"no earlier task of {made.process} is known"
     else:
         before = components_of(earlier, runs)
         different = explain.differences(before, components)
-        reason = _reason(cache, made, earlier, different, before, components)
+        reason = _reason(cache, made, earlier, different, before, components, runs)
         lines.append(f"compared with {label_of(earlier)} of {_run_words(runs, earlier.run)}")
         lines += [f"  {line}" for line in explain.value_lines(different)]
+    what = "ran" if made.status == "completed" else made.status
+    head = f"{found.label} {what}: {reason}"
+    if not began:
+        head = f"{found.label} was not begun, since run {name} ended first"
+        lines.insert(0, f"it would have run: {reason}")
     return Told(
         task=found.label,
         hash=made.hash,
         run=name,
         outcome=made.status,
-        head=f"{found.label} {'ran' if made.status == 'completed' else made.status}: {reason}",
+        head=head,
         lines=(*lines, *(_listed(components) if full else ())),
         details=tuple(_details(cache, different)),
         differences=different,
@@ -194,9 +200,10 @@ def _reason(
     different: Sequence[Difference],
     before: Sequence[Component],
     components: Sequence[Component],
+    runs: Mapping[str, RunSummary],
 ) -> str:
     if not different:
-        return _same_components(row, earlier)
+        return _same_components(row, earlier, runs)
     kinds = ("input", "file")
     inputs = [each.new for each in different if each.component.kind in kinds and each.new]
     if len(inputs) == len(different) and _seen_apart(cache, row, inputs):
@@ -228,8 +235,10 @@ def _maker(cache: Cache, row: AttemptRow, different: Difference) -> AttemptRow |
     return None
 
 
-def _same_components(row: AttemptRow, earlier: AttemptRow) -> str:
+def _same_components(row: AttemptRow, earlier: AttemptRow, runs: Mapping[str, RunSummary]) -> str:
     """The hash was known, and the task ran all the same."""
+    if not earlier.attempt:
+        return f"{_run_words(runs, earlier.run)} ended before it began"
     if earlier.status != "completed":
         return f"the earlier attempt with the same components {earlier.status}"
     return row.reason or (

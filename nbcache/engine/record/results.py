@@ -361,6 +361,11 @@ def task_label(process: str, inputs: dict[str, object], position: Position, tag:
     return f"{process}[{' '.join(parts)}]"
 
 
+def undecided_label(process: str, position: Position) -> str:
+    """Return how people call a task of which no input is known: "fit[3]"."""
+    return f"{process}[{format_position(position)}]"
+
+
 def _short(held: object) -> str | None:
     if isinstance(held, Stored):
         if held.kind in ("file", "tree"):

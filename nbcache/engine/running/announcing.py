@@ -6,18 +6,22 @@ What is appended comes before what is announced, so that nothing is lost that wa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
-from nbcache.engine.record.results import TaskResult
+from nbcache.engine.record.results import TaskResult, undecided_label
 from nbcache.engine.running.course import Course
 from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.publish import Publisher
-from nbcache.engine.running.rows import RowMaker
+from nbcache.engine.running.rows import NOT_BEGUN, RowMaker
+from nbcache.model.channel import Item
 from nbcache.model.command import Report
+from nbcache.model.event import TaskKey
 from nbcache.model.row import Row
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.view import FailureView
+from nbcache.plan.dataflow.lives import RUNNING
 
 
 class Announcer:
@@ -28,13 +32,19 @@ class Announcer:
 
     def report(self, reports: Sequence[Report]) -> None:
         """Write the rows of tasks that were not attempted in one go, then announce."""
-        maker = self._course.rows
-        if maker is not None:
-            rows = [row for each in reports if (row := self._row(maker, each)) is not None]
-            if rows:
-                maker.append(rows)
+        self._append(reports)
         for each in reports:
             self._announce(each)
+
+    def break_off(self) -> None:
+        """The run ends by a fault of ours: tell how each task of it ends that nobody told of."""
+        run = self._course.run
+        left = [task for task in self._course.scheduler.tasks() if task.key not in run.tasks]
+        ends = [Report(task.key, task.outcome or Outcome.ABORTED, task.error) for task in left]
+        with contextlib.suppress(Exception):  # it may be the log that cannot be written
+            self._append(ends)
+        for task, end in zip(left, ends, strict=True):
+            self._note_end(end, task.outputs)
 
     async def finish(self, status: RunStatus) -> RunStatus:
         """Wait until all results are published; one that could not be makes the run fail."""
@@ -53,12 +63,21 @@ class Announcer:
             )
         return RunStatus.FAILED if failed and status is RunStatus.SUCCEEDED else status
 
+    def _append(self, reports: Sequence[Report]) -> None:
+        maker = self._course.rows
+        if maker is not None:
+            rows = [row for each in reports if (row := self._row(maker, each)) is not None]
+            if rows:
+                maker.append(rows)
+
     def _row(self, maker: RowMaker, report: Report) -> Row | None:
         """Return the row of a task that was not attempted; None: it has one, or needs none."""
         course, task = self._course, report.task
         decision = course.decisions.get(task)
         if report.outcome in (Outcome.FAILED, Outcome.IGNORED):
             return None if task in course.row_ids else self._row_of_failure(maker, report, decision)
+        if report.outcome is Outcome.ABORTED:
+            return self._row_of_end(maker, task, decision)
         if decision is None:
             return None
         if report.outcome is Outcome.CACHED or report.twin is not None:
@@ -78,6 +97,19 @@ class Announcer:
             return maker.unidentified(report.task, name, report.outcome, error)
         return maker.refused(decision, report.outcome, error)
 
+    def _row_of_end(self, maker: RowMaker, task: TaskKey, decision: Decision | None) -> Row | None:
+        """Return the row of a task that had not begun when the run ended; None: it needs none."""
+        course = self._course
+        has_begun = task in course.begun and course.scheduler.task(task).life is RUNNING
+        if task in course.row_ids or has_begun:
+            return None  # its attempt has left its row, or will
+        if decision is not None and decision.hash is not None:
+            return maker.not_begun(decision, course.begun.get(task, 0))
+        name = course.graph.nodes[task[0]].name
+        if maker.has_made(name, task[1]):
+            return None
+        return maker.unidentified(task, name, Outcome.ABORTED, NOT_BEGUN, number=0)
+
     def _row_of_use(self, maker: RowMaker, report: Report, decision: Decision) -> Row | None:
         """Return what says that an earlier result, or that of a twin, was used."""
         course = self._course
@@ -95,7 +127,10 @@ class Announcer:
         run, task = self._course.run, report.task
         decision = self._course.decisions.get(task)
         if decision is None:
-            self._announce_undecided(report)
+            label = self._note_end(report, None)
+            if report.error:
+                place = self._course.graph.nodes[task[0]].name
+                self._failures.tell(FailureView(task=label, process=place, error=report.error))
             return
         outputs = decision.outputs
         if outputs is None and report.twin is not None:
@@ -106,30 +141,33 @@ class Announcer:
             self._announce_hit(decision)
         if report.twin is not None:
             run.note_equal(task, report.twin)
-        run.tasks[task] = TaskResult(
-            task[1],
-            decision.label,
-            report.outcome,
-            decision.values(),
-            outputs,
-            report.error,
-            decision.hash or "",
-            self._course.row_ids.get(task, ""),
-        )
+        self._note_end(report, outputs)
         if outputs is not None:
             self._publisher.publish(decision, outputs)
             self._course.note_outputs(task, outputs)
         if report.outcome is Outcome.FAILED and not self._failures.is_told(decision.label):
             self._failures.tell(self._failures.view(decision, None, report.error or "failed"))
 
-    def _announce_undecided(self, report: Report) -> None:
-        """Tell of a task that could not even be identified."""
-        run, (node, position) = self._course.run, report.task
-        place = self._course.graph.nodes[node].name
-        label = f"{place}[{'.'.join(map(str, position))}]"
-        run.tasks[report.task] = TaskResult(position, label, report.outcome, {}, None, report.error)
-        if report.error:
-            self._failures.tell(FailureView(task=label, process=place, error=report.error))
+    def _note_end(self, report: Report, outputs: Item | None) -> str:
+        """Let the run know how a task ended; return its label."""
+        course, task = self._course, report.task
+        decision = course.decisions.get(task)
+        if decision is None:  # it could not even be identified
+            label = undecided_label(course.graph.nodes[task[0]].name, task[1])
+            known = TaskResult(task[1], label, report.outcome, {}, None, report.error)
+        else:
+            known = TaskResult(
+                task[1],
+                decision.label,
+                report.outcome,
+                decision.values(),
+                outputs,
+                report.error,
+                decision.hash or "",
+                course.row_ids.get(task, ""),
+            )
+        course.run.tasks[task] = known
+        return known.label
 
     def _announce_hit(self, decision: Decision) -> None:
         """Tell whose result it is, and what its task showed."""

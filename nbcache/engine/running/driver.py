@@ -83,6 +83,9 @@ class Driver:
                     await course.inbox.wait()
                 self._gauge.show()
             status = await self._announcer.finish(status)
+        except BaseException:
+            self._announcer.break_off()
+            raise
         finally:
             self._close()
         return status

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from nbcache.engine.declared.operating import call_operator
-from nbcache.engine.record.results import Elements
+from nbcache.engine.record.results import Elements, undecided_label
 from nbcache.engine.running.collecting import collected_rarely
 from nbcache.engine.running.decision import Decision, outcome_of_hit
 from nbcache.engine.running.prepare import Prepared
 from nbcache.errors import NbcacheError
+from nbcache.model.channel import Item
 from nbcache.model.command import Apply, Command, Decide, End, Load, Report
 from nbcache.model.digest import Digest
 from nbcache.model.event import (
@@ -42,23 +44,29 @@ class DryRun:
 
     decisions: dict[TaskKey, Decision] = field(default_factory=dict)
     errors: dict[TaskKey, str] = field(default_factory=dict)
+    labels: dict[TaskKey, str] = field(default_factory=dict)  # of those that could not be decided
     outcomes: dict[TaskKey, Outcome] = field(default_factory=dict)
     expected: dict[str, int | None] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)  # tasks below something that would run
     channel_error: str = ""
+    failed: Mapping[str, Item] = field(default_factory=dict)  # what failed already: as `dry_run`
     elements: Callable[[int], Elements] = lambda _: ()  # of a channel's node, in order
 
     def is_complete(self) -> bool:
-        """Whether every task is a hit (or was ignored before), so that nothing would run."""
+        """Whether every task is a hit (or had its end before), so that nothing would run."""
         left_out = (Outcome.SKIPPED, Outcome.IGNORED)
-        return (
-            not self.errors
-            and not self.channel_error
-            and all(
-                decision.outputs is not None or self.outcomes.get(task) in left_out
-                for task, decision in self.decisions.items()
-            )
+        return not self.channel_error and all(
+            (decision is not None and decision.outputs is not None)
+            or self.outcomes.get(task) in left_out
+            or self.failure(task) is not None
+            for task, decision in {**dict.fromkeys(self.errors), **self.decisions}.items()
         )
+
+    def failure(self, task: TaskKey) -> Item | None:
+        """Return what is known of a task's failure, if it failed before."""
+        decision = self.decisions.get(task)
+        label = self.labels.get(task, "") if decision is None else decision.label
+        return self.failed.get((decision and decision.hash) or label)
 
 
 _SHOWING = ("view", "subscribe")  # functions that are called for what they show
@@ -74,15 +82,18 @@ def dry_run(
     *,
     within_s: float | None = None,
     ignored: Collection[Digest] = (),
+    failed: Mapping[str, Item] | None = None,
 ) -> DryRun:
     """Decide every task that can be decided without running anything.
 
     ignored: hashes whose attempt failed and was ignored; these count as done.
+    failed: what processes that look into failures take of tasks that failed, by their hashes (or
+        labels, of those without); these count as done, too.
 
     Raises:
         TooLong: it took longer than `within_s` seconds.
     """
-    found = DryRun()
+    found = DryRun(failed=failed or {})
     deadline = None if within_s is None else time.monotonic() + within_s
     scheduler = Scheduler(prepared.graph, cpus=1 << 30, gpus=1 << 30, memory=None, give_up_after=0)
     commands: deque[Command] = deque(scheduler.start())
@@ -142,7 +153,7 @@ def _answer(
     if isinstance(command, Load):
         return SourceLoaded(command.node, prepared.sources[command.node])
     if isinstance(command, Apply):
-        return _apply(command, prepared)
+        return _apply(command, prepared, found)
     if isinstance(command, Decide):
         return _decide(command, prepared, found, ignored)
     if isinstance(command, Report):
@@ -150,9 +161,11 @@ def _answer(
     return None
 
 
-def _apply(command: Apply, prepared: Prepared) -> Event:
+def _apply(command: Apply, prepared: Prepared, found: DryRun) -> Event:
     node = prepared.graph.nodes[command.node]
-    if node.op in _SHOWING or command.role == "failure":
+    if command.role == "failure":
+        return Applied(command.call, found.failure(cast(TaskKey, command.args[0])))
+    if node.op in _SHOWING:
         return Applied(command.call, None)
     try:
         return Applied(command.call, call_operator(node, command.args, prepared.decoder.value))
@@ -168,12 +181,12 @@ def _decide(
         found.decisions[command.task] = decision
         if not prepared.decider.evaluator.is_wanted(decision):
             return Skipped(command.task)
-    except NbcacheError as error:
-        found.errors[command.task] = str(error)
-        return Refused(command.task, str(error))
     except Exception as error:
-        found.errors[command.task] = f"{type(error).__name__}: {error}"
-        return Refused(command.task, found.errors[command.task])
+        text = str(error) if isinstance(error, NbcacheError) else f"{type(error).__name__}: {error}"
+        node, position = command.task
+        found.errors[command.task] = text
+        found.labels[command.task] = undecided_label(prepared.graph.nodes[node].name, position)
+        return Refused(command.task, text)
     if decision.is_hit:
         assert decision.outputs is not None
         return Hit(command.task, decision.hash, decision.outputs, outcome_of_hit(decision))

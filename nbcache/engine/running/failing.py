@@ -7,6 +7,7 @@ import dataclasses
 import shlex
 import zlib
 
+from nbcache.engine.record.results import undecided_label
 from nbcache.engine.running.course import Course
 from nbcache.engine.running.decision import Decision
 from nbcache.engine.spec import AttemptReport
@@ -126,8 +127,9 @@ class Failures:
         decision = course.decisions.get(task)
         error = failed.error or course.scheduler.task(task).error or ""
         folder = failure.workdir if failure is not None else None
-        return (
-            decision.label if decision is not None else course.graph.nodes[task[0]].name,
+        name = course.graph.nodes[task[0]].name
+        item = (
+            decision.label if decision is not None else undecided_label(name, task[1]),
             error,
             failure.traceback if failure is not None else error,
             self._printed(task)[-LOG_CHARACTERS:],
@@ -136,6 +138,8 @@ class Failures:
             failed.signal,
             attempt,
         )
+        course.run.looked_into[task] = item
+        return item
 
     def _printed(self, task: TaskKey) -> str:
         chunks = self._course.run.chunks(task)

@@ -7,7 +7,8 @@
 As with processes, the hooks of a run are those that public names hold when it starts: run the cell
 again to replace one, `del tell` to be rid of it. They run after the run's last row is written, in
 the kernel, on a thread of their own; one that fails is a warning and never a failed run. A run
-that a hook starts, if only by a read, tells nobody: it would start the next one for ever.
+that a hook starts, if only by a read, tells nobody: it would start the next one for ever. So does
+one that is started on a thread of the hook's: those are known from the first hook on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import functools
 import inspect
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -29,6 +31,7 @@ When = Literal["error", "complete"]
 Hook = TypeVar("Hook", bound=Callable[..., object])
 PATIENCE_S = 60.0  # then the run ends without waiting for its hooks any longer
 _MARK = "__nbcache_hook__"
+_threads_of_hooks: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _in_a_hook: contextvars.ContextVar[bool] = contextvars.ContextVar("_in_a_hook", default=False)
 
 
@@ -60,7 +63,7 @@ class Hooks:
     @classmethod
     def of(cls, namespace: Mapping[str, object]) -> Hooks:
         """Take the hooks that public names hold now: those for errors first; in a hook none."""
-        if _in_a_hook.get():
+        if _is_a_hooks_doing():
             return cls((), contextvars.copy_context())
         held: dict[int, tuple[str, Callable[[Run], Any]]] = {}
         for name in sorted(namespace):
@@ -117,10 +120,30 @@ def _on_a_thread(call: Callable[[], None]) -> asyncio.Future[None]:
 
 
 def _call(function: Callable[[Run], Any], run: Run) -> None:
+    _follow_threads()
     _in_a_hook.set(True)
     result = function(run)
     if inspect.iscoroutine(result):
         asyncio.run(result)
+
+
+def _is_a_hooks_doing() -> bool:
+    return _in_a_hook.get() or threading.current_thread() in _threads_of_hooks
+
+
+@functools.cache
+def _follow_threads() -> None:
+    """Note from now on which threads hooks start, and these threads: a thread has no context of
+    whoever started it."""
+    start = threading.Thread.start
+
+    @functools.wraps(start)
+    def noted(thread: threading.Thread) -> None:
+        if _is_a_hooks_doing():
+            _threads_of_hooks.add(thread)
+        start(thread)
+
+    setattr(threading.Thread, "start", noted)  # noqa: B010 - typed as a method
 
 
 def _said(error: BaseException, function: Callable[[Run], Any]) -> str:

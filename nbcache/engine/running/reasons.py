@@ -6,7 +6,8 @@ rows; `why TASK` goes deeper.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from weakref import WeakKeyDictionary
 
 from nbcache.engine.record.earlier_inputs import EarlierInputs, NewInputs
@@ -26,9 +27,11 @@ _NEW_INPUT = "new inputs"
 _MOST_ATTEMPTS = 20_000  # in the log: the inputs of more would take too long to read on the loop
 NOT_KEPT = "its results are not kept (--cache off)"
 AGAIN = "an earlier attempt did not succeed"
+CUT_SHORT = "an earlier run ended before it was done"
+_OF_SOME = {AGAIN: "whose earlier attempt did not succeed", CUT_SHORT: "that an earlier run left"}
+_ENDED_AS = {AGAIN: ("failed", "ignored"), CUT_SHORT: ("aborted",)}
 
-_lost: WeakKeyDictionary[Log, dict[str, frozenset[str]]] = WeakKeyDictionary()  # by segment
-_UNSUCCESSFUL = ("failed", "ignored", "aborted")
+_hashes: WeakKeyDictionary[Log, dict[tuple[str, str], frozenset[str]]] = WeakKeyDictionary()
 
 
 class Reasons:
@@ -44,9 +47,9 @@ class Reasons:
         self._said: dict[str, str] = {}
         self._inputs: dict[str, EarlierInputs] = {}
         self._new: dict[str, dict[TaskKey, list[Difference]]] = {}  # by place
-        self._again: dict[str, set[TaskKey]] = {}  # by place: what did not succeed before
+        self._again: dict[str, dict[TaskKey, str]] = {}  # by place: what has no result of before
         self._lines: dict[str, NewInputs] = {}
-        self._unsuccessful: set[str] | None = None
+        self._tried: dict[str, str] | None = None
         self._is_broken = False  # else each task would read the damaged file again
 
     def of(self, place: Place, decisions: Sequence[Decision]) -> str:
@@ -69,18 +72,20 @@ class Reasons:
         said = self._said[place.key]
         if said != _NEW_INPUT:
             return said
-        if self._unsuccessful is None:  # of runs before: what fails from now on is no reason
-            self._unsuccessful = unsuccessful(self._cache.log)
-        never = [each for each in decisions if each.hash not in self._unsuccessful]
-        tried = [each for each in decisions if each.hash in self._unsuccessful]
-        self._again.setdefault(place.key, set()).update(each.task for each in tried)
+        if self._tried is None:  # in runs before: what fails from now on is no reason
+            self._tried = tried_in_vain(self._cache.log)
+        again = {each.task: self._tried.get(each.hash or "", "") for each in decisions}
+        again = {task: word for task, word in again.items() if word}
+        self._again.setdefault(place.key, {}).update(again)
+        never = [each for each in decisions if each.task not in again]
         new = self._new_inputs(place, never) if never else ""
-        return _also_again(new, len({each.hash for each in tried}))
+        hashes = {each.hash: again[each.task] for each in decisions if each.task in again}
+        return _also_again(new, hashes.values())
 
     def line(self, place: Place) -> str:
         """Return in one line why all tasks of a place ran that were asked for; "": as `of` said."""
         found = self._lines.get(place.key)
-        return "" if found is None else _also_again(str(found), len(self._again[place.key]))
+        return "" if found is None else _also_again(str(found), self._again[place.key].values())
 
     def line_of(self, place: Place, ran: Callable[[TaskKey], bool]) -> str:
         """The same of those tasks alone that did run: a run that was cut short began no others."""
@@ -88,7 +93,7 @@ class Reasons:
         tasks = [each for task, each in self._new.get(place.key, {}).items() if ran(task)]
         for found in tasks:
             line.add(found)
-        again = sum(map(ran, self._again.get(place.key, ())))
+        again = [word for task, word in self._again.get(place.key, {}).items() if ran(task)]
         return _also_again(str(line) if tasks else "", again)
 
     def _new_inputs(self, place: Place, decisions: Sequence[Decision]) -> str:
@@ -143,29 +148,39 @@ class Reasons:
         return self._earlier
 
 
-def _also_again(new: str, again: int) -> str:
-    """Return what is new of some tasks, and of how many more an earlier attempt did not succeed."""
-    if not again or not new:
-        return AGAIN if again else new
-    return f"{new}; {again} whose earlier attempt did not succeed"
+def _also_again(new: str, again: Iterable[str]) -> str:
+    """Return what is new of some tasks, and how many more have no result of before, and why."""
+    counts = Counter(again)
+    if not new and len(counts) <= 1:
+        return next(iter(counts), AGAIN)
+    more = [f"{counts[word]} {said}" for word, said in _OF_SOME.items() if counts[word]]
+    return "; ".join([new, *more] if new else more)
 
 
-def unsuccessful(log: Log) -> set[str]:
-    """Return the hashes of all attempts that failed or were aborted, read once per segment."""
-    known = _lost.setdefault(log, {})
+def tried_in_vain(log: Log) -> dict[str, str]:
+    """Return the hashes of all tasks that failed before or that a run's end came before, and which
+    of the two in words; read once per segment."""
+    found: dict[str, str] = {}
+    for word in (CUT_SHORT, AGAIN):  # of both, what failed
+        found.update(dict.fromkeys(_hashes_of(log, word), word))
+    return found
+
+
+def _hashes_of(log: Log, word: str) -> set[str]:
+    known, statuses = _hashes.setdefault(log, {}), _ENDED_AS[word]
     hashes: set[str] = set()
     for view in log.journals().values():
         for each in view.records():
-            if each.get("status") in _UNSUCCESSFUL:
+            if each.get("status") in statuses:
                 hashes.add(str(each.get("hash")))
     segments = log.segments()
-    for name in known.keys() - segments.keys():
-        known.pop(name, None)
+    for key in [key for key in known if key[0] not in segments]:
+        known.pop(key, None)
     for name in segments:
-        if name not in known:
+        if (name, word) not in known:
             try:
-                known[name] = read_hashes(log.root / "log" / (name + KEYS), _UNSUCCESSFUL)
+                known[name, word] = read_hashes(log.root / "log" / (name + KEYS), statuses)
             except FileNotFoundError:  # merged into another one since the last look
                 continue
-        hashes |= known[name]
+        hashes |= known[name, word]
     return hashes

@@ -22,7 +22,7 @@ from nbcache.model.channel import upstream_of
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.event import Resources, TaskKey
 from nbcache.model.fingerprint import Component
-from nbcache.model.ids import format_position
+from nbcache.model.ids import Position, format_position
 from nbcache.model.row import AttemptRow, ListRow, ProcessRecord, Row, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.plan.dataflow.outline import outline_record
@@ -30,6 +30,8 @@ from nbcache.plan.identity.confidential import looks_secret
 from nbcache.plan.identity.fingerprint import KINDS
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
+
+NOT_BEGUN = "the run ended before it began"  # of a task that nothing was attempted for
 
 
 def now_us() -> int:
@@ -132,7 +134,19 @@ class RowMaker:
         row = self.attempt(decision, 1, Resources(), status=outcome.value)
         return dataclasses.replace(row, error=_first_line(error), complete=row.submit)
 
-    def unidentified(self, task: TaskKey, process: str, outcome: Outcome, error: str) -> AttemptRow:
+    def not_begun(self, decision: Decision, number: int) -> AttemptRow:
+        """Return the row of a task that had not begun when the run ended, or not begun again:
+        `number` of its attempts had, in this session."""
+        row = self.attempt(decision, number, Resources(), status=Outcome.ABORTED.value)
+        return dataclasses.replace(row, error=NOT_BEGUN, complete=row.submit)
+
+    def has_made(self, process: str, position: Position) -> bool:
+        """Whether an earlier session of this run has a result of a task."""
+        return (process, format_position(position)) in self._earlier.made
+
+    def unidentified(
+        self, task: TaskKey, process: str, outcome: Outcome, error: str, number: int = 1
+    ) -> AttemptRow:
         """Return the row of a task whose inputs could not be identified; its hash is no other's."""
         position = format_position(task[1])
         now = now_us()
@@ -145,7 +159,7 @@ class RowMaker:
             position=position,
             hash=identity_digest(f"run {self._run.id} {process}[{position}]".encode()),
             status=outcome.value,
-            attempt=self._earlier.attempts.get((process, position), 0) + 1,
+            attempt=self._earlier.attempts.get((process, position), 0) + number,
             submit=now,
             complete=now,
             host=self._host,

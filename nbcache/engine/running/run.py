@@ -19,7 +19,7 @@ from nbcache.engine.record.results import Decoder, Elements, Results, TaskResult
 from nbcache.engine.running.talk import Talk
 from nbcache.engine.work.shown import Shown
 from nbcache.errors import NbcacheError, NotRunError, RunError, RunFailed
-from nbcache.model.channel import Graph
+from nbcache.model.channel import Graph, Item
 from nbcache.model.event import TaskKey
 from nbcache.model.ids import RunId, format_position
 from nbcache.model.row import AttemptRow
@@ -69,6 +69,7 @@ class Run:
         self.is_lost = False  # its cache was deleted while it went on, and with it what it kept
         self.tasks: dict[TaskKey, TaskResult] = {}
         self.failures: list[FailureView] = []
+        self.looked_into: dict[TaskKey, Item] = {}  # failed tasks, as forensic processes see them
         self.notes: list[str] = []
         self.waits: dict[str, WaitView] = {}  # replaced as a whole
         self._waiting = threading.Lock()

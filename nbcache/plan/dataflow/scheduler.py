@@ -134,6 +134,10 @@ class Scheduler:
         """Return what happened to a task, oldest first."""
         return tuple(self._tasks[key].story)
 
+    def tasks(self) -> list[Task]:
+        """Return all tasks that there are so far; to be read only."""
+        return list(self._tasks.values())
+
     def task(self, key: TaskKey) -> Task:
         """Return what is known of a task; to be read only."""
         return self._tasks[key]
