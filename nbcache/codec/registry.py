@@ -21,7 +21,7 @@ class Encoded:
     """A value as bytes, and the name of the codec that turns them back."""
 
     codec: str
-    data: bytes
+    data: bytes | memoryview
 
 
 _DECODERS: dict[str, Callable[[bytes | memoryview], object]] = {

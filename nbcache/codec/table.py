@@ -8,7 +8,6 @@ shows what happens to index, columns and dtypes; columns of objects go to pickle
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ _LZ4_ABOVE = 1 << 16  # bytes
 _POLARS_ROWS = 3  # of the trial trip that shows what becomes of the dtypes
 
 
-def encode_table(value: object) -> tuple[str, bytes] | None:
+def encode_table(value: object) -> tuple[str, bytes | memoryview] | None:
     """Return ("arrow", bytes), or None where the value is no table or would not come back."""
     root = str(type(value).__module__).partition(".")[0]
     name = type(value).__name__
@@ -33,20 +32,20 @@ def encode_table(value: object) -> tuple[str, bytes] | None:
     return None
 
 
-def _ipc(table: Any, meaning: dict[str, object]) -> bytes:
+def _ipc(table: Any, meaning: dict[str, object]) -> memoryview:
     import pyarrow as pa
 
     metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(meaning).encode()}
     table = table.replace_schema_metadata(metadata)
     compression: Literal["lz4"] | None = "lz4" if table.nbytes > _LZ4_ABOVE else None
-    sink = io.BytesIO()
+    sink = pa.BufferOutputStream()  # grows in half the time of BytesIO, and is not copied
     options = pa.ipc.IpcWriteOptions(compression=compression)
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         if table.num_rows:
             writer.write(table)
         else:  # dictionaries travel with batches, and a table without rows would write none
             writer.write_batch(_empty_batch(table))
-    return sink.getvalue()
+    return memoryview(sink.getvalue())
 
 
 def decode_arrow(data: bytes | memoryview) -> object:
@@ -94,12 +93,12 @@ def _empty_batch(table: Any) -> Any:
     return pa.RecordBatch.from_arrays(columns, schema=table.schema)
 
 
-def _encode_pandas(value: Any) -> tuple[str, bytes] | None:
+def _encode_pandas(value: Any) -> tuple[str, memoryview] | None:
     made = from_pandas(value)
     return ("arrow", _ipc(*made)) if made is not None else None
 
 
-def _encode_polars(value: Any) -> tuple[str, bytes] | None:
+def _encode_polars(value: Any) -> tuple[str, memoryview] | None:
     import polars as pl
     import pyarrow as pa
 

@@ -98,7 +98,7 @@ class Blobs:
             return digest
         new = self._temporary / new_ulid()
         try:
-            write_whole(new, bytes(data), mode=0o444, sync=self._durability == "fsync")
+            write_whole(new, data, mode=0o444, sync=self._durability == "fsync")
             self._publish(new, digest)
         except OSError as error:
             remove(new)

@@ -57,7 +57,9 @@ def _boot_session() -> str:
     return text.value.decode("ascii")
 
 
-def write_whole(path: Path, data: bytes, *, mode: int = 0o644, sync: bool = False) -> None:
+def write_whole(
+    path: Path, data: bytes | bytearray | memoryview, *, mode: int = 0o644, sync: bool = False
+) -> None:
     """Create `path` (which must not exist) with `data`; the caller publishes it afterwards."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
@@ -68,7 +70,7 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644, sync: bool = Fals
         os.close(descriptor)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """Write all of `data`, in as many calls as it takes."""
     view = memoryview(data)
     while view:

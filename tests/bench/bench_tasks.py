@@ -10,40 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.bench.figure import Figure, main
-
-SHELL = """
-import sys, time
-from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
-cells = sys.stdin.read().split("\\n====\\n")
-for cell in cells:
-    start = time.perf_counter()
-    result = shell.run_cell(cell, store_history=True)
-    took = time.perf_counter() - start
-    result.raise_error()
-print("TOOK", took)
-"""
+from tests.bench.shell import WARM, last_cell_s
 
 COUNTS = "SELECT process, count(*) AS tasks, avg(realtime) AS mean FROM tasks GROUP BY process"
-
-
-def last_cell_s(cells: Sequence[str], folder: Path) -> float:
-    """Run cells in a fresh shell and return how long the last one took: seconds."""
-    answer = subprocess.run(
-        [sys.executable, "-c", SHELL],
-        input="\n====\n".join(cells),
-        capture_output=True,
-        text=True,
-        cwd=folder,
-    )
-    times = [line.split()[1] for line in answer.stdout.splitlines() if line.startswith("TOOK ")]
-    if answer.returncode or not times:
-        raise RuntimeError(answer.stdout[-1000:] + answer.stderr[-2000:])
-    return float(times[0])
 
 
 def pipeline(tasks: int, body: str = "%%process noop(v) from items\nv") -> list[str]:
@@ -55,8 +28,6 @@ def pipeline(tasks: int, body: str = "%%process noop(v) from items\nv") -> list[
     ]
 
 
-# Runs one small process first, so that workers are up when the measured run begins.
-WARM = ["%channel few = of(1, 2, 3, 4)", "%%process heat(w) from few\nw", "%nbcache run heat"]
 RUN = "%nbcache run noop"
 
 

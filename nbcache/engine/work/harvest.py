@@ -176,10 +176,13 @@ class Harvest:
         self._kept[key] = kept = self._put(full, path)
         return kept
 
-    def _refuse_secrets(self, what: str, data: bytes | mmap.mmap) -> None:
+    def _refuse_secrets(self, what: str, data: bytes | memoryview | mmap.mmap) -> None:
         """Refuse an output that holds a secret: it would lie in the cache for everybody."""
+        if not self._secrets:
+            return
+        searched = data.tobytes() if isinstance(data, memoryview) else data
         for name, secret in self._secrets.items():
-            if data.find(secret) >= 0:
+            if searched.find(secret) >= 0:
                 raise OutputError(
                     f"output {what!r} holds the secret {name}, which is never kept.\n"
                     "  Leave it out of what the task returns, or read it where it is needed."
@@ -291,7 +294,7 @@ def keep_value(
     inline: int,
     *,
     by_reference: bool = False,
-    check: Callable[[bytes], None] | None = None,
+    check: Callable[[bytes | memoryview], None] | None = None,
     leaf: Callable[[], Leaf] | None = None,
 ) -> Stored:
     """Keep a value: encoded, in the row where it is small and `inline` bytes are left there.

@@ -162,7 +162,7 @@ class FolderStore:
     def _written(self, data: bytes) -> Path:
         new = self._new_file()
         try:
-            write_whole(new, bytes(data), sync=self._sync)
+            write_whole(new, data, sync=self._sync)
         except BaseException:
             remove(new)
             raise
