@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from nbcache.store.remote import leases
 from nbcache.store.signing import make_key
 from nbcache.store.verify import verify
 from tests.engine.notebooks import Notebook
+from tests.engine.teammate import Mate
 from tests.engine.web import serving
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -401,55 +400,47 @@ def test_what_two_start_at_once_runs_once(person: Person, tmp_path: Path) -> Non
     assert [text[:3] for text in second["slow"]] == ["1 1", "2 2", "3 3"]
 
 
-DIES = """
-import sys, time
-from pathlib import Path
-from nbcache.engine.running import claiming
-from nbcache.store.remote import leases
-from tests.engine.notebooks import Notebook
-leases.BEAT_S = 0.3
-folder, team, trace, *cells = sys.argv[1:]
-notebook = Notebook(Path(folder))
-notebook.session.share(team)
-notebook.cells(cells)
-notebook.session.start([])
-while len(Path(trace).read_text().split()) < 1:
-    time.sleep(0.05)
-print("running", flush=True)
-time.sleep(600)
-"""
-
-
 @pytest.mark.usefixtures("watchful")
-def test_the_claim_of_one_who_was_killed_is_taken_over(
+def test_the_claim_of_one_who_was_stopped_is_taken_over_and_her_late_result_does_no_harm(
     person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "STALE_S", 20.0)  # many of her beats
-    ben = person("ben")
+    """As after Ctrl-Z, or the sleep of a laptop. (test_leases and test_team_race kill.)"""
+    monkeypatch.setattr(leases, "STALE_S", 5.0)  # many of her beats
+    ben, carol = person("ben"), person("carol")
     gate = tmp_path / "gate"
     cells = (
         "%channel numbers = of(1)",
         f"%%process slow(n) from numbers\nimport pathlib, time\n{ben.mark('n')}\n"
         f"while not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.05)\nn + 1",
     )
-    (tmp_path / "anna").mkdir()
     ben.trace.write_text("")
-    words = [str(tmp_path / "anna"), str(tmp_path / "team"), str(ben.trace), *cells]
-    anna = subprocess.Popen([sys.executable, "-c", DIES, *words], stdout=subprocess.PIPE)
-    assert anna.stdout is not None
-    assert anna.stdout.readline() == b"running\n"
-    ben.cells(cells)
-    run = ben.session.start([])
-    wait_until(lambda: run.progress().waits)
+    anna = Mate(tmp_path / "anna", str(tmp_path / "team"), cells)
+    try:
+        anna.ask("start")
+        wait_until(lambda: ben.ran() == ["1"])
+        ben.cells(cells)
+        run = ben.session.start([])
+        wait_until(lambda: run.progress().waits)
 
-    anna.kill()
-    anna.wait()
-    gate.touch()
+        anna.stop()
+        wait_until(lambda: ben.ran() == ["1", "1"], "somebody who takes over")
+        gate.touch()
+        assert run.wait(PATIENCE_S)
+        sent(ben.session)
+        anna.go_on()
+        hers = anna.ask("end")
+        anna.ask("settle")
+        anna.leave()
+    finally:
+        anna.kill()
 
-    assert run.wait(PATIENCE_S)
     assert run["slow"].value == 2
     assert ["taken over" in note for note in run.notes] == [True]
-    assert ben.ran() == ["1", "1"], "once by her who died, once by him"
+    assert (hers["outcomes"], hers["values"]) == ({"completed": 1}, {"slow": ["2"]})
+    assert hers["notes"] == hers["failures"] == []
+    carol.cells(cells)
+    gate.unlink()  # a file that is there counts
+    assert counts(carol.run()) == {"cached": 1}
 
 
 def waiting_cells(gate: Path) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 A kernel that sorts for a minute holds the interpreter's lock for a minute, and none of its threads
 beats. This process does nothing else. It ends with the pipe to its parent: killed or not, what the
-parent had claimed is then free at once.
+parent had claimed is then free at once. While the parent is stopped (Ctrl-Z, a debugger) there is
+no beat: nobody knows when the work goes on, so whoever waits takes over.
 
     python -m nbcache.store.remote.beating      its job is the first line of standard input
 
@@ -60,6 +61,7 @@ class BeatingProcess:
             "name": self.name,
             "beat_s": self.beat_s,
             "options": self._options,
+            "of": os.getpid(),
         }
         with contextlib.suppress(OSError):  # what it said then says why
             process.stdin.write(_line(job))
@@ -113,13 +115,30 @@ def _line_within(file: IO[bytes], seconds: float) -> str:
         )
 
 
+def _is_stopped(process: int) -> bool:
+    """Whether a process is there and does nothing until somebody lets it."""
+    import psutil
+
+    try:
+        status = psutil.Process(process).status()
+    except psutil.Error:
+        return False
+    return status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+
+
 def main() -> None:
     """Beat until standard input ends; each of its lines is what is said from then on."""
     job = json.loads(sys.stdin.readline())
     said: dict[str, Any] = {}
     try:
         store = open_store(job["url"], **job["options"])
-        heartbeat = Heartbeat(store, job["name"], beat_s=job["beat_s"], says=lambda: said)
+        heartbeat = Heartbeat(
+            store,
+            job["name"],
+            beat_s=job["beat_s"],
+            says=lambda: said,
+            goes_on=lambda: not _is_stopped(job["of"]),
+        )
         heartbeat.start()
     except NbcacheError as error:
         print(str(error).partition("\n")[0], flush=True)

@@ -75,7 +75,8 @@ class Done:
 class Heartbeat:
     """Says that its process lives, on a thread of its own. Belongs where the work is done.
 
-    says: what others may show while they wait (progress); called on that thread.
+    says: what others may show while they wait (progress). goes_on: whether the work does; no beat
+    while it does not. Both are called on that thread.
     """
 
     def __init__(
@@ -85,10 +86,11 @@ class Heartbeat:
         *,
         beat_s: float = BEAT_S,
         says: Callable[[], dict[str, Any]] = dict,
+        goes_on: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = name or new_ulid()
         self.beat_s = beat_s
-        self._store, self._says = store, says
+        self._store, self._says, self._goes_on = store, says, goes_on
         self._key = check_key(RUNS + self.name)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -118,8 +120,9 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stop.wait(self.beat_s):
-            with contextlib.suppress(RemoteStoreError):  # the next one may come through
-                self.beat()
+            if self._goes_on():
+                with contextlib.suppress(RemoteStoreError):  # the next one may come through
+                    self.beat()
 
 
 class Leases:
