@@ -12,6 +12,7 @@ import pytest
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.identity.read_state import ReadState
 from nbcache.engine.spec import ModuleSource
+from nbcache.engine.work.openings import Openings
 from nbcache.model.digest import identity_digest
 from nbcache.model.process import Input, Output
 from nbcache.model.row import WatchedRead
@@ -189,6 +190,39 @@ def test_a_path_that_a_library_opens_by_itself_is_read(bench: Bench, notebook: P
 
     assert [each.kind for each in listed] == ["file", "folder"]
     assert printed == ()
+
+
+@pytest.mark.skipif(Openings.begin() is None, reason="the system does not tell of openings")
+def test_what_is_opened_past_python_is_read(bench: Bench, notebook: Path) -> None:
+    (notebook / "x.csv").write_text("1,2")
+    place = f"from pathlib import Path\nhere = Path({str(notebook)!r})\np = f'{{here}}/x.csv'\n"
+    read = WatchedRead("file", "x.csv", identity_digest(b"1,2"))
+
+    for body in (
+        "import duckdb\nduckdb.sql(f\"from '{p}'\").fetchall()",
+        "import pyarrow\npyarrow.memory_map(p).read()",
+        "import ctypes\nlibrary = ctypes.CDLL(None)\nlibrary.close(library.open(p.encode(), 0))",
+        "import os\nos.symlink(p, 'link')\nopen('link').read()",
+    ):
+        assert reads(bench, place + body, notebook) == (read,), body
+    listed = reads(bench, f"{place}import duckdb\nduckdb.sql(f\"from '{{here}}/*.csv'\")", notebook)
+    assert [(each.kind, each.name) for each in listed] == [("file", "x.csv"), ("folder", ".")]
+
+
+@pytest.mark.skipif(Openings.begin() is None, reason="the system does not tell of openings")
+def test_what_is_only_spelled_or_written_past_python_is_not_read(
+    bench: Bench, notebook: Path
+) -> None:
+    (notebook / "x.csv").write_text("1,2")
+    body = (
+        f"import fsspec.utils, pyarrow, sqlite3\nfrom pathlib import Path\n"
+        f"here = Path({str(notebook)!r})\nfsspec.utils.stringify_path(here / ('x' + '.csv'))\n"
+        "with pyarrow.OSFile(f'{here}/made', 'w') as file:\n    file.write(b'1')\n"
+        "pyarrow.OSFile(f'{here}/made').read()\n"
+        "base = sqlite3.connect(f'{here}/base')\nbase.execute('create table t (a)')\nbase.close()"
+    )
+
+    assert reads(bench, body, notebook) == ()
 
 
 def test_what_the_task_makes_or_others_ask_for_is_no_question_of_the_body(

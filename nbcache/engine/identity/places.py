@@ -34,6 +34,11 @@ class Places:
         )  # fmt: skip
         self._folder = _prefixes(folder) if folder else ()
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The notebook's folder, under each name that it has."""
+        return self._folder
+
     def is_package(self, path: str) -> bool:
         """Say whether a file belongs to Python, an installed package or the cache."""
         return path.startswith(self._packages) or "site-packages" in path

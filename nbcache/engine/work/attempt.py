@@ -211,6 +211,7 @@ class _Attempt:
             loaded = set(place.modules.loaded) if place.modules is not None else set()
             if watching:
                 place.watcher.may_read(body.paths(before))
+                place.watcher.look_around(body.literals())
                 place.watcher.may_read(paths_in(inputs.values()))
             self.retire = self.retire or body.changes_modules(before)
             namespace, final = body.run(before, inputs, task, self._show)

@@ -9,9 +9,11 @@ costs one comparison per event. What is told, and whether it counts, is the list
 
 from __future__ import annotations
 
+import _posixsubprocess
 import functools
 import importlib
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
@@ -48,6 +50,15 @@ class Listener(Protocol):
     def link_read(self, path: object) -> None:
         """It was asked where a link leads to; who asked is two frames above."""
 
+    def opened_beside(self, path: object) -> None:
+        """A thread that works for nbcache or the kernel opened a file."""
+
+    def forked(self) -> None:
+        """This process was forked from the one that listens; called in the child."""
+
+    def program_started(self, process: int) -> None:
+        """A program was started, as this process."""
+
     def opened_below(self, path: object, flags: int) -> None:
         """A file was opened by its name below an open folder."""
 
@@ -59,8 +70,11 @@ def listen(listener: Listener, events: Mapping[str, Callable[[Arguments], None]]
     """Add an audit hook for these events, and replace what has none. It stays for ever."""
 
     def hook(event: str, arguments: Arguments) -> None:
-        if listener.is_active and event in events and not is_beside_the_body():
-            events[event](arguments)
+        if listener.is_active and event in events:
+            if not is_beside_the_body():
+                events[event](arguments)
+            elif event == "open":
+                listener.opened_beside(arguments[0])
 
     sys.addaudithook(hook)
     is_first = not _latest
@@ -125,6 +139,10 @@ def _replace_functions() -> None:
     os.readlink = _watched_readlink(os.readlink)
     os.open = _watched_open(os.open)
     setattr(os, "fspath", _watched_fspath(os.fspath))  # noqa: B010  # its type is overloaded
+    os.register_at_fork(after_in_child=lambda: _latest[0].forked())
+    for module in (_posixsubprocess, subprocess):
+        for name in {"fork_exec", "_fork_exec"} & vars(module).keys():
+            setattr(module, name, _watched_start(getattr(module, name)))
     for name in ("__fspath__", "__str__"):
         setattr(PurePath, name, _watched_text(getattr(PurePath, name)))
 
@@ -188,6 +206,17 @@ def _watched_fspath(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return found
 
     return fspath
+
+
+def _watched_start(original: Callable[..., int]) -> Callable[..., int]:
+    @functools.wraps(original)
+    def fork_exec(*arguments: Any) -> int:
+        process = original(*arguments)
+        if _latest[0].is_told():
+            _latest[0].program_started(process)
+        return process
+
+    return fork_exec
 
 
 def _watched_readlink(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import linecache
 import os
+import re
 import sys
 import traceback
 import types
@@ -26,9 +27,11 @@ from nbcache.engine.work.display import is_drawing, mime_bundle, show_open_figur
 from nbcache.engine.work.module_changes import task_changes_modules
 from nbcache.engine.work.path_values import paths_in
 from nbcache.model.view import ShownChunk
+from nbcache.plan.identity.code import nested_codes
 from nbcache.plan.language.body import split_body
 
 UNSET = object()
+_PATH = re.compile(r"(?<![\w.:/])/\w[^\s'\"{}*?\[]*")
 ERROR_CHARACTERS = 500
 TRACEBACK_CHARACTERS = 50_000
 
@@ -80,6 +83,7 @@ class PythonBody:
             remember_source(filename, text)
         tree = ast.parse(process.body)
         self._paths: tuple[str, ...] | None = None
+        self._literals: tuple[str, ...] | None = None
         self._changes: bool | None = None
         self._codes: list[types.CodeType] = []  # of the functions that were sent
         self._read = _names_read(tree)
@@ -119,6 +123,20 @@ class PythonBody:
         if self._paths is None:
             self._paths = tuple(paths_in(values.values()))
         return self._paths
+
+    def literals(self) -> tuple[str, ...]:
+        """Return what looks like an absolute path in the texts of the body and its functions."""
+        if self._literals is None:
+            codes = [each for each in (self._statements, self._expression) if each is not None]
+            self._literals = tuple(
+                found
+                for code in (*codes, *self._codes)
+                for nested in nested_codes(code)
+                for text in nested.co_consts
+                if isinstance(text, str)
+                for found in _PATH.findall(text)
+            )
+        return self._literals
 
     def run(
         self,

@@ -1,9 +1,10 @@
 """Find what a Python body reads without having declared it: files, variables, local modules, tools.
 
-`listening` has Python tell of it. What libraries open by themselves is seen where a captured value,
-an input or an argument of a program is the file's path. Forked children tell what they read through
-a file in memory. Packages, temporary folders, the cache, caches of libraries and system folders do
-not count, but the notebook's own folder always does.
+`listening` has Python tell of it. What libraries open by themselves is seen where the system tells
+(`opened_files`), and everywhere where a captured value, an input or an argument of a program is the
+file's path. Forked children tell what they read through a file in memory. Packages, temporary
+folders, the cache, caches of libraries and system folders do not count, but the notebook's own
+folder always does.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from glob import glob, has_magic
+from shutil import which
 from types import FrameType
 from urllib.parse import unquote, urlsplit
 
@@ -51,6 +53,7 @@ from nbcache.engine.work.callers import (
 )
 from nbcache.engine.work.import_reads import ImportReads
 from nbcache.engine.work.listening import hear, listen, path_of_folder
+from nbcache.engine.work.opened_files import OpenedFiles
 from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
 from nbcache.store.filestate import FileTable, StatKey
@@ -67,6 +70,7 @@ class Watcher:
         self._owner = os.getpid()
         self._reads: dict[tuple[str, str], StatKey | None] = {}  # kind and name -> stat then
         self._named: dict[str, StatKey | None] = {}  # files that values name: read unless written
+        self._files = OpenedFiles()
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
         self._variables: dict[str, str | None] = {}
@@ -124,6 +128,7 @@ class Watcher:
         self._owner = os.getpid()
         if self._told is not None and os.lseek(self._told, 0, os.SEEK_CUR):
             os.lseek(self._told, 0, os.SEEK_SET)  # a child of an earlier attempt wrote late
+        self._files.begin(places.folders, lambda path: not places.is_users(path))
         self.is_active = True
 
     def may_read(self, paths: Iterable[str]) -> None:
@@ -135,14 +140,36 @@ class Watcher:
                 state = state_of(path)
                 if state is None or os.path.isfile(path):  # None: it is the task that makes it
                     self._named[path] = state
+                else:
+                    self._look_below(path)
+
+    def look_around(self, paths: Iterable[str]) -> None:
+        """Look at what libraries open in folders that the body's code names, or files of which."""
+        for each in paths:
+            folder = each if os.path.isdir(each) else os.path.dirname(each)
+            if len(folder) > 1 and os.path.isdir(folder):
+                self._look_below(folder)
+
+    def _look_below(self, folder: str) -> None:
+        if self._places is None or not self._places.is_users(folder + os.sep):
+            return
+        active, self.is_active = self.is_active, False  # the search itself is no read
+        try:
+            self._files.look_below(folder)
+        finally:
+            self.is_active = active
 
     def pause(self) -> None:
         """Take no note for a while: what follows is not the body's doing."""
         self._paused = self.is_active or self._paused
         self.is_active = False
+        if self._paused:
+            self._files.gather()
 
     def resume(self) -> None:
         """Go on after a pause, if there is anything to go on with."""
+        if self._paused:
+            self._files.forget()
         self.is_active, self._paused = self._paused, False
 
     def begin_import(self) -> None:
@@ -184,15 +211,19 @@ class Watcher:
         """
         self.is_active = self._paused = False
         self._hear_children()
+        self._files.gather()
+        for path, state in self._files.spelled():
+            self._named.setdefault(path, state)
         earlier = [read for each in imports for read in each.rows(declared)]
         if self._lists:
             self._reads["variables", "names"] = None
-        noted = self._reads or self._named or self._asked or self._variables
-        if not (noted or modules or earlier):
+        noted = self._reads or self._named or self._asked or self._variables or earlier
+        if not (noted or modules or self._files.has_any):
             return ()
         for path, state in self._named.items():
             if state is not None and path not in self._written and state_of(path) == state:
                 self._reads.setdefault(("file", path), state)
+        self._add_past_python()
         reads = [self._as_it_was(kind, name, state) for (kind, name), state in self._reads.items()]
         # What came or went meanwhile was the task's own doing.
         reads += [
@@ -210,6 +241,21 @@ class Watcher:
         reads += [self.state.module_read(name, path, sys_path) for name, path in modules.items()]
         found = {(each.kind, each.name): self._shared(each) for each in (*reads, *earlier)}
         return tuple(found[key] for key in sorted(found))
+
+    def _add_past_python(self) -> None:
+        """Count what a library opened of the user's, and the task neither wrote nor was given."""
+        known = [name for kind, name in self._reads if kind == "file"]
+        known += [path for kind, name in self._reads if kind == "tool" and (path := which(name))]
+        for path, changed in self._files.past_python((*known, *self._named, *self._written)):
+            if self._users(path) is None or self._is_linked(path) or not os.path.isfile(path):
+                continue
+            self._reads["file", path] = None if changed else state_of(path)
+        for path in self._files.folders_past_python():
+            if self._users(path) is not None and not self._is_linked(path) and os.path.isdir(path):
+                self._reads.setdefault(("folder", path), None)
+
+    def _is_linked(self, real: str) -> bool:
+        return any(real == each or real.startswith(each + os.sep) for each in self._linked)
 
     def _shared(self, read: WatchedRead) -> WatchedRead:
         """Return a read under the name that a copy of the whole project has for it, too."""
@@ -239,6 +285,12 @@ class Watcher:
             kind, name, found = json.loads(line)
             if kind == "env":
                 self._variables.setdefault(name, found)
+            elif kind == "python":
+                self._files.by_python(name)
+            elif kind == "child":
+                self._files.add_child(int(name), is_program=False)
+            elif kind == "named":
+                self._named.setdefault(name, tuple(found) if found else None)
             else:
                 self._reads.setdefault((kind, name), tuple(found) if found else None)
         os.lseek(self._told, 0, os.SEEK_SET)
@@ -280,6 +332,7 @@ class Watcher:
         path = self._users(path_of_folder(named) if isinstance(named, int) else named)
         if path is None or path + os.sep == self._folder or self._places is None:
             return
+        self._by_python(path)
         if ("folder", path) in self._reads and self._import_reads is None:
             return
         is_package = self._places.is_package
@@ -314,7 +367,36 @@ class Watcher:
                 ]
             elif has_magic(full):
                 inside = glob(full, recursive=True)
-        self.may_read(inside)
+        for each in inside:
+            if os.path.isfile(each) or not os.path.exists(each):
+                self._spell(each)
+
+    def _spell(self, path: str) -> None:
+        state = state_of(path)
+        if os.getpid() != self._owner:
+            self._tell("named", path, state)
+        elif not self._files.spell(path, state):
+            self.may_read([path])
+
+    def _by_python(self, path: str) -> None:
+        self._files.by_python(path)
+        if os.getpid() != self._owner:
+            self._tell("python", path, None)
+
+    def opened_beside(self, path: object) -> None:
+        """A thread of nbcache or the kernel opens a file."""
+        full = self._users(path)
+        if full is not None:
+            self._by_python(full)
+
+    def forked(self) -> None:
+        """This process is a fork of the one that is watched."""
+        if self.is_active:
+            self._tell("child", str(os.getpid()), None)
+
+    def program_started(self, process: int) -> None:
+        """The body started a program."""
+        self._files.add_child(process, is_program=True)
 
     def opened_below(self, path: object, flags: int) -> None:
         """A file was opened by its name below an open folder, of which the event says nothing."""
@@ -340,6 +422,7 @@ class Watcher:
             self._note("file", full)
         elif os.getpid() == self._owner:
             self._asked.setdefault(full, what_is_at(full))
+            self._files.look_near(full)
             if self._import_reads is not None:
                 self._import_reads["exists", full] = None
 
@@ -398,7 +481,7 @@ class Watcher:
         if not full.startswith(self._folder):
             return
         real = os.path.realpath(full)
-        if any(real == each or real.startswith(each + os.sep) for each in self._linked):
+        if self._is_linked(real):
             name = full.removeprefix(self._folder)
             raise PermissionError(
                 errno.EACCES, f"{name} is an input, a link to {real}; write to another name", name
@@ -409,6 +492,8 @@ class Watcher:
         if _writes(mode, flags):
             self._refuse_writing(path)
         full = self._users(path)
+        if full is not None:
+            self._by_python(full)
         if _makes(mode, flags):  # also to read what it writes: "w+"
             if full is not None:
                 self._written.add(full)
