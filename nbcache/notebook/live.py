@@ -24,6 +24,8 @@ from nbcache.notebook.terminal import Screen, terminal_screen
 
 TICK_S = 0.125  # at most eight pictures a second
 CARD_TICK_S = 0.5
+CARDS_S = 80  # messages of all live cards together, a second: ten move as often as the picture
+STATIC_CARDS_S = 20  # and static cards that are replaced
 TWIN_TICK_S = 1.5  # of the static picture, where a live view is there as well
 TWIN_BYTES_S = 100_000  # and it is drawn so seldom that no more crosses for it, in bytes a second
 GRACE_S = 15.0  # for a cancelled run to end in order
@@ -94,7 +96,7 @@ class LiveCard(Protocol):
 
     def bundle(self) -> tuple[Mapping[str, object], Mapping[str, object]]: ...
     def frame(self, rendered: Rendered) -> Rendered: ...
-    def follow(self, run: Any, progress: RunProgress) -> None: ...
+    def follow(self, run: Any, progress: RunProgress) -> bool: ...
     def finish(self, progress: RunProgress) -> None: ...
 
 
@@ -131,24 +133,30 @@ class CardBoard:
         self.displays.show(rendered.bundle(), display_id)
         self.placed[view.name] = PlacedCard(view, display_id, rendered, live)
 
-    def tell(self, run: WatchedRun, progress: RunProgress) -> None:
-        """Tell the live cards of a run's processes how far they are.
+    def tell(self, run: WatchedRun, progress: RunProgress) -> int:
+        """Tell the live cards of a run's processes how far they are; return how many have moved.
 
         A page that hears of the end asks at once what the tasks of that run showed.
         """
+        moved = 0
         for card, _ in self._cards_of(progress):
             card.run = run
             if card.live is not None:
-                card.live.follow(run, progress)
+                moved += card.live.follow(run, progress)
+        return moved
 
-    def update(self, run: WatchedRun, progress: RunProgress, *, shown: bool) -> None:
-        """Fill the cards of a run's processes with counts and, where `shown`, what tasks showed."""
+    def count(self, progress: RunProgress) -> int:
+        """Fill the static cards of a run's processes with counts; return how many have moved."""
+        moved = 0
         for card, place in self._cards_of(progress):
             card.place = place
-            if not shown:
-                self._replace(card, cards.render_card(card.view, place))
-                continue
-            card.run = run
+            moved += self._replace(card, cards.render_card(card.view, place))
+        return moved
+
+    def finish(self, run: WatchedRun, progress: RunProgress) -> None:
+        """Fill the cards of a run that has ended with counts and what its tasks showed."""
+        for card, place in self._cards_of(progress):
+            card.place, card.run = place, run
             self.pick(place.name, None)
             if card.live is not None:
                 card.live.finish(progress)
@@ -203,20 +211,24 @@ class CardScreen:
     ) -> None:
         self._run, self._board, self._clock = run, board, clock
         self._due = clock() + CARD_TICK_S
+        self._tell_due = clock()
         self._begun = False
 
     def update(self, progress: RunProgress) -> None:
-        self._board.tell(self._run, progress)
+        """Let the cards move, each the more seldom the more of them do."""
+        now = self._clock()
+        if now >= self._tell_due:
+            self._tell_due = now + self._board.tell(self._run, progress) / CARDS_S
         if not self._begun:
             self._begun = True
             self._board.turned()
-        if self._clock() >= self._due:
-            self._board.update(self._run, progress, shown=False)
-            self._due = self._clock() + CARD_TICK_S
+        if now >= self._due:
+            moved = self._board.count(progress)
+            self._due = now + max(CARD_TICK_S, moved / STATIC_CARDS_S)
 
     def close(self, progress: RunProgress) -> None:
         self._board.tell(self._run, progress)
-        self._board.update(self._run, progress, shown=True)
+        self._board.finish(self._run, progress)
         self._board.turned()
 
 
@@ -226,7 +238,7 @@ class LiveView(Protocol):
     twin_id: str
 
     def bundle(self) -> tuple[Mapping[str, object], Mapping[str, object]]: ...
-    def update(self, progress: RunProgress) -> None: ...
+    def update(self, progress: RunProgress) -> bool: ...
     def end(self, progress: RunProgress) -> None: ...
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from nbcache.engine.running.pace import ENOUGH, LIGHT_S, SLOW_S, Pace
 
 
@@ -38,3 +40,24 @@ def test_the_mean_time_of_a_process_is_that_of_all_its_attempts() -> None:
 
     assert pace.mean_s("p") == 3.0
     assert pace.mean_s("other") is None
+
+
+def test_what_is_left_goes_on_as_fast_as_what_was_done() -> None:
+    pace = Pace()
+    assert pace.left_s({"fit": 18}, [], 1.0) is None  # no attempt has ended: nothing tells
+    for took_s in (60.0, 60.0, 60.0, 60.0):
+        pace.note("fit", took_s)
+
+    # Four side by side, and the next four are half done: 8 x 60 s less 4 x 30 s, four at a time.
+    assert pace.left_s({"fit": 8}, [("fit", 30.0)] * 4, 90.0) == pytest.approx(90.0)
+    # Of a process of which none has ended, a task takes as long as all others on average.
+    assert pace.left_s({"fit": 0, "best": 4}, [], 60.0) == pytest.approx(60.0)
+    assert pace.left_s({"fit": 0, "best": 0}, [], 60.0) is None
+
+
+def test_what_a_task_costs_beside_its_body_counts_for_the_time_that_is_left() -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace.note("fit", 0.001)
+
+    assert pace.left_s({"fit": 900}, [], 1.0) == pytest.approx(9.0)

@@ -256,10 +256,11 @@ def test_a_page_that_hears_of_the_end_can_ask_at_once_what_tasks_showed(
             super().__init__(live)
             self.follow = self.hear
 
-        def hear(self, run: Run, progress: Any) -> None:
-            live.follow(run, progress)
+        def hear(self, run: Run, progress: Any) -> bool:
+            moved = live.follow(run, progress)
             if not cards.whole("look")["head"]["going"]:
                 offered.append(cards.ask("look", "showing")["total"])
+            return moved
 
     cards.board.place(cards._look("look"), Asking())
 

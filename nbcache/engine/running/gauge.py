@@ -11,6 +11,7 @@ from nbcache.model.channel import upstream_of
 from nbcache.model.view import PlaceProgress
 
 SNAPSHOT_S = 0.08
+_NOT_ENDED = ("pending", "ready", "running", "committing")
 
 
 class Gauge:
@@ -26,6 +27,7 @@ class Gauge:
         self._loop = asyncio.get_running_loop()
         self._read_at = 0.0
         self._due: asyncio.TimerHandle | None = None
+        self._began: float | None = None  # when the first attempt did, in seconds since 1970
 
     def show(self, *, final: bool = False) -> None:
         """Update what the run shows, unless that was done just now: then a little later."""
@@ -65,15 +67,22 @@ class Gauge:
         )
 
     def _time_left(self, places: Sequence[PlaceProgress]) -> float | None:
-        """Estimate from the mean time of this run's tasks and how many run side by side."""
-        left = 0.0
-        for place in places:
-            active = sum(place.counts.get(name, 0) for name in ("pending", "ready", "running"))
-            if not active:
-                continue
-            mean = self._course.pace.mean_s(place.name)
-            if mean is None:
-                return None
-            left += active * mean
-        running = sum(place.counts.get("running", 0) for place in places)
-        return left / max(1, running) if left else None
+        """Estimate how long the run still goes, None where nothing tells."""
+        run, now = self._course.run, time.time()
+        at_work = list(run.at_work.items())
+        if self._began is None and at_work:
+            self._began = min(each.since for _, each in at_work)
+        if self._began is None:
+            return None
+        names = {index: name for name, index in run.graph.places.items()}
+        begun = [
+            (names[key[0]], max(0.0, now - each.since)) for key, each in at_work if key[0] in names
+        ]
+        left = {place.name: _not_ended(place) for place in places}
+        return self._course.pace.left_s(left, begun, now - self._began)
+
+
+def _not_ended(place: PlaceProgress) -> int:
+    """Return how many of its tasks have not ended, as far as it is known."""
+    total = max(place.expected or 0, sum(place.counts.values()))
+    return total - sum(n for name, n in place.counts.items() if name not in _NOT_ENDED)

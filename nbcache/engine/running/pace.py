@@ -6,6 +6,8 @@ for after each. A process that turns out to be slow again loses it at its first 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 ENOUGH = 20  # attempts before anything is said
 LIGHT_S = 0.002  # on average
 SLOW_S = 0.05  # one attempt
@@ -23,6 +25,32 @@ class Pace:
         """Return how long its attempts took on average, None where none has ended."""
         count, sum_s = self._all.get(place, (0, 0.0))
         return sum_s / count if count else None
+
+    def left_s(
+        self, left: Mapping[str, int], begun: Iterable[tuple[str, float]], elapsed_s: float
+    ) -> float | None:
+        """Estimate how long the tasks that have not ended take; None where nothing tells.
+
+        Those of a process of which none has ended take as long as all others on average. The run
+        goes on as fast as it went so far: in that are how many run side by side, and what a task
+        costs beside its body.
+
+        left: how many have not ended, by process. begun: for each of them that runs, its process
+        and for how many seconds. elapsed_s: since the first attempt began.
+        """
+        count = sum(count for count, _ in self._all.values())
+        worked = sum(sum_s for _, sum_s in self._all.values())
+        if not count or not any(left.values()):
+            return None
+
+        def cost(place: str) -> float:
+            mean = self.mean_s(place)
+            return worked / count if mean is None else mean
+
+        under_way = sum(min(seconds, cost(place)) for place, seconds in begun)
+        to_do = sum(tasks * cost(place) for place, tasks in left.items()) - under_way
+        speed = (worked + under_way) / elapsed_s if elapsed_s > 0 else 0.0
+        return max(to_do, 0.0) / speed if speed else None
 
     def note(self, place: str, took_s: float) -> bool | None:
         """Take the time of an attempt; returns whether the process is light, None: as before."""

@@ -182,11 +182,12 @@ class LiveCard(RunView):
     def turn_to(self, source: Source) -> None:
         super().turn_to(CardSource(self._card.name, source))
 
-    def follow(self, run: Run, progress: RunProgress) -> None:
-        """Show how far a run is with the process."""
-        if self.source.run is not run:
+    def follow(self, run: Run, progress: RunProgress) -> bool:
+        """Show how far a run is with the process; return whether that is news."""
+        turned = self.source.run is not run
+        if turned:
             self.turn_to(LiveRun(run))
-        self.update(of_one(self._card.name, progress))
+        return self.update(of_one(self._card.name, progress)) or turned
 
     def finish(self, progress: RunProgress) -> None:
         """Show the last state, which is what a page keeps."""

@@ -5,6 +5,7 @@ Plain data for JSON. Nothing is decoded that could run code: outputs are describ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from nbcache.store.history import reading
 MOST_LOG = 60_000  # characters of a task's text that cross, from its end
 MOST_SOURCE = 100_000
 MOST_IMAGE = 2_000_000
+_NAMELESS = re.compile(r"<[\w.]+ object(?: at 0x[0-9a-f]+)?>")  # as IPython calls what has no text
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 Json = dict[str, Any]
@@ -159,7 +161,11 @@ def _display(bundle: Mapping[str, object]) -> Json:
         data = "".join(str(bundle.get(kind, "")).split())
         if data and len(data) <= MOST_IMAGE:
             return {"stream": "image", "mime": kind, "data": data}
-    return {"stream": "display", "text": str(bundle.get("text/plain", "something was displayed"))}
+    text = str(bundle.get("text/plain", ""))
+    if not text or _NAMELESS.fullmatch(text):
+        kinds = ", ".join(kind.rpartition("/")[2] for kind in bundle if kind != "text/plain")
+        text = f"[{kinds or 'something'} displayed: to be seen by 'show in the cell']\n"
+    return {"stream": "display", "text": text}
 
 
 def _detail(found: Found, outcome: str, made_in: str = "") -> Json:

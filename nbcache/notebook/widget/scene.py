@@ -237,7 +237,7 @@ def _box(
         f'<path class="nb-icon" transform="translate(9 9)" d="{ICONS[state_of(place)]}"/>'
         f'<text class="nb-name" x="31" y="22">{escape(_fit(box.name, room, _NAME_PX))}</text>'
         f'{times}<text class="nb-phrase" x="10" y="40">'
-        f"{escape(_fit(phrase, width - 20, _SMALL_PX))}"
+        f"{escape(_fit_phrase(phrase, width - 20))}"
         f'</text><rect class="nb-track" x="10" y="{height - 14:g}" width="{track:g}" height="6"/>'
         f"{''.join(bars)}</g>"
     )
@@ -285,6 +285,19 @@ def _fit(text: str, room: float, character: float) -> str:
         return text
     end = (most - 1) // 3
     return f"{_taken(text, most - 1 - end)}…{_taken(text[::-1], end)[::-1]}"
+
+
+def _fit_phrase(phrase: str, room: float) -> str:
+    """Let a phrase of counts without room begin with what went wrong, and say no zeros.
+
+    `picture.js` has the same.
+    """
+    if cells(phrase) * _SMALL_PX <= room:
+        return phrase
+    joint = " · " if " · " in phrase else ", "
+    parts = [each for each in phrase.split(joint) if not each.startswith("0 ")]
+    parts.sort(key=lambda each: ("/" not in each, not each.endswith("failed")))
+    return _fit(joint.join(parts), room, _SMALL_PX)
 
 
 def cells(text: str) -> int:

@@ -94,20 +94,21 @@ class RunView:
             self._carrier = Carrier(self.twin_id, self._page, self.whole, self.heard)
         return self._carrier.bundle()
 
-    def update(self, progress: RunProgress) -> None:
+    def update(self, progress: RunProgress) -> bool:
         """Tell the pages what changed since the last call; nothing where nothing did, or where
-        the view shows another run by now."""
+        the view shows another run by now. Returns whether something did."""
         with self._lock:
             if progress.run != self.source.id:
-                return
+                return False
             state = self._now(progress)
             changed = delta(self._state, state)
             if not changed:
-                return
+                return False
             self._state = state
             self._seq += 1
             if self._carrier is not None:
                 self._carrier.tell({"kind": "delta", "seq": self._seq, **changed})
+            return True
 
     def end(self, progress: RunProgress) -> None:
         """Tell the last state, so that what the page keeps is the end."""

@@ -124,8 +124,5 @@ class CardView extends View {
 
   stateOf(sum) { return this.head.run ? stateOf(sum) : "pending"; }
 
-  tick() {
-    if (this.head.going || this.wasGoing) this.refresh();
-    this.wasGoing = this.head.going;
-  }
+  tick() { this.keepUp(); }
 }

@@ -334,14 +334,22 @@ class View {
     }));
   }
 
-  /** Keep what is open up to date: about once a second, seldomer where an answer takes long. */
+  /** Keep what is open up to date while a run goes, and once more where one has ended: in less than a tick, too. */
+  keepUp() {
+    const ended = this.head.going ? "" : `${this.run} ${this.head.line}`;
+    if ((this.head.going || ended !== this.ended) && this.refresh()) this.ended = ended;
+  }
+
+  /** About once a second, seldomer where an answer takes long; returns whether it was time. */
   refresh() {
     const page = this.stack.at(-1), began = performance.now();
-    if (!page?.refresh || began < (this.refreshDue ?? 0)) return;
+    if (!page?.refresh) return true;
+    if (began < (this.refreshDue ?? 0)) return false;
     this.refreshDue = Infinity;
     Promise.resolve(page.refresh()).finally(() => {
       const took = performance.now() - began;
       this.refreshDue = began + took + Math.max(900, 3 * took);
     });
+    return true;
   }
 }

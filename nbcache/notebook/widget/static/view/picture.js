@@ -30,7 +30,13 @@ function barsOf(node) {
 
 const LEGEND = { pending: "waiting", running: "running", done: "ran", cached: "cached", failed: "failed" };
 
-const fit = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
+/** A phrase of counts; without room it begins with what went wrong, and says no zeros (as scene.py has it). */
+function fit(text, most) {
+  if (text.length <= most) return text;
+  const joint = text.includes(" · ") ? " · " : ", ", rank = (part) => (part.includes("/") ? 0 : part.endsWith("failed") ? 1 : 2);
+  const brief = text.split(joint).filter((part) => !part.startsWith("0 ")).sort((a, b) => rank(a) - rank(b)).join(joint);
+  return brief.length <= most ? brief : `${brief.slice(0, most - 1)}…`;
+}
 
 class Picture {
   /** `choose` opens a process, `fold` folds or unfolds a group, `moved` draws what came in sight. */

@@ -89,8 +89,7 @@ class RunView extends View {
     }
     if (this.head.going && this.head.saved_s >= 0.05) parts.push(`saved ${duration(this.head.saved_s)}`);
     if (this.head.elsewhere && this.head.going) this.sync();
-    if (this.head.going || this.wasGoing) this.refresh();
-    this.wasGoing = this.head.going;
+    this.keepUp();
     const text = parts.join(" · ");
     if (this.facts.textContent !== text) this.facts.textContent = text;
   }

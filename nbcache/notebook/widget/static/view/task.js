@@ -1,5 +1,7 @@
 // ------------------------------------------------------------------ one task
 
+const LASTING = new Set(["completed", "cached", "stored"]); // a task that has ended so has ended for this run
+
 class Task {
   constructor(view, process, position) {
     this.view = view;
@@ -14,22 +16,25 @@ class Task {
 
   async load() {
     try {
-      this.show(await this.ask("task"));
+      const run = this.view.run, detail = await this.ask("task");
+      this.run = run;
+      this.show(detail);
     } catch (error) {
+      this.drawn = undefined;
       this.root.replaceChildren(h("p", { class: "nb-empty" }, error.message));
     }
   }
 
   refresh() {
-    const moves = this.status === undefined || this.status === "running";
+    const moves = !this.drawn || this.run !== this.view.run || !LASTING.has(this.status); // a resume tries what failed again
     return this.root.isConnected && moves ? this.load() : undefined;
   }
 
   show(detail) {
-    const again = this.status !== undefined;
-    const changed = this.status !== detail.status;
+    const drawn = JSON.stringify(detail);
+    if (drawn === this.drawn) { this.loadLog(); return; }
+    this.drawn = drawn;
     this.status = detail.status;
-    if (again && !changed) { this.loadLog(); return; }
     this.title = detail.label;
     this.view.titlePanel();
     this.log ??= h("div", { class: "nb-log" });
