@@ -79,10 +79,11 @@ class JournalView:
         known = self._by_id.get(row_id)
         return None if known is None else json.loads(known)
 
-    def records(self, start: int = 0) -> Iterator[Record]:
-        """Yield all stored rows from line `start`."""
+    def records(self, start: int = 0, *, holding: bytes = b"") -> Iterator[Record]:
+        """Yield all stored rows from line `start`, of those only in which these bytes occur."""
         for place in range(start, len(self.lines)):
-            yield json.loads(self.lines[place])
+            if holding in self.lines[place]:
+                yield json.loads(self.lines[place])
 
 
 def _head_of(line: bytes) -> tuple[bytes, str | None]:

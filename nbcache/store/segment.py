@@ -406,18 +406,24 @@ def read_hashes(path: Path, statuses: Collection[str]) -> frozenset[str]:
         return frozenset(table.filter(wanted).column("hash").to_pylist())
 
 
-def read_inputs(path: Path, process: str) -> list[tuple[str, str, str]]:
-    """Return name, digest and summary of all inputs that attempts of a process had, each once."""
+def read_inputs(path: Path) -> Any:
+    """Return the Arrow table of process and inputs of the attempts in a rows file."""
     import pyarrow.compute as pc
 
     with open_parquet(path) as file:
-        head = file.read(columns=["kind", "process", "inputs"], use_threads=False)
-        own = pc.equal(head.column("process"), process)
-        table = head.filter(pc.and_(own, pc.equal(head.column("kind"), "attempt")))
-        flat = pc.list_flatten(table.column("inputs"))
-        names = ("name", "digest", "summary")
-        found = zip(*(pc.struct_field(flat, each).to_pylist() for each in names), strict=True)
-        return [(name, digest, summary or "") for name, digest, summary in dict.fromkeys(found)]
+        table = file.read(columns=["kind", "process", "inputs"], use_threads=False)
+        return table.filter(pc.equal(table.column("kind"), "attempt"))
+
+
+def inputs_of(table: Any, process: str) -> list[tuple[str, str, str]]:
+    """Return name, digest and summary of all inputs of a process in such a table, each once."""
+    import pyarrow.compute as pc
+
+    own = table.filter(pc.equal(table.column("process"), process))
+    flat = pc.list_flatten(own.column("inputs"))
+    names = ("name", "digest", "summary")
+    found = zip(*(pc.struct_field(flat, each).to_pylist() for each in names), strict=True)
+    return [(name, digest, summary or "") for name, digest, summary in dict.fromkeys(found)]
 
 
 def read_record(path: Path, place: int) -> Record:

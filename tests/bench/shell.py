@@ -20,8 +20,14 @@ for cell in cells:
 print("TOOK", took)
 """
 
-# Runs one small process first, so that workers are up when the measured run begins.
-WARM = ["%channel few = of(1, 2, 3, 4)", "%%process heat(w) from few\nw", "%nbcache run heat"]
+# Runs one small process first, which no earlier shell has run, so that workers are up when the
+# measured run begins.
+WARM = [
+    "import time",
+    "%channel few = from_iterable([time.time_ns() + n for n in range(4)])",
+    "%%process heat(w) from few\nw",
+    "%nbcache run heat",
+]
 
 
 def last_cell_s(cells: Sequence[str], folder: Path) -> float:

@@ -7,6 +7,8 @@ not only those of the last run, whose tasks may have been hits.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
@@ -14,34 +16,48 @@ from nbcache.model.row import InputSummary
 from nbcache.plan.identity.explain import Difference, edited_file, new_inputs
 from nbcache.plan.identity.fingerprint import component
 from nbcache.store.log import Log
-from nbcache.store.segment import ROWS, read_inputs
+from nbcache.store.segment import ROWS, inputs_of, read_inputs
+
+
+class InputsOnRecord:
+    """The inputs of all attempts that the log holds now; its segments are read once."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._tables: list[Any] = []
+        for name in log.segments():
+            with suppress(FileNotFoundError):  # merged into another one, for the next run
+                self._tables.append(read_inputs(log.root / "log" / (name + ROWS)))
+
+    def of(self, process: str) -> EarlierInputs:
+        """Return those of a process."""
+        found = EarlierInputs()
+        for table in self._tables:
+            for each in inputs_of(table, process):
+                found.add(*each)
+        said = process.encode() if process.isascii() else b""  # others are written in two ways
+        for view in self._log.journals().values():
+            for record in view.records(holding=said):
+                if record.get("kind") == "attempt" and record.get("process") == process:
+                    for row in record.get("inputs") or ():
+                        found.add(row["name"], row["digest"], row.get("summary") or "")
+        return found
 
 
 class EarlierInputs:
-    """The inputs of all attempts of a process that the log holds now."""
+    """The inputs that attempts of a process had."""
 
-    def __init__(self, log: Log, process: str) -> None:
+    def __init__(self) -> None:
         self._digests: dict[str, set[str]] = {}
         self._files: dict[tuple[str, str], Component] = {}  # by input and file name: the latest
-        for name in log.segments():
-            try:
-                found = read_inputs(log.root / "log" / (name + ROWS), process)
-            except FileNotFoundError:  # merged into another one, which comes with the next run
-                continue
-            for each in found:
-                self._add(*each)
-        for view in log.journals().values():
-            for record in view.records():
-                if record.get("kind") == "attempt" and record.get("process") == process:
-                    for each in record.get("inputs") or ():
-                        self._add(each["name"], each["digest"], each.get("summary") or "")
 
     @property
     def any(self) -> bool:
         """Whether there are any."""
         return bool(self._digests)
 
-    def _add(self, name: str, digest: str, summary: str) -> None:
+    def add(self, name: str, digest: str, summary: str) -> None:
+        """Take one more."""
         self._digests.setdefault(name, set()).add(digest)
         self._files[name, summary.rpartition(" (")[0]] = _input(name, digest, summary)
 

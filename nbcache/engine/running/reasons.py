@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from weakref import WeakKeyDictionary
 
-from nbcache.engine.record.earlier_inputs import EarlierInputs, NewInputs
+from nbcache.engine.record.earlier_inputs import EarlierInputs, InputsOnRecord, NewInputs
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.running.decision import Decision, Place
 from nbcache.model.event import TaskKey
@@ -45,6 +45,7 @@ class Reasons:
         self._cache, self._notebook, self._before = cache, notebook, before
         self._earlier: dict[str, tuple[Component, ...]] | None = None
         self._said: dict[str, str] = {}
+        self._record: InputsOnRecord | None = None
         self._inputs: dict[str, EarlierInputs] = {}
         self._new: dict[str, dict[TaskKey, list[Difference]]] = {}  # by place
         self._again: dict[str, dict[TaskKey, str]] = {}  # by place: what has no result of before
@@ -98,9 +99,11 @@ class Reasons:
 
     def _new_inputs(self, place: Place, decisions: Sequence[Decision]) -> str:
         if place.name not in self._inputs:
-            if sum(each.ids for each in self._cache.log.segments().values()) > _MOST_ATTEMPTS:
-                return _NEW_INPUT
-            self._inputs[place.name] = EarlierInputs(self._cache.log, place.name)
+            if self._record is None:
+                if sum(each.ids for each in self._cache.log.segments().values()) > _MOST_ATTEMPTS:
+                    return _NEW_INPUT
+                self._record = InputsOnRecord(self._cache.log)
+            self._inputs[place.name] = self._record.of(place.name)
             if not self._inputs[place.name].any and not self._has_ended(place):
                 self._said[place.key] = FIRST
                 return FIRST
