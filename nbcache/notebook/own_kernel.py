@@ -2,18 +2,25 @@
 
 It is reached through sockets in a private folder. Ports would be chosen first and bound by the
 kernel when it has started: of kernels that start at once, one may find its port taken and die.
+Who is killed leaves such a folder behind; the next one that makes one clears it away.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nbcache.store.files import lock_left
+
+_PREFIX = "nbcache-kernel-"
+_IN_USE = "in-use"  # a file in such a folder, which its owner keeps locked
 _LONGEST = 90  # bytes of a path: what a socket's name may have at least, less what is appended
 
 
@@ -31,7 +38,24 @@ def own_kernel(python: str | None = None) -> Iterator[Any]:
             argv += ["-f", "{connection_file}"]
             return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
-    with tempfile.TemporaryDirectory(prefix="nbcache-kernel-", ignore_cleanup_errors=True) as name:
+    _clear_left()
+    with (
+        tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name,
+        open(Path(name, _IN_USE), "wb") as in_use,
+    ):
+        fcntl.flock(in_use, fcntl.LOCK_EX)
         file = Path(name, "kernel.json")
         fits = len(os.fsencode(file)) <= _LONGEST
         yield ThisPython(transport="ipc" if fits else "tcp", connection_file=str(file))
+
+
+def _clear_left() -> None:
+    """Delete this user's folders whose owner was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            descriptor = lock_left(folder / _IN_USE)
+            if descriptor is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(descriptor)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -16,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_output
 from nbcache.cli import USAGE, main
 from nbcache.model.view import RunProgress
 from nbcache.notebook.headless import error_of, write_notebook
+from nbcache.notebook.own_kernel import own_kernel
 from nbcache.notebook.progress import render_progress
 from nbcache.notebook.render import box
 from nbcache.notebook.report import last_output
@@ -205,3 +207,35 @@ def test_a_second_interrupt_kills_a_kernel_that_the_first_did_not_end(tmp_path: 
     code, said = interrupt(tmp_path, ("begun", "interrupted"), signal.SIGINT)
 
     assert (code, said) == (130, "\ncell [1] failed:\nthe kernel died\n")
+
+
+def test_the_folder_of_a_run_that_was_killed_goes_with_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    program = """if True:
+        from nbcache.notebook.own_kernel import own_kernel
+        with own_kernel():
+            print("there", flush=True)
+            input()
+        """
+    command = [sys.executable, "-c", program]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with (
+        own_kernel(),
+        subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as other,
+    ):
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"there\n"
+        living = set(tmp_path.iterdir())
+        other.kill()
+        other.wait(PATIENCE_S)
+        assert len(living) == 2
+
+        with own_kernel():
+            left = set(tmp_path.iterdir())
+
+    assert len(living & left) == 1
+    assert list(tmp_path.iterdir()) == []
