@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nbcache.model.digest import Digest
 from nbcache.store.cache import Cache
+from nbcache.store.files import is_full
 from nbcache.store.fold import RUBBISH_S, server_time
 from nbcache.store.stock import Stock, take_stock
 from nbcache.store.trash import Trashed
@@ -55,7 +56,12 @@ def collect(
             if cache.log.version != stock.version:
                 stock = take_stock(cache, live)
             doomed = stock.unneeded()
-            _put_aside(cache, doomed)
+            try:
+                _put_aside(cache, doomed)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                return _delete(cache, stock, doomed)
             trashed = list(cache.blobs.trash.entries())
     if is_quiet:
         return _empty(cache, stock, trashed)
@@ -107,6 +113,19 @@ def _put_aside(cache: Cache, blobs: Iterable[str], *, stock: Stock | None = None
             os.rename(source, aside)
             if os.stat(aside).st_mtime != before.st_mtime:  # wanted in this very instant
                 cache.blobs.trash.rescue(blob[3:], str(source))
+
+
+def _delete(cache: Cache, stock: Stock, blobs: Iterable[str]) -> Collected:
+    """Delete blobs at once, where a full disk has no room for a folder to put them aside in.
+
+    Only while nobody works on the cache, which has to wait for it.
+    """
+    freed = files = 0
+    for blob in blobs:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(cache.blobs.folder / blob[3:5] / blob[3:])
+            freed, files = freed + stock.blobs[blob].size, files + 1
+    return Collected(freed, files)
 
 
 def _empty(cache: Cache, stock: Stock, trashed: Collection[Trashed]) -> Collected:

@@ -21,6 +21,8 @@ from xxhash import xxh3_128_digest
 from nbcache.model.ids import make_ulid, ulid_ms
 from nbcache.model.row import Record
 from nbcache.store.files import (
+    full_disk_error,
+    is_full,
     lock_left,
     new_ulid,
     remove,
@@ -186,7 +188,11 @@ def _delete_journal(held: _Held) -> None:
 def publish_segment(
     root: Path, name: str, rows: Any, keys: Any, index: bytes, meta: Record
 ) -> None:
-    """Write a segment pair and its index, synced to disk; the keys file last."""
+    """Write a segment pair and its index, synced to disk; the keys file last.
+
+    Raises:
+        CannotKeepError: the disk is full; there is no such segment, then.
+    """
     temporary, log = root / "tmp", root / "log"
     final_rows, final_keys = log / (name + ROWS), log / (name + KEYS)
     if final_keys.exists():
@@ -202,6 +208,10 @@ def publish_segment(
         os.replace(new_rows, final_rows)
         os.replace(new_keys, final_keys)
         sync_folder(log)
+    except OSError as error:
+        if is_full(error):
+            raise full_disk_error(root, "a segment of the log") from error
+        raise
     finally:
         remove(new_rows)
         remove(new_keys)

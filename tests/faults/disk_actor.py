@@ -1,17 +1,21 @@
 """A kernel whose disk fills up, or becomes read-only; prints one JSON line per run.
 
-python -m tests.faults.disk_actor FOLDER full|inodes|filled|read-only
+python -m tests.faults.disk_actor FOLDER full|inodes|filled|clean|read-only
 python -m tests.faults.disk_actor FOLDER publish|store    FOLDER is where results are put
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from nbcache.engine.upkeep.cleaning import clean
+from nbcache.plan.cleaning import Selection
+from nbcache.store.cache import Cache
 from nbcache.store.verify import verify
 from tests.engine.notebooks import Notebook
 from tests.waiting import PATIENCE_S
@@ -98,6 +102,27 @@ def be_filled(folder: Path) -> None:
     notebook.close()
 
 
+def clean_up_full(folder: Path) -> None:
+    """There is not a byte for a tombstone, and cleaning up is what one is told to do."""
+    notebook = kernel(folder, 5)
+    tell(notebook)
+    notebook.close()
+    filler = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(filler, bytes(4096))
+    os.close(filler)
+    with Cache.open(folder / "cache") as cache:
+        done = clean(cache, Selection(older_than=0.0), force=True)
+        problems = [str(each) for each in verify(cache).problems]
+        left = sum(cache.log.find(each.hash) is not None for each in cache.log.attempts())
+    (folder / "filler").unlink()
+    print(json.dumps({"freed": done.freed, "results": left, "problems": problems}), flush=True)
+    later = kernel(folder, 5)
+    tell(later)
+    later.close()
+
+
 def become_read_only(folder: Path) -> None:
     """Five results are there; then nothing can be written, and ten are asked for."""
     first = kernel(folder, 5)
@@ -146,6 +171,8 @@ if __name__ == "__main__":
         run_out_of_inodes(place)
     elif how == "filled":
         be_filled(place)
+    elif how == "clean":
+        clean_up_full(place)
     elif how == "read-only":
         become_read_only(place)
     else:

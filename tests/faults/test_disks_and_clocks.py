@@ -61,6 +61,16 @@ def test_a_failure_whose_row_finds_no_room_ends_the_run_in_order(tmp_path: Path)
     assert not [each for record in (full, after) for each in record["problems"]]
 
 
+def test_a_clean_up_makes_room_on_a_disk_without_room_for_its_own_rows(tmp_path: Path) -> None:
+    first, cleaned, after = records(
+        run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "clean")
+    )
+    assert first["counts"] == {"completed": 5}
+    assert cleaned["freed"] >= 5 * 400_000
+    assert (cleaned["results"], cleaned["problems"]) == (0, [])
+    assert after["counts"] == {"completed": 5}
+
+
 def test_a_read_only_cache_gives_its_results_and_says_that_it_keeps_none(tmp_path: Path) -> None:
     first, hits, read, misses, after = records(
         run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "read-only")

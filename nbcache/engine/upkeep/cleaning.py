@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from nbcache.engine.record import history
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.upkeep.leftovers import Leftover, find_leftovers, remove_leftovers
-from nbcache.errors import UsageError
+from nbcache.errors import CannotKeepError, UsageError
 from nbcache.model.holding import Holding, RunFacts
 from nbcache.model.row import EvictRow, RunRow
 from nbcache.model.task import RunStatus
@@ -108,7 +109,8 @@ def clean(cache: Cache, selection: Selection, *, force: bool = False, reason: st
     if force and cache.read_only is not None:
         raise read_only_error(cache.root, cache.read_only)
     if force:
-        cache.log.fold()
+        with suppress(CannotKeepError):  # on a full disk: what goes makes room for it
+            cache.log.fold()
     chosen = _chosen(cache, selection)
     if not force:
         return _told(cache, chosen)
@@ -118,16 +120,37 @@ def clean(cache: Cache, selection: Selection, *, force: bool = False, reason: st
     ):  # somebody has used something since the log was read
         chosen = _chosen(cache, selection)
     told = _told(cache, chosen)
-    gone = chosen.choice.holdings
-    _evict(cache, gone, reason or "cleaned up")
-    done, freed = finish(cache, gone=[each.row for each in gone])
+    done, freed = _take_away(cache, chosen.choice.holdings, reason or "cleaned up")
     return replace(told, done=True, freed=done.freed + freed, waiting=done.waiting)
 
 
-def finish(cache: Cache, *, gone: Sequence[str] = ()) -> tuple[Collected, int]:
-    """Delete what nothing needs: blobs, and left-overs (whose bytes are returned beside)."""
+def _take_away(cache: Cache, holdings: Sequence[Holding], reason: str) -> tuple[Collected, int]:
+    """First tombstones, then bytes; on a full disk bytes first, which make room for tombstones.
+
+    Killed between the two, a row is left whose bytes are gone: a miss, as after any such loss.
+    """
+    rows, before = {each.row for each in holdings}, 0
+    try:
+        _evict(cache, holdings, reason)
+    except CannotKeepError:
+        done, freed = finish(cache, gone=rows, evicted=False)
+        before = done.freed + freed
+        _evict(cache, holdings, reason)
+    done, freed = finish(cache, gone=rows)
+    return done, freed + before
+
+
+def finish(
+    cache: Cache, *, gone: Collection[str] = (), evicted: bool = True
+) -> tuple[Collected, int]:
+    """Delete what nothing needs: blobs, and left-overs (whose bytes are returned beside).
+
+    gone: attempts that were taken away; evicted: that have their tombstones.
+    """
     live = live_runs(run_facts(cache))
     stock = take_stock(cache, live)
+    if not evicted:
+        stock.holdings = [each for each in stock.holdings if each.row not in gone]
     found = _leftovers(cache, stock, live, gone)
     return collect(cache, live, stock=stock), remove_leftovers(cache, found)
 
@@ -271,7 +294,7 @@ def _is_quiet(cache: Cache) -> bool:
 
 
 def _leftovers(
-    cache: Cache, stock: Stock, live: frozenset[str], gone: Sequence[str] = ()
+    cache: Cache, stock: Stock, live: frozenset[str], gone: Collection[str] = ()
 ) -> list[Leftover]:
     return list(find_leftovers(cache, stock, quiet=_is_quiet(cache), live=live, gone=gone))
 
