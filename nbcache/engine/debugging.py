@@ -190,7 +190,8 @@ def run_again_here(opened: Opened) -> Mapping[str, object]:
             )
         body = PythonBody(entry.process)
         before = body.namespace()
-        namespace, final = body.run_here(before, opened.inputs, entry.task)
+        with body.patched():
+            namespace, final = body.run_here(before, opened.inputs, entry.task)
         made = body.outputs(namespace, before, final, print)
     return {name: value for name, value in made.items() if value is not UNSET}
 

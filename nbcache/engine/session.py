@@ -398,6 +398,9 @@ class Session:
         run.cache_place = str(self.place) if shared is None else shared.store.url
         run.targets, run.is_recorded = beginning.targets, beginning.hold is not None
         prepared.decider.for_run(run.id)
+        for place in prepared.places.values():
+            for text in place.captured.notes:
+                run.note(text)
         if not self.cache.writable:
             run.notes.append(
                 f"the cache {self.cache.root} is read-only ({self.cache.read_only}): its results "

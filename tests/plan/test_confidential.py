@@ -77,6 +77,16 @@ def test_texts_to_be_hidden_come_longest_first_and_short_ones_not_at_all() -> No
     assert confidential_texts(values) == ("abcdefgh", "abcdef", "bytes!")
 
 
+def test_a_private_slot_is_looked_into() -> None:
+    class _Client:
+        __slots__ = ("__token",)
+
+        def __init__(self) -> None:
+            self.__token = "abcdefgh"
+
+    assert confidential_texts({"client": _Client()}) == ("abcdefgh",)
+
+
 def test_a_property_that_fails_is_no_attribute() -> None:
     class Base:
         __slots__ = ("token",)

@@ -14,7 +14,7 @@ import os
 import pickle
 import sys
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -42,11 +42,16 @@ class Payload:
 
 
 def pickle_names(
-    values: Mapping[str, object], namespace: Mapping[str, object], *, annotations: bool = False
+    values: Mapping[str, object],
+    namespace: Mapping[str, object],
+    *,
+    annotations: bool = False,
+    everywhere: Collection[str] = (),
 ) -> Payload:
     """Return the pickle of {name: value}. Buffers are views of the values: write them at once.
 
-    annotations: functions take along what their annotations name in texts, too.
+    annotations: functions take along what their annotations name in texts, too. All functions take
+    along the names `everywhere`.
     """
     import cloudpickle
 
@@ -71,7 +76,7 @@ def pickle_names(
     try:
         out = io.BytesIO()
         pickler = _pickler()(out, protocol=5, buffer_callback=keep_inside)
-        pickler.annotations = annotations
+        pickler.annotations, pickler.everywhere = annotations, frozenset(everywhere)
         pickler.dump(dict(values))
     finally:
         if module is not None:
@@ -88,6 +93,7 @@ def _pickler() -> Any:
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # a library without types
         annotations = False
+        everywhere: frozenset[str] = frozenset()
 
         def reducer_override(self, value: object) -> Any:
             reduced = reduce_by_value(value, _BY_VALUE)
@@ -103,7 +109,7 @@ def _pickler() -> Any:
             reduced = super()._dynamic_function_reduce(function)
             globals_ = reduced[2][1]["__globals__"]
             uses = uses_of(function.__code__)
-            names = set(uses.names)
+            names = {*uses.names, *self.everywhere}
             if self.annotations:
                 said = map(names_in_annotation, function.__annotations__.values())
                 names.update(*said)

@@ -7,12 +7,17 @@ import builtins
 import sys
 import textwrap
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from nbcache.engine.identity.captured import Captured
-from nbcache.engine.identity.modules import LocalModules, local_components, package_components
+from nbcache.engine.identity.modules import (
+    LocalModules,
+    local_components,
+    package_components,
+)
+from nbcache.engine.identity.patches import PATCHES, CellHistory, Patch
 from nbcache.engine.identity.payload import Payload, pickle_names
 from nbcache.engine.identity.sharing import shared_paths
 from nbcache.engine.identity.sources import (
@@ -35,7 +40,8 @@ from nbcache.plan.identity.code import find_function, normalise
 from nbcache.plan.identity.confidential import is_confidential
 from nbcache.plan.identity.explain import PART
 from nbcache.plan.identity.fingerprint import component
-from nbcache.plan.identity.reach import Walker, combine, is_of_nbcache
+from nbcache.plan.identity.module_reach import ModuleReach
+from nbcache.plan.identity.reach import Walker, combine, is_of_nbcache, may_look_up
 from nbcache.plan.identity.uses import Chain, uses_of
 from nbcache.plan.language.body import BodyFacts
 from nbcache.plan.language.quantities import size_text
@@ -74,8 +80,12 @@ class PythonCapture:
         self._stars = bool(facts and facts.stars)  # `import *` may bring any name
         self._read = {name for name in outer - taken if not self._is_ambient(name)}
         self._bound = (set(self._uses.names) - self._read) | taken
+        self._own = self._uses.stored | taken
         self._sources: dict[str, str] = {}
         self._own_texts: list[str] = []  # of helpers and resources
+        self._cells = CellHistory(namespace, folder)
+        self._patches: dict[Patch, object] = {}  # those that count, with what is there
+        self._notes: dict[str, None] = {}  # in order
 
     def _is_ambient(self, name: str) -> bool:
         """Tell whether a name is what IPython puts into every namespace, or a builtin."""
@@ -95,12 +105,14 @@ class PythonCapture:
             walker, components = self._walk(asked)
             if walker.lists_subclasses:
                 self._read |= {*walker.subclasses()}
-            self._read |= walker.annotated
+            self._read |= walker.annotated | walker.looked_up
+            submodules = self._submodules_passed(walker)
             locals_, reach, changing = local_components(self._places, walker.local, asked)
             asks = asked | walker.asks | reach.asks
-            if asks == asked:
+            patches = self._patches_for(walker, reach)
+            if asks == asked and patches.keys() == self._patches.keys():
                 break
-            asked = asks  # what does not count as a rule counts here
+            asked, self._patches = asks, patches  # what does not count as a rule counts here
         packages = package_components(self._places, walker.packages | reach.packages)
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         components += [
@@ -115,7 +127,8 @@ class PythonCapture:
             components.append(component("sharing", "sharing", combine("sharing", shared), text))
         payload = Payload(b"", ())
         if send:
-            payload = self._pickle(values, annotations="annotations" in asked)
+            payload = self._pickle(values, walker.looked_up, annotations="annotations" in asked)
+        values |= {str(patch): value for patch, value in self._patches.items()}
         names = {name: described(value, name) for name, value in values.items()}
         found = Captured(
             components=(),
@@ -128,7 +141,10 @@ class PythonCapture:
                 if name in reach.modules
             },
             sys_path=tuple(self._places.path),
-            imports=(*sorted(_submodules(self._namespace, walker.wanted)), *changing),
+            imports=(
+                *sorted(_submodules(self._namespace, walker.wanted) | {*submodules}),
+                *changing,
+            ),
             missing=() if self._stars else tuple(sorted(self._read - {*self._namespace, *_GIVEN})),
             sources=self._sources,
             texts=frozenset(walker.texts | reach.texts),
@@ -140,18 +156,21 @@ class PythonCapture:
                 )
                 if each
             ),
+            notes=tuple(self._notes),
         )
         if found.size > LARGE:
-            note = (
-                f"process {self._decl.name!r} captures {size_text(found.size)}, which every worker "
+            self._note(
+                f"captures {size_text(found.size)}, which every worker "
                 "reads; pass it as an input or as a file, or make it with @nbcache.resource"
             )
-            found = _with_note(found, note)
+            found = replace(found, notes=tuple(self._notes))
         return found, components
 
     def _walk(self, asked: frozenset[Asked]) -> tuple[Walker, list[Component]]:
         walker = Walker(self._namespace, self._places, source_of, asked=asked)
         walker.used(self._uses, own=self._bound)
+        if may_look_up(self._uses):
+            walker.looks_up(self._tree, at_top=True, own=self._own)
         components = [
             component(
                 "code",
@@ -161,26 +180,72 @@ class PythonCapture:
                 self._decl.body,
             )
         ]
+        for patch, value in self._patches.items():
+            components.append(self._named(walker, str(patch), value))
         done = set(self._decl.directives.ignore)
         while waiting := sorted(walker.wanted.keys() - done):
             for name in waiting:
                 done.add(name)
                 if name in self._read or not self._is_ambient(name):
-                    components.append(self._named(walker, name))
+                    components.append(self._named(walker, name, self._namespace[name]))
+        if walker.unknown is not None:
+            raise FingerprintError(
+                f"process {self._decl.name!r}: `{walker.unknown.text}` reads names of the notebook "
+                "that are known only when it runs, so nobody can tell what counts.\n  Put what it "
+                'may read into a dict, in another cell, and read that: CHOICES = {"a": a, "b": b}.'
+            )
         return walker, components
+
+    def _submodules_passed(self, walker: Walker) -> list[str]:
+        """Return the modules that `import a.b` in a cell made part of `a`, which is used as a
+        whole, and note that they are reached."""
+        found = [
+            name
+            for name in self._cells.submodules
+            if name in sys.modules and not walker.passed.isdisjoint(_around(name))
+        ]
+        for name in found:
+            walker.module_read(name, {()})
+        return found
 
     def _body_digest(self, asked: frozenset[Asked]) -> Digest:
         if "source" in asked:
             return identity_digest(b"source\0" + self._decl.body.encode("utf-8", "surrogatepass"))
         return identity_digest(normalise(self._tree, docstrings="docstrings" in asked))
 
-    def _named(self, walker: Walker, name: str) -> Component:
-        value = self._namespace[name]
+    def _patches_for(self, walker: Walker, reach: ModuleReach) -> dict[Patch, object]:
+        """Return what cells set in modules that the body reaches, and note what it cannot have."""
+        found: dict[Patch, object] = {}
+        for patch in self._cells.reached(walker, reach, self._places):
+            if str(patch) in self._decl.directives.ignore:
+                continue
+            try:
+                found[patch] = self._sendable(patch)
+            except Exception as error:  # whatever a foreign object raises
+                reason = str(error).partition("\n")[0]
+                self._note(f"{patch}, which a cell sets, is not set in its tasks: {reason}")
+        for call in self._cells.reached(walker, reach, self._places, calls=True):
+            self._note(f"what {call}() in a cell sets is not set in its tasks; call it in the body")
+        return found
+
+    def _sendable(self, patch: Patch) -> object:
+        value = patch.value()
+        Walker(self._namespace, self._places, source_of).digest(value)
+        pickle_names({str(patch): value}, self._namespace)
+        return value
+
+    def _note(self, text: str) -> None:
+        self._notes[f"process {self._decl.name!r}: {text}"] = None
+
+    def _named(self, walker: Walker, name: str, value: object) -> Component:
+        wanted = walker.wanted.get(name, set())
         if isinstance(value, types.ModuleType):
-            walker.module_read(value.__name__, walker.wanted[name])
-            if walker.wanted[name] - {()} == walker.wanted[name] and self._places.home(
-                value.__name__
-            ) in ("package", "python", "local"):
+            walker.module_read(value.__name__, wanted or {()})
+            if () not in wanted and self._places.home(value.__name__) in (
+                "package",
+                "python",
+                "local",
+            ):
                 digest = combine("module", value.__name__)
             else:
                 digest = self._digest(walker, name, value)
@@ -262,9 +327,15 @@ class PythonCapture:
             self._sources[code.co_filename] = whole
         return whole
 
-    def _pickle(self, values: Mapping[str, object], *, annotations: bool) -> Payload:
+    def _pickle(
+        self, values: Mapping[str, object], everywhere: Collection[str], *, annotations: bool
+    ) -> Payload:
+        if self._patches:
+            values = {**values, PATCHES: list(self._patches.items())}
         try:
-            return pickle_names(values, self._namespace, annotations=annotations)
+            return pickle_names(
+                values, self._namespace, annotations=annotations, everywhere=everywhere
+            )
         except Exception as error:  # whatever a foreign object raises when it is pickled
             guilty = next((name for name, each in values.items() if not _pickles(each)), None)
             which = "what it captures" if guilty is None else f"captured name {guilty!r}"
@@ -291,8 +362,10 @@ def _submodules(namespace: Mapping[str, object], wanted: Mapping[str, set[Chain]
     return found
 
 
-def _with_note(found: Captured, note: str) -> Captured:
-    return replace(found, notes=(*found.notes, note))
+def _around(module: str) -> list[str]:
+    """Return the packages around a module: of a.b.c, a and a.b."""
+    steps = module.split(".")
+    return [".".join(steps[:count]) for count in range(1, len(steps))]
 
 
 def _pickles(value: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import importlib
+import operator
 import sys
 import types
 import typing
@@ -31,6 +32,8 @@ def reduce_by_value(value: Any, by_value: Collection[str]) -> Reduced | None:
     make = _REDUCERS.get(type(value))
     if make is not None:
         return make(value, by_value)
+    if isinstance(value, type):
+        return _reduce_filled_model(value)
     if isinstance(value, _UNPICKLED) and type(value) not in _UNPICKLED:
         return _reduce_descriptor(value)
     if type(value).__name__ in ("Random", "RandomState"):
@@ -41,6 +44,14 @@ def reduce_by_value(value: Any, by_value: Collection[str]) -> Reduced | None:
         config = dict(value.config_wrapper.config_dict)
         return make_validated, (value.function, config, value.validate_return)
     return None
+
+
+def _reduce_filled_model(cls: type) -> Reduced | None:
+    """What pydantic makes of `Model[int]`: it makes one for each parameter, and finds it again."""
+    said = vars(cls).get("__pydantic_generic_metadata__")
+    if not isinstance(said, dict) or said.get("origin") is None:
+        return None
+    return operator.getitem, (said["origin"], said["args"])
 
 
 @reduce_with

@@ -6,6 +6,7 @@ import ast
 import linecache
 import sys
 import types
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -81,6 +82,13 @@ def place_of_body(decl: ProcessDecl) -> str:
     """Return where the body begins, as people find it: "cell 5, line 2"."""
     cell = decl.cell.replace("[", "").replace("]", "")
     return f"{cell}, line {decl.body_line}" if cell else ""
+
+
+def cell_texts(namespace: Mapping[str, object]) -> list[str]:
+    """Return the texts of the cells that the kernel ran, oldest first; or that of the module."""
+    file = namespace.get("__file__")
+    names = [*_cells(), *([file] if isinstance(file, str) else [])]
+    return [text for name in names if (text := "".join(linecache.getlines(name)))]
 
 
 def _cells() -> dict[str, int]:

@@ -214,7 +214,8 @@ class _Attempt:
                 place.watcher.look_around(body.literals())
                 place.watcher.may_read(paths_in(inputs.values()))
             self.retire = self.retire or body.changes_modules(before)
-            namespace, final = body.run(before, inputs, task, self._show)
+            with body.patched():
+                namespace, final = body.run(before, inputs, task, self._show)
         finally:
             if place.baseline is not None:
                 place.baseline.restore_builtins()

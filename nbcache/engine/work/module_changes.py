@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from contextlib import suppress
 from typing import Any
 
 from nbcache.engine.spec import ProcessSpec
+from nbcache.plan.identity.module_settings import (
+    MUTATORS,
+    SCOPES,
+    imported_names,
+    names_of_its_own,
+    own_nodes,
+)
 
 # What engine.isolation puts back by itself.
 _RESTORED = frozenset({"matplotlib", "pandas", "numpy", "decimal", "logging", "os", "random"})
-_FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-# What has names of its own. Those of a class are not seen by the functions in it.
-_SCOPES = _FUNCTIONS | ast.ClassDef | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 def task_changes_modules(
@@ -36,7 +40,7 @@ def task_changes_modules(
         if isinstance(value, types.ModuleType)
     }
     body = ast.parse(process.body)
-    if _changes(body, captured | _imported_names(ast.walk(body))):
+    if _changes(body, captured | imported_names(ast.walk(body))):
         return True
     places: dict[str, set[tuple[int, str]]] = {}
     for code in codes:
@@ -44,7 +48,7 @@ def task_changes_modules(
     for filename in places.keys() & process.sources.keys():
         with suppress(SyntaxError, ValueError, RecursionError):
             cell = ast.parse(process.sources[filename])
-            names = captured | _imported_names(ast.walk(cell))
+            names = captured | imported_names(ast.walk(cell))
             if any(_changes(each, names) for each in _functions_at(cell, places[filename])):
                 return True
     return False
@@ -67,19 +71,6 @@ def _functions_at(cell: ast.Module, places: Set[tuple[int, str]]) -> list[ast.AS
     return [node for place in wanted for node in found[place]]
 
 
-def _imported_names(nodes: Iterable[ast.AST]) -> dict[str, str]:
-    """Return the names that imports among some nodes bind, with what they are called in full."""
-    found: dict[str, str] = {}
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                full = alias.name if alias.asname else alias.name.partition(".")[0]
-                found[alias.asname or full] = full
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found |= {each.asname or each.name: f"{node.module}.{each.name}" for each in node.names}
-    return found
-
-
 def _changes(scope: ast.AST, imported: Mapping[str, str]) -> bool:
     """Say whether code changes what it imported: sets an attribute or item (`math.pi = 3`), or
     registers something there (`mimetypes.add_type`).
@@ -88,13 +79,12 @@ def _changes(scope: ast.AST, imported: Mapping[str, str]) -> bool:
     settings are restored anyway do not count, nor do attributes of other objects, or names that a
     function binds to something else.
     """
-    nodes = list(_own_nodes(scope))
-    if isinstance(scope, _FUNCTIONS):
-        own = _bound(nodes) - _imported_names(nodes).keys()
-        imported = {name: full for name, full in imported.items() if name not in own}
+    nodes = list(own_nodes(scope))
+    own = names_of_its_own(scope, nodes) - imported_names(nodes).keys()
+    imported = {name: full for name, full in imported.items() if name not in own}
     names = {name for name, full in imported.items() if full.partition(".")[0] not in _RESTORED}
     for node in nodes:
-        if isinstance(node, _SCOPES):
+        if isinstance(node, SCOPES):
             if _changes(node, imported):
                 return True
         elif isinstance(node, (ast.Attribute, ast.Subscript)):
@@ -109,29 +99,6 @@ def _changes(scope: ast.AST, imported: Mapping[str, str]) -> bool:
         elif isinstance(node, ast.Call) and _is_change(node, names):
             return True
     return False
-
-
-def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes in a scope, of an inner one the head alone."""
-    waiting = list(ast.iter_child_nodes(scope))
-    for node in waiting:  # grows meanwhile
-        yield node
-        if not isinstance(node, _SCOPES):
-            waiting += ast.iter_child_nodes(node)
-
-
-def _bound(nodes: Iterable[ast.AST]) -> set[str]:
-    """Return the names that a function's parameters and assignments bind, and for itself alone."""
-    bound: set[str] = set()
-    shared: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.arg):
-            bound.add(node.arg)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            bound.add(node.id)
-        elif isinstance(node, ast.Global | ast.Nonlocal):
-            shared.update(node.names)
-    return bound - shared
 
 
 # What functions are called that change a module for all who use it later.
@@ -151,25 +118,9 @@ def _is_change(node: ast.Call, names: Collection[str]) -> bool:
     return (
         isinstance(called, ast.Attribute)
         and isinstance(called.value, ast.Attribute)
-        and called.attr in _MUTATORS
+        and called.attr in MUTATORS
         and _root(called) in names
     )
-
-
-_MUTATORS = frozenset(
-    {
-        "append",
-        "extend",
-        "insert",
-        "remove",
-        "pop",
-        "clear",
-        "update",
-        "setdefault",
-        "add",
-        "discard",
-    }
-)
 
 
 def _root(node: ast.AST) -> str | None:

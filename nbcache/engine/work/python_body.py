@@ -17,10 +17,12 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, cast
 
+from nbcache.engine.identity.patches import PATCHES, Patch, patched
 from nbcache.engine.identity.payload import map_buffers, unpickle_names
 from nbcache.engine.spec import AttemptSpec, ProcessSpec
 from nbcache.engine.work.display import is_drawing, mime_bundle, show_open_figures
@@ -89,6 +91,7 @@ class PythonBody:
         self._read = _names_read(tree)
         self.shows_by_ipython = "IPython" in process.body or b"IPython" in process.payload
         self._buffers: tuple[memoryview, ...] | None = None
+        self._patches: list[tuple[Patch, object]] = []
 
     @property
     def awaits(self) -> bool:
@@ -116,7 +119,13 @@ class PythonBody:
         if self._buffers is None:
             self._buffers = map_buffers(self._process.buffers)
         codes = self._codes if self._changes is None else None
-        return unpickle_names(self._process.payload, self._buffers, codes)
+        values = unpickle_names(self._process.payload, self._buffers, codes)
+        self._patches = cast("list[tuple[Patch, object]]", values.pop(PATCHES, []))
+        return values
+
+    def patched(self) -> AbstractContextManager[None]:
+        """Set for a while what the notebook set in modules, as `namespace` found it last."""
+        return patched(self._patches)
 
     def paths(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the paths among the captured values, which are the same for all attempts."""

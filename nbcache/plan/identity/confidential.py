@@ -114,8 +114,12 @@ def _attributes(value: object) -> dict[str, object]:
     fields = getattr(cls, "_fields", None)
     if isinstance(value, tuple) and isinstance(fields, tuple):
         return dict(zip(fields, value, strict=False))
-    slots = (name for base in cls.__mro__ for name in _slots(base))
-    held = {name: each for name in slots if (each := _attribute(value, name)) is not None}
+    slots = ((base, name) for base in cls.__mro__ for name in _slots(base))
+    held = {
+        name: each
+        for base, name in slots
+        if (each := _attribute(value, _as_stored(base, name))) is not None
+    }
     named = _attribute(value, "__dict__")
     return {**held, **named} if type(named) is dict else held
 
@@ -123,6 +127,13 @@ def _attributes(value: object) -> dict[str, object]:
 def _slots(cls: type) -> tuple[str, ...]:
     slots = vars(cls).get("__slots__", ())
     return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _as_stored(cls: type, name: str) -> str:
+    """Return what Python calls a slot: a private one bears its class's name."""
+    owner = cls.__name__.lstrip("_")
+    private = name.startswith("__") and not name.endswith("__") and owner
+    return f"_{owner}{name}" if private else name
 
 
 def _attribute(value: object, name: str) -> object:

@@ -12,11 +12,12 @@ where else the object is reached from. A change here changes the keys of all hel
 from __future__ import annotations
 
 import abc
+import ast
 import functools
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
 from operator import attrgetter
 from typing import Literal, Protocol
@@ -33,6 +34,7 @@ from nbcache.plan.identity.code import (
     find_function,
     normalise,
 )
+from nbcache.plan.identity.looked_up import WORDS, LookUp, look_ups
 from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import, Uses, uses_of
 from nbcache.plan.identity.written import (
     DESCRIPTORS,
@@ -89,9 +91,13 @@ class Walker:
         self.wanted: dict[str, set[Chain]] = {}
         self.local: dict[str, set[Chain]] = {}
         self.packages: set[str] = set()
+        self.python: set[str] = set()  # modules of Python's own
         self.texts: set[str] = set()
         self.asks: set[Asked] = set()
         self.annotated: set[str] = set()  # names in annotations that are texts
+        self.passed: set[str] = set()  # modules that are used as a whole, such as by `getattr`
+        self.looked_up: set[str] = set()  # names that are read off the notebook by a text
+        self.unknown: LookUp | None = None  # one that may read any name
         self.lists_subclasses = False
         # Of the notebook, without components of their own:
         self.folded: list[types.CodeType] = []
@@ -146,10 +152,28 @@ class Walker:
                 if name in uses.by_text and is_of_nbcache(self._namespace[name]):
                     continue  # a process or channel that a text happens to name
                 self.wanted.setdefault(name, set()).update(chains)
+        if reads_main(uses):
+            self.look_up({*uses.attributes, *uses.texts} - skipped)
         if "__subclasses__" in uses.attributes:
             self.wanted |= {name: {()} for name in self.subclasses() if name not in self.wanted}
             self.lists_subclasses = True
         self.imported(uses)
+
+    def look_up(self, names: Iterable[str]) -> None:
+        """Note names of the notebook that code reads by a text; others are passed over."""
+        for name in names:
+            if name in self._namespace and not is_of_nbcache(self._namespace[name]):
+                self.wanted.setdefault(name, set()).add(())
+                self.looked_up.add(name)
+
+    def looks_up(self, code: ast.AST, *, at_top: bool, own: Collection[str] = ()) -> None:
+        """Note the names that code of the notebook looks up by a text; `own` it binds itself."""
+        public = [each for each in self._namespace if each[0] != "_" and each not in own]
+        for found in look_ups(code, at_top=at_top):
+            if found.pattern is None:
+                self.unknown = found
+            else:
+                self.look_up(filter(found.matches, public))
 
     def subclasses(self) -> list[str]:
         """Return the names of the notebook's classes that derive from others of its classes."""
@@ -176,11 +200,16 @@ class Walker:
         self, module: str, chains: Iterable[Chain], *, only_local: bool = False
     ) -> None:
         """Note that attributes are read off a module."""
+        chains = set(chains)
+        if () in chains:
+            self.passed.add(module)
         home = self._places.home(module)
         if home == "local":
             self.local.setdefault(module, set()).update(chains)
         elif home == "package" and not only_local:
             self.packages.add(module)
+        elif home == "python":
+            self.python.add(module)
 
     # -- bookkeeping ------------------------------------------------------------------------
 
@@ -256,6 +285,10 @@ class Walker:
             self.folded.append(value.__code__)
         if around == "notebook" and self._cut:
             self.used(uses)
+            if may_look_up(uses):
+                written = find_function(value.__code__, self._source_of)
+                if written is not None:
+                    self.looks_up(written[0], at_top=False)
         elif around in ("notebook", "local", "unknown"):
             self.imported(uses)
             outer = self._globals(value, uses)
@@ -493,6 +526,17 @@ class Walker:
 
     def _optional(self, value: object) -> Digest | None:
         return None if value is None else self.digest(value)
+
+
+def reads_main(uses: Uses) -> bool:
+    """Say whether code asks for the notebook's names as those of a module."""
+    by_text = "__main__" in uses.texts and uses.attributes & NAME_MODULES
+    return bool(by_text) or any(each.module == "__main__" for each in uses.imports)
+
+
+def may_look_up(uses: Uses) -> bool:
+    """Say whether code may read names of the notebook by texts that it puts together."""
+    return reads_main(uses) or not WORDS.isdisjoint(uses.read)
 
 
 def is_of_nbcache(value: object) -> bool:

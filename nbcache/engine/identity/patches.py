@@ -1,0 +1,185 @@
+"""What the notebook's cells set in modules: found by their text, read from the living modules, and
+set for the time of a task in the worker, which imports the modules as they are on disk.
+
+A `Patch` is a place in a module; what is there now is its value. Nothing is remembered: a place
+that is set again or put back has the value that it has when a run begins.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nbcache.engine.identity.modules import LocalModules, is_covered
+from nbcache.engine.identity.sources import cell_texts
+from nbcache.plan.identity.module_reach import ModuleReach
+from nbcache.plan.identity.module_settings import CellSettings, Setting, Step, settings_in
+from nbcache.plan.identity.reach import Walker
+
+PATCHES = "<patches>"  # in a payload: no name of a notebook
+ABSENT = "<absent>"
+# The import path and the environment have ways of their own; the rest is the kernel's business.
+_OWN_WAYS = frozenset({"sys", "os", "builtins", "nbcache", "IPython", "ipykernel", "__main__"})
+
+
+class Patch(NamedTuple):
+    """A place in a module that a cell set: the module's full name, and the steps from it."""
+
+    module: str
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        ways = (f".{each}" if isinstance(each, str) else f"[{each[0]!r}]" for each in self.steps)
+        return self.module + "".join(ways)
+
+    def value(self) -> object:
+        """Return what is there now; ABSENT where nothing is."""
+        try:
+            return self._down(self.steps)
+        except Exception:  # whatever a foreign object raises where it has no such thing
+            return ABSENT
+
+    def put(self, value: object) -> Callable[[], None]:
+        """Set it here; return what undoes that.
+
+        What others may hold, a list, a dict or a set, stays the object that it is.
+        """
+        before = self.value()
+        if type(before) is type(value) and isinstance(value, (list, dict, set)):
+            kept = before.copy()  # type: ignore[attr-defined]
+            _fill(before, value)
+            return lambda: _fill(before, kept)
+        self._set(value)
+        return lambda: self._set(before)
+
+    def _set(self, value: object) -> None:
+        holder, last = self._down(self.steps[:-1]), self.steps[-1]
+        if isinstance(last, str):
+            if value is ABSENT:
+                delattr(holder, last)
+            else:
+                setattr(holder, last, value)
+        elif value is ABSENT:
+            del holder[last[0]]
+        else:
+            holder[last[0]] = value
+
+    def _down(self, steps: Sequence[Step]) -> Any:
+        found: Any = importlib.import_module(self.module)
+        for each in steps:
+            # A class's own, so that a method is what it was written as
+            if isinstance(each, str) and isinstance(found, type) and each in vars(found):
+                found = vars(found)[each]
+            else:
+                found = getattr(found, each) if isinstance(each, str) else found[each[0]]
+        return found
+
+
+def _fill(held: Any, value: Any) -> None:
+    if isinstance(held, list):
+        held[:] = value
+        return
+    fresh = value.copy()
+    held.clear()
+    held.update(fresh)
+
+
+class CellHistory:
+    """What the cells that this kernel ran, and scripts that they ran, set in modules."""
+
+    def __init__(self, namespace: Mapping[str, object], folder: Path | None) -> None:
+        said = list(_said(namespace, folder))
+        self._namespace = namespace
+        self._imported = {name: full for each in said for name, full in each.imported}
+        self.submodules = tuple(dict.fromkeys(name for each in said for name in each.modules))
+        found = [(self._patch(one, each), one.called) for each in said for one in each.settings]
+        self._found = dict.fromkeys((patch, called) for patch, called in found if patch)
+
+    def reached(
+        self, walker: Walker, reach: ModuleReach, places: LocalModules, *, calls: bool = False
+    ) -> list[Patch]:
+        """Return the places in modules that code reaches; with `calls` the functions that set
+        something which the text of their call does not name."""
+        if not self._found:
+            return []
+        tops = {each.partition(".")[0] for each in walker.packages | walker.python | reach.packages}
+        return [
+            patch
+            for patch, called in self._found
+            if called is calls and _counts(patch, tops, reach, places)
+        ]
+
+    def _patch(self, setting: Setting, said: CellSettings) -> Patch | None:
+        full = self._full_name(setting.root, said)
+        steps: tuple[Step, ...] = (*full.split("."), *setting.steps)
+        count = _depth_of_module(steps)
+        if not count or not steps[count:] or steps[0] in _OWN_WAYS:
+            return None
+        patch = Patch(".".join(map(str, steps[:count])), steps[count:])
+        return None if patch.value() is ABSENT else patch
+
+    def _full_name(self, name: str, said: CellSettings) -> str:
+        """Return what a name means in full, "" where it means nothing that was imported."""
+        if name not in self._namespace:  # a function imports it, or it is a module in a text
+            return dict(said.imported).get(name, name)
+        imported = self._imported.get(name, name)
+        value = self._namespace[name]
+        if isinstance(value, types.ModuleType):
+            return value.__name__
+        steps = tuple(imported.split("."))
+        count = _depth_of_module(steps)
+        if not count or not steps[count:]:
+            return ""
+        there = Patch(".".join(steps[:count]), steps[count:]).value()
+        return imported if there is value else ""
+
+
+def _depth_of_module(steps: tuple[Step, ...]) -> int:
+    """Return how many of the first steps are the name of a module that is loaded."""
+    found = 0
+    for count in range(1, len(steps) + 1):
+        name = ".".join(each if isinstance(each, str) else "[]" for each in steps[:count])
+        if not isinstance(sys.modules.get(name), types.ModuleType):
+            break
+        found = count
+    return found
+
+
+def _said(namespace: Mapping[str, object], folder: Path | None) -> Iterator[CellSettings]:
+    for text in cell_texts(namespace):
+        found = settings_in(text)
+        yield found
+        for script in found.runs:
+            with suppress(OSError):
+                path = (folder or Path.cwd()) / script
+                yield settings_in(path.read_text("utf-8", "surrogateescape"))
+
+
+def _counts(patch: Patch, tops: set[str], reach: ModuleReach, places: LocalModules) -> bool:
+    top, home = patch.module.partition(".")[0], places.home(patch.module)
+    if home != "local":
+        return top in tops or (home == "package" and is_covered(top, tops))
+    found, name = reach.modules.get(patch.module), patch.steps[0]
+    if found is None:
+        return False
+    is_unread = name in found.facts.definitions and name not in found.names | found.acting
+    return found.whole or not is_unread
+
+
+@contextmanager
+def patched(patches: Sequence[tuple[Patch, object]]) -> Iterator[None]:
+    """Set what the notebook set in modules, for the time of a task."""
+    undoing: list[Callable[[], None]] = []
+    try:
+        for patch, value in patches:
+            undoing.append(patch.put(value))
+        yield
+    finally:
+        for undo in reversed(undoing):
+            with suppress(Exception):  # the task changed more there: its worker is not used again
+                undo()

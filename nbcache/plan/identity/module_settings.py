@@ -1,0 +1,226 @@
+"""Find in the text of a cell what it sets in modules: `module.K = 99`, `pandas.options.x.y = 3`.
+
+A worker imports the module as it is on disk, so what a notebook set there has to be named, counted
+and set there, too. Best effort, by the text: assignments and deletions, `setattr`, methods that
+change a container, `mock.patch`, pandas' options. Runs nothing; whether a name means a module is
+for the caller to say.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+Step = str | tuple[object]
+"""One step down from a module: an attribute by its name, an item by its key in a tuple of one."""
+
+_FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+# What has names of its own. Those of a class are not seen by the functions in it.
+SCOPES = _FUNCTIONS | ast.ClassDef | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+MUTATORS = frozenset("append extend insert remove pop clear update setdefault add discard".split())
+_PANDAS_OPTION = frozenset({"set_option", "reset_option"})
+# Calls that change a library's settings, which nothing in the text names one by one.
+_SETTERS = frozenset(
+    "seterr seterrcall setbufsize use rc rcdefaults set_theme set_style set_palette set_context "
+    "basicConfig simplefilter filterwarnings setlocale setrecursionlimit setcontext "
+    "setdefaulttimeout disable".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A place in a module that a cell sets: steps down from a name, or from a full module name.
+
+    `called` is the function that sets something which the text does not name (`numpy.seterr`).
+    """
+
+    root: str
+    steps: tuple[Step, ...]
+    called: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CellSettings:
+    """What the text of a cell sets in what it did not make, and what its imports bind.
+
+    `imported` maps names to what they mean in full (`mean` -> `numpy.mean`), `modules` are those
+    that `import a.b` brings, which binds `a` alone, `runs` the scripts that `%run` executes.
+    """
+
+    settings: tuple[Setting, ...] = ()
+    imported: tuple[tuple[str, str], ...] = ()
+    modules: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=2048)
+def settings_in(text: str) -> CellSettings:
+    """Return what the text of a cell (as Python, without magics) or of a script says."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return CellSettings()
+    nodes = list(ast.walk(tree))
+    return CellSettings(
+        tuple(dict.fromkeys(_settings(tree))),
+        tuple(imported_names(nodes).items()),
+        tuple(
+            alias.name
+            for node in nodes
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if alias.asname is None and "." in alias.name
+        ),
+        tuple(found for node in nodes if (found := _script_run(node))),
+    )
+
+
+def imported_names(nodes: Iterable[ast.AST]) -> dict[str, str]:
+    """Return the names that imports among some nodes bind, with what they are called in full."""
+    found: dict[str, str] = {}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                full = alias.name if alias.asname else alias.name.partition(".")[0]
+                found[alias.asname or full] = full
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {each.asname or each.name: f"{node.module}.{each.name}" for each in node.names}
+    return found
+
+
+def own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes in a scope, of an inner one the head alone."""
+    waiting = list(ast.iter_child_nodes(scope))
+    for node in waiting:  # grows meanwhile
+        yield node
+        if not isinstance(node, SCOPES):
+            waiting += ast.iter_child_nodes(node)
+
+
+def names_of_its_own(scope: ast.AST, nodes: Iterable[ast.AST]) -> set[str]:
+    """Return the names that a function's parameters and assignments bind, and for itself alone."""
+    if not isinstance(scope, _FUNCTIONS):
+        return set()
+    bound: set[str] = set()
+    shared: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            shared.update(node.names)
+    return bound - shared
+
+
+def _settings(scope: ast.AST, hidden: frozenset[str] = frozenset()) -> Iterator[Setting]:
+    nodes = list(own_nodes(scope))
+    hidden |= names_of_its_own(scope, nodes)
+    for node in nodes:
+        if isinstance(node, SCOPES):
+            yield from _settings(node, hidden)
+            continue
+        for found in _set_by(node):
+            if found.called and isinstance(scope, _FUNCTIONS):
+                continue  # a task that calls it has it, too
+            if found.steps and found.root not in hidden:
+                yield found
+
+
+def _set_by(node: ast.AST) -> Iterator[Setting]:
+    if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
+        yield from _place(node)
+    elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Del):
+        yield from _place(node.value)  # what is left is what counts
+    elif isinstance(node, ast.Call):
+        yield from _set_by_call(node)
+
+
+def _set_by_call(node: ast.Call) -> Iterator[Setting]:
+    called, arguments = node.func, node.args
+    first = arguments[0] if arguments else None
+    if isinstance(called, ast.Name) and called.id in ("setattr", "delattr") and len(arguments) > 1:
+        yield from _place(first, _constant(arguments[1]))
+        return
+    path = _path(called)
+    if path is None:
+        return
+    root, steps = path
+    last = steps[-1] if steps else root
+    if last in _PANDAS_OPTION:
+        for each in arguments[:: 2 if last == "set_option" else 1]:
+            name = _constant(each)
+            if isinstance(name, str) and steps:
+                yield Setting(root, ("options", *name.split(".")))
+    elif last == "patch" or "patch" in steps[-2:]:
+        yield from _patched(first, arguments, last)
+    elif len(steps) > 1 and last in MUTATORS:
+        keys = _keys_of_update(node) if last == "update" else None
+        inner = Setting(root, steps[:-1])
+        yield from [inner] if keys is None else [Setting(root, (*steps[:-1], (k,))) for k in keys]
+    elif steps and isinstance(last, str) and (last in _SETTERS or last.startswith("set_")):
+        yield Setting(root, steps, called=True)
+
+
+def _patched(first: ast.AST | None, arguments: list[ast.expr], last: Step) -> Iterator[Setting]:
+    """What `mock.patch("a.b", ...)`, `patch.object(a, "b", ...)` or `patch.dict(a.b, ...)` sets."""
+    said = _constant(first)
+    if isinstance(said, str):
+        module, *steps = said.split(".")
+        yield Setting(module, tuple(steps))
+    elif last == "object" and len(arguments) > 1:
+        yield from _place(first, _constant(arguments[1]))
+    elif last == "dict":
+        yield from _place(first)
+
+
+def _place(node: ast.AST | None, attribute: object = None) -> Iterator[Setting]:
+    path = _path(node)
+    if path is not None:
+        last = (attribute,) if isinstance(attribute, str) else ()
+        yield Setting(path[0], (*path[1], *last))
+
+
+def _path(node: ast.AST | None) -> tuple[str, tuple[Step, ...]] | None:
+    """Return the name at the root of `a.b["c"]` and the steps from it; the last of them is left
+    out where it is an item by a key that only the run knows. None: something else."""
+    steps: list[Step] = []
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        if isinstance(node, ast.Attribute):
+            steps.append(node.attr)
+        else:
+            key = _constant(node.slice)
+            steps = [] if key is None else [*steps, (key,)]
+        node = node.value
+    return (node.id, tuple(reversed(steps))) if isinstance(node, ast.Name) else None
+
+
+def _keys_of_update(node: ast.Call) -> list[object] | None:
+    """Return the keys that `x.update({"a": 1}, b=2)` sets; None: they do not stand there."""
+    keys: list[object] = [each.arg for each in node.keywords]
+    for each in node.args:
+        if not isinstance(each, ast.Dict):
+            return None
+        keys += [None if key is None else _constant(key) for key in each.keys]
+    return None if None in keys else keys
+
+
+def _constant(node: ast.AST | None) -> object:
+    """Return the text or number that stands there, or None."""
+    value = node.value if isinstance(node, ast.Constant) else None
+    return value if isinstance(value, str | int | float | bytes) else None
+
+
+def _script_run(node: ast.AST) -> str | None:
+    """Return the file of `get_ipython().run_line_magic("run", "script.py 1")`, or None."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return None
+    if node.func.attr != "run_line_magic" or len(node.args) != 2:
+        return None
+    magic, line = map(_constant, node.args)
+    if magic != "run" or not isinstance(line, str):
+        return None
+    return next((each for each in line.split() if each.endswith((".py", ".ipy"))), None)

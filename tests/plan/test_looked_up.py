@@ -1,0 +1,95 @@
+"""Names that code looks up by a text, and what the text of a cell sets in modules."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from nbcache.plan.identity.looked_up import look_ups
+from nbcache.plan.identity.module_settings import settings_in
+
+NAMES = ("rate_a", "rate_b", "other")
+
+
+def _names(code: str) -> list[str] | None:
+    """Return which of NAMES some code may read; None: any."""
+    found = list(look_ups(ast.parse(code), at_top=True))
+    if any(each.pattern is None for each in found):
+        return None
+    return [name for name in NAMES if any(each.matches(name) for each in found)]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "globals()[f'rate_{k}']",
+        "globals().get('rate_' + k)",
+        "globals()['rate_%s' % k]",
+        "globals()['rate_{}'.format(k)]",
+        "f'rate_{k}' in globals()",
+        "g = globals()\ng['rate_' + k]",
+        "vars()['rate_' + k]",
+        "import __main__ as m\ngetattr(m, 'rate_' + k)",
+        "import __main__\nvars(__main__)['rate_' + k]",
+        "f.__globals__['rate_' + k]",
+    ],
+)
+def test_what_stands_fixed_in_a_text_says_which_names_are_read(code: str) -> None:
+    assert _names(code) == ["rate_a", "rate_b"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "globals()[k] = 1",
+        "globals().update(x=1)",
+        "locals().copy()",
+        "f(**locals())",
+        "'{rate_a}'.format(**globals())",
+        "eval('rate_a', globals())",
+        "[globals()[n] for n in ('rate_a', 'other')]",
+        "def f():\n    return locals()[k]",
+        "vars(thing)[k]",
+    ],
+)
+def test_what_is_written_or_seen_otherwise_is_no_look_up(code: str) -> None:
+    assert _names(code) == []
+
+
+@pytest.mark.parametrize(
+    "code", ["globals()[k]", "globals()[a + b]", "list(globals())", "h(globals())", "k in dir()"]
+)
+def test_a_look_up_of_any_name_is_told(code: str) -> None:
+    assert _names(code) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("m.K = 1", [("m", ("K",))]),
+        ("m.C.k += 1", [("m", ("C", "k"))]),
+        ("m.D['a'] = 1", [("m", ("D", ("a",)))]),
+        ("m.D[k] = 1", [("m", ("D",))]),
+        ("del m.D['a']", [("m", ("D",))]),
+        ("setattr(m, 'K', 1)", [("m", ("K",))]),
+        ("m.L.append(1)", [("m", ("L",))]),
+        ("m.D.update(a=1)", [("m", ("D", ("a",)))]),
+        ("patch('a.b.c', 1)", [("a", ("b", "c"))]),
+        ("mock.patch.object(m, 'K', 1)", [("m", ("K",))]),
+        (
+            "pd.set_option('a.b', 1, 'c', 2)",
+            [("pd", ("options", "a", "b")), ("pd", ("options", "c"))],
+        ),
+        ("def f():\n    m.K = 1", [("m", ("K",))]),
+        ("def f(m):\n    m.K = 1", []),
+        ("m.f(1)", []),
+        ("np.seterr(all='ignore')", [("np", ("seterr",))]),
+        ("def f():\n    np.seterr(all='ignore')", []),
+        ("not python", []),
+    ],
+)
+def test_the_text_of_a_cell_says_what_it_sets(
+    text: str, places: list[tuple[str, tuple[object, ...]]]
+) -> None:
+    assert [(each.root, each.steps) for each in settings_in(text).settings] == places
