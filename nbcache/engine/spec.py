@@ -267,7 +267,8 @@ class AttemptReport:
     `row` is the finished row, already in the log unless that is the driver's to do (None where the
     spec had none, and where `missing` is set); it crosses as `columns`. `outputs` maps the names of
     the declared outputs, but the passed ones, to what is in the store. `where` is the line of the
-    cell (1-based, with its text) that the error came from.
+    cell (1-based, with its text) that the error came from; `undeclared` says that the body came to
+    its end, and made something else than its header declares.
     `missing` is the blob of an input that the store does not hold: its producer has to run again.
     `changed` names inputs whose content is not what the hash was made of: the result holds for
     this run and is never a hit (an evict row for the attempt's row is in the log). `retire` says
@@ -281,6 +282,7 @@ class AttemptReport:
     error: str | None = None
     traceback: str | None = None
     where: tuple[int, str] | None = None
+    undeclared: bool = False
     exit: int | None = None
     signal: str | None = None
     watched: tuple[WatchedRead, ...] = ()

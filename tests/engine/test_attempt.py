@@ -156,7 +156,11 @@ def test_an_output_that_was_never_set_is_said(bench: Bench) -> None:
     report = bench.run(bench.process("if x > 1:\n    y = 1\n"), {"x": 0})
 
     assert report.outcome == "failed"
-    assert report.error == "output 'y' was not made: the body never set it"
+    assert report.error == (
+        "output 'y' was not made: the body never set it\n"
+        "  set it in every case, to None where there is nothing to give"
+    )
+    assert report.undeclared
 
 
 def test_sys_exit_is_a_failure_and_not_an_end_of_the_worker(bench: Bench) -> None:

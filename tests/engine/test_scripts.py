@@ -49,6 +49,19 @@ def test_a_trap_of_the_script_sees_its_exit_code_and_the_task_fails(notebook: No
     assert "code 7" in run.failures[0].log
 
 
+def test_the_line_that_an_interpreter_names_is_that_of_the_cell(notebook: Notebook) -> None:
+    bodies = {"bash": 'o=1\necho "$nothing"', "sh": "o=1\nif then; fi", "python3": "o = 1\no / 0"}
+    for name, body in bodies.items():
+        notebook.cell(f"%%process in_{name}() -> o --script {name}\n#| tag: one\n{body}")
+
+    found = {failure.process: failure.where for failure in notebook.run().failures}
+
+    assert found == {
+        f"in_{name}": f"cell [{number}] line 4: {body.splitlines()[1]}"
+        for number, (name, body) in enumerate(bodies.items(), 1)
+    }
+
+
 def test_an_array_is_never_cut_to_its_first_member(notebook: Notebook) -> None:
     run = script(notebook, 'o=(a "b c")')
     assert "declare `o: list[str]`" in run.failures[0].error

@@ -21,6 +21,7 @@ from nbcache.model.task import Outcome
 from nbcache.model.value import KeptFolder
 from nbcache.model.view import FailureView
 from nbcache.plan.dataflow.retry import BACKOFF_S, NOT_FAILED, FailedAttempt, retry_delays
+from nbcache.plan.language.places import Place, place_of_header, said_place
 
 DIED = (
     "fix the cell and run again; %nbcache try runs it in this kernel, without limits: what ended "
@@ -104,7 +105,9 @@ class Failures:
                 way_out = DIED
             if report.where is not None:
                 line, text = report.where
-                where = f"{decl.cell or decl.name} line {line}: {text.strip()}"
+                where = said_place(decl, Place(line, text.strip()))
+            elif report.undeclared:
+                where = said_place(decl, place_of_header(decl))
         return FailureView(
             task=decision.label,
             process=decision.place.name,

@@ -46,7 +46,7 @@ from nbcache.engine.work.python_body import (
     task_info,
 )
 from nbcache.engine.work.reentry import leave_way_back
-from nbcache.engine.work.script_body import ScriptBody, failure
+from nbcache.engine.work.script_body import ScriptBody, failed_line, failure
 from nbcache.engine.work.shown import Shown, encode_chunks, hide_secrets
 from nbcache.engine.work.staging import Staging
 from nbcache.engine.work.workplace import Workplace
@@ -280,7 +280,10 @@ class _Attempt:
             elif self.process.inferred:
                 kept[output.name] = harvest.value(output.name, None)
             else:
-                raise OutputError(f"output {output.name!r} was not made: the body never set it")
+                raise OutputError(
+                    f"output {output.name!r} was not made: the body never set it\n"
+                    "  set it in every case, to None where there is nothing to give"
+                )
         return kept
 
     def _leaf(self) -> Leaf:
@@ -306,6 +309,9 @@ class _Attempt:
         report.unkept = isinstance(error, CannotKeepError)
         if isinstance(error, _SAID) and not _in_body(error, process.filename):
             report.error = report.traceback = str(error)
+            report.undeclared = isinstance(error, OutputError)
+            if isinstance(error, ScriptError):
+                report.where = failed_line(process, str(error))
             return
         fault = describe_fault(error, process.filename, hint_about(error, process))
         report.error, report.traceback, report.where = fault.error, fault.traceback, fault.where
@@ -386,10 +392,12 @@ def check_room(folder: Path, wanted: int | None) -> None:
 
 def _check_type(output: Output, value: object) -> None:
     if not fits_type(value, output.type):
-        optional = f"; `{output.name}: {output.type} | None` allows it" if value is None else ""
+        way_out = "declare the type that the body makes, or convert the value"
+        if value is None:
+            way_out = f"where there may be nothing to give: `{output.name}: {output.type} | None`"
         raise OutputError(
             f"output {output.name!r} is declared as {output.type}, but the body made "
-            f"{summarise(value)} ({type(value).__name__}){optional}"
+            f"{summarise(value)} ({type(value).__name__})\n  {way_out}"
         )
     if output.type is not None and isinstance(value, (list, tuple)):
         misfit = output.type.misfit(len(value))

@@ -139,7 +139,8 @@ class Harvest:
             if not isinstance(member, (str, os.PathLike)):
                 raise OutputError(
                     f"output {output.name!r} is declared as a path, but the body made "
-                    f"{kind_of(member)}"
+                    f"{kind_of(member)}\n  give the name of a file that the body wrote, or "
+                    f"declare `{output.name}` without `path`"
                 )
             paths.append(Path(member))
         for path in paths:

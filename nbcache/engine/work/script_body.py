@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -37,6 +38,8 @@ OUTPUTS = ".nbcache.outputs"
 BESIDE = ".nbcache.beside"  # what bash runs before or after the script
 LAST_LINES = 12
 BASH = ("bash", "-euo", "pipefail")
+# How bash, dash, Python and Perl name a line of the script in what they say about it.
+_LINE = re.compile(rf"{re.escape(SCRIPT)}[\":,]* (?:line )?(\d+)\b")
 VARIABLE_MAX = 100_000  # bytes; Linux starts no program with a variable above 128 kB
 ENVIRONMENT_MAX = 500_000
 
@@ -79,7 +82,6 @@ class Ended:
     exit: int | None
     signal: str | None
     peak_rss: int
-    line: int | None = None
 
 
 def script_argv(process: ProcessDecl | ProcessSpec) -> tuple[str, ...]:
@@ -305,6 +307,16 @@ def failure(ended: Ended, printed: str) -> ScriptError:
         how += " (command not found)"
     said = "".join(f"\n  | {line}" for line in lines)
     return ScriptError(f"the script {how}{said}")
+
+
+def failed_line(process: ProcessSpec, said: str) -> tuple[int, str] | None:
+    """Return the line of the cell that an interpreter named last in what it said, with its text;
+    None where it named none."""
+    lines = process.body.split("\n")
+    for found in reversed(_LINE.findall(said)):
+        if 0 < int(found) <= len(lines):
+            return process.body_line + int(found) - 1, lines[int(found) - 1]
+    return None
 
 
 def _shell_write(output: Output) -> str:

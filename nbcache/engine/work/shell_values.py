@@ -22,6 +22,7 @@ def task_variables(task: TaskInfo) -> dict[str, object]:
         "cpus": task.cpus,
         "task_cpus": task.cpus,
         "task_memory": task.memory if task.memory is not None else "",
+        "task_time": f"{task.time:g}" if task.time is not None else "",
         "task_gpus": task.gpus,
         "task_disk": task.disk if task.disk is not None else "",
         "task_attempt": task.attempt,
@@ -113,7 +114,8 @@ def typed(output: Output, text: str | list[str]) -> object:
         made = [convert(member) if isinstance(member, str) else member for member in members]
     except ValueError:
         raise OutputError(
-            f"output {output.name!r} is declared as {output.type}, but the script made {text!r}"
+            f"output {output.name!r} is declared as {output.type}, but the script made {text!r}\n"
+            "  declare the type that the script makes; without one it is text"
         ) from None
     return made if isinstance(text, list) else made[0]
 
