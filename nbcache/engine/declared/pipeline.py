@@ -296,7 +296,10 @@ class Pipeline:
             return evaluate()
         except NbcacheError as error:
             if isinstance(error, ChannelError) and place not in str(error):
-                raise type(error)(f"{place}: {error}") from error
+                where = ""
+                if isinstance(decl, ProcessDecl):
+                    where = f"\n  {said_place(decl, place_of_header(decl))}"
+                raise type(error)(f"{place}: {error}{where}") from error
             raise
         except NameError as error:
             name = error.name or ""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from nbcache.engine.declared.scripts import scripts_of
+from nbcache.engine.identity.sources import name_of_source
 from nbcache.errors import BodyError, HeaderError
 from nbcache.model.channel import Node
 from nbcache.model.process import ChannelDecl, Input, Option, Output, PortType, ProcessDecl
@@ -326,7 +327,7 @@ def decl_from_function(
         interpreter=interpreter,
         body=body,
         body_line=start + line - 1,
-        cell=Path(inspect.getfile(function)).name,
+        cell=name_of_source(inspect.getfile(function)),
         filename=f"<{function.__name__}>",
         source=source,
         source_line=start,

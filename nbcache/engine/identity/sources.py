@@ -78,6 +78,12 @@ def place_of(filename: str, line: int) -> str:
     return f"{Path(filename).name}, line {line}"
 
 
+def name_of_source(filename: str) -> str:
+    """Return what people call a file or cell, as a `%%process` cell is named: "cell [3]"."""
+    cells = _cells()
+    return f"cell [{cells[filename]}]" if filename in cells else Path(filename).name
+
+
 def place_of_body(decl: ProcessDecl) -> str:
     """Return where the body begins, as people find it: "cell 5, line 2"."""
     cell = decl.cell.replace("[", "").replace("]", "")
