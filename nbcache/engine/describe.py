@@ -152,18 +152,25 @@ def _place_plan(
     seen = len(decided) + len(failed - decided.keys())
     unknown = found.unknown.get(name, 0)
     expected = found.expected.get(name)
-    error = found.channel_error or next((found.errors[task] for task in sorted(failed)), "")
+    broken = index in found.broken
+    error = found.channel_error if broken else ""
+    error = error or next((found.errors[task] for task in sorted(failed)), "")
     waiting = [each for task, each in decided.items() if task not in cached | skipped | failed]
     reason = error or (reasons.of(prepared.places[index], waiting) if hashes else "")
     lost = next((each.reason for task, each in decided.items() if each.reason), "")
+    known = seen + unknown - len(skipped)
+    if found.channel_error:  # which ends a run, so not all tasks were looked at
+        known = max(known, expected or 0)
     return PlacePlan(
         name=name,
-        tasks=None if expected is None or found.channel_error else seen + unknown - len(skipped),
+        tasks=None if expected is None or broken else known,
         cached=len(cached),
         to_run=len(hashes),
         equal=twins,
         unknown=unknown,
+        failing=len(failed),
         reason=lost or reason,
+        error=error,
     )
 
 

@@ -7,7 +7,7 @@ nodes know their fields and their place in topological order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -76,6 +76,15 @@ class Graph:
     nodes: tuple[CompiledNode, ...]
     places: Mapping[str, int]
     channels: Mapping[str, int]
+
+
+def with_all_below(graph: Graph, indices: Collection[int]) -> frozenset[int]:
+    """Return these nodes, and all that take what they give."""
+    found = set(indices)
+    for node in graph.nodes:  # in topological order
+        if any(parent in found for parent in node.parents):
+            found.add(node.index)
+    return frozenset(found)
 
 
 def upstream_of(graph: Graph, index: int) -> tuple[str, ...]:

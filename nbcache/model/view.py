@@ -105,7 +105,9 @@ class PlacePlan:
     to_run: int
     equal: int = 0  # tasks that get the result of an equal one among those to run
     unknown: int = 0  # tasks whose inputs another task has to make first
+    failing: int = 0  # tasks that would fail before they begin
     reason: str = ""
+    error: str = ""  # what is wrong with these, or with a channel, so that there are no tasks
     expected_s: float | None = None
 
 

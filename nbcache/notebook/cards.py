@@ -137,6 +137,8 @@ def plan_phrase(plan: PlacePlan | None) -> str:
         parts.append(f"{plan.equal:,} equal to {'it' if plan.to_run == 1 else 'one of them'}")
     if plan.unknown:
         parts.append(f"{plan.unknown:,} known when {whose} inputs are made")
+    if plan.failing:
+        parts.append(f"{plan.failing:,} would fail")
     return f"{render.count_of(plan.tasks, 'task')}: {', '.join(parts)}"
 
 

@@ -259,8 +259,9 @@ def render_plan(plans: Sequence[PlacePlan]) -> Rendered:
             f"{plan.to_run:,}",
             f"{plan.equal:,}" if plan.equal else "",
             f"{plan.unknown:,}" if plan.unknown else "",
+            f"{plan.failing:,}" if plan.failing else "",
             "" if plan.expected_s is None else f"about {render.about(plan.expected_s)}",
-            plan.reason,
+            plan.reason.partition("\n")[0],
         )
         for plan in plans
     ]
@@ -271,6 +272,7 @@ def render_plan(plans: Sequence[PlacePlan]) -> Rendered:
         "to run",
         "equal to these",
         "not known yet",
+        "would fail",
         "time",
         "why",
     )
@@ -278,21 +280,26 @@ def render_plan(plans: Sequence[PlacePlan]) -> Rendered:
     grid = render.table(
         [headers[k] for k in filled],
         [[row[k] for k in filled] for row in rows],
-        numeric=("tasks", "cached", "to run", "equal to these", "not known yet"),
+        numeric=("tasks", "cached", "to run", "equal to these", "not known yet", "would fail"),
     )
     total = f"{sum(p.cached for p in plans):,} cached, {sum(p.to_run for p in plans):,} to run"
     if equal := sum(plan.equal for plan in plans):
         total += f", {equal:,} equal to these"
     unknown = sum(plan.unknown for plan in plans)
-    if unknown or any(plan.tasks is None for plan in plans):
+    if unknown or any(plan.tasks is None and not plan.error for plan in plans):
         total += (
             f", {f'{unknown:,}' if unknown else 'more'} known when the processes above have run"
         )
+    if failing := sum(plan.failing for plan in plans):
+        total += f", {failing:,} would fail"
     times = [plan.expected_s for plan in plans if plan.expected_s is not None]
     if times and sum(times) > 0:
         total += f" · about {render.about(sum(times))} of computing"
-    html = render.box(f"{grid.html}<div><b>{escape(total)}</b></div>")
-    return Rendered(f"{grid.text}\n{total}", html)
+    errors = "\n".join(dict.fromkeys(plan.error for plan in plans if plan.error))
+    html = f"{grid.html}<div><b>{escape(total)}</b></div>"
+    if errors:
+        html += f'<div style="white-space:pre-wrap">{escape(errors)}</div>'
+    return Rendered("\n".join(filter(None, (grid.text, total, errors))), render.box(html))
 
 
 def record_of(progress: RunProgress) -> RunRecord:

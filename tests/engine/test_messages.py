@@ -164,14 +164,25 @@ def test_a_captured_connection_is_named_with_its_resource(notebook: Notebook) ->
     assert "`--ignore engine`" in str(caught.value)
 
 
-def test_queues_that_do_not_pair_are_said_by_the_card(notebook: Notebook) -> None:
+def test_queues_that_do_not_pair_are_said_by_the_card_and_once_by_the_plan(
+    notebook: Notebook,
+) -> None:
     notebook.cell("%channel src = of(1, 2, 3)")
     notebook.cell("%%process two(a, b) from src, of(1, 2)\na + b")
+    notebook.cell("%%process fine(v) from src\nv")
+    notebook.cell("%%process typed(v: str) from of(1, 2)\nv")
 
     view = notebook.session.card(notebook.names["two"])
+    plan = {each.name: each for each in notebook.session.plan()}
 
     assert view.plan is None
     assert "queues pair item by item" in view.hindrances[-1]
+    assert plan["two"].error == view.hindrances[-1]
+    assert plan["two"].tasks is None
+    assert plan["fine"].error == ""
+    assert plan["fine"].tasks == 3
+    (typed,) = notebook.session.plan(["typed"])
+    assert typed.failing == 2
 
 
 def test_an_output_of_another_type_than_declared_fails_its_task(notebook: Notebook) -> None:
@@ -186,8 +197,14 @@ def test_an_output_of_another_type_than_declared_fails_its_task(notebook: Notebo
 
     assert run.counts() == {"completed": 1, "failed": 2}
     text, none = (failure.error for failure in run.failures)
-    assert text == "output 'n' is declared as int, but the body made 'two' (str)"
-    assert none.endswith("; `n: int | None` allows it")
+    assert text == (
+        "output 'n' is declared as int, but the body made 'two' (str)\n"
+        "  declare the type that the body makes, or convert the value"
+    )
+    assert none.endswith("where there may be nothing to give: `n: int | None`")
+    assert [failure.where for failure in run.failures] == 2 * [
+        "cell [2] line 1: %%process typed(v) -> n: int, t: str | None from src"
+    ]
 
 
 def test_a_generator_as_output_is_told_to_become_a_list(notebook: Notebook) -> None:

@@ -148,6 +148,18 @@ def test_a_plan_is_a_table_with_a_sum() -> None:
     )
 
 
+def test_a_plan_says_once_what_would_fail_and_why() -> None:
+    plans = (
+        PlacePlan(name="fit", tasks=2, cached=0, to_run=0, failing=2, error="a\n  b", reason="a"),
+        PlacePlan(name="best", tasks=None, cached=0, to_run=0, error="a\n  b", reason="a\n  b"),
+    )
+
+    lines = render_plan(plans).text.splitlines()
+
+    assert lines[1].split() == ["fit", "2", "0", "0", "2", "a"]
+    assert lines[-3:] == ["0 cached, 0 to run, 2 would fail", "a", "  b"]
+
+
 def test_a_run_survives_the_way_out_of_the_kernel_as_json() -> None:
     failure = FailureView(task="fit[3]", process="fit", error="ValueError: 3", where="cell [2]")
     run = progress(

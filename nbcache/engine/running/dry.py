@@ -19,7 +19,7 @@ from nbcache.engine.running.collecting import collected_rarely
 from nbcache.engine.running.decision import Decision, outcome_of_hit
 from nbcache.engine.running.prepare import Prepared
 from nbcache.errors import NbcacheError
-from nbcache.model.channel import Item
+from nbcache.model.channel import Item, with_all_below
 from nbcache.model.command import Apply, Command, Decide, End, Load, Report
 from nbcache.model.digest import Digest
 from nbcache.model.event import (
@@ -50,6 +50,7 @@ class DryRun:
     unknown: dict[str, int] = field(default_factory=dict)  # tasks below something that would run
     channel_error: str = ""
     failed: Mapping[str, Item] = field(default_factory=dict)  # what failed already: as `dry_run`
+    broken: frozenset[int] = frozenset()  # the nodes that this leaves without items
     elements: Callable[[int], Elements] = lambda _: ()  # of a channel's node, in order
 
     def is_complete(self) -> bool:
@@ -115,8 +116,9 @@ def dry_run(
                     _expect(more, prepared)
                 commands.extend(more)
     found.elements = scheduler.elements
-    for _, error in scheduler.channel_errors[:1]:
+    for node, error in scheduler.channel_errors[:1]:
         found.channel_error = str(error)
+        found.broken = with_all_below(prepared.graph, {node})
     for name, index in prepared.graph.places.items():
         held = [
             (position, slot)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 from nbcache.model import event as ev
-from nbcache.model.channel import CompiledNode, Graph, Item
+from nbcache.model.channel import Graph, Item, with_all_below
 from nbcache.model.command import Command, Decide, End, Kill, Load, Report, Start, Wait
 from nbcache.model.digest import Digest
 from nbcache.model.event import Event, TaskKey
@@ -87,7 +87,9 @@ class Scheduler:
         self._recalled: list[Task] = []  # made again in this round: who waits for them goes on
         self._ending: RunStatus | None = None
         self._failed = False
-        self._forensic = _with_all_below(graph, lambda node: node.op == "failures")
+        self._forensic = with_all_below(
+            graph, {node.index for node in graph.nodes if node.op == "failures"}
+        )
         self._flow = Flow(graph, self)
         self._commands = self._flow.commands
         self._handlers: dict[type[Event], Callable[..., None]] = {
@@ -215,7 +217,7 @@ class Scheduler:
         Nothing below it goes on, also where it looks into failures: no answer would ever come.
         """
         self.channel_errors.append((node, error))
-        lost = self._forensic & _with_all_below(self.graph, lambda each: each.index == node)
+        lost = self._forensic & with_all_below(self.graph, {node})
         self._forensic -= lost
         if lost and self._ending is not None:
             self._abandon()
@@ -658,12 +660,3 @@ class Scheduler:
         task.queued = task.postponed = task.stale = False
         self._census.move(task, "recalled")
         self._commands.append(Decide(task.key, task.inputs))
-
-
-def _with_all_below(graph: Graph, is_meant: Callable[[CompiledNode], bool]) -> frozenset[int]:
-    """Return the nodes that are meant, and all that take what these give."""
-    found: set[int] = set()
-    for node in graph.nodes:  # in topological order
-        if is_meant(node) or any(parent in found for parent in node.parents):
-            found.add(node.index)
-    return frozenset(found)
