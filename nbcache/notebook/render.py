@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
 
+from nbcache.plan.language.quantities import duration_text
+
 COLOURS: Mapping[
     str, str
 ] = {  # at least 3:1 on white and on #111, and told apart without red-green
@@ -142,18 +144,7 @@ def count_of(number: int, word: str) -> str:
     return f"{number:,} {word if number == 1 else word + 's'}"
 
 
-def duration(seconds: float) -> str:
-    """Return seconds as people say them: "40 ms", "9.1 s", "2 min 05 s", "3 h 20 min"."""
-    if seconds < 0.0995:
-        return f"{max(seconds, 0) * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+duration = duration_text
 
 
 def about(seconds: float) -> str:

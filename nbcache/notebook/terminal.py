@@ -59,7 +59,7 @@ class LineScreen:
     def close(self, progress: RunProgress) -> None:
         self.update(progress)
         if len(progress.failures) > FAILURES:
-            self._say(f"and {len(progress.failures) - FAILURES} more failed; see nbcache log")
+            self._say(f"and {len(progress.failures) - FAILURES} more; see nbcache log")
         for line in pictures.reason_lines(progress):
             self._say(line)
         self._say(pictures.summary_line(progress))

@@ -446,7 +446,19 @@ def test_a_glob_without_a_match_says_where_it_looked(notebook: Notebook, tmp_pat
     with pytest.raises(ChannelError, match=r"no file matches data/\*\.fq") as caught:
         notebook.cell('%channel reads = from_path("data/*.fq")')
     assert str(tmp_path) in str(caught.value)
+    assert "\n  there is no folder data" in str(caught.value)
     assert "reads" not in notebook.names
+    (tmp_path / "Data").mkdir()
+    (tmp_path / "Data/genome.fa").touch()
+    for expression, meant in (
+        ('from_path("data/*.fq")', "Data"),
+        ('value(path("data/genome.fa"))', "Data"),
+        ('value(path("Data/genom.fa"))', "Data/genome.fa"),
+    ):
+        with pytest.raises(ChannelError, match=f'did you mean "{meant}"'):
+            notebook.cell(f"%channel x = {expression}")
+    with pytest.raises(ChannelError, match="channel x: no file"):  # not the x of the file's name
+        notebook.cell('%channel x = from_path("Data/x.fq")')
 
 
 def test_a_cycle_is_named(notebook: Notebook) -> None:

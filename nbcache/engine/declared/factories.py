@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import cast
 
+from nbcache.engine.identity.missing_files import no_file, no_match
 from nbcache.engine.identity.remote import matching
 from nbcache.errors import ChannelError, kind_of
 from nbcache.model.channel import Fields, Item, Node
@@ -56,8 +57,10 @@ class Factories:
     def from_iterable(self, items: Iterable[object]) -> Channel:
         """Return a queue channel of the members of `items`, in their order."""
         if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+            way_out = "; for its characters: list(...)" if isinstance(items, str) else ""
             raise ChannelError(
-                f"from_iterable takes a list, range or other iterable, not {items!r:.60}"
+                f"from_iterable takes a list, range or other iterable, not {items!r:.60}\n"
+                f"  for this one item: of(...){way_out}"
             )
         members = self._members(items)
         arity = _common_arity(members)
@@ -96,7 +99,7 @@ class Factories:
             return RemoteFile(text)
         found = self._folder() / text
         if not found.exists():
-            raise ChannelError(f"no file {text} (looked in {self._folder()}){_as_it_is(text)}")
+            raise ChannelError(no_file(text, self._folder()) + _as_it_is(text))
         return FilePath(found)
 
     def from_path(self, *patterns: str | os.PathLike[str], optional: bool = False) -> Channel:
@@ -225,7 +228,7 @@ def _match(pattern: str, folder: pathlib.Path) -> list[FilePath | RemoteFile]:
 def _no_match(pattern: str, folder: pathlib.Path) -> ChannelError:
     if _URL.match(pattern):
         return ChannelError(f"no file matches {RemoteFile(pattern).place}")
-    return ChannelError(f"no file matches {pattern} (looked in {folder}){_as_it_is(pattern)}")
+    return ChannelError(no_match(pattern, folder) + _as_it_is(pattern))
 
 
 def _as_it_is(name: str) -> str:
@@ -305,7 +308,7 @@ def _query(text: str, folder: pathlib.Path) -> tuple[tuple[str, ...], list[Item]
         else:
             file = folder / text
             if not file.exists():
-                raise ChannelError(f"no file {text} (looked in {folder})")
+                raise ChannelError(no_file(text, folder))
             reader = "read_parquet" if file.suffix in (".parquet", ".pq") else "read_csv"
             connection.execute(f"SELECT * FROM {reader}(?)", [str(file)])
         names = tuple(column[0] for column in connection.description or ())

@@ -22,6 +22,7 @@ from nbcache.model.fingerprint import Component
 from nbcache.model.row import AttemptRow, Record
 from nbcache.plan.identity import explain
 from nbcache.plan.identity.explain import Difference
+from nbcache.plan.language.quantities import duration_text
 from nbcache.store.cache import Cache
 
 
@@ -119,7 +120,7 @@ def _why_cached(
     assert found.use is not None
     if found.use.hash != found.made.hash:
         return _why_trusted(cache, found, runs, components)
-    took = f", {found.made.realtime:.1f} s" if found.made.realtime is not None else ""
+    took = f", {duration_text(found.made.realtime)}" if found.made.realtime is not None else ""
     if found.made.run == found.use.run:
         at = f" (position {found.made.position})" if found.made.position else ""
         source = f"{label_of(found.made)} of this run{at}{took}"
@@ -240,7 +241,8 @@ def _same_components(row: AttemptRow, earlier: AttemptRow, runs: Mapping[str, Ru
     if not earlier.attempt:
         return f"{_run_words(runs, earlier.run)} ended before it began"
     if earlier.status != "completed":
-        return f"the earlier attempt with the same components {earlier.status}"
+        was = "" if earlier.status == "failed" else "was "
+        return f"the earlier attempt with the same components {was}{earlier.status}"
     return row.reason or (
         "nothing differs from the earlier row; it was asked to run afresh, or its result was gone"
     )

@@ -24,6 +24,7 @@ from nbcache.engine.running.decision import Place
 from nbcache.engine.running.devices import Devices
 from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.gauge import Gauge
+from nbcache.engine.running.prepare import of_channel
 from nbcache.engine.running.publish import Publisher
 from nbcache.engine.running.reasons import Reasons
 from nbcache.engine.running.specs import Packer
@@ -153,8 +154,7 @@ class Driver:
     def _channel_error(self, node: int, error: BaseException) -> str:
         label = self._course.graph.nodes[node].name or self._course.graph.nodes[node].label
         if isinstance(error, NbcacheError):
-            text = str(error)
-            return text if label in text else f"channel {label}: {text}"
+            return of_channel(label, str(error))
         return f"channel {label}: {type(error).__name__}: {error}"
 
     def cancel(self) -> None:

@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import difflib
 import itertools
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,11 +266,17 @@ def load(node: CompiledNode) -> Sequence[Item]:
     try:
         return node.load()
     except NbcacheError as error:
-        if isinstance(error, ChannelError) and name not in str(error):
-            raise ChannelError(f"channel {name}: {error}") from error
+        if isinstance(error, ChannelError):
+            raise ChannelError(of_channel(name, str(error))) from error
         raise
     except Exception as error:
         raise ChannelError(f"channel {name}: {type(error).__name__}: {error}") from error
+
+
+def of_channel(name: str, said: str) -> str:
+    """Return what is wrong with a channel, with its name unless that is said already."""
+    told = re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w./-])", said)
+    return said if told else f"channel {name}: {said}"
 
 
 def _file_component(text: str, path: Path, cache: Cache) -> Component:

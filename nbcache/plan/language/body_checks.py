@@ -113,12 +113,14 @@ def _fail(
 def _check_mutations(decl: ProcessDecl, facts: BodyFacts, captured: Collection[str]) -> None:
     for each in facts.mutations:
         if each.name in captured:
+            sets_attribute = each.how.startswith(f"{each.name}.") and each.how.endswith("= ...")
+            copied = f"copy.copy({each.name})" if sets_attribute else f"{each.name}.copy()"
             _fail(
                 decl,
                 f'`{each.how}` would change a copy of "{each.name}", which comes from the notebook',
                 each.line,
                 each.column,
-                f"make it an output, or copy it first: {each.name} = {each.name}.copy()",
+                f"make it an output, or copy it first: {each.name} = {copied}",
             )
 
 

@@ -82,11 +82,9 @@ class HeaderText:
             "mismatch": f'"{char}" does not close the bracket that is open here',
             "quote": f"the quote {char} is never closed",
         }
-        hints = {
-            "open": "the header goes on while a bracket is open, so the body was read as part of it"
-        }
-        kind = self.scan.fault_kind
-        self.fail(said[kind], self.scan.fault, hints.get(kind) if "\n" in self.text else None)
+        kind, has_body = self.scan.fault_kind, "\n" in self.text.strip()
+        hint = "the header goes on while a bracket is open, so the body was read as part of it"
+        self.fail(said[kind], self.scan.fault, hint if kind == "open" and has_body else None)
 
     def clean(self, start: int, end: int) -> str:
         return self.scan.clean[start:end]

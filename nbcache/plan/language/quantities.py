@@ -81,6 +81,20 @@ def size_text(count: float) -> str:
     return f"{number:.{int(number < 9.95)}f}".removesuffix(".0") + f" {unit}"
 
 
+def duration_text(seconds: float) -> str:
+    """Return seconds as people say them: "40 ms", "9.1 s", "2 min 05 s", "3 h 20 min"."""
+    if seconds < 0.0995:
+        return f"{max(seconds, 0) * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds that "90s", "2h", "1d 4h", "30 min" or "90" mean.
 
