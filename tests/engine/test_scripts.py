@@ -50,7 +50,7 @@ def test_a_trap_of_the_script_sees_its_exit_code_and_the_task_fails(notebook: No
 
 
 def test_the_line_that_an_interpreter_names_is_that_of_the_cell(notebook: Notebook) -> None:
-    bodies = {"bash": 'o=1\necho "$nothing"', "sh": "o=1\nif then; fi", "python3": "o = 1\no / 0"}
+    bodies = {"bash": "o=1\necho ${none:?}", "sh": "o=1\nif then; fi", "python3": "o = 1\no / 0"}
     for name, body in bodies.items():
         notebook.cell(f"%%process in_{name}() -> o --script {name}\n#| tag: one\n{body}")
 
