@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from nbcache.engine.record.explanations import why
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 
@@ -33,6 +34,18 @@ def test_a_device_as_input_is_refused_and_never_read(notebook: Notebook) -> None
     notebook.cell('%%process work(f: path = "/dev/zero") -> n\nn = f.name')
     run = notebook.run()
     assert "/dev/zero is neither a file nor a folder" in run.failures[0].error
+
+
+def test_a_task_with_a_file_is_called_alike_while_it_runs_and_afterwards(
+    notebook: Notebook,
+) -> None:
+    (notebook.folder / "my data.txt").write_text("x")
+    notebook.cell('%%process work(f: path = "my data.txt") -> n\n1 / 0')
+
+    (failure,) = notebook.run().failures
+
+    assert failure.task == "work[f=my data.txt]"
+    assert why(notebook.session.cache, [failure.task]).task == failure.task
 
 
 def test_a_body_may_read_a_device(notebook: Notebook) -> None:

@@ -22,6 +22,8 @@ from nbcache.store.cache import Cache
 
 _HASH = re.compile(r"(?:xxh3:)?[0-9a-f]{4,32}")
 _LABEL = re.compile(r"(\w+)\[(.*)\]", re.DOTALL)
+# How a row sums up a file: its name stands in the task's label, as it did while the run went on.
+_FILE = re.compile(r"(.+) \((?:[\d,]+ B|\? B|\?|folder)(?:, by [a-z ]+)?\)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ def called_by(inputs: Iterable[tuple[str, str, str | None]]) -> dict[str, object
     for name, summary, scalar in inputs:
         if scalar is not None:
             found[name] = json.loads(scalar)
+        elif (file := _FILE.fullmatch(summary)) is not None:
+            found[name] = file[1]
         elif summary and " " not in summary:
             found[name] = summary
     return found
