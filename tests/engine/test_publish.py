@@ -146,6 +146,22 @@ def test_two_tasks_that_want_one_name_are_told_apart_by_an_error(notebook: Noteb
     assert "Tell them apart" in error
 
 
+def test_folders_of_several_tasks_under_one_name_become_one_which_later_results_renew(
+    notebook: Notebook,
+) -> None:
+    shown = notebook.folder / "results"
+    body = 'mkdir d; echo "$v" > "d/$v.txt"; touch "$v.txt" "d/EXTRA$v"'
+    declare(notebook, "results, only=d", body=body)
+    notebook.run().raise_for_status()
+    assert listed(shown) == ["d/EXTRAa", "d/EXTRAb", "d/a.txt", "d/b.txt"]
+    assert not notebook.run().notes  # all stands there already
+
+    declare(notebook, "results, only=d", body=body.replace("EXTRA", "other"))
+    notebook.run().raise_for_status()
+
+    assert listed(shown) == ["d/a.txt", "d/b.txt", "d/othera", "d/otherb"]
+
+
 def test_files_of_one_task_with_one_name_are_told_apart_by_an_error_and_a_folder_keeps_them(
     notebook: Notebook,
 ) -> None:

@@ -179,6 +179,13 @@ def test_lines_after_a_script_run_also_when_it_failed(notebook: Notebook) -> Non
     assert "--after ended with exit code 5" in error_of(run)
 
 
+def test_lines_after_a_script_see_what_the_lines_before_it_set(notebook: Notebook) -> None:
+    body = "#| before: echo once; X=made; false || true\n#| after: echo $X > o\ntrue"
+    run = script(notebook, "() -> o: path", body)
+    assert Path(str(run["work"].value)).read_text() == "made\n"
+    assert [each.text for each in run.shown("work")[0][2]] == ["once\n"]
+
+
 def test_lines_around_a_script_count(notebook: Notebook) -> None:
     counts = [
         script(notebook, "() -> o", f"{lines}o=1").counts()

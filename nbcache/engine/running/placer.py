@@ -52,6 +52,7 @@ class Placer:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._owners: dict[str, tuple[Owner, Digest | None]] = {}  # target -> task, content
+        self._latest: dict[TaskKey, Owner] = {}
         self._root = os.path.realpath(cache.root) + os.sep
 
     def place(
@@ -72,13 +73,43 @@ class Placer:
         if (os.path.realpath(os.path.dirname(target)) + os.sep).startswith(self._root):
             raise PublishError(f"{target} lies in the cache folder; publish elsewhere")
         leaves = list(self._leaves(held, target))
+        self._forget_earlier(owner)
         for leaf in leaves:
             self._claim(leaf, owner)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        placed = sum(self._settle(leaf, mode, overwrite) for leaf in leaves)
-        if leaves[0].kind == "directory":
-            self._remove_stale(target, {leaf.target for leaf in leaves})
-        return placed
+        return sum(self._settle(leaf, mode, overwrite) for leaf in leaves)
+
+    def remove_stale(self, folder: str) -> None:
+        """Remove what earlier results had put into a published folder and none of these has.
+
+        To be called when all is placed: several tasks may put their own into one folder.
+        """
+        for place, folders, files in os.walk(folder, topdown=False):
+            for name in files:
+                path = os.path.join(place, name)
+                if path in self._owners:
+                    continue
+                if os.path.islink(path):  # of a result: into the cache, or within the folder
+                    leads = os.path.realpath(path)
+                    within = leads.startswith(os.path.realpath(folder) + os.sep)
+                    is_ours = within or _BLOB.search(leads) is not None
+                else:
+                    is_ours = self._cache.published.noted(path) is not None
+                if is_ours:
+                    os.unlink(path)
+            for name in folders:
+                if os.path.join(place, name) not in self._owners:
+                    with contextlib.suppress(OSError):  # it holds something of somebody else
+                        os.rmdir(os.path.join(place, name))
+
+    def _forget_earlier(self, owner: Owner) -> None:
+        """Let go of what a task that was made again had put somewhere the first time."""
+        before = self._latest.setdefault(owner.task, owner)
+        if before is not owner:
+            self._latest[owner.task] = owner
+            mine = [target for target, (each, _) in self._owners.items() if each is before]
+            for target in mine:
+                del self._owners[target]
 
     def _leaves(self, held: Stored | FilePath, target: str) -> Iterator[Leaf]:
         """Yield what a result consists of, a folder before what is in it."""
@@ -215,26 +246,6 @@ class Placer:
         if is_near and self._cache.writable:
             return self._cache.tmp / new_ulid()
         return Path(folder, f".nbcache-{new_ulid()}")
-
-    def _remove_stale(self, folder: str, wanted: set[str]) -> None:
-        """Remove what an earlier result had put into a published folder and this one lacks."""
-        for place, folders, files in os.walk(folder, topdown=False):
-            for name in files:
-                path = os.path.join(place, name)
-                if path in wanted:
-                    continue
-                if os.path.islink(path):  # of a result: into the cache, or within the folder
-                    leads = os.path.realpath(path)
-                    within = leads.startswith(os.path.realpath(folder) + os.sep)
-                    is_ours = within or _BLOB.search(leads) is not None
-                else:
-                    is_ours = self._cache.published.noted(path) is not None
-                if is_ours:
-                    os.unlink(path)
-            for name in folders:
-                if os.path.join(place, name) not in wanted:
-                    with contextlib.suppress(OSError):  # it holds something of somebody else
-                        os.rmdir(os.path.join(place, name))
 
 
 def _file(target: str, source: str, digest: Digest) -> Leaf:

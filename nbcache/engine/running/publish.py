@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from nbcache.engine.running.decision import Decision
@@ -36,6 +37,7 @@ class Publisher:
         self._placer = Placer(cache)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nbcache-publishing")
         self._asked: list[tuple[Decision, Future[None]]] = []
+        self._results: set[str] = set()  # what rules have put somewhere, of a folder its name
         self._placed: Counter[str] = Counter()  # by folder, as the rule writes it
         self._stored: Counter[str] = Counter()
 
@@ -50,6 +52,8 @@ class Publisher:
 
         `cancelled`: what has not begun is left to the next run.
         """
+        if not cancelled:
+            self._thread.submit(self._remove_stale)
         self._thread.shutdown(wait=True, cancel_futures=cancelled)
         failed = []
         for decision, done in self._asked:
@@ -96,15 +100,23 @@ class Publisher:
             name = publishing.published_name(rule, held.name, names)
             if name is not None:
                 target = os.path.join(folder, name)
+                self._results.add(target)
                 self._placed[rule.folder] += self._placer.place(
                     held, target, rule.mode, owner, overwrite=rule.overwrite
                 )
+
+    def _remove_stale(self) -> None:
+        for target in self._results:
+            with suppress(OSError):  # it stands there once more
+                self._placer.remove_stale(target)
 
     def _store(self, shelf: Shelf, decision: Decision, outputs: Item, owner: Owner) -> None:
         """Put a result into its store folder."""
 
         def place(held: Stored | FilePath, target: str, overwrite: bool) -> int:
-            return self._placer.place(held, target, "copy", owner, overwrite=overwrite)
+            placed = self._placer.place(held, target, "copy", owner, overwrite=overwrite)
+            self._placer.remove_stale(target)
+            return placed
 
         made = zip(decision.place.outputs, outputs, strict=True)
         passed = decision.place.passed

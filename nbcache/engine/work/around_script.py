@@ -48,10 +48,19 @@ def run_after(
     """Run the lines that stand after the script, also if that failed; return what failed."""
     if not process.after:
         return None
-    ended = _run(process, [*declarations(inputs, task), *process.after], folder)
+    lines = [*declarations(inputs, task), *_quietly(process.before), *process.after]
+    ended = _run(process, lines, folder)
     if ended.returncode == 0:
         return None
     return ScriptError(f"the lines of --after ended with exit code {ended.returncode}")
+
+
+def _quietly(before: Sequence[str]) -> list[str]:
+    """Return the lines of `--before` once more, for what they export: they have shown what they
+    show, and may fail, as the script may have, without keeping those of `--after` from running."""
+    if not before:
+        return []
+    return ["exec 3>&1 4>&2 >/dev/null 2>&1; set +eu", *before, "set -eu; exec >&3 2>&4 3>&- 4>&-"]
 
 
 def _run(

@@ -140,7 +140,12 @@ class Workplace:
             folder.mkdir()
         else:
             folder = scratch_root(scratch) / f"{SCRATCH}{name}"
-            folder.mkdir(parents=True)
+            try:
+                folder.mkdir(parents=True)
+            except OSError as error:
+                raise UsageError(
+                    f"--scratch {scratch}: no folder can be made there: {error.strerror}"
+                ) from error
             os.symlink(folder, self.cache.work / name)
         os.chdir(folder)
         self._folder, self._scratch = folder, scratch
