@@ -41,6 +41,7 @@ _made: WeakKeyDictionary[type, _AsMade] = WeakKeyDictionary()
 """Those that a pickle brought that was read in this process."""
 _as_the_task_began: set[type] = set()  # of these: what a pickle has given its state since then
 _of_this_code: dict[str, type] = {}  # the notebook's
+_notebook: list[Callable[[str], None]] = []
 _makers: set[Callable[..., Any]] = set()
 _setters: set[Callable[..., Any]] = set()
 
@@ -70,6 +71,22 @@ def know_class(cls: type, code: str, reached: str) -> None:
     with cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK:
         cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls] = name
         cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID[name] = _of_this_code[code] = cls
+
+
+def look_in(notebook: Callable[[str], None]) -> None:
+    """Ask this notebook, from now on, for a class of a name that a pickle brings: where it has one,
+    it makes it known (`know_class`)."""
+    _notebook[:] = [notebook]
+
+
+def _known(name: str) -> type | None:
+    """Return what goes by a name here: the notebook's own class before a copy of it."""
+    from cloudpickle import cloudpickle
+
+    known: type | None = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(name)
+    if known is None or known in _made:
+        return _of_this_code.get(name.rpartition(" ")[0], known)
+    return known
 
 
 def begin_task() -> None:
@@ -152,14 +169,12 @@ class ClassUnpickler(pickle.Unpickler):
         return found
 
     def _class(self, make: Callable[..., type], *arguments: Any) -> type:
-        from cloudpickle import cloudpickle
-
         name = str(arguments[-2])
-        known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(name)
-        if known is None:
-            known = _of_this_code.get(name.rpartition(" ")[0])
+        for look in _notebook:
+            look(name.partition(" ")[0])
+        known = _known(name)
         if known is not None:
-            return known  # type: ignore[no-any-return]
+            return known
         made = make(*arguments)
         _made[made] = _AsMade.of(made)
         self._new.add(made)

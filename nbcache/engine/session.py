@@ -24,6 +24,7 @@ from nbcache.engine.declared.process import NamedChannel, Process, Readable, com
 from nbcache.engine.declared.required import check_given
 from nbcache.engine.declared.stubs import check_stub
 from nbcache.engine.describe import card_of, channel_view_of, place_plans
+from nbcache.engine.identity.value_code import know_classes_of
 from nbcache.engine.performing import Performer
 from nbcache.engine.reading import read
 from nbcache.engine.record.results import Results
@@ -63,6 +64,7 @@ class Session:
 
     def __init__(self, namespace: dict[str, object], folder: Path) -> None:
         self.namespace, self.folder = namespace, folder
+        know_classes_of(namespace, folder)
         self.notebook: str | None = os.environ.get("JPY_SESSION_NAME")
         self.given: dict[str, str] = {}  # parameters that the whole notebook was started with
         self.waiter: Callable[[Run], None] = _wait

@@ -52,6 +52,15 @@ def test_an_object_of_a_notebook_class_is_one_of_that_class_wherever_it_comes_fr
         kernel.cell("K = 100")
         assert made[0].m() == 103
 
+    # where a result is read before its class's cell has run, it is of a copy only until then
+    kernel = kernels()
+    make = kernel.session.restore(run.id).results["make"]
+    [before] = make
+    kernel.cell(CLASSES)
+    [after] = make
+    assert [type(each).__name__ for each in before] == ["P", "S", "E"]
+    assert after == [kernel.names["P"](3), kernel.names["S"](3), kernel.names["E"].A]
+
 
 def test_results_hold_what_keeps_its_own_results(notebook: Notebook) -> None:
     notebook.cell(

@@ -30,6 +30,7 @@ import sklearn.preprocessing
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.model_selection import GridSearchCV
 
 from nbcache.errors import NoCanonicalFormError
 from nbcache.model.digest import identity_digest
@@ -335,6 +336,21 @@ def test_a_model_fitted_twice_alike_is_one_model_whatever_version_wrote_it() -> 
     one, other = (sklearn.linear_model.LogisticRegression().fit(X, Y) for _ in range(2))
     assert canonical_digest(one) == canonical_digest(other)
     assert b"_sklearn_version" not in canonical_bytes(one)
+
+
+def test_how_long_a_search_took_does_not_count_and_what_it_found_does() -> None:
+    def searched(upto: float) -> Any:
+        grid = {"alpha": [0.1, upto]}
+        return GridSearchCV(sklearn.linear_model.Ridge(), grid, cv=2).fit(X, Y)
+
+    first, again = searched(1.0), searched(1.0)
+    again.refit_time_ = first.refit_time_ + 1
+    again.cv_results_["std_fit_time"] = first.cv_results_["std_fit_time"] + 1
+
+    assert canonical_digest(first) == canonical_digest(again)
+    assert canonical_digest(first) != canonical_digest(searched(2.0))
+    again.cv_results_["mean_test_score"] = first.cv_results_["mean_test_score"] + 1
+    assert canonical_digest(first) != canonical_digest(again)
 
 
 def test_addresses_in_an_object_and_a_glance_at_it_do_not_count() -> None:

@@ -10,8 +10,9 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from pathlib import Path
+from weakref import WeakSet
 
-from nbcache.codec.classes import know_class
+from nbcache.codec.classes import know_class, look_in
 from nbcache.engine.identity.modules import LocalModules, local_components, package_components
 from nbcache.engine.identity.sources import source_of
 from nbcache.errors import NoCanonicalFormError
@@ -32,11 +33,29 @@ def know_classes(
     own = Walker(namespace, places, source_of)
     whole = Walker(namespace, places, source_of, cut=False)
     for cls in classes:
-        top, *inner = cls.__qualname__.split(".")
-        if reduce(lambda each, step: getattr(each, step, None), inner, namespace.get(top)) is cls:
+        if _at(namespace, cls.__qualname__) is cls:
             with contextlib.suppress(NoCanonicalFormError, RecursionError):
                 code = f"{cls.__module__}.{cls.__qualname__} {own.digest(cls)}"
                 know_class(cls, code, whole.digest(cls))
+
+
+def know_classes_of(namespace: Mapping[str, object], notebook_dir: Path) -> None:
+    """Have classes of the notebook be what pickles mean by them also where only these name them."""
+    met: WeakSet[type] = WeakSet()
+
+    def find(name: str) -> None:
+        module, _, path = name.partition(".")
+        found = _at(namespace, path)
+        if isinstance(found, type) and found.__module__ == module and found not in met:
+            met.add(found)
+            know_classes([found], namespace, LocalModules(module, notebook_dir))
+
+    look_in(find)
+
+
+def _at(namespace: Mapping[str, object], path: str) -> object:
+    top, *inner = path.split(".")
+    return reduce(lambda each, step: getattr(each, step, None), inner, namespace.get(top))
 
 
 def value_leaf(

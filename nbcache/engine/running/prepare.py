@@ -26,7 +26,7 @@ from nbcache.engine.identity.identify import Identifier
 from nbcache.engine.identity.modules import LocalModules
 from nbcache.engine.identity.reads import named_files
 from nbcache.engine.identity.remote import RemoteFiles
-from nbcache.engine.identity.value_code import value_leaf
+from nbcache.engine.identity.value_code import know_classes_of, value_leaf
 from nbcache.engine.record.results import Decoder, Results, restored_text
 from nbcache.engine.running.decide import Decider
 from nbcache.engine.running.decision import Place
@@ -92,6 +92,7 @@ def prepare(
     decoder = Decoder(cache)
     remote = RemoteFiles(cache)
     remote.ask(_remote_files(sources))
+    know_classes_of(pipeline.namespace, folder)
     leaf = value_leaf(pipeline.namespace, folder, is_kernel=True)
     identifier = Identifier(cache.files, folder, remote, leaf)
     decider = Decider(cache, places, identifier, decoder, folder, fresh=fresh, no_cache=no_cache)

@@ -19,6 +19,7 @@ _VIEWS = "adj succ pred nodes edges in_edges out_edges degree in_degree out_degr
 _WORDS_OF_NODE = 9  # of a node of scipy's trees: 8 bytes each
 _POINTERS = (5, 6)
 _COUNTERS = slice(7, 11)  # how often a tree of scikit-learn was asked, and how far it was gone into
+_TIMES = ("_fit_time", "_score_time")
 
 
 def lasting(cls: type, state: object) -> object:
@@ -74,10 +75,24 @@ def _without_pointers(state: State) -> State:
     return np.delete(words, _POINTERS, axis=1), *rest
 
 
+def _without_times(state: State) -> State:
+    """Leave out how long a search took: it differs between equal ones."""
+    if type(state) is not dict:
+        return state
+    kept = {name: part for name, part in state.items() if name != "refit_time_"}
+    results = kept.get("cv_results_")
+    if type(results) is dict:
+        kept["cv_results_"] = {
+            name: part for name, part in results.items() if not str(name).endswith(_TIMES)
+        }
+    return kept
+
+
 _CHANGES: dict[str, Callable[[State], State]] = {
     "networkx.classes.graph.Graph": _without(*_VIEWS, "__networkx_cache__"),
     "scipy.spatial._ckdtree.cKDTree": _without_pointers,
     "sklearn.base.BaseEstimator": _without("_sklearn_version"),  # is a component of its own
+    "sklearn.model_selection._search.BaseSearchCV": _without_times,
     "sklearn.feature_extraction.text._VectorizerMixin": _without("_stop_words_id"),
     "sklearn.neighbors._ball_tree.BinaryTree32": _without_counters,
     "sklearn.neighbors._ball_tree.BinaryTree64": _without_counters,
