@@ -50,7 +50,7 @@ class View {
     this.lines = h("ul", { class: "nb-lines" });
     this.crumbs = h("div", { class: "nb-crumbs", role: "group", "aria-label": "where you are" });
     this.place = h("div");
-    this.panel = h("div", { class: "nb-panel", role: "group", hidden: true, "aria-label": "details" },
+    this.panel = h("div", { class: "nb-panel", role: "group", tabindex: "-1", hidden: true, "aria-label": "details" },
       h("div", { class: "nb-panel-head" }, this.crumbs,
         h("button", { type: "button", class: "nb-close", "aria-label": "close", onclick: () => this.openNothing() }, "×")),
       this.place);
@@ -113,6 +113,12 @@ class View {
   listen() {
     if (!this.head?.going || performance.now() - Math.max(this.heardAt, this.synced) < SILENCE_MS) return;
     this.sync();
+  }
+
+  /** For how long nothing was heard of a run that goes, in words, once that was asked about in vain. */
+  silence() {
+    const silent = performance.now() - this.heardAt;
+    return silent > SILENCE_MS + 2000 ? `no news from the kernel for ${duration(Math.floor(silent / 1000))}` : "";
   }
 
   /** Ask how things stand; at most once in a while, since every hover may ask. */
@@ -222,7 +228,7 @@ class View {
     this.lines.replaceChildren(
       ...shown.map((each) => h("li", { class: "nb-bad" },
         h("button", { type: "button", class: "nb-link", title: each.task, "aria-label": each.task, onclick: () => this.openFailure(each) }, middle(this.callTask(each.task))),
-        ` ${each.error}${each.where ? `, ${each.where}` : ""}`)),
+        " ", h("bdi", {}, each.error), each.where ? `, ${each.where}` : "")),
       ...(hidden ? [h("li", {}, h("button", { type: "button", class: "nb-link", onclick: unfold }, `${number(hidden + more_failures)} more failed`))]
         : more_failures ? [h("li", {}, `… and ${number(more_failures)} more: see the tasks of the process`)] : []),
       ...(error ? [h("li", { class: "nb-bad" }, error)] : []),
@@ -238,12 +244,16 @@ class View {
 
       A page that was loaded again does not hear how that output changes: what stood there before still does. */
   lookBelow(before) {
-    const late = performance.now() + 2000;
+    const asked = performance.now();
     const look = () => {
-      const now = document.getElementById(this.twin);
-      if (now && now !== before) now.querySelector(".nbcache-shown")?.scrollIntoView({ block: "nearest" });
-      else if (performance.now() < late) setTimeout(look, 100);
-      else if (before?.isConnected) this.say(DEAF);
+      const now = document.getElementById(this.twin), waited = performance.now() - asked;
+      if (now && now !== before) {
+        now.querySelector(".nbcache-shown")?.scrollIntoView({ block: "nearest" });
+        if (this.status.textContent === DEAF) this.say(""); // it was only slow
+      } else if (this.root.isConnected && waited < 10_000) {
+        if (waited > 1000 && before && !this.status.textContent) this.say(DEAF);
+        setTimeout(look, 100);
+      }
     };
     look();
   }
@@ -259,7 +269,7 @@ class View {
 
   press({ label, why_not: _, first: __, ...question }) {
     const soon = setTimeout(() => this.say(`${label}: asked`), 400); // most are answered before one could read it
-    const nobody = this.hasKernel ? "the kernel is busy with a cell and has not heard it yet"
+    const nobody = this.hasKernel ? "the kernel has not heard it yet: a cell keeps it busy, or it is stopped"
       : "no kernel answers: start it and run the cell again";
     const below = document.getElementById(this.twin);
     this.say("");
@@ -320,9 +330,18 @@ class View {
     this.stack = stack;
     this.refreshDue = 0;
     this.mark(stack[0]?.process);
-    this.panel.hidden = !stack.length;
-    this.place.replaceChildren(...stack.slice(-1).map((page) => page.root));
-    this.titlePanel();
+    this.keepFocus(() => {
+      this.panel.hidden = !stack.length;
+      this.place.replaceChildren(...stack.slice(-1).map((page) => page.root));
+      this.titlePanel();
+    });
+  }
+
+  /** Draw in the panel; where the focus was on what is gone then, the panel has it: the keyboard goes on from there. */
+  keepFocus(draw) {
+    const inside = this.panel.contains(document.activeElement);
+    draw();
+    if (inside && !this.panel.hidden && !this.panel.contains(document.activeElement)) this.panel.focus({ preventScroll: true });
   }
 
   titlePanel() {

@@ -81,7 +81,7 @@ class RunView extends View {
     const parts = [];
     if (this.head.going) {
       const status = this.head.status === "running" ? "" : `${this.head.status} `; // the line says it
-      parts.push(`${status}for ${duration((performance.now() - this.startedAt) / 1000)}`);
+      parts.push(`${status}for ${duration((performance.now() - this.startedAt) / 1000)}`, this.silence());
     }
     if (this.head.done && this.head.cached && (this.head.going || this.head.cached < this.head.done)) { // else the line says it
       const share = Math.floor((100 * this.head.cached) / this.head.done);
@@ -90,7 +90,7 @@ class RunView extends View {
     if (this.head.going && this.head.saved_s >= 0.05) parts.push(`saved ${duration(this.head.saved_s)}`);
     if (this.head.elsewhere && this.head.going) this.sync();
     this.keepUp();
-    const text = parts.join(" · ");
+    const text = parts.filter(Boolean).join(" · ");
     if (this.facts.textContent !== text) this.facts.textContent = text;
   }
 }

@@ -36,6 +36,12 @@ class Task {
     this.drawn = drawn;
     this.status = detail.status;
     this.title = detail.label;
+    this.view.keepFocus(() => this.draw(detail));
+    this.loadLog();
+    if (detail.status !== "running") this.loadWhy();
+  }
+
+  draw(detail) {
     this.view.titlePanel();
     this.log ??= h("div", { class: "nb-log" });
     this.why = h("div", { class: "nb-why" }, detail.status === "running" ? "it runs now" : "…");
@@ -56,8 +62,6 @@ class Task {
       detail.components.length ? section("Fingerprint",
         table("components of the fingerprint", detail.components.map((each) => [each.kind, each.name, each.summary, each.digest]), "kind", "name", "what", "digest"),
         `${detail.components.length} component${detail.components.length === 1 ? "" : "s"}`, false) : null);
-    this.loadLog();
-    if (detail.status !== "running") this.loadWhy();
   }
 
   /** Shows what the task showed where its HTML may be, too. */

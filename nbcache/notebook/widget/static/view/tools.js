@@ -63,9 +63,12 @@ function write(element, text) {
 
 const END = 12; // characters of a long label that are always seen: labels often differ there
 
-/** A label that is shortened in its middle where it has no room. */
-const middle = (text) => text.length <= END + 4 ? [h("span", { class: "nb-start" }, text)]
-  : [h("span", { class: "nb-start" }, text.slice(0, -END)), h("span", { class: "nb-end" }, text.slice(-END))];
+/** A label, in one line, that is shortened in its middle where it has no room. */
+function middle(label) {
+  const text = label.replace(/\s/g, " ");
+  return text.length <= END + 4 ? [h("span", { class: "nb-start" }, text)]
+    : [h("span", { class: "nb-start" }, text.slice(0, -END)), h("span", { class: "nb-end" }, text.slice(-END))];
+}
 
 /** "depth=8 rep=1" of "fit[depth=8 rep=1]": the table is of one process. */
 function inner(label) {
