@@ -1,7 +1,9 @@
-"""Compaction: merging segments into larger ones, sorted by hash. Never loses or edits a row.
+"""Compaction: merging segments into larger ones, where the rows of a run stand together.
 
-A merged segment names those it replaces, and they stay for a grace time: readers with an old
-listing are not disturbed. Columns that this version does not know are kept.
+What is asked of a log is nearly always asked of a run, or of all rows of a kind: in this order most
+groups of a rows file are passed over unread. (Hashes are looked up in the index.) Never loses or
+edits a row: a merged segment names those it replaces, and they stay for a grace time, so readers
+with an old listing are not disturbed. Columns that this version does not know are kept.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from nbcache.store.index import SegmentIndex
 from nbcache.store.segment import INT, KEYS, ROWS, metadata_for, open_parquet
 
 _COMPACT_LOCK = "compact"
+_ORDER = [(name, "ascending") for name in ("kind", "run", "process", "id")]
 
 
 def merge_segments(
@@ -29,7 +32,7 @@ def merge_segments(
     max_rows: int,
     factor: float,
 ) -> int:
-    """Merge the smaller live segments into one, sorted by hash; return how many there were.
+    """Merge the smaller live segments into one; return how many there were.
 
     A segment with more than `factor` times the rows of all smaller ones is left alone, so that a
     long log is not written again for every few new rows. One process at a time does it: two that
@@ -66,7 +69,7 @@ def alike(rows: Mapping[str, int], max_rows: int, factor: float) -> list[str]:
 def merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]) -> str:
     """Write one segment of several, each row once; return its name, which they determine."""
     rows = _read_all(root, names, ROWS)
-    rows = _without_doubles(rows).sort_by([("hash", "ascending"), ("id", "ascending")])
+    rows = _without_doubles(rows).sort_by(_ORDER)
     places = {row_id: place for place, row_id in enumerate(rows.column("id").to_pylist())}
     keys = _without_doubles(_read_all(root, names, KEYS))
     new_places = arrow_array([places[each] for each in keys.column("id").to_pylist()], INT)

@@ -78,7 +78,12 @@ def refresh(connection: duckdb.DuckDBPyConnection) -> None:
 
 @contextlib.contextmanager
 def reading(
-    cache: Logged, query: str = "", *, within_s: float = 0.0, once: bool = False
+    cache: Logged,
+    query: str = "",
+    *,
+    within_s: float = 0.0,
+    once: bool = False,
+    runs: Collection[str] | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give a cursor over the views as of now, in a transaction that can only read.
 
@@ -87,7 +92,12 @@ def reading(
     those are there that `query` names (none given: all).
     `within_s`: views that show how things stood so many seconds ago are good enough.
     `once`: no other question will come, so nothing is prepared for it.
+    `runs`: the question is about these alone, so that the others may be left out.
     """
+    if runs is not None and cache not in _shared and not _is_short(cache.log):
+        with _excerpt(cache, query, runs) as excerpt:
+            yield excerpt
+        return
     with _shared_lock:
         connection = _shared.get(cache)
         if connection is None:
@@ -109,6 +119,20 @@ def reading(
     history.questions += 1
     if history.questions == 2:
         threading.Thread(target=_keep_tasks, args=[history], name="nbcache-history-tasks").start()
+
+
+@contextlib.contextmanager
+def _excerpt(
+    cache: Logged, query: str, runs: Collection[str]
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give a cursor as `reading` does, over the rows of some runs and of the attempts they used: of
+    a long log they are read in a moment, and each further step of a query has little to do."""
+    connection, own = _database()
+    with contextlib.closing(own), contextlib.closing(connection):
+        _History(cache, own, views_of(query), runs=runs)
+        _fence(connection, cache)
+        connection.execute("BEGIN TRANSACTION READ ONLY")
+        yield connection
 
 
 def _keep_tasks(history: _History) -> None:
@@ -142,14 +166,17 @@ class _History:
         connection: duckdb.DuckDBPyConnection,
         views: Iterable[str],
         once: bool = False,
+        runs: Collection[str] | None = None,
     ) -> None:
+        """`once` and `runs` as in `reading`."""
+        self._runs = runs
         self._log = cache.log
         self._folder = cache.root / "log"
         self._lock = threading.Lock()
         self._segments: tuple[str, ...] | None = None
         self._copied: dict[str, int] = {}  # journal -> lines that are in _live
         self._changed: set[str] = set()  # runs that have new rows
-        keeps_tasks = not once and self._has_few_rows()
+        keeps_tasks = not once and runs is None and _is_short(self._log)
         self._tables = [name for name in TABLES if name != "_tasks" or keeps_tasks]
         self._shown: set[str] = set()
         self.questions = 0
@@ -161,11 +188,6 @@ class _History:
             self._cursor.execute(f'CREATE TABLE "{name}" AS {TABLES[name].format("")}')
         self.show(views)  # over empty tables: making one reads all that it is made of, each time
         self.refresh()
-
-    def _has_few_rows(self) -> bool:
-        self._log.refresh()
-        folded = sum(int(each.meta["rows"]) for each in self._log.segments().values())
-        return folded + sum(len(each.lines) for each in self._log.journals().values()) <= _FEW_ROWS
 
     def show(self, views: Iterable[str]) -> None:
         """Make views that are not there yet; each comes after those it is made of."""
@@ -267,13 +289,28 @@ class _History:
 
     def _show_rows(self, segments: Mapping[str, SegmentIndex]) -> None:
         """Let `_rows`, of which all other views are made, show these segments and the journals."""
-        rows = "SELECT * EXCLUDE (_journal) FROM _live"
+        if self._runs is None:
+            self._cursor.execute(f"CREATE OR REPLACE VIEW _rows AS {self._all(segments)}")
+            return
+        segments = segments if self._runs else {}
+        own = _is_of(self._runs)
+        self._cursor.execute(f"CREATE OR REPLACE TABLE _rows AS {self._all(segments, own)}")
+        used = """kind = 'attempt' AND id IN (SELECT cached_from FROM _rows WHERE kind = 'use')"""
+        found = f"SELECT DISTINCT run FROM ({self._all(segments, used)})"
+        makers = {str(run) for (run,) in self._cursor.execute(found).fetchall()}
+        others = self._all(segments, f"{_is_of(makers - set(self._runs))} AND {used}")
+        self._cursor.execute(f"INSERT INTO _rows BY NAME {others}")
+
+    def _all(self, segments: Mapping[str, SegmentIndex], condition: str = "true") -> str:
+        """The rows of segments and journals for which a condition holds."""
+        rows = f"SELECT * EXCLUDE (_journal) FROM _live WHERE {condition}"
         if segments:
             files = self._files(segments)
-            rows += f" UNION ALL BY NAME FROM read_parquet([{files}], union_by_name = true)"
+            rows += f""" UNION ALL BY NAME
+FROM read_parquet([{files}], union_by_name = true) WHERE {condition}"""
         if _overlap(segments):
             rows = f"FROM ({rows}) QUALIFY row_number() OVER (PARTITION BY id) = 1"
-        self._cursor.execute(f"CREATE OR REPLACE VIEW _rows AS {rows}")
+        return rows
 
 
 _histories: weakref.WeakKeyDictionary[Any, _History] = weakref.WeakKeyDictionary()
@@ -374,8 +411,16 @@ def _sql_type(shape: Any) -> str:
     return f"STRUCT({members})"
 
 
+def _is_short(log: Log) -> bool:
+    log.refresh()
+    folded = sum(int(each.meta["rows"]) for each in log.segments().values())
+    return folded + sum(len(each.lines) for each in log.journals().values()) <= _FEW_ROWS
+
+
 def _is_of(runs: Collection[str]) -> str:
     """A condition that files can be passed over by: a list of values, which is told beforehand."""
+    if not runs:
+        return "false"
     return f"run IN ({', '.join(_quoted(str(run)) for run in runs)})"
 
 

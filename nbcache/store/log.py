@@ -29,6 +29,8 @@ from nbcache.store.segment import ROWS, read_record, read_records, read_records_
 from nbcache.store.signing import FOREIGN, Vouching
 from nbcache.store.soundness import is_sound, sound_row
 
+_OF_TASKS = frozenset({"attempt", "use"})
+
 
 class Log:
     """The log of one cache folder. Thread-safe; any number of processes may use it at once."""
@@ -147,7 +149,7 @@ class Log:
         factor: float = math.inf,
         grace_s: float = 86_400.0,
     ) -> int:
-        """Merge the segments below `max_rows` into one sorted by hash; return how many.
+        """Merge the segments below `max_rows` into one; return how many.
 
         factor: leave those alone that have so many times the rows of all smaller ones.
         Also deletes segments that were replaced more than `grace_s` seconds ago.
@@ -321,7 +323,7 @@ class Log:
         for attempt in range(3):
             journals, segments = self._journals, self._segments  # as of one moment
             try:
-                for name in segments:
+                for name in _that_may_have(run, kinds, segments):
                     yield from read_records(
                         self.root / "log" / (name + ROWS),
                         kinds,
@@ -360,10 +362,17 @@ class Log:
         """Return attempt rows by their ids, in no order; those that are not here are left out."""
         if not self._is_loaded:
             self.refresh()
-        found = [view.record(row_id) for row_id in row_ids for view in self._journals.values()]
-        records = {record["id"]: record for record in found if record is not None}
-        left = [row_id for row_id in row_ids if row_id not in records]
-        return [*records.values(), *self.records_at(self.places_of(left))]
+        for attempt in range(3):
+            found = [view.record(row_id) for row_id in row_ids for view in self._journals.values()]
+            records = {record["id"]: record for record in found if record is not None}
+            left = [row_id for row_id in row_ids if row_id not in records]
+            try:
+                return [*records.values(), *self.records_at(self.places_of(left))]
+            except FileNotFoundError:  # merged away between listing and reading
+                if attempt == 2:
+                    raise
+                self.refresh(relist=True)
+        raise AssertionError
 
     def records_at(self, places: Mapping[str, Sequence[int]]) -> Iterator[Record]:
         """Yield the rows at lines of segments."""
@@ -519,6 +528,17 @@ class Log:
 def _counts(entry: Entry, standing: Standing) -> bool:
     """Whether a row is used: of others, what is safe to decode, unless a signature does not fit."""
     return standing.vouches or (entry.is_safe and standing is not Standing.FORGED)
+
+
+def _that_may_have(
+    run: str | None, kinds: Collection[str] | None, segments: Mapping[str, SegmentIndex]
+) -> list[str]:
+    """Return the segments that may hold rows of these kinds of a run; most say of which runs they
+    have tasks."""
+    if run is None or kinds is None or not _OF_TASKS.issuperset(kinds):
+        return list(segments)
+    told = {name: each.meta.get("runs") for name, each in segments.items()}
+    return [name for name, runs in told.items() if not isinstance(runs, list) or run in runs]
 
 
 def _best_first(found: Found) -> tuple[int, str]:

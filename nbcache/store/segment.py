@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -373,20 +373,19 @@ def read_records(
         chosen = None
         if columns is not None:
             chosen = [each for each in file.schema_arrow.names if each in {*columns, "extra"}]
-        for group in range(file.num_row_groups):
+        asked = (
+            ("kind", None if kinds is None else list(kinds)),
+            ("run", None if run is None else [run]),
+            ("process", None if process is None else [process]),
+        )
+        wanted = {name: values for name, values in asked if values is not None}
+        for group in _groups_with(file, wanted):
             mask: Any = None
-            wanted = (
-                ("kind", None if kinds is None else list(kinds)),
-                ("run", None if run is None else [run]),
-                ("process", None if process is None else [process]),
-            )
-            names = [name for name, values in wanted if values is not None]
-            if names:
-                head = file.read_row_group(group, columns=names, use_threads=False)
-                for name, values in wanted:
-                    if values is not None:
-                        each = pc.is_in(head.column(name), value_set=arrow_array(values, TEXT))
-                        mask = each if mask is None else pc.and_(mask, each)
+            if wanted:
+                head = file.read_row_group(group, columns=list(wanted), use_threads=False)
+                for name, values in wanted.items():
+                    each = pc.is_in(head.column(name), value_set=arrow_array(values, TEXT))
+                    mask = each if mask is None else pc.and_(mask, each)
                 if not pc.any(mask).as_py():
                     continue
             table = file.read_row_group(group, columns=chosen, use_threads=False)
@@ -394,6 +393,23 @@ def read_records(
                 table = table.filter(mask)
             for line in table.to_pylist():
                 yield record_of(line)
+
+
+def _groups_with(file: Any, wanted: Mapping[str, Sequence[str]]) -> Iterator[int]:
+    """Yield those groups of lines that may hold what is wanted, by what the file says of them."""
+    columns = {file.metadata.schema.column(n).path: n for n in range(len(file.metadata.schema))}
+    for group in range(file.num_row_groups):
+        held = file.metadata.row_group(group)
+        if all(_may_be(held.column(columns[name]), values) for name, values in wanted.items()):
+            yield group
+
+
+def _may_be(column: Any, values: Sequence[str]) -> bool:
+    """Whether one of the values may stand in a column of a group."""
+    said = column.statistics
+    if said is None or not said.has_min_max:
+        return True
+    return any(said.min <= value <= said.max for value in values)
 
 
 def read_hashes(path: Path, statuses: Collection[str]) -> frozenset[str]:

@@ -352,6 +352,39 @@ def test_a_task_that_did_not_complete_says_how_it_ended(cache: Cache, outcome: s
     ]
 
 
+def test_a_question_about_some_runs_of_a_long_log_is_answered_as_from_the_whole(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever rows lie; hits show what an attempt of another run measured."""
+    made = attempt("a", run="R1")
+    rows: list[Row] = [run_row(run) for run in ("R1", "R2", "R3")]
+    rows += [made, use(made), attempt("b", run="R2"), attempt("c", run="R3"), use(made, run="R3")]
+    for half in (rows[:5], rows[5:]):
+        cache.log.append(half)
+        cache.log.rotate()
+        cache.log.fold()
+    of_them = "WHERE run IN ('R2', 'R3') ORDER BY ALL"
+    queries = [f"FROM {name} {of_them}" for name in ("tasks", "runs", "inputs")]
+
+    def answers(runs: list[str] | None) -> list[object]:
+        found: list[object] = []
+        for query in queries:
+            with history.reading(Cache.open(cache.root), query, runs=runs) as cursor:
+                found.append(cursor.execute(query).fetchall())
+        return found
+
+    whole = answers(None)
+    monkeypatch.setattr(history, "_FEW_ROWS", 0)
+    assert answers(["R2", "R3"]) == whole
+    assert cache.log.compact() == 2
+    cache.log.append([attempt("d", run="R2"), use(made, run="R3", position="9")])
+    monkeypatch.setattr(history, "_FEW_ROWS", 100)
+    whole = answers(None)
+    monkeypatch.setattr(history, "_FEW_ROWS", 0)
+    assert answers(["R2", "R3"]) == whole
+    assert answers([]) == [[]] * len(queries)
+
+
 def test_who_is_content_with_older_views_does_not_wait_for_new_ones(cache: Cache) -> None:
     def tasks(within_s: float) -> int:
         with history.reading(cache, within_s=within_s) as cursor:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nbcache.errors import CannotKeepError, StoreError
 from nbcache.model.row import AttemptRow, EvictRow, PinRow, RunRow, TrustRow, WatchedRead
+from nbcache.store import segment
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 from nbcache.store.fold import fold_journals, sweep
@@ -365,6 +366,25 @@ def test_compaction_merges_segments_and_changes_no_answer(cache: Cache) -> None:
     assert len(list((cache.root / "log").iterdir())) == 2
 
 
+def test_who_asks_for_a_run_reads_few_groups_of_a_merged_segment(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its rows had been written between those of others."""
+    monkeypatch.setattr(segment, "GROUP_ROWS", 10)
+    rows = [attempt(str(i), run=f"R{i % 3}") for i in range(30)]
+    for start in range(0, 30, 10):
+        cache.log.append(rows[start : start + 10])
+        fold(cache)
+    assert cache.log.compact() == 3
+
+    (name,) = cache.log.segments()
+    with segment.open_parquet(cache.root / "log" / (name + segment.ROWS)) as file:
+        wanted = {"kind": ["attempt", "use"], "run": ["R1"]}
+        assert list(segment._groups_with(file, wanted)) == [1]
+        assert list(segment._groups_with(file, {"run": ["R7"]})) == []
+    assert set(cache.log.attempts(run="R1")) == {row for row in rows if row.run == "R1"}
+
+
 def test_a_reader_with_an_old_listing_survives_the_deletion_of_its_segments(cache: Cache) -> None:
     rows = [attempt(str(i)) for i in range(4)]
     for row in rows:
@@ -424,6 +444,7 @@ def test_rows_of_later_versions_are_kept_through_folding_and_compaction(cache: C
 FULL_DISK = """
 import resource, signal, sys
 from nbcache.errors import CannotKeepError, StoreError
+from nbcache.store import segment
 from nbcache.store.cache import Cache
 from tests.store.rows import attempt
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

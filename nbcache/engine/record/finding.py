@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from nbcache.engine.record import history
@@ -162,7 +162,7 @@ def found_tasks(
     for row in last.values():
         if isinstance(row, UseRow):
             wanted.setdefault(row.process, set()).add(row.cached_from)
-    made = {name: attempts_by_id(cache, name, ids) for name, ids in wanted.items()}
+    made = {name: attempts_by_id(cache, ids) for name, ids in wanted.items()}
     found: dict[str, list[Found]] = {}
     for (name, _), row in sorted(last.items(), key=lambda each: parse_position(each[0][1])):
         if isinstance(row, AttemptRow):
@@ -172,18 +172,11 @@ def found_tasks(
     return found
 
 
-def attempts_by_id(cache: Cache, process: str, wanted: set[str]) -> dict[str, AttemptRow]:
-    """Return attempts by their ids. A few are looked up one by one; many are read in one go."""
-    found: dict[str, AttemptRow] = {}
-    if len(wanted) > 20:
-        for row in cache.log.attempts(process=process):
-            if row.id in wanted:
-                found[row.id] = row
-    for row_id in wanted - found.keys():  # also results that another process made
-        attempt = cache.log.find_attempt(row_id)
-        if attempt is not None:
-            found[row_id] = attempt
-    return found
+def attempts_by_id(cache: Cache, wanted: Collection[str]) -> dict[str, AttemptRow]:
+    """Return attempts by their ids, also those that another process made; without those that the
+    cache has no row of any more."""
+    rows = map(cache.log.row_of, cache.log.records_of(wanted))
+    return {row.id: row for row in rows if isinstance(row, AttemptRow)}
 
 
 def _fitting(tasks: Sequence[Found], selectors: Sequence[str]) -> list[Found]:

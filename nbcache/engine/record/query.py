@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +40,11 @@ def asking(
     *,
     files: bool = False,
     once: bool = False,
+    runs: Collection[str] | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give DuckDB's cursor with the answer to a query over the history as of now.
 
-    once: it is this process's only question.
+    once: it is this process's only question. runs: it is about these alone.
 
     Raises:
         UsageError: the query is wrong, or wants more than to read the history; also raised for
@@ -54,7 +55,7 @@ def asking(
     database = (
         contextlib.closing(connect(cache, live=False))
         if files
-        else reading(cache, query, once=once)
+        else reading(cache, query, once=once, runs=runs)
     )
     with database as cursor:
         try:
@@ -65,9 +66,15 @@ def asking(
             raise UsageError(_in_words(error, cursor, query, files)) from None
 
 
-def fetch(cache: Logged, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-    """Return all rows that a query gives; errors as in `asking`."""
-    with asking(cache, query, values) as cursor:
+def fetch(
+    cache: Logged,
+    query: str,
+    values: Sequence[object] = (),
+    *,
+    runs: Collection[str] | None = None,
+) -> list[tuple[Any, ...]]:
+    """Return all rows that a query gives; `runs` and errors as in `asking`."""
+    with asking(cache, query, values, runs=runs) as cursor:
         return list(cursor.fetchall())
 
 

@@ -159,6 +159,7 @@ def report_of(cache: Cache, word: str | None = None) -> RunReport:
                 "SELECT process, reason, count(*) FROM tasks WHERE run = ? AND reason <> ''"
                 " GROUP BY ALL ORDER BY process, count(*) DESC",
                 [run.id],
+                runs=[run.id],
             )
         ),
         components={each.name: of_tasks(each.components) for each in run.processes},
@@ -171,7 +172,8 @@ def _tasks(cache: Cache, run: str) -> list[TaskLine]:
     names = [each.name for each in dataclasses.fields(TaskLine)]
     columns = ", ".join(f't."{name}"' for name in names)
     query = f"SELECT {columns} FROM tasks t WHERE run = ? ORDER BY t.process, {task_log.IN_ORDER}"
-    return [TaskLine(**dict(zip(names, row, strict=True))) for row in fetch(cache, query, [run])]
+    rows = fetch(cache, query, [run], runs=[run])
+    return [TaskLine(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def _bars(cache: Cache, run: RunSummary) -> tuple[Bar, ...]:
@@ -182,6 +184,7 @@ def _bars(cache: Cache, run: RunSummary) -> tuple[Bar, ...]:
         " epoch(complete), peak_rss FROM attempts"
         " WHERE run = ? AND start IS NOT NULL AND complete IS NOT NULL ORDER BY start",
         [run.id],
+        runs=[run.id],
     )
     began = min([run.started / 1e6, *(row[5] or row[6] for row in rows)])
     bars = []

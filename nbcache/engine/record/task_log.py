@@ -43,7 +43,7 @@ _FIELD = re.compile(r"\{\{|\}\}|\{([^{}\s]+)\}")
 
 def known_fields(cache: Cache) -> list[str]:
     """Return the names of all fields."""
-    columns = [str(row[0]) for row in fetch(cache, "DESCRIBE tasks")]
+    columns = [str(row[0]) for row in fetch(cache, "DESCRIBE tasks", runs=())]
     return [*columns, *_ELSEWHERE, *ALIASES]
 
 
@@ -71,7 +71,7 @@ def log_rows(
             raise UsageError(history.unknown("field", name, known))
     conditions, values = ["true"], list[object]()
     if runs is not None:
-        conditions.append("t.run IN (SELECT unnest(?))")
+        conditions.append("list_contains(?, t.run)")
         values.append(list(runs))
     for name, wanted in (("process", process), ("status", status)):
         if wanted is not None:
@@ -83,7 +83,7 @@ def log_rows(
         f"SELECT {', '.join(map(_expression, fields))} FROM tasks t"
         f" WHERE {' AND '.join(conditions)} ORDER BY t.run, t.process, {IN_ORDER}, t.position"
     )
-    with asking(cache, query, values) as cursor:
+    with asking(cache, query, values, runs=runs) as cursor:
         rows = cursor.fetchall()
     read: dict[int, Callable[[Any], str]] = {
         place: _printed(cache, name) for place, name in enumerate(fields) if name in _PRINTED
