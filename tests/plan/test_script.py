@@ -48,6 +48,14 @@ COMMANDS = {
     "behind a redirection": ("> o.txt t39", "t39"),
     "by nested function": ("function g { t40; }\nf() { g; }\nf > o.txt", "t40"),
     "by a tool variable from export": ("export X=t41\n$X > o.txt", "t41"),
+    "below a shift": ("x=$((1<<SHIFT))\n(( x = 1 << BY ))\nt42 > o.txt", "t42"),
+    "below a quoted shift": ("python3 -c 'print(1<<2)' \"<<a\"\nt43 > o.txt", "t43"),
+    "below a quoted shift on lines": ('python3 -c "\nx = 1 <<2\n"\nt44 > o.txt', "t44"),
+    "below a heredoc": ("cat <<-'E F' > p.txt\nt0\n\tE F\nt45 > o.txt", "t45"),
+    "below a heredoc in quotes": ('x="$(cat <<END\nt0\nEND\n)"\nt46 > o.txt', "t46"),
+    "below a here-string": ("cat <<< t0 # don't\nt47 > o.txt", "t47"),
+    "below a quote in a quote": ("echo $'it\\'s <<a'\nt49 > o.txt", "t49"),
+    "below two heredocs": ("cat <<A <<\\B\nt0\nA\n$(t0)\nB\nt48 > o.txt", "t48"),
     "tool called by python subprocess": ("python3 -c 'import subprocess; print(1)' > o.txt", None),
 }
 

@@ -14,7 +14,10 @@ from typing import NamedTuple
 
 from nbcache.plan.language.facts import ScriptFacts
 
-_HEREDOC = re.compile(r"<<(-?)\s*(['\"]?)([\w.-]+)\2")
+_HEREDOC = re.compile(r"<<(-?)[ \t]*(?:(['\"])([^'\"\n]+)\2|(\\?)([\w.-]+))")
+_ANSI_QUOTED = re.compile(r"\$'((?:[^'\\]|\\.)*)'?", re.DOTALL)  # $'it\'s'
+_OPENS = {"$((": "))", "$(": ")", "${": "}", '"': '"', "`": "`"}  # and what ends it; in quotes, too
+_OPENS_IN_CODE = {"((": "))", "<(": ")", ">(": ")", "(": ")"}
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\[[^\]]*\])?\+?=")
 _WORD = re.compile(r"[\w./@+:-]+$")
 _AHEAD = frozenset("if then elif else do while until ! { ( time exec command builtin".split())
@@ -167,25 +170,69 @@ class _Reading:
 
 
 def _without_heredocs(body: str) -> tuple[str, list[str]]:
-    """Return a script without its here-documents, and what these run by substitution."""
+    """Return a script without its here-documents, and what these run by substitution.
+
+    `<<` begins one in code only: in quotes it is text, in arithmetic it shifts.
+    """
+    if "<<" not in body:
+        return body, []
     kept: list[str] = []
     inside: list[str] = []
-    ends: list[tuple[str, bool, bool]] = []
-    for line in body.split("\n"):
-        if ends:
-            word, tabs, quoted = ends[0]
-            if (line.lstrip("\t") if tabs else line) == word:
-                ends.pop(0)
-            elif not quoted:
-                inside += _substitutions(line)
+    begun: list[re.Match[str]] = []
+    within: list[str] = []  # what ends the quotes, substitutions, ... that the place is in
+    at = 0
+    while at < len(body):
+        end = within[-1] if within else ""
+        is_code = end in ("", ")", "`")
+        found = _HEREDOC.match(body, at) if is_code else None
+        after = at + 1
+        if found is not None and not body.startswith("<<<", at):
+            begun.append(found)
+            at = found.end()
             continue
-        if "<<<" not in line and not line.lstrip().startswith("#"):
-            ends = [
-                (found.group(3), bool(found.group(1)), bool(found.group(2)))
-                for found in _HEREDOC.finditer(line)
-            ]
-        kept.append(_HEREDOC.sub("", line) if ends else line)
-    return "\n".join(kept), inside
+        if body[at] == "\\":
+            after = at + 2
+        elif end and body.startswith(end, at):
+            after = at + len(within.pop())
+        elif end != '"' and (quoted := _ANSI_QUOTED.match(body, at)):
+            after = quoted.end()
+        elif body[at] == "'" and end != '"':
+            after = body.find("'", at + 1) + 1 or len(body)
+        elif body.startswith("<<<", at):
+            after = at + 3
+        elif is_code and body[at] == "#" and body[at - 1 : at] in ("", *" \t\n;|&("):
+            after = body.find("\n", at) if "\n" in body[at:] else len(body)
+        elif opening := _opening(body, at, is_code):
+            within.append({**_OPENS, **_OPENS_IN_CODE}[opening])
+            after = at + len(opening)
+        kept.append(body[at:after])
+        at = after
+        if is_code and kept[-1] == "\n":
+            for each in begun:
+                lines, at = _heredoc(body, at, each)
+                inside += [text for line in lines for text in _substitutions(line)]
+            begun = []
+    return "".join(kept), inside
+
+
+def _opening(body: str, at: int, is_code: bool) -> str:
+    """Return what opens quotes, a substitution or the like here, "" where nothing does."""
+    known = (*_OPENS, *_OPENS_IN_CODE) if is_code else tuple(_OPENS)
+    return next((each for each in known if body.startswith(each, at)), "")
+
+
+def _heredoc(body: str, at: int, begin: re.Match[str]) -> tuple[list[str], int]:
+    """Return the lines of the here-document at an offset that the shell expands, and its end."""
+    word = begin[3] or begin[5]
+    lines: list[str] = []
+    while at < len(body):
+        end = body.find("\n", at)
+        line = body[at:end] if end >= 0 else body[at:]
+        at += len(line) + 1
+        if (line.lstrip("\t") if begin[1] else line) == word:
+            break
+        lines.append(line)
+    return ([] if begin[2] or begin[4] else lines), at
 
 
 def _simple_commands(text: str) -> Iterator[list[_Word]]:
@@ -198,6 +245,8 @@ def _simple_commands(text: str) -> Iterator[list[_Word]]:
         if char == "\\":
             follower = "" if text.startswith("\n", at + 1) else text[at + 1 : at + 2]
             at, shape, plain = at + 2, shape + follower, plain + follower
+        elif quoted := _ANSI_QUOTED.match(text, at):
+            at, shape, plain = quoted.end(), shape + '"', plain + quoted[1]
         elif char == "'":
             end = text.find("'", at + 1)
             end = len(text) if end < 0 else end
