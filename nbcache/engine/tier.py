@@ -147,13 +147,13 @@ class Tier:
         self.cache, self.shared, self.sharing = cache, shared, sharing
         self.sender = Sender(shared, cache.log, cache.blobs)
         self._tell = tell
-        self._due, self._idle = threading.Event(), threading.Event()
+        self._turn = threading.Condition()
+        self._asked = self._answered = 0  # how often to send was asked for, and has been done
         self._closed = False
         self._going: set[str] = set()  # runs
         self._beating: set[str] = set()  # those of them of which the others know that they go on
         self._lock = threading.Lock()  # of the sender, which one thread uses at a time
         self._thread: threading.Thread | None = None
-        self._idle.set()
 
     @classmethod
     def open(cls, cache: Cache, sharing: Sharing, tell: Callable[[str], None]) -> Tier:
@@ -197,46 +197,53 @@ class Tier:
         if self._thread is None:
             self.settle()
         else:
-            self._idle.clear()
-            self._due.set()
+            with self._turn:
+                self._asked += 1
+                self._turn.notify_all()
 
     def finish(self, timeout_s: float = EXIT_S) -> bool:
         """Wait until all is sent; False: it takes longer, and the next process sends the rest."""
-        return self._idle.wait(timeout_s)
+        with self._turn:
+            return self._turn.wait_for(lambda: self._closed or not self._is_asked(), timeout_s)
 
     def close(self) -> None:
         """End the thread after what it is doing; forget the store."""
         self.finish()
-        self._closed = True
-        self._due.set()
-        self._idle.set()
+        with self._turn:
+            self._closed = True
+            self._turn.notify_all()
         if self._thread is not None:
             self._thread.join(EXIT_S)
         if self.cache.shared is self.shared:
             self.cache.share(None)
             _open.pop(self.cache, None)
 
+    def _is_asked(self) -> bool:
+        return self._answered < self._asked
+
     def _work(self) -> None:
         while True:
-            self._due.wait(PERIOD_S)
-            asked = self._due.is_set()
-            self._due.clear()
-            if self._closed:
-                return
-            if asked or self._going:
+            with self._turn:
+                self._turn.wait_for(lambda: self._closed or self._is_asked(), PERIOD_S)
+                if self._closed:
+                    return
+                asked, is_due = self._asked, self._is_asked() or bool(self._going)
+            if is_due:
                 self.shared.refresh(older_than_s=AGAIN_S)
                 self.settle()
-            if not self._due.is_set() and not self._going:
-                self._idle.set()
+            with self._turn:
+                self._answered = asked
+                self._turn.notify_all()
 
     def settle(self) -> None:
         """Adopt what hits used and send what was made; trouble is told of, and tried again."""
         with self._lock, self._bearing_trouble():
             self.adopt()
+            self.shared.try_again()
             if self.shared.read_only is None:
                 with self.sender.alone() as mine:
-                    if mine:
-                        self.sender.send(self.sender.waiting(self.sharing.since))
+                    if mine and self.sender.send(self.sender.waiting(self.sharing.since)).rows:
+                        self.shared.note_taken()
                 self._beat()
 
     def send_pins(self) -> None:

@@ -481,7 +481,7 @@ def test_who_waits_goes_on_alone_where_the_shared_cache_is_gone(
     anna.cells(cells)
     ben.cells(cells)
     first = anna.session.start([])
-    wait_until(lambda: first.progress().total("running"))
+    wait_until(lambda: [*(tmp_path / "team" / "claims").rglob("000001")])  # and it is hers
     second = ben.session.start([])
     wait_until(lambda: second.progress().waits)
 
@@ -502,7 +502,7 @@ def test_a_run_that_only_lets_others_end_shows_no_wait_of_those_it_gave_up(
     anna, ben = person("anna"), person("ben")
     anna.cells(cells)
     first = anna.session.start([])
-    wait_until(lambda: first.progress().total("running"))
+    wait_until(lambda: [*(tmp_path / "team" / "claims").rglob("000001")])  # and it is hers
     ben.cells(cells)
     waits = "import pathlib, time\nwhile not pathlib.Path({!r}).exists():\n    time.sleep(0.05)\n"
     ben.cells(

@@ -21,6 +21,11 @@ DENIED = Refuse(
     b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>",
     {"Content-Type": "application/xml"},
 )
+EXPIRED = Refuse(
+    400,
+    b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>has expired</Message></Error>",
+    {"Content-Type": "application/xml"},
+)
 BUSY = Refuse(
     503,
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>slower</Message></Error>",
@@ -128,24 +133,50 @@ def test_a_store_that_refuses_costs_a_line_and_no_result(
 
     assert len(anna.ran()) == TASKS
     assert run.failures == []
-    assert 1 <= len(notes) <= (1 if fault is DENIED else 2), notes
+    assert len(notes) == 1, notes
 
 
-def test_what_a_store_refused_is_sent_once_it_takes_it(
-    person: Person, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+def test_what_a_store_refused_in_the_middle_of_a_run_is_sent_once_credentials_are_new(
+    person: Person, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbcache.store.remote.shared.DENIED_S", 0.0)
-    anna = person("anna")
-    with proxy.when(always(DENIED)):
-        anna.run()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    profile = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
+    for limit in ("shared.DENIED_S", "cloud.RENEW_S"):
+        monkeypatch.setattr(f"nbcache.store.remote.{limit}", 0.0)
+    valid = "old"
+
+    def write(key: str) -> None:
+        profile.write_text(
+            f"[default]\naws_access_key_id={key}\naws_secret_access_key=of-nothing\n"
+        )
+
+    def rule(request: Request) -> Refuse | None:
+        return None if f"Credential={valid}/" in request.who else EXPIRED
+
+    write("old")
+    with proxy.when(rule):
+        anna = person("anna")
+        anna.cell("%%process last(texts) from spell.collect()\nlen(texts)")
+        first = anna.run("spell")
+        valid = "new"
+        run = anna.run()
+        settled(anna)
+        refused = [*first.notes, *run.notes, *anna.said]  # type: ignore[attr-defined]
+        write("new")
+
+        anna.session.tier().send_soon()  # type: ignore[union-attr]
         settled(anna)
 
-    anna.run()  # in the same session, with credentials that were renewed
-    settled(anna)
-
-    ben = person("ben")
-    ben.run()
+        ben = person("ben")
+        ben.cell("%%process last(texts) from spell.collect()\nlen(texts)")
+        hit = ben.run()
+    assert run["last"].value == TASKS
+    assert ["has expired" in each for each in refused] == [True], refused
+    assert "takes results again" in anna.said[-1]  # type: ignore[attr-defined]
     assert ben.ran() == []
+    assert hit.counts() == {"cached": TASKS + 1}
 
 
 def test_who_reads_waits_where_a_store_is_busy_and_fetches_again_what_came_damaged(

@@ -22,6 +22,7 @@ class Request:
     path: str  # with the query
     number: int  # 0, 1, ... since the proxy was last told what to do
     head: bytes  # of its body: uploads to GCS name their object there
+    who: str  # the header that says who asks
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ class Proxy:
             self._rule = lambda request: None
             self.released.set()
 
-    def fault_for(self, method: str, path: str, body: bytes) -> Fault | None:
+    def fault_for(self, method: str, path: str, body: bytes, who: str) -> Fault | None:
         with self._lock:
-            request = Request(method, path, len(self.requests), body[:_HEAD_BYTES])
+            request = Request(method, path, len(self.requests), body[:_HEAD_BYTES], who)
             self.requests.append(request)
         return self._rule(request)
 
@@ -114,7 +115,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
 
         def do(self) -> None:
             body = self._body()
-            fault = proxy.fault_for(self.command, self.path, body)
+            who = self.headers.get("Authorization", "")
+            fault = proxy.fault_for(self.command, self.path, body, who)
             match fault:
                 case Refuse():
                     self._answer(fault.status, list(fault.headers.items()), fault.body)

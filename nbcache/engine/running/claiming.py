@@ -235,11 +235,14 @@ class SharedClaims:
             self._opened().end(lease, b"" if row is None else self._publish(row))
         except Exception as error:  # whoever waits sees that the heartbeat has stopped
             self._kept[lease.hash] = lease
-            self._shared.tell(error)
+            self._tell(error)
 
     def _give_up(self, error: BaseException) -> None:
         """Claim nothing more for the rest of this run: each try takes its time."""
         self._policy = "never"
+        self._tell(error)
+
+    def _tell(self, error: BaseException) -> None:
         if isinstance(error, AccessDeniedError):
             self._shared.note_denied(error)
         else:

@@ -43,6 +43,8 @@ T = TypeVar("T")
 _CONNECT_S = 20.0  # once: credentials may come from a metadata server or another program
 _CONNECT_AGAIN_S = 60.0  # after a failure nobody waits for it again for so long
 _KEYS_PER_DELETE = 1000
+RENEW_S = 30.0  # after a refusal; then credentials are looked for anew
+_REST_S = 120.0  # for what is under way with a client that was replaced
 _FIRST_BYTES = 256 << 10  # of an object of unknown size: little, so that silence is noticed soon
 _CLOCKS = "clocks/"
 _NEEDS_NO_OBJECT = ("write", "create", "list")  # what is missing then is the bucket
@@ -58,20 +60,23 @@ class CloudStore:
     def __init__(
         self,
         url: str,
-        driver: Driver,
+        make_driver: Callable[[], Driver],
         prefix: str = "",
         *,
         lookup_s: float = LOOKUP_S,
         on_request: OnRequest | None = None,
     ) -> None:
-        self.url, self._driver, self._prefix = url, driver, prefix
+        self.url, self._make_driver, self._prefix = url, make_driver, prefix
+        self._driver = make_driver()
         self._lookup_s = lookup_s
-        self.backend = driver.backend
+        self.backend = self._driver.backend
         self._count = on_request or (lambda doing, key: None)
         self._process = os.getpid()
         self._connected = False
         self._connecting: asyncio.Lock | None = None
         self._refused: tuple[float, Exception] | None = None  # when connecting failed, and why
+        self._denied_at: float | None = None  # when the store first refused these credentials
+        self._resting: list[Driver] = []  # that were replaced, and may have something under way
         _open.add(self)
         self._forgotten: weakref.finalize[..., object] | None = None
 
@@ -200,6 +205,7 @@ class CloudStore:
             if self._forgotten is not None:
                 self._forgotten.detach()
             wait_for(self._driver.close, self._lookup_s)
+            wait_for(self._close_resting, self._lookup_s)
 
     # ------------------------------------------------------------------ inside
 
@@ -230,12 +236,17 @@ class CloudStore:
         try:
             if not self._connected:
                 self._connect_within(_CONNECT_S)
+            elif self._denied_at is not None and begin - self._denied_at >= RENEW_S:
+                self._connect_within(_CONNECT_S)  # those that had expired may have been renewed
             return wait_for(make, limit_s)
         except (StoreError, FileExistsError):
             raise
         except Exception as error:
             took = time.monotonic() - begin
-            raise self._explain(error, doing, key, took) from error
+            explained = self._explain(error, doing, key, took)
+            if isinstance(explained, AccessDeniedError) and self._denied_at is None:
+                self._denied_at = time.monotonic()
+            raise explained from error
 
     def _connect_within(self, limit_s: float) -> None:
         """Find credentials and connect; what took long and failed fails again at once."""
@@ -258,12 +269,35 @@ class CloudStore:
         if self._connecting is None:
             self._connecting = asyncio.Lock()
         async with self._connecting:
-            if not self._connected:
+            if self._connected:
+                if self._denied_at is None:
+                    return  # somebody else has just done it
+                try:
+                    await self._replace_driver()
+                except BaseException:
+                    self._denied_at = time.monotonic()  # there are none: not again at once
+                    raise
+                self._denied_at = None  # not before: others would go on with the old ones
+            else:
                 await self._driver.connect()
-                # The driver outlives the store by the moment that it takes to close it.
-                self._forgotten = weakref.finalize(self, _let_go, self._driver, self._process)
-                self._forgotten.atexit = False
-                self._connected = True
+            # The driver outlives the store by the moment that it takes to close it.
+            self._forgotten = weakref.finalize(self, _let_go, self._driver, self._process)
+            self._forgotten.atexit = False
+            self._connected = True
+
+    async def _replace_driver(self) -> None:
+        """Have another client, which looks for credentials anew; the old one ends what it does."""
+        new = self._make_driver()
+        await new.connect()
+        old, self._driver = self._driver, new
+        if self._forgotten is not None:
+            self._forgotten.detach()
+        self._resting.append(old)
+        asyncio.get_running_loop().call_later(_REST_S, start, self._close_resting)
+
+    async def _close_resting(self) -> None:
+        while self._resting:
+            await self._resting.pop().close()
 
     def _explain(self, error: BaseException, doing: str, key: str, took: float) -> Exception:
         if isinstance(error, BaseExceptionGroup):

@@ -77,7 +77,10 @@ def open_store(
     options = Options(
         endpoint=endpoint, region=region, profile=profile, account=account, anonymous=anonymous
     )
-    driver = _driver(text, cloud, backend, bucket, options)
+
+    def driver() -> Driver:
+        return _driver(text, cloud, backend, bucket, options)
+
     return CloudStore(text.rstrip("/"), driver, prefix, lookup_s=lookup_s, on_request=on_request)
 
 

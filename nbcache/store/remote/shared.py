@@ -82,7 +82,7 @@ class Shared:
         self.log = Log(folder)
         self._blobs = blobs
         self._trouble = trouble or (lambda text: None)
-        self._told: set[str] = set()
+        self._told: set[type[BaseException]] = set()
         self._lost: set[str] = set()  # blobs that are not there, or not what their name says
         self._failed: dict[str, float] = {}  # blobs that could not be had, and (monotonic) when
         self._damaged: set[str] = set()  # segments
@@ -92,7 +92,7 @@ class Shared:
         self._used: list[str] = []  # rows that hits used, to be adopted
         self._coming: dict[str, Future[bool | None]] = {}  # None: given up
         self._dropped: set[str] = set()  # of those that are coming: not wanted any more
-        self._denied_at, self._told_denied = float("-inf"), False
+        self._denied_at = float("-inf")
         self._unanswered = 0  # requests for blobs, since the last answer
         self._sizes: dict[str, int] = {}  # of blobs, as their rows say
         self.came = 0  # bytes of blobs, since it was opened
@@ -481,8 +481,7 @@ class Shared:
     def note_denied(self, error: AccessDeniedError) -> None:
         """Send nothing for a while, and say so once: what waits goes when it may."""
         self.read_only, self._denied_at = DENIED, time.monotonic()
-        if not self._told_denied:
-            self._told_denied = True
+        if self._is_new(AccessDeniedError):
             self._trouble(f"shared cache: nothing more is sent to it: {error}")
 
     def try_again(self) -> None:
@@ -490,15 +489,27 @@ class Shared:
         if self.read_only == DENIED and time.monotonic() - self._denied_at >= DENIED_S:
             self.read_only = None
 
+    def note_taken(self) -> None:
+        """Say that results are sent again, to whom it was said that they are not."""
+        with self._lock:
+            was_denied = AccessDeniedError in self._told
+            self._told.discard(AccessDeniedError)
+        if was_denied:
+            self._trouble(f"shared cache: {self.store.url} takes results again")
+
     def tell(self, error: BaseException) -> None:
         """Say once what went wrong, for each kind of error; the run goes on without."""
-        kind = type(error).__name__
+        kinds = (AccessDeniedError, StoreUnavailableError, type(error))
+        if self._is_new(next(kind for kind in kinds if isinstance(error, kind))):
+            text = str(error) if isinstance(error, NbcacheError) else f"{self.store.url}: {error}"
+            self._trouble(f"shared cache: {text}")
+
+    def _is_new(self, kind: type[BaseException]) -> bool:
+        """Whether nothing of this kind was told yet; from now on it was."""
         with self._lock:
-            if kind in self._told:
-                return
+            is_new = kind not in self._told
             self._told.add(kind)
-        text = str(error) if isinstance(error, NbcacheError) else f"{self.store.url}: {error}"
-        self._trouble(f"shared cache: {text}")
+        return is_new
 
 
 def _blobs_of(entry: Entry) -> dict[str, int]:

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from nbcache.store.remote import opening
 from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.protocol import Store
 from tests.servers import s3 as s3_servers
+from tests.servers.proxy import Proxy, Refuse
 from tests.store.conformance.places import Place
 
 
@@ -92,6 +94,32 @@ def test_credentials_come_from_a_profile(
 
     monkeypatch.setenv("AWS_PROFILE", "team")
     assert place.open(backend=backend).get("key") == b"data"
+
+
+@pytest.mark.parametrize("backend", ["fsspec", "obstore"])
+def test_credentials_that_were_renewed_are_found_while_the_store_is_open(
+    backend: str, s3: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    profile = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
+    monkeypatch.setattr("nbcache.store.remote.cloud.RENEW_S", 0.0)
+    expired = Refuse(400, b"<Error><Code>ExpiredToken</Code><Message>no</Message></Error>")
+    valid = "old"
+    profile.write_text("[default]\naws_access_key_id = old\naws_secret_access_key = b\n")
+
+    with closing(Proxy(s3.options["endpoint"])) as proxy:
+        store = s3.fresh().open(backend=backend, endpoint=proxy.url)
+        with proxy.when(lambda each: None if f"={valid}/" in each.who else expired):
+            store.put("key", b"data")
+            valid = "new"
+            for _ in range(2):
+                with pytest.raises(AccessDeniedError):
+                    store.get("key")
+            profile.write_text("[default]\naws_access_key_id = new\naws_secret_access_key = b\n")
+            assert store.get("key") == b"data"
+        store.close()
 
 
 def test_one_folder_has_three_ways_to_write_it(tmp_path: Path) -> None:
