@@ -150,17 +150,18 @@ def _again(parsed: Parsed) -> int:
     place = Path(parsed.text("--cache") or ".nbcache").resolve()
     changes = parsed.parameters()
     named = parsed.text("--notebook")
+    if named is not None and word in (None, "last") and _has_no_runs(place):
+        said = sys.stderr if "--json" in parsed else sys.stdout
+        print(f"the cache {place} has no runs yet: this is a plain run", file=said)
+        settings = Headless(
+            str(place),
+            choices_of(parsed),
+            str(Path(named).resolve()),
+            changes,
+            retention=_retention(parsed),
+        )
+        return _execute(parsed, Path(named), changes, settings)
     with answers.open_for_reading(place) as cache:
-        if not history.runs(cache) and word in (None, "last") and named is not None:
-            print(f"the cache {place} has no runs yet: this is a plain run")
-            settings = Headless(
-                str(place),
-                choices_of(parsed),
-                str(Path(named).resolve()),
-                changes,
-                retention=_retention(parsed),
-            )
-            return _execute(parsed, Path(named), changes, settings)
         if named is None and not cache.is_own:
             raise UsageError(
                 f"{place} is not your cache, so it does not say which notebook to execute: "
@@ -180,6 +181,17 @@ def _again(parsed: Parsed) -> int:
     )
     given = again.injected(read_notebook(notebook), run.parameters, changes)
     return _execute(parsed, notebook, given, settings)
+
+
+def _has_no_runs(place: Path) -> bool:
+    """Whether there is no cache yet, or an empty one."""
+    from nbcache.engine.record import history
+    from nbcache.notebook import answers
+
+    if not place.exists():
+        return True
+    with answers.open_for_reading(place) as cache:
+        return not history.runs(cache)
 
 
 def _execute(parsed: Parsed, notebook: Path, given: Mapping[str, str], settings: Headless) -> int:

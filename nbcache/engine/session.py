@@ -43,6 +43,7 @@ from nbcache.engine.upkeep.cleaning import check_retention
 from nbcache.engine.work.shown import chunks_of
 from nbcache.errors import (
     ChannelError,
+    MissingParameterError,
     NbcacheError,
     NotRunError,
     UsageError,
@@ -269,15 +270,19 @@ class Session:
     ) -> Prepared:
         """Take a snapshot of the pipeline, or of what `targets` need."""
         self._leave_deleted_cache()
-        return prepare(
-            self.namespace,
-            self.factories,
-            self.cache,
-            self.folder,
-            only=targets or None,
-            options=options or self.manner,
-            no_cache=no_cache,
-        )
+        try:
+            return prepare(
+                self.namespace,
+                self.factories,
+                self.cache,
+                self.folder,
+                only=targets or None,
+                options=options or self.manner,
+                no_cache=no_cache,
+            )
+        except MissingParameterError:
+            check_given(self.namespace)  # what was used knows what it is for, but not its name
+            raise
 
     def plan(
         self,

@@ -160,6 +160,10 @@ def test_without_a_cache_the_error_says_how_to_name_one(
 
     assert main(["runs"]) == 3
     assert "--cache FOLDER" in capsys.readouterr().err
+    assert main(["resume", "--notebook", "gone.ipynb"]) == 2  # a plain run, of nothing
+    told = capsys.readouterr()
+    assert "has no runs yet: this is a plain run" in told.out
+    assert "no notebook 'gone.ipynb'" in told.err
     assert main(["doctor"]) == 0
     assert "the first run makes one" in capsys.readouterr().out
     assert not (tmp_path / ".nbcache").exists()

@@ -79,6 +79,8 @@ def test_pairs_go_by_what_the_star_matches(factories: Factories, tmp_path: Path)
         ("gut", "ggal_gut_1.fq", "ggal_gut_2.fq"),
         ("liver", "ggal_liver_1.fq", "ggal_liver_2.fq"),
     ]
+    ((key, *files),) = items(factories.from_file_pairs("d/ggal_gut_{1,2}.fq"))
+    assert (key, len(files)) == ("ggal_gut", 2)
 
 
 def test_a_pair_that_lacks_a_file_is_named(factories: Factories, tmp_path: Path) -> None:

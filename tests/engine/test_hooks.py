@@ -114,6 +114,7 @@ def test_26_a_missing_required_parameter_stops_the_run_before_anything_starts(
     notebook.cell("limit = nbcache.required()")
     notebook.cell("%channel src = of(1, 2)")
     notebook.cell(f"%%process work(v) -> out from src\n{notebook.mark('v')}\nout = v + limit")
+    assert "-p limit=..." in notebook.session.card(notebook.names["work"]).hindrances[0]
     with pytest.raises(MissingParameterError) as caught:
         notebook.run()
     assert "limit, reads (folder of reads)" in str(caught.value)

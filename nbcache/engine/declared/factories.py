@@ -125,8 +125,9 @@ class Factories:
     def from_file_pairs(self, pattern: str, *, size: int = 2) -> Channel:
         """Return items (key, file, file, ...) of files that belong together.
 
-        `{1,2}` tells the members apart, in this order; what `*` matches is the key. `size` is for
-        patterns without braces, such as ``*.{fq}``: the number of files of each key.
+        `{1,2}` tells the members apart, in this order; what `*` matches is the key, without a `*`
+        what stands in front of the braces. `size` is for patterns without braces, such as
+        ``*.{fq}``: the number of files of each key.
 
         >>> from_file_pairs("data/ggal_*_{1,2}.fq")    # ("gut", .../ggal_gut_1.fq, ...2.fq)
 
@@ -135,12 +136,14 @@ class Factories:
         """
         alternatives = _expand_braces(pattern)
         expected = len(alternatives) if len(alternatives) > 1 else size
+        alone = _shared_part(alternatives)
 
         def load() -> list[Item]:
             groups: dict[str, list[FilePath | RemoteFile]] = {}
             for alternative in alternatives:
                 for file in _match(alternative, self._folder()):
-                    groups.setdefault(_wild_part(alternative, str(file)), []).append(file)
+                    key = alone or _wild_part(alternative, str(file))
+                    groups.setdefault(key, []).append(file)
             if not groups:
                 raise _no_match(pattern, self._folder())
             for key, files in groups.items():
@@ -249,6 +252,15 @@ def _expand_braces(pattern: str) -> list[str]:
         for alternative in match[1].split(",")
         for rest in _expand_braces(after)
     ]
+
+
+def _shared_part(alternatives: Sequence[str]) -> str:
+    """Return what the names of one pair share, "" where wildcards stand for several pairs."""
+    names = [each.rpartition("/")[2] for each in alternatives]
+    if len(names) == 1 or any(mark in name for name in names for mark in "*?["):
+        return ""
+    alike = itertools.takewhile(lambda each: len(set(each)) == 1, zip(*names, strict=False))
+    return "".join(each[0] for each in alike).rstrip("_-.")
 
 
 def _wild_part(pattern: str, path: str) -> str:

@@ -29,6 +29,7 @@ from nbcache.plan.language.stage_as import staged_names
 from nbcache.store.filestate import FileTable
 
 _BY = {"standard": ", by size and time", "lenient": ", by size"}  # what a file counts by
+_KEPT_AS = {"arrow": "table", "npy": "array", "pickle": "object"}  # how a result is encoded
 _SMALL = (int, float, str, bool, type(None), bytes)
 
 
@@ -175,7 +176,9 @@ class Identifier:
             shown = stored.inline.decode("utf-8")
             text = shown if shown[:1] not in "[{" else None
             return Identified(stored.digest, stored, shown, text)
-        return Identified(stored.digest, stored, f"{stored.codec} {stored.size:,} B")
+        return Identified(
+            stored.digest, stored, f"{_KEPT_AS.get(stored.codec, stored.codec)} {stored.size:,} B"
+        )
 
     def _file(self, value: object, mode: str, place: str, hidden: bool = False) -> Identified:
         name = os.fspath(value)  # type: ignore[call-overload]
