@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -38,15 +39,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (UsageError, RunError, MissingParameterError) as error:
+    except MissingParameterError as error:  # says both forms of the command
         print(f"nbcache: {error}", file=sys.stderr)
         return USAGE
+    except (UsageError, RunError) as error:
+        print(f"nbcache: {told_in_shell(str(error))}", file=sys.stderr)
+        return USAGE
     except StoreError as error:
-        print(f"nbcache: {error}", file=sys.stderr)
+        print(f"nbcache: {told_in_shell(str(error))}", file=sys.stderr)
         return CACHE
     except NbcacheError as error:
-        print(f"nbcache: {error}", file=sys.stderr)
+        print(f"nbcache: {told_in_shell(str(error))}", file=sys.stderr)
         return FAILED
+
+
+def told_in_shell(text: str) -> str:
+    """Return what is said for a notebook with its `%nbcache` commands as a shell has them."""
+
+    def in_shell(found: re.Match[str]) -> str:
+        try:
+            verbs.find_verb(found[1], "shell")
+        except UsageError:
+            return found[0]  # there is none: a notebook has it alone
+        return "nbcache run NOTEBOOK" if found[1] == "run" else f"nbcache {found[1]}"
+
+    return re.sub(r"%nbcache (\w+)", in_shell, text)
 
 
 def _main(words: list[str]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from nbcache.cli import main
+from nbcache.cli import main, told_in_shell
 
 CELLS = (
     "%load_ext nbcache",
@@ -151,6 +151,12 @@ def test_wrong_words_are_usage_errors(
     }.items():
         assert main(words) == 2
         assert message in capsys.readouterr().err
+
+
+def test_ways_out_are_commands_of_the_shell() -> None:
+    said = "%nbcache run; %nbcache relaunch calm-otter; %nbcache try fit"
+    wanted = "nbcache run NOTEBOOK; nbcache relaunch calm-otter; %nbcache try fit"
+    assert told_in_shell(said) == wanted
 
 
 def test_without_a_cache_the_error_says_how_to_name_one(
