@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,19 +203,23 @@ def _check_signatures(rows: Iterable[Record], report: Report) -> None:
 
 def _check_blobs(cache: Cache, report: Report, deep: bool) -> None:
     for path in cache.blobs.folder.rglob("*"):
-        if not path.is_file() or path.is_symlink():
+        try:
+            found = path.lstat()
+        except FileNotFoundError:  # cleaned up just now
+            continue
+        if not stat.S_ISREG(found.st_mode):
             continue
         relative = str(path.relative_to(cache.root))
         if not _BLOB_NAME.fullmatch(path.name):
             report.leftovers.append(relative)  # put aside as damaged
             continue
         report.blobs += 1
-        report.bytes += path.stat().st_size
+        report.bytes += found.st_size
         if path.parent.name != path.name[:2]:
             report.problems.append(Problem("blob", relative, "lies in the wrong folder", "folder"))
-        if path.stat().st_mode & 0o222:
+        if found.st_mode & 0o222:
             report.problems.append(Problem("blob", relative, "can be written to", "mode"))
-        if deep and not cache.blobs.verify(Digest("b3:" + path.name)):
+        if deep and not cache.blobs.verify(Digest("b3:" + path.name)) and path.exists():
             report.problems.append(
                 Problem("blob", relative, "its bytes have another digest", "digest")
             )
@@ -226,13 +231,12 @@ def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) 
     for row_id, record in rows.items():
         if record["kind"] == "use" and record.get("cached_from") not in rows:
             report.problems.append(Problem("row", row_id, "was cached from a row that is gone"))
-        counts = _counts(cache, record)
         for digest, kind, size in references(record):
             named.add(digest)
             try:
                 named.update(_check_blob(cache, digest, kind, size))
             except StoreError as error:
-                if counts:
+                if _counts(cache, record):
                     report.problems.append(Problem("row", row_id, str(error), "gone"))
     for path in cache.blobs.folder.rglob("*"):
         if _BLOB_NAME.fullmatch(path.name) and "b3:" + path.name not in named:
@@ -240,9 +244,10 @@ def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) 
 
 
 def _counts(cache: Cache, record: Record) -> bool:
-    """Say whether a row is the one that a look-up would use."""
+    """Say whether a row is the one that a look-up would use now: a clean-up may have come."""
     if record["kind"] != "attempt" or record.get("status") != "completed":
         return False
+    cache.log.refresh(relist=True)
     entry = cache.log.find(Digest(record["hash"]))
     return entry is not None and entry.row_id == record["id"]
 

@@ -65,13 +65,16 @@ def test_runs_and_clean_ups_at_once_never_fail_and_never_lose_a_result(tmp_path:
     until = time.time() + 1 + SECONDS
     runners = [Started(run_tasks, root, SEED * 100 + n, until) for n in range(3)]
     cleaners = [Started(clean_up, root, SEED * 100 + 50 + n, until) for n in range(2)]
-    killed = 0
+    killed, seen = 0, []
     while time.time() < until:
         victim = Started(clean_up, root, chance.randrange(1 << 30), until)
         victim.process.join(chance.uniform(0.05, 0.5))
         victim.process.kill()
         killed += victim.result()[0] == "killed"
+        with Cache.open(root) as cache:
+            seen.append(verify(cache))
 
+    assert not [str(each) for each in seen if not each.ok]
     ended = [each.result() for each in runners]
     cleaned = [each.result() for each in cleaners]
 
