@@ -106,10 +106,8 @@ def _keys(parsed: Parsed) -> int:
 
 def _share(parsed: Parsed) -> int:
     from nbcache.notebook.team_view import share_in_shell
-    from nbcache.store.cache import Cache
 
-    with Cache.open(parsed.text("--cache") or ".nbcache") as cache:
-        rendered, data = share_in_shell(parsed, cache)
+    rendered, data = share_in_shell(parsed, Path(parsed.text("--cache") or ".nbcache"))
     print(json.dumps(data, indent=2) if "--json" in parsed else rendered.text)
     return OK
 

@@ -235,7 +235,7 @@ class StoreThrottledError(StoreUnavailableError):
 class StoreGoneError(RemoteStoreError):
     """The bucket, container or folder itself is not there."""
 
-    way_out = "Check the URL, or create the bucket; objects are never looked for elsewhere."
+    way_out = "Check the URL, or create the bucket or folder; nothing else is looked for."
 
 
 class StoreForkedError(RemoteStoreError):
@@ -247,7 +247,7 @@ class StoreForkedError(RemoteStoreError):
 class CannotOpenStoreError(RemoteStoreError):
     """A URL names no store that this installation can open."""
 
-    way_out = "Known are s3://, gs://, az:// and file:// URLs, and folders."
+    way_out = "Known are s3://, gs://, az:// and file:// URLs without credentials, and folders."
 
 
 class FetchStoppedError(StoreError):

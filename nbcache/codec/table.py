@@ -17,6 +17,9 @@ from nbcache.errors import CodecError
 _KEY = b"nbcache"  # in the schema's metadata: what the Arrow table stands for
 _LZ4_ABOVE = 1 << 16  # bytes
 _POLARS_ROWS = 3  # of the trial trip that shows what becomes of the dtypes
+# Rows that take no bytes (nulls, runs) can be any number in a file of a few: of more than so many
+# cells, and so many for each byte, no table is kept this way, and none is read.
+_FREE_CELLS, _CELLS_OF_A_BYTE = 10_000_000, 4_096  # LZ4 makes 255 bytes of one, of 8 booleans each
 
 
 def encode_table(value: object) -> tuple[str, bytes | memoryview] | None:
@@ -28,11 +31,11 @@ def encode_table(value: object) -> tuple[str, bytes | memoryview] | None:
     if root == "polars" and name in ("DataFrame", "Series"):
         return _encode_polars(value)
     if type(value).__module__ == "pyarrow.lib" and name in ("Table", "RecordBatch"):
-        return "arrow", _ipc(value, {"kind": f"pyarrow.{name}"})
+        return _ipc(value, {"kind": f"pyarrow.{name}"})
     return None
 
 
-def _ipc(table: Any, meaning: dict[str, object]) -> memoryview:
+def _ipc(table: Any, meaning: dict[str, object]) -> tuple[str, memoryview] | None:
     import pyarrow as pa
 
     metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(meaning).encode()}
@@ -45,7 +48,14 @@ def _ipc(table: Any, meaning: dict[str, object]) -> memoryview:
             writer.write(table)
         else:  # dictionaries travel with batches, and a table without rows would write none
             writer.write_batch(_empty_batch(table))
-    return memoryview(sink.getvalue())
+    data = memoryview(sink.getvalue())
+    return ("arrow", data) if _may_be(table, len(data)) else None
+
+
+def _may_be(table: Any, size: int) -> bool:
+    """Whether a table is no larger than its bytes can say."""
+    cells = table.num_rows * max(table.num_columns, 1)
+    return bool(cells <= _FREE_CELLS + size * _CELLS_OF_A_BYTE)
 
 
 def decode_arrow(data: bytes | memoryview) -> object:
@@ -68,6 +78,8 @@ def _restore(source: Any) -> object:
 
     with pa.ipc.open_stream(source) as reader:
         table = reader.read_all()
+    if not _may_be(table, source.size()):
+        raise CodecError(f"{source.size()} bytes say that they are {table.num_rows:,} rows")
     metadata = dict(table.schema.metadata or {})
     meaning = json.loads(metadata.pop(_KEY, b'{"kind": "pyarrow.Table"}'))
     table = table.replace_schema_metadata(metadata or None)
@@ -95,7 +107,7 @@ def _empty_batch(table: Any) -> Any:
 
 def _encode_pandas(value: Any) -> tuple[str, memoryview] | None:
     made = from_pandas(value)
-    return ("arrow", _ipc(*made)) if made is not None else None
+    return None if made is None else _ipc(*made)
 
 
 def _encode_polars(value: Any) -> tuple[str, memoryview] | None:
@@ -115,7 +127,7 @@ def _encode_polars(value: Any) -> tuple[str, memoryview] | None:
         back = pl.from_arrow(frame.head(_POLARS_ROWS).to_arrow())
         if not isinstance(back, pl.DataFrame) or repr(back.schema) != repr(frame.schema):
             return None
-        return "arrow", _ipc(frame.to_arrow(), meaning)
+        return _ipc(frame.to_arrow(), meaning)
     except (pa.ArrowException, pl.exceptions.PolarsError, TypeError):
         return None
 

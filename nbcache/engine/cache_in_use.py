@@ -44,7 +44,7 @@ class CacheInUse:
     def share(self, url: str, *, read_only: bool, claim: str) -> Tier:
         """Put a shared cache behind this one; see `tier.share`."""
         if not self.place.exists():  # a URL with a mistake in it leaves no folder behind
-            check_place(url, read_only=read_only)
+            check_place(url, read_only=read_only, claim=claim)
         tier = share(self.cache, url, read_only=read_only, claim=claim, tell=self._tell)
         if self._tier is not None:
             self._tier.close()

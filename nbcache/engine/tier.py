@@ -96,8 +96,7 @@ def share(
         RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
         UsageError: there is no such way to claim.
     """
-    if claim not in CLAIMS:
-        raise UsageError(f"--claim is {', '.join(CLAIMS)}, not {claim!r}")
+    _check_claim(claim)
     if "://" not in url:  # who opens the cache next may stand in another folder
         url = os.path.abspath(os.path.expanduser(url))
     before = sharing_of(cache.root)
@@ -114,14 +113,21 @@ def share(
     return tier
 
 
-def check_place(url: str, *, read_only: bool) -> None:
+def check_place(url: str, *, read_only: bool, claim: str) -> None:
     """See that there is a shared cache at a URL, or make it.
 
     Raises:
         RemoteStoreError, CacheFormatError: there is none, and none can be made.
+        UsageError: there is no such way to claim.
     """
+    _check_claim(claim)
     with contextlib.closing(open_store(url)) as store:
         read_header(store, "it is shared read-only" if read_only else None)
+
+
+def _check_claim(claim: str) -> None:
+    if claim not in CLAIMS:
+        raise UsageError(f"--claim is {', '.join(CLAIMS)}, not {claim!r}")
 
 
 def _sign_from_now_on(tell: Callable[[str], None]) -> None:

@@ -15,7 +15,6 @@ Position = tuple[int, ...]
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
-_TO_BASE_32 = str.maketrans(_CROCKFORD + "ILOU_+- ", "0123456789ABCDEFGHIJKLMNOPQRSTUV" + "?" * 8)
 
 
 def make_ulid(unix_ms: int, entropy: bytes) -> str:
@@ -39,16 +38,6 @@ def ulid_ms(ulid: str) -> int:
     number = 0
     for character in ulid[:10]:
         number = number * 32 + _CROCKFORD.index(character)
-    return number
-
-
-def ulid_number(ulid: str) -> int:
-    """Return a ULID as a number of 128 bits; ValueError where it is none."""
-    if len(ulid) != 26:
-        raise ValueError(f"{ulid!r} is no ULID")
-    number = int(ulid.translate(_TO_BASE_32), 32)
-    if number >> 128:
-        raise ValueError(f"{ulid!r} is no ULID")
     return number
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from nbcache.model.ids import ulid_ms
 from nbcache.store.arrow import arrow_array
 from nbcache.store.files import remove
-from nbcache.store.fold import index_of, publish_segment, segment_name, server_time
+from nbcache.store.fold import publish_segment, segment_name, server_time
 from nbcache.store.index import SegmentIndex
 from nbcache.store.segment import INT, KEYS, ROWS, metadata_for, open_parquet
 
@@ -82,7 +82,7 @@ def merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]
     if any(segments[name].meta.get("sent") for name in names):
         meta["sent"] = True
     merged = segment_name(max(map(ulid_ms, names)), sorted(names))
-    publish_segment(root, merged, rows, keys, index_of(keys, meta), meta)
+    publish_segment(root, merged, rows, keys, meta)
     return merged
 
 

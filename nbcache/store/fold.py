@@ -31,6 +31,7 @@ from nbcache.store.files import (
     write_whole,
 )
 from nbcache.store.index import SegmentIndex, StaleIndexError, build
+from nbcache.store.index_query import index_of_file
 from nbcache.store.journal import GONE, is_of_this_boot, whole_records
 from nbcache.store.segment import (
     FORMAT,
@@ -50,6 +51,7 @@ RUBBISH_S = 86_400.0
 _LONG_RUN_S = 30 * 86_400.0  # a clean-up knows which runs go on, and takes the rest at once
 _MAX_ROWS = 50_000  # folded at once, and
 _MAX_BYTES = 256 << 20  # of journals: what memory is needed for
+_MANY_ROWS = 2_000  # of which an index is made by a query: for few it is quicker without DuckDB
 
 
 @dataclass
@@ -103,7 +105,7 @@ def _fold(root: Path, held: Sequence[_Held], folded: Mapping[str, int]) -> int:
         table = table_of(rows)
         meta = metadata_for(table, sources=sources)
         index = build(zip(rows, range(len(rows)), strict=True), meta)
-        publish_segment(root, name, table, keys_table(table), index, meta)
+        publish_segment(root, name, table, keys_table(table), meta, index)
     for each in held:
         _delete_journal(each)
     return len(records)
@@ -186,9 +188,10 @@ def _delete_journal(held: _Held) -> None:
 
 
 def publish_segment(
-    root: Path, name: str, rows: Any, keys: Any, index: bytes, meta: Record
+    root: Path, name: str, rows: Any, keys: Any, meta: Record, index: bytes | None = None
 ) -> None:
-    """Write a segment pair and its index, synced to disk; the keys file last.
+    """Write a segment pair and its index, made of the keys where none is given, synced to disk; the
+    keys file last.
 
     Raises:
         CannotKeepError: the disk is full; there is no such segment, then.
@@ -204,7 +207,7 @@ def publish_segment(
         write_table(new_keys, keys, meta)
         sync_file(new_rows)
         sync_file(new_keys)
-        write_index(root, name, index)
+        write_index(root, name, index_of(new_keys) if index is None else index)
         os.replace(new_rows, final_rows)
         os.replace(new_keys, final_keys)
         sync_folder(log)
@@ -217,10 +220,19 @@ def publish_segment(
         remove(new_keys)
 
 
-def index_of(keys: Any, meta: Record) -> bytes:
-    """Return the bytes of the index of a keys table."""
-    lines = keys.to_pylist()
-    return build(((record_of(line), line["place"]) for line in lines), meta)
+def index_of(keys: Path) -> bytes:
+    """Return the bytes of the index of a keys file.
+
+    Raises:
+        FileNotFoundError: it was merged away.
+        StoreError, and whatever Parquet or JSON make of odd bytes: it is damaged.
+    """
+    with open_parquet(keys) as file:
+        meta = metadata_of(file, keys)
+        if file.metadata.num_rows < _MANY_ROWS:
+            lines = file.read(use_threads=False).to_pylist()
+            return build(((record_of(line), line["place"]) for line in lines), meta)
+    return index_of_file(keys, meta)
 
 
 def write_index(root: Path, name: str, data: bytes) -> None:
@@ -253,9 +265,7 @@ def open_index(root: Path, name: str, *, write: bool) -> SegmentIndex:
 
 def rebuilt_index(root: Path, name: str) -> bytes:
     """Return the bytes of a segment's index, made from its keys file."""
-    path = root / "log" / (name + KEYS)
-    with open_parquet(path) as file:
-        return index_of(file.read(use_threads=False), metadata_of(file, path))
+    return index_of(root / "log" / (name + KEYS))
 
 
 def sweep(root: Path) -> None:

@@ -25,6 +25,7 @@ from nbcache.store.index import SegmentIndex
 from nbcache.store.journal_view import JournalView
 from nbcache.store.log import Log
 from nbcache.store.segment import COLUMNS, ROWS, table_of
+from nbcache.store.sql import quoted, sql_type
 from nbcache.store.views import TABLES, VIEWS, views_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 _EVERY_S = 0.5
 _FEW_ROWS = 50_000  # of a log: to keep all its tasks in a table takes 0.1 s
-_SQL_TYPES = {"text": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN"}
 
 
 class Logged(Protocol):
@@ -142,7 +142,7 @@ def _keep_tasks(history: _History) -> None:
 
 def _fence(connection: duckdb.DuckDBPyConnection, cache: Logged) -> None:
     """Let queries reach the segments of a cache and no other file, and not undo this."""
-    segments = _quoted(str(cache.root / "log"))
+    segments = quoted(str(cache.root / "log"))
     for setting in (
         f"allowed_directories = [{segments}]",
         "python_enable_replacements = false",
@@ -181,7 +181,7 @@ class _History:
         self._shown: set[str] = set()
         self.questions = 0
         self._cursor = connection
-        columns = ", ".join(f'"{name}" {_sql_type(shape)}' for name, shape in COLUMNS.items())
+        columns = ", ".join(f'"{name}" {sql_type(shape)}' for name, shape in COLUMNS.items())
         self._cursor.execute(f"CREATE TABLE _live (_journal VARCHAR, {columns})")
         self._show_rows({})
         for name in self._tables:
@@ -269,7 +269,7 @@ class _History:
             self._cursor.execute(f'INSERT INTO "{table}" {TABLES[table].format(condition)}')
 
     def _files(self, segments: Iterable[str]) -> str:
-        return ", ".join(_quoted(str(self._folder / (name + ROWS))) for name in segments)
+        return ", ".join(quoted(str(self._folder / (name + ROWS))) for name in segments)
 
     def close(self) -> None:
         """Let go of the database, which ends with the last connection to it."""
@@ -398,19 +398,6 @@ def _are_texts(note: object) -> TypeGuard[list[str]]:
     return isinstance(note, list) and all(isinstance(each, str) for each in note)
 
 
-def _sql_type(shape: Any) -> str:
-    if shape == "bytes":
-        return "BLOB"
-    if isinstance(shape, str):
-        return _SQL_TYPES[shape]
-    if isinstance(shape, list):
-        return _sql_type(shape[0]) + "[]"
-    if isinstance(shape, tuple):
-        return f"MAP(VARCHAR, {_sql_type(shape[1])})"
-    members = ", ".join(f'"{name}" {_sql_type(each)}' for name, each in shape.items())
-    return f"STRUCT({members})"
-
-
 def _is_short(log: Log) -> bool:
     log.refresh()
     folded = sum(int(each.meta["rows"]) for each in log.segments().values())
@@ -421,8 +408,4 @@ def _is_of(runs: Collection[str]) -> str:
     """A condition that files can be passed over by: a list of values, which is told beforehand."""
     if not runs:
         return "false"
-    return f"run IN ({', '.join(_quoted(str(run)) for run in runs)})"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return f"run IN ({', '.join(quoted(str(run)) for run in runs)})"

@@ -6,10 +6,11 @@ than the pages it needs. Layout (little-endian):
 
     magic 8 | check u64 (XXH3-64 of the rest) | n_hashes u32 | n_ids u32 | meta_size u64 |
     payload_size u64 | hashes 16 each, sorted | payload offsets u64 each, one more at the end |
-    row ids 16 each, sorted | places u32 each | meta JSON | payload
+    row ids 26 each, sorted | places u32 each | meta JSON | payload
 
 One payload per COMPLETED attempt row, compact JSON; equal hashes are sorted best first. Evict rows
-are few and stand in meta. A change of layout changes the magic.
+are few and stand in meta. A change of layout changes the magic. `build` makes one of rows that are
+at hand, `index_query` the same of a keys file.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xxhash import xxh3_64_intdigest, xxh3_128_digest
+from xxhash import xxh3_64, xxh3_64_intdigest, xxh3_128_digest, xxh3_128_hexdigest
 
-from nbcache.model.ids import ulid_number
 from nbcache.model.row import Record
 from nbcache.model.signature import ORIGIN, SIGNING
 
-MAGIC = b"nbidx\x00\x00\x02"
+MAGIC = b"nbidx\x00\x00\x03"
+ID_BYTES = 26  # of a ULID, as text
 _HEAD = struct.Struct("<8sQIIQQ")
 _PAIR = struct.Struct("<QQ")
 _CHECKED_BYTES = 32 << 20  # larger files are synced when written, and not checked when opened
@@ -71,49 +73,77 @@ def hash_key(digest: str) -> bytes:
 
 
 def row_key(row_id: str) -> bytes:
-    """Return the 16 bytes under which a row is filed."""
-    try:
-        return ulid_number(row_id).to_bytes(16, "big")
-    except (ValueError, OverflowError):
-        return xxh3_128_digest(row_id.encode("utf-8", "backslashreplace"))
+    """Return the `ID_BYTES` bytes under which a row is filed: its id, where that is a ULID."""
+    if len(row_id) == ID_BYTES and row_id.isascii():
+        return row_id.encode("ascii")
+    return xxh3_128_hexdigest(row_id.encode("utf-8", "backslashreplace"))[:ID_BYTES].encode("ascii")
+
+
+@dataclass(slots=True)
+class Lines:
+    """What an index holds of some rows, in their order."""
+
+    hashes: list[tuple[bytes, int, str, bytes]] = field(default_factory=list)
+    """Key, less than nothing the generation, row id, payload: sorted, the best comes first."""
+    ids: list[tuple[bytes, int]] = field(default_factory=list)  # key, place in the rows file
+    evicts: list[Record] = field(default_factory=list)
+
+
+def lines_of(records: Iterable[tuple[Record, int]]) -> Lines:
+    """Return what an index holds of (stored row, place in the rows file) pairs."""
+    lines = Lines()
+    for record, place in records:
+        kind = record.get("kind")
+        if kind == "evict":
+            names = ("id", "hash", "row", "generation")
+            lines.evicts.append({name: record.get(name) for name in names})
+        if kind != "attempt":
+            continue
+        lines.ids.append((row_key(record["id"]), place))
+        if record.get("status") == "completed":
+            values = found(record)
+            payload = _encode(values).encode("ascii")
+            lines.hashes.append((hash_key(record["hash"]), -values[1], values[0], payload))
+    return lines
 
 
 def build(records: Iterable[tuple[Record, int]], meta: Record) -> bytes:
     """Return the bytes of an index of (stored row, place in the rows file) pairs."""
-    hashes: list[tuple[bytes, int, str, bytes]] = []
-    ids: list[tuple[bytes, int]] = []
-    evicts: list[Record] = []
-    for record, place in records:
-        kind = record.get("kind")
-        if kind == "evict":
-            evicts.append({name: record.get(name) for name in ("id", "hash", "row", "generation")})
-        if kind != "attempt":
-            continue
-        ids.append((row_key(record["id"]), place))
-        if record.get("status") == "completed":
-            values = found(record)
-            payload = _encode(values).encode("ascii")
-            hashes.append((hash_key(record["hash"]), -values[1], values[0], payload))
-    hashes.sort()
-    ids.sort()
+    lines = lines_of(records)
+    lines.hashes.sort()
+    lines.ids.sort()
     offsets, payload_size = [], 0
-    for *_, payload in hashes:
+    for *_, payload in lines.hashes:
         offsets.append(payload_size)
         payload_size += len(payload)
     offsets.append(payload_size)
-    meta_data = json.dumps({**meta, "evicts": evicts}).encode("ascii")
-    body = b"".join(
-        [
-            struct.pack("<IIQQ", len(hashes), len(ids), len(meta_data), payload_size),
-            *(each[0] for each in hashes),
-            struct.pack(f"<{len(offsets)}Q", *offsets),
-            *(key for key, _ in ids),
-            struct.pack(f"<{len(ids)}I", *(place for _, place in ids)),
-            meta_data,
-            *(each[3] for each in hashes),
-        ]
+    return packed(
+        b"".join([each[0] for each in lines.hashes]),
+        struct.pack(f"<{len(offsets)}Q", *offsets),
+        b"".join([key for key, _ in lines.ids]),
+        struct.pack(f"<{len(lines.ids)}I", *(place for _, place in lines.ids)),
+        b"".join([each[3] for each in lines.hashes]),
+        {**meta, "evicts": lines.evicts},
     )
-    return MAGIC + struct.pack("<Q", xxh3_64_intdigest(body)) + body
+
+
+def packed(
+    hashes: bytes | memoryview,
+    offsets: bytes | memoryview,
+    ids: bytes | memoryview,
+    places: bytes | memoryview,
+    payload: bytes | memoryview,
+    meta: Record,
+) -> bytes:
+    """Return the bytes of an index of its parts."""
+    meta_data = json.dumps(meta).encode("ascii")
+    counts = len(hashes) // 16, len(ids) // ID_BYTES
+    head = struct.pack("<IIQQ", *counts, len(meta_data), len(payload))
+    parts = (head, hashes, offsets, ids, places, meta_data, payload)
+    check = xxh3_64()
+    for part in parts:
+        check.update(part)
+    return b"".join([MAGIC, struct.pack("<Q", check.intdigest()), *parts])
 
 
 class SegmentIndex:
@@ -128,7 +158,7 @@ class SegmentIndex:
         self._data = data
         self._offsets = _HEAD.size + 16 * self.hashes
         self._ids = self._offsets + 8 * (self.hashes + 1)
-        self._places = self._ids + 16 * self.ids
+        self._places = self._ids + ID_BYTES * self.ids
         meta = self._places + 4 * self.ids
         self._payload = meta + meta_size
         if self._payload + payload_size != len(data):
@@ -161,29 +191,45 @@ class SegmentIndex:
 
     def find(self, key: bytes) -> list[Found]:
         """Return the completed rows of a hash, best first."""
-        data, place = self._data, self._first(key, _HEAD.size, self.hashes)
+        data, place = self._data, self._first(key, _HEAD.size, 16, self.hashes)
         start = _HEAD.size + 16 * place
         rows: list[Found] = []
         while place < self.hashes and data[start : start + 16] == key:
             first, last = _PAIR.unpack_from(data, self._offsets + 8 * place)
             payload = data[self._payload + first : self._payload + last]
-            rows.append(_decode(payload.decode("ascii"), 0)[0])
+            rows.append(_decode(payload.decode(), 0)[0])
             place, start = place + 1, start + 16
         return rows
 
     def place_of(self, key: bytes) -> int | None:
         """Return the line of the rows file that holds an attempt row."""
-        line = self._first(key, self._ids, self.ids)
-        start = self._ids + 16 * line
-        if line == self.ids or self._data[start : start + 16] != key:
+        line = self._first(key, self._ids, ID_BYTES, self.ids)
+        start = self._ids + ID_BYTES * line
+        if line == self.ids or self._data[start : start + ID_BYTES] != key:
             return None
         (place,) = struct.unpack_from("<I", self._data, self._places + 4 * line)
         return int(place)
 
-    def _first(self, key: bytes, base: int, count: int) -> int:
-        """Return the first of `count` sorted keys at `base` that is not below `key`."""
+    def says_the_same(self, other: SegmentIndex) -> bool:
+        """Whether two indexes give the same answers, however their payloads are written."""
+        if self.meta != other.meta or self._keys() != other._keys():
+            return False
+        return all(mine == theirs for mine, theirs in zip(self._rows(), other._rows(), strict=True))
+
+    def _keys(self) -> tuple[bytes, bytes]:
+        """Return the hashes; and the row ids with their places."""
+        places_end = self._places + 4 * self.ids
+        return self._data[_HEAD.size : self._offsets], self._data[self._ids : places_end]
+
+    def _rows(self) -> Iterator[Found]:
+        for place in range(self.hashes):
+            first, last = _PAIR.unpack_from(self._data, self._offsets + 8 * place)
+            yield json.loads(self._data[self._payload + first : self._payload + last])
+
+    def _first(self, key: bytes, base: int, size: int, count: int) -> int:
+        """Return the first of `count` sorted keys of a size at `base` that is not below `key`."""
         data, low, high = self._data, 0, count
-        if count > 64:  # hashes are spread evenly: begin where the key should be
+        if count > 64 and size == 16:  # hashes are spread evenly: begin where the key should be
             guess = int.from_bytes(key[:4], "big") * count >> 32
             width = int(count**0.5) * 2
             left, right = guess - width, guess + width
@@ -193,8 +239,8 @@ class SegmentIndex:
                 high = right
         while low < high:
             middle = (low + high) >> 1
-            start = base + (middle << 4)
-            if data[start : start + 16] < key:
+            start = base + middle * size
+            if data[start : start + size] < key:
                 low = middle + 1
             else:
                 high = middle

@@ -16,7 +16,6 @@ from nbcache.model.digest import Digest
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid, read_only_error
 from nbcache.store.fold import publish_segment, rebuilt_index
-from nbcache.store.index import build
 from nbcache.store.segment import (
     KEYS,
     ROWS,
@@ -100,8 +99,7 @@ def _repair_segment(root: Path, name: str) -> str:
         rows = list(read_records(log / (name + ROWS)))
         table = table_of(rows)
         meta = metadata_for(table)
-        index = build(zip(rows, range(len(rows)), strict=True), meta)
-        publish_segment(root, name, table, keys_table(table), index, meta)
+        publish_segment(root, name, table, keys_table(table), meta)
         return f"the keys of segment {name} are made again from its rows"
     except (StoreError, OSError, ValueError):
         with contextlib.suppress(FileNotFoundError):

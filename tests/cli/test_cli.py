@@ -183,3 +183,29 @@ def test_help_is_printed_for_all_and_for_one(capsys: pytest.CaptureFixture[str])
     assert main(["help", "why"]) == 0
     assert "TASK is the start of a task's hash" in capsys.readouterr().out
     assert main([]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ftp://team/x"], "no kind of store"),
+        (["nowhere/at/all"], "the folder is not there"),
+        ([".", "--read-only"], "there is no nbcache cache"),
+        ([".", "--claim", "now"], "--claim is auto, always, never"),
+        (["--off"], "there is no nbcache cache"),
+        ([], "there is no nbcache cache"),
+    ],
+)
+def test_sharing_that_is_refused_makes_no_cache(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["share", *words]) != 0
+
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbcache.codec.registry import decode, decode_file, encode
+from nbcache.codec.table import encode_table
+from nbcache.errors import CodecError
 from nbcache.plan.identity.canonical import canonical_digest
 
 
@@ -235,3 +237,15 @@ def test_the_bytes_are_an_arrow_stream_that_says_what_it_stands_for() -> None:
     data = encode(pd.DataFrame({"a": [1]})).data
     with pa.ipc.open_stream(data) as reader:
         assert b"pandas.DataFrame" in reader.schema.metadata[b"nbcache"]
+
+
+def test_a_table_of_more_rows_than_its_bytes_can_hold_is_not_read() -> None:
+    table = pa.table({"nothing": pa.nulls(2_000_000_000)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write(table)
+
+    with pytest.raises(CodecError, match="2,000,000,000 rows"):
+        decode("arrow", sink.getvalue().to_pybytes(), vouched=False)
+
+    assert encode_table(table) is None

@@ -254,4 +254,4 @@ def send_segment(shared: Shared, rows: Sequence[Record]) -> None:
     finally:
         for suffix in (ROWS, KEYS):
             remove(marker.with_name(marker.name + suffix))
-    shared.add_segment(name, table, keys, index, meta)
+    shared.add_segment(name, table, keys, meta, index)

@@ -44,12 +44,12 @@ from nbcache.store.segment import (
     GROUP_ROWS,
     KEYS,
     ROWS,
-    open_parquet,
     read_records_at,
     segment_name,
 )
 from nbcache.store.signing import FOREIGN
 from nbcache.store.soundness import sound_row
+from nbcache.store.weighing import check_weight
 
 Showing = Callable[[Callable[[], str]], AbstractContextManager[None]]
 """Shows again and again, until it ends, what it is given says."""
@@ -178,17 +178,20 @@ class Shared:
         if new is None:
             return  # merged away since it was listed
         target = self.root / "log" / (name + KEYS)
-        os.replace(new, target)
         try:
+            check_weight(new)
+            os.replace(new, target)
             fold.open_index(self.root, name, write=True)
         except Exception as error:  # whatever Parquet or JSON make of foreign bytes
             self._damaged.add(name)
             remove(target)
-            self.tell(StoreError(f"{self.store.url}: segment {name} cannot be read: {error}"))
+            self.tell(StoreError(f"{self.store.url}: segment {name} cannot be used: {error}"))
+        finally:
+            remove(new)
 
-    def add_segment(self, name: str, rows: Any, keys: Any, index: bytes, meta: Record) -> None:
+    def add_segment(self, name: str, rows: Any, keys: Any, meta: Record, index: bytes) -> None:
         """Mirror a segment that this process has sent."""
-        fold.publish_segment(self.root, name, rows, keys, index, meta)
+        fold.publish_segment(self.root, name, rows, keys, meta, index)
 
     # ------------------------------------------------------------------ finding
 
@@ -211,7 +214,9 @@ class Shared:
         offered = {blob: self._promised[blob] for blob in wanted if blob in self._promised}
         for entry in entries:
             for blob, size in _blobs_of(entry).items():
-                offered[blob], self._sizes[blob] = entry.at, size
+                offered[blob] = entry.at
+                if size is not None:
+                    self._sizes[blob] = max(size, self._sizes.get(blob, 0))
         if not offered.keys() >= set(wanted):
             return False
         self._made.update({blob: offered[blob] for blob in wanted})
@@ -341,7 +346,7 @@ class Shared:
             if new is None:
                 raise ObjectMissingError(self.store.url, "read", LOG + name + ROWS, "it is gone")
             try:
-                open_parquet(new).close()
+                check_weight(new)
                 os.replace(new, target)
             finally:
                 remove(new)
@@ -469,8 +474,19 @@ class Shared:
     def _get_blob(self, key: str, path: Path, digest: Digest) -> None:
         """Fetch a blob's bytes; patiently, since what needs it would else be computed again."""
 
+        most = self._sizes.get(digest)
+
         def get() -> None:
-            self.store.get_file(key, path, on_bytes=lambda count: self._note_came(digest, count))
+            came = 0
+
+            def note(count: int) -> None:
+                nonlocal came
+                came += count
+                if most is not None and came > most:  # it might fill the disk
+                    raise BlobDamagedError(f"{digest} has more than {most} bytes")
+                self._note_came(digest, count)
+
+            self.store.get_file(key, path, on_bytes=note)
 
         began = time.monotonic()
         # A store that refuses at once is busy; of one that is silent enough was heard.
@@ -512,10 +528,13 @@ class Shared:
         return is_new
 
 
-def _blobs_of(entry: Entry) -> dict[str, int]:
-    """Return the blobs that a row names, and how many bytes each has."""
+def _blobs_of(entry: Entry) -> dict[str, int | None]:
+    """Return the blobs that a row names, and how many bytes each has (None: that of a manifest)."""
+    named = [port.stored for port in entry.outputs]
     return {
-        port.stored.blob: port.stored.size for port in entry.outputs if port.stored.blob is not None
+        each.blob: None if each.kind == "tree" else each.size
+        for each in named
+        if each.blob is not None
     }
 
 

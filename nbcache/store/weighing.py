@@ -1,0 +1,76 @@
+"""What a segment's file of others is once it is decoded: asked before anything else reads it.
+
+A file of a few kilobytes can be terabytes of rows, since Parquet keeps a text that comes again and
+again once, and compresses. DuckDB reads piece by piece, within a limit of memory, and does not copy
+such a text for each row: so it tells in a moment what Arrow would first have to hold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nbcache.errors import StoreError
+from nbcache.store.arrow import Shape
+from nbcache.store.segment import COLUMNS, KEY_COLUMNS, open_parquet
+from nbcache.store.sql import columns_of, connected, identifier, member
+
+MOST_OF_A_ROW = 16 << 20  # bytes
+_MOST_ON_AVERAGE = 64 << 10  # a row's, in files
+_MOST_AT_ALL = 64 << 20  # above this
+_ELEMENT_BYTES = 16  # that an element of a list takes, whatever it holds
+_LIGHT = ("int", "float", "bool")
+_SHAPES = {**COLUMNS, **KEY_COLUMNS}
+
+
+def check_weight(path: Path) -> None:
+    """See that a file of rows or keys is no more than such files are.
+
+    Raises:
+        FileNotFoundError: it is gone.
+        StoreError: it is more, or cannot be read.
+    """
+    import duckdb
+
+    with open_parquet(path) as file:
+        schema = file.schema_arrow
+    weights = [
+        _weight(_SHAPES[name], f'"{name}"')
+        if name in _SHAPES
+        else f"coalesce(strlen(CAST({identifier(name)} AS VARCHAR)), 0)"  # of a later version
+        for name in schema.names
+    ]
+    known = {name: _SHAPES[name] for name in schema.names if name in _SHAPES}
+    others = [identifier(name) for name in schema.names if name not in _SHAPES]
+    columns = columns_of(path, schema, known, others)
+    try:
+        with connected() as connection:
+            (found,) = connection.execute(
+                f"SELECT count(*), coalesce(max(w), 0), coalesce(sum(w), 0)"
+                f" FROM (SELECT {' + '.join(weights) or 0} AS w FROM ({columns}))"
+            ).fetchall()
+    except duckdb.Error as error:
+        raise StoreError(f"it cannot be read: {str(error).splitlines()[0]}") from error
+    rows, most, total = map(int, found)
+    if most > MOST_OF_A_ROW:
+        raise StoreError(f"it has a row of {most / 1e6:,.0f} MB, and is not read")
+    if total > _MOST_AT_ALL + rows * _MOST_ON_AVERAGE:
+        raise StoreError(f"its {rows:,} rows are {total / 1e6:,.0f} MB, and are not read")
+
+
+def _weight(shape: Shape, value: str, depth: int = 0) -> str:
+    """Return an expression for the bytes of a value, but for those of a size that is known."""
+    if shape == "text":
+        return f"coalesce(strlen({value}), 0)"
+    if shape == "bytes":
+        return f"coalesce(octet_length({value}), 0)"
+    if isinstance(shape, dict):
+        heavy = {name: each for name, each in shape.items() if each not in _LIGHT}
+        return " + ".join(_weight(each, member(value, name), depth) for name, each in heavy.items())
+    if isinstance(shape, tuple):
+        keys, values = f"map_keys({value})", f"map_values({value})"
+        return f"{_weight(['text'], keys, depth)} + {_weight([shape[1]], values, depth)}"
+    if isinstance(shape, list):
+        each = f"e{depth}"
+        inner = _weight(shape[0], each, depth + 1)
+        return f"coalesce(list_sum([{_ELEMENT_BYTES} + {inner} FOR {each} IN {value}]), 0)"
+    return "0"

@@ -1,0 +1,120 @@
+"""What others put into a shared cache is no more than it says, or is not used."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from nbcache.errors import StoreError
+from nbcache.model.digest import Digest, blob_digest
+from nbcache.model.row import Port
+from nbcache.model.value import Stored
+from nbcache.store.blobs import Blobs
+from nbcache.store.cache import Cache
+from nbcache.store.journal import encode_row
+from nbcache.store.remote.layout import LOG, blob_key, week_of
+from nbcache.store.remote.memory import MemoryStore
+from nbcache.store.remote.sending import send_segment
+from nbcache.store.remote.shared import Shared
+from nbcache.store.segment import KEYS, ROWS, keys_table, metadata_for, table_of, write_table
+from nbcache.store.weighing import MOST_OF_A_ROW
+from tests.store.rows import attempt, hash_of
+
+NOW_US = 1_763_770_000_000_000  # when `attempt` says that it was made
+BYTES = b"0123456789"
+BLOB = blob_digest(BYTES)
+
+
+class Consumer:
+    """One who uses a shared cache in memory, into which anybody may put anything."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = MemoryStore()
+        self.said: list[str] = []
+        self.blobs: Blobs = Cache.open(root / "cache").blobs
+        self.shared = Shared.open(self.store, root / "cache", self.blobs, trouble=self.said.append)
+        self.root = root
+
+    def put(self, name: str, rows: Any, keys: Any) -> None:
+        """Put a segment there as it is."""
+        for table, suffix in ((rows, ROWS), (keys, KEYS)):
+            path = self.root / (name + suffix)
+            write_table(path, table, metadata_for(rows))
+            self.store.put_file(LOG + path.name, path)
+
+
+@pytest.fixture
+def consumer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Consumer]:
+    monkeypatch.setenv("NBCACHE_CONFIG_DIR", str(tmp_path / "settings"))
+    made = Consumer(tmp_path)
+    yield made
+    made.shared.close()
+
+
+def repeated(table: Any, column: str, text: str) -> Any:
+    """Return the table with one text in all lines of a column, which a file keeps once."""
+    index = table.column_names.index(column)
+    array = pa.DictionaryArray.from_arrays(pa.array([0] * len(table), pa.int32()), [text])
+    return table.set_column(index, column, array)
+
+
+def records(count: int) -> list[Any]:
+    port = Port("y", Stored(hash_of("y"), "value", "json", 1, inline=b"1"))
+    rows = [attempt(str(number), outputs=(port,)) for number in range(count)]
+    return [json.loads(encode_row(row)) for row in rows]
+
+
+def test_keys_that_are_gigabytes_once_they_are_decoded_are_left_out(consumer: Consumer) -> None:
+    table = table_of(records(5_000))
+    heavy = repeated(keys_table(table), "tag", "x" * 1_000_000)
+    consumer.put("01KAM000000000000000000001", table, heavy)
+    consumer.shared.refresh()
+    (said,) = consumer.said
+    assert "its 5,000 rows are 5,0" in said
+    assert consumer.shared.find(hash_of("0")) is None
+
+    send_segment(consumer.shared, records(10))
+    consumer.shared.refresh()
+
+    assert consumer.shared.find(hash_of("0")) is not None
+    assert consumer.said == [said]
+
+
+@pytest.mark.parametrize(
+    ("column", "size"), [("error", MOST_OF_A_ROW + 1), ("of a later version", 2_000_000)]
+)
+def test_rows_that_are_too_much_are_not_read(consumer: Consumer, column: str, size: int) -> None:
+    table = table_of(records(100))
+    keys = keys_table(table)
+    if column not in table.column_names:
+        table = table.append_column(column, pa.nulls(len(table), pa.string()))
+    consumer.put("01KAM000000000000000000001", repeated(table, column, "x" * size), keys)
+    consumer.shared.refresh()
+    found = consumer.shared.find(hash_of("0"))
+    assert found is not None
+
+    with pytest.raises(StoreError, match="not read"):
+        consumer.shared.records([found.row_id])
+
+
+def test_of_a_blob_that_is_more_than_its_row_says_no_more_is_fetched(
+    consumer: Consumer, tmp_path: Path
+) -> None:
+    port = Port("y", Stored(hash_of("y"), "value", "bytes", len(BYTES), blob=BLOB))
+    row = attempt("large", outputs=(port,))
+    send_segment(consumer.shared, [json.loads(encode_row(row))])
+    consumer.shared.refresh()
+    consumer.store.put(blob_key(week_of(NOW_US), BLOB), os.urandom(20 << 20))
+    assert consumer.shared.find(hash_of("large")) is not None
+
+    assert not consumer.shared.bring(Digest(BLOB))
+
+    assert consumer.shared.came <= len(BYTES)
+    assert "holds other bytes" in consumer.said[0]
+    assert list((tmp_path / "cache/tmp").iterdir()) == []
