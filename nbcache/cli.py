@@ -105,9 +105,14 @@ def _keys(parsed: Parsed) -> int:
 
 
 def _share(parsed: Parsed) -> int:
-    from nbcache.notebook.team_view import share_in_shell
+    from nbcache.notebook import answers, team_view
 
-    rendered, data = share_in_shell(parsed, Path(parsed.text("--cache") or ".nbcache"))
+    place = Path(parsed.text("--cache") or ".nbcache")
+    if parsed.words and "--off" not in parsed:
+        rendered, data = team_view.share_in_shell(parsed, place)
+    else:
+        with answers.open_for_reading(place) as cache:
+            rendered, data = team_view.sharing_in_shell(parsed, cache)
     print(json.dumps(data, indent=2) if "--json" in parsed else rendered.text)
     return OK
 

@@ -216,6 +216,11 @@ class AccessDeniedError(RemoteStoreError):
         "`%nbcache share URL --read-only`."
     )
 
+    def __init__(self, url: str, doing: str, key: str, reason: str) -> None:
+        super().__init__(url, doing, key, reason)
+        if "TimeTooSkewed" in reason or "date header" in reason:  # S3's word for it, and Azure's
+            self.way_out = "Set this machine's clock (NTP): the store goes by the time of requests."
+
 
 class StoreUnavailableError(RemoteStoreError):
     """No answer in time, no connection, or a fault at the server: later it may work.
@@ -223,7 +228,10 @@ class StoreUnavailableError(RemoteStoreError):
     Whether a write took place is not known then.
     """
 
-    way_out = "It may answer later; until then runs go on without the shared cache."
+    way_out = (
+        "Look at the network and the address; until it answers, runs go on without the shared "
+        "cache."
+    )
 
 
 class StoreThrottledError(StoreUnavailableError):

@@ -363,6 +363,8 @@ def doctor(parsed: Parsed, cache: Cache | None) -> Answer:
     found = checkup.doctor(cache)
     for url in parsed.words:
         checkup.examine_store(found, url)
+    if cache is not None and not parsed.words:
+        checkup.examine_sharing(found, cache)
     return _check(found)
 
 

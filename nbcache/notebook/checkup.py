@@ -14,17 +14,21 @@ import sys
 from dataclasses import dataclass, field
 
 from nbcache.engine.record import history
+from nbcache.engine.tier import sharing_of
 from nbcache.engine.upkeep.cleaning import finish
-from nbcache.errors import RemoteStoreError
+from nbcache.errors import CacheFormatError, RemoteStoreError, StoreError
 from nbcache.notebook import render
 from nbcache.store.cache import Cache
 from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.probing import probe
+from nbcache.store.remote.protocol import Store
+from nbcache.store.remote.shared import read_header
 from nbcache.store.repair import open_repaired, repair
 from nbcache.store.verify import verify as check_store
 
 _LISTED = 20
 _PATIENT_S = 20.0  # whoever asks wants to know, and many requests at once take their time
+_CLOCK_OFF_S = 300.0
 _PACKAGES = ("nbcache", "ipython", "ipykernel", "nbclient", "duckdb", "pyarrow", "pandas", "rich")
 
 
@@ -131,8 +135,24 @@ def _look_at_cache(cache: Cache, found: Findings) -> None:
         found.facts["interrupted"] = f"{', '.join(broken)} (their finished tasks are kept)"
 
 
-def examine_store(found: Findings, url: str) -> None:
+def examine_sharing(found: Findings, cache: Cache) -> None:
+    """Add what the store behind a cache is able to do, where there is one."""
+    try:
+        sharing = sharing_of(cache.root)
+        if sharing is None:
+            return
+        if not cache.is_own:
+            found.facts["shared"] = f"{sharing.url}, not asked: the cache is not yours"
+            return
+        examine_store(found, sharing.url, reads_only=sharing.read_only)
+    except StoreError as error:
+        found.problems.append(str(error))
+
+
+def examine_store(found: Findings, url: str, *, reads_only: bool = False) -> None:
     """Add what a shared store is able to do with the credentials that are here.
+
+    reads_only: nobody wants to write there.
 
     Raises:
         CannotOpenStoreError: the URL is none, or what opens it is not installed.
@@ -140,14 +160,17 @@ def examine_store(found: Findings, url: str) -> None:
     store = open_store(url, lookup_s=_PATIENT_S)
     found.facts["store"] = f"{store.url} ({store.backend})"
     try:
-        able = probe(store)
-    except RemoteStoreError as error:
+        able = probe(store, writes=not reads_only)
+        if able.read:
+            found.facts["shared"] = _what_is_there(store)
+    except (RemoteStoreError, CacheFormatError) as error:
         found.problems.append(str(error))
         return
     finally:
         store.close()
     rights = {"read": able.read, "write": able.write, "delete": able.delete}
-    found.facts["rights"] = ", ".join(name for name, allowed in rights.items() if allowed) or "none"
+    allowed = ", ".join(name for name, is_allowed in rights.items() if is_allowed) or "none"
+    found.facts["rights"] = f"{allowed} (shared read-only)" if reads_only else allowed
     if able.write:
         found.facts["claims"] = (
             "yes: of 16 that created one object at once, one was first, three times"
@@ -157,12 +180,35 @@ def examine_store(found: Findings, url: str) -> None:
     else:
         found.facts["claims"] = "no: this is a store to read from"
     if able.clock_offset_s is not None:
-        found.facts["clock"] = (
-            f"the server's is {round(able.clock_offset_s):+} s from this machine's"
-        )
+        _look_at_clock(found, able.clock_offset_s)
     if not able.read:
-        found.problems.append("the store cannot be read (reading needs the right to list as well)")
-    found.problems += [] if able.read and able.write else list(able.faults)
+        found.problems.append(
+            f"the store cannot be read (reading needs the right to list as well): {able.faults[0]}"
+        )
+    elif not (able.write or reads_only):
+        found.problems += able.faults
+
+
+def _what_is_there(store: Store) -> str:
+    """Say which cache lies in a store that may be read.
+
+    Raises:
+        CacheFormatError: other things lie there, or a cache that this version does not know.
+    """
+    if next(iter(store.list()), None) is None:
+        return "no cache yet: whoever shares it first makes it"
+    header, _ = read_header(store, "to look")
+    return f"a cache, {header['id']}"
+
+
+def _look_at_clock(found: Findings, offset_s: float) -> None:
+    found.facts["clock"] = f"the server's is {round(offset_s):+} s from this machine's"
+    if abs(offset_s) > _CLOCK_OFF_S:
+        way = "behind" if offset_s > 0 else "ahead of"
+        found.problems.append(
+            f"this machine's clock is {abs(offset_s) / 60:.0f} minutes {way} the store's: times in "
+            "the history are wrong, and S3 refuses who is 15 minutes off.\n  Set the clock (NTP)."
+        )
 
 
 def _version(name: str) -> str:

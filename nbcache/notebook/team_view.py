@@ -12,7 +12,6 @@ from nbcache.engine.cache_in_use import CacheInUse
 from nbcache.engine.tier import Tier, connect, sharing_of, unshare
 from nbcache.errors import UsageError
 from nbcache.notebook import render
-from nbcache.notebook.answers import open_for_reading
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed
 from nbcache.store.cache import Cache
@@ -59,20 +58,21 @@ def _not_shared(cache: Cache) -> str:
 
 
 def share_in_shell(parsed: Parsed, place: Path) -> tuple[Rendered, object]:
-    """Share the cache in a folder, which is made for it, no more, or say with what."""
-    if "--off" in parsed:
-        check_words(parsed)
-        with open_for_reading(place) as cache:
-            unshare(cache)
-        return off()
-    if not parsed.words:
-        with open_for_reading(place) as cache:
-            return status(cache, None)
+    """Share the cache in a folder, which is made for it; a URL that is refused makes none."""
     held = CacheInUse(place, _tell, lambda said: nullcontext())
     try:
         return describe(held.share(parsed.words[0], **manner(parsed)))
     finally:
         held.close()
+
+
+def sharing_in_shell(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+    """Share a cache no more, or say with what."""
+    if "--off" not in parsed:
+        return status(cache, None)
+    check_words(parsed)
+    unshare(cache)
+    return off()
 
 
 def manner(parsed: Parsed) -> Manner:

@@ -47,10 +47,10 @@ class Capabilities:
         return asdict(self)
 
 
-def probe(store: Store) -> Capabilities:
+def probe(store: Store, *, writes: bool = True) -> Capabilities:
     """Try what a shared cache needs; leaves nothing behind where deleting is allowed.
 
-    About 60 small requests where writing is allowed, else two.
+    About 60 small requests where writing is allowed, else two. writes: try whether it is.
 
     Raises:
         StoreUnavailableError, StoreGoneError: nothing can be told.
@@ -59,7 +59,7 @@ def probe(store: Store) -> Capabilities:
     keys: list[str] = []
     read = _allowed(lambda: next(store.list(), None), faults)
     read = _allowed(lambda: _miss(store), faults) and read
-    clock = _clock(store, keys, faults)
+    clock = _clock(store, keys, faults) if writes else None
     write = clock is not None
     exclusive = write and _exclusive(store, keys, faults)
     delete = write and _allowed(lambda: store.delete(keys), faults)
@@ -77,7 +77,7 @@ def _allowed(ask: Callable[[], object], faults: list[str]) -> bool:
     try:
         ask()
     except AccessDeniedError as error:
-        faults.append(str(error).partition("\n")[0])
+        faults.append(str(error))
         return False
     return True
 

@@ -549,17 +549,17 @@ def read_header(store: Store, read_only: str | None) -> tuple[Record, str | None
             return _parse(store, store.get(HEADER)), read_only
         except ObjectMissingError:
             pass
-        if read_only is not None:
-            raise CacheFormatError(
-                f"there is no nbcache cache at {store.url}.\n"
-                "  Somebody who may write makes it: `%nbcache share URL`."
-            )
         if next(iter(store.list()), None) is None:
             break
     else:
         raise CacheFormatError(
             f"{store.url} holds other things and no nbcache cache.\n"
             "  Name an empty place below it: `%nbcache share URL/cache`."
+        )
+    if read_only is not None:
+        raise CacheFormatError(
+            f"there is no nbcache cache at {store.url}.\n"
+            "  Somebody who may write makes it: `%nbcache share URL`."
         )
     header = new_header("weekly-blobs")
     others = create_owned(store, HEADER, encode_header(header))
@@ -574,7 +574,10 @@ def _parse(store: Store, data: bytes) -> Record:
         if not known or not (len(name) == 26 and name.isalnum()):
             raise ValueError("format or id")
     except (ValueError, KeyError, TypeError) as error:
-        raise CacheFormatError(f"{store.url}/{HEADER} is damaged ({error})") from error
+        raise CacheFormatError(
+            f"{store.url}/{HEADER} is damaged ({error}).\n"
+            "  Put back an earlier version of this object, or share another place."
+        ) from error
     if number > FORMAT:
         raise CacheFormatError(
             f"{store.url} is of format {number}, newer than this nbcache, which knows {FORMAT}.\n"

@@ -11,11 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from nbcache.engine.tier import share
 from nbcache.errors import AccessDeniedError
+from nbcache.notebook.checkup import Findings, examine_sharing, examine_store
 from nbcache.store.cache import Cache
 from nbcache.store.remote.memory import MemoryStore
 from nbcache.store.remote.probing import probe
-from tests.servers.proxy import Proxy, Refuse
+from tests.servers.proxy import Proxy, Refuse, always
 from tests.store.conformance.bad_stores import LooksThenWrites, OverwritesSilently
 from tests.store.conformance.places import AnyPlace, Place
 
@@ -101,6 +105,48 @@ def test_the_doctor_says_what_a_reader_may_not(s3: Place, tmp_path: Path) -> Non
     assert "store to read from" in facts["claims"]
     assert code == 3  # something is wrong
     assert any("403" in str(each) or "AccessDenied" in str(each) for each in found["problems"])
+
+
+@pytest.mark.parametrize(
+    ("code", "way_out"),
+    [("InvalidAccessKeyId", "Renew the credentials"), ("RequestTimeTooSkewed", "Set this machine")],
+)
+def test_the_doctor_says_why_credentials_are_refused(
+    s3: Place, monkeypatch: pytest.MonkeyPatch, code: str, way_out: str
+) -> None:
+    proxy = Proxy(s3.options["endpoint"])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    found = Findings()
+
+    with proxy.when(always(Refuse(403, NO.replace(b"AccessDenied", code.encode())))):
+        examine_store(found, s3.url)
+    proxy.close()
+
+    (problem,) = found.problems
+    assert code in problem
+    assert way_out in problem
+
+
+def test_the_doctor_looks_at_the_store_behind_a_cache(tmp_path: Path) -> None:
+    team = tmp_path / "team"
+    team.mkdir()
+    with Cache.open(tmp_path / "c") as cache:
+        share(cache, str(team), read_only=False, tell=print).close()
+
+        def said() -> str:
+            examine_sharing(found := Findings(), cache)
+            return "\n".join(found.lines)
+
+        header = (team / "nbcache.json").read_text()
+        assert said().endswith("all is well")
+        (team / "nbcache.json").write_text(header.replace('"format": 1', '"format": 2'))
+        assert "Upgrade nbcache" in said()
+        (team / "nbcache.json").write_text("{")
+        assert "Put back an earlier version" in said()
+        (team / "nbcache.json").rename(team / "data.json")
+        assert "holds other things" in said()
+        team.rename(tmp_path / "elsewhere")
+        assert "the folder is not there" in said()
 
 
 def test_the_doctor_says_that_there_is_no_such_store(s3: Place, tmp_path: Path) -> None:
