@@ -37,6 +37,11 @@ def test_a_failed_task_is_looked_into_mended_and_resumed_and_the_runs_compared(
     expect(view.locator(".nb-why")).to_contain_text("no earlier task of check is known")
     assert axe_violations(notebook.page, ".nbcache-view") == []
     keep_picture(notebook.page, "failed-task")
+    shown = notebook.cell(3).locator(".nbcache-shown")
+    view.get_by_role("button", name="show in the cell").click()
+    expect(shown).to_contain_text("looking at 8")
+    view.get_by_role("button", name="hide in the cell").click()
+    expect(shown).to_have_count(0)
 
     # Tasks are found again by what they were made of.
     view.get_by_role("button", name="fit:").focus()

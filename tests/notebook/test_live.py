@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from nbcache.errors import RunFailed
 from nbcache.model.view import FailureView, ShownChunk
-from nbcache.notebook.live import CardBoard, NotebookScreen, RunInterrupted, detach, watch
+from nbcache.notebook.live import (
+    CARDS_S,
+    STATIC_CARDS_S,
+    CardBoard,
+    CardScreen,
+    NotebookScreen,
+    RunInterrupted,
+    detach,
+    watch,
+)
 from nbcache.notebook.progress import RUN_MIME
+from nbcache.notebook.render import Rendered
 from nbcache.notebook.terminal import LineScreen
 from tests.notebook.views import (
     FIT,
@@ -62,6 +73,49 @@ def test_the_card_in_its_own_cell_gets_counts_and_what_the_tasks_showed() -> Non
     assert card_id == displays.shown[0][0]
     assert "18 ran, 0 cached" in bundle["text/plain"]  # type: ignore[operator]
     assert "hello" in bundle["text/plain"]  # type: ignore[operator]
+
+
+class Listening:
+    """A live card that counts what it is told."""
+
+    def __init__(self, twin_id: str) -> None:
+        self.twin_id, self.told = twin_id, 0
+
+    def bundle(self) -> tuple[dict[str, object], dict[str, object]]:
+        return {}, {}
+
+    def frame(self, rendered: Rendered) -> Rendered:
+        return rendered
+
+    def follow(self, run: object, progress: object) -> bool:
+        self.told += 1
+        return True
+
+    def finish(self, progress: object) -> None:
+        self.told += 1
+
+
+def test_very_many_cards_share_a_few_messages_a_second_and_all_hear_of_the_end() -> None:
+    displays, now = RecordedDisplays(), 0.0
+    board = CardBoard(displays)
+    names = [f"fit_{k}" for k in range(100)]
+    listening = [Listening(name) for name in names]
+    for name, live in zip(names, listening, strict=True):
+        board.place(replace(FIT, name=name), live)
+    run = ScriptedRun(HALF)
+    screen = CardScreen(run, board, lambda: now)
+
+    for tick in range(200):  # 25 s, eight a second, in which all cards move
+        now = tick / 8
+        screen.update(running(*(place(name, completed=1 + tick % 17) for name in names)))
+
+    assert 0.5 * CARDS_S < sum(each.told for each in listening) / 25 < 1.2 * CARDS_S
+    assert len(displays.replaced) / 25 < STATIC_CARDS_S * 1.5
+    before = [each.told for each in listening]
+    screen.close(progress("succeeded", *(place(name, completed=18) for name in names)))
+    assert all(each.told > was for each, was in zip(listening, before, strict=True))
+    ends = [bundle for _, bundle in displays.replaced if "18 ran" in str(bundle["text/plain"])]
+    assert len(ends) >= 100
 
 
 def test_a_failed_run_is_shown_and_then_raises() -> None:
