@@ -81,7 +81,12 @@ class _Pickler(pickle.Pickler):
             module = getattr(obj, "__module__", None)
             if module == "__main__":
                 raise _NeedsCloudpickle
+        if type(obj).__name__ in _GENERATORS:  # it may be the one of the process, known by its name
+            raise _NeedsCloudpickle
         return NotImplemented
+
+
+_GENERATORS = ("Random", "RandomState")
 
 
 class _NeedsCloudpickle(Exception):

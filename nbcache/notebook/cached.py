@@ -192,7 +192,7 @@ class CachedCells(ast.NodeTransformer):
 
     def _say(self, text: str) -> None:
         line = render.line(text, render.FAINT)
-        self._front.show(render.Rendered(line.text, render.box(line.html, "cached")))
+        self._front.show_said(render.Rendered(line.text, render.box(line.html, "cached")))
 
 
 def _filename(shell: Any, header: str) -> str | None:

@@ -271,12 +271,15 @@ class Front:
 
     def say(self, text: str) -> None:
         """Say something about a run that is about to begin."""
-        said: dict[str, object] = {SAID_MIME: {}} if self.headless is not None else {}
         if self.in_notebook:
             lines = render.stack([render.line(each) for each in text.split("\n")])
-            self.show(Rendered(lines.text, render.box(lines.html)), said)
+            self.show_said(Rendered(lines.text, render.box(lines.html)))
         else:
             print(text)
+
+    def show_said(self, rendered: Rendered) -> None:
+        """Show something that `nbcache run` prints as well."""
+        self.show(rendered, {SAID_MIME: {}} if self.headless is not None else {})
 
     def show(self, rendered: Rendered, extra: Mapping[str, object] | None = None) -> None:
         """Show something once in the cell that runs."""

@@ -44,7 +44,7 @@ class TerminalWatcher:
             print(text, end="", file=self._stream, flush=True)
 
     def said(self, text: str) -> None:
-        """nbcache has something to say about a run that is about to begin."""
+        """nbcache has something to say about a run that is about to begin, or a cached cell."""
         print(text, file=self._stream, flush=True)
 
     def finish(self) -> None:

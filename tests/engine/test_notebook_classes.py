@@ -72,15 +72,26 @@ def test_results_hold_what_keeps_its_own_results(notebook: Notebook) -> None:
         "@functools.singledispatch\ndef kind(x): return 'other'\n"
         "@kind.register\ndef _(x: int): return 'int'"
     )
+    notebook.cell(
+        "import random, struct\nHEAD = struct.Struct('<i')\n"
+        "VIEW = memoryview(HEAD.pack(7)).cast('i')\nDRAW = random.random.__self__"
+    )
     notebook.cell("%%process made() -> it\nit = (Sample(3), fib, kind)")
+    notebook.cell(
+        "%%process sent() -> it\nimport random\n"
+        "it = [HEAD.unpack(b'abcd'), VIEW, DRAW, (VIEW[0], DRAW is random.random.__self__)]"
+    )
     notebook.cell(
         "%%process used(it) -> n from made\nn = [it[0].twice, it[0].plus(1), it[1](9), it[2](1)]"
     )
 
     run = notebook.run()
 
-    assert run.counts() == {"completed": 2}, run.failures
+    assert run.counts() == {"completed": 3}, run.failures
     assert run["used"].value == [6, 4, 34, "int"]
+    _, view, draw, told = run["sent"].value
+    assert (view, view.format, told) == (memoryview(b"\7\0\0\0").cast("i"), "i", (7, True))
+    assert draw is notebook.names["DRAW"]
     sample, fib, kind = run["made"].value
     assert [sample.twice, sample.plus(1), fib(9), kind(1)] == run["used"].value
 

@@ -6,6 +6,7 @@ import enum
 import functools
 import importlib
 import operator
+import struct
 import sys
 import types
 import typing
@@ -235,6 +236,18 @@ def make_dispatching(func: Any, dispatcher: Any, attributes: Mapping[str, object
 _SAID_OF_PARAMETERS = ("bound", "covariant", "contravariant")
 if sys.version_info >= (3, 12):
     _SAID_OF_PARAMETERS += ("infer_variance",)
+
+
+def _reduce_view(value: memoryview, _: Collection[str]) -> Reduced | None:
+    shape = value.shape or ()
+    if (0 in shape and len(shape) != 1) or value.format.strip("@") not in _FORMATS:
+        return None  # nothing casts to these: it goes as bytes
+    data = value.tobytes()
+    return make_view, (data if value.readonly else bytearray(data), value.format, shape)
+
+
+# Of views: all that a cast can make.
+_FORMATS = frozenset("bBcdefhHiIlLnNPqQ?")
 # What `typing_extensions` adds to them on a Python that is older than that.
 _ADDED_TO_PARAMETERS = ("__default__", "has_default", "__infer_variance__")
 
@@ -244,6 +257,8 @@ _REDUCERS: dict[type, Callable[[Any, Collection[str]], Reduced | None]] = {
     type(functools.lru_cache(maxsize=None)(lambda: None)): _reduce_cached,
     functools.cached_property: lambda value, _: _reduce_descriptor(value),
     functools.singledispatchmethod: _reduce_dispatching,
+    memoryview: _reduce_view,
+    struct.Struct: lambda value, _: (struct.Struct, (value.format,)),
     typing.NewType: _reduce_new_type,
     typing.ParamSpec: _reduce_type_parameter,
     typing.TypeVar: _reduce_type_parameter,
@@ -268,6 +283,12 @@ def _has_a_place(value: object, by_value: Collection[str]) -> bool:
 def find_global(module: str, name: str) -> object:
     """Find the worker's own object of that name."""
     return getattr(importlib.import_module(module), name)
+
+
+def make_view(data: bytes | bytearray, form: Any, shape: tuple[int, ...]) -> memoryview:
+    """Make a memoryview of this form and shape."""
+    plain = memoryview(data)
+    return plain.cast(form) if 0 in shape else plain.cast(form, shape)
 
 
 def make_dispatch(

@@ -355,5 +355,7 @@ def _value_text(template: str, name: str, attribute: str, value: object) -> str:
 def names_hint(name: str, known: Collection[str]) -> str:
     """Say which names there are, and the one that was likely meant."""
     meant = nearest(name, known)
-    listed = ", ".join(sorted(known)) or "none"
-    return (f'did you mean "{meant}"? ' if meant else "") + f"the inputs are: {listed}"
+    said = f"the inputs are: {', '.join(sorted(known)) or 'none'}"
+    if meant:
+        return f'did you mean "{meant}"? {said}'
+    return f"{said}; a variable of the notebook becomes one by a default: ({name}={name})"

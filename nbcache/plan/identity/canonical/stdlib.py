@@ -16,6 +16,7 @@ import functools
 import pathlib
 import random
 import re
+import struct
 import sys
 import types
 import typing
@@ -154,6 +155,10 @@ def _array(encoder: Encoder, value: array.array[Foreign]) -> None:
 
 def _memoryview(encoder: Encoder, value: memoryview) -> None:
     encoder.tagged("memoryview", value.format, value.shape, value.readonly, value.tobytes())
+
+
+def _struct(encoder: Encoder, value: struct.Struct) -> None:
+    encoder.tagged("struct.Struct", value.format)
 
 
 def _random(encoder: Encoder, value: random.Random) -> None:
@@ -301,6 +306,7 @@ EXACT: dict[type, Handler] = {
     types.SimpleNamespace: _namespace,
     array.array: _array,
     memoryview: _memoryview,
+    struct.Struct: _struct,
     random.Random: _random,
     types.FunctionType: _function,
     types.BuiltinFunctionType: _builtin,
