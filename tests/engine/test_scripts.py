@@ -54,8 +54,12 @@ def test_the_line_that_an_interpreter_names_is_that_of_the_cell(notebook: Notebo
     for name, body in bodies.items():
         notebook.cell(f"%%process in_{name}() -> o --script {name}\n#| tag: one\n{body}")
 
-    found = {failure.process: failure.where for failure in notebook.run().failures}
+    notebook.cell("%%process silent() -> o --bash\no=1\nfalse")
 
+    failures = {failure.process: failure for failure in notebook.run().failures}
+
+    assert "`set -x` as its first line" in failures.pop("silent").way_out
+    found = {name: failure.where for name, failure in failures.items()}
     assert found == {
         f"in_{name}": f"cell [{number}] line 4: {body.splitlines()[1]}"
         for number, (name, body) in enumerate(bodies.items(), 1)

@@ -11,7 +11,7 @@ from nbcache.engine.record.results import undecided_label
 from nbcache.engine.running.course import Course
 from nbcache.engine.running.decision import Decision
 from nbcache.engine.spec import AttemptReport
-from nbcache.engine.work.script_body import script_argv
+from nbcache.engine.work.script_body import is_bash, script_argv
 from nbcache.errors import NbcacheError
 from nbcache.model.channel import Item
 from nbcache.model.event import AttemptFailed, Resources, TaskKey
@@ -27,6 +27,7 @@ DIED = (
     "fix the cell and run again; %nbcache try runs it in this kernel, without limits: what ended "
     "the worker may end that"
 )
+SILENT = "it printed nothing: `set -x` as its first line shows the command that failed"
 LOG_CHARACTERS = 100_000  # of what a failed task printed, for a process that looks into it
 LOG_LINES = 20  # of it in a failure as it is shown
 
@@ -99,10 +100,13 @@ class Failures:
         """Return a failure as it is shown: where, what was printed last, how to look inside."""
         where = command = way_out = ""
         decl = decision.place.decl
+        printed = self._printed(decision.task).strip()
         if report is not None:
             command = shlex.join(script_argv(decl))
             if report.signal and decl.language == "python":
                 way_out = DIED
+            if report.exit and not printed and is_bash(decl):
+                way_out = SILENT
             if report.where is not None:
                 line, text = report.where
                 where = said_place(decl, Place(line, text.strip()))
@@ -116,7 +120,7 @@ class Failures:
             where=where,
             workdir=report.workdir if report is not None else None,
             command=command,
-            log="\n".join(self._printed(decision.task).strip().split("\n")[-LOG_LINES:]),
+            log="\n".join(printed.split("\n")[-LOG_LINES:]),
             position=format_position(decision.task[1]),
             ignored=ignored,
             way_out=way_out,

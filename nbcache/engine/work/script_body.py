@@ -91,6 +91,11 @@ def script_argv(process: ProcessDecl | ProcessSpec) -> tuple[str, ...]:
     return (*(process.interpreter or BASH), SCRIPT)
 
 
+def is_bash(process: ProcessDecl | ProcessSpec) -> bool:
+    """Whether a body is a script for bash."""
+    return os.path.basename((*script_argv(process), "")[0]) == "bash"
+
+
 class ScriptBody:
     """A script of one process; knows how its interpreter takes inputs and gives outputs."""
 
@@ -98,7 +103,7 @@ class ScriptBody:
         self.process = process
         self.argv = script_argv(process)
         program = os.path.basename(self.argv[0])
-        self.is_bash, self._is_shell = program == "bash", program in _SHELLS
+        self.is_bash, self._is_shell = is_bash(process), program in _SHELLS
         self._outputs = [
             each
             for each in process.outputs
