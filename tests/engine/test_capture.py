@@ -224,7 +224,7 @@ def test_what_has_no_canonical_form_is_refused_with_its_name() -> None:
 
 
 def test_what_a_helper_reads_and_has_no_canonical_form_is_refused_with_its_name() -> None:
-    with pytest.raises(NoCanonicalFormError, match="a helper reads 'lock'"):
+    with pytest.raises(NoCanonicalFormError, match="'lock', which a helper reads, is"):
         captured(
             "import threading\nlock = threading.Lock()\ndef f(v):\n    with lock: return v",
             body="out = f(v)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -286,3 +287,19 @@ def test_one_input_may_count_in_another_way_than_the_rest(notebook: Notebook) ->
 def test_a_mode_that_means_nothing_is_refused(text: str) -> None:
     with pytest.raises(OptionError):
         parse_options([Option("cache", text, 1, 0)])
+
+
+def test_an_interpreter_without_asserts_is_another_one_and_so_are_its_workers() -> None:
+    told = "from nbcache.engine.identity import python_itself as it\n"
+    told += "print(it.python_component().summary, it.python_flags())"
+
+    said = [
+        subprocess.run([sys.executable, *flags, "-c", told], capture_output=True, text=True).stdout
+        for flags in ([], ["-O"])
+    ]
+
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert said[0].startswith(version)
+    assert "-O" not in said[0]
+    assert said[1].startswith(f"{version}, -O")
+    assert "['-O'" in said[1]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nbcache.engine.executors.supervisor import BORN, EXIT, FORK, KILL, MESSAGE, crash_path
+from nbcache.engine.identity.python_itself import python_flags
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 
@@ -55,7 +56,7 @@ class SupervisorHandle:
         arguments = [package, str(theirs.fileno()), str(cache.root), self._crash_folder]
         environment = {**os.environ, "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _START, *arguments],
+            [sys.executable, "-P", *python_flags(), "-c", _START, *arguments],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             env=environment,

@@ -19,6 +19,7 @@ from nbcache.engine.identity.modules import (
 )
 from nbcache.engine.identity.patches import PATCHES, CellHistory, Patch
 from nbcache.engine.identity.payload import Payload, pickle_names
+from nbcache.engine.identity.python_itself import host_components, python_component
 from nbcache.engine.identity.sharing import shared_paths
 from nbcache.engine.identity.sources import (
     cell_of_class,
@@ -114,11 +115,11 @@ class PythonCapture:
                 break
             asked, self._patches = asks, patches  # what does not count as a rule counts here
         packages = package_components(self._places, walker.packages | reach.packages)
-        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         components += [
             *locals_,
             *packages,
-            component("python", "python", combine("python", version), version),
+            python_component(),
+            *host_components(asked, self._decl.directives.env),
         ]
         values = {name: self._namespace[name] for name in sorted(self._read & {*self._namespace})}
         shared = shared_paths(values)
@@ -294,8 +295,9 @@ class PythonCapture:
         try:
             return walker.digest(value)
         except NoCanonicalFormError as error:
-            word = "captured name" if name in self._read else "a helper reads"
-            raise error.at(f"process {self._decl.name!r}: {word} {name!r}", name) from None
+            where = f"captured name {name!r}" if name in self._read else ""
+            where = where or f"name {name!r}, which a helper reads,"
+            raise error.at(f"process {self._decl.name!r}: {where}", name) from None
         except RecursionError:
             raise NoCanonicalFormError(
                 type(value).__name__,

@@ -1,7 +1,8 @@
-"""What code may ask about other code that is no part of what that does: docstrings and the like.
+"""What code may ask that is no part of what it does: docstrings, the time zone of the machine.
 
-Comments, docstrings and the values of annotations do not count, except where some code that is
-reached looks at them. Told by the names that it uses; reading nothing, deciding nothing else.
+Comments, docstrings and the values of annotations do not count, nor where a task runs, except where
+some code that is reached looks at it. Told by the names that it uses; reading nothing, deciding
+nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 
 from nbcache.plan.identity.uses import Uses
 
-Asked = Literal["docstrings", "annotations", "source"]
+Asked = Literal["docstrings", "annotations", "source", "zone", "locale"]
 
 _WORDS: dict[Asked, frozenset[str]] = {
     "docstrings": frozenset({"__doc__", "getdoc", "get_docstring"}),
@@ -21,11 +22,16 @@ _WORDS: dict[Asked, frozenset[str]] = {
         "__annotations__ get_type_hints get_annotations signature getfullargspec".split()
     ),
     "source": frozenset("getsource getsourcelines getcomments findsource".split()),
+    "zone": frozenset(
+        "fromtimestamp timestamp localtime astimezone mktime ctime tzname altzone tzlocal "
+        "get_localzone".split()
+    ),
+    "locale": frozenset("setlocale getlocale localeconv strcoll strxfrm nl_langinfo".split()),
 }
 
 
 def asked_of_code(uses: Uses) -> set[Asked]:
-    """Return what code asks about other code, or may ask through a text (`getattr`)."""
+    """Return what code asks, or may ask about other code through a text (`getattr`)."""
     words = uses.read | {each for each in uses.texts if each.startswith("__")}
     return {each for each, names in _WORDS.items() if not names.isdisjoint(words)}
 

@@ -1,0 +1,65 @@
+"""What of the interpreter and of where it runs decides what a body does, beside its code.
+
+The version always counts, `-O` and the encoding of texts where they are not what they mostly are,
+the time zone and the language where the code that is reached asks for them.
+"""
+
+from __future__ import annotations
+
+import codecs
+import locale
+import os
+import sys
+import zoneinfo
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+
+from nbcache.model.digest import identity_digest
+from nbcache.model.fingerprint import Component
+from nbcache.plan.identity.asked import Asked
+from nbcache.plan.identity.fingerprint import component
+from nbcache.plan.identity.reach import combine
+
+_LANGUAGE = ("LC_ALL", "LC_COLLATE", "LC_CTYPE", "LC_MONETARY", "LC_NUMERIC", "LC_TIME", "LANG")
+
+
+def python_component() -> Component:
+    """Return the component of the interpreter.
+
+    With `-O` no `assert` is checked and `__debug__` is false; the encoding is that of files which
+    are opened without one.
+    """
+    said = [f"{sys.version_info[0]}.{sys.version_info[1]}"]
+    if sys.flags.optimize:
+        said.append(f"-{'O' * sys.flags.optimize}")
+    if not sys.flags.utf8_mode:
+        encoding = codecs.lookup(locale.getencoding()).name
+        if encoding != "utf-8":
+            said.append(f"texts in {encoding}")
+    return component("python", "python", combine("python", *said), ", ".join(said))
+
+
+def python_flags() -> list[str]:
+    """Return the options with which a process gets an interpreter like this one."""
+    flags = [f"-{'O' * sys.flags.optimize}"] if sys.flags.optimize else []
+    return [*flags, *(["-X", "utf8"] if sys.flags.utf8_mode else [])]
+
+
+def host_components(asked: Collection[Asked], declared: Collection[str]) -> Iterator[Component]:
+    """Yield what code asks of where it runs; `declared` variables count by themselves."""
+    if "zone" in asked and "TZ" not in declared:
+        name, rules = _time_zone()
+        yield component("env", "TZ", combine("zone", identity_digest(rules)), name)
+    if "locale" in asked and "LANG" not in declared:
+        said = [f"{name}={os.environ[name]}" for name in _LANGUAGE if os.environ.get(name)]
+        yield component("env", "LANG", combine("locale", *said), ", ".join(said) or "not set")
+
+
+def _time_zone() -> tuple[str, bytes]:
+    """Return the time zone of tasks as people say it, and its rules: two names may mean one."""
+    name = os.environ.get("TZ", "").lstrip(":")
+    places = [os.path.join(folder, name) for folder in zoneinfo.TZPATH] if name else []
+    for path in places or ["/etc/localtime"]:
+        with suppress(OSError), open(path, "rb") as file:
+            return name or "not set", file.read()
+    return name or "not set", name.encode("utf-8", "surrogateescape")
