@@ -33,6 +33,7 @@ def _names(code: str) -> list[str] | None:
         "import __main__ as m\ngetattr(m, 'rate_' + k)",
         "import __main__\nvars(__main__)['rate_' + k]",
         "f.__globals__['rate_' + k]",
+        "eval(f'rate_{k} + 1')",
     ],
 )
 def test_what_stands_fixed_in_a_text_says_which_names_are_read(code: str) -> None:
@@ -83,6 +84,9 @@ def test_a_look_up_of_any_name_is_told(code: str) -> None:
         ),
         ("def f():\n    m.K = 1", [("m", ("K",))]),
         ("def f(m):\n    m.K = 1", []),
+        ("vars(m)['K'] = 1", [("m", ("__dict__", ("K",)))]),
+        ("m.getcontext().K = 1", [("m", ("getcontext", (), "K"))]),
+        ("m.connect().K = 1", []),
         ("m.f(1)", []),
         ("np.seterr(all='ignore')", [("np", ("seterr",))]),
         ("def f():\n    np.seterr(all='ignore')", []),

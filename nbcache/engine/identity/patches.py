@@ -12,19 +12,21 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbcache.engine.identity.modules import LocalModules, is_covered
-from nbcache.engine.identity.sources import cell_texts
+from nbcache.engine.identity.sources import cell_names, source_of
 from nbcache.plan.identity.module_reach import ModuleReach
-from nbcache.plan.identity.module_settings import CellSettings, Setting, Step, settings_in
+from nbcache.plan.identity.module_settings import CALL, CellSettings, Setting, Step, settings_in
 from nbcache.plan.identity.reach import Walker
 
 PATCHES = "<patches>"  # in a payload: no name of a notebook
 ABSENT = "<absent>"
 # The import path and the environment have ways of their own; the rest is the kernel's business.
-_OWN_WAYS = frozenset({"sys", "os", "builtins", "nbcache", "IPython", "ipykernel", "__main__"})
+_OWN_WAYS = frozenset({"sys", "os", "nbcache", "IPython", "ipykernel", "__main__"})
+_MOST = 1000  # members: a larger container is data
 
 
 class Patch(NamedTuple):
@@ -34,8 +36,7 @@ class Patch(NamedTuple):
     steps: tuple[Step, ...]
 
     def __str__(self) -> str:
-        ways = (f".{each}" if isinstance(each, str) else f"[{each[0]!r}]" for each in self.steps)
-        return self.module + "".join(ways)
+        return self.module + "".join(map(_written, self.steps))
 
     def value(self) -> object:
         """Return what is there now; ABSENT where nothing is."""
@@ -76,8 +77,20 @@ class Patch(NamedTuple):
             if isinstance(each, str) and isinstance(found, type) and each in vars(found):
                 found = vars(found)[each]
             else:
-                found = getattr(found, each) if isinstance(each, str) else found[each[0]]
+                found = _step(found, each)
         return found
+
+
+def _step(found: Any, step: Step) -> Any:
+    if step == CALL:
+        return found()
+    return getattr(found, step) if isinstance(step, str) else found[step[0]]
+
+
+def _written(step: Step) -> str:
+    if step == CALL:
+        return "()"
+    return f".{step}" if isinstance(step, str) else f"[{step[0]!r}]"
 
 
 def _fill(held: Any, value: Any) -> None:
@@ -95,6 +108,7 @@ class CellHistory:
     def __init__(self, namespace: Mapping[str, object], folder: Path | None) -> None:
         said = list(_said(namespace, folder))
         self._namespace = namespace
+        self._own = str(namespace.get("__name__", "__main__"))
         self._imported = {name: full for each in said for name, full in each.imported}
         self.submodules = tuple(dict.fromkeys(name for each in said for name in each.modules))
         found = [(self._patch(one, each), one.called) for each in said for one in each.settings]
@@ -105,20 +119,19 @@ class CellHistory:
     ) -> list[Patch]:
         """Return the places in modules that code reaches; with `calls` the functions that set
         something which the text of their call does not name."""
-        if not self._found:
-            return []
         tops = {each.partition(".")[0] for each in walker.packages | walker.python | reach.packages}
-        return [
-            patch
-            for patch, called in self._found
-            if called is calls and _counts(patch, tops, reach, places)
-        ]
+        found = [patch for patch, called in self._found if called is calls]
+        if not calls:
+            found += [each for name in reach.modules for each in _filled_by(self._own, name)]
+        return [each for each in dict.fromkeys(found) if _counts(each, tops, reach, places)]
 
     def _patch(self, setting: Setting, said: CellSettings) -> Patch | None:
         full = self._full_name(setting.root, said)
         steps: tuple[Step, ...] = (*full.split("."), *setting.steps)
         count = _depth_of_module(steps)
-        if not count or not steps[count:] or steps[0] in _OWN_WAYS:
+        if not count or not steps[count:]:
+            return None
+        if steps[0] in _OWN_WAYS and steps[:2] != ("sys", "modules"):
             return None
         patch = Patch(".".join(map(str, steps[:count])), steps[count:])
         return None if patch.value() is ABSENT else patch
@@ -151,8 +164,11 @@ def _depth_of_module(steps: tuple[Step, ...]) -> int:
 
 
 def _said(namespace: Mapping[str, object], folder: Path | None) -> Iterator[CellSettings]:
-    for text in cell_texts(namespace):
-        found = settings_in(text)
+    file = namespace.get("__file__")
+    if isinstance(file, str):  # of a module with processes
+        yield settings_in(source_of(file) or "")
+    for name in cell_names():
+        found = _said_in_cell(name)
         yield found
         for script in found.runs:
             with suppress(OSError):
@@ -160,7 +176,48 @@ def _said(namespace: Mapping[str, object], folder: Path | None) -> Iterator[Cell
                 yield settings_in(path.read_text("utf-8", "surrogateescape"))
 
 
+@lru_cache(maxsize=4096)
+def _said_in_cell(name: str) -> CellSettings:
+    return settings_in(source_of(name) or "")  # another text has another name
+
+
+def _filled_by(own: str, module: str) -> Iterator[Patch]:
+    """Yield the places in a local module that hold what the notebook (`own`) made: a hook, a table
+    in which a decorator registered a function. No text has to tell of these."""
+    found = sys.modules.get(module)
+    for name, value in list(vars(found).items()) if found is not None else ():
+        if name.startswith("__"):
+            continue
+        if _holds(value, own):
+            yield Patch(module, (name,))
+        elif isinstance(value, type) and value.__module__ == module:
+            for inner, each in list(vars(value).items()):
+                if not inner.startswith("__") and _holds(each, own):
+                    yield Patch(module, (name, inner))
+
+
+def _holds(value: object, own: str) -> bool:
+    """Say whether a value is code of the notebook, or a container or dispatch with some in it."""
+    kind = type(value)
+    if kind is types.FunctionType or isinstance(value, type):
+        registry = getattr(value, "registry", None)
+        if getattr(value, "__module__", None) == own:
+            return True
+        return isinstance(registry, types.MappingProxyType) and _holds(dict(registry), own)
+    if kind in (list, tuple, set, dict):
+        members: Any = value.values() if isinstance(value, dict) else value
+        return len(members) <= _MOST and any(
+            getattr(each, "__module__", None) == own for each in members
+        )
+    return False
+
+
 def _counts(patch: Patch, tops: set[str], reach: ModuleReach, places: LocalModules) -> bool:
+    if patch.module == "builtins":
+        return True
+    if patch.module == "sys":  # another module under a name
+        other = str(patch.steps[1][0]) if len(patch.steps) > 1 else ""
+        return other in reach.modules or other.partition(".")[0] in tops
     top, home = patch.module.partition(".")[0], places.home(patch.module)
     if home != "local":
         return top in tops or (home == "package" and is_covered(top, tops))

@@ -6,7 +6,6 @@ import ast
 import linecache
 import sys
 import types
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -90,11 +89,9 @@ def place_of_body(decl: ProcessDecl) -> str:
     return f"{cell}, line {decl.body_line}" if cell else ""
 
 
-def cell_texts(namespace: Mapping[str, object]) -> list[str]:
-    """Return the texts of the cells that the kernel ran, oldest first; or that of the module."""
-    file = namespace.get("__file__")
-    names = [*_cells(), *([file] if isinstance(file, str) else [])]
-    return [text for name in names if (text := "".join(linecache.getlines(name)))]
+def cell_names() -> list[str]:
+    """Return the file names of the cells that the kernel ran, oldest first."""
+    return list(_cells())
 
 
 def _cells() -> dict[str, int]:

@@ -12,7 +12,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-WORDS = frozenset("globals locals vars dir __globals__ f_globals __main__ user_ns".split())
+WORDS = frozenset(
+    "globals locals vars dir eval exec __globals__ f_globals __main__ user_ns".split()
+)
 """Without one of these among its names and texts, code looks nothing up."""
 
 _ATTRIBUTES = frozenset({"__globals__", "f_globals", "user_ns"})
@@ -21,6 +23,8 @@ _WRITES = frozenset({"update", "__setitem__", "clear"})
 _TAKES_TEXT = frozenset({"eval", "exec", "format", "format_map"})
 _FIELD = re.compile(r"\{[^{}]*\}|%\(?\w*\)?[sdr]")
 _ANYTHING = r"\w*"
+_HOLE = "\uffff"
+_NAME = re.compile(rf"[\w{_HOLE}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,9 @@ def look_ups(tree: ast.AST, *, at_top: bool) -> Iterator[LookUp]:
         elif finder.asks_main(node):
             assert isinstance(node, ast.Call)
             yield from finder.by_key(node.args[1], node)
+        elif _runs_text(node):
+            assert isinstance(node, ast.Call)
+            yield from finder.in_code(node.args[0], node)
 
 
 class _Finder:
@@ -176,6 +183,16 @@ class _Finder:
         else:
             yield LookUp(pattern, ast.unparse(node), node.lineno)
 
+    def in_code(self, text: ast.expr, node: ast.Call) -> Iterator[LookUp]:
+        """Yield the names in a text that `eval` runs; those that nothing of stands there fail."""
+        pattern = self._pattern(text)
+        if pattern is None or isinstance(text, ast.Constant):
+            return
+        for word in _NAME.findall(pattern.replace(_ANYTHING, _HOLE)):
+            if word.strip(_HOLE) and not word[0].isdigit():
+                found = re.escape(word).replace(_HOLE, _ANYTHING)
+                yield LookUp(found, ast.unparse(node), node.lineno)
+
     def _pattern(self, key: ast.expr) -> str | None:
         if isinstance(key, ast.Constant):
             return re.escape(key.value) if isinstance(key.value, str) else None
@@ -213,6 +230,13 @@ class _Finder:
             elif isinstance(node, ast.arg) and node.arg == key.id:
                 return False
         return bool(given) and all(isinstance(each, ast.Constant) for each in given)
+
+
+def _runs_text(node: ast.AST) -> bool:
+    """Say whether this is a call of `eval` or `exec` in the namespace that is there."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+        return False
+    return node.func.id in ("eval", "exec") and len(node.args) == 1
 
 
 def _is_local(node: ast.AST) -> bool:

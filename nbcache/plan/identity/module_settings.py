@@ -13,8 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-Step = str | tuple[object]
-"""One step down from a module: an attribute by its name, an item by its key in a tuple of one."""
+Step = str | tuple[object, ...]
+"""One step down from a module: an attribute by its name, an item by its key in a tuple of one, or
+CALL, of a function that only gives what there is."""
+
+CALL: tuple[object, ...] = ()
+_ONLY_GIVES = frozenset({"getcontext", "get_context"})  # as decimal's
 
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 # What has names of its own. Those of a class are not seen by the functions in it.
@@ -188,14 +192,28 @@ def _path(node: ast.AST | None) -> tuple[str, tuple[Step, ...]] | None:
     """Return the name at the root of `a.b["c"]` and the steps from it; the last of them is left
     out where it is an item by a key that only the run knows. None: something else."""
     steps: list[Step] = []
-    while isinstance(node, ast.Attribute | ast.Subscript):
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
         if isinstance(node, ast.Attribute):
             steps.append(node.attr)
-        else:
+        elif isinstance(node, ast.Subscript):
             key = _constant(node.slice)
             steps = [] if key is None else [*steps, (key,)]
-        node = node.value
+        elif isinstance(node.func, ast.Name) and node.func.id == "vars" and len(node.args) == 1:
+            steps.append("__dict__")
+        elif _called_name(node) in _ONLY_GIVES and not node.args:
+            steps.append(CALL)
+        else:
+            return None
+        if isinstance(node, ast.Call):
+            node = node.args[0] if node.args else node.func
+        else:
+            node = node.value
     return (node.id, tuple(reversed(steps))) if isinstance(node, ast.Name) else None
+
+
+def _called_name(node: ast.Call) -> str:
+    called = node.func
+    return called.attr if isinstance(called, ast.Attribute) else ""
 
 
 def _keys_of_update(node: ast.Call) -> list[object] | None:

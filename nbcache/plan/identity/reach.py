@@ -530,8 +530,9 @@ class Walker:
 
 def reads_main(uses: Uses) -> bool:
     """Say whether code asks for the notebook's names as those of a module."""
-    by_text = "__main__" in uses.texts and uses.attributes & NAME_MODULES
-    return bool(by_text) or any(each.module == "__main__" for each in uses.imports)
+    names_it = "__main__" in uses.texts or "__name__" in uses.read
+    by_text = names_it and not NAME_MODULES.isdisjoint(uses.attributes)
+    return by_text or any(each.module == "__main__" for each in uses.imports)
 
 
 def may_look_up(uses: Uses) -> bool:
