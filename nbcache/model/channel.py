@@ -22,8 +22,8 @@ Item = tuple[object, ...]
 Op = Literal[
     "source", "named", "process",
     "map", "filter", "flat_map", "collect", "combine", "join", "mix", "group_by", "reduce",
-    "unique", "until", "first", "take", "buffer", "branch", "fields", "view", "subscribe", "pair",
-    "failures",
+    "unique", "until", "first", "take", "buffer", "branch", "fields", "select", "view", "subscribe",
+    "pair", "failures",
 ]  # fmt: skip
 
 

@@ -37,6 +37,10 @@ def test_an_operator_that_is_not_there_names_the_nearest(notebook: Notebook) -> 
     ("cell", "hint"),
     [
         ("%channel bad = of(1).groupTuple()", '.group_by("FIELD")'),
+        (
+            "%channel bad = of((1, 2)).fields('a', 'b').a.collect()",
+            '.select("a") if that is a field',
+        ),
         ("%channel bad = Channel.of(1)", "stand alone here: of(...)"),
         ("%%process bad --errorStrategy ignore\n1", "--on_error ACTION"),
         ("%%process bad(val n) from of(1)\nn", "a type follows its name: a, b: path"),

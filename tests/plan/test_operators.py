@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nbcache.errors import WiringError
 from nbcache.model.digest import Digest
 from nbcache.model.task import RunStatus
 from nbcache.model.value import Record, Stored
@@ -165,6 +166,15 @@ def test_view_and_subscribe_pass_items_on(capsys: pytest.CaptureFixture[str]) ->
     assert world.items("it") == [("a", 1), ("b", 2)]
     assert sorted(capsys.readouterr().out.split()) == ["a=1", "b=2"]
     assert sorted(seen) == [1, 2]
+
+
+def test_select_keeps_some_fields_of_each_item() -> None:
+    table = queue([("a", 1, True), ("b", 2, False)], "s", "n", "ok")
+    assert items(table.select("n", "s")) == [(1, "a"), (2, "b")]
+    assert items(table.select("n").collect()) == [[1, 2]]
+    assert items(table.first().select("s").combine(NUMBERS.take(1))) == [("a", 3)]
+    with pytest.raises(WiringError, match="has no field 'on'; its fields are s, n, ok"):
+        items(table.select("on"))
 
 
 def test_fields_rename_and_unpack() -> None:

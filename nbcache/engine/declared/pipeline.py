@@ -352,6 +352,8 @@ def _no_operator(error: AttributeError, text: str, place: str, decl: object) -> 
     operators = [name for name, each in vars(Channel).items() if name[:1] != "_" and callable(each)]
     near = difflib.get_close_matches(error.name or "", operators, 1)
     hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(operators)}"
+    if isinstance(error.obj, Channel) and not near:
+        hint = f'.select("{error.name}") if that is a field; {hint}'
     first = next((line for line in text.split("\n") if f".{error.name}" in line), text).strip()
     return HeaderError(
         f"{place}: a channel has no operator {error.name!r}",

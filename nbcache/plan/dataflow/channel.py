@@ -207,6 +207,15 @@ class Channel:
             raise WiringError(f"fields wants different names, got {names!r}")
         return self._new("fields", names=names)
 
+    def select(self, *names: str) -> Channel:
+        """Keep these fields of each item, in this order; values are not looked at.
+
+        `fit.select("score").collect()` where `fit` has several outputs
+        """
+        if not names or not all(isinstance(name, str) for name in names):
+            raise WiringError(f'select wants names of fields, .select("NAME"), got {names!r}')
+        return self._new("select", names=names, is_value=self.node.is_value)
+
     def view(self, template: str | Function | None = None) -> Channel:
         """Print each item during a run and pass it on.
 

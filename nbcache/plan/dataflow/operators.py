@@ -105,6 +105,16 @@ class PassOperator(Operator):
         self.emit(address, slot)
 
 
+class ChoiceOperator(Operator):
+    """select: some fields of each item."""
+
+    def on(self, parent: int, address: Position, slot: Slot) -> None:
+        if type(slot) is tuple:
+            order = cast(Sequence[int], self.node.options["order"])
+            slot = tuple([slot[i] for i in order])
+        self.emit(address, slot)
+
+
 class SievingOperator(AskingOperator):
     """An element of the parent may become any number of elements here."""
 

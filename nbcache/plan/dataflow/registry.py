@@ -20,6 +20,7 @@ _OPERATORS: dict[str, Make] = {
     "filter": operators.FilterOperator,
     "flat_map": operators.FlatMapOperator,
     "mix": operators.MixOperator,
+    "select": operators.ChoiceOperator,
     "pair": operators.PairOperator,
     "collect": gathers.CollectOperator,
     "first": gathers.FirstOperator,

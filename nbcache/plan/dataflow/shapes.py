@@ -162,6 +162,21 @@ def _fields(node: Node, parents: Sequence[CompiledNode]) -> Shape:
     return Shape(names, parent.is_value)
 
 
+def _select(node: Node, parents: Sequence[CompiledNode]) -> Shape:
+    (parent,) = parents
+    fields, names = _known(parent), cast(tuple[str, ...], node.names)
+    for name in names:
+        if name not in fields:
+            meant = nearest(name, [each for each in fields if each is not None])
+            hint = f'\n  did you mean "{meant}"?' if meant else ""
+            raise WiringError(
+                f"{parent.name or parent.label or 'the channel'} has no field {name!r}; its fields "
+                f"are {calls.show_fields(parent.fields)}{hint}"
+            )
+    order = tuple(map(fields.index, names))
+    return Shape(names, parent.is_value, None, {"order": order})
+
+
 def _branch(node: Node, parents: Sequence[CompiledNode]) -> Shape:
     """Label each item in an added last field; a branch selects by it and drops it."""
     (parent,) = parents
@@ -236,6 +251,7 @@ _SHAPES: dict[str, Callable[[Node, Sequence[CompiledNode]], Shape]] = {
     "reduce": _reduce,
     "unique": _unique,
     "fields": _fields,
+    "select": _select,
     "view": _view,
     "subscribe": _view,
     "branch": _branch,

@@ -27,6 +27,7 @@ OPERATORS: Mapping[str, str] = {
     "max": _FOLD,
     "merge": "two channels side by side: from a, b",
     "min": _FOLD,
+    "out": '.select("NAME"), or an input of that name',
     "multiMap": "one %channel for each, with .map(...)",
     "set": "%channel NAME = ...",
     "splitCsv": "from_table(...)",
