@@ -413,6 +413,12 @@ class Session:
                 f"the cache {self.cache.root} is read-only ({self.cache.read_only}): its results "
                 "are used, and nothing is kept in it"
             )
+        elif self.cache.unnoted is not None:
+            run.notes.append(
+                f"the next kernel will take the cache {self.cache.root} for somebody else's, and "
+                f"run again what is kept as a pickle: {self.cache.unnoted}; name another folder "
+                "for settings: NBCACHE_CONFIG_DIR=FOLDER"
+            )
         rows = None
         if beginning.hold is not None:
             rows = RowMaker(self.cache, run, beginning)

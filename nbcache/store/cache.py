@@ -6,7 +6,6 @@ that this version may read and write; never creates one over a folder that holds
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -46,6 +45,7 @@ class Cache:
         self.tmp = root / "tmp"
         self.blobs = Blobs(root, read_only=read_only, durability=durability)
         self.is_own = _is_own(root, self.id)
+        self.unnoted = _unnoted.get(self.id)  # why no later process knows that it is one's own
         self.sign = Signer(makes_key=not self.is_own).sign
         self.log = Log(
             root,
@@ -202,13 +202,16 @@ def _create(folder: Path) -> dict[str, Any]:
 
 
 _made: set[tuple[str, str]] = set()  # (id, folder) of what this process made, wherever settings lie
+_unnoted: dict[str, str] = {}  # id -> why it could not be noted there
 
 
 def _own(folder: Path, cache: str, inode: int) -> None:
     """Note that a cache is this user's own; where that cannot be written, for this process."""
     _made.add((cache, os.path.realpath(folder)))
-    with contextlib.suppress(StoreError):
+    try:
         own_cache(cache, Place(os.path.realpath(folder), inode))
+    except StoreError as error:
+        _unnoted[cache] = str(error).partition("\n")[0].rstrip(".")
 
 
 def _is_own(folder: Path, cache: str) -> bool:

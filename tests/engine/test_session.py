@@ -654,3 +654,22 @@ def test_an_input_that_the_body_changes_in_place_is_passed_on_as_changed(
         assert [(each.xs, each.low) for each in run["first"]] == [([1, 2, 3], 1), ([1, 2], 1)]
         for name in ("grown", "kept"):
             assert list(run[name].value.t.columns) == ["a", "b"]
+
+
+def test_settings_that_cannot_be_written_are_said_with_what_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NBCACHE_CONFIG_DIR", str(tmp_path / "file" / "settings"))
+    notebook = Notebook(tmp_path)
+    notebook.cell("%channel src = of(1)")
+    notebook.cell("%%process work(v) -> out from src\nout = {v}")
+
+    run = notebook.run()
+
+    assert run["work"].value == {1}
+    (note,) = run.notes
+    assert "the next kernel will take the cache" in note
+    assert str(tmp_path / "file") in note
+    assert "NBCACHE_CONFIG_DIR=FOLDER" in note
+    notebook.close()
