@@ -43,10 +43,11 @@ def test_a_trap_of_the_script_loses_no_output(notebook: Notebook, body: str) -> 
 
 
 def test_a_trap_of_the_script_sees_its_exit_code_and_the_task_fails(notebook: Notebook) -> None:
-    run = script(notebook, "trap 'echo \"code $?\"' EXIT\no=1\n(exit 7)")
+    traps = "trap 'echo \"code $?\"' EXIT\ntrap 'echo error' ERR\n"
+    run = script(notebook, f"{traps}o=1\n(exit 7)")
     assert run.status is RunStatus.FAILED
     assert "exit code 7" in run.failures[0].error
-    assert "code 7" in run.failures[0].log
+    assert run.failures[0].log == "error\ncode 7"
 
 
 def test_the_line_that_an_interpreter_names_is_that_of_the_cell(notebook: Notebook) -> None:

@@ -44,7 +44,7 @@ VARIABLE_MAX = 100_000  # bytes; Linux starts no program with a variable above 1
 ENVIRONMENT_MAX = 500_000
 
 # Kept from the EXIT trap, before any trap of the script's own, which then sees the exit code that
-# the script ended with. Nothing of it shows under `set -x`.
+# the script ended with. Nothing of it shows under `set -x`, nor to the script's trap of ERR.
 _KEEP = """\
 nbcache_keep() {
 { :
@@ -58,7 +58,8 @@ if [[ $# -ge 2 && $1 != -[lp]* ]]; then
     [[ $nbcache_action != - ]] || nbcache_action=
     builtin trap -- "$nbcache_first; $nbcache_action" EXIT;; esac; done
 else builtin trap "$@"; fi; }
-nbcache_first="{ nbcache_status=\\$?; set +eux; } 2>/dev/null; nbcache_keep"
+nbcache_first="{ nbcache_status=\\$?; builtin trap - DEBUG ERR; set +eux; } 2>/dev/null"
+nbcache_first+="; nbcache_keep"
 builtin trap "$nbcache_first" EXIT"""
 
 _SHELLS = ("sh", "dash", "ash", "ksh", "zsh")
