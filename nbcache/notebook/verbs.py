@@ -121,9 +121,14 @@ def _parse_raw(verb: Verb, rest: str) -> Parsed:
 
 
 def _unquoted(text: str) -> str:
-    """Return the one word that a shell would see, quoted as a whole; any other text as it is."""
+    """Return the one word that a shell would see, quoted as a whole; any other text as it is. A
+    quote that is doubled inside stands for itself, as in SQL: 'SELECT ''a'' AS x'."""
     if not text.startswith(("'", '"')):
         return text
+    twice = text[0] * 2
+    inner = text[1:-1].split(twice)
+    if text[-1] == text[0] and len(inner) > 1 and not any(text[0] in part for part in inner):
+        return text[0].join(inner)
     try:
         words = shlex.split(text)
     except ValueError:

@@ -249,6 +249,8 @@ def _prepare(folder: Path, header: dict[str, Any]) -> str | None:
         try:
             os.mkdir(path)
         except FileExistsError:
+            if not path.is_dir():
+                return f"{name} in it is no folder: delete it"
             if not os.access(path, os.W_OK | os.X_OK):
                 return f"no permission to write to {name}/"
     return None

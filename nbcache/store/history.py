@@ -116,8 +116,8 @@ def reading(
     with contextlib.closing(cursor):
         cursor.execute("BEGIN TRANSACTION READ ONLY")
         yield cursor
-    history.questions += 1
-    if history.questions == 2:
+    history.questions += "tasks" in views_of(query)
+    if history.questions == 2 and "tasks" in views_of(query):
         threading.Thread(target=_keep_tasks, args=[history], name="nbcache-history-tasks").start()
 
 
@@ -179,7 +179,7 @@ class _History:
         keeps_tasks = not once and runs is None and _is_short(self._log)
         self._tables = [name for name in TABLES if name != "_tasks" or keeps_tasks]
         self._shown: set[str] = set()
-        self.questions = 0
+        self.questions = 0  # about tasks
         self._cursor = connection
         columns = ", ".join(f'"{name}" {sql_type(shape)}' for name, shape in COLUMNS.items())
         self._cursor.execute(f"CREATE TABLE _live (_journal VARCHAR, {columns})")

@@ -161,7 +161,7 @@ FROM (
         coalesce(any_value(_so_far.counts),
             last(r.counts ORDER BY place) FILTER (status IN {_ENDED})) AS counts,
         coalesce(any_value(_so_far.own), arg_max(r.own, place), 0) AS own_,
-        arg_max(saved, place) AS saved, last(error ORDER BY place) AS error,
+        last(saved ORDER BY place) AS saved, last(error ORDER BY place) AS error,
         arg_max(parameters, place) FILTER (cardinality(parameters) > 0) AS parameters,
         arg_max(options, place) FILTER (cardinality(options) > 0) AS options,
         arg_min(targets, place) AS targets,
@@ -271,9 +271,10 @@ _CATALOG = re.compile(
 
 def views_of(query: str) -> Iterator[str]:
     """Yield the views that a query names and those they are made of, in the order of `VIEWS`; all
-    of them where it names none or looks into the catalogue."""
-    wanted = set(re.findall(r"\w+", query.lower())) & VIEWS.keys()
-    if not wanted or _CATALOG.search(query):
+    of them where it names none, nor the rows themselves, or looks into the catalogue."""
+    words = set(re.findall(r"\w+", query.lower()))
+    wanted = words & VIEWS.keys()
+    if not (wanted or "_rows" in words) or _CATALOG.search(query):
         wanted = set(VIEWS)
     for name in reversed(VIEWS):
         if name in wanted:

@@ -186,8 +186,11 @@ def test_a_file_that_another_pipeline_made_is_walked_back_into_it(
 
 
 def test_unknown_outputs_and_tasks_name_the_nearest(told: Told) -> None:
-    with pytest.raises(UsageError, match="no output of merged 'tabel'; did you mean \"table\""):
+    with pytest.raises(UsageError, match=r"merged.* has no output 'tabel'; did you mean \"table\""):
         lineage_of(told.cache, ["merged.tabel"])
+    for words in (["merged[].tabel"], ["merged", ".tabel"], ["merged.tabel[]"]):
+        with pytest.raises(UsageError, match=r"merged.* has no output 'tabel'"):
+            lineage_of(told.cache, words)
     for word in ("nosuch", "out.csv"):
         with pytest.raises(UsageError, match=f"^no process, hash or file '{word}'; there are"):
             lineage_of(told.cache, [word])

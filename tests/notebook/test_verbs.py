@@ -66,6 +66,8 @@ def test_a_query_is_taken_as_it_is_written() -> None:
         'SELECT "a b" FROM tasks',
     )
     assert verbs.parse_line("""sql 'SELECT "a"'""").words == ('SELECT "a"',)
+    doubled = """sql "SELECT 1 AS ""my n"", '' AS b" """
+    assert verbs.parse_line(doubled).words == ("""SELECT 1 AS "my n", '' AS b""",)
 
 
 def test_negative_numbers_are_words_and_a_double_dash_ends_options() -> None:

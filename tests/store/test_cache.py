@@ -127,6 +127,17 @@ cache.files.digest(sys.argv[1] + "/nbcache.json")
 """
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    """Nothing is written, what is there can be read."""
+    with Cache.open(tmp_path / "cache") as cache:
+        blob = cache.blobs.put_bytes(b"of a task")
+    shutil.rmtree(tmp_path / "cache/index")
+    (tmp_path / "cache/index").touch()
+    with Cache.open(tmp_path / "cache") as cache:
+        assert cache.read_only == "index in it is no folder: delete it"
+        assert cache.blobs.read(blob) == b"of a task"
+
+
 def test_a_cache_without_permission_to_write_opens_read_only(tmp_path: Path) -> None:
     cache = Cache.open(tmp_path / "c")
     cache.log.append([attempt("a", outputs=())])  # for whom it is foreign

@@ -196,7 +196,8 @@ def test_a_run_shows_its_last_status_and_what_it_began_with(cache: Cache) -> Non
 def test_a_run_shows_what_its_last_session_counted_also_where_that_is_nothing(
     cache: Cache, folded: bool
 ) -> None:
-    failed = run_row(status="failed", counts={"completed": 3, "failed": 1}, error="no disk")
+    counts = {"completed": 3, "failed": 1}
+    failed = run_row(status="failed", counts=counts, error="no disk", saved=9.0)
     begun = run_row(session=2)
     cache.log.append([run_row(), failed, begun, run_row(session=2, status="cancelled")])
     if folded:
@@ -204,8 +205,8 @@ def test_a_run_shows_what_its_last_session_counted_also_where_that_is_nothing(
         cache.log.fold()
 
     with history.reading(cache) as cursor:
-        found = cursor.execute("SELECT status, completed, failed, counts, error FROM runs")
-        assert found.fetchall() == [("CANCELLED", 0, 0, {}, None)]
+        found = cursor.execute("SELECT status, completed, failed, counts, error, saved FROM runs")
+        assert found.fetchall() == [("CANCELLED", 0, 0, {}, None, None)]
 
 
 def test_processes_counts_its_tasks(cache: Cache) -> None:

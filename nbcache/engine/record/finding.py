@@ -19,6 +19,7 @@ from nbcache.model.digest import short
 from nbcache.model.ids import parse_position
 from nbcache.model.row import AttemptRow, UseRow
 from nbcache.store.cache import Cache
+from nbcache.store.history import reading
 
 _HASH = re.compile(r"(?:xxh3:)?[0-9a-f]{4,32}")
 _LABEL = re.compile(r"(\w+)\[(.*)\]", re.DOTALL)
@@ -106,7 +107,7 @@ def find_task(
     if list(selectors) == ["failed"]:
         raise UsageError(f"no task of {name} failed in run {chosen.name}{cut}")
     count = f"{len(fitting)} tasks of" if fitting else "no task of"
-    what = f" fit {' '.join(selectors)!r}" if selectors else ""
+    what = f" for {' '.join(selectors)!r}" if selectors else ""
     raise UsageError(
         f"{count} {name} in run {chosen.name}{what}; there are {_listed(name, fitting or tasks)}"
         f"{'' if fitting else cut}"
@@ -219,28 +220,33 @@ def _says(summary: object, text: str) -> bool:
 
 def _by_hash(cache: Cache, prefix: str) -> Found:
     start = prefix if prefix.startswith("xxh3:") else f"xxh3:{prefix}"
-    rows = [
-        row
-        for row in cache.log.rows(("attempt", "use"))
-        if isinstance(row, (AttemptRow, UseRow)) and row.hash.startswith(start)
-    ]
-    hashes = sorted({row.hash for row in rows})
+    with reading(cache, _OF_HASH) as cursor:  # very many rows have a hash: few are unfolded here
+        rows = cursor.execute(_OF_HASH, {"start": start}).fetchall()
+    hashes = sorted({hash for _, _, _, hash in rows})
     if not hashes:
         raise UsageError(f"no task has a hash that starts with {prefix!r}")
     if len(hashes) > 1:
         listed = ", ".join(short(each) for each in hashes[:6])
         raise UsageError(f"{len(hashes)} tasks have a hash that starts with {prefix!r}: {listed}")
-    newest = max(rows, key=lambda row: (row.at, row.id))
     known = {run.id: run for run in history.runs(cache)}
-    if isinstance(newest, UseRow):
-        made = cache.log.find_attempt(newest.cached_from)
-        if made is not None:
-            return Found(known.get(newest.run), made, newest)
-        attempts = [row for row in rows if isinstance(row, AttemptRow)]
-        if not attempts:
-            raise UsageError(
-                f"the task {short(hashes[0])} used the result of an attempt of which the cache "
-                "keeps no row any more"
-            )
-        newest = max(attempts, key=lambda row: (row.at, row.id))
-    return Found(known.get(newest.run), newest)
+    kind, row_id, run, _ = rows[0]
+    use = _use_of(cache, row_id, run) if kind == UseRow.kind else None
+    made = cache.log.find_attempt(row_id if use is None else use.cached_from)
+    if made is None:
+        attempts = [row_id for kind, row_id, _, _ in rows if kind == AttemptRow.kind]
+        made, use = cache.log.find_attempt(attempts[0]) if attempts else None, None
+    if made is None:
+        raise UsageError(
+            f"the task {short(hashes[0])} used the result of an attempt of which the cache "
+            "keeps no row any more"
+        )
+    return Found(known.get(made.run if use is None else use.run), made, use)
+
+
+_OF_HASH = """SELECT kind, id, run, hash FROM _rows
+WHERE kind IN ('attempt', 'use') AND starts_with(hash, $start) ORDER BY "at" DESC, id DESC"""
+
+
+def _use_of(cache: Cache, row_id: str, run: str) -> UseRow | None:
+    rows = cache.log.rows((UseRow.kind,), run=run)
+    return next((row for row in rows if isinstance(row, UseRow) and row.id == row_id), None)

@@ -8,6 +8,7 @@ a file anywhere (known by its content, whatever it is called now), or a digest. 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -166,17 +167,30 @@ def lineage_of(cache: Cache, words: Sequence[str], *, run: str | None = None) ->
     roots = [each for each in made if output in (None, each.output)]
     if output is not None and not roots:
         known = [each.output for each in made]
-        raise UsageError(history.unknown(f"output of {found.label}", output, known))
+        raise UsageError(_no_output(found.label, output, known))
     title = f"{found.label}.{output}" if output else found.label
     return graph.around(title, roots, [], [key])
+
+
+_WITH_OUTPUT = re.compile(r"(\w+)(\[.*\])?\.(\w+)(\[.*\])?", re.DOTALL)  # fit[v=0.5].out
 
 
 def _without_output(cache: Cache, words: Sequence[str]) -> tuple[Sequence[str], str | None]:
     """Cut `.OUTPUT` off the first word, or off the end."""
     if len(words) > 1 and words[-1].startswith(".") and len(words[-1]) > 1:
         return words[:-1], words[-1][1:]
-    process, dot, output = words[0].partition(".")
-    return ([process, *words[1:]], output) if dot and output else (words, None)
+    named = _WITH_OUTPUT.fullmatch(words[0])
+    if named is None:
+        return words, None
+    return [named[1] + (named[2] or named[4] or ""), *words[1:]], named[3]
+
+
+def _no_output(label: str, name: str, known: Sequence[str]) -> str:
+    if not known:
+        return f"{label} has no output that is kept"
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(known)}"
+    return f"{label} has no output {name!r}; {hint}"
 
 
 def _content_of(cache: Cache, word: str, run: str | None) -> Digest | None:

@@ -24,7 +24,9 @@ def nearest_earlier(
     """
     shared = shared_components(row, runs)
     notebook = runs[row.run].notebook if row.run in runs else None
-    with reading(cache) as cursor:  # a process may have very many attempts: none is unfolded here
+    with reading(
+        cache, _NEAREST
+    ) as cursor:  # a process may have very many attempts: none is unfolded here
         makers = cursor.execute(
             f"SELECT DISTINCT run, session, process FROM ({_ATTEMPTS})", {"process": row.process}
         ).fetchall()

@@ -24,6 +24,7 @@ from nbcache.errors import (
     MissingPackageError,
     NotRunError,
     ResultGone,
+    StoreError,
     UsageError,
 )
 from nbcache.model.channel import Fields, Item
@@ -33,7 +34,7 @@ from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, HoleCause, Record, RemoteFile, Stored
 from nbcache.plan.identity.confidential import is_confidential
 from nbcache.store.cache import Cache
-from nbcache.store.files import new_ulid, remove
+from nbcache.store.files import full_disk_error, is_full, new_ulid, remove
 
 Elements = Sequence[tuple[Position, Item | HoleCause]]
 """What a channel holds, in order: items and holes."""
@@ -141,13 +142,22 @@ class Decoder:
                 self._cache.blobs.materialise(stored.blob, stored.kind, new)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(new, place)  # also a link whose blob was replaced
-            except OSError:
+            except OSError as error:
                 if not place.exists():  # else somebody else was quicker
-                    raise
+                    raise self._no_place(name, error) from error
             finally:
                 shutil.rmtree(new, ignore_errors=True)
                 remove(new)
         return FilePath(place)
+
+    def _no_place(self, name: str, error: OSError) -> StoreError:
+        if is_full(error):
+            return full_disk_error(self._cache.root, f"a copy of {name} for reading")
+        return StoreError(
+            f"the result {name} cannot be read: {error.strerror} ({error.filename}).\n  Copies for "
+            f"reading lie in {self._cache.root / 'files'}, which has to be a folder that you may "
+            "write to; what is there may be deleted."
+        )
 
 
 @dataclass(slots=True)

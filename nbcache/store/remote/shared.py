@@ -125,8 +125,15 @@ class Shared:
         reason = "it is shared read-only" if read_only else None
         header, reason = read_header(store, reason)
         folder = root / "shared" / header["id"]
-        for name in ("log", "index", "journal", "tmp"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+        try:
+            for name in ("log", "index", "journal", "tmp"):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"the shared cache cannot be mirrored in {folder}: {error.strerror} "
+                f"({error.filename}).\n  What is in {root / 'shared'} can be fetched again: delete "
+                "what is in the way."
+            ) from error
         return cls(store, folder, header, blobs, read_only=reason, trouble=trouble)
 
     def close(self) -> None:
