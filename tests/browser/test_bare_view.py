@@ -313,4 +313,4 @@ def test_no_process_and_no_task_say_so(page: Page) -> None:
     run = progress("succeeded", place("fit", 0))
     mount(page, whole(empty, run), answers={"tasks": nothing})
     page.get_by_role("button", name="fit: no tasks").click()
-    expect(page.locator(".nb-empty")).to_have_text("No task has ended yet.")
+    expect(page.locator(".nb-empty")).to_have_text("It had no tasks in this run.")

@@ -91,7 +91,7 @@ class Tasks {
     this.back.hidden = this.on.hidden = page.matched <= PAGE && !page.offset;
     this.back.disabled = !page.offset;
     this.on.disabled = to >= page.matched;
-    this.note(rows.length ? "" : page.total ? "No task fits the filter." : "No task has ended yet.");
+    this.note(rows.length ? "" : page.total ? "No task fits the filter." : this.view.head.going ? "No task has ended yet." : "It had no tasks in this run.");
   }
 
   /** Its key and a row that says so: the one that is there already, where there is one. */
