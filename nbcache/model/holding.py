@@ -72,12 +72,17 @@ class Pins:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Results of a shared cache that somebody chose, each with the last use known then."""
+    """Results of a shared cache that somebody chose, each with the last use known then.
+
+    `users` says how many runs had made or used a row: of one whose clock is behind, the time of a
+    use may be before the last that was known.
+    """
 
     key: str
     at: int  # by the server's clock
     rows: Mapping[str, int]  # attempt row -> used_at
     reason: str = ""
+    users: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ def still_unused(
             each = known.get(row)
             if each is None or each.used_at > used_at or pins.hold(each):
                 continue
+            if len(each.users) > mark.users.get(row, len(each.users)):
+                continue
             if each.users.isdisjoint(live):
                 gone[row] = mark.reason
     return gone

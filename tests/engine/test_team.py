@@ -75,7 +75,7 @@ def sent(session: Session) -> None:
     """Wait until all that was made is in the shared cache."""
     tier = session.tier()
     assert tier is not None
-    assert tier.finish(60)
+    assert tier.finish(PATIENCE_S)
 
 
 def blobs_of(notebook: Notebook) -> int:

@@ -11,7 +11,8 @@ import pytest
 
 from tests.engine.clouds import CLOUDS, Cloud, kinds
 from tests.engine.notebooks import Notebook
-from tests.servers.proxy import FlipBit, LoseReply, Proxy, Refuse, Request, always
+from tests.engine.teammate import Mate
+from tests.servers.proxy import FlipBit, Hang, LoseReply, Proxy, Refuse, Request, always
 from tests.waiting import PATIENCE_S, wait_until
 
 TASKS = 200
@@ -89,7 +90,7 @@ def person(
 def settled(notebook: Notebook) -> None:
     tier = notebook.session.tier()
     assert tier is not None
-    assert tier.finish(120)
+    assert tier.finish(PATIENCE_S)
 
 
 def nothing(request: Request) -> None:
@@ -244,6 +245,41 @@ def test_large_inputs_come_in_ranges_are_shown_and_can_be_cancelled(
     again = ben.run("read")
 
     assert again["read"].value == 40 << 20
+
+
+def test_what_was_not_sent_when_a_process_was_killed_goes_with_the_next(
+    cloud: Cloud, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.enter(monkeypatch)
+    monkeypatch.setenv("NBCACHE_CONFIG_DIR", str(tmp_path / "settings"))
+    url = f"{cloud.bucket}/killed"
+    cells = (
+        "%channel numbers = of(1, 2)",
+        "%%process spell(n) -> text: path from numbers\nopen('text', 'w').write(str(n) * 9_000)",
+    )
+
+    def rule(request: Request) -> Hang | None:
+        """Let blobs and rows come, and not the keys, which make them count."""
+        return Hang() if request.method == "PUT" and ".keys." in request.path else None
+
+    anna = Mate(tmp_path / "anna", url, cells)
+    with proxy.when(rule):
+        anna.ask("start")
+        assert proxy.hanging.wait(PATIENCE_S)
+        anna.kill()
+
+    anna = Mate(tmp_path / "anna", url, cells)
+    first, second = anna.ask("push"), anna.ask("push")
+    anna.leave()
+    ben = Mate(tmp_path / "ben", url, cells)
+    hers, came = ben.ask("run"), ben.ask("pull")
+    ben.leave()
+
+    assert first["rows"] > 2
+    assert first["left"] == second["rows"] == 0
+    assert hers["outcomes"] == {"cached": 2}
+    assert hers["notes"] == []
+    assert came["gone"] == 0
 
 
 def test_who_may_write_and_not_delete_shares_all_the_same(person: Person, proxy: Proxy) -> None:

@@ -19,9 +19,12 @@ def holding(row: str, used_at: int, *users: str) -> Holding:
 
 
 def test_only_what_was_not_used_pinned_or_taken_by_a_run_since_goes() -> None:
-    marks = [Mark("k", 0, dict.fromkeys(("used", "pinned", "running", "idle", "gone"), 5), "old")]
+    names = ("used", "behind", "pinned", "running", "idle", "gone")
+    users = {"behind": 1, "idle": 1}
+    marks = [Mark("k", 0, dict.fromkeys(names, 5), "old", users)]
     holdings = [
-        holding("used", 6), holding("pinned", 5), holding("running", 5, "LIVE"), holding("idle", 5),
+        holding("used", 6), holding("behind", 4, "of a clock that is behind"), holding("pinned", 5),
+        holding("running", 5, "LIVE"), holding("idle", 5),
         holding("other", 1),
     ]  # fmt: skip
     pins = Pins(hashes={"xxh3:pinned": ""})

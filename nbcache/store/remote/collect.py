@@ -84,7 +84,8 @@ class SharedKeeping:
     def mark(self, holdings: Sequence[Holding], reason: str) -> None:
         """Write down which results are to go, each with its last use."""
         rows = {each.row: each.used_at for each in holdings}
-        data = json.dumps({"reason": reason, "rows": rows}).encode("ascii")
+        users = {each.row: len(each.users) for each in holdings}
+        data = json.dumps({"reason": reason, "rows": rows, "users": users}).encode("ascii")
         patiently(lambda: self._shared.store.put(f"{MARKS}{new_ulid()}.json", data))
 
     def evict(self, rows: Mapping[str, str], at: int) -> None:
@@ -129,7 +130,8 @@ class SharedKeeping:
             try:
                 held = json.loads(self._shared.store.get(entry.key))
                 rows = {str(row): int(used) for row, used in held["rows"].items()}
-                yield Mark(entry.key, entry.modified_us, rows, str(held.get("reason", "")))
+                users = {str(row): int(count) for row, count in held.get("users", {}).items()}
+                yield Mark(entry.key, entry.modified_us, rows, str(held.get("reason", "")), users)
             except ObjectMissingError:
                 continue  # somebody else has just done it
             except (ValueError, KeyError, TypeError, AttributeError):
