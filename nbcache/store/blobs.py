@@ -40,6 +40,7 @@ from nbcache.store.tree import TreeEntry
 
 _CHUNK = 256 << 10  # fits the processor's cache
 _LARGE = 8 << 20  # bytes: to read so much costs more than to note what was read
+_NOTED = 1 << 20  # bytes: of a blob that is given to tasks as a link
 _NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENOTDIR)  # something else lies there
 
 
@@ -258,13 +259,14 @@ class Blobs:
 
         Raises:
             BlobMissingError: a blob is not there; `target` may be there in part.
+            BlobDamagedError: so may it be then; the damaged blob is put aside.
         """
         means = (how,) if isinstance(how, str) else how
         if kind == "tree":
-            return place_tree(self.open_tree(digest), self._found, target, means)
+            return place_tree(self.open_tree(digest), self._sound, target, means)
         if kind != "file":
             raise StoreError(f"a {kind} cannot be placed as a file")
-        return place_file(digest, self._found(digest), target, means, executable)
+        return place_file(digest, self._sound(digest), target, means, executable)
 
     def blob_behind(self, path: Path) -> str | None:
         """Return the blob that a link leads to, None where it leads to something else."""
@@ -295,6 +297,32 @@ class Blobs:
         path = self._path(digest)
         if not os.path.exists(path):
             self._bring_back(digest, path)
+        return path
+
+    def _sound(self, digest: str) -> str:
+        """Return a blob's path, as `_found` does, where its bytes are what they were.
+
+        One whose state was noted when it was whole is not read.
+
+        Raises:
+            BlobDamagedError: they are not; it is put aside.
+        """
+        path = self._found(digest)
+        try:
+            if self.states is not None and self.states.noted(path) is not None:
+                return path
+            found, identity, size = _digests(Path(path))
+        except FileNotFoundError:
+            return path  # whoever places it says so
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise StoreError(f"cannot read the blob {digest}: {error}") from error
+            found, identity, size = Digest(""), Digest(""), 0
+        if found != digest:
+            if self._read_only is None:
+                self.set_aside(Digest(digest))
+            raise BlobDamagedError(f"the blob {digest} is damaged: its bytes have another digest")
+        self._note(Digest(digest), identity if size >= _NOTED else None)
         return path
 
     def _bring_back(self, digest: str, path: str) -> bool:

@@ -141,6 +141,28 @@ def test_a_consumer_that_meets_a_damaged_blob_recalls_its_producer(notebook: Not
     assert not verify(notebook.session.cache).problems
 
 
+def test_a_damaged_file_never_reaches_who_takes_it(notebook: Notebook) -> None:
+    body = "open(f'{v}.bin', 'wb').write(bytes([v]) * 2_000_000)"
+    notebook.cells(
+        [
+            "%channel src = of(1, 2)",
+            f'%%process big(v) -> data: path = "{{v}}.bin" from src\n{body}\n'
+            f"{notebook.mark(repr('big'))}",
+            "%%process size(data: path) -> n from big\nn = sum(data.read_bytes())",
+        ]
+    )
+    notebook.run()
+    path = blob_of(notebook, 1)
+    overwrite(path, bytes([2]) * 1_999_999 + b"\7")
+    notebook.cell("%%process size(data: path) -> n from big\nn = sum(data.read_bytes()) + 5")
+
+    run = notebook.run()
+
+    assert list(run["size"]) == [2_000_005, 4_000_005], run.failures
+    assert notebook.ran() == ["big"]
+    assert not verify(notebook.session.cache).problems
+
+
 def test_two_kernels_at_once_run_each_task_once(kernels: Kernels) -> None:
     notebooks = [kernels(), kernels()]
     notebooks[0].trace.write_text("")

@@ -115,7 +115,7 @@ class Staging:
                 return decoded
             place = place or self._place(stored.name or name)
             self._materialise(name, stored, place)
-        except BlobMissingError as error:
+        except (BlobMissingError, BlobDamagedError) as error:
             raise InputMissingError(stored.blob or stored.digest) from error
         return place.relative_to(self._folder)
 
