@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from nbcache.engine.identity.modules import LocalModules, is_covered
 from nbcache.engine.identity.sources import cell_names, source_of
+from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.module_reach import ModuleReach
 from nbcache.plan.identity.module_settings import CALL, CellSettings, Setting, Step, settings_in
 from nbcache.plan.identity.reach import Walker
@@ -185,7 +186,8 @@ def _filled_by(own: str, module: str) -> Iterator[Patch]:
     """Yield the places in a local module that hold what the notebook (`own`) made: a hook, a table
     in which a decorator registered a function. No text has to tell of these."""
     found = sys.modules.get(module)
-    for name, value in list(vars(found).items()) if found is not None else ():
+    names = vars(found) if isinstance(found, types.ModuleType) else {}
+    for name, value in list(names.items()):
         if name.startswith("__"):
             continue
         if _holds(value, own):
@@ -200,14 +202,14 @@ def _holds(value: object, own: str) -> bool:
     """Say whether a value is code of the notebook, or a container or dispatch with some in it."""
     kind = type(value)
     if kind is types.FunctionType or isinstance(value, type):
-        registry = getattr(value, "registry", None)
-        if getattr(value, "__module__", None) == own:
+        if attribute(value, "__module__") == own:
             return True
+        registry = attribute(value, "registry")
         return isinstance(registry, types.MappingProxyType) and _holds(dict(registry), own)
     if kind in (list, tuple, set, dict):
         members: Any = value.values() if isinstance(value, dict) else value
         return len(members) <= _MOST and any(
-            getattr(each, "__module__", None) == own for each in members
+            attribute(each, "__module__") == own for each in members
         )
     return False
 
