@@ -158,6 +158,26 @@ def test_a_value_that_travels_is_told_apart_by_its_parts_and_by_who_made_it(
     assert "p is a new result of makes[v=3], which ran: helper P changed" in heads["uses"]
 
 
+def test_what_was_edited_and_set_back_is_no_reason_for_tasks_of_new_inputs(
+    notebook: Notebook,
+) -> None:
+    def ran(limit: int, *items: int) -> str:
+        notebook.cells([f"limit = {limit}", f"%channel src = of{items}"])
+        [plan] = notebook.session.plan()
+        run = notebook.run()
+        assert not run.error
+        assert run.reasons.get("p", "") == plan.reason
+        return plan.reason
+
+    notebook.cell("%%process p(v) -> w from src\nw = v + limit")
+    ran(5, 1, 2)
+    assert ran(7, 1, 2, 3).startswith("limit 5 → 7; ")
+    assert ran(5, 1, 2, 4) == "new input: no earlier task has v 4"
+    # that 3 is no new input is seen, too: with this limit it never ran
+    assert ran(7, 1, 2) == ""
+    assert ran(5, 1, 2, 3).startswith("limit 7 → 5; ")
+
+
 def test_rows_that_cannot_be_read_or_are_many_fail_no_task_and_leave_the_reason_plain(
     kernels: Callable[[], Notebook], monkeypatch: pytest.MonkeyPatch
 ) -> None:

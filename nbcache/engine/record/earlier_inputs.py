@@ -18,6 +18,8 @@ from nbcache.plan.identity.fingerprint import component
 from nbcache.store.log import Log
 from nbcache.store.segment import ROWS, inputs_of, read_inputs
 
+NEW_COMBINATIONS = "new combinations of inputs"
+
 
 class InputsOnRecord:
     """The inputs of all attempts that the log holds now; its segments are read once."""
@@ -75,10 +77,12 @@ class EarlierInputs:
 class NewInputs:
     """What is new among the inputs of several tasks of a process, each named once.
 
-    Said again after each task: what is said costs no more the more there are.
+    Said again after each task: what is said costs no more the more there are. `otherwise` is said
+    where none is new.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, otherwise: str = NEW_COMBINATIONS) -> None:
+        self._otherwise = otherwise
         self._edited: list[str] = []
         self._new: list[str] = []
         self._known: set[tuple[str, str]] = set()  # several may read alike
@@ -97,7 +101,7 @@ class NewInputs:
                 self._new.append(f"{one.name} {one.summary}".strip())
 
     def __str__(self) -> str:
-        return new_inputs(self._edited, self._new) or "new combinations of inputs"
+        return new_inputs(self._edited, self._new) or self._otherwise
 
 
 def _input(name: str, digest: str, summary: str) -> Component:

@@ -10,7 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from weakref import WeakKeyDictionary
 
-from nbcache.engine.record.earlier_inputs import EarlierInputs, InputsOnRecord, NewInputs
+from nbcache.engine.record.earlier_inputs import (
+    NEW_COMBINATIONS,
+    EarlierInputs,
+    InputsOnRecord,
+    NewInputs,
+)
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.running.decision import Decision, Place
 from nbcache.model.event import TaskKey
@@ -44,7 +49,9 @@ class Reasons:
     def __init__(self, cache: Cache, notebook: str | None, *, before: str | None = None) -> None:
         self._cache, self._notebook, self._before = cache, notebook, before
         self._earlier: dict[str, tuple[Component, ...]] | None = None
+        self._ever: dict[str, set[frozenset[object]]] = {}  # by process: components of any run
         self._said: dict[str, str] = {}
+        self._set_back: set[str] = set()  # places that are as they were in a run before the newest
         self._record: InputsOnRecord | None = None
         self._inputs: dict[str, EarlierInputs] = {}
         self._new: dict[str, dict[TaskKey, list[Difference]]] = {}  # by place
@@ -71,7 +78,7 @@ class Reasons:
         if place.key not in self._said:
             self._said[place.key] = self._find(place)
         said = self._said[place.key]
-        if said != _NEW_INPUT:
+        if said != _NEW_INPUT and place.key not in self._set_back:
             return said
         if self._tried is None:  # in runs before: what fails from now on is no reason
             self._tried = tried_in_vain(self._cache.log)
@@ -90,7 +97,7 @@ class Reasons:
 
     def line_of(self, place: Place, ran: Callable[[TaskKey], bool]) -> str:
         """The same of those tasks alone that did run: a run that was cut short began no others."""
-        line = NewInputs()
+        line = NewInputs(self._otherwise(place))
         tasks = [each for task, each in self._new.get(place.key, {}).items() if ran(task)]
         for found in tasks:
             line.add(found)
@@ -108,7 +115,8 @@ class Reasons:
                 self._said[place.key] = FIRST
                 return FIRST
         earlier = self._inputs[place.name]
-        here, line = NewInputs(), self._lines.setdefault(place.key, NewInputs())
+        here = NewInputs(self._otherwise(place))
+        line = self._lines.setdefault(place.key, NewInputs(self._otherwise(place)))
         for decision in decisions:
             rows = {name: each.row(name) for name, each in decision.inputs.items()}
             found = earlier.new_among(rows)
@@ -116,6 +124,11 @@ class Reasons:
             here.add(found)
             line.add(found)
         return str(here)
+
+    def _otherwise(self, place: Place) -> str:
+        """What to say of tasks none of whose inputs is new."""
+        said = self._said[place.key]
+        return said if said != _NEW_INPUT else NEW_COMBINATIONS
 
     def _has_ended(self, place: Place) -> bool:
         """Whether any task of a process has: a run that was killed or cancelled may have none."""
@@ -131,12 +144,17 @@ class Reasons:
         found = differences(earlier, now)
         if not found:
             return place.lost or _NEW_INPUT
+        if _as_set(now) in self._ever[place.name]:  # no edit has come between that run and this
+            if place.lost:
+                return place.lost
+            self._set_back.add(place.key)
         total = len({each.key for each in (*earlier, *now)})
         return one_line(place.name, found, total - len(found), total)
 
     def _components(self) -> dict[str, tuple[Component, ...]]:
         if self._earlier is None:
             newest: dict[str, tuple[tuple[bool, int], tuple[Component, ...]]] = {}
+            self._ever = {}
             rows = list(rare_rows(self._cache.log, RunRow, readable=True))
             own = max((row.session for row in rows if row.run == self._before), default=None)
             for row in rows:
@@ -144,11 +162,16 @@ class Reasons:
                     continue
                 rank = (row.notebook == self._notebook, row.at)
                 for record in row.processes:
+                    self._ever.setdefault(record.name, set()).add(_as_set(record.components))
                     known = newest.get(record.name)
                     if known is None or rank >= known[0]:
                         newest[record.name] = (rank, record.components)
             self._earlier = {name: components for name, (_, components) in newest.items()}
         return self._earlier
+
+
+def _as_set(components: Iterable[Component]) -> frozenset[object]:
+    return frozenset((each.key, each.version, each.digest) for each in components)
 
 
 def _also_again(new: str, again: Iterable[str]) -> str:
