@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.clouds import CLOUDS, Cloud, kinds
 from tests.engine.notebooks import Notebook
 from tests.engine.teammate import Mate
+from tests.servers.clouds import CLOUDS, Cloud, kinds
 from tests.servers.proxy import FlipBit, Hang, LoseReply, Proxy, Refuse, Request, always
 from tests.waiting import PATIENCE_S, wait_until
 

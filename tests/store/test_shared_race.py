@@ -1,6 +1,7 @@
 """Writers, two who merge and delete, and readers at once: no row is lost or counted twice.
 
-`NBCACHE_TEST_ROUNDS` says how many results each writer sends.
+`NBCACHE_TEST_ROUNDS` says how many results each writer sends, `NBCACHE_TEST_STORES` to which stores
+("folder s3 gcs azure").
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from nbcache.model.digest import Digest
 from nbcache.store.remote.layout import BLOBS
 from nbcache.store.remote.shared import Shared
 from tests.store.shared_race import opened
-from tests.store.ticking import Ticks, a_store
+from tests.store.ticking import STORES, Ticks, a_store
 from tests.waiting import PATIENCE_S
 
 ROUNDS = int(os.environ.get("NBCACHE_TEST_ROUNDS", "10"))
@@ -59,7 +60,7 @@ def check(root: Path, shared: Shared) -> int:
     return len(found)
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=STORES)
 def root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Path]:

@@ -21,12 +21,14 @@ import pytest
 
 from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.protocol import Entry, Store
-from tests.servers import s3 as s3_servers
+from tests.servers.clouds import CLOUDS
 
 GRACE = 2  # ticks
 TICK_US = 1_000_000
 GRACE_US = GRACE * TICK_US
 PATIENT_S = 120.0
+STORES = os.environ.get("NBCACHE_TEST_STORES", "folder s3").split()
+"""Those that races are run on: "folder", "s3", "gcs", "azure"."""
 
 
 class Ticks:
@@ -146,14 +148,12 @@ def open_ticking(url: str, ticks: Ticks, ahead_us: int = 0) -> TickingStore:
 
 @contextlib.contextmanager
 def a_store(kind: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Give the URL of an empty store, a "folder" or on a server ("s3"), to be raced around by
-    processes that this one starts."""
+    """Give the URL of an empty store, a "folder" or on the server of a cloud ("s3"), to be raced
+    around by processes that this one starts."""
     if kind == "folder":
         (root / "team").mkdir()
         yield str(root / "team")
         return
-    with s3_servers.s3_server() as url:
-        s3_servers.make_bucket(url, "team")
-        for name, value in {**s3_servers.CREDENTIALS, "AWS_ENDPOINT_URL": url}.items():
-            monkeypatch.setenv(name, value)
-        yield "s3://team/cache"
+    with CLOUDS[kind]() as cloud:
+        cloud.enter(monkeypatch)
+        yield f"{cloud.bucket}/cache"

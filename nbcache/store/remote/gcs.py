@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from nbcache.store.remote.driver import (
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
+_EMULATOR = "STORAGE_EMULATOR_HOST"  # a server of this name asks for no credentials
 _FIELDS = "name,size,generation,updated"
 _BOUNDARY = "nbcache-part-of-an-upload"
 
@@ -51,7 +53,7 @@ class GcsDriver:
         from gcsfs.core import GCSFileSystem
 
         options = self._options
-        emulated = options.endpoint is not None and options.endpoint.startswith("http://")
+        emulated = (options.endpoint or os.environ.get(_EMULATOR, "https://")).startswith("http://")
         self._system = await asyncio.to_thread(
             lambda: GCSFileSystem(
                 asynchronous=True,
