@@ -60,6 +60,8 @@ def normalise(source: str | ast.AST, *, docstrings: bool = False) -> bytes:
                 value = getattr(item, name, None)
                 if name == "body" and not docstrings and isinstance(item, _WITH_DOCSTRING):
                     value = without_docstring(item)
+                if isinstance(item, ast.JoinedStr):  # Python 3.12.1 puts empty texts between parts
+                    value = [each for each in item.values if not _is_empty_text(each)]
                 if _counts(item, name, value):
                     stack += (value, _Raw(b"%b=" % name.encode()))
         elif isinstance(item, list):
@@ -69,6 +71,10 @@ def normalise(source: str | ast.AST, *, docstrings: bool = False) -> bytes:
         else:
             out += encode_constant(item)
     return bytes(out)
+
+
+def _is_empty_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value == ""
 
 
 def _counts(node: ast.AST, name: str, value: object) -> bool:
