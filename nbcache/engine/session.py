@@ -77,6 +77,7 @@ class Session:
         self.manner = RunOptions()  # of runs, plans and reads of which nothing else is said
         self.cells: Callable[[], Sequence[str]] = list
         self.last_run: Run | None = None
+        self._noted: set[str] = set()  # of captures: said with the first run
         self.factories = Factories(lambda: self.folder)
         self._held = CacheInUse(folder / DEFAULT_CACHE, self._note, self._show)
         self.performer = Performer(self, lambda: self._held.tidy())
@@ -407,7 +408,9 @@ class Session:
         prepared.decider.for_run(run.id)
         for place in prepared.places.values():
             for text in place.captured.notes:
-                run.note(text)
+                if text not in self._noted:
+                    run.note(text)
+        self._noted.update(run.notes)
         if not self.cache.writable:
             run.notes.append(
                 f"the cache {self.cache.root} is read-only ({self.cache.read_only}): its results "

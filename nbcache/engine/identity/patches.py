@@ -27,6 +27,8 @@ PATCHES = "<patches>"  # in a payload: no name of a notebook
 ABSENT = "<absent>"
 # The import path and the environment have ways of their own; the rest is the kernel's business.
 _OWN_WAYS = frozenset({"sys", "os", "nbcache", "IPython", "ipykernel", "__main__"})
+_STYLED = frozenset({"matplotlib", "seaborn"})  # whose setters all write into matplotlib.rcParams
+_NO_STYLE = ("backend", "interactive", "webagg.", "toolbar", "tk.", "savefig.directory")
 _MOST = 1000  # members: a larger container is data
 
 
@@ -114,15 +116,20 @@ class CellHistory:
         self.submodules = tuple(dict.fromkeys(name for each in said for name in each.modules))
         found = [(self._patch(one, each), one.called) for each in said for one in each.settings]
         self._found = dict.fromkeys((patch, called) for patch, called in found if patch)
+        styles = [each for each in self._found if each[1] and _top(each[0].module) in _STYLED]
+        for each in styles:
+            del self._found[each]
+        self._is_styled = bool(styles)
 
     def reached(
         self, walker: Walker, reach: ModuleReach, places: LocalModules, *, calls: bool = False
     ) -> list[Patch]:
         """Return the places in modules that code reaches; with `calls` the functions that set
         something which the text of their call does not name."""
-        tops = {each.partition(".")[0] for each in walker.packages | walker.python | reach.packages}
+        tops = {_top(each) for each in walker.packages | walker.python | reach.packages}
         found = [patch for patch, called in self._found if called is calls]
         if not calls:
+            found += _style() if self._is_styled else []
             found += [each for name in reach.modules for each in _filled_by(self._own, name)]
         return [each for each in dict.fromkeys(found) if _counts(each, tops, reach, places)]
 
@@ -151,6 +158,23 @@ class CellHistory:
             return ""
         there = Patch(".".join(steps[:count]), steps[count:]).value()
         return imported if there is value else ""
+
+
+def _style() -> list[Patch]:
+    """Return the places of what makes plots look as they do in this kernel."""
+    matplotlib: Any = sys.modules.get("matplotlib")
+    if matplotlib is None:
+        return []
+    now, default = dict.copy(matplotlib.rcParams), dict(matplotlib.rcParamsDefault)
+    return [
+        Patch("matplotlib", ("rcParams", (name,)))
+        for name, value in now.items()
+        if not name.startswith(_NO_STYLE) and value != default.get(name)
+    ]
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _depth_of_module(steps: tuple[Step, ...]) -> int:
@@ -219,8 +243,8 @@ def _counts(patch: Patch, tops: set[str], reach: ModuleReach, places: LocalModul
         return True
     if patch.module == "sys":  # another module under a name
         other = str(patch.steps[1][0]) if len(patch.steps) > 1 else ""
-        return other in reach.modules or other.partition(".")[0] in tops
-    top, home = patch.module.partition(".")[0], places.home(patch.module)
+        return other in reach.modules or _top(other) in tops
+    top, home = _top(patch.module), places.home(patch.module)
     if home != "local":
         return top in tops or (home == "package" and is_covered(top, tops))
     found, name = reach.modules.get(patch.module), patch.steps[0]
