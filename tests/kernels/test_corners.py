@@ -73,7 +73,7 @@ CORNERS = [
     edit("function put into a library", "import colorsys\ncolorsys.rgb_to_hsv = lambda a: 99", "99", "100", "out = colorsys.rgb_to_hsv(v)", "helper colorsys.rgb_to_hsv"),
     edit("mock that a cell starts", "import numpy as np\nfrom unittest import mock\nmock.patch('numpy.kaiser', 99).start()", "99", "100", "out = np.kaiser", "captured numpy.kaiser"),
     edit("option of pandas", "import pandas as pd\npd.set_option('display.precision', 3)", "3)", "4)", "out = repr(pd.Series([1.23456789]))", "captured pandas.options.display.precision"),
-    edit("style of plots", "import matplotlib.pyplot as plt\nplt.style.use('ggplot')", "ggplot", "dark_background", "out = plt.rcParams['axes.facecolor']", "captured matplotlib.rcParams['axes.facecolor']"),
+    edit("style of plots", "import matplotlib.pyplot as plt\nplt.rc('axes', facecolor='red')", "red", "blue", "out = plt.rcParams['axes.facecolor']", "captured matplotlib.rcParams['axes.facecolor']"),
     edit("setting of a module that is not used", "import math, colorsys\ncolorsys.ONE_THIRD = 3", "= 3", "= 4", "out = math.floor(v)", None),
     edit("generic pydantic model", "from typing import Generic, TypeVar\nfrom pydantic import BaseModel\nT = TypeVar('T')\nclass PG(BaseModel, Generic[T]):\n    x: T\np = PG[int](x=1)", "x=1)", "x=2)", "out = (p.x, type(p) is PG[int])", "captured p"),
     edit("function with a cache that was called", "from functools import lru_cache\n@lru_cache\ndef g(v): return v + 1", "return v + 1", "return v + 1\n\ng(5)", "out = g(v)", None),
