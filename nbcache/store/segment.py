@@ -323,8 +323,8 @@ def segment_name(file: str) -> str | None:
     return name if file.endswith(KEYS) and len(name) == 26 and name.isalnum() else None
 
 
-def open_parquet(path: Path, source: Any = None) -> Any:
-    """Return a `pyarrow.parquet.ParquetFile`; `source`: the file at `path`, where it is not here.
+def open_parquet(path: Path) -> Any:
+    """Return a `pyarrow.parquet.ParquetFile`.
 
     Raises:
         FileNotFoundError: it was merged away in the meantime.
@@ -334,8 +334,6 @@ def open_parquet(path: Path, source: Any = None) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        if source is not None:
-            return pq.ParquetFile(source, pre_buffer=True)
         return pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, FileNotFoundError):
@@ -447,14 +445,13 @@ def read_record(path: Path, place: int) -> Record:
     return next(iter(read_records_at(path, [place])))
 
 
-def read_records_at(path: Path, places: Sequence[int], source: Any = None) -> Iterator[Record]:
+def read_records_at(path: Path, places: Sequence[int]) -> Iterator[Record]:
     """Yield the stored rows at lines of a rows file, in the file's order.
 
-    source: an open file to read instead of the one at `path`, of which only what is needed is read:
-    its end, and the groups of `GROUP_ROWS` lines in which the places are.
+    Only its end is read, and the groups of `GROUP_ROWS` lines in which the places are.
     """
     wanted = sorted(places)
-    with open_parquet(path, source) as file:
+    with open_parquet(path) as file:
         first = 0
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows

@@ -61,10 +61,14 @@ def member(value: str, name: str) -> str:
 
 
 def columns_of(
-    path: Path, schema: Any, shapes: Mapping[str, Shape], others: Sequence[str] = ()
+    path: Path,
+    schema: Any,
+    shapes: Mapping[str, Shape],
+    others: Sequence[str] = (),
+    lines: range | None = None,
 ) -> str:
     """Return a query for columns of a file with these shapes, null where it lacks one; and for
-    others as they are."""
+    others as they are. lines: whole groups that follow one another; nothing else is read then."""
     there = {name: schema.field(name).type for name in schema.names}
     chosen = []
     for name, shape in shapes.items():
@@ -72,7 +76,11 @@ def columns_of(
         if there.get(name) != arrow_type(shape):
             value = f"CAST({value} AS {sql_type(shape)})"
         chosen.append(f'{value} AS "{name}"')
-    return f"SELECT {', '.join([*chosen, *others])} FROM read_parquet({quoted(str(path))})"
+    columns = f"SELECT {', '.join([*chosen, *others])} FROM read_parquet({quoted(str(path))}"
+    if lines is None:
+        return f"{columns})"
+    within = f"file_row_number BETWEEN {lines.start} AND {lines.stop - 1}"
+    return f"{columns}, file_row_number = true) WHERE {within}"
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ such a text for each row: so it tells in a moment what Arrow would first have to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nbcache.errors import StoreError
@@ -22,8 +23,11 @@ _LIGHT = ("int", "float", "bool")
 _SHAPES = {**COLUMNS, **KEY_COLUMNS}
 
 
-def check_weight(path: Path) -> None:
+def check_weight(path: Path, stretches: Sequence[range] = ()) -> None:
     """See that a file of rows or keys is no more than such files are.
+
+    stretches: of lines, whole groups that follow one another. Then nothing else is looked at, as
+    in a file that holds only these.
 
     Raises:
         FileNotFoundError: it is gone.
@@ -41,16 +45,18 @@ def check_weight(path: Path) -> None:
     ]
     known = {name: _SHAPES[name] for name in schema.names if name in _SHAPES}
     others = [identifier(name) for name in schema.names if name not in _SHAPES]
-    columns = columns_of(path, schema, known, others)
+    rows, most, total = 0, 0, 0
     try:
         with connected() as connection:
-            (found,) = connection.execute(
-                f"SELECT count(*), coalesce(max(w), 0), coalesce(sum(w), 0)"
-                f" FROM (SELECT {' + '.join(weights) or 0} AS w FROM ({columns}))"
-            ).fetchall()
+            for lines in stretches or (None,):  # one query for all would read what is between them
+                columns = columns_of(path, schema, known, others, lines)
+                (found,) = connection.execute(
+                    f"SELECT count(*), coalesce(max(w), 0), coalesce(sum(w), 0)"
+                    f" FROM (SELECT {' + '.join(weights) or 0} AS w FROM ({columns}))"
+                ).fetchall()
+                rows, most, total = rows + found[0], max(most, int(found[1])), total + int(found[2])
     except duckdb.Error as error:
         raise StoreError(f"it cannot be read: {str(error).splitlines()[0]}") from error
-    rows, most, total = map(int, found)
     if most > MOST_OF_A_ROW:
         raise StoreError(f"it has a row of {most / 1e6:,.0f} MB, and is not read")
     if total > _MOST_AT_ALL + rows * _MOST_ON_AVERAGE:

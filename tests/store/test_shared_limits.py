@@ -15,9 +15,11 @@ from nbcache.errors import StoreError
 from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.row import Port
 from nbcache.model.value import Stored
+from nbcache.store import segment
 from nbcache.store.blobs import Blobs
 from nbcache.store.cache import Cache
 from nbcache.store.journal import encode_row
+from nbcache.store.remote import shared
 from nbcache.store.remote.layout import LOG, blob_key, week_of
 from nbcache.store.remote.memory import MemoryStore
 from nbcache.store.remote.sending import send_segment
@@ -71,12 +73,12 @@ def records(count: int) -> list[Any]:
 
 
 def test_keys_that_are_gigabytes_once_they_are_decoded_are_left_out(consumer: Consumer) -> None:
-    table = table_of(records(5_000))
+    table = table_of(records(600))
     heavy = repeated(keys_table(table), "tag", "x" * 1_000_000)
     consumer.put("01KAM000000000000000000001", table, heavy)
     consumer.shared.refresh()
     (said,) = consumer.said
-    assert "its 5,000 rows are 5,0" in said
+    assert "its 600 rows are 60" in said
     assert consumer.shared.find(hash_of("0")) is None
 
     send_segment(consumer.shared, records(10))
@@ -101,6 +103,31 @@ def test_rows_that_are_too_much_are_not_read(consumer: Consumer, column: str, si
 
     with pytest.raises(StoreError, match="not read"):
         consumer.shared.records([found.row_id])
+
+
+def test_of_large_rows_only_the_groups_that_are_asked_for_come_and_are_weighed(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "PART_BYTES", 0)
+    monkeypatch.setattr(shared, "GROUP_ROWS", 10)
+    monkeypatch.setattr(segment, "GROUP_ROWS", 10)
+    table = table_of(records(100))
+    heavy = [0 if 40 <= line < 50 else None for line in range(100)]
+    texts = pa.DictionaryArray.from_arrays(pa.array(heavy, pa.int32()), ["x" * 20_000_000])
+    column = table.column_names.index("error")
+    large = table.set_column(column, "error", texts)
+    consumer.put("01KAM000000000000000000001", large, keys_table(table))
+    consumer.shared.refresh()
+    ids = table["id"].to_pylist()
+
+    wanted = [ids[line] for line in (2, 13, 57, 95)]
+    assert [row["id"] for row in consumer.shared.records(wanted)] == wanted
+    with pytest.raises(StoreError, match="not read"):
+        consumer.shared.records([ids[2], ids[41]])
+
+    assert list((consumer.root / "cache/tmp").iterdir()) == []
+    mirror = consumer.shared.root
+    assert list((mirror / "tmp").iterdir()) == list(mirror.glob(f"log/*{ROWS}")) == []
 
 
 def test_of_a_blob_that_is_more_than_its_row_says_no_more_is_fetched(

@@ -39,7 +39,7 @@ from nbcache.store.remote.driver import PART_BYTES
 from nbcache.store.remote.layout import HEADER, LOG, blob_key, weeks_to_try
 from nbcache.store.remote.patience import patiently
 from nbcache.store.remote.protocol import LOOKUP_S, Store, create_owned, parsed
-from nbcache.store.remote.ranged import RangedFile
+from nbcache.store.remote.ranged import fetch_lines
 from nbcache.store.segment import (
     GROUP_ROWS,
     KEYS,
@@ -275,14 +275,22 @@ class Shared:
         rows = 0 if segment is None else int(segment.meta["rows"])
         if path.exists() or size <= PART_BYTES or groups * GROUP_ROWS > rows / 2:
             self._fetch_rows(name)
-            try:
-                return list(read_records_at(path, lines))
-            except Exception as error:  # whatever Parquet or JSON make of foreign bytes
-                remove(path)  # it may have been damaged on its way
-                said = f"the rows of segment {name} cannot be read: {error}"
-                raise StoreError(f"{self.store.url}: {said}") from error
-        source = RangedFile(self.store, LOG + name + ROWS, size)
-        return list(read_records_at(path, lines, source))
+            return self._read(name, path, lines)
+        part = self.root / "tmp" / new_ulid()
+        try:
+            check_weight(part, fetch_lines(self.store, LOG + name + ROWS, size, part, lines))
+            return self._read(name, part, lines)
+        finally:
+            remove(part)
+
+    def _read(self, name: str, path: Path, lines: Sequence[int]) -> list[Record]:
+        """Return the rows at lines of a file that holds at least these; else it is deleted."""
+        try:
+            return list(read_records_at(path, lines))
+        except Exception as error:  # whatever Parquet or JSON make of foreign bytes
+            remove(path)  # it may have been damaged on its way
+            said = f"the rows of segment {name} cannot be read: {error}"
+            raise StoreError(f"{self.store.url}: {said}") from error
 
     def judged(self, record: object) -> Record | None:
         """Return a result's row with its origin, by which the local log judges it; None: it is
