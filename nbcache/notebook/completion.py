@@ -14,10 +14,13 @@ from nbcache.engine.declared.process import Process
 from nbcache.engine.record import history
 from nbcache.engine.session import current_session
 from nbcache.notebook import verbs
+from nbcache.notebook.query_result import NOTEBOOK_FORMATS
 from nbcache.plan.dataflow.channel import Channel
 from nbcache.plan.language.directives import OPTIONS
 
 RUNS = 50  # names of runs that are offered, the newest
+# What an option of a verb takes, as its usage calls it -> what is offered
+_OF_VALUES = {"RUN": "runs", "PROCESS": "processes", "LABEL": "labels", "FORMAT": "formats"}
 _WORD = re.compile(r"[^\W\d]\w*$")
 
 
@@ -45,7 +48,11 @@ def command_words(
     wanted: str = verb.completes
     asking = next((flag for flag in flags if words[-1] in (flag.name, flag.short)), None)
     if asking is not None and asking.value:
-        wanted = {"RUN": "runs", "PROCESS": "processes"}.get(asking.value, "")
+        wanted = _OF_VALUES.get(asking.value, "")
+    if wanted == "labels":
+        return _starting(typed, labels_of(namespace))
+    if wanted == "formats":
+        return _starting(typed, NOTEBOOK_FORMATS)
     if wanted == "processes":
         return _starting(typed, names_of(namespace, Process))
     if wanted == "runs":
@@ -100,6 +107,13 @@ def names_of(namespace: Mapping[str, object], kind: type) -> list[str]:
         for name, value in list(namespace.items())
         if isinstance(value, kind) and not name.startswith("_")
     )
+
+
+def labels_of(namespace: Mapping[str, object]) -> list[str]:
+    """Return the labels that the processes under public names have."""
+    found = (namespace[name] for name in names_of(namespace, Process))
+    declared = [each.decl for each in found if isinstance(each, Process)]
+    return [label for decl in declared for label in decl.directives.label]
 
 
 def _tail(typed: str) -> str:

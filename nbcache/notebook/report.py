@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -10,6 +11,7 @@ from nbcache.notebook.headless import Execution
 from nbcache.notebook.progress import ENDED, RUN_CLASS, RunRecord, counts_of, progress_from
 from nbcache.notebook.terminal import Screen, terminal_screen
 
+_CACHED = re.compile(r"(?:\s*(?:#.*)?\n)*\s*%%cached\b")
 _LAST_LINES = 40
 _LAST_CELLS = 3
 
@@ -64,7 +66,7 @@ def final_words(execution: Execution, *, verbose: bool = False) -> str:
         shown = last_output(execution.notebook)
         if shown:
             parts.append(shown)
-    if not execution.runs and execution.failed_cell is None:
+    if not execution.runs and execution.failed_cell is None and not _has_cached(execution.notebook):
         parts.append("no nbcache run took place in this notebook")
     return "".join(f"{part}\n" for part in parts)
 
@@ -112,6 +114,11 @@ def last_output(notebook: Any) -> str:
         if found and (has_run or len(found) == _LAST_CELLS):
             break
     return "\n".join(reversed(found))
+
+
+def _has_cached(notebook: Any) -> bool:
+    """Whether a cell is kept: that is what the notebook has of nbcache, without any run."""
+    return any(each.cell_type == "code" and _CACHED.match(each.source) for each in notebook.cells)
 
 
 def _is_own(output: Any) -> bool:

@@ -330,7 +330,7 @@ _TABLE: tuple[Verb, ...] = (
             Flag(name="--before", value="RUN", help="the tasks of all runs before this one"),
             Flag(name="--after", value="RUN", help="the tasks of all runs after this one"),
             Flag(name="--but", value="RUN", help="the tasks of all other runs"),
-            Flag(name="--process", value="NAME", help="keep tasks of this process"),
+            Flag(name="--process", value="PROCESS", help="keep tasks of this process"),
             Flag(name="--status", value="STATUS", help="keep tasks that ended so"),
             _JSON,
             _CACHE,
@@ -363,7 +363,7 @@ _TABLE: tuple[Verb, ...] = (
         completes="runs",
         flags=(
             Flag(name="--data", help="compare the results that differ by their data"),
-            Flag(name="--process", value="NAME", help="this process only"),
+            Flag(name="--process", value="PROCESS", help="this process only"),
             Flag(name="--limit", value="N", help="with --data: N tasks per process (20)"),
             _JSON,
             _CACHE,
@@ -443,7 +443,7 @@ _TABLE: tuple[Verb, ...] = (
         flags=(
             Flag(name="--older-than", value="TIME", help="not used for so long: `30d`, `12h`"),
             Flag(name="--run", value="RUN", many=True, help="only this run made or used"),
-            Flag(name="--process", value="NAME", many=True, help="of this process"),
+            Flag(name="--process", value="PROCESS", many=True, help="of this process"),
             Flag(name="--hash", value="HASH", many=True, help="of tasks whose hash begins so"),
             Flag(name="--status", value="STATUS", many=True, help="that ended so: `failed`, ..."),
             Flag(name="--incomplete", help="what failed and killed tasks left, and no results"),
@@ -499,7 +499,7 @@ _TABLE: tuple[Verb, ...] = (
         completes="processes",
         flags=(
             Flag(name="--run", value="RUN", help="all that a run made or used"),
-            Flag(name="--process", value="NAME", help="all of a process"),
+            Flag(name="--process", value="PROCESS", help="all of a process"),
             Flag(name="--reason", value="TEXT", help="why, for whoever finds it"),
             Flag(name="--list", help="list what is pinned"),
             Flag(name="--team", help="list what anybody has pinned in the shared cache"),
@@ -516,7 +516,7 @@ _TABLE: tuple[Verb, ...] = (
         completes="processes",
         flags=(
             Flag(name="--run", value="RUN", help="all that a run made or used"),
-            Flag(name="--process", value="NAME", help="all of a process"),
+            Flag(name="--process", value="PROCESS", help="all of a process"),
             Flag(name="--user", value="NAME", help="a colleague's pins in the shared cache"),
             _JSON,
             _CACHE,

@@ -183,8 +183,10 @@ def _unknown_flag(verb: Verb, name: str, place: Place) -> str:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f'; did you mean "{close[0]}"?' if close else ""
+    """Return a hint at the nearest; dashes, which all options have, make none near."""
+    by_word = {each.lstrip("-"): each for each in known}
+    close = difflib.get_close_matches(name.lstrip("-"), by_word, n=1)
+    return f'; did you mean "{by_word[close[0]]}"?' if close else ""
 
 
 def overview(place: Place) -> str:

@@ -33,6 +33,30 @@ def host_token() -> str:
     return re.sub(r"[^A-Za-z0-9_.]", "_", socket.gethostname()) or "host"
 
 
+def owned_name(kind: str) -> str:
+    """Return a new name for a folder that this process has while it lives: KIND-HOST-PID-ULID."""
+    return f"{kind}-{host_token()}-{os.getpid()}-{new_ulid()}"
+
+
+def owner_of(name: str) -> int | None:
+    """Return the process of this host that gave a folder its name; None: of another, or no such
+    name."""
+    parts = name.split("-")
+    ours = len(parts) == 4 and parts[1] == host_token() and parts[2].isdigit()
+    return int(parts[2]) if ours else None
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether there is a process of this number on this host."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 @cache
 def boot_token() -> str:
     """Return 8 hex digits that are the same for all processes since this machine started."""

@@ -21,6 +21,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.row import Record
 from nbcache.model.signature import SIGNATURE, SIGNER, Standing
 from nbcache.store.cache import Cache
+from nbcache.store.files import is_alive, owner_of
 from nbcache.store.fold import rebuilt_index
 from nbcache.store.index import SegmentIndex, StaleIndexError
 from nbcache.store.journal import read_from
@@ -274,7 +275,9 @@ def _check_blob(cache: Cache, digest: str, kind: str, size: int | None) -> set[s
 
 def _list_leftovers(cache: Cache, report: Report) -> None:
     for path in sorted(cache.tmp.iterdir()):
-        report.leftovers.append(f"tmp/{path.name}")
+        owner = owner_of(path.name)
+        if owner is None or not is_alive(owner):
+            report.leftovers.append(f"tmp/{path.name}")
     keys = {path.name.removesuffix(KEYS) for path in (cache.root / "log").glob("*" + KEYS)}
     for suffix, folder in ((ROWS, cache.root / "log"), (".idx", cache.root / "index")):
         for path in sorted(folder.glob("*" + suffix)):

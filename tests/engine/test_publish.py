@@ -62,7 +62,7 @@ def test_19_a_deleted_folder_is_back_without_any_task_and_in_its_mode(
     for place in (shown / "a/a.txt", shown / "b/d/in.txt"):
         assert place.is_symlink() == (mode != "copy")
         assert (mode == "symlink") == (mode != "copy" and os.readlink(place).startswith("/"))
-    assert second.session.last_run.notes == ["published 8 files in results/{v}"]  # type: ignore[union-attr]
+    assert second.session.last_run.notes == ["published 8 files in results/{v} (2 folders)"]  # type: ignore[union-attr]
     assert second.run().notes == []
 
 
@@ -96,8 +96,8 @@ def test_rules_choose_by_output_by_pattern_and_by_expression(notebook: Notebook)
 def test_a_new_result_replaces_what_was_published_and_removes_what_is_gone(
     notebook: Notebook,
 ) -> None:
-    declare(notebook, "results", items='"a"')
-    notebook.run()
+    declare(notebook, "results", "beside/{v}", items='"a"')
+    assert notebook.run().notes == [f"published 4 files in {it}" for it in ("beside/a", "results")]
     (notebook.folder / "results/d/mine.txt").write_text("of the user")
     declare(
         notebook, "results", items='"a"', body='echo new > "$v.txt"; mkdir d; echo 2 > d/in.txt'

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from nbcache.engine.record.earlier_inputs import EarlierInputs
+from nbcache.engine.record.earlier_inputs import EarlierInputs, NewInputs
 from nbcache.engine.record.explanations import why
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.running import reasons
 from nbcache.engine.running.prepare import AGAIN as TOLD
 from nbcache.engine.running.reasons import AGAIN, NOT_KEPT, Reasons
+from nbcache.model.digest import identity_digest
 from nbcache.model.row import AttemptRow, InputSummary, RunRow
 from nbcache.model.task import RunStatus
 from nbcache.store.segment import ROWS
@@ -237,3 +238,13 @@ def test_reasons_are_settled_when_none_is_being_found(
     assert run.wait(PATIENCE_S)
     assert settling.is_set()
     assert overlaps == [False]
+
+
+def test_new_inputs_are_named_in_the_order_of_tasks_whatever_the_order_of_decisions() -> None:
+    on_record, line = EarlierInputs(), NewInputs()
+    for position in (3, 1, 4, 0, 2):
+        value = position if position != 4 else 0  # the same input as that of the first task
+        row = InputSummary("x", identity_digest(str(value).encode()), str(value))
+        line.add((position,), on_record.new_among({"x": row}))
+
+    assert str(line) == "4 new inputs: x 0, x 1, x 2, ..."

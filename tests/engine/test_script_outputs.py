@@ -146,6 +146,10 @@ def test_12_one_path_is_exactly_one_and_a_list_may_be_of_one(notebook: Notebook)
     notebook.cell('%channel one = value(path("0.fq"))')
     notebook.cell("%%process one_of(fs: path) -> n\nn = 1")
     assert "declared as one path, but the item is a list of 2" in error_of(notebook.run("one_of"))
+    notebook.cell(
+        "%%process whole_item(all: path) -> n from fs.map(lambda fs: {'fs': fs, 'k': 1})\nn = 1"
+    )
+    assert "the item has the fields fs, k\n" in error_of(notebook.run("whole_item"))
     notebook.cell("%%process as_list(one: list[path, 1]) -> n\nn = [f.name for f in one]")
     assert notebook.run("as_list")["as_list"].value == ["0.fq"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nbcache import process
 from nbcache.notebook.completion import command_words
 from nbcache.notebook.verbs import VERBS
 
@@ -26,6 +27,19 @@ def test_every_option_that_takes_a_run_offers_their_names(name: str) -> None:
     for flag in VERBS[name].flags_at("notebook"):
         if flag.value == "RUN":
             assert offered(f"%nbcache {name} {flag.name} wi") == ["wise-hen"]
+
+
+def test_options_that_take_a_process_a_label_or_a_format_offer_those_there_are() -> None:
+    @process(label="big")
+    def align() -> int:
+        return 1
+
+    def offered(line: str) -> list[str]:
+        return command_words(line, {"align": align}, lambda: RUNS)
+
+    assert offered("%nbcache clean --process ") == ["align"]
+    assert offered("%nbcache run --label b") == ["big"]
+    assert offered("%nbcache sql --format p") == ["polars"]
 
 
 def test_an_option_with_another_value_offers_none() -> None:

@@ -16,11 +16,11 @@ from nbformat.v4 import new_code_cell, new_output
 
 from nbcache.cli import USAGE, main
 from nbcache.model.view import RunProgress
-from nbcache.notebook.headless import error_of, write_notebook
+from nbcache.notebook.headless import Execution, error_of, write_notebook
 from nbcache.notebook.own_kernel import own_kernel
 from nbcache.notebook.progress import render_progress
 from nbcache.notebook.render import box
-from nbcache.notebook.report import last_output
+from nbcache.notebook.report import final_words, last_output
 from tests.cli.test_cli import nbcache
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -76,6 +76,17 @@ def test_what_the_cells_below_the_last_run_showed_ends_a_headless_run() -> None:
     assert last(run, *shown) == ["best", "map", "sql"]
     assert last(cell("early"), cell("data"), run) == ["data"]
     assert last(*[cell(str(number)) for number in range(5)]) == ["2", "3", "4"]
+
+
+@pytest.mark.parametrize(("source", "said"), [("1", True), ("# why\n%%cached x\nx = 1", False)])
+def test_a_notebook_without_a_run_says_so_unless_it_has_cached_cells(
+    source: str, said: bool
+) -> None:
+    cells = [nbformat.v4.new_code_cell(source), nbformat.v4.new_markdown_cell("text")]
+
+    words = final_words(Execution(nbformat.v4.new_notebook(cells=cells)))
+
+    assert words == ("no nbcache run took place in this notebook\n" if said else "")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ def test_an_unknown_verb_names_the_nearest() -> None:
 def test_an_unknown_option_names_the_nearest() -> None:
     with pytest.raises(UsageError, match='`run` has no option --frsh; did you mean "--fresh"'):
         verbs.parse_line("run --frsh")
+    with pytest.raises(UsageError, match="`run` has no option --foo; it takes --parameter"):
+        verbs.parse_line("run --foo")
 
 
 def test_a_verb_of_the_other_place_says_where_it_works() -> None:

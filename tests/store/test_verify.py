@@ -10,6 +10,7 @@ from nbcache.model.digest import blob_digest, identity_digest
 from nbcache.model.row import Port
 from nbcache.model.value import Stored
 from nbcache.store.cache import Cache
+from nbcache.store.files import owned_name
 from nbcache.store.repair import open_repaired, repair
 from nbcache.store.signing import make_key
 from nbcache.store.verify import verify
@@ -142,6 +143,7 @@ def test_an_evicted_result_may_lack_its_blobs(cache: Cache) -> None:
 
 def test_what_killed_processes_leave_is_no_problem_but_listed(cache: Cache) -> None:
     (cache.tmp / "half").write_bytes(b"x")
+    (cache.tmp / owned_name("crash")).mkdir()  # of a process that lives
     (cache.root / "log" / "Z.rows.parquet").write_bytes(b"")
     journal = only(cache.root / "journal", "*")
     with open(journal, "ab") as file:

@@ -19,7 +19,7 @@ from typing import Protocol
 from nbcache.engine.executors.supervisor import BORN, EXIT, FORK, KILL, MESSAGE, crash_path
 from nbcache.engine.identity.python_itself import python_flags
 from nbcache.store.cache import Cache
-from nbcache.store.files import new_ulid
+from nbcache.store.files import owned_name
 
 CLOSE_S = 10.0  # if it were killed, what scripts had started would live on
 
@@ -48,7 +48,7 @@ class SupervisorHandle:
 
     def __init__(self, cache: Cache, loop: asyncio.AbstractEventLoop, listener: Listener) -> None:
         self._loop, self._listener = loop, listener
-        self._crash_folder = str(cache.tmp / f"crash-{new_ulid()}")
+        self._crash_folder = str(cache.tmp / owned_name("crash"))
         os.mkdir(self._crash_folder)
         self._control, theirs = socket.socketpair()
         self._answers = b""

@@ -286,11 +286,8 @@ class Identifier:
         self, members: object, declared: PortType | None, mode: str, place: str, hidden: bool
     ) -> Identified:
         assert isinstance(members, (list, tuple))
-        if declared is not None and declared.is_path and not declared.depth:
-            raise ChannelError(
-                f"{place} is declared as one path, but the item is a list of {len(members)}; "
-                "declare list[path]"
-            )
+        if declared is not None and declared.is_path:
+            _check_paths(members, declared, place)
         self._check_type(members, declared, place, hidden)
         each_type = None
         if declared is not None and declared.depth:
@@ -322,6 +319,22 @@ class Identifier:
             )
         if isinstance(value, (list, tuple)):
             _check_count(declared, len(value), place)
+
+
+def _check_paths(members: Sequence[object], declared: PortType, place: str) -> None:
+    """Refuse a list where one path was declared, be it in the fields of a whole item."""
+    is_list = any(isinstance(each, (list, tuple)) for each in members) and declared.depth == 1
+    if isinstance(members, Record) and (is_list or not declared.depth):
+        fields = ", ".join(name or "?" for name in members.fields)
+        raise ChannelError(
+            f"{place} is declared as {declared}, but the item has the fields {fields}\n"
+            "  an input takes one of them by its name"
+        )
+    if not declared.depth:
+        raise ChannelError(
+            f"{place} is declared as one path, but the item is a list of {len(members)}; "
+            "declare list[path]"
+        )
 
 
 def _said(value: object, hidden: bool) -> str:

@@ -6,12 +6,14 @@ not only those of the last run, whose tasks may have been hits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
+from nbcache.model.ids import Position
 from nbcache.model.row import InputSummary
 from nbcache.plan.identity.explain import Difference, edited_file, new_inputs
 from nbcache.plan.identity.fingerprint import component
@@ -75,7 +77,8 @@ class EarlierInputs:
 
 
 class NewInputs:
-    """What is new among the inputs of several tasks of a process, each named once.
+    """What is new among the inputs of several tasks of a process, each named once, in the order of
+    the tasks and not of their decisions.
 
     Said again after each task: what is said costs no more the more there are. `otherwise` is said
     where none is new.
@@ -83,25 +86,42 @@ class NewInputs:
 
     def __init__(self, otherwise: str = NEW_COMBINATIONS) -> None:
         self._otherwise = otherwise
-        self._edited: list[str] = []
-        self._new: list[str] = []
-        self._known: set[tuple[str, str]] = set()  # several may read alike
+        self._edited, self._new = _InOrder(), _InOrder()
 
-    def add(self, found: list[Difference]) -> None:
-        """Add what is new of one more task; nothing: only the combination is."""
-        for each in found:
+    def add(self, position: Position, found: list[Difference]) -> None:
+        """Add what is new of the task there; nothing: only the combination is."""
+        for number, each in enumerate(found):
             edited, one = edited_file(each), each.component
-            key = (edited, "") if edited is not None else (one.name, one.digest)
-            if key in self._known:
-                continue
-            self._known.add(key)
             if edited is not None:
-                self._edited.append(edited)
+                self._edited.put(edited, (position, number), edited)
             else:
-                self._new.append(f"{one.name} {one.summary}".strip())
+                text = f"{one.name} {one.summary}".strip()  # several may read alike
+                self._new.put((one.name, one.digest), (position, number), text)
 
     def __str__(self) -> str:
-        return new_inputs(self._edited, self._new) or self._otherwise
+        return new_inputs(self._edited.texts, self._new.texts) or self._otherwise
+
+
+class _InOrder:
+    """Texts, each once for its key, in the order of their places."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._places: list[tuple[Position, int]] = []  # beside them
+        self._place_of: dict[Hashable, tuple[Position, int]] = {}
+
+    def put(self, key: Hashable, place: tuple[Position, int], text: str) -> None:
+        """Put a text where it belongs; of several places of a key the first counts."""
+        known = self._place_of.get(key)
+        if known is not None:
+            if known <= place:
+                return
+            at = bisect_left(self._places, known)
+            del self._places[at], self.texts[at]
+        at = bisect_left(self._places, place)
+        self._places.insert(at, place)
+        self.texts.insert(at, text)
+        self._place_of[key] = place
 
 
 def _input(name: str, digest: str, summary: str) -> Component:

@@ -367,13 +367,13 @@ def task_label(process: str, inputs: dict[str, object], position: Position, tag:
         if text is not None:
             parts.append(f"{name}={text}")
     if not parts:
-        return f"{process}[{format_position(position)}]" if position else process
+        return undecided_label(process, position)
     return f"{process}[{' '.join(parts)}]"
 
 
 def undecided_label(process: str, position: Position) -> str:
-    """Return how people call a task of which no input is known: "fit[3]"."""
-    return f"{process}[{format_position(position)}]"
+    """Return how people call a task of which no input is known: "fit[3]"; the only one: "fit"."""
+    return f"{process}[{format_position(position)}]" if position else process
 
 
 def _short(held: object) -> str | None:

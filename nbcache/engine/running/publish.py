@@ -38,8 +38,8 @@ class Publisher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nbcache-publishing")
         self._asked: list[tuple[Decision, Future[None]]] = []
         self._results: set[str] = set()  # what rules have put somewhere, of a folder its name
-        self._placed: Counter[str] = Counter()  # by folder, as the rule writes it
-        self._stored: Counter[str] = Counter()
+        self._placed: dict[str, Counter[str]] = {}  # by folder, as the rule writes it; as it is
+        self._stored: dict[str, Counter[str]] = {}
 
     def publish(self, decision: Decision, outputs: Item) -> None:
         """Begin to publish the outputs of a task, if its process asks for it."""
@@ -65,9 +65,10 @@ class Publisher:
     def said(self) -> Iterator[str]:
         """Yield what was put where, for people; nothing of what stood there already."""
         for verb, placed in (("published", self._placed), ("stored", self._stored)):
-            for folder, count in sorted(placed.items()):
-                if count:
-                    yield f"{verb} {count} file{'s' if count > 1 else ''} in {folder}"
+            for rule, folders in sorted(placed.items()):
+                if count := folders.total():
+                    files = f"{count} file{'s' if count > 1 else ''}"
+                    yield f"{verb} {files} in {_where(rule, folders)}"
 
     def _publish(self, decision: Decision, outputs: Item) -> None:
         decl = decision.place.decl
@@ -101,7 +102,7 @@ class Publisher:
             if name is not None:
                 target = os.path.join(folder, name)
                 self._results.add(target)
-                self._placed[rule.folder] += self._placer.place(
+                self._placed.setdefault(rule.folder, Counter())[rendered] += self._placer.place(
                     held, target, rule.mode, owner, overwrite=rule.overwrite
                 )
 
@@ -122,7 +123,10 @@ class Publisher:
         passed = decision.place.passed
         held = {output.name: each for output, each in made if output.name not in passed}
         decl = decision.place.decl
-        self._stored[str(decl.directives.store)] += shelf.put(held, place)
+        rule, folder = str(decl.directives.store), str(shelf.folder)
+        if shelf.folder.is_relative_to(self._folder):
+            folder = str(shelf.folder.relative_to(self._folder))
+        self._stored.setdefault(rule, Counter())[folder] += shelf.put(held, place)
 
 
 def _chosen(rule: PublishRule, decision: Decision, outputs: Item) -> Iterator[Stored | FilePath]:
@@ -135,6 +139,12 @@ def _chosen(rule: PublishRule, decision: Decision, outputs: Item) -> Iterator[St
                 isinstance(member, Stored) and member.kind in ("file", "tree")
             ):
                 yield member
+
+
+def _where(rule: str, folders: Counter[str]) -> str:
+    """Return the folder in which files were put, or as the rule calls them where it has several."""
+    used = [folder for folder, count in folders.items() if count]
+    return used[0] if len(used) == 1 else f"{rule} ({len(used)} folders)"
 
 
 def _reason(error: Exception, folder: Path) -> str:

@@ -98,9 +98,9 @@ class Reasons:
     def line_of(self, place: Place, ran: Callable[[TaskKey], bool]) -> str:
         """The same of those tasks alone that did run: a run that was cut short began no others."""
         line = NewInputs(self._otherwise(place))
-        tasks = [each for task, each in self._new.get(place.key, {}).items() if ran(task)]
-        for found in tasks:
-            line.add(found)
+        tasks = {task: each for task, each in self._new.get(place.key, {}).items() if ran(task)}
+        for task, found in tasks.items():
+            line.add(task[1], found)
         again = [word for task, word in self._again.get(place.key, {}).items() if ran(task)]
         return _also_again(str(line) if tasks else "", again)
 
@@ -121,8 +121,8 @@ class Reasons:
             rows = {name: each.row(name) for name, each in decision.inputs.items()}
             found = earlier.new_among(rows)
             self._new.setdefault(place.key, {})[decision.task] = found
-            here.add(found)
-            line.add(found)
+            here.add(decision.task[1], found)
+            line.add(decision.task[1], found)
         return str(here)
 
     def _otherwise(self, place: Place) -> str:

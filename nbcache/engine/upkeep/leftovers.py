@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nbcache.engine.work.workplace import is_left_behind, remove_folder
 from nbcache.store.cache import Cache
+from nbcache.store.files import is_alive, owner_of
 from nbcache.store.fold import RUBBISH_S, made_at, sweep
 from nbcache.store.stock import Stock, bytes_below, files_below
 
@@ -51,6 +52,9 @@ def find_leftovers(
         if is_dead or (entry.name not in kept and _is_settled(entry, quiet and not for_variables)):
             yield _leftover("work", Path(entry.path))
     for entry in _members(cache.tmp):
+        owner = owner_of(entry.name)
+        if owner is not None and is_alive(owner):
+            continue
         if _is_settled(entry, quiet) and entry.name.removeprefix("run-") not in live:
             yield _leftover("temporary", Path(entry.path))
     contents = {digest.replace(":", "-") for digest in stock.contents}

@@ -32,7 +32,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.row import Row, WatchedRead
 from nbcache.plan.identity.confidential import confidential_texts
 from nbcache.store.cache import Cache
-from nbcache.store.files import deleted_error, host_token, new_ulid
+from nbcache.store.files import deleted_error, host_token, is_alive, owned_name, owner_of
 from nbcache.store.filestate import StatKey, hash_file, stat_key
 from nbcache.store.journal import JournalWriter
 from nbcache.store.listing import Listing
@@ -134,7 +134,7 @@ class Workplace:
         if not self.cache.is_there():  # nothing of it is made anew
             raise deleted_error(self.cache.root)
         self.cache.work.mkdir(exist_ok=True)
-        name = f"w-{host_token()}-{os.getpid()}-{new_ulid()}"
+        name = owned_name("w")
         folder = self.cache.work / name
         if scratch is None:
             folder.mkdir()
@@ -393,16 +393,5 @@ def remove_left_folders(work: Path) -> None:
 
 def is_left_behind(name: str) -> bool:
     """Say whether a folder has the name of a worker of this host that has ended."""
-    parts = name.split("-")
-    ours = len(parts) == 4 and parts[:2] == ["w", host_token()] and parts[2].isdigit()
-    return ours and not _is_alive(int(parts[2]))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    owner = owner_of(name)
+    return name.startswith("w-") and owner is not None and not is_alive(owner)
