@@ -220,6 +220,11 @@ class AccessDeniedError(RemoteStoreError):
         super().__init__(url, doing, key, reason)
         if "TimeTooSkewed" in reason or "date header" in reason:  # S3's word for it, and Azure's
             self.way_out = "Set this machine's clock (NTP): the store goes by the time of requests."
+        elif url.startswith("file:"):
+            self.way_out = (
+                "Whoever owns the folder gives its group the right: `chmod -R g+rwX FOLDER`; to "
+                "read only: `%nbcache share FOLDER --read-only`."
+            )
 
 
 class StoreUnavailableError(RemoteStoreError):

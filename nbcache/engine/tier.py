@@ -346,18 +346,24 @@ class Tier:
             for row in records
             if row["kind"] == "attempt" and row.get("status") == "completed"
         }
-        wanted = {
-            Digest(blob): kind
-            for row in results.values()
-            if shared.find(row["hash"]) is not None
-            for blob, kind, _ in references(row.get("outputs"))
-        }
-        missing = [blob for blob in wanted if not self.cache.blobs.has(blob)]
-        gone = shared.bring_all(missing)
-        for blob, kind in wanted.items():
-            if kind == "tree" and blob not in gone:
-                files = {each.blob for each in self.cache.blobs.open_tree(blob) if each.blob}
-                gone += shared.bring_all(each for each in files if not self.cache.blobs.has(each))
+        trees: set[Digest] = set()
+        files: dict[Digest, int] = {}
+        for row in results.values():
+            if shared.find(row["hash"]) is not None:
+                for blob, kind, size in references(row.get("outputs")):
+                    if kind == "tree":
+                        trees.add(Digest(blob))
+                    else:
+                        files[Digest(blob)] = size or 0
+        blobs = self.cache.blobs
+        manifests = [blob for blob in trees if not blobs.has(blob)]
+        gone = shared.bring_all(manifests)
+        for tree in trees.difference(gone):
+            files.update({each.blob: each.size for each in blobs.open_tree(tree) if each.blob})
+        missing = [blob for blob in files if not blobs.has(blob)]
+        with shared.shown(sum(files[blob] for blob in missing)):
+            gone += shared.bring_all(missing)
+        missing += manifests
         for row_id in results:
             shared.note_used(row_id)
         with self._lock:

@@ -12,6 +12,7 @@ from nbcache.engine.cache_in_use import CacheInUse
 from nbcache.engine.tier import Tier, connect, sharing_of, unshare
 from nbcache.errors import UsageError
 from nbcache.notebook import render
+from nbcache.notebook.fetching import shown_while_waiting
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed
 from nbcache.store.cache import Cache
@@ -36,6 +37,7 @@ def tier_of(cache: Cache) -> Tier:
     tier = connect(cache, said.append)
     if tier is None:
         raise UsageError(said[0] if said else _not_shared(cache))
+    tier.shared.showing = shown_while_waiting
     return tier
 
 

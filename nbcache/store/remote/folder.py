@@ -2,6 +2,9 @@
 
 A file is written under `tmp/` and then renamed (put) or linked (put_if_absent) to its name: it is
 there whole or not at all, and of several links to one name one succeeds, over NFS as well.
+
+Who may read and write the folder may do so with all that is made in it, whatever the umask
+of whoever makes it: a team's folder is meant for all of the team.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -42,6 +46,7 @@ from nbcache.store.remote.protocol import (
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _PIECE_BYTES = 8 << 20
+_FILE_MODE = 0o644  # at most: objects are replaced and never changed
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN)
 
@@ -97,6 +102,7 @@ class FolderStore:
             new = self._new_file()
             try:
                 shutil.copyfile(path, new)
+                self._open_up(new, _FILE_MODE)
                 if self._sync:
                     sync_file(new)
             except BaseException:
@@ -157,12 +163,19 @@ class FolderStore:
         folder = self.root / TEMPORARY
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
+            self._open_up(folder)
         return folder / new_ulid()
+
+    def _open_up(self, path: Path, most: int = 0o7777) -> None:
+        """Give those rights to something new that the store's folder itself gives."""
+        with contextlib.suppress(OSError):  # a file system without rights
+            os.chmod(path, stat.S_IMODE(os.stat(self.root).st_mode) & most)
 
     def _written(self, data: bytes) -> Path:
         new = self._new_file()
         try:
             write_whole(new, data, sync=self._sync)
+            self._open_up(new, _FILE_MODE)
         except BaseException:
             remove(new)
             raise
@@ -198,11 +211,27 @@ class FolderStore:
                 break
             except FileNotFoundError:
                 os.stat(self.root)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # the same again
+                    self._make_folder(target.parent)
         else:
             act()
         if self._sync:
             sync_folder(target.parent)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder, which others can use from the moment in which they see it."""
+        if folder == self.root or folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        new = self._new_file()
+        os.mkdir(new)
+        try:
+            self._open_up(new)
+            os.rename(new, folder)
+        except OSError:
+            os.rmdir(new)
+            if not folder.is_dir():  # else somebody was quicker
+                raise
 
     def _walk(self, prefix: str, after: bytes) -> Iterator[Entry]:
         """Yield what lies below a prefix in the order of the keys' bytes."""

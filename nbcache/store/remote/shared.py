@@ -400,15 +400,19 @@ class Shared:
 
     def bring_for_reader(self, digest: Digest) -> bool:
         """As `bring`, for whoever reads a value and is shown meanwhile how far that is."""
-        before, size = self.came, self._sizes.get(digest)
+        with self.shown(self._sizes.get(digest)):
+            return self.bring(digest)
+
+    def shown(self, size: int | None) -> AbstractContextManager[None]:
+        """Show how far a fetch of so many bytes (None: unknown) is, as long as it goes on."""
+        before = self.came
 
         def said() -> str:
             came = f"{(self.came - before) / 1e6:,.0f}"
             of = "" if size is None else f" of {size / 1e6:,.0f}"
             return f"fetching from the shared cache: {came}{of} MB"
 
-        with self.showing(said):
-            return self.bring(digest)
+        return self.showing(said)
 
     def _bring_for_all(self, digest: Digest, coming: Future[bool | None]) -> bool:
         there: bool | None = None  # an interrupt says nothing of the blob

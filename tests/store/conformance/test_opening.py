@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -146,6 +147,29 @@ def test_a_folder_that_is_not_there_is_never_made(tmp_path: Path) -> None:
         with pytest.raises(StoreGoneError, match="the folder is not there"):
             ask()
     assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize(("rights", "of_files"), [(0o2775, 0o644), (0o2770, 0o640), (0o700, 0o600)])
+def test_who_may_use_a_folder_may_use_all_that_is_made_in_it(
+    tmp_path: Path, rights: int, of_files: int
+) -> None:
+    root, source = tmp_path / "team", tmp_path / "source"
+    root.mkdir()
+    root.chmod(rights)
+    store = open_store(root)
+    before = os.umask(0o077)
+    try:
+        source.write_bytes(b"x")
+        store.put("log/one", b"x")
+        store.put_if_absent("claims/ab/two", b"x")
+        store.put_file("blobs/week/ab/three", source)
+    finally:
+        os.umask(before)
+
+    found = list(root.rglob("*"))
+    assert len(found) == 10
+    assert {stat.S_IMODE(each.stat().st_mode) for each in found if each.is_dir()} == {rights}
+    assert {stat.S_IMODE(each.stat().st_mode) for each in found if each.is_file()} == {of_files}
 
 
 def test_what_others_keep_in_a_folder_is_no_object(tmp_path: Path) -> None:
