@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from nbcache.store.files import new_ulid
 from nbcache.store.index import SegmentIndex
+from nbcache.store.journal_query import FEW, insert_lines
 from nbcache.store.journal_view import JournalView
 from nbcache.store.log import Log
 from nbcache.store.segment import COLUMNS, ROWS, table_of
@@ -279,13 +280,19 @@ class _History:
     def _copy(self, name: str, view: JournalView, start: int) -> int:
         end = len(view.lines)
         if end > start:
-            records = list(islice(view.records(start), end - start))
-            self._changed.update(record.get("run", "") for record in records)
-            table = table_of(records)
-            self._cursor.register("_new", table)
-            self._cursor.execute("INSERT INTO _live SELECT ?, * FROM _new", [name])
-            self._cursor.unregister("_new")
+            runs = None
+            if end - start >= FEW:
+                runs = insert_lines(self._cursor, "_live", name, view.lines[start:end])
+            self._changed |= self._convert(name, view, start, end) if runs is None else runs
         return end
+
+    def _convert(self, name: str, view: JournalView, start: int, end: int) -> set[str]:
+        """Copy lines whatever they hold; return the runs that they are of."""
+        records = list(islice(view.records(start), end - start))
+        self._cursor.register("_new", table_of(records))
+        self._cursor.execute("INSERT INTO _live SELECT ?, * FROM _new", [name])
+        self._cursor.unregister("_new")
+        return {record.get("run", "") for record in records}
 
     def _show_rows(self, segments: Mapping[str, SegmentIndex]) -> None:
         """Let `_rows`, of which all other views are made, show these segments and the journals."""

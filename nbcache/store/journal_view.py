@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nbcache.model.row import Record
@@ -26,6 +26,7 @@ class JournalView:
         self._own = own
         self._size = 0
         self.by_hash: dict[bytes, list[bytes]] = {}  # lines that look like completed rows
+        self._by_kind: dict[bytes, list[bytes]] = {}
         self._by_id: dict[str, bytes] = {}
         self._filed = 0  # lines that are in _by_id
 
@@ -53,6 +54,7 @@ class JournalView:
                 kind, digest = _head_of(line)
             else:
                 kind, digest = head[1], None if head[3] is None else head[3].decode()
+            self._by_kind.setdefault(kind, []).append(line)
             if kind == b"attempt":
                 if digest is not None and _COMPLETED in line:
                     self.by_hash.setdefault(hash_key(digest), []).append(line)
@@ -79,11 +81,19 @@ class JournalView:
         known = self._by_id.get(row_id)
         return None if known is None else json.loads(known)
 
-    def records(self, start: int = 0, *, holding: bytes = b"") -> Iterator[Record]:
-        """Yield all stored rows from line `start`, of those only in which these bytes occur."""
+    def records(self, start: int = 0) -> Iterator[Record]:
+        """Yield all stored rows from line `start`."""
         for place in range(start, len(self.lines)):
-            if holding in self.lines[place]:
-                yield json.loads(self.lines[place])
+            yield json.loads(self.lines[place])
+
+    def records_of(self, kinds: Iterable[str], *, holding: str = "") -> Iterator[Record]:
+        """Yield the stored rows of some kinds, where a text is given of those only in which it
+        occurs, if that can be told without parsing them; one kind after the other."""
+        said = holding.encode() if holding.isascii() else b""  # others are written in two ways
+        for kind in kinds:
+            for line in tuple(self._by_kind.get(kind.encode(), ())):
+                if said in line:
+                    yield json.loads(line)
 
 
 def _head_of(line: bytes) -> tuple[bytes, str | None]:

@@ -337,11 +337,14 @@ class Log:
                     raise
                 self.refresh(relist=True)
         for view in journals.values():
-            for record in view.records():
-                if (
-                    (kinds is None or record.get("kind") in kinds)
-                    and (run is None or record.get("run", "") == run)
-                    and (process is None or record.get("process") == process)
+            rows = (
+                view.records()
+                if kinds is None
+                else view.records_of(kinds, holding=run or process or "")
+            )
+            for record in rows:
+                if (run is None or record.get("run", "") == run) and (
+                    process is None or record.get("process") == process
                 ):
                     yield record
 

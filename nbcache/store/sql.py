@@ -55,6 +55,29 @@ def plain(shape: Shape, value: str, depth: int = 0) -> str:
     return value
 
 
+def unpacked(shape: Shape, value: str, depth: int = 0) -> str:
+    """Return an expression for a value that JSON held: the other way of `plain`."""
+    if not _has_bytes(shape):
+        return value
+    if isinstance(shape, list):
+        each = f"e{depth}"
+        return f"[{unpacked(shape[0], each, depth + 1)} FOR {each} IN {value}]"
+    if isinstance(shape, dict):
+        inner = ", ".join(
+            f"'{name}': {unpacked(each, member(value, name), depth)}"
+            for name, each in shape.items()
+        )
+        return f"CASE WHEN {value} IS NOT NULL THEN {{{inner}}} END"
+    return f"from_base64({value})"
+
+
+def _has_bytes(shape: Shape) -> bool:
+    if isinstance(shape, str):
+        return shape == "bytes"
+    members = shape.values() if isinstance(shape, dict) else shape[-1:]
+    return any(map(_has_bytes, members))
+
+
 def member(value: str, name: str) -> str:
     """Return an expression for a member of a struct."""
     return f'{value}."{name}"'

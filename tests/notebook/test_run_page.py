@@ -172,16 +172,18 @@ def test_ten_thousand_tasks_fit_on_a_page(report: RunReport) -> None:
 
 
 def test_attempts_that_overlap_lie_in_lanes_of_their_own() -> None:
-    def bar(started: float, ended: float) -> Bar:
+    def bar(started: float, ended: float, status: str = "COMPLETED") -> Bar:
         return Bar(
-            process="fit", label="fit", status="COMPLETED", attempt=1, submitted=started,
+            process="fit", label="fit", status=status, attempt=1, submitted=started,
             started=started, ended=ended, peak_rss=None,
         )  # fmt: skip
 
     one_by_one = [bar(k, k + 1) for k in range(charts.ROW_BY_ROW + 1)]
-    drawn = charts.timeline([bar(0, 500), *one_by_one], 500, lambda _: "#000")
+    drawn = charts.timeline([bar(0, 500, "ABORTED"), *one_by_one], 500, lambda _: "#000")
 
     assert "122 attempts, 2 at a time" in drawn
+    assert drawn.count('class="cut"') == 1
+    assert 'class="bad"' not in drawn
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from nbcache.model.fingerprint import Component
 from nbcache.model.row import ProcessRecord, Row, RunRow
 from nbcache.store import history
 from nbcache.store.cache import Cache
+from nbcache.store.journal_query import FEW, insert_lines
 from nbcache.store.views import VIEWS
 from tests.store.rows import attempt, hash_of, new_id, use
 from tests.waiting import PATIENCE_S, wait_until
@@ -431,3 +432,34 @@ def test_tasks_of_a_long_log_are_kept_for_the_third_question(
     cache.log.append([attempt("b", attempt=2), attempt("c", run="R2")])
 
     assert ask(tasks) == [("a", "COMPLETED"), ("b", "COMPLETED"), ("c", "COMPLETED")]
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_many_new_rows_are_shown_as_few_are(cache: Cache, odd: bool) -> None:
+    made = [attempt(str(number), error="'é\0 line\n") for number in range(FEW)]
+    rows = [run_row(), *made, *map(use, made)]
+    piecewise = history.connect(cache, live=False)
+    for start in range(0, len(rows), FEW - 1):
+        cache.log.append(rows[start : start + FEW - 1])
+        history.refresh(piecewise)
+    if odd:
+        cache.log.adopt([{**made[0].record(), "id": new_id(), "of a later version": 1}])
+        history.refresh(piecewise)
+
+    with history.reading(cache, "SELECT * FROM _rows") as cursor:
+        together = cursor.execute("FROM _rows ORDER BY id").fetchall()
+
+    assert together == piecewise.execute("FROM _rows ORDER BY id").fetchall()
+    assert len(together) == len(rows) + odd
+
+
+def test_rows_that_columns_cannot_hold_are_not_for_duckdb_to_read() -> None:
+    connection = duckdb.connect()
+    connection.execute("CREATE TABLE rows_ (of VARCHAR)")
+
+    said = [
+        insert_lines(connection, "rows_", "J", [line])
+        for line in (b'{"id":"1","newer":2}', b'{"id":"\\ud800"}', b'{"id":"\xff"}')
+    ]
+
+    assert said == [None, None, None]

@@ -39,10 +39,9 @@ class InputsOnRecord:
         for table in self._tables:
             for each in inputs_of(table, process):
                 found.add(*each)
-        said = process.encode() if process.isascii() else b""  # others are written in two ways
         for view in self._log.journals().values():
-            for record in view.records(holding=said):
-                if record.get("kind") == "attempt" and record.get("process") == process:
+            for record in view.records_of(("attempt",), holding=process):
+                if record.get("process") == process:
                     for row in record.get("inputs") or ():
                         found.add(row["name"], row["digest"], row.get("summary") or "")
         return found

@@ -15,7 +15,7 @@ from nbcache.engine.record import history
 from nbcache.engine.record.finding import Found, find_task, label_of
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.kept_components import components_of, shared_components, with_text
-from nbcache.engine.record.nearest import nearest_earlier
+from nbcache.engine.record.nearest import maker_of, nearest_earlier, seen_apart
 from nbcache.engine.record.trusted import word_given
 from nbcache.model.digest import short
 from nbcache.model.fingerprint import Component
@@ -207,7 +207,7 @@ def _reason(
         return _same_components(row, earlier, runs)
     kinds = ("input", "file")
     inputs = [each.new for each in different if each.component.kind in kinds and each.new]
-    if len(inputs) == len(different) and _seen_apart(cache, row, inputs):
+    if len(inputs) == len(different) and seen_apart(cache, row, inputs):
         names = " and ".join(f"{each.name} {each.summary}" for each in inputs)
         return f"new combination: no earlier task has {names} together with its other inputs"
     total = len({each.key for each in (*before, *components)})
@@ -226,14 +226,7 @@ def _maker(cache: Cache, row: AttemptRow, different: Difference) -> AttemptRow |
     Not of numbers and texts, which are equal by chance.
     """
     now = next((each for each in row.inputs if each.name == different.component.name), None)
-    if now is None or now.scalar is not None:
-        return None
-    for made in cache.log.attempts(run=row.run):
-        if made.process != row.process and any(
-            each.stored.digest in (now.digest, now.content) for each in made.outputs
-        ):
-            return made
-    return None
+    return maker_of(cache, row, now) if now is not None and now.scalar is None else None
 
 
 def _same_components(row: AttemptRow, earlier: AttemptRow, runs: Mapping[str, RunSummary]) -> str:
@@ -246,15 +239,6 @@ def _same_components(row: AttemptRow, earlier: AttemptRow, runs: Mapping[str, Ru
     return row.reason or (
         "nothing differs from the earlier row; it was asked to run afresh, or its result was gone"
     )
-
-
-def _seen_apart(cache: Cache, row: AttemptRow, inputs: Sequence[Component]) -> bool:
-    """Whether earlier tasks had each of these inputs, though none had them all as here."""
-    wanted = {(each.name, each.digest) for each in inputs}
-    for other in cache.log.attempts(process=row.process):
-        if (other.at, other.id) < (row.at, row.id):
-            wanted -= {(each.name, each.digest) for each in other.inputs}
-    return not wanted
 
 
 def _details(cache: Cache, different: Sequence[Difference]) -> list[tuple[str, str]]:

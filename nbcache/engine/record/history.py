@@ -167,9 +167,8 @@ class RunDetail:
 def runs(cache: Cache) -> list[RunSummary]:
     """Return all runs, the newest first."""
     by_run: dict[str, list[RunRow]] = {}
-    for row in cache.log.rows(("run",)):
-        if isinstance(row, RunRow):
-            by_run.setdefault(row.run, []).append(row)
+    for row in {row.id: row for row in rare_rows(cache.log, RunRow)}.values():
+        by_run.setdefault(row.run, []).append(row)
     folded = [_fold(cache, rows) for rows in by_run.values()]
     return sorted(folded, key=lambda run: (run.started, run.id), reverse=True)
 

@@ -1,13 +1,17 @@
-"""Which earlier attempt a task is compared with, when people ask why it ran."""
+"""Which other attempts tell why a task ran: the one it is compared with, who made its inputs.
+
+Asked of the history, which unfolds no row for it: a process may have very many attempts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.kept_components import shared_components
-from nbcache.model.row import AttemptRow
+from nbcache.model.fingerprint import Component
+from nbcache.model.row import AttemptRow, InputSummary
 from nbcache.plan.identity import explain
 from nbcache.store.cache import Cache
 from nbcache.store.history import reading
@@ -24,9 +28,7 @@ def nearest_earlier(
     """
     shared = shared_components(row, runs)
     notebook = runs[row.run].notebook if row.run in runs else None
-    with reading(
-        cache, _NEAREST
-    ) as cursor:  # a process may have very many attempts: none is unfolded here
+    with reading(cache, _NEAREST) as cursor:
         makers = cursor.execute(
             f"SELECT DISTINCT run, session, process FROM ({_ATTEMPTS})", {"process": row.process}
         ).fetchall()
@@ -57,6 +59,36 @@ def nearest_earlier(
         ).fetchone()
     return None if found is None else cache.log.find_attempt(found[0])
 
+
+def maker_of(cache: Cache, row: AttemptRow, taken: InputSummary) -> AttemptRow | None:
+    """Return the attempt of another process of the same run whose result an input is."""
+    with reading(cache, _MAKER) as cursor:
+        known = {"run": row.run, "process": row.process}
+        digests = [each for each in (taken.digest, taken.content) if each]
+        found = cursor.execute(_MAKER, {**known, "digests": digests}).fetchone()
+    return None if found is None else cache.log.find_attempt(found[0])
+
+
+def seen_apart(cache: Cache, row: AttemptRow, inputs: Sequence[Component]) -> bool:
+    """Whether earlier tasks had each of these inputs, though none had them all as here."""
+    wanted = sorted({f"{each.name}={each.digest}" for each in inputs})
+    with reading(cache, _SEEN) as cursor:
+        known = {"process": row.process, "at": row.at, "id": row.id, "wanted": wanted}
+        (seen,) = cursor.execute(_SEEN, known).fetchall()[0]
+    return bool(seen == len(wanted))
+
+
+_MAKER = """SELECT id FROM (
+    SELECT id, "at", unnest(outputs) AS made FROM _rows
+    WHERE kind = 'attempt' AND run = $run AND process <> $process
+) WHERE made.digest IN (SELECT unnest($digests)) ORDER BY "at", id LIMIT 1"""
+
+_SEEN = """SELECT count(DISTINCT name_ || '=' || digest_) FROM (
+    SELECT each.name AS name_, each.digest AS digest_ FROM (
+        SELECT unnest(inputs) AS each FROM _rows
+        WHERE kind = 'attempt' AND process = $process AND ("at", id) < ($at, $id)
+    )
+) WHERE name_ || '=' || digest_ IN (SELECT unnest($wanted))"""
 
 _ATTEMPTS = """SELECT id, coalesce(run, '') AS run, session, process, "at", status, "start",
         coalesce(tag, '') AS tag, coalesce(position, '') AS position, coalesce(inputs, []) AS inputs

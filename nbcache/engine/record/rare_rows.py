@@ -51,8 +51,7 @@ def rare_rows(log: Log, cls: type[RowT], *, readable: bool = False) -> Iterator[
                 continue
         yield from (each for each in known[key] if isinstance(each, cls))
     for view in journals.values():
-        of_kind = (each for each in view.records() if each.get("kind") == cls.kind)
-        yield from _rows(log, of_kind, cls)
+        yield from _rows(log, view.records_of((cls.kind,)), cls)
 
 
 def _rows(log: Log, records: Iterable[Record], cls: type[RowT]) -> Iterator[RowT]:

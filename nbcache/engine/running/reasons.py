@@ -196,7 +196,7 @@ def _hashes_of(log: Log, word: str) -> set[str]:
     known, statuses = _hashes.setdefault(log, {}), _ENDED_AS[word]
     hashes: set[str] = set()
     for view in log.journals().values():
-        for each in view.records():
+        for each in view.records_of(("attempt",)):
             if each.get("status") in statuses:
                 hashes.add(str(each.get("hash")))
     segments = log.segments()

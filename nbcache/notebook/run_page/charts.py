@@ -67,8 +67,11 @@ def _line(bar: Bar, clock_s: float, colour: Callable[[str], str]) -> str:
     )
 
 
+KINDS = {"FAILED": "bad", "IGNORED": "bad", "ABORTED": "cut"}  # of bars; others: "ran"
+
+
 def _kind(bar: Bar) -> str:
-    return "bad" if bar.status in ("FAILED", "IGNORED", "ABORTED") else "ran"
+    return KINDS.get(bar.status, "ran")
 
 
 def _rect(

@@ -260,8 +260,10 @@ def _timeline(report: RunReport, colour: Callable[[str], str]) -> str:
         for name in dict.fromkeys(bar.process for bar in report.bars)
     )
     legend += '<span><i style="background:var(--wait)"></i>waiting</span>'
-    if any(bar.status in ("FAILED", "IGNORED", "ABORTED") for bar in report.bars):
-        legend += '<span><i style="background:var(--bad)"></i>failed</span>'
+    drawn_as = {charts.KINDS.get(bar.status) for bar in report.bars}
+    for kind, tint, word in (("bad", "bad", "failed"), ("cut", "soft", "aborted")):
+        if kind in drawn_as:
+            legend += f'<span><i style="background:var(--{tint})"></i>{word}</span>'
     drawn = charts.timeline(report.bars, report.clock_s, colour)
     drawn = drawn.replace('class="chart"', 'class="chart tall"', 1)
     return f'<div class="legend">{legend}</div>{drawn}'

@@ -11,8 +11,9 @@ from typing import Any
 
 from nbcache.engine.record import explanations, history
 from nbcache.engine.record.finding import Found
+from nbcache.engine.record.history import RunSummary
 from nbcache.engine.running.run import AtWork, Run
-from nbcache.errors import RunError, UsageError
+from nbcache.errors import UsageError
 from nbcache.model.event import TaskKey
 from nbcache.model.fingerprint import Component
 from nbcache.model.ids import parse_position
@@ -34,21 +35,23 @@ _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 Json = dict[str, Any]
 
 
-def find_exact(cache: Cache, run_id: str, process: str, position: str) -> Found | None:
-    """Return a task by its place in a run, None where the log has none yet."""
-    with reading(cache) as cursor:
-        rows = cursor.execute(
-            "SELECT id, status, hash, coalesce(tag, '') FROM tasks "
-            "WHERE run = ? AND process = ? AND position = ?",
-            [run_id, process, position],
-        ).fetchall()
+_EXACT = """SELECT id, status, hash, coalesce(tag, '') FROM tasks
+    WHERE run = ? AND process = ? AND position = ?"""
+
+
+def find_exact(
+    cache: Cache, run_id: str, process: str, position: str, *, known: Sequence[RunSummary]
+) -> Found | None:
+    """Return a task by its place in a run, None where the log has none yet. known: all runs."""
+    with reading(cache, _EXACT) as cursor:
+        rows = cursor.execute(_EXACT, [run_id, process, position]).fetchall()
     if not rows:
         return None
     row_id, status, hash_, tag = rows[0]
     made = cache.log.find_attempt(row_id)
     if made is None:
         return None
-    run = history.find_run(cache, run_id)
+    run = history.find_run(cache, run_id, known=known)
     if status != "CACHED":
         return Found(run, made)
     use = UseRow(
@@ -70,10 +73,13 @@ def task_detail(cache: Cache, run_id: str, run: Run | None, process: str, positi
         detail = _detail(found, "running")
         detail["label"] = working.label
         return detail
-    found_done = find_exact(cache, run_id, process, position)
+    known = history.runs(cache)
+    found_done = find_exact(cache, run_id, process, position, known=known)
     if found_done is not None:
         outcome = "cached" if found_done.use is not None else found_done.made.status
-        return _detail(found_done, outcome, _run_name(cache, found_done.made.run))
+        made_in = found_done.made.run  # its rows may be gone, and what it made be there
+        name = next((each.name for each in known if each.id == made_in), made_in)
+        return _detail(found_done, outcome, name)
     if run is not None and not run.is_recorded:
         return _unkept(run, process, position, working)
     raise UsageError(f"{process}[{position}] waits for its inputs: nothing is known of it yet")
@@ -85,10 +91,11 @@ def task_why(cache: Cache, run_id: str, process: str, position: str) -> Json:
     Raises:
         UsageError: the log has no such task.
     """
-    found = find_exact(cache, run_id, process, position)
+    known = history.runs(cache)
+    found = find_exact(cache, run_id, process, position, known=known)
     if found is None:
         raise UsageError("the reason is known when the task has ended, and kept with it")
-    told = explanations.why_of(cache, found)
+    told = explanations.why_of(cache, found, known=known)
     return {
         "head": told.head,
         "lines": list(told.lines),
@@ -124,7 +131,7 @@ def task_chunks(
     """Return all that a task showed so far."""
     if run is not None:
         return run.chunks(_key(run, process, position))
-    found = find_exact(cache, run_id, process, position)
+    found = find_exact(cache, run_id, process, position, known=history.runs(cache))
     return read(found.made.shown) if found is not None and found.made.shown is not None else []
 
 
@@ -200,13 +207,6 @@ def _detail(found: Found, outcome: str, made_in: str = "") -> Json:
 def _source(text: str, language: str) -> Json:
     block = source_block(text[:MOST_SOURCE], language)
     return {"source": markup.record_of([block]) if text else [], "language": language}
-
-
-def _run_name(cache: Cache, run_id: str) -> str:
-    try:
-        return history.find_run(cache, run_id).name
-    except RunError:  # its rows were cleaned away; what it made is still there
-        return run_id
 
 
 def _record_of(found: Found) -> ProcessRecord | None:

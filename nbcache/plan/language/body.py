@@ -193,8 +193,8 @@ def _result(tree: ast.Module, body: str, shift: int) -> BodyResult:
         empty = _is_silent(last.value)
         return BodyResult("expression", None, suppressed, empty, line, column)
     target: ast.expr | None = None
-    if isinstance(last, ast.Assign) and len(last.targets) == 1:
-        target = last.targets[0]
+    if isinstance(last, ast.Assign):
+        target = last.targets[0]  # of `t = s = ...` what stands first
     elif isinstance(last, ast.AugAssign) or (isinstance(last, ast.AnnAssign) and last.value):
         target = last.target
     if isinstance(target, ast.Name):
