@@ -208,6 +208,9 @@ class ObjectMissingError(RemoteStoreError, KeyError):
     way_out = "A result whose object is gone is made again by the next run that needs it."
 
 
+_CLOCK_IS_WRONG = ("TimeTooSkewed", "date header", "iat and exp values")  # of S3, Azure, Google
+
+
 class AccessDeniedError(RemoteStoreError):
     """The store knows us and refuses, or does not accept the credentials (expired, none)."""
 
@@ -218,7 +221,7 @@ class AccessDeniedError(RemoteStoreError):
 
     def __init__(self, url: str, doing: str, key: str, reason: str) -> None:
         super().__init__(url, doing, key, reason)
-        if "TimeTooSkewed" in reason or "date header" in reason:  # S3's word for it, and Azure's
+        if any(words in reason for words in _CLOCK_IS_WRONG):
             self.way_out = "Set this machine's clock (NTP): the store goes by the time of requests."
         elif url.startswith("file:"):
             self.way_out = (

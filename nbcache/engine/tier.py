@@ -33,7 +33,7 @@ from nbcache.store.files import new_ulid, write_whole
 from nbcache.store.journal import encode_record
 from nbcache.store.references import references
 from nbcache.store.remote.layout import RUNS
-from nbcache.store.remote.opening import open_store
+from nbcache.store.remote.opening import check_outside, open_store
 from nbcache.store.remote.sending import Sender, Sent
 from nbcache.store.remote.shared import Shared, read_header
 from nbcache.store.signing import make_key
@@ -47,7 +47,8 @@ _FILE = "shared.json"
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """Which store is behind a cache. `since` (microseconds): rows made before are not sent.
+    """Which store is behind a cache. `since` (microseconds): when it was put there; what was made
+    before is not sent by itself, see `Sender.waiting`.
 
     claim: which tasks are claimed there before they start: auto (those that take long, or of which
     nobody knows), always, never.
@@ -105,9 +106,15 @@ def share(
         since = before.since
     sharing = Sharing(url, read_only, since, claim)
     tier = Tier.open(cache, sharing, tell)
-    new = cache.tmp / new_ulid()
-    write_whole(new, json.dumps(asdict(sharing)).encode() + b"\n", sync=True)
-    os.replace(new, cache.root / _FILE)
+    try:
+        if since != (before and before.since):
+            tier.sender.note_before()
+        new = cache.tmp / new_ulid()
+        write_whole(new, json.dumps(asdict(sharing)).encode() + b"\n", sync=True)
+        os.replace(new, cache.root / _FILE)
+    except BaseException:  # a full disk
+        tier.close()
+        raise
     if not read_only:
         _sign_from_now_on(tell)
     return tier
@@ -122,7 +129,8 @@ def check_place(url: str, *, read_only: bool, claim: str) -> None:
     """
     _check_claim(claim)
     with contextlib.closing(open_store(url)) as store:
-        read_header(store, "it is shared read-only" if read_only else None)
+        reason = "it is shared read-only" if read_only else None
+        read_header(store, reason, lambda: check_outside(url))
 
 
 def _check_claim(claim: str) -> None:
@@ -171,7 +179,12 @@ class Tier:
         store = open_store(sharing.url)
         try:
             shared = Shared.open(
-                store, cache.root, cache.blobs, read_only=sharing.read_only, trouble=tell
+                store,
+                cache.root,
+                cache.blobs,
+                read_only=sharing.read_only,
+                trouble=tell,
+                before_making=lambda: check_outside(sharing.url),
             )
         except BaseException:
             store.close()

@@ -445,6 +445,16 @@ def read_record(path: Path, place: int) -> Record:
     return next(iter(read_records_at(path, [place])))
 
 
+def owners_in(path: Path) -> set[str]:
+    """Return the runs of the rows in a rows file, and the ids of those that are of none."""
+    import pyarrow.compute as pc
+
+    with open_parquet(path) as file:
+        table = file.read(columns=["id", "run"])
+    owners = pc.if_else(pc.fill_null(pc.equal(table["run"], ""), True), table["id"], table["run"])
+    return set(pc.unique(owners).to_pylist())
+
+
 def read_records_at(path: Path, places: Sequence[int]) -> Iterator[Record]:
     """Yield the stored rows at lines of a rows file, in the file's order.
 

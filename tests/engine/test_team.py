@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.engine.tier import sharing_of
 from nbcache.engine.upkeep.cleaning import clean
-from nbcache.errors import NbcacheError
+from nbcache.errors import CacheFormatError, NbcacheError
 from nbcache.model.value import Stored
 from nbcache.plan.cleaning import Selection
 from nbcache.store.remote import leases
@@ -295,8 +296,8 @@ def test_a_result_that_a_clean_up_took_here_comes_back(person: Person) -> None:
     assert [int(table[0]) for table, _ in anna.session.read(anna.names["big"])] == [1, 2, 3]
 
 
-def test_what_was_made_before_sharing_goes_when_it_is_pushed(
-    person: Person, tmp_path: Path
+def test_what_was_made_before_sharing_goes_when_it_is_pushed_whatever_the_clock_says(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "anna").mkdir()
     (tmp_path / "team").mkdir()
@@ -305,10 +306,25 @@ def test_what_was_made_before_sharing_goes_when_it_is_pushed(
     make_key()
     pipeline(anna)
     anna.run()
-    tier = anna.session.share(str(tmp_path / "team"))
+    with monkeypatch.context() as ahead:  # the clock is a day ahead, and is set right afterwards
+        ahead.setattr(time, "time_ns", lambda now=time.time_ns: now() + 86_400 * 10**9)
+        tier = anna.session.share(str(tmp_path / "team"))
 
+    anna.cell("%%process late() -> out\nout = 1")
+    anna.run("late")
+    sent(anna.session)
+    by_itself = {row.process for row in tier.shared.log.attempts()}
+    anna.session.cache.log.rotate()
+    anna.session.cache.log.fold()
+    anna.session.cache.log.compact()  # what was made before and after lies in one segment
+    anna.cell("%%process later() -> out\nout = 2")
+    anna.run("later")
+    sent(anna.session)
+    after_merging = {row.process for row in tier.shared.log.attempts()}
     first, second = tier.push(None), tier.push(None)
 
+    assert by_itself == {"late"}
+    assert after_merging == {"late", "later"}
     assert first.rows > 7
     assert second.rows == 0
     ben = person("ben")
@@ -542,13 +558,20 @@ def test_a_shared_folder_is_found_from_any_other_folder(
 def test_a_url_with_a_mistake_in_it_changes_nothing(person: Person, tmp_path: Path) -> None:
     anna = person("anna")
     cache, tier, place = anna.session.cache, anna.session.tier(), anna.session.place
+    inside = tmp_path / "team" / "ours"
+    inside.mkdir()
 
     with pytest.raises(NbcacheError):
         anna.session.use((tmp_path / "tean").as_uri(), retention="30d")
+    with pytest.raises(CacheFormatError, match=f"lies inside the cache at {tmp_path}/team"):
+        anna.session.use(inside.as_uri(), retention="30d")
+    with pytest.raises(CacheFormatError, match="lies inside the cache"):
+        anna.session.share(str(inside))
 
     assert (anna.session.cache, anna.session.tier()) == (cache, tier)
     assert (anna.session.place, anna.session.retention) == (place, "")
     assert not (anna.folder / ".nbcache").exists()
+    assert list(inside.iterdir()) == []
     anna.session.use((tmp_path / "team").as_uri(), retention="30d")
     assert anna.session.place == anna.folder / ".nbcache"
     assert anna.session.tier() is not None

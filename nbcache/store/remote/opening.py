@@ -7,21 +7,29 @@ obstore speaks its XML interface, and that was examined only on an S3 server tha
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from nbcache.errors import CannotOpenStoreError
+from nbcache.errors import (
+    AccessDeniedError,
+    CacheFormatError,
+    CannotOpenStoreError,
+    ObjectMissingError,
+)
 from nbcache.store.journal import Durability
 from nbcache.store.remote.azure import AzureDriver
 from nbcache.store.remote.cloud import CloudStore
 from nbcache.store.remote.driver import Driver
 from nbcache.store.remote.folder import FolderStore
 from nbcache.store.remote.gcs import GcsDriver
+from nbcache.store.remote.layout import HEADER
 from nbcache.store.remote.memory import MemoryStore
 from nbcache.store.remote.native import ObstoreDriver, was_used_before_fork
 from nbcache.store.remote.options import Options
@@ -82,6 +90,38 @@ def open_store(
         return _driver(text, cloud, backend, bucket, options)
 
     return CloudStore(text.rstrip("/"), driver, prefix, lookup_s=lookup_s, on_request=on_request)
+
+
+def check_outside(url: str) -> None:
+    """See that a place lies in no other cache: a clean-up there would take this one's objects.
+
+    One request for each level above; what may not be read there is passed over.
+
+    Raises:
+        CacheFormatError: it does. RemoteStoreError: a level above does not answer.
+    """
+    for above in _above(url):
+        with contextlib.closing(open_store(above)) as store:
+            try:
+                store.get(HEADER)
+            except (ObjectMissingError, AccessDeniedError):
+                continue
+        raise CacheFormatError(
+            f"{url} lies inside the cache at {above}.\n"
+            f"  Use that one (`%nbcache share {above}`), or name a place beside it."
+        )
+
+
+def _above(url: str) -> Iterator[str]:
+    """Yield what lies above a place, up to the bucket or the root of the file system."""
+    scheme, divider, place = url.partition("://")
+    if not divider or scheme == "file":
+        folder = Path(unquote(urlsplit(url).path) if divider else url)
+        yield from (str(each) for each in folder.parents)
+        return
+    while "/" in (place := place.rstrip("/")):
+        place = place.rpartition("/")[0]
+        yield f"{scheme}://{place}"
 
 
 def _without_secret(url: str) -> str:

@@ -20,7 +20,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.ids import ulid_ms
 from nbcache.model.row import Record
 from nbcache.store.blobs import Blobs
-from nbcache.store.files import new_ulid, remove
+from nbcache.store.files import new_ulid, remove, write_whole
 from nbcache.store.fold import segment_name
 from nbcache.store.index import build
 from nbcache.store.log import Log
@@ -34,6 +34,7 @@ from nbcache.store.segment import (
     ROWS,
     keys_table,
     metadata_for,
+    owners_in,
     read_records,
     table_of,
     write_table,
@@ -62,51 +63,92 @@ class Sender:
     def __init__(self, shared: Shared, log: Log, blobs: Blobs) -> None:
         self._shared, self._log, self._blobs = shared, log, blobs
         self._sent_file = shared.root / "sent"
+        self._before_file = shared.root / "before"
         self._weeks: dict[str, str] = {}  # blob -> the week in which it was sent
         self._read = 0  # bytes of the file of what was sent
         self._sent: set[str] = set()
-        self._done: set[str] = set()  # segments of which all rows were sent
+        self._done: set[tuple[str, int]] = set()  # segments of which all rows since then were sent
+        self._evicted: set[str] = set()  # rows with tombstones, as far as they were read
         self._clock_us: int | None = None  # of the server, less that of this machine
 
     def note_known(self, row_ids: Sequence[str]) -> None:
         """Note rows that the shared cache has already: they came from there."""
         self._note(row_ids)
 
+    def note_before(self) -> None:
+        """Note what is here already, and is not sent by itself: segments, runs, rows of none.
+
+        By names and not by the clock alone, so that a clock that is set back holds up nothing.
+        """
+        for attempt in range(3):
+            self._log.refresh(relist=True)
+            before = set(self._log.segments())
+            for view in list(self._log.journals().values()):
+                before.update(map(_owner, view.records()))
+            try:
+                for name in self._log.segments():
+                    before |= owners_in(self._log.root / "log" / (name + ROWS))
+                break
+            except FileNotFoundError:  # merged away between listing and reading
+                if attempt == 2:
+                    raise
+        new = self._shared.root / "tmp" / new_ulid()
+        write_whole(new, "".join(f"{each}\n" for each in sorted(before)).encode(), sync=True)
+        os.replace(new, self._before_file)
+
     def waiting(self, since_us: int = 0) -> list[Record]:
         """Return the rows that were made since then and not sent: results that count, and what
-        tells of runs. Rows of results that were used since then go, too."""
+        tells of runs. Rows of results that were used since then go, too.
+
+        Since then is what is at `since_us` or later, or not among what `note_before` noted; all
+        there is where `since_us` is 0.
+        """
         self._read_sent()
         self._log.refresh()
         rows: dict[str, Record] = {}
         used: set[str] = set()
-        evicted: set[str] = set()
         for record in self._unsent(since_us):
             if record["kind"] == "evict":
-                evicted.add(record.get("row") or "")
+                self._evicted.add(record.get("row") or "")
             elif _is_for_others(record):
                 rows[record["id"]] = record
                 if record["kind"] == "use":
                     used.add(record["cached_from"])
         for record in self._log.records_of(used - rows.keys() - self._sent):
             rows[record["id"]] = record
-        return [record for row_id, record in rows.items() if row_id not in evicted]
+        return [record for row_id, record in rows.items() if row_id not in self._evicted]
 
     def _unsent(self, since_us: int) -> Iterator[Record]:
         """Yield the rows since then that were not sent; a segment without any is read once."""
+        before = self._before()
         for view in list(self._log.journals().values()):
-            yield from self._left_of(view.records(), since_us)
+            yield from self._left_of(view.records(), since_us, before)
         for name in self._log.segments():
-            if name not in self._done and ulid_ms(name) >= since_us // 1000:
+            if before is None:
+                is_old = ulid_ms(name) < since_us // 1000
+            else:
+                is_old = since_us > 0 and name in before
+            if not is_old and (name, since_us) not in self._done:
                 records = read_records(self._log.root / "log" / (name + ROWS))
-                left = list(self._left_of(records, since_us))
+                left = list(self._left_of(records, since_us, before))
                 if not any(map(_is_for_others, left)):
-                    self._done.add(name)
+                    self._done.add((name, since_us))
                 yield from left
 
-    def _left_of(self, records: Iterable[Record], since_us: int) -> Iterator[Record]:
+    def _left_of(
+        self, records: Iterable[Record], since_us: int, before: frozenset[str] | None
+    ) -> Iterator[Record]:
         for record in records:
-            if record["at"] >= since_us and record["id"] not in self._sent:
+            is_new = record["at"] >= since_us or not (before is None or _owner(record) in before)
+            if is_new and record["id"] not in self._sent:
                 yield record
+
+    def _before(self) -> frozenset[str] | None:
+        """Return what was noted when sharing began; None: nothing was, so the clock decides."""
+        try:
+            return frozenset(self._before_file.read_text("ascii").split())
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
 
     def send(
         self, rows: Sequence[Record], progress: Callable[[Sent, int], None] | None = None
@@ -216,6 +258,11 @@ class Sender:
         self._sent.update(row_ids)
         with open(self._sent_file, "ab", buffering=0) as file:
             file.write("".join(f"\n{row_id}\n" for row_id in row_ids).encode())
+
+
+def _owner(record: Record) -> str:
+    """Return the run of a row, or its own id where it is of none."""
+    return str(record.get("run") or record["id"])
 
 
 def _is_for_others(record: Record) -> bool:

@@ -112,10 +112,11 @@ class Shared:
         *,
         read_only: bool = False,
         trouble: Callable[[str], None] | None = None,
+        before_making: Callable[[], None] = lambda: None,
     ) -> Shared:
         """Open the shared cache in a store, and make it first where there is none.
 
-        root: of the local cache, which holds the mirror.
+        root: of the local cache, which holds the mirror. before_making: raises where none may be.
 
         Raises:
             CacheFormatError: the store holds something else, a newer format, or nothing and
@@ -123,7 +124,7 @@ class Shared:
             RemoteStoreError: it does not answer.
         """
         reason = "it is shared read-only" if read_only else None
-        header, reason = read_header(store, reason)
+        header, reason = read_header(store, reason, before_making)
         folder = root / "shared" / header["id"]
         try:
             for name in ("log", "index", "journal", "tmp"):
@@ -557,7 +558,9 @@ def _blobs_of(entry: Entry) -> dict[str, int | None]:
     }
 
 
-def read_header(store: Store, read_only: str | None) -> tuple[Record, str | None]:
+def read_header(
+    store: Store, read_only: str | None, before_making: Callable[[], None] = lambda: None
+) -> tuple[Record, str | None]:
     """Return what nbcache.json says, which is made where nothing is, and why nothing may be sent.
 
     Raises:
@@ -580,6 +583,7 @@ def read_header(store: Store, read_only: str | None) -> tuple[Record, str | None
             f"there is no nbcache cache at {store.url}.\n"
             "  Somebody who may write makes it: `%nbcache share URL`."
         )
+    before_making()
     header = new_header("weekly-blobs")
     others = create_owned(store, HEADER, encode_header(header))
     return (header if others is None else _parse(store, others)), None
