@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from enum import EnumType
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 Reduced = tuple[Any, ...]
 
@@ -31,14 +31,17 @@ class _AsMade(NamedTuple):
 
     names: frozenset[str]
     rest: object
+    members: _Members | None
 
     @classmethod
     def of(cls, made: type) -> _AsMade:
-        return cls(frozenset(vars(made)), _beside_state(made))
+        members = _Members(made) if isinstance(made, EnumType) else None
+        return cls(frozenset(vars(made)), _beside_state(made), members)
 
 
 _made: WeakKeyDictionary[type, _AsMade] = WeakKeyDictionary()
 """Those that a pickle brought that was read in this process."""
+_kept: WeakSet[type] = WeakSet()  # classes derived from them that stay from task to task
 _as_the_task_began: set[type] = set()  # of these: what a pickle has given its state since then
 _of_this_code: dict[str, type] = {}  # the notebook's
 _notebook: list[Callable[[str], None]] = []
@@ -90,27 +93,29 @@ def _known(name: str) -> type | None:
 
 
 def begin_task() -> None:
-    """A task begins: what others did to a class is undone at the first pickle with it.
-
-    An Enum is made anew, since its members are what a task can change as well.
-    """
-    from cloudpickle import cloudpickle
-
+    """A task begins: what others did to a class is undone at the first pickle with it."""
     _as_the_task_began.clear()
-    for cls in [each for each in _made if isinstance(each, EnumType)]:
-        del _made[cls]
-        name = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls]
-        cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.pop(name, None)
 
 
 def end_task() -> bool:
-    """A task ended: tell whether it left a class as no pickle can make it again."""
+    """A task ended: tell whether it left a class as no pickle can make it again.
+
+    Members of an Enum, which what outlives a task may hold as well, are put back themselves.
+    """
     made = list(_made.items())
+    if any(not each.members.put_back() for _, each in made if each.members is not None):
+        return True
     if any(_beside_state(cls) != found.rest for cls, found in made):
         return True
     if any(_is_derived(cls) for cls, _ in made):
         gc.collect()  # classes are parts of circles: those of the body go only now
     return any(_is_derived(cls) for cls, _ in made)
+
+
+def keep_derived() -> None:
+    """What derives from the classes now stays for other tasks, too: a resource was made."""
+    for cls in list(_made):
+        _kept.update(type.__subclasses__(cls))
 
 
 def _beside_state(cls: type) -> object:
@@ -121,7 +126,50 @@ def _beside_state(cls: type) -> object:
 
 def _is_derived(cls: type) -> bool:
     below: list[type] = type.__subclasses__(cls)
-    return any(each not in _made for each in below)
+    return any(each not in _made and each not in _kept for each in below)
+
+
+class _Members:
+    """The members of an Enum as they were made. Holds the Enum by them: it stays."""
+
+    def __init__(self, cls: Any) -> None:
+        self._tables = [(each, each.copy()) for each in map(vars(cls).get, _TABLES) if each]
+        self._held = [(vars(each), vars(each).copy()) for each in cls.__members__.values()]
+        self._inside = self._content()
+
+    def put_back(self) -> bool:
+        """Undo what was done to the members; False: a value of theirs was itself changed."""
+        for held, found in self._held:
+            if not _is_same(held, found):
+                held.clear()
+                held.update(found)
+        for table, found in self._tables:
+            if table != found:
+                table.clear()
+                (table.update if isinstance(table, dict) else table.extend)(found)
+        return self._content() == self._inside
+
+    def _content(self) -> bytes | None:
+        values = [
+            value
+            for _, found in self._held
+            for name, value in found.items()
+            if name != "__objclass__" and type(value) not in _PLAIN
+        ]
+        if not values:
+            return None
+        try:
+            return pickle.dumps(values, protocol=5)
+        except Exception:  # what only cloudpickle can: functions, mostly
+            return None
+
+
+_TABLES = ("_member_map_", "_value2member_map_", "_member_names_")
+_PLAIN = frozenset({int, float, bool, str, bytes, complex, type(None)})
+
+
+def _is_same(held: dict[str, Any], found: dict[str, Any]) -> bool:
+    return held.keys() == found.keys() and all(each is found[name] for name, each in held.items())
 
 
 def with_slots(cls: type, reduced: Any) -> Any:

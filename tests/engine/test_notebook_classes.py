@@ -144,6 +144,17 @@ def test_nothing_that_a_task_does_to_a_class_is_there_for_the_next(
     names = kernel.names
     for n, sees in enumerate(done):
         assert list(run[f"look{n}"]) == [repr(eval(sees, names))] * 4, sees
+    # what outlives a task holds the members that later tasks have, and classes derived from theirs
+    kernel.cell(
+        "import nbcache, os\n@nbcache.resource\ndef held():\n    class Below(P): pass\n"
+        "    return E.A, Below, os.getpid()"
+    )
+    kernel.cell(
+        "%%process keep(v) -> same from items --max_forks 1\n"
+        "E.A.n = 1\nsame = held[0] is E.A, held[2] == os.getpid(), held[2]"
+    )
+    assert len(set(kernel.run()["keep"])) == 1
+    assert next(iter(kernel.run()["keep"]))[:2] == (True, True)
     # nor where the member comes with an input alone
     kernel.cell("%%process count(v, it=E.A) -> n from items\nn = it.n = getattr(it, 'n', 0) + 1")
     assert list(kernel.run()["count"]) == [1] * 4

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, Generic, TypeVar
 
+from nbcache.codec.classes import keep_derived
 from nbcache.model.digest import Digest
 from nbcache.plan.identity.reach import combine
 
@@ -57,4 +58,5 @@ def make_once(key: Digest, function: Callable[[], _T]) -> _T:
     """Return what `function` makes, called once per process and key."""
     if key not in _made:
         _made[key] = function()
+        keep_derived()
     return _made[key]  # type: ignore[return-value]
