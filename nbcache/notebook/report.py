@@ -11,7 +11,7 @@ from nbcache.notebook.headless import Execution
 from nbcache.notebook.progress import ENDED, RUN_CLASS, RunRecord, counts_of, progress_from
 from nbcache.notebook.terminal import Screen, terminal_screen
 
-_CACHED = re.compile(r"(?:\s*(?:#.*)?\n)*\s*%%cached\b")
+_CACHED = re.compile(r"(?:[^\S\n]*(?:#[^\n]*)?\n)*[^\S\n]*%%cached\b")
 _LAST_LINES = 40
 _LAST_CELLS = 3
 

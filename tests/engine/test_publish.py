@@ -161,6 +161,13 @@ def test_folders_of_several_tasks_under_one_name_become_one_which_later_results_
 
     assert listed(shown) == ["d/a.txt", "d/b.txt", "d/othera", "d/otherb"]
 
+    # of a task that has no result now, what it had published stays
+    for on_error in ("continue", "ignore"):
+        failing = f"[ $v = b ] && exit {len(on_error)}\n{body}".replace("EXTRA", on_error)
+        declare(notebook, f"results, only=d\n#| on_error: {on_error}", body=failing)
+        assert notebook.run().counts()["completed"] == 1
+        assert {"d/b.txt", "d/otherb"} <= set(listed(shown))
+
 
 def test_files_of_one_task_with_one_name_are_told_apart_by_an_error_and_a_folder_keeps_them(
     notebook: Notebook,

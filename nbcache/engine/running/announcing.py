@@ -48,8 +48,11 @@ class Announcer:
 
     async def finish(self, status: RunStatus) -> RunStatus:
         """Wait until all results are published; one that could not be makes the run fail."""
-        cancelled = status is RunStatus.CANCELLED
-        failed = await asyncio.to_thread(self._publisher.finish, cancelled=cancelled)
+        run = self._course.run
+        is_whole = status is RunStatus.SUCCEEDED and not run.counts().get("ignored")
+        failed = await asyncio.to_thread(
+            self._publisher.finish, cancelled=status is RunStatus.CANCELLED, is_whole=is_whole
+        )
         for text in self._publisher.said():
             self._course.run.note(text)
         for decision, error in failed:

@@ -47,19 +47,22 @@ class Publisher:
         if decl.directives.publish or (decision.shelf is not None and not decision.stored):
             self._asked.append((decision, self._thread.submit(self._publish, decision, outputs)))
 
-    def finish(self, *, cancelled: bool = False) -> list[tuple[Decision, str]]:
+    def finish(
+        self, *, cancelled: bool = False, is_whole: bool = False
+    ) -> list[tuple[Decision, str]]:
         """Wait until all is done; return the tasks that could not be published, and why.
 
-        `cancelled`: what has not begun is left to the next run.
+        `cancelled`: what has not begun is left to the next run. `is_whole`: all tasks
+        have their results; else what earlier runs published may be wanted still.
         """
-        if not cancelled:
-            self._thread.submit(self._remove_stale)
         self._thread.shutdown(wait=True, cancel_futures=cancelled)
         failed = []
         for decision, done in self._asked:
             error = None if done.cancelled() else done.exception()
             if error is not None:
                 failed.append((decision, str(error)))
+        if is_whole and not failed:
+            self._remove_stale()
         return failed
 
     def said(self) -> Iterator[str]:
