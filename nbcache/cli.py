@@ -275,7 +275,8 @@ def _absolute(place: str | None) -> str | None:
 def _readable(traceback: str) -> str:
     from nbcache.notebook.render import strip_ansi
 
-    return traceback if sys.stderr.isatty() else strip_ansi(traceback)
+    plain = not sys.stderr.isatty() or os.environ.get("NO_COLOR")
+    return strip_ansi(traceback) if plain else traceback
 
 
 def _answer(parsed: Parsed) -> int:

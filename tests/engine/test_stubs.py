@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from nbcache.engine.record import history
+from nbcache.engine.running.reasons import FIRST
 from nbcache.engine.session import Session, set_current_session
 from nbcache.errors import DeclarationError
 from nbcache.model.run_options import RunOptions
@@ -56,7 +57,13 @@ def test_a_stub_with_the_text_of_the_body_is_a_stub_all_the_same(notebook: Noteb
     notebook.cell("%channel src = of(1)")
     notebook.cell("%%process work(v) -> out from src\nout = v\n#| stub:\nout = v")
     assert notebook.run(stub=True).counts() == {"completed": 1}
-    assert notebook.run().counts() == {"completed": 1}
+    real = notebook.run()
+    assert real.counts() == {"completed": 1}
+    assert real.reasons == {
+        "work": FIRST
+    }  # of the body: the stub before was no other version of it
+    notebook.cell("%%process work(v) -> out from src\nout = v\n#| stub:\nout = -v")
+    assert "the code of work changed" in notebook.run(stub=True).reasons["work"]
 
 
 def test_an_edit_of_the_stub_runs_nothing_in_a_real_run(notebook: Notebook) -> None:

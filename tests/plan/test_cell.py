@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbcache.errors import HeaderError, NotKept, OptionError
+from nbcache.errors import HeaderError, NotKept
 from nbcache.plan.language.cell import CachedCell, parse_cached_cell
 
 
@@ -64,9 +64,15 @@ def test_a_wrong_header_is_an_error(line: str) -> None:
         read("x = 1", line)
 
 
-def test_an_unknown_option_is_an_error() -> None:
-    with pytest.raises(OptionError):
-        read("x = 1", " --frehs")
+@pytest.mark.parametrize("option", ["--frehs", "--bash", "--env A --cpus 2"])
+def test_another_option_is_an_error_that_names_those_that_there_are(option: str) -> None:
+    with pytest.raises(HeaderError, match="takes --env and --ignore"):
+        read("x = 1", f" x {option}")
+
+
+def test_a_cell_without_code_is_an_error_of_its_own_magic() -> None:
+    with pytest.raises(HeaderError, match="%%cached: there is no code below it"):
+        read("# later\n", "")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ A stub run shows nothing to people: it publishes nothing and leaves `store` fold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from nbcache.engine.declared.pipeline import Pipeline
@@ -24,6 +24,8 @@ from nbcache.model.digest import identity_digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import ProcessDecl
 from nbcache.plan.identity.fingerprint import component
+
+_IS_STUB = component("options", "stub", identity_digest(b"stub"), "a stub body")
 
 
 def stub_of(decl: ProcessDecl) -> ProcessDecl:
@@ -121,4 +123,9 @@ def stub_components(decl: ProcessDecl) -> tuple[Component, ...]:
     """Return what sets a stub's results apart from those of a real run."""
     if not decl.is_stub:
         return ()
-    return (component("options", "stub", identity_digest(b"stub"), "a stub body"),)
+    return (_IS_STUB,)
+
+
+def is_of_stub(components: Iterable[Component]) -> bool:
+    """Say whether these are what a stub's results were made of."""
+    return any(each.key == _IS_STUB.key for each in components)

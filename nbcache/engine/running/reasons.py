@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from weakref import WeakKeyDictionary
 
+from nbcache.engine.declared.stubs import is_of_stub
 from nbcache.engine.record.earlier_inputs import (
     NEW_COMBINATIONS,
     EarlierInputs,
@@ -48,7 +49,7 @@ class Reasons:
 
     def __init__(self, cache: Cache, notebook: str | None, *, before: str | None = None) -> None:
         self._cache, self._notebook, self._before = cache, notebook, before
-        self._earlier: dict[str, tuple[Component, ...]] | None = None
+        self._earlier: dict[tuple[str, bool], tuple[Component, ...]] | None = None
         self._ever: dict[str, set[frozenset[object]]] = {}  # by process: components of any run
         self._said: dict[str, str] = {}
         self._set_back: set[str] = set()  # places that are as they were in a run before the newest
@@ -135,10 +136,10 @@ class Reasons:
         return any(True for _ in self._cache.log.rows(("attempt", "use"), process=place.name))
 
     def _find(self, place: Place) -> str:
-        earlier = self._components().get(place.name)
+        now = place.recorded
+        earlier = self._components().get((place.name, is_of_stub(now)))
         if earlier is None:
             return FIRST
-        now = place.recorded
         known = {each.key for each in now}
         earlier = tuple(each for each in earlier if each.kind != SCRIPT or each.key in known)
         found = differences(earlier, now)
@@ -151,9 +152,10 @@ class Reasons:
         total = len({each.key for each in (*earlier, *now)})
         return one_line(place.name, found, total - len(found), total)
 
-    def _components(self) -> dict[str, tuple[Component, ...]]:
+    def _components(self) -> dict[tuple[str, bool], tuple[Component, ...]]:
+        """By process, its body and its stub apart: neither is an edit of the other."""
         if self._earlier is None:
-            newest: dict[str, tuple[tuple[bool, int], tuple[Component, ...]]] = {}
+            newest: dict[tuple[str, bool], tuple[tuple[bool, int], tuple[Component, ...]]] = {}
             self._ever = {}
             rows = list(rare_rows(self._cache.log, RunRow, readable=True))
             own = max((row.session for row in rows if row.run == self._before), default=None)
@@ -163,10 +165,11 @@ class Reasons:
                 rank = (row.notebook == self._notebook, row.at)
                 for record in row.processes:
                     self._ever.setdefault(record.name, set()).add(_as_set(record.components))
-                    known = newest.get(record.name)
+                    key = (record.name, is_of_stub(record.components))
+                    known = newest.get(key)
                     if known is None or rank >= known[0]:
-                        newest[record.name] = (rank, record.components)
-            self._earlier = {name: components for name, (_, components) in newest.items()}
+                        newest[key] = (rank, record.components)
+            self._earlier = {key: components for key, (_, components) in newest.items()}
         return self._earlier
 
 

@@ -19,6 +19,8 @@ from nbcache.plan.language.header import parse_process_cell
 from nbcache.plan.language.header_text import split_above
 
 _HEADER = re.compile(r"\s*(?P<names>.*?)\s*(?P<options>(?<!\S)--\w.*)?\Z", re.DOTALL)
+_OPTION = re.compile(r"(?<!\S)--([\w-]+)")
+_OPTIONS = "%%cached takes --env and --ignore, and no other option"
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
 
@@ -54,6 +56,10 @@ def parse_cached_cell(
     header = _HEADER.match(line.partition("#")[0].rstrip())
     assert header is not None
     asked = _names(header["names"])
+    if not {"env", "ignore"}.issuperset(_OPTION.findall(header["options"] or "")):
+        raise HeaderError(_OPTIONS)
+    if not any(each.strip() and not each.lstrip().startswith("#") for each in body.split("\n")):
+        raise HeaderError("%%cached: there is no code below it whose results could be kept")
     try:
         decl = parse_process_cell(
             f" cell {header['options'] or ''}", body, cell_name=cell_name, filename=filename
@@ -65,7 +71,7 @@ def parse_cached_cell(
     decl = replace(decl, body_line=decl.body_line + line_above)
     known = Directives(env=decl.directives.env, ignore=decl.directives.ignore)
     if decl.directives != known or decl.language != "python":
-        raise HeaderError("%%cached takes --env and --ignore, and no other option")
+        raise HeaderError(_OPTIONS)
     try:
         facts = analyse_body(decl.body, body_line=decl.body_line, cell_name=cell_name)
     except BodyError as error:
