@@ -23,11 +23,11 @@ class Listing:
             changed = os.stat(self._path).st_ctime_ns  # which nobody can set
             if changed == self._trusted and not always:
                 return None
+            began = time.time_ns()  # not afterwards: a busy machine may stop us in between
             names = set(os.listdir(self._path))
         except FileNotFoundError:
             return set()
         except OSError as error:
             raise StoreError(f"cannot read {self._path}: {error.strerror}") from error
-        age = time.time_ns() - changed
-        self._trusted = changed if age > _RACY_NS else -1
+        self._trusted = changed if began - changed > _RACY_NS else -1
         return names

@@ -19,11 +19,11 @@ from nbcache.store.remote import leases
 from nbcache.store.remote.beating import BeatingProcess
 from nbcache.store.remote.opening import open_store
 from tests.engine.notebooks import Notebook
+from tests.waiting import PATIENCE_S
 
 BEAT_S, STALE_S, POLL_S = 0.5, 20.0, 0.1
 """Dead after 20 s: a machine that is busy with many racers starves a heartbeat for seconds."""
 LOOKUP_S = 60.0
-RUN_S = 240.0
 
 
 def cells(trace: str, tasks: int) -> tuple[str, ...]:
@@ -57,11 +57,11 @@ def main() -> None:
     print("ready", flush=True)
     sys.stdin.readline()  # all begin at once
     run = notebook.session.start([])
-    if not run.wait(RUN_S):
+    if not run.wait(PATIENCE_S):
         raise SystemExit(f"{job['name']} does not come to an end: {run.progress()}")
     team = notebook.session.tier()
     assert team is not None
-    team.finish(60)
+    team.finish(PATIENCE_S)
     values = [int(each) for each in run["length"]] if not run.failures else []
     outcomes = Counter(task.outcome.value for task in run.tasks.values())
     told = {

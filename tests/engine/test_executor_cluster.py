@@ -24,8 +24,7 @@ from nbcache.errors import UsageError
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
-
-PATIENCE_S = 120
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nbcache.engine.running.collecting import NEW_OBJECTS, collected_rarely
 from nbcache.engine.upkeep.tidying import Tidier
+from tests.waiting import PATIENCE_S
 
 ONE_RUN = """
 from IPython.core.interactiveshell import InteractiveShell
@@ -51,7 +52,7 @@ def test_runs_that_follow_each_other_are_tidied_up_after_once() -> None:
         for number in (1, 2, 3):
             tidier.run_begins()
             tidier.run_ends(has_written=number == 2)
-        await asyncio.wait_for(done.wait(), 60)
+        await asyncio.wait_for(done.wait(), PATIENCE_S)
 
     asyncio.run(three_runs())
 

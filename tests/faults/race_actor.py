@@ -41,7 +41,7 @@ def kernel(cache: str, seed: int, rounds: int) -> dict[str, object]:
     found: Counter[str] = Counter()
     for number in range(rounds):
         shift = notebook.names["SHIFT"] = chance.randrange(3)
-        run = notebook.run(timeout=120, fresh=chance.random() < 0.1)
+        run = notebook.run(fresh=chance.random() < 0.1)
         found.update(run.counts())
         wrong = [str(failure.error) for failure in run.failures if not failure.ignored]
         if run.status.value != "succeeded" or wrong:

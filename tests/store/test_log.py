@@ -19,6 +19,7 @@ from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 from nbcache.store.fold import fold_journals, sweep
 from nbcache.store.journal import JournalWriter, frame
+from nbcache.store.listing import Listing
 from nbcache.store.log import Log
 from tests.store.rows import attempt, hash_of, new_id, use
 
@@ -576,3 +577,24 @@ def test_a_long_log_is_not_written_again_for_a_few_new_rows(cache: Cache) -> Non
     assert sorted(each.meta["rows"] for each in cache.log.segments().values()) == [6, 40]
     assert cache.log.compact(factor=4.0) == 0
     assert cache.log.compact() == 2
+
+
+def test_a_listing_is_not_relied_on_where_the_machine_stood_still_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came in the same tick of the clock as the last change has left no other time."""
+    now, list_folder = [tmp_path.stat().st_ctime_ns + 1_000_000], os.listdir
+    monkeypatch.setattr(time, "time_ns", lambda: now[0])
+
+    def listed(path: str) -> list[str]:
+        names = list_folder(path)
+        now[0] += 10**9
+        return names
+
+    monkeypatch.setattr(os, "listdir", listed)
+    listing = Listing(tmp_path)
+
+    first, second, third = (listing.names(always=False) for _ in range(3))
+
+    assert first == second == set()
+    assert third is None  # nothing has changed for a second when it was read again

@@ -15,9 +15,9 @@ from typing import Any
 
 from nbcache.store.remote.protocol import Store
 from tests.store.conformance.places import Place
+from tests.waiting import PATIENCE_S
 
 PROCESSES, THREADS = 4, 16
-PATIENCE_S = 120.0
 
 
 class Racers:

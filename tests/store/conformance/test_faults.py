@@ -25,9 +25,9 @@ from nbcache.store.remote.protocol import Store, create_owned
 from tests.servers.proxy import CutReply, FlipBit, Hang, LoseReply, Proxy, Refuse, always, first
 from tests.store.conformance.conftest import CLOUD_KINDS
 from tests.store.conformance.places import Place
+from tests.waiting import PATIENCE_S
 
 SOON_S = 20.0  # far above a deadline, far below what clients do when left alone (37 s, 180 s)
-PATIENCE_S = 60.0
 KEY = "key-416"  # as a status that means something; what a client says of an error names the key
 
 REFUSALS = {
