@@ -16,6 +16,8 @@ from nbcache.plan.identity import explain
 from nbcache.store.cache import Cache
 from nbcache.store.history import reading
 
+_JUST_NOW_S = 5.0  # who asks on about what `nearest_earlier` found sees what that saw
+
 
 def nearest_earlier(
     cache: Cache, row: AttemptRow, runs: Mapping[str, RunSummary]
@@ -62,7 +64,7 @@ def nearest_earlier(
 
 def maker_of(cache: Cache, row: AttemptRow, taken: InputSummary) -> AttemptRow | None:
     """Return the attempt of another process of the same run whose result an input is."""
-    with reading(cache, _MAKER) as cursor:
+    with reading(cache, _MAKER, within_s=_JUST_NOW_S) as cursor:
         known = {"run": row.run, "process": row.process}
         digests = [each for each in (taken.digest, taken.content) if each]
         found = cursor.execute(_MAKER, {**known, "digests": digests}).fetchone()
@@ -72,7 +74,7 @@ def maker_of(cache: Cache, row: AttemptRow, taken: InputSummary) -> AttemptRow |
 def seen_apart(cache: Cache, row: AttemptRow, inputs: Sequence[Component]) -> bool:
     """Whether earlier tasks had each of these inputs, though none had them all as here."""
     wanted = sorted({f"{each.name}={each.digest}" for each in inputs})
-    with reading(cache, _SEEN) as cursor:
+    with reading(cache, _SEEN, within_s=_JUST_NOW_S) as cursor:
         known = {"process": row.process, "at": row.at, "id": row.id, "wanted": wanted}
         (seen,) = cursor.execute(_SEEN, known).fetchall()[0]
     return bool(seen == len(wanted))

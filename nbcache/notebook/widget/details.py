@@ -11,7 +11,7 @@ from typing import Any
 
 from nbcache.engine.record import explanations, history
 from nbcache.engine.record.finding import Found
-from nbcache.engine.record.history import RunSummary
+from nbcache.engine.record.history import LIVE, RunSummary
 from nbcache.engine.running.run import AtWork, Run
 from nbcache.errors import UsageError
 from nbcache.model.event import TaskKey
@@ -22,6 +22,7 @@ from nbcache.model.value import Stored
 from nbcache.model.view import ShownChunk
 from nbcache.notebook import markup, render
 from nbcache.notebook.code_view import diff_block, source_block
+from nbcache.notebook.widget.tables import FRESH_S
 from nbcache.plan.identity.fingerprint import of_tasks
 from nbcache.store.cache import Cache
 from nbcache.store.history import reading
@@ -42,9 +43,16 @@ _EXACT = """SELECT id, status, hash, coalesce(tag, '') FROM tasks
 def find_exact(
     cache: Cache, run_id: str, process: str, position: str, *, known: Sequence[RunSummary]
 ) -> Found | None:
-    """Return a task by its place in a run, None where the log has none yet. known: all runs."""
-    with reading(cache, _EXACT) as cursor:
-        rows = cursor.execute(_EXACT, [run_id, process, position]).fetchall()
+    """Return a task by its place in a run, None where the log has none yet. known: all runs.
+
+    Of a run that is going the views of a moment ago do, where they have the task.
+    """
+    going = any(each.id == run_id and each.status in LIVE for each in known)
+    rows: list[tuple[str, str, str, str]] = []
+    for within_s in (FRESH_S, 0.0) if going else (0.0,):
+        if not rows:
+            with reading(cache, _EXACT, within_s=within_s) as cursor:
+                rows = cursor.execute(_EXACT, [run_id, process, position]).fetchall()
     if not rows:
         return None
     row_id, status, hash_, tag = rows[0]
