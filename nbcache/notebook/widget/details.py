@@ -14,6 +14,7 @@ from nbcache.engine.record.finding import Found
 from nbcache.engine.record.history import LIVE, RunSummary
 from nbcache.engine.running.run import AtWork, Run
 from nbcache.errors import UsageError
+from nbcache.model.digest import Digest
 from nbcache.model.event import TaskKey
 from nbcache.model.fingerprint import Component
 from nbcache.model.ids import parse_position
@@ -48,7 +49,7 @@ def find_exact(
     Of a run that is going the views of a moment ago do, where they have the task.
     """
     going = any(each.id == run_id and each.status in LIVE for each in known)
-    rows: list[tuple[str, str, str, str]] = []
+    rows: list[tuple[str, str, Digest, str]] = []
     for within_s in (FRESH_S, 0.0) if going else (0.0,):
         if not rows:
             with reading(cache, _EXACT, within_s=within_s) as cursor:
