@@ -30,7 +30,7 @@ def test_each_process_gets_an_item_in_the_form_that_its_own_header_declares(
     assert (single, several) == (False, True)
     assert gathered == [1, 2, 3]
     (failure,) = run.failures
-    assert failure.task == "number[]"
+    assert failure.task == "number"
     assert "declared as int, but the item is" in failure.error
 
 
