@@ -210,6 +210,53 @@ def test_what_is_opened_past_python_is_read(bench: Bench, notebook: Path) -> Non
 
 
 @pytest.mark.skipif(Openings.begin() is None, reason="the system does not tell of openings")
+def test_what_is_spelled_is_read_where_the_body_closed_what_tells_of_openings(
+    bench: Bench, notebook: Path
+) -> None:
+    (notebook / "x.csv").write_text("1,2")
+    body = (
+        "import os, polars\nfrom pathlib import Path\n"
+        "for each in os.listdir('/proc/self/fd'):\n"
+        "    place = f'/proc/self/fd/{each}'\n"
+        "    if os.path.lexists(place) and 'fanotify' in os.readlink(place):\n"
+        "        os.dup2(os.eventfd(0), int(each))\n"
+        f"polars.read_csv(str(Path({str(notebook)!r}) / ('x' + '.csv')))"
+    )
+
+    for _ in range(2):
+        assert [each.name for each in reads(bench, body, notebook)] == ["x.csv"]
+
+
+@pytest.mark.skipif(Openings.begin() is None, reason="the system does not tell of openings")
+def test_all_folders_are_looked_at_but_for_those_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "kept" / "below").mkdir(parents=True)
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "wide").mkdir()
+    openings = Openings.begin()
+    assert openings is not None
+
+    def passed(folder: str) -> bool:
+        if folder.endswith("/gone/"):
+            os.rmdir(folder)
+        return folder.endswith("/wide/")
+
+    openings.look_below(str(tmp_path), passed)
+    openings.forget()
+    (tmp_path / "kept" / "below" / "x").touch()
+    assert str(tmp_path / "kept" / "below" / "x") in {each.path for each in openings.take()}
+    assert openings.is_whole
+
+    for number in range(1001):
+        (tmp_path / "wide" / str(number)).mkdir()
+    for _ in range(2):  # also when it is asked for again
+        openings.begin_anew()
+        assert openings.is_whole
+        openings.look_below(str(tmp_path / "wide"), passed)
+        openings.forget()
+        assert not openings.is_whole
+
+
+@pytest.mark.skipif(Openings.begin() is None, reason="the system does not tell of openings")
 def test_what_is_only_spelled_or_written_past_python_is_not_read(
     bench: Bench, notebook: Path
 ) -> None:

@@ -38,11 +38,13 @@ class OpenedFiles:
 
     def begin(self, folders: Iterable[str], passed: Callable[[str], bool]) -> None:
         """Look at these folders and all below them, but for those that `passed` says."""
-        if self._process != os.getpid():
+        is_gone = self._openings is not None and not self._openings.is_there()
+        if self._process != os.getpid() or is_gone:
             self._process, self._openings = os.getpid(), Openings.begin()
         if self._openings is None:
             return
         self._passed = passed
+        self._openings.begin_anew()
         for folder in folders:
             self.look_below(folder)
         self._children = {}
@@ -104,9 +106,7 @@ class OpenedFiles:
     def forget(self) -> None:
         """What happened since the last time was not the body's doing."""
         if self._openings is not None:
-            was_whole = self._openings.is_whole
             self._openings.forget()
-            self._openings.is_whole = was_whole
 
     def spelled(self) -> Iterator[tuple[str, StatKey | None]]:
         """Yield the files that were spelled and opened, with what stat said of them before."""

@@ -10,6 +10,7 @@ they come). There `Openings.begin` or `look_at` say so.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 import sys
@@ -25,7 +26,8 @@ _MASK = _CHANGED | _MOVED_HERE | _MADE | _OPENED | _OF_FOLDER | _OF_MEMBERS
 _HERE = -100  # AT_FDCWD
 _LONGEST_HANDLE = 128
 _HEAD = struct.Struct("=IBBHQii")  # length, version, reserved, length of head, mask, file, process
-_NAMED = struct.Struct("=BBH8sIi")  # kind, padding, length, file system, length and type of handle
+# Kind, padding, length, half of what names the file system, length and type of handle.
+_NAMED = struct.Struct("=BBHI4xIi")
 _FOLDERS = 1000  # that are looked at below one
 _ENTRIES = 50_000  # that are listed in search of them
 
@@ -54,13 +56,15 @@ class Openings:
     def __init__(self, libc: ctypes.CDLL, descriptor: int) -> None:
         self._libc, self._descriptor = libc, descriptor
         self._process = os.getpid()
-        self._folders: dict[bytes, str] = {}
-        self._tops: set[str] = set()  # as they were named
+        self._folders: dict[bytes, str] = {}  # by file system and handle, as events name them
+        self._tops: dict[str, str] = {}  # as they were named; real
         self._below: dict[str, Callable[[str], bool]] = {}
         self._listed: set[str] = set()  # new folders, by this search
+        self._cut: set[str] = set()  # real tops below which not all is looked at
         self._buffer = bytearray(1 << 16)
         self.is_whole = True
-        """Whether nothing was lost since `forget`, because too much happened."""
+        """Whether nothing was lost since `begin_anew`: not too much happened, all folders that were
+        asked for are looked at, and nobody closed the queue."""
 
     @classmethod
     def begin(cls) -> Openings | None:
@@ -78,51 +82,78 @@ class Openings:
             )  # fmt: skip
         except (OSError, AttributeError):
             return None
-        return cls(libc, descriptor) if descriptor >= 0 else None
+        found = cls(libc, descriptor) if descriptor >= 0 else None
+        return found if found is not None and found.is_there() else None
+
+    def is_there(self) -> bool:
+        """Whether the queue is still what its descriptor stands for: a body may close any, and its
+        number then soon is another file's, where a read may wait for ever."""
+        try:
+            return os.readlink(f"/proc/self/fd/{self._descriptor}") == "anon_inode:[fanotify]"
+        except OSError:
+            return False
 
     def look_at(self, folder: str) -> bool:
         """Look at what happens to the files of a folder from now on; False: it cannot be told."""
         name = os.fsencode(folder)
         handle, mount = _Handle(_LONGEST_HANDLE), ctypes.c_int()
+        ctypes.set_errno(0)
+        try:
+            system = os.statvfs(folder).f_fsid
+        except OSError:
+            return False
         if self._libc.fanotify_mark(self._descriptor, _ADD, _MASK, _HERE, name):
             return False
         if self._libc.name_to_handle_at(_HERE, name, ctypes.byref(handle), ctypes.byref(mount), 0):
             return False
-        self._folders[bytes(handle.data[: handle.size])] = os.path.realpath(folder)
+        key = _key(system, handle.kind, bytes(handle.data[: handle.size]))
+        self._folders[key] = os.path.realpath(folder)
         return True
 
     def look_below(self, top: str, passed: Callable[[str], bool]) -> None:
         """Look at a folder and those in it, also those that come later, but for `passed` and hidden
         ones: 1,000 at most, those next to it first."""
-        if top in self._tops:
-            return
-        self._tops.add(top)
-        top = os.path.realpath(top)
-        if top not in self._below:
-            self._below[top] = passed
-            self._look_below(top, passed)
+        real = self._tops.get(top)
+        if real is None:
+            self._tops[top] = real = os.path.realpath(top)
+            if real not in self._below:
+                self._below[real] = passed
+                self._look_below(real, real, passed)
+        if real in self._cut:
+            self.is_whole = False
 
-    def _look_below(self, top: str, passed: Callable[[str], bool]) -> None:
-        waiting, entries = [top], 0
-        for folder in waiting:  # grows meanwhile
-            if len(waiting) > _FOLDERS or entries > _ENTRIES or not self.look_at(folder):
+    def _look_below(self, folder: str, top: str, passed: Callable[[str], bool]) -> None:
+        waiting, entries = [folder], 0
+        for each in waiting:  # grows meanwhile
+            if len(waiting) > _FOLDERS or entries > _ENTRIES:
+                self._cut.add(top)
                 return
-            self._listed.add(folder)
+            if not self.look_at(each):
+                if ctypes.get_errno() == errno.ENOSPC:  # so many folders may a user look at
+                    self._cut.add(top)
+                    return
+                continue  # it has gone, is another's, or of a file system that does not tell
+            self._listed.add(each)
             try:
-                with os.scandir(folder) as found:
-                    for each in found:
+                with os.scandir(each) as found:
+                    for entry in found:
                         entries += 1
-                        if each.is_dir(follow_symlinks=False) and not _is_aside(each, passed):
-                            waiting.append(each.path)
+                        if entry.is_dir(follow_symlinks=False) and not _is_aside(entry, passed):
+                            waiting.append(entry.path)
             except OSError:
                 continue
 
+    def begin_anew(self) -> None:
+        """What was lost until now does not matter."""
+        self.is_whole = self.is_there()
+
     def forget(self) -> None:
-        """Begin anew: what happened until now does not matter."""
+        """What happened until now does not matter."""
+        was_whole, cut = self.is_whole, len(self._cut)
         for _ in self.take():
             pass
         self._listed = set()
-        self.is_whole = True
+        self.is_whole = was_whole and len(self._cut) == cut and self.is_there()
 
     def take(self) -> Iterator[Opening]:
         """Yield what happened since the last time, in its order."""
@@ -130,8 +161,13 @@ class Openings:
             return  # a forked child, whose parent will ask
         while True:
             try:
+                if not self.is_there():
+                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
                 size = os.readv(self._descriptor, [self._buffer])
             except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self.is_whole = False
                 return
             yield from self._read(bytes(memoryview(self._buffer)[:size]))
 
@@ -143,9 +179,10 @@ class Openings:
             if mask & _OVERFLOW:
                 self.is_whole = False
                 continue
-            _, _, size, _, handle_size, _ = _NAMED.unpack_from(data, start)
+            _, _, size, system, handle_size, kind = _NAMED.unpack_from(data, start)
             name_at = start + _NAMED.size + handle_size
-            folder = self._folders.get(data[start + _NAMED.size : name_at])
+            handle = data[start + _NAMED.size : name_at]
+            folder = self._folders.get(_key(system, kind, handle))
             if folder is None:
                 continue
             path = os.path.join(folder, os.fsdecode(data[name_at : start + size].split(b"\0")[0]))
@@ -161,8 +198,15 @@ class Openings:
     def _look_at_new(self, folder: str) -> None:
         for top, passed in self._below.items():
             if folder.startswith(top + os.sep) and not passed(folder + os.sep):
-                self._look_below(folder, passed)
+                self._look_below(folder, top, passed)
+                if top in self._cut:
+                    self.is_whole = False
                 return
+
+
+def _key(system: int, kind: int, handle: bytes) -> bytes:
+    """Return what tells a folder from all others: volumes may have equal handles."""
+    return struct.pack("=Ii", system & 0xFFFFFFFF, kind) + handle  # musl's statvfs has this half
 
 
 def _is_aside(entry: os.DirEntry[str], passed: Callable[[str], bool]) -> bool:
