@@ -143,6 +143,21 @@ def test_fields_of_a_template_that_takes_all_names_are_captured() -> None:
     assert set(found) == {"a", "b", "c"}
 
 
+def test_what_gets_all_names_is_noted_and_gets_those_in_its_texts() -> None:
+    body = "import timeit\nout = timeit.timeit('f(x)', globals=globals())"
+    found = captured("def f(a): return a\nx, y = 1, 2", body=body)
+
+    assert set(_unpickled(found)) == {"f", "x"}
+    assert "`timeit.timeit('f(x)', globals=globals())` has all names" in "".join(found.notes)
+
+
+def test_a_key_that_only_the_run_knows_is_refused_unless_the_body_puts_names_there() -> None:
+    with pytest.raises(FingerprintError, match=r"`globals\(\)\[v\]` reads names"):
+        captured("x = 1", body="out = globals()[v]")
+    puts = "globals()[v] = 3\nout = globals()[v]\ndel globals()[v]"
+    assert not _unpickled(captured("x = 1", body=puts))
+
+
 def test_whoever_asks_for_annotations_gets_what_their_texts_name() -> None:
     cells = "Number = {}\ndef f(x: 'Number'): pass\nclass C:\n    y: 'Number'"
     body = "import typing\nout = typing.get_type_hints(f), typing.get_type_hints(C)"

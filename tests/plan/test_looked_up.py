@@ -15,7 +15,7 @@ NAMES = ("rate_a", "rate_b", "other")
 def _names(code: str) -> list[str] | None:
     """Return which of NAMES some code may read; None: any."""
     found = list(look_ups(ast.parse(code), at_top=True))
-    if any(each.pattern is None for each in found):
+    if any(each.pattern is None and each.how == "reads" for each in found):
         return None
     return [name for name in NAMES if any(each.matches(name) for each in found)]
 
@@ -52,6 +52,7 @@ def test_what_stands_fixed_in_a_text_says_which_names_are_read(code: str) -> Non
         "[globals()[n] for n in ('rate_a', 'other')]",
         "def f():\n    return locals()[k]",
         "vars(thing)[k]",
+        "del globals()[k]",
     ],
 )
 def test_what_is_written_or_seen_otherwise_is_no_look_up(code: str) -> None:
@@ -59,10 +60,28 @@ def test_what_is_written_or_seen_otherwise_is_no_look_up(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["globals()[k]", "globals()[a + b]", "list(globals())", "h(globals())", "k in dir()"]
+    "code", ["globals()[k]", "globals()[a + b]", "globals().get(k)", "f.__globals__[k]"]
 )
 def test_a_look_up_of_any_name_is_told(code: str) -> None:
     assert _names(code) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("list(globals())", []),
+        ("h(globals())", []),
+        ("k in dir()", []),
+        ("globals().pop(k)", []),
+        ("types.FunctionType(f.__code__, f.__globals__)", []),
+        ("timeit('rate_a + 1', globals=globals())", ["rate_a"]),
+        ("text = 'rate_a + 1'\nrunctx(text, globals(), {})", ["rate_a"]),
+        ("Template('a $other').substitute(globals())", ["other"]),
+    ],
+)
+def test_code_with_all_names_at_hand_reads_those_in_its_texts(code: str, names: list[str]) -> None:
+    assert [each.how for each in look_ups(ast.parse(code), at_top=True)].count("whole") == 1
+    assert _names(code) == names
 
 
 @pytest.mark.parametrize(

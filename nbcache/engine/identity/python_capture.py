@@ -189,7 +189,12 @@ class PythonCapture:
                 done.add(name)
                 if name in self._read or not self._is_ambient(name):
                     components.append(self._named(walker, name, self._namespace[name]))
-        if walker.unknown is not None:
+        for found in walker.whole:
+            self._note(
+                f"`{found.text}` has all names of the notebook at hand; in its tasks there are "
+                "those that its code or its texts name, and only they count"
+            )
+        if walker.unknown is not None and not walker.puts_names:
             raise FingerprintError(
                 f"process {self._decl.name!r}: `{walker.unknown.text}` reads names of the notebook "
                 "that are known only when it runs, so nobody can tell what counts.\n  Put what it "

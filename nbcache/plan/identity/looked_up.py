@@ -1,8 +1,9 @@
 """Names of the notebook that code looks up by a text: `globals()[f"rate_{k}"]`, `__main__.rate`.
 
 What stands fixed in such a text narrows down which names it may be; where nothing does, only the
-run knows what the code reads, and that is for the caller to refuse. `identity.named_in_text` has
-what can be told without a syntax tree. Decides nothing about values.
+run knows what the code reads, and that is for the caller to refuse, unless the code puts names
+there itself. All names may also be handed on: of these the texts in the code tell some.
+`identity.named_in_text` has what can be told without a syntax tree. Decides nothing about values.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
+
+from nbcache.plan.identity.named_in_text import names_in_code
 
 WORDS = frozenset(
     "globals locals vars dir eval exec __globals__ f_globals __main__ user_ns".split()
@@ -18,10 +22,13 @@ WORDS = frozenset(
 """Without one of these among its names and texts, code looks nothing up."""
 
 _ATTRIBUTES = frozenset({"__globals__", "f_globals", "user_ns"})
-_KEYED = frozenset({"get", "pop", "setdefault", "__getitem__", "__contains__"})
-_WRITES = frozenset({"update", "__setitem__", "clear"})
+_READS = frozenset({"get", "__getitem__"})
+_KEYED = _READS | {"pop", "setdefault", "__contains__"}
+_WRITES = frozenset({"update", "__setitem__", "setdefault"})
+_EMPTIES = frozenset({"clear", "__delitem__"})
 _TAKES_TEXT = frozenset({"eval", "exec", "format", "format_map"})
 _FIELD = re.compile(r"\{[^{}]*\}|%\(?\w*\)?[sdr]")
+_DOLLAR = re.compile(r"\$\{?([^\W\d]\w*)")
 _ANYTHING = r"\w*"
 _HOLE = "\uffff"
 _NAME = re.compile(rf"[\w{_HOLE}]+")
@@ -29,11 +36,15 @@ _NAME = re.compile(rf"[\w{_HOLE}]+")
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """A look-up: the pattern that its names match as a whole (None: they may be any), the code."""
+    """A look-up: the pattern that its names match as a whole (None: they may be any), the code.
+
+    `how`: the code "reads" names, has all at hand "whole" (`len(globals())`), or "puts" some there.
+    """
 
     pattern: str | None
     text: str
     line: int
+    how: Literal["reads", "whole", "puts"] = "reads"
 
     def matches(self, name: str) -> bool:
         return self.pattern is not None and re.fullmatch(self.pattern, name) is not None
@@ -53,7 +64,8 @@ def look_ups(tree: ast.AST, *, at_top: bool) -> Iterator[LookUp]:
             yield from finder.of_listing(node)
         elif finder.asks_main(node):
             assert isinstance(node, ast.Call)
-            yield from finder.by_key(node.args[1], node)
+            assert isinstance(node.func, ast.Name)
+            yield from finder.by_key(node.args[1], node, reads=node.func.id == "getattr")
         elif _runs_text(node):
             assert isinstance(node, ast.Call)
             yield from finder.in_code(node.args[0], node)
@@ -133,27 +145,40 @@ class _Finder:
         around = self._parents.get(node)
         left = around.left if isinstance(around, ast.Compare) else None
         if isinstance(left, ast.Constant) and isinstance(left.value, str):
-            yield LookUp(re.escape(left.value), ast.unparse(node), left.lineno)
+            yield _found(re.escape(left.value), node)
         elif isinstance(around, ast.Compare):
-            yield from self.by_key(around.left, around)
+            yield from self.by_key(around.left, around, reads=False)
 
     def of(self, node: ast.AST) -> Iterator[LookUp]:
         """Yield what is looked up in a namespace, by what is done with it."""
         around = self._parents.get(node)
         if isinstance(around, ast.Subscript) and around.value is node:
-            if not isinstance(around.ctx, ast.Store):
+            if isinstance(around.ctx, ast.Load):
                 yield from self.by_key(around.slice, around)
+            elif isinstance(around.ctx, ast.Store):
+                yield _found(None, around, "puts")
         elif isinstance(around, ast.Attribute):
             call = self._parents.get(around)
+            if around.attr in _WRITES:
+                yield _found(None, around, "puts")
             if around.attr in _KEYED and isinstance(call, ast.Call) and call.args:
-                yield from self.by_key(call.args[0], call)
-            elif around.attr not in _WRITES | _KEYED and not _is_local(node):
-                yield LookUp(None, ast.unparse(around), around.lineno)
+                yield from self.by_key(call.args[0], call, reads=around.attr in _READS)
+            elif around.attr not in _WRITES | _KEYED | _EMPTIES and not _is_local(node):
+                yield _found(None, around, "whole")
         elif isinstance(around, ast.Compare) and node in around.comparators:
-            yield from self.by_key(around.left, around)
+            yield from self.by_key(around.left, around, reads=False)
         elif not self._is_harmless(node, around):
-            shown = around if isinstance(around, ast.expr) else node
-            yield LookUp(None, ast.unparse(shown), getattr(node, "lineno", 1))
+            call = self._parents.get(around) if isinstance(around, ast.keyword) else around
+            if isinstance(call, ast.Call):
+                yield from self._named_in_texts(call)
+            yield _found(None, call if isinstance(call, ast.expr) else node, "whole")
+
+    def _named_in_texts(self, call: ast.Call) -> Iterator[LookUp]:
+        """Yield the names in the texts of the code: what gets all names may run or fill in one."""
+        for each in ast.walk(self._tree):
+            if isinstance(each, ast.Constant) and isinstance(each.value, str):
+                for name in (*names_in_code(each.value), *_DOLLAR.findall(each.value)):
+                    yield _found(re.escape(name), call)
 
     def _is_harmless(self, node: ast.AST, around: ast.AST | None) -> bool:
         """Say whether what is done with a namespace as a whole is seen in another way, or is not
@@ -173,15 +198,17 @@ class _Finder:
             return name in _TAKES_TEXT
         return False
 
-    def by_key(self, key: ast.expr, node: ast.expr) -> Iterator[LookUp]:
-        """Yield the look-up of a key; none where it is one of several texts that stand there."""
+    def by_key(self, key: ast.expr, node: ast.expr, *, reads: bool = True) -> Iterator[LookUp]:
+        """Yield the look-up of a key; none where it is one of several texts that stand there.
+
+        reads: what is there is read, not only whether there is something.
+        """
         pattern = self._pattern(key)
         if pattern is None or not pattern.replace(_ANYTHING, ""):
-            if self._is_one_of_texts(key):
-                return
-            yield LookUp(None, ast.unparse(node), node.lineno)
+            if not self._is_one_of_texts(key):
+                yield _found(None, node, "reads" if reads else "whole")
         else:
-            yield LookUp(pattern, ast.unparse(node), node.lineno)
+            yield _found(pattern, node)
 
     def in_code(self, text: ast.expr, node: ast.Call) -> Iterator[LookUp]:
         """Yield the names in a text that `eval` runs; those that nothing of stands there fail."""
@@ -191,7 +218,7 @@ class _Finder:
         for word in _NAME.findall(pattern.replace(_ANYTHING, _HOLE)):
             if word.strip(_HOLE) and not word[0].isdigit():
                 found = re.escape(word).replace(_HOLE, _ANYTHING)
-                yield LookUp(found, ast.unparse(node), node.lineno)
+                yield _found(found, node)
 
     def _pattern(self, key: ast.expr) -> str | None:
         if isinstance(key, ast.Constant):
@@ -230,6 +257,12 @@ class _Finder:
             elif isinstance(node, ast.arg) and node.arg == key.id:
                 return False
         return bool(given) and all(isinstance(each, ast.Constant) for each in given)
+
+
+def _found(
+    pattern: str | None, node: ast.AST, how: Literal["reads", "whole", "puts"] = "reads"
+) -> LookUp:
+    return LookUp(pattern, ast.unparse(node), getattr(node, "lineno", 1), how)
 
 
 def _runs_text(node: ast.AST) -> bool:

@@ -44,14 +44,15 @@ def names_in_texts(
         if by_name:
             yield from [text] if text.isidentifier() else _FIELD.findall(text)
         if runs:
-            yield from _names_of(text)
+            yield from names_in_code(text)
         if expressions and "@" in text:
             yield from _AT.findall(text)
         if queries and _IS_QUERY.match(text):
             yield from _TABLE.findall(text)
 
 
-def _names_of(text: str) -> Iterator[str]:
+def names_in_code(text: str) -> Iterator[str]:
+    """Yield the names that a text reads where it is run as Python; none where it cannot be."""
     try:
         tree = ast.parse(text.strip())
     except (SyntaxError, ValueError, RecursionError):

@@ -98,6 +98,8 @@ class Walker:
         self.passed: set[str] = set()  # modules that are used as a whole, such as by `getattr`
         self.looked_up: set[str] = set()  # names that are read off the notebook by a text
         self.unknown: LookUp | None = None  # one that may read any name
+        self.puts_names = False  # into the notebook, by texts: what is unknown may be these
+        self.whole: list[LookUp] = []  # where code has all names of the notebook at hand
         self.lists_subclasses = False
         # Of the notebook, without components of their own:
         self.folded: list[types.CodeType] = []
@@ -170,10 +172,14 @@ class Walker:
         """Note the names that code of the notebook looks up by a text; `own` it binds itself."""
         public = [each for each in self._namespace if each[0] != "_" and each not in own]
         for found in look_ups(code, at_top=at_top):
-            if found.pattern is None:
-                self.unknown = found
-            else:
+            if found.how == "puts":
+                self.puts_names = True
+            elif found.pattern is not None:
                 self.look_up(filter(found.matches, public))
+            elif found.how == "whole":
+                self.whole.append(found)
+            else:
+                self.unknown = found
 
     def subclasses(self) -> list[str]:
         """Return the names of the notebook's classes that derive from others of its classes."""
