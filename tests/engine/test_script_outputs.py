@@ -183,11 +183,30 @@ def test_lines_after_a_script_run_also_when_it_failed(notebook: Notebook) -> Non
     assert "--after ended with exit code 5" in error_of(run)
 
 
-def test_lines_after_a_script_see_what_the_lines_before_it_set(notebook: Notebook) -> None:
-    body = "#| before: echo once; X=made; false || true\n#| after: echo $X > o\ntrue"
+@pytest.mark.parametrize("how", ["--bash", "--script python3"])
+def test_lines_after_a_script_see_what_the_lines_before_it_exported(
+    notebook: Notebook, how: str
+) -> None:
+    body = (
+        '#| before: echo once; set -x; export X=$\'ma\\nd"`e\' PATH="$PATH:/else"\n'
+        '#| after: echo "$X" > o; [[ $PATH == *:/else ]]\nprint()'
+    )
+    body = body if "python" in how else body.replace("print()", "true")
+    run = script(notebook, "() -> o: path", body, how)
+    assert run.status is RunStatus.SUCCEEDED, error_of(run)
+    assert Path(str(run["work"].value)).read_text() == 'ma\nd"`e\n'
+    shown = [each.text for each in run.shown("work")[0][2] if each.stream == "stdout"]
+    assert "".join(map(str, shown)).split() == ["once"]
+
+
+def test_lines_before_that_end_the_script_run_once_and_those_after_it_run(
+    notebook: Notebook,
+) -> None:
+    side = notebook.folder / "side"
+    body = f"#| before: echo b >> '{side}'; exit 3\n#| after: echo a >> '{side}'\ntrue"
     run = script(notebook, "() -> o: path", body)
-    assert Path(str(run["work"].value)).read_text() == "made\n"
-    assert [each.text for each in run.shown("work")[0][2]] == ["once\n"]
+    assert "exit code 3" in error_of(run)
+    assert side.read_text() == "b\na\n"
 
 
 def test_lines_around_a_script_count(notebook: Notebook) -> None:

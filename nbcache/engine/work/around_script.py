@@ -7,15 +7,23 @@ for every interpreter.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nbcache.engine.spec import ProcessSpec
 from nbcache.engine.work.python_body import TaskInfo
-from nbcache.engine.work.script_body import BASH, BESIDE
+from nbcache.engine.work.script_body import BASH, BESIDE, EXPORTED, GIVEN
 from nbcache.engine.work.shell_values import declarations, typed
 from nbcache.errors import OutputError, ScriptError
+
+# What `export -p` prints of a variable, whose text may have several lines.
+_DECLARED = re.compile(
+    r"""^(?:declare -\w*x\w*|export) (\w+)(?:="(?:[^"\\]|\\.)*"|=\$'(?:[^'\\]|\\.)*')?$""",
+    re.MULTILINE | re.DOTALL,
+)
+_ITS_OWN = ("PWD", "OLDPWD", "SHLVL", "_")  # each bash has these for itself
 
 
 def answers(
@@ -48,19 +56,27 @@ def run_after(
     """Run the lines that stand after the script, also if that failed; return what failed."""
     if not process.after:
         return None
-    lines = [*declarations(inputs, task), *_quietly(process.before), *process.after]
+    lines = [*declarations(inputs, task), *_exported(folder), *process.after]
     ended = _run(process, lines, folder)
     if ended.returncode == 0:
         return None
     return ScriptError(f"the lines of --after ended with exit code {ended.returncode}")
 
 
-def _quietly(before: Sequence[str]) -> list[str]:
-    """Return the lines of `--before` once more, for what they export: they have shown what they
-    show, and may fail, as the script may have, without keeping those of `--after` from running."""
-    if not before:
-        return []
-    return ["exec 3>&1 4>&2 >/dev/null 2>&1; set +eu", *before, "set -eu; exec >&3 2>&4 3>&- 4>&-"]
+def _exported(folder: Path) -> list[str]:
+    """Return the declarations of what the lines of `--before` exported when they ran: none where
+    they did not come to their end."""
+    found: list[list[str]] = []
+    for name in (GIVEN, EXPORTED):
+        place = folder / name
+        try:
+            text = os.fsdecode(place.read_bytes())
+            place.unlink()
+        except OSError:
+            return []
+        found.append([each[0] for each in _DECLARED.finditer(text) if each[1] not in _ITS_OWN])
+    given = set(found[0])
+    return [f"{each} || :" for each in found[1] if each not in given]
 
 
 def _run(

@@ -36,6 +36,8 @@ SCRIPT = ".command.sh"
 INPUTS = ".nbcache.inputs"
 OUTPUTS = ".nbcache.outputs"
 BESIDE = ".nbcache.beside"  # what bash runs before or after the script
+# What is exported ahead of the lines of `--before`, and behind them.
+GIVEN, EXPORTED = ".nbcache.given", ".nbcache.exported"
 LAST_LINES = 12
 BASH = ("bash", "-euo", "pipefail")
 # How bash, dash, Python and Perl name a line of the script in what they say about it.
@@ -117,7 +119,7 @@ class ScriptBody:
             keep = _KEEP_IN_SHELL.replace("WRITES", "\n".join(map(_shell_write, self._outputs)))
             self.argv = (*self.argv[:-1], "-c", keep, f"./{SCRIPT}")
         if process.before and not self.is_bash:
-            before = "\n".join([*process.before, 'exec "$@"'])
+            before = "\n".join([*self._before(), 'exec "$@"'])
             self.argv = (*BASH, "-c", before, "before", *self.argv)
 
     def run(
@@ -173,13 +175,25 @@ class ScriptBody:
             # failed attempt gets another name.
             lines += [f'nbcache_outputs="$PWD/{OUTPUTS}"', _KEEP.replace("WRITES", writes)]
         if self.process.before:  # bash heeds its option -e only behind this file
-            lines += ["set -e", *self.process.before]
+            lines += ["set -e", *self._before()]
             lines += (
                 []
                 if any(each.startswith("-") and "e" in each for each in self.argv)
                 else ["set +e"]
             )
         return [*lines, ""]
+
+    def _before(self) -> list[str]:
+        """Return the lines of `--before`, which note for those of `--after` what they export."""
+        if not self.process.after:
+            return list(self.process.before)
+        hidden = " ".join(self.process.secrets)  # not onto a disk, and there anyway
+        note = (
+            f"{{ (umask 077; unset -v {hidden}; "
+            'export -p >| "$nbcache_folder/%s") || :; } 2>/dev/null'
+        )
+        place = 'nbcache_folder="$PWD"'
+        return [place, note % GIVEN, *self.process.before, note % EXPORTED]
 
     def declarations(self, inputs: Mapping[str, object], task: TaskInfo) -> list[str]:
         """Return the bash lines that set what a bash script sees; none for another interpreter."""
@@ -222,7 +236,7 @@ class ScriptBody:
     @staticmethod
     def tidy(folder: Path) -> None:
         """Remove what `run` wrote beside the script's own files; an empty folder is used again."""
-        for name in (SCRIPT, INPUTS, OUTPUTS, BESIDE):
+        for name in (SCRIPT, INPUTS, OUTPUTS, BESIDE, GIVEN, EXPORTED):
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(folder, name))
 
