@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from nbcache.engine.identity.captured import Captured
-from nbcache.engine.identity.modules import LocalModules, see_packages
+from nbcache.engine.identity.modules import see_packages
+from nbcache.engine.identity.patches import Surroundings
 from nbcache.engine.identity.python_capture import PythonCapture
 from nbcache.engine.identity.script_capture import capture_script
 from nbcache.engine.spec import stat_key
@@ -40,13 +41,13 @@ def capture(
     digest_of_file: Callable[[Path], Digest] | None = None,
     environ: Mapping[str, str] | None = None,
     send: bool = True,
-    modules: dict[str, LocalModules] | None = None,
+    around: dict[str, Surroundings] | None = None,
 ) -> Captured:
     """Return the components and the payload that all tasks of a process share.
 
     `taken` are names that the body gets otherwise (inputs, outputs) or that are no data
     (channels). Without `send` nothing is pickled: the body runs where it is. Captures of one moment
-    share `modules`, which are filled as they are looked at.
+    share what is `around`, which is filled as it is looked at.
 
     Raises:
         NoCanonicalFormError: a value that is reached cannot be identified.
@@ -59,7 +60,7 @@ def capture(
     if decl.language == "script":
         found, components = capture_script(decl, digest_of, variables, notebook_dir)
     else:
-        capturing = PythonCapture(decl, facts, namespace, set(taken), notebook_dir, modules)
+        capturing = PythonCapture(decl, facts, namespace, set(taken), notebook_dir, around)
         found, components = capturing.take(send)
     return _finish(found, [*declared, *components])
 

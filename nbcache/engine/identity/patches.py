@@ -12,7 +12,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,14 @@ from nbcache.engine.identity.modules import LocalModules, is_covered
 from nbcache.engine.identity.sources import cell_names, source_of
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.module_reach import ModuleReach
-from nbcache.plan.identity.module_settings import CALL, CellSettings, Setting, Step, settings_in
+from nbcache.plan.identity.module_settings import (
+    CALL,
+    STYLERS,
+    CellSettings,
+    Setting,
+    Step,
+    settings_in,
+)
 from nbcache.plan.identity.reach import Walker
 
 PATCHES = "<patches>"  # in a payload: no name of a notebook
@@ -54,6 +61,8 @@ class Patch(NamedTuple):
         What others may hold, a list, a dict or a set, stays the object that it is.
         """
         before = self.value()
+        if _is_absent(before) and _is_absent(value):
+            return lambda: None
         if type(before) is type(value) and isinstance(value, (list, dict, set)):
             kept = before.copy()  # type: ignore[attr-defined]
             _fill(before, value)
@@ -61,14 +70,24 @@ class Patch(NamedTuple):
         self._set(value)
         return lambda: self._set(before)
 
+    def shortest(self) -> Patch:
+        """Return the place by its shortest name: packages give objects of their parts, too."""
+        if len(self.steps) > 1:
+            parts, holder = self.module.split("."), Patch(self.module, self.steps[:1]).value()
+            for count in range(1, len(parts)):
+                package = ".".join(parts[:count])
+                if Patch(package, self.steps[:1]).value() is holder:
+                    return Patch(package, self.steps)
+        return self
+
     def _set(self, value: object) -> None:
         holder, last = self._down(self.steps[:-1]), self.steps[-1]
         if isinstance(last, str):
-            if value is ABSENT:
+            if _is_absent(value):
                 delattr(holder, last)
             else:
                 setattr(holder, last, value)
-        elif value is ABSENT:
+        elif _is_absent(value):
             del holder[last[0]]
         else:
             holder[last[0]] = value
@@ -82,6 +101,10 @@ class Patch(NamedTuple):
             else:
                 found = _step(found, each)
         return found
+
+
+def _is_absent(value: object) -> bool:
+    return type(value) is str and value == ABSENT  # a worker has another object
 
 
 def _step(found: Any, step: Step) -> Any:
@@ -105,7 +128,7 @@ def _fill(held: Any, value: Any) -> None:
     held.update(fresh)
 
 
-class CellHistory:
+class ModuleSettings:
     """What the cells that this kernel ran, and scripts that they ran, set in modules."""
 
     def __init__(self, namespace: Mapping[str, object], folder: Path | None) -> None:
@@ -114,35 +137,63 @@ class CellHistory:
         self._own = str(namespace.get("__name__", "__main__"))
         self._imported = {name: full for each in said for name, full in each.imported}
         self.submodules = tuple(dict.fromkeys(name for each in said for name in each.modules))
-        found = [(self._patch(one, each), one.called) for each in said for one in each.settings]
-        self._found = dict.fromkeys((patch, called) for patch, called in found if patch)
-        styles = [each for each in self._found if each[1] and _top(each[0].module) in _STYLED]
-        for each in styles:
-            del self._found[each]
-        self._is_styled = bool(styles)
+        self._places: dict[Patch, None] = {}  # in order
+        self._calls: dict[tuple[Patch, str], None] = {}
+        self._is_styled = False
+        for one in said:
+            for each in one.settings:
+                patch = self._patch(each, one)
+                if patch is not None:
+                    self._sort_in(patch, each.called)
 
-    def reached(
-        self, walker: Walker, reach: ModuleReach, places: LocalModules, *, calls: bool = False
-    ) -> list[Patch]:
-        """Return the places in modules that code reaches; with `calls` the functions that set
-        something which the text of their call does not name."""
-        tops = {_top(each) for each in walker.packages | walker.python | reach.packages}
-        found = [patch for patch, called in self._found if called is calls]
-        if not calls:
-            found += _style() if self._is_styled else []
-            found += [each for name in reach.modules for each in _filled_by(self._own, name)]
-        return [each for each in dict.fromkeys(found) if _counts(each, tops, reach, places)]
+    def _sort_in(self, patch: Patch, called: str) -> None:
+        is_of_styles = _top(patch.module) in _STYLED
+        if patch.steps[:1] == ("rcParams",) and len(patch.steps) == 1 and is_of_styles:
+            self._is_styled = True
+        elif called and patch.steps and patch.steps[-1] in STYLERS:
+            self._is_styled |= is_of_styles  # of other modules it is something else
+        elif called:
+            self._calls[patch, called] = None
+        else:
+            self._places[patch] = None
+
+    def reached(self, walker: Walker, reach: ModuleReach, places: LocalModules) -> list[Patch]:
+        """Return the places in modules that cells set and code reaches."""
+        found = [*self._places, *(_style() if self._is_styled else [])]
+        found += [each for name in reach.modules for each in _filled_by(self._own, name)]
+        tops = _tops(walker, reach)
+        return list(
+            dict.fromkeys(
+                each if places.home(each.module) == "local" else each.shortest()
+                for each in found
+                if _counts(each, tops, reach, places)
+            )
+        )
+
+    def unnamed(self, walker: Walker, reach: ModuleReach, places: LocalModules) -> list[str]:
+        """Return how cells set, in modules that code reaches, what their text does not name."""
+        tops = _tops(walker, reach)
+        return [
+            called.format(patch)
+            for patch, called in self._calls
+            if _counts(patch, tops, reach, places)
+        ]
 
     def _patch(self, setting: Setting, said: CellSettings) -> Patch | None:
         full = self._full_name(setting.root, said)
         steps: tuple[Step, ...] = (*full.split("."), *setting.steps)
         count = _depth_of_module(steps)
-        if not count or not steps[count:]:
+        if not count or not (steps[count:] or setting.called):
             return None
+        if not all(isinstance(each, str) for each in steps[count : count + 1]):
+            return None  # a module has no items
         if steps[0] in _OWN_WAYS and steps[:2] != ("sys", "modules"):
             return None
         patch = Patch(".".join(map(str, steps[:count])), steps[count:])
-        return None if patch.value() is ABSENT else patch
+        if patch.value() is not ABSENT:
+            return patch
+        is_left = setting.gone and Patch(patch.module, patch.steps[:-1]).value() is not ABSENT
+        return patch if is_left else None
 
     def _full_name(self, name: str, said: CellSettings) -> str:
         """Return what a name means in full, "" where it means nothing that was imported."""
@@ -158,6 +209,22 @@ class CellHistory:
             return ""
         there = Patch(".".join(steps[:count]), steps[count:]).value()
         return imported if there is value else ""
+
+
+class Surroundings(NamedTuple):
+    """What the captures of one moment share that look at one namespace."""
+
+    places: LocalModules
+    settings: ModuleSettings
+
+    @classmethod
+    def of(cls, namespace: Mapping[str, object], folder: Path | None) -> Surroundings:
+        own = str(namespace.get("__name__", "__main__"))
+        return cls(LocalModules(own, folder), ModuleSettings(namespace, folder))
+
+
+def _tops(walker: Walker, reach: ModuleReach) -> set[str]:
+    return {_top(each) for each in walker.packages | walker.python | reach.packages}
 
 
 def _style() -> list[Patch]:
@@ -201,7 +268,7 @@ def _said(namespace: Mapping[str, object], folder: Path | None) -> Iterator[Cell
                 yield settings_in(path.read_text("utf-8", "surrogateescape"))
 
 
-@lru_cache(maxsize=4096)
+@cache  # the kernel keeps the texts of its cells, too
 def _said_in_cell(name: str) -> CellSettings:
     return settings_in(source_of(name) or "")  # another text has another name
 
@@ -247,9 +314,10 @@ def _counts(patch: Patch, tops: set[str], reach: ModuleReach, places: LocalModul
     top, home = _top(patch.module), places.home(patch.module)
     if home != "local":
         return top in tops or (home == "package" and is_covered(top, tops))
-    found, name = reach.modules.get(patch.module), patch.steps[0]
-    if found is None:
-        return False
+    found = reach.modules.get(patch.module)
+    if found is None or not patch.steps:
+        return found is not None
+    name = patch.steps[0]
     is_unread = name in found.facts.definitions and name not in found.names | found.acting
     return found.whole or not is_unread
 

@@ -13,11 +13,10 @@ from pathlib import Path
 
 from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.modules import (
-    LocalModules,
     local_components,
     package_components,
 )
-from nbcache.engine.identity.patches import PATCHES, CellHistory, Patch
+from nbcache.engine.identity.patches import PATCHES, Patch, Surroundings
 from nbcache.engine.identity.payload import Payload, pickle_names
 from nbcache.engine.identity.python_itself import host_components, python_component
 from nbcache.engine.identity.sharing import shared_paths
@@ -62,13 +61,13 @@ class PythonCapture:
         namespace: Mapping[str, object],
         taken: set[str],
         folder: Path | None,
-        modules: dict[str, LocalModules] | None = None,
+        around: dict[str, Surroundings] | None = None,
     ) -> None:
         self._decl, self._namespace, self._folder = decl, namespace, folder
-        own, known = str(namespace.get("__name__", "__main__")), {} if modules is None else modules
+        own, known = str(namespace.get("__name__", "__main__")), {} if around is None else around
         if own not in known:
-            known[own] = LocalModules(own, folder)
-        self._places = known[own]
+            known[own] = Surroundings.of(namespace, folder)
+        self._places, self._settings = known[own]
         tree = ast.parse(decl.body)
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         self._uses = uses_of(compile(tree, "<body>", "exec", flags, dont_inherit=True))
@@ -84,8 +83,9 @@ class PythonCapture:
         self._own = self._uses.stored | taken
         self._sources: dict[str, str] = {}
         self._own_texts: list[str] = []  # of helpers and resources
-        self._cells = CellHistory(namespace, folder)
         self._patches: dict[Patch, object] = {}  # those that count, with what is there
+        self._sendable: dict[Patch, object] = {}  # those that were looked at
+        self._unsendable: set[Patch] = set()
         self._notes: dict[str, None] = {}  # in order
 
     def _is_ambient(self, name: str) -> bool:
@@ -207,7 +207,7 @@ class PythonCapture:
         whole, and note that they are reached."""
         found = [
             name
-            for name in self._cells.submodules
+            for name in self._settings.submodules
             if name in sys.modules and not walker.passed.isdisjoint(_around(name))
         ]
         for name in found:
@@ -222,23 +222,26 @@ class PythonCapture:
     def _patches_for(self, walker: Walker, reach: ModuleReach) -> dict[Patch, object]:
         """Return what cells set in modules that the body reaches, and note what it cannot have."""
         found: dict[Patch, object] = {}
-        for patch in self._cells.reached(walker, reach, self._places):
-            if str(patch) in self._decl.directives.ignore:
-                continue
-            try:
-                found[patch] = self._sendable(patch)
-            except Exception as error:  # whatever a foreign object raises
-                reason = str(error).partition("\n")[0]
-                self._note(f"{patch}, which a cell sets, is not set in its tasks: {reason}")
-        for call in self._cells.reached(walker, reach, self._places, calls=True):
-            self._note(f"what {call}() in a cell sets is not set in its tasks; call it in the body")
+        for patch in self._settings.reached(walker, reach, self._places):
+            if str(patch) not in self._decl.directives.ignore and self._is_sendable(patch):
+                found[patch] = self._sendable[patch]
+        for how in self._settings.unnamed(walker, reach, self._places):
+            self._note(f"what {how} in a cell sets is not set in its tasks; do it in the body")
         return found
 
-    def _sendable(self, patch: Patch) -> object:
-        value = patch.value()
-        Walker(self._namespace, self._places, source_of).digest(value)
-        pickle_names({str(patch): value}, self._namespace)
-        return value
+    def _is_sendable(self, patch: Patch) -> bool:
+        """Say whether what is at a place can be sent, which is looked at once."""
+        if patch not in self._sendable and patch not in self._unsendable:
+            value = patch.value()
+            try:
+                Walker(self._namespace, self._places, source_of).digest(value)
+                pickle_names({str(patch): value}, self._namespace)
+                self._sendable[patch] = value
+            except Exception as error:  # whatever a foreign object raises
+                self._unsendable.add(patch)
+                reason = str(error).partition("\n")[0]
+                self._note(f"{patch}, which a cell sets, is not set in its tasks: {reason}")
+        return patch in self._sendable
 
     def _note(self, text: str) -> None:
         self._notes[f"process {self._decl.name!r}: {text}"] = None

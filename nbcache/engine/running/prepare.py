@@ -23,7 +23,7 @@ from nbcache.engine.declared.scripts import recorded_script, scripts_of
 from nbcache.engine.declared.stubs import stub_components, with_stubs
 from nbcache.engine.identity.capture import capture
 from nbcache.engine.identity.identify import Identifier
-from nbcache.engine.identity.modules import LocalModules
+from nbcache.engine.identity.patches import Surroundings
 from nbcache.engine.identity.reads import named_files
 from nbcache.engine.identity.remote import RemoteFiles
 from nbcache.engine.identity.value_code import know_classes_of, value_leaf
@@ -79,9 +79,9 @@ def prepare(
     graph = pipeline.compile(only)
     if options.stub:
         graph = with_stubs(graph, pipeline)
-    modules: dict[str, LocalModules] = {}
+    around: dict[str, Surroundings] = {}
     places = {
-        index: make_place(graph.nodes[index], pipeline, cache, folder, modules)
+        index: make_place(graph.nodes[index], pipeline, cache, folder, around)
         for index in graph.places.values()
     }
     fresh = _fresh(graph, options)
@@ -125,11 +125,11 @@ def make_place(
     pipeline: Pipeline,
     cache: Cache,
     folder: Path,
-    modules: dict[str, LocalModules],
+    around: dict[str, Surroundings],
 ) -> Place:
     """Capture what a process reaches and put its shared components together.
 
-    `modules` are looked at once for all processes.
+    `around` is looked at once for all processes.
     """
     decl = node.decl
     assert decl is not None
@@ -137,7 +137,7 @@ def make_place(
     scripts = scripts_of(decl)
     if not scripts:
         own, key = pipeline.process_of(decl), str(node.index)
-        return _place(node, own, key, pipeline, cache, folder, modules)
+        return _place(node, own, key, pipeline, cache, folder, around)
     places = [
         _place(
             dataclasses.replace(node, decl=each),
@@ -146,7 +146,7 @@ def make_place(
             pipeline,
             cache,
             folder,
-            modules,
+            around,
         )
         for number, each in enumerate(scripts)
     ]
@@ -184,7 +184,7 @@ def _place(
     pipeline: Pipeline,
     cache: Cache,
     folder: Path,
-    modules: dict[str, LocalModules],
+    around: dict[str, Surroundings],
 ) -> Place:
     decl = node.decl
     assert decl is not None
@@ -192,7 +192,7 @@ def _place(
     names = pipeline.scope_of(process)
     captured = capture(
         decl, process.facts, names, taken=inputs, notebook_dir=folder,
-        digest_of_file=cache.files.digest, modules=modules,
+        digest_of_file=cache.files.digest, around=around,
     )  # fmt: skip
     files = (
         named_files([decl.body, *captured.helper_sources], folder)

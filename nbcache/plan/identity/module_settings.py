@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 Step = str | tuple[object, ...]
@@ -18,6 +18,7 @@ Step = str | tuple[object, ...]
 CALL, of a function that only gives what there is."""
 
 CALL: tuple[object, ...] = ()
+_CALL = "{}()"  # as a setting says it
 _ONLY_GIVES = frozenset({"getcontext", "get_context"})  # as decimal's
 
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -26,24 +27,31 @@ SCOPES = _FUNCTIONS | ast.ClassDef | ast.ListComp | ast.SetComp | ast.DictComp |
 
 MUTATORS = frozenset("append extend insert remove pop clear update setdefault add discard".split())
 _PANDAS_OPTION = frozenset({"set_option", "reset_option"})
-# Calls that change a library's settings, which nothing in the text names one by one.
+# Calls that change what a library computes, which nothing in the text names one by one. Those
+# that change only what is shown, or how fast, say nothing of results.
 _SETTERS = frozenset(
-    "seterr seterrcall setbufsize use rc rcdefaults set_theme set_style set_palette set_context "
-    "basicConfig simplefilter filterwarnings setlocale setrecursionlimit setcontext "
-    "setdefaulttimeout disable".split()
+    "seterr basicConfig simplefilter filterwarnings setlocale setcontext setdefaulttimeout "
+    "set_default_dtype set_default_device set_default_tensor_type set_float32_matmul_precision "
+    "use_deterministic_algorithms set_config set_options set_floatx set_global_policy".split()
 )
+STYLERS = frozenset(
+    "use rc rcdefaults set set_theme set_style set_palette set_context set_cmap".split()
+)
+"""Functions of matplotlib and seaborn that set the style of plots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A place in a module that a cell sets: steps down from a name, or from a full module name.
 
-    `called` is the function that sets something which the text does not name (`numpy.seterr`).
+    `called` is how the text sets there something that it does not name, with `{}` for the place:
+    "{}()" of `numpy.seterr`, "setattr({}, ...)". What a cell deleted (`gone`) may be nowhere.
     """
 
     root: str
     steps: tuple[Step, ...]
-    called: bool = False
+    called: str = ""
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +136,30 @@ def _settings(scope: ast.AST, hidden: frozenset[str] = frozenset()) -> Iterator[
             yield from _settings(node, hidden)
             continue
         for found in _set_by(node):
-            if found.called and isinstance(scope, _FUNCTIONS):
+            if found.called == _CALL and isinstance(scope, _FUNCTIONS):
                 continue  # a task that calls it has it, too
-            if found.steps and found.root not in hidden:
-                yield found
+            if found.root not in hidden:
+                yield _without_dict(found)
+
+
+def _without_dict(found: Setting) -> Setting:
+    """Return a setting with `m.K` for `vars(m)["K"]`; one in all of `vars(m)` is not named."""
+    steps: list[Step] = []
+    for each in found.steps:
+        if steps and steps[-1] == "__dict__" and isinstance(each, tuple) and each != CALL:
+            steps.pop()
+            each = each[0] if isinstance(each[0], str) else each
+        steps.append(each)
+    if steps and steps[-1] == "__dict__":
+        return Setting(found.root, tuple(steps[:-1]), "vars({})[...]")
+    return replace(found, steps=tuple(steps))
 
 
 def _set_by(node: ast.AST) -> Iterator[Setting]:
     if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
         yield from _place(node)
+    elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Del):
+        yield from _place(node, gone=True)
     elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Del):
         yield from _place(node.value)  # what is left is what counts
     elif isinstance(node, ast.Call):
@@ -147,7 +170,9 @@ def _set_by_call(node: ast.Call) -> Iterator[Setting]:
     called, arguments = node.func, node.args
     first = arguments[0] if arguments else None
     if isinstance(called, ast.Name) and called.id in ("setattr", "delattr") and len(arguments) > 1:
-        yield from _place(first, _constant(arguments[1]))
+        name, gone = _constant(arguments[1]), called.id == "delattr"
+        how = "" if isinstance(name, str) else called.id + "({}, ...)"
+        yield from _place(first, name, called=how, gone=gone)
         return
     path = _path(called)
     if path is None:
@@ -161,12 +186,23 @@ def _set_by_call(node: ast.Call) -> Iterator[Setting]:
                 yield Setting(root, ("options", *name.split(".")))
     elif last == "patch" or "patch" in steps[-2:]:
         yield from _patched(first, arguments, last)
-    elif len(steps) > 1 and last in MUTATORS:
+    elif steps and last in MUTATORS:  # an object of a module may bear a name of its own
         keys = _keys_of_update(node) if last == "update" else None
         inner = Setting(root, steps[:-1])
         yield from [inner] if keys is None else [Setting(root, (*steps[:-1], (k,))) for k in keys]
-    elif steps and isinstance(last, str) and (last in _SETTERS or last.startswith("set_")):
-        yield Setting(root, steps, called=True)
+    elif steps and last in _SETTERS | STYLERS and not _only_shows(node, last):
+        yield Setting(root, steps, called=_CALL)
+
+
+def _only_shows(node: ast.Call, last: Step) -> bool:
+    """Say whether a call is about what is shown: xarray's `set_options(display_width=99)`, or which
+    library draws (`matplotlib.use`, which is no `style.use`)."""
+    if last == "use":
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+        return getattr(owner, "attr", getattr(owner, "id", "")) != "style"
+    return last == "set_options" and all(
+        (each.arg or "").startswith("display") for each in node.keywords
+    )
 
 
 def _patched(first: ast.AST | None, arguments: list[ast.expr], last: Step) -> Iterator[Setting]:
@@ -181,11 +217,13 @@ def _patched(first: ast.AST | None, arguments: list[ast.expr], last: Step) -> It
         yield from _place(first)
 
 
-def _place(node: ast.AST | None, attribute: object = None) -> Iterator[Setting]:
+def _place(
+    node: ast.AST | None, attribute: object = None, *, called: str = "", gone: bool = False
+) -> Iterator[Setting]:
     path = _path(node)
     if path is not None:
         last = (attribute,) if isinstance(attribute, str) else ()
-        yield Setting(path[0], (*path[1], *last))
+        yield Setting(path[0], (*path[1], *last), called, gone)
 
 
 def _path(node: ast.AST | None) -> tuple[str, tuple[Step, ...]] | None:
