@@ -19,7 +19,7 @@ from nbcache.engine.running.dry import DryRun, dry_run
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.run import Run
 from nbcache.errors import NotRunError
-from nbcache.model.channel import Graph, Item
+from nbcache.model.channel import Graph, Item, with_all_below
 from nbcache.model.digest import Digest
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import HoleCause
@@ -148,8 +148,8 @@ def _failed(run: Run | None) -> dict[str, Item]:
 
 def _looks_into_failures(graph: Graph, index: int) -> bool:
     """Whether a node is below failures: then to know it, what failed need not fail once more."""
-    node = graph.nodes[index]
-    return node.op == "failures" or any(_looks_into_failures(graph, each) for each in node.parents)
+    failures = {node.index for node in graph.nodes if node.op == "failures"}
+    return bool(failures) and index in with_all_below(graph, failures)
 
 
 def _known(elements: Elements) -> Elements:

@@ -421,12 +421,17 @@ def read_hashes(path: Path, statuses: Collection[str]) -> frozenset[str]:
 
 
 def read_inputs(path: Path) -> Any:
-    """Return the Arrow table of process and inputs of the attempts in a rows file."""
+    """Return the Arrow table of process and inputs of the attempts in a rows file, without those
+    of tasks that never began."""
     import pyarrow.compute as pc
 
     with open_parquet(path) as file:
-        table = file.read(columns=["kind", "process", "inputs"], use_threads=False)
-        return table.filter(pc.equal(table.column("kind"), "attempt"))
+        columns = ["kind", "process", "status", "start", "inputs"]
+        table = file.read(columns=columns, use_threads=False)
+        ended = pc.not_equal(table.column("status"), "aborted")
+        began = pc.or_(pc.is_valid(table.column("start")), ended)
+        wanted = pc.and_(pc.equal(table.column("kind"), "attempt"), began)
+        return table.filter(wanted).select(["process", "inputs"])
 
 
 def inputs_of(table: Any, process: str) -> list[tuple[str, str, str]]:

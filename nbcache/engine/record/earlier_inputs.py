@@ -24,7 +24,10 @@ NEW_COMBINATIONS = "new combinations of inputs"
 
 
 class InputsOnRecord:
-    """The inputs of all attempts that the log holds now; its segments are read once."""
+    """The inputs of all attempts that the log holds now, but for those of tasks that never began.
+
+    Segments are read once.
+    """
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -41,7 +44,9 @@ class InputsOnRecord:
                 found.add(*each)
         for view in self._log.journals().values():
             for record in view.records_of(("attempt",), holding=process):
-                if record.get("process") == process:
+                if record.get("process") == process and (
+                    record.get("start") is not None or record.get("status") != "aborted"
+                ):
                     for row in record.get("inputs") or ():
                         found.add(row["name"], row["digest"], row.get("summary") or "")
         return found

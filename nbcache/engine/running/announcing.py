@@ -14,7 +14,7 @@ from nbcache.engine.running.course import Course
 from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.publish import Publisher
-from nbcache.engine.running.rows import NOT_BEGUN, RowMaker
+from nbcache.engine.running.rows import RowMaker
 from nbcache.model.channel import Item
 from nbcache.model.command import Report
 from nbcache.model.event import TaskKey
@@ -106,12 +106,11 @@ class Announcer:
         has_begun = task in course.begun and course.scheduler.task(task).life is RUNNING
         if task in course.row_ids or has_begun:
             return None  # its attempt has left its row, or will
-        if decision is not None and decision.hash is not None:
-            return maker.not_begun(decision, course.begun.get(task, 0))
         name = course.graph.nodes[task[0]].name
-        if maker.has_made(name, task[1]):
+        is_unknown = decision is None or decision.hash is None
+        if is_unknown and maker.has_made(name, task[1]):
             return None
-        return maker.unidentified(task, name, Outcome.ABORTED, NOT_BEGUN, number=0)
+        return maker.not_begun(task, name, decision)
 
     def _row_of_use(self, maker: RowMaker, report: Report, decision: Decision) -> Row | None:
         """Return what says that an earlier result, or that of a twin, was used."""

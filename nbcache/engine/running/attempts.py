@@ -133,7 +133,7 @@ class Attempts:
 
         def started() -> None:
             run.at_work[task] = AtWork(decision.label, spec.attempt, time.time(), spec.row)
-            course.begun[task] = self._running[task].number
+            course.begun.add(task)
             course.inbox.tell(AttemptStarted(task))
 
         future = self._executor.submit(spec, started=started, shown=show)

@@ -48,7 +48,7 @@ class Course:
     row_ids: dict[TaskKey, str] = field(default_factory=dict)  # of the row that holds its result
     failed: dict[TaskKey, tuple[FailureView, FailedAttempt, int]] = field(default_factory=dict)
     killed: set[TaskKey] = field(default_factory=set)  # whether or not an attempt had begun
-    begun: dict[TaskKey, int] = field(default_factory=dict)  # the number of its latest attempt
+    begun: set[TaskKey] = field(default_factory=set)  # of which an attempt has
     producers: dict[str, TaskKey] = field(default_factory=dict)  # blob -> whose output it is
 
     def __post_init__(self) -> None:

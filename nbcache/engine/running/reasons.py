@@ -21,7 +21,8 @@ from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.running.decision import Decision, Place
 from nbcache.model.event import TaskKey
 from nbcache.model.fingerprint import Component
-from nbcache.model.row import RunRow
+from nbcache.model.row import AttemptRow, RunRow
+from nbcache.model.task import Outcome
 from nbcache.plan.identity.explain import Difference, differences, one_line
 from nbcache.plan.identity.fingerprint import SCRIPT
 from nbcache.store.cache import Cache
@@ -30,7 +31,8 @@ from nbcache.store.segment import KEYS, read_hashes
 
 FIRST = "first run of this code here"
 _NEW_INPUT = "new inputs"
-_MOST_ATTEMPTS = 20_000  # in the log: the inputs of more would take too long to read on the loop
+_ABORTED = Outcome.ABORTED.value
+_MOST_ATTEMPTS = 50_000  # in the log: the inputs of more would take too long to read on the loop
 NOT_KEPT = "its results are not kept (--cache off)"
 AGAIN = "an earlier attempt did not succeed"
 CUT_SHORT = "an earlier run ended before it was done"
@@ -133,7 +135,8 @@ class Reasons:
 
     def _has_ended(self, place: Place) -> bool:
         """Whether any task of a process has: a run that was killed or cancelled may have none."""
-        return any(True for _ in self._cache.log.rows(("attempt", "use"), process=place.name))
+        rows = self._cache.log.rows(("attempt", "use"), process=place.name)
+        return any(not isinstance(row, AttemptRow) or row.status != _ABORTED for row in rows)
 
     def _find(self, place: Place) -> str:
         now = place.recorded

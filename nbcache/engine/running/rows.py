@@ -134,11 +134,16 @@ class RowMaker:
         row = self.attempt(decision, 1, Resources(), status=outcome.value)
         return dataclasses.replace(row, error=_first_line(error), complete=row.submit)
 
-    def not_begun(self, decision: Decision, number: int) -> AttemptRow:
-        """Return the row of a task that had not begun when the run ended, or not begun again:
-        `number` of its attempts had, in this session."""
-        row = self.attempt(decision, number, Resources(), status=Outcome.ABORTED.value)
-        return dataclasses.replace(row, error=NOT_BEGUN, complete=row.submit)
+    def not_begun(self, task: TaskKey, process: str, decision: Decision | None) -> AttemptRow:
+        """Return the slim row of a task that had not begun when the run ended.
+
+        It says what the task was, and not what it was to be made with: a run may leave very many.
+        """
+        row = self.unidentified(task, process, Outcome.ABORTED, NOT_BEGUN, number=0)
+        if decision is None or decision.hash is None:
+            return row
+        inputs = tuple(each.row(name) for name, each in decision.inputs.items())
+        return dataclasses.replace(row, hash=decision.hash, tag=decision.tag, inputs=inputs)
 
     def has_made(self, process: str, position: Position) -> bool:
         """Whether an earlier session of this run has a result of a task."""
