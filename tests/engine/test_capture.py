@@ -158,6 +158,21 @@ def test_a_key_that_only_the_run_knows_is_refused_unless_the_body_puts_names_the
     assert not _unpickled(captured("x = 1", body=puts))
 
 
+def test_the_time_zone_counts_where_it_is_asked_for_and_is_not_utc(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = {}
+    for zone in ("", "UTC", "Etc/UTC", "Asia/Tokyo", "Japan"):
+        monkeypatch.setenv("TZ", zone)
+        found[zone] = captured(body="import time\nout = time.localtime(v)")
+        assert ("env", "time zone") not in keys(captured("x = 1", body="out = x.timestamp"))
+
+    assert ("env", "time zone") not in keys(found["UTC"])
+    assert changed(found["UTC"], found[""]) == changed(found["UTC"], found["Etc/UTC"]) == set()
+    assert changed(found["UTC"], found["Asia/Tokyo"]) == {"env time zone"}
+    assert changed(found["Asia/Tokyo"], found["Japan"]) == set()
+
+
 def test_whoever_asks_for_annotations_gets_what_their_texts_name() -> None:
     cells = "Number = {}\ndef f(x: 'Number'): pass\nclass C:\n    y: 'Number'"
     body = "import typing\nout = typing.get_type_hints(f), typing.get_type_hints(C)"

@@ -149,7 +149,7 @@ FILES = [
     Scenario(name="variable set in a cell", cells="import os\nos.environ['SCENARIO_6'] = 'a'", cells_after="import os\nos.environ['SCENARIO_6'] = 'b'", body="import os\nout = os.environ['SCENARIO_6']", because="read SCENARIO_6", back=False),
     Scenario(name="environment handed on", body="import os, subprocess\nout = subprocess.run(['echo', 'x'], env={**os.environ, 'A': '1'}, capture_output=True).stdout"),
     Scenario(name="environment copied", body="import os\nenv = os.environ.copy()\nout = len(env) > 1"),
-    Scenario(name="time zone asked for in a helper", cells="import time\ndef hour(v): return time.localtime(v).tm_hour", body="out = hour(v)", env={"TZ": "UTC"}, env_after={"TZ": "Asia/Tokyo"}, because="env TZ", back=False),
+    Scenario(name="time zone asked for in a helper", cells="import time\ndef hour(v): return time.localtime(v).tm_hour", body="out = hour(v)", env={"TZ": "UTC"}, env_after={"TZ": "Asia/Tokyo"}, because="env time zone", back=False),
     Scenario(name="seed", header="(v) -> out from one --seed 1", header_after="(v) -> out from one --seed 2", body="import random\nout = random.random()", because="seed seed", judged=False),
     Scenario(name="same seed", header="(v) -> out from one --seed 1", header_after="(v) -> out from one --seed 1 --cpus 1", body="import random\nout = random.random()", judged=False),
     # Scripts.

@@ -66,6 +66,13 @@ def test_a_package_says_both_versions() -> None:
     )
 
 
+def test_a_time_zone_is_no_variable() -> None:
+    zone, other = (_of("env", "time zone", each, each) for each in ("Asia/Tokyo", "Etc/GMT"))
+
+    assert _line([BODY], [BODY, zone]).startswith("time zone is new (Asia/Tokyo)")
+    assert _line([BODY, zone], [BODY, other]).startswith("time zone Asia/Tokyo → Etc/GMT")
+
+
 def test_a_small_value_says_both_values() -> None:
     old, new = _of("captured", "factor", "1", "10"), _of("captured", "factor", "2", "11")
 

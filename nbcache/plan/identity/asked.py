@@ -22,18 +22,35 @@ _WORDS: dict[Asked, frozenset[str]] = {
         "__annotations__ get_type_hints get_annotations signature getfullargspec".split()
     ),
     "source": frozenset("getsource getsourcelines getcomments findsource".split()),
-    "zone": frozenset(
-        "fromtimestamp timestamp localtime astimezone mktime ctime tzname altzone tzlocal "
-        "get_localzone".split()
-    ),
+    "zone": frozenset("fromtimestamp astimezone mktime altzone tzlocal get_localzone".split()),
     "locale": frozenset("setlocale getlocale localeconv strcoll strxfrm nl_langinfo".split()),
 }
+_OF_CLOCKS = frozenset({"localtime", "ctime", "tzname"})  # of the module `time`
+_ALSO_OF_DATA = _OF_CLOCKS | {"timestamp"}  # columns and fields are called so, too
+_CLOCKS = frozenset({"time", "datetime", "date", "Timestamp"})
 
 
 def asked_of_code(uses: Uses) -> set[Asked]:
     """Return what code asks, or may ask about other code through a text (`getattr`)."""
     words = uses.read | {each for each in uses.texts if each.startswith("__")}
-    return {each for each, names in _WORDS.items() if not names.isdisjoint(words)}
+    found = {each for each, names in _WORDS.items() if not names.isdisjoint(words)}
+    return found | {"zone"} if _asks_clock(uses) else found
+
+
+def _asks_clock(uses: Uses) -> bool:
+    """Say whether code asks for the zone by a name that data may have, too: `.timestamp()` does,
+    the column `df.timestamp` does not."""
+    clocks: set[str] = set(_CLOCKS)
+    imported: set[str] = set()
+    for each in uses.imports:
+        if each.module in ("time", "datetime"):
+            clocks.update(each.targets)
+            imported.update(each.names)
+    by_name = _OF_CLOCKS & (imported | (uses.names.keys() - uses.stored))
+    return bool(by_name) or any(
+        name in _ALSO_OF_DATA and (called or before in clocks)
+        for before, name, called in uses.members
+    )
 
 
 def annotated_names(node: ast.AST) -> Iterator[str]:

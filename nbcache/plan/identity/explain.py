@@ -43,6 +43,7 @@ _FILE = re.compile(r"(.+) \(([\d,?]+ B|folder)(?:, by ([a-z ]+))?\)", re.DOTALL)
 _PLACE = re.compile(r"(.*?line )(\d+)$")
 PART = "# -- "  # before the place of a further piece of code, in a component's text
 _CODE = ("code", "helper", "resource", "module", "script")
+TIME_ZONE = "time zone"  # of the kind "env", like variables, though it may be set in a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,8 @@ def phrase(difference: Difference, process: str = "") -> str:
     each = difference.component
     name = _label(each, process)
     if difference.change == "new":
-        return f"{name} is new{_in_brackets(each.summary if each.kind in _CODE else '')}"
+        said = each.kind in _CODE or name == TIME_ZONE
+        return f"{name} is new{_in_brackets(each.summary if said else '')}"
     if difference.change == "gone":
         return f"{name} is gone"
     old, new = difference.old, difference.new
@@ -222,6 +224,8 @@ def phrase(difference: Difference, process: str = "") -> str:
 def _label(each: Component, process: str) -> str:
     if each.kind == "code":
         return f"the code of {process}" if process else "the code"
+    if each.kind == "env" and each.name == TIME_ZONE:
+        return TIME_ZONE
     word = _WORDS.get(each.kind, each.kind)
     if each.kind in _ALONE:
         return word

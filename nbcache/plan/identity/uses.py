@@ -7,6 +7,7 @@ ones, in every nested scope, also for functions without source. Decides nothing,
 from __future__ import annotations
 
 import dis
+import sys
 import types
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -56,6 +57,7 @@ class Uses:
     it. `texts` are the string constants. `stored` are names bound at the top level of the code.
     `by_text` are those of `names` that are read through a text alone, see `identity.named_in_text`.
     `attributes` are all names and attributes that it mentions, `read` those that it does not bind.
+    `members` are the attributes read: the name that stands before it or "", itself, is it called.
     """
 
     names: dict[str, frozenset[Chain]]
@@ -65,6 +67,7 @@ class Uses:
     attributes: frozenset[str]
     by_text: frozenset[str] = frozenset()
     read: frozenset[str] = frozenset()
+    members: frozenset[tuple[str, str, bool]] = frozenset()
 
 
 @lru_cache(maxsize=4096)
@@ -77,8 +80,9 @@ def uses_of(code: types.CodeType) -> Uses:
     attributes: set[str] = set()
     local: set[str] = set()
     read: set[str] = set()
+    members: set[tuple[str, str, bool]] = set()
     for each in nested_codes(code):
-        _scan(each, each is code, names, imports, stored, read)
+        _scan(each, each is code, names, imports, stored, read, members)
         texts.update(const for const in _flat(each.co_consts) if isinstance(const, str))
         attributes.update(each.co_names)
         local.update(each.co_varnames, each.co_cellvars, each.co_freevars)
@@ -92,6 +96,7 @@ def uses_of(code: types.CodeType) -> Uses:
         frozenset(attributes),
         frozenset(by_text),
         frozenset(read),
+        frozenset(members),
     )
 
 
@@ -109,6 +114,7 @@ def _scan(
     imports: list[Import],
     stored: set[str],
     read: set[str],
+    members: set[tuple[str, str, bool]],
 ) -> None:
     steps = [each for each in dis.get_instructions(code) if each.opname not in _BETWEEN]
     # A function's own names are local; at the top of a module or cell they are stored by name.
@@ -118,6 +124,7 @@ def _scan(
             read.add(str(step.argval))
         if step.opname in _ATTRIBUTES:
             read.add(str(step.argval))
+            members.add(_member(steps, at))
         if step.opname in _READS:
             names.setdefault(str(step.argval), set()).add(_chain(steps, at))
         elif step.opname == "IMPORT_NAME":
@@ -129,6 +136,17 @@ def _scan(
             stored.add(str(step.argval))
     # What a class body binds and reads by name is its own; a global of that name may still be
     # meant where the class reads it before it binds it, so nothing is taken away here.
+
+
+def _member(steps: list[dis.Instruction], at: int) -> tuple[str, str, bool]:
+    step, before = steps[at], steps[at - 1].argval if at else None
+    if isinstance(before, tuple):  # two loads in one instruction
+        before = before[-1]
+    # From Python 3.12 on the lowest bit of the operand says that a method is loaded for a call.
+    called = step.opname == "LOAD_METHOD" or (
+        sys.version_info >= (3, 12) and bool((step.arg or 0) & 1)
+    )
+    return before if isinstance(before, str) else "", str(step.argval), called
 
 
 def _chain(steps: list[dis.Instruction], at: int) -> Chain:
