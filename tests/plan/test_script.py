@@ -55,6 +55,20 @@ COMMANDS = {
     "below a heredoc in quotes": ('x="$(cat <<END\nt0\nEND\n)"\nt46 > o.txt', "t46"),
     "below a here-string": ("cat <<< t0 # don't\nt47 > o.txt", "t47"),
     "below a quote in a quote": ("echo $'it\\'s <<a'\nt49 > o.txt", "t49"),
+    "below an apostrophe in quotes": (
+        '#!/bin/sh\ncat <<A; echo "${n:-it\'s}"\nt0 $(date)\nA\nt58 > o.txt',
+        "t58",
+    ),
+    "below a quoted command in quotes": (
+        'echo "$(grep \'it"s\' x)"\ncat <<A\nt0\nA\nt59 > o.txt',
+        "t59",
+    ),
+    "below a group of a group": ("((cat <<A\nt0\nA\n) | sort)\nt60 > o.txt", "t60"),
+    "below the output of a group of a group": (
+        "x=$((cat <<A\nt0\nA\n) | sort)\nt61 > o.txt",
+        "t61",
+    ),
+    "below a shift of a group": ("((x = (1 << BY) + 2))\nt62 > o.txt", "t62"),
     "below two heredocs": ("cat <<A <<\\B\nt0\nA\n$(t0)\nB\nt48 > o.txt", "t48"),
     "tool called by python subprocess": ("python3 -c 'import subprocess; print(1)' > o.txt", None),
 }

@@ -179,10 +179,11 @@ def _without_heredocs(body: str) -> tuple[str, list[str]]:
     kept: list[str] = []
     inside: list[str] = []
     begun: list[re.Match[str]] = []
-    within: list[str] = []  # what ends the quotes, substitutions, ... that the place is in
+    # What ends the quotes, ... that the place is in; and whether that is a variable's in quotes.
+    within: list[tuple[str, bool]] = []
     at = 0
     while at < len(body):
-        end = within[-1] if within else ""
+        end, is_quoted = within[-1] if within else ("", False)
         is_code = end in ("", ")", "`")
         found = _HEREDOC.match(body, at) if is_code else None
         after = at + 1
@@ -193,17 +194,19 @@ def _without_heredocs(body: str) -> tuple[str, list[str]]:
         if body[at] == "\\":
             after = at + 2
         elif end and body.startswith(end, at):
-            after = at + len(within.pop())
+            after = at + len(end)
+            within.pop()
         elif end != '"' and (quoted := _ANSI_QUOTED.match(body, at)):
             after = quoted.end()
-        elif body[at] == "'" and end != '"':
+        elif body[at] == "'" and end != '"' and not (is_quoted and _is_alone(body, at)):
             after = body.find("'", at + 1) + 1 or len(body)
         elif body.startswith("<<<", at):
             after = at + 3
         elif is_code and body[at] == "#" and body[at - 1 : at] in ("", *" \t\n;|&("):
             after = body.find("\n", at) if "\n" in body[at:] else len(body)
         elif opening := _opening(body, at, is_code):
-            within.append({**_OPENS, **_OPENS_IN_CODE}[opening])
+            is_quoted = opening == "${" and (end == '"' or is_quoted)
+            within.append(({**_OPENS, **_OPENS_IN_CODE}[opening], is_quoted))
             after = at + len(opening)
         kept.append(body[at:after])
         at = after
@@ -218,7 +221,27 @@ def _without_heredocs(body: str) -> tuple[str, list[str]]:
 def _opening(body: str, at: int, is_code: bool) -> str:
     """Return what opens quotes, a substitution or the like here, "" where nothing does."""
     known = (*_OPENS, *_OPENS_IN_CODE) if is_code else tuple(_OPENS)
-    return next((each for each in known if body.startswith(each, at)), "")
+    return next(
+        (
+            each
+            for each in known
+            if body.startswith(each, at)
+            and (not each.endswith("((") or _is_arithmetic(body, at + len(each)))
+        ),
+        "",
+    )
+
+
+def _is_alone(body: str, at: int) -> bool:
+    """Whether an apostrophe in `"${name:-it's}"` is a letter, as it is for sh: bash wants two."""
+    return "'" not in body[at + 1 :].partition("}")[0]
+
+
+def _is_arithmetic(body: str, at: int) -> bool:
+    """Whether two parentheses that were opened ahead of an offset close as a pair: else they are
+    two, as in `((a; b) | c)`."""
+    _, end = _substitution(body, at)
+    return body.startswith(")", end)
 
 
 def _heredoc(body: str, at: int, begin: re.Match[str]) -> tuple[list[str], int]:
