@@ -77,7 +77,7 @@ class Session:
         self.manner = RunOptions()  # of runs, plans and reads of which nothing else is said
         self.cells: Callable[[], Sequence[str]] = list
         self.last_run: Run | None = None
-        self._noted: set[str] = set()  # of captures: said with the first run
+        self._noted: set[str] = set()  # what is said with the first run that it holds for
         self.factories = Factories(lambda: self.folder)
         self._held = CacheInUse(folder / DEFAULT_CACHE, self._note, self._show)
         self.performer = Performer(self, lambda: self._held.tidy())
@@ -390,6 +390,16 @@ class Session:
             )
         return prepared
 
+    def _to_note(self, prepared: Prepared) -> Iterator[str]:
+        for place in prepared.places.values():
+            yield from place.captured.notes
+        if self.cache.writable and self.cache.unnoted is not None:
+            yield (
+                f"the next kernel will take the cache {self.cache.root} for somebody else's, and "
+                f"run again what is kept as a pickle: {self.cache.unnoted}; name another folder "
+                "for settings: NBCACHE_CONFIG_DIR=FOLDER"
+            )
+
     def begin(self, prepared: Prepared, beginning: Beginning, *, detached: bool = False) -> Run:
         """Begin a session of a run over a snapshot: its first row, then its tasks."""
         if detached:
@@ -406,21 +416,14 @@ class Session:
         run.cache_place = str(self.place) if shared is None else shared.store.url
         run.targets, run.is_recorded = beginning.targets, beginning.hold is not None
         prepared.decider.for_run(run.id)
-        for place in prepared.places.values():
-            for text in place.captured.notes:
-                if text not in self._noted:
-                    run.note(text)
+        for text in self._to_note(prepared):
+            if text not in self._noted:
+                run.note(text)
         self._noted.update(run.notes)
         if not self.cache.writable:
             run.notes.append(
                 f"the cache {self.cache.root} is read-only ({self.cache.read_only}): its results "
                 "are used, and nothing is kept in it"
-            )
-        elif self.cache.unnoted is not None:
-            run.notes.append(
-                f"the next kernel will take the cache {self.cache.root} for somebody else's, and "
-                f"run again what is kept as a pickle: {self.cache.unnoted}; name another folder "
-                "for settings: NBCACHE_CONFIG_DIR=FOLDER"
             )
         rows = None
         if beginning.hold is not None:

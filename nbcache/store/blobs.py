@@ -41,6 +41,7 @@ from nbcache.store.tree import TreeEntry
 _CHUNK = 256 << 10  # fits the processor's cache
 _LARGE = 8 << 20  # bytes: to read so much costs more than to note what was read
 _NOTED = 1 << 20  # bytes: of a blob that is given to tasks as a link
+_MOST_SEEN = 100_000
 _NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENOTDIR)  # something else lies there
 
 
@@ -81,6 +82,7 @@ class Blobs:
         self.trash = Trash(self.root)
         self._read_only = read_only
         self._durability = durability
+        self._seen_sound: dict[str, tuple[int, int, int, int]] = {}  # by path: as it was then
         self.behind: Callable[[Digest], bool] | None = None
         """Brings a blob that is not here from a shared cache; False: it cannot be had."""
         self.states: FileTable | None = None
@@ -309,6 +311,10 @@ class Blobs:
         """
         path = self._found(digest)
         try:
+            there = os.stat(path)
+            state = there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns
+            if self._seen_sound.get(path) == state:
+                return path
             if self.states is not None and self.states.noted(path) is not None:
                 return path
             found, identity, size = _digests(Path(path))
@@ -323,6 +329,10 @@ class Blobs:
                 self.set_aside(Digest(digest))
             raise BlobDamagedError(f"the blob {digest} is damaged: its bytes have another digest")
         self._note(Digest(digest), identity if size >= _NOTED else None)
+        if size < _NOTED:  # of a folder's many files it is enough that this process knows
+            if len(self._seen_sound) > _MOST_SEEN:
+                self._seen_sound.clear()
+            self._seen_sound[path] = state
         return path
 
     def _bring_back(self, digest: str, path: str) -> bool:

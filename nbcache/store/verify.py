@@ -229,6 +229,7 @@ def _check_blobs(cache: Cache, report: Report, deep: bool) -> None:
 def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) -> None:
     """Every output of a result that may be used is there, with its size."""
     named: set[str] = set()
+    lacking: list[tuple[Record, str]] = []
     for row_id, record in rows.items():
         if record["kind"] == "use" and record.get("cached_from") not in rows:
             report.problems.append(Problem("row", row_id, "was cached from a row that is gone"))
@@ -237,18 +238,21 @@ def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) 
             try:
                 named.update(_check_blob(cache, digest, kind, size))
             except StoreError as error:
-                if _counts(cache, record):
-                    report.problems.append(Problem("row", row_id, str(error), "gone"))
+                lacking.append((record, str(error)))
+    if lacking:
+        cache.log.refresh(relist=True)  # a clean-up may have come
+    for record, text in lacking:
+        if _counts(cache, record):
+            report.problems.append(Problem("row", str(record["id"]), text, "gone"))
     for path in cache.blobs.folder.rglob("*"):
         if _BLOB_NAME.fullmatch(path.name) and "b3:" + path.name not in named:
             report.orphans.append(Digest("b3:" + path.name))
 
 
 def _counts(cache: Cache, record: Record) -> bool:
-    """Say whether a row is the one that a look-up would use now: a clean-up may have come."""
+    """Say whether a row is the one that a look-up would use now."""
     if record["kind"] != "attempt" or record.get("status") != "completed":
         return False
-    cache.log.refresh(relist=True)
     entry = cache.log.find(Digest(record["hash"]))
     return entry is not None and entry.row_id == record["id"]
 
