@@ -271,8 +271,9 @@ class AttemptReport:
     its end, and made something else than its header declares.
     `missing` is the blob of an input that the store does not hold: its producer has to run again.
     `changed` names inputs whose content is not what the hash was made of: the result holds for
-    this run and is never a hit (an evict row for the attempt's row is in the log). `retire` says
-    that the worker is of no more use.
+    this run and is never a hit (an evict row for the attempt's row is in the log). `overlooked` are
+    folders too large to see all that libraries open there. `retire` says that the worker is of no
+    more use.
     """
 
     id: str
@@ -288,6 +289,7 @@ class AttemptReport:
     watched: tuple[WatchedRead, ...] = ()
     missing: Digest | None = None
     changed: tuple[str, ...] = ()
+    overlooked: tuple[str, ...] = ()
     workdir: str | None = None
     retire: bool = False
     unkept: bool = False  # the store could not keep it: the next ones would fare no better

@@ -254,6 +254,7 @@ def test_all_folders_are_looked_at_but_for_those_that_cannot_be(tmp_path: Path) 
         openings.look_below(str(tmp_path / "wide"), passed)
         openings.forget()
         assert not openings.is_whole
+        assert openings.overlooked == {str(tmp_path / "wide")}
 
 
 @pytest.mark.skipif(Openings.begin() is None, reason="the system does not tell of openings")

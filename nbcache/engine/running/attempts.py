@@ -15,7 +15,7 @@ from nbcache.engine.running.devices import Devices
 from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.run import AtWork
 from nbcache.engine.running.specs import Packer, attempt_spec
-from nbcache.engine.running.undeclared import changed_note, read_notes
+from nbcache.engine.running.undeclared import changed_note, overlooked_note, read_notes
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
 from nbcache.engine.work.shown import Shown
 from nbcache.errors import CannotKeepError
@@ -214,6 +214,8 @@ class Attempts:
                 course.scheduler.light(name, is_light)
         for text in read_notes(name, decision.place.decl, report.watched):
             course.run.note(text)
+        for each in report.overlooked:
+            course.run.note(overlooked_note(each))
         for each in report.changed:
             course.run.note(changed_note(decision, each))
         decision.outputs = item

@@ -44,6 +44,14 @@ def _read_note(process: str, decl: ProcessDecl, kind: str, name: str) -> Iterato
     yield f"{process} reads {kind} {name}, which it does not declare; {way_out}"
 
 
+def overlooked_note(folder: str) -> str:
+    """Return what to say of a folder of which not all is looked at."""
+    return (
+        f"{folder} has more folders than are looked at: what a library opens there by itself may "
+        "be missed where the code does not name its folder; declare such files"
+    )
+
+
 def changed_note(decision: Decision, name: str) -> str:
     """Return what to say of an input that is not what it was when its task began."""
     found = decision.inputs.get(name)

@@ -232,6 +232,7 @@ class _Attempt:
             known[DEVICES] = ""
         unknown = place.unknown_modules(process, loaded)
         used = {*process.modules, *unknown}
+        self.report.overlooked = place.watcher.overlooked
         imports = place.modules.reads_of(used) if place.modules is not None else []
         return place.watcher.end(known, unknown, imports, process.sys_path)
 

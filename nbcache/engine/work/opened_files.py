@@ -36,6 +36,11 @@ class OpenedFiles:
         """Whether the body opened anything where it was looked."""
         return bool(self._own or self._folders)
 
+    @property
+    def overlooked(self) -> tuple[str, ...]:
+        """Folders that have more in them than the system tells of."""
+        return tuple(sorted(self._openings.overlooked)) if self._openings is not None else ()
+
     def begin(self, folders: Iterable[str], passed: Callable[[str], bool]) -> None:
         """Look at these folders and all below them, but for those that `passed` says."""
         is_gone = self._openings is not None and not self._openings.is_there()

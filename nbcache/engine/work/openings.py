@@ -65,6 +65,8 @@ class Openings:
         self.is_whole = True
         """Whether nothing was lost since `begin_anew`: not too much happened, all folders that were
         asked for are looked at, and nobody closed the queue."""
+        self.overlooked: set[str] = set()
+        """Folders that were asked for since, below which not all are looked at."""
 
     @classmethod
     def begin(cls) -> Openings | None:
@@ -121,6 +123,7 @@ class Openings:
                 self._look_below(real, real, passed)
         if real in self._cut:
             self.is_whole = False
+            self.overlooked.add(real)
 
     def _look_below(self, folder: str, top: str, passed: Callable[[str], bool]) -> None:
         waiting, entries = [folder], 0
@@ -145,6 +148,7 @@ class Openings:
 
     def begin_anew(self) -> None:
         """What was lost until now does not matter."""
+        self.overlooked = set()
         self.is_whole = self.is_there()
 
     def forget(self) -> None:
@@ -201,6 +205,7 @@ class Openings:
                 self._look_below(folder, top, passed)
                 if top in self._cut:
                     self.is_whole = False
+                    self.overlooked.add(top)
                 return
 
 

@@ -159,6 +159,11 @@ class Watcher:
         finally:
             self.is_active = active
 
+    @property
+    def overlooked(self) -> tuple[str, ...]:
+        """Folders in which libraries may have opened what nobody saw: they are too many."""
+        return self._files.overlooked
+
     def pause(self) -> None:
         """Take no note for a while: what follows is not the body's doing."""
         self._paused = self.is_active or self._paused
