@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from nbcache.store.files import lock_left
 
 _PREFIX = "nbcache-kernel-"
 _IN_USE = "in-use"  # a file in such a folder, which its owner keeps locked
+_OLD_S = 86_400.0  # nobody needs as long for making that file
 _LONGEST = 90  # bytes of a path: what a socket's name may have at least, less what is appended
 
 
@@ -41,9 +43,12 @@ def own_kernel(python: str | None = None) -> Iterator[Any]:
     _clear_left()
     with (
         tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name,
-        open(Path(name, _IN_USE), "wb") as in_use,
+        open(Path(name, f"{_IN_USE}-soon"), "wb") as in_use,
     ):
-        fcntl.flock(in_use, fcntl.LOCK_EX)
+        # It has its name when it is locked: nobody may take the folder for one that was left.
+        with contextlib.suppress(OSError):  # a file system without locks: nobody gets this one
+            fcntl.flock(in_use, fcntl.LOCK_EX)
+        os.rename(in_use.name, Path(name, _IN_USE))
         file = Path(name, "kernel.json")
         fits = len(os.fsencode(file)) <= _LONGEST
         yield ThisPython(transport="ipc" if fits else "tcp", connection_file=str(file))
@@ -56,6 +61,15 @@ def _clear_left() -> None:
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():
                 continue
             descriptor = lock_left(folder / _IN_USE)
-            if descriptor is not None:
+            if descriptor is None:
+                _clear_unmarked(folder)
+            else:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(descriptor)
+
+
+def _clear_unmarked(folder: Path) -> None:
+    """Delete a folder whose owner was killed before it could mark it, once it is old."""
+    is_marked = (folder / _IN_USE).exists()
+    if not is_marked and time.time() - folder.stat().st_mtime > _OLD_S:
+        shutil.rmtree(folder, ignore_errors=True)

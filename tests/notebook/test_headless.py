@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -250,3 +253,28 @@ def test_the_folder_of_a_run_that_was_killed_goes_with_the_next_run(
 
     assert len(living & left) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_its_owners_from_the_beginning_and_one_never_marked_goes_when_it_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old, young = tmp_path / "nbcache-kernel-old", tmp_path / "nbcache-kernel-young"
+    old.mkdir()
+    young.mkdir()
+    os.utime(old, (0, 0))
+    lock, others = fcntl.flock, contextlib.ExitStack()
+
+    def another_begins_before(file: Any, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        others.enter_context(own_kernel())
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", another_begins_before)
+
+    with own_kernel() as kernel, others:
+        folder = Path(kernel.connection_file).parent
+        with own_kernel():
+            assert (folder / "in-use").exists()
+        assert not old.exists()
+        assert young.exists()
