@@ -123,6 +123,7 @@ def _parse_raw(verb: Verb, rest: str) -> Parsed:
 def _unquoted(text: str) -> str:
     """Return the one word that a shell would see, quoted as a whole; any other text as it is. A
     quote that is doubled inside stands for itself, as in SQL: 'SELECT ''a'' AS x'."""
+    text = text.strip()
     if not text.startswith(("'", '"')):
         return text
     twice = text[0] * 2

@@ -70,6 +70,7 @@ def test_a_query_is_taken_as_it_is_written() -> None:
     assert verbs.parse_line("""sql 'SELECT "a"'""").words == ('SELECT "a"',)
     doubled = """sql "SELECT 1 AS ""my n"", '' AS b" """
     assert verbs.parse_line(doubled).words == ("""SELECT 1 AS "my n", '' AS b""",)
+    assert verbs.parse_line("sql 'it''s' \n").words == ("it's",)
 
 
 def test_negative_numbers_are_words_and_a_double_dash_ends_options() -> None:
