@@ -136,7 +136,7 @@ def _look_at_cache(cache: Cache, found: Findings) -> None:
 
 
 def examine_sharing(found: Findings, cache: Cache) -> None:
-    """Add what the store behind a cache is able to do, where there is one."""
+    """Add what the store behind a cache allows to read, where there is one; writes nothing."""
     try:
         sharing = sharing_of(cache.root)
         if sharing is None:
@@ -144,15 +144,16 @@ def examine_sharing(found: Findings, cache: Cache) -> None:
         if not cache.is_own:
             found.facts["shared"] = f"{sharing.url}, not asked: the cache is not yours"
             return
-        examine_store(found, sharing.url, reads_only=sharing.read_only)
+        more = f"what else is tried by `nbcache doctor {sharing.url}`, which writes there"
+        examine_store(found, sharing.url, untried="shared read-only" if sharing.read_only else more)
     except StoreError as error:
         found.problems.append(str(error))
 
 
-def examine_store(found: Findings, url: str, *, reads_only: bool = False) -> None:
+def examine_store(found: Findings, url: str, *, untried: str = "") -> None:
     """Add what a shared store is able to do with the credentials that are here.
 
-    reads_only: nobody wants to write there.
+    untried: why nothing is written there; empty: whether it may be is tried.
 
     Raises:
         CannotOpenStoreError: the URL is none, or what opens it is not installed.
@@ -160,7 +161,7 @@ def examine_store(found: Findings, url: str, *, reads_only: bool = False) -> Non
     store = open_store(url, lookup_s=_PATIENT_S)
     found.facts["store"] = f"{store.url} ({store.backend})"
     try:
-        able = probe(store, writes=not reads_only)
+        able = probe(store, writes=not untried)
         if able.read:
             found.facts["shared"] = _what_is_there(store)
     except (RemoteStoreError, CacheFormatError) as error:
@@ -170,14 +171,14 @@ def examine_store(found: Findings, url: str, *, reads_only: bool = False) -> Non
         store.close()
     rights = {"read": able.read, "write": able.write, "delete": able.delete}
     allowed = ", ".join(name for name, is_allowed in rights.items() if is_allowed) or "none"
-    found.facts["rights"] = f"{allowed} (shared read-only)" if reads_only else allowed
+    found.facts["rights"] = f"{allowed} ({untried})" if untried else allowed
     if able.write:
         found.facts["claims"] = (
             "yes: of 16 that created one object at once, one was first, three times"
             if able.exclusive_create
             else "no: two people may compute the same result at the same time"
         )
-    else:
+    elif not untried:
         found.facts["claims"] = "no: this is a store to read from"
     if able.clock_offset_s is not None:
         _look_at_clock(found, able.clock_offset_s)
@@ -185,7 +186,7 @@ def examine_store(found: Findings, url: str, *, reads_only: bool = False) -> Non
         found.problems.append(
             f"the store cannot be read (reading needs the right to list as well): {able.faults[0]}"
         )
-    elif not (able.write or reads_only):
+    elif not (able.write or untried):
         found.problems += able.faults
 
 

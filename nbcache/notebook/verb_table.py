@@ -619,7 +619,8 @@ _TABLE: tuple[Verb, ...] = (
         more="STORE is a shared folder or a URL (s3://bucket/prefix, gs://, az://): what may be\n"
         "read, written and deleted there is tried with the credentials of this machine, and\n"
         "whether of several who create an object at once exactly one is first, which claims\n"
-        "need. That writes a few small objects below probes/ and deletes them.",
+        "need. That writes a few small objects below probes/ and deletes them. Without it, the\n"
+        "store behind the cache is only read.",
     ),
     Verb(
         name="help",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -138,7 +139,10 @@ def test_the_doctor_looks_at_the_store_behind_a_cache(tmp_path: Path) -> None:
             return "\n".join(found.lines)
 
         header = (team / "nbcache.json").read_text()
+        shutil.rmtree(team / "probes", ignore_errors=True)
         assert said().endswith("all is well")
+        assert f"read (what else is tried by `nbcache doctor {team}`" in said()
+        assert not (team / "probes").exists()
         (team / "nbcache.json").write_text(header.replace('"format": 1', '"format": 2'))
         assert "Upgrade nbcache" in said()
         (team / "nbcache.json").write_text("{")
