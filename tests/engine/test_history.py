@@ -279,6 +279,8 @@ def test_why_of_a_process_groups_its_tasks_by_their_reasons(two_runs: Story) -> 
         "1 cached: every component is equal to that of run calm-otter · fit[depth=2]"
     )
     assert [line for line in told.lines[1:] if "fit[depth=4]" in line]
+    assert [each["kind"] for each in told.record()["differences"]] == ["code"]
+    assert told.compared_with is not None
     failed = why_process(two_runs.cache, ["fit"], run="calm-otter")
     assert failed is not None
     assert "1 failed · fit[depth=8]" in failed.lines

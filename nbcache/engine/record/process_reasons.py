@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from nbcache.engine.record import history
-from nbcache.engine.record.explanations import Told
+from nbcache.engine.record.explanations import Told, why_of
 from nbcache.engine.record.finding import Found, run_with, tasks_of
 from nbcache.store.cache import Cache
 
@@ -18,6 +18,8 @@ MOST = 5  # reasons that are listed
 
 def why_process(cache: Cache, words: Sequence[str], *, run: str | None = None) -> Told | None:
     """Say why the tasks of a process ran or were hits; None where the words mean a single task.
+
+    `differences` are those of one task of the largest group that ran: what it is compared with.
 
     Raises:
         RunError: there is no such run.
@@ -34,6 +36,7 @@ def why_process(cache: Cache, words: Sequence[str], *, run: str | None = None) -
     outcomes: dict[str, int] = {}
     for (what, _), members in groups.items():
         outcomes[what] = outcomes.get(what, 0) + len(members)
+    nearest = _nearest_of_those_that_ran(cache, groups, known)
     counts = ", ".join(f"{count:,} {what}" for what, count in outcomes.items())
     return Told(
         task=words[0],
@@ -42,7 +45,18 @@ def why_process(cache: Cache, words: Sequence[str], *, run: str | None = None) -
         outcome=", ".join(outcomes),
         head=f"{words[0]}: {counts} in run {chosen.name}",
         lines=tuple(_lines(groups)),
+        differences=nearest.differences if nearest is not None else (),
+        compared_with=nearest.compared_with if nearest is not None else None,
     )
+
+
+def _nearest_of_those_that_ran(
+    cache: Cache,
+    groups: Mapping[tuple[str, str], Sequence[Found]],
+    known: Sequence[history.RunSummary],
+) -> Told | None:
+    ran = [members for members in groups.values() if members[0].use is None]
+    return why_of(cache, max(ran, key=len)[0], known=known) if ran else None
 
 
 def _lines(groups: Mapping[tuple[str, str], Sequence[Found]]) -> Iterator[str]:
