@@ -265,44 +265,13 @@ class Blobs:
         """
         means = (how,) if isinstance(how, str) else how
         if kind == "tree":
-            return place_tree(self.open_tree(digest), self._sound, target, means)
+            return place_tree(self.open_tree(digest), self.sound, target, means)
         if kind != "file":
             raise StoreError(f"a {kind} cannot be placed as a file")
-        return place_file(digest, self._sound(digest), target, means, executable)
+        return place_file(digest, self.sound(digest), target, means, executable)
 
-    def blob_behind(self, path: Path) -> str | None:
-        """Return the blob that a link leads to, None where it leads to something else."""
-        real = os.path.realpath(path)
-        return real if real.startswith(self._prefix) and os.path.isfile(real) else None
-
-    # ------------------------------------------------------------------ inside
-
-    def _path(self, digest: str) -> str:
-        hexadecimal = digest[3:]
-        if len(digest) != 67 or digest[:3] != "b3:" or not hexadecimal.isalnum():
-            raise StoreError(f"{digest!r} is no blob digest")
-        return f"{self._prefix}{hexadecimal[:2]}/{hexadecimal}"
-
-    def _bytes(self, digest: str) -> bytes:
-        path = self._path(digest)
-        try:
-            with open(path, "rb", buffering=0) as file:
-                return file.read()
-        except FileNotFoundError:
-            if not self._bring_back(digest, path):
-                raise
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
-
-    def _found(self, digest: str) -> str:
-        """Return a blob's path, to which it comes back from a clean-up or a shared cache."""
-        path = self._path(digest)
-        if not os.path.exists(path):
-            self._bring_back(digest, path)
-        return path
-
-    def _sound(self, digest: str) -> str:
-        """Return a blob's path, as `_found` does, where its bytes are what they were.
+    def sound(self, digest: str) -> str:
+        """Return the path of a blob whose bytes are what they were; it may come from elsewhere.
 
         One whose state was noted when it was whole is not read.
 
@@ -333,6 +302,37 @@ class Blobs:
             if len(self._seen_sound) > _MOST_SEEN:
                 self._seen_sound.clear()
             self._seen_sound[path] = state
+        return path
+
+    def blob_behind(self, path: Path) -> str | None:
+        """Return the blob that a link leads to, None where it leads to something else."""
+        real = os.path.realpath(path)
+        return real if real.startswith(self._prefix) and os.path.isfile(real) else None
+
+    # ------------------------------------------------------------------ inside
+
+    def _path(self, digest: str) -> str:
+        hexadecimal = digest[3:]
+        if len(digest) != 67 or digest[:3] != "b3:" or not hexadecimal.isalnum():
+            raise StoreError(f"{digest!r} is no blob digest")
+        return f"{self._prefix}{hexadecimal[:2]}/{hexadecimal}"
+
+    def _bytes(self, digest: str) -> bytes:
+        path = self._path(digest)
+        try:
+            with open(path, "rb", buffering=0) as file:
+                return file.read()
+        except FileNotFoundError:
+            if not self._bring_back(digest, path):
+                raise
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+
+    def _found(self, digest: str) -> str:
+        """Return a blob's path, to which it comes back from a clean-up or a shared cache."""
+        path = self._path(digest)
+        if not os.path.exists(path):
+            self._bring_back(digest, path)
         return path
 
     def _bring_back(self, digest: str, path: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -295,3 +296,19 @@ def test_a_kernel_that_is_killed_while_it_publishes_leaves_no_half_file(tmp_path
         assert all(each.read_text() == f"{each.stem}\n" for each in folder.rglob("*.txt"))
         assert not [each for each in folder.iterdir() if each.name.startswith(".nbcache-0")]
     assert subprocess.check_output(command, text=True) == "succeeded {'stored': 1}\n"
+
+
+def test_a_damaged_result_is_not_published_and_is_made_again(notebook: Notebook) -> None:
+    declare(notebook, "results, only=t", items='"a"', body='head -c 9000 /dev/zero > "$v.txt"')
+    notebook.run().raise_for_status()
+    [blob] = (each for each in notebook.session.cache.blobs.folder.rglob("*") if each.is_file())
+    shutil.rmtree(notebook.folder / "results")
+    blob.chmod(0o644)
+    with blob.open("r+b") as file:
+        file.write(b"damaged")
+
+    assert "damaged" in error_of(notebook.run())
+    assert not listed(notebook.folder / "results")
+
+    assert notebook.run().counts() == {"completed": 1}
+    assert (notebook.folder / "results" / "a.txt").read_bytes() == bytes(9000)

@@ -44,6 +44,7 @@ class Leaf:
     source: str = ""  # of a file: where its bytes are; of a link: what it says
     digest: Digest | None = None
     executable: bool = False
+    blob: Digest | None = None
 
 
 class Placer:
@@ -118,7 +119,7 @@ class Placer:
         if isinstance(held, Stored):
             assert held.blob is not None
             if held.kind == "file":
-                yield _file(target, str(blobs.path(held.blob)), held.digest)
+                yield _file(target, str(blobs.path(held.blob)), held.digest, held.blob)
                 return
             entries = blobs.open_tree(held.blob)
         elif held.is_file():
@@ -137,7 +138,7 @@ class Placer:
                 yield Leaf(place, "link", os.fsdecode(entry.target))
             elif entry.blob is not None and entry.identity is not None:
                 source = str(blobs.path(entry.blob))
-                yield Leaf(place, "file", source, entry.identity, entry.executable)
+                yield Leaf(place, "file", source, entry.identity, entry.executable, entry.blob)
             else:
                 source = os.path.join(root, name)
                 yield Leaf(place, "file", source, files.digest(source), entry.executable)
@@ -222,7 +223,13 @@ class Placer:
         return "right"
 
     def _put(self, leaf: Leaf, mode: PublishMode) -> None:
-        """Place a file under another name, then give it its own: nobody ever sees half of it."""
+        """Place a file under another name, then give it its own: nobody ever sees half of it.
+
+        Raises:
+            BlobDamagedError: its blob was damaged and is put aside; the next run makes it again.
+        """
+        if leaf.blob is not None:
+            self._cache.blobs.sound(leaf.blob)
         new = self._beside(leaf.target)
         try:
             if mode != "copy":
@@ -248,12 +255,12 @@ class Placer:
         return Path(folder, f".nbcache-{new_ulid()}")
 
 
-def _file(target: str, source: str, digest: Digest) -> Leaf:
+def _file(target: str, source: str, digest: Digest, blob: Digest | None = None) -> Leaf:
     try:
         executable = bool(os.stat(source).st_mode & stat.S_IXUSR)
     except FileNotFoundError:
         executable = False  # what is wrong is told when it is placed
-    return Leaf(target, "file", source, digest, executable)
+    return Leaf(target, "file", source, digest, executable, blob)
 
 
 def _lstat(path: str) -> os.stat_result | None:
