@@ -8,9 +8,10 @@ that is set again or put back has the value that it has when a run begins.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -79,6 +80,11 @@ class Patch(NamedTuple):
                 if Patch(package, self.steps[:1]).value() is holder:
                     return Patch(package, self.steps)
         return self
+
+    def counts_for_text_alone(self) -> bool:
+        """Say whether it is a setting of how pandas shows tables, and of no value."""
+        option = self.steps[1:2] if self.steps[:1] == ("options",) else ()
+        return self.module == "pandas" and option in (("display",), ("styler",))
 
     def _set(self, value: object) -> None:
         holder, last = self._down(self.steps[:-1]), self.steps[-1]
@@ -209,6 +215,19 @@ class ModuleSettings:
             return ""
         there = Patch(".".join(steps[:count]), steps[count:]).value()
         return imported if there is value else ""
+
+
+# `to_string`, f-strings, `"%s" % a`, `map(str, a)`, what logs; an annotation `: str` is no text.
+_MAKES_TEXT = re.compile(
+    r"print|repr|format|display|render|\bto_(string|html|latex|markdown|clipboard)\b|\bstyle\b"
+    r"|\b(log|debug|info|warn|warning|error|critical|exception)\b|__str__|\bstr\(|[(,=]\s*str\b"
+    r"|\b[fF][rR]?[\"']|\b[rR][fF][\"']|[\"']\s*%"
+)
+
+
+def makes_text(sources: Iterable[str | None]) -> bool:
+    """Say whether code may make text of values; best effort, rather yes than no."""
+    return any(each is not None and _MAKES_TEXT.search(each) for each in sources)
 
 
 class Surroundings(NamedTuple):

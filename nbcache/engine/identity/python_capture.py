@@ -16,7 +16,7 @@ from nbcache.engine.identity.modules import (
     local_components,
     package_components,
 )
-from nbcache.engine.identity.patches import PATCHES, Patch, Surroundings
+from nbcache.engine.identity.patches import PATCHES, Patch, Surroundings, makes_text
 from nbcache.engine.identity.payload import Payload, pickle_names
 from nbcache.engine.identity.python_itself import host_components, python_component
 from nbcache.engine.identity.sharing import shared_paths
@@ -83,6 +83,7 @@ class PythonCapture:
         self._own = self._uses.stored | taken
         self._sources: dict[str, str] = {}
         self._own_texts: list[str] = []  # of helpers and resources
+        self._folded_texts: list[str | None] = []  # of the code of captured objects
         self._patches: dict[Patch, object] = {}  # those that count, with what is there
         self._sendable: dict[Patch, object] = {}  # those that were looked at
         self._unsendable: set[Patch] = set()
@@ -110,7 +111,13 @@ class PythonCapture:
             submodules = self._submodules_passed(walker)
             locals_, reach, changing = local_components(self._places, walker.local, asked)
             asks = asked | walker.asks | reach.asks
-            patches = self._patches_for(walker, reach)
+            seen = (each.evidence for each in (*components, *locals_))
+            is_text = makes_text((*seen, *self._folded_texts))
+            patches = {
+                patch: value
+                for patch, value in self._patches_for(walker, reach).items()
+                if is_text or not patch.counts_for_text_alone()
+            }
             if asks == asked and patches.keys() == self._patches.keys():
                 break
             asked, self._patches = asks, patches  # what does not count as a rule counts here
@@ -272,9 +279,10 @@ class PythonCapture:
             place, text = self._source(value)
             self._own_texts.append(text or "")
             return component("helper", name, digest, place, self._with_folded(text, walker))
-        shown = None
+        code, shown = self._with_folded(None, walker), None
+        self._folded_texts.append(code)
         if not is_confidential(name, value):
-            shown = self._with_folded(None, walker) or small_text(value)
+            shown = code or small_text(value)
         return component("captured", name, digest, described(value, name), shown)
 
     def _with_folded(self, text: str | None, walker: Walker) -> str | None:
