@@ -111,13 +111,7 @@ class PythonCapture:
             submodules = self._submodules_passed(walker)
             locals_, reach, changing = local_components(self._places, walker.local, asked)
             asks = asked | walker.asks | reach.asks
-            seen = (each.evidence for each in (*components, *locals_))
-            is_text = makes_text((*seen, *self._folded_texts))
-            patches = {
-                patch: value
-                for patch, value in self._patches_for(walker, reach).items()
-                if is_text or not patch.counts_for_text_alone()
-            }
+            patches = self._patches_for(walker, reach, [*components, *locals_])
             if asks == asked and patches.keys() == self._patches.keys():
                 break
             asked, self._patches = asks, patches  # what does not count as a rule counts here
@@ -226,10 +220,15 @@ class PythonCapture:
             return identity_digest(b"source\0" + self._decl.body.encode("utf-8", "surrogatepass"))
         return identity_digest(normalise(self._tree, docstrings="docstrings" in asked))
 
-    def _patches_for(self, walker: Walker, reach: ModuleReach) -> dict[Patch, object]:
+    def _patches_for(
+        self, walker: Walker, reach: ModuleReach, components: list[Component]
+    ) -> dict[Patch, object]:
         """Return what cells set in modules that the body reaches, and note what it cannot have."""
         found: dict[Patch, object] = {}
+        is_text = makes_text((*(each.evidence for each in components), *self._folded_texts))
         for patch in self._settings.reached(walker, reach, self._places):
+            if patch.counts_for_text_alone() and not is_text:
+                continue
             if str(patch) not in self._decl.directives.ignore and self._is_sendable(patch):
                 found[patch] = self._sendable[patch]
         for how in self._settings.unnamed(walker, reach, self._places):
