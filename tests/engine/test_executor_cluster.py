@@ -170,7 +170,7 @@ def test_a_run_whose_tasks_wait_behind_those_of_others_can_be_cancelled(
         finally:
             _gate.set()
         other.gather(held)
-    assert attempts(notebook) == []
+    assert all(each.start is None for each in attempts(notebook))  # none had begun
 
 
 def test_a_run_can_be_cancelled_when_all_dask_workers_are_lost(notebook: Notebook) -> None:

@@ -7,7 +7,6 @@ the time zone and the language where the code that is reached asks for them.
 from __future__ import annotations
 
 import codecs
-import locale
 import os
 import sys
 import zoneinfo
@@ -34,10 +33,10 @@ def python_component() -> Component:
     said = [f"{sys.version_info[0]}.{sys.version_info[1]}"]
     if sys.flags.optimize:
         said.append(f"-{'O' * sys.flags.optimize}")
-    if not sys.flags.utf8_mode:
-        encoding = codecs.lookup(locale.getencoding()).name
-        if encoding != "utf-8":
-            said.append(f"texts in {encoding}")
+    # As it was when the process began, and a worker's: a cell may have set another locale since
+    encoding = codecs.lookup(sys.getfilesystemencoding()).name
+    if encoding != "utf-8":
+        said.append(f"texts in {encoding}")
     return component("python", "python", combine("python", *said), ", ".join(said))
 
 
