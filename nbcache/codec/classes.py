@@ -102,6 +102,8 @@ def end_task() -> bool:
 
     Members of an Enum, which what outlives a task may hold as well, are put back themselves.
     """
+    if not _made:
+        return False
     made = list(_made.items())
     if any(not each.members.put_back() for _, each in made if each.members is not None):
         return True

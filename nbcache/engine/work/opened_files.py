@@ -43,13 +43,12 @@ class OpenedFiles:
 
     def begin(self, folders: Iterable[str], passed: Callable[[str], bool]) -> None:
         """Look at these folders and all below them, but for those that `passed` says."""
-        is_gone = self._openings is not None and not self._openings.is_there()
+        is_gone = self._openings is not None and not self._openings.begin_anew()
         if self._process != os.getpid() or is_gone:
             self._process, self._openings = os.getpid(), Openings.begin()
         if self._openings is None:
             return
         self._passed = passed
-        self._openings.begin_anew()
         for folder in folders:
             self.look_below(folder)
         self._children = {}

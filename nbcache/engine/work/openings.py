@@ -30,6 +30,7 @@ _HEAD = struct.Struct("=IBBHQii")  # length, version, reserved, length of head, 
 _NAMED = struct.Struct("=BBHI4xIi")
 _FOLDERS = 1000  # that are looked at below one
 _ENTRIES = 50_000  # that are listed in search of them
+_readlink = os.readlink  # a listener puts its own in the place of this one
 
 
 class _Handle(ctypes.Structure):
@@ -56,6 +57,7 @@ class Openings:
     def __init__(self, libc: ctypes.CDLL, descriptor: int) -> None:
         self._libc, self._descriptor = libc, descriptor
         self._process = os.getpid()
+        self._link = f"/proc/self/fd/{descriptor}"
         self._folders: dict[bytes, str] = {}  # by file system and handle, as events name them
         self._tops: dict[str, str] = {}  # as they were named; real
         self._below: dict[str, Callable[[str], bool]] = {}
@@ -91,7 +93,7 @@ class Openings:
         """Whether the queue is still what its descriptor stands for: a body may close any, and its
         number then soon is another file's, where a read may wait for ever."""
         try:
-            return os.readlink(f"/proc/self/fd/{self._descriptor}") == "anon_inode:[fanotify]"
+            return _readlink(self._link) == "anon_inode:[fanotify]"
         except OSError:
             return False
 
@@ -146,27 +148,34 @@ class Openings:
             except OSError:
                 continue
 
-    def begin_anew(self) -> None:
-        """What was lost until now does not matter."""
+    def begin_anew(self) -> bool:
+        """What was lost until now does not matter; False: the queue is no more."""
         self.overlooked = set()
         self.is_whole = self.is_there()
+        return self.is_whole
 
     def forget(self) -> None:
         """What happened until now does not matter."""
         was_whole, cut = self.is_whole, len(self._cut)
-        for _ in self.take():
-            pass
+        is_there = self.is_there()
+        if is_there:
+            for _ in self._take():
+                pass
         self._listed = set()
-        self.is_whole = was_whole and len(self._cut) == cut and self.is_there()
+        self.is_whole = was_whole and len(self._cut) == cut and is_there
 
     def take(self) -> Iterator[Opening]:
         """Yield what happened since the last time, in its order."""
         if os.getpid() != self._process:
             return  # a forked child, whose parent will ask
+        if self.is_there():
+            yield from self._take()
+        else:
+            self.is_whole = False
+
+    def _take(self) -> Iterator[Opening]:
         while True:
             try:
-                if not self.is_there():
-                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
                 size = os.readv(self._descriptor, [self._buffer])
             except (BlockingIOError, InterruptedError):
                 return
