@@ -249,3 +249,20 @@ def test_a_table_of_more_rows_than_its_bytes_can_hold_is_not_read() -> None:
         decode("arrow", sink.getvalue().to_pybytes(), vouched=False)
 
     assert encode_table(table) is None
+
+
+def test_a_large_table_is_compressed_only_where_that_makes_it_smaller() -> None:
+    noise = np.random.default_rng(1).random(100_000)
+    names = [f"sample {n}" for n in range(100_000)]
+
+    tables = [pd.DataFrame({"a": noise}), pd.DataFrame({"a": noise * 0, "name": names})]
+    sizes = [len(encode(each).data) / sum(map(nbytes_of, each.items())) for each in tables]
+
+    assert sizes[0] > 1
+    assert sizes[1] < 0.5
+    for each in tables:
+        assert_exact(each, "arrow")
+
+
+def nbytes_of(column: tuple[object, Any]) -> int:
+    return int(pa.array(column[1]).nbytes)
