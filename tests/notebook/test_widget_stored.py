@@ -121,3 +121,14 @@ def test_what_a_task_of_any_run_showed_can_stand_below_the_picture_of_the_run(
         assert desk.static.text == f"9 ran\nfit[n=1], run {run.name}: it showed nothing"
         desk.ask("show", process="", position="")
         assert desk.static.text == "9 ran"
+
+        # Which task that is, a page hears that is loaded again; no other run is shown with it.
+        for turn, named in (("open", {"run": run.id}), ("run", {})):
+            desk.ask("show", process="fit", position="1")
+            assert desk.view.whole()["below"] == ("fit", "1")
+            desk.ask(turn, **named)
+            assert desk.view.whole()["below"] is None
+            assert desk.view.frame(Rendered("9 ran", "")).text == "9 ran"
+            if turn == "open":  # nobody follows it, and draws it anew
+                assert desk.static.text == "9 ran"
+        assert desk.followed[-1].wait(PATIENCE_S)

@@ -109,7 +109,10 @@ class SessionDesk:
         )
 
     def _open(self, view: RunView, message: Mapping[str, Any]) -> object:
-        view.turn_to(source_of(self._session, str(message.get("run", ""))))
+        source = source_of(self._session, str(message.get("run", "")))
+        if view.has_shown:
+            self._redraw(view, view.pick(None))
+        view.turn_to(source)
         return {}
 
     def _fold(self, view: RunView, message: Mapping[str, Any]) -> object:
@@ -146,7 +149,8 @@ class SessionDesk:
             session.cache, source.id, source.run, process, position, session.read_shown
         )
         title = f"{task['label']}, run {source.progress().name}"
-        self._redraw(view, view.pick(cards.render_picked(title, task["status"], chunks)))
+        shown = cards.render_picked(title, task["status"], chunks)
+        self._redraw(view, view.pick(shown, (process, position)))
         return {"said": "", "replaced": True}
 
     def _why(self, view: RunView, message: Mapping[str, Any]) -> object:

@@ -67,6 +67,7 @@ class RunView:
         self._carrier: Carrier | None = None
         self._static = Rendered("", "")  # as it was drawn last, without its frame
         self._shown: Rendered | None = None  # what a task showed, where somebody asked for it
+        self._below: tuple[str, str] | None = None  # that task's process and position
 
     def painter(self, source: Source) -> Callable[[RunProgress], Rendered]:
         """Return what draws the static picture of a run, whatever the view shows by then."""
@@ -80,10 +81,20 @@ class RunView:
         self._static = rendered
         return framed(with_shown(rendered, self._shown), self.twin_id)
 
-    def pick(self, shown: Rendered | None) -> Rendered:
-        """Let what a task showed stand below the static picture; returns both."""
-        self._shown = shown
+    def pick(self, shown: Rendered | None, task: tuple[str, str] | None = None) -> Rendered:
+        """Let what a task (process, position) showed stand below the static picture; returns both,
+        and tells the pages which task that is."""
+        with self._lock:
+            self._shown, self._below = shown, task
+            self._seq += 1
+            if self._carrier is not None:
+                self._carrier.tell({"kind": "delta", "seq": self._seq, "below": task})
         return self.frame(self._static)
+
+    @property
+    def has_shown(self) -> bool:
+        """Whether what a task showed stands below the static picture."""
+        return self._shown is not None
 
     def bundle(self) -> tuple[dict[str, object], dict[str, object]]:
         """Return the widget's own output, with its metadata; made at the first call, on the
@@ -117,11 +128,13 @@ class RunView:
             self._carrier.renew()
 
     def turn_to(self, source: Source) -> None:
-        """Show another run from now on."""
+        """Show another run from now on, or the next session of this one; what a task showed no
+        more belongs to it."""
         with self._lock:
             if source.scene.outline != self._scene.outline:
                 self._scene = source.scene  # else what is unfolded stays so
             self.source = source
+            self._shown = self._below = None
             self._state = self._now(source.progress())
             self._seq += 1
         self._tell_whole()
@@ -149,7 +162,8 @@ class RunView:
     def whole(self) -> dict[str, object]:
         """Return all that a page needs that comes in the middle."""
         with self._lock:
-            return {"seq": self._seq, "scene": scene_record(self._scene), **self._state}
+            scene = scene_record(self._scene)
+            return {"seq": self._seq, "scene": scene, "below": self._below, **self._state}
 
     def _now(self, progress: RunProgress) -> State:
         source = self.source

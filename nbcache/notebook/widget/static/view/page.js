@@ -144,6 +144,7 @@ class View {
     this.run = message.head.run;
     this.head = message.head;
     this.card = message.card;
+    this.below = message.below;
     this.counts = message.counts;
     this.itemCounts = message.items;
     this.counts.forEach((_, index) => this.dirty.nodes.add(index));
@@ -163,6 +164,7 @@ class View {
       this.itemCounts[index] = count;
       this.dirty.items.add(Number(index));
     }
+    if (message.below !== undefined) this.below = message.below;
     if (message.head) {
       Object.assign(this.head, message.head);
       if (message.head.elapsed_s !== undefined)
@@ -181,7 +183,10 @@ class View {
   draw() {
     this.frame = undefined;
     this.paint();
-    if (this.dirty.head) this.paintHead();
+    if (this.dirty.head) {
+      this.paintHead();
+      this.stack.at(-1)?.nameShower?.();
+    }
     this.dirty.head = false;
   }
 

@@ -32,13 +32,11 @@ class RunView extends View {
   /** Show below what a task showed, in the notebook's own output; no more, where that is there. */
   async showTask(process, position) {
     const shown = this.isBelow(process, position);
-    const answer = await this.press({ ask: "show", label: "Show", process, position: shown ? "" : position });
-    if (answer) this.below = shown ? "" : this.keyOf(process, position);
+    await this.press({ ask: "show", label: "Show", process, position: shown ? "" : position });
   }
 
-  isBelow(process, position) { return this.below === this.keyOf(process, position); }
-
-  keyOf(process, position) { return JSON.stringify([this.run, process, position]); }
+  /** The kernel says which task that is: a page may be loaded again, or be one of several. */
+  isBelow(process, position) { return this.below?.[0] === process && this.below[1] === String(position); }
 
   load(scene) { this.picture.load(scene); }
 

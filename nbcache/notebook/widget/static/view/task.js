@@ -70,8 +70,9 @@ class Task {
     const button = h("button", { type: "button", class: "nb-link", title: "what it showed, in the cell's own output: with tables and all that is HTML",
       onclick: async () => {
         await this.view.showTask(this.process, this.position);
-        write(button, text());
+        this.nameShower();
       } }, text());
+    this.nameShower = () => write(button, text());
     return button;
   }
 
