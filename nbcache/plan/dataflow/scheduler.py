@@ -14,7 +14,6 @@ from typing import cast
 from nbcache.model import event as ev
 from nbcache.model.channel import Graph, Item, with_all_below
 from nbcache.model.command import Command, Decide, End, Kill, Load, Report, Start, Wait
-from nbcache.model.digest import Digest
 from nbcache.model.event import Event, TaskKey
 from nbcache.model.ids import Position, format_position
 from nbcache.model.task import Outcome, RunStatus
@@ -22,11 +21,11 @@ from nbcache.model.value import HoleCause
 from nbcache.plan.dataflow.flow import Flow
 from nbcache.plan.dataflow.levels import Levels
 from nbcache.plan.dataflow.lives import DONE, PENDING, READY, RUNNING, Census, SchedulerFault, Task
+from nbcache.plan.dataflow.patience import GIVE_UP_AFTER, Patience
 from nbcache.plan.dataflow.places import Inputs
 from nbcache.plan.dataflow.room import Ready, Room
 from nbcache.plan.dataflow.streams import elements, same_content
-
-GIVE_UP_AFTER = 5
+from nbcache.plan.dataflow.twins import Twins
 
 
 class Scheduler:
@@ -76,13 +75,11 @@ class Scheduler:
             {n.index: n.decl.directives.max_forks for n in graph.nodes if n.decl is not None},
             Levels(graph, self._is_over).is_closed if levels else None,
         )
-        self._give_up_after = 0 if max_errors else give_up_after
-        self._max_errors, self._errors = max_errors, 0
+        self._patience = Patience(give_up_after, max_errors)
         self._census = Census()
         self._tasks: dict[TaskKey, Task] = {}
         self._killed: set[TaskKey] = set()
-        self._owners: dict[Digest, Task] = {}
-        self._fates: dict[int, tuple[int, int]] = {}  # per process: ended, failed
+        self._twins = Twins(self._queue, self._is_over_for)
         self._loading: set[int] = set()
         self._recalled: list[Task] = []  # made again in this round: who waits for them goes on
         self._ending: RunStatus | None = None
@@ -320,24 +317,9 @@ class Scheduler:
             return
         task.hash, task.resources = event.hash, event.resources
         self._census.move(task, "missed")
-        owner = self._owners.get(event.hash) if event.hash is not None else None
-        if owner is None:
-            if event.hash is not None:
-                self._owners[event.hash] = task
-            self._queue(task)
-        elif owner.life is DONE:
+        owner = self._twins.add(task)
+        if owner is not None:
             self._share(owner, task)
-        elif task.node < owner.node and owner.queued:
-            self._take_over(owner, task)
-        else:
-            task.owner = owner
-            owner.twins = [*(owner.twins or ()), task]
-
-    def _take_over(self, owner: Task, task: Task) -> None:
-        """Let the upper of two tasks with one hash run: level by level the lower waits for it."""
-        twins = [owner, *self._disown(owner)]
-        owner.queued = False
-        self._adopt([task, *twins])
 
     def _queue(self, task: Task) -> None:
         task.queued, task.passed_by = True, 0
@@ -420,36 +402,9 @@ class Scheduler:
             return
         self._leave_room(task)
         self._failed = True
-        twins = self._disown(task)
+        twins = self._twins.disown(task)
         self._end_task(task, Outcome.ABORTED)
-        self._adopt(twins)
-
-    def _disown(self, task: Task) -> list[Task]:
-        """Free a task's hash; return the twins that waited for it."""
-        if task.hash is not None and self._owners.get(task.hash) is task:
-            del self._owners[task.hash]
-        twins, task.twins = task.twins or [], None
-        return twins
-
-    def _leave_owner(self, task: Task) -> None:
-        """Let a twin wait no more: what its owner makes is not its result."""
-        owner, task.owner = task.owner, None
-        if owner is not None and owner.twins is not None:
-            owner.twins = [twin for twin in owner.twins if twin is not task] or None
-
-    def _adopt(self, twins: list[Task]) -> None:
-        """Let the first of some twins run, and the others wait for it."""
-        waiting = [twin for twin in twins if twin.life is READY]
-        if not waiting or self._is_over_for(waiting[0].node):
-            return
-        heir = min(waiting, key=lambda twin: twin.key)
-        others = [twin for twin in waiting if twin is not heir]
-        heir.owner, heir.twins = None, others or None
-        if heir.hash is not None:
-            self._owners[heir.hash] = heir
-        for other in others:
-            other.owner = heir
-        self._queue(heir)
+        self._twins.adopt(twins)
 
     # Ends --------------------------------------------------------------------------------------
 
@@ -483,9 +438,7 @@ class Scheduler:
             return
         self._failed = True
         self._end_task(task, Outcome.FAILED, error=error, twin=twin)
-        self._errors += 1
-        if self._errors == self._max_errors:
-            self._give_up(f"{self._errors} tasks have failed (--max-errors {self._errors})")
+        self._give_up(self._patience.is_over())
         if action == "stop":
             self._stop_run(RunStatus.FAILED)
         elif action == "finish":
@@ -514,28 +467,20 @@ class Scheduler:
         elif slot is not None:
             self._flow.emit(task.node, task.position, slot)
         if self._ending is None and twin is None:
-            self._count_fate(task, outcome)
+            name = self.graph.nodes[task.node].name
+            self._give_up(self._patience.is_over_with(task.node, name, outcome))
         if task.twins is not None and outcome is not Outcome.ABORTED:
-            twins, task.twins = task.twins, None
-            for other in twins:
+            for other in self._twins.let_go(task):
                 if other.life is READY:
                     self._share(task, other)
 
     def _label(self, task: Task) -> str:
         return f"{self.graph.nodes[task.node].name}[{format_position(task.position)}]"
 
-    def _count_fate(self, task: Task, outcome: Outcome) -> None:
-        if not self._give_up_after:
-            return
-        ended, failed = self._fates.get(task.node, (0, 0))
-        if ended < self._give_up_after:
-            failed += outcome is Outcome.FAILED
-            self._fates[task.node] = (ended + 1, failed)
-            if failed == self._give_up_after:
-                name = self.graph.nodes[task.node].name
-                self._give_up(f"the first {failed} tasks of {name} have all failed")
-
     def _give_up(self, why: str) -> None:
+        """Start no more, if there is a reason to."""
+        if not why:
+            return
         if self._ending is None:
             self.gave_up = f"{why}: no more were started"
         self._finish_run(RunStatus.FAILED)
@@ -585,9 +530,9 @@ class Scheduler:
         if task is None:
             return
         self._leave_room(task)
-        twins = self._disown(task)
+        twins = self._twins.disown(task)
         self._census.move(task, "recalled")
-        self._adopt(twins)
+        self._twins.adopt(twins)
         if self._ending is not None:
             self._end_task(task, Outcome.ABORTED)
             return
@@ -599,10 +544,7 @@ class Scheduler:
 
     def _decide_again(self, task: Task) -> None:
         """Take a done task back: its result is gone, or its inputs are others now."""
-        self._disown(task)
-        owner = self._owners.get(task.hash) if task.hash is not None else None
-        if owner is not None and owner.life is DONE and owner.outputs is task.outputs:
-            self._disown(owner)  # it shares the result that is gone
+        self._twins.disown_result(task)
         self._census.move(task, "recalled")
         self._commands.append(Decide(task.key, task.inputs))
 
@@ -655,8 +597,8 @@ class Scheduler:
 
     def _decide_anew(self, task: Task) -> None:
         """Take a task back that has not begun: its inputs are others now."""
-        self._adopt(self._disown(task))
-        self._leave_owner(task)
+        self._twins.adopt(self._twins.disown(task))
+        self._twins.leave(task)
         task.queued = task.postponed = task.stale = False
         self._census.move(task, "recalled")
         self._commands.append(Decide(task.key, task.inputs))
