@@ -85,6 +85,8 @@ def _main(words: list[str]) -> int:
         return OK
     if parsed.verb.name == "run":
         return _run(parsed)
+    if parsed.verb.name == "plan":
+        return _plan(parsed)
     if parsed.verb.name == "share":
         return _share(parsed)
     if parsed.verb.name == "debug":
@@ -145,6 +147,41 @@ def _run(parsed: Parsed) -> int:
         place, choices_of(parsed), str(notebook.resolve()), given, retention=_retention(parsed)
     )
     return _execute(parsed, notebook, given, settings)
+
+
+def _plan(parsed: Parsed) -> int:
+    """Say what a run of a notebook would do: its cells are executed in a kernel that runs nothing,
+    without those that need what would have to run."""
+    from nbcache.notebook.choices import choices_of
+    from nbcache.notebook.headless import execute
+    from nbcache.notebook.report import PlanWatcher, plan_words
+    from nbcache.notebook.settings import Headless
+
+    notebook, *targets = parsed.words
+    given, path = parsed.parameters(), Path(notebook)
+    settings = Headless(
+        _absolute(parsed.text("--cache")),
+        choices_of(parsed),
+        str(path.resolve()),
+        given,
+        is_dry=True,
+    )
+    execution = execute(
+        path, given=given, settings=settings, output=None, watcher=PlanWatcher(), targets=targets
+    )
+    if execution.failed_cell is not None:
+        return _cell_failed(execution.failed_cell)
+    if execution.interrupted or execution.plan is None:
+        return INTERRUPTED
+    as_json = "--json" in parsed
+    print(json.dumps(execution.plan[1], indent=2) if as_json else plan_words(execution))
+    return OK
+
+
+def _cell_failed(failed: tuple[int, str]) -> int:
+    number, traceback = failed
+    print(f"\ncell [{number}] failed:\n{_readable(traceback)}", file=sys.stderr)
+    return FAILED
 
 
 def _retention(parsed: Parsed) -> str | None:

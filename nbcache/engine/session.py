@@ -68,6 +68,7 @@ class Session:
         know_classes_of(namespace, folder)
         self.notebook: str | None = os.environ.get("JPY_SESSION_NAME")
         self.given: dict[str, str] = {}  # parameters that the whole notebook was started with
+        self.is_dry = False  # whether what is cached may be read, and nothing may run
         self.waiter: Callable[[Run], None] = _wait
         self.retention = ""  # of the runs to come
         self.teller: Callable[[str], None] = _tell
@@ -348,11 +349,14 @@ class Session:
         was made of. `choices` are those of `RunOptions`.
 
         Raises:
-            NbcacheError: the pipeline does not fit together, or nothing is declared.
+            NbcacheError: the pipeline does not fit together, or nothing is declared; NotRunError:
+                the session is dry, and something would have to run.
         """
         check_retention(retention or "")
         options = self.manner.but(choices)
         prepared = self.look(targets, options, parameters or {}, no_cache=no_cache)
+        if self.is_dry and not dry_run(prepared).is_complete():
+            raise _nothing_runs()
         beginning = Beginning.new(
             self.cache,
             options,
@@ -360,7 +364,7 @@ class Session:
             {**self.given, **(parameters or {})},
             parent,
             self.retention if retention is None else retention,
-            kept=not no_cache and self.cache.writable,
+            kept=not no_cache and not self.is_dry and self.cache.writable,
         )
         return self.begin(prepared, beginning, detached=detached)
 
@@ -402,6 +406,9 @@ class Session:
 
     def begin(self, prepared: Prepared, beginning: Beginning, *, detached: bool = False) -> Run:
         """Begin a session of a run over a snapshot: its first row, then its tasks."""
+        if self.is_dry and beginning.hold is not None:  # the run of another day
+            beginning.hold.release()
+            raise _nothing_runs()
         if detached:
             detach(prepared)
         run = Run(
@@ -501,6 +508,10 @@ class Session:
         failed in the last run. With `into`, inputs and outputs stay as variables.
         """
         return try_task(self, name, item, into=into)
+
+
+def _nothing_runs() -> NotRunError:
+    return NotRunError("something would have to run for this, and nothing runs for a plan")
 
 
 _UNBOUND = object()

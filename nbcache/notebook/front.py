@@ -74,6 +74,7 @@ class Front:
             session.notebook = self.headless.notebook or session.notebook
             session.given = dict(self.headless.parameters)
             session.manner = RunOptions().but(self.headless.choices).manner()
+            session.is_dry = self.headless.is_dry
             if self.headless.cache:
                 session.use(self.headless.cache)
         return session

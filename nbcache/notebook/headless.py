@@ -17,16 +17,16 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from nbcache.errors import RunError, UsageError
+from nbcache.errors import NotRunError, RunError, UsageError
 from nbcache.notebook import parameters as parametrise
 from nbcache.notebook.again import run_lines
 from nbcache.notebook.own_kernel import own_kernel
-from nbcache.notebook.progress import RUN_MIME, SAID_MIME, RunRecord
+from nbcache.notebook.progress import PLAN_MIME, RUN_MIME, SAID_MIME, RunRecord
 from nbcache.notebook.settings import HEADLESS_VARIABLE, Headless
 from nbcache.store.files import new_ulid
 
@@ -59,6 +59,8 @@ class Execution:
     failed_cell: tuple[int, str] | None = None
     started: bool = False  # whether there was a kernel to execute it
     interrupted: bool = False
+    left_out: list[int] = field(default_factory=list)  # cells that a plan cannot execute
+    plan: tuple[str, list[dict[str, object]]] | None = None  # as text, and of each process
 
 
 def read_notebook(path: Path) -> Any:
@@ -99,8 +101,11 @@ def execute(
     settings: Headless,
     output: Path | None,
     watcher: Watcher,
+    targets: Sequence[str] = (),
 ) -> Execution:
     """Execute the notebook at `path`; see the module's text.
+
+    targets: the processes of a plan (`Headless.is_dry`); none: all.
 
     Raises:
         UsageError: the file is no notebook, or a parameter is unknown.
@@ -119,6 +124,9 @@ def execute(
         if not lines:
             line = " ".join(["%nbcache run", *again.targets])
             notebook.cells.append(nbformat.v4.new_code_cell(line))
+    elif settings.is_dry:
+        line = " ".join(["%nbcache plan", *targets])
+        notebook.cells.append(nbformat.v4.new_code_cell(line))
     elif needs_a_run(notebook):
         notebook.cells.append(nbformat.v4.new_code_cell("%nbcache run"))
     execution = Execution(notebook)
@@ -213,11 +221,21 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
             try:
                 await client.async_execute_cell(cell, index, execution_count=number)
             except CellExecutionError:
+                is_last = index == len(execution.notebook.cells) - 1
+                if settings.is_dry and not is_last and _is_left_out(cell, execution):
+                    execution.left_out.append(number)
+                    continue
                 execution.failed_cell = (number, error_of(cell))
                 return
             except DeadKernelError:
                 execution.failed_cell = (number, "the kernel died")
                 return
+
+
+def _is_left_out(cell: Any, execution: Execution) -> bool:
+    """Whether a cell of a plan failed for want of a result that nothing may run for."""
+    found = [output.ename for output in cell.outputs if output.output_type == "error"]
+    return bool(execution.left_out) or NotRunError.__name__ in found
 
 
 def _forward_interrupts(kernel: Any, execution: Execution) -> None:
@@ -285,6 +303,8 @@ def _read_message(message: Any, execution: Execution, watcher: Watcher) -> None:
         if record is not None:
             execution.runs[record["run"]] = record
             watcher.run_changed(record)
+        elif (plan := data.pop(PLAN_MIME, None)) is not None:
+            execution.plan = (str(data.get("text/plain", "")), plan)
         elif data.pop(SAID_MIME, None) is not None:
             watcher.said(str(data.get("text/plain", "")))
         elif kind in ("display_data", "execute_result") and "text/plain" in data:

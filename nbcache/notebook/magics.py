@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
-from nbcache.errors import UsageError, WiringError
+from nbcache.errors import NotRunError, UsageError, WiringError
 from nbcache.notebook import cards, live, verbs
 from nbcache.notebook import progress as pictures
 from nbcache.notebook.choices import choices_of
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from nbcache.notebook.widget.view import Page
     from nbcache.store.history import Logged
 
+# What a plan of a notebook leaves out, but for runs, which may read what is cached.
+_CHANGING = frozenset("try resume relaunch check debug clean trust pin unpin push pull".split())
 _INTO = re.compile(r"(?:^|(?<=\s))([^\W\d]\w*)\s*<<\s*$")
 
 
@@ -181,6 +183,8 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             "help": self._help,
         }
         name = parsed.verb.name
+        if name in _CHANGING and self.front.session.is_dry:
+            raise NotRunError(f"%nbcache {name} is left out of a plan")
         if name in own:
             return own[name](parsed)
         if name == "sql":
@@ -208,8 +212,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         session, pending = self.front.session, self.front.pending
         headless = self.front.headless
         asked = headless.choices if headless is not None else {}
-        label = parsed.text("--label")
-        targets = [*parsed.words, *(session.labelled(label) if label else ())]
+        targets = self._targets(parsed)
         if pending is not None and pending.takes(targets, session.declared()):
             start = getattr(session, pending.again.verb)
             return self._follow(parsed, start, pending.again.run, parameters={}, **asked)
@@ -222,6 +225,11 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             no_cache="--no-cache" in parsed,
             **asked,
         )
+
+    def _targets(self, parsed: verbs.Parsed) -> list[str]:
+        """Return the processes that are named, and those with the label that is."""
+        label = parsed.text("--label")
+        return [*parsed.words, *(self.front.session.labelled(label) if label else ())]
 
     def _resume(self, parsed: verbs.Parsed) -> object:
         return self._follow(parsed, self.front.session.resume, _word(parsed))
@@ -254,10 +262,15 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         return restored
 
     def _plan(self, parsed: verbs.Parsed) -> object:
-        plans = self.front.session.plan(parsed.words)
+        session, headless = self.front.session, self.front.headless
+        asked = headless.choices if headless is not None else {}
+        options = session.manner.but({**choices_of(parsed), **asked})
+        plans = session.plan(self._targets(parsed), options, parameters=parsed.parameters())
+        records = [asdict(plan) for plan in plans]
         if "--json" in parsed:
-            return [asdict(plan) for plan in plans]
-        self.front.show(pictures.render_plan(plans))
+            return records
+        told = {pictures.PLAN_MIME: records} if session.is_dry else {}
+        self.front.show(pictures.render_plan(plans), told)
         return None
 
     def _trust(self, parsed: verbs.Parsed) -> object:

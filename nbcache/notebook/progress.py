@@ -24,6 +24,7 @@ NO_NEWS = "first run of this code here"  # what engine.reasons says where there 
 MOST_FAILURES = 5  # that are drawn: the others are counted
 RUN_CLASS = "nbcache nbcache-run"  # by which a run is told from other output
 RUN_MIME = "application/vnd.nbcache.run+json"
+PLAN_MIME = "application/vnd.nbcache.plan+json"  # beside a plan that `nbcache plan` prints
 SAID_MIME = "application/vnd.nbcache.said+json"  # beside a text that `nbcache run` prints
 
 

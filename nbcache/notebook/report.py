@@ -56,6 +56,19 @@ class TerminalWatcher:
                 screen.close(progress_from(self._last[run]))
 
 
+class PlanWatcher:
+    """Keeps quiet while a notebook is executed for its plan: its runs only read what is cached."""
+
+    def run_changed(self, record: RunRecord) -> None:
+        """A run has its results from the cache."""
+
+    def cell_printed(self, text: str) -> None:
+        """A cell printed or showed something."""
+
+    def said(self, text: str) -> None:
+        """nbcache has something to say about a run."""
+
+
 def final_words(execution: Execution, *, verbose: bool = False) -> str:
     """Return the summary of all runs and, unless it was printed already (`verbose`), what the
     cells below the last one showed: text that ends in a newline, empty where nothing ran."""
@@ -69,6 +82,20 @@ def final_words(execution: Execution, *, verbose: bool = False) -> str:
     if not execution.runs and execution.failed_cell is None and not _has_cached(execution.notebook):
         parts.append("no nbcache run took place in this notebook")
     return "".join(f"{part}\n" for part in parts)
+
+
+def plan_words(execution: Execution) -> str:
+    """Return what `nbcache plan` prints: the plan, and which cells it had to do without."""
+    assert execution.plan is not None
+    lines = [execution.plan[0].rstrip()]
+    if execution.left_out:
+        numbers = ", ".join(map(str, execution.left_out))
+        several = len(execution.left_out) > 1
+        lines.append(
+            f"left out: cell{'s' * several} {numbers}, which need{'s' * (not several)} results "
+            "that are not there yet"
+        )
+    return "\n".join(lines)
 
 
 def record_of(execution: Execution, notebook: Path) -> dict[str, object]:

@@ -43,6 +43,7 @@ class Headless:
     parameters: Mapping[str, str] = field(default_factory=dict)
     again: Again | None = None
     retention: str | None = None  # of all runs
+    is_dry: bool = False  # whether it is for a plan alone: nothing runs
 
     def to_variable(self) -> str:
         """Return the text of the environment variable."""
@@ -63,6 +64,7 @@ class Headless:
             data.get("parameters") or {},
             None if again is None else Again.from_record(again),
             data.get("retention"),
+            bool(data.get("is_dry")),
         )
 
 

@@ -193,10 +193,13 @@ _TABLE: tuple[Verb, ...] = (
         name="plan",
         summary="say what a run would do now, without running anything",
         words="[PROCESS...]",
+        shell_words="NOTEBOOK [PROCESS...]",
         most=None,
+        shell_takes=(1, None),
         completes="processes",
-        flags=(_JSON,),
-        places=("notebook",),
+        flags=(_PARAMETER, _LABEL, _FRESH, _FROM, _STUB, _CACHE, _JSON),
+        more="In a shell the notebook's cells are executed in a fresh kernel in which nothing\n"
+        "runs; cells that need a result that is not cached are left out.",
     ),
     Verb(
         name="try",

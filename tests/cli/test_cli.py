@@ -61,6 +61,12 @@ def test_a_notebook_runs_is_cached_and_its_history_answers(tmp_path: Path) -> No
     assert "fitting 0" in card
     assert (tmp_path / "sub" / ".nbcache").is_dir()
 
+    plan = nbcache(tmp_path, "plan", "sub/fit.ipynb", "-p", "depth=4")
+
+    assert plan.returncode == 0, plan.stderr
+    assert "3 cached, 1 to run" in plan.stdout
+    assert "left out: cells 6, 7, which need results that are not there yet" in plan.stdout
+
     again = nbcache(tmp_path, "run", "sub/fit.ipynb", "-p", "depth=4", "-v")
 
     assert again.returncode == 0, again.stderr
