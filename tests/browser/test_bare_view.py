@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress
 from nbcache.notebook.code_view import diff_block, source_block
 from nbcache.notebook.markup import record_of
-from nbcache.notebook.widget.scene import Scene, scene_of
+from nbcache.notebook.widget.scene import STATES, Scene, draw, scene_of
 from nbcache.notebook.widget.state import delta, state_of
 from nbcache.plan.dataflow.outline import Edge, Origin, Outline
 from tests.browser.bare import CONTROLS, load, mount, tell, whole
@@ -185,6 +186,51 @@ def test_a_view_whose_kernel_never_sends_it_gives_up_and_keeps_no_other_from_bei
     page.wait_for_function("() => window.ended.includes('run the cell again')")
     load(page, "ended", first, answers=True)
     page.wait_for_function("() => window.ended === 'drawn'")
+
+
+def test_the_live_picture_says_of_any_counts_what_the_one_that_is_kept_says(page: Page) -> None:
+    rng = random.Random(5)
+    sizes = (0, 0, 0, 0, 1, 7, 1_200, 100_000)
+
+    def some(name: str) -> PlaceProgress:
+        counts = {state: rng.choice(sizes) for state in rng.sample(STATES, rng.randint(0, 5))}
+        known = sum(counts.values()) + rng.choice((0, 0, 30))
+        equal = rng.randint(0, counts.get("cached", 0))
+        expected = rng.choice((known, known, None))
+        return PlaceProgress(name=name, upstream=(), counts=counts, expected=expected, equal=equal)
+
+    names = tuple(f"process_{k:03}" for k in range(40))
+    lines = (Edge(names[0], names[1], 0, ""), Edge(names[1], names[2], 1, ""))
+    scene = scene_of(Outline(names, (), lines), range(40))
+    run = progress("running", *map(some, names))
+    kept = draw(scene, run)
+    mount(page, whole(scene, run))
+    page.get_by_role("button", name="fit the picture").click()
+
+    said = page.evaluate(_SAID, kept)
+
+    assert len(said) == 40
+    assert any("…" in live["phrase"] for live, _ in said)
+    for live, static in said:
+        assert live == static
+
+
+_SAID = """(kept) => {
+    const shown = new DOMParser().parseFromString(kept, "image/svg+xml");
+    const told = (node) => ({
+        name: node.dataset.key,
+        phrase: node.querySelector(".nb-phrase").textContent,
+        title: node.querySelector("title").textContent,
+        looks: [...node.classList].filter((each) => each.startsWith("nb-is-")),
+        icon: node.querySelector(".nb-icon").getAttribute("d"),
+        bars: [...node.querySelectorAll(".nb-part")]
+            .map((bar) => [bar.getAttribute("class"), bar.getAttribute("width")])
+            .filter(([, width]) => Number(width) > 0),
+    });
+    const live = [...document.querySelectorAll(".nb-node")];
+    return live.map((node) => [
+        told(node), told(shown.querySelector(`[data-key="${node.dataset.key}"]`))]);
+}"""
 
 
 def test_the_keyboard_walks_along_the_edges_and_opens_a_process(page: Page) -> None:

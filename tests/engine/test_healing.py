@@ -141,6 +141,22 @@ def test_a_consumer_that_meets_a_damaged_blob_recalls_its_producer(notebook: Not
     assert not verify(notebook.session.cache).problems
 
 
+def test_what_a_resumed_run_has_to_make_again_is_no_hit_of_it(notebook: Notebook) -> None:
+    pipeline(notebook)
+    notebook.cell("%%process size(data) -> n from big\nassert data[0] == 1\nn = len(data)")
+    assert notebook.run().status is RunStatus.FAILED
+    overwrite(blob_of(notebook, 1), bytes([9]) * 100_000)
+
+    pipeline(notebook)
+    run = notebook.session.resume()
+
+    assert run.wait(PATIENCE_S)
+    assert run.status is RunStatus.SUCCEEDED, run.failures
+    counts = run.progress().places[0].counts
+    assert (counts["completed"], counts["cached"]) == (1, 1)
+    assert run.progress().own == 1
+
+
 def test_a_damaged_file_never_reaches_who_takes_it(notebook: Notebook) -> None:
     body = "open(f'{v}.bin', 'wb').write(bytes([v]) * 2_000_000)"
     notebook.cells(

@@ -77,4 +77,5 @@ class Course:
         producer = self.producers.get(blob)
         if producer is not None:
             self.decider.forget(blob)
+            self.run.forget_hit(producer)
         return producer

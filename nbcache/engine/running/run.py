@@ -91,8 +91,7 @@ class Run:
         self._trusted = 0
         self._refused: set[TaskKey] = set()
         self._user = user
-        self._places: tuple[PlaceProgress, ...] = ()
-        self._items: Mapping[int, int] = {}
+        self._seen: tuple[tuple[PlaceProgress, ...], Mapping[int, int], int] = ((), {}, 0)
         self._steering: Steering | None = None
         self._elements: Callable[[int], Elements] = lambda _: ()
         self._cancelled = False
@@ -106,8 +105,9 @@ class Run:
             steering.cancel()
 
     def update(self, places: tuple[PlaceProgress, ...], items: Mapping[int, int]) -> None:
-        """Replace the snapshot of the processes, and of how many items each drawn channel gave."""
-        self._places, self._items = places, items
+        """Replace the snapshot of the processes, and of how many items each drawn channel gave;
+        with how many of the hits in it are on what this run made, as both are read together."""
+        self._seen = (places, items, len(self.own))
 
     def note(self, text: str) -> None:
         """Say a line in its report, once."""
@@ -152,6 +152,11 @@ class Run:
             self.shown_stored[task] = self.shown_stored[owner]
         elif owner in self.live_shown:
             self.live_shown[task] = self.live_shown[owner]
+
+    def forget_hit(self, task: TaskKey) -> None:
+        """What a task took from earlier is gone: it will be made again."""
+        self.kept.discard(task)
+        self.own.discard(task)
 
     def equal_tasks(self) -> Counter[int]:
         """Return, by process, how many tasks got the result of an equal one of this run."""
@@ -202,22 +207,24 @@ class Run:
 
     def progress(self) -> RunProgress:
         """Return a snapshot; cheap, and safe from any thread."""
+        status = self.status.value  # first: nothing of what follows changes once it has ended
+        places, items, own = self._seen
         return RunProgress(
             run=self.id,
             name=self.name,
-            status=self.status.value,
+            status=status,
             elapsed_s=self.elapsed_s,
             left_s=None if self.done else self.left_s,
             saved_s=self.saved_s,
-            places=self._places,
-            items=self._items,
+            places=places,
+            items=items,
             failures=tuple(self.failures),
             notes=(*self.notes, *self._refusal_note()),
             waits=tuple(self.waits.values()),
             error=self.error,
             cached_at=self._cached_at,
             trusted=self._trusted,
-            own=len(self.own),
+            own=own,
             cached_by=tuple(sorted(self._cached_by, key=lambda name: (name != "you", name))),
         )
 

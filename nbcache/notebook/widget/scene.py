@@ -290,14 +290,16 @@ def _fit(text: str, room: float, character: float) -> str:
 def _fit_phrase(phrase: str, room: float) -> str:
     """Let a phrase of counts without room begin with what went wrong, and say no zeros.
 
-    `picture.js` has the same.
+    `picture.js` has the same, for counts that move.
     """
-    if cells(phrase) * _SMALL_PX <= room:
+    most = int(room / _SMALL_PX)
+    if len(phrase) <= most:
         return phrase
     joint = " · " if " · " in phrase else ", "
     parts = [each for each in phrase.split(joint) if not each.startswith("0 ")]
     parts.sort(key=lambda each: ("/" not in each, not each.endswith("failed")))
-    return _fit(joint.join(parts), room, _SMALL_PX)
+    brief = joint.join(parts)
+    return brief if len(brief) <= most else f"{brief[: most - 1]}…"
 
 
 def cells(text: str) -> int:

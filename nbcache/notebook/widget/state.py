@@ -119,9 +119,7 @@ def head_of(progress: RunProgress, controls: Sequence[Control] = ()) -> Head:
         "elapsed_s": round(progress.elapsed_s, 1),
         "saved_s": round(progress.saved_s, 3),
         "done": cards.ended(counts),
-        "cached": max(
-            0, counts.get("cached", 0) - progress.own
-        ),  # they are read one after the other
+        "cached": counts.get("cached", 0) - progress.own,
         "total": pictures.total_of(progress),
         "notes": [*progress.notes, *(each.text for each in progress.waits)],
         "reasons": pictures.reason_lines(progress),

@@ -142,11 +142,11 @@ class View {
       this.load(message.scene);
     }
     this.run = message.head.run;
-    this.head = message.head;
+    this.head = { ...message.head }; // copies: other views of this output have the same message
     this.card = message.card;
     this.below = message.below;
-    this.counts = message.counts;
-    this.itemCounts = message.items;
+    this.counts = [...message.counts];
+    this.itemCounts = [...message.items];
     this.counts.forEach((_, index) => this.dirty.nodes.add(index));
     this.itemCounts.forEach((_, index) => this.dirty.items.add(index));
     this.startedAt = performance.now() - 1000 * this.head.elapsed_s;
