@@ -137,12 +137,14 @@ def _debug(parsed: Parsed) -> int:
 
 
 def _run(parsed: Parsed) -> int:
+    return _run_notebook(parsed, Path(parsed.words[0]), _absolute(parsed.text("--cache")))
+
+
+def _run_notebook(parsed: Parsed, notebook: Path, place: str | None) -> int:
     from nbcache.notebook.choices import choices_of
     from nbcache.notebook.settings import Headless
 
-    notebook = Path(parsed.words[0])
     given = parsed.parameters()
-    place = _absolute(parsed.text("--cache"))
     settings = Headless(
         place, choices_of(parsed), str(notebook.resolve()), given, retention=_retention(parsed)
     )
@@ -207,18 +209,12 @@ def _again(parsed: Parsed) -> int:
     place = Path(parsed.text("--cache") or ".nbcache").resolve()
     changes = parsed.parameters()
     named = parsed.text("--notebook")
-    if named is not None and word in (None, "last") and _has_no_runs(place):
-        said = sys.stderr if "--json" in parsed else sys.stdout
-        print(f"the cache {place} has no runs yet: this is a plain run", file=said)
-        settings = Headless(
-            str(place),
-            choices_of(parsed),
-            str(Path(named).resolve()),
-            changes,
-            retention=_retention(parsed),
-        )
-        return _execute(parsed, Path(named), changes, settings)
+    may_be_first = named is not None and word in (None, "last")
+    if may_be_first and not place.exists():
+        return _first_run(parsed, place)
     with answers.open_for_reading(place) as cache:
+        if may_be_first and not history.runs(cache):
+            return _first_run(parsed, place)
         if named is None and not cache.is_own:
             raise UsageError(
                 f"{place} is not your cache, so it does not say which notebook to execute: "
@@ -240,15 +236,11 @@ def _again(parsed: Parsed) -> int:
     return _execute(parsed, notebook, given, settings)
 
 
-def _has_no_runs(place: Path) -> bool:
-    """Whether there is no cache yet, or an empty one."""
-    from nbcache.engine.record import history
-    from nbcache.notebook import answers
-
-    if not place.exists():
-        return True
-    with answers.open_for_reading(place) as cache:
-        return not history.runs(cache)
+def _first_run(parsed: Parsed, place: Path) -> int:
+    """Run the notebook that a resume or relaunch names, where there is no run to go on with."""
+    said = sys.stderr if "--json" in parsed else sys.stdout
+    print(f"the cache {place} has no runs yet: this is a plain run", file=said)
+    return _run_notebook(parsed, Path(parsed.text("--notebook") or ""), str(place))
 
 
 def _execute(parsed: Parsed, notebook: Path, given: Mapping[str, str], settings: Headless) -> int:

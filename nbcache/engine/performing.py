@@ -122,16 +122,16 @@ class Performer:
                 try:
                     status = await self._drive(run, prepared, beginning, rows, tier, scratch)
                 except BaseException as problem:  # a fault of ours: the cell must not wait
-                    run.error = run.error or f"{type(problem).__name__}: {problem}"
+                    run.fault = run.fault or f"{type(problem).__name__}: {problem}"
                     raise
                 finally:
                     asked.cancel()
                     if rows is not None and not cache.is_there():
-                        run.is_lost, run.error = True, str(deleted_error(cache.root))
+                        run.is_lost, run.fault = True, str(deleted_error(cache.root))
                         status = RunStatus.FAILED
                     with contextlib.suppress(NbcacheError):
                         if rows is not None:
-                            rows.append([rows.ended(status, run.error)])
+                            rows.append([rows.ended(status, run.fault)])
                     if beginning.hold is not None:
                         beginning.hold.release()
                     self._forget(run, prepared)
@@ -170,7 +170,7 @@ class Performer:
             try:
                 executor, cpus, memory, gpus = await self._place(options)
             except NbcacheError as error:
-                run.error = str(error)
+                run.fault = str(error)
                 return RunStatus.FAILED
             if isinstance(executor, ClusterExecutor):
                 places = [place for held in prepared.places.values() for place in held.each()]

@@ -46,7 +46,7 @@ class Watcher(Protocol):
         """A cell printed or showed something (its text)."""
 
     def said(self, text: str) -> None:
-        """nbcache has something to say about a run that is about to begin."""
+        """nbcache has something to say: of a run that is about to begin, or what tasks print."""
 
 
 @dataclass

@@ -226,6 +226,9 @@ class CardScreen:
             moved = self._board.count(progress)
             self._due = now + max(CARD_TICK_S, moved / STATIC_CARDS_S)
 
+    def say(self, lines: str) -> None:
+        print(lines, flush=True)
+
     def close(self, progress: RunProgress) -> None:
         self._board.tell(self._run, progress)
         self._board.finish(self._run, progress)
@@ -281,6 +284,13 @@ class NotebookScreen:
             return 0.0
         return max(TWIN_TICK_S, len(str(self._last.get("text/html", ""))) / TWIN_BYTES_S)
 
+    def say(self, lines: str) -> None:
+        if not self._machine_readable:
+            print(lines, flush=True)
+            return
+        said = {"text/plain": lines, pictures.SAID_MIME: {}}
+        self._board.displays.show(said, f"nbcache-said-{uuid4().hex[:12]}")
+
     def close(self, progress: RunProgress) -> None:
         self._draw(progress)
         if self._view is not None:
@@ -318,15 +328,16 @@ def watch(run: WatchedRun, screen: Screen, *, raising: bool = True) -> None:
 
 def _follow(run: WatchedRun, screen: Screen) -> None:
     while not run.wait(TICK_S):
-        _print_lines(run)
+        _say_lines(run, screen)
         screen.update(run.progress())
-    _print_lines(run)
+    _say_lines(run, screen)
 
 
-def _print_lines(run: WatchedRun) -> None:
-    """Print what `debug` processes printed, in the cell that waits for them."""
-    for line in run.printed():
-        print(line, flush=True)
+def _say_lines(run: WatchedRun, screen: Screen) -> None:
+    """Show what `debug` processes printed, in the cell that waits for them."""
+    lines = run.printed()
+    if lines:
+        screen.say("\n".join(lines))
 
 
 def _cancel_in_order(run: WatchedRun, screen: Screen) -> RunInterrupted:
@@ -366,6 +377,9 @@ class QuietScreen:
     def update(self, progress: RunProgress) -> None:
         """Nothing: the prompt is the user's."""
 
+    def say(self, lines: str) -> None:
+        print(lines, flush=True)
+
     def close(self, progress: RunProgress) -> None:
         print(pictures.summary_line(progress), flush=True)
 
@@ -378,6 +392,9 @@ class TalkingScreen:
 
     def update(self, progress: RunProgress) -> None:
         self._screen.update(progress)
+
+    def say(self, lines: str) -> None:
+        self._screen.say(lines)
 
     def close(self, progress: RunProgress) -> None:
         self._screen.close(progress)

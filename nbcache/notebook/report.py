@@ -46,8 +46,13 @@ class TerminalWatcher:
             print(text, end="", file=self._stream, flush=True)
 
     def said(self, text: str) -> None:
-        """nbcache has something to say about a run that is about to begin, or a cached cell."""
-        print(text, file=self._stream, flush=True)
+        """nbcache has something to say: of a run that is about to begin, what `debug` processes
+        print, of a cached cell."""
+        going = [each for run, each in self._screens.items() if run not in self._ended]
+        if going:
+            going[-1].say(text)
+        else:
+            print(text, file=self._stream, flush=True)
 
     def finish(self) -> None:
         """Leave the terminal as it was, also where a run never said that it ended."""

@@ -95,8 +95,10 @@ def _template(parsed: Parsed) -> str | None:
     try:
         text = Path(given).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise UsageError(
-            f"the template {given!r} names no {{field}}, and is no file that can be read: {error}"
+            f"the template {given!r} names no {{field}}, and cannot be read as a file: {reason}.\n"
+            "  Write fields in braces, as in '{name}: {exit}'; `nbcache log -l` lists them"
         ) from None
     if not task_log.fields_in(text):
         raise UsageError(f"the template in the file {given} names no {{field}}")

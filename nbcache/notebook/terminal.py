@@ -26,6 +26,9 @@ class Screen(Protocol):
     def update(self, progress: RunProgress) -> None:
         """Show a later snapshot; cheap when nothing changed."""
 
+    def say(self, lines: str) -> None:
+        """Show lines that tasks print (`debug`), between pictures."""
+
     def close(self, progress: RunProgress) -> None:
         """Show the last snapshot; nothing comes after it."""
 
@@ -55,6 +58,9 @@ class LineScreen:
             self._say_once(line, f"failed {failure.task}")
         for note in (*progress.notes, *(wait.who for wait in progress.waits)):
             self._say_once(note, note)
+
+    def say(self, lines: str) -> None:
+        self._say(lines)
 
     def close(self, progress: RunProgress) -> None:
         self.update(progress)
@@ -111,6 +117,12 @@ class BarScreen:
             state=pictures.progress_line(progress),
         )
         bars.refresh()
+
+    def say(self, lines: str) -> None:
+        if self._bars is None:
+            print(lines, file=self._stream, flush=True)
+        else:
+            self._bars.console.print(lines, markup=False, highlight=False, soft_wrap=True)
 
     def close(self, progress: RunProgress) -> None:
         if self._bars is not None:

@@ -79,11 +79,13 @@ LEFT JOIN _names ON _names.run = last_.run"""
 TABLES: dict[str, str] = {
     "_names": """SELECT run, any_value(name) AS run_name FROM _rows
 WHERE kind = 'run' {0} GROUP BY run""",
-    # The rows of tasks that have a later one. Nearly all tasks have one row: to sort only the
-    # others takes a third of the time. Of a run whose resume succeeded, what only an earlier
+    # The rows of tasks that have a later one; attempts of a session go by their number, since
+    # clocks may go back. Nearly all tasks have one row: to sort only the others takes a third of
+    # the time. Of a run whose resume succeeded, what only an earlier
     # session had is no task: of a process that was renamed, of an item that is gone.
     "_earlier": """WITH ends_ AS NOT MATERIALIZED (
-    SELECT run, process, position, session, "at", id, hash(run, process, position) AS task_
+    SELECT run, process, position, session, attempt, "at", id,
+        hash(run, process, position) AS task_
     FROM _rows WHERE kind IN ('attempt', 'use') {0}
 ), again_ AS (SELECT task_ FROM ends_ GROUP BY task_ HAVING count(*) > 1
 ), settled_ AS (
@@ -93,7 +95,8 @@ WHERE kind = 'run' {0} GROUP BY run""",
 )
 (SELECT run, id FROM ends_ WHERE task_ IN (FROM again_)
 QUALIFY row_number() OVER (
-    PARTITION BY run, process, position ORDER BY session DESC, "at" DESC, id DESC) > 1)
+    PARTITION BY run, process, position
+    ORDER BY session DESC, coalesce(attempt, 0) DESC, "at" DESC, id DESC) > 1)
 UNION SELECT run, id FROM ends_ JOIN settled_ USING (run) WHERE session < last_""",
     # What the view `tasks` shows: whoever asks often does not even wait for its plan.
     "_tasks": f"FROM ({_TASKS}) WHERE true {{0}}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,14 @@ from tests.waiting import PATIENCE_S
 HOOKS = """
 import nbcache
 told = []
+def of(run):
+    return run.name, f"{run.status}", run.elapsed_s, run.error, run.message, run.counts()
 @nbcache.on_complete
 def tell(run):
-    told.append(("complete", run.name, f"{run.status}", run.elapsed_s, run.message, run.counts()))
+    told.append(("complete", *of(run)))
 @nbcache.on_error
 def warn(run):
-    told.append(("error", run.name, f"{run.status}", run.elapsed_s, run.message, run.counts()))
+    told.append(("error", *of(run)))
 """
 
 
@@ -35,16 +38,17 @@ def test_hooks_see_status_name_error_and_durations(notebook: Notebook) -> None:
     notebook.cell("limit = 0")
     run = notebook.run()
     assert told == [
-        ("complete", run.name, "succeeded", run.elapsed_s, "", {"completed": 2}),
+        ("complete", run.name, "succeeded", run.elapsed_s, "", "", {"completed": 2}),
     ]
     told.clear()
     notebook.cell("limit = 2")
     run = notebook.run()
     assert [each[0] for each in told] == ["error", "complete"]
-    for _, name, status, elapsed, message, counts in told:
+    for _, name, status, elapsed, error, message, counts in told:
         assert (name, status) == (run.name, "failed")
         assert 0 < elapsed == run.elapsed_s
-        assert message.startswith("work[v=2] ZeroDivisionError")
+        assert error == "work[v=2] ZeroDivisionError: division by zero"
+        assert message.startswith(error)
         assert counts == {"completed": 1, "failed": 1}
 
 
@@ -92,8 +96,10 @@ def test_a_run_that_a_hook_starts_tells_no_hooks_so_it_ends(notebook: Notebook) 
         "    except nbcache.errors.RunFailed:\n        seen.append('failed')"
     )
     notebook.names["seen"].clear()
+    plain = threading.Thread.start
     run = notebook.run()
     assert notebook.names["seen"] == [run.name, "failed"]
+    assert threading.Thread.start is plain
 
 
 def test_what_was_cancelled_is_complete_and_no_error(notebook: Notebook) -> None:

@@ -12,6 +12,7 @@ from nbcache.errors import (
     MissingPackageError,
     NotRunError,
     RunError,
+    RunFailed,
     UnknownNameError,
     UsageError,
 )
@@ -233,3 +234,14 @@ def test_a_table_without_pandas_says_what_to_install(
         notebook.names["size"].table()
 
     assert list(notebook.names["size"]) == [1, 2]
+
+
+def test_a_kept_result_whose_condition_fails_now_is_no_answer(notebook: Notebook) -> None:
+    """`when` is in no hash: what it raises fails the run, whether or not there is a result."""
+    notebook.cell("%channel src = of(2, 0)")
+    notebook.cell("%%process fit(v) -> out from src\nout = v")
+    notebook.run()
+    notebook.cell("%%process fit(v) -> out from src --when '1 / v < 1'\nout = v")
+
+    with pytest.raises(RunFailed, match="division by zero"):
+        notebook.names["fit"].table()

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from nbcache.engine.record import history
+from nbcache.engine.record.query import fetch
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
@@ -112,6 +114,31 @@ def test_directives_see_how_the_last_attempt_ended(notebook: Notebook) -> None:
     (failure,) = run.failures
     assert "exit code 5" in failure.error
     assert "this is why" in failure.error
+
+
+def test_a_task_between_two_attempts_when_the_run_ends_is_aborted_in_the_history(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell("%%process work(v) -> out from src --retries 1 --backoff 1h\nout = 1 / 0")
+    run = notebook.session.start()
+    wait_until(lambda: bool(attempts(notebook)))
+    wait_until(lambda: run.progress().places[0].counts.get("ready") == 1)
+
+    run.cancel()
+
+    assert run.wait(PATIENCE_S)
+    assert run.counts() == {"aborted": 1}
+    cache = notebook.session.cache
+    (task,) = fetch(cache, "SELECT status, attempt, error FROM tasks")
+    assert task[:2] == ("ABORTED", 1)
+    assert "before it was tried again" in task[2]
+    assert "ZeroDivisionError" in task[2]
+    assert [each.status for each in attempts(notebook)] == ["failed", "aborted"]
+    ((key, last),) = history.last_rows(cache, run.id).items()
+    assert key == ("work", "0")
+    assert isinstance(last, AttemptRow)
+    assert last.status == "aborted"
 
 
 def test_an_expression_that_fails_ends_the_run_in_order_and_says_so(notebook: Notebook) -> None:

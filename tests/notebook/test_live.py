@@ -18,8 +18,9 @@ from nbcache.notebook.live import (
     detach,
     watch,
 )
-from nbcache.notebook.progress import RUN_MIME
+from nbcache.notebook.progress import RUN_MIME, SAID_MIME, record_of
 from nbcache.notebook.render import Rendered
+from nbcache.notebook.report import TerminalWatcher
 from nbcache.notebook.terminal import LineScreen
 from tests.notebook.views import (
     FIT,
@@ -153,13 +154,28 @@ def test_a_detached_run_only_replaces_what_it_showed_before_it_returned() -> Non
 
 def test_outside_a_kernel_of_nbcache_run_no_machine_readable_part_is_kept() -> None:
     displays = RecordedDisplays()
-    run = ScriptedRun(DONE)
+    run = ScriptedRun(DONE, printed=["fit[0] | hello"])
     watch(run, NotebookScreen(run, CardBoard(displays), machine_readable=True))
-    assert displays.shown[0][1][RUN_MIME]["name"] == "calm-otter"  # type: ignore[index]
+    (_, said), (_, shown) = displays.shown
+    assert said == {"text/plain": "fit[0] | hello", SAID_MIME: {}}
+    assert shown[RUN_MIME]["name"] == "calm-otter"  # type: ignore[index]
 
     displays = RecordedDisplays()
     watch(run, NotebookScreen(run, CardBoard(displays)))
     assert set(displays.shown[0][1]) == {"text/plain", "text/html"}
+
+
+def test_what_a_debug_process_prints_stands_between_the_lines_of_its_run() -> None:
+    out = io.StringIO()
+    watcher = TerminalWatcher(out, verbose=False)
+
+    watcher.said("resuming")
+    watcher.run_changed(record_of(HALF))
+    watcher.said("fit[0] | hello")
+    watcher.run_changed(record_of(DONE))
+
+    lines = out.getvalue().splitlines()
+    assert lines[:3] == ["resuming", "fit: 18 tasks", "fit[0] | hello"]
 
 
 def test_without_a_terminal_only_changes_are_printed_each_once() -> None:

@@ -199,6 +199,23 @@ def test_a_plan_says_what_would_run_and_why(fitted: Shell) -> None:
     assert fitted.ok("%nbcache plan --json").value[0]["to_run"] == 4
 
 
+def test_a_plan_takes_the_choices_of_the_run_that_it_foretells(shell: Shell) -> None:
+    shell.ok("scale = 2\n%channel xs = of(1, 2)")
+    shell.ok("%%process fit(x) -> y from xs --label quick\ny = x * scale\n#| stub:\ny = 0")
+    shell.ok("%%process other(x) -> z from xs\nz = x")
+    shell.ok("%nbcache run")
+
+    def to_run(options: str) -> dict[str, int]:
+        plans = shell.ok(f"%nbcache plan {options} --json").value
+        return {plan["name"]: plan["to_run"] for plan in plans}
+
+    assert to_run("") == {"fit": 0, "other": 0}
+    assert (
+        to_run("--stub") == to_run("-p scale=3") == to_run("--from fit") == {"fit": 2, "other": 0}
+    )
+    assert to_run("--label quick --fresh") == {"fit": 2}
+
+
 def test_the_log_answers_in_the_notebook(fitted: Shell) -> None:
     fitted.ok("%nbcache run")
     fitted.ok("%nbcache run")
@@ -257,7 +274,11 @@ def test_the_log_fills_in_a_template(fitted: Shell, tmp_path: Path) -> None:
     assert "fit-0\nfit-1" in text
     assert "fit\t0\nfit\t1" in fitted.ok("%nbcache log -s '\\t' -f process,position").text
     assert 'did you mean "stdout"' in fitted.run("%nbcache log -f stdot").text
-    assert "names no {field}" in fitted.run("%nbcache log -t name").text
+    for wrong in ("name", "'{name'", str(tmp_path)):
+        said = fitted.run(f"%nbcache log -t {wrong}").text
+        assert "names no {field}, and cannot be read as a file: " in said
+        assert "Write fields in braces" in said
+        assert "Errno" not in said
     assert "do not go together" in fitted.run("%nbcache log -t '{name}' -f name").text
     assert "%cpu" in fitted.ok("%nbcache log -l").text
 

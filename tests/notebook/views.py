@@ -73,9 +73,10 @@ class ScriptedRun:
         shown: Mapping[str, list[tuple[str, str, list[ShownChunk]]]] | None = None,
         interrupt_at: int | None = None,
         when_cancelled: RunProgress | None = None,
+        printed: Sequence[str] = (),
     ) -> None:
         self._snapshots: Sequence[RunProgress] = snapshots
-        self._shown = shown or {}
+        self._shown, self._printed = shown or {}, list(printed)
         self._interrupt_at, self._when_cancelled = interrupt_at, when_cancelled
         self.at = 0
         self.cancelled = False
@@ -114,7 +115,8 @@ class ScriptedRun:
         return [each for k, each in found if only is None or str(k) in only]
 
     def printed(self) -> list[str]:
-        return []
+        printed, self._printed = self._printed, []
+        return printed
 
 
 class RecordedDisplays:

@@ -355,8 +355,9 @@ def last_rows(
     return last
 
 
-def _order(row: AttemptRow | UseRow) -> tuple[int, int, str]:
-    return (row.session, row.at, row.id)
+def _order(row: AttemptRow | UseRow) -> tuple[int, int, int, str]:
+    """Return the key by which the rows of a task follow one another; clocks may go back."""
+    return (row.session, row.attempt if isinstance(row, AttemptRow) else 0, row.at, row.id)
 
 
 def going_runs(cache: Cache) -> list[RunSummary]:

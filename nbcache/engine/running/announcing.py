@@ -103,6 +103,8 @@ class Announcer:
     def _row_of_end(self, maker: RowMaker, task: TaskKey, decision: Decision | None) -> Row | None:
         """Return the row of a task that had not begun when the run ended; None: it needs none."""
         course = self._course
+        if task in course.retrying and decision is not None:
+            return maker.not_retried(decision, course.retrying[task])
         has_begun = task in course.begun and course.scheduler.task(task).life is RUNNING
         if task in course.row_ids or has_begun:
             return None  # its attempt has left its row, or will

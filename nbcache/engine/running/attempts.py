@@ -134,6 +134,7 @@ class Attempts:
         def started() -> None:
             run.at_work[task] = AtWork(decision.label, spec.attempt, time.time(), spec.row)
             course.begun.add(task)
+            course.retrying.pop(task, None)
             course.inbox.tell(AttemptStarted(task))
 
         future = self._executor.submit(spec, started=started, shown=show)

@@ -47,6 +47,7 @@ class Course:
     decisions: dict[TaskKey, Decision] = field(default_factory=dict)
     row_ids: dict[TaskKey, str] = field(default_factory=dict)  # of the row that holds its result
     failed: dict[TaskKey, tuple[FailureView, FailedAttempt, int]] = field(default_factory=dict)
+    retrying: dict[TaskKey, int] = field(default_factory=dict)  # -> the attempt that failed last
     killed: set[TaskKey] = field(default_factory=set)  # whether or not an attempt had begun
     begun: set[TaskKey] = field(default_factory=set)  # of which an attempt has
     producers: dict[str, TaskKey] = field(default_factory=dict)  # blob -> whose output it is

@@ -148,7 +148,7 @@ class Driver:
             if scheduler.gave_up:
                 course.run.note(scheduler.gave_up)
             for node, error in scheduler.channel_errors[:1]:
-                course.run.error = self._channel_error(node, error)
+                course.run.fault = self._channel_error(node, error)
             course.run.keep_channels(scheduler.elements)
 
     def _channel_error(self, node: int, error: BaseException) -> str:

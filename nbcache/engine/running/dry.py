@@ -55,13 +55,16 @@ class DryRun:
 
     def is_complete(self) -> bool:
         """Whether every task is a hit (or had its end before), so that nothing would run."""
-        left_out = (Outcome.SKIPPED, Outcome.IGNORED)
-        return not self.channel_error and all(
-            (decision is not None and decision.outputs is not None)
-            or self.outcomes.get(task) in left_out
-            or self.failure(task) is not None
-            for task, decision in {**dict.fromkeys(self.errors), **self.decisions}.items()
-        )
+        tasks = self.decisions.keys() | self.errors.keys()
+        return not self.channel_error and all(map(self._is_settled, tasks))
+
+    def _is_settled(self, task: TaskKey) -> bool:
+        """Whether a task is a hit, is left out, or has failed before."""
+        if self.outcomes.get(task) in (Outcome.SKIPPED, Outcome.IGNORED):
+            return True
+        decision = self.decisions.get(task)
+        is_hit = decision is not None and decision.outputs is not None and task not in self.errors
+        return is_hit or self.failure(task) is not None
 
     def failure(self, task: TaskKey) -> Item | None:
         """Return what is known of a task's failure, if it failed before."""

@@ -66,6 +66,7 @@ class Failures:
         wait = 0.0
         if action == "retry":
             wait = _wait_before_retry(decision, number)
+            course.retrying[task] = number
         else:
             failure = self.view(decision, report, error, ignored=action == "ignore")
             self.tell(failure)

@@ -8,19 +8,20 @@ As with processes, the hooks of a run are those that public names hold when it s
 again to replace one, `del tell` to be rid of it. They run after the run's last row is written, in
 the kernel, on a thread of their own; one that fails is a warning and never a failed run. A run
 that a hook starts, if only by a read, tells nobody: it would start the next one for ever. So does
-one that is started on a thread of the hook's: those are known from the first hook on.
+one that is started on a thread of the hook's: `_Threads` knows these.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import inspect
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -31,7 +32,6 @@ When = Literal["error", "complete"]
 Hook = TypeVar("Hook", bound=Callable[..., object])
 PATIENCE_S = 60.0  # then the run ends without waiting for its hooks any longer
 _MARK = "__nbcache_hook__"
-_threads_of_hooks: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _in_a_hook: contextvars.ContextVar[bool] = contextvars.ContextVar("_in_a_hook", default=False)
 
 
@@ -119,31 +119,75 @@ def _on_a_thread(call: Callable[[], None]) -> asyncio.Future[None]:
     return done
 
 
+class _Threads:
+    """The threads of hooks: those that call one, and whatever such a thread starts.
+
+    A thread has no context of whoever started it, so while any of these lives, and no longer,
+    `Thread.start` notes who starts which.
+    """
+
+    def __init__(self) -> None:
+        self._own: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        self._plain: Callable[[threading.Thread], None] | None = None  # while `start` is wrapped
+        self._wrapper: Callable[[threading.Thread], None] | None = None
+        self._lock = threading.RLock()
+
+    def __contains__(self, thread: threading.Thread) -> bool:
+        return thread in self._own
+
+    @contextlib.contextmanager
+    def followed(self) -> Iterator[None]:
+        """Take this thread for a hook's, and note what is started from it."""
+        with self._lock:
+            self._own.add(threading.current_thread())
+            self._wrap()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._own.discard(threading.current_thread())
+                self._unwrap_if_over()
+
+    def _wrap(self) -> None:
+        if self._plain is not None:
+            return
+        plain = self._plain = threading.Thread.start
+
+        @functools.wraps(plain)
+        def noted(thread: threading.Thread) -> None:
+            with self._lock:
+                if threading.current_thread() in self._own:
+                    self._own.add(thread)
+            plain(thread)
+            with self._lock:
+                self._unwrap_if_over()
+
+        self._wrapper = noted
+        setattr(threading.Thread, "start", noted)  # noqa: B010 - typed as a method
+
+    def _unwrap_if_over(self) -> None:
+        """Put `Thread.start` back where no thread of a hook lives any more; what somebody else has
+        wrapped around ours meanwhile stays."""
+        if any(thread.is_alive() for thread in self._own):
+            return
+        if threading.Thread.start is self._wrapper and self._plain is not None:
+            setattr(threading.Thread, "start", self._plain)  # noqa: B010 - typed as a method
+            self._plain = self._wrapper = None
+
+
+_threads = _Threads()
+
+
 def _call(function: Callable[[Run], Any], run: Run) -> None:
-    _follow_threads()
     _in_a_hook.set(True)
-    result = function(run)
-    if inspect.iscoroutine(result):
-        asyncio.run(result)
+    with _threads.followed():
+        result = function(run)
+        if inspect.iscoroutine(result):
+            asyncio.run(result)
 
 
 def _is_a_hooks_doing() -> bool:
-    return _in_a_hook.get() or threading.current_thread() in _threads_of_hooks
-
-
-@functools.cache
-def _follow_threads() -> None:
-    """Note from now on which threads hooks start, and these threads: a thread has no context of
-    whoever started it."""
-    start = threading.Thread.start
-
-    @functools.wraps(start)
-    def noted(thread: threading.Thread) -> None:
-        if _is_a_hooks_doing():
-            _threads_of_hooks.add(thread)
-        start(thread)
-
-    setattr(threading.Thread, "start", noted)  # noqa: B010 - typed as a method
+    return _in_a_hook.get() or threading.current_thread() in _threads
 
 
 def _said(error: BaseException, function: Callable[[Run], Any]) -> str:

@@ -145,6 +145,13 @@ class RowMaker:
         inputs = tuple(each.row(name) for name, each in decision.inputs.items())
         return dataclasses.replace(row, hash=decision.hash, tag=decision.tag, inputs=inputs)
 
+    def not_retried(self, decision: Decision, attempts: int) -> AttemptRow:
+        """Return the row of a task that the run left between two attempts, after so many of it."""
+        row = self.attempt(decision, attempts, Resources(), status=Outcome.ABORTED.value)
+        failed = _first_line(decision.failed.error or "")
+        error = f"the run ended before it was tried again; its last attempt: {failed}"
+        return dataclasses.replace(row, error=error, complete=row.submit)
+
     def has_made(self, process: str, position: Position) -> bool:
         """Whether an earlier session of this run has a result of a task."""
         return (process, format_position(position)) in self._earlier.made

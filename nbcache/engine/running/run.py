@@ -65,7 +65,7 @@ class Run:
         self.targets: tuple[str, ...] = ()  # what was asked for; empty: everything
         self.cache_place = ""  # where it looks up and keeps results
         self.is_recorded = True  # whether the log has rows of it
-        self.error: str = ""
+        self.fault = ""  # of the run as a whole, beside its tasks: a channel, the cache, ours
         self.is_lost = False  # its cache was deleted while it went on, and with it what it kept
         self.tasks: dict[TaskKey, TaskResult] = {}
         self.failures: list[FailureView] = []
@@ -191,6 +191,13 @@ class Run:
         return self._elapsed if self._elapsed is not None else time.monotonic() - self._started
 
     @property
+    def error(self) -> str:
+        """Why it failed, in a line: its own fault, or the first failed task and what that raised;
+        empty where nothing failed, or not yet."""
+        failed = next((each for each in self.failures if not each.ignored), None)
+        return self.fault or (f"{failed.task} {failed.headline}" if failed is not None else "")
+
+    @property
     def message(self) -> str:
         """What a failed run says at the end of its cell; empty where it did not fail."""
         return self._report() if self.status is RunStatus.FAILED else ""
@@ -221,7 +228,7 @@ class Run:
             failures=tuple(self.failures),
             notes=(*self.notes, *self._refusal_note()),
             waits=tuple(self.waits.values()),
-            error=self.error,
+            error=self.fault,
             cached_at=self._cached_at,
             trusted=self._trusted,
             own=own,
@@ -273,12 +280,12 @@ class Run:
         """Return what ends the cell: the first failure, how many more, what is kept, the way on."""
         failures = [failure for failure in self.failures if not failure.ignored]
         if self.is_lost or not failures:
-            return self.error or f"run {self.name} failed"
+            return self.fault or f"run {self.name} failed"
         kept = sum(task.outcome.succeeded for task in self.tasks.values())
         wanted = sum(task.outcome is not Outcome.SKIPPED for task in self.tasks.values())
         counts = f"{kept} of {wanted} done and kept"
-        if self.error:  # a channel, which ended the run whatever tasks failed
-            return f"{self.error}\nfailed as well: {_listed(failures)}\n{counts}"
+        if self.fault:  # a channel, which ended the run whatever tasks failed
+            return f"{self.fault}\nfailed as well: {_listed(failures)}\n{counts}"
         first, *others = failures
         lines = [f"{first.task} {first.error}"]
         if first.where:
