@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nbcache.engine.identity.read_state import ReadState, digest_of_text, state_of
+from nbcache.engine.identity.read_state import ReadState, state_of
+from nbcache.engine.work.variable_reads import variable_rows
 from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
 from nbcache.store.filestate import StatKey
@@ -40,8 +41,4 @@ class ImportReads:
         found = [WatchedRead(*key, digest) for key, (_, digest) in self.reads.items()]
         if self.names is not None:
             found.append(WatchedRead("variables", "names", self.names))
-        return found + [
-            WatchedRead("env", name, digest_of_text(text))
-            for name, text in self.variables.items()
-            if name not in declared
-        ]
+        return found + variable_rows(self.variables, declared)

@@ -25,24 +25,31 @@ from nbcache.engine.work.callers import is_beside_the_body, library_that_asks
 Arguments = tuple[object, ...]
 
 
+class VariableListener(Protocol):
+    """What is told of the environment's variables."""
+
+    def looked_up(self, key: str | bytes, frame: FrameType | None) -> None:
+        """A variable was asked for, from this frame."""
+
+    def iterated(self, frame: FrameType | None) -> None:
+        """All variables were asked for, from this frame."""
+
+    def variable_set(self, name: str) -> None:
+        """A variable was given a value."""
+
+
 class Listener(Protocol):
     """What is told. Each call comes on the thread, and in the middle, of what it tells of."""
 
     is_active: bool
     imported: set[str]  # modules that were asked for by `import_module`
 
+    @property
+    def variables(self) -> VariableListener: ...
+
     def is_told(self) -> bool:
         """Whether what happens now is the body's doing."""
         ...
-
-    def looked_up(self, key: str | bytes, frame: FrameType | None) -> None:
-        """A variable of the environment was asked for, from this frame."""
-
-    def iterated(self, frame: FrameType | None) -> None:
-        """All variables of the environment were asked for, from this frame."""
-
-    def variable_set(self, name: str) -> None:
-        """A variable of the environment was given a value."""
 
     def asked_for(self, path: object, asked: str) -> None:
         """`stat` or `access`, which `asked` says, was asked for a path, two frames above."""
@@ -96,18 +103,18 @@ def _watch_variables(listener: Listener) -> None:
     class _WatchedEnviron(original):  # type: ignore[valid-type,misc]
         def __getitem__(self, key: Any) -> Any:
             if is_whole(self) and listener.is_told():
-                listener.looked_up(key, sys._getframe(1))
+                listener.variables.looked_up(key, sys._getframe(1))
             return original.__getitem__(self, key)
 
         def __iter__(self) -> Iterator[Any]:
             if is_whole(self) and listener.is_told():
-                listener.iterated(sys._getframe(1))
+                listener.variables.iterated(sys._getframe(1))
             return original.__iter__(self)
 
         def __setitem__(self, key: Any, value: Any) -> None:
             original.__setitem__(self, key, value)
             if listener.is_active:
-                listener.variable_set(os.fsdecode(key))
+                listener.variables.variable_set(os.fsdecode(key))
 
     def is_whole(variables: object) -> bool:  # rather than a copy of the same class
         return variables is os.environ or variables is os.environb

@@ -10,10 +10,8 @@ folder always does.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from glob import glob, has_magic
@@ -25,10 +23,7 @@ from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.programs import Started, started_by
 from nbcache.engine.identity.read_state import (
     CHANGED,
-    OF_A_SESSION,
     ReadState,
-    digest_of_text,
-    digest_of_variable_names,
     links_on,
     state_of,
     what_is_at,
@@ -47,13 +42,14 @@ from nbcache.engine.work.callers import (
     is_removing,
     lists_path,
     looks_at_entries,
-    place_of,
     who_asks_for_path,
-    who_asks_for_variables,
 )
+from nbcache.engine.work.child_notes import ChildNotes
 from nbcache.engine.work.import_reads import ImportReads
 from nbcache.engine.work.listening import hear, listen, path_of_folder
 from nbcache.engine.work.opened_files import OpenedFiles
+from nbcache.engine.work.opening_modes import is_making, is_reading, is_writing
+from nbcache.engine.work.variable_reads import VariableReads, variable_rows
 from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
 from nbcache.store.filestate import FileTable, StatKey
@@ -67,24 +63,16 @@ class Watcher:
     def __init__(self, files: FileTable) -> None:
         self.state = ReadState(files)
         self.is_active = self._paused = False
-        self._owner = os.getpid()
+        self._children = ChildNotes()
+        self.variables = VariableReads(self._children, self._is_others)
         self._reads: dict[tuple[str, str], StatKey | None] = {}  # kind and name -> stat then
         self._named: dict[str, StatKey | None] = {}  # files that values name: read unless written
         self._files = OpenedFiles()
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
-        self._variables: dict[str, str | None] = {}
-        self._own_variables: set[str] = set()  # that the body set itself
-        self._at_first: tuple[str, ...] = ()  # the variables that there were
-        self._copying: tuple[int, int] | None = None  # the instruction that goes through all
-        self._listing: tuple[int, int] | None = None
-        self._lists: set[tuple[int, int]] = set()  # instructions that did, and made no copy
         self.imported: set[str] = set()  # modules that were asked for by `import_module`
         # During an import of local modules: kinds and names.
         self._import_reads: dict[tuple[str, str], None] | None = None
-        self._import_variables: dict[str, str | None] = {}
-        self._lists_before: set[tuple[int, int]] = set()
-        self._told: int | None = None  # what forked children write to
         self._folder = ""
         self._linked: frozenset[str] = frozenset()
         self._places: Places | None = None
@@ -95,7 +83,7 @@ class Watcher:
         if self._installed:
             return
         self._installed = True
-        self._told = _file_in_memory()
+        self._children.open()
         events = {
             "open": self._opened,
             "os.truncate": self._truncated,
@@ -119,15 +107,9 @@ class Watcher:
         self._folder = folder + os.sep
         self._reads, self._named = {}, {}
         self._asked, self._written = {}, set()
-        self._variables = {}
-        self._own_variables = set()
-        self._copying = self._listing = None
-        self._lists = set()
-        self._at_first = tuple(os.environ._data)  # type: ignore[attr-defined]
+        self.variables.begin()
         self.imported = set()
-        self._owner = os.getpid()
-        if self._told is not None and os.lseek(self._told, 0, os.SEEK_CUR):
-            os.lseek(self._told, 0, os.SEEK_SET)  # a child of an earlier attempt wrote late
+        self._children.begin()
         self._files.begin(places.folders, lambda path: not places.is_users(path))
         self.is_active = True
 
@@ -180,15 +162,13 @@ class Watcher:
     def begin_import(self) -> None:
         """Take note separately of what an import of local modules reads."""
         if self.is_active:
-            self._import_reads, self._import_variables = {}, {}
-            self._lists_before, self._lists = self._lists, set()
+            self._import_reads = {}
+            self.variables.begin_import()
 
     def end_import(self, modules: Iterable[str]) -> ImportReads | None:
         """Return what was read since `begin_import`; None: nothing, or nobody was watching."""
-        reads, variables = self._import_reads, self._import_variables
-        self._import_reads = None
-        names = self._variable_names() if self._lists else None
-        self._lists |= self._lists_before
+        reads, self._import_reads = self._import_reads, None
+        variables, names = self.variables.end_import()
         if not reads and not variables and names is None:
             return None
         active, self.is_active = self.is_active, False
@@ -220,9 +200,9 @@ class Watcher:
         for path, state in self._files.spelled():
             self._named.setdefault(path, state)
         earlier = [read for each in imports for read in each.rows(declared)]
-        if self._lists:
+        if self.variables.lists_all:
             self._reads["variables", "names"] = None
-        noted = self._reads or self._named or self._asked or self._variables or earlier
+        noted = self._reads or self._named or self._asked or self.variables.read or earlier
         if not (noted or modules or self._files.has_any):
             return ()
         for path, state in self._named.items():
@@ -238,11 +218,7 @@ class Watcher:
             and ("file", path) not in self._reads
             and what_is_at(path) == found
         ]
-        reads += [
-            WatchedRead("env", name, digest_of_text(text))
-            for name, text in self._variables.items()
-            if name not in declared
-        ]
+        reads += variable_rows(self.variables.read, declared)
         reads += [self.state.module_read(name, path, sys_path) for name, path in modules.items()]
         found = {(each.kind, each.name): self._shared(each) for each in (*reads, *earlier)}
         return tuple(found[key] for key in sorted(found))
@@ -272,24 +248,14 @@ class Watcher:
         if kind == "file" and state_of(name) != state:
             return WatchedRead(kind, name, CHANGED)
         if kind == "variables":
-            return WatchedRead(kind, name, self._variable_names())
+            return WatchedRead(kind, name, self.variables.names_at_first())
         return WatchedRead(kind, name, self.state.digest(kind, name))
-
-    def _variable_names(self) -> Digest:
-        """Return the digest of the variables that a task began with."""
-        return digest_of_variable_names(map(os.fsdecode, self._at_first))
 
     def _hear_children(self) -> None:
         """Take over what forked children noted."""
-        if self._told is None:
-            return
-        size = os.lseek(self._told, 0, os.SEEK_CUR)
-        if not size:
-            return
-        for line in os.pread(self._told, size, 0).splitlines():
-            kind, name, found = json.loads(line)
+        for kind, name, found in self._children.heard():
             if kind == "env":
-                self._variables.setdefault(name, found)
+                self.variables.read.setdefault(name, found)
             elif kind == "python":
                 self._files.by_python(name)
             elif kind == "child":
@@ -298,7 +264,6 @@ class Watcher:
                 self._named.setdefault(name, tuple(found) if found else None)
             else:
                 self._reads.setdefault((kind, name), tuple(found) if found else None)
-        os.lseek(self._told, 0, os.SEEK_SET)
 
     def read_file(self, path: str) -> None:
         """Note that the body reads a file."""
@@ -309,16 +274,12 @@ class Watcher:
         if kind == "file" and name in self._written:
             return
         state = state_of(name) if kind == "file" else None
-        if os.getpid() != self._owner:
-            self._tell(kind, name, state)
+        if self._children.is_child:
+            self._children.tell(kind, name, state)
             return
         self._reads.setdefault((kind, name), state)
         if self._import_reads is not None:
             self._import_reads[kind, name] = None
-
-    def _tell(self, kind: str, name: str, found: object) -> None:
-        if self._told is not None:
-            os.write(self._told, json.dumps([kind, name, found]).encode() + b"\n")
 
     def _users(self, path: object) -> str | None:
         """Return a path whole, if it is one of the user's outside of the task's folder."""
@@ -378,15 +339,15 @@ class Watcher:
 
     def _spell(self, path: str) -> None:
         state = state_of(path)
-        if os.getpid() != self._owner:
-            self._tell("named", path, state)
+        if self._children.is_child:
+            self._children.tell("named", path, state)
         elif not self._files.spell(path, state):
             self.may_read([path])
 
     def _by_python(self, path: str) -> None:
         self._files.by_python(path)
-        if os.getpid() != self._owner:
-            self._tell("python", path, None)
+        if self._children.is_child:
+            self._children.tell("python", path, None)
 
     def opened_beside(self, path: object) -> None:
         """A thread of nbcache or the kernel opens a file."""
@@ -397,7 +358,7 @@ class Watcher:
     def forked(self) -> None:
         """This process is a fork of the one that is watched."""
         if self.is_active:
-            self._tell("child", str(os.getpid()), None)
+            self._children.tell("child", str(os.getpid()), None)
 
     def program_started(self, process: int) -> None:
         """The body started a program."""
@@ -406,10 +367,6 @@ class Watcher:
     def opened_below(self, path: object, flags: int) -> None:
         """A file was opened by its name below an open folder, of which the event says nothing."""
         self._opened((path, None, flags))
-
-    def variable_set(self, name: str) -> None:
-        """The body set a variable: its value is not from outside."""
-        self._own_variables.add(name)
 
     def is_told(self) -> bool:
         """Whether what happens now is the body's doing."""
@@ -425,7 +382,7 @@ class Watcher:
                 self._note_link(each)
         if question in STATS and os.path.isfile(full):
             self._note("file", full)
-        elif os.getpid() == self._owner:
+        elif not self._children.is_child:
             self._asked.setdefault(full, what_is_at(full))
             self._files.look_near(full)
             if self._import_reads is not None:
@@ -468,8 +425,7 @@ class Watcher:
             self._note("tool", name)
         self.may_read(each for name in found.paths if (each := self._users(name)) is not None)
         for name in found.variables:
-            if name not in self._own_variables and not name.startswith(OF_A_SESSION):
-                self._read_variable(name)
+            self.variables.handed_on(name)
 
     def _truncated(self, arguments: tuple[object, ...]) -> None:
         self._refuse_writing(arguments[0])
@@ -494,16 +450,16 @@ class Watcher:
 
     def _opened(self, arguments: tuple[object, ...]) -> None:
         path, mode, flags = arguments[0], arguments[1], arguments[2]
-        if _writes(mode, flags):
+        if is_writing(mode, flags):
             self._refuse_writing(path)
         full = self._users(path)
         if full is not None:
             self._by_python(full)
-        if _makes(mode, flags):  # also to read what it writes: "w+"
+        if is_making(mode, flags):  # also to read what it writes: "w+"
             if full is not None:
                 self._written.add(full)
             return
-        if not _reads(mode, flags):
+        if not is_reading(mode, flags):
             return
         if full is None or (("file", full) in self._reads and self._import_reads is None):
             return
@@ -520,89 +476,9 @@ class Watcher:
         if os.path.isfile(full) or (self._places.is_beside(full) and not os.path.exists(full)):
             self._note("file", full)
 
-    def iterated(self, frame: FrameType | None) -> None:
-        """Somebody goes through all variables: to copy them at once, or to look at each.
-
-        A copy is made to hand it on (`env={**os.environ}`), so what the same instruction looks up
-        is no read; a loop over pairs may look at any, but for what differs in every session. A
-        loop that is no copy also reads which variables there are.
-        """
-        frame, pairs = who_asks_for_variables(frame)
-        if frame is None:
-            return
-        place = place_of(frame)
-        self._copying, self._listing = (None, place) if pairs else (place, None)
-        if self._is_others(frame):
-            return
-        if os.getpid() == self._owner:
-            self._lists.add(place)
-        elif pairs:
-            self._tell("variables", "names", None)
-
-    def looked_up(self, key: str | bytes, frame: FrameType | None) -> None:
-        if not isinstance(key, (str, bytes)):
-            return
-        name = os.fsdecode(key)
-        if name in self._own_variables:
-            return
-        if name in self._variables and self._import_reads is None:
-            return
-        frame, _ = who_asks_for_variables(frame)
-        if frame is None or self._places is None:
-            return
-        place = place_of(frame)
-        if place == self._copying:
-            self._lists.discard(place)
-            return
-        if place == self._listing and name.startswith(OF_A_SESSION):
-            return
-        if frame.f_code.co_name == "expandvars" and frame.f_back is not None:
-            frame = frame.f_back  # on behalf of whoever calls it
-        if not self._is_others(frame):
-            self._read_variable(name)
-
     def _is_others(self, frame: FrameType) -> bool:
         """Say whether it is Python's or a package's own code that does something."""
         source = frame.f_code.co_filename
         if self._places is None or is_on_behalf(source):
             return self._places is None
         return source.startswith("<frozen") or self._places.is_package(source)
-
-    def _read_variable(self, name: str) -> None:
-        data = os.environ._data  # type: ignore[attr-defined]
-        found = data.get(os.fsencode(name))
-        text = None if found is None else os.fsdecode(found)
-        if os.getpid() != self._owner:
-            self._tell("env", name, text)
-            return
-        self._variables[name] = text
-        if self._import_reads is not None:
-            self._import_variables[name] = text
-
-
-def _file_in_memory() -> int:
-    """Return a descriptor of a file without a name, shared with forked children."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("nbcache-reads", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
-def _reads(mode: object, flags: object) -> bool:
-    if isinstance(mode, str):
-        return "r" in mode or "+" in mode
-    return isinstance(flags, int) and flags & os.O_ACCMODE != os.O_WRONLY and not flags & os.O_TRUNC
-
-
-def _writes(mode: object, flags: object) -> bool:
-    if isinstance(mode, str):
-        return not {"w", "a", "+", "x"}.isdisjoint(mode)
-    writing = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
-    return isinstance(flags, int) and bool(flags & writing)
-
-
-def _makes(mode: object, flags: object) -> bool:
-    """Whether opening a file so makes it anew: then its earlier content is not read."""
-    if isinstance(mode, str):
-        return "w" in mode or "x" in mode
-    return isinstance(flags, int) and bool(flags & (os.O_TRUNC | os.O_EXCL))
