@@ -10,7 +10,7 @@ from pathlib import Path
 from nbcache.engine.tier import AGAIN_S, Tier, check_place, connect, share, unshare
 from nbcache.engine.upkeep.cleaning import clean_after_run
 from nbcache.store.cache import Cache
-from nbcache.store.remote.shared import Showing
+from nbcache.store.remote.fetching import Showing
 
 SEGMENTS = 16  # more than this are merged at the end of a run,
 TIERS = 4.0  # but for those with so many times the rows of all smaller ones
@@ -45,11 +45,13 @@ class CacheInUse:
         """Put a shared cache behind this one; see `tier.share`."""
         if not self.place.exists():  # a URL with a mistake in it leaves no folder behind
             check_place(url, read_only=read_only, claim=claim)
+        if self._tier is not None:
+            self._tier.finish()  # what is on its way goes to where it was made for
         tier = share(self.cache, url, read_only=read_only, claim=claim, tell=self._tell)
         if self._tier is not None:
             self._tier.close()
             self.cache.share(tier.shared)
-        tier.shared.showing = self._show
+        tier.shared.fetching.showing = self._show
         self._tier = tier
         return tier
 
@@ -65,7 +67,7 @@ class CacheInUse:
         if self._tier is None and time.monotonic() > self._tier_due:
             self._tier = connect(self.cache, self._tell)
             if self._tier is not None:
-                self._tier.shared.showing = self._show
+                self._tier.shared.fetching.showing = self._show
             self._tier_due = time.monotonic() + AGAIN_S
         return self._tier
 

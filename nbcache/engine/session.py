@@ -55,7 +55,7 @@ from nbcache.model.run_options import RunChoices, RunOptions
 from nbcache.model.value import Stored
 from nbcache.model.view import CardView, ChannelView, PlacePlan, ShownChunk
 from nbcache.store.cache import Cache
-from nbcache.store.remote.shared import Showing
+from nbcache.store.remote.fetching import Showing
 
 DEFAULT_CACHE = ".nbcache"
 
@@ -296,7 +296,7 @@ class Session:
         """Say what a run would do now, without running anything; `parameters` as for a run."""
         tier = self.tier()
         if tier is not None:
-            tier.shared.refresh(older_than_s=AGAIN_S)
+            tier.shared.mirror.refresh(older_than_s=AGAIN_S)
         with given(self.namespace, parameters or {}, self.cells()):
             prepared = self.prepare(targets, options)
         found = dry_run(prepared)

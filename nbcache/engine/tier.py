@@ -32,10 +32,11 @@ from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid, write_whole
 from nbcache.store.journal import encode_record
 from nbcache.store.references import references
+from nbcache.store.remote.header import read_header
 from nbcache.store.remote.layout import RUNS
 from nbcache.store.remote.opening import check_outside, open_store
 from nbcache.store.remote.sending import Sender, Sent
-from nbcache.store.remote.shared import Shared, read_header
+from nbcache.store.remote.shared import Shared
 from nbcache.store.signing import make_key
 
 PERIOD_S = 120.0  # between two sendings while a run is going
@@ -159,6 +160,7 @@ class Tier:
         self, cache: Cache, shared: Shared, sharing: Sharing, tell: Callable[[str], None]
     ) -> None:
         self.cache, self.shared, self.sharing = cache, shared, sharing
+        self.contact = shared.contact
         self.sender = Sender(shared, cache.log, cache.blobs)
         self._tell = tell
         self._turn = threading.Condition()
@@ -190,14 +192,14 @@ class Tier:
             store.close()
             raise
         cache.share(shared)
-        shared.refresh()
+        shared.mirror.refresh()
         tier = _open[cache] = cls(cache, shared, sharing, tell)
         return tier
 
     def run_began(self, run: str) -> None:
         """A run begins: what others made since is seen, and what it makes is sent while it goes."""
-        self.shared.refresh(older_than_s=AGAIN_S if not self.shared.is_reachable else 1.0)
-        self.shared.try_again()
+        self.shared.mirror.refresh(older_than_s=AGAIN_S if not self.contact.is_reachable else 1.0)
+        self.contact.try_again()
         self._going.add(run)
         if self._thread is None:
             self._thread = threading.Thread(
@@ -248,7 +250,8 @@ class Tier:
                     return
                 asked, is_due = self._asked, self._is_asked() or bool(self._going)
             if is_due:
-                self.shared.refresh(older_than_s=AGAIN_S)
+                with self._bearing_trouble():
+                    self.shared.mirror.refresh(older_than_s=AGAIN_S)
                 self.settle()
             with self._turn:
                 self._answered = asked
@@ -258,11 +261,12 @@ class Tier:
         """Adopt what hits used and send what was made; trouble is told of, and tried again."""
         with self._lock, self._bearing_trouble():
             self.adopt()
-            self.shared.try_again()
-            if self.shared.read_only is None:
+            self.contact.try_again()
+            if self.contact.read_only is None:
                 with self.sender.alone() as mine:
-                    if mine and self.sender.send(self.sender.waiting(self.sharing.since)).rows:
-                        self.shared.note_taken()
+                    # Who comes while this goes on is not let in: what he has goes with it, too.
+                    while mine and self.sender.send(self.sender.waiting(self.sharing.since)).rows:
+                        self.contact.note_taken()
                 self._beat()
 
     def send_pins(self) -> None:
@@ -277,9 +281,9 @@ class Tier:
         try:
             yield
         except AccessDeniedError as error:
-            self.shared.note_denied(error)
+            self.contact.note_denied(error)
         except Exception as error:  # whatever it is: what waits is sent later, so nothing is lost
-            self.shared.tell(error)
+            self.contact.tell(error)
 
     def _beat(self) -> None:
         """Say of runs that last longer than a moment that they go on: what they use then stays."""
@@ -293,7 +297,7 @@ class Tier:
 
     def claims(self, run: str, user: str) -> SharedClaims | None:
         """Return who claims tasks for a run; None where claims are not possible."""
-        if self.shared.read_only is not None or self.sharing.claim == "never":
+        if self.contact.read_only is not None or self.sharing.claim == "never":
             return None
         if not self.shared.store.atomic_create:
             self._tell(f"{self.shared.store.url} has no claims: two may compute the same at once")
@@ -308,11 +312,13 @@ class Tier:
         )
 
     def _publish(self, row_id: str) -> bytes:
-        """Send the blobs of a row, and return it: as another may take it."""
-        with self._lock:
-            self.cache.log.refresh()
-            (record,) = self.cache.log.records_of([row_id])
-            self.sender.send_blobs([record])
+        """Send the blobs of a row, and return it: as another may take it.
+
+        Beside what goes in the background: somebody waits for this one.
+        """
+        self.cache.log.refresh()
+        (record,) = self.cache.log.records_of([row_id])
+        self.sender.send_blobs([record])
         return encode_record(record)
 
     def adopt(self) -> None:
@@ -325,8 +331,8 @@ class Tier:
         Raises:
             RemoteStoreError: the store refuses, or does not answer.
         """
-        if self.shared.read_only is not None:
-            raise AccessDeniedError(self.shared.store.url, "push", "", self.shared.read_only)
+        if self.contact.read_only is not None:
+            raise AccessDeniedError(self.shared.store.url, "push", "", self.contact.read_only)
         with self._lock, self.sender.alone() as mine:
             if not mine:
                 raise StoreError("another process is sending from this cache: try again later")
@@ -345,7 +351,7 @@ class Tier:
             RunError: the shared cache knows no such run. RemoteStoreError: it does not answer.
         """
         shared = self.shared
-        shared.refresh()
+        shared.mirror.refresh()
         records = shared.history()
         if run is not None:
             ids = {row["run"] for row in records if run in (row["run"], row.get("name"))}
@@ -370,12 +376,12 @@ class Tier:
                         files[Digest(blob)] = size or 0
         blobs = self.cache.blobs
         manifests = [blob for blob in trees if not blobs.has(blob)]
-        gone = shared.bring_all(manifests)
+        gone = shared.fetching.bring_all(manifests)
         for tree in trees.difference(gone):
             files.update({each.blob: each.size for each in blobs.open_tree(tree) if each.blob})
         missing = [blob for blob in files if not blobs.has(blob)]
-        with shared.shown(sum(files[blob] for blob in missing)):
-            gone += shared.bring_all(missing)
+        with shared.fetching.shown(sum(files[blob] for blob in missing)):
+            gone += shared.fetching.bring_all(missing)
         missing += manifests
         for row_id in results:
             shared.note_used(row_id)

@@ -19,10 +19,10 @@ from nbcache.engine.upkeep.cleaning import finish
 from nbcache.errors import CacheFormatError, RemoteStoreError, StoreError
 from nbcache.notebook import render
 from nbcache.store.cache import Cache
+from nbcache.store.remote.header import read_header
 from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.probing import probe
 from nbcache.store.remote.protocol import Store
-from nbcache.store.remote.shared import read_header
 from nbcache.store.repair import open_repaired, repair
 from nbcache.store.verify import verify as check_store
 

@@ -124,6 +124,15 @@ def _clean_shared(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
     return render.stack(lines), {**asdict(done), "merged_segments": merged}
 
 
+_DELETED = {
+    "segments": "segments that were merged",
+    "claims": "claims and heartbeats that have ended",
+    "moments": "left from asking for the time or for rights",
+    "blobs": "blobs that no result needs",
+    "uploads": "uploads that nobody finished",
+}
+
+
 def _shared_lines(done: SharedCleaning, merged: int) -> Iterator[str]:
     would = "" if done.done else "would be "
     if done.marked:
@@ -139,14 +148,14 @@ def _shared_lines(done: SharedCleaning, merged: int) -> Iterator[str]:
         yield f"{render.count_of(done.evicted, 'result')} {would}taken out of the cache"
     for kind, number in done.deleted.items():
         if number:
-            yield f"{number:,} objects {would}deleted: {kind}"
+            yield f"{render.count_of(number, 'object')} {would}deleted: {_DELETED[kind]}"
     if done.deleted_bytes:
         yield f"{render.size(done.deleted_bytes)} {'are' if done.done else 'would be'} free"
     if done.pinned or done.live:
         yield f"kept: {done.pinned:,} pinned, {done.live:,} that a run uses which is going on"
     if merged:
         yield f"merged {render.count_of(merged, 'segment')} of the log"
-    if not any((done.marked, done.waiting, done.evicted, done.deleted_bytes, merged)):
+    if not any((done.marked, done.waiting, done.evicted, *done.deleted.values(), merged)):
         yield "nothing to take away; say what may go, such as --older-than 90d"
 
 

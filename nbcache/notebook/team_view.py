@@ -37,7 +37,7 @@ def tier_of(cache: Cache) -> Tier:
     tier = connect(cache, said.append)
     if tier is None:
         raise UsageError(said[0] if said else _not_shared(cache))
-    tier.shared.showing = shown_while_waiting
+    tier.shared.fetching.showing = shown_while_waiting
     return tier
 
 
@@ -118,7 +118,7 @@ def describe(tier: Tier) -> tuple[Rendered, object]:
     }
     text = (
         f"shared with {shared.store.url} ({shared.store.backend}), "
-        f"{render.count_of(results, 'result')}{_manner(shared.read_only is not None)}"
+        f"{render.count_of(results, 'result')}{_manner(shared.contact.read_only is not None)}"
     )
     return render.line(text), data
 
@@ -129,8 +129,8 @@ def _manner(read_only: bool) -> str:
 
 def history_of(tier: Tier) -> Logged:
     """Return the whole history of the shared cache, fetched as far as it is not here."""
-    tier.shared.refresh(older_than_s=1.0)
-    tier.shared.fetch_all_rows()
+    tier.shared.mirror.refresh(older_than_s=1.0)
+    tier.shared.mirror.fetch_all_rows()
     return tier.shared
 
 

@@ -110,7 +110,7 @@ class Cache:
         if self.shared is not None:
             self.shared.close()
         self.shared = shared
-        self.blobs.behind = None if shared is None else shared.bring_for_reader
+        self.blobs.behind = None if shared is None else shared.fetching.bring_for_reader
 
     def close(self) -> None:
         """Let go of the journal, the file table, all claims and the shared cache."""

@@ -105,7 +105,7 @@ def is_there(tier: Tier, key: int) -> bool:
     """Use what the shared cache has, as a hit does whose value somebody reads."""
     entry = tier.shared.find(hash_of(f"borrowed {key}"))
     blob = blob_digest(content(key))
-    if entry is None or not tier.shared.bring(blob):
+    if entry is None or not tier.shared.fetching.bring(blob):
         return False
     assert tier.cache.blobs.read(blob) == content(key)
     row = UseRow(

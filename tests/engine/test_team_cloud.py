@@ -144,7 +144,7 @@ def test_what_a_store_refused_in_the_middle_of_a_run_is_sent_once_credentials_ar
         monkeypatch.delenv(name, raising=False)
     profile = tmp_path / "credentials"
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
-    for limit in ("shared.DENIED_S", "cloud.RENEW_S"):
+    for limit in ("contact.DENIED_S", "cloud.RENEW_S"):
         monkeypatch.setattr(f"nbcache.store.remote.{limit}", 0.0)
     valid = "old"
 

@@ -19,7 +19,7 @@ from nbcache.store import segment
 from nbcache.store.blobs import Blobs
 from nbcache.store.cache import Cache
 from nbcache.store.journal import encode_row
-from nbcache.store.remote import shared
+from nbcache.store.remote import mirror as mirroring
 from nbcache.store.remote.layout import LOG, blob_key, week_of
 from nbcache.store.remote.memory import MemoryStore
 from nbcache.store.remote.sending import send_segment
@@ -76,13 +76,13 @@ def test_keys_that_are_gigabytes_once_they_are_decoded_are_left_out(consumer: Co
     table = table_of(records(600))
     heavy = repeated(keys_table(table), "tag", "x" * 1_000_000)
     consumer.put("01KAM000000000000000000001", table, heavy)
-    consumer.shared.refresh()
+    consumer.shared.mirror.refresh()
     (said,) = consumer.said
     assert "its 600 rows are 60" in said
     assert consumer.shared.find(hash_of("0")) is None
 
     send_segment(consumer.shared, records(10))
-    consumer.shared.refresh()
+    consumer.shared.mirror.refresh()
 
     assert consumer.shared.find(hash_of("0")) is not None
     assert consumer.said == [said]
@@ -97,19 +97,19 @@ def test_rows_that_are_too_much_are_not_read(consumer: Consumer, column: str, si
     if column not in table.column_names:
         table = table.append_column(column, pa.nulls(len(table), pa.string()))
     consumer.put("01KAM000000000000000000001", repeated(table, column, "x" * size), keys)
-    consumer.shared.refresh()
+    consumer.shared.mirror.refresh()
     found = consumer.shared.find(hash_of("0"))
     assert found is not None
 
     with pytest.raises(StoreError, match="not read"):
-        consumer.shared.records([found.row_id])
+        consumer.shared.mirror.records([found.row_id])
 
 
 def test_of_large_rows_only_the_groups_that_are_asked_for_come_and_are_weighed(
     consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "PART_BYTES", 0)
-    monkeypatch.setattr(shared, "GROUP_ROWS", 10)
+    monkeypatch.setattr(mirroring, "PART_BYTES", 0)
+    monkeypatch.setattr(mirroring, "GROUP_ROWS", 10)
     monkeypatch.setattr(segment, "GROUP_ROWS", 10)
     table = table_of(records(100))
     heavy = [0 if 40 <= line < 50 else None for line in range(100)]
@@ -117,13 +117,13 @@ def test_of_large_rows_only_the_groups_that_are_asked_for_come_and_are_weighed(
     column = table.column_names.index("error")
     large = table.set_column(column, "error", texts)
     consumer.put("01KAM000000000000000000001", large, keys_table(table))
-    consumer.shared.refresh()
+    consumer.shared.mirror.refresh()
     ids = table["id"].to_pylist()
 
     wanted = [ids[line] for line in (2, 13, 57, 95)]
-    assert [row["id"] for row in consumer.shared.records(wanted)] == wanted
+    assert [row["id"] for row in consumer.shared.mirror.records(wanted)] == wanted
     with pytest.raises(StoreError, match="not read"):
-        consumer.shared.records([ids[2], ids[41]])
+        consumer.shared.mirror.records([ids[2], ids[41]])
 
     assert list((consumer.root / "cache/tmp").iterdir()) == []
     mirror = consumer.shared.root
@@ -136,12 +136,12 @@ def test_of_a_blob_that_is_more_than_its_row_says_no_more_is_fetched(
     port = Port("y", Stored(hash_of("y"), "value", "bytes", len(BYTES), blob=BLOB))
     row = attempt("large", outputs=(port,))
     send_segment(consumer.shared, [json.loads(encode_row(row))])
-    consumer.shared.refresh()
+    consumer.shared.mirror.refresh()
     consumer.store.put(blob_key(week_of(NOW_US), BLOB), os.urandom(20 << 20))
     assert consumer.shared.find(hash_of("large")) is not None
 
-    assert not consumer.shared.bring(Digest(BLOB))
+    assert not consumer.shared.fetching.bring(Digest(BLOB))
 
-    assert consumer.shared.came <= len(BYTES)
+    assert consumer.shared.fetching.came <= len(BYTES)
     assert "holds other bytes" in consumer.said[0]
     assert list((tmp_path / "cache/tmp").iterdir()) == []

@@ -48,7 +48,7 @@ def check(root: Path, shared: Shared) -> int:
     """Read all there is, as any reader does; return how many rows there are."""
     expected = sent(root)
     with Ticks(root).at_work(shared.root.parents[1].name):
-        shared.read_whole_log()
+        shared.mirror.read_whole_log()
     found = {record["id"]: record for record in shared.log.records(("attempt",))}
     assert expected.keys() <= found.keys(), "a row is lost"
     for row, blob in expected.items():

@@ -98,6 +98,7 @@ class TickingStore:
         self._stamps.mkdir(exist_ok=True)
         self.get, self.get_file = store.get, store.get_file
         self.delete, self.close = store.delete, store.close
+        self.unfinished, self.give_up = store.unfinished, store.give_up
 
     def put(self, key: str, data: bytes) -> None:
         with self._stamping(key):

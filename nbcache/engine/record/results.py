@@ -102,7 +102,11 @@ class Decoder:
             return decode(stored.codec, data, vouched=stored.vouched)
         except BlobMissingError as error:
             shared = self._cache.shared
-            if shared is not None and stored.blob is not None and shared.is_away(stored.blob):
+            if (
+                shared is not None
+                and stored.blob is not None
+                and shared.fetching.is_away(stored.blob)
+            ):
                 raise ResultGone(
                     f"{of}: its result is in the shared cache {shared.store.url}, which does not "
                     "give it now.\n  Read it again later, or make it again with %nbcache run."

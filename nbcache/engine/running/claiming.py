@@ -71,6 +71,7 @@ class SharedClaims:
         user: str,
     ) -> None:
         self._shared, self._log, self._publish = shared, log, publish
+        self._contact = shared.contact
         self._policy, self._run, self._user = policy, run, user
         self._leases: Leases | None = None
         self._beating: BeatingProcess | None = None
@@ -84,7 +85,7 @@ class SharedClaims:
 
     def wants(self, mean_s: float | None) -> bool:
         """Whether a task is claimed, of which the like took so many seconds (None: not known)."""
-        if self._policy == "never" or not self._shared.is_reachable or self._shared.read_only:
+        if self._policy == "never" or not self._contact.is_reachable or self._contact.read_only:
             return False
         return self._policy == "always" or mean_s is None or mean_s > WORTH_S
 
@@ -107,7 +108,7 @@ class SharedClaims:
                 if isinstance(answer, Done):
                     self._take_in(answer)
                 else:
-                    await asyncio.to_thread(self._shared.refresh)
+                    await asyncio.to_thread(self._shared.mirror.refresh)
                 if found():
                     if isinstance(answer, Lease):
                         self.end(answer)
@@ -145,7 +146,7 @@ class SharedClaims:
                 try:
                     answer = await asyncio.to_thread(self._opened().look, held)
                 except StoreUnavailableError as error:
-                    self._shared.tell(error)
+                    self._contact.tell(error)
                     if time.monotonic() - answered < leases.STALE_S:
                         continue
                     return
@@ -222,13 +223,13 @@ class SharedClaims:
             record = parsed(done.row)
         except ValueError:
             return  # not written by nbcache
-        known = self._shared.judged(record)
+        known = self._shared.mirror.judged(record)
         if known is not None and known["hash"] == done.hash:
-            self._shared.note_promised(known)
+            self._shared.fetching.note_promised(known)
             try:
                 self._log.adopt([known])
             except StoreError as error:  # the disk is full: then it is as if it were not there
-                self._shared.tell(error)
+                self._contact.tell(error)
 
     def _end(self, lease: Lease, row: str | None) -> None:
         try:
@@ -244,9 +245,9 @@ class SharedClaims:
 
     def _tell(self, error: BaseException) -> None:
         if isinstance(error, AccessDeniedError):
-            self._shared.note_denied(error)
+            self._contact.note_denied(error)
         else:
-            self._shared.tell(error)
+            self._contact.tell(error)
 
     def _stop(self) -> None:
         if self._beating is not None:

@@ -49,7 +49,7 @@ class Starting:
         self._claims = claims
         self._rights: set[Right] = set()  # of tasks that have not begun
         shared = course.cache.shared
-        self._came_before = 0 if shared is None else shared.came
+        self._came_before = 0 if shared is None else shared.fetching.came
         self._to_come = 0  # bytes of inputs that were asked for
         self._waiting = 0  # tasks of which the same is computed elsewhere
 
@@ -203,16 +203,16 @@ class Starting:
         try:
             while not (await asyncio.wait({fetching}, timeout=SHOWN_AFTER_S))[0]:
                 if shared is not None and task in course.killed:
-                    shared.drop(each.blob for each in wanted if each.blob is not None)
+                    shared.fetching.drop(each.blob for each in wanted if each.blob is not None)
                 elif shared is not None:
-                    came = (shared.came - self._came_before) / 1e6
+                    came = (shared.fetching.came - self._came_before) / 1e6
                     text = f"{came:,.0f} of {self._to_come / 1e6:,.0f} MB"
                     course.run.wait_for_another(
                         _FETCHING, WaitView("inputs come from the shared cache", text)
                     )
         finally:
             if shared is not None and not fetching.done():
-                shared.drop(each.blob for each in wanted if each.blob is not None)
+                shared.fetching.drop(each.blob for each in wanted if each.blob is not None)
             course.run.wait_for_another(_FETCHING, None)
         return fetching.result()
 
@@ -223,17 +223,17 @@ class Starting:
             return wanted[0].blob
         of = {each.blob: each.blob for each in wanted if each.blob is not None}
         is_wanted = lambda: task not in self._course.killed  # noqa: E731
-        gone = shared.bring_all(of, is_wanted)
+        gone = shared.fetching.bring_all(of, is_wanted)
         for each in wanted:
             if each.kind == "tree" and each.blob is not None and each.blob not in gone:
                 try:
                     entries = blobs.open_tree(each.blob)
                 except BlobDamagedError as error:
                     blobs.set_aside(each.blob)
-                    shared.note_lost(each.blob, error)
+                    shared.fetching.note_lost(each.blob, error)
                     return each.blob
                 for entry in entries:
                     if entry.blob is not None and not blobs.has(entry.blob, entry.size):
                         of[entry.blob] = each.blob
-        gone += shared.bring_all([blob for blob in of if not blobs.has(blob)], is_wanted)
+        gone += shared.fetching.bring_all([blob for blob in of if not blobs.has(blob)], is_wanted)
         return of[gone[0]] if gone else None

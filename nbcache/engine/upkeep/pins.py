@@ -99,8 +99,8 @@ def pins_of_team(shared: Shared) -> list[Pin]:
     Raises:
         RemoteStoreError, StoreError: it cannot be read.
     """
-    shared.refresh()
-    shared.fetch_all_rows()
+    shared.mirror.refresh()
+    shared.mirror.fetch_all_rows()
     names = {row["run"]: row.get("name") or row["run"] for row in shared.log.records(("run",))}
     return _standing(shared.log.rows(("pin",)), names, each_user=True)
 

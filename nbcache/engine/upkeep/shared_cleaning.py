@@ -32,6 +32,8 @@ from nbcache.store.remote.layout import blob_key, young_weeks
 from nbcache.store.remote.shared import Shared
 
 NO_PINS = Pins()
+UPLOAD_GRACES = 7
+"""Grace times that an upload may take: a week, as clouds give it that end them by themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +72,8 @@ def clean_shared(
         AccessDeniedError: it is shared read-only.
         RemoteStoreError, StoreError: something cannot be read, so nothing was deleted.
     """
-    if force and shared.read_only is not None:
-        raise AccessDeniedError(shared.store.url, "clean", "", shared.read_only)
+    if force and shared.contact.read_only is not None:
+        raise AccessDeniedError(shared.store.url, "clean", "", shared.contact.read_only)
     keeping = SharedKeeping(shared)
     seen = keeping.look()
     ready = due(seen.marks, seen.at, grace)
@@ -95,9 +97,11 @@ def clean_shared(
     if force and choice.holdings:
         keeping.mark(choice.holdings, reason)
     doomed = _doomed(keeping, seen, grace, settle)
+    uploads = keeping.old_uploads(seen.at, UPLOAD_GRACES * grace)
     if force:
         for keys in doomed.values():
             keeping.delete(keys)
+        keeping.give_up(uploads)
     needs = Counter(blob for each in choice.holdings for blob in each.blobs)
     return SharedCleaning(
         done=force,
@@ -108,7 +112,7 @@ def clean_shared(
         evicted=len(gone),
         pinned=choice.pinned,
         live=choice.live,
-        deleted={kind: len(keys) for kind, keys in doomed.items()},
+        deleted={kind: len(keys) for kind, keys in doomed.items()} | {"uploads": len(uploads)},
         deleted_bytes=sum(size for keys in doomed.values() for size in keys.values()),
     )
 

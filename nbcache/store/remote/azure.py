@@ -101,6 +101,12 @@ class AzureDriver:
     async def delete(self, keys: Sequence[str]) -> None:
         await delete_each(self, keys, lambda key: self._container.delete_blob(key, **_ONCE))
 
+    async def uploads(self, prefix: str) -> list[Entry]:
+        return []  # Azure drops blocks that were not committed after a week.
+
+    async def end_upload(self, upload: Entry) -> None:
+        """There are none."""
+
     def kind_of(self, error: BaseException) -> tuple[ErrorKind, str] | None:
         from azure.core.exceptions import (
             AzureError,

@@ -12,6 +12,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -189,6 +190,25 @@ class CloudStore:
             key = batch[0].removeprefix(self._prefix)
             self._count("delete", key)
             self._ask("delete", key, lambda: self._driver.delete(batch), 10 * self._lookup_s)
+
+    def unfinished(self) -> Iterator[Entry]:
+        self._count("list", "")
+        found = self._run(
+            "list", "", lambda: self._driver.uploads(self._prefix), 10 * self._lookup_s
+        )
+        return map(self._own, found)
+
+    def give_up(self, uploads: Iterable[Entry]) -> None:
+        for each in uploads:
+            self._count("delete", each.key)
+            whole = replace(each, key=self._prefix + each.key)
+            with contextlib.suppress(ObjectMissingError):
+                self._ask(
+                    "delete",
+                    each.key,
+                    lambda whole=whole: self._driver.end_upload(whole),  # type: ignore[misc]
+                    self._lookup_s,
+                )
 
     def server_time(self) -> int:
         key = f"{_CLOCKS}{new_ulid()}"

@@ -6,12 +6,18 @@ before the log was read, and nothing goes where something of the log cannot be r
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nbcache.errors import BlobDamagedError, BlobMissingError, ObjectMissingError
+from nbcache.errors import (
+    AccessDeniedError,
+    BlobDamagedError,
+    BlobMissingError,
+    ObjectMissingError,
+)
 from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.holding import BlobCopy, Holding, Mark
 from nbcache.model.row import EvictRow
@@ -67,7 +73,7 @@ class SharedKeeping:
         now = store.server_time()
         copies = list(self._copies())
         marks = list(self._marks())
-        self._shared.read_whole_log()
+        self._shared.mirror.read_whole_log()
         live = self._live(now)
         where: dict[str, list[str]] = {}
         for each in copies:
@@ -196,6 +202,18 @@ class SharedKeeping:
             if last.key.endswith(".done") or not self._is_held(last.key, alive):
                 yield from entries
         yield from (entry for key, entry in beats.items() if key not in alive)
+
+    def old_uploads(self, now: int, grace: int) -> list[Entry]:
+        """Return the uploads of large objects that were begun so long ago (microseconds), and that
+        nobody has finished; none where these credentials may not ask."""
+        with contextlib.suppress(AccessDeniedError):
+            found = self._shared.store.unfinished()
+            return [entry for entry in found if now - entry.modified_us >= grace]
+        return []
+
+    def give_up(self, uploads: Sequence[Entry]) -> None:
+        """End uploads: of what was sent nothing is left."""
+        self._shared.store.give_up(uploads)
 
     def old_moments(self, now: int, grace: int) -> Iterator[Entry]:
         """Yield what was written to ask for the time or for rights, by whoever may not delete."""

@@ -26,7 +26,7 @@ def compact_shared(
     Raises:
         RemoteStoreError, StoreError: the log cannot be read, or the store takes nothing.
     """
-    shared.read_whole_log()
+    shared.mirror.read_whole_log()
     segments = shared.log.segments()
     if len(segments) <= enough:
         return 0

@@ -82,6 +82,13 @@ class Driver(Protocol):
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete up to 1000 objects; missing ones are no error."""
 
+    async def uploads(self, prefix: str) -> list[Entry]:
+        """Return the uploads that nobody has finished, as `Store.unfinished` has them."""
+        ...
+
+    async def end_upload(self, upload: Entry) -> None:
+        """Have the server forget an upload, and what came of it."""
+
     def kind_of(self, error: BaseException) -> tuple[ErrorKind, str] | None:
         """Say what an error of the client means, and its reason; None: nothing that is known."""
 

@@ -24,7 +24,7 @@ def shared_note(
     shared: Shared, name: str, tag: str, size: int | None
 ) -> tuple[Digest, Digest] | None:
     """Return the content and blob digests that somebody noted; one request, none if unreachable."""
-    if not shared.is_reachable:
+    if not shared.contact.is_reachable:
         return None
     try:
         note = parsed(shared.store.get(_key(name, tag, size)))
@@ -33,7 +33,7 @@ def shared_note(
     except ObjectMissingError:
         return None
     except RemoteStoreError as error:
-        shared.tell(error)
+        shared.contact.tell(error)
         return None
     except (ValueError, KeyError, TypeError):
         return None  # not written by nbcache
@@ -45,7 +45,7 @@ def share_note(
     shared: Shared, name: str, tag: str, size: int | None, digest: Digest, blob: Digest
 ) -> None:
     """Tell the team what a remote file holds, if there is a key to sign it with."""
-    if shared.read_only is not None or not shared.is_reachable:
+    if shared.contact.read_only is not None or not shared.contact.is_reachable:
         return
     signed = Signer(makes_key=False).sign_bytes(_said(name, tag, size, digest, blob))
     if signed is None:
@@ -60,7 +60,7 @@ def share_note(
     try:
         shared.store.put(_key(name, tag, size), json.dumps(note).encode("ascii"))
     except RemoteStoreError as error:
-        shared.tell(error)
+        shared.contact.tell(error)
 
 
 def _key(name: str, tag: str, size: int | None) -> str:

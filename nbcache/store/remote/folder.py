@@ -141,6 +141,27 @@ class FolderStore:
                 if path.parent != self.root:
                     os.rmdir(path.parent)
 
+    def unfinished(self) -> Iterator[Entry]:
+        self._count("list", TEMPORARY)
+        with self._translated("list", TEMPORARY):
+            try:
+                found = list(os.scandir(self.root / TEMPORARY))
+            except FileNotFoundError:
+                return
+            for each in found:
+                with contextlib.suppress(FileNotFoundError):  # it has just become an object
+                    yield _entry(each.name, each.stat(follow_symlinks=False))
+
+    def give_up(self, uploads: Iterable[Entry]) -> None:
+        for each in uploads:
+            self._count("delete", TEMPORARY)
+            path = self.root / TEMPORARY / each.key
+            with self._translated("delete", TEMPORARY):
+                try:
+                    remove(path)
+                except (IsADirectoryError, PermissionError):  # the latter on macOS
+                    os.rmdir(path)
+
     def server_time(self) -> int:
         self._count("time", "")
         with self._translated("write", ""):

@@ -71,6 +71,12 @@ class MemoryStore:
             with self._lock:
                 self._objects.pop(key, None)
 
+    def unfinished(self) -> Iterator[Entry]:
+        return iter(())
+
+    def give_up(self, uploads: Iterable[Entry]) -> None:
+        """There are none."""
+
     def server_time(self) -> int:
         return time.time_ns() // 1000
 

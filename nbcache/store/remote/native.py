@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,7 +22,7 @@ from nbcache.store.remote.azure import connection_string
 from nbcache.store.remote.driver import PARTS_AT_ONCE, ErrorKind, kind_of_status, part_size
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
-from nbcache.store.remote.s3 import CODES
+from nbcache.store.remote.s3 import CODES, S3Driver
 
 # In the server's words: a bucket may be called "nosuchbucket", and stands in the text, too.
 _GONE = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted)</Code>")
@@ -43,6 +44,8 @@ class ObstoreDriver:
     def __init__(self, cloud: str, bucket: str, options: Options) -> None:
         self.backend = f"{cloud} through obstore"
         self._make: Callable[[], Any] = lambda: _STORES[cloud](bucket, options)
+        self._other = S3Driver(bucket, options) if cloud == "s3" else None
+        self._other_connected = False
         self._store: Any = None
 
     async def connect(self) -> None:
@@ -105,11 +108,33 @@ class ObstoreDriver:
                 with contextlib.suppress(FileNotFoundError):
                     await obstore.delete_async(self._store, key)
 
+    async def uploads(self, prefix: str) -> list[Entry]:
+        other = await self._other_client()
+        return [] if other is None else await other.uploads(prefix)
+
+    async def end_upload(self, upload: Entry) -> None:
+        other = await self._other_client()
+        if other is not None:
+            await other.end_upload(upload)
+
+    async def _other_client(self) -> S3Driver | None:
+        """Return a client that lists uploads, which obstore does not; None where there is none."""
+        if self._other is None or importlib.util.find_spec("s3fs") is None:
+            return None
+        if not self._other_connected:
+            await self._other.connect()
+            self._other_connected = True
+        return self._other
+
     def kind_of(self, error: BaseException) -> tuple[ErrorKind, str] | None:
         from obstore import exceptions
 
         text = str(error)
         reason = _first_words(text)
+        if self._other_connected and self._other is not None:
+            known = self._other.kind_of(error)
+            if known is not None:
+                return known
         if isinstance(error, _NoCredentials):
             return AccessDeniedError, reason
         if isinstance(error, FileNotFoundError) and _GONE.search(text):
@@ -131,6 +156,9 @@ class ObstoreDriver:
 
     async def close(self) -> None:
         self._store = None
+        if self._other is not None:
+            self._other_connected = False
+            await self._other.close()
 
 
 class _NoCredentials(Exception):

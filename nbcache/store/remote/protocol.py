@@ -116,6 +116,17 @@ class Store(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that are not there are no error."""
 
+    def unfinished(self) -> Iterator[Entry]:
+        """Yield what of large objects somebody has begun to send and not finished: no objects yet.
+
+        `version` names the upload, `modified_us` is when it began; `size` may be 0. None where the
+        server clears these away by itself.
+        """
+        ...
+
+    def give_up(self, uploads: Iterable[Entry]) -> None:
+        """End uploads for good; those that are finished or ended are no error."""
+
     def server_time(self) -> int:
         """Return the server's time in microseconds since 1970, by writing a small object."""
         ...

@@ -27,6 +27,7 @@ from nbcache.store.remote.protocol import Entry
 
 CODES: dict[str, ErrorKind] = {
     "NoSuchKey": ObjectMissingError,
+    "NoSuchUpload": ObjectMissingError,
     "NoSuchBucket": StoreGoneError,
     "PreconditionFailed": FileExistsError,
     "ConditionalRequestConflict": FileExistsError,  # two creates at once: the other was first
@@ -137,6 +138,24 @@ class S3Driver:
         )
         for fault in answer.get("Errors", ()):
             raise _NotDeleted(fault.get("Code", ""), f"{fault['Key']}: {fault.get('Message')}")
+
+    async def uploads(self, prefix: str) -> list[Entry]:
+        found: list[Entry] = []
+        wanted = {"Bucket": self._bucket, "Prefix": prefix}
+        while True:
+            page = await repeated(self, lambda: self._client.list_multipart_uploads(**wanted))
+            for each in page.get("Uploads", ()):
+                began = int(each["Initiated"].timestamp() * 1_000_000)
+                found.append(Entry(each["Key"], 0, each["UploadId"], began))
+            if not page.get("IsTruncated"):
+                return found
+            wanted["KeyMarker"] = page["NextKeyMarker"]
+            wanted["UploadIdMarker"] = page["NextUploadIdMarker"]
+
+    async def end_upload(self, upload: Entry) -> None:
+        await self._client.abort_multipart_upload(
+            Bucket=self._bucket, Key=upload.key, UploadId=upload.version
+        )
 
     def kind_of(self, error: BaseException) -> tuple[ErrorKind, str] | None:
         import aiohttp

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from nbcache.errors import BlobDamagedError, BlobMissingError
@@ -58,13 +59,16 @@ class Sent:
 
 
 class Sender:
-    """Sends rows of one local cache to one shared one. One thread at a time."""
+    """Sends rows of one local cache to one shared one. One thread at a time, but for `send_blobs`:
+    whoever waits for one result does not wait until all others are sent."""
 
     def __init__(self, shared: Shared, log: Log, blobs: Blobs) -> None:
         self._shared, self._log, self._blobs = shared, log, blobs
         self._sent_file = shared.root / "sent"
         self._before_file = shared.root / "before"
         self._weeks: dict[str, str] = {}  # blob -> the week in which it was sent
+        self._going: dict[str, Future[None]] = {}  # blobs that are being sent
+        self._lock = threading.Lock()  # of these
         self._read = 0  # bytes of the file of what was sent
         self._sent: set[str] = set()
         self._done: set[tuple[str, int]] = set()  # segments of which all rows since then were sent
@@ -173,7 +177,7 @@ class Sender:
         return done
 
     def send_blobs(self, records: Sequence[Record]) -> None:
-        """Send the blobs of rows that are sent later.
+        """Send the blobs of rows that are sent later. Thread-safe.
 
         Raises:
             RemoteStoreError.
@@ -220,20 +224,38 @@ class Sender:
                         wanted.setdefault(entry.blob, "file")
         missing = [blob for blob in wanted if self._weeks.get(blob) not in (week, before)]
 
-        def send(blob: str) -> int:
-            digest = Digest(blob)
-            if not self._blobs.has(digest):
-                return -1  # text for people, or what a task showed: the result is there
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="nbcache-sending") as pool:
+            for size in pool.map(lambda blob: self._send_blob(Digest(blob), week), missing):
+                if size is not None:
+                    done.blobs, done.bytes = done.blobs + 1, done.bytes + size
+
+    def _send_blob(self, digest: Digest, week: str) -> int | None:
+        """Send a blob, and return its bytes; None: it is not here, or another thread has sent it.
+
+        One that is not here is text for people, or what a task showed: the result is.
+        """
+        if not self._blobs.has(digest):
+            return None
+        with self._lock:
+            going = self._going.get(digest)
+            mine = self._going[digest] = going or Future()
+        if going is not None:
+            going.result()
+            return None
+        try:
             path = self._blobs.path(digest)
             size = path.stat().st_size
             patiently(lambda: self._shared.store.put_file(blob_key(week, digest), path))
+            self._weeks[digest] = week
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        else:
+            mine.set_result(None)
             return size
-
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="nbcache-sending") as pool:
-            for blob, size in zip(missing, pool.map(send, missing), strict=True):
-                if size >= 0:
-                    self._weeks[blob] = week
-                    done.blobs, done.bytes = done.blobs + 1, done.bytes + size
+        finally:
+            with self._lock:
+                del self._going[digest]
 
     def _server_now(self) -> int:
         """Return the server's time, asked for once: weeks are those of its clock."""
@@ -301,4 +323,4 @@ def send_segment(shared: Shared, rows: Sequence[Record]) -> None:
     finally:
         for suffix in (ROWS, KEYS):
             remove(marker.with_name(marker.name + suffix))
-    shared.add_segment(name, table, keys, meta, index)
+    shared.mirror.add_segment(name, table, keys, meta, index)

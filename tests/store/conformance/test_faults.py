@@ -21,8 +21,19 @@ from nbcache.errors import (
     StoreUnavailableError,
 )
 from nbcache.model.digest import blob_digest
+from nbcache.store.remote.driver import PART_BYTES
 from nbcache.store.remote.protocol import Store, create_owned
-from tests.servers.proxy import CutReply, FlipBit, Hang, LoseReply, Proxy, Refuse, always, first
+from tests.servers.proxy import (
+    CutReply,
+    FlipBit,
+    Hang,
+    LoseReply,
+    Proxy,
+    Refuse,
+    Request,
+    always,
+    first,
+)
 from tests.store.conformance.conftest import CLOUD_KINDS
 from tests.store.conformance.places import Place
 from tests.waiting import PATIENCE_S
@@ -106,6 +117,30 @@ def test_a_refusal_is_told_from_a_miss(faulty: Faulty) -> None:
             expired = raised(lambda: store.get(KEY))
         assert isinstance(expired, AccessDeniedError)
         assert "no (ExpiredToken)" in str(expired)
+
+
+def test_a_large_object_that_nobody_finished_sending_is_found_and_given_up(
+    faulty: Faulty, tmp_path: Path
+) -> None:
+    store, path = faulty.store(), tmp_path / "large"
+    path.write_bytes(bytes(PART_BYTES + 1))
+
+    def rule(request: Request) -> Refuse | None:
+        """Let uploads begin; nothing of them comes through, nor that they have ended."""
+        return faulty.refuse(400, "BadRequest") if "uploadId=" in request.path else None
+
+    if faulty.cloud == "s3":
+        with faulty.proxy.when(rule), pytest.raises(RemoteStoreError):
+            store.put_file("blobs/large", path)
+        (begun,) = faulty.place.open().unfinished()
+        assert begun.key == "blobs/large"
+        assert 0 < begun.modified_us < time.time_ns() // 1000  # moto says 2010, whenever it began
+        store.give_up([begun])
+        store.give_up([begun])  # twice is no error
+
+    assert list(store.unfinished()) == []  # where the cloud itself ends them nobody has to look
+    with pytest.raises(ObjectMissingError):
+        store.head("blobs/large")
 
 
 def test_a_server_that_is_busy_for_ever_is_given_up_soon(faulty: Faulty) -> None:

@@ -50,9 +50,9 @@ def test_a_cache_that_another_makes_at_the_same_moment_is_opened(tmp_path: Path)
 def test_of_a_large_segment_only_the_rows_that_are_needed_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, number in (("segment.GROUP_ROWS", 500), ("remote.shared.GROUP_ROWS", 500)):
+    for name, number in (("segment.GROUP_ROWS", 500), ("remote.mirror.GROUP_ROWS", 500)):
         monkeypatch.setattr(f"nbcache.store.{name}", number)
-    monkeypatch.setattr("nbcache.store.remote.shared.PART_BYTES", 100_000)
+    monkeypatch.setattr("nbcache.store.remote.mirror.PART_BYTES", 100_000)
     asked: list[str] = []
     store = MemoryStore(on_request=lambda doing, key: asked.append(f"{doing} {key[:4]}"))
     with Cache.open(tmp_path / "anna") as cache, Cache.open(tmp_path / "ben") as bens:
@@ -61,17 +61,17 @@ def test_of_a_large_segment_only_the_rows_that_are_needed_come(
         send_segment(shared, [row.record() for row in rows])
         size = max(entry.size for entry in store.list(LOG))
         reader = Shared.open(store, bens.root, bens.blobs)
-        reader.refresh()
+        reader.mirror.refresh()
         asked.clear()
 
-        (record,) = reader.records([rows[1_111].id])
+        (record,) = reader.mirror.records([rows[1_111].id])
 
         assert size > 500_000
         assert record["error"] == rows[1_111].error
         assert not list((reader.root / "log").glob(f"*{ROWS}"))
         assert set(asked) == {"get log/"}
         assert len(asked) <= 10
-        assert len(reader.records([row.id for row in rows])) == len(rows)
+        assert len(reader.mirror.records([row.id for row in rows])) == len(rows)
         assert len(list((reader.root / "log").glob(f"*{ROWS}"))) == 1  # all of it
 
 
@@ -94,11 +94,11 @@ def test_who_waits_for_a_value_sees_how_far_it_is_and_may_break_off_for_himself_
         blob = cache.blobs.put_bytes(b"x" * 5_000_000)
         store.put_file(blob_key(week_of(time.time_ns() // 1000), blob), cache.blobs.path(blob))
         came: list[bool] = []
-        other = threading.Thread(target=lambda: came.append(shared.bring(blob)))
-        shared.showing = shown_while_waiting
+        other = threading.Thread(target=lambda: came.append(shared.fetching.bring(blob)))
+        shared.fetching.showing = shown_while_waiting
 
         with pytest.raises(KeyboardInterrupt):
-            shared.bring_for_reader(blob)
+            shared.fetching.bring_for_reader(blob)
 
         other.join(PATIENCE_S)
         assert came == [True]
@@ -118,21 +118,21 @@ def test_a_shared_cache_is_merged_and_cleaned_in_steps(place: AnyPlace, tmp_path
             cache.log.append([made])
             assert sender.send(sender.waiting()).blobs == 1
         reader = Shared.open(place.open(), bens.root, bens.blobs)
-        reader.refresh()
+        reader.mirror.refresh()
 
         assert compact_shared(shared, enough=1) == 4
         marked = clean_shared(shared, Selection(hashes=(hash_of("1")[5:],)), force=True)
         done = clean_shared(shared, Selection(), force=True, grace=0)
 
         assert (marked.marked, done.evicted) == (1, 1)
-        assert done.deleted == {"segments": 8, "claims": 0, "moments": 0, "blobs": 0}
-        reader.refresh()
+        assert {kind: count for kind, count in done.deleted.items() if count} == {"segments": 8}
+        reader.mirror.refresh()
         found = [reader.find(hash_of(f"{number}")) for number in range(4)]
         assert [each is not None for each in found] == [True, False, True, True]
         for entry in filter(None, found):
             blob = entry.outputs[0].stored.blob
             assert blob is not None
-            assert reader.bring(Digest(blob))
+            assert reader.fetching.bring(Digest(blob))
         assert sum(1 for _ in shared.store.list(LOG)) == 4  # the merged pair and the tombstone's
         reader.close()
         shared.close()

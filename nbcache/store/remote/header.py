@@ -1,0 +1,63 @@
+"""What a shared cache says of itself in nbcache.json, which is made where nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nbcache.errors import CacheFormatError, ObjectMissingError
+from nbcache.model.row import Record
+from nbcache.store.header import FORMAT, encode_header, new_header
+from nbcache.store.remote.layout import HEADER
+from nbcache.store.remote.protocol import Store, create_owned, parsed
+
+
+def read_header(
+    store: Store, read_only: str | None, before_making: Callable[[], None] = lambda: None
+) -> tuple[Record, str | None]:
+    """Return what nbcache.json says, which is made where nothing is, and why nothing may be sent.
+
+    Raises:
+        CacheFormatError, RemoteStoreError: as `Shared.open`.
+    """
+    for _ in range(2):  # what lies there after the first look may be what another has just made
+        try:
+            return _parse(store, store.get(HEADER)), read_only
+        except ObjectMissingError:
+            pass
+        if next(iter(store.list()), None) is None:
+            break
+    else:
+        raise CacheFormatError(
+            f"{store.url} holds other things and no nbcache cache.\n"
+            "  Name an empty place below it: `%nbcache share URL/cache`."
+        )
+    if read_only is not None:
+        raise CacheFormatError(
+            f"there is no nbcache cache at {store.url}.\n"
+            "  Somebody who may write makes it: `%nbcache share URL`."
+        )
+    before_making()
+    header = new_header("weekly-blobs")
+    others = create_owned(store, HEADER, encode_header(header))
+    return (header if others is None else _parse(store, others)), None
+
+
+def _parse(store: Store, data: bytes) -> Record:
+    try:
+        header = parsed(data)
+        number, name = header["format"], header["id"]
+        known = isinstance(number, int) and isinstance(header.get("created", 0), int)
+        if not known or not (len(name) == 26 and name.isalnum()):
+            raise ValueError("format or id")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheFormatError(
+            f"{store.url}/{HEADER} is damaged ({error}).\n"
+            "  Put back an earlier version of this object, or share another place."
+        ) from error
+    if number > FORMAT:
+        raise CacheFormatError(
+            f"{store.url} is of format {number}, newer than this nbcache, which knows {FORMAT}.\n"
+            "  Upgrade nbcache."
+        )
+    checked: Record = header
+    return checked
