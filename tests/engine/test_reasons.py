@@ -144,19 +144,26 @@ def test_a_value_that_travels_is_told_apart_by_its_parts_and_by_who_made_it(
     processes = [
         "%%process sums(x) -> o from tables\no = int(x.a.sum())",
         "%%process calls(y) -> o from objects\no = y[0].m()",
-        "%channel one = of(3)",
-        "%%process makes(v) -> p from one\np = P(v)",
+        "%channel some = of(3, 4)",
+        "%%process makes(v) -> p from some\np = P(v)",
         "%%process uses(p) -> o from makes\no = p.m()",
+        "%%process gathers(p) -> o from makes.collect()\no = len(p)",
     ]
     notebook.cells([made + values, *channels, *processes])
     assert not notebook.run().failures
     notebook.cell(made.replace("+ 1", "+ 2") + values.replace("[1, 2]", "[1, 3]"))
     assert not notebook.run().failures
 
-    heads = {name: why(notebook.session.cache, [name]).head for name in ("sums", "calls", "uses")}
+    tasks = {"sums": "", "calls": "", "uses": "0", "gathers": ""}
+    heads = {
+        name: why(notebook.session.cache, [name, *each.split()]).head
+        for name, each in tasks.items()
+    }
     assert "input x: ['a'] (Series int64 of 2) changed" in heads["sums"]
     assert "input y: [0] its class (P) changed" in heads["calls"]
     assert "p is a new result of makes[v=3], which ran: helper P changed" in heads["uses"]
+    gathered = "2 of the 2 are new, such as that of makes[v=3], which ran: helper P changed"
+    assert gathered in heads["gathers"]
 
 
 def test_what_was_edited_and_set_back_is_no_reason_for_tasks_of_new_inputs(

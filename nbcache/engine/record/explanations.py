@@ -7,7 +7,7 @@ told is the reason there was. Reads only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ from nbcache.engine.record import history
 from nbcache.engine.record.finding import Found, find_task, label_of
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.kept_components import components_of, shared_components, with_text
-from nbcache.engine.record.nearest import maker_of, nearest_earlier, seen_apart
+from nbcache.engine.record.nearest import maker_of, members_of, nearest_earlier, seen_apart
 from nbcache.engine.record.trusted import word_given
 from nbcache.model.digest import short
 from nbcache.model.fingerprint import Component
@@ -212,21 +212,49 @@ def _reason(
         return f"new combination: no earlier task has {names} together with its other inputs"
     total = len({each.key for each in (*before, *components)})
     line = explain.one_line(row.process, different, total - len(different), total)
-    made = _maker(cache, row, different[0]) if len(inputs) == len(different) == 1 else None
-    if made is None:
+    if not len(inputs) == len(different) == 1:
         return line
+    said = _made_of(cache, row, different[0], _all_above(row, runs))
+    return f"{line} ({said})" if said else line
+
+
+def _all_above(row: AttemptRow, runs: Mapping[str, RunSummary]) -> set[str]:
+    """Return the processes whose results a task may have been given."""
+    processes = runs[row.run].processes_of(row.session) if row.run in runs else ()
+    upstream = {each.name: each.upstream for each in processes}
+    found: set[str] = set()
+    waiting = [row.process]
+    while waiting:
+        new = set(upstream.get(waiting.pop(), ())) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def _made_of(cache: Cache, row: AttemptRow, different: Difference, above: Collection[str]) -> str:
+    """Say which new results an input is, or was gathered of, and why they were made; "" where no
+    task of the run made them."""
+    name = different.component.name
+    now = next((each for each in row.inputs if each.name == name), None)
+    if now is None or now.scalar is not None:  # numbers and texts are equal by chance
+        return ""
+    members = members_of(cache, now.digest)
+    if not members:
+        made = maker_of(cache, row, [each for each in (now.digest, now.content) if each], above)
+        return "" if made is None else f"{name} is a new result of {_with_reason(made)}"
+    before = set(members_of(cache, different.old.digest)) if different.old is not None else set()
+    new = [each for each in members if each not in before]
+    made = maker_of(cache, row, new, above) if new else None
+    if made is None:
+        return ""
+    share = f"{len(new):,} of the {len(members):,}"
+    said = "is new, that" if len(new) == 1 else "are new, such as that"
+    return f"{share} {said} of {_with_reason(made)}"
+
+
+def _with_reason(made: AttemptRow) -> str:
     because = made.reason.partition("; ")[0]
-    by = f"{label_of(made)}{f', which ran: {because}' if because else ''}"
-    return f"{line} ({different[0].component.name} is a new result of {by})"
-
-
-def _maker(cache: Cache, row: AttemptRow, different: Difference) -> AttemptRow | None:
-    """Return the attempt of the same run that made an input, where the input is a result.
-
-    Not of numbers and texts, which are equal by chance.
-    """
-    now = next((each for each in row.inputs if each.name == different.component.name), None)
-    return maker_of(cache, row, now) if now is not None and now.scalar is None else None
+    return f"{label_of(made)}{f', which ran: {because}' if because else ''}"
 
 
 def _same_components(row: AttemptRow, earlier: AttemptRow, runs: Mapping[str, RunSummary]) -> str:

@@ -5,13 +5,14 @@ Asked of the history, which unfolds no row for it: a process may have very many 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.kept_components import shared_components
+from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
-from nbcache.model.row import AttemptRow, InputSummary
+from nbcache.model.row import AttemptRow
 from nbcache.plan.identity import explain
 from nbcache.store.cache import Cache
 from nbcache.store.history import reading
@@ -62,13 +63,22 @@ def nearest_earlier(
     return None if found is None else cache.log.find_attempt(found[0])
 
 
-def maker_of(cache: Cache, row: AttemptRow, taken: InputSummary) -> AttemptRow | None:
-    """Return the attempt of another process of the same run whose result an input is."""
+def maker_of(
+    cache: Cache, row: AttemptRow, digests: Sequence[Digest], above: Collection[str]
+) -> AttemptRow | None:
+    """Return the first attempt of the same run, by a process of those `above`, that made a result
+    of one of these digests."""
     with reading(cache, _MAKER, within_s=_JUST_NOW_S) as cursor:
-        known = {"run": row.run, "process": row.process}
-        digests = [each for each in (taken.digest, taken.content) if each]
-        found = cursor.execute(_MAKER, {**known, "digests": digests}).fetchone()
+        known = {"run": row.run, "above": list(above), "digests": list(digests)}
+        found = cursor.execute(_MAKER, known).fetchone()
     return None if found is None else cache.log.find_attempt(found[0])
+
+
+def members_of(cache: Cache, gathered: Digest) -> list[Digest]:
+    """Return what an input was gathered of, as results are named; empty where it was not."""
+    with reading(cache, _MEMBERS, within_s=_JUST_NOW_S) as cursor:
+        found = cursor.execute(_MEMBERS, {"hash": gathered}).fetchone()
+    return [Digest(each) for each in found[0]] if found is not None else []
 
 
 def seen_apart(cache: Cache, row: AttemptRow, inputs: Sequence[Component]) -> bool:
@@ -82,8 +92,11 @@ def seen_apart(cache: Cache, row: AttemptRow, inputs: Sequence[Component]) -> bo
 
 _MAKER = """SELECT id FROM (
     SELECT id, "at", unnest(outputs) AS made FROM _rows
-    WHERE kind = 'attempt' AND run = $run AND process <> $process
+    WHERE kind = 'attempt' AND run = $run AND list_contains($above, process)
 ) WHERE made.digest IN (SELECT unnest($digests)) ORDER BY "at", id LIMIT 1"""
+
+_MEMBERS = """SELECT [coalesce(each.content, each.digest) FOR each IN inputs]
+    FROM _rows WHERE kind = 'list' AND hash = $hash LIMIT 1"""
 
 _SEEN = """SELECT count(DISTINCT name_ || '=' || digest_) FROM (
     SELECT each.name AS name_, each.digest AS digest_ FROM (
