@@ -17,9 +17,9 @@ from nbcache.engine.executors.cluster import ClusterExecutor
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.executors.protocol import Executor
 from nbcache.engine.host import Host
+from nbcache.engine.opening import Opened
 from nbcache.engine.record.cancelling import cancel_request
 from nbcache.engine.running import loop
-from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.collecting import collected_rarely
 from nbcache.engine.running.course import Course
 from nbcache.engine.running.decision import Place
@@ -28,12 +28,11 @@ from nbcache.engine.running.driver import Driver
 from nbcache.engine.running.hooks import Hooks
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.publish import Publisher
-from nbcache.engine.running.rows import RowMaker, user_name
+from nbcache.engine.running.rows import user_name
 from nbcache.engine.running.run import Run
 from nbcache.engine.running.specs import Packer, process_spec
 from nbcache.engine.running.turns import take_turn
 from nbcache.engine.spec import ProcessSpec
-from nbcache.engine.tier import Tier
 from nbcache.engine.upkeep.tidying import Tidier
 from nbcache.errors import NbcacheError
 from nbcache.model.run_options import RunOptions
@@ -56,22 +55,11 @@ class Performer:
         self._turn = asyncio.Lock()
         self._tidier = Tidier(tidy)
 
-    def begin(
-        self,
-        run: Run,
-        prepared: Prepared,
-        beginning: Beginning,
-        rows: RowMaker | None,
-        tier: Tier | None,
-    ) -> None:
-        """Perform a run whose first row is written, when its turn comes; returns at once.
-
-        rows: None where the log has none of it. tier: the shared cache that it uses, which was told
-        of it already.
-        """
-        run.status = RunStatus.RUNNING if beginning.session == 1 else RunStatus.RESUMING
-        hooks = Hooks.of(self._session.namespace)
-        loop.submit(self._perform(run, prepared, beginning, rows, tier, hooks))
+    def begin(self, opened: Opened) -> None:
+        """Perform a run when its turn comes; returns at once."""
+        is_new = opened.beginning.session == 1
+        opened.run.status = RunStatus.RUNNING if is_new else RunStatus.RESUMING
+        loop.submit(self._perform(opened, Hooks.of(self._session.namespace)))
 
     def executor(self) -> Executor:
         """Return the workers of this machine; made at the first need."""
@@ -104,15 +92,8 @@ class Performer:
         for executor in executors:
             loop.submit(executor.close()).result()
 
-    async def _perform(
-        self,
-        run: Run,
-        prepared: Prepared,
-        beginning: Beginning,
-        rows: RowMaker | None,
-        tier: Tier | None,
-        hooks: Hooks,
-    ) -> None:
+    async def _perform(self, opened: Opened, hooks: Hooks) -> None:
+        run, rows, tier = opened.run, opened.rows, opened.tier
         status = RunStatus.FAILED
         cache = self._session.cache
         scratch = cache.tmp / f"run-{run.id}"
@@ -120,7 +101,7 @@ class Performer:
             with cache.activity.working(recorded=rows is not None):
                 asked = asyncio.get_running_loop().create_task(self._obey(run))
                 try:
-                    status = await self._drive(run, prepared, beginning, rows, tier, scratch)
+                    status = await self._drive(opened, scratch)
                 except BaseException as problem:  # a fault of ours: the cell must not wait
                     run.fault = run.fault or f"{type(problem).__name__}: {problem}"
                     raise
@@ -132,9 +113,9 @@ class Performer:
                     with contextlib.suppress(NbcacheError):
                         if rows is not None:
                             rows.append([rows.ended(status, run.fault)])
-                    if beginning.hold is not None:
-                        beginning.hold.release()
-                    self._forget(run, prepared)
+                    if opened.beginning.hold is not None:
+                        opened.beginning.hold.release()
+                    self._forget(run, opened.prepared)
                     shutil.rmtree(scratch, ignore_errors=True)
         finally:
             if tier is not None:
@@ -147,17 +128,9 @@ class Performer:
                 executor.rotate()
             self._tidier.run_ends(has_written=rows is not None and bool(executors))
 
-    async def _drive(
-        self,
-        run: Run,
-        prepared: Prepared,
-        beginning: Beginning,
-        rows: RowMaker | None,
-        tier: Tier | None,
-        scratch: Path,
-    ) -> RunStatus:
+    async def _drive(self, opened: Opened, scratch: Path) -> RunStatus:
         """Drive a run when its turn has come; CANCELLED where that comes first."""
-        session = self._session
+        run, prepared, session = opened.run, opened.prepared, self._session
 
         def make_spec(place: Place) -> ProcessSpec:
             key = _spec_key(run, place)
@@ -166,7 +139,7 @@ class Performer:
         if not await take_turn(self._turn, run):
             return RunStatus.CANCELLED
         try:
-            options = beginning.options
+            options = opened.beginning.options
             try:
                 executor, cpus, memory, gpus = await self._place(options)
             except NbcacheError as error:
@@ -198,15 +171,15 @@ class Performer:
                     prepared.decider,
                     prepared.decoder,
                     session.cache,
-                    rows,
+                    opened.rows,
                 ),
                 executor,
                 make_spec,
                 Packer(scratch),
                 Devices(gpus),
-                reasons=None if rows is None else session.reasons(before=run.id),
+                reasons=None if opened.rows is None else session.reasons(before=run.id),
                 publisher=Publisher(session.cache, session.folder, prepared.decider.evaluator),
-                claims=None if tier is None else tier.claims(run.name, user_name()),
+                claims=None if opened.tier is None else opened.tier.claims(run.name, user_name()),
             )
             self._tidier.run_begins()
             with collected_rarely():

@@ -71,22 +71,14 @@ def process(
     Raises:
         DeclarationError: the function cannot be a process.
     """
-    if function is None:
-        return lambda made: _made(made, from_, outputs, stub, options)
-    return _made(function, from_, outputs, stub, options)
 
+    def make(made: Body) -> Process:
+        try:
+            return _make(made, from_, outputs, stub, options)
+        except DeclarationError as error:  # its text says where; our own frames say nothing
+            raise error.with_traceback(None) from None
 
-def _made(
-    function: Body,
-    from_: Sources | None,
-    outputs: str | Sequence[str] | None,
-    stub: Body | None,
-    options: Mapping[str, object],
-) -> Process:
-    try:
-        return _make(function, from_, outputs, stub, options)
-    except DeclarationError as error:  # its text says where; our own frames say nothing
-        raise error.with_traceback(None) from None
+    return make if function is None else make(function)
 
 
 def _make(

@@ -25,6 +25,7 @@ from nbcache.engine.declared.required import check_given
 from nbcache.engine.declared.stubs import check_stub
 from nbcache.engine.describe import card_of, channel_view_of, place_plans
 from nbcache.engine.identity.value_code import know_classes_of
+from nbcache.engine.opening import open_run
 from nbcache.engine.performing import Performer
 from nbcache.engine.reading import read
 from nbcache.engine.record.results import Results
@@ -34,7 +35,6 @@ from nbcache.engine.running.dry import dry_run
 from nbcache.engine.running.prepare import Prepared, check_place, detach, prepare
 from nbcache.engine.running.reasons import Reasons
 from nbcache.engine.running.restoring import RestoredRun, restore
-from nbcache.engine.running.rows import RowMaker, user_name
 from nbcache.engine.running.run import Run
 from nbcache.engine.tier import AGAIN_S, Tier
 from nbcache.engine.trial import TryResult, try_task
@@ -51,7 +51,7 @@ from nbcache.errors import (
     kind_of,
 )
 from nbcache.model.process import ChannelDecl, ProcessDecl
-from nbcache.model.run_options import RunChoices, RunOptions
+from nbcache.model.run_options import Changes, RunChoices, RunOptions
 from nbcache.model.value import Stored
 from nbcache.model.view import CardView, ChannelView, PlacePlan, ShownChunk
 from nbcache.store.cache import Cache
@@ -394,16 +394,6 @@ class Session:
             )
         return prepared
 
-    def _to_note(self, prepared: Prepared) -> Iterator[str]:
-        for place in prepared.places.values():
-            yield from place.captured.notes
-        if self.cache.writable and self.cache.unnoted is not None:
-            yield (
-                f"the next kernel will take the cache {self.cache.root} for somebody else's, and "
-                f"run again what is kept as a pickle: {self.cache.unnoted}; name another folder "
-                "for settings: NBCACHE_CONFIG_DIR=FOLDER"
-            )
-
     def begin(self, prepared: Prepared, beginning: Beginning, *, detached: bool = False) -> Run:
         """Begin a session of a run over a snapshot: its first row, then its tasks."""
         if self.is_dry and beginning.hold is not None:  # the run of another day
@@ -411,41 +401,10 @@ class Session:
             raise _nothing_runs()
         if detached:
             detach(prepared)
-        run = Run(
-            beginning.run,
-            beginning.name,
-            prepared.graph,
-            prepared.decoder,
-            self.read_shown,
-            user=user_name(),
-        )
-        shared = self.cache.shared if self.cache.is_own else None
-        run.cache_place = str(self.place) if shared is None else shared.store.url
-        run.targets, run.is_recorded = beginning.targets, beginning.hold is not None
-        prepared.decider.for_run(run.id)
-        for text in self._to_note(prepared):
-            if text not in self._noted:
-                run.note(text)
-        self._noted.update(run.notes)
-        if not self.cache.writable:
-            run.notes.append(
-                f"the cache {self.cache.root} is read-only ({self.cache.read_only}): its results "
-                "are used, and nothing is kept in it"
-            )
-        rows = None
-        if beginning.hold is not None:
-            rows = RowMaker(self.cache, run, beginning)
-            try:
-                rows.append([rows.started(prepared, notebook=self.notebook)])
-            except BaseException:  # a full disk
-                beginning.hold.release()
-                raise
-        tier = self.tier() if rows is not None else None
-        if tier is not None:
-            tier.run_began(run.id)
-        self.last_run = run
-        self.performer.begin(run, prepared, beginning, rows, tier)
-        return run
+        opened = open_run(self, prepared, beginning, self._noted)
+        self.last_run = opened.run
+        self.performer.begin(opened)
+        return opened.run
 
     def read_shown(self, stored: Stored) -> Sequence[ShownChunk]:
         """Return what a task showed, from where its row keeps it."""
@@ -455,35 +414,15 @@ class Session:
             data = self.cache.blobs.read(stored.blob)
         return chunks_of(stored, data)
 
-    def resume(
-        self,
-        run: str | None = None,
-        *,
-        parameters: Mapping[str, str] | None = None,
-        detached: bool = False,
-        retention: str | None = None,
-        **choices: Unpack[RunChoices],
-    ) -> Run:
+    def resume(self, run: str | None = None, **changes: Unpack[Changes]) -> Run:
         """Go on with a run under its own id; see `resuming.resume`."""
-        check_retention(retention or "")
-        return resuming.resume(
-            self, run, parameters=parameters, detached=detached, retention=retention, **choices
-        )
+        check_retention(changes.get("retention") or "")
+        return resuming.resume(self, run, **changes)
 
-    def relaunch(
-        self,
-        run: str | None = None,
-        *,
-        parameters: Mapping[str, str] | None = None,
-        detached: bool = False,
-        retention: str | None = None,
-        **choices: Unpack[RunChoices],
-    ) -> Run:
+    def relaunch(self, run: str | None = None, **changes: Unpack[Changes]) -> Run:
         """Start a new run from an old one's parameters; see `resuming.relaunch`."""
-        check_retention(retention or "")
-        return resuming.relaunch(
-            self, run, parameters=parameters, detached=detached, retention=retention, **choices
-        )
+        check_retention(changes.get("retention") or "")
+        return resuming.relaunch(self, run, **changes)
 
     # ------------------------------------------------------------------ reading
 

@@ -25,6 +25,18 @@ class RunChoices(TypedDict, total=False):
     executor: str
 
 
+class Changes(RunChoices, total=False):
+    """What may be said anew of a run that goes on or is repeated, as keywords of a call.
+
+    parameters: names with Python expressions. detached: the caller will go on meanwhile, so that
+    mutable values are copied now. retention: how long results are kept (`plan.retention`).
+    """
+
+    parameters: Mapping[str, str] | None
+    detached: bool
+    retention: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """The options of a run.

@@ -101,7 +101,6 @@ class Log:
         *,
         hash: Digest | None = None,
         row: str | None = None,
-        run: str = "",
         reason: str = "",
     ) -> EvictRow:
         """Append a tombstone: for all rows of a hash that are known now, or for one row."""
@@ -112,7 +111,6 @@ class Log:
         tombstone = EvictRow(
             id=new_ulid(),
             at=time.time_ns() // 1000,
-            run=run,
             hash=hash,
             row=row,
             generation=generation,
@@ -237,8 +235,9 @@ class Log:
         """Return the row of a stored one, vouched for if its word is taken; None: it is none."""
         is_own = self._vouching.takes(record.get(ORIGIN))
         vouched = record.get("kind") == "attempt" and (is_own or self._vouching(record).vouches)
-        make = row_from_record if is_own or vouched else sound_row
-        return make(record, vouched=vouched)
+        if is_own or vouched:
+            return row_from_record(record, vouched=vouched)
+        return sound_row(record)
 
     def _part(self, record: Record) -> Row | None:
         """Return the row of some columns of a stored one; None: it is none. For a signature the

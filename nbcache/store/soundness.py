@@ -43,12 +43,12 @@ def is_sound(record: Mapping[str, Any]) -> bool:
     )
 
 
-def sound_row(record: object, *, vouched: bool = False) -> Row | None:
+def sound_row(record: object) -> Row | None:
     """Return the row that others wrote; None: it is none, or of a kind of later versions."""
     if not isinstance(record, dict) or not is_sound(record):
         return None
     try:
-        return row_from_record(record, vouched=vouched)
+        return row_from_record(record)
     except (KeyError, TypeError):  # a column that all rows of its kind have is not there
         return None
 

@@ -13,6 +13,7 @@ from nbcache.errors import BlobDamagedError, BlobMissingError, StoreError
 from nbcache.model.digest import blob_digest, identity_digest
 from nbcache.store.blobs import Blobs
 from nbcache.store.cache import Cache
+from nbcache.store.placing import HOW, place_file
 from nbcache.store.tree import TreeEntry, manifest, parse_manifest, tree_identity
 
 
@@ -163,8 +164,9 @@ def test_the_executable_bit_is_kept_and_comes_with_whoever_wants_it(
 
     assert plain.blob == tool.blob
     assert tool.executable
-    blobs.materialise(tool.blob, "file", tmp_path / "1", executable=True)
-    blobs.materialise(tool.blob, "file", tmp_path / "2", executable=False)
+    source = str(blobs.path(tool.blob))
+    place_file(tool.blob, source, tmp_path / "1", HOW, True)
+    place_file(tool.blob, source, tmp_path / "2", HOW, False)
     assert os.access(tmp_path / "1", os.X_OK)
     assert mode(tmp_path / "2") == 0o444
 

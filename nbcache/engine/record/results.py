@@ -11,7 +11,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,6 @@ class TaskResult:
     error: str | None = None
     hash: str = ""
     row: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Results:
