@@ -80,6 +80,8 @@ CORNERS = [
     edit("setting of a module that is not used", "import math, colorsys\ncolorsys.ONE_THIRD = 3", "= 3", "= 4", "out = math.floor(v)", None),
     edit("generic pydantic model", "from typing import Generic, TypeVar\nfrom pydantic import BaseModel\nT = TypeVar('T')\nclass PG(BaseModel, Generic[T]):\n    x: T\np = PG[int](x=1)", "x=1)", "x=2)", "out = (p.x, type(p) is PG[int])", "captured p"),
     edit("function with a cache that was called", "from functools import lru_cache\n@lru_cache\ndef g(v): return v + 1", "return v + 1", "return v + 1\n\ng(5)", "out = g(v)", None),
+    edit("accessor of tables", "import pandas as pd\n@pd.api.extensions.register_dataframe_accessor('nb9')\nclass A:\n    def __init__(self, df): self.df = df\n    def total(self): return int(self.df.a.sum()) + 1\ndef made(v): return pd.DataFrame({'a': [v]})", "+ 1", "+ 2", "out = made(v).nb9.total()", "captured pandas.DataFrame.nb9"),
+    edit("function that sets, imported by its name", "import numpy as np\nfrom numpy import seterr\nseterr(divide='raise')", "'raise'", "'ignore'", "try:\n    out = str(np.array([1.0]) / 0)\nexcept FloatingPointError:\n    out = 'raised'", "captured numpy.geterr()"),
 ]  # fmt: skip
 
 MODULES = [

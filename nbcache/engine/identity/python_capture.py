@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from nbcache.engine.identity.captured import Captured
+from nbcache.engine.identity.cell_settings import Surroundings, makes_text
 from nbcache.engine.identity.modules import (
     local_components,
     package_components,
 )
-from nbcache.engine.identity.patches import PATCHES, Patch, Surroundings, makes_text
+from nbcache.engine.identity.patches import PATCHES, Patch
 from nbcache.engine.identity.payload import Payload, pickle_names
 from nbcache.engine.identity.python_itself import host_components, python_component
 from nbcache.engine.identity.sharing import shared_paths
@@ -225,8 +226,9 @@ class PythonCapture:
     ) -> dict[Patch, object]:
         """Return what cells set in modules that the body reaches, and note what it cannot have."""
         found: dict[Patch, object] = {}
-        is_text = makes_text((*(each.evidence for each in components), *self._folded_texts))
-        for patch in self._settings.reached(walker, reach, self._places):
+        texts = [*(each.evidence for each in components), *self._folded_texts]
+        is_text = makes_text(texts)
+        for patch in self._settings.reached(walker, reach, self._places, texts):
             if patch.counts_for_text_alone() and not is_text:
                 continue
             if str(patch) not in self._decl.directives.ignore and self._is_sendable(patch):

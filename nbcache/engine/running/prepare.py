@@ -22,8 +22,8 @@ from nbcache.engine.declared.process import Process, check_filled, passed_output
 from nbcache.engine.declared.scripts import recorded_script, scripts_of
 from nbcache.engine.declared.stubs import stub_components, with_stubs
 from nbcache.engine.identity.capture import capture
+from nbcache.engine.identity.cell_settings import Surroundings
 from nbcache.engine.identity.identify import Identifier
-from nbcache.engine.identity.patches import Surroundings
 from nbcache.engine.identity.reads import named_files
 from nbcache.engine.identity.remote import RemoteFiles
 from nbcache.engine.identity.value_code import know_classes_of, value_leaf

@@ -66,7 +66,7 @@ def look_ups(tree: ast.AST, *, at_top: bool) -> Iterator[LookUp]:
             assert isinstance(node, ast.Call)
             assert isinstance(node.func, ast.Name)
             yield from finder.by_key(node.args[1], node, reads=node.func.id == "getattr")
-        elif _runs_text(node):
+        elif finder.runs_text(node, at_top=at_top):
             assert isinstance(node, ast.Call)
             yield from finder.in_code(node.args[0], node)
 
@@ -127,6 +127,18 @@ class _Finder:
             and node.func.id in ("getattr", "hasattr")
             and len(node.args) > 1
             and self._is_main(node.args[0])
+        )
+
+    def runs_text(self, node: ast.AST, *, at_top: bool) -> bool:
+        """Say whether this is a call of `eval` or `exec` in the namespace that is there, or in one
+        that is made of it: `{**globals(), "a": 1}`."""
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            return False
+        if node.func.id not in ("eval", "exec") or not node.args:
+            return False
+        around = [*node.args[1:2], *(each.value for each in node.keywords if each.arg == "globals")]
+        return not around or any(
+            self.is_namespace(each, at_top=at_top) for one in around for each in ast.walk(one)
         )
 
     def _is_main(self, node: ast.AST) -> bool:
@@ -263,13 +275,6 @@ def _found(
     pattern: str | None, node: ast.AST, how: Literal["reads", "whole", "puts"] = "reads"
 ) -> LookUp:
     return LookUp(pattern, ast.unparse(node), getattr(node, "lineno", 1), how)
-
-
-def _runs_text(node: ast.AST) -> bool:
-    """Say whether this is a call of `eval` or `exec` in the namespace that is there."""
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
-        return False
-    return node.func.id in ("eval", "exec") and len(node.args) == 1
 
 
 def _is_local(node: ast.AST) -> bool:

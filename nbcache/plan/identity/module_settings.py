@@ -2,8 +2,8 @@
 
 A worker imports the module as it is on disk, so what a notebook set there has to be named, counted
 and set there, too. Best effort, by the text: assignments and deletions, `setattr`, methods that
-change a container, `mock.patch`, pandas' options. Runs nothing; whether a name means a module is
-for the caller to say.
+change a container, `mock.patch`, calls of functions that are known to set something. Runs nothing;
+whether a name means a module, and where a call puts what it sets, is for the caller to say.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ Step = str | tuple[object, ...]
 CALL, of a function that only gives what there is."""
 
 CALL: tuple[object, ...] = ()
-_CALL = "{}()"  # as a setting says it
+CALLED = "{}()"
+"""How a setting says that it is a call of a function at its place."""
+
 _ONLY_GIVES = frozenset({"getcontext", "get_context"})  # as decimal's
 
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -26,13 +28,29 @@ _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 SCOPES = _FUNCTIONS | ast.ClassDef | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 MUTATORS = frozenset("append extend insert remove pop clear update setdefault add discard".split())
-_PANDAS_OPTION = frozenset({"set_option", "reset_option"})
+OPTIONS = frozenset({"set_option", "reset_option"})
+"""Functions of pandas; their arguments name the options."""
+
+ACCESSORS = {
+    "register_dataframe_accessor": "DataFrame",  # of pandas, and of polars below
+    "register_series_accessor": "Series",
+    "register_index_accessor": "Index",
+    "register_dataset_accessor": "Dataset",  # of xarray
+    "register_dataarray_accessor": "DataArray",
+    "register_dataframe_namespace": "DataFrame",
+    "register_lazyframe_namespace": "LazyFrame",
+    "register_series_namespace": "Series",
+    "register_expr_namespace": "Expr",
+}
+"""Functions of table libraries -> the class to which they give an attribute of a given name."""
+
 # Calls that change what a library computes, which nothing in the text names one by one. Those
-# that change only what is shown, or how fast, say nothing of results.
+# that change only how fast it does say nothing of results.
 _SETTERS = frozenset(
     "seterr basicConfig simplefilter filterwarnings setlocale setcontext setdefaulttimeout "
     "set_default_dtype set_default_device set_default_tensor_type set_float32_matmul_precision "
-    "use_deterministic_algorithms set_config set_options set_floatx set_global_policy".split()
+    "use_deterministic_algorithms set_config set_options set_floatx set_global_policy "
+    "set_printoptions".split()
 )
 STYLERS = frozenset(
     "use rc rcdefaults set set_theme set_style set_palette set_context set_cmap".split()
@@ -45,13 +63,17 @@ class Setting:
     """A place in a module that a cell sets: steps down from a name, or from a full module name.
 
     `called` is how the text sets there something that it does not name, with `{}` for the place:
-    "{}()" of `numpy.seterr`, "setattr({}, ...)". What a cell deleted (`gone`) may be nowhere.
+    CALLED of `numpy.seterr`, "setattr({}, ...)". Of a call, `given` are the texts and numbers among
+    its arguments, with None for others. What a cell deleted (`gone`) may be nowhere. `inner`: it
+    stands in a function.
     """
 
     root: str
     steps: tuple[Step, ...]
     called: str = ""
     gone: bool = False
+    given: tuple[object, ...] = ()
+    inner: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +158,8 @@ def _settings(scope: ast.AST, hidden: frozenset[str] = frozenset()) -> Iterator[
             yield from _settings(node, hidden)
             continue
         for found in _set_by(node):
-            if found.called == _CALL and isinstance(scope, _FUNCTIONS):
-                continue  # a task that calls it has it, too
             if found.root not in hidden:
-                yield _without_dict(found)
+                yield replace(_without_dict(found), inner=isinstance(scope, _FUNCTIONS))
 
 
 def _without_dict(found: Setting) -> Setting:
@@ -179,24 +199,32 @@ def _set_by_call(node: ast.Call) -> Iterator[Setting]:
         return
     root, steps = path
     last = steps[-1] if steps else root
-    if last in _PANDAS_OPTION:
-        for each in arguments[:: 2 if last == "set_option" else 1]:
-            name = _constant(each)
-            if isinstance(name, str) and steps:
-                yield Setting(root, ("options", *name.split(".")))
-    elif last == "patch" or "patch" in steps[-2:]:
+    if last == "patch" or "patch" in steps[-2:]:
         yield from _patched(first, arguments, last)
     elif steps and last in MUTATORS:  # an object of a module may bear a name of its own
         keys = _keys_of_update(node) if last == "update" else None
         inner = Setting(root, steps[:-1])
         yield from [inner] if keys is None else [Setting(root, (*steps[:-1], (k,))) for k in keys]
-    elif steps and last in _SETTERS | STYLERS and not _only_shows(node, last):
-        yield Setting(root, steps, called=_CALL)
+    elif last in OPTIONS | ACCESSORS.keys():
+        yield Setting(root, steps, called=CALLED, given=_given(node))
+    elif last in _SETTERS | STYLERS and not _only_shows(node, last):
+        yield Setting(root, steps, called=CALLED)
+
+
+def _given(node: ast.Call) -> tuple[object, ...]:
+    """Return the names that `set_option("a", 1, "b", 2)`, `({"a": 1})` or `register(name="a")` is
+    given, with None for those that do not stand there."""
+    arguments = [*node.args, *(each.value for each in node.keywords)]
+    if len(arguments) == 1 and isinstance(arguments[0], ast.Dict):
+        return tuple(map(_constant, arguments[0].keys))
+    return tuple(map(_constant, arguments[::2]))
 
 
 def _only_shows(node: ast.Call, last: Step) -> bool:
     """Say whether a call is about what is shown: xarray's `set_options(display_width=99)`, or which
-    library draws (`matplotlib.use`, which is no `style.use`)."""
+    library draws (`matplotlib.use`, which is no `style.use`). `set(...)` makes a set."""
+    if isinstance(node.func, ast.Name):
+        return last == "set"  # what `use` means is for the caller to say
     if last == "use":
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
         return getattr(owner, "attr", getattr(owner, "id", "")) != "style"
