@@ -193,11 +193,13 @@ def place_phrase(progress: PlaceProgress) -> str:
     return " · ".join(parts)
 
 
-def place_shares(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return (colour name, tasks) of a bar, from left to right."""
+def place_shares(progress: PlaceProgress) -> list[tuple[str, int]]:
+    """Return (colour name, tasks) of a bar, from left to right. Tasks that are equal to one that
+    ran count as that: nothing of it comes from a cache."""
+    counts, equal = progress.counts, progress.equal
     return [
-        ("cached", counts.get("cached", 0) + counts.get("stored", 0)),
-        ("done", counts.get("completed", 0)),
+        ("cached", counts.get("cached", 0) - equal + counts.get("stored", 0)),
+        ("done", counts.get("completed", 0) + equal),
         ("failed", counts.get("failed", 0) + counts.get("ignored", 0)),
         ("running", sum(counts.get(name, 0) for name in _AT_WORK)),
         ("pending", counts.get("skipped", 0) + counts.get("aborted", 0)),
@@ -206,7 +208,7 @@ def place_shares(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 
 def place_bar(progress: PlaceProgress) -> str:
     """Return the HTML bar of one process."""
-    return render.bar(place_shares(progress.counts), expected_total(progress))
+    return render.bar(place_shares(progress), expected_total(progress))
 
 
 def place_colour(progress: PlaceProgress) -> str:
@@ -218,7 +220,7 @@ def place_colour(progress: PlaceProgress) -> str:
         return "running"
     if ended(counts) < expected_total(progress) or counts.get("aborted"):
         return "pending"
-    if counts.get("completed"):
+    if counts.get("completed") or progress.equal:
         return "done"
     return "cached" if counts.get("cached") or counts.get("stored") else "pending"
 

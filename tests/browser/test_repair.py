@@ -161,6 +161,14 @@ def test_a_run_is_cancelled_resumed_and_run_again_from_a_process_with_the_keyboa
     resume = view.get_by_role("button", name="Resume")
     expect(resume).to_have_attribute("aria-disabled", "true")
 
+    # A view that moves is accessible, too, with a task that runs open below it.
+    wait.focus()
+    page.keyboard.press("Enter")
+    view.locator(".nb-tasks tbody").get_by_role("button", name="n=1").click()
+    expect(view.locator(".nb-task")).to_contain_text("nothing printed so far")
+    assert axe_violations(page, ".nbcache-view") == []
+    page.keyboard.press("Escape")
+
     # Everything is reached with Tab, the arrow keys, Enter.
     cancel = view.get_by_role("button", name="Cancel")
     cancel.focus()

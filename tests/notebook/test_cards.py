@@ -8,6 +8,8 @@ import pytest
 from nbcache.model.view import CaptureView, ChannelView, PlacePlan, ShownChunk
 from nbcache.notebook.cards import (
     choose_shown,
+    place_colour,
+    place_shares,
     plan_phrase,
     render_card,
     render_channel,
@@ -184,3 +186,10 @@ def test_a_line_without_end_is_cut_in_its_middle() -> None:
     assert text.startswith("aaa")
     assert text.endswith("zzz")
     assert "6,000 characters left out" in text
+
+
+def test_tasks_equal_to_one_that_ran_look_like_that_one() -> None:
+    process = replace(place(expected=8, completed=2, cached=6), equal=5)
+
+    assert [each for each in place_shares(process) if each[1]] == [("cached", 1), ("done", 7)]
+    assert place_colour(replace(place(expected=4, cached=4), equal=4)) == "done"

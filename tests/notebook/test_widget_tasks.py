@@ -75,6 +75,26 @@ def test_a_task_tells_its_inputs_outputs_log_error_and_fingerprint(notebook: Not
     assert "assert score != 8" in failed["traceback"]
 
 
+def test_a_task_that_was_tried_again_tells_what_became_of_its_earlier_attempts(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(
+        [
+            "%channel n = of(1, 2)",
+            "%%process flaky(k) -> k from n --retries 2\n"
+            "assert task.attempt > 1 or k == 1, f'not at attempt {task.attempt}'",
+        ]
+    )
+    desk = Desk(notebook, LiveRun(notebook.run()))
+
+    assert desk.ask("task", process="flaky", position="0")["earlier"] == []
+    task = desk.ask("task", process="flaky", position="1")
+    assert (task["status"], ["attempt", "2"] in task["facts"]) == ("completed", True)
+    [earlier] = task["earlier"]
+    assert (earlier["attempt"], earlier["status"]) == (1, "failed")
+    assert earlier["error"] == "AssertionError: not at attempt 1"
+
+
 def test_a_hit_tells_the_same_and_where_it_was_made(notebook: Notebook) -> None:
     notebook.cells(CELLS)
     first = notebook.run()

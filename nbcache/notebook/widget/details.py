@@ -88,10 +88,37 @@ def task_detail(cache: Cache, run_id: str, run: Run | None, process: str, positi
         outcome = "cached" if found_done.use is not None else found_done.made.status
         made_in = found_done.made.run  # its rows may be gone, and what it made be there
         name = next((each.name for each in known if each.id == made_in), made_in)
-        return _detail(found_done, outcome, name)
+        detail = _detail(found_done, outcome, name)
+        detail["earlier"] = _earlier_attempts(cache, found_done)
+        return detail
     if run is not None and not run.is_recorded:
         return _unkept(run, process, position, working)
     raise UsageError(f"{process}[{position}] waits for its inputs: nothing is known of it yet")
+
+
+_EARLIER = """SELECT attempt, lower(status), realtime, coalesce(error, signal, '') FROM attempts
+    WHERE run = ? AND process = ? AND position = ? AND attempt < ? AND attempt > 0
+    ORDER BY attempt DESC LIMIT 20"""
+
+
+def _earlier_attempts(cache: Cache, found: Found) -> list[Json]:
+    """Return what became of the attempts before the one that counts, the last first."""
+    made = found.made
+    if made.attempt < 2 or found.use is not None:
+        return []
+    with reading(cache, _EARLIER, within_s=FRESH_S) as cursor:  # they are older than that one
+        rows = cursor.execute(
+            _EARLIER, [made.run, made.process, made.position, made.attempt]
+        ).fetchall()
+    return [
+        {
+            "attempt": attempt,
+            "status": status,
+            "took": "" if took is None else render.duration(took),
+            "error": error,
+        }
+        for attempt, status, took, error in rows
+    ]
 
 
 def task_why(cache: Cache, run_id: str, process: str, position: str) -> Json:
@@ -107,7 +134,7 @@ def task_why(cache: Cache, run_id: str, process: str, position: str) -> Json:
     told = explanations.why_of(cache, found, known=known)
     return {
         "head": told.head,
-        "lines": list(told.lines),
+        "lines": [each for each in told.lines if not each.startswith("error: ")],  # it has its own
         "diffs": [
             {"title": title, "page": markup.record_of([diff_block(text)])}
             for title, text in told.details

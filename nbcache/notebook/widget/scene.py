@@ -207,7 +207,7 @@ def _box(
     phrase = cards.place_phrase(place)
     total = max(1, cards.expected_total(place))
     at, track, bars = 10.0, width - 20, []
-    for part, count in cards.place_shares(place.counts):
+    for part, count in cards.place_shares(place):
         if not count:
             continue
         wide = track * count / total

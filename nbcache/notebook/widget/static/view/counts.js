@@ -29,8 +29,8 @@ function phrase(counts) {
 }
 
 const shares = (counts) => ({
-  cached: counts[CACHED] + counts[STORED],
-  done: counts[COMPLETED],
+  cached: counts[CACHED] - counts[EQUAL] + counts[STORED],
+  done: counts[COMPLETED] + counts[EQUAL],
   failed: counts[FAILED] + counts[IGNORED],
   running: atWork(counts),
   pending: counts[SKIPPED] + counts[ABORTED],
@@ -40,7 +40,7 @@ function stateOf(counts) {
   if (counts[FAILED]) return "failed";
   if (atWork(counts)) return "running";
   if (done(counts) < total(counts) || counts[ABORTED]) return "pending";
-  if (counts[COMPLETED]) return "done";
+  if (counts[COMPLETED] || counts[EQUAL]) return "done";
   return counts[CACHED] || counts[STORED] ? "cached" : "pending";
 }
 

@@ -233,7 +233,7 @@ class View {
     this.lines.replaceChildren(
       ...shown.map((each) => h("li", { class: "nb-bad" },
         h("button", { type: "button", class: "nb-link", title: each.task, "aria-label": each.task, onclick: () => this.openFailure(each) }, middle(this.callTask(each.task))),
-        " ", h("bdi", {}, each.error), each.where ? `, ${each.where}` : "")),
+        " ", h("bdi", {}, brief(each.error)), each.where ? `, ${each.where}` : "")),
       ...(hidden ? [h("li", {}, h("button", { type: "button", class: "nb-link", onclick: unfold }, `${number(hidden + more_failures)} more failed`))]
         : more_failures ? [h("li", {}, `… and ${number(more_failures)} more: see the tasks of the process`)] : []),
       ...(error ? [h("li", { class: "nb-bad" }, error)] : []),

@@ -47,13 +47,15 @@ class Task {
     this.why = h("div", { class: "nb-why" }, detail.status === "running" ? "it runs now" : "…");
     const table = (label, rows, ...heads) => h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": label }, h("table", {},
       h("thead", {}, h("tr", {}, heads.map((text) => h("th", { scope: "col" }, text)))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", { class: "nb-value" }, cell)))))));
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, at) => h("td", { class: `nb-value${heads[at] === "digest" ? " nb-digest" : ""}` }, cell)))))));
     fill(this.root,
       h("div", { class: "nb-facts-line" }, statusOf(detail.status, this.view.scene.icons),
         ...detail.facts.map(([name, value]) => h("span", {}, h("span", { class: "nb-faint" }, `${name} `), value)),
         detail.hash ? h("span", {}, h("span", { class: "nb-faint" }, "hash "), h("code", { title: detail.hash }, detail.hash.split(":").pop().slice(0, 8))) : null,
         this.shower()),
       detail.error ? section("Error", this.errorOf(detail)) : null,
+      detail.earlier?.length ? section("Earlier attempts",
+        table("earlier attempts", detail.earlier.map(({ attempt, status, took, error }) => [attempt, status, took, brief(error)]), "attempt", "status", "took", "error")) : null,
       section("Why", this.why),
       section("Log", this.log),
       detail.inputs.length ? section("Inputs", table("inputs", detail.inputs.map((each) => [each.name, each.value]), "name", "value")) : null,

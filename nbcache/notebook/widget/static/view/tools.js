@@ -70,6 +70,11 @@ function middle(label) {
     : [h("span", { class: "nb-start" }, text.slice(0, -END)), h("span", { class: "nb-end" }, text.slice(-END))];
 }
 
+const MOST = 240; // characters of an error in a list
+
+/** An error that leaves room for what follows it; its own page has all of it. */
+const brief = (error) => (error.length > MOST ? `${error.slice(0, MOST)}…` : error);
+
 /** "depth=8 rep=1" of "fit[depth=8 rep=1]": the table is of one process. */
 function inner(label) {
   const at = label.indexOf("[");
