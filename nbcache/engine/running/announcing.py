@@ -170,7 +170,7 @@ class Announcer:
                 decision.hash or "",
                 course.row_ids.get(task, ""),
             )
-        course.run.tasks[task] = known
+        course.run.note_end(task, known)
         return known.label
 
     def _announce_hit(self, decision: Decision) -> None:

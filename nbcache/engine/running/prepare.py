@@ -100,7 +100,9 @@ def prepare(
 
 
 def _remote_files(sources: Mapping[int, Sequence[Item]]) -> Iterator[RemoteFile]:
-    values = itertools.chain.from_iterable(itertools.chain.from_iterable(sources.values()))
+    values = list(itertools.chain.from_iterable(itertools.chain.from_iterable(sources.values())))
+    if RemoteFile not in set(map(type, values)):  # mostly, and there may be very many items
+        return iter(())
     return (each for each in values if isinstance(each, RemoteFile))
 
 

@@ -68,6 +68,7 @@ class Run:
         self.fault = ""  # of the run as a whole, beside its tasks: a channel, the cache, ours
         self.is_lost = False  # its cache was deleted while it went on, and with it what it kept
         self.tasks: dict[TaskKey, TaskResult] = {}
+        self.unsuccessful: set[TaskKey] = set()  # tasks that ended without a result
         self.failures: list[FailureView] = []
         self.looked_into: dict[TaskKey, Item] = {}  # failed tasks, as forensic processes see them
         self.notes: list[str] = []
@@ -142,6 +143,11 @@ class Run:
         self._cached_at = max(at, self._cached_at or 0)
         if user:
             self._cached_by.add("you" if user == self._user else user)
+
+    def note_end(self, task: TaskKey, result: TaskResult) -> None:
+        """A task ended; perhaps again, since its result had to be made once more."""
+        self.tasks[task] = result
+        (self.unsuccessful.discard if result.outcome.succeeded else self.unsuccessful.add)(task)
 
     def note_equal(self, task: TaskKey, owner: TaskKey) -> None:
         """A task of the same hash ran for it: what that showed is what this one shows."""
@@ -363,13 +369,10 @@ class Run:
     def _told(self, place: str) -> list[tuple[TaskKey, TaskResult]]:
         """Return those tasks of a process of which there is something to show: few of many."""
         index = self.graph.places[place]
-        found = [
-            (key, task)
-            for key, task in list(self.tasks.items())
-            if key[0] == index
-            and (key in self.shown_stored or self.live_shown.get(key) or not task.outcome.succeeded)
-        ]
-        return sorted(found, key=lambda each: each[0])
+        live = [key for key, shown in list(self.live_shown.items()) if shown]
+        found = {*list(self.shown_stored), *live, *list(self.unsuccessful)}
+        keys = sorted(key for key in found if key[0] == index and key in self.tasks)
+        return [(key, self.tasks[key]) for key in keys]
 
     def chunks(self, key: TaskKey) -> list[ShownChunk]:
         """Return what a task showed: from the store when it is done, else as it came so far."""
@@ -390,13 +393,12 @@ class Run:
 
         over_sessions: what an earlier session of the run made counts as completed, not as cached.
         """
-        counts: dict[str, int] = {}
-        for key, task in list(self.tasks.items()):
-            outcome = task.outcome
-            if over_sessions and key in self.kept:
-                outcome = Outcome.COMPLETED
-            counts[outcome.value] = counts.get(outcome.value, 0) + 1
-        return counts
+        kept = self.kept if over_sessions else ()
+        outcomes = [
+            Outcome.COMPLETED if key in kept else task.outcome
+            for key, task in list(self.tasks.items())
+        ]
+        return {each.value: number for each in Outcome if (number := outcomes.count(each))}
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{number} {name}" for name, number in sorted(self.counts().items()))
