@@ -6,9 +6,9 @@ so it takes blobs under the hands of those who use them, also such that nobody h
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,6 @@ def borrow(root: Path, name: str, rounds: int) -> None:
             tier.settle()
             tier.close()
             cache.close()
-            shutil.rmtree(cache.root)
     assert not troubles, troubles
     print(hits, made)
 
@@ -161,8 +160,8 @@ def where(root: Path) -> str:
     return (root / "where").read_text()
 
 
-def main() -> None:
-    what, folder, own, *words = sys.argv[1:]
+def main(arguments: Sequence[str]) -> None:
+    what, folder, own, *words = arguments
     root = Path(folder)
 
     def opened(url: str, **options: Any) -> Any:
@@ -176,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

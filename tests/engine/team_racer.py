@@ -1,7 +1,8 @@
 """One of many who run one pipeline at once: `python -m tests.engine.team_racer JOB`.
 
-Says "ready", waits for a line, runs, prints what became of it as JSON, waits for another line, and
-sends what is not sent yet. The trace file has a line for each body that began.
+Says "ready". For each line with a number it runs the pipeline on the numbers from that one on, and
+prints what became of it as JSON; at the end of the lines it sends what is not sent yet. The trace
+file has a line for each body that began.
 """
 
 from __future__ import annotations
@@ -26,11 +27,10 @@ BEAT_S, STALE_S, POLL_S = 0.5, 20.0, 0.1
 LOOKUP_S = 60.0
 
 
-def cells(trace: str, tasks: int) -> tuple[str, ...]:
+def cells(trace: str) -> tuple[str, ...]:
     """Return a pipeline of two layers; each body says that it began, and takes its time."""
     note = f"open({trace!r}, 'a').write"
     return (
-        f"%channel numbers = from_iterable(range({tasks}))",
         "%%process spell(n) -> text from numbers\n"
         f"import time\n{note}(f'spell{{n}}\\n')\n"
         "time.sleep(0.2)\ntext = ' '.join([str(n)] * 2_000)",
@@ -53,26 +53,25 @@ def main() -> None:
     said: list[str] = []
     notebook.session.teller = said.append
     notebook.session.share(job["url"], claim=job.get("claim", "always"))
-    notebook.cells(cells(job["trace"], job["tasks"]))
     print("ready", flush=True)
-    sys.stdin.readline()  # all begin at once
-    run = notebook.session.start([])
-    if not run.wait(PATIENCE_S):
-        raise SystemExit(f"{job['name']} does not come to an end: {run.progress()}")
     team = notebook.session.tier()
     assert team is not None
-    team.finish(PATIENCE_S)
-    values = [int(each) for each in run["length"]] if not run.failures else []
-    outcomes = Counter(task.outcome.value for task in run.tasks.values())
-    told = {
-        "outcomes": outcomes,
-        "values": values,
-        "notes": [*run.notes, *said],
-        "failures": [each.error for each in run.failures],
-    }
-    print(json.dumps(told), flush=True)
-    sys.stdin.readline()  # until the network is as it should be
-    team.push(None)
+    for line in sys.stdin:
+        first = int(line)
+        notebook.cell(f"%channel numbers = from_iterable(range({first}, {first + job['tasks']}))")
+        notebook.cells(cells(job["trace"]))
+        run = notebook.session.start([])
+        if not run.wait(PATIENCE_S):
+            raise SystemExit(f"{job['name']} does not come to an end: {run.progress()}")
+        team.finish(PATIENCE_S)
+        told = {
+            "outcomes": Counter(task.outcome.value for task in run.tasks.values()),
+            "values": [int(each) for each in run["length"]] if not run.failures else [],
+            "notes": [*run.notes, *said],
+            "failures": [each.error for each in run.failures],
+        }
+        print(json.dumps(told), flush=True)
+    team.push(None)  # the network is as it should be
     notebook.close()
 
 

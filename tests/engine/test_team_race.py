@@ -1,6 +1,6 @@
 """Many who run one pipeline at once over one server: what one computes the others take.
 
-`NBCACHE_TEST_RACERS` (4) says how many there are, `NBCACHE_TEST_RACES` (1) how often they race.
+`NBCACHE_TEST_RACERS` (3) says how many there are, `NBCACHE_TEST_RACES` (1) how often they race.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import os
 import random
 import subprocess
 import sys
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +20,11 @@ import pytest
 
 from tests.servers import s3 as s3_servers
 from tests.servers.proxy import Fault, LoseReply, Proxy, Refuse, Request
+from tests.waiting import PATIENCE_S, wait_until
 
-RACERS = int(os.environ.get("NBCACHE_TEST_RACERS", "4"))
+RACERS = int(os.environ.get("NBCACHE_TEST_RACERS", "3"))
 ROUNDS = int(os.environ.get("NBCACHE_TEST_RACES", "1"))
 TASKS = 6
-PATIENCE_S = 280.0
-VALUES = [2_000 * n for n in range(TASKS)]
 BUSY = Refuse(
     503,
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>slower</Message></Error>",
@@ -60,6 +57,7 @@ class Race:
             "NBCACHE_CONFIG_DIR": str(root / "settings"),
         }
         self.racers: dict[str, subprocess.Popen[str]] = {}
+        self._starting: list[str] = []  # those that have not said yet that they are ready
 
     def enter(self, name: str) -> None:
         """Start a racer; it waits until it is told to go."""
@@ -79,17 +77,18 @@ class Race:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._starting.append(name)
 
-    def go(self) -> None:
-        """Let all racers begin, once all of them are ready."""
-        chosen = [*self.racers.values()]
-        for each in chosen:
-            assert each.stdout is not None
-            line = each.stdout.readline()
-            assert line == "ready\n", (line, each.stderr.read() if each.stderr else "")
-        for each in chosen:
+    def go(self, first: int) -> None:
+        """Let all racers begin on the numbers from `first` on, once all of them are ready."""
+        while self._starting:
+            racer = self.racers[self._starting.pop()]
+            assert racer.stdout is not None
+            line = racer.stdout.readline()
+            assert line == "ready\n", (line, racer.stderr.read() if racer.stderr else "")
+        for each in self.racers.values():
             assert each.stdin is not None
-            each.stdin.write("go\n")
+            each.stdin.write(f"{first}\n")
             each.stdin.flush()
 
     def kill(self, name: str) -> None:
@@ -112,7 +111,7 @@ class Race:
         """Let all send what they have not sent yet, and end."""
         for name in list(self.racers):
             racer = self.racers.pop(name)
-            said = racer.communicate("go\n", timeout=PATIENCE_S)
+            said = racer.communicate(timeout=PATIENCE_S)
             assert racer.returncode == 0, (name, said)
 
     def began(self) -> list[str]:
@@ -126,35 +125,29 @@ class Race:
 
 
 @contextlib.contextmanager
-def race(tmp_path: Path, proxy: Proxy, number: int, kind: str) -> Iterator[Race]:
-    made = Race(tmp_path / f"{kind}{number}", proxy.url, f"s3://team/{kind}{number}-{os.getpid()}")
+def race(tmp_path: Path, proxy: Proxy, number: int) -> Iterator[Race]:
+    made = Race(tmp_path / f"race{number}", proxy.url, f"s3://team/race{number}-{os.getpid()}")
     try:
         yield made
     finally:
         made.close()
 
 
-ALL = sorted([*(f"spell{n}" for n in range(TASKS)), *(f"length{n}" for n in range(TASKS))])
+def tasks_from(first: int) -> list[str]:
+    """Return the names of all tasks of the pipeline on the numbers from `first` on."""
+    numbers = range(first, first + TASKS)
+    return sorted([*(f"spell{n}" for n in numbers), *(f"length{n}" for n in numbers)])
+
+
+def values_from(first: int) -> list[int]:
+    return [2_000 * n for n in range(first, first + TASKS)]
+
+
+CALM, ROUGH = 0, 100  # the numbers from which on the two races are
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
-def test_what_many_run_at_once_runs_once(tmp_path: Path, proxy: Proxy, number: int) -> None:
-    with race(tmp_path, proxy, number, "calm") as runners:
-        for each in range(RACERS):
-            runners.enter(f"racer{each}")
-        runners.go()
-
-        told = runners.ends()
-        runners.leave()
-
-    assert sorted(runners.began()) == ALL, "each once, and nothing else"
-    assert {tuple(each["values"]) for each in told.values()} == {tuple(VALUES)}
-    outcomes = sum((Counter(each["outcomes"]) for each in told.values()), Counter[str]())
-    assert outcomes == {"completed": len(ALL), "cached": len(ALL) * (RACERS - 1)}
-
-
-@pytest.mark.parametrize("number", range(ROUNDS))
-def test_of_those_who_run_one_may_be_killed_while_the_network_fails(
+def test_what_many_run_at_once_runs_once_and_is_done_whoever_dies_while_the_network_fails(
     tmp_path: Path, proxy: Proxy, number: int
 ) -> None:
     chance = random.Random(number)
@@ -162,29 +155,30 @@ def test_of_those_who_run_one_may_be_killed_while_the_network_fails(
     def rule(request: Request) -> Fault | None:
         return chance.choices([LoseReply(), BUSY, None], [1, 1, 18])[0]
 
-    with race(tmp_path, proxy, number, "rough") as runners:
+    with race(tmp_path, proxy, number) as runners:
         for each in range(RACERS):
             runners.enter(f"racer{each}")
+        runners.go(CALM)
+        calm = runners.ends()
+        began = runners.began()
         with proxy.when(rule):
-            runners.go()
-            wait_until_somebody_works(runners)
+            runners.go(ROUGH)
+            wait_until(lambda: runners.began()[len(began) :], "a body that begins")
             for each in range(max(1, RACERS // 3)):
                 runners.kill(f"racer{each}")
-            told = runners.ends()
+            rough = runners.ends()
         runners.leave()
         runners.enter("late")
-        runners.go()
+        runners.go(ROUGH)
         late = runners.ends()["late"]
 
-    assert set(runners.began()) == set(ALL)
-    assert [each["failures"] for each in told.values()] == [[]] * len(told)
-    assert {tuple(each["values"]) for each in told.values()} == {tuple(VALUES)}
-    assert late["values"] == VALUES
-    assert late["outcomes"] == {"cached": len(ALL)}
+    assert sorted(began) == tasks_from(CALM), "each once, and nothing else"
+    assert {tuple(each["values"]) for each in calm.values()} == {tuple(values_from(CALM))}
+    outcomes = sum((Counter(each["outcomes"]) for each in calm.values()), Counter[str]())
+    assert outcomes == {"completed": 2 * TASKS, "cached": 2 * TASKS * (RACERS - 1)}
 
-
-def wait_until_somebody_works(runners: Race) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not runners.began():
-        assert time.monotonic() < until, "nobody begins"
-        threading.Event().wait(0.02)
+    assert set(runners.began()[len(began) :]) == set(tasks_from(ROUGH))
+    assert [each["failures"] for each in rough.values()] == [[]] * len(rough)
+    assert {tuple(each["values"]) for each in rough.values()} == {tuple(values_from(ROUGH))}
+    assert late["values"] == values_from(ROUGH)
+    assert late["outcomes"] == {"cached": 2 * TASKS}

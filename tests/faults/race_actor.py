@@ -2,16 +2,17 @@
 
     python -m tests.faults.race_actor kernel|cleaner CACHE SEED ROUNDS
 
-Prints one JSON line at its end; a cleaner goes on until its standard input is closed.
+Prints one JSON line at its end; a cleaner goes on until there is a file "stop" beside the cache.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import select
 import sys
+import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from nbcache.errors import ResultGone
@@ -59,16 +60,23 @@ def kernel(cache: str, seed: int, rounds: int) -> dict[str, object]:
 
 
 def cleaner(cache: str, seed: int) -> dict[str, object]:
-    """Clean up until standard input ends."""
+    """Clean up until somebody says stop."""
     chance, times, freed = random.Random(seed), 0, 0
+    stop, pause = Path(cache).with_name("stop"), threading.Event()
     with Cache.open(Path(cache)) as opened:
-        while not select.select([sys.stdin], [], [], chance.uniform(0, 0.2))[0] or not times:
+        while not stop.exists() or not times:
             freed += clean_once(opened, chance)
             times += 1
+            pause.wait(chance.uniform(0, 0.2))
     return {"times": times, "freed": freed}
 
 
-if __name__ == "__main__":
-    kind, place, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    told = kernel(place, number, int(sys.argv[4])) if kind == "kernel" else cleaner(place, number)
+def main(arguments: Sequence[str]) -> None:
+    kind, place, number, rounds = arguments
+    is_kernel = kind == "kernel"
+    told = kernel(place, int(number), int(rounds)) if is_kernel else cleaner(place, int(number))
     print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import time
@@ -29,12 +28,11 @@ from nbcache.store.fold import server_time
 from nbcache.store.stock import take_stock
 from nbcache.store.verify import verify
 from tests.faults.clean_actor import clean_late, clean_up, run_tasks
+from tests.forked import CONTEXT
 from tests.store.rows import attempt, hash_of
 
-SECONDS = float(os.environ.get("NBCACHE_RACE_SECONDS", "4"))
+SECONDS = float(os.environ.get("NBCACHE_RACE_SECONDS", "2"))
 SEED = int(os.environ.get("NBCACHE_RACE_SEED", "1"))
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.faults.clean_actor"])
 
 Actor = Callable[[str, int, float, Connection], None]
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +17,21 @@ from nbcache.store.cache import Cache
 from nbcache.store.collect import collect
 from nbcache.store.stock import take_stock
 from nbcache.store.verify import verify
-from tests.faults.namespace import REPOSITORY
+from tests.forked import Forked
 from tests.waiting import PATIENCE_S
 
-ROUNDS = int(os.environ.get("NBCACHE_RACE_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("NBCACHE_RACE_ROUNDS", "3"))
 SEED = int(os.environ.get("NBCACHE_RACE_SEED", "1"))
 
 
-def start(kind: str, cache: Path, seed: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.faults.race_actor", kind, str(cache), str(seed)]
-    return subprocess.Popen(
-        [*command, str(ROUNDS)],
-        cwd=REPOSITORY,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(kind: str, cache: Path, seed: int) -> Forked:
+    words = kind, str(cache), str(seed), str(ROUNDS)
+    return Forked(cache.parent, f"{kind}-{seed}", "tests.faults.race_actor", *words)
 
 
-def ended(actor: subprocess.Popen[str]) -> dict[str, Any]:
-    """Close its input, wait for its end and return what it told."""
-    told, error = actor.communicate(timeout=PATIENCE_S + 20 * ROUNDS)
-    assert actor.returncode == 0, error
-    found: dict[str, Any] = json.loads(told)
+def ended(actor: Forked) -> dict[str, Any]:
+    """Wait for its end and return what it told."""
+    found: dict[str, Any] = json.loads(actor.ended(PATIENCE_S + 20 * ROUNDS))
     return found
 
 
@@ -54,6 +43,7 @@ def test_runs_of_two_kernels_never_fail_nor_lose_a_result_beside_clean_ups(tmp_p
     kernels = [start("kernel", root, SEED * 100 + number) for number in range(2)]
     try:
         ran = [ended(each) for each in kernels]
+        (tmp_path / "stop").touch()
         cleaned = [ended(each) for each in cleaners]
     finally:
         for each in (*kernels, *cleaners):

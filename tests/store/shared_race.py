@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from nbcache.engine.upkeep.shared_cleaning import clean_shared
@@ -67,9 +68,13 @@ def _is_tidy(shared: Shared) -> bool:
     return files <= 2 and len(shared.log.segments()) <= 2
 
 
-if __name__ == "__main__":
-    what, folder, own, *words = sys.argv[1:]
+def main(arguments: Sequence[str]) -> None:
+    what, folder, own, *words = arguments
     if what == "write":
         write(Path(folder), own, int(words[0]))
     else:
         tidy(Path(folder), own)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

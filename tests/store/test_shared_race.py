@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,17 +17,17 @@ from nbcache.engine.record.query import fetch
 from nbcache.model.digest import Digest
 from nbcache.store.remote.layout import BLOBS
 from nbcache.store.remote.shared import Shared
+from tests.forked import Forked
 from tests.store.shared_race import opened
 from tests.store.ticking import STORES, Ticks, a_store
 from tests.waiting import PATIENCE_S
 
-ROUNDS = int(os.environ.get("NBCACHE_TEST_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("NBCACHE_TEST_ROUNDS", "5"))
 TIDIERS, WRITERS = ("one", "two"), ("anna", "ben")
 
 
-def start(root: Path, what: str, name: str, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.store.shared_race", what, str(root), name, *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(root: Path, what: str, name: str, *words: str) -> Forked:
+    return Forked(root, name, "tests.store.shared_race", what, str(root), name, *words)
 
 
 def sent(root: Path) -> dict[str, str]:
@@ -77,18 +75,19 @@ def test_nothing_is_lost_or_doubled_while_two_merge_and_delete_beside_writers(ro
     writers = [start(root, "write", name, str(ROUNDS)) for name in WRITERS]
     looks = 0
     try:
-        while any(each.poll() is None for each in writers):
+        while any(each.goes_on for each in writers):
             check(root, patient)
             fresh, other = opened(root, f"fresh-{looks}")
             check(root, other)
             other.close()
             fresh.close()
             looks += 1
-    finally:
         (root / "stop").touch()
-        told = [each.communicate(timeout=PATIENCE_S) for each in (*tidiers, *writers)]
-    assert all(each.returncode == 0 for each in (*tidiers, *writers)), told
-    worked = [tuple(map(int, out.split())) for out, _ in told[: len(tidiers)]]
+        told = [each.ended(PATIENCE_S) for each in (*writers, *tidiers)]
+    finally:
+        for each in (*tidiers, *writers):
+            each.kill()
+    worked = [tuple(map(int, said.split())) for said in told[len(writers) :]]
 
     assert check(root, patient) == ROUNDS * len(WRITERS)
     assert min(rounds for rounds, _, _ in worked) > 0, worked
