@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 from nbcache.engine import describe
+from tests.nursery.forked import supervisors_are_forked
 from tests.waiting import PATIENCE_S
 
 # How long an example takes says how busy the machine is, and nothing about what is tested.
@@ -44,6 +45,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def patient_cards() -> None:
     """Let cards count their tasks, however busy this machine is."""
     describe.COUNT_S = PATIENCE_S
+
+
+@pytest.fixture(autouse=True, scope="session")
+def forked_supervisors() -> Iterator[None]:
+    """Spare each small run the start of an interpreter."""
+    with supervisors_are_forked():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,19 @@ _START = (
     "from nbcache.engine.executors.supervisor import main; "
     "sys.path.append(sys.path.pop(0)); main(sys.argv[2:])"
 )
+
+
+def start_python(
+    code: str, arguments: Sequence[str], descriptor: int, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start an interpreter like this one, in a session of its own, that keeps one descriptor."""
+    return subprocess.Popen(
+        [sys.executable, "-P", *python_flags(), "-c", code, *arguments],
+        pass_fds=(descriptor,),
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 class Listener(Protocol):
@@ -55,13 +68,7 @@ class SupervisorHandle:
         package = str(Path(__file__).resolve().parents[3])
         arguments = [package, str(theirs.fileno()), str(cache.root), self._crash_folder]
         environment = {**os.environ, "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", *python_flags(), "-c", _START, *arguments],
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
+        self.process = start_python(_START, arguments, theirs.fileno(), environment)
         theirs.close()
         loop.add_reader(self._control, self._answered)
 
