@@ -16,7 +16,7 @@ from nbcache.engine.session import current_session
 from nbcache.notebook import verbs
 from nbcache.notebook.query_result import NOTEBOOK_FORMATS
 from nbcache.plan.dataflow.channel import Channel
-from nbcache.plan.language.directives import OPTIONS
+from nbcache.plan.language.options import OPTIONS
 
 RUNS = 50  # names of runs that are offered, the newest
 # What an option of a verb takes, as its usage calls it -> what is offered

@@ -12,7 +12,7 @@ import pytest
 from nbcache.engine.declared.factories import Factories
 from nbcache.notebook import verbs
 from nbcache.plan.dataflow.channel import Channel
-from nbcache.plan.language.directives import OPTIONS
+from nbcache.plan.language.options import OPTIONS
 from tests.executing import execute
 from tests.house.reading import ROOT, fenced, pages, prose, shell_lines
 

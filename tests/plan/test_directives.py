@@ -15,18 +15,18 @@ from nbcache.errors import OptionError
 from nbcache.model.digest import identity_digest
 from nbcache.model.process import Directives, Dynamic, Option
 from nbcache.model.value import RemoteFile, Stored
-from nbcache.plan.language.directives import (
-    OPTIONS,
+from nbcache.plan.language.directives import parse_options
+from nbcache.plan.language.option_values import evaluate_option
+from nbcache.plan.language.options import OPTIONS
+from nbcache.plan.language.quantities import (
     evaluate_dynamic,
-    evaluate_option,
     parse_duration,
-    parse_options,
     parse_size,
     render_pattern,
     render_template,
     template_fields,
+    with_literals,
 )
-from nbcache.plan.language.quantities import with_literals
 
 
 def options(**values: str) -> list[Option]:

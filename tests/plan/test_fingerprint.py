@@ -14,7 +14,8 @@ from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
 from nbcache.plan.identity.code import normalise
 from nbcache.plan.identity.fingerprint import FORMAT, KINDS, SharedPart, component, encode
-from nbcache.plan.identity.module_reach import ModuleReach, read_module
+from nbcache.plan.identity.module_facts import read_module
+from nbcache.plan.identity.module_reach import ModuleReach
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fingerprint.json"
 

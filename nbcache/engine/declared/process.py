@@ -31,7 +31,8 @@ from nbcache.plan.language.body import (
     infer_outputs,
     script_facts,
 )
-from nbcache.plan.language.directives import check_store, check_templates, parse_options
+from nbcache.plan.language.directive_checks import check_store, check_templates
+from nbcache.plan.language.directives import parse_options
 from nbcache.plan.language.header import parse_output_list, reserved_in_scripts
 from nbcache.plan.language.header_text import nearest
 

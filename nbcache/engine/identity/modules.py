@@ -26,7 +26,8 @@ from nbcache.model.fingerprint import Component
 from nbcache.plan.identity.asked import Asked
 from nbcache.plan.identity.code import encode_constant
 from nbcache.plan.identity.fingerprint import component
-from nbcache.plan.identity.module_reach import ModuleFacts, ModuleReach, Reached, read_module
+from nbcache.plan.identity.module_facts import ModuleFacts, read_module
+from nbcache.plan.identity.module_reach import ModuleReach, Reached
 from nbcache.plan.identity.reach import Home
 from nbcache.plan.identity.uses import Chain
 

@@ -29,12 +29,9 @@ from nbcache.model.row import TrustRow
 from nbcache.model.value import Gathered, RemoteFile, Stored, StoredKind
 from nbcache.plan.identity.confidential import is_confidential, looks_secret
 from nbcache.plan.identity.fingerprint import component
-from nbcache.plan.language.directives import (
-    render_pattern,
-    render_template,
-)
 from nbcache.plan.language.places import place_of_input, said_place
 from nbcache.plan.language.publishing import render_folder
+from nbcache.plan.language.quantities import render_pattern, render_template
 from nbcache.store.cache import Cache
 from nbcache.store.log import Entry, Log
 

@@ -21,7 +21,8 @@ from nbcache.model.ids import format_position
 from nbcache.model.process import Dynamic
 from nbcache.model.value import FilePath, Stored
 from nbcache.plan.dataflow.retry import action_after_failure
-from nbcache.plan.language.directives import evaluate_dynamic, evaluate_option
+from nbcache.plan.language.option_values import evaluate_option
+from nbcache.plan.language.quantities import evaluate_dynamic
 
 RESOURCES = tuple(each.name for each in dataclasses.fields(Resources))  # as directives call them
 

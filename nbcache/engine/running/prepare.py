@@ -39,7 +39,7 @@ from nbcache.model.process import DefaultPick, Directives, Dynamic, FieldPick, S
 from nbcache.model.run_options import RunOptions
 from nbcache.model.value import FilePath, RemoteFile
 from nbcache.plan.identity.fingerprint import SharedPart, component
-from nbcache.plan.language.directives import staging_of
+from nbcache.plan.language.directive_checks import staging_of
 from nbcache.store.cache import Cache
 
 AGAIN = "asked to run again"

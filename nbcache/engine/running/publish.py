@@ -24,7 +24,7 @@ from nbcache.model.channel import Item
 from nbcache.model.process import PublishRule
 from nbcache.model.value import FilePath, Gathered, Stored
 from nbcache.plan.language import publishing
-from nbcache.plan.language.directives import evaluate_option
+from nbcache.plan.language.option_values import evaluate_option
 from nbcache.store.cache import Cache
 from nbcache.store.files import is_full
 

@@ -25,7 +25,7 @@ from nbcache.model.process import Output
 from nbcache.model.row import Port
 from nbcache.model.value import Gathered, Stored, StoredKind
 from nbcache.plan.identity.canonical import canonical_digest
-from nbcache.plan.language.directives import render_pattern
+from nbcache.plan.language.quantities import render_pattern
 from nbcache.store.cache import Cache
 
 Leaf = Callable[[object], Digest | None]

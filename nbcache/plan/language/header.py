@@ -17,7 +17,8 @@ import re
 from nbcache.errors import BodyError
 from nbcache.model.process import ChannelDecl, Input, Option, Output, ProcessDecl
 from nbcache.plan.language.body import parse_body
-from nbcache.plan.language.directives import check_templates, parse_options
+from nbcache.plan.language.directive_checks import check_templates
+from nbcache.plan.language.directives import parse_options
 from nbcache.plan.language.header_text import BUILTINS, HeaderText, nearest, split_above
 from nbcache.plan.language.option_lines import read_option, read_preamble
 from nbcache.plan.language.options import OPTIONS

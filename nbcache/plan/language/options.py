@@ -1,16 +1,18 @@
 """The one table of options: `--option value` in a header, `#| option: value` below it.
 
 `OPTIONS` is the only place to extend: an entry says how a text is read, which field of
-`Directives` it sets and what help shows. How each form of text is read is `language.directives`'
-business.
+`Directives` it sets and what help shows. How each form of text is read is
+`language.option_values`' business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
-from nbcache.model.process import Language
+from nbcache.errors import OptionError
+from nbcache.model.process import Language, Option
 from nbcache.plan.language.quantities import Form
 
 
@@ -174,3 +176,9 @@ OPTIONS: Mapping[str, OptionSpec] = _table(
         help="names to call several processes by: nbcache run --label NAME",
     ),
 )  # fmt: skip
+
+
+def refuse(option: Option, lines: Sequence[str], message: str, hint: str | None = None) -> NoReturn:
+    """Raise an OptionError that shows the option where it stands in the lines of its cell."""
+    source = lines[option.line - 1].rstrip("\r") if 0 < option.line <= len(lines) else None
+    raise OptionError(message, line=option.line, column=option.column, source=source, hint=hint)
