@@ -74,6 +74,8 @@ def _keeps(column: Any) -> bool:
     kind = type(dtype).__name__
     if kind == "CategoricalDtype":
         return _keeps(dtype.categories)
+    if kind in ("Float32Dtype", "Float64Dtype") and _has_nan(column):
+        return False  # it would come back as missing
     if kind == "ArrowDtype":
         return "extension" not in str(dtype)
     if not type(dtype).__module__.startswith("numpy"):
@@ -81,6 +83,13 @@ def _keeps(column: Any) -> bool:
     if dtype.kind == "O":
         return all(type(each) is str for each in column)
     return dtype.kind in "biufMm" and dtype.itemsize <= 8 and dtype.isnative
+
+
+def _has_nan(column: Any) -> bool:
+    """Whether there are NaNs among nullable floats that are not missing."""
+    import numpy as np
+
+    return bool(np.isnan(column.array.to_numpy(column.dtype.numpy_dtype, na_value=0)).any())
 
 
 def _survives(frame: Any, meaning: dict[str, object]) -> bool:
@@ -111,12 +120,18 @@ def _same_dtype(one: Any, other: Any) -> bool:
     if type(one) is not type(other) or str(one) != str(other) or one != other:
         return False
     if type(one).__name__ == "CategoricalDtype":
-        return one.ordered == other.ordered and _same_index(one.categories, other.categories)
+        return one.ordered == other.ordered and _same_level(one.categories, other.categories)
     return all(
         getattr(one, name, None) is getattr(other, name, None)
         or getattr(one, name, None) == getattr(other, name, None)
         for name in ("storage", "tz")
     ) and repr(getattr(one, "na_value", None)) == repr(getattr(other, "na_value", None))
+
+
+def _same_level(one: Any, other: Any) -> bool:
+    """Compare what bears no frequency of its own in `meaning`."""
+    is_same_freq = getattr(one, "freqstr", None) == getattr(other, "freqstr", None)
+    return is_same_freq and _same_index(one, other)
 
 
 def _same_index(one: Any, other: Any) -> bool:
@@ -126,7 +141,7 @@ def _same_index(one: Any, other: Any) -> bool:
         return False
     if hasattr(one, "levels"):
         return len(one.levels) == len(other.levels) and all(
-            _same_index(level, back) and (codes == codes_back).all()
+            _same_level(level, back) and (codes == codes_back).all()
             for level, back, codes, codes_back in zip(
                 one.levels, other.levels, one.codes, other.codes, strict=True
             )

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any, BinaryIO, cast
 
 from nbcache.codec.classes import ClassUnpickler, Reduced, with_slots
+from nbcache.codec.whole import reduce_whole
 from nbcache.errors import CodecError, kind_of
 
 _MOST_MEMBERS = 100_000  # above this, pickle is so much quicker that JSON is no service
@@ -83,7 +84,8 @@ class _Pickler(pickle.Pickler):
                 raise _NeedsCloudpickle
         if type(obj).__name__ in _GENERATORS:  # it may be the one of the process, known by its name
             raise _NeedsCloudpickle
-        return NotImplemented
+        reduced = reduce_whole(obj)
+        return NotImplemented if reduced is None else reduced
 
 
 _GENERATORS = ("Random", "RandomState")

@@ -192,7 +192,7 @@ def run_again_here(opened: Opened) -> Mapping[str, object]:
         before = body.namespace()
         with body.patched():
             namespace, final = body.run_here(before, opened.inputs, entry.task)
-        made = body.outputs(namespace, before, final, print)
+        made = body.outputs(namespace, before, final, os.path.exists)
     return {name: value for name, value in made.items() if value is not UNSET}
 
 

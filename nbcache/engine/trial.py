@@ -73,7 +73,7 @@ def _try_task(session: Host, name: str, item: str | None, into: bool) -> TryResu
                 body = PythonBody(spec)
                 before = body.namespace()
                 namespace, final = body.run_here(before, staged, task)
-                made = body.outputs(namespace, before, final, print)
+                made = body.outputs(namespace, before, final, staging.is_made)
             else:
                 made = run_script_here(ScriptBody(spec), staged, task, scratch)
     except FileNotFoundError as error:

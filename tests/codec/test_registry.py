@@ -12,12 +12,15 @@ import threading
 import tracemalloc
 
 import numpy as np
+import PIL.Image
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nbcache.codec.registry import decode, decode_file, encode
+from nbcache.engine.identity.payload import pickle_names, unpickle_names
 from nbcache.errors import CodecError
 from nbcache.model.value import SAFE_CODECS
 from nbcache.plan.identity.canonical import canonical_digest
@@ -145,6 +148,38 @@ def test_plain_arrays_are_npy_and_writable(array: np.ndarray) -> None:
 )
 def test_arrays_that_npy_would_change_are_pickled(array: np.ndarray) -> None:
     assert_exact(array, "pickle")
+
+
+def indexed(*palette: int) -> PIL.Image.Image:
+    made = PIL.Image.new("P", (2, 2), 1)
+    made.putpalette(palette, "RGBA")
+    return made
+
+
+def used(function: np.vectorize) -> np.vectorize:
+    function([1])
+    return function
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.ma.array([1, 2], mask=[False, True], hard_mask=True),
+        indexed(0, 0, 0, 255, 1, 2, 3, 4),
+        used(np.vectorize(abs, otypes=[float])),
+        pa.scalar(1, pa.time64("ns")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_an_objects_own_pickle_forgets_comes_back(value: object) -> None:
+    assert_exact(value, "pickle")
+    assert_exact([value], "pickle")
+    payload = pickle_names({"value": value}, {})
+    assert canonical_digest(unpickle_names(payload.data)) == canonical_digest({"value": value})
+
+
+def test_what_an_objects_own_pickle_cannot_read_comes_back() -> None:
+    assert repr(there_and_back(np.finfo("f4"))) == repr(np.finfo("f4"))
 
 
 @pytest.mark.parametrize(

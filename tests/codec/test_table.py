@@ -81,6 +81,9 @@ def with_attrs() -> pd.DataFrame:
     return frame
 
 
+DAYS = pd.date_range("2026-01-01", periods=2)
+UNDEFINED = pd.arrays.FloatingArray(np.array([np.nan, 1.0]), np.array([False, True]))
+
 NOT_EXACT_IN_ARROW = {
     "string[python]": pd.DataFrame({"s": pd.array(["a", None], "string[python]")}),
     "mixed objects": pd.DataFrame({"o": pd.Series([1, "a", None], dtype=object)}),
@@ -101,6 +104,10 @@ NOT_EXACT_IN_ARROW = {
     "unused levels": pd.DataFrame(
         {"a": range(4)}, index=pd.MultiIndex.from_product([["x", "y"], [1, 2]])
     ).iloc[:2],
+    "NaN beside what is missing": pd.DataFrame({"f": UNDEFINED}),
+    "levels with a frequency": pd.DataFrame(
+        {"a": range(2)}, index=pd.MultiIndex.from_arrays([DAYS, [1, 2]])
+    ),
     "lone surrogates": pd.DataFrame({"s": pd.Series(["\ud800"], dtype=object)}),
     "no duplicate labels": pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False),
     "series named by a tuple": pd.Series([1], name=("a", 1)),

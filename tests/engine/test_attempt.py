@@ -48,6 +48,23 @@ def test_the_final_expression_is_the_output_that_the_body_does_not_set(bench: Be
     assert bench.value(bench.process("z = x * 2\nz + 1", "result"), {"x": 4}) == 9
 
 
+@pytest.mark.parametrize(
+    ("body", "is_tree"),
+    [
+        ("import os, shutil\nos.mkdir('d')\nopen('f', 'w').close()\nshutil.copy('f', 'd/f')", True),
+        ("open('d', 'w').close()\nopen('e', 'w').close()\n'e'", False),
+        ("open('e', 'w').close()\n'e'", False),
+    ],
+)
+def test_a_path_output_is_what_bears_its_name_before_the_path_that_comes_last(
+    bench: Bench, body: str, is_tree: bool
+) -> None:
+    held = bench.run(bench.process(body, [Output("d", PATH)])).outputs["d"]
+
+    assert isinstance(held, Stored)
+    assert (held.kind == "tree", held.name) == (is_tree, "d" if "'d" in body else "e")
+
+
 def test_a_final_assignment_is_the_output_of_its_name(bench: Bench) -> None:
     assert bench.value(bench.process("score = 3", "score")) == 3
 

@@ -37,6 +37,12 @@ class Place:
     def harvest(self, staged: set[str] | None = None, **values: object) -> Harvest:
         return Harvest(self.cache, self.folder, staged or set(), values)
 
+    def paths_in(self, stored: Stored) -> list[str]:
+        place = self.folder.parent / "out"
+        assert stored.blob is not None
+        self.cache.blobs.materialise(stored.blob, "tree", place, how=("copy",))
+        return sorted(str(each.relative_to(place)) for each in place.rglob("*"))
+
     def text(self, stored: object) -> str:
         assert isinstance(stored, Stored)
         assert stored.blob is not None
@@ -161,6 +167,32 @@ def test_an_undeclared_path_of_the_body_is_kept_as_a_file_and_not_as_a_name(plac
 
     assert place.text(one) == "X"
     assert names(many) == ["y.csv"]
+
+
+@pytest.mark.parametrize("given", ["", "absolute"])
+def test_the_whole_folder_is_what_the_body_made_under_the_name_of_the_output(
+    place: Place, given: str
+) -> None:
+    # A work directory's own name is another in every attempt.
+    for name in ("input.csv", "made.csv", "deep/made.csv", ".nbcache-x"):
+        place.write(name)
+    os.symlink("input.csv", place.folder / "link.csv")
+
+    path = place.folder if given else Path(given)
+    held = place.harvest({"input.csv"}).value("result", path)
+
+    assert isinstance(held, Stored)
+    assert (held.kind, held.name) == ("tree", "result")
+    assert place.paths_in(held) == ["deep", "deep/made.csv", "link.csv", "made.csv"]
+    assert (place.folder / "input.csv").exists()
+
+
+def test_the_path_of_a_folder_in_which_nothing_was_made_is_a_value(place: Place) -> None:
+    held = place.harvest({place.write("input.csv").name}).value("result", Path(""))
+
+    assert isinstance(held, Stored)
+    assert held.kind == "value"
+    assert decode(held.codec, held.inline or b"", vouched=True) == Path(".")
 
 
 def test_somebody_else_s_file_is_copied(place: Place, tmp_path: Path) -> None:

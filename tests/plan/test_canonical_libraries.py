@@ -10,6 +10,7 @@ import random
 import threading
 from typing import Any
 
+import matplotlib.colors
 import networkx as nx
 import numpy as np
 import pandas as pd
@@ -32,6 +33,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.model_selection import GridSearchCV
 
+from nbcache.codec.registry import decode, encode
 from nbcache.errors import NoCanonicalFormError
 from nbcache.model.digest import identity_digest
 from nbcache.plan.identity.canonical import canonical_bytes, canonical_digest
@@ -67,6 +69,20 @@ def spawned() -> np.random.Generator:
     return made
 
 
+def with_name(matrix: Any, name: str) -> Any:
+    matrix.name = name
+    return matrix
+
+
+def either(*codes: int) -> pa.Array[Any]:
+    """Return a union of two numbers of one type, each in either child."""
+    children = [pa.array([1, 2])] * 2
+    return pa.UnionArray.from_sparse(pa.array(codes, pa.int8()), children)
+
+
+NOTED = pa.struct([pa.field("a", pa.int64(), metadata={"unit": "m"})])
+NANOSECONDS = pa.time64("ns")
+
 ALL_DIFFERENT: list[object] = [
     # numpy
     np.array([1, 2]), np.array([2, 1]), np.array([1, 2], "i4"), np.array([1, 2], ">i8"),
@@ -82,7 +98,7 @@ ALL_DIFFERENT: list[object] = [
     np.array([(1, 2.0)], np.dtype([("a", "i4"), ("b", "f8")], align=True)),
     np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
     np.ma.array([1, 2], mask=[False, True]), np.ma.array([1, 2], mask=[False, False]),
-    np.ma.array([1, 3], mask=[False, True]),
+    np.ma.array([1, 3], mask=[False, True]), np.ma.masked,
     np.ma.array([1, 2], mask=[False, True], fill_value=7), np.matrix([[1, 2]]),
     np.float64(1), np.float32(1), np.int64(1), np.int32(1), np.bool_(True), np.str_("a"),
     np.datetime64("2026-01-01", "D"), np.datetime64("2026-01-01", "s"), np.datetime64("NaT"),
@@ -144,6 +160,11 @@ ALL_DIFFERENT: list[object] = [
     pa.field("a", pa.int8()), pa.field("a", pa.int8(), nullable=False),
     pa.array([(1, 2)], pa.list_(pa.int8(), 2)),
     pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())),
+    pa.array([[("k", 1)]], pa.map_(pa.string(), NANOSECONDS)),
+    pa.array([[("k", 2)]], pa.map_(pa.string(), NANOSECONDS)),
+    pa.array([[1], [2]], pa.list_view(NANOSECONDS)), either(0, 1), either(1, 0),
+    pa.array([[2], [1]], pa.list_view(NANOSECONDS)), pa.array([{"a": 1}], NOTED),
+    pa.array([{"a": 1}]),
     # scipy.sparse, PIL, scikit-learn
     scipy.sparse.csr_array(np.eye(2)), scipy.sparse.csr_matrix(np.eye(2)),
     scipy.sparse.csc_array(np.eye(2)),
@@ -151,6 +172,8 @@ ALL_DIFFERENT: list[object] = [
     scipy.sparse.dok_array(np.eye(2)),
     scipy.sparse.dia_array(np.eye(2)), scipy.sparse.bsr_array(np.eye(2)),
     scipy.sparse.csr_array((2, 2)),
+    with_name(scipy.sparse.csr_array(np.eye(2)), "a"),
+    with_name(scipy.sparse.csr_array(np.eye(2)), "b"),
     scipy.sparse.csr_array(2 * np.eye(2)), scipy.sparse.csr_array(np.eye(2, dtype="f4")),
     IMAGE, IMAGE.resize((3, 2)), IMAGE.convert("L"), IMAGE.convert("P"),
     PIL.Image.new("RGB", (2, 3)),
@@ -176,11 +199,12 @@ def test_values_of_libraries_that_a_body_can_tell_apart_never_share_canonical_by
 
 
 @pytest.mark.parametrize("value", ALL_DIFFERENT, ids=label)
-def test_the_digest_is_that_of_the_bytes_and_survives_copies_and_pickling(value: object) -> None:
+def test_the_digest_is_that_of_the_bytes_and_survives_copies_and_codecs(value: object) -> None:
     expected = identity_digest(canonical_bytes(value))
+    kept = encode(value)
 
     assert canonical_digest(value) == expected
-    assert canonical_digest(pickle.loads(pickle.dumps(value, protocol=5))) == expected
+    assert canonical_digest(decode(kept.codec, kept.data, vouched=True)) == expected
     assert canonical_digest(copy.deepcopy(value)) == expected
 
 
@@ -316,6 +340,11 @@ def test_chunks_and_offsets_of_an_arrow_array_do_not_count(data: st.DataObject) 
         assert same == (values[-1] is None)
 
 
+def test_what_pythons_types_do_not_hold_of_an_arrow_scalar_counts() -> None:
+    one, other = (canonical_digest(pa.scalar(each, NANOSECONDS)) for each in (1, 2))
+    assert one != other
+
+
 def test_polars_categories_count_as_text_whatever_the_process_saw_before() -> None:
     first = pl.Series(["b", "a"], dtype=pl.Categorical)
     expected = canonical_digest(first)
@@ -374,7 +403,19 @@ def test_addresses_in_an_object_and_a_glance_at_it_do_not_count() -> None:
 
 def test_a_value_that_fails_when_it_is_looked_into_is_refused() -> None:
     with pytest.raises(NoCanonicalFormError, match="raised AttributeError"):
-        canonical_digest(np.ma.masked)
+        canonical_digest(scipy.sparse.csr_array.__new__(scipy.sparse.csr_array))
+
+
+def test_what_a_first_use_leaves_in_an_object_does_not_count() -> None:
+    colours = matplotlib.colors.ListedColormap(["red", "blue"])
+    scale, root = matplotlib.colors.LogNorm(1, 10), np.vectorize(abs, otypes=[float])
+    before = list(map(canonical_digest, (colours, scale, root)))
+
+    colours(0.5), scale(5), root([1])
+
+    assert list(map(canonical_digest, (colours, scale, root))) == before
+    vars(colours)["_lut"][0] = 0  # a table that somebody changed is another one
+    assert canonical_digest(colours) != before[0]
 
 
 def test_the_work_space_of_a_spline_does_not_count() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from nbcache.codec.classes import Reduced, makes_class, sets_class
 from nbcache.codec.python import reduce_with
+from nbcache.codec.whole import reduce_whole
 from nbcache.plan.identity.canonical.names import attribute, shared_generator
 from nbcache.plan.identity.written import (
     descriptor_attributes,
@@ -44,7 +45,7 @@ def reduce_by_value(value: Any, by_value: Collection[str]) -> Reduced | None:
     if type(value).__name__ == "ValidateCallWrapper" and hasattr(value, "config_wrapper"):
         config = dict(value.config_wrapper.config_dict)
         return make_validated, (value.function, config, value.validate_return)
-    return None
+    return reduce_whole(value)
 
 
 def _reduce_filled_model(cls: type) -> Reduced | None:

@@ -222,7 +222,7 @@ class _Attempt:
             if watching:
                 self.watched = self._reads(loaded)
             self.watched += place.packages_of(self.staging.modules, process)
-        return body.outputs(namespace, before, final, self._show)
+        return body.outputs(namespace, before, final, self.staging.is_made)
 
     def _reads(self, loaded: set[str]) -> tuple[WatchedRead, ...]:
         """Return what the body read unasked, and what the imports of its modules read."""

@@ -86,7 +86,7 @@ class Harvest:
         paths = self._found[output.name]
         if many:
             self._check_count(output, paths)
-            return Gathered(self._keep(path) for path in paths)
+            return Gathered(self._keep(path, output.name) for path in paths)
         if not paths:
             if kind is not None and kind.optional:
                 return NOTHING
@@ -97,7 +97,7 @@ class Harvest:
                 f"output {output.name!r} is one path, but {len(paths)} match: {listed}.\n"
                 f"  Make the pattern narrower, or declare `{output.name}: list[path]`."
             )
-        return self._keep(paths[0])
+        return self._keep(paths[0], output.name)
 
     def value(self, name: str, value: object) -> Stored | Gathered:
         """Keep a value: encoded, inside the row where it is small. A path that the body made
@@ -109,7 +109,7 @@ class Harvest:
         if self._is_own_path(value):
             return self.file(Output(name), value)
         if isinstance(value, list) and value and all(map(self._is_own_path, value)):
-            return Gathered(self._keep(Path(member)) for member in value)
+            return Gathered(self._keep(Path(member), name) for member in value)
         try:
             kept = keep_value(
                 self._cache,
@@ -127,7 +127,21 @@ class Harvest:
         if not isinstance(value, PurePath):
             return False
         full = self._folder / value
+        if self._is_all(full):
+            return bool(self._made())
         return full.exists() and full.resolve().is_relative_to(self._folder.resolve())
+
+    def _is_all(self, full: Path) -> bool:
+        """Whether a path is the work directory itself: all that the body made there."""
+        return full.resolve() == self._folder.resolve()
+
+    def _made(self) -> list[str]:
+        """Return the names of what the body made in its work directory."""
+        return [
+            each
+            for each in sorted(os.listdir(self._folder))
+            if each not in self._staged and not each.startswith(HIDDEN)
+        ]
 
     def _paths(self, output: Output, made: object) -> list[Path]:
         if output.pattern is not None:
@@ -164,7 +178,8 @@ class Harvest:
             kept.append(Path(name))
         return sorted(kept, key=os.fsencode)
 
-    def _keep(self, path: Path) -> Stored:
+    def _keep(self, path: Path, name: str) -> Stored:
+        """Keep a file or folder; the work directory itself bears the name of the output."""
         full = self._folder / path
         key = os.path.normpath(full)
         if key in self._kept:
@@ -173,8 +188,8 @@ class Harvest:
             self._refuse_in_files(full, path)
         if os.path.isdir(full):
             for other in self._below(path):
-                self._keep(other)
-        self._kept[key] = kept = self._put(full, path)
+                self._keep(other, name)
+        self._kept[key] = kept = self._put(full, path, name)
         return kept
 
     def _refuse_secrets(self, what: str, data: bytes | memoryview | mmap.mmap) -> None:
@@ -205,15 +220,18 @@ class Harvest:
         found = [path for paths in self._found.values() for path in paths]
         return [path for path in found if folder in path.parents]
 
-    def _put(self, full: Path, path: Path) -> Stored:
+    def _put(self, full: Path, path: Path, name: str) -> Stored:
         """Move an output into the store; what may not be moved is copied first."""
         mode, source = os.stat(full).st_mode, full
         is_folder = stat.S_ISDIR(mode)
         if not is_folder and not stat.S_ISREG(mode):
             raise OutputError(f"the output {path} is {_special(mode)}, which cannot be kept")
-        if not self._is_ours(full):
-            source = self._folder / f"{HIDDEN}-copy-{len(self._kept)}"
-            if is_folder:
+        is_all = is_folder and self._is_all(full)
+        if is_all or not self._is_ours(full):
+            source = self._folder / f"{HIDDEN[0]}-copy-{len(self._kept)}"
+            if is_all:
+                self._put_together(source)
+            elif is_folder:
                 shutil.copytree(full, source, symlinks=False)
             else:
                 shutil.copy2(full, source)
@@ -226,9 +244,21 @@ class Harvest:
             codec=kind,
             size=made.size,
             blob=made.blob,
-            name=path.name or full.name,
+            name=name if is_all else path.name or full.name,
             vouched=True,
         )
+
+    def _put_together(self, folder: Path) -> None:
+        """Bring what the body made into one folder, without what was staged."""
+        made = [self._folder / each for each in self._made()]
+        folder.mkdir()
+        for each in sorted(made, key=os.path.islink, reverse=True):
+            if not each.is_symlink() or not each.exists():
+                each.rename(folder / each.name)
+            elif each.is_dir():  # it may lead to what was staged
+                shutil.copytree(each, folder / each.name)
+            else:
+                shutil.copy2(each, folder / each.name)
 
     def _is_ours(self, full: Path) -> bool:
         """Say whether a file may be moved: made by the attempt in its own folder, and in no other
@@ -269,11 +299,7 @@ class Harvest:
                 f"output {output.name!r}: {what} is a link that leads nowhere: {leads} is not "
                 "there.\n  Write the file itself, or link to one that is."
             )
-        made = [
-            each
-            for each in sorted(os.listdir(self._folder))
-            if each not in self._staged and not each.startswith(HIDDEN)
-        ]
+        made = self._made()
         listed = ", ".join(made[:20]) + (" ..." if len(made) > 20 else "")
         return OutputError(
             f"output {output.name!r} was not made: no file {what}.\n"

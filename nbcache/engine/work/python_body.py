@@ -28,6 +28,7 @@ from nbcache.engine.spec import AttemptSpec, ProcessSpec
 from nbcache.engine.work.display import is_drawing, mime_bundle, show_open_figures
 from nbcache.engine.work.module_changes import task_changes_modules
 from nbcache.engine.work.path_values import paths_in
+from nbcache.model.process import Output
 from nbcache.model.view import ShownChunk
 from nbcache.plan.identity.code import nested_codes
 from nbcache.plan.language.body import split_body
@@ -207,18 +208,19 @@ class PythonBody:
         namespace: Mapping[str, Any],
         before: Mapping[str, object],
         final: object,
-        show: Callable[[object], None],
+        is_made: Callable[[str], bool],
     ) -> dict[str, object]:
         """Return the values of the outputs that the body made.
 
         One output that the body did not set takes the final expression; a path only where that
-        is one (what `write_text` returns is not), else it is the file of its name. Where the
-        output was inferred, the final expression is what it is, also if the body sets a variable
+        is one (what `write_text` returns is not) and no file or folder of the output's own name
+        `is_made` (what `shutil.copy` returns is a path, too), else it is that. Where the output was
+        inferred, the final expression is what it is, also if the body sets a variable
         called like the process; figures and axes are shown already and stand for None.
         """
         made: dict[str, object] = {}
         unset: list[str] = []
-        paths: list[str] = []
+        paths: list[Output] = []
         names = {each.name for each in self._process.inputs}
         for output in self._process.outputs:
             value = namespace.get(output.name, UNSET)
@@ -234,10 +236,12 @@ class PythonBody:
             ):
                 made[output.name] = value
             elif output.pattern is None:
-                is_path = output.type is not None and output.type.is_path
-                (paths if is_path else unset).append(output.name)
-        if not unset and _names_files(final):
-            unset = paths
+                if output.type is not None and output.type.is_path:
+                    paths.append(output)
+                else:
+                    unset.append(output.name)
+        if not unset and len(paths) == 1 and _names_files(final):
+            unset = [each.name for each in paths if _is_list(each) or not is_made(each.name)]
         if len(unset) == 1 and final is not UNSET:
             made[unset[0]] = final
         if self._process.inferred:
@@ -267,6 +271,10 @@ def _is_unchangeable(value: object) -> bool:
     if isinstance(value, (tuple, frozenset)):
         return all(map(_is_unchangeable, value))
     return isinstance(value, _UNCHANGEABLE)
+
+
+def _is_list(output: Output) -> bool:
+    return output.type is not None and output.type.depth > 0
 
 
 def _names_files(value: object) -> bool:

@@ -198,6 +198,10 @@ class Staging:
         self.names.add(name)
         return place
 
+    def is_made(self, name: str) -> bool:
+        """Whether something of that name lies in the folder that was not staged there."""
+        return name not in self.names and os.path.exists(self._folder / name)
+
     def linked(self) -> tuple[str, ...]:
         """Return the originals that are staged as links: whoever writes there writes to them."""
         return tuple(each.path for each in self._watched)

@@ -24,7 +24,9 @@ def write_array(encoder: Encoder, value: Foreign) -> None:
     if encoder.met_before(value):
         return
     cls = type(value)
-    if cls is np.ndarray:
+    if value is np.ma.masked:
+        encoder.tagged("global", "numpy.ma", "masked")
+    elif cls is np.ndarray:
         encoder.tag("numpy.ndarray")
         write_elements(encoder, value)
     elif isinstance(value, np.ma.MaskedArray):
@@ -221,6 +223,12 @@ _SPARSE_PARTS = {
     "lil": ("rows", "data"),
 }
 
+# Attributes that say nothing else, or follow from the parts once somebody asked.
+_SPARSE_OWN = frozenset(
+    "_shape maxprint indptr indices data offsets rows coords row col _dict dtype "
+    "_has_canonical_format _has_sorted_indices has_canonical_format has_sorted_indices".split()
+)
+
 
 def _write_sparse(encoder: Encoder, value: Foreign) -> None:
     if encoder.met_before(value):
@@ -229,6 +237,13 @@ def _write_sparse(encoder: Encoder, value: Foreign) -> None:
     encoder.write_class(type(value))
     encoder.write(value.shape)
     encoder.write(value.dtype)
+    _write_sparse_parts(encoder, value)
+    given = {name: part for name, part in vars(value).items() if name not in _SPARSE_OWN}
+    if given:
+        encoder.write_pairs(given.items(), len(given), attributes=True)
+
+
+def _write_sparse_parts(encoder: Encoder, value: Foreign) -> None:
     if value.format == "dok":
         encoder.write(dict(value.items()))
         return
@@ -297,6 +312,9 @@ def _write_image(encoder: Encoder, value: Foreign) -> None:
     encoder.write_class(type(value))
     pixels = value.tobytes()
     palette = value.getpalette(None) if value.mode in ("P", "PA") else None
+    mode = value.im.getpalettemode() if palette is not None else "RGB"
+    if mode != "RGB":
+        palette = (mode, palette)
     info = dict(value.info)
     encoder.write((value.mode, value.size, palette, info, len(pixels)))
     encoder.raw(pixels)

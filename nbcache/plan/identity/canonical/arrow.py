@@ -21,6 +21,8 @@ def write_chunks(encoder: Encoder, chunked: Foreign) -> None:
     if pa.types.is_dictionary(chunked.type):
         chunked = chunked.unify_dictionaries()
     encoder.write((str(chunked.type), len(chunked)))
+    if _holds_metadata(chunked.type):  # which the text of a type leaves out
+        encoder.write(chunked.type)
     chunks = chunked.chunks
     if len(chunks) > 1:
         whole = chunked.combine_chunks()
@@ -57,7 +59,10 @@ def _write_elements(encoder: Encoder, array: Foreign) -> None:
     elif types.is_struct(kind):
         for child in array.flatten():  # carries the struct's own nulls into its children
             _write_elements(encoder, child)
-    elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    elif types.is_map(kind):
+        entry = [kind.key_field, kind.item_field]
+        _write_elements(encoder, array.cast(pa.list_(pa.struct(entry))))
+    elif _is_list(kind):
         lengths = import_module("pyarrow.compute").list_value_length(array).fill_null(0)
         write_elements(encoder, lengths.to_numpy(zero_copy_only=False).astype("int64"))
         _write_elements(encoder, array.flatten())  # leaves out what lies under nulls
@@ -68,8 +73,28 @@ def _write_elements(encoder: Encoder, array: Foreign) -> None:
         write_elements(encoder, filled.to_numpy(zero_copy_only=False))
     elif _has_fixed_width(kind):
         _write_fixed_width(encoder, array, valid)
-    else:  # maps, unions, views of lists: by their Python values
+    elif types.is_union(kind):
+        encoder.write_sequence([(each.type_code, each.value) for each in array], len(array))
+    else:
         encoder.write_sequence(array.to_pylist(), len(array))
+
+
+def _is_list(kind: Foreign) -> bool:
+    import pyarrow as pa
+
+    return any(
+        test(kind)
+        for test in (
+            pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list,
+            pa.types.is_list_view, pa.types.is_large_list_view,
+        )
+    )  # fmt: skip
+
+
+def _holds_metadata(kind: Foreign) -> bool:
+    """Whether a field in a type bears metadata."""
+    fields = (kind.field(index) for index in range(kind.num_fields))
+    return any(each.metadata or _holds_metadata(each.type) for each in fields)
 
 
 def _parameters(kind: Foreign) -> tuple[str, str | bytes]:
@@ -166,7 +191,11 @@ def _write_scalar(encoder: Encoder, value: Foreign) -> None:
     import pyarrow as pa
 
     encoder.tag("pyarrow.Scalar")
-    write_chunks(encoder, pa.chunked_array([pa.array([value.as_py()], value.type)]))
+    try:
+        held = pa.repeat(value, 1)
+    except pa.ArrowNotImplementedError:
+        held = pa.array([value.as_py()], value.type)
+    write_chunks(encoder, pa.chunked_array([held]))
 
 
 def _write_schema(encoder: Encoder, value: Foreign) -> None:

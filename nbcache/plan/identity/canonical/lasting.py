@@ -14,6 +14,7 @@ from functools import cache
 from nbcache.plan.identity.canonical.encoder import Foreign
 
 State = Foreign
+Change = Callable[[type, State], State]
 
 _VIEWS = "adj succ pred nodes edges in_edges out_edges degree in_degree out_degree".split()
 _WORDS_OF_NODE = 9  # of a node of scipy's trees: 8 bytes each
@@ -25,20 +26,20 @@ _TIMES = ("_fit_time", "_score_time")
 def lasting(cls: type, state: object) -> object:
     """Return what counts of the state of an object of this class."""
     for change in _changes(cls):
-        state = change(state)
+        state = change(cls, state)
     return state
 
 
 @cache
-def _changes(cls: type) -> tuple[Callable[[State], State], ...]:
+def _changes(cls: type) -> tuple[Change, ...]:
     names = (f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__)
     return tuple(_CHANGES[name] for name in names if name in _CHANGES)
 
 
-def _without(*names: str) -> Callable[[State], State]:
+def _without(*names: str) -> Change:
     """Leave out attributes."""
 
-    def change(state: State) -> State:
+    def change(_: type, state: State) -> State:
         if type(state) is not dict:  # of a class that somebody derived
             return state
         return {name: part for name, part in state.items() if name not in names}
@@ -46,10 +47,10 @@ def _without(*names: str) -> Callable[[State], State]:
     return change
 
 
-def _nothing_for_empty(*names: str) -> Callable[[State], State]:
+def _nothing_for_empty(*names: str) -> Change:
     """Take empty attributes in slots for None, which is what they are until somebody asks."""
 
-    def change(state: State) -> State:
+    def change(_: type, state: State) -> State:
         if type(state) is not tuple or len(state) != 2 or type(state[1]) is not dict:
             return state
         attributes, slots = state
@@ -60,11 +61,11 @@ def _nothing_for_empty(*names: str) -> Callable[[State], State]:
     return change
 
 
-def _without_counters(state: State) -> State:
+def _without_counters(_: type, state: State) -> State:
     return state[: _COUNTERS.start] + state[_COUNTERS.stop :]
 
 
-def _without_pointers(state: State) -> State:
+def _without_pointers(_: type, state: State) -> State:
     """Leave out where in memory the children of each node lie; their numbers are there as well."""
     import numpy as np
 
@@ -75,7 +76,7 @@ def _without_pointers(state: State) -> State:
     return np.delete(words, _POINTERS, axis=1), *rest
 
 
-def _without_times(state: State) -> State:
+def _without_times(_: type, state: State) -> State:
     """Leave out how long a search took: it differs between equal ones."""
     if type(state) is not dict:
         return state
@@ -88,8 +89,21 @@ def _without_times(state: State) -> State:
     return kept
 
 
-_CHANGES: dict[str, Callable[[State], State]] = {
+def _with_colours(cls: type, state: State) -> State:
+    """Work out the table that a colour map makes when it is first used, and keeps."""
+    if type(state) is not dict or state.get("_isinit") is not False or not hasattr(cls, "_init"):
+        return state
+    used: Foreign = object.__new__(cls)
+    used.__dict__.update(state)
+    used._init()
+    return used.__dict__
+
+
+_CHANGES: dict[str, Change] = {
+    "matplotlib.cbook.CallbackRegistry": _without("_cid_gen"),
+    "matplotlib.colors.Colormap": _with_colours,
     "networkx.classes.graph.Graph": _without(*_VIEWS, "__networkx_cache__"),
+    "numpy.vectorize": _without("_ufunc"),  # made by the first call
     "scipy.spatial._ckdtree.cKDTree": _without_pointers,
     "sklearn.base.BaseEstimator": _without("_sklearn_version"),  # is a component of its own
     "sklearn.model_selection._search.BaseSearchCV": _without_times,
@@ -98,6 +112,7 @@ _CHANGES: dict[str, Callable[[State], State]] = {
     "sklearn.neighbors._ball_tree.BinaryTree64": _without_counters,
     "sklearn.neighbors._kd_tree.BinaryTree32": _without_counters,
     "sklearn.neighbors._kd_tree.BinaryTree64": _without_counters,
+    "sklearn.utils._bunch.Bunch": lambda _, state: None,  # which it makes nothing of
     "xarray.core.dataset.Dataset": _nothing_for_empty("_attrs", "_encoding"),
     "xarray.core.variable.Variable": _nothing_for_empty("_attrs", "_encoding"),
 }
