@@ -6,6 +6,11 @@ const PATIENCE_MS = 30_000; // a kernel that has ended never answers
 /** Ask the kernel itself: where a front end has no models, or no longer that one. */
 function asked(model) {
   return new Promise((resolve, reject) => {
+    const giveUp = () => {
+      clearTimeout(late);
+      model.off("msg:custom", hear);
+      reject(new Error("no kernel has sent this view: run the cell again"));
+    };
     const page = `nb-loader-${Math.random().toString(36).slice(2)}`;
     const hear = (message) => {
       if (message.kind !== "answer" || message.page !== page) return;
@@ -13,12 +18,9 @@ function asked(model) {
       model.off("msg:custom", hear);
       resolve(message.answer);
     };
-    const late = setTimeout(() => {
-      model.off("msg:custom", hear);
-      reject(new Error("no kernel has sent this view: run the cell again"));
-    }, PATIENCE_MS);
+    const late = setTimeout(giveUp, PATIENCE_MS);
     model.on("msg:custom", hear);
-    model.send({ ask: "library", page });
+    try { model.send({ ask: "library", page }); } catch { giveUp(); }
   });
 }
 

@@ -98,7 +98,7 @@ class View {
     this.leaving = setTimeout(() => {
       if (this.hasKernel || !this.head) return;
       if (this.head.going) {
-        Object.assign(this.head, { going: false, elsewhere: false, status: "interrupted", line: "the kernel has ended" });
+        Object.assign(this.head, { going: false, elsewhere: false, status: "interrupted", line: `the kernel has ended in the middle of run ${this.head.name}`, ...this.wayOn() });
         this.counts = this.counts.map((counts) => counts.map((count, state) => (state === RUNNING || state === COMMITTING ? 0 : count)));
         this.counts.forEach((_, index) => this.dirty.nodes.add(index));
       }
@@ -108,6 +108,9 @@ class View {
     }, 1500);
     this.sync();
   }
+
+  /** What else of the head changes where the kernel has ended in the middle of a run. */
+  wayOn() { return {}; }
 
   /** A run that goes and says nothing may have ended meanwhile. */
   listen() {

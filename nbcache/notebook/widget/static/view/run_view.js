@@ -38,6 +38,8 @@ class RunView extends View {
   /** The kernel says which task that is: a page may be loaded again, or be one of several. */
   isBelow(process, position) { return this.below?.[0] === process && this.below[1] === String(position); }
 
+  wayOn() { return { notes: [...this.head.notes, `what has finished is kept: run the cells above again, then %nbcache resume ${this.head.name}`] }; }
+
   load(scene) { this.picture.load(scene); }
 
   mark(name) { this.picture.mark(name); }
