@@ -11,8 +11,18 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow, EvictRow, Record, Row, row_from_record
@@ -25,9 +35,12 @@ from nbcache.store.index import ORIGIN_PLACE, Found, SegmentIndex, hash_key, row
 from nbcache.store.journal import GONE, Durability, JournalWriter, encode_record, encode_row
 from nbcache.store.journal_view import JournalView
 from nbcache.store.listing import Listing
+from nbcache.store.naming import Naming, naming_of, read_naming
 from nbcache.store.segment import ROWS, read_record, read_records, read_records_at, segment_name
 from nbcache.store.signing import FOREIGN, Vouching
 from nbcache.store.soundness import is_sound, sound_row
+
+T = TypeVar("T")
 
 _OF_TASKS = frozenset({"attempt", "use"})
 
@@ -318,23 +331,8 @@ class Log:
 
         With `columns`, rows may come without the others.
         """
-        self.refresh()
-        for attempt in range(3):
-            journals, segments = self._journals, self._segments  # as of one moment
-            try:
-                for name in _that_may_have(run, kinds, segments):
-                    yield from read_records(
-                        self.root / "log" / (name + ROWS),
-                        kinds,
-                        run=run,
-                        process=process,
-                        columns=columns,
-                    )
-                break
-            except FileNotFoundError:
-                if attempt == 2:
-                    raise
-                self.refresh(relist=True)
+        read = partial(read_records, kinds=kinds, run=run, process=process, columns=columns)
+        journals = yield from self._of_segments(read, run, kinds)
         for view in journals.values():
             rows = (
                 view.records()
@@ -346,6 +344,33 @@ class Log:
                     process is None or record.get("process") == process
                 ):
                     yield record
+
+    def namings(self, columns: Collection[str]) -> Iterator[Naming]:
+        """Yield all stored rows by some of their columns, some twice, with the blobs they name."""
+        journals = yield from self._of_segments(partial(read_naming, columns=columns))
+        for view in journals.values():
+            yield from map(naming_of, view.records())
+
+    def _of_segments(
+        self,
+        read: Callable[[Path], Iterator[T]],
+        run: str | None = None,
+        kinds: Collection[str] | None = None,
+    ) -> Generator[T, None, Mapping[str, JournalView]]:
+        """Yield what is read of the rows files that may hold such rows; return the journals as of
+        the same moment."""
+        self.refresh()
+        for attempt in range(3):
+            journals, segments = self._journals, self._segments
+            try:
+                for name in _that_may_have(run, kinds, segments):
+                    yield from read(self.root / "log" / (name + ROWS))
+                return journals
+            except FileNotFoundError:
+                if attempt == 2:
+                    raise
+                self.refresh(relist=True)
+        raise AssertionError
 
     def places_of(self, row_ids: Iterable[str]) -> dict[str, list[int]]:
         """Return where attempt rows stand in segments: lines by segment; others are left out."""
@@ -451,7 +476,10 @@ class Log:
     def _load_segments(self, names: set[str]) -> None:
         known = {name: each for name, each in self._segments.items() if name in names}
         replaced = set(self._replaced)
-        for name in names - known.keys() - replaced:
+        # A merged segment is no older than those it replaces, which then need not be opened.
+        for name in sorted(names - known.keys() - replaced, reverse=True):
+            if name in replaced:
+                continue
             try:
                 known[name] = fold.open_index(self.root, name, write=self._read_only is None)
             except FileNotFoundError:

@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.holding import Holding, Pins
 from nbcache.model.row import Record
 from nbcache.store.cache import Cache
-from nbcache.store.references import references
+from nbcache.store.naming import Naming
 from nbcache.store.tree import TreeEntry
 
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}")
@@ -72,14 +73,15 @@ def take_stock(cache: Cache, live: Collection[str] = ()) -> Stock:
     blobs = dict(list_blobs(cache))
     cache.log.refresh()
     stock = Stock(blobs=blobs, version=cache.log.version)
-    rows = cache.log.records(columns=STOCK_COLUMNS)
-    read_stock(stock, rows, cache.blobs.open_tree, live, work=cache.work)
+    read_stock(
+        stock, cache.log.namings(STOCK_COLUMNS), cache.blobs.open_tree, live, work=cache.work
+    )
     return stock
 
 
 def read_stock(
     stock: Stock,
-    rows: Iterable[Record],
+    rows: Iterable[Naming],
     open_tree: Callable[[Digest], Iterable[TreeEntry]],
     live: Collection[str] = (),
     *,
@@ -123,6 +125,34 @@ def bytes_below(folder: Path) -> int:
     return total
 
 
+class _Attempt:
+    """What is kept of an attempt's row during the pass: a record takes ten times the memory."""
+
+    __slots__ = (
+        *("id", "run", "process", "label", "hash", "generation", "status", "realtime", "at"),
+        *("blobs", "contents"),
+    )
+
+    def __init__(self, row: Naming) -> None:
+        record = row.record
+        self.id: str = record["id"]
+        self.run = _once(record.get("run", ""))
+        self.process = _once(record.get("process", ""))
+        self.label: str = record.get("tag") or record.get("position") or ""
+        self.hash = Digest(record.get("hash", ""))
+        self.generation: int = record.get("generation") or 1
+        self.status = _once(record.get("status", ""))
+        self.realtime: float = record.get("realtime") or 0.0
+        self.at: int = max(record.get("at") or 0, record.get("complete") or 0)
+        self.blobs = tuple(row.blobs)
+        self.contents = tuple(row.contents)
+
+
+def _once(word: str) -> str:
+    """Return the one copy of a word that many rows have; what somebody wrote for one, as it is."""
+    return sys.intern(word) if type(word) is str else word
+
+
 class _Reading:
     """One pass over the log."""
 
@@ -136,34 +166,36 @@ class _Reading:
     ) -> None:
         self._stock, self._open_tree, self._live, self._work = stock, open_tree, live, work
         self._each_user_pins = each_user_pins
-        self._attempts: dict[str, Record] = {}
+        self._attempts: dict[str, _Attempt] = {}
+        self._alone: dict[str, frozenset[str]] = {}  # by run: that run
         self._uses: dict[str, tuple[int, set[str]]] = {}  # attempt row -> last use, runs
         self._gone_rows: dict[str, float] = {}
         self._gone_hashes: dict[str, list[tuple[float, float]]] = {}  # generation, seconds
         self._pins: dict[tuple[str, str], Record] = {}  # by target and, where it counts, user
         self._trees: dict[str, tuple[str, ...]] = {}
 
-    def read(self, rows: Iterable[Record]) -> None:
-        for record in rows:
-            self._note(record)
+    def read(self, rows: Iterable[Naming]) -> None:
+        for row in rows:
+            self._note(row)
         self._take_pins()
         best = self._current()
-        for row, record in self._attempts.items():
-            gone = self._gone_at(record)
-            is_used = not self._live.isdisjoint(self._users(row, record))
-            blobs = tuple(dict.fromkeys(self._named(record, wanted=gone is None or is_used)))
+        for each in self._attempts.values():
+            gone = self._gone_at(each)
+            is_used = not self._live.isdisjoint(self._users(each))
+            blobs = tuple(dict.fromkeys(self._named(each.blobs, wanted=gone is None or is_used)))
             if gone is not None and is_used:
                 self._stock.always.update(blobs)
             elif gone is not None:
                 for blob in blobs:
                     self._stock.evicted[blob] = max(gone, self._stock.evicted.get(blob, 0.0))
             else:
-                self._add(row, record, blobs, best.get(record.get("hash", "")) == row)
+                self._add(each, blobs, best.get(each.hash) == each.id)
 
-    def _note(self, record: Record) -> None:
+    def _note(self, row: Naming) -> None:
+        record = row.record
         kind, at = record["kind"], record.get("at") or 0
         if kind == "attempt":
-            self._attempts[record["id"]] = record
+            self._attempts[record["id"]] = _Attempt(row)
         elif kind == "use" and record.get("cached_from"):
             last, runs = self._uses.setdefault(record["cached_from"], (0, set()))
             runs.add(record.get("run", ""))
@@ -176,7 +208,7 @@ class _Reading:
             if known is None or (at, record["id"]) >= (known.get("at") or 0, known["id"]):
                 self._pins[key] = record
         else:  # runs, and rows of later versions
-            self._stock.always.update(self._named(record))
+            self._stock.always.update(self._named(row.blobs))
 
     def _note_evict(self, record: Record, at: float) -> None:
         if record.get("row"):
@@ -186,61 +218,65 @@ class _Reading:
             limit = math.inf if generation is None else float(generation)
             self._gone_hashes.setdefault(record["hash"], []).append((limit, at))
 
-    def _gone_at(self, record: Record) -> float | None:
+    def _gone_at(self, row: _Attempt) -> float | None:
         """Return when an attempt's row was evicted, in seconds; None: it was not."""
-        times = [self._gone_rows[record["id"]]] if record["id"] in self._gone_rows else []
-        if record.get("status") == "completed":
-            generation = record.get("generation") or 1
-            for limit, at in self._gone_hashes.get(record.get("hash", ""), ()):
-                if generation <= limit:
+        times = [self._gone_rows[row.id]] if row.id in self._gone_rows else []
+        if row.status == "completed":
+            for limit, at in self._gone_hashes.get(row.hash, ()):
+                if row.generation <= limit:
                     times.append(at)
         return max(times, default=None)
 
     def _current(self) -> dict[str, str]:
         """Return the row that a look-up of each hash gives."""
-        best: dict[str, tuple[int, str]] = {}
-        for row, record in self._attempts.items():
-            if record.get("status") == "completed" and self._gone_at(record) is None:
-                key = (-(record.get("generation") or 1), row)
-                known = best.get(record["hash"])
-                if known is None or key < known:
-                    best[record["hash"]] = key
-        return {hash: row for hash, (_, row) in best.items()}
+        best: dict[str, _Attempt] = {}
+        for row in self._attempts.values():
+            if row.status == "completed" and self._gone_at(row) is None:
+                known = best.get(row.hash)
+                if known is None or (-row.generation, row.id) < (-known.generation, known.id):
+                    best[row.hash] = row
+        return {hash: row.id for hash, row in best.items()}
 
-    def _add(self, row: str, record: Record, blobs: Collection[str], current: bool) -> None:
-        work = None if self._work is None else self._work / row
-        is_kept = work is not None and record.get("status") != "completed" and work.is_dir()
-        kept = bytes_below(work) if work is not None and is_kept else None
+    def _add(self, row: _Attempt, blobs: Collection[str], current: bool) -> None:
+        kept = None
+        if self._work is not None and row.status != "completed":
+            work = self._work / row.id
+            kept = bytes_below(work) if work.is_dir() else None
         if not (current or blobs or kept is not None):
             return
-        self._stock.contents.update(each["digest"] for each in record.get("outputs") or ())
-        used_at, _ = self._uses.get(row, (0, set()))
+        self._stock.contents.update(row.contents)
+        used_at, _ = self._uses.get(row.id, (0, set()))
         self._stock.holdings.append(
             Holding(
-                row=row,
-                hash=Digest(record.get("hash", "")),
-                process=record.get("process", ""),
-                label=record.get("tag") or record.get("position") or "",
-                status=record.get("status", ""),
-                run=record.get("run", ""),
-                used_at=max(used_at, record.get("at") or 0, record.get("complete") or 0),
-                users=self._users(row, record),
-                realtime=record.get("realtime") or 0.0,
+                row=row.id,
+                hash=row.hash,
+                process=row.process,
+                label=row.label,
+                status=row.status,
+                run=row.run,
+                used_at=max(used_at, row.at),
+                users=self._users(row),
+                realtime=row.realtime,
                 current=current,
                 blobs=blobs,
                 work=kept,
             )
         )
 
-    def _users(self, row: str, record: Record) -> frozenset[str]:
-        return frozenset({*self._uses.get(row, (0, set()))[1], record.get("run", "")})
+    def _users(self, row: _Attempt) -> frozenset[str]:
+        used = self._uses.get(row.id)
+        if used is not None:
+            return frozenset({*used[1], row.run})
+        if row.run not in self._alone:
+            self._alone[row.run] = frozenset({row.run})
+        return self._alone[row.run]
 
-    def _named(self, record: Record, *, wanted: bool = True) -> Iterator[str]:
+    def _named(self, named: Iterable[tuple[str, str]], *, wanted: bool = True) -> Iterator[str]:
         """Yield the blobs that a row names, with the files of its trees.
 
         wanted: reading a tree may bring it back from the trash.
         """
-        for digest, kind, _ in references(record):
+        for digest, kind in named:
             yield digest
             if kind == "tree" and (wanted or digest in self._stock.blobs):
                 yield from self._members(digest)

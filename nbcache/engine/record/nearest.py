@@ -17,6 +17,7 @@ from nbcache.plan.identity import explain
 from nbcache.store.cache import Cache
 from nbcache.store.history import reading
 
+_FROM = "_rows"  # all that is asked of: columns are called like views, which need not be made
 _JUST_NOW_S = 5.0  # who asks on about what `nearest_earlier` found sees what that saw
 
 
@@ -31,7 +32,7 @@ def nearest_earlier(
     """
     shared = shared_components(row, runs)
     notebook = runs[row.run].notebook if row.run in runs else None
-    with reading(cache, _NEAREST) as cursor:
+    with reading(cache, _FROM) as cursor:
         makers = cursor.execute(
             f"SELECT DISTINCT run, session, process FROM ({_ATTEMPTS})", {"process": row.process}
         ).fetchall()
@@ -68,7 +69,7 @@ def maker_of(
 ) -> AttemptRow | None:
     """Return the first attempt of the same run, by a process of those `above`, that made a result
     of one of these digests."""
-    with reading(cache, _MAKER, within_s=_JUST_NOW_S) as cursor:
+    with reading(cache, _FROM, within_s=_JUST_NOW_S) as cursor:
         known = {"run": row.run, "above": list(above), "digests": list(digests)}
         found = cursor.execute(_MAKER, known).fetchone()
     return None if found is None else cache.log.find_attempt(found[0])
@@ -84,7 +85,7 @@ def members_of(cache: Cache, gathered: Digest) -> list[Digest]:
 def seen_apart(cache: Cache, row: AttemptRow, inputs: Sequence[Component]) -> bool:
     """Whether earlier tasks had each of these inputs, though none had them all as here."""
     wanted = sorted({f"{each.name}={each.digest}" for each in inputs})
-    with reading(cache, _SEEN, within_s=_JUST_NOW_S) as cursor:
+    with reading(cache, _FROM, within_s=_JUST_NOW_S) as cursor:
         known = {"process": row.process, "at": row.at, "id": row.id, "wanted": wanted}
         (seen,) = cursor.execute(_SEEN, known).fetchall()[0]
     return bool(seen == len(wanted))

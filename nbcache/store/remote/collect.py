@@ -83,7 +83,7 @@ class SharedKeeping:
         def open_tree(digest: Digest) -> list[TreeEntry]:
             return self._tree(digest, where.get(digest, ()))
 
-        rows = self._shared.log.records(columns=STOCK_COLUMNS)
+        rows = self._shared.log.namings(STOCK_COLUMNS)
         read_stock(stock, rows, open_tree, live, each_user_pins=True)
         return SharedStock(now, stock, copies, live, marks)
 
