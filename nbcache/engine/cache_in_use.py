@@ -9,11 +9,9 @@ from pathlib import Path
 
 from nbcache.engine.tier import AGAIN_S, Tier, check_place, connect, share, unshare
 from nbcache.engine.upkeep.cleaning import clean_after_run
+from nbcache.engine.upkeep.condensing import condense
 from nbcache.store.cache import Cache
 from nbcache.store.remote.fetching import Showing
-
-SEGMENTS = 16  # more than this are merged at the end of a run,
-TIERS = 4.0  # but for those with so many times the rows of all smaller ones
 
 
 class CacheInUse:
@@ -76,10 +74,7 @@ class CacheInUse:
         cache = self._cache
         if cache is None:  # another is in use meanwhile
             return
-        cache.log.rotate()
-        cache.log.fold()
-        if len(cache.log.segments()) > SEGMENTS:
-            cache.log.compact(factor=TIERS)
+        condense(cache)
         clean_after_run(cache)
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from nbcache.store.fold import publish_segment, segment_name, server_time
 from nbcache.store.index import SegmentIndex
 from nbcache.store.segment import INT, KEYS, ROWS, metadata_for, open_parquet
 
+MAX_ROWS = 1_000_000  # a segment that has so many is left alone
 _COMPACT_LOCK = "compact"
 _ORDER = [(name, "ascending") for name in ("kind", "run", "process", "id")]
 

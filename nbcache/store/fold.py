@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,18 +121,35 @@ def _milliseconds(record: Record) -> int:
     return at // 1000 if isinstance(at, int) else 0
 
 
+def bytes_left(root: Path) -> int:
+    """Return the bytes of the journals that `fold_journals` would take now."""
+    total = 0
+    for path in _foldable(root):
+        descriptor = lock_left(path)
+        if descriptor is not None:
+            total += os.fstat(descriptor).st_size
+            os.close(descriptor)
+    return total
+
+
+def _foldable(root: Path) -> Iterator[Path]:
+    """Yield the journals that may be taken, if nobody writes them."""
+    for name in sorted(os.listdir(root / "journal")):
+        path = root / "journal" / name
+        if is_of_this_boot(name) or _is_abandoned(root, path):
+            yield path
+
+
 def _take_journals(root: Path) -> list[_Held]:
     held: list[_Held] = []
     rows = size = 0
-    for name in sorted(os.listdir(root / "journal")):
+    for path in _foldable(root):
         if rows >= _MAX_ROWS or size >= _MAX_BYTES:
             break
-        path = root / "journal" / name
-        if is_of_this_boot(name) or _is_abandoned(root, path):
-            each = _take_journal(path)
-            if each is not None:
-                held.append(each)
-                rows, size = rows + len(each.lines), size + each.size
+        each = _take_journal(path)
+        if each is not None:
+            held.append(each)
+            rows, size = rows + len(each.lines), size + each.size
     return held
 
 

@@ -156,7 +156,7 @@ class Log:
     def compact(
         self,
         *,
-        max_rows: int = 1_000_000,
+        max_rows: int = compact.MAX_ROWS,
         factor: float = math.inf,
         grace_s: float = 86_400.0,
     ) -> int:

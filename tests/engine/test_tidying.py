@@ -20,6 +20,21 @@ for cell in cells:
     shell.run_cell(cell).raise_error()
 """
 
+LONG_JOURNALS = """
+import sys
+from nbcache.engine.upkeep.condensing import MANY_BYTES, condense
+from nbcache.store.cache import Cache
+cache = Cache.open("cache")
+for sys.executable in (sys.executable, "/nowhere/python"):
+    for number in range(8):
+        id = f"{len(sys.executable):013}{number:013}"
+        row = {"kind": "later", "id": id, "at": 1, "said": "x" * (MANY_BYTES // 7)}
+        cache.log.adopt([row])
+    condense(cache)
+    print(sum(segment.meta["rows"] for segment in cache.log.segments().values()),
+          len(list((cache.root / "journal").iterdir())), "pyarrow" in sys.modules)
+"""
+
 
 def test_what_is_due_when_a_process_ends_and_gives_no_threads_is_done_at_its_exit() -> None:
     calls: list[str] = []
@@ -65,6 +80,13 @@ def test_a_process_that_ends_after_its_run_leaves_its_rows_in_a_segment(tmp_path
     cache = tmp_path / ".nbcache"
     assert list((cache / "log").glob("*.rows.parquet"))
     assert list((cache / "journal").iterdir()) == []
+
+
+def test_long_journals_are_folded_by_another_process_or_else_here(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LONG_JOURNALS]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+
+    assert done.stdout.splitlines() == ["8 0 False", "16 0 True"]
 
 
 def test_the_collector_is_as_it_was_when_the_last_run_has_ended() -> None:
