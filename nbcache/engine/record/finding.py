@@ -220,7 +220,7 @@ def _says(summary: object, text: str) -> bool:
 
 def _by_hash(cache: Cache, prefix: str) -> Found:
     start = prefix if prefix.startswith("xxh3:") else f"xxh3:{prefix}"
-    with reading(cache, _OF_HASH) as cursor:  # very many rows have a hash: few are unfolded here
+    with reading(cache, "_rows") as cursor:  # very many rows have a hash: few are unfolded here
         rows = cursor.execute(_OF_HASH, {"start": start}).fetchall()
     hashes = sorted({hash for _, _, _, hash in rows})
     if not hashes:

@@ -77,7 +77,7 @@ def maker_of(
 
 def members_of(cache: Cache, gathered: Digest) -> list[Digest]:
     """Return what an input was gathered of, as results are named; empty where it was not."""
-    with reading(cache, _MEMBERS, within_s=_JUST_NOW_S) as cursor:
+    with reading(cache, _FROM, within_s=_JUST_NOW_S) as cursor:
         found = cursor.execute(_MEMBERS, {"hash": gathered}).fetchone()
     return [Digest(each) for each in found[0]] if found is not None else []
 
