@@ -162,7 +162,7 @@ class AttemptAborted(Event):
 
 @dataclass(slots=True)
 class InputRecalled(Event):
-    """An attempt found that an input's blob is gone: its producer has to run again."""
+    """Blobs of a task's inputs are gone: who made them has to run again."""
 
     task: TaskKey
-    producer: TaskKey
+    producers: tuple[TaskKey, ...]

@@ -14,6 +14,7 @@ from nbcache.model.holding import Holding, RunFacts
 from nbcache.plan.language.quantities import parse_duration
 
 KEEP = "keep"
+RETENTION_OVER = "its time was over (retention)"  # why a result went, in its tombstone
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,7 @@ class Log:
         that the user trusts.
         """
         refused = ""
-        for entry, standing in self._judged(hash, run):
+        for entry, standing in self._judged(hash, self._candidates_of(hash, run)):
             if _counts(entry, standing):
                 return entry, ""
             what = f"its result of {entry.user or 'somebody'}"
@@ -215,13 +215,15 @@ class Log:
 
     def find_all(self, hash: Digest, *, run: str | None = None) -> list[Entry]:
         """Return all rows of a hash that `find` chooses from, the best first."""
-        return [entry for entry, standing in self._judged(hash, run) if _counts(entry, standing)]
+        found = self._judged(hash, self._candidates_of(hash, run))
+        return [entry for entry, standing in found if _counts(entry, standing)]
 
-    def _judged(self, hash: Digest, run: str | None) -> Iterator[tuple[Entry, Standing]]:
-        """Yield the rows of a hash, of one run if given, and whose word each is; the best first."""
+    def _candidates_of(self, hash: Digest, run: str | None) -> list[Found]:
         found = self._candidates(hash)
-        if run is not None:
-            found = [each for each in found if each[2] == run]
+        return found if run is None else [each for each in found if each[2] == run]
+
+    def _judged(self, hash: Digest, found: list[Found]) -> Iterator[tuple[Entry, Standing]]:
+        """Yield found rows of a hash, and whose word each is; the best first."""
         for each in sorted(found, key=_best_first) if len(found) > 1 else found:
             judged = self._judge(hash, each)
             if judged is not None:
@@ -256,6 +258,17 @@ class Log:
         """Return the row of some columns of a stored one; None: it is none. For a signature the
         other columns would have to be there."""
         return (row_from_record if self._vouching.takes(record.get(ORIGIN)) else sound_row)(record)
+
+    def evicted(self, hash: Digest) -> list[Entry]:
+        """Return the completed rows of a hash that have a tombstone of their own, the best first;
+        else as `find`."""
+        limit, gone = self._evicted.get(hash, 0), self._evicted_rows
+        found = [each for each in self._candidates(hash, True) if each[0] in gone]
+        return [
+            entry
+            for entry, standing in self._judged(hash, [each for each in found if each[1] > limit])
+            if _counts(entry, standing)
+        ]
 
     def is_evicted(self, hash: Digest) -> bool:
         """Say whether a hash has results, and a tombstone holds for each of them."""

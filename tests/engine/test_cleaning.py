@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from nbcache.engine.record.explanations import why
+from nbcache.engine.record.query import fetch
 from nbcache.engine.record.usage import usage
 from nbcache.engine.upkeep import cleaning
 from nbcache.engine.upkeep.cleaning import clean
@@ -406,6 +407,49 @@ def test_intermediate_results_go_when_the_run_has_succeeded(notebook: Notebook) 
     with pytest.raises(ResultGone):
         list(run["make"])
     assert notebook.session.cache.log.find(attempts(cache, "size")[0]) is not None  # type: ignore[arg-type]
+
+
+def test_what_went_as_intermediate_is_made_again_by_whoever_needs_it_and_by_nobody_else(
+    notebook: Notebook, kernels: Kernels
+) -> None:
+    pipeline(notebook)
+    notebook.run(retention="intermediate")  # type: ignore[arg-type]
+    cache = notebook.session.cache
+    wait_until(lambda: blobs(cache) == [])
+    again = kernels()
+    pipeline(again)
+
+    assert [each.cached for each in again.session.plan()] == [3, 3]
+    assert again.run().counts() == {"cached": 6}
+    assert list(again.names["size"]) == [SIZE] * 3
+    assert again.ran() == []
+    again.cell("%%process size(data) -> n from make\nn = -len(data)")
+    plans = again.session.plan()
+    assert [(each.cached, each.to_run) for each in plans] == [(0, 3), (0, 3)]
+    assert "taken out of the cache" in plans[0].reason
+    run = again.run()
+    assert again.ran() == ["make1", "make2", "make3"]
+    assert run.counts() == {"completed": 6}
+    assert list(run["size"]) == [-SIZE] * 3
+    rows = fetch(cache, "SELECT DISTINCT process, attempt FROM attempts WHERE run = ?", (run.id,))
+    assert sorted(rows) == [("make", 1), ("size", 1)]
+
+
+def test_what_went_as_intermediate_is_made_again_for_whoever_reads_or_looks_at_it(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel src = of(1, 2, 3)")
+    notebook.cell(f"%%process make(v) -> v, data from src\ndata = bytes([v]) * {SIZE}")
+    notebook.cell(
+        "%%process size(v, data) -> n from make --tag '{v}' --when 'v > 0'\nn = len(data)"
+    )
+    notebook.run(retention="intermediate")  # type: ignore[arg-type]
+    wait_until(lambda: blobs(notebook.session.cache) == [])
+
+    assert notebook.run().counts() == {"cached": 6}  # the headers look at other inputs
+    assert [len(each.data) for each in notebook.names["make"]] == [SIZE] * 3
+    notebook.cell("%channel long = make.filter(lambda data: len(data) > 1)")
+    assert notebook.run().counts() == {"cached": 6}  # its results are there now
 
 
 def test_a_policy_of_nonsense_stops_the_run_before_it_starts(notebook: Notebook) -> None:

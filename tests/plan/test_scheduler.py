@@ -420,7 +420,7 @@ def recalled(bench: Bench) -> TaskKey:
     make, use = bench.task("make", 0), bench.task("use", 0)
     bench.tell(ev.Hit(make, Digest("h"), ("m",)))
     bench.miss(use)
-    commands = bench.tell(ev.InputRecalled(use, make))
+    commands = bench.tell(ev.InputRecalled(use, (make,)))
     assert commands == [Decide(make, {"n": 0})]
     return make
 
@@ -431,7 +431,7 @@ def test_a_lost_input_is_made_again_and_its_reader_goes_on() -> None:
     assert starts(bench.miss(make, same="h")) == [make]
     commands = bench.succeed(make, "m")
     assert Decide(use, {"m": "m"}) in commands
-    assert bench.miss(use) == [Start(use, 2)]
+    assert bench.miss(use) == [Start(use, 1)]
 
 
 def test_a_reader_gets_what_was_made_again_and_readers_that_are_done_are_decided_anew() -> None:
@@ -443,7 +443,7 @@ def test_a_reader_gets_what_was_made_again_and_readers_that_are_done_are_decided
     bench.tell(ev.Hit(made, Digest("h"), ("old",)), ev.Hit(quick, Digest("q"), ("from old",)))
     bench.tell(ev.Hit(bench.task("last", 0), Digest("l"), ("last",)))
     bench.miss(use)
-    bench.tell(ev.InputRecalled(use, made))
+    bench.tell(ev.InputRecalled(use, (made,)))
     bench.miss(made, same="h")
 
     commands = bench.succeed(made, "new")
@@ -474,7 +474,7 @@ def test_a_twin_whose_shared_result_is_gone_makes_it_again() -> None:
     bench.miss(two, same="h")
     bench.succeed(one, "m")
     bench.miss(bench.task("use", 1))
-    assert bench.tell(ev.InputRecalled(bench.task("use", 1), two)) == [Decide(two, {"n": 1})]
+    assert bench.tell(ev.InputRecalled(bench.task("use", 1), (two,))) == [Decide(two, {"n": 1})]
     assert starts(bench.miss(two, same="h")) == [two]
 
 
@@ -491,7 +491,7 @@ def test_a_twin_with_other_inputs_takes_nothing_of_what_it_waited_for() -> None:
     for user in users:
         bench.miss(user, same="u")
     bench.miss(others[1])
-    bench.tell(ev.InputRecalled(others[1], makers[1]))
+    bench.tell(ev.InputRecalled(others[1], (makers[1],)))
     bench.miss(makers[1])
     assert Decide(users[1], {"m": "new"}) in bench.succeed(makers[1], "new")
     bench.miss(others[0], Resources(cpus=3))

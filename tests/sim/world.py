@@ -228,7 +228,7 @@ class World:
         self._later(ev.AttemptStarted(key), 0.0)
         producer = self.lost(key)
         if producer is not None:
-            self._later(ev.InputRecalled(key, producer))
+            self._later(ev.InputRecalled(key, (producer,)))
             return
         action = self.fault(place, self.inputs[key], command.attempt)
         if action is not None:

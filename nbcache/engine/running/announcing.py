@@ -181,7 +181,8 @@ class Announcer:
         rows = self._course.rows
         kept = rows is not None and rows.is_own(decision, entry.row_id)
         run.note_hit(task, entry, kept=kept, trusted=decision.is_trusted)
-        if entry.shown is not None:
+        is_shown = entry.shown is not None and not (decision.is_known_only and entry.shown.blob)
+        if entry.shown is not None and is_shown:
             run.shown_stored[task] = entry.shown
         if decision.place.talks:
             run.talk.hear(task, decision.label, run.chunks(task))

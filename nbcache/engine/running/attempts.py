@@ -184,7 +184,7 @@ class Attempts:
         self._let_go(task, report.row.id if counts and report.row is not None else None)
         producer = None if report.missing is None else course.recalled(report.missing)
         if producer is not None:
-            course.inbox.tell(InputRecalled(task, producer))
+            course.inbox.tell(InputRecalled(task, (producer,)))
         elif report.outcome == "completed":
             self._succeed(decision, report)
         elif task in course.killed or report.outcome == "aborted":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from nbcache.engine.record.results import Decoder
 from nbcache.engine.running.decide import Decider
-from nbcache.engine.running.decision import Decision
+from nbcache.engine.running.decision import Decision, blobs_of
 from nbcache.engine.running.errands import Errands
 from nbcache.engine.running.inbox import Inbox
 from nbcache.engine.running.pace import Pace
@@ -21,7 +21,6 @@ from nbcache.engine.spec import AttemptReport
 from nbcache.model.channel import Graph, Item
 from nbcache.model.digest import Digest
 from nbcache.model.event import TaskKey
-from nbcache.model.value import Gathered, Stored
 from nbcache.model.view import FailureView
 from nbcache.plan.dataflow.retry import FailedAttempt
 from nbcache.plan.dataflow.scheduler import Scheduler
@@ -66,12 +65,8 @@ class Course:
 
     def note_outputs(self, task: TaskKey, outputs: Iterable[object]) -> None:
         """Remember whose outputs these are: one may be gone when it is needed."""
-        for value in outputs:
-            if isinstance(value, Stored):
-                if value.blob is not None:
-                    self.producers.setdefault(value.blob, task)
-            elif isinstance(value, Gathered):
-                self.note_outputs(task, value)
+        for blob in blobs_of(outputs):
+            self.producers.setdefault(blob, task)
 
     def recalled(self, blob: Digest) -> TaskKey | None:
         """Return who can make a blob again that is gone, None where nobody can."""

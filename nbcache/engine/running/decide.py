@@ -14,10 +14,11 @@ from pathlib import Path
 from nbcache.engine.identity.downloads import Downloads
 from nbcache.engine.identity.identify import Identified, Identifier, staged_elsewhere
 from nbcache.engine.identity.read_state import ReadState, changed_read
+from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.record.results import Decoder, task_label
 from nbcache.engine.record.trusted import standing_words
 from nbcache.engine.running.decision import Decision, Place
-from nbcache.engine.running.evaluating import Evaluator, LazyInputs
+from nbcache.engine.running.evaluating import Evaluator
 from nbcache.engine.running.shelf import Shelf
 from nbcache.engine.work.harvest import from_ports
 from nbcache.errors import ChannelError, NbcacheError
@@ -25,18 +26,20 @@ from nbcache.model.channel import Item
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.event import TaskKey
 from nbcache.model.ids import format_position
-from nbcache.model.row import TrustRow
+from nbcache.model.row import EvictRow, TrustRow
 from nbcache.model.value import Gathered, RemoteFile, Stored, StoredKind
 from nbcache.plan.identity.confidential import is_confidential, looks_secret
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.language.places import place_of_input, said_place
 from nbcache.plan.language.publishing import render_folder
 from nbcache.plan.language.quantities import render_pattern, render_template
+from nbcache.plan.retention import RETENTION_OVER
 from nbcache.store.cache import Cache
 from nbcache.store.log import Entry, Log
 
 STALE_S = 60.0  # a look-up knows what stood in the log so long ago: a clean-up counts on it
 
+TAKEN_OUT = "its earlier result was taken out of the cache"
 ALONE = "cache: off"  # the component that sets tasks without cache apart
 
 
@@ -53,12 +56,18 @@ class Decider:
         *,
         fresh: Collection[int] = (),
         no_cache: bool = False,
+        handed_on: Mapping[int, frozenset[str]] | None = None,
     ) -> None:
-        """`fresh`: places for whose tasks only rows of the run itself count."""
+        """`fresh`: places for whose tasks only rows of the run itself count; `handed_on`: those
+        whose results only other tasks take, with the outputs that have to be there all the same."""
         self._cache, self._places, self._folder = cache, places, folder
         self._identifier, self.evaluator = identifier, Evaluator(decoder)
         self._fresh, self._no_cache = frozenset(fresh), no_cache
         self._run = ""
+        self._handed_on = handed_on or {}
+        self._promised: set[str] = set()  # blobs of results that are known and are not there
+        self._needed: set[str] = set()  # blobs that an attempt wants, so that knowing is not enough
+        self._released: frozenset[str] | None = None  # rows whose retention is over
         self._there: dict[str, bool] = {}  # blobs whose presence was looked at in this run
         self._state = ReadState(cache.files, folder)
         self._reads: dict[tuple[str, str, str | None], bool] = {}
@@ -106,7 +115,7 @@ class Decider:
         values = {name: each.value for name, each in found.items()}
         tag = ""
         if decl.directives.tag:
-            tag = render_template(decl.directives.tag, self.evaluator.plain(values))
+            tag = render_template(decl.directives.tag, self.evaluator.lazily(values))
         label = task_label(place.name, values, task[1], tag)
         decision = Decision(task, place, None, found, label, tag)
         if place.scripts and self.evaluator.is_wanted(decision):
@@ -137,7 +146,7 @@ class Decider:
         self, place: Place, found: dict[str, Identified]
     ) -> list[tuple[str, str, Digest]]:
         """Let inputs be seen under the names that `stage_as` gives; return what enters the hash."""
-        names = LazyInputs({name: each.value for name, each in found.items()}, self.evaluator.plain)
+        names = self.evaluator.lazily({name: each.value for name, each in found.items()})
         for name, pattern in place.staging.items():
             found[name] = staged_elsewhere(found[name], pattern, names)
         return [(name, "input", each.digest) for name, each in found.items()]
@@ -222,7 +231,7 @@ class Decider:
     def _shelf(self, decision: Decision) -> Shelf:
         place = decision.place
         assert place.decl.directives.store is not None
-        names = self.evaluator.lazily(decision)
+        names = self.evaluator.lazily(decision.values())
         folder = render_folder(place.decl.directives.store, names)
         own = [each for each in place.outputs if each.name not in place.passed]
         return Shelf(
@@ -249,7 +258,7 @@ class Decider:
         if entry is None:
             decision.refused, decision.reason = refused, refused or decision.reason
             if not refused and log.is_evicted(decision.hash):
-                decision.reason = "its earlier result was taken out of the cache"
+                decision.reason = TAKEN_OUT
         if entry is not None and self._take(decision, entry, log, own):
             return True
         if shared is not None and own is None:
@@ -259,6 +268,8 @@ class Decider:
                 return True
             decision.refused = decision.refused or shared.log.answer(decision.hash)[1]
             decision.reason = decision.reason or decision.refused
+        if own is None and self._take_known(decision):
+            return True
         decision.place.lost = decision.place.lost or decision.reason
         return False
 
@@ -273,6 +284,30 @@ class Decider:
         decision.entry, decision.outputs = held, outputs
         decision.is_trusted = entry.hash != decision.hash
         return True
+
+    def _take_known(self, decision: Decision) -> bool:
+        """Take a result that went when its retention was over, and of which the log says what it
+        was: enough to decide the tasks that took it, where nobody else does."""
+        log, place = self._cache.log, decision.task[0]
+        assert decision.hash is not None
+        if place not in self._handed_on or not self._cache.is_own:
+            return False
+        for entry in log.evicted(decision.hash):
+            if entry.row_id in self._released_rows() and self._reads_hold(entry, decision):
+                outputs = self._outputs(decision, entry, apart=self._handed_on[place])
+                if outputs is not None:
+                    decision.entry, decision.outputs, decision.reason = entry, outputs, ""
+                    decision.is_known_only = True
+                    return True
+        return False
+
+    def _released_rows(self) -> frozenset[str]:
+        if self._released is None:
+            rows = list(rare_rows(self._cache.log, EvictRow, readable=True))
+            others = {each.row for each in rows if each.reason != RETENTION_OVER}
+            over = {each.row for each in rows if each.row is not None}
+            self._released = frozenset(each for each in over if each not in others)
+        return self._released
 
     def _trusted(self, decision: Decision) -> Entry | None:
         """Return the result that somebody took for that of a task whose code was edited."""
@@ -305,14 +340,23 @@ class Decider:
                 return False
         return True
 
-    def _outputs(self, decision: Decision, entry: Entry) -> Item | None:
-        """Return the item that a row gives, or None where a blob of it is gone."""
+    def _outputs(
+        self, decision: Decision, entry: Entry, apart: Collection[str] | None = None
+    ) -> Item | None:
+        """Return the item that a row gives, or None where a blob of it is gone.
+
+        apart: only the blobs of these outputs, and those that attempts want, have to be there.
+        """
         kept: dict[str, object] = {}
         for name, value in from_ports(entry.outputs).items():
             for stored in _leaves(value):
-                if not self._is_there(stored) and not self._is_offered(entry.hash, stored):
+                if self._is_there(stored) or self._is_offered(entry.hash, stored):
+                    continue
+                blob = stored.blob
+                if apart is None or name in apart or blob is None or blob in self._needed:
                     decision.reason = f"its result {name} is no longer in the cache"
                     return None
+                self._promised.add(blob)
             kept[name] = value
         return self.item(decision, kept)
 
@@ -336,8 +380,9 @@ class Decider:
         return tuple(item)
 
     def forget(self, blob: Digest) -> None:
-        """Look at a blob again: an attempt found it missing."""
+        """Look at a blob again, which has to be there: an attempt found it missing."""
         self._there.pop(blob, None)
+        self._needed.add(blob)
 
     def _is_there(self, stored: Stored) -> bool:
         if stored.blob is None:
@@ -359,8 +404,9 @@ class Decider:
         return shared is not None and stored.blob is not None and shared.offers(hash, {stored.blob})
 
     def to_bring(self, decision: Decision) -> list[Stored]:
-        """Return what of a task's inputs has to come from the shared cache first."""
-        if self._cache.shared is None:
+        """Return what of a task's inputs has to come from the shared cache first, or to be made
+        again."""
+        if self._cache.shared is None and not self._promised:
             return []
         leaves = [leaf for each in decision.inputs.values() for leaf in _leaves(each.value)]
         return [leaf for leaf in leaves if leaf.blob is not None and not self._is_there(leaf)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nbcache.engine.identity.captured import Captured
@@ -93,6 +93,7 @@ class Decision:
     shelf: Shelf | None = None  # where its store folder holds its result, or will
     is_shared: bool = False  # the row stands in the shared cache, not yet in this one
     is_trusted: bool = False  # the row is of another hash: somebody took them for equal
+    is_known_only: bool = False  # the log says what `outputs` were, and their bytes are gone
     stored: bool = False  # `outputs` were taken from there
     ports: dict[str, Stored | Gathered] = field(default_factory=dict)  # then for its row
 
@@ -104,6 +105,15 @@ class Decision:
     def values(self) -> dict[str, object]:
         """Return the inputs as they travel."""
         return {name: each.value for name, each in self.inputs.items()}
+
+
+def blobs_of(values: Iterable[object]) -> Iterator[Digest]:
+    """Yield the blobs of what travels, each member of a list for itself."""
+    for value in values:
+        if isinstance(value, Gathered):
+            yield from blobs_of(value)
+        elif isinstance(value, Stored) and value.blob is not None:
+            yield value.blob
 
 
 def outcome_of_hit(decision: Decision) -> Outcome:

@@ -16,7 +16,8 @@ from typing import cast
 from nbcache.engine.declared.operating import call_operator
 from nbcache.engine.record.results import Elements, undecided_label
 from nbcache.engine.running.collecting import collected_rarely
-from nbcache.engine.running.decision import Decision, outcome_of_hit
+from nbcache.engine.running.decide import TAKEN_OUT
+from nbcache.engine.running.decision import Decision, blobs_of, outcome_of_hit
 from nbcache.engine.running.prepare import Prepared
 from nbcache.errors import NbcacheError
 from nbcache.model.channel import Item, with_all_below
@@ -50,6 +51,7 @@ class DryRun:
     unknown: dict[str, int] = field(default_factory=dict)  # tasks below something that would run
     channel_error: str = ""
     failed: Mapping[str, Item] = field(default_factory=dict)  # what failed already: as `dry_run`
+    makers: dict[Digest, TaskKey] = field(default_factory=dict)  # of results known by the log alone
     broken: frozenset[int] = frozenset()  # the nodes that this leaves without items
     elements: Callable[[int], Elements] = lambda _: ()  # of a channel's node, in order
 
@@ -65,6 +67,19 @@ class DryRun:
         decision = self.decisions.get(task)
         is_hit = decision is not None and decision.outputs is not None and task not in self.errors
         return is_hit or self.failure(task) is not None
+
+    def note_known(self, decision: Decision) -> None:
+        """Remember of whom results are that are known and gone: somebody may need them yet."""
+        for blob in blobs_of(decision.outputs or ()):
+            self.makers.setdefault(blob, decision.task)
+
+    def want(self, blobs: Iterable[Digest]) -> None:
+        """Somebody would run and needs these: who made them would run first, and so upwards."""
+        for blob in blobs:
+            maker = self.decisions.get(self.makers[blob]) if blob in self.makers else None
+            if maker is not None and maker.outputs is not None:
+                maker.outputs, maker.reason = None, TAKEN_OUT
+                self.want(blobs_of(maker.values().values()))
 
     def failure(self, task: TaskKey) -> Item | None:
         """Return what is known of a task's failure, if it failed before."""
@@ -194,5 +209,8 @@ def _decide(
         return Refused(command.task, text)
     if decision.is_hit:
         assert decision.outputs is not None
+        if decision.is_known_only:
+            found.note_known(decision)
         return Hit(command.task, decision.hash, decision.outputs, outcome_of_hit(decision))
+    found.want(blobs_of(decision.values().values()))
     return Foreseen(command.task, ignored=decision.hash in ignored)

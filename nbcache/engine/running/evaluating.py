@@ -1,13 +1,14 @@
 """Evaluate what a header says of a task in Python: guards, resources, what a failure leads to.
 
-Expressions see the inputs decoded, files as paths with a size, and `task`. Templates see the same
-without `task`, and only what they name is decoded.
+Expressions see the inputs decoded, files as paths with a size, and `task`; templates see the same
+without `task`. Only what they name is decoded.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,7 +56,7 @@ class Evaluator:
         Raises:
             NbcacheError: none of their conditions holds.
         """
-        names = self.plain(decision.values())
+        names = self.lazily(decision.values())
         for script, place in decision.place.scripts:
             if script.when is None:
                 return place
@@ -99,7 +100,7 @@ class Evaluator:
             return None
         return "ignored" if self.action(decision, attempt) == "ignore" else "failed"
 
-    def names(self, decision: Decision, attempt: int = 1) -> dict[str, object]:
+    def names(self, decision: Decision, attempt: int = 1) -> Mapping[str, object]:
         """Return what a directive's expression may name."""
         task = SimpleNamespace(
             attempt=attempt,
@@ -111,15 +112,12 @@ class Evaluator:
             signal=decision.failed.signal,
             error=decision.failed.error,
         )
-        return {**self.plain(decision.values()), "task": task}
+        return ChainMap({"task": task}, self.lazily(decision.values()))  # type: ignore[arg-type]
 
-    def lazily(self, decision: Decision) -> LazyInputs:
-        """Return a task's inputs as templates see them, each decoded when it is asked for."""
-        return LazyInputs(decision.values(), self.plain)
-
-    def plain(self, values: Mapping[str, object]) -> dict[str, object]:
-        """Return inputs as templates and expressions see them: values decoded, files as such."""
-        return {name: self._seen(held) for name, held in values.items()}
+    def lazily(self, values: Mapping[str, object]) -> LazyInputs:
+        """Return inputs as templates and expressions see them: values decoded, files as such, each
+        when it is asked for."""
+        return LazyInputs(values, self._seen)
 
     def _seen(self, held: object) -> object:
         if isinstance(held, Stored) and held.kind != "value":
@@ -143,17 +141,16 @@ class SizedPath(FilePath):
 
 
 class LazyInputs(Mapping[str, object]):
-    """The inputs of a task as templates see them; each is decoded when it is asked for."""
+    """The inputs of a task as its header sees them; each is decoded when it is asked for."""
 
-    def __init__(
-        self,
-        values: Mapping[str, object],
-        plain: Callable[[Mapping[str, object]], dict[str, object]],
-    ) -> None:
-        self._values, self._plain = values, plain
+    def __init__(self, values: Mapping[str, object], seen: Callable[[object], object]) -> None:
+        self._values, self._seen = values, seen
 
     def __getitem__(self, name: str) -> object:
-        return self._plain({name: self._values[name]})[name]
+        return self._seen(self._values[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

@@ -38,6 +38,7 @@ from nbcache.model.fingerprint import Component
 from nbcache.model.process import DefaultPick, Directives, Dynamic, FieldPick, Script
 from nbcache.model.run_options import RunOptions
 from nbcache.model.value import FilePath, RemoteFile
+from nbcache.plan.dataflow.handed_on import handed_on
 from nbcache.plan.identity.fingerprint import SharedPart, component
 from nbcache.plan.language.directive_checks import staging_of
 from nbcache.store.cache import Cache
@@ -95,7 +96,16 @@ def prepare(
     know_classes_of(pipeline.namespace, folder)
     leaf = value_leaf(pipeline.namespace, folder, is_kernel=True)
     identifier = Identifier(cache.files, folder, remote, leaf)
-    decider = Decider(cache, places, identifier, decoder, folder, fresh=fresh, no_cache=no_cache)
+    decider = Decider(
+        cache,
+        places,
+        identifier,
+        decoder,
+        folder,
+        fresh=fresh,
+        no_cache=no_cache,
+        handed_on=handed_on(graph, only or ()),
+    )
     return Prepared(graph, places, sources, decider, decoder)
 
 

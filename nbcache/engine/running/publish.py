@@ -96,7 +96,7 @@ class Publisher:
             "when", rule.enabled.text, self._evaluator.names(decision)
         ):
             return
-        names = self._evaluator.lazily(decision)
+        names = self._evaluator.lazily(decision.values())
         rendered = publishing.render_folder(rule.folder, names)
         folder = os.path.abspath(self._folder / os.path.expanduser(rendered))
         for held in _chosen(rule, decision, outputs):

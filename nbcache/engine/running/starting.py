@@ -173,9 +173,10 @@ class Starting:
         return max(1.0, self._waiting / _EASY)
 
     async def _bring_then_start(self, command: Start, wanted: Sequence[Stored]) -> None:
-        """Fetch inputs from the shared cache; one that cannot be had is made again."""
+        """Fetch inputs from the shared cache; those that cannot be had are made again."""
         course, task = self._course, command.task
-        gone, error = None, ""
+        gone: Sequence[Digest] = ()
+        error = ""
         try:
             gone = await self._brought(task, wanted)
         except (NbcacheError, OSError) as failure:  # the disk is full; a folder's list is damaged
@@ -183,20 +184,22 @@ class Starting:
         if task in course.killed:
             course.inbox.tell(AttemptAborted(task))
             return
-        if gone is None and not error:
+        if not gone and not error:
             self.start([command])
             return
         course.inbox.tell(AttemptStarted(task))
-        producer = course.recalled(gone) if gone is not None else None
-        if producer is not None:
-            course.inbox.tell(InputRecalled(task, producer))
-        else:
-            error = error or f"its input {gone} is neither in the cache nor in the shared one"
+        producers = {blob: course.recalled(blob) for blob in gone}
+        lost = [blob for blob, producer in producers.items() if producer is None]
+        if lost or error:
+            error = error or f"its input {lost[0]} is no longer in the cache, nor in a shared one"
             self._failures.fail(course.decisions[task], command.attempt, None, error)
+        else:
+            makers = dict.fromkeys(each for each in producers.values() if each is not None)
+            course.inbox.tell(InputRecalled(task, tuple(makers)))
 
-    async def _brought(self, task: TaskKey, wanted: Sequence[Stored]) -> Digest | None:
+    async def _brought(self, task: TaskKey, wanted: Sequence[Stored]) -> Sequence[Digest]:
         """Fetch results, and say how far that is where it takes a while; ends when the task is
-        killed. Returns the first that cannot be had."""
+        killed. Returns those that cannot be had."""
         course, shared = self._course, self._course.cache.shared
         fetching = asyncio.ensure_future(asyncio.to_thread(self._bring, task, wanted))
         self._to_come += sum(each.size for each in wanted)
@@ -216,11 +219,11 @@ class Starting:
             course.run.wait_for_another(_FETCHING, None)
         return fetching.result()
 
-    def _bring(self, task: TaskKey, wanted: Sequence[Stored]) -> Digest | None:
-        """Fetch results, folders with all files in them; return the first that cannot be had."""
+    def _bring(self, task: TaskKey, wanted: Sequence[Stored]) -> Sequence[Digest]:
+        """Fetch results, folders with all files in them; return those that cannot be had."""
         shared, blobs = self._course.cache.shared, self._course.cache.blobs
         if shared is None:
-            return wanted[0].blob
+            return [each.blob for each in wanted if each.blob is not None]
         of = {each.blob: each.blob for each in wanted if each.blob is not None}
         is_wanted = lambda: task not in self._course.killed  # noqa: E731
         gone = shared.fetching.bring_all(of, is_wanted)
@@ -231,9 +234,9 @@ class Starting:
                 except BlobDamagedError as error:
                     blobs.set_aside(each.blob)
                     shared.fetching.note_lost(each.blob, error)
-                    return each.blob
+                    return [each.blob]
                 for entry in entries:
                     if entry.blob is not None and not blobs.has(entry.blob, entry.size):
                         of[entry.blob] = each.blob
         gone += shared.fetching.bring_all([blob for blob in of if not blobs.has(blob)], is_wanted)
-        return of[gone[0]] if gone else None
+        return list(dict.fromkeys(of[blob] for blob in gone))

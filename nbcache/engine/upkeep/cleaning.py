@@ -20,7 +20,7 @@ from nbcache.model.holding import Holding, RunFacts
 from nbcache.model.row import EvictRow, RunRow
 from nbcache.model.task import RunStatus
 from nbcache.plan.cleaning import Choice, Selection, choose, freed_by
-from nbcache.plan.retention import KEEP, parse_retention
+from nbcache.plan.retention import KEEP, RETENTION_OVER, parse_retention
 from nbcache.store.cache import Cache
 from nbcache.store.collect import Collected, collect
 from nbcache.store.files import new_ulid, read_only_error
@@ -120,7 +120,8 @@ def clean(cache: Cache, selection: Selection, *, force: bool = False, reason: st
     ):  # somebody has used something since the log was read
         chosen = _chosen(cache, selection)
     told = _told(cache, chosen)
-    done, freed = _take_away(cache, chosen.choice.holdings, reason or "cleaned up")
+    said = RETENTION_OVER if selection.expired else reason or "cleaned up"
+    done, freed = _take_away(cache, chosen.choice.holdings, said)
     return replace(told, done=True, freed=done.freed + freed, waiting=done.waiting)
 
 
@@ -184,7 +185,7 @@ def evict_expired(cache: Cache) -> int:
     ):
         return 0
     over = _chosen(cache, Selection(expired=True)).choice.holdings
-    _evict(cache, over, "its time was over (retention)")
+    _evict(cache, over, RETENTION_OVER)
     return len(over)
 
 

@@ -525,22 +525,24 @@ class Scheduler:
     # Results that are gone -----------------------------------------------------------------------
 
     def _on_recalled(self, event: ev.InputRecalled) -> None:
-        """An attempt found an input's blob gone: its producer is made again, then it goes on."""
+        """Inputs of a task that was to start are gone: they are made again, then it goes on."""
         task = self._expecting(event.task, RUNNING)
         if task is None:
             return
         self._leave_room(task)
+        task.attempt -= 1
         twins = self._twins.disown(task)
         self._census.move(task, "recalled")
         self._twins.adopt(twins)
         if self._ending is not None:
             self._end_task(task, Outcome.ABORTED)
             return
-        producer = self._tasks[event.producer]
-        task.waiting_for = {*(task.waiting_for or ()), event.producer}
-        producer.waiters = [*(producer.waiters or ()), task]
-        if producer.life is DONE:
-            self._decide_again(producer)
+        task.waiting_for = {*(task.waiting_for or ()), *event.producers}
+        for key in event.producers:
+            producer = self._tasks[key]
+            producer.waiters = [*(producer.waiters or ()), task]
+            if producer.life is DONE:
+                self._decide_again(producer)
 
     def _decide_again(self, task: Task) -> None:
         """Take a done task back: its result is gone, or its inputs are others now."""

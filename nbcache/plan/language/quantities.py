@@ -210,8 +210,9 @@ def evaluate_dynamic(
 ) -> object:
     """Evaluate a directive over `names` (`task` and the inputs) and check what it gives.
 
-    Returns an int (int, size), a float of seconds or None (time), None or bytes (size), a str
-    (text, choice) or a bool (expression). `option` is for messages.
+    Only what it names is asked of `names`. Returns an int (int, size), a float of seconds or None
+    (time), None or bytes (size), a str (text, choice) or a bool (expression). `option` is for
+    messages.
 
     Raises:
         OptionError: the expression fails, or gives what the option cannot be.
@@ -220,17 +221,26 @@ def evaluate_dynamic(
     try:
         tree = parse_expression(text, form)
         code = compile(tree, f"<--{option or form}>", "eval", dont_inherit=True)
-        value = eval(code, {"__builtins__": builtins, **names})
     except Exception as error:
-        hint = None
-        if isinstance(error, NameError):
-            hint = f"it may use {', '.join(sorted(names)) or 'nothing'}"
-        reason = getattr(error, "msg", None) or str(error)
-        raise OptionError(f"{said}: {type(error).__name__}: {reason}", hint=hint) from error
+        raise _failed(said, error, names) from error
+    asked = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    seen = {name: names[name] for name in names if name in asked}
+    try:
+        value = eval(code, {"__builtins__": builtins, **seen})
+    except Exception as error:
+        raise _failed(said, error, names) from error
     try:
         return _checked(value, form, choices)
     except (ValueError, TypeError) as error:
         raise OptionError(f"{said} gives {value!r:.80}: {error}") from error
+
+
+def _failed(said: str, error: Exception, names: Collection[str]) -> OptionError:
+    hint = None
+    if isinstance(error, NameError):
+        hint = f"it may use {', '.join(sorted(names)) or 'nothing'}"
+    reason = getattr(error, "msg", None) or str(error)
+    return OptionError(f"{said}: {type(error).__name__}: {reason}", hint=hint)
 
 
 def _checked(value: object, form: Form, choices: Collection[str]) -> object:
