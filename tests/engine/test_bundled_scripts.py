@@ -58,6 +58,50 @@ def test_23_a_script_that_is_called_by_name_is_there_and_counts_by_content(
     assert run["work"].value == "anew\n"
 
 
+NEIGHBOURS = {
+    "tools/run.sh": 'here="$(cd "$(dirname "$0")" && pwd)"\n. "$here/lib.sh"\ngreet\n',
+    "tools/lib.sh": "greet() { echo greeted; }\n",
+    "tools/unused.sh": "true\n",
+    "tools/main.py": "def late():\n    from pack import low\n    return low.said\nprint(late())\n",
+    "tools/pack/__init__.py": "",
+    "tools/pack/low.py": "from .lower import said\n",
+    "tools/pack/lower.py": "said = 'imported'\n",
+    "tools/pack/unused.py": "",
+    "bin/program": "#!/usr/bin/env python3\nimport beside\n",
+    "bin/beside.py": "print('programmed')\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "edited", "said"),
+    [
+        ("bash tools/run.sh", "tools/lib.sh", "greeted"),
+        ("python3 tools/main.py", "tools/pack/lower.py", "imported"),
+        ("program", "bin/beside.py", "programmed"),
+    ],
+)
+def test_what_a_called_script_takes_from_beside_it_counts_and_nothing_else_does(
+    notebook: Notebook, body: str, edited: str, said: str
+) -> None:
+    for name, text in NEIGHBOURS.items():
+        path = notebook.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    notebook.cell(f"%%process work() -> stdout --bash\n{body}")
+    assert notebook.run()["work"].value == f"{said}\n"
+    for each in ("tools/unused.sh", "tools/pack/unused.py"):
+        (notebook.folder / each).write_text("# other\n")
+    assert notebook.run().counts() == {"cached": 1}
+
+    path = notebook.folder / edited
+    path.write_text(path.read_text().replace(said, "anew"))
+    run = notebook.run()
+
+    assert run["work"].value == "anew\n"
+    assert f"file {edited} changed" in run.reasons["work"]
+
+
 def test_a_helper_is_no_output_and_an_input_of_its_name_comes_first(helped: Notebook) -> None:
     helped.cell('%%process work() -> fs: list[path] = "*" --bash\nbash count.sh > made.txt')
     assert [f.name for f in helped.run()["work"].value] == ["made.txt"]
@@ -87,7 +131,11 @@ def test_a_command_of_an_output_finds_helpers_too(helped: Notebook, tmp_path: Pa
     ("text", "scripts"),
     [
         ("python3 a.py x.py", ("a.py",)),
-        ("python3 -c 'x' a.py; python3 -m a.py", ()),
+        ("python3 -c 'x' a.py; Rscript -e a.R", ()),
+        ("python3 -m a", ("a.py", "a/__init__.py", "a/__main__.py")),
+        ("awk -v x=1 -f a.awk data; sed --file=b.sed; grep -f c.txt", ("a.awk", "b.sed")),
+        ('source "$(dirname "$0")/lib.sh"; . $here/a.sh', ("$/lib.sh", "$/a.sh")),
+        ('D=tools; bash "$D/a.sh"', ("tools/a.sh",)),
         ('bash "$x"; ./run.sh >out; /usr/bin/env', ("./run.sh",)),
         ("nice Rscript --vanilla plot.R | cat", ("plot.R",)),
     ],

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from nbcache.engine.identity.called_files import called_files
 from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.containers import engine_for, pinned, resolve_image
 from nbcache.engine.identity.sources import place_of_body
-from nbcache.engine.identity.tools import bundled_scripts, search_path, shell_text, tool_components
+from nbcache.engine.identity.tools import search_path, tool_components
 from nbcache.engine.spec import FileInput, stat_key
 from nbcache.errors import FingerprintError
 from nbcache.model.digest import Digest
@@ -17,7 +18,6 @@ from nbcache.model.fingerprint import Component
 from nbcache.model.process import ProcessDecl
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.reach import combine
-from nbcache.plan.language.body import script_facts
 
 
 def capture_script(
@@ -45,22 +45,19 @@ def capture_script(
             found.append(component("options", name, digest, shown[:80], shown))
     texts = [decl.body, *decl.directives.before, *decl.directives.after]
     texts += [each.command for each in decl.outputs or () if each.command is not None]
-    helpers, facts = {}, []
-    while texts:
-        facts.append(script_facts(texts.pop()))
-        for name, path in sorted(bundled_scripts(facts[-1].scripts, folder).items()):
-            if name in helpers:
-                continue
-            stat = stat_key(path)
-            digest = digest_of(path)
-            helpers[name] = FileInput(str(path), digest, name, stat)
-            found.append(component("file", name, digest, f"{name}, called by the script"))
-            texts.append(shell_text(path))  # what a script calls in its turn
+    called = called_files(texts, decl.interpreter, folder)
+    helpers: dict[str, FileInput] = {}
+    for name, path in sorted(called.files.items()):
+        stat = stat_key(path)
+        digest = digest_of(path)
+        helpers[name] = FileInput(str(path), digest, name, stat)
+        by = called.callers[name] or "the script"
+        found.append(component("file", name, digest, f"{name}, called by {by}"))
     made = Captured(components=(), helpers=helpers)
     if decl.directives.container is not None:  # its programs are those of the image
         image, command = _image(decl, decl.directives.container, folder, digest_of, environ)
         return replace(made, container=command), [*found, image]
-    words = {word for each in facts for word in each.commands if "/" not in word or word[0] == "/"}
+    words = {word for word in called.commands if "/" not in word or word[0] == "/"}
     where = search_path(environ.get("PATH", ""), folder)
     mode = decl.directives.tools
     found += tool_components(words, decl.interpreter, digest_of, where, mode=mode)

@@ -27,8 +27,6 @@ _BUILTINS = frozenset(
     "trap true type typeset ulimit umask unalias unset until wait while".split()
 )
 _SHELLS = frozenset({"bash", "sh", "dash", "zsh", "ksh", "env"})
-_LONGEST_SCRIPT = 1 << 20  # bytes that are looked at
-_RUN_BY_SHELL = re.compile(r"\b(?:ba|da|z|k)?sh\b")
 _LONGEST_LAUNCHER = 2000  # bytes
 _LAUNCHER = re.compile(rb"^#!(?P<python>[^\n]*python[\d.]*)[^\n]*\n.*?from (?P<module>\w+)", re.S)
 
@@ -39,30 +37,6 @@ def search_path(path: str, folder: Path | None) -> str:
     if folder is None:
         return path
     return os.pathsep.join(filter(None, (str(folder / "bin"), path, str(folder))))
-
-
-def bundled_scripts(words: Collection[str], folder: Path | None) -> dict[str, Path]:
-    """Return name in the work directory -> file, for the words that name a file beside the
-    notebook: `lib.sh`, `./count.sh`, `tools/plot.R`."""
-    found: dict[str, Path] = {}
-    for word in words if folder is not None else ():
-        name = os.path.normpath(word)
-        if not name.startswith("..") and folder is not None and (folder / name).is_file():
-            found[name] = folder / name
-    return found
-
-
-def shell_text(path: Path) -> str:
-    """Return the text of a file that a shell runs, by its first line or its name; else ""."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(_LONGEST_SCRIPT).decode("utf-8", "replace")
-    except OSError:
-        return ""
-    first = text.partition("\n")[0]
-    if first.startswith("#!"):
-        return text if _RUN_BY_SHELL.search(first) else ""
-    return text if path.suffix in ("", ".sh", ".bash") and "\0" not in text else ""
 
 
 def tool_components(

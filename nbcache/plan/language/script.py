@@ -31,9 +31,17 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:\[[^\]]*\])?(?::?[-=+]([^}]*))?\})
 _DECLARES = frozenset(
     "export declare typeset local readonly read mapfile readarray getopts".split()
 )
+_PYTHON = re.compile(r"(python[\d.]*|pypy3?)\Z")
 _INTERPRETER = re.compile(
-    r"(source|\.|bash|sh|dash|zsh|ksh|python[\d.]*|pypy3?|Rscript|perl|ruby|node|julia|lua|php)\Z"
+    r"(source|\.|bash|sh|dash|zsh|ksh|python[\d.]*|pypy3?|Rscript|perl|ruby|node|julia|lua|php"
+    r"|gnuplot|octave)\Z"
 )
+_FROM_FILE = re.compile(r"(-\w*f|--file|--from-file)(?:=(.*))?\Z")  # an option of these:
+_TAKES_FROM_FILE = frozenset("awk gawk mawk nawk sed gsed jq".split())
+# A folder that the run finds out, and what lies in it: "$here/lib.sh", $(dirname "$0")/lib.sh
+_IN_A_FOLDER = re.compile(r"(?:\$\w+|\$\{[^/]*(?:/\*)?\}|\$\(.*\)|`.*`|\")/([\w./@+-]+)")
+SOMEWHERE = "$/"
+"""How a script's name begins if it lies in a folder that only the run finds out."""
 _SHELL = frozenset(
     ". : [ [[ ]] alias bg bind break builtin caller case cd compgen complete compopt continue "
     "declare dirs disown done echo enable esac eval exit export false fc fg fi for function "
@@ -128,9 +136,9 @@ class _Reading:
         for command in self._names(name):
             if command not in _SHELL and _WORD.match(command) and not command.startswith("-"):
                 self.commands[command] = None
-            script = _script_of(command, [w.text for w in rest])
-            if script is not None:
-                self.scripts[script] = None
+            for script in _scripts_of(command, [w.text for w in rest]):
+                for name in self._expanded(script):
+                    self.scripts |= dict.fromkeys(_plain(name))
         self._run_by(name, rest)
 
     def _names(self, word: str) -> list[str]:
@@ -140,6 +148,13 @@ class _Reading:
             return [word]
         names = self._values.get(found.group(1) or found.group(2), [])
         return [*names, *((found.group(3) or "").split()[:1])]
+
+    def _expanded(self, name: str) -> list[str]:
+        """Return a name with what the variable at its head holds, where that stands there."""
+        found = re.match(r"\$(?:(\w+)|\{(\w+)\})(?=/)", name)
+        values = self._values.get(found[1] or found[2], []) if found is not None else []
+        known = [each for each in values if re.fullmatch(r"[\w./-]+", each)]
+        return [each + name[found.end() :] for each in known] if found and known else [name]
 
     def _run_by(self, name: str, rest: list[_Word]) -> None:
         """Follow commands that run what their arguments name."""
@@ -378,12 +393,46 @@ def _without_redirections(words: list[_Word]) -> Iterator[_Word]:
             yield word
 
 
-def _script_of(word: str, rest: list[str]) -> str | None:
-    """Return the word of a command that may name the file of a script: itself, or an argument."""
-    script = word if "/" in word else None
-    if _INTERPRETER.match(word):
+def _scripts_of(word: str, rest: list[str]) -> list[str]:
+    """Return the words of a command that may be files of scripts: itself, or arguments."""
+    program = word.rpartition("/")[2]
+    found = [word] if "/" in word else []
+    if program in _TAKES_FROM_FILE:
+        found += _given_from_file(rest)
+    elif _INTERPRETER.match(program):
+        if _PYTHON.match(program) and "-m" in rest[:-1]:
+            return module_files(rest[rest.index("-m") + 1], main=True)
         if any(each in ("-c", "-e", "-m") for each in rest):
-            return None
-        script = next((each for each in rest if not each.startswith("-")), None)
-    is_plain = script is not None and _WORD.match(script) and not script.startswith("/")
-    return script if is_plain else None
+            return []
+        found += [each for each in rest if not each.startswith("-")][:1]
+    return found
+
+
+def _given_from_file(rest: list[str]) -> list[str]:
+    """Return the files of `-f file`, `--file=file`."""
+    found: list[str] = []
+    for at, each in enumerate(rest):
+        option = _FROM_FILE.match(each)
+        if option is not None:
+            found += [option[2]] if option[2] else rest[at + 1 : at + 2]
+    return found
+
+
+def _plain(name: str) -> list[str]:
+    """Return a name as one below the notebook's folder, if it may be one."""
+    if behind := _IN_A_FOLDER.fullmatch(name):
+        return [SOMEWHERE + behind[1]]
+    return [name] if _WORD.match(name) and not name.startswith("/") else []
+
+
+def module_files(module: str, *, main: bool = False) -> list[str]:
+    """Return the files that importing a module of Python may read, below a folder of its path.
+
+    main: it is run, so a package's `__main__` is read, too.
+    """
+    found: list[str] = []
+    steps = module.split(".")
+    for count in range(1, len(steps) + 1):
+        path = "/".join(steps[:count])
+        found += [f"{path}.py", f"{path}/__init__.py"]
+    return [*found, f"{'/'.join(steps)}/__main__.py"] if main else found

@@ -1,0 +1,141 @@
+"""Which files beside the notebook a script calls by name, and which of these they call or import in
+their turn: shell scripts, Python scripts with the modules beside them, R scripts.
+
+By their text, like the commands of a script: nothing is run, and a name that only a run knows is
+missed. A file too many costs a look at it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from nbcache.plan.identity.module_reach import absolute
+from nbcache.plan.identity.uses import NAME_MODULES, uses_of
+from nbcache.plan.language.body import script_facts
+from nbcache.plan.language.script import SOMEWHERE, module_files
+
+_LONGEST = 1 << 20  # bytes that are looked at
+_RUN_BY_SHELL = re.compile(r"\b(?:ba|da|z|k)?sh\b")
+_R_SOURCE = re.compile(r"""\b(?:source|sys\.source)\(\s*(?:file\s*=\s*)?["']([\w./-]+)["']""")
+
+Language = Literal["shell", "python", "R", ""]
+
+
+class _Text(NamedTuple):
+    """A script, or a file that one calls: its name below the notebook's folder, "" for the body."""
+
+    name: str
+    text: str
+    language: Language
+    path: str  # the folder, below the notebook's, in which its modules are looked for
+
+
+@dataclass(slots=True)
+class CalledFiles:
+    """Files beside the notebook by their names below its folder, who calls them, and the commands
+    that the shell scripts among them name."""
+
+    files: dict[str, Path] = field(default_factory=dict)
+    callers: dict[str, str] = field(default_factory=dict)
+    commands: set[str] = field(default_factory=set)
+
+
+def called_files(
+    texts: Sequence[str], interpreter: Sequence[str], folder: Path | None
+) -> CalledFiles:
+    """Return what the texts of a script call; the first is its body, for an interpreter."""
+    found = CalledFiles()
+    by_name = _language_of("", " ".join(interpreter))
+    waiting = [_Text("", each, "shell", "") for each in texts]
+    if by_name in ("python", "R"):
+        waiting[0] = waiting[0]._replace(language=by_name)
+    seen: set[str] = set()
+    for each in waiting:  # grows meanwhile
+        programs: list[str] = []
+        if each.language == "shell":
+            facts = script_facts(each.text)
+            found.commands.update(facts.commands)
+            names = list(_beside(each.name, facts.scripts))
+            named = [one for one in facts.commands if "/" not in one]
+            programs = [place + one for one in named for place in ("bin/", "")]
+        else:
+            names = list(_imported(each) if each.language == "python" else _sourced(each))
+        for name in map(os.path.normpath, (*names, *programs)):
+            if folder is None or name.startswith("..") or name in found.files:
+                continue
+            path = folder / name
+            if not path.is_file():
+                continue
+            if name not in programs:  # these count as tools, where they lie
+                found.files[name] = path
+                found.callers[name] = each.name
+            if name not in seen:
+                seen.add(name)
+                waiting.append(_read(name, path, each))
+    return found
+
+
+def _read(name: str, path: Path, caller: _Text) -> _Text:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LONGEST).decode("utf-8", "replace")
+    except OSError:
+        text = ""
+    language = _language_of(name, text.partition("\n")[0] if text.startswith("#!") else "")
+    is_module = caller.language == language == "python"
+    return _Text(name, text, language, caller.path if is_module else os.path.dirname(name))
+
+
+def _language_of(name: str, first: str) -> Language:
+    """Return who runs a file, by its first line, else by its name."""
+    suffix = os.path.splitext(name)[1].lower()
+    if "python" in first or (not first and suffix == ".py"):
+        return "python"
+    if "Rscript" in first or (not first and suffix == ".r"):
+        return "R"
+    if _RUN_BY_SHELL.search(first) or (name and not first and suffix in ("", ".sh", ".bash")):
+        return "shell"
+    return ""
+
+
+def _beside(caller: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield the files that a shell script names: of one that lies where only a run knows, that
+    beside the script before that beside the notebook."""
+    for each in names:
+        if each.startswith(SOMEWHERE):
+            yield os.path.join(os.path.dirname(caller), each.removeprefix(SOMEWHERE))
+        yield each.removeprefix(SOMEWHERE)
+
+
+def _imported(script: _Text) -> Iterator[str]:
+    """Yield the files that the imports of a Python script may read: below its own folder, and for
+    `python -m` below the one where the task runs."""
+    try:
+        uses = uses_of(compile(script.text, "<script>", "exec", dont_inherit=True))
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    inside = os.path.relpath(script.name or ".", script.path or ".")
+    package = ".".join(inside.split("/")[:-1])
+    modules = [
+        ".".join(filter(None, (absolute(each.module, each.level, package), name)))
+        for each in uses.imports
+        for name in each.names or ("",)
+    ]
+    if uses.attributes & NAME_MODULES:
+        modules += [each for each in uses.texts if each.replace(".", "").isidentifier()]
+    for module in modules:
+        for file in module_files(module.removesuffix(".*")):
+            yield os.path.join(script.path, file)
+            if script.path:
+                yield file
+
+
+def _sourced(script: _Text) -> Iterator[str]:
+    for name in _R_SOURCE.findall(script.text):
+        yield name
+        yield os.path.join(os.path.dirname(script.name), name)
