@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from nbcache.plan.identity.module_reach import absolute
+from nbcache.plan.identity.module_facts import absolute
 from nbcache.plan.identity.uses import NAME_MODULES, uses_of
 from nbcache.plan.language.body import script_facts
 from nbcache.plan.language.script import SOMEWHERE, module_files
