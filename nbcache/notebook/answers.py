@@ -18,7 +18,7 @@ from urllib.parse import quote
 from nbcache.engine.record import history
 from nbcache.errors import CacheFormatError, UsageError, with_article
 from nbcache.model.digest import short
-from nbcache.notebook import cards, render
+from nbcache.notebook import place_progress, render
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed, Place
 from nbcache.store.cache import Cache
@@ -107,7 +107,7 @@ def _status(parsed: Parsed, cache: Cache) -> Answer:
             run.name,
             _moment(run.started),
             render.duration(run.elapsed_s),
-            cards.outcome_phrase(run.counts, run.own) if run.counts else "none",
+            place_progress.outcome_phrase(run.counts, run.own) if run.counts else "none",
             f"{run.host} {run.pid}",
         )
         for run in going
@@ -138,7 +138,7 @@ def _runs(parsed: Parsed, cache: Cache) -> Answer:
             _moment(run.started),
             render.duration(run.elapsed_s) if run.elapsed_s else "",  # killed before a task ended
             str(run.sessions) if run.sessions > 1 else "",
-            cards.outcome_phrase(run.counts, run.own) if run.counts else "",
+            place_progress.outcome_phrase(run.counts, run.own) if run.counts else "",
             f"{run.hit_rate:.0%}" if run.hit_rate is not None else "",
             render.duration(run.saved_s) if run.saved_s else "",
             names.get(run.parent, run.parent) if run.parent else "",
@@ -195,7 +195,7 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
     rows = [
         (
             each.name,
-            cards.outcome_phrase(each.counts, each.equal) if each.counts else none,
+            place_progress.outcome_phrase(each.counts, each.equal) if each.counts else none,
             render.duration(each.computed_s) if each.computed_s else "",
             ", ".join(each.upstream),
             each.reason,

@@ -12,7 +12,7 @@ from nbcache.engine.record import history
 from nbcache.engine.record.finding import Found
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.run_diff import Group, OutputDiff, ProcessDiff, RunDiff, TaskDiff
-from nbcache.notebook import cards, render
+from nbcache.notebook import place_progress, render
 from nbcache.notebook.code_view import diff_block
 from nbcache.notebook.markup import Element, element
 from nbcache.plan.identity import explain
@@ -43,7 +43,7 @@ def page_of(diff: RunDiff) -> list[Element]:
 
 
 def _counts(run: RunSummary) -> str:
-    return cards.outcome_phrase(run.counts, run.own) if run.counts else run.status
+    return place_progress.outcome_phrase(run.counts, run.own) if run.counts else run.status
 
 
 def _facts(diff: RunDiff) -> Iterator[str]:

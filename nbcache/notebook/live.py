@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from nbcache.model.view import CardView, PlaceProgress, RunProgress, ShownChunk
-from nbcache.notebook import cards
+from nbcache.notebook import cards, shown_view
 from nbcache.notebook import progress as pictures
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.terminal import Screen, terminal_screen
@@ -176,7 +176,9 @@ class CardBoard:
             return False
         tasks = card.run.showing(name)
         wanted = (
-            [each for _, _, each in cards.choose_shown(tasks)] if position is None else [position]
+            [each for _, _, each in shown_view.choose_shown(tasks)]
+            if position is None
+            else [position]
         )
         shown = card.run.shown(name, wanted)
         rendered = cards.render_card(card.view, card.place, shown, showing=len(tasks))
@@ -400,9 +402,9 @@ class TalkingScreen:
         self._screen.close(progress)
         for place in progress.places:
             tasks = self._run.showing(place.name)
-            chosen = [position for _, _, position in cards.choose_shown(tasks)]
+            chosen = [position for _, _, position in shown_view.choose_shown(tasks)]
             shown = self._run.shown(place.name, chosen)
-            text = cards.render_shown(shown, len(tasks)).text.strip("\n")
+            text = shown_view.render_shown(shown, len(tasks)).text.strip("\n")
             if text:
                 print(f"{place.name}:\n{text}", flush=True)
 

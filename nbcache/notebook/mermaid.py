@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nbcache.model.view import PlaceProgress, RunProgress
-from nbcache.notebook import cards, render
+from nbcache.notebook import place_progress, render
 from nbcache.plan.dataflow.outline import Outline
 
 
@@ -22,9 +22,9 @@ def _lines(outline: Outline, progress: RunProgress) -> Iterator[str]:
     colours: dict[str, list[str]] = {}
     for name in outline.processes:
         place = known.get(name) or PlaceProgress(name=name, upstream=(), counts={}, expected=None)
-        label = f"{quoted(name)}<br/>{quoted(cards.place_phrase(place))}"
+        label = f"{quoted(name)}<br/>{quoted(place_progress.place_phrase(place))}"
         yield f'  {names[name]}["{label}"]'
-        colours.setdefault(cards.place_colour(place), []).append(names[name])
+        colours.setdefault(place_progress.place_colour(place), []).append(names[name])
     for origin in outline.origins:
         yield f'  {names[origin.key]}(["{quoted(origin.name)}"])'
     values = {each.key for each in outline.origins if each.is_value}

@@ -12,7 +12,7 @@ from html import escape
 from typing import TypedDict
 
 from nbcache.model.view import FailureView, PlacePlan, PlaceProgress, RunProgress
-from nbcache.notebook import cards, render
+from nbcache.notebook import place_progress, render
 from nbcache.notebook.render import Rendered
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
@@ -77,13 +77,13 @@ def counts_of(progress: RunProgress) -> dict[str, int]:
 
 def total_of(progress: RunProgress) -> int:
     """Return how many tasks the run has, as far as it is known."""
-    return sum(map(cards.expected_total, progress.places))
+    return sum(map(place_progress.expected_total, progress.places))
 
 
 def progress_line(progress: RunProgress) -> str:
     """Return "11/18 · 2 running · about 6 s left"."""
     counts = counts_of(progress)
-    parts = [f"{cards.ended(counts):,}/{total_of(progress):,}"]
+    parts = [f"{place_progress.ended(counts):,}/{total_of(progress):,}"]
     if at_work := progress.total("running", "committing"):
         parts.append(f"{at_work:,} running")
     if failed := counts.get("failed"):
@@ -99,13 +99,14 @@ def summary_line(progress: RunProgress, now: datetime | None = None) -> str:
     now: the local time, for the badge of a fully cached run; the clock's where it is left out.
     """
     counts = counts_of(progress)
-    fully_cached = counts.get("cached") and cards.ended(counts) == counts["cached"]
+    fully_cached = counts.get("cached") and place_progress.ended(counts) == counts["cached"]
     if fully_cached and progress.status == "succeeded":
         return _badge(progress, counts["cached"], now or datetime.now().astimezone())
     name = f"run {progress.name}"
     if progress.status in ("cancelled", "interrupted"):
         name += f" {progress.status}"
-    parts = f"{cards.outcome_phrase(counts, progress.equal)}, {render.duration(progress.elapsed_s)}"
+    ended = place_progress.outcome_phrase(counts, progress.equal)
+    parts = f"{ended}, {render.duration(progress.elapsed_s)}"
     saved = f" · saved {render.duration(progress.saved_s)}" if progress.saved_s >= 0.05 else ""
     return " · ".join([parts, *_trusted(progress), f"{name}{saved}"])
 
@@ -198,15 +199,15 @@ def _place_row(place: PlaceProgress) -> str:
     cell = "text-align:left;padding:0 10px 0 0"
     return (
         f'<tr><td style="{cell};{render.MONO}">{escape(place.name)}</td>'
-        f'<td style="{cell};width:200px">{cards.place_bar(place)}</td>'
-        f'<td style="{cell}">{escape(cards.place_phrase(place))}</td></tr>'
+        f'<td style="{cell};width:200px">{place_progress.place_bar(place)}</td>'
+        f'<td style="{cell}">{escape(place_progress.place_phrase(place))}</td></tr>'
     )
 
 
 def _place_text(place: PlaceProgress, widest: int) -> str:
-    total = cards.expected_total(place)
-    drawn = render.text_bar(cards.ended(place.counts), total)
-    return f"{place.name.ljust(widest)}  {drawn}  {cards.place_phrase(place)}"
+    total = place_progress.expected_total(place)
+    drawn = render.text_bar(place_progress.ended(place.counts), total)
+    return f"{place.name.ljust(widest)}  {drawn}  {place_progress.place_phrase(place)}"
 
 
 def render_failures(failures: Sequence[FailureView]) -> Rendered:

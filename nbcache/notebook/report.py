@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, TextIO
 
-from nbcache.notebook import cards, render
+from nbcache.notebook import place_progress, render
 from nbcache.notebook.headless import Execution
 from nbcache.notebook.progress import ENDED, RUN_CLASS, RunRecord, counts_of, progress_from
 from nbcache.notebook.terminal import Screen, terminal_screen
@@ -128,7 +128,8 @@ def _all_runs(execution: Execution) -> str:
     elapsed = sum(record.elapsed_s for record in records)
     saved = sum(record.saved_s for record in records)
     equal = sum(record.equal for record in records)
-    line = f"{len(records)} runs: {cards.outcome_phrase(counts, equal)}, {render.duration(elapsed)}"
+    ended = place_progress.outcome_phrase(counts, equal)
+    line = f"{len(records)} runs: {ended}, {render.duration(elapsed)}"
     return line + (f" · saved {render.duration(saved)}" if saved >= 0.05 else "")
 
 

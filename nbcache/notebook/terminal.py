@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from nbcache.model.view import PlaceProgress, RunProgress
-from nbcache.notebook import cards
+from nbcache.notebook import place_progress
 from nbcache.notebook import progress as pictures
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ class LineScreen:
             if place.expected and sum(place.counts.values()):
                 self._say_once(f"{place.name}: {_tasks(place)}", f"begin {place.name}")
             if _is_over(place):
-                self._say_once(f"{place.name}: {cards.place_phrase(place)}", f"end {place.name}")
+                self._say_once(
+                    f"{place.name}: {place_progress.place_phrase(place)}", f"end {place.name}"
+                )
         for failure in progress.failures[:FAILURES]:
             how = "ignored" if failure.ignored else "failed"
             line = f"{how}: {failure.task} {failure.headline}"  # the whole ends the cell
@@ -84,7 +86,7 @@ def _tasks(place: PlaceProgress) -> str:
 
 
 def _is_over(place: PlaceProgress) -> bool:
-    return bool(place.expected) and cards.ended(place.counts) >= (place.expected or 0)
+    return bool(place.expected) and place_progress.ended(place.counts) >= (place.expected or 0)
 
 
 class BarScreen:
@@ -98,18 +100,21 @@ class BarScreen:
     def update(self, progress: RunProgress) -> None:
         bars = self._bars or self._start()
         for place in progress.places:
-            total = cards.expected_total(place) or None
+            total = place_progress.expected_total(place) or None
             if place.name not in self._rows:
                 self._rows[place.name] = bars.add_task(place.name, total=total, state="")
             bars.update(
                 self._rows[place.name],
                 total=total,
-                completed=cards.ended(place.counts),
-                state=cards.place_phrase(place),
+                completed=place_progress.ended(place.counts),
+                state=place_progress.place_phrase(place),
             )
         if "" not in self._rows:
             self._rows[""] = bars.add_task("all", total=1, state="")
-        done, total = cards.ended(pictures.counts_of(progress)), pictures.total_of(progress)
+        done, total = (
+            place_progress.ended(pictures.counts_of(progress)),
+            pictures.total_of(progress),
+        )
         bars.update(
             self._rows[""],
             completed=done,

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbcache.errors import UsageError
-from nbcache.notebook.verb_table import VERBS, Flag, Place, Verb
+from nbcache.notebook.verb import Flag, Place, Verb
+from nbcache.notebook.verb_table import VERBS
 
 __all__ = [
     "EXIT_CODES",

@@ -16,10 +16,11 @@ from typing import Any
 
 from nbcache.model.ids import ulid_ms
 from nbcache.store.arrow import arrow_array
+from nbcache.store.columns import INT
 from nbcache.store.files import remove
 from nbcache.store.fold import publish_segment, segment_name, server_time
 from nbcache.store.index import SegmentIndex
-from nbcache.store.segment import INT, KEYS, ROWS, metadata_for, open_parquet
+from nbcache.store.segment import KEYS, ROWS, metadata_for, open_parquet
 
 MAX_ROWS = 1_000_000  # a segment that has so many is left alone
 _COMPACT_LOCK = "compact"

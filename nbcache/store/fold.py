@@ -20,6 +20,7 @@ from xxhash import xxh3_128_digest
 
 from nbcache.model.ids import make_ulid, ulid_ms
 from nbcache.model.row import Record
+from nbcache.store.columns import record_of, table_of
 from nbcache.store.files import (
     full_disk_error,
     is_full,
@@ -41,8 +42,6 @@ from nbcache.store.segment import (
     metadata_for,
     metadata_of,
     open_parquet,
-    record_of,
-    table_of,
     write_table,
 )
 

@@ -20,12 +20,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
+from nbcache.store.columns import COLUMNS, table_of
 from nbcache.store.files import new_ulid
 from nbcache.store.index import SegmentIndex
 from nbcache.store.journal_query import FEW, insert_lines
 from nbcache.store.journal_view import JournalView
 from nbcache.store.log import Log
-from nbcache.store.segment import COLUMNS, ROWS, table_of
+from nbcache.store.segment import ROWS
 from nbcache.store.sql import quoted, sql_type
 from nbcache.store.views import TABLES, VIEWS, views_of
 

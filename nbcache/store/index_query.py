@@ -13,8 +13,9 @@ from typing import Any
 
 from nbcache.model.row import Record
 from nbcache.store.arrow import arrow_array
+from nbcache.store.columns import INT, KEY_COLUMNS, TEXT, record_of
 from nbcache.store.index import ENTRY_FIELDS, ID_BYTES, Lines, lines_of, packed
-from nbcache.store.segment import INT, KEY_COLUMNS, TEXT, open_parquet, record_of
+from nbcache.store.segment import open_parquet
 from nbcache.store.sql import columns_of, connected, plain
 
 _one_at_a_time = threading.Lock()  # each may take much memory

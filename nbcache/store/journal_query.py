@@ -3,7 +3,7 @@
 A run of 100,000 tasks leaves as many lines, and whoever looks at it then waits for them: 20 µs of a
 processor each. By way of Python objects it is three times that, all of it with the lock that
 whatever else the kernel does needs, too. What columns cannot say goes that way
-(`segment.table_of`), and so do a few lines.
+(`columns.table_of`), and so do a few lines.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from nbcache.store.arrow import Shape, arrow_array
-from nbcache.store.segment import COLUMNS
+from nbcache.store.columns import COLUMNS
 from nbcache.store.sql import identifier, quoted, sql_type, unpacked
 
 if TYPE_CHECKING:

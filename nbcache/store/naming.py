@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from nbcache.model.row import Record
 from nbcache.store.arrow import arrow_array
+from nbcache.store.columns import TEXT, record_of
 from nbcache.store.references import BLOB_PATTERN, SAYS_WHAT, references
-from nbcache.store.segment import TEXT, open_parquet, record_of
+from nbcache.store.segment import open_parquet
 
 _PLAIN_KINDS = ("attempt", "use")  # a kind with columns of maps is unfolded
 

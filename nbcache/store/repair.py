@@ -14,17 +14,10 @@ from pathlib import Path
 from nbcache.errors import StoreError
 from nbcache.model.digest import Digest
 from nbcache.store.cache import Cache
+from nbcache.store.columns import table_of
 from nbcache.store.files import new_ulid, read_only_error
 from nbcache.store.fold import publish_segment, rebuilt_index
-from nbcache.store.segment import (
-    KEYS,
-    ROWS,
-    keys_table,
-    metadata_for,
-    read_records,
-    segment_name,
-    table_of,
-)
+from nbcache.store.segment import KEYS, ROWS, keys_table, metadata_for, read_records, segment_name
 from nbcache.store.verify import Problem, Report
 
 

@@ -15,7 +15,7 @@ from nbcache.model.row import Row, row_from_record
 from nbcache.model.signature import SIGNING
 from nbcache.model.value import StoredKind
 from nbcache.store.arrow import Shape
-from nbcache.store.segment import BOOL, COLUMNS, FLOAT, INT, TEXT
+from nbcache.store.columns import BOOL, COLUMNS, FLOAT, INT, TEXT
 
 _TYPES: dict[str, tuple[type, ...]] = {
     TEXT: (str,),

@@ -21,12 +21,13 @@ from nbcache.model.digest import Digest
 from nbcache.model.row import Record
 from nbcache.model.signature import SIGNATURE, SIGNER, Standing
 from nbcache.store.cache import Cache
+from nbcache.store.columns import KEYED_KINDS, record_of
 from nbcache.store.files import is_alive, owner_of
 from nbcache.store.fold import rebuilt_index
 from nbcache.store.index import SegmentIndex, StaleIndexError
 from nbcache.store.journal import read_from
 from nbcache.store.references import references
-from nbcache.store.segment import KEYED_KINDS, KEYS, ROWS, open_parquet, read_records, record_of
+from nbcache.store.segment import KEYS, ROWS, open_parquet, read_records
 from nbcache.store.signing import standing_of
 from nbcache.store.trust_file import read_trust
 

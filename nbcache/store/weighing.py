@@ -12,7 +12,8 @@ from pathlib import Path
 
 from nbcache.errors import StoreError
 from nbcache.store.arrow import Shape
-from nbcache.store.segment import COLUMNS, KEY_COLUMNS, open_parquet
+from nbcache.store.columns import COLUMNS, KEY_COLUMNS
+from nbcache.store.segment import open_parquet
 from nbcache.store.sql import columns_of, connected, identifier, member
 
 MOST_OF_A_ROW = 16 << 20  # bytes

@@ -13,6 +13,7 @@ import pytest
 from nbcache.engine.record.history import runs
 from nbcache.errors import UntrustedError
 from nbcache.model.row import Record
+from nbcache.store.columns import table_of
 from nbcache.store.segment import (
     KEYS,
     ROWS,
@@ -20,7 +21,6 @@ from nbcache.store.segment import (
     metadata_of,
     open_parquet,
     read_records,
-    table_of,
     write_table,
 )
 from nbcache.store.signing import make_key

@@ -6,15 +6,9 @@ from dataclasses import replace
 import pytest
 
 from nbcache.model.view import CaptureView, ChannelView, PlacePlan, ShownChunk
-from nbcache.notebook.cards import (
-    choose_shown,
-    place_colour,
-    place_shares,
-    plan_phrase,
-    render_card,
-    render_channel,
-    render_shown,
-)
+from nbcache.notebook.cards import plan_phrase, render_card, render_channel
+from nbcache.notebook.place_progress import place_colour, place_shares
+from nbcache.notebook.shown_view import choose_shown, render_shown
 from tests.notebook.views import FIT, place
 
 

@@ -12,8 +12,8 @@ from nbcache.engine.running.reasons import FIRST
 from nbcache.engine.running.run import Run
 from nbcache.errors import UsageError
 from nbcache.model.view import CardView
-from nbcache.notebook.cards import place_phrase
 from nbcache.notebook.live import CardBoard, CardScreen, watch
+from nbcache.notebook.place_progress import place_phrase
 from nbcache.notebook.progress import progress_from, record_of, summary_line
 from nbcache.notebook.widget.card import CardDesk, Hands, LiveCard
 from nbcache.notebook.widget.source import LiveRun, StoredRun
@@ -116,7 +116,8 @@ def test_cards_that_a_run_does_not_fill_say_when_the_next_one_can_begin(
 
     cards.ask("fit", "run")
 
-    assert (len(seen), seen[-1]) == (2, "")  # at its begin and at its end
+    assert seen[-1] == ""
+    assert len(seen) in (1, 2)  # at its end, and at its begin where it was seen going
 
 
 def test_a_card_looks_again_at_what_a_run_would_do(notebook: Notebook) -> None:

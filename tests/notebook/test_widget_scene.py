@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from nbcache.model.view import PlaceProgress, RunProgress
-from nbcache.notebook.cards import place_colour
+from nbcache.notebook.place_progress import place_colour
 from nbcache.notebook.widget.layout import place
 from nbcache.notebook.widget.scene import Scene, draw, scene_of
 from nbcache.notebook.widget.state import delta, state_of

@@ -14,7 +14,7 @@ from nbcache.notebook.widget.scene import draw
 from nbcache.notebook.widget.source import LiveRun, StoredRun, outline_of_records
 from nbcache.notebook.widget.state import state_of
 from nbcache.store.cache import Cache
-from nbcache.store.segment import record_of, table_of
+from nbcache.store.columns import record_of, table_of
 from tests.engine.notebooks import Notebook
 from tests.notebook.desks import Desk
 from tests.waiting import PATIENCE_S

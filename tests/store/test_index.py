@@ -9,10 +9,11 @@ import pytest
 
 from nbcache.model.row import EvictRow, Record, WatchedRead
 from nbcache.model.value import Stored
+from nbcache.store.columns import table_of
 from nbcache.store.index import SegmentIndex, build, hash_key, row_key
 from nbcache.store.index_query import index_of_file
 from nbcache.store.journal import encode_row
-from nbcache.store.segment import keys_table, metadata_for, table_of, write_table
+from nbcache.store.segment import keys_table, metadata_for, write_table
 from tests.store.rows import attempt, hash_of, new_id
 
 TEXT = 'ü "x",\n\\ ,"file":null} \u0000'

@@ -18,13 +18,14 @@ from nbcache.model.value import Stored
 from nbcache.store import segment
 from nbcache.store.blobs import Blobs
 from nbcache.store.cache import Cache
+from nbcache.store.columns import table_of
 from nbcache.store.journal import encode_row
 from nbcache.store.remote import mirror as mirroring
 from nbcache.store.remote.layout import LOG, blob_key, week_of
 from nbcache.store.remote.memory import MemoryStore
 from nbcache.store.remote.sending import send_segment
 from nbcache.store.remote.shared import Shared
-from nbcache.store.segment import KEYS, ROWS, keys_table, metadata_for, table_of, write_table
+from nbcache.store.segment import KEYS, ROWS, keys_table, metadata_for, write_table
 from nbcache.store.weighing import MOST_OF_A_ROW
 from tests.store.rows import attempt, hash_of
 

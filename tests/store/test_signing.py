@@ -22,8 +22,9 @@ from nbcache.model.row import AttemptRow, Port, Record
 from nbcache.model.signature import Standing, rest_digest, sealed_form
 from nbcache.model.value import Stored
 from nbcache.store.cache import Cache, take_over
+from nbcache.store.columns import record_of, table_of
 from nbcache.store.journal import JournalWriter, encode_record
-from nbcache.store.segment import read_records, record_of, table_of
+from nbcache.store.segment import read_records
 from nbcache.store.signing import Signer, make_key, read_key, standing_of
 from nbcache.store.trust_file import (
     Place,

@@ -9,7 +9,7 @@ from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.errors import UsageError
 from nbcache.model.view import RunProgress
-from nbcache.notebook import cards
+from nbcache.notebook import shown_view
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.widget.acting import Actions, Asked, Quiet
 from nbcache.notebook.widget.details import Json, task_chunks, task_detail, task_log, task_why
@@ -149,7 +149,7 @@ class SessionDesk:
             session.cache, source.id, source.run, process, position, session.read_shown
         )
         title = f"{task['label']}, run {source.progress().name}"
-        shown = cards.render_picked(title, task["status"], chunks)
+        shown = shown_view.render_picked(title, task["status"], chunks)
         self._redraw(view, view.pick(shown, (process, position)))
         return {"said": "", "replaced": True}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.engine.record import compare, history
-from nbcache.notebook import cards, difference_page, markup, render
+from nbcache.notebook import difference_page, markup, place_progress, render
 from nbcache.store.cache import Cache
 
 MOST_COMPARED = 20  # tasks of a process whose results are read
@@ -41,7 +41,7 @@ def _run_line(run: history.RunSummary, now: datetime) -> Json:
         "status": run.status,
         "when": render.when(began, now),
         "took": render.duration(run.elapsed_s),
-        "tasks": cards.outcome_phrase(run.counts, run.own) if run.counts else "",
+        "tasks": place_progress.outcome_phrase(run.counts, run.own) if run.counts else "",
         "notebook": Path(run.notebook).name if run.notebook else "",
         "parameters": " ".join(f"{name}={value}" for name, value in run.parameters.items()),
     }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from html import escape
 
 from nbcache.model.view import PlaceProgress, RunProgress
-from nbcache.notebook import cards, render
+from nbcache.notebook import place_progress, render
 from nbcache.notebook.widget.folding import Box, Drawn, Line, Pill, drawn
 from nbcache.notebook.widget.layout import Placed, place
 from nbcache.plan.dataflow.outline import Edge, Origin, Outline
@@ -197,17 +197,17 @@ def edge_items(edge: Edge, progress: RunProgress, known: Mapping[str, PlaceProgr
 
 def state_of(place: PlaceProgress) -> str:
     """Return which of `ICONS` a process has."""
-    return cards.place_colour(place)
+    return place_progress.place_colour(place)
 
 
 def _box(
     box: Box, corner: tuple[float, float], size: tuple[float, float], place: PlaceProgress
 ) -> str:
     width, height = size
-    phrase = cards.place_phrase(place)
-    total = max(1, cards.expected_total(place))
+    phrase = place_progress.place_phrase(place)
+    total = max(1, place_progress.expected_total(place))
     at, track, bars = 10.0, width - 20, []
-    for part, count in cards.place_shares(place):
+    for part, count in place_progress.place_shares(place):
         if not count:
             continue
         wide = track * count / total

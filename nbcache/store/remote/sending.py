@@ -21,6 +21,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.ids import ulid_ms
 from nbcache.model.row import Record
 from nbcache.store.blobs import Blobs
+from nbcache.store.columns import table_of
 from nbcache.store.files import new_ulid, remove, write_whole
 from nbcache.store.fold import segment_name
 from nbcache.store.index import build
@@ -37,7 +38,6 @@ from nbcache.store.segment import (
     metadata_for,
     owners_in,
     read_records,
-    table_of,
     write_table,
 )
 

@@ -1,0 +1,92 @@
+"""How far the tasks of one process are: in words, as a bar, as a colour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nbcache.model.view import (
+    PlaceProgress,
+)
+from nbcache.notebook import render
+
+_ENDED = {
+    "completed": "ran",
+    "cached": "cached",
+    "stored": "stored",
+    "failed": "failed",
+    "ignored": "ignored",
+    "aborted": "aborted",
+    "skipped": "skipped",
+}
+_AT_WORK = ("running", "committing")
+
+
+def ended(counts: Mapping[str, int]) -> int:
+    """Return how many tasks are done, whatever their outcome."""
+    return sum(counts.get(name, 0) for name in _ENDED)
+
+
+def expected_total(progress: PlaceProgress) -> int:
+    """Return how many tasks there are, as far as it is known."""
+    return max(progress.expected or 0, sum(progress.counts.values()))
+
+
+def outcome_phrase(counts: Mapping[str, int], equal: int = 0) -> str:
+    """Return "17 ran, 0 cached, 1 failed": ran and cached always, the rest where it happened.
+
+    equal: of those cached, how many got the result of an equal task of the same run: no hits.
+    """
+    parts = [f"{counts.get('completed', 0):,} ran", f"{counts.get('cached', 0) - equal:,} cached"]
+    parts += [f"{equal:,} equal"] * bool(equal)
+    parts += [
+        f"{counts[name]:,} {word}"
+        for name, word in _ENDED.items()
+        if name not in ("completed", "cached") and counts.get(name)
+    ]
+    return ", ".join(parts)
+
+
+def place_phrase(progress: PlaceProgress) -> str:
+    """Return how far one process is: "11/18 · 2 running", then "18 ran, 0 cached"."""
+    total, done = expected_total(progress), ended(progress.counts)
+    at_work = sum(progress.counts.get(name, 0) for name in _AT_WORK)
+    if done == total and progress.expected is not None and not at_work:
+        return outcome_phrase(progress.counts, progress.equal) if total else "no tasks"
+    is_known = progress.expected is not None or total
+    amount = f"{done:,}/{total:,}" if is_known else f"{done:,}/?"
+    parts = [amount, *([f"{at_work:,} running"] if at_work else [])]
+    if failed := progress.counts.get("failed"):
+        parts.append(f"{failed:,} failed")
+    return " · ".join(parts)
+
+
+def place_shares(progress: PlaceProgress) -> list[tuple[str, int]]:
+    """Return (colour name, tasks) of a bar, from left to right. Tasks that are equal to one that
+    ran count as that: nothing of it comes from a cache."""
+    counts, equal = progress.counts, progress.equal
+    return [
+        ("cached", counts.get("cached", 0) - equal + counts.get("stored", 0)),
+        ("done", counts.get("completed", 0) + equal),
+        ("failed", counts.get("failed", 0) + counts.get("ignored", 0)),
+        ("running", sum(counts.get(name, 0) for name in _AT_WORK)),
+        ("pending", counts.get("skipped", 0) + counts.get("aborted", 0)),
+    ]
+
+
+def place_bar(progress: PlaceProgress) -> str:
+    """Return the HTML bar of one process."""
+    return render.bar(place_shares(progress), expected_total(progress))
+
+
+def place_colour(progress: PlaceProgress) -> str:
+    """Return the colour name that stands for the whole process."""
+    counts = progress.counts
+    if counts.get("failed"):
+        return "failed"
+    if any(counts.get(name) for name in _AT_WORK):
+        return "running"
+    if ended(counts) < expected_total(progress) or counts.get("aborted"):
+        return "pending"
+    if counts.get("completed") or progress.equal:
+        return "done"
+    return "cached" if counts.get("cached") or counts.get("stored") else "pending"
