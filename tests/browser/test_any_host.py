@@ -69,6 +69,7 @@ def test_two_views_of_one_output_live_by_the_contract_alone_and_end_by_themselve
     scene = scene_of(PIPELINE)
     runs = [going(scene, {"completed": k}, {}, {}) for k in range(3)]
     states = [state_of(scene, run, CONTROLS) for run in runs]
+    page.clock.install()
     open_two(page, whole(scene, runs[0]))
     assert page.evaluate("kernel.asked.map((each) => each.ask)") == ["library"]  # once for both
     page.evaluate("(late) => says(late)", {"kind": "delta", "seq": 1})  # to nobody yet
@@ -88,6 +89,8 @@ def test_two_views_of_one_output_live_by_the_contract_alone_and_end_by_themselve
         expect(trims.nth(place)).to_have_attribute("aria-label", "trim: 1/10")
     trims.nth(1).click()
     asked = page.evaluate("kernel.asked.find(({ ask }) => ask === 'tasks')")
+    page.clock.fast_forward(1_500)  # for as long as it waits it asks for no other page
+    assert page.evaluate("kernel.asked.filter(({ ask }) => ask === 'tasks').length") == 1
     answer = {"rows": [], "running": [], "matched": 0, "total": 0, "offset": 0, "statuses": {}}
     page.evaluate("(it) => says(it)", {"kind": "answer", **asked, "answer": answer})
     expect(page.locator(".nb-panel:visible")).to_have_count(1)

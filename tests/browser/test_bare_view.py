@@ -360,3 +360,11 @@ def test_no_process_and_no_task_say_so(page: Page) -> None:
     mount(page, whole(empty, run), answers={"tasks": nothing})
     page.get_by_role("button", name="fit: no tasks").click()
     expect(page.locator(".nb-empty")).to_have_text("It had no tasks in this run.")
+
+    outline = Outline(("check", "gather"), (), (Edge("check", "gather", 0, ""),))
+    run = progress("failed", place("check", 1, failed=1), place("gather", 0))
+    mount(page, whole(scene_of(outline), run), answers={"tasks": nothing})
+    page.get_by_role("button", name="gather: no tasks").click()
+    expect(page.locator(".nb-empty")).to_have_text(
+        "It had no tasks in this run: tasks of check above it have failed."
+    )

@@ -82,6 +82,7 @@ def test_a_failed_task_is_looked_into_mended_and_resumed_and_the_runs_compared(
     assert axe_violations(notebook.page, ".nbcache-view") == []
     view.get_by_role("button", name="Start the run").click()
     expect(view.locator(".nb-lines")).to_contain_text("limit 8 → 9")
+    expect(view.locator(".nb-status")).to_have_text("")  # that it began is no news any more
 
     # Two runs compared.
     view.get_by_role("button", name="Runs").click()

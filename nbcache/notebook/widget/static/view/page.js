@@ -201,6 +201,7 @@ class View {
     this.bar.setAttribute("aria-valuemax", this.head.total);
     this.bar.setAttribute("aria-valuenow", Math.min(this.head.done, this.head.total));
     const state = this.stateOf(sum);
+    this.settle();
     this.root.className = `nbcache-view nb-is-${state}`;
     this.root.setAttribute("aria-label", `nbcache ${this.label()}`);
     this.sign.replaceChildren(icon(state, this.scene.icons), h("span", { class: "nb-hidden-text" }, this.head.status));
@@ -273,6 +274,11 @@ class View {
     this.status.textContent = text;
   }
 
+  /** That a run began is no news once it has ended. */
+  settle() {
+    if (!this.head.going && this.status.textContent === `run ${this.head.name} began`) this.say("");
+  }
+
   // ---------------------------------------------------------------- acting
 
   press({ label, why_not: _, first: __, ...question }) {
@@ -285,6 +291,7 @@ class View {
     return this.ask(question).then(
       (answer) => {
         this.say(answer?.said ?? "");
+        this.settle();
         if (answer?.replaced) this.lookBelow(below);
         return answer;
       },

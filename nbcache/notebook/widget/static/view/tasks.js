@@ -57,11 +57,13 @@ class Tasks {
       if (asked === this.asked) this.show(page);
     } catch (error) {
       if (asked === this.asked) this.note(error.message);
+    } finally {
+      if (asked === this.asked) this.asked = undefined;
     }
   }
 
-  /** Called about once a second while the run goes. */
-  refresh() { return this.root.isConnected ? this.load() : undefined; }
+  /** Called about once a second while the run goes; who waits for a page need not wait for another. */
+  refresh() { return this.root.isConnected && !this.asked ? this.load() : undefined; }
 
   note(text) {
     this.empty.hidden = !text;
@@ -91,7 +93,17 @@ class Tasks {
     this.back.hidden = this.on.hidden = page.matched <= PAGE && !page.offset;
     this.back.disabled = !page.offset;
     this.on.disabled = to >= page.matched;
-    this.note(rows.length ? "" : page.total ? "No task fits the filter." : this.view.head.going ? "No task has ended yet." : "It had no tasks in this run.");
+    this.note(rows.length ? "" : page.total ? "No task fits the filter." : this.view.head.going ? "No task has ended yet." : this.noTasks());
+  }
+
+  /** Why it had none, where that is known: what failed above leaves nothing to gather. */
+  noTasks() {
+    const { names, reads } = this.view.scene, above = new Set();
+    const climb = (index) => reads[index]?.forEach((tail) => { if (!above.has(tail)) { above.add(tail); climb(tail); } });
+    climb(names.indexOf(this.process));
+    const failed = [...above].filter((index) => this.view.counts[index][FAILED]).map((index) => names[index]);
+    if (!failed.length) return "It had no tasks in this run.";
+    return `It had no tasks in this run: tasks of ${failed.slice(0, 3).join(", ")}${failed.length > 3 ? " and others" : ""} above it have failed.`;
   }
 
   /** Its key and a row that says so: the one that is there already, where there is one. */
