@@ -54,6 +54,7 @@ class Performer:
         self._clusters: dict[str, ClusterExecutor] = {}  # by address
         self._turn = asyncio.Lock()
         self._tidier = Tidier(tidy)
+        self._overlooked: set[str] = set()  # folders, of which a run has told
 
     def begin(self, opened: Opened) -> None:
         """Perform a run when its turn comes; returns at once."""
@@ -172,6 +173,7 @@ class Performer:
                     prepared.decoder,
                     session.cache,
                     opened.rows,
+                    overlooked=self._overlooked,
                 ),
                 executor,
                 make_spec,

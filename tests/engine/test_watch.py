@@ -255,6 +255,9 @@ def test_all_folders_are_looked_at_but_for_those_that_cannot_be(tmp_path: Path) 
         openings.forget()
         assert not openings.is_whole
         assert openings.overlooked == {str(tmp_path / "wide")}
+    for number in range(1001):
+        (tmp_path / "wide" / str(number) / "x").touch()
+    assert len({each.path for each in openings.take() if each.path.endswith("/x")}) == 999
 
 
 @pytest.mark.skipif(Openings.begin() is None, reason="the system does not tell of openings")

@@ -215,7 +215,8 @@ class Attempts:
                 course.scheduler.light(name, is_light)
         for text in read_notes(name, decision.place.decl, report.watched):
             course.run.note(text)
-        for each in report.overlooked:
+        for each in set(report.overlooked) - course.overlooked:
+            course.overlooked.add(each)
             course.run.note(overlooked_note(each))
         for each in report.changed:
             course.run.note(changed_note(decision, each))

@@ -49,6 +49,7 @@ class Course:
     retrying: dict[TaskKey, int] = field(default_factory=dict)  # -> the attempt that failed last
     killed: set[TaskKey] = field(default_factory=set)  # whether or not an attempt had begun
     begun: set[TaskKey] = field(default_factory=set)  # of which an attempt has
+    overlooked: set[str] = field(default_factory=set)  # folders told of, also by earlier runs
     producers: dict[str, TaskKey] = field(default_factory=dict)  # blob -> whose output it is
 
     def __post_init__(self) -> None:

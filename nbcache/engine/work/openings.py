@@ -129,8 +129,8 @@ class Openings:
 
     def _look_below(self, folder: str, top: str, passed: Callable[[str], bool]) -> None:
         waiting, entries = [folder], 0
-        for each in waiting:  # grows meanwhile
-            if len(waiting) > _FOLDERS or entries > _ENTRIES:
+        for number, each in enumerate(waiting):  # grows meanwhile
+            if number >= _FOLDERS or entries > _ENTRIES:
                 self._cut.add(top)
                 return
             if not self.look_at(each):
