@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
 import sys
 import textwrap
 import types
@@ -11,45 +9,37 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from nbcache.engine.identity.body_names import BodyNames
 from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.cell_settings import Surroundings, makes_text
 from nbcache.engine.identity.modules import (
     local_components,
     package_components,
 )
+from nbcache.engine.identity.named_components import NamedComponents
 from nbcache.engine.identity.patches import PATCHES, Patch
 from nbcache.engine.identity.payload import Payload, pickle_names
 from nbcache.engine.identity.python_itself import host_components, python_component
 from nbcache.engine.identity.sharing import shared_paths
 from nbcache.engine.identity.sources import (
-    cell_of_class,
-    class_text,
-    code_of,
-    place_of,
     place_of_body,
     source_of,
 )
-from nbcache.engine.identity.summaries import described, small_text
-from nbcache.engine.identity.value_code import FUNCTIONS, know_classes
-from nbcache.errors import FingerprintError, NoCanonicalFormError
+from nbcache.engine.identity.summaries import described
+from nbcache.errors import FingerprintError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import ProcessDecl
 from nbcache.plan.identity.asked import Asked
-from nbcache.plan.identity.canonical.names import attribute
-from nbcache.plan.identity.code import find_function, normalise
-from nbcache.plan.identity.confidential import is_confidential
-from nbcache.plan.identity.explain import PART
+from nbcache.plan.identity.code import normalise
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_reach import ModuleReach
-from nbcache.plan.identity.reach import Walker, combine, is_of_nbcache, may_look_up
-from nbcache.plan.identity.uses import Chain, uses_of
+from nbcache.plan.identity.reach import Walker, combine, may_look_up
+from nbcache.plan.identity.uses import Chain
 from nbcache.plan.language.body import BodyFacts
 from nbcache.plan.language.quantities import size_text
 
 LARGE = 500_000_000  # bytes of captured data from which on a note says how to do without
-
-_GIVEN = frozenset({"task", "display", "get_ipython"})  # names that every body has
 
 
 class PythonCapture:
@@ -64,51 +54,25 @@ class PythonCapture:
         folder: Path | None,
         around: dict[str, Surroundings] | None = None,
     ) -> None:
-        self._decl, self._namespace, self._folder = decl, namespace, folder
+        self._decl, self._namespace = decl, namespace
         own, known = str(namespace.get("__name__", "__main__")), {} if around is None else around
         if own not in known:
             known[own] = Surroundings.of(namespace, folder)
         self._places, self._settings = known[own]
-        tree = ast.parse(decl.body)
-        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        self._uses = uses_of(compile(tree, "<body>", "exec", flags, dont_inherit=True))
-        self._tree = tree
-        outer = set(facts.free) if facts is not None else set(self._uses.names)
-        if facts is not None:  # a builtin's name that the notebook gave to something else
-            outer |= {name for name in facts.builtins if name in namespace}
-            by_text = (self._uses.by_text - self._uses.stored) & namespace.keys()
-            outer |= {name for name in by_text if not is_of_nbcache(namespace[name])}
-        self._stars = bool(facts and facts.stars)  # `import *` may bring any name
-        self._read = {name for name in outer - taken if not self._is_ambient(name)}
-        self._bound = (set(self._uses.names) - self._read) | taken
-        self._own = self._uses.stored | taken
-        self._sources: dict[str, str] = {}
-        self._own_texts: list[str] = []  # of helpers and resources
-        self._folded_texts: list[str | None] = []  # of the code of captured objects
+        self._names = BodyNames(decl.body, facts, namespace, taken)
+        self._described = NamedComponents(decl.name, self._names, namespace, self._places)
         self._patches: dict[Patch, object] = {}  # those that count, with what is there
         self._sendable: dict[Patch, object] = {}  # those that were looked at
         self._unsendable: set[Patch] = set()
         self._notes: dict[str, None] = {}  # in order
-
-    def _is_ambient(self, name: str) -> bool:
-        """Tell whether a name is what IPython puts into every namespace, or a builtin."""
-        if name not in self._namespace:
-            return hasattr(builtins, name)
-        value = self._namespace[name]
-        # IPython's `open` says that it is io's.
-        where = _name_around(value) or attribute(value, "__module__") or ""
-        is_shells = str(where).startswith(("IPython", "ipykernel"))
-        return is_shells and (
-            hasattr(builtins, name) or name in ("display", "get_ipython", "exit", "quit", "open")
-        )
 
     def take(self, send: bool) -> tuple[Captured, list[Component]]:
         asked: frozenset[Asked] = frozenset()
         while True:
             walker, components = self._walk(asked)
             if walker.lists_subclasses:
-                self._read |= {*walker.subclasses()}
-            self._read |= walker.annotated | walker.looked_up
+                self._names.read |= {*walker.subclasses()}
+            self._names.read |= walker.annotated | walker.looked_up
             submodules = self._submodules_passed(walker)
             locals_, reach, changing = local_components(self._places, walker.local, asked)
             asks = asked | walker.asks | reach.asks
@@ -123,7 +87,7 @@ class PythonCapture:
             python_component(),
             *host_components(asked, self._decl.directives.env),
         ]
-        values = {name: self._namespace[name] for name in sorted(self._read & {*self._namespace})}
+        values = self._names.values()
         shared = shared_paths(values)
         if shared:
             text = "\n".join(" is ".join(each) for each in shared)
@@ -148,13 +112,13 @@ class PythonCapture:
                 *sorted(_submodules(self._namespace, walker.wanted) | {*submodules}),
                 *changing,
             ),
-            missing=() if self._stars else tuple(sorted(self._read - {*self._namespace, *_GIVEN})),
-            sources=self._sources,
+            missing=self._names.missing(),
+            sources=self._described.sources,
             texts=frozenset(walker.texts | reach.texts),
             helper_sources=tuple(
                 textwrap.dedent(each)
                 for each in (
-                    *self._own_texts,
+                    *self._described.own_texts,
                     *(each.evidence for each in components if each.kind == "module"),
                 )
                 if each
@@ -171,9 +135,10 @@ class PythonCapture:
 
     def _walk(self, asked: frozenset[Asked]) -> tuple[Walker, list[Component]]:
         walker = Walker(self._namespace, self._places, source_of, asked=asked)
-        walker.used(self._uses, own=self._bound)
-        if may_look_up(self._uses):
-            walker.looks_up(self._tree, at_top=True, own=self._own)
+        names = self._names
+        walker.used(names.uses, own=names.bound)
+        if may_look_up(names.uses):
+            walker.looks_up(names.tree, at_top=True, own=names.own)
         components = [
             component(
                 "code",
@@ -184,13 +149,14 @@ class PythonCapture:
             )
         ]
         for patch, value in self._patches.items():
-            components.append(self._named(walker, str(patch), value))
+            components.append(self._described.component(walker, str(patch), value))
         done = set(self._decl.directives.ignore)
         while waiting := sorted(walker.wanted.keys() - done):
             for name in waiting:
                 done.add(name)
-                if name in self._read or not self._is_ambient(name):
-                    components.append(self._named(walker, name, self._namespace[name]))
+                if names.counts(name):
+                    value = self._namespace[name]
+                    components.append(self._described.component(walker, name, value))
         for found in walker.whole:
             self._note(
                 f"`{found.text}` has all names of the notebook at hand; in its tasks there are "
@@ -219,14 +185,14 @@ class PythonCapture:
     def _body_digest(self, asked: frozenset[Asked]) -> Digest:
         if "source" in asked:
             return identity_digest(b"source\0" + self._decl.body.encode("utf-8", "surrogatepass"))
-        return identity_digest(normalise(self._tree, docstrings="docstrings" in asked))
+        return identity_digest(normalise(self._names.tree, docstrings="docstrings" in asked))
 
     def _patches_for(
         self, walker: Walker, reach: ModuleReach, components: list[Component]
     ) -> dict[Patch, object]:
         """Return what cells set in modules that the body reaches, and note what it cannot have."""
         found: dict[Patch, object] = {}
-        texts = [*(each.evidence for each in components), *self._folded_texts]
+        texts = [*(each.evidence for each in components), *self._described.folded_texts]
         is_text = makes_text(texts)
         for patch in self._settings.reached(walker, reach, self._places, texts):
             if patch.counts_for_text_alone() and not is_text:
@@ -253,98 +219,6 @@ class PythonCapture:
 
     def _note(self, text: str) -> None:
         self._notes[f"process {self._decl.name!r}: {text}"] = None
-
-    def _named(self, walker: Walker, name: str, value: object) -> Component:
-        wanted = walker.wanted.get(name, set())
-        if isinstance(value, types.ModuleType):
-            walker.module_read(value.__name__, wanted or {()})
-            if () not in wanted and self._places.home(value.__name__) in (
-                "package",
-                "python",
-                "local",
-            ):
-                digest = combine("module", value.__name__)
-            else:
-                digest = self._digest(walker, name, value)
-            return component("captured", name, digest, f"module {value.__name__}")
-        walker.folded.clear()
-        walker.folded_classes.clear()
-        digest = self._digest(walker, name, value)
-        if walker.folded_classes:
-            know_classes(dict.fromkeys(walker.folded_classes), self._namespace, self._places)
-        if hasattr(type(value), "__nbcache_resource__"):
-            place, text = self._source(value.function)  # type: ignore[attr-defined]
-            self._own_texts.append(text or "")
-            return component("resource", name, digest, place, self._with_folded(text, walker))
-        if self._is_notebooks(value) and (isinstance(value, FUNCTIONS) or code_of(value)):
-            place, text = self._source(value)
-            self._own_texts.append(text or "")
-            return component("helper", name, digest, place, self._with_folded(text, walker))
-        code, shown = self._with_folded(None, walker), None
-        self._folded_texts.append(code)
-        if not is_confidential(name, value):
-            shown = code or small_text(value)
-        return component("captured", name, digest, described(value, name), shown)
-
-    def _with_folded(self, text: str | None, walker: Walker) -> str | None:
-        """Return a text with that of the other code of the notebook that counts in one digest."""
-        pieces = [] if text is None else [text.rstrip("\n")]
-        for cls in dict.fromkeys(walker.folded_classes):
-            place, found = self._source(cls)
-            if found is not None and not any(found.strip() in each for each in pieces):
-                pieces.append(f"{PART}{place}\n{found.rstrip()}")
-        for code in dict.fromkeys(walker.folded):
-            self._keep_source(code)
-            function = find_function(code, source_of)
-            if function is None or any(function[1].strip() in each for each in pieces):
-                continue
-            place = place_of(code.co_filename, code.co_firstlineno)
-            pieces.append(f"{PART}{place}\n{function[1].rstrip()}")
-        return "\n".join(pieces) if pieces else None
-
-    def _is_notebooks(self, value: object) -> bool:
-        # What functools.wraps made bears the module of what it wraps.
-        names = {_name_around(value), attribute(value, "__module__")}
-        homes = {self._places.home(name) for name in names if isinstance(name, str)}
-        return bool(homes & {"notebook", "unknown"})
-
-    def _digest(self, walker: Walker, name: str, value: object) -> Digest:
-        try:
-            return walker.digest(value)
-        except NoCanonicalFormError as error:
-            where = f"captured name {name!r}" if name in self._read else ""
-            where = where or f"name {name!r}, which a helper reads,"
-            raise error.at(f"process {self._decl.name!r}: {where}", name) from None
-        except RecursionError:
-            raise NoCanonicalFormError(
-                type(value).__name__,
-                "it is nested too deeply",
-                f"process {self._decl.name!r}: captured name {name!r}",
-                name,
-            ) from None
-
-    def _source(self, value: object) -> tuple[str, str | None]:
-        """Return where a function or class stands and its text, and keep the text of its file."""
-        code = code_of(value)
-        if code is None:
-            return cell_of_class(value) if isinstance(value, type) else ("", None)
-        whole = self._keep_source(code)
-        if isinstance(value, type):
-            line, text = class_text(whole or "", value.__qualname__, code.co_firstlineno)
-            return (
-                cell_of_class(value) if text is None else (place_of(code.co_filename, line), text)
-            )
-        if whole is None:
-            return "", None
-        found = find_function(code, source_of)
-        return place_of(code.co_filename, code.co_firstlineno), found[1] if found else None
-
-    def _keep_source(self, code: types.CodeType) -> str | None:
-        """Keep the text of the file or cell of some code, which workers are given; return it."""
-        whole = source_of(code.co_filename)
-        if whole is not None:
-            self._sources[code.co_filename] = whole
-        return whole
 
     def _pickle(
         self, values: Mapping[str, object], everywhere: Collection[str], *, annotations: bool
@@ -393,8 +267,3 @@ def _pickles(value: object) -> bool:
     except Exception:
         return False
     return True
-
-
-def _name_around(value: object) -> object:
-    """Return the name of the module whose globals a function reads, or None."""
-    return value.__globals__.get("__name__") if isinstance(value, types.FunctionType) else None

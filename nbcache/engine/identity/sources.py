@@ -37,6 +37,11 @@ def code_of(value: object) -> types.CodeType | None:
     return wrapped.__code__ if isinstance(wrapped, types.FunctionType) else None
 
 
+def module_around(value: object) -> object:
+    """Return the name of the module whose globals a function reads, or None."""
+    return value.__globals__.get("__name__") if isinstance(value, types.FunctionType) else None
+
+
 def class_text(source: str, qualname: str, inside: int | None) -> tuple[int, str | None]:
     """Return first line and text of the class of that name (that holds line `inside`)."""
     name = qualname.rpartition(".")[2]

@@ -1,0 +1,138 @@
+"""What each captured name is: its component, with the text of the code that counts in it."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+
+from nbcache.engine.identity.body_names import BodyNames
+from nbcache.engine.identity.modules import LocalModules
+from nbcache.engine.identity.sources import (
+    cell_of_class,
+    class_text,
+    code_of,
+    module_around,
+    place_of,
+    source_of,
+)
+from nbcache.engine.identity.summaries import described, small_text
+from nbcache.engine.identity.value_code import FUNCTIONS, know_classes
+from nbcache.errors import NoCanonicalFormError
+from nbcache.model.digest import Digest
+from nbcache.model.fingerprint import Component
+from nbcache.plan.identity.canonical.names import attribute
+from nbcache.plan.identity.code import find_function
+from nbcache.plan.identity.confidential import is_confidential
+from nbcache.plan.identity.explain import PART
+from nbcache.plan.identity.fingerprint import component
+from nbcache.plan.identity.reach import Walker, combine
+
+
+class NamedComponents:
+    """Makes the components of one process's captured names; keeps the texts that it met."""
+
+    def __init__(
+        self,
+        process: str,
+        names: BodyNames,
+        namespace: Mapping[str, object],
+        places: LocalModules,
+    ) -> None:
+        self._process, self._names = process, names
+        self._namespace, self._places = namespace, places
+        self.sources: dict[str, str] = {}  # file or cell -> its text, for tracebacks
+        self.own_texts: list[str] = []  # of helpers and resources
+        self.folded_texts: list[str | None] = []  # of the code of captured objects
+
+    def component(self, walker: Walker, name: str, value: object) -> Component:
+        """Return the component of what a name stands for; notes in the walk what it reaches."""
+        wanted = walker.wanted.get(name, set())
+        if isinstance(value, types.ModuleType):
+            walker.module_read(value.__name__, wanted or {()})
+            if () not in wanted and self._places.home(value.__name__) in (
+                "package",
+                "python",
+                "local",
+            ):
+                digest = combine("module", value.__name__)
+            else:
+                digest = self._digest(walker, name, value)
+            return component("captured", name, digest, f"module {value.__name__}")
+        walker.folded.clear()
+        walker.folded_classes.clear()
+        digest = self._digest(walker, name, value)
+        if walker.folded_classes:
+            know_classes(dict.fromkeys(walker.folded_classes), self._namespace, self._places)
+        if hasattr(type(value), "__nbcache_resource__"):
+            place, text = self._source(value.function)  # type: ignore[attr-defined]
+            self.own_texts.append(text or "")
+            return component("resource", name, digest, place, self._with_folded(text, walker))
+        if self._is_notebooks(value) and (isinstance(value, FUNCTIONS) or code_of(value)):
+            place, text = self._source(value)
+            self.own_texts.append(text or "")
+            return component("helper", name, digest, place, self._with_folded(text, walker))
+        code, shown = self._with_folded(None, walker), None
+        self.folded_texts.append(code)
+        if not is_confidential(name, value):
+            shown = code or small_text(value)
+        return component("captured", name, digest, described(value, name), shown)
+
+    def _with_folded(self, text: str | None, walker: Walker) -> str | None:
+        """Return a text with that of the other code of the notebook that counts in one digest."""
+        pieces = [] if text is None else [text.rstrip("\n")]
+        for cls in dict.fromkeys(walker.folded_classes):
+            place, found = self._source(cls)
+            if found is not None and not any(found.strip() in each for each in pieces):
+                pieces.append(f"{PART}{place}\n{found.rstrip()}")
+        for code in dict.fromkeys(walker.folded):
+            self._keep_source(code)
+            function = find_function(code, source_of)
+            if function is None or any(function[1].strip() in each for each in pieces):
+                continue
+            place = place_of(code.co_filename, code.co_firstlineno)
+            pieces.append(f"{PART}{place}\n{function[1].rstrip()}")
+        return "\n".join(pieces) if pieces else None
+
+    def _is_notebooks(self, value: object) -> bool:
+        # What functools.wraps made bears the module of what it wraps.
+        names = {module_around(value), attribute(value, "__module__")}
+        homes = {self._places.home(name) for name in names if isinstance(name, str)}
+        return bool(homes & {"notebook", "unknown"})
+
+    def _digest(self, walker: Walker, name: str, value: object) -> Digest:
+        try:
+            return walker.digest(value)
+        except NoCanonicalFormError as error:
+            where = f"captured name {name!r}" if name in self._names.read else ""
+            where = where or f"name {name!r}, which a helper reads,"
+            raise error.at(f"process {self._process!r}: {where}", name) from None
+        except RecursionError:
+            raise NoCanonicalFormError(
+                type(value).__name__,
+                "it is nested too deeply",
+                f"process {self._process!r}: captured name {name!r}",
+                name,
+            ) from None
+
+    def _source(self, value: object) -> tuple[str, str | None]:
+        """Return where a function or class stands and its text, and keep the text of its file."""
+        code = code_of(value)
+        if code is None:
+            return cell_of_class(value) if isinstance(value, type) else ("", None)
+        whole = self._keep_source(code)
+        if isinstance(value, type):
+            line, text = class_text(whole or "", value.__qualname__, code.co_firstlineno)
+            return (
+                cell_of_class(value) if text is None else (place_of(code.co_filename, line), text)
+            )
+        if whole is None:
+            return "", None
+        found = find_function(code, source_of)
+        return place_of(code.co_filename, code.co_firstlineno), found[1] if found else None
+
+    def _keep_source(self, code: types.CodeType) -> str | None:
+        """Keep the text of the file or cell of some code, which workers are given; return it."""
+        whole = source_of(code.co_filename)
+        if whole is not None:
+            self.sources[code.co_filename] = whole
+        return whole
