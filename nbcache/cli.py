@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcache.errors import MissingParameterError, NbcacheError, RunError, StoreError, UsageError
+from nbcache.errors import (
+    MissingParameterError,
+    NbcacheError,
+    RunError,
+    StoreError,
+    UsageError,
+    spoken,
+)
 from nbcache.notebook import verbs
 from nbcache.notebook.verbs import Parsed
 
@@ -27,7 +33,12 @@ OK, FAILED, USAGE, CACHE, INTERRUPTED = 0, 1, 2, 3, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    with spoken(as_typed):
+        return _told(list(sys.argv[1:] if argv is None else argv))
+
+
+def _told(words: list[str]) -> int:
+    """Run one command; an error is a message and an exit code."""
     try:
         code = _main(words)
         sys.stdout.flush()
@@ -39,31 +50,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except MissingParameterError as error:  # says both forms of the command
+    except (UsageError, RunError, MissingParameterError) as error:
         print(f"nbcache: {error}", file=sys.stderr)
         return USAGE
-    except (UsageError, RunError) as error:
-        print(f"nbcache: {told_in_shell(str(error))}", file=sys.stderr)
-        return USAGE
     except StoreError as error:
-        print(f"nbcache: {told_in_shell(str(error))}", file=sys.stderr)
+        print(f"nbcache: {error}", file=sys.stderr)
         return CACHE
     except NbcacheError as error:
-        print(f"nbcache: {told_in_shell(str(error))}", file=sys.stderr)
+        print(f"nbcache: {error}", file=sys.stderr)
         return FAILED
 
 
-def told_in_shell(text: str) -> str:
-    """Return what is said for a notebook with its `%nbcache` commands as a shell has them."""
+def as_typed(words: str) -> str:
+    """Return a command that a message names as a shell has it; where it has none, the notebook's.
 
-    def in_shell(found: re.Match[str]) -> str:
-        try:
-            verbs.find_verb(found[1], "shell")
-        except UsageError:
-            return found[0]  # there is none: a notebook has it alone
-        return "nbcache run NOTEBOOK" if found[1] == "run" else f"nbcache {found[1]}"
-
-    return re.sub(r"%nbcache (\w+)", in_shell, text)
+    The place of results (`use PLACE`) is an option there.
+    """
+    verb, _, rest = words.partition(" ")
+    if verb == "use":
+        return f"--cache {rest}"
+    try:
+        known = verbs.find_verb(verb, "shell")
+    except UsageError:
+        return f"%nbcache {words}"
+    if known.shell_words is None or not known.shell_words.startswith("NOTEBOOK"):
+        return f"nbcache {words}"
+    is_taken = known.takes("shell")[1] != 1 or rest.startswith("-")
+    return " ".join(filter(None, ("nbcache", verb, "NOTEBOOK", rest if is_taken else "")))
 
 
 def _main(words: list[str]) -> int:

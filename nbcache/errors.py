@@ -7,6 +7,28 @@ anything else of nbcache.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
+_as_typed: Callable[[str], str] = "%nbcache {}".format
+
+
+def command(words: str) -> str:
+    """Return a command of nbcache ("share URL") as whoever reads the message types it: as a magic,
+    or in a shell as `spoken` says."""
+    return _as_typed(words)
+
+
+@contextlib.contextmanager
+def spoken(as_typed: Callable[[str], str]) -> Iterator[None]:
+    """Let the messages of this process name commands as this function gives them."""
+    global _as_typed
+    before, _as_typed = _as_typed, as_typed
+    try:
+        yield
+    finally:
+        _as_typed = before
+
 
 def with_article(noun: str) -> str:
     """Return the name of a type as it is spoken: "a list", "an int", "an ndarray"."""
@@ -214,19 +236,18 @@ _CLOCK_IS_WRONG = ("TimeTooSkewed", "date header", "iat and exp values")  # of S
 class AccessDeniedError(RemoteStoreError):
     """The store knows us and refuses, or does not accept the credentials (expired, none)."""
 
-    way_out = (
-        "Renew the credentials, or ask for the right to do this; to read only: "
-        "`%nbcache share URL --read-only`."
-    )
-
     def __init__(self, url: str, doing: str, key: str, reason: str) -> None:
         super().__init__(url, doing, key, reason)
+        self.way_out = (
+            "Renew the credentials, or ask for the right to do this; to read only: "
+            f"`{command('share URL --read-only')}`."
+        )
         if any(words in reason for words in _CLOCK_IS_WRONG):
             self.way_out = "Set this machine's clock (NTP): the store goes by the time of requests."
         elif url.startswith("file:"):
             self.way_out = (
                 "Whoever owns the folder gives its group the right: `chmod -R g+rwX FOLDER`; to "
-                "read only: `%nbcache share FOLDER --read-only`."
+                f"read only: `{command('share FOLDER --read-only')}`."
             )
 
 
@@ -297,7 +318,7 @@ class UntrustedError(CodecError):
         return (
             f"reading {with_article(self.codec)} runs code, and this one is of a cache that is "
             "not yours, without a signature that you trust, so it is not read.\n"
-            "  Let its task run again: %nbcache run. Or, in a shell: nbcache keys"
+            f"  Let its task run again: {command('run')}. Or, in a shell: nbcache keys"
         )
 
 

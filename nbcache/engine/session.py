@@ -48,6 +48,7 @@ from nbcache.errors import (
     NotRunError,
     UsageError,
     WiringError,
+    command,
     kind_of,
 )
 from nbcache.model.process import ChannelDecl, ProcessDecl
@@ -175,7 +176,7 @@ class Session:
     def _check_no_run(self) -> None:
         if self.last_run is not None and not self.last_run.done:
             raise UsageError(
-                f"run {self.last_run.name} is still going: wait for it or %nbcache cancel first"
+                f"run {self.last_run.name} is still going: wait for it or {command('cancel')} first"
             )
 
     def _leave_deleted_cache(self) -> None:

@@ -26,6 +26,7 @@ from nbcache.errors import (
     RunError,
     StoreError,
     UsageError,
+    command,
 )
 from nbcache.model.digest import Digest
 from nbcache.store.cache import Cache
@@ -431,5 +432,5 @@ def _tell_foreign(cache: Cache, sharing: Sharing, tell: Callable[[str], None]) -
         _told.add(cache)
         tell(
             f"{cache.root} is not your cache, so nothing is shared with {sharing.url}, which it "
-            f"names. If you want that: %nbcache share {sharing.url}"
+            f"names. If you want that: {command(f'share {sharing.url}')}"
         )

@@ -59,6 +59,7 @@ class Execution:
     failed_cell: tuple[int, str] | None = None
     started: bool = False  # whether there was a kernel to execute it
     interrupted: bool = False
+    said: set[str] = field(default_factory=set)  # texts that the watcher was told at once
     left_out: list[int] = field(default_factory=list)  # cells that a plan cannot execute
     plan: tuple[str, list[dict[str, object]]] | None = None  # as text, and of each process
 
@@ -306,7 +307,9 @@ def _read_message(message: Any, execution: Execution, watcher: Watcher) -> None:
         elif (plan := data.pop(PLAN_MIME, None)) is not None:
             execution.plan = (str(data.get("text/plain", "")), plan)
         elif data.pop(SAID_MIME, None) is not None:
-            watcher.said(str(data.get("text/plain", "")))
+            text = str(data.get("text/plain", ""))
+            execution.said.add(text)
+            watcher.said(text)
         elif kind in ("display_data", "execute_result") and "text/plain" in data:
             watcher.cell_printed(str(data["text/plain"]) + "\n")
     elif kind == "stream":

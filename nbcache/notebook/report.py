@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -81,7 +82,7 @@ def final_words(execution: Execution, *, verbose: bool = False) -> str:
     if len(execution.runs) > 1:
         parts.append(_all_runs(execution))
     if execution.failed_cell is None and not verbose:
-        shown = last_output(execution.notebook)
+        shown = last_output(execution.notebook, execution.said)
         if shown:
             parts.append(shown)
     if not execution.runs and execution.failed_cell is None and not _has_cached(execution.notebook):
@@ -133,13 +134,16 @@ def _all_runs(execution: Execution) -> str:
     return line + (f" · saved {render.duration(saved)}" if saved >= 0.05 else "")
 
 
-def last_output(notebook: Any) -> str:
+def last_output(notebook: Any, said: Collection[str] = ()) -> str:
     """Return the text of the cells below the last run, of the last three at most; where none of
-    them showed anything, of the last cell above that showed something other than a run or card."""
+    them showed anything, of the last cell above that showed something other than a run or card.
+
+    said: what was said at once, and is not shown again."""
     found: list[str] = []
     has_run = False
     for cell in reversed([cell for cell in notebook.cells if cell.cell_type == "code"]):
-        if texts := [text for output in cell.outputs if (text := _text_of(output))]:
+        told = map(_text_of, cell.outputs)
+        if texts := [text for text in told if text and text not in said]:
             lines = "\n".join(texts).rstrip().split("\n")
             more = [f"… {len(lines) - _LAST_LINES} more lines"] * (len(lines) > _LAST_LINES)
             found.append("\n".join(["", *lines[:_LAST_LINES], *more]))

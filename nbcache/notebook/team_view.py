@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from nbcache.engine.cache_in_use import CacheInUse
 from nbcache.engine.tier import Tier, connect, sharing_of, unshare
-from nbcache.errors import UsageError
+from nbcache.errors import UsageError, command
 from nbcache.notebook import render
 from nbcache.notebook.fetching import shown_while_waiting
 from nbcache.notebook.render import Rendered
@@ -55,7 +55,7 @@ def tell_of_pins(cache: Cache) -> list[str]:
 def _not_shared(cache: Cache) -> str:
     return (
         f"nothing is shared: {cache.root} has no shared cache behind it.\n"
-        "  Put one there: `%nbcache share s3://bucket/prefix` (in a shell: `nbcache share URL`)."
+        f"  Put one there: `{command('share s3://bucket/prefix')}`."
     )
 
 

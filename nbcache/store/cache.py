@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbcache.errors import CacheFormatError, StoreError
+from nbcache.errors import CacheFormatError, StoreError, command
 from nbcache.store.activity import Activity
 from nbcache.store.blobs import Blobs
 from nbcache.store.claims import Claims
@@ -102,7 +102,7 @@ class Cache:
             reason = error.strerror or str(error)
             raise StoreError(
                 f"cannot open the cache {folder}: {reason}.\n"
-                "  Use another place: `%nbcache use FOLDER`."
+                f"  Use another place: `{command('use FOLDER')}`."
             ) from error
 
     def share(self, shared: Shared | None) -> None:
@@ -145,7 +145,7 @@ def _read_header(folder: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise CacheFormatError(
             f"{folder / _NAME} is damaged ({error}).\n  Restore it from a copy, or use another "
-            "folder: `%nbcache use FOLDER`."
+            f"folder: `{command('use FOLDER')}`."
         ) from error
     known: dict[str, Any] = header
     return known
@@ -168,7 +168,7 @@ def _check_empty(folder: Path, create: bool) -> None:
     if others and not (folder / _NAME).exists():  # another process may just be making it
         raise CacheFormatError(
             f"{folder} holds other things (such as {sorted(others)[0]!r}) and no nbcache cache.\n"
-            "  Name a new or empty folder: `%nbcache use FOLDER`."
+            f"  Name a new or empty folder: `{command('use FOLDER')}`."
         )
 
 

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from nbcache.errors import CannotKeepError, StoreError
+from nbcache.errors import CannotKeepError, StoreError, command
 from nbcache.model.ids import make_ulid
 
 
@@ -143,7 +143,7 @@ def read_only_error(root: Path, reason: str) -> StoreError:
     """Return the error for a write to a cache that may only be read."""
     return CannotKeepError(
         f"the cache {root} is read-only ({reason}), so nothing can be kept in it.\n"
-        "  Use another one: `%nbcache use FOLDER`; or make the folder writable."
+        f"  Use another one: `{command('use FOLDER')}`; or make the folder writable."
     )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from nbcache.cli import main, told_in_shell
+from nbcache.cli import as_typed, main
+from nbcache.errors import command, spoken
 
 CELLS = (
     "%load_ext nbcache",
@@ -159,10 +160,21 @@ def test_wrong_words_are_usage_errors(
         assert message in capsys.readouterr().err
 
 
-def test_ways_out_are_commands_of_the_shell() -> None:
-    said = "%nbcache run; %nbcache relaunch calm-otter; %nbcache try fit"
-    wanted = "nbcache run NOTEBOOK; nbcache relaunch calm-otter; %nbcache try fit"
-    assert told_in_shell(said) == wanted
+def test_ways_out_are_commands_of_whoever_reads_them() -> None:
+    said = {
+        "run": "nbcache run NOTEBOOK",
+        "run fit": "nbcache run NOTEBOOK",
+        "run -p depth=4": "nbcache run NOTEBOOK -p depth=4",
+        "plan fit": "nbcache plan NOTEBOOK fit",
+        "relaunch calm-otter": "nbcache relaunch calm-otter",
+        "share URL --read-only": "nbcache share URL --read-only",
+        "use FOLDER": "--cache FOLDER",
+        "try fit": "%nbcache try fit",
+    }
+    assert [command(words) for words in said] == [f"%nbcache {words}" for words in said]
+    with spoken(as_typed):
+        assert {words: command(words) for words in said} == said
+    assert command("run") == "%nbcache run"
 
 
 def test_without_a_cache_the_error_says_how_to_name_one(

@@ -58,7 +58,7 @@ def test_what_the_cells_below_the_last_run_showed_ends_a_headless_run() -> None:
         return nbformat.v4.new_code_cell("", outputs=[output])
 
     def last(*cells: nbformat.NotebookNode) -> list[str]:
-        return last_output(nbformat.v4.new_notebook(cells=list(cells))).split()
+        return last_output(nbformat.v4.new_notebook(cells=list(cells)), {"fit[0] | hello"}).split()
 
     ended = RunProgress(
         run="r",
@@ -77,7 +77,7 @@ def test_what_the_cells_below_the_last_run_showed_ends_a_headless_run() -> None:
     assert last(cell("data"), run, cell("best"), cell("sql")) == ["best", "sql"]
     shown = [cell("best"), card, cell("map"), looked_at, cell("sql")]
     assert last(run, *shown) == ["best", "map", "sql"]
-    assert last(cell("early"), cell("data"), run) == ["data"]
+    assert last(cell("early"), cell("data"), cell("fit[0] | hello"), run) == ["data"]
     assert last(*[cell(str(number)) for number in range(5)]) == ["2", "3", "4"]
 
 

@@ -26,6 +26,7 @@ from nbcache.errors import (
     ResultGone,
     StoreError,
     UsageError,
+    command,
 )
 from nbcache.model.channel import Fields, Item
 from nbcache.model.digest import Digest
@@ -62,6 +63,13 @@ class SourceFile:
     content: Digest
 
 
+def _again(of: str) -> str:
+    """Say how a result of a task is made again: a run of all leaves out what nobody needs."""
+    process, bracket, _ = of.partition("[")
+    words = f"run {process.partition('-')[0]}" if bracket else "run"
+    return f"Make it again with {command(words)}."
+
+
 class Decoder:
     """Turns what travels into what a person or a function reads; remembers nothing."""
 
@@ -76,8 +84,7 @@ class Decoder:
         """
         if isinstance(held, NotKept):
             raise ResultGone(
-                f"{of}: {held.what} is passed on, and the cache does not hold it.\n"
-                "  Make it again with %nbcache run."
+                f"{of}: {held.what} is passed on, and the cache does not hold it.\n  {_again(of)}"
             )
         if isinstance(held, SourceFile):
             return self._source(held, of)
@@ -109,18 +116,17 @@ class Decoder:
             ):
                 raise ResultGone(
                     f"{of}: its result is in the shared cache {shared.store.url}, which does not "
-                    "give it now.\n  Read it again later, or make it again with %nbcache run."
+                    f"give it now.\n  Read it again later. {_again(of)}"
                 ) from error
             raise ResultGone(
-                f"{of}: its result is no longer in the cache {self._cache.root}.\n"
-                "  Make it again with %nbcache run."
+                f"{of}: its result is no longer in the cache {self._cache.root}.\n  {_again(of)}"
             ) from error
         except BlobDamagedError as error:
             if self._cache.writable and stored.blob is not None:
                 self._cache.blobs.set_aside(stored.blob)  # else every later run would trust it
             raise ResultGone(
                 f"{of}: its result in the cache {self._cache.root} is damaged, and was put aside.\n"
-                "  Make it again with %nbcache run."
+                f"  {_again(of)}"
             ) from error
 
     def _source(self, held: SourceFile, of: str) -> Path:
@@ -129,7 +135,7 @@ class Decoder:
                 return FilePath(held.place)
         raise ResultGone(
             f"{of}: {held.what} was passed on, and the file {held.place} is not what it was then.\n"
-            "  Make it again with %nbcache run."
+            f"  {_again(of)}"
         )
 
     def _path(self, stored: Stored) -> Path:

@@ -22,7 +22,7 @@ from nbcache.engine.running.drift import drift
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.rows import process_records
 from nbcache.engine.running.run import Run
-from nbcache.errors import NotRunError, RunError, UsageError
+from nbcache.errors import NotRunError, RunError, UsageError, command
 from nbcache.model.ids import RunId
 from nbcache.model.run_options import RunChoices, RunOptions
 from nbcache.model.task import RunStatus
@@ -84,7 +84,7 @@ def _check_resumable(cache: Cache, run: RunSummary) -> None:
     hint = f"; the newest that can be resumed is {others[0].name}" if others else ""
     raise RunError(
         f"run {run.name} has {run.status}: there is nothing left to resume{hint}.\n"
-        f"  A new run: %nbcache run; one with its parameters: %nbcache relaunch {run.name}"
+        f"  A new run: {command('run')}; one with its parameters: {command(f'relaunch {run.name}')}"
     )
 
 
@@ -92,7 +92,7 @@ def _is_running(run: RunSummary) -> str:
     where = f" (process {run.pid} on {run.host})" if run.pid is not None else ""
     return (
         f"run {run.name} is running{where}: wait for it, or end it with "
-        f"%nbcache cancel {run.name}, then resume"
+        f"{command(f'cancel {run.name}')}, then resume"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nbcache.errors import CacheFormatError, ObjectMissingError
+from nbcache.errors import CacheFormatError, ObjectMissingError, command
 from nbcache.model.row import Record
 from nbcache.store.header import FORMAT, encode_header, new_header
 from nbcache.store.remote.layout import HEADER
@@ -29,12 +29,12 @@ def read_header(
     else:
         raise CacheFormatError(
             f"{store.url} holds other things and no nbcache cache.\n"
-            "  Name an empty place below it: `%nbcache share URL/cache`."
+            f"  Name an empty place below it: `{command('share URL/cache')}`."
         )
     if read_only is not None:
         raise CacheFormatError(
             f"there is no nbcache cache at {store.url}.\n"
-            "  Somebody who may write makes it: `%nbcache share URL`."
+            f"  Somebody who may write makes it: `{command('share URL')}`."
         )
     before_making()
     header = new_header("weekly-blobs")

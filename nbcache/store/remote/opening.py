@@ -22,6 +22,7 @@ from nbcache.errors import (
     CacheFormatError,
     CannotOpenStoreError,
     ObjectMissingError,
+    command,
 )
 from nbcache.store.journal import Durability
 from nbcache.store.remote.azure import AzureDriver
@@ -108,7 +109,7 @@ def check_outside(url: str) -> None:
                 continue
         raise CacheFormatError(
             f"{url} lies inside the cache at {above}.\n"
-            f"  Use that one (`%nbcache share {above}`), or name a place beside it."
+            f"  Use that one (`{command(f'share {above}')}`), or name a place beside it."
         )
 
 
