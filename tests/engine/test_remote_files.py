@@ -36,7 +36,7 @@ def read(notebook: Notebook, url: str, options: str = "") -> None:
 def error_of(notebook: Notebook) -> str:
     run = notebook.run()
     assert run.status is RunStatus.FAILED
-    return run.error or run.failures[0].error
+    return run.fault or run.failures[0].error
 
 
 def everything_kept(folder: Path) -> bytes:

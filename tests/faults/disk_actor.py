@@ -46,7 +46,7 @@ def tell(notebook: Notebook, timeout: float = PATIENCE_S) -> None:
         "status": str(run.status),
         "counts": run.counts(),
         "errors": [failure.error for failure in run.failures],
-        "error": run.error,
+        "error": run.fault,
         "notes": run.notes,
         "problems": [str(each) for each in report.problems],
     }

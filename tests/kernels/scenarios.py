@@ -120,7 +120,7 @@ def _tell(root, key):
     told = {
         "ran": trace.read_text().split().count(process) if trace.exists() else 0,
         "run": run.id,
-        "error": run.error or "; ".join(each.error for each in run.failures),
+        "error": run.fault or "; ".join(each.error for each in run.failures),
         "planned": _plans.pop(process).to_run,
         "reason": run.reasons.get(process, ""),
         "notes": list(run.notes),
