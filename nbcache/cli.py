@@ -108,6 +108,8 @@ def _main(words: list[str]) -> int:
         return _again(parsed)
     if parsed.verb.name == "keys":
         return _keys(parsed)
+    if parsed.verb.name == "completion":
+        return _completion(parsed)
     return _answer(parsed)
 
 
@@ -116,6 +118,17 @@ def _keys(parsed: Parsed) -> int:
 
     rendered, data = keys_answer(parsed, "shell")
     print(json.dumps(data, indent=2) if "--json" in parsed else rendered.text)
+    return OK
+
+
+def _completion(parsed: Parsed) -> int:
+    from nbcache.notebook import shell_completion
+
+    line = parsed.text("--line")
+    if line is not None:
+        print("".join(f"{word}\n" for word in shell_completion.offered(line)), end="")
+    else:
+        print(shell_completion.script_for(parsed.words[0] if parsed.words else ""))
     return OK
 
 

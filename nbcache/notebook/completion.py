@@ -13,14 +13,12 @@ from nbcache.engine.declared.factories import Factories
 from nbcache.engine.declared.process import Process
 from nbcache.engine.record import history
 from nbcache.engine.session import current_session
-from nbcache.notebook import verbs
 from nbcache.notebook.query_result import NOTEBOOK_FORMATS
+from nbcache.notebook.verb_words import starting, words_for
 from nbcache.plan.dataflow.channel import Channel
 from nbcache.plan.language.options import OPTIONS
 
 RUNS = 50  # names of runs that are offered, the newest
-# What an option of a verb takes, as its usage calls it -> what is offered
-_OF_VALUES = {"RUN": "runs", "PROCESS": "processes", "LABEL": "labels", "FORMAT": "formats"}
 _WORD = re.compile(r"[^\W\d]\w*$")
 
 
@@ -35,31 +33,15 @@ def command_words(
     line: str, namespace: Mapping[str, object], runs: Callable[[], Sequence[str]] | None = None
 ) -> list[str]:
     """Return what may stand at the end of a `%nbcache ...` line; `runs` gives the names of runs."""
-    words = line.split()[1:]
-    typed = "" if line[-1:].isspace() or not words else words.pop()
-    if not words:
-        return _starting(typed, [v.name for v in verbs.VERBS.values() if "notebook" in v.places])
-    verb = verbs.VERBS.get(words[0])
-    if verb is None:
-        return []
-    flags = verb.flags_at("notebook")
-    if typed.startswith("-"):
-        return _starting(typed, [flag.name for flag in flags])
-    wanted: str = verb.completes
-    asking = next((flag for flag in flags if words[-1] in (flag.name, flag.short)), None)
-    if asking is not None and asking.value:
-        wanted = _OF_VALUES.get(asking.value, "")
-    if wanted == "labels":
-        return _starting(typed, labels_of(namespace))
-    if wanted == "formats":
-        return _starting(typed, NOTEBOOK_FORMATS)
-    if wanted == "processes":
-        return _starting(typed, names_of(namespace, Process))
-    if wanted == "runs":
-        return _starting(typed, [*(runs or run_names)(), "last"])
-    if wanted == "verbs":
-        return _starting(typed, list(verbs.VERBS))
-    return []
+
+    def offers(kind: str) -> Sequence[str]:
+        if kind == "runs":
+            return (runs or run_names)()
+        if kind == "formats":
+            return NOTEBOOK_FORMATS
+        return names_of(namespace, Process) if kind == "processes" else labels_of(namespace)
+
+    return words_for(line, "notebook", offers)
 
 
 def run_names() -> list[str]:
@@ -75,15 +57,15 @@ def header_words(line: str, namespace: Mapping[str, object]) -> list[str]:
     typed = typed_at_end(line)
     if line.lstrip().startswith("#|"):
         known = line.lstrip().removeprefix("#|").lstrip()
-        return [] if ":" in known else [f"{each}:" for each in _starting(known, OPTIONS)]
+        return [] if ":" in known else [f"{each}:" for each in starting(known, OPTIONS)]
     if typed.startswith("-"):
-        return _starting(typed, [f"--{name}" for name in OPTIONS])
+        return starting(typed, [f"--{name}" for name in OPTIONS])
     tail = _tail(typed)
     if re.search(r"\bfrom\b", line.removesuffix(typed)):
-        return _prefixed(typed, tail, _starting(tail, names_of(namespace, Channel)))
+        return _prefixed(typed, tail, starting(tail, names_of(namespace, Channel)))
     if "(" in line and ")" not in line:
         return []
-    return _starting(typed, ["from", "->"]) if len(line.split()) > 1 else []
+    return starting(typed, ["from", "->"]) if len(line.split()) > 1 else []
 
 
 def channel_words(line: str, namespace: Mapping[str, object]) -> list[str]:
@@ -96,7 +78,7 @@ def channel_words(line: str, namespace: Mapping[str, object]) -> list[str]:
     if before.endswith("."):
         return []  # an operator: Python's own completion knows the object
     return _prefixed(
-        typed, tail, _starting(tail, [*Factories.names, *names_of(namespace, Channel), *namespace])
+        typed, tail, starting(tail, [*Factories.names, *names_of(namespace, Channel), *namespace])
     )
 
 
@@ -125,7 +107,3 @@ def _prefixed(typed: str, tail: str, matches: Iterable[str]) -> list[str]:
     """What is typed is completed as a whole: put back what stands before the name."""
     before = typed.removesuffix(tail)
     return [before + match for match in matches]
-
-
-def _starting(typed: str, words: Iterable[str]) -> list[str]:
-    return sorted({word for word in words if word.startswith(typed) and not word.startswith("_")})

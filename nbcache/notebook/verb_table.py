@@ -567,6 +567,17 @@ _TABLE: tuple[Verb, ...] = (
         "store behind the cache is only read.",
     ),
     Verb(
+        name="completion",
+        summary="print what lets a shell complete nbcache with Tab",
+        words="bash|zsh|fish",
+        most=1,
+        places=("shell",),
+        flags=(Flag(name="--line", value="TEXT", help="print what may stand at the end of it"),),
+        more="In ~/.bashrc or ~/.zshrc: `source <(nbcache completion bash)` (or zsh); in fish's\n"
+        "configuration: `nbcache completion fish | source`. Verbs, options, runs and processes of\n"
+        "the cache in the folder are offered, and files.",
+    ),
+    Verb(
         name="help",
         summary="this text, or the help of a verb",
         words="[VERB]",

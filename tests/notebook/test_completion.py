@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from nbcache import process
+from nbcache.errors import UsageError
 from nbcache.notebook.completion import command_words
+from nbcache.notebook.shell_completion import offered as shell_offers
+from nbcache.notebook.shell_completion import script_for
 from nbcache.notebook.verbs import VERBS
+from nbcache.store.cache import Cache
+from tests.engine.story import Story, tell_two_runs
 
 RUNS = ("calm-otter", "calm-mole", "wise-hen")
 
@@ -51,3 +61,43 @@ def test_verbs_whose_words_are_runs_say_so() -> None:
     for verb in VERBS.values():
         first = verb.words.strip("[]").split(" ")[0].rstrip(".")
         assert (verb.completes == "runs") is first.startswith("RUN"), verb.name
+
+
+def test_a_shell_offers_verbs_options_and_the_runs_and_processes_of_the_cache_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shell_offers("nbcache re") == ["relaunch", "report", "resume"]
+    assert shell_offers("nbcache resume --max-") == ["--max-errors", "--max-parallel"]
+    assert shell_offers("nbcache try ") == []
+    assert shell_offers("nbcache show ") == ["last"]
+    with Cache.open(tmp_path / "there") as cache:
+        tell_two_runs(Story(cache))
+    assert shell_offers("nbcache show --cache there ") == ["bold-ant", "calm-otter", "last"]
+    assert shell_offers("nbcache clean --cache there --process f") == ["fit"]
+    assert shell_offers("nbcache run ") == []  # a file: the shell knows
+    (tmp_path / "there" / "nbcache.json").write_text("nonsense")
+    assert shell_offers("nbcache show --cache there ") == []
+
+
+def test_what_bash_reads_completes_there(tmp_path: Path) -> None:
+    (tmp_path / "nbcache").write_text(f'#!/bin/sh\nexec {sys.executable} -m nbcache "$@"\n')
+    (tmp_path / "nbcache").chmod(0o755)
+    script = (
+        'source <(nbcache completion bash); COMP_LINE="nbcache re x"; COMP_POINT=10\n'
+        'complete -p nbcache; _nbcache_complete; echo "${COMPREPLY[@]}"'
+    )
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, check=True
+    )
+
+    assert done.stdout.decode().splitlines() == [
+        "complete -o default -F _nbcache_complete nbcache",
+        "relaunch report resume",
+    ]
+    for shell in ("zsh", "fish"):
+        assert "nbcache completion --line" in script_for(shell)
+    with pytest.raises(UsageError, match="bash, zsh, fish"):
+        script_for("tcsh")

@@ -1,0 +1,73 @@
+"""Tab completion in bash, zsh and fish: a few lines for the shell, which asks `nbcache` itself.
+
+What it offers are verbs, options, and names of the cache in the folder, or of `--cache`; where it
+offers nothing the shell completes files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nbcache.errors import NbcacheError, UsageError
+from nbcache.notebook.verb_words import words_for
+
+RUNS = 50  # names of runs that are offered, the newest
+_FORMATS = ("table", "json", "csv", "arrow")
+
+SCRIPTS: Mapping[str, str] = {
+    "bash": """\
+_nbcache_complete() {
+    local IFS=$'\\n'
+    COMPREPLY=($(nbcache completion --line "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
+}
+complete -o default -F _nbcache_complete nbcache""",
+    "zsh": """\
+_nbcache_complete() {
+    local -a found
+    found=("${(@f)$(nbcache completion --line "${(j: :)words[1,CURRENT]}" 2>/dev/null)}")
+    if [[ -n "$found" ]]; then compadd -a found; else _files; fi
+}
+compdef _nbcache_complete nbcache""",
+    "fish": """\
+complete -c nbcache -a '(nbcache completion --line (commandline -cp | string collect) 2>/dev/null)'\
+""",
+}
+
+
+def script_for(shell: str) -> str:
+    """Return what a shell has to read.
+
+    Raises:
+        UsageError: it is none of those.
+    """
+    if shell not in SCRIPTS:
+        raise UsageError(f"completion takes the name of a shell: {', '.join(SCRIPTS)}")
+    return SCRIPTS[shell]
+
+
+def offered(line: str) -> list[str]:
+    """Return what may stand at the end of a line; in doubt nothing: typing is never disturbed."""
+    words = line.split()
+    named = [after for word, after in itertools.pairwise(words) if word == "--cache"]
+    place = Path(named[-1] if named else ".nbcache")
+
+    def names(kind: str) -> Sequence[str]:
+        if kind == "formats":
+            return _FORMATS
+        if kind not in ("runs", "processes") or not place.is_dir():
+            return []
+        from nbcache.engine.record import history
+        from nbcache.store.cache import Cache
+
+        with Cache.open(place, create=False) as cache:
+            runs = history.runs(cache)
+        if kind == "runs":
+            return [run.name for run in runs[:RUNS]]
+        return [record.name for record in runs[0].processes] if runs else []
+
+    with contextlib.suppress(NbcacheError, OSError):
+        return words_for(line, "shell", names)
+    return []
