@@ -9,6 +9,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# pip would compile one file after the other, also what packages have of tests, which nobody imports.
+INSTALL = $(PIP) install --no-compile
+COMPILE = $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 # The environment is made anew for what pyproject.toml says now, and only then.
 KEY := $(shell cksum < pyproject.toml | tr -d ' ')
 WORKERS ?= 2
@@ -47,14 +50,16 @@ bench: $(VENV)/.test-$(KEY)
 $(VENV)/.demo-$(KEY): | check-python $(BIN)/python
 	@echo "Installing nbcache and what the quickstart needs into $(VENV)"
 	@$(PIP) install --upgrade pip
-	@$(PIP) install -e '.[demo]'
+	@$(INSTALL) -e '.[demo]'
+	@$(COMPILE)
 	@rm -f $(VENV)/.demo-*
 	@touch $@
 
 $(VENV)/.test-$(KEY): | check-python $(BIN)/python
 	@echo "Installing nbcache and what its tests need into $(VENV)"
 	@$(PIP) install --upgrade pip
-	@$(PIP) install -e '.[test]'
+	@$(INSTALL) -e '.[test]'
+	@$(COMPILE)
 	@rm -f $(VENV)/.test-* $(VENV)/.demo-*
 	@touch $@ $(VENV)/.demo-$(KEY)
 
