@@ -73,6 +73,8 @@ def _same(value: object, held: object) -> bool:
 
 
 def _refuse_derived(names: set[str], cells: Sequence[str]) -> None:
+    if not names:
+        return
     for number, cell in enumerate(cells):
         for derived, parameter in derived_names(cell, names):
             raise UsageError(
