@@ -97,8 +97,8 @@ def reading(
     `runs`: the question is about these alone, so that the others may be left out.
     """
     if runs is not None and cache not in _shared and not _is_short(cache.log):
-        with _excerpt(cache, query, runs) as excerpt:
-            yield excerpt
+        with excerpt(cache, query, runs) as part:
+            yield part
         return
     with _shared_lock:
         connection = _shared.get(cache)
@@ -124,11 +124,12 @@ def reading(
 
 
 @contextlib.contextmanager
-def _excerpt(
+def excerpt(
     cache: Logged, query: str, runs: Collection[str]
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Give a cursor as `reading` does, over the rows of some runs and of the attempts they used: of
-    a long log they are read in a moment, and each further step of a query has little to do."""
+    """Give a cursor as `reading` does, over the rows of some runs, of the attempts they used and of
+    the lists that these took: of a long log they are read in a moment, and each further step of a
+    query has little to do."""
     connection, own = _database()
     with contextlib.closing(own), contextlib.closing(connection):
         _History(cache, own, views_of(query), runs=runs)
@@ -308,6 +309,10 @@ class _History:
         makers = {str(run) for (run,) in self._cursor.execute(found).fetchall()}
         others = self._all(segments, f"{_is_of(makers - set(self._runs))} AND {used}")
         self._cursor.execute(f"INSERT INTO _rows BY NAME {others}")
+        taken = """kind = 'list' AND hash IN (SELECT each.digest FROM (
+            SELECT unnest(inputs) AS each FROM _rows WHERE kind = 'attempt'))"""
+        lists = self._all(segments, f"NOT {own} AND {taken}")
+        self._cursor.execute(f"INSERT INTO _rows BY NAME {lists}")
 
     def _all(self, segments: Mapping[str, SegmentIndex], condition: str = "true") -> str:
         """The rows of segments and journals for which a condition holds."""

@@ -11,11 +11,11 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbcache.engine.record import history
 from nbcache.engine.record.finding import find_task, is_hash
@@ -23,6 +23,10 @@ from nbcache.engine.record.query import fetch
 from nbcache.errors import UsageError
 from nbcache.model.digest import Digest
 from nbcache.store.cache import Cache
+from nbcache.store.history import excerpt, reading
+
+if TYPE_CHECKING:
+    import duckdb
 
 TaskKey = tuple[str, str]  # (run id, task_id)
 
@@ -199,7 +203,8 @@ def _content_of(cache: Cache, word: str, run: str | None) -> Digest | None:
         return Digest(word)
     path = Path(os.path.expanduser(word))
     if os.sep not in word:
-        known = [name for (name,) in fetch(cache, "SELECT DISTINCT process FROM processes")]
+        runs = history.runs(cache)
+        known = {each.name for run in runs for of in run.recorded.values() for each in of}
         if not path.exists() and known and not _may_be_task(word, known):
             raise UsageError(history.unknown("process, hash or file", word, sorted(known)))
         if not path.exists() or word in known:
@@ -211,7 +216,7 @@ def _content_of(cache: Cache, word: str, run: str | None) -> Digest | None:
     return cache.files.digest(path)
 
 
-def _may_be_task(word: str, processes: Sequence[str]) -> bool:
+def _may_be_task(word: str, processes: Collection[str]) -> bool:
     """Whether a word begins as a task does: with a process, or with digits of a hash."""
     return re.split(r"[.\[]", word)[0] in processes or is_hash(word)
 
@@ -270,6 +275,51 @@ def _unknown_content(cache: Cache, name: str, content: str) -> str:
     return text
 
 
+_VIEWS = "tasks outputs inputs lineage"  # that are asked about a few runs
+_SOURCES = "SELECT DISTINCT digest FROM _taken WHERE is_source AND list_contains($1, run)"
+_MADE = """SELECT DISTINCT each.digest FROM (
+    SELECT unnest(outputs) AS each FROM _rows
+    WHERE kind = 'attempt' AND status = 'completed' AND list_contains($1, run)
+) WHERE each.kind IN ('file', 'tree')"""
+_TAKERS = """WITH contents AS (SELECT unnest($1) AS content),
+lists AS (
+    SELECT hash, each.content AS content FROM (
+        SELECT hash, unnest(inputs) AS each FROM _rows WHERE kind = 'list')
+    WHERE each.content IN (FROM contents) AND each.place IS NOT NULL
+), taken AS (
+    SELECT id, run, unnest(inputs) AS each FROM _rows WHERE kind = 'attempt'
+), takers AS (
+    SELECT id, run, each.content AS content FROM taken
+    WHERE each.content IN (FROM contents) AND each.place IS NOT NULL
+    UNION SELECT id, run, lists.content FROM taken JOIN lists ON lists.hash = each.digest
+)
+FROM (SELECT run, content FROM takers UNION
+    SELECT used.run, content FROM takers JOIN _rows used ON used.cached_from = takers.id
+    WHERE used.kind = 'use')"""
+_MAKERS = """SELECT DISTINCT run FROM (
+    SELECT run, unnest(outputs) AS each FROM _rows WHERE kind = 'attempt' AND status = 'completed'
+) WHERE each.kind IN ('file', 'tree') AND each.digest IN (SELECT unnest($1))"""
+
+
+def _near(cache: Cache, cursor: duckdb.DuckDBPyConnection, runs: list[str]) -> set[str]:
+    """Return the other runs that the view `lineage` looks at for what it says of these: who made
+    files that they took from elsewhere, who took files that they made, and who else made these."""
+    sources, made = (
+        {digest for (digest,) in cursor.execute(query, [runs]).fetchall()}
+        for query in (_SOURCES, _MADE)
+    )
+    near: set[str] = set()
+    with reading(cache, "_rows") as history_:
+        if made:
+            for run, content in history_.execute(_TAKERS, [sorted(made)]).fetchall():
+                if run not in runs:
+                    near.add(run)
+                    sources.add(content)
+        if sources:
+            near.update(run for (run,) in history_.execute(_MAKERS, [sorted(sources)]).fetchall())
+    return near - set(runs)
+
+
 class _Graph:
     """The tasks, links and sources of some runs; grows by the runs that a walk reaches."""
 
@@ -287,26 +337,31 @@ class _Graph:
         if not new:
             return
         self._runs.update(new)
+        with excerpt(self._cache, _VIEWS, new) as cursor:
+            near = _near(self._cache, cursor, new)
+            if not near:
+                self._read(cursor, new)
+        if near:
+            with excerpt(self._cache, _VIEWS, {*new, *near}) as cursor:
+                self._read(cursor, new)
+
+    def _read(self, cursor: duckdb.DuckDBPyConnection, runs: list[str]) -> None:
         names = [each.name for each in dataclasses.fields(TaskNode)]
         columns = ", ".join(f'"{name}"' for name in names)
         query = f"SELECT {columns} FROM tasks WHERE list_contains($1, run) ORDER BY task_id"
-        for row in self._ask(query, new):
+        for row in cursor.execute(query, [runs]).fetchall():
             task = TaskNode(**dict(zip(names, row, strict=True)))
             self.tasks[task.key] = task
-        for row in self._ask(
-            'SELECT run, task_id, name, digest, kind, size, "file", blob FROM outputs'
-            " WHERE list_contains($1, run) ORDER BY ALL",
-            new,
-        ):
-            names = [each.name for each in dataclasses.fields(Product)][1:]
+        query = """SELECT run, task_id, name, digest, kind, size, "file", blob FROM outputs
+            WHERE list_contains($1, run) ORDER BY ALL"""
+        names = [each.name for each in dataclasses.fields(Product)][1:]
+        for row in cursor.execute(query, [runs]).fetchall():
             values = dict(zip(names, row[2:], strict=True))
             self.products.append(Product(maker=(row[0], row[1]), **values))
-        for row in self._ask(
-            "SELECT from_run, from_task_id, output, run, task_id, input, digest, kind, size,"
-            ' "file" FROM lineage WHERE list_contains($1, run) OR list_contains($1, from_run)'
-            " ORDER BY ALL",
-            new,
-        ):
+        query = """SELECT from_run, from_task_id, output, run, task_id, input, digest, kind, size,
+            "file" FROM lineage WHERE list_contains($1, run) OR list_contains($1, from_run)
+            ORDER BY ALL"""
+        for row in cursor.execute(query, [runs]).fetchall():
             link = Link(
                 maker=(row[0], row[1]),
                 output=row[2],
@@ -318,9 +373,9 @@ class _Graph:
                 file=row[9],
             )
             self.links[link.maker, f"{link.output} {link.digest}", link.taker, link.input] = link
-        self._load_sources(new)
+        self._read_sources(cursor, runs)
 
-    def _load_sources(self, runs: list[str]) -> None:
+    def _read_sources(self, cursor: duckdb.DuckDBPyConnection, runs: list[str]) -> None:
         """Read what came from outside: all inputs, and files inside of lists, but for links."""
         linked = {(link.taker, link.input) for link in self.links.values()}
         names = [each.name for each in dataclasses.fields(Source)][1:]
@@ -336,13 +391,10 @@ class _Graph:
                 True,
             ),
         ):
-            for row in self._ask(query, runs):
+            for row in cursor.execute(query, [runs]).fetchall():
                 source = Source(taker=(row[0], row[1]), **dict(zip(names, row[2:], strict=True)))
                 if is_member or (source.taker, source.input) not in linked:
                     self.sources.append(source)
-
-    def _ask(self, query: str, runs: list[str]) -> list[tuple[Any, ...]]:
-        return fetch(self._cache, query, [runs])
 
     def around(
         self,
