@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nbcache.store.files import close_in_children
+from nbcache.store.files import close_in_children, open_lock
 from nbcache.store.journal import is_of_this_boot
 
 RECORDED, UNRECORDED = "working", "unrecorded"
@@ -60,7 +60,7 @@ class Activity:
             yield False
             return
         try:
-            descriptor = self._open(UNRECORDED if rows_suffice else RECORDED)
+            descriptor = open_lock(self._paths[UNRECORDED if rows_suffice else RECORDED])
         except OSError:
             yield False
             return
@@ -76,10 +76,6 @@ class Activity:
             os.close(descriptor)
         self._held = {}
 
-    def _open(self, name: str) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        return os.open(self._paths[name], flags, 0o644)
-
     def _take(self, name: str) -> None:
         if self._read_only is not None:
             return
@@ -89,7 +85,7 @@ class Activity:
                 self._held[name] = (held[0], held[1] + 1)
                 return
             try:
-                descriptor = self._open(name)
+                descriptor = open_lock(self._paths[name])
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
             except OSError:
                 return  # the cache was deleted: whoever writes to it will say so

@@ -25,6 +25,7 @@ from nbcache.store import tree
 from nbcache.store.files import (
     full_disk_error,
     is_full,
+    make_folder,
     new_ulid,
     read_only_error,
     remove,
@@ -389,7 +390,10 @@ class Blobs:
         if not self._is_whole(digest, identity):
             return False
         if executable and not there.st_mode & stat.S_IXUSR:
-            os.chmod(target, 0o555)
+            try:
+                os.chmod(target, 0o555)
+            except OSError:  # another user's: the new file has the bit
+                return False
         if not _touch(target):
             return False
         os.unlink(new)
@@ -400,7 +404,8 @@ class Blobs:
         try:
             os.replace(new, target)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with suppress(FileExistsError):
+                make_folder(os.path.dirname(target))
             os.replace(new, target)
         except IsADirectoryError:
             self.set_aside(digest)

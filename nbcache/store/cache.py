@@ -15,7 +15,7 @@ from nbcache.errors import CacheFormatError, StoreError, command
 from nbcache.store.activity import Activity
 from nbcache.store.blobs import Blobs
 from nbcache.store.claims import Claims
-from nbcache.store.files import new_ulid, remove, write_whole
+from nbcache.store.files import make_folder, new_ulid, remove, write_whole
 from nbcache.store.filestate import FileTable
 from nbcache.store.header import FORMAT, encode_header, new_header
 from nbcache.store.journal import Durability
@@ -247,7 +247,7 @@ def _prepare(folder: Path, header: dict[str, Any]) -> str | None:
     for name in _FOLDERS:
         path = folder / name
         try:
-            os.mkdir(path)
+            make_folder(path)
         except FileExistsError:
             if not path.is_dir():
                 return f"{name} in it is no folder: delete it"

@@ -6,6 +6,7 @@ to clean up. Advisory: a hash that runs twice all the same gives one more row, n
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -14,7 +15,7 @@ import threading
 from pathlib import Path
 
 from nbcache.model.digest import Digest
-from nbcache.store.files import close_in_children, read_only_error
+from nbcache.store.files import close_in_children, make_folder, open_lock, read_only_error
 from nbcache.store.index import hash_key
 
 _OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
@@ -103,8 +104,7 @@ class Claims:
 
     def _lock_byte(self, hash: str, kind: int) -> bool:
         if self._descriptor is None:
-            path = self._lock_path(hash)
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._descriptor = open_lock(self._lock_path(hash))
         assert _OFD_SETLK is not None
         try:
             fcntl.fcntl(self._descriptor, _OFD_SETLK, _FLOCK.pack(kind, 0, _offset(hash), 1, 0))
@@ -124,8 +124,9 @@ class Claims:
     def _lock_file(self, hash: str) -> int | None:
         """Where there are no such locks (macOS): flock on a file per hash, never deleted."""
         path = self._lock_path(hash)
-        path.parent.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with contextlib.suppress(FileExistsError):
+            make_folder(path.parent)
+        descriptor = open_lock(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -17,7 +17,7 @@ from typing import Any
 from nbcache.model.ids import ulid_ms
 from nbcache.store.arrow import arrow_array
 from nbcache.store.columns import INT
-from nbcache.store.files import remove
+from nbcache.store.files import open_lock, remove
 from nbcache.store.fold import publish_segment, segment_name, server_time
 from nbcache.store.index import SegmentIndex
 from nbcache.store.segment import KEYS, ROWS, metadata_for, open_parquet
@@ -40,7 +40,7 @@ def merge_segments(
     long log is not written again for every few new rows. One process at a time does it: two that
     merge different selections would double rows.
     """
-    lock = os.open(root / "claims" / _COMPACT_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = open_lock(root / "claims" / _COMPACT_LOCK)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         segments = live()

@@ -6,11 +6,13 @@ renamed or linked. Nothing here knows what the bytes mean.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import re
 import socket
+import stat
 import sys
 import time
 import weakref
@@ -84,9 +86,13 @@ def _boot_session() -> str:
 def write_whole(
     path: Path, data: bytes | bytearray | memoryview, *, mode: int = 0o644, sync: bool = False
 ) -> None:
-    """Create `path` (which must not exist) with `data`; the caller publishes it afterwards."""
+    """Create `path` (which must not exist) with `data`; the caller publishes it afterwards.
+
+    mode: the rights that it gets, as far as its folder has them.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
+        open_up(descriptor, path, mode)
         write_all(descriptor, data)
         if sync:
             os.fsync(descriptor)
@@ -115,6 +121,45 @@ def sync_folder(path: Path) -> None:
     sync_file(path)
 
 
+def open_lock(path: str | os.PathLike[str]) -> int:
+    """Open a file that is there to be locked, and make it first where it is not.
+
+    It holds nothing: whoever may write to its folder may lock it, whoever was first.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        descriptor = os.open(path, flags | os.O_CREAT, 0o666)
+        open_up(descriptor, path, 0o666)
+        return descriptor
+
+
+def open_up(new: int | str | os.PathLike[str], path: str | os.PathLike[str], most: int) -> None:
+    """Give something new at `path`, or its descriptor, the rights of its folder (at most these).
+
+    Who may use a cache can do so whatever the umask of whoever else does: with 077, as many have
+    it where several share a machine, one user's rows would make it unreadable for the others.
+    """
+    with contextlib.suppress(OSError):  # a file system without rights; another user's
+        os.chmod(new, stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) & most)
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder, and those it is in, with the rights of what holds them, whatever the umask.
+
+    Raises:
+        FileExistsError: there is something.
+    """
+    try:
+        os.mkdir(path)
+    except FileNotFoundError:
+        with contextlib.suppress(FileExistsError):  # somebody was quicker
+            make_folder(os.path.dirname(path))
+        os.mkdir(path)
+    open_up(path, path, 0o7777)
+
+
 def lock_left(path: Path) -> int | None:
     """Open and lock a file whose writer is gone; None where it has one, or somebody took it first.
 
@@ -122,6 +167,11 @@ def lock_left(path: Path) -> int | None:
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except PermissionError:  # another user's; where locks do not ask for the right to write
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
     except OSError:
         return None
     try:

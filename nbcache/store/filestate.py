@@ -22,7 +22,7 @@ from xxhash import xxh3_64_hexdigest, xxh3_128
 
 from nbcache.errors import InputChangedError
 from nbcache.model.digest import Digest, identity_digest
-from nbcache.store.files import close_in_children, lock_left, new_ulid, write_all
+from nbcache.store.files import close_in_children, lock_left, new_ulid, open_up, write_all
 from nbcache.store.tree import ContentOf, escape, no_content, tree_identity
 
 Mode = Literal["deep", "standard", "lenient"]
@@ -301,6 +301,7 @@ def _open_table(folder: Path) -> tuple[int, str]:
         name = new_ulid()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(folder / name, flags, 0o644)
+        open_up(descriptor, folder / name, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.stat(folder / name).st_ino == os.fstat(descriptor).st_ino:

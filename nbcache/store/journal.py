@@ -28,6 +28,7 @@ from nbcache.store.files import (
     host_token,
     is_full,
     new_ulid,
+    open_up,
     read_only_error,
     sync_folder,
 )
@@ -223,6 +224,7 @@ class JournalWriter:
         while True:
             path = self.folder / f"{self._host}-{boot_token()}-{new_ulid()}"
             descriptor = os.open(path, flags, 0o644)
+            open_up(descriptor, path, 0o644)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:  # a folding process was quicker and is about to delete it

@@ -14,6 +14,7 @@ from nbcache.errors import CacheFormatError, StoreError
 from nbcache.model.row import Record
 from nbcache.store.arrow import arrow_array
 from nbcache.store.columns import INT, KEY_COLUMNS, KEYED_KINDS, TEXT, record_of
+from nbcache.store.files import open_up
 
 KEYS, ROWS = ".keys.parquet", ".rows.parquet"
 FORMAT = 1
@@ -65,6 +66,7 @@ def write_table(path: Path, table: Any, metadata: Record) -> None:
         row_group_size=GROUP_ROWS,
         write_statistics=["id", "kind", "run", "process", "hash", "at"],
     )
+    open_up(path, path, 0o644)
 
 
 def segment_name(file: str) -> str | None:
@@ -79,7 +81,7 @@ def open_parquet(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: it was merged away in the meantime.
-        StoreError: it is damaged.
+        StoreError: it is damaged, or may not be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -89,6 +91,11 @@ def open_parquet(path: Path) -> Any:
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
+        if isinstance(error, PermissionError):
+            raise StoreError(
+                f"the segment file {path} may not be read by you: another user has made it.\n  "
+                f"Let that one say: chmod -R go+rX {path.parents[1]}"
+            ) from error
         raise StoreError(
             f"the segment file {path} is damaged: {error}.\n  Restore it from a copy; or move it "
             "away with the other file of its name: then the results in it are made again."

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbcache.store.files import new_ulid
+from nbcache.store.files import make_folder, new_ulid
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Trash:
     def new_batch(self) -> Path:
         """Return a new folder to rename blobs into, each at most once."""
         batch = self._folder / new_ulid()
-        batch.mkdir(parents=True)
+        make_folder(batch)
         return batch
 
     def rescue(self, hexadecimal: str, target: str) -> bool:

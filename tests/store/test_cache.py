@@ -138,6 +138,38 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
         assert cache.blobs.read(blob) == b"of a task"
 
 
+def test_who_may_use_a_cache_can_whatever_the_umask_of_another_is(tmp_path: Path) -> None:
+    Cache.open(tmp_path / "c").close()
+    for path in (tmp_path / "c", *(tmp_path / "c").rglob("*")):
+        path.chmod(0o775 if path.is_dir() else 0o664)
+    (tmp_path / "file").write_bytes(b"of somebody")
+    before = os.umask(0o077)  # of another user in the folder's group
+    try:
+        with Cache.open(tmp_path / "c") as cache, cache.activity.working():
+            cache.blobs.put_bytes(b"a result")
+            cache.blobs.trash.new_batch()
+            cache.files.digest(tmp_path / "file")
+            for name in ("a", "b"):
+                cache.log.append([attempt(name, outputs=())])
+                cache.log.rotate()
+                cache.log.fold()
+            assert cache.log.compact() == 2
+            cache.log.append([attempt("c", outputs=())])
+            claim = cache.claims.try_claim(hash_of("x"))
+            assert claim is not None
+            claim.release()
+    finally:
+        os.umask(before)
+
+    modes = {path: path.stat().st_mode & 0o777 for path in (tmp_path / "c").rglob("*")}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {0o775}
+    closed = {path: oct(mode) for path, mode in modes.items() if mode & 0o044 != 0o044}
+    assert closed == {}
+    locks = [mode for path, mode in modes.items() if path.name in ("working", "locks", "compact")]
+    assert locks
+    assert set(locks) == {0o664}
+
+
 def test_a_cache_without_permission_to_write_opens_read_only(tmp_path: Path) -> None:
     cache = Cache.open(tmp_path / "c")
     cache.log.append([attempt("a", outputs=())])  # for whom it is foreign

@@ -22,7 +22,7 @@ from nbcache.model.ids import ulid_ms
 from nbcache.model.row import Record
 from nbcache.store.blobs import Blobs
 from nbcache.store.columns import table_of
-from nbcache.store.files import new_ulid, remove, write_whole
+from nbcache.store.files import new_ulid, open_lock, remove, write_whole
 from nbcache.store.fold import segment_name
 from nbcache.store.index import build
 from nbcache.store.log import Log
@@ -187,7 +187,7 @@ class Sender:
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
         """Hold the right to send from this cache; gives False where another process has it."""
-        lock = os.open(self._shared.root / "sending", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = open_lock(self._shared.root / "sending")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield True
