@@ -52,7 +52,7 @@ def place_phrase(progress: PlaceProgress) -> str:
     at_work = sum(progress.counts.get(name, 0) for name in _AT_WORK)
     if done == total and progress.expected is not None and not at_work:
         return outcome_phrase(progress.counts, progress.equal) if total else "no tasks"
-    is_known = progress.expected is not None or total
+    is_known = progress.expected is not None or total > done
     amount = f"{done:,}/{total:,}" if is_known else f"{done:,}/?"
     parts = [amount, *([f"{at_work:,} running"] if at_work else [])]
     if failed := progress.counts.get("failed"):
@@ -86,6 +86,8 @@ def place_colour(progress: PlaceProgress) -> str:
     if any(counts.get(name) for name in _AT_WORK):
         return "running"
     if ended(counts) < expected_total(progress) or counts.get("aborted"):
+        return "pending"
+    if progress.expected is None:  # more may come
         return "pending"
     if counts.get("completed") or progress.equal:
         return "done"

@@ -83,7 +83,9 @@ def total_of(progress: RunProgress) -> int:
 def progress_line(progress: RunProgress) -> str:
     """Return "11/18 · 2 running · about 6 s left"."""
     counts = counts_of(progress)
-    parts = [f"{place_progress.ended(counts):,}/{total_of(progress):,}"]
+    done, total = place_progress.ended(counts), total_of(progress)
+    is_known = total > done or all(place.expected is not None for place in progress.places)
+    parts = [f"{done:,}/{total:,}" if is_known else f"{done:,}/?"]
     if at_work := progress.total("running", "committing"):
         parts.append(f"{at_work:,} running")
     if failed := counts.get("failed"):

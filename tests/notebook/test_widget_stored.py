@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from nbcache.model.row import RunRow
 from nbcache.model.view import RunProgress
+from nbcache.notebook.place_progress import place_colour, place_phrase
+from nbcache.notebook.progress import progress_line
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.widget.gallery import Gallery
 from nbcache.notebook.widget.scene import draw
@@ -17,7 +20,7 @@ from nbcache.store.cache import Cache
 from nbcache.store.columns import record_of, table_of
 from tests.engine.notebooks import Notebook
 from tests.notebook.desks import Desk
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, wait_until
 
 CELLS = [
     "%channel grid = product(depth=[8, 4, 2], rep=[0, 1])",
@@ -44,6 +47,30 @@ def test_a_stored_run_is_drawn_as_the_live_one(notebook: Notebook) -> None:
     assert 6 in shown["items"]
     assert shown["counts"] == was["counts"]
     assert draw(stored.scene, stored.progress()) == draw(live.scene, live.progress())
+
+
+def test_of_a_run_that_goes_on_elsewhere_nobody_says_that_it_is_done(
+    notebook: Notebook, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    notebook.cells(
+        [
+            "%channel numbers = of(0, 1)",
+            "%%process wait(n) from numbers\nimport pathlib, time\n"
+            f"while n and not pathlib.Path({str(gate)!r}).exists(): time.sleep(.01)\nout = n",
+        ]
+    )
+    run = notebook.session.start()
+    stored = StoredRun(Cache.open(notebook.session.cache.root), run.id)
+
+    wait_until(lambda: stored.progress().total("completed") == 1)  # the log has what has ended
+    [place] = stored.progress().places
+    assert (place_phrase(place), place_colour(place)) == ("1/?", "pending")
+    assert progress_line(stored.progress()) == "1/?"
+    gate.touch()
+    assert run.wait(PATIENCE_S)
+    [place] = stored.progress().places
+    assert (place_phrase(place), place_colour(place)) == ("2 ran, 0 cached", "done")
 
 
 def test_the_picture_of_a_resumed_run_is_that_of_its_last_session(notebook: Notebook) -> None:

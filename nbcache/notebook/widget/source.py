@@ -73,6 +73,7 @@ class StoredRun:
         if self._detail.run.status not in pictures.ENDED:
             self._detail = history.show_run(self._cache, self.id)
         run = self._detail.run
+        over = run.status in pictures.ENDED  # until then the log has only what has ended
         return RunProgress(
             run=run.id,
             name=run.name,
@@ -85,7 +86,7 @@ class StoredRun:
                     name=each.name,
                     upstream=each.upstream,
                     counts=each.counts,
-                    expected=sum(each.counts.values()),
+                    expected=sum(each.counts.values()) if over else None,
                     equal=each.equal,
                     reason=each.reason,
                 )

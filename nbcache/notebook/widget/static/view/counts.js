@@ -22,7 +22,7 @@ function phrase(counts) {
       if (counts[index]) parts.push(`${number(counts[index])} ${word}`);
     return parts.join(", ");
   }
-  const parts = [`${number(ended)}/${known || all ? number(all) : "?"}`];
+  const parts = [`${number(ended)}/${known || all > ended ? number(all) : "?"}`];
   if (busy) parts.push(`${number(busy)} running`);
   if (counts[FAILED]) parts.push(`${number(counts[FAILED])} failed`);
   return parts.join(" · ");
@@ -39,7 +39,7 @@ const shares = (counts) => ({
 function stateOf(counts) {
   if (counts[FAILED]) return "failed";
   if (atWork(counts)) return "running";
-  if (done(counts) < total(counts) || counts[ABORTED]) return "pending";
+  if (done(counts) < total(counts) || counts[ABORTED] || counts[EXPECTED] < 0) return "pending"; // more may come
   if (counts[COMPLETED] || counts[EQUAL]) return "done";
   return counts[CACHED] || counts[STORED] ? "cached" : "pending";
 }

@@ -274,9 +274,10 @@ class View {
     this.status.textContent = text;
   }
 
-  /** That a run began is no news once it has ended. */
+  /** That a run began or is ending is no news once it has ended. */
   settle() {
-    if (!this.head.going && this.status.textContent === `run ${this.head.name} began`) this.say("");
+    const told = this.status.textContent, { going, name } = this.head;
+    if (!going && (told === `run ${name} began` || told.startsWith(`run ${name} is ending`))) this.say("");
   }
 
   // ---------------------------------------------------------------- acting
