@@ -43,8 +43,8 @@ from nbcache.plan.identity.explain import differences, one_line
 from nbcache.plan.identity.fingerprint import SharedPart, component
 from nbcache.plan.identity.reach import combine
 from nbcache.plan.language.cell import CachedCell
+from nbcache.store.entry import Entry
 from nbcache.store.files import new_ulid
-from nbcache.store.log import Entry
 
 FIRST = "first run of this cell here"
 _AMBIENT = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open", "display"})

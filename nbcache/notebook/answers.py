@@ -20,7 +20,8 @@ from nbcache.errors import CacheFormatError, UsageError, with_article
 from nbcache.model.digest import short
 from nbcache.notebook import place_progress, render
 from nbcache.notebook.render import Rendered
-from nbcache.notebook.verbs import Parsed, Place
+from nbcache.notebook.verb import Place
+from nbcache.notebook.verbs import Parsed
 from nbcache.store.cache import Cache
 
 if TYPE_CHECKING:

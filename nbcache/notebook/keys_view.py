@@ -15,7 +15,8 @@ from nbcache.errors import UsageError
 from nbcache.model.signature import KEY_PREFIX, is_key
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
-from nbcache.notebook.verbs import Parsed, Place
+from nbcache.notebook.verb import Place
+from nbcache.notebook.verbs import Parsed
 from nbcache.store.cache import take_over
 from nbcache.store.signing import OwnKey, make_key, read_key
 from nbcache.store.trust_file import TrustedKey, config_folder, read_trust, trust_key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from nbcache.notebook import verbs
-from nbcache.notebook.verbs import Place
+from nbcache.notebook.verb import Place
 
 # What an option of a verb takes, as its usage calls it -> what is offered
 _OF_VALUES = {"RUN": "runs", "PROCESS": "processes", "LABEL": "labels", "FORMAT": "formats"}

@@ -28,8 +28,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow, EvictRow, Record, Row, row_from_record
 from nbcache.model.signature import ORIGIN, Standing
 from nbcache.store import compact, fold
-from nbcache.store.entry import Entry as Entry
-from nbcache.store.entry import entry_of, keys_of
+from nbcache.store.entry import Entry, entry_of, keys_of
 from nbcache.store.files import close_in_children, new_ulid, read_only_error
 from nbcache.store.index import ORIGIN_PLACE, Found, SegmentIndex, hash_key, row_key
 from nbcache.store.journal import GONE, Durability, JournalWriter, encode_record, encode_row

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nbcache.model.task import RunStatus
-from nbcache.plan.language.body import script_facts
+from nbcache.plan.language.script import script_facts
 from tests.engine.notebooks import Notebook
 
 HELPERS = {

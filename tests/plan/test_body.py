@@ -18,17 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbcache.errors import BodyError
-from nbcache.plan.language.body import (
-    BodyFacts,
-    analyse_body,
-    check_body,
-    check_script,
-    infer_outputs,
-    script_facts,
-    split_body,
-)
-from nbcache.plan.language.free_names import AMBIENT, NameWalk
+from nbcache.plan.language.bindings import AMBIENT
+from nbcache.plan.language.body import analyse_body, split_body
+from nbcache.plan.language.body_checks import check_body, check_script, infer_outputs
+from nbcache.plan.language.facts import BodyFacts
+from nbcache.plan.language.free_names import NameWalk
 from nbcache.plan.language.header import parse_process_cell
+from nbcache.plan.language.script import script_facts
 
 
 def facts(body: str) -> BodyFacts:

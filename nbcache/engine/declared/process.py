@@ -22,19 +22,14 @@ from nbcache.errors import BodyError, HeaderError
 from nbcache.model.channel import Node
 from nbcache.model.process import ChannelDecl, Input, Option, Output, PortType, ProcessDecl
 from nbcache.plan.dataflow.channel import Channel
-from nbcache.plan.language.body import (
-    BodyFacts,
-    analyse_body,
-    check_body,
-    check_script,
-    check_types,
-    infer_outputs,
-    script_facts,
-)
+from nbcache.plan.language.body import analyse_body
+from nbcache.plan.language.body_checks import check_body, check_script, check_types, infer_outputs
 from nbcache.plan.language.directive_checks import check_store, check_templates
 from nbcache.plan.language.directives import parse_options
+from nbcache.plan.language.facts import BodyFacts
 from nbcache.plan.language.header import parse_output_list, reserved_in_scripts
 from nbcache.plan.language.header_text import nearest
+from nbcache.plan.language.script import script_facts
 
 if TYPE_CHECKING:
     from nbcache.engine.record.results import Results

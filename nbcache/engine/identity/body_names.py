@@ -10,7 +10,7 @@ from nbcache.engine.identity.sources import module_around
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.reach import is_of_nbcache
 from nbcache.plan.identity.uses import uses_of
-from nbcache.plan.language.body import BodyFacts
+from nbcache.plan.language.facts import BodyFacts
 
 _GIVEN = frozenset({"task", "display", "get_ipython"})  # names that every body has
 

@@ -16,8 +16,7 @@ from typing import Literal, NamedTuple
 
 from nbcache.plan.identity.module_facts import absolute
 from nbcache.plan.identity.uses import NAME_MODULES, uses_of
-from nbcache.plan.language.body import script_facts
-from nbcache.plan.language.script import SOMEWHERE, module_files
+from nbcache.plan.language.script import SOMEWHERE, module_files, script_facts
 
 _LONGEST = 1 << 20  # bytes that are looked at
 _RUN_BY_SHELL = re.compile(r"\b(?:ba|da|z|k)?sh\b")

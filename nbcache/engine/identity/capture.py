@@ -20,15 +20,14 @@ from nbcache.engine.identity.cell_settings import Surroundings
 from nbcache.engine.identity.modules import see_packages
 from nbcache.engine.identity.python_capture import PythonCapture
 from nbcache.engine.identity.script_capture import capture_script
-from nbcache.engine.spec import stat_key
 from nbcache.errors import FingerprintError
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import Output, ProcessDecl
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.reach import combine
-from nbcache.plan.language.body import BodyFacts
-from nbcache.store.filestate import hash_file
+from nbcache.plan.language.facts import BodyFacts
+from nbcache.store.filestate import hash_file, stat_key
 
 
 def capture(

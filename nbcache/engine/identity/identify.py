@@ -16,7 +16,6 @@ from pathlib import Path
 from nbcache.engine.identity.declared_types import fits_type
 from nbcache.engine.identity.downloads import Downloads
 from nbcache.engine.identity.remote import RemoteFiles
-from nbcache.engine.spec import StatKey, stat_key
 from nbcache.errors import ChannelError, InputChangedError, NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.process import PortType
@@ -26,7 +25,7 @@ from nbcache.plan.identity.canonical import canonical_digest, scalar_json, summa
 from nbcache.plan.identity.confidential import HIDDEN
 from nbcache.plan.identity.outline import outline
 from nbcache.plan.language.stage_as import staged_names
-from nbcache.store.filestate import FileTable
+from nbcache.store.filestate import FileTable, StatKey, stat_key
 
 _BY = {"standard": ", by size and time", "lenient": ", by size"}  # what a file counts by
 _KEPT_AS = {"arrow": "table", "npy": "array", "pickle": "object"}  # how a result is encoded

@@ -36,7 +36,7 @@ from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_reach import ModuleReach
 from nbcache.plan.identity.reach import Walker, combine, may_look_up
 from nbcache.plan.identity.uses import Chain
-from nbcache.plan.language.body import BodyFacts
+from nbcache.plan.language.facts import BodyFacts
 from nbcache.plan.language.quantities import size_text
 
 LARGE = 500_000_000  # bytes of captured data from which on a note says how to do without

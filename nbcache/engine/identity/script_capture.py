@@ -11,13 +11,14 @@ from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.containers import engine_for, pinned, resolve_image
 from nbcache.engine.identity.sources import place_of_body
 from nbcache.engine.identity.tools import search_path, tool_components
-from nbcache.engine.spec import FileInput, stat_key
+from nbcache.engine.spec import FileInput
 from nbcache.errors import FingerprintError
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import ProcessDecl
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.reach import combine
+from nbcache.store.filestate import stat_key
 
 
 def capture_script(

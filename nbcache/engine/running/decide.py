@@ -35,7 +35,8 @@ from nbcache.plan.language.publishing import render_folder
 from nbcache.plan.language.quantities import render_pattern, render_template
 from nbcache.plan.retention import RETENTION_OVER
 from nbcache.store.cache import Cache
-from nbcache.store.log import Entry, Log
+from nbcache.store.entry import Entry
+from nbcache.store.log import Log
 
 STALE_S = 60.0  # a look-up knows what stood in the log so long ago: a clean-up counts on it
 

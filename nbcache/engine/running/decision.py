@@ -17,7 +17,7 @@ from nbcache.model.task import Outcome
 from nbcache.model.value import Gathered, Stored
 from nbcache.plan.dataflow.retry import NOT_FAILED, FailedAttempt
 from nbcache.plan.identity.fingerprint import SharedPart
-from nbcache.store.log import Entry
+from nbcache.store.entry import Entry
 
 
 @dataclass(slots=True)

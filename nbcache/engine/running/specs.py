@@ -21,7 +21,6 @@ from nbcache.engine.spec import (
     PickledFile,
     Placed,
     ProcessSpec,
-    StatKey,
     pack_value,
 )
 from nbcache.errors import UsageError
@@ -32,6 +31,7 @@ from nbcache.model.process import Language, ProcessDecl
 from nbcache.model.value import FilePath, Gathered, RemoteFile, Stored
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
+from nbcache.store.filestate import StatKey
 
 LARGE_INPUT = 1 << 16  # bytes of a pickled value from which on it is packed once
 

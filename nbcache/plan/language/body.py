@@ -13,27 +13,9 @@ from types import CodeType
 from typing import NoReturn
 
 from nbcache.errors import BodyError
-from nbcache.plan.language.body_checks import check_body, check_script, check_types, infer_outputs
-from nbcache.plan.language.facts import BodyFacts, BodyResult, ScriptFacts, SplitBody
-from nbcache.plan.language.free_names import Mutation, NameWalk
+from nbcache.plan.language.facts import BodyFacts, BodyResult, SplitBody
+from nbcache.plan.language.free_names import NameWalk
 from nbcache.plan.language.scanning import line_of, logical_lines
-from nbcache.plan.language.script import script_facts
-
-__all__ = [
-    "BodyFacts",
-    "BodyResult",
-    "Mutation",
-    "ScriptFacts",
-    "SplitBody",
-    "analyse_body",
-    "check_body",
-    "check_script",
-    "check_types",
-    "infer_outputs",
-    "parse_body",
-    "script_facts",
-    "split_body",
-]
 
 _FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _FUTURES = 0x0FFF0000 | 0x1000000  # CO_FUTURE_* in a code object's flags

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Literal
 
-from nbcache.plan.language.free_names import Mutation
+from nbcache.plan.language.mutations import Mutation
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ Decides nothing about values. `language.body` turns what is found here into fact
 from __future__ import annotations
 
 import ast
-import builtins
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from nbcache.plan.language.bindings import Bindings, State, either
+from nbcache.plan.language.mutations import Mutation, mutator_call
 from nbcache.plan.language.scopes import (
     Comprehension,
     Function,
@@ -32,62 +33,26 @@ from nbcache.plan.language.scopes import (
     written,
 )
 
-AMBIENT = frozenset(
-    {*dir(builtins), "display", "get_ipython", "__file__", "__annotations__", "__path__"}
-    | {"__class__", "__conditional_annotations__", "__classdict__"}
-)
-"""Names that are there without being bound: builtins, and what every namespace is given."""
-
-_CLASS_AMBIENT = frozenset({"__module__", "__qualname__"})
-
-# Methods that change their object and return nothing worth having. Those in _ALSO_RETURN are, in
-# some table libraries, functions that return a new object; so they count only as a statement of
-# their own that is not the last one.
-_ALSO_RETURN = frozenset("add clear reverse sort update".split())
-_ALWAYS = frozenset("pop popitem popleft setdefault".split())
-MUTATORS = _ALSO_RETURN | _ALWAYS | frozenset(
-    "append appendleft extend extendleft insert remove discard rotate difference_update "
-    "intersection_update symmetric_difference_update insert_column setflags fill".split()
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """A place where a body would change an object that it was given. Line and column as in ast."""
-
-    name: str
-    how: str
-    line: int
-    column: int
-    deferred: bool  # in a function
-
-
-_State = frozenset[tuple[int, str]] | None
-"""What is surely bound: (depth of the module or class scope, name); None where nothing gets."""
-
 
 @dataclass(slots=True)
 class _Loop:
-    breaks: list[_State] = field(default_factory=list)
-    continues: list[_State] = field(default_factory=list)
+    breaks: list[State] = field(default_factory=list)
+    continues: list[State] = field(default_factory=list)
 
 
 class NameWalk:
     """The walk. Read the results after `run`."""
 
     def __init__(self) -> None:
-        self.free: dict[str, None] = {}
-        self.deferred: dict[str, None] = {}
-        self.bound: dict[str, None] = {}
-        self.builtins: dict[str, None] = {}
         self.imports: dict[str, None] = {}
         self.stars: dict[str, None] = {}
         self.calls: dict[str, tuple[int, int]] = {}
         self.classes: dict[str, None] = {}
         self.mutations: list[Mutation] = []
         self.uses_await = False
-        self._scopes: list[Scope] = [Scope("module")]
-        self._state: _State = frozenset()
+        self._names = Bindings()
+        self.free, self.bound = self._names.free, self._names.bound
+        self.builtins = self._names.builtins
         self._loops: list[_Loop] = []
         self._annotations: Literal["at once", "later", "never"] = (
             "at once" if sys.version_info < (3, 14) else "later"
@@ -103,72 +68,14 @@ class NameWalk:
                 self._annotations = "never" if "annotations" in asked else self._annotations
         self._last = tree.body[-1] if tree.body else None
         self._block(tree.body)
-        if self._state is None:
-            self._ended = set(self.bound)
-        else:
-            self._ended = {name for depth, name in self._state if depth == 0}
-        for name in self.deferred:
+        self._ended = self._names.bound_at_end()
+        for name in self._names.deferred:
             if name not in self._ended:
                 self.free[name] = None
         self.mutations = [each for each in self.mutations if self._is_free(each)]
 
     def _is_free(self, mutation: Mutation) -> bool:
         return not mutation.deferred or mutation.name not in self._ended
-
-    # Names
-
-    def _in_function(self) -> bool:
-        return any(scope.kind == "function" for scope in self._scopes)
-
-    def _place(self, name: str) -> Literal["local", "bound", "free", "deferred"]:
-        """Where a name that is read here comes from."""
-        last = len(self._scopes) - 1
-        innermost = last
-        while self._scopes[innermost].kind == "parameters":
-            innermost -= 1  # a class's names are seen through them
-        for depth in range(last, 0, -1):
-            scope = self._scopes[depth]
-            if name in scope.globals:
-                break
-            if scope.kind == "class":
-                if depth == innermost and (
-                    self._state is None or (depth, name) in self._state or name in _CLASS_AMBIENT
-                ):
-                    return "local"
-            elif name in scope.locals and name not in scope.nonlocals:
-                return "local"
-        if self._in_function():
-            return "deferred"
-        if self._state is None or (0, name) in self._state:
-            return "bound"
-        return "free"
-
-    def _read(self, name: str) -> str:
-        place = self._place(name)
-        if place in ("free", "deferred"):
-            if name in AMBIENT:
-                self.builtins[name] = None
-            elif place == "free":
-                self.free[name] = None
-            else:
-                self.deferred[name] = None
-        return place
-
-    def _bind(self, name: str) -> None:
-        depth = len(self._scopes) - 1
-        while self._scopes[depth].kind in ("comprehension", "parameters"):
-            depth -= 1
-        scope = self._scopes[depth]
-        if scope.kind == "function":
-            if name in scope.globals:
-                self.bound[name] = None
-            return
-        if scope.kind == "class" and name in scope.globals:
-            depth = 0
-        if depth == 0:
-            self.bound[name] = None
-        if self._state is not None:
-            self._state = self._state | {(depth, name)}
 
     # Statements
 
@@ -182,7 +89,8 @@ class NameWalk:
 
     def _do_expr(self, node: ast.Expr) -> None:
         self._expr(node.value)
-        self._method_call(node.value, statement=node)
+        found = mutator_call(node.value, alone=True, last=node is self._last)
+        self._method_call(found, node.value)
 
     def _do_assign(self, node: ast.Assign) -> None:
         self._expr(node.value)
@@ -192,17 +100,17 @@ class NameWalk:
     def _do_augassign(self, node: ast.AugAssign) -> None:
         target = node.target
         if isinstance(target, ast.Name):
-            place = self._read(target.id)
+            place = self._names.read(target.id)
             if place == "deferred":
                 self._mutated(target.id, f"{target.id} {operator_sign(node.op)}= ...", node, place)
             self._expr(node.value)
-            self._bind(target.id)
+            self._names.bind(target.id)
             return
         self._expr(node.value)
         self._target(target, f"{operator_sign(node.op)}=")
 
     def _do_annassign(self, node: ast.AnnAssign) -> None:
-        if self._scopes[-1].kind != "function":
+        if self._names.scopes[-1].kind != "function":
             self._annotation(node.annotation)
         if node.value is not None:
             self._expr(node.value)
@@ -213,14 +121,14 @@ class NameWalk:
     def _do_delete(self, node: ast.Delete) -> None:
         for target in node.targets:
             if isinstance(target, ast.Name):
-                self._read(target.id)
-                self._bind(target.id)  # gone for good: what is read later is not from outside
+                self._names.read(target.id)
+                self._names.bind(target.id)  # gone for good: what is read later is not from outside
             else:
                 self._target(target, "del")
 
     def _target(self, target: ast.expr, how: str = "=") -> None:
         if isinstance(target, ast.Name):
-            self._bind(target.id)
+            self._names.bind(target.id)
         elif isinstance(target, (ast.Tuple, ast.List)):
             for each in target.elts:
                 self._target(each, how)
@@ -232,7 +140,7 @@ class NameWalk:
             if isinstance(target, ast.Subscript):
                 self._expr(target.slice)
             if root is not None:
-                place = self._place(root)
+                place = self._names.place(root)
                 ending = f".{target.attr}" if isinstance(target, ast.Attribute) else "[...]"
                 said = written(target.value) + ending
                 self._mutated(
@@ -247,7 +155,7 @@ class NameWalk:
     def _do_import(self, node: ast.Import) -> None:
         for each in node.names:
             self.imports[each.name] = None
-            self._bind(each.asname or each.name.partition(".")[0])
+            self._names.bind(each.asname or each.name.partition(".")[0])
 
     def _do_importfrom(self, node: ast.ImportFrom) -> None:
         module = "." * node.level + (node.module or "")
@@ -256,16 +164,16 @@ class NameWalk:
             if each.name == "*":
                 self.stars[module] = None
             else:
-                self._bind(each.asname or each.name)
+                self._names.bind(each.asname or each.name)
 
     def _do_if(self, node: ast.If) -> None:
         self._expr(node.test)
-        before = self._state
+        before = self._names.state
         self._block(node.body)
-        after = self._state
-        self._state = before
+        after = self._names.state
+        self._names.state = before
         self._block(node.orelse)
-        self._state = _either([after, self._state])
+        self._names.state = either([after, self._names.state])
 
     def _do_for(self, node: ast.For | ast.AsyncFor) -> None:
         self._expr(node.iter)
@@ -285,55 +193,55 @@ class NameWalk:
         loop = _Loop()
         self._loops.append(loop)
         head()
-        begun = self._state
+        begun = self._names.state
         self._block(node.body)
         self._loops.pop()
         if endless:
-            self._state = None
+            self._names.state = None
         else:
             # where every round leaves, what follows is reached when there is no round
-            self._state = _either([self._state, *loop.continues])
-            if self._state is None and not loop.breaks:
-                self._state = begun
+            self._names.state = either([self._names.state, *loop.continues])
+            if self._names.state is None and not loop.breaks:
+                self._names.state = begun
         self._block(node.orelse)
-        self._state = _either([self._state, *loop.breaks])
+        self._names.state = either([self._names.state, *loop.breaks])
 
     def _do_break(self, node: ast.Break) -> None:
         if self._loops:
-            self._loops[-1].breaks.append(self._state)
-        self._state = None
+            self._loops[-1].breaks.append(self._names.state)
+        self._names.state = None
 
     def _do_continue(self, node: ast.Continue) -> None:
         if self._loops:
-            self._loops[-1].continues.append(self._state)
-        self._state = None
+            self._loops[-1].continues.append(self._names.state)
+        self._names.state = None
 
     def _do_raise(self, node: ast.Raise) -> None:
         self._visit_children(node)
-        self._state = None
+        self._names.state = None
 
     def _do_return(self, node: ast.Return) -> None:
         self._visit_children(node)
-        self._state = None
+        self._names.state = None
 
     def _do_try(self, node: ast.Try) -> None:
-        before = self._state
+        before = self._names.state
         self._block(node.body)
         self._block(node.orelse)
-        ends = [self._state]
+        ends = [self._names.state]
         for handler in node.handlers:
-            self._state = before
+            self._names.state = before
             if handler.type is not None:
                 self._expr(handler.type)
             if handler.name:
-                self._bind(handler.name)
+                self._names.bind(handler.name)
             self._block(handler.body)
-            ends.append(self._state)
-        self._state = _either(ends)
-        if self._state is None and node.finalbody:
-            self._state = ends[0] if ends[0] is not None else before
+            ends.append(self._names.state)
+        self._names.state = either(ends)
+        if self._names.state is None and node.finalbody:
+            self._names.state = ends[0] if ends[0] is not None else before
             self._block(node.finalbody)
-            self._state = None
+            self._names.state = None
         else:
             self._block(node.finalbody)
 
@@ -353,21 +261,21 @@ class NameWalk:
 
     def _do_match(self, node: ast.Match) -> None:
         self._expr(node.subject)
-        before, ends, exhaustive = self._state, [], False
+        before, ends, exhaustive = self._names.state, [], False
         for case in node.cases:
-            self._state = before
+            self._names.state = before
             self._pattern(case.pattern)
             if case.guard is not None:
                 self._expr(case.guard)
             elif isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None:
                 exhaustive = True
             self._block(case.body)
-            ends.append(self._state)
-        self._state = _either(ends if exhaustive else [*ends, before])
+            ends.append(self._names.state)
+        self._names.state = either(ends if exhaustive else [*ends, before])
 
     def _pattern(self, pattern: ast.pattern) -> None:
         for name in pattern_names(pattern):
-            self._bind(name)
+            self._names.bind(name)
         for node in ast.walk(pattern):
             if isinstance(node, ast.MatchValue):
                 self._expr(node.value)
@@ -386,19 +294,19 @@ class NameWalk:
     def _do_typealias(self, node: ast.AST) -> None:
         parameters = type_parameters(node)
         self._deferred_scope(frozenset(parameters), [node.value])  # type: ignore[attr-defined]
-        self._bind(node.name.id)  # type: ignore[attr-defined]
+        self._names.bind(node.name.id)  # type: ignore[attr-defined]
 
     def _do_functiondef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         for decorator in node.decorator_list:
             self._expr(decorator)
         self._defaults(node.args)
         parameters = Scope("parameters", frozenset(type_parameters(node)))
-        self._scopes.append(parameters)
+        self._names.scopes.append(parameters)
         for annotation in annotations_of(node):
             self._annotation(annotation)
         self._function(node)
-        self._scopes.pop()
-        self._bind(node.name)
+        self._names.scopes.pop()
+        self._names.bind(node.name)
 
     def _do_asyncfunctiondef(self, node: ast.AsyncFunctionDef) -> None:
         self._do_functiondef(node)
@@ -411,22 +319,22 @@ class NameWalk:
     def _function(self, node: Function) -> None:
         """Walk what runs later: reads are looked up at the end, bindings stay inside."""
         scope = function_scope(node)
-        saved, loops, self._loops = self._state, self._loops, []
-        self._scopes.append(scope)
+        saved, loops, self._loops = self._names.state, self._loops, []
+        self._names.scopes.append(scope)
         if isinstance(node, ast.Lambda):
             self._expr(node.body)
         else:
             self._block(node.body)
-        self._scopes.pop()
-        self._state, self._loops = saved, loops
+        self._names.scopes.pop()
+        self._names.state, self._loops = saved, loops
 
     def _deferred_scope(self, names: frozenset[str], nodes: Iterable[ast.expr]) -> None:
-        saved = self._state
-        self._scopes.append(Scope("function", names))
+        saved = self._names.state
+        self._names.scopes.append(Scope("function", names))
         for node in nodes:
             self._expr(node)
-        self._scopes.pop()
-        self._state = saved
+        self._names.scopes.pop()
+        self._names.state = saved
 
     def _annotation(self, node: ast.expr) -> None:
         """Annotations are read at once before Python 3.14, later when somebody asks, and never
@@ -437,26 +345,26 @@ class NameWalk:
             self._deferred_scope(frozenset(), [node])
 
     def _do_classdef(self, node: ast.ClassDef) -> None:
-        if len(self._scopes) == 1:
+        if len(self._names.scopes) == 1:
             self.classes[node.name] = None
         for decorator in node.decorator_list:
             self._expr(decorator)
-        self._scopes.append(Scope("parameters", frozenset(type_parameters(node))))
+        self._names.scopes.append(Scope("parameters", frozenset(type_parameters(node))))
         for each in (*node.bases, *(keyword.value for keyword in node.keywords)):
             self._expr(each)
-        depth = len(self._scopes)
-        before = self._state
+        depth = len(self._names.scopes)
+        before = self._names.state
         declared = {
             name for each in own_nodes(node) if isinstance(each, ast.Global) for name in each.names
         }
-        self._scopes.append(Scope("class", globals=frozenset(declared)))
+        self._names.scopes.append(Scope("class", globals=frozenset(declared)))
         self._block(node.body)
-        self._scopes.pop()
-        self._scopes.pop()
+        self._names.scopes.pop()
+        self._names.scopes.pop()
         if before is not None:
-            after = self._state or before
-            self._state = frozenset(each for each in after if each[0] != depth)
-        self._bind(node.name)
+            after = self._names.state or before
+            self._names.state = frozenset(each for each in after if each[0] != depth)
+        self._names.bind(node.name)
 
     # Expressions
 
@@ -476,7 +384,7 @@ class NameWalk:
 
     def _see_name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load):
-            self._read(node.id)
+            self._names.read(node.id)
         else:
             self._target(node)
 
@@ -485,34 +393,18 @@ class NameWalk:
         self._target(node.target)
 
     def _see_call(self, node: ast.Call) -> None:
-        if isinstance(node.func, ast.Name) and self._place(node.func.id) in ("free", "deferred"):
+        if isinstance(node.func, ast.Name) and self._names.place(node.func.id) in (
+            "free",
+            "deferred",
+        ):
             self.calls.setdefault(node.func.id, (node.lineno, node.col_offset))
         self._visit_children(node)
-        self._method_call(node)
+        self._method_call(mutator_call(node, alone=False), node)
 
-    def _method_call(self, node: ast.expr, statement: ast.Expr | None = None) -> None:
-        """Note a call of a mutator; `statement` is the expression statement that it is alone."""
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-            return
-        root, method = root_name(node.func), node.func.attr
-        if root is None:
-            return
-        if statement is None:
-            inplace = any(
-                each.arg == "inplace"
-                and isinstance(each.value, ast.Constant)
-                and each.value.value is True
-                for each in node.keywords
-            )
-            if not inplace and method not in _ALWAYS:
-                return
-            how = f"{written(node.func)}({'inplace=True' if inplace else '...'})"
-        else:
-            counts = method in MUTATORS - _ALWAYS
-            if not counts or (method in _ALSO_RETURN and statement is self._last):
-                return
-            how = f"{written(node.func)}(...)"
-        self._mutated(root, how, node, self._place(root))
+    def _method_call(self, found: tuple[str, str] | None, node: ast.expr) -> None:
+        if found is not None:
+            root, how = found
+            self._mutated(root, how, node, self._names.place(root))
 
     def _see_lambda(self, node: ast.Lambda) -> None:
         self._defaults(node.args)
@@ -521,32 +413,32 @@ class NameWalk:
     def _see_boolop(self, node: ast.BoolOp) -> None:
         self._expr(node.values[0])
         for each in node.values[1:]:
-            before = self._state
+            before = self._names.state
             self._expr(each)
-            self._state = _either([before, self._state])
+            self._names.state = either([before, self._names.state])
 
     def _see_ifexp(self, node: ast.IfExp) -> None:
         self._expr(node.test)
-        before = self._state
+        before = self._names.state
         self._expr(node.body)
-        after = self._state
-        self._state = before
+        after = self._names.state
+        self._names.state = before
         self._expr(node.orelse)
-        self._state = _either([after, self._state])
+        self._names.state = either([after, self._names.state])
 
     def _see_await(self, node: ast.Await) -> None:
         self._awaits()
         self._visit_children(node)
 
     def _awaits(self) -> None:
-        if not self._in_function():
+        if not self._names.in_function():
             self.uses_await = True
 
     def _see_listcomp(self, node: Comprehension) -> None:
         first = node.generators[0]
         self._expr(first.iter)
         targets = {name for each in node.generators for name in stored_names(each.target)}
-        self._scopes.append(Scope("comprehension", frozenset(targets)))
+        self._names.scopes.append(Scope("comprehension", frozenset(targets)))
         for generator in node.generators:
             if generator.is_async:
                 self._awaits()
@@ -561,7 +453,7 @@ class NameWalk:
             self._expr(node.value)
         else:
             self._expr(node.elt)
-        self._scopes.pop()
+        self._names.scopes.pop()
 
     def _comprehension_target(self, target: ast.expr) -> None:
         for node in ast.walk(target):
@@ -569,9 +461,3 @@ class NameWalk:
                 self._target(node)
 
     _see_setcomp = _see_dictcomp = _see_generatorexp = _see_listcomp
-
-
-def _either(states: Sequence[_State]) -> _State:
-    """What is bound whichever way was taken; ways that lead nowhere do not count."""
-    reached = [state for state in states if state is not None]
-    return frozenset.intersection(*reached) if reached else None

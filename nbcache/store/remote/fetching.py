@@ -23,8 +23,8 @@ from nbcache.errors import (
 from nbcache.model.digest import Digest
 from nbcache.model.row import Record
 from nbcache.store.blobs import Blobs
+from nbcache.store.entry import Entry
 from nbcache.store.files import new_ulid, remove
-from nbcache.store.log import Entry
 from nbcache.store.remote.contact import Contact
 from nbcache.store.remote.layout import blob_key, weeks_to_try
 from nbcache.store.remote.patience import patiently

@@ -16,7 +16,8 @@ from pathlib import Path
 from nbcache.model.digest import Digest
 from nbcache.model.row import Record
 from nbcache.store.blobs import Blobs
-from nbcache.store.log import Entry, Log
+from nbcache.store.entry import Entry
+from nbcache.store.log import Log
 from nbcache.store.remote.contact import Contact
 from nbcache.store.remote.fetching import Fetching, blobs_of
 from nbcache.store.remote.header import read_header
