@@ -428,6 +428,7 @@ def test_what_went_as_intermediate_is_made_again_by_whoever_needs_it_and_by_nobo
     assert [(each.cached, each.to_run) for each in plans] == [(0, 3), (0, 3)]
     assert "taken out of the cache" in plans[0].reason
     run = again.run()
+    assert run.reasons["make"] == plans[0].reason
     assert again.ran() == ["make1", "make2", "make3"]
     assert run.counts() == {"completed": 6}
     assert list(run["size"]) == [-SIZE] * 3

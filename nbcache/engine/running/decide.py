@@ -293,6 +293,7 @@ class Decider:
         assert decision.hash is not None
         if place not in self._handed_on or not self._cache.is_own:
             return False
+        reason = decision.reason
         for entry in log.evicted(decision.hash):
             if entry.row_id in self._released_rows() and self._reads_hold(entry, decision):
                 outputs = self._outputs(decision, entry, apart=self._handed_on[place])
@@ -300,6 +301,7 @@ class Decider:
                     decision.entry, decision.outputs, decision.reason = entry, outputs, ""
                     decision.is_known_only = True
                     return True
+        decision.reason = reason
         return False
 
     def _released_rows(self) -> frozenset[str]:
