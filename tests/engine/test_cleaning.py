@@ -422,6 +422,7 @@ def test_what_went_as_intermediate_is_made_again_by_whoever_needs_it_and_by_nobo
     assert [each.cached for each in again.session.plan()] == [3, 3]
     assert again.run().counts() == {"cached": 6}
     assert list(again.names["size"]) == [SIZE] * 3
+    assert list(again.names["size"].table().n) == [SIZE] * 3
     assert again.ran() == []
     again.cell("%%process size(data) -> n from make\nn = -len(data)")
     plans = again.session.plan()

@@ -281,7 +281,8 @@ class Results:
             row: dict[str, object] = {}
             inside: dict[tuple[str, str], object] = {}
             for name, held in task.inputs.items():
-                self._add_scalar(row, name, held)
+                with contextlib.suppress(ResultGone):  # of an input that is known and not kept
+                    self._add_scalar(row, name, held)
             columns = [self._column(number) for number in range(len(task.outputs or ()))]
             for column, held in zip(columns, task.outputs or (), strict=True):
                 whole = self._add_scalar(row, column, held)
