@@ -92,6 +92,7 @@ def repeat(
     if session.last_run is not None and not session.last_run.done:
         raise UsageError(f"run {session.last_run.name} is still going: wait for it first")
     prepared = session.prepare(targets)
+    prepared.decider.need_results()
     by_process: dict[str, list[Decision]] = {}
     for _, decision in sorted(dry_run(prepared).decisions.items()):
         wanted = not targets or decision.place.name in targets

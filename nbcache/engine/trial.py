@@ -139,6 +139,7 @@ def _with_upstream(session: Host, name: str) -> tuple[Prepared, DryRun]:
         prepared = session.prepare([name])
         if name not in prepared.graph.places:
             raise UsageError(f"{name} is a channel, and only a process can be tried")
+        prepared.decider.need_results()
         found = dry_run(prepared)
         index = prepared.graph.places[name]
         errors = [text for task, text in found.errors.items() if task[0] == index]

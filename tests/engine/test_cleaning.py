@@ -14,10 +14,11 @@ import pytest
 from nbcache.engine.record.explanations import why
 from nbcache.engine.record.query import fetch
 from nbcache.engine.record.usage import usage
+from nbcache.engine.repeat import repeat
 from nbcache.engine.upkeep import cleaning
 from nbcache.engine.upkeep.cleaning import clean
 from nbcache.engine.upkeep.pins import pin, pins
-from nbcache.errors import ResultGone, StoreError, UsageError
+from nbcache.errors import NotRunError, ResultGone, StoreError, UsageError
 from nbcache.model.task import RunStatus
 from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
@@ -452,6 +453,20 @@ def test_what_went_as_intermediate_is_made_again_for_whoever_reads_or_looks_at_i
     assert [len(each.data) for each in notebook.names["make"]] == [SIZE] * 3
     notebook.cell("%channel long = make.filter(lambda data: len(data) > 1)")
     assert notebook.run().counts() == {"cached": 6}  # its results are there now
+
+
+def test_a_trial_makes_what_went_as_intermediate_and_a_check_leaves_it_out(
+    notebook: Notebook,
+) -> None:
+    pipeline(notebook)
+    notebook.run(retention="intermediate")  # type: ignore[arg-type]
+    wait_until(lambda: blobs(notebook.session.cache) == [])
+
+    with pytest.raises(NotRunError, match="no result"):
+        repeat(notebook.session, ["size"])
+    assert notebook.session.try_one("size").outputs == {"n": SIZE}
+    assert notebook.session.last_run is not None
+    assert notebook.session.last_run.targets == ("make",)
 
 
 def test_a_policy_of_nonsense_stops_the_run_before_it_starts(notebook: Notebook) -> None:

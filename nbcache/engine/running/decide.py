@@ -286,6 +286,10 @@ class Decider:
         decision.is_trusted = entry.hash != decision.hash
         return True
 
+    def need_results(self) -> None:
+        """Let no result count of which only the log tells: they will be read."""
+        self._handed_on = {}
+
     def _take_known(self, decision: Decision) -> bool:
         """Take a result that went when its retention was over, and of which the log says what it
         was: enough to decide the tasks that took it, where nobody else does."""
