@@ -35,6 +35,7 @@ from nbcache.engine.spec import (
 from nbcache.engine.work.around_script import answers, run_after
 from nbcache.engine.work.harvest import NOTHING, Harvest, Leaf, to_ports
 from nbcache.engine.work.hints import hint_about
+from nbcache.engine.work.modules_by_path import find_by_path
 from nbcache.engine.work.path_values import paths_in
 from nbcache.engine.work.process_tree import end_own_children
 from nbcache.engine.work.python_body import (
@@ -150,6 +151,7 @@ class _Attempt:
         if place.baseline is not None:
             place.baseline.prepare(process.key, process.environ, _extra(process), process.sys_path)
             place.baseline.seed(process.seed)
+            find_by_path(process.modules)
             if self.spec.gpus:
                 os.environ[DEVICES] = ",".join(self.spec.gpus)
         inputs = self.staging.stage(self.spec.inputs, process.helpers)

@@ -475,7 +475,10 @@ class Walker:
 
     def _module(self, value: types.ModuleType) -> Digest:
         if self._places.home(value.__name__) in ("unknown", "notebook"):
-            raise NoCanonicalFormError("module", f"{value.__name__} lies in no file")
+            name, is_file = value.__name__, attribute(value, "__file__") is not None
+            way_out = f"say `sys.modules[{name!r}] = ...` where it is loaded from its file"
+            reason = f"nothing finds {name} by its name; {way_out}" if is_file else ""
+            raise NoCanonicalFormError("module", reason or f"{name} lies in no file")
         self.module_read(value.__name__, {()})
         return combine("module", value.__name__)
 
