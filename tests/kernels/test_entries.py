@@ -46,10 +46,30 @@ def notebook(tmp_path: Path) -> Notebook:
     return Notebook(tmp_path / "place")
 
 
-def test_one_damaged_blob_that_two_processes_made_is_healed_once(notebook: Notebook) -> None:
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Run the pipeline once; return its folder, and a copy of all that was in it then."""
+    root = tmp_path_factory.mktemp("entries") / "place"
+    notebook = Notebook(root)
     everything, _ = _run(notebook, _pipeline(notebook))
     assert everything == sorted(["big", "same", "size", "size2"] * 2)
-    large = [path for path in _blobs(notebook) if path.stat().st_size > 60_000]
+    kept = root.with_name("kept")
+    shutil.copytree(root, kept, symlinks=True)
+    return root, kept
+
+
+@pytest.fixture
+def ran_once(place: tuple[Path, Path]) -> Notebook:
+    """A notebook whose pipeline a kernel has run, where it ran: bodies name their folder."""
+    root, kept = place
+    shutil.rmtree(root)
+    notebook = Notebook(root)
+    shutil.copytree(kept, root, symlinks=True, dirs_exist_ok=True)
+    return notebook
+
+
+def test_one_damaged_blob_that_two_processes_made_is_healed_once(ran_once: Notebook) -> None:
+    large = [path for path in _blobs(ran_once) if path.stat().st_size > 60_000]
     assert len(large) == 2
     flipped = large[0]
     data = bytearray(flipped.read_bytes())
@@ -57,59 +77,54 @@ def test_one_damaged_blob_that_two_processes_made_is_healed_once(notebook: Noteb
     flipped.chmod(0o644)
     flipped.write_bytes(data)
 
-    ran, said = _run(notebook, _pipeline(notebook, factor=2))
+    ran, said = _run(ran_once, _pipeline(ran_once, factor=2))
 
     assert ran.count("big") + ran.count("same") == 1
     assert (ran.count("size"), ran.count("size2")) == (2, 2)
     assert said.split() == ["big", "160002", "same", "160002", "size", "320004", "size2", "320004"]
-    assert _run(notebook, _pipeline(notebook, factor=2))[0] == []
+    assert _run(ran_once, _pipeline(ran_once, factor=2))[0] == []
 
 
-def test_a_blob_that_is_gone_or_cut_is_made_again_and_nothing_else_runs(notebook: Notebook) -> None:
-    _run(notebook, _pipeline(notebook))
-    gone, cut = [path for path in _blobs(notebook) if path.stat().st_size > 60_000]
+def test_a_blob_that_is_gone_or_cut_is_made_again_and_nothing_else_runs(ran_once: Notebook) -> None:
+    gone, cut = [path for path in _blobs(ran_once) if path.stat().st_size > 60_000]
     gone.unlink()
     cut.chmod(0o644)
     cut.write_bytes(cut.read_bytes()[:-7])
 
-    ran, said = _run(notebook, _pipeline(notebook))
+    ran, said = _run(ran_once, _pipeline(ran_once))
 
     assert set(ran) <= {"big", "same"}
     assert 2 <= len(ran) <= 4  # tasks that find the loss at the same time all make it good
     assert said.split()[1::2] == ["160002"] * 4
 
 
-def test_a_result_whose_output_is_no_longer_kept_is_a_hit_and_says_so(notebook: Notebook) -> None:
-    _run(notebook, _pipeline(notebook))
-    shown = [path for path in _blobs(notebook) if 9_000 <= path.stat().st_size < 60_000]
+def test_a_result_whose_output_is_no_longer_kept_is_a_hit_and_says_so(ran_once: Notebook) -> None:
+    shown = [path for path in _blobs(ran_once) if 9_000 <= path.stat().st_size < 60_000]
     assert len(shown) == 2
     for path in shown:
         path.unlink()
 
-    place = f"%nbcache use {notebook.root}/cache"
-    executed = notebook.execute(["%load_ext nbcache", place, *_pipeline(notebook)])
+    place = f"%nbcache use {ran_once.root}/cache"
+    executed = ran_once.execute(["%load_ext nbcache", place, *_pipeline(ran_once)])
 
-    assert notebook.ran() == []
+    assert ran_once.ran() == []
     (card,) = [each for each in executed if each.source.startswith("%%process size(")]
     assert "no longer kept" in text_of(card)
 
 
-def test_an_equal_result_of_an_edited_step_stops_there(notebook: Notebook) -> None:
-    _run(notebook, _pipeline(notebook))
-
-    ran, _ = _run(notebook, _pipeline(notebook, big="bytes(40_000) * 2"))
+def test_an_equal_result_of_an_edited_step_stops_there(ran_once: Notebook) -> None:
+    ran, _ = _run(ran_once, _pipeline(ran_once, big="bytes(40_000) * 2"))
 
     assert ran == ["big", "big"]
 
 
-def test_the_cache_serves_another_folder_and_another_notebook(notebook: Notebook) -> None:
-    _run(notebook, _pipeline(notebook))
-    moved = notebook.root / "elsewhere"
-    shutil.move(notebook.root / "cache", moved)
-    notebook.folder = notebook.root / "other" / "place"
-    notebook.folder.mkdir(parents=True)
+def test_the_cache_serves_another_folder_and_another_notebook(ran_once: Notebook) -> None:
+    moved = ran_once.root / "elsewhere"
+    shutil.move(ran_once.root / "cache", moved)
+    ran_once.folder = ran_once.root / "other" / "place"
+    ran_once.folder.mkdir(parents=True)
 
-    assert _run(notebook, ["import math", *_pipeline(notebook)], str(moved))[0] == []
+    assert _run(ran_once, ["import math", *_pipeline(ran_once)], str(moved))[0] == []
 
 
 def test_a_project_that_is_copied_with_what_it_reads_is_a_hit_until_the_copy_is_edited(
