@@ -60,8 +60,7 @@ def open_run(session: Opener, prepared: Prepared, beginning: Beginning, said: se
         session.read_shown,
         user=user_name(),
     )
-    shared = cache.shared if cache.is_own else None
-    run.cache_place = str(session.place) if shared is None else shared.store.url
+    run.cache_place = str(session.place)
     run.targets, run.is_recorded = beginning.targets, beginning.hold is not None
     prepared.decider.for_run(run.id)
     for text in _once(cache, prepared):
@@ -84,6 +83,8 @@ def open_run(session: Opener, prepared: Prepared, beginning: Beginning, said: se
     tier = session.tier()
     if tier is not None:
         tier.run_began(run.id)
+        if cache.is_own:  # what nobody vouches for is in the other one then
+            run.cache_place = tier.shared.store.url
     return Opened(run, prepared, beginning, rows, tier)
 
 

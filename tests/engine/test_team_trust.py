@@ -63,6 +63,7 @@ def test_what_a_stranger_shared_runs_again_and_what_a_friend_signed_does_not(
     sent(anna.session)
     become(monkeypatch, tmp_path, "ben")
     ben = person("ben")
+    ben.session.use(str(ben.session.place))  # as a new kernel finds it: shared, and not opened yet
     boxes(ben)
 
     stranger = ben.run()
