@@ -174,6 +174,10 @@ class StoreError(NbcacheError):
     """The cache cannot be read or written."""
 
 
+class DamagedSegmentError(StoreError):
+    """A file of the history does not hold what was written."""
+
+
 class CannotKeepError(StoreError):
     """The cache takes nothing more: its disk is full, or it may only be read."""
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from xxhash import xxh3_128_digest
 
+from nbcache.errors import DamagedSegmentError, NbcacheError
 from nbcache.model.ids import make_ulid, ulid_ms
 from nbcache.model.row import Record
 from nbcache.store.columns import record_of, table_of
@@ -38,10 +39,12 @@ from nbcache.store.segment import (
     FORMAT,
     KEYS,
     ROWS,
+    check_rows,
     keys_table,
     metadata_for,
     metadata_of,
     open_parquet,
+    read_records,
     write_table,
 )
 
@@ -248,6 +251,7 @@ def index_of(keys: Path) -> bytes:
         if file.metadata.num_rows < _MANY_ROWS:
             lines = file.read(use_threads=False).to_pylist()
             return build(((record_of(line), line["place"]) for line in lines), meta)
+    check_rows(keys)  # DuckDB does not look at checksums
     return index_of_file(keys, meta)
 
 
@@ -264,15 +268,27 @@ def write_index(root: Path, name: str, data: bytes) -> None:
 
 
 def open_index(root: Path, name: str, *, write: bool) -> SegmentIndex:
-    """Return a segment's index, made again from its keys file where it is not usable.
+    """Return a segment's index, made again from its keys file where it is not usable, or from its
+    rows where that is damaged.
 
     Raises:
         FileNotFoundError: the segment was merged away.
+        DamagedSegmentError: all of it is damaged.
+        StoreError: it may not be read, or is of a later version.
     """
     try:
         return SegmentIndex.open(root / "index" / f"{name}.idx")
     except (StaleIndexError, ValueError):
+        pass
+    try:
         data = rebuilt_index(root, name)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever JSON or DuckDB make of odd bytes is damage, too
+        is_damaged = isinstance(error, DamagedSegmentError) or not isinstance(error, NbcacheError)
+        if not is_damaged or not (root / "log" / (name + ROWS)).exists():
+            raise
+        data = _index_from_rows(root, name)
     if write:
         with contextlib.suppress(OSError):  # derived: the next reader makes it again
             write_index(root, name, data)
@@ -282,6 +298,12 @@ def open_index(root: Path, name: str, *, write: bool) -> SegmentIndex:
 def rebuilt_index(root: Path, name: str) -> bytes:
     """Return the bytes of a segment's index, made from its keys file."""
     return index_of(root / "log" / (name + KEYS))
+
+
+def _index_from_rows(root: Path, name: str) -> bytes:
+    table = table_of(list(read_records(root / "log" / (name + ROWS))))
+    lines = keys_table(table).to_pylist()
+    return build(((record_of(line), line["place"]) for line in lines), metadata_for(table))
 
 
 def sweep(root: Path) -> None:

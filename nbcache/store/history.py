@@ -104,9 +104,9 @@ def reading(
         connection = _shared.get(cache)
         if connection is None:
             connection, own = _database()
-            _shared[cache] = connection
             history = _histories[connection] = _History(cache, own, views_of(query), once)
             _fence(connection, cache)
+            _shared[cache] = connection
             _refreshed[cache] = time.monotonic()
         else:
             history = _histories[connection]
@@ -216,7 +216,13 @@ class _History:
                     self._cursor.execute("CREATE OR REPLACE VIEW tasks AS FROM _tasks")
 
     def refresh(self) -> None:
-        """Bring the views up to date, in one transaction."""
+        """Bring the views up to date, in one transaction.
+
+        Raises:
+            StoreError: a segment is damaged.
+        """
+        import duckdb
+
         with self._lock:
             self._log.refresh()
             journals, segments = self._log.journals(), self._log.segments()
@@ -231,8 +237,10 @@ class _History:
                     self._show_rows(segments)
                 self._follow_runs(segments)
                 self._cursor.commit()
-            except BaseException:
+            except BaseException as error:
                 self._cursor.rollback()
+                if isinstance(error, duckdb.Error):
+                    self._log.check_segments()
                 raise
             self._segments, self._copied = tuple(segments), copied
 

@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from nbcache.errors import DamagedSegmentError
 from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow, EvictRow, Record, Row, row_from_record
 from nbcache.model.signature import ORIGIN, Standing
@@ -35,7 +36,15 @@ from nbcache.store.journal import GONE, Durability, JournalWriter, encode_record
 from nbcache.store.journal_view import JournalView
 from nbcache.store.listing import Listing
 from nbcache.store.naming import Naming, naming_of, read_naming
-from nbcache.store.segment import ROWS, read_record, read_records, read_records_at, segment_name
+from nbcache.store.segment import (
+    ROWS,
+    check_rows,
+    damaged,
+    read_record,
+    read_records,
+    read_records_at,
+    segment_name,
+)
 from nbcache.store.signing import FOREIGN, Vouching
 from nbcache.store.soundness import is_sound, sound_row
 
@@ -65,6 +74,7 @@ class Log:
         self._journal_folder = Listing(self.root / "journal")
         self._segments: dict[str, SegmentIndex] = {}  # replaced as a whole, never changed
         self._replaced: frozenset[str] = frozenset()
+        self._damaged: dict[str, DamagedSegmentError] = {}  # segments that nothing can be read of
         self._journals: dict[str, JournalView] = {}  # replaced as a whole, never changed
         self._evicted: dict[str, float] = {}  # hash -> up to which generation
         self._evicted_rows: set[str] = set()
@@ -342,6 +352,9 @@ class Log:
         """Yield stored rows that match, some twice; also those of kinds of later versions.
 
         With `columns`, rows may come without the others.
+
+        Raises:
+            StoreError: a segment is damaged, so they are not all there.
         """
         read = partial(read_records, kinds=kinds, run=run, process=process, columns=columns)
         journals = yield from self._of_segments(read, run, kinds)
@@ -372,15 +385,17 @@ class Log:
         """Yield what is read of the rows files that may hold such rows; return the journals as of
         the same moment."""
         self.refresh()
+        for fault in self._damaged.values():
+            raise fault
         for attempt in range(3):
             journals, segments = self._journals, self._segments
             try:
                 for name in _that_may_have(run, kinds, segments):
                     yield from read(self.root / "log" / (name + ROWS))
                 return journals
-            except FileNotFoundError:
+            except FileNotFoundError as error:
                 if attempt == 2:
-                    raise
+                    raise damaged(self.root / "log" / (name + ROWS), "is gone") from error
                 self.refresh(relist=True)
         raise AssertionError
 
@@ -412,6 +427,20 @@ class Log:
                     raise
                 self.refresh(relist=True)
         raise AssertionError
+
+    def check_segments(self) -> None:
+        """See that all of every segment can be read.
+
+        Raises:
+            StoreError: one is damaged.
+        """
+        for fault in self._damaged.values():
+            raise fault
+        for name in self._segments:
+            try:
+                check_rows(self.root / "log" / (name + ROWS))
+            except FileNotFoundError as error:
+                raise damaged(self.root / "log" / (name + ROWS), "is gone") from error
 
     def records_at(self, places: Mapping[str, Sequence[int]]) -> Iterator[Record]:
         """Yield the rows at lines of segments."""
@@ -488,6 +517,7 @@ class Log:
     def _load_segments(self, names: set[str]) -> None:
         known = {name: each for name, each in self._segments.items() if name in names}
         replaced = set(self._replaced)
+        damaged_segments: dict[str, DamagedSegmentError] = {}
         # A merged segment is no older than those it replaces, which then need not be opened.
         for name in sorted(names - known.keys() - replaced, reverse=True):
             if name in replaced:
@@ -496,10 +526,15 @@ class Log:
                 known[name] = fold.open_index(self.root, name, write=self._read_only is None)
             except FileNotFoundError:
                 continue
+            except DamagedSegmentError as error:
+                if not (self.root / "log" / (name + ROWS)).exists():
+                    raise  # of a mirror, which fetches keys alone
+                damaged_segments[name] = error  # look-ups do without it: what it held is made again
+                continue
             replaced.update(known[name].meta.get("replaces", ()))
             for evict in known[name].meta.get("evicts", ()):
                 self._note_evict(evict)
-        self._replaced = frozenset(replaced)
+        self._replaced, self._damaged = frozenset(replaced), damaged_segments
         self._segments = {name: known[name] for name in sorted(known.keys() - replaced)}
 
     # ------------------------------------------------------------------ inside

@@ -5,12 +5,14 @@ How rows become columns is `columns`' business; docs/format.md has the files.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nbcache.errors import CacheFormatError, StoreError
+from nbcache.errors import CacheFormatError, DamagedSegmentError, StoreError
 from nbcache.model.row import Record
 from nbcache.store.arrow import arrow_array
 from nbcache.store.columns import INT, KEY_COLUMNS, KEYED_KINDS, TEXT, record_of
@@ -65,6 +67,7 @@ def write_table(path: Path, table: Any, metadata: Record) -> None:
         compression="zstd",
         row_group_size=GROUP_ROWS,
         write_statistics=["id", "kind", "run", "process", "hash", "at"],
+        write_page_checksum=True,
     )
     open_up(path, path, 0o644)
 
@@ -76,30 +79,48 @@ def segment_name(file: str) -> str | None:
     return name if file.endswith(KEYS) and len(name) == 26 and name.isalnum() else None
 
 
-def open_parquet(path: Path) -> Any:
-    """Return a `pyarrow.parquet.ParquetFile`.
+@contextmanager
+def open_parquet(path: Path) -> Iterator[Any]:
+    """Give a `pyarrow.parquet.ParquetFile` for as long as it is read.
 
     Raises:
         FileNotFoundError: it was merged away in the meantime.
-        StoreError: it is damaged, or may not be read.
+        DamagedSegmentError: it is damaged; told by opening it, or by what is read of it.
+        StoreError: it may not be read, or the system cannot open it now.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        if isinstance(error, PermissionError):
-            raise StoreError(
-                f"the segment file {path} may not be read by you: another user has made it.\n  "
-                f"Let that one say: chmod -R go+rX {path.parents[1]}"
-            ) from error
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except FileNotFoundError:
+        raise
+    except PermissionError as error:
         raise StoreError(
-            f"the segment file {path} is damaged: {error}.\n  Restore it from a copy; or move it "
-            "away with the other file of its name: then the results in it are made again."
+            f"the segment file {path} may not be read by you: another user has made it.\n  "
+            f"Let that one say: chmod -R go+rX {path.parents[1]}"
         ) from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        number = getattr(error, "errno", None)
+        if number not in (None, errno.EIO):  # such as too many open files
+            raise StoreError(f"the segment file {path} cannot be read: {error}") from error
+        raise damaged(path, f"is damaged: {str(error).splitlines()[0]}") from error
+
+
+def check_rows(path: Path) -> None:
+    """See that all of a rows file can be read; errors as of `open_parquet`."""
+    with open_parquet(path) as file:
+        for group in range(file.num_row_groups):
+            file.read_row_group(group, use_threads=False)
+
+
+def damaged(path: Path, fault: str) -> DamagedSegmentError:
+    """Return what is said of a segment file that cannot be read."""
+    return DamagedSegmentError(
+        f"the segment file {path} {fault.rstrip('.')}.\n  `%nbcache verify --repair` mends what "
+        "can be mended and puts the rest aside: then the results in it are made again."
+    )
 
 
 def metadata_of(file: Any, path: Path) -> Record:

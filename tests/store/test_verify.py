@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.errors import StoreError
 from nbcache.model.digest import blob_digest, identity_digest
 from nbcache.model.row import Port
 from nbcache.model.value import Stored
 from nbcache.store.cache import Cache
 from nbcache.store.files import owned_name
+from nbcache.store.history import reading
 from nbcache.store.repair import open_repaired, repair
+from nbcache.store.segment import read_records
 from nbcache.store.signing import make_key
 from nbcache.store.verify import verify
 from tests.store.rows import attempt, use
@@ -124,6 +127,60 @@ def test_every_damage_is_repaired_and_what_is_whole_stays(cache: Cache, damage: 
     assert kept == lost.get(damage, [True, True])
     # Of a lost row nothing can be told any more; that a hit was made of it stays said.
     assert left == ({"was cached from a row that is gone"} if "rows file" in damage else set())
+
+
+def test_a_segment_without_index_and_keys_is_looked_up_by_its_rows(cache: Cache) -> None:
+    rows = list(cache.log.attempts())
+    only(cache.root / "index", "*.idx").unlink()
+    os.truncate(only(cache.root / "log", "*.keys.parquet"), 300)
+
+    with Cache.open(cache.root) as damaged:
+        assert all(damaged.log.find(row.hash) is not None for row in rows)
+
+
+def test_a_segment_of_which_nothing_is_left_is_missed_by_look_ups_and_told_by_readers(
+    cache: Cache,
+) -> None:
+    (row, *_) = cache.log.attempts()
+    only(cache.root / "index", "*.idx").unlink()
+    for suffix in ("keys", "rows"):
+        os.truncate(only(cache.root / "log", f"*.{suffix}.parquet"), 300)
+
+    with Cache.open(cache.root) as damaged:
+        assert damaged.log.find(row.hash) is None
+        with pytest.raises(StoreError, match="verify --repair"):
+            list(damaged.log.rows())
+
+
+@pytest.mark.parametrize("damage", ["rows file missing", "rows file cut"])
+def test_a_question_to_a_damaged_history_says_what_to_do(cache: Cache, damage: str) -> None:
+    DAMAGES[damage](cache)
+
+    for _ in range(2):  # what failed is not there the second time
+        with (
+            pytest.raises(StoreError, match="verify --repair"),
+            reading(Cache.open(cache.root), "FROM tasks"),
+        ):
+            pass
+
+
+def test_a_flipped_bit_in_the_pages_of_a_segment_never_makes_another_row(cache: Cache) -> None:
+    path = only(cache.root / "log", "*.rows.parquet")
+    data = path.read_bytes()
+    end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")  # where the pages end
+    whole = list(read_records(path))
+    found = 0
+
+    for offset in range(4, end, 97):
+        flip(path, offset)
+        try:
+            assert list(read_records(path)) == whole, offset
+        except StoreError:
+            found += 1
+        flip(path, offset)
+
+    assert found
+    assert list(read_records(path)) == whole
 
 
 def test_without_deep_only_sizes_are_looked_at(cache: Cache) -> None:

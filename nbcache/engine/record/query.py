@@ -49,6 +49,7 @@ def asking(
     Raises:
         UsageError: the query is wrong, or wants more than to read the history; also raised for
             what only shows up while the answer is read.
+        StoreError: a segment is damaged.
     """
     import duckdb
 
@@ -63,6 +64,9 @@ def asking(
             cursor.execute(query, list(values))
             yield cursor
         except duckdb.Error as error:
+            mistakes = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
+            if not isinstance(error, (*mistakes, duckdb.PermissionException)):
+                cache.log.check_segments()
             raise UsageError(_in_words(error, cursor, query, files)) from None
 
 
