@@ -29,33 +29,63 @@ from nbcache.plan.language.option_lines import low_options
 
 FIRST_ITEMS = 3
 COUNT_S = 0.2  # that counting for a card may take, since the cell that declares a process waits
+SHARE = 0.2  # of the time that passes, for the looks of cards at what is above their processes
 
 
-def card_of(process: Process, session: Host) -> CardView:
-    """Return the card of a process; its plan is None where counting takes longer."""
+class Allowance:
+    """The time that cards of cells may take that are executed one after another.
+
+    Each looks at all that is above its process, so that a notebook of 300 steps in a row would
+    spend a minute on cards that nobody reads yet. Who works cell by cell does not notice.
+    """
+
+    MOST_S = 1.0
+
+    def __init__(self) -> None:
+        self._left, self._at = self.MOST_S, time.monotonic()
+
+    def is_left(self) -> bool:
+        """Whether there is any of it now."""
+        now = time.monotonic()
+        self._left = min(self.MOST_S, self._left + SHARE * (now - self._at))
+        self._at = now
+        return self._left > 0
+
+    def spend(self, seconds: float) -> None:
+        """Take time of a processor out of it, perhaps more than is left."""
+        self._left -= seconds
+
+
+def card_of(process: Process, session: Host, allowance: Allowance | None = None) -> CardView:
+    """Return the card of a process; its plan is None where counting takes longer, or where an
+    `allowance` for it has been used up."""
     decl = process.decl
     notes = [*process.notes, *_parts(decl), *low_options(decl.body, decl.body_line)]
     inputs: Sequence[Input] = decl.inputs or ()
     captures: tuple[CaptureView, ...] = ()
     plan: PlacePlan | None = None
     hindrances: list[str] = []
-    started = time.monotonic()
+    started, spent = time.monotonic(), time.thread_time()
+    is_alone = allowance is not None and not allowance.is_left()
     try:
-        prepared = session.prepare([process.name])
-        index = prepared.graph.places[process.name]
-        place = prepared.places[index]
-        node_decl = place.decl
-        inputs = node_decl.inputs or ()
+        prepared = None if is_alone else session.prepare([process.name])
+        place = (
+            session.prepare_place(process.name)
+            if prepared is None
+            else prepared.places[prepared.graph.places[process.name]]
+        )
+        inputs = place.decl.inputs or ()
         captures = _captures(place.captured)
         notes += place.captured.notes
         hindrances += _missing(place.captured.missing)
-        left = COUNT_S - (time.monotonic() - started)
-        found = dry_run(prepared, within_s=max(left, 0.02))
-        if found.channel_error:
-            hindrances.append(found.channel_error)
-        else:
-            plans = place_plans(prepared, found, session.reasons())
-            plan = next(each for each in plans if each.name == process.name)
+        if prepared is not None:
+            left = COUNT_S - (time.monotonic() - started)
+            found = dry_run(prepared, within_s=max(left, 0.02))
+            if found.channel_error:
+                hindrances.append(found.channel_error)
+            else:
+                plans = place_plans(prepared, found, session.reasons())
+                plan = next(each for each in plans if each.name == process.name)
     except TooLong:
         pass
     except UnknownNameError as error:
@@ -64,6 +94,9 @@ def card_of(process: Process, session: Host) -> CardView:
         raise
     except NbcacheError as error:
         hindrances.append(str(error))
+    finally:
+        if allowance is not None and not is_alone:
+            allowance.spend(time.thread_time() - spent)
     reads = named_files([decl.body], session.folder) if decl.language == "python" else {}
     return CardView(
         name=process.name,

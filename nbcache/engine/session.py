@@ -23,7 +23,7 @@ from nbcache.engine.declared.pipeline import Pipeline
 from nbcache.engine.declared.process import NamedChannel, Process, Readable, complete_decl
 from nbcache.engine.declared.required import check_given
 from nbcache.engine.declared.stubs import check_stub
-from nbcache.engine.describe import card_of, channel_view_of, place_plans
+from nbcache.engine.describe import Allowance, card_of, channel_view_of, place_plans
 from nbcache.engine.identity.value_code import know_classes_of
 from nbcache.engine.opening import open_run
 from nbcache.engine.performing import Performer
@@ -31,8 +31,15 @@ from nbcache.engine.reading import read
 from nbcache.engine.record.results import Results
 from nbcache.engine.running import resuming
 from nbcache.engine.running.beginning import Beginning
+from nbcache.engine.running.decision import Place
 from nbcache.engine.running.dry import dry_run
-from nbcache.engine.running.prepare import Prepared, check_place, detach, prepare
+from nbcache.engine.running.prepare import (
+    Prepared,
+    check_place,
+    detach,
+    prepare,
+    prepare_place,
+)
 from nbcache.engine.running.reasons import Reasons
 from nbcache.engine.running.restoring import RestoredRun, restore
 from nbcache.engine.running.run import Run
@@ -69,6 +76,7 @@ class Session:
         know_classes_of(namespace, folder)
         self.notebook: str | None = os.environ.get("JPY_SESSION_NAME")
         self.given: dict[str, str] = {}  # parameters that the whole notebook was started with
+        self._allowance = Allowance()  # for cards
         self.is_dry = False  # whether what is cached may be read, and nothing may run
         self.waiter: Callable[[Run], None] = _wait
         self.retention = ""  # of the runs to come
@@ -287,6 +295,10 @@ class Session:
             check_given(self.namespace)  # what was used knows what it is for, but not its name
             raise
 
+    def prepare_place(self, name: str) -> Place:
+        """Take a snapshot of one process, without those above it."""
+        return prepare_place(self.namespace, self.factories, self.cache, self.folder, name)
+
     def plan(
         self,
         targets: Sequence[str] = (),
@@ -310,9 +322,12 @@ class Session:
         """
         return trust(self, processes, reason)
 
-    def card(self, process: Process) -> CardView:
-        """Describe a process; counts its tasks if that does not take long."""
-        return card_of(process, self)
+    def card(self, process: Process, *, declared: bool = False) -> CardView:
+        """Describe a process; counts its tasks if that does not take long.
+
+        declared: it was just now, perhaps in one of many cells that are executed one by one.
+        """
+        return card_of(process, self, self._allowance if declared else None)
 
     def channel_view(self, channel: NamedChannel) -> ChannelView:
         """Describe a channel with its first items, as far as no process has to run for them."""

@@ -57,7 +57,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         decl = parse_process_cell(line, cell, cell_name=front.cell_name)
         decl = replace(decl, filename=front.filename_for(decl.source))
         process = front.session.declare(decl)
-        front.place_card(process, front.session.card(process))
+        front.place_card(process, front.session.card(process, declared=True))
         if front.auto:
             with contextlib.suppress(WiringError):  # its card says what is missing
                 front.watch(front.session.start([process.name]))

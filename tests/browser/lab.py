@@ -78,7 +78,8 @@ def served(folder: Path) -> Iterator[Server]:
     startup = home / "ipython/profile_default/startup"
     startup.mkdir(parents=True)
     (startup / "00-patient-cards.py").write_text(  # as tests/conftest.py has it for its process
-        f"from nbcache.engine import describe\ndescribe.COUNT_S = {PATIENCE_S}\ndel describe\n"
+        "from nbcache.engine import describe\n"
+        f"describe.COUNT_S = describe.Allowance.MOST_S = {PATIENCE_S}\ndel describe\n"
     )
     settings = home / "settings/@jupyterlab/apputils-extension"
     settings.mkdir(parents=True)

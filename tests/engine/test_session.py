@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine.describe import Allowance
 from nbcache.errors import (
     BodyError,
     ChannelError,
@@ -673,3 +674,20 @@ def test_settings_that_cannot_be_written_are_said_with_what_follows(
     assert str(tmp_path / "file") in note
     assert "NBCACHE_CONFIG_DIR=FOLDER" in note
     notebook.close()
+
+
+def test_a_card_in_passing_is_counted_only_while_there_is_time_for_such_cards(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    k = "k = 3"
+    notebook.cells([k, "%channel some = of(1, 2)", "%%process add(v) from some\nv + k"])
+    session, add = notebook.session, notebook.names["add"]
+
+    assert session.card(add, declared=True).plan is not None
+
+    monkeypatch.setattr(session, "_allowance", spent := Allowance())
+    spent.spend(10 * PATIENCE_S)
+    view = session.card(add, declared=True)
+    assert view.plan is None
+    assert [each.name for each in view.captures] == ["k"]
+    assert session.card(add).plan is not None  # somebody looks at it

@@ -109,6 +109,19 @@ def prepare(
     return Prepared(graph, places, sources, decider, decoder)
 
 
+def prepare_place(
+    namespace: Mapping[str, object], factories: Factories, cache: Cache, folder: Path, name: str
+) -> Place:
+    """Return one process with what it captures, without a look at those above it.
+
+    Raises:
+        NbcacheError: it does not fit in, or a captured value has no canonical form.
+    """
+    pipeline = Pipeline(namespace, factories)
+    graph = pipeline.compile([name])
+    return make_place(graph.nodes[graph.places[name]], pipeline, cache, folder, {})
+
+
 def _remote_files(sources: Mapping[int, Sequence[Item]]) -> Iterator[RemoteFile]:
     values = list(itertools.chain.from_iterable(itertools.chain.from_iterable(sources.values())))
     if RemoteFile not in set(map(type, values)):  # mostly, and there may be very many items
