@@ -7,9 +7,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nbcache.engine.tier import AGAIN_S, Tier, check_place, connect, share, unshare
+from nbcache.engine.tier import (
+    AGAIN_S,
+    Sharing,
+    Tier,
+    check_place,
+    connect,
+    share,
+    sharing_of,
+    unshare,
+)
 from nbcache.engine.upkeep.cleaning import clean_after_run
 from nbcache.engine.upkeep.condensing import condense
+from nbcache.errors import StoreError
 from nbcache.store.cache import Cache
 from nbcache.store.remote.fetching import Showing
 
@@ -23,6 +33,7 @@ class CacheInUse:
         self._tell, self._show = tell, show
         self._cache: Cache | None = None
         self._tier: Tier | None = None
+        self._known: Sharing | None = None  # what the cache's folder said of it
         self._tier_due = 0.0  # by time.monotonic(): when the shared cache may be asked again
         self._lock = threading.RLock()
 
@@ -50,24 +61,51 @@ class CacheInUse:
             self._tier.close()
             self.cache.share(tier.shared)
         tier.shared.fetching.showing = self._show
-        self._tier = tier
+        self._tier, self._known = tier, tier.sharing
         return tier
 
     def unshare(self) -> None:
         """Share no more; what came from there stays."""
-        if self._tier is not None:
-            self._tier.close()
-            self._tier = None
+        self._leave_tier()
         unshare(self.cache)
+        self._known = None
 
     def tier(self) -> Tier | None:
-        """Return the shared cache behind this one, opened at first need; None: there is none."""
-        if self._tier is None and time.monotonic() > self._tier_due:
-            self._tier = connect(self.cache, self._tell)
-            if self._tier is not None:
-                self._tier.shared.fetching.showing = self._show
-            self._tier_due = time.monotonic() + AGAIN_S
+        """Return the shared cache behind this one, opened at first need; None: there is none.
+
+        It is the one that another process (a shell, say) has put there meanwhile, if no run is at
+        work with the one before.
+        """
+        noted = self._noted()
+        if noted != self._known and not (self._tier is not None and self._tier.is_at_work):
+            was_known = self._tier is not None or self._tier_due > 0
+            self._leave_tier()
+            self._known = noted
+            self._connect()
+            if was_known and (noted is None or self._tier is not None):
+                self._tell(f"{self.cache.root} is {_described(noted)}, as another process has said")
+        elif self._tier is None and time.monotonic() > self._tier_due:
+            self._connect()
         return self._tier
+
+    def _connect(self) -> None:
+        self._tier = connect(self.cache, self._tell)
+        if self._tier is not None:
+            self._tier.shared.fetching.showing = self._show
+        self._tier_due = time.monotonic() + AGAIN_S
+
+    def _leave_tier(self) -> None:
+        tier, self._tier = self._tier, None
+        if tier is not None:
+            tier.close()
+
+    def _noted(self) -> Sharing | None:
+        """Return what the cache's folder says that it is shared with; as before if that is
+        damaged, of which whoever opens it tells."""
+        try:
+            return sharing_of(self.cache.root)
+        except StoreError:
+            return self._known
 
     def tidy(self) -> None:
         """Fold what workers wrote, merge small segments, delete what is kept no longer."""
@@ -80,8 +118,14 @@ class CacheInUse:
     def close(self) -> None:
         """Let go of it, also where that raises; the next need opens what `place` then says."""
         tier, self._tier, self._tier_due = self._tier, None, 0.0
-        cache, self._cache = self._cache, None
+        cache, self._cache, self._known = self._cache, None, None
         if tier is not None:
             tier.close()
         if cache is not None:
             cache.close()
+
+
+def _described(sharing: Sharing | None) -> str:
+    if sharing is None:
+        return "shared no more"
+    return f"shared with {sharing.url}" + (", read-only" if sharing.read_only else "")

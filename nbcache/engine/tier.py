@@ -35,7 +35,7 @@ from nbcache.store.journal import encode_record
 from nbcache.store.references import references
 from nbcache.store.remote.header import read_header
 from nbcache.store.remote.layout import RUNS
-from nbcache.store.remote.opening import check_outside, open_store
+from nbcache.store.remote.opening import cache_around, check_outside, open_store
 from nbcache.store.remote.sending import Sender, Sent
 from nbcache.store.remote.shared import Shared
 from nbcache.store.signing import make_key
@@ -119,7 +119,20 @@ def share(
         raise
     if not read_only:
         _sign_from_now_on(tell)
+    _tell_nested(url, tell)
     return tier
+
+
+def _tell_nested(url: str, tell: Callable[[str], None]) -> None:
+    """Say what it means that a cache lies in another: whoever made it could not read that one."""
+    with contextlib.suppress(RemoteStoreError):
+        above = cache_around(url)
+        if above is not None:
+            tell(
+                f"{url} lies inside the cache at {above}: who cleans or deletes that one may take "
+                f"what lies here, and what is gone runs again. Better use that one "
+                f"(`{command(f'share {above}')}`), or a place beside it."
+            )
 
 
 def check_place(url: str, *, read_only: bool, claim: str) -> None:
@@ -196,6 +209,11 @@ class Tier:
         shared.mirror.refresh()
         tier = _open[cache] = cls(cache, shared, sharing, tell)
         return tier
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a run is going that uses it."""
+        return bool(self._going)
 
     def run_began(self, run: str) -> None:
         """A run begins: what others made since is seen, and what it makes is sent while it goes."""

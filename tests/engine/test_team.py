@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,10 @@ from nbcache.engine.tier import sharing_of
 from nbcache.engine.upkeep.cleaning import clean
 from nbcache.errors import CacheFormatError, NbcacheError
 from nbcache.model.value import Stored
+from nbcache.notebook import verbs
+from nbcache.notebook.team_view import share_in_shell, sharing_in_shell
 from nbcache.plan.cleaning import Selection
+from nbcache.store.cache import Cache
 from nbcache.store.remote import leases
 from nbcache.store.signing import make_key
 from nbcache.store.verify import verify
@@ -575,6 +580,63 @@ def test_a_url_with_a_mistake_in_it_changes_nothing(person: Person, tmp_path: Pa
     anna.session.use((tmp_path / "team").as_uri(), retention="30d")
     assert anna.session.place == anna.folder / ".nbcache"
     assert anna.session.tier() is not None
+
+
+def test_who_joins_a_cache_that_lies_in_another_is_told(person: Person, tmp_path: Path) -> None:
+    anna = person("anna")
+    shutil.copytree(tmp_path / "team", tmp_path / "team" / "ours")  # made by who saw only that
+    said: list[str] = []
+    anna.session.teller = said.append
+
+    anna.session.share(str(tmp_path / "team" / "ours"))
+
+    assert [each for each in said if f"lies inside the cache at {tmp_path}/team:" in each]
+    assert anna.session.tier() is not None
+
+
+def test_an_open_kernel_follows_what_a_shell_says_of_sharing(
+    person: Person, tmp_path: Path
+) -> None:
+    anna = person("anna")
+    said: list[str] = []
+    anna.session.teller = said.append
+    anna.cell("%channel numbers = of(1, 2)")
+    anna.cell("%%process double(n) from numbers\n2 * n")
+    place = anna.session.place
+
+    def shell(words: str) -> None:
+        parsed = verbs.parse_argv(words.split())
+        if parsed.words:
+            share_in_shell(parsed, place)
+        else:
+            with closing(Cache.open(place)) as cache:
+                sharing_in_shell(parsed, cache)
+
+    def rows_in(folder: str) -> int:
+        return len(list((tmp_path / folder / "log").glob("*.rows.parquet")))
+
+    shell("share --off")
+    anna.run()
+    assert anna.session.tier() is None
+    (tmp_path / "other").mkdir()
+    shell(f"share {tmp_path / 'other'}")
+    anna.cell("%channel numbers = of(1, 2, 3)")
+    anna.run()
+    sent(anna.session)
+
+    assert (rows_in("team"), rows_in("other")) == (0, 1)
+    shell(f"share {tmp_path / 'other'} --read-only")
+    tier = anna.session.tier()
+    assert tier is not None
+    assert tier.contact.read_only
+    assert [each.partition(" is ")[2] for each in said if "another process" in each] == [
+        f"{how}, as another process has said"
+        for how in (
+            "shared no more",
+            f"shared with {tmp_path}/other",
+            f"shared with {tmp_path}/other, read-only",
+        )
+    ]
 
 
 def test_what_is_here_is_not_taken_in_again(person: Person, tmp_path: Path) -> None:

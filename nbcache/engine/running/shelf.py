@@ -25,7 +25,7 @@ from nbcache.engine.work.harvest import NOTHING
 from nbcache.errors import PublishError
 from nbcache.model.process import Output
 from nbcache.model.value import FilePath, Gathered, Stored
-from nbcache.store.files import new_ulid, write_whole
+from nbcache.store.files import new_ulid, open_lock, write_whole
 
 NOTES = ".nbcache-store"
 Held = Mapping[str, object]  # output -> what a task gives: FilePath or Stored, Gathered ones
@@ -204,7 +204,7 @@ def _names(held: object) -> list[str] | None:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Let one process at a time put results into a folder."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = open_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -96,10 +96,24 @@ def open_store(
 def check_outside(url: str) -> None:
     """See that a place lies in no other cache: a clean-up there would take this one's objects.
 
-    One request for each level above; what may not be read there is passed over.
-
     Raises:
         CacheFormatError: it does. RemoteStoreError: a level above does not answer.
+    """
+    above = cache_around(url)
+    if above is not None:
+        raise CacheFormatError(
+            f"{url} lies inside the cache at {above}.\n"
+            f"  Use that one (`{command(f'share {above}')}`), or name a place beside it."
+        )
+
+
+def cache_around(url: str) -> str | None:
+    """Return the nearest cache that a place lies in; None: in none that may be read.
+
+    One request for each level above.
+
+    Raises:
+        RemoteStoreError: a level above does not answer.
     """
     for above in _above(url):
         with contextlib.closing(open_store(above)) as store:
@@ -107,10 +121,8 @@ def check_outside(url: str) -> None:
                 store.get(HEADER)
             except (ObjectMissingError, AccessDeniedError):
                 continue
-        raise CacheFormatError(
-            f"{url} lies inside the cache at {above}.\n"
-            f"  Use that one (`{command(f'share {above}')}`), or name a place beside it."
-        )
+        return above
+    return None
 
 
 def _above(url: str) -> Iterator[str]:
