@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -36,6 +36,8 @@ from nbcache.store.references import references
 from nbcache.store.remote.header import read_header
 from nbcache.store.remote.layout import RUNS
 from nbcache.store.remote.opening import cache_around, check_outside, open_store
+from nbcache.store.remote.probing import creates_once
+from nbcache.store.remote.protocol import Store
 from nbcache.store.remote.sending import Sender, Sent
 from nbcache.store.remote.shared import Shared
 from nbcache.store.signing import make_key
@@ -103,24 +105,48 @@ def share(
     if "://" not in url:  # who opens the cache next may stand in another folder
         url = os.path.abspath(os.path.expanduser(url))
     before = sharing_of(cache.root)
-    since = time.time_ns() // 1000
-    if before is not None and before.url == url:
-        since = before.since
-    sharing = Sharing(url, read_only, since, claim)
-    tier = Tier.open(cache, sharing, tell)
+    is_new = before is None or before.url != url
+    since = time.time_ns() // 1000 if before is None or is_new else before.since
+    tier = Tier.open(cache, Sharing(url, read_only, since, claim), tell)
     try:
-        if since != (before and before.since):
+        may_claim = not read_only and claim != "never"
+        if may_claim and not _has_claimed(before, url) and not _takes_claims(tier.shared.store):
+            tier.sharing = replace(tier.sharing, claim="never")
+            tell(_no_claims(url))
+        if is_new:
             tier.sender.note_before()
         new = cache.tmp / new_ulid()
-        write_whole(new, json.dumps(asdict(sharing)).encode() + b"\n", sync=True)
+        write_whole(new, json.dumps(asdict(tier.sharing)).encode() + b"\n", sync=True)
         os.replace(new, cache.root / _FILE)
     except BaseException:  # a full disk
         tier.close()
         raise
     if not read_only:
         _sign_from_now_on(tell)
-    _tell_nested(url, tell)
+    if is_new:
+        _tell_nested(url, tell)
     return tier
+
+
+def _has_claimed(before: Sharing | None, url: str) -> bool:
+    """Whether claims on this store were made before, so that it need not be tried again."""
+    return (
+        before is not None
+        and before.url == url
+        and not before.read_only
+        and before.claim != "never"
+    )
+
+
+def _takes_claims(store: Store) -> bool:
+    try:
+        return creates_once(store)
+    except RemoteStoreError:  # it may only be read, or is slow: runs will see
+        return True
+
+
+def _no_claims(url: str) -> str:
+    return f"{url} has no claims: two may compute the same at once"
 
 
 def _tell_nested(url: str, tell: Callable[[str], None]) -> None:
@@ -319,7 +345,7 @@ class Tier:
         if self.contact.read_only is not None or self.sharing.claim == "never":
             return None
         if not self.shared.store.atomic_create:
-            self._tell(f"{self.shared.store.url} has no claims: two may compute the same at once")
+            self._tell(_no_claims(self.shared.store.url))
             return None
         return SharedClaims(
             self.shared,

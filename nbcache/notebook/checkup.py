@@ -178,10 +178,10 @@ def examine_store(found: Findings, url: str, *, untried: str = "") -> None:
             if able.exclusive_create
             else "no: two people may compute the same result at the same time"
         )
-    elif not untried:
+    elif able.read and not untried:
         found.facts["claims"] = "no: this is a store to read from"
     if able.clock_offset_s is not None:
-        _look_at_clock(found, able.clock_offset_s)
+        _look_at_clock(found, store, able.clock_offset_s)
     if not able.read:
         found.problems.append(
             f"the store cannot be read (reading needs the right to list as well): {able.faults[0]}"
@@ -202,14 +202,18 @@ def _what_is_there(store: Store) -> str:
     return f"a cache, {header['id']}"
 
 
-def _look_at_clock(found: Findings, offset_s: float) -> None:
-    found.facts["clock"] = f"the server's is {round(offset_s):+} s from this machine's"
-    if abs(offset_s) > _CLOCK_OFF_S:
-        way = "behind" if offset_s > 0 else "ahead of"
-        found.problems.append(
-            f"this machine's clock is {abs(offset_s) / 60:.0f} minutes {way} the store's: times in "
-            "the history are wrong, and S3 refuses who is 15 minutes off.\n  Set the clock (NTP)."
-        )
+def _look_at_clock(found: Findings, store: Store, offset_s: float) -> None:
+    way, other = ("ahead of", "behind") if offset_s > 0 else ("behind", "ahead of")
+    if abs(offset_s) <= _CLOCK_OFF_S:
+        found.facts["clock"] = f"the store's is {abs(offset_s):.0f} s {way} this machine's"
+        return
+    minutes = f"{abs(offset_s) / 60:.0f} minutes"
+    found.facts["clock"] = f"the store's is {minutes} {way} this machine's"
+    refused = ", and S3 refuses who is 15 minutes off" if store.url.startswith("s3:") else ""
+    found.problems.append(
+        f"this machine's clock is {minutes} {other} the store's: the history has wrong times for "
+        f"what it makes{refused}. Claims go by the store's clock.\n  Set the clock (NTP)."
+    )
 
 
 def _version(name: str) -> str:

@@ -9,10 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine.tier import Tier
 from tests.engine.notebooks import Notebook
 from tests.engine.teammate import Mate
 from tests.servers.clouds import CLOUDS, Cloud, kinds
-from tests.servers.proxy import FlipBit, Hang, LoseReply, Proxy, Refuse, Request, always
+from tests.servers.proxy import (
+    FlipBit,
+    ForgetCondition,
+    Hang,
+    LoseReply,
+    Proxy,
+    Refuse,
+    Request,
+    always,
+)
 from tests.waiting import PATIENCE_S, wait_until
 
 TASKS = 200
@@ -87,10 +97,14 @@ def person(
         each.close()
 
 
-def settled(notebook: Notebook) -> None:
+def tier_of(notebook: Notebook) -> Tier:
     tier = notebook.session.tier()
     assert tier is not None
-    assert tier.finish(PATIENCE_S)
+    return tier
+
+
+def settled(notebook: Notebook) -> None:
+    assert tier_of(notebook).finish(PATIENCE_S)
 
 
 def nothing(request: Request) -> None:
@@ -117,9 +131,31 @@ def test_requests_are_few_and_a_hit_costs_none(person: Person, proxy: Proxy) -> 
         settled(ben)
         hitting = kinds(proxy.requests)
     assert ben.ran() == []
-    assert sum(opening.values()) <= 6, opening
+    # Six, and what is tried once where a store is new: whether it lies in another, and has claims.
+    assert sum(opening.values()) <= 10, opening
+    with proxy.when(nothing):
+        ben.session.share(tier_of(ben).sharing.url)
+        again = kinds(proxy.requests)
+    assert sum(again.values()) <= 4, again
     assert hitting["GET blobs"] == 0, "nobody has looked at a value"
     assert sum(hitting.values()) <= 12, hitting  # the keys and rows that came, and its own rows
+
+
+def test_a_store_that_overlooks_the_condition_of_a_create_is_shared_without_claims(
+    person: Person, proxy: Proxy
+) -> None:
+    with proxy.when(always(ForgetCondition())):
+        anna = person("anna")
+        run = anna.run()
+        settled(anna)
+        claims = [each.path for each in proxy.requests if "/claims/" in each.path]
+
+    assert [each for each in anna.said if "has no claims" in each]  # type: ignore[attr-defined]
+    assert claims == []
+    assert run.failures == []
+    ben = person("ben")
+    ben.run()
+    assert ben.ran() == []
 
 
 @pytest.mark.parametrize("fault", [BUSY, DENIED], ids=["busy", "denied"])

@@ -54,7 +54,12 @@ class FlipBit:
     """One bit of the body is another."""
 
 
-Fault = Refuse | Hang | LoseReply | CutReply | FlipBit
+@dataclass(frozen=True)
+class ForgetCondition:
+    """The server does not know of conditional creates: the last one who creates wins."""
+
+
+Fault = Refuse | Hang | LoseReply | CutReply | FlipBit | ForgetCondition
 Rule = Callable[[Request], Fault | None]
 
 
@@ -126,7 +131,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                     proxy.released.wait()
                     self.close_connection = True
                     return
-            status, headers, data = self._forward(body)
+            without = {"if-none-match"} if isinstance(fault, ForgetCondition) else set()
+            status, headers, data = self._forward(body, without)
             match fault:
                 case LoseReply():
                     self.close_connection = True
@@ -151,12 +157,14 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 return b"".join(parts)
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-        def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        def _forward(
+            self, body: bytes, without: set[str]
+        ) -> tuple[int, list[tuple[str, str]], bytes]:
             connection = http.client.HTTPConnection(*proxy.upstream)
             headers = {
                 name: value
                 for name, value in self.headers.items()
-                if name.lower() not in _HOP | {"expect"}
+                if name.lower() not in _HOP | {"expect"} | without
             }
             if body or self.command in ("PUT", "POST"):
                 headers["Content-Length"] = str(len(body))

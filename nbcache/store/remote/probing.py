@@ -6,6 +6,7 @@ of a create. Nothing tells but trying: the probe writes a few small objects, and
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -71,6 +72,23 @@ def probe(store: Store, *, writes: bool = True) -> Capabilities:
         clock_offset_s=clock,
         faults=tuple(dict.fromkeys(faults)),
     )
+
+
+def creates_once(store: Store) -> bool:
+    """Whether to create what is there is refused: some servers overlook the condition.
+
+    Three small requests. Whether of many at once one wins, `probe` tries.
+
+    Raises:
+        RemoteStoreError: nothing can be told.
+    """
+    key = f"{_PLACE}{new_ulid()}"
+    store.put_if_absent(key, b"")
+    try:
+        return not store.put_if_absent(key, b"")
+    finally:
+        with contextlib.suppress(RemoteStoreError):  # a clean-up takes it
+            store.delete([key])
 
 
 def _allowed(ask: Callable[[], object], faults: list[str]) -> bool:
