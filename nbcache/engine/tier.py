@@ -25,6 +25,8 @@ from nbcache.errors import (
     RemoteStoreError,
     RunError,
     StoreError,
+    StoreGoneError,
+    StoreUnavailableError,
     UsageError,
     command,
 )
@@ -141,8 +143,10 @@ def _has_claimed(before: Sharing | None, url: str) -> bool:
 def _takes_claims(store: Store) -> bool:
     try:
         return creates_once(store)
-    except RemoteStoreError:  # it may only be read, or is slow: runs will see
+    except (AccessDeniedError, StoreGoneError, StoreUnavailableError):  # runs will see
         return True
+    except RemoteStoreError:  # it does not know of such creates
+        return False
 
 
 def _no_claims(url: str) -> str:

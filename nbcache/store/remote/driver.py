@@ -45,6 +45,7 @@ _STATUS: dict[int, ErrorKind] = {
     409: FileExistsError,
     412: FileExistsError,
     429: StoreThrottledError,
+    501: RemoteStoreError,  # a server that does not know what was asked will not learn it
     503: StoreThrottledError,
 }
 

@@ -50,6 +50,20 @@ def test_a_store_whose_creates_have_several_winners_has_no_claims() -> None:
         assert "were told that they created one object" in able.faults[0]
 
 
+def test_a_server_that_does_not_know_conditional_creates_has_no_claims(s3: Place) -> None:
+    proxy = Proxy(s3.options["endpoint"])
+    there = replace(s3.fresh(), options={**s3.options, "endpoint": proxy.url})
+    unknown = Refuse(501, NO.replace(b"AccessDenied", b"NotImplemented"))
+
+    # The header that makes a create conditional is among those that are signed.
+    with proxy.when(lambda r: unknown if "if-none-match" in r.who.lower() else None):
+        able = probe(there.open())
+    proxy.close()
+
+    assert (able.read, able.write, able.exclusive_create) == (True, True, False)
+    assert "NotImplemented" in able.faults[0]
+
+
 class ReadOnly(MemoryStore):
     def put(self, key: str, data: bytes) -> None:
         raise AccessDeniedError(self.url, "write", key, "no")
