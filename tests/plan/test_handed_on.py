@@ -72,6 +72,19 @@ def test_what_headers_below_look_at_has_to_be_there() -> None:
     assert known(make=made, use=two[0], other=two[1]) == {"make": frozenset({"m"})}
 
 
+def test_what_a_reader_passes_on_has_to_be_there_where_somebody_looks_at_it() -> None:
+    made = make()
+    through = Process("through", [made], outputs=["m", "u"])
+    assert known(make=made, through=through) == {"make": frozenset({"m"})}
+    plain = Process("plain", [through], outputs=["p"])
+    nobody: Known = {"make": frozenset(), "through": frozenset()}
+    assert known(make=made, through=through, plain=plain) == nobody
+    tagged = Process("tagged", [through], outputs=["t"], tag="{m}")
+    asked = dict.fromkeys(("make", "through"), frozenset({"m"}))
+    assert known(make=made, through=through, tagged=tagged) == asked
+    assert known("through", make=made, through=through, tagged=tagged) == {"make": frozenset({"m"})}
+
+
 def test_what_is_published_or_stored_is_wanted_itself() -> None:
     header: dict[str, Any]
     for header in ({"store": "there"}, {"publish": ("there",)}):

@@ -15,7 +15,7 @@ _LOOKS_INTO_NONE = frozenset(("collect", "combine", "mix", "pair", "first", "tak
 def handed_on(graph: Graph, wanted: Collection[str] = ()) -> Mapping[int, frozenset[str]]:
     """Return the processes whose results are read by other processes' tasks alone: by no operator's
     function, no rule of publishing, nobody who asked for them; with each the names of those of its
-    outputs that the headers of these processes look at.
+    outputs that these processes' headers look at, or that they pass on to somebody who looks.
 
     wanted: the names that were asked for.
     """
@@ -53,8 +53,12 @@ def _looked_at(
     routes = cast(Sequence[tuple[int, int | None]], reader.options["routes"])
     fields = cast(Sequence[Fields], reader.options["source_fields"])
     looked: set[str] = set()
+    gives = {each.name for each in reader.decl.outputs or ()}  # an input of such a name goes on
+    gives &= found.get(reader.index, gives)
     for name, pick in reader.filling.items():
-        if not isinstance(pick, FieldPick) or not re.search(rf"\b{re.escape(name)}\b", said):
+        if not isinstance(pick, FieldPick):
+            continue
+        if name not in gives and not re.search(rf"\b{re.escape(name)}\b", said):
             continue
         if reader.parents[routes[pick.source][0]] != index:
             continue
