@@ -212,5 +212,6 @@ def _decide(
         if decision.is_known_only:
             found.note_known(decision)
         return Hit(command.task, decision.hash, decision.outputs, outcome_of_hit(decision))
-    found.want(blobs_of(decision.values().values()))
+    if found.makers:  # else a gathered input would be walked for each task, for nothing
+        found.want(blobs_of(decision.values().values()))
     return Foreseen(command.task, ignored=decision.hash in ignored)
