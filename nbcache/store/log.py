@@ -271,6 +271,8 @@ class Log:
     def evicted(self, hash: Digest) -> list[Entry]:
         """Return the completed rows of a hash that have a tombstone of their own, the best first;
         else as `find`."""
+        if not self._evicted_rows:  # asked for each miss
+            return []
         limit, gone = self._evicted.get(hash, 0), self._evicted_rows
         found = [each for each in self._candidates(hash, True) if each[0] in gone]
         return [
