@@ -5,6 +5,7 @@ Describing never runs a body, and never fails: what cannot be said now becomes a
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,6 +16,7 @@ from nbcache.engine.host import Host
 from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.identify import whole_item
 from nbcache.engine.identity.reads import named_files
+from nbcache.engine.running.decide import TAKEN_OUT
 from nbcache.engine.running.dry import DryRun, TooLong, dry_run
 from nbcache.engine.running.prepare import Prepared, load
 from nbcache.engine.running.reasons import Reasons
@@ -86,6 +88,10 @@ def card_of(process: Process, session: Host, allowance: Allowance | None = None)
             else:
                 plans = place_plans(prepared, found, session.reasons())
                 plan = next(each for each in plans if each.name == process.name)
+                known = _known_to_all(process.name, session) if plan.reason == TAKEN_OUT else None
+                if known is not None:
+                    plan = known
+                    notes.append(f"not kept: %nbcache run {process.name} makes these results again")
     except TooLong:
         pass
     except UnknownNameError as error:
@@ -108,6 +114,19 @@ def card_of(process: Process, session: Host, allowance: Allowance | None = None)
         notes=tuple(notes),
         hindrances=tuple(hindrances),
     )
+
+
+def _known_to_all(name: str, session: Host) -> PlacePlan | None:
+    """Return the plan of a process in a run of all, which may know of results that are not there
+    and do without them; None: it would make them, or that takes long to say."""
+    with contextlib.suppress(NbcacheError, TooLong):
+        prepared = session.prepare()
+        found = dry_run(prepared, within_s=COUNT_S)
+        index = prepared.graph.places.get(name)
+        if index is not None and not found.channel_error:
+            plan = _place_plan(name, index, prepared, found, session.reasons())
+            return None if plan.to_run or plan.error else plan
+    return None
 
 
 def _captures(captured: Captured) -> tuple[CaptureView, ...]:

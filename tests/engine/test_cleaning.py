@@ -421,6 +421,9 @@ def test_what_went_as_intermediate_is_made_again_by_whoever_needs_it_and_by_nobo
     pipeline(again)
 
     assert [each.cached for each in again.session.plan()] == [3, 3]
+    card = again.session.card(again.names["make"])
+    assert card.plan == again.session.plan()[0]
+    assert card.notes == ("not kept: %nbcache run make makes these results again",)
     assert again.run().counts() == {"cached": 6}
     assert list(again.names["size"]) == [SIZE] * 3
     assert list(again.names["size"].table().n) == [SIZE] * 3
@@ -429,6 +432,8 @@ def test_what_went_as_intermediate_is_made_again_by_whoever_needs_it_and_by_nobo
     plans = again.session.plan()
     assert [(each.cached, each.to_run) for each in plans] == [(0, 3), (0, 3)]
     assert "taken out of the cache" in plans[0].reason
+    card = again.session.card(again.names["make"])
+    assert (card.plan, card.notes) == (plans[0], ())
     run = again.run()
     assert run.reasons["make"] == plans[0].reason
     assert again.ran() == ["make1", "make2", "make3"]
