@@ -9,7 +9,7 @@ from html import escape
 
 from nbcache.engine.record.trusted import standing_words
 from nbcache.engine.trusting import Trusting, revoke
-from nbcache.errors import UsageError
+from nbcache.errors import UsageError, command
 from nbcache.model.row import TrustRow
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
@@ -25,7 +25,7 @@ def render_trusting(found: Sequence[Trusting], *, written: bool) -> Rendered:
     parts = [part for each in found for part in _process(each, written)]
     if any(each.words for each in found):
         hint = (
-            f"Take it back: %nbcache trust --revoke {found[0].process}"
+            f"Take it back: {command(f'trust --revoke {found[0].process}')}"
             if written
             else 'nothing is written yet: add --why "..." and say why the edit changes no result'
         )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nbcache.errors import CacheFormatError, DamagedSegmentError, StoreError
+from nbcache.errors import CacheFormatError, DamagedSegmentError, StoreError, command
 from nbcache.model.row import Record
 from nbcache.store.arrow import arrow_array
 from nbcache.store.columns import INT, KEY_COLUMNS, KEYED_KINDS, TEXT, record_of
@@ -118,8 +118,8 @@ def check_rows(path: Path) -> None:
 def damaged(path: Path, fault: str) -> DamagedSegmentError:
     """Return what is said of a segment file that cannot be read."""
     return DamagedSegmentError(
-        f"the segment file {path} {fault.rstrip('.')}.\n  `%nbcache verify --repair` mends what "
-        "can be mended and puts the rest aside: then the results in it are made again."
+        f"the segment file {path} {fault.rstrip('.')}.\n  `{command('verify --repair')}` mends "
+        "what can be mended and puts the rest aside: then the results in it are made again."
     )
 
 

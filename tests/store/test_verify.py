@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.errors import StoreError
+from nbcache.errors import StoreError, spoken
 from nbcache.model.digest import blob_digest, identity_digest
 from nbcache.model.row import Port
 from nbcache.model.value import Stored
@@ -156,9 +156,10 @@ def test_a_segment_of_which_nothing_is_left_is_missed_by_look_ups_and_told_by_re
 def test_a_question_to_a_damaged_history_says_what_to_do(cache: Cache, damage: str) -> None:
     DAMAGES[damage](cache)
 
-    for _ in range(2):  # what failed is not there the second time
+    for typed in ("%nbcache", "nbcache"):  # what failed is not there the second time
         with (
-            pytest.raises(StoreError, match="verify --repair"),
+            spoken(f"{typed} {{}}".format),
+            pytest.raises(StoreError, match=f"`{typed} verify --repair`"),
             reading(Cache.open(cache.root), "FROM tasks"),
         ):
             pass
