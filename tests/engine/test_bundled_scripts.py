@@ -32,10 +32,10 @@ def helped(notebook: Notebook) -> Notebook:
 @pytest.mark.parametrize(
     ("body", "name", "said"),
     [
-        ("bash count.sh", "count.sh", "counted"),
+        ("bash count.sh -e prod", "count.sh", "counted"),
         ("source ./lib.sh\ngreet", "lib.sh", "greeted"),
         (". lib.sh\ngreet", "lib.sh", "greeted"),
-        ("python3 -I plot.py", "plot.py", "plotted"),
+        ("python3 -I plot.py -m 5", "plot.py", "plotted"),
         ("tool", "bin/tool", "tooled"),
         ("./bin/tool", "bin/tool", "tooled"),
         ("echo $(bin/tool)", "bin/tool", "tooled"),
@@ -132,6 +132,11 @@ def test_a_command_of_an_output_finds_helpers_too(helped: Notebook, tmp_path: Pa
     [
         ("python3 a.py x.py", ("a.py",)),
         ("python3 -c 'x' a.py; Rscript -e a.R", ()),
+        (
+            "bash -eo pipefail a.sh -c x; python3 -W ignore b.py -c x; . c.sh -e",
+            ("a.sh", "b.py", "c.sh"),
+        ),
+        ("bash -lc 'sh a.sh'; perl -I lib -ne 'x' a.pl; gnuplot -e 'x=1' b.gp", ("a.sh", "b.gp")),
         ("python3 -m a", ("a.py", "a/__init__.py", "a/__main__.py")),
         ("awk -v x=1 -f a.awk data; sed --file=b.sed; grep -f c.txt", ("a.awk", "b.sed")),
         ('source "$(dirname "$0")/lib.sh"; . $here/a.sh', ("$/lib.sh", "$/a.sh")),

@@ -36,6 +36,16 @@ _INTERPRETER = re.compile(
     r"(source|\.|bash|sh|dash|zsh|ksh|python[\d.]*|pypy3?|Rscript|perl|ruby|node|julia|lua|php"
     r"|gnuplot|octave)\Z"
 )
+# Options of interpreters: those behind which a text or a module stands instead of a file, and those
+# that take the next word.
+_OPTIONS = (
+    (re.compile(r"(bash|sh|dash|zsh|ksh)\Z"), r"-\w*c", r"[-+]\w*[oO]|--rcfile|--init-file"),
+    (_PYTHON, r"-\w*[cm]", r"-\w*[WX]"),
+    (re.compile(r"(perl|ruby)\Z"), r"-[a-z0]*[eE]", r"-[IrC]"),
+    (re.compile(r"node\Z"), r"-[ep]+|--eval|--print", r"-r|--require|--import"),
+    (re.compile(r"gnuplot\Z"), r"(?!)", r"-e"),
+    (re.compile(r""), r"-[er]|--eval", r"-[lL]"),
+)
 _FROM_FILE = re.compile(r"(-\w*f|--file|--from-file)(?:=(.*))?\Z")  # an option of these:
 _TAKES_FROM_FILE = frozenset("awk gawk mawk nawk sed gsed jq".split())
 # A folder that the run finds out, and what lies in it: "$here/lib.sh", $(dirname "$0")/lib.sh
@@ -163,10 +173,9 @@ class _Reading:
         elif name in _RUNS_TEXT and rest:
             self.script(" ".join(w.text for w in rest) if name == "eval" else rest[0].text)
         elif name.rpartition("/")[2] in _SHELLS:
-            given = [w.text for w in rest]
-            flag = next((i for i, text in enumerate(given) if re.match(r"-\w*c$", text)), None)
-            if flag is not None and flag + 1 < len(given):
-                self.script(given[flag + 1])
+            given = _behind_options(name.rpartition("/")[2], [w.text for w in rest])
+            if given[1:] and given[0].startswith("-"):
+                self.script(given[1])
         for at, each in enumerate(rest[:-1]):
             if each.text in _EXECUTES and name == "find":
                 self.command(rest[at + 1 :])
@@ -400,12 +409,24 @@ def _scripts_of(word: str, rest: list[str]) -> list[str]:
     if program in _TAKES_FROM_FILE:
         found += _given_from_file(rest)
     elif _INTERPRETER.match(program):
-        if _PYTHON.match(program) and "-m" in rest[:-1]:
-            return module_files(rest[rest.index("-m") + 1], main=True)
-        if any(each in ("-c", "-e", "-m") for each in rest):
-            return []
-        found += [each for each in rest if not each.startswith("-")][:1]
+        given = _behind_options(program, rest)
+        if not given[:1] or not given[0].startswith("-"):
+            return found + given[:1]
+        is_module = _PYTHON.match(program) and given[0].endswith("m") and len(given) > 1
+        return module_files(given[1], main=True) if is_module else []
     return found
+
+
+def _behind_options(program: str, rest: list[str]) -> list[str]:
+    """Return the words of an interpreter's call from its script on, or from the option behind which
+    a text or a module stands; what follows a script is the script's own."""
+    _, gives_text, takes_word = next(each for each in _OPTIONS if each[0].match(program))
+    at = 0
+    while at < len(rest) and rest[at].startswith(("-", "+")):
+        if re.fullmatch(gives_text, rest[at]):
+            break
+        at += 2 if re.fullmatch(takes_word, rest[at]) else 1
+    return rest[at:]
 
 
 def _given_from_file(rest: list[str]) -> list[str]:
