@@ -313,10 +313,18 @@ class Tier:
             self.contact.try_again()
             if self.contact.read_only is None:
                 with self.sender.alone() as mine:
-                    # Who comes while this goes on is not let in: what he has goes with it, too.
-                    while mine and self.sender.send(self.sender.waiting(self.sharing.since)).rows:
-                        self.contact.note_taken()
+                    if mine and self._send_waiting() and not self._going:
+                        # Who came meanwhile was not let in: what he has goes with it, too. Not
+                        # again and again: each time is a segment, while a run makes more.
+                        self._send_waiting()
                 self._beat()
+
+    def _send_waiting(self) -> bool:
+        """Send what waits; say whether anything did."""
+        if not self.sender.send(self.sender.waiting(self.sharing.since)).rows:
+            return False
+        self.contact.note_taken()
+        return True
 
     def send_pins(self) -> None:
         """Let the others know what is pinned, now, whatever else waits to be sent."""

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine import tier as tiers
 from nbcache.engine.record.query import fetch
 from nbcache.engine.running import claiming
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
-from nbcache.engine.tier import sharing_of
+from nbcache.engine.tier import Sharing, Tier, sharing_of
 from nbcache.engine.upkeep.cleaning import clean
 from nbcache.errors import CacheFormatError, NbcacheError
 from nbcache.model.value import Stored
@@ -24,11 +25,13 @@ from nbcache.notebook.team_view import share_in_shell, sharing_in_shell
 from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
 from nbcache.store.remote import leases
+from nbcache.store.remote.folder import FolderStore
 from nbcache.store.signing import make_key
 from nbcache.store.verify import verify
 from tests.engine.notebooks import Notebook
 from tests.engine.teammate import Mate
 from tests.engine.web import serving
+from tests.store.rows import attempt
 from tests.waiting import PATIENCE_S, wait_until
 
 Person = Callable[[str], "Notebook"]
@@ -674,3 +677,33 @@ def test_a_word_of_trust_counts_for_nobody_else(person: Person) -> None:
 
     assert run.counts() == {"completed": 2}
     assert run.progress().trusted == 0
+
+
+def test_a_run_that_makes_rows_while_others_are_sent_does_not_flood_the_shared_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = iter(range(10))
+
+    def make_another(doing: str, key: str) -> None:
+        if key.endswith(".keys.parquet") and (number := next(made, None)) is not None:
+            cache.log.append([attempt(f"{number}", outputs=())])
+
+    def opened(url: str) -> FolderStore:
+        return FolderStore(url, on_request=make_another)
+
+    def segments() -> int:
+        return len(list((tmp_path / "team/log").glob("*.keys.parquet")))
+
+    monkeypatch.setattr(tiers, "open_store", opened)
+    (tmp_path / "team").mkdir()
+    with Cache.open(tmp_path / "cache") as cache:
+        cache.log.append([attempt("first", outputs=())])
+        tier = Tier.open(cache, Sharing(str(tmp_path / "team")), print)
+        tier.run_began("R1")
+        tier.settle()
+        assert segments() == 1, "what was made meanwhile goes with the next sending"
+
+        tier.run_ended("R1")
+        assert tier.finish(PATIENCE_S)
+        assert segments() == 3, "at the end what came in between goes, too, once"
+        tier.close()
