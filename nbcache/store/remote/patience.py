@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from nbcache.errors import StoreUnavailableError
-from nbcache.store.remote.protocol import LOOKUP_S
 
 T = TypeVar("T")
 
@@ -18,15 +17,24 @@ def patiently(request: Callable[[], T], is_worth: Callable[[], bool] = lambda: T
     """Send a request again where the store was too busy, as long as it is worth it; gives up
     after some seconds.
 
-    A store that refuses at once is busy. One that was silent for as long as a look-up may take has
-    been waited for: four times the time that a large transfer is given would be hours.
+    A store that refuses is busy, and a connection that broke can be made again, however long it
+    lasted. One that was silent for all the time that a request has is not waited for again: four
+    times what a large transfer is given would be hours.
     """
     for wait in _RETRIES:
-        began = time.monotonic()
         try:
             return request()
-        except StoreUnavailableError:
-            if time.monotonic() - began >= LOOKUP_S or not is_worth():
+        except StoreUnavailableError as error:
+            if _was_silent(error) or not is_worth():
                 raise
         time.sleep(wait)
     return request()
+
+
+def _was_silent(error: BaseException | None) -> bool:
+    """Whether an error comes of a time-out, of which each client makes one of its own."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_was_silent, error.exceptions))
+    if error is None or isinstance(error, TimeoutError):
+        return error is not None
+    return _was_silent(error.__cause__ or error.__context__)
