@@ -101,7 +101,7 @@ def clean_shared(
     if force:
         for keys in doomed.values():
             keeping.delete(keys)
-        keeping.give_up(uploads)
+        uploads = keeping.give_up(uploads)
     needs = Counter(blob for each in choice.holdings for blob in each.blobs)
     return SharedCleaning(
         done=force,

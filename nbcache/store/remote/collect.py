@@ -17,6 +17,7 @@ from nbcache.errors import (
     BlobDamagedError,
     BlobMissingError,
     ObjectMissingError,
+    RemoteStoreError,
 )
 from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.holding import BlobCopy, Holding, Mark
@@ -40,6 +41,7 @@ from nbcache.store.stock import STOCK_COLUMNS, BlobFile, Stock, read_stock
 from nbcache.store.tree import TreeEntry, parse_manifest
 
 _BLOB_KEY = re.compile(r"blobs/(\d{4}-W\d\d)/[0-9a-f]{2}/([0-9a-f]{64})")
+_SEGMENT_KEY = re.compile(rf"{LOG}[0-9A-Z]{{26}}({re.escape(KEYS)}|{re.escape(ROWS)})")
 LIVE_US = 86_400_000_000
 """A run that gave no sign of life for so long (a laptop may sleep a night) is over."""
 _BATCH = 5_000
@@ -205,15 +207,27 @@ class SharedKeeping:
 
     def old_uploads(self, now: int, grace: int) -> list[Entry]:
         """Return the uploads of large objects that were begun so long ago (microseconds), and that
-        nobody has finished; none where these credentials may not ask."""
-        with contextlib.suppress(AccessDeniedError):
-            found = self._shared.store.unfinished()
-            return [entry for entry in found if now - entry.modified_us >= grace]
+        nobody has finished; none where the server does not say.
+
+        Only of objects that a cache has: in the same bucket others may be sending theirs.
+        """
+        with contextlib.suppress(RemoteStoreError):  # not all servers list them, nor for everybody
+            return [
+                entry
+                for entry in self._shared.store.unfinished()
+                if now - entry.modified_us >= grace and _may_be_ours(entry.key)
+            ]
         return []
 
-    def give_up(self, uploads: Sequence[Entry]) -> None:
-        """End uploads: of what was sent nothing is left."""
-        self._shared.store.give_up(uploads)
+    def give_up(self, uploads: Sequence[Entry]) -> list[Entry]:
+        """End uploads: of what was sent nothing is left. Return those that these credentials may
+        end."""
+        ended: list[Entry] = []
+        with contextlib.suppress(AccessDeniedError):
+            for each in uploads:
+                self._shared.store.give_up([each])
+                ended.append(each)
+        return ended
 
     def old_moments(self, now: int, grace: int) -> Iterator[Entry]:
         """Yield what was written to ask for the time or for rights, by whoever may not delete."""
@@ -232,3 +246,8 @@ class SharedKeeping:
             return False
         except (ValueError, KeyError, TypeError):
             return bool(alive)  # of a later version: as long as anybody lives
+
+
+def _may_be_ours(key: str) -> bool:
+    """Whether a cache has objects of such a name; in a folder it is not known, and all are ours."""
+    return not key or bool(_BLOB_KEY.fullmatch(key) or _SEGMENT_KEY.fullmatch(key))

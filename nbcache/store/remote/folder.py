@@ -150,12 +150,13 @@ class FolderStore:
                 return
             for each in found:
                 with contextlib.suppress(FileNotFoundError):  # it has just become an object
-                    yield _entry(each.name, each.stat(follow_symlinks=False))
+                    state = each.stat(follow_symlinks=False)
+                    yield Entry("", state.st_size, each.name, state.st_mtime_ns // 1000)
 
     def give_up(self, uploads: Iterable[Entry]) -> None:
         for each in uploads:
             self._count("delete", TEMPORARY)
-            path = self.root / TEMPORARY / each.key
+            path = self.root / TEMPORARY / each.version
             with self._translated("delete", TEMPORARY):
                 try:
                     remove(path)

@@ -119,8 +119,8 @@ class Store(Protocol):
     def unfinished(self) -> Iterator[Entry]:
         """Yield what of large objects somebody has begun to send and not finished: no objects yet.
 
-        `version` names the upload, `modified_us` is when it began; `size` may be 0. None where the
-        server clears these away by itself.
+        `version` names the upload, `modified_us` is when it began; `size` may be 0, and `key` ""
+        where it is not known. None where the server clears these away by itself.
         """
         ...
 

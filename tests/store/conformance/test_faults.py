@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -21,7 +23,10 @@ from nbcache.errors import (
     StoreUnavailableError,
 )
 from nbcache.model.digest import blob_digest
+from nbcache.store.remote.collect import SharedKeeping
 from nbcache.store.remote.driver import PART_BYTES
+from nbcache.store.remote.layout import blob_key
+from nbcache.store.remote.patience import patiently
 from nbcache.store.remote.protocol import Store, create_owned
 from tests.servers.proxy import (
     CutReply,
@@ -129,18 +134,27 @@ def test_a_large_object_that_nobody_finished_sending_is_found_and_given_up(
         """Let uploads begin; nothing of them comes through, nor that they have ended."""
         return faulty.refuse(400, "BadRequest") if "uploadId=" in request.path else None
 
+    own, of_others = blob_key("2026-W01", blob_digest(b"")), "blobs/backup.tar"
     if faulty.cloud == "s3":
-        with faulty.proxy.when(rule), pytest.raises(RemoteStoreError):
-            store.put_file("blobs/large", path)
-        (begun,) = faulty.place.open().unfinished()
-        assert begun.key == "blobs/large"
-        assert 0 < begun.modified_us < time.time_ns() // 1000  # moto says 2010, whenever it began
-        store.give_up([begun])
-        store.give_up([begun])  # twice is no error
+        for key in (own, of_others):
+            with faulty.proxy.when(rule), pytest.raises(RemoteStoreError):
+                store.put_file(key, path)
+        begun = {each.key: each for each in faulty.place.open().unfinished()}
+        assert begun.keys() == {own, of_others}
+        for each in begun.values():
+            assert 0 < each.modified_us < time.time_ns() // 1000  # moto says 2010, whenever it was
+        keeping = SharedKeeping(cast(Any, SimpleNamespace(store=store)))
+        assert keeping.old_uploads(time.time_ns() // 1000, 0) == [begun[own]]
+        with faulty.proxy.when(always(faulty.refuse(405, "MethodNotAllowed"))):
+            assert keeping.old_uploads(time.time_ns() // 1000, 0) == []
+        with faulty.proxy.when(always(faulty.refuse(403, "AccessDenied"))):
+            assert keeping.give_up([begun[own]]) == []
+        assert keeping.give_up([begun[own]]) == [begun[own]]
+        store.give_up(begun.values())  # one of them again, which is no error
 
     assert list(store.unfinished()) == []  # where the cloud itself ends them nobody has to look
     with pytest.raises(ObjectMissingError):
-        store.head("blobs/large")
+        store.head(own)
 
 
 def test_a_server_that_is_busy_for_ever_is_given_up_soon(faulty: Faulty) -> None:
@@ -153,6 +167,29 @@ def test_a_server_that_is_busy_for_ever_is_given_up_soon(faulty: Faulty) -> None
             assert isinstance(error, StoreThrottledError), (name, error)
             assert time.monotonic() - begin < SOON_S
         assert len(faulty.proxy.requests) <= 4 * len(every_request(store))
+
+
+@pytest.mark.parametrize(
+    ("cause", "times"),
+    [(ConnectionResetError(), 2), (TimeoutError(), 1), (ExceptionGroup("", [TimeoutError()]), 1)],
+)
+def test_what_somebody_needs_is_asked_for_again_unless_the_server_was_silent(
+    cause: Exception, times: int
+) -> None:
+    asked: list[str] = []
+
+    def request() -> bool:
+        asked.append(KEY)
+        if len(asked) > 1:
+            return True
+        raise StoreUnavailableError("s3://b", "write", KEY, "after a minute") from cause
+
+    if times == 1:
+        with pytest.raises(StoreUnavailableError):
+            patiently(request)
+    else:
+        assert patiently(request)
+    assert len(asked) == times
 
 
 def test_a_server_that_is_busy_for_a_moment_is_asked_again(faulty: Faulty) -> None:
