@@ -180,29 +180,27 @@ def _run_notebook(parsed: Parsed, notebook: Path, place: str | None) -> int:
 def _plan(parsed: Parsed) -> int:
     """Say what a run of a notebook would do: its cells are executed in a kernel that runs nothing,
     without those that need what would have to run."""
+    from nbcache.notebook import answers
     from nbcache.notebook.choices import choices_of
     from nbcache.notebook.headless import execute
-    from nbcache.notebook.report import PlanWatcher, plan_words
+    from nbcache.notebook.report import PlanWatcher
     from nbcache.notebook.settings import Headless
 
     notebook, *targets = parsed.words
     given, path = parsed.parameters(), Path(notebook)
-    settings = Headless(
-        _absolute(parsed.text("--cache")),
-        choices_of(parsed),
-        str(path.resolve()),
-        given,
-        is_dry=True,
-    )
+    place = _absolute(parsed.text("--cache"))
+    if place is not None:
+        answers.open_for_reading(Path(place)).close()  # a plan makes none
+    settings = Headless(place, choices_of(parsed), str(path.resolve()), given, is_dry=True)
     execution = execute(
         path, given=given, settings=settings, output=None, watcher=PlanWatcher(), targets=targets
     )
     if execution.failed_cell is not None:
         return _cell_failed(execution.failed_cell)
-    if execution.interrupted or execution.plan is None:
+    if execution.interrupted:
         return INTERRUPTED
-    as_json = "--json" in parsed
-    print(json.dumps(execution.plan[1], indent=2) if as_json else plan_words(execution))
+    found = execution.planning
+    print(json.dumps(found.record(), indent=2) if "--json" in parsed else found.words())
     return OK
 
 

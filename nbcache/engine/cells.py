@@ -221,6 +221,8 @@ class Cells:
 
     def note_hit(self, begun: Begun, restored: Restored) -> None:
         """Write down that a kept result was used."""
+        if self._session.is_dry:
+            return
         run, number = self._history.next_session()
         use = UseRow(
             id=new_ulid(),

@@ -251,6 +251,21 @@ class Session:
         kinds = (Process, NamedChannel)
         return [n for n, held in self.namespace.items() if isinstance(held, kinds) and n[0] != "_"]
 
+    def fitting(self) -> tuple[list[str], dict[str, str]]:
+        """Return the processes and channels that fit together as things stand, and why the others
+        do not."""
+        pipeline = Pipeline(self.namespace, self.factories)
+        fitting: list[str] = []
+        others: dict[str, str] = {}
+        for name in self.declared():
+            try:
+                pipeline.compile([name])
+            except NbcacheError as error:
+                others[name] = str(error)
+            else:
+                fitting.append(name)
+        return fitting, others
+
     def labelled(self, label: str) -> list[str]:
         """Return the public names of the processes that have a label.
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from nbcache.engine.identity.loaded import LoadedModules
-from nbcache.errors import NotKept
+from nbcache.errors import NotKept, NotRunError
 from nbcache.notebook import render
 from nbcache.notebook.recorder import Recorder, replay
 from nbcache.notebook.transform import CACHED_CALL as CALL
@@ -184,6 +184,8 @@ class CachedCells(ast.NodeTransformer):
         if restored is not None:
             self._hit = (begun, restored)
             return _only(f"{CALL}.replay()")
+        if front.session.is_dry:
+            raise NotRunError("what this cell makes is not cached, and nothing runs for a plan")
         recorder = Recorder(front.shell)
         self._running = _Running(self._info, begun, recorder)
         self.cells.watch()

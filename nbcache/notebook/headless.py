@@ -22,10 +22,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from nbcache.errors import NotRunError, RunError, UsageError
+from nbcache.errors import RunError, UsageError
 from nbcache.notebook import parameters as parametrise
 from nbcache.notebook.again import run_lines
 from nbcache.notebook.own_kernel import own_kernel
+from nbcache.notebook.planning import Planning
 from nbcache.notebook.progress import PLAN_MIME, RUN_MIME, SAID_MIME, RunRecord
 from nbcache.notebook.settings import HEADLESS_VARIABLE, Headless
 from nbcache.store.files import new_ulid
@@ -60,8 +61,7 @@ class Execution:
     started: bool = False  # whether there was a kernel to execute it
     interrupted: bool = False
     said: set[str] = field(default_factory=set)  # texts that the watcher was told at once
-    left_out: list[int] = field(default_factory=list)  # cells that a plan cannot execute
-    plan: tuple[str, list[dict[str, object]]] | None = None  # as text, and of each process
+    planning: Planning = field(default_factory=Planning)  # where it is executed for that
 
 
 def read_notebook(path: Path) -> Any:
@@ -218,25 +218,20 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
         for index, cell in enumerate(execution.notebook.cells):
             if cell.cell_type != "code" or not cell.source.strip():
                 continue
-            number += 1
+            number += not (settings.is_dry and parametrise.is_injected(cell))  # as people count
             try:
                 await client.async_execute_cell(cell, index, execution_count=number)
             except CellExecutionError:
-                is_last = index == len(execution.notebook.cells) - 1
-                if settings.is_dry and not is_last and _is_left_out(cell, execution):
-                    execution.left_out.append(number)
-                    continue
+                if settings.is_dry:
+                    if index == len(execution.notebook.cells) - 1:  # our own, which makes the plan
+                        raise UsageError(cell.outputs[-1].get("evalue", "")) from None
+                    if execution.planning.leaves_out(number, cell):
+                        continue
                 execution.failed_cell = (number, error_of(cell))
                 return
             except DeadKernelError:
                 execution.failed_cell = (number, "the kernel died")
                 return
-
-
-def _is_left_out(cell: Any, execution: Execution) -> bool:
-    """Whether a cell of a plan failed for want of a result that nothing may run for."""
-    found = [output.ename for output in cell.outputs if output.output_type == "error"]
-    return bool(execution.left_out) or NotRunError.__name__ in found
 
 
 def _forward_interrupts(kernel: Any, execution: Execution) -> None:
@@ -305,7 +300,9 @@ def _read_message(message: Any, execution: Execution, watcher: Watcher) -> None:
             execution.runs[record["run"]] = record
             watcher.run_changed(record)
         elif (plan := data.pop(PLAN_MIME, None)) is not None:
-            execution.plan = (str(data.get("text/plain", "")), plan)
+            planning = execution.planning
+            planning.text = str(data.get("text/plain", ""))
+            planning.records, planning.not_known = plan["plan"], plan["not_known"]
         elif data.pop(SAID_MIME, None) is not None:
             text = str(data.get("text/plain", ""))
             execution.said.add(text)

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from nbcache.notebook.widget.view import Page
     from nbcache.store.history import Logged
 
-# What a plan of a notebook leaves out, but for runs, which may read what is cached.
-_CHANGING = frozenset("try resume relaunch check debug clean trust pin unpin push pull".split())
 _INTO = re.compile(r"(?:^|(?<=\s))([^\W\d]\w*)\s*<<\s*$")
 
 
@@ -58,7 +56,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         decl = replace(decl, filename=front.filename_for(decl.source))
         process = front.session.declare(decl)
         front.place_card(process, front.session.card(process, declared=True))
-        if front.auto:
+        if front.auto and not front.session.is_dry:
             with contextlib.suppress(WiringError):  # its card says what is missing
                 front.watch(front.session.start([process.name]))
 
@@ -183,8 +181,11 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             "help": self._help,
         }
         name = parsed.verb.name
-        if name in _CHANGING and self.front.session.is_dry:
-            raise NotRunError(f"%nbcache {name} is left out of a plan")
+        if parsed.verb.acts and self.front.session.is_dry:
+            if parsed.verb.acts == "for results":
+                raise NotRunError(f"%nbcache {name} does nothing in a plan")
+            self.front.say(f"%nbcache {name} does nothing in a plan")
+            return None
         if name in own:
             return own[name](parsed)
         if name == "sql":
@@ -265,12 +266,19 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         session, headless = self.front.session, self.front.headless
         asked = headless.choices if headless is not None else {}
         options = session.manner.but({**choices_of(parsed), **asked})
-        plans = session.plan(self._targets(parsed), options, parameters=parsed.parameters())
+        targets = self._targets(parsed)
+        not_known: dict[str, str] = {}
+        if session.is_dry and not targets:
+            fitting, not_known = session.fitting()
+            targets = fitting if not_known else []
+        plans = session.plan(targets, options, parameters=parsed.parameters())
         records = [asdict(plan) for plan in plans]
         if "--json" in parsed:
             return records
-        told = {pictures.PLAN_MIME: records} if session.is_dry else {}
-        self.front.show(pictures.render_plan(plans), told)
+        told = {"plan": records, "not_known": not_known}
+        self.front.show(
+            pictures.render_plan(plans), {pictures.PLAN_MIME: told} if session.is_dry else {}
+        )
         return None
 
     def _trust(self, parsed: verbs.Parsed) -> object:

@@ -27,7 +27,7 @@ def inject(notebook: Any, given: Mapping[str, str]) -> None:
         UsageError: no cell is tagged `parameters`, or it assigns no such name.
     """
     cells = notebook.cells
-    cells[:] = [cell for cell in cells if INJECTED_TAG not in _tags(cell)]
+    cells[:] = [cell for cell in cells if not is_injected(cell)]
     if not given:
         return
     place = _place(notebook)
@@ -42,6 +42,11 @@ def inject(notebook: Any, given: Mapping[str, str]) -> None:
             raise UsageError(_unknown(name, known))
     lines = [f"{name} = {parameter_code(text)}" for name, text in given.items()]
     cells.insert(place + 1, _code_cell("\n".join(["# Parameters", *lines]), INJECTED_TAG))
+
+
+def is_injected(cell: Any) -> bool:
+    """Whether a cell is the one that `inject` has put in."""
+    return INJECTED_TAG in _tags(cell)
 
 
 def known_parameters(notebook: Any) -> list[str]:

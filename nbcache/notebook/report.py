@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TextIO
@@ -63,7 +64,7 @@ class TerminalWatcher:
 
 
 class PlanWatcher:
-    """Keeps quiet while a notebook is executed for its plan: its runs only read what is cached."""
+    """Tells of a notebook that is executed for its plan only what nbcache has to say."""
 
     def run_changed(self, record: RunRecord) -> None:
         """A run has its results from the cache."""
@@ -72,7 +73,8 @@ class PlanWatcher:
         """A cell printed or showed something."""
 
     def said(self, text: str) -> None:
-        """nbcache has something to say about a run."""
+        """nbcache has something to say."""
+        print(text, file=sys.stderr, flush=True)
 
 
 def final_words(execution: Execution, *, verbose: bool = False) -> str:
@@ -88,20 +90,6 @@ def final_words(execution: Execution, *, verbose: bool = False) -> str:
     if not execution.runs and execution.failed_cell is None and not _has_cached(execution.notebook):
         parts.append("no nbcache run took place in this notebook")
     return "".join(f"{part}\n" for part in parts)
-
-
-def plan_words(execution: Execution) -> str:
-    """Return what `nbcache plan` prints: the plan, and which cells it had to do without."""
-    assert execution.plan is not None
-    lines = [execution.plan[0].rstrip()]
-    if execution.left_out:
-        numbers = ", ".join(map(str, execution.left_out))
-        several = len(execution.left_out) > 1
-        lines.append(
-            f"left out: cell{'s' * several} {numbers}, which need{'s' * (not several)} results "
-            "that are not there yet"
-        )
-    return "\n".join(lines)
 
 
 def record_of(execution: Execution, notebook: Path) -> dict[str, object]:

@@ -44,6 +44,7 @@ class Verb:
     flags: tuple[Flag, ...] = ()
     places: tuple[Place, ...] = BOTH
     completes: Literal["", "processes", "runs", "verbs"] = ""
+    acts: Literal["", "yes", "for results"] = ""  # what a plan of a notebook leaves out
     raw: bool = False  # the rest of the line is one word, as written
     more: str = ""
 

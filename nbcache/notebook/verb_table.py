@@ -144,6 +144,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="try",
+        acts="for results",
         summary="run one item of a process in the kernel; nothing is cached, %debug works",
         words="PROCESS [ITEM]",
         least=1,
@@ -157,6 +158,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="debug",
+        acts="for results",
         summary="enter a failed task: its work directory, its variables, its script",
         words="[TASK | FOLDER]",
         most=None,
@@ -176,6 +178,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="resume",
+        acts="for results",
         summary="go on with a failed, cancelled or interrupted run under its own id",
         words="[RUN]",
         most=1,
@@ -188,6 +191,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="relaunch",
+        acts="for results",
         summary="start a new run with the parameters and options of an old one",
         words="[RUN]",
         most=1,
@@ -225,6 +229,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="cancel",
+        acts="yes",
         summary="end a run in order; what has finished is kept",
         words="[RUN]",
         most=1,
@@ -341,6 +346,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="report",
+        acts="yes",
         summary="write a page about a run: timeline, resources, failures, all tasks",
         words="[RUN]",
         most=1,
@@ -383,6 +389,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="clean",
+        acts="yes",
         summary="take away results that nobody needs any more, and what is left over",
         flags=(
             Flag(name="--older-than", value="TIME", help="not used for so long: `30d`, `12h`"),
@@ -413,6 +420,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="trust",
+        acts="yes",
         summary="let results of before an edit count after it; alone: what is trusted",
         words="[PROCESS...]",
         shell_words="",
@@ -437,6 +445,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="pin",
+        acts="yes",
         summary="keep results from being cleaned up; alone: what is pinned",
         words="[TASK]",
         most=None,
@@ -454,6 +463,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="unpin",
+        acts="yes",
         summary="let results be cleaned up again",
         words="[TASK]",
         most=None,
@@ -476,6 +486,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="verify",
+        acts="yes",
         summary="check the cache: every journal, segment and blob",
         flags=(
             Flag(name="--quick", help="leave the contents of blobs out"),
@@ -486,6 +497,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="check",
+        acts="for results",
         summary="run kept tasks again and report outputs that do not come out the same",
         words="--repeat [PROCESS...]",
         most=None,
@@ -502,6 +514,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="share",
+        acts="yes",
         summary="put a cache of a team behind this one: s3://, gs://, az:// or a shared folder",
         words="[URL]",
         most=1,
@@ -522,6 +535,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="push",
+        acts="yes",
         summary="send results to the shared cache now: of one run, or all that it lacks",
         words="[RUN]",
         most=1,
@@ -530,6 +544,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="pull",
+        acts="yes",
         summary="fetch results from the shared cache now: of one run, or all, to work off line",
         words="[RUN]",
         most=1,
@@ -538,6 +553,7 @@ _TABLE: tuple[Verb, ...] = (
     ),
     Verb(
         name="keys",
+        acts="yes",
         summary="whom you trust: the keys whose results may run code as you, and your own key",
         words="[list|show]",
         shell_words="[list|show|make|trust KEY|trust FOLDER|revoke KEY]",
