@@ -16,9 +16,12 @@ Known = dict[str, frozenset[str]]
 
 
 def known(*wanted: str, **channels: Channel) -> Known:
-    """Return what is handed on of some named processes, with what is looked at."""
+    """Return what is handed on of some named processes, with what is looked at; the process
+    `through` passes on `m`."""
     graph = compile_all(None, **channels)
-    return {graph.nodes[index].name: names for index, names in handed_on(graph, wanted).items()}
+    passed = {index: frozenset({"m"}) for name, index in graph.places.items() if name == "through"}
+    found = handed_on(graph, wanted, passed)
+    return {graph.nodes[index].name: names for index, names in found.items()}
 
 
 def make(**directives: Any) -> Process:
@@ -76,6 +79,8 @@ def test_what_a_reader_passes_on_has_to_be_there_where_somebody_looks_at_it() ->
     made = make()
     through = Process("through", [made], outputs=["m", "u"])
     assert known(make=made, through=through) == {"make": frozenset({"m"})}
+    changed = Process("changed", [made], outputs=["m", "u"])
+    assert known(make=made, changed=changed) == {"make": frozenset()}
     plain = Process("plain", [through], outputs=["p"])
     nobody: Known = {"make": frozenset(), "through": frozenset()}
     assert known(make=made, through=through, plain=plain) == nobody

@@ -96,6 +96,10 @@ def prepare(
     know_classes_of(pipeline.namespace, folder)
     leaf = value_leaf(pipeline.namespace, folder, is_kernel=True)
     identifier = Identifier(cache.files, folder, remote, leaf)
+    passed = {
+        index: frozenset(name for each in place.each() for name in each.passed)
+        for index, place in places.items()
+    }
     decider = Decider(
         cache,
         places,
@@ -104,7 +108,7 @@ def prepare(
         folder,
         fresh=fresh,
         no_cache=no_cache,
-        handed_on=handed_on(graph, only or ()),
+        handed_on=handed_on(graph, only or (), passed),
     )
     return Prepared(graph, places, sources, decider, decoder)
 

@@ -12,13 +12,17 @@ from nbcache.model.process import FieldPick, ProcessDecl
 _LOOKS_INTO_NONE = frozenset(("collect", "combine", "mix", "pair", "first", "take", "buffer"))
 
 
-def handed_on(graph: Graph, wanted: Collection[str] = ()) -> Mapping[int, frozenset[str]]:
+def handed_on(
+    graph: Graph, wanted: Collection[str] = (), passed: Mapping[int, frozenset[str]] | None = None
+) -> Mapping[int, frozenset[str]]:
     """Return the processes whose results are read by other processes' tasks alone: by no operator's
     function, no rule of publishing, nobody who asked for them; with each the names of those of its
     outputs that these processes' headers look at, or that they pass on to somebody who looks.
 
     wanted: the names that were asked for.
+    passed: the outputs of processes that are an input of theirs, untouched.
     """
+    passed = passed or {}
     readers: dict[int, list[CompiledNode]] = {node.index: [] for node in graph.nodes}
     for node in graph.nodes:
         for parent in set(node.parents):
@@ -29,7 +33,10 @@ def handed_on(graph: Graph, wanted: Collection[str] = ()) -> Mapping[int, frozen
         takers = [each for each in readers[node.index] if each.op != "failures"]
         if not takers or node.index in asked or not _gives_only(node):
             continue
-        looks = [_looked_at(each, node.index, found) for each in takers]
+        looks = [
+            _looked_at(each, node.index, found, passed.get(each.index, frozenset()))
+            for each in takers
+        ]
         if all(each is not None for each in looks):
             found[node.index] = frozenset().union(*filter(None, looks))
     return {index: names for index, names in found.items() if graph.nodes[index].op == "process"}
@@ -43,7 +50,10 @@ def _gives_only(node: CompiledNode) -> bool:
 
 
 def _looked_at(
-    reader: CompiledNode, index: int, found: Mapping[int, frozenset[str]]
+    reader: CompiledNode,
+    index: int,
+    found: Mapping[int, frozenset[str]],
+    passed: frozenset[str],
 ) -> frozenset[str] | None:
     """Return which fields of a node are looked at where one of its readers leads; None: more than
     tasks read them, or nobody knows which."""
@@ -53,8 +63,7 @@ def _looked_at(
     routes = cast(Sequence[tuple[int, int | None]], reader.options["routes"])
     fields = cast(Sequence[Fields], reader.options["source_fields"])
     looked: set[str] = set()
-    gives = {each.name for each in reader.decl.outputs or ()}  # an input of such a name goes on
-    gives &= found.get(reader.index, gives)
+    gives = passed & found.get(reader.index, passed)  # to somebody who looks
     for name, pick in reader.filling.items():
         if not isinstance(pick, FieldPick):
             continue
