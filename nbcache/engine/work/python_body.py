@@ -90,6 +90,7 @@ class PythonBody:
         self._changes: bool | None = None
         self._codes: list[types.CodeType] = []  # of the functions that were sent
         self._read = _names_read(tree)
+        self._copies_last = _copies_last(tree)
         self.shows_by_ipython = "IPython" in process.body or b"IPython" in process.payload
         self._buffers: tuple[memoryview, ...] | None = None
         self._patches: list[tuple[Patch, object]] = []
@@ -213,10 +214,11 @@ class PythonBody:
         """Return the values of the outputs that the body made.
 
         One output that the body did not set takes the final expression; a path only where that
-        is one (what `write_text` returns is not) and no file or folder of the output's own name
-        `is_made` (what `shutil.copy` returns is a path, too), else it is that. Where the output was
-        inferred, the final expression is what it is, also if the body sets a variable
-        called like the process; figures and axes are shown already and stand for None.
+        is one (what `write_text` returns is not), else it is the file or folder of its own name.
+        What `shutil.copy` returns is a path, too, but there for its effect: behind such a call
+        the name comes first if it `is_made`. Where the output was inferred, the final
+        expression is what it is, also if the body sets a variable called like the process;
+        figures and axes are shown already and stand for None.
         """
         made: dict[str, object] = {}
         unset: list[str] = []
@@ -241,7 +243,8 @@ class PythonBody:
                 else:
                     unset.append(output.name)
         if not unset and len(paths) == 1 and _names_files(final):
-            unset = [each.name for each in paths if _is_list(each) or not is_made(each.name)]
+            by_name = self._copies_last and not _is_list(paths[0]) and is_made(paths[0].name)
+            unset = [] if by_name else [paths[0].name]
         if len(unset) == 1 and final is not UNSET:
             made[unset[0]] = final
         if self._process.inferred:
@@ -259,6 +262,17 @@ def _names_read(tree: ast.Module) -> frozenset[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node is not final
     )
+
+
+_COPIERS = frozenset("copy copy2 copyfile copytree make_archive move rename".split())
+
+
+def _copies_last(tree: ast.Module) -> bool:
+    """Whether a body ends with a call that makes a file and returns where, as `shutil.copy`."""
+    final = tree.body[-1].value if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    called = final.func if isinstance(final, ast.Call) else None
+    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+    return name in _COPIERS
 
 
 _UNCHANGEABLE = (str, bytes, int, float, complex, type(None), PurePath)
