@@ -259,6 +259,7 @@ class UseRow(Row):
     tag: str = ""
     hash: Digest
     cached_from: str
+    attempt: int = 0  # how many attempts of its own the task had before, in this run
 
     def record(self) -> Record:
         """As `Row.record`, spelled out: a run of hits writes one of these per task."""
@@ -272,6 +273,8 @@ class UseRow(Row):
         if self.tag:
             record["tag"] = self.tag
         record["cached_from"] = self.cached_from
+        if self.attempt:
+            record["attempt"] = self.attempt
         return record
 
 

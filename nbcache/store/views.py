@@ -50,7 +50,7 @@ _TASKS = f"""WITH last_ AS (
     last_.hash AS hash, substr(last_.hash, 6, 8) AS short,
     CASE WHEN last_.kind = 'use' AND NOT {_OWN} THEN 'CACHED'
         ELSE upper(coalesce(last_.status, of_.status)) END AS status,
-    coalesce(last_.attempt, of_.attempt) AS attempt, coalesce(last_.exit, of_.exit) AS "exit",
+    coalesce(of_.attempt, last_.attempt) AS attempt, coalesce(last_.exit, of_.exit) AS "exit",
     coalesce(last_.signal, of_.signal) AS signal, coalesce(last_.error, of_.error) AS error,
     make_timestamp(coalesce(last_.submit, of_.submit)) AS submit,
     make_timestamp(coalesce(last_.start, of_.start)) AS "start",
@@ -79,12 +79,13 @@ LEFT JOIN _names ON _names.run = last_.run"""
 TABLES: dict[str, str] = {
     "_names": """SELECT run, any_value(name) AS run_name FROM _rows
 WHERE kind = 'run' {0} GROUP BY run""",
-    # The rows of tasks that have a later one; attempts of a session go by their number, since
-    # clocks may go back. Nearly all tasks have one row: to sort only the others takes a third of
-    # the time. Of a run whose resume succeeded, what only an earlier
-    # session had is no task: of a process that was renamed, of an item that is gone.
+    # The rows of tasks that have a later one; those of a session go by the number of the attempt,
+    # since clocks may go back, and a hit comes after the attempts before it. Nearly all tasks have
+    # one row: to sort only the others takes a third of the time. Of a run whose resume succeeded,
+    # what only an earlier session had is no task: of a process that was renamed, of an item that
+    # is gone.
     "_earlier": """WITH ends_ AS NOT MATERIALIZED (
-    SELECT run, process, position, session, attempt, "at", id,
+    SELECT run, process, position, session, attempt, kind, "at", id,
         hash(run, process, position) AS task_
     FROM _rows WHERE kind IN ('attempt', 'use') {0}
 ), again_ AS (SELECT task_ FROM ends_ GROUP BY task_ HAVING count(*) > 1
@@ -96,7 +97,7 @@ WHERE kind = 'run' {0} GROUP BY run""",
 (SELECT run, id FROM ends_ WHERE task_ IN (FROM again_)
 QUALIFY row_number() OVER (
     PARTITION BY run, process, position
-    ORDER BY session DESC, coalesce(attempt, 0) DESC, "at" DESC, id DESC) > 1)
+    ORDER BY session DESC, coalesce(attempt, 0) DESC, kind = 'use' DESC, "at" DESC, id DESC) > 1)
 UNION SELECT run, id FROM ends_ JOIN settled_ USING (run) WHERE session < last_""",
     # What the view `tasks` shows: whoever asks often does not even wait for its plan.
     "_tasks": f"FROM ({_TASKS}) WHERE true {{0}}",

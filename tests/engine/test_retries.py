@@ -141,6 +141,34 @@ def test_a_task_between_two_attempts_when_the_run_ends_is_aborted_in_the_history
     assert last.status == "aborted"
 
 
+def test_what_another_kernel_made_between_two_attempts_is_the_last_word_on_a_task(
+    kernels: Kernels,
+) -> None:
+    """It is a hit after attempts that failed, for the history in Python as in SQL."""
+    first, second = kernels(), kernels()
+    gate = first.folder / "gate"
+    hidden = f"{str(gate)[::-1]!r}[::-1]"  # a path that the body names would be in its hash
+    for notebook in (first, second):
+        notebook.cell("%channel src = of(1)")
+        notebook.cell(
+            "%%process work(v) -> out from src --retries 1000 --backoff 300ms\nimport os\n"
+            f"assert os.path.exists({hidden}) and task.attempt == 1\nout = v"
+        )
+    run = first.session.start()
+    wait_until(lambda: bool(attempts(first)))
+    gate.touch()
+    assert second.run().counts() == {"completed": 1}
+
+    assert run.wait(PATIENCE_S)
+
+    assert run.counts() == {"cached": 1}
+    cache = first.session.cache
+    in_sql = "SELECT status, attempt FROM tasks WHERE run = ?"
+    assert fetch(cache, in_sql, [run.id]) == [("CACHED", 1)]
+    assert history.show_run(cache, run.id).processes[0].counts == {"cached": 1}
+    assert history.show_run(cache, run.id).failures == ()
+
+
 def test_an_expression_that_fails_ends_the_run_in_order_and_says_so(notebook: Notebook) -> None:
     notebook.cell("%channel src = of(1)")
     notebook.cell(

@@ -312,7 +312,7 @@ def _is_attempt(row: Row | None) -> TypeGuard[AttemptRow]:
 
 _OUTCOME = (
     *("kind", "id", "at", "run", "session", "process", "position", "hash"),
-    *("status", "complete", "cached_from"),
+    *("status", "attempt", "complete", "cached_from"),
 )  # all that a row must have, and what tells how its task ended
 
 
@@ -355,9 +355,9 @@ def last_rows(
     return last
 
 
-def _order(row: AttemptRow | UseRow) -> tuple[int, int, int, str]:
+def _order(row: AttemptRow | UseRow) -> tuple[int, int, bool, int, str]:
     """Return the key by which the rows of a task follow one another; clocks may go back."""
-    return (row.session, row.attempt if isinstance(row, AttemptRow) else 0, row.at, row.id)
+    return (row.session, row.attempt, isinstance(row, UseRow), row.at, row.id)
 
 
 def going_runs(cache: Cache) -> list[RunSummary]:

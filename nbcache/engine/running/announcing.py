@@ -125,7 +125,7 @@ class Announcer:
         if decision.is_shared and course.cache.shared is not None:
             course.cache.shared.note_used(source)
         course.row_ids[report.task] = source
-        return maker.use(decision, source)
+        return maker.use(decision, source, course.retrying.pop(report.task, 0))
 
     def _announce(self, report: Report) -> None:
         run, task = self._course.run, report.task

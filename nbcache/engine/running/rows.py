@@ -114,19 +114,23 @@ class RowMaker:
         key = (decision.place.name, format_position(decision.task[1]))
         return row_id in self._earlier.made.get(key, ())
 
-    def use(self, decision: Decision, source: str) -> UseRow:
-        """Return the slim row of a hit."""
+    def use(self, decision: Decision, source: str, attempts: int) -> UseRow:
+        """Return the slim row of a hit, after so many attempts in this session that failed."""
         assert decision.hash is not None
+        position = format_position(decision.task[1])
+        if attempts:
+            attempts += self._earlier.attempts.get((decision.place.name, position), 0)
         return UseRow(
             id=new_ulid(),
             at=now_us(),
             run=self._run.id,
             session=self._session,
             process=decision.place.name,
-            position=format_position(decision.task[1]),
+            position=position,
             tag=decision.tag,
             hash=decision.hash,
             cached_from=source,
+            attempt=attempts,
         )
 
     def refused(self, decision: Decision, outcome: Outcome, error: str) -> AttemptRow:

@@ -37,7 +37,7 @@ def _is_much(log: Log) -> bool:
     if fold.bytes_left(log.root) >= MANY_BYTES:
         return True
     rows = {name: int(each.meta["rows"]) for name, each in log.segments().items()}
-    return len(rows) >= SEGMENTS and sum(map(rows.__getitem__, _alike(rows))) >= MANY_ROWS
+    return len(rows) > SEGMENTS and sum(map(rows.__getitem__, _alike(rows))) >= MANY_ROWS
 
 
 def _alike(rows: dict[str, int]) -> list[str]:
@@ -47,6 +47,8 @@ def _alike(rows: dict[str, int]) -> list[str]:
 def _is_done_apart(root: Path) -> bool:
     """Have another process do it, and wait for that; say whether it could. Killed, or left alone by
     a kernel that was, it leaves what readers understand."""
+    if not sys.executable:  # an embedded interpreter knows none
+        return False
     command = [sys.executable, "-P", *python_flags(), "-m", __name__, str(root)]
     try:
         ended = subprocess.run(
