@@ -530,13 +530,17 @@ def test_a_cancelled_run_keeps_what_is_finished(notebook: Notebook, tmp_path: Pa
         "while v == 2 and not pathlib.Path(gate).exists():\n    time.sleep(0.02)\n"
         "out = v"
     )
+    notebook.cell("%channel flat = work.flat_map(lambda v: [v, -v])")
+    notebook.cell("%%process each(v) -> w from flat\nw = v")
     notebook.trace.write_text("")
     run = notebook.session.start()
-    while run.counts().get("completed", 0) < 1:
-        run.wait(0.02)
+    while run.counts().get("completed", 0) < 3:
+        assert not run.wait(0.02)
+    assert run.progress().places[1].expected is None  # more may come
     run.cancel()
     assert run.wait(PATIENCE_S)
     assert run.status is RunStatus.CANCELLED
+    assert run.progress().places[1].expected == 2  # none will
     with pytest.raises(RunError, match="cancelled"):
         run.raise_for_status()
     assert list(run["work"]) == [1]

@@ -11,10 +11,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
+from nbcache.engine.record.history import LIVE
 from nbcache.engine.record.results import Decoder, Elements, Results, TaskResult, channel_items
 from nbcache.engine.running.talk import Talk
 from nbcache.engine.work.shown import Shown
@@ -222,6 +223,8 @@ class Run:
         """Return a snapshot; cheap, and safe from any thread."""
         status = self.status.value  # first: nothing of what follows changes once it has ended
         places, items, own = self._seen
+        if status not in LIVE:
+            places = tuple(map(_as_ended, places))
         return RunProgress(
             run=self.id,
             name=self.name,
@@ -409,3 +412,11 @@ def _listed(failures: Sequence[FailureView]) -> str:
     """Name the first three of the failed tasks."""
     named = ", ".join(failure.task for failure in failures[:3])
     return f"{named}, ..." if len(failures) > 3 else named
+
+
+def _as_ended(place: PlaceProgress) -> PlaceProgress:
+    """Return how far a process of a run that is over is: no more tasks come, though nobody may
+    have known how many there would have been."""
+    if place.expected is not None:
+        return place
+    return replace(place, expected=sum(place.counts.values()))
