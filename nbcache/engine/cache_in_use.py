@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nbcache.engine.tier import (
     AGAIN_S,
+    EXIT_S,
     Sharing,
     Tier,
     check_place,
@@ -54,11 +55,11 @@ class CacheInUse:
         """Put a shared cache behind this one; see `tier.share`."""
         if not self.place.exists():  # a URL with a mistake in it leaves no folder behind
             check_place(url, read_only=read_only, claim=claim)
-        if self._tier is not None:
-            self._tier.finish()  # what is on its way goes to where it was made for
+        # What is on its way goes to where it was made for; that is waited for once.
+        is_sent = self._tier is None or self._tier.finish()
         tier = share(self.cache, url, read_only=read_only, claim=claim, tell=self._tell)
         if self._tier is not None:
-            self._tier.close()
+            self._tier.close(EXIT_S if is_sent else 0.0)
             self.cache.share(tier.shared)
         tier.shared.fetching.showing = self._show
         self._tier, self._known = tier, tier.sharing

@@ -276,14 +276,15 @@ class Tier:
         with self._turn:
             return self._turn.wait_for(lambda: self._closed or not self._is_asked(), timeout_s)
 
-    def close(self) -> None:
-        """End the thread after what it is doing; forget the store."""
-        self.finish()
+    def close(self, timeout_s: float = EXIT_S) -> None:
+        """End the thread after what it is doing, for which this waits so long; forget the store."""
+        until = time.monotonic() + timeout_s
+        self.finish(timeout_s)
         with self._turn:
             self._closed = True
             self._turn.notify_all()
         if self._thread is not None:
-            self._thread.join(EXIT_S)
+            self._thread.join(max(until - time.monotonic(), 0.0))
         if self.cache.shared is self.shared:
             self.cache.share(None)
             _open.pop(self.cache, None)
