@@ -23,6 +23,9 @@ from typing import Protocol
 from nbcache.errors import CannotKeepError, StoreError, command
 from nbcache.model.ids import make_ulid
 
+_FOLDER_RIGHTS = 0o7777 & ~stat.S_ISVTX
+"""Where each may delete his own files only (sticky, as in /tmp), nobody tidies what others made."""
+
 
 def new_ulid() -> str:
     """Return a new ULID from this machine's clock and randomness."""
@@ -146,18 +149,21 @@ def open_up(new: int | str | os.PathLike[str], path: str | os.PathLike[str], mos
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:
-    """Make a folder, and those it is in, with the rights of what holds them, whatever the umask.
+    """Make a folder of a cache, and the one it is in, with the rights of what holds them, whatever
+    the umask. Not what is above: a cache that was deleted is not made anew.
 
     Raises:
-        FileExistsError: there is something.
+        FileExistsError: there is something. FileNotFoundError: the cache is gone.
     """
     try:
         os.mkdir(path)
     except FileNotFoundError:
+        parent = os.path.dirname(path)
         with contextlib.suppress(FileExistsError):  # somebody was quicker
-            make_folder(os.path.dirname(path))
+            os.mkdir(parent)
+            open_up(parent, parent, _FOLDER_RIGHTS)
         os.mkdir(path)
-    open_up(path, path, 0o7777)
+    open_up(path, path, _FOLDER_RIGHTS)
 
 
 def lock_left(path: Path) -> int | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import pytest
 
 from nbcache.errors import CacheFormatError, StoreError
 from nbcache.store.cache import Cache
+from nbcache.store.files import make_folder
 from tests.store.rows import attempt, hash_of
 
 
@@ -111,6 +113,7 @@ NOBODY = """
 import os, sys
 from nbcache.errors import StoreError
 from nbcache.store.cache import Cache
+from nbcache.store.files import make_folder
 from tests.store.rows import attempt, hash_of
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 cache = Cache.open(sys.argv[1])
@@ -168,6 +171,24 @@ def test_who_may_use_a_cache_can_whatever_the_umask_of_another_is(tmp_path: Path
     locks = [mode for path, mode in modes.items() if path.name in ("working", "locks", "compact")]
     assert locks
     assert set(locks) == {0o664}
+
+
+def test_in_a_sticky_folder_users_of_a_cache_tidy_what_others_made(tmp_path: Path) -> None:
+    root = tmp_path / "c"
+    root.mkdir()
+    root.chmod(0o1777)
+    with Cache.open(root) as cache:
+        blob = cache.blobs.path(cache.blobs.put_bytes(b"a result"))
+
+    made = [blob.parent, *(path for path in root.iterdir() if path.is_dir())]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o777}
+
+
+def test_a_cache_that_was_deleted_is_not_made_anew_by_a_folder_in_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        make_folder(tmp_path / "c" / "blobs" / "ab")
+
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_cache_without_permission_to_write_opens_read_only(tmp_path: Path) -> None:
