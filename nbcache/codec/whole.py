@@ -9,25 +9,28 @@ called. Libraries are told by the names of their classes, never imported to find
 from __future__ import annotations
 
 import copyreg
+import io
+import operator
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from nbcache.codec.classes import Reduced
 
 Reducer = Callable[[Any], Reduced | None]
 
 _MOST_KNOWN = 4096  # classes
-_known: dict[int, tuple[type, Reducer | None]] = {}  # by id: a class need not be hashable
+_known: dict[int, tuple[ref[type], Reducer | None]] = {}  # by id: a class need not be hashable
 
 
 def reduce_whole(value: object) -> Reduced | None:
     """Return how an object is made anew with all that it has; None: as its pickle does it."""
     cls = type(value)
     known = _known.get(id(cls))
-    if known is None:
+    if known is None or known[0]() is not cls:  # another class had its id before
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
-        known = _known[id(cls)] = (cls, _reducer(cls))
+        known = _known[id(cls)] = (ref(cls), _reducer(cls))
     make = known[1]
     return None if make is None else make(value)
 
@@ -52,7 +55,26 @@ def _reduce_array(array: Any) -> Reduced | None:
     cls, attributes = type(array), getattr(array, "__dict__", None)
     if not attributes or cls is np.memmap or not _pickles_as(np.ndarray, cls):
         return None
-    return _with(array, array.__reduce_ex__(4), attributes, set_array)
+    attributes = {name: each for name, each in attributes.items() if _travels(each)}
+    return _with(array, array.__reduce_ex__(4), attributes, set_array) if attributes else None
+
+
+def _travels(value: object) -> bool:
+    """Whether pickle takes an attribute: a lock beside an array does not keep it from its readers,
+    who find there what `__array_finalize__` of its class gives an array."""
+    if type(value) in _PLAIN:
+        return True
+    import cloudpickle
+
+    try:  # without the content of its arrays
+        pickler = cloudpickle.Pickler(io.BytesIO(), protocol=5, buffer_callback=lambda _: None)
+        pickler.dump(value)
+    except Exception:  # whatever it and its parts raise
+        return False
+    return True
+
+
+_PLAIN = frozenset({int, float, bool, str, bytes, complex, type(None)})
 
 
 def _reduce_masked(array: Any) -> Reduced | None:
@@ -64,7 +86,9 @@ def _reduce_masked(array: Any) -> Reduced | None:
         or not _pickles_as(np.ma.MaskedArray, type(array))
     ):
         return None
-    return _with(array, array.__reduce_ex__(4), None, set_masked)
+    soft = array.view()
+    soft.soften_mask()
+    return operator.methodcaller("harden_mask"), (soft,)
 
 
 def _pickles_as(base: type, cls: type) -> bool:
@@ -80,12 +104,6 @@ def set_array(array: Any, state: Reduced) -> None:
     array.__dict__.update(attributes)
 
 
-def set_masked(array: Any, state: Reduced) -> None:
-    """Complete a masked array whose mask is hard."""
-    array.__setstate__(state[0])
-    array.harden_mask()
-
-
 def _reduce_vectorized(function: Any) -> Reduced | None:
     held = vars(function)
     if type(held.get("_ufunc")) is not dict:
@@ -94,11 +112,12 @@ def _reduce_vectorized(function: Any) -> Reduced | None:
 
 
 def _reduce_image(image: Any) -> Reduced | None:
-    reduced = image.__reduce_ex__(4)  # reads what is not loaded yet
-    if image.mode not in ("P", "PA") or not isinstance(reduced, tuple) or len(reduced) < 3:
+    image.load()  # which may change the mode
+    if image.mode not in ("P", "PA"):
         return None
     mode = image.im.getpalettemode()
-    if mode == "RGB":
+    reduced = None if mode == "RGB" else image.__reduce_ex__(4)
+    if not isinstance(reduced, tuple) or len(reduced) < 3:
         return None
     return _with(image, reduced, (mode, bytes(image.getpalette(None))), set_image)
 
@@ -113,15 +132,12 @@ def set_image(image: Any, state: Reduced) -> None:
 def _reduce_scalar(scalar: Any) -> Reduced | None:
     import pyarrow as pa
 
+    if isinstance(scalar, pa.DictionaryScalar):  # whose own pickle keeps it as it is
+        return None
     try:
-        return first_of, (pa.repeat(scalar, 1),)
+        return operator.getitem, (pa.repeat(scalar, 1), 0)
     except pa.ArrowNotImplementedError:
         return None
-
-
-def first_of(array: Any) -> object:
-    """Return the only member of an Arrow array."""
-    return array[0]
 
 
 _REDUCERS: dict[str, Reducer] = {

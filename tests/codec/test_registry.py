@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import math
 import pathlib
 import pickle
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+import weakref
+from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
@@ -176,6 +179,50 @@ def test_what_an_objects_own_pickle_forgets_comes_back(value: object) -> None:
     assert_exact([value], "pickle")
     payload = pickle_names({"value": value}, {})
     assert canonical_digest(unpickle_names(payload.data)) == canonical_digest({"value": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.ma.array([1, 2], hard_mask=True),
+        pa.scalar(1, pa.time64("ns")),
+        pa.array(["a", "b"]).dictionary_encode()[1],
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_libraries_can_make_themselves_is_read_without_our_code(value: object) -> None:
+    assert b"nbcache" not in encode(value).data
+    assert canonical_digest(pickle.loads(encode(value).data)) == canonical_digest(value)
+
+
+class Measured(np.ndarray):
+    unit: str
+    turn: Callable[[], int]
+    lock: object
+
+
+def test_an_attribute_that_cannot_travel_keeps_no_array_from_its_readers() -> None:
+    value = np.arange(3).view(Measured)
+    value.unit, value.turn, value.lock = "mm", lambda: 3, threading.Lock()
+
+    back = there_and_back([value])[0]  # type: ignore[index]
+    given = unpickle_names(pickle_names({"value": value}, {}).data)["value"]
+
+    for each in (back, given):
+        assert isinstance(each, Measured)
+        assert (each.unit, each.turn(), each.tolist()) == ("mm", 3, [0, 1, 2])
+        assert "lock" not in vars(each)
+
+
+def test_a_class_whose_instances_were_kept_goes_when_nobody_has_it() -> None:
+    cls = type("Local", (), {"__reduce__": lambda self: (int, ())})
+    assert there_and_back([cls()]) == [0]
+
+    left = weakref.ref(cls)
+    del cls
+    gc.collect()
+
+    assert left() is None
 
 
 def test_what_an_objects_own_pickle_cannot_read_comes_back() -> None:

@@ -345,6 +345,34 @@ def test_what_pythons_types_do_not_hold_of_an_arrow_scalar_counts() -> None:
     assert one != other
 
 
+def test_of_an_arrow_scalar_of_categories_the_other_categories_do_not_count() -> None:
+    one, other = (pa.array(each).dictionary_encode() for each in (["a", "b", None], ["b"]))
+    assert canonical_digest(one[1]) == canonical_digest(other[0])
+    assert canonical_digest(one[2]) == canonical_digest(pa.scalar(None, one.type))
+    assert len(set(map(canonical_digest, one))) == 3
+
+
+@pytest.mark.parametrize("text", [pa.string(), pa.string_view()], ids=str)
+def test_of_a_union_only_what_its_elements_are_counts(text: Any) -> None:
+    def union(codes: list[int], *places: int) -> Any:
+        numbers, letters = pa.array([1, 2, 3]), pa.array(["a", None, "c"], text)
+        made, children = pa.array(codes, pa.int8()), [numbers, letters]
+        if not places:
+            return pa.UnionArray.from_sparse(made, children)
+        return pa.UnionArray.from_dense(made, pa.array(places, pa.int32()), children)
+
+    sparse, dense = union([0, 1, 0]), union([1, 0, 1, 0], 0, 0, 1, 2)
+
+    hidden = [pa.array([1, 9, 3]), pa.array(["x", None, "y"], text)]
+    rest = pa.UnionArray.from_sparse(pa.array([0, 1, 0], pa.int8()), hidden)
+    assert canonical_digest(sparse) == canonical_digest(rest)
+    assert canonical_digest(sparse[1:]) == canonical_digest(rest[1:])
+    assert canonical_digest(dense[1:]) == canonical_digest(union([0, 1, 0], 0, 1, 2))
+    assert canonical_digest(dense[1:]) != canonical_digest(union([0, 1, 0], 0, 2, 2))
+    assert canonical_digest(sparse) != canonical_digest(union([0, 1, 1]))
+    assert canonical_digest(dense[:0]) == canonical_digest(dense[4:])
+
+
 def test_polars_categories_count_as_text_whatever_the_process_saw_before() -> None:
     first = pl.Series(["b", "a"], dtype=pl.Categorical)
     expected = canonical_digest(first)

@@ -74,9 +74,31 @@ def _write_elements(encoder: Encoder, array: Foreign) -> None:
     elif _has_fixed_width(kind):
         _write_fixed_width(encoder, array, valid)
     elif types.is_union(kind):
-        encoder.write_sequence([(each.type_code, each.value) for each in array], len(array))
+        _write_union(encoder, array)
     else:
         encoder.write_sequence(array.to_pylist(), len(array))
+
+
+def _write_union(encoder: Encoder, array: Foreign) -> None:
+    """Write which child each element is of, and of each child what elements are of it."""
+    import numpy as np
+    import pyarrow as pa
+
+    kind, place = array.type, slice(array.offset, array.offset + len(array))
+    _, codes, *more = array.buffers()
+    types = np.frombuffer(codes, "i1")[place] if len(array) else np.zeros(0, "i1")
+    write_elements(encoder, types)
+    for index, code in enumerate(kind.type_codes):
+        places = np.flatnonzero(types == code)
+        if kind.mode == "dense":  # `field` knows of the array's offset only in the other mode
+            places = np.frombuffer(more[0], "<i4")[place][places] if len(places) else places
+        child = array.field(index)
+        try:
+            chosen = child.take(pa.array(places, pa.int64()))
+        except pa.ArrowNotImplementedError:  # take does not know of every type
+            encoder.write_sequence([child[each.item()] for each in places], len(places))
+        else:
+            _write_elements(encoder, chosen)
 
 
 def _is_list(kind: Foreign) -> bool:
@@ -192,10 +214,21 @@ def _write_scalar(encoder: Encoder, value: Foreign) -> None:
 
     encoder.tag("pyarrow.Scalar")
     try:
-        held = pa.repeat(value, 1)
+        held = _alone(value) if isinstance(value, pa.DictionaryScalar) else pa.repeat(value, 1)
     except pa.ArrowNotImplementedError:
         held = pa.array([value.as_py()], value.type)
     write_chunks(encoder, pa.chunked_array([held]))
+
+
+def _alone(scalar: Foreign) -> Foreign:
+    """Return an array of this scalar without the other members of its dictionary."""
+    import pyarrow as pa
+
+    kind, value = scalar.type, scalar.value
+    if not value.is_valid:
+        return pa.array([None], kind)
+    first = pa.array([0], kind.index_type)
+    return pa.DictionaryArray.from_arrays(first, pa.repeat(value, 1), ordered=kind.ordered)
 
 
 def _write_schema(encoder: Encoder, value: Foreign) -> None:

@@ -78,10 +78,7 @@ def _write_pytz(encoder: Encoder, value: Foreign) -> None:
 
 
 def _uuid(encoder: Encoder, value: uuid.UUID) -> None:
-    if value.is_safe is uuid.SafeUUID.unknown:
-        encoder.tagged("uuid.UUID", value.int)
-    else:
-        encoder.tagged("uuid.UUID", value.int, value.is_safe.value)
+    encoder.tagged("uuid.UUID", value.int)  # how it was drawn (`is_safe`) makes no other UUID of it
 
 
 def _path(encoder: Encoder, value: pathlib.PurePath) -> None:
