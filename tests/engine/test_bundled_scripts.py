@@ -121,6 +121,17 @@ def test_a_result_beside_the_notebook_that_a_body_writes_is_no_helper(helped: No
     assert helped.run().counts() == {"cached": 1}
 
 
+def test_a_module_that_the_script_makes_itself_is_its_output(notebook: Notebook) -> None:
+    (notebook.folder / "conf.py").write_text("K = 1\n")
+    (notebook.folder / "job.py").write_text("import conf\nprint(conf.K)\n")
+    notebook.cell(
+        '%%process work() -> o: path = "conf.py", stdout --bash\necho K=9 > conf.py; python3 job.py'
+    )
+    assert notebook.run()["work"].value[1] == "9\n"
+    (notebook.folder / "conf.py").write_text("K = 2\n")
+    assert notebook.run().counts() == {"cached": 1}
+
+
 def test_a_command_of_an_output_finds_helpers_too(helped: Notebook, tmp_path: Path) -> None:
     helped.cell('%%process work() -> said = "$(tool)", more = "$(python3 plot.py)" --bash\ntrue')
     assert list(helped.run()["work"].value) == ["tooled", "plotted"]

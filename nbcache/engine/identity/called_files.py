@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -45,9 +45,15 @@ class CalledFiles:
 
 
 def called_files(
-    texts: Sequence[str], interpreter: Sequence[str], folder: Path | None
+    texts: Sequence[str],
+    interpreter: Sequence[str],
+    folder: Path | None,
+    made: Collection[str] = (),
 ) -> CalledFiles:
-    """Return what the texts of a script call; the first is its body, for an interpreter."""
+    """Return what the texts of a script call; the first is its body, for an interpreter.
+
+    made: names of files that the script itself makes; what is published under them is no part.
+    """
     found = CalledFiles()
     by_name = _language_of("", " ".join(interpreter))
     waiting = [_Text("", each, "shell", "") for each in texts]
@@ -65,7 +71,7 @@ def called_files(
         else:
             names = list(_imported(each) if each.language == "python" else _sourced(each))
         for name in map(os.path.normpath, (*names, *programs)):
-            if folder is None or name.startswith("..") or name in found.files:
+            if folder is None or name.startswith("..") or name in (*found.files, *made):
                 continue
             path = folder / name
             if not path.is_file():

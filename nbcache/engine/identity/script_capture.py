@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,8 @@ def capture_script(
             found.append(component("options", name, digest, shown[:80], shown))
     texts = [decl.body, *decl.directives.before, *decl.directives.after]
     texts += [each.command for each in decl.outputs or () if each.command is not None]
-    called = called_files(texts, decl.interpreter, folder)
+    made = {os.path.normpath(each.pattern) for each in decl.outputs or () if each.pattern}
+    called = called_files(texts, decl.interpreter, folder, made)
     helpers: dict[str, FileInput] = {}
     for name, path in sorted(called.files.items()):
         stat = stat_key(path)
@@ -54,15 +56,15 @@ def capture_script(
         helpers[name] = FileInput(str(path), digest, name, stat)
         by = called.callers[name] or "the script"
         found.append(component("file", name, digest, f"{name}, called by {by}"))
-    made = Captured(components=(), helpers=helpers)
+    captured = Captured(components=(), helpers=helpers)
     if decl.directives.container is not None:  # its programs are those of the image
         image, command = _image(decl, decl.directives.container, folder, digest_of, environ)
-        return replace(made, container=command), [*found, image]
+        return replace(captured, container=command), [*found, image]
     words = {word for word in called.commands if "/" not in word or word[0] == "/"}
     where = search_path(environ.get("PATH", ""), folder)
     mode = decl.directives.tools
     found += tool_components(words, decl.interpreter, digest_of, where, mode=mode)
-    return made, found
+    return captured, found
 
 
 def _image(
