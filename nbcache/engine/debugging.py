@@ -113,7 +113,8 @@ def _failed_row(
             f"{label_of(made)} succeeded, so its work directory was not kept; "
             f"to run it in the kernel: %nbcache try {made.process} --into"
         )
-    return made
+    before = history.failed_before(cache, [made]) if history.is_between(made) else []
+    return before[0] if before else made
 
 
 def _attempt_of(cache: Cache, last: AttemptRow, number: str) -> AttemptRow:
@@ -125,7 +126,9 @@ def _attempt_of(cache: Cache, last: AttemptRow, number: str) -> AttemptRow:
     failed = {
         str(row.attempt): row
         for row in cache.log.attempts(run=last.run, process=last.process)
-        if row.position == last.position and row.status not in ("completed", "skipped", "stored")
+        if row.position == last.position
+        and row.status not in ("completed", "skipped", "stored")
+        and not history.is_between(row)
     }
     if number not in failed:
         known = ", ".join(sorted(failed, key=int)) or "none"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from nbcache.engine.debugging import open_task
 from nbcache.engine.record import history
 from nbcache.engine.record.query import fetch
 from nbcache.model.row import AttemptRow
@@ -139,6 +140,10 @@ def test_a_task_between_two_attempts_when_the_run_ends_is_aborted_in_the_history
     assert key == ("work", "0")
     assert isinstance(last, AttemptRow)
     assert last.status == "aborted"
+    failed = attempts(notebook)[0].id
+    for words in ([], ["work"], ["work", "v=1"]):
+        assert open_task(cache, words).entry.folder.name == failed
+    assert open_task(cache, ["work"], attempt="1").entry.folder.name == failed
 
 
 def test_what_another_kernel_made_between_two_attempts_is_the_last_word_on_a_task(

@@ -25,6 +25,7 @@ from nbcache.store.cache import Cache
 
 LIVE = frozenset({RunStatus.RUNNING.value, RunStatus.RESUMING.value, RunStatus.CREATED.value})
 _MICROSECOND = 1e-6
+NOT_RETRIED = "the run ended before it was tried again"  # of a task between two attempts
 CELL = "cell"  # the language of a process record that tells of a cached cell
 
 
@@ -276,7 +277,7 @@ _FAILED = (Outcome.FAILED.value, Outcome.IGNORED.value)
 def show_run(cache: Cache, word: str | None = None) -> RunDetail:
     """Return one run in detail; `word` as in `find_run`."""
     run = as_it_stands(cache, find_run(cache, word))
-    last = last_rows(cache, run.id, columns=(*_OUTCOME, "realtime", "reason"))
+    last = last_rows(cache, run.id, columns=(*_OUTCOME, "realtime", "reason", "error"))
     made = {row.id for row in last.values() if isinstance(row, AttemptRow)}
     names = [process.name for process in run.processes]
     names += sorted({name for name, _ in last} - set(names))
@@ -299,11 +300,32 @@ def show_run(cache: Cache, word: str | None = None) -> RunDetail:
             )
         )
     ids = [row.id for row in last.values() if isinstance(row, AttemptRow) and row.status in _FAILED]
+    left = [row for row in last.values() if isinstance(row, AttemptRow) and is_between(row)]
     failed = sorted(
-        filter(_is_attempt, map(cache.log.row_of, cache.log.records_of(ids))),
+        (
+            *filter(_is_attempt, map(cache.log.row_of, cache.log.records_of(ids))),
+            *failed_before(cache, left),
+        ),
         key=lambda row: (_FAILED.index(row.status), row.process, row.at, row.id),
     )
     return RunDetail(run=run, processes=tuple(outcomes), failures=tuple(failed))
+
+
+def is_between(row: AttemptRow) -> bool:
+    """Whether a row says that its run left a task between two attempts."""
+    return row.status == Outcome.ABORTED.value and (row.error or "").startswith(NOT_RETRIED)
+
+
+def failed_before(cache: Cache, left: Sequence[AttemptRow]) -> list[AttemptRow]:
+    """Return the failed attempts after which a run left tasks; they have the number that the row
+    which says so has."""
+    wanted = {(row.process, row.position, row.attempt) for row in left}
+    return [
+        row
+        for run in {row.run for row in left}
+        for row in cache.log.attempts(run=run)
+        if (row.process, row.position, row.attempt) in wanted and row.status in _FAILED
+    ]
 
 
 def _is_attempt(row: Row | None) -> TypeGuard[AttemptRow]:

@@ -151,7 +151,7 @@ def report_of(cache: Cache, word: str | None = None) -> RunReport:
         measured=measured,
         bars=bars,
         failures=_failures(cache, run.id, detail.failures[:FAILURES]),
-        failed=sum(row.status == Outcome.FAILED.value for row in detail.failures),
+        failed=sum(each.counts.get(Outcome.FAILED.value, 0) for each in detail.processes),
         untold=max(0, len(detail.failures) - FAILURES),
         reasons=tuple(
             fetch(

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Sequence
 
+from nbcache.engine.record.history import NOT_RETRIED
 from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.decision import Decision, Place
 from nbcache.engine.running.prepare import Prepared
@@ -153,7 +154,7 @@ class RowMaker:
         """Return the row of a task that the run left between two attempts, after so many of it."""
         row = self.attempt(decision, attempts, Resources(), status=Outcome.ABORTED.value)
         failed = _first_line(decision.failed.error or "")
-        error = f"the run ended before it was tried again; its last attempt: {failed}"
+        error = f"{NOT_RETRIED}; its last attempt: {failed}"
         return dataclasses.replace(row, error=error, complete=row.submit)
 
     def has_made(self, process: str, position: Position) -> bool:
