@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import decimal
 import importlib
+import sys
+import types
 
-import numpy
 import pytest
 
 from nbcache.engine.identity.patches import Patch, patched
@@ -18,9 +19,6 @@ PRECISION = Patch("pandas", ("options", "display", "precision"))
 @pytest.mark.parametrize(
     ("module", "name", "given", "places"),
     [
-        ("numpy", "seterr", (), ["numpy.geterr()"]),
-        ("socket", "setdefaulttimeout", (), ["socket.getdefaulttimeout()"]),
-        ("sklearn", "set_config", (), ["sklearn.get_config()"]),
         ("pandas", "set_option", ("display.precision",), [str(PRECISION)]),
         ("pandas", "set_option", ("Min_Rows",), ["pandas.options.display.min_rows"]),
         ("pandas", "set_option", ("precision", "nothing like it", "("), []),  # two have the first
@@ -50,16 +48,82 @@ def test_an_option_that_only_a_run_knows_may_be_any_that_is_not_as_it_comes() ->
     assert Patch("pandas", ("options", "display", "max_rows")) not in found
 
 
-def test_what_a_function_sets_is_set_for_a_while_by_that_function() -> None:
-    before = numpy.geterr()
-    with patched([(Patch("numpy", ("geterr", CALL)), {**before, "divide": "raise"})]):
-        inside = numpy.geterr()["divide"]
+@pytest.mark.parametrize(
+    ("module", "setter", "getter", "change"),
+    [
+        ("numpy", "seterr", "geterr", {"divide": "raise"}),
+        ("numpy", "set_printoptions", "get_printoptions", {"precision": 3}),
+        ("sklearn", "set_config", "get_config", {"assume_finite": True}),
+    ],
+)
+def test_what_a_library_tells_of_counts_where_it_is_not_as_it_comes_and_can_be_set(
+    module: str, setter: str, getter: str, change: dict[str, object]
+) -> None:
+    place = Patch(importlib.import_module(module).__name__, (getter, CALL))
+    fresh = place.value()
+    assert isinstance(fresh, dict)
+    call = Patch(module, (setter,))
 
-    assert (inside, numpy.geterr()) == ("raise", before)
+    assert set_by_call(call, ()) == []
+    with patched([(place, {**fresh, **change})]):
+        assert set_by_call(call, ()) == [place]
+        assert place.value() == {**fresh, **change}
+    assert place.value() == fresh
 
 
-def test_a_context_of_decimals_counts_by_what_it_makes_of_numbers() -> None:
-    found = set_by_call(Patch("decimal", ("setcontext",)), ())
+def test_a_time_out_of_sockets_counts_where_there_is_one() -> None:
+    place, call = (
+        Patch("socket", ("getdefaulttimeout", CALL)),
+        Patch("socket", ("setdefaulttimeout",)),
+    )
 
-    assert found is not None
-    assert {each.steps[-1]: each.value() for each in found}["prec"] == decimal.getcontext().prec
+    assert set_by_call(call, ()) == []
+    with patched([(place, 5.0)]):
+        assert set_by_call(call, ()) == [place]
+
+
+def test_what_is_given_as_another_mapping_is_set_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As xarray does
+    options: dict[str, object] = {"keep_attrs": "default"}
+    xarray = types.ModuleType("xarray")
+    vars(xarray).update(
+        get_options=lambda: types.MappingProxyType(dict(options)), set_options=options.update
+    )
+    monkeypatch.setitem(sys.modules, "xarray", xarray)
+    place = Patch("xarray", ("get_options", CALL))
+
+    assert set_by_call(Patch("xarray", ("set_options",)), ()) == [place]
+    with patched([(place, types.MappingProxyType({"keep_attrs": True}))]):
+        assert options == {"keep_attrs": True}
+
+
+def test_a_function_of_the_users_own_is_asked_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    module = types.ModuleType("settings_of_mine")
+    vars(module).update(get_config=lambda: asked.append(1))
+    monkeypatch.setitem(sys.modules, "settings_of_mine", module)
+
+    for name in ("set_config", "setcontext"):
+        assert set_by_call(Patch("settings_of_mine", (name,)), ()) is None
+    assert asked == []
+
+
+def test_of_a_context_of_decimals_counts_what_is_not_as_a_process_begins_with_it() -> None:
+    call = Patch("decimal", ("setcontext",))
+    assert set_by_call(call, ()) == []
+
+    with decimal.localcontext(decimal.Context(prec=5, traps=[decimal.Inexact])):
+        found = set_by_call(call, ())
+        assert found is not None
+        values = {str(each).removeprefix("decimal.getcontext()"): each.value() for each in found}
+
+    assert values == {
+        ".prec": 5,
+        ".traps[InvalidOperation]": False,
+        ".traps[DivisionByZero]": False,
+        ".traps[Overflow]": False,
+        ".traps[Inexact]": True,
+    }
+    with patched([(each, True) for each in found if each.steps[-1] == (decimal.Inexact,)]):
+        assert decimal.getcontext().traps[decimal.Inexact]
+    assert not decimal.getcontext().traps[decimal.Inexact]

@@ -9,7 +9,7 @@ set again or put back has the value that it has when a run begins. Which places 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -19,21 +19,23 @@ PATCHES = "<patches>"  # in a payload: no name of a notebook
 ABSENT = "<absent>"
 
 GETTERS = {
-    "seterr": "geterr",  # numpy's
-    "set_printoptions": "get_printoptions",
-    "set_config": "get_config",  # scikit-learn's
-    "set_options": "get_options",  # xarray's
-    "setdefaulttimeout": "getdefaulttimeout",  # socket's
-    "set_default_dtype": "get_default_dtype",  # torch's
-    "set_default_device": "get_default_device",
-    "set_float32_matmul_precision": "get_float32_matmul_precision",
-    "use_deterministic_algorithms": "are_deterministic_algorithms_enabled",
-    "set_floatx": "floatx",  # keras'
+    ("numpy", "seterr"): "geterr",
+    ("numpy", "set_printoptions"): "get_printoptions",
+    ("sklearn", "set_config"): "get_config",
+    ("xarray", "set_options"): "get_options",
+    ("socket", "setdefaulttimeout"): "getdefaulttimeout",
+    ("torch", "set_default_dtype"): "get_default_dtype",
+    ("torch", "set_default_device"): "get_default_device",
+    ("torch", "set_float32_matmul_precision"): "get_float32_matmul_precision",
+    ("torch", "use_deterministic_algorithms"): "are_deterministic_algorithms_enabled",
+    ("keras", "set_floatx"): "floatx",
+    ("tensorflow", "set_floatx"): "floatx",
 }
-"""A function that sets something -> the one beside it that gives what is set, as a dict of the
-former's arguments or as its only one."""
+"""A function of a library that sets something -> the one beside it that gives what is set, as a
+mapping of the arguments or as the only one. What other modules give under such a name may be
+anything, and asking for it do anything."""
 
-_SETTERS = {getter: setter for setter, getter in GETTERS.items()}
+_SETTERS = {getter: setter for (_, setter), getter in GETTERS.items()}
 
 
 class Patch(NamedTuple):
@@ -91,7 +93,7 @@ class Patch(NamedTuple):
     def _set(self, value: object) -> None:
         if self.steps[-1] == CALL:
             setter = getattr(self._down(self.steps[:-2]), _SETTERS[str(self.steps[-2])])
-            setter(**value) if isinstance(value, dict) else setter(value)
+            setter(**value) if isinstance(value, Mapping) else setter(value)
             return
         holder, last = self._down(self.steps[:-1]), self.steps[-1]
         if isinstance(last, str):
@@ -128,7 +130,9 @@ def _step(found: Any, step: Step) -> Any:
 def _written(step: Step) -> str:
     if step == CALL:
         return "()"
-    return f".{step}" if isinstance(step, str) else f"[{step[0]!r}]"
+    if isinstance(step, str):
+        return f".{step}"
+    return f"[{step[0].__name__ if isinstance(step[0], type) else repr(step[0])}]"
 
 
 def _fill(held: Any, value: Any) -> None:

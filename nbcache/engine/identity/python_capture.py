@@ -197,7 +197,7 @@ class PythonCapture:
         for patch in self._settings.reached(walker, reach, self._places, texts):
             if patch.counts_for_text_alone() and not is_text:
                 continue
-            if str(patch) not in self._decl.directives.ignore and self._is_sendable(patch):
+            if self._is_sendable(patch):
                 found[patch] = self._sendable[patch]
         for how in self._settings.unnamed(walker, reach, self._places):
             self._note(f"what {how} in a cell sets is not set in its tasks; do it in the body")

@@ -7,12 +7,22 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from contextvars import Context, ContextVar
 from typing import Any
 
-from nbcache.engine.identity.patches import GETTERS, Patch
+from nbcache.engine.identity.patches import ABSENT, GETTERS, Patch
 from nbcache.plan.identity.module_settings import ACCESSORS, CALL, OPTIONS, STYLERS, Step
 
-_CONTEXT = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")  # decimal's
+_CONTEXT = {  # decimal's, as a process begins with it
+    "prec": 28,
+    "rounding": "ROUND_HALF_EVEN",
+    "Emin": -999999,
+    "Emax": 999999,
+    "capitals": 1,
+    "clamp": 0,
+}
+_TRAPPED = frozenset({"InvalidOperation", "DivisionByZero", "Overflow"})
+_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}  # numpy's
 _STYLED = frozenset({"matplotlib", "seaborn"})  # whose setters all write into matplotlib.rcParams
 _NO_STYLE = ("backend", "interactive", "webagg.", "toolbar", "tk.", "savefig.directory")
 
@@ -20,8 +30,10 @@ _NO_STYLE = ("backend", "interactive", "webagg.", "toolbar", "tk.", "savefig.dir
 def set_by_call(function: Patch, given: tuple[object, ...]) -> list[Patch] | None:
     """Return the places that a call of a function sets, of which some may be as they always were.
 
-    `given` are the names among its arguments, with None for those that only a run knows. None: what
-    the function sets is nowhere to be read.
+    A place that is as the library comes is left out where that is known: the call may have been
+    taken back, or stand in a function that nobody called. `given` are the names among its
+    arguments, with None for those that only a run knows. None: what the function sets is nowhere
+    to be read.
     """
     *around, name = function.steps
     beside: tuple[Step, ...] = tuple(around)
@@ -33,11 +45,15 @@ def set_by_call(function: Patch, given: tuple[object, ...]) -> list[Patch] | Non
     if name in STYLERS:  # of other modules it is something else
         is_of_plots = top_of(function.module) in _STYLED and str(function) != "matplotlib.use"
         return style() if is_of_plots else []
-    if name == "setcontext":
-        context = (*beside, "getcontext", CALL)
-        return [Patch(function.module, (*context, each)) for each in _CONTEXT]
-    found = Patch(function.module, (*beside, GETTERS.get(str(name), ""), CALL))
-    return [found] if found.is_there() else None
+    if str(function) == "decimal.setcontext":
+        return list(_context())
+    getter = GETTERS.get((top_of(function.module), str(name)))
+    if getter is None:
+        return None
+    found = Patch(function.module, (*beside, getter, CALL))
+    if not found.is_there():
+        return None
+    return [] if found.value() == _as_imported(str(found)) else [found]
 
 
 def is_style(patch: Patch) -> bool:
@@ -60,6 +76,35 @@ def style() -> list[Patch]:
 
 def top_of(module: str) -> str:
     return module.partition(".")[0]
+
+
+def _context() -> Iterator[Patch]:
+    """Yield the parts of the context of decimals that are not as they come."""
+    decimal: Any = sys.modules["decimal"]
+    now = decimal.getcontext()
+    for name, value in _CONTEXT.items():
+        if getattr(now, name) != value:
+            yield Patch("decimal", ("getcontext", CALL, name))
+    for signal, is_on in now.traps.items():
+        if is_on != (signal.__name__ in _TRAPPED):
+            yield Patch("decimal", ("getcontext", CALL, "traps", (signal,)))
+
+
+def _as_imported(place: str) -> object:
+    """Return what a place holds in a fresh process; ABSENT where nobody can tell."""
+    if place == "numpy.geterr()":
+        return _ERRORS
+    if place == "socket.getdefaulttimeout()":
+        return None
+    if place == "numpy.get_printoptions()":
+        numpy: Any = sys.modules["numpy"]
+        core: Any = sys.modules.get("numpy._core.printoptions")
+        is_in_context = isinstance(getattr(core, "format_options", None), ContextVar)
+        return Context().run(numpy.get_printoptions) if is_in_context else ABSENT
+    if place == "sklearn.get_config()":  # each thread sets a copy of its own
+        config: Any = sys.modules.get("sklearn._config")
+        return config._global_config if hasattr(config, "_threadlocal") else ABSENT
+    return ABSENT
 
 
 def _options(given: tuple[object, ...]) -> Iterator[Patch]:
