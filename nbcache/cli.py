@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from nbcache.errors import (
     spoken,
 )
 from nbcache.notebook import verbs
+from nbcache.notebook.shell_words import as_typed, place_in
 from nbcache.notebook.verbs import Parsed
 
 if TYPE_CHECKING:
@@ -33,8 +35,9 @@ OK, FAILED, USAGE, CACHE, INTERRUPTED = 0, 1, 2, 3, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
-    with spoken(as_typed):
-        return _told(list(sys.argv[1:] if argv is None else argv))
+    words = list(sys.argv[1:] if argv is None else argv)
+    with spoken(partial(as_typed, place=place_in(words))):
+        return _told(words)
 
 
 def _told(words: list[str]) -> int:
@@ -59,24 +62,6 @@ def _told(words: list[str]) -> int:
     except NbcacheError as error:
         print(f"nbcache: {error}", file=sys.stderr)
         return FAILED
-
-
-def as_typed(words: str) -> str:
-    """Return a command that a message names as a shell has it; where it has none, the notebook's.
-
-    The place of results (`use PLACE`) is an option there.
-    """
-    verb, _, rest = words.partition(" ")
-    if verb == "use":
-        return f"--cache {rest}"
-    try:
-        known = verbs.find_verb(verb, "shell")
-    except UsageError:
-        return f"%nbcache {words}"
-    if known.shell_words is None or not known.shell_words.startswith("NOTEBOOK"):
-        return f"nbcache {words}"
-    is_taken = known.takes("shell")[1] != 1 or rest.startswith("-")
-    return " ".join(filter(None, ("nbcache", verb, "NOTEBOOK", rest if is_taken else "")))
 
 
 def _main(words: list[str]) -> int:
@@ -172,7 +157,12 @@ def _run_notebook(parsed: Parsed, notebook: Path, place: str | None) -> int:
 
     given = parsed.parameters()
     settings = Headless(
-        place, choices_of(parsed), str(notebook.resolve()), given, retention=_retention(parsed)
+        place,
+        choices_of(parsed),
+        str(notebook.resolve()),
+        given,
+        retention=_retention(parsed),
+        typed_cache=parsed.text("--cache"),
     )
     return _execute(parsed, notebook, given, settings)
 
@@ -191,7 +181,14 @@ def _plan(parsed: Parsed) -> int:
     place = _absolute(parsed.text("--cache"))
     if place is not None:
         answers.open_for_reading(Path(place)).close()  # a plan makes none
-    settings = Headless(place, choices_of(parsed), str(path.resolve()), given, is_dry=True)
+    settings = Headless(
+        place,
+        choices_of(parsed),
+        str(path.resolve()),
+        given,
+        is_dry=True,
+        typed_cache=parsed.text("--cache"),
+    )
     execution = execute(
         path, given=given, settings=settings, output=None, watcher=PlanWatcher(), targets=targets
     )
@@ -255,6 +252,7 @@ def _again(parsed: Parsed) -> int:
         {**run.parameters, **changes},
         again.again_of(parsed.verb.name, run),
         _retention(parsed),
+        typed_cache=parsed.text("--cache"),
     )
     given = again.injected(read_notebook(notebook), run.parameters, changes)
     return _execute(parsed, notebook, given, settings)

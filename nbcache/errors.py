@@ -19,15 +19,21 @@ def command(words: str) -> str:
     return _as_typed(words)
 
 
+def speak(as_typed: Callable[[str], str]) -> None:
+    """Let the messages of this process name commands as this function gives them, from now on."""
+    global _as_typed
+    _as_typed = as_typed
+
+
 @contextlib.contextmanager
 def spoken(as_typed: Callable[[str], str]) -> Iterator[None]:
-    """Let the messages of this process name commands as this function gives them."""
-    global _as_typed
-    before, _as_typed = _as_typed, as_typed
+    """Let them be named so as long as this is open."""
+    before = _as_typed
+    speak(as_typed)
     try:
         yield
     finally:
-        _as_typed = before
+        speak(before)
 
 
 def with_article(noun: str) -> str:

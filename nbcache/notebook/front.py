@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbcache.errors import UsageError
+from nbcache.errors import UsageError, speak
 from nbcache.model.run_options import RunOptions
 from nbcache.model.view import CardView, RunProgress
 from nbcache.notebook import live, render
@@ -20,6 +20,7 @@ from nbcache.notebook.live import CardBoard, CardScreen, NotebookDisplays, Noteb
 from nbcache.notebook.progress import SAID_MIME
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.settings import Headless, Pending
+from nbcache.notebook.shell_words import as_typed
 from nbcache.notebook.terminal import Screen
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Front:
     def for_shell(cls, shell: Any) -> Front:
         """Return the front of a shell that is loading nbcache now."""
         headless = Headless.from_environment(os.environ)
+        if headless is not None:  # who reads what this kernel says sits at a shell
+            speak(partial(as_typed, place=headless.typed_cache))
         again = headless.again if headless is not None else None
         pending = None if again is None else Pending(again)
         return cls(shell, Path.cwd(), headless, pending=pending)

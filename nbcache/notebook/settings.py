@@ -44,6 +44,7 @@ class Headless:
     again: Again | None = None
     retention: str | None = None  # of all runs
     is_dry: bool = False  # whether it is for a plan alone: nothing runs
+    typed_cache: str | None = None  # `--cache` as the shell was given it, for messages
 
     def to_variable(self) -> str:
         """Return the text of the environment variable."""
@@ -65,6 +66,7 @@ class Headless:
             None if again is None else Again.from_record(again),
             data.get("retention"),
             bool(data.get("is_dry")),
+            data.get("typed_cache"),
         )
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from nbcache.cli import as_typed, main
+from nbcache.cli import main
 from nbcache.errors import command, spoken
+from nbcache.notebook.shell_words import as_typed, place_in
 
 CELLS = (
     "%load_ext nbcache",
@@ -174,6 +175,12 @@ def test_ways_out_are_commands_of_whoever_reads_them() -> None:
     assert [command(words) for words in said] == [f"%nbcache {words}" for words in said]
     with spoken(as_typed):
         assert {words: command(words) for words in said} == said
+    assert as_typed("trust --revoke fit", "my caches/a").endswith("--cache 'my caches/a'")
+    assert as_typed("run fit", "a") == "nbcache run NOTEBOOK --cache a"
+    assert as_typed("try fit", "a") == "%nbcache try fit"
+    for words in (["runs", "--cache", "a"], ["runs", "--cache=a"], ["--cache=b", "--cache", "a"]):
+        assert place_in(words) == "a"
+    assert place_in(["runs", "--cache"]) is None
     assert command("run") == "%nbcache run"
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import nbformat
 import pytest
 
-from nbcache.errors import UsageError
+from nbcache.errors import UsageError, command, spoken
 from nbcache.model.run_options import RunOptions
 from nbcache.notebook.again import injected, notebook_of, run_lines
 from nbcache.notebook.choices import choices_of
+from nbcache.notebook.front import Front
 from nbcache.notebook.settings import HEADLESS_VARIABLE, Again, Headless, Pending
 from nbcache.notebook.verbs import parse_line
 
@@ -54,6 +55,17 @@ def test_what_the_kernel_is_told_comes_out_as_it_went_in() -> None:
     assert environment == {}
     assert RunOptions().but(found.choices) == RunOptions(stub=True, from_=("a",))
     assert (found.again, found.parameters) == (told.again, told.parameters)
+
+
+def test_a_kernel_that_a_shell_started_names_commands_as_that_takes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(HEADLESS_VARIABLE, Headless(typed_cache="there").to_variable())
+
+    with spoken("%nbcache {}".format):
+        Front.for_shell(None)
+        assert command("use FOLDER") == "--cache FOLDER"
+        assert command("relaunch calm-otter") == "nbcache relaunch calm-otter --cache there"
 
 
 def test_a_notebook_that_is_gone_is_asked_for(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from nbcache.engine.identity.declared_types import fits_type
 from nbcache.engine.identity.downloads import Downloads
 from nbcache.engine.identity.remote import RemoteFiles
-from nbcache.errors import ChannelError, InputChangedError, NoCanonicalFormError
+from nbcache.errors import ChannelError, InputChangedError, NoCanonicalFormError, command
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.process import PortType
 from nbcache.model.row import InputSummary
@@ -196,7 +196,7 @@ class Identifier:
             raise ChannelError(
                 f"{place}: the folder {path} holds the cache ({self._kept}), which every task "
                 "changes.\n  Name what the body reads in it, or keep the cache elsewhere: "
-                "%nbcache use FOLDER"
+                f"{command('use FOLDER')}"
             )
         if isinstance(value, KeptFolder):
             digest = identity_digest(os.fsencode(path))
