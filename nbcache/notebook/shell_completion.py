@@ -7,21 +7,22 @@ offers nothing the shell completes files.
 from __future__ import annotations
 
 import contextlib
-import itertools
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nbcache.errors import NbcacheError, UsageError
+from nbcache.notebook.shell_words import place_in
 from nbcache.notebook.verb_words import words_for
 
 RUNS = 50  # names of runs that are offered, the newest
-_FORMATS = ("table", "json", "csv", "arrow")
 
 SCRIPTS: Mapping[str, str] = {
     "bash": """\
 _nbcache_complete() {
     local IFS=$'\\n'
-    COMPREPLY=($(nbcache completion --line "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
+    COMPREPLY=($("${1/#\\~/$HOME}" completion --line "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
 }
 complete -o default -F _nbcache_complete nbcache""",
     "zsh": """\
@@ -50,13 +51,15 @@ def script_for(shell: str) -> str:
 
 def offered(line: str) -> list[str]:
     """Return what may stand at the end of a line; in doubt nothing: typing is never disturbed."""
-    words = line.split()
-    named = [after for word, after in itertools.pairwise(words) if word == "--cache"]
-    place = Path(named[-1] if named else ".nbcache")
+    place = Path(os.path.expanduser(place_in(_words_of(line)) or ".nbcache"))
 
     def names(kind: str) -> Sequence[str]:
         if kind == "formats":
-            return _FORMATS
+            from nbcache.notebook.query_result import SHELL_FORMATS
+
+            return SHELL_FORMATS
+        if kind == "shells":
+            return tuple(SCRIPTS)
         if kind not in ("runs", "processes") or not place.is_dir():
             return []
         from nbcache.engine.record import history
@@ -71,3 +74,11 @@ def offered(line: str) -> list[str]:
     with contextlib.suppress(NbcacheError, OSError):
         return words_for(line, "shell", names)
     return []
+
+
+def _words_of(line: str) -> list[str]:
+    """Return the words that a shell makes of a line: without its quotes."""
+    try:
+        return shlex.split(line)
+    except ValueError:  # a quote is still open
+        return line.split()

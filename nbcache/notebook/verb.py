@@ -43,7 +43,7 @@ class Verb:
     shell_takes: tuple[int, int | None] | None = None
     flags: tuple[Flag, ...] = ()
     places: tuple[Place, ...] = BOTH
-    completes: Literal["", "processes", "runs", "verbs"] = ""
+    completes: Literal["", "processes", "runs", "shells", "verbs"] = ""
     acts: Literal["", "yes", "for results"] = ""  # what a plan of a notebook leaves out
     raw: bool = False  # the rest of the line is one word, as written
     more: str = ""

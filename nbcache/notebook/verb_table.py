@@ -587,6 +587,7 @@ _TABLE: tuple[Verb, ...] = (
         summary="print what lets a shell complete nbcache with Tab",
         words="bash|zsh|fish",
         most=1,
+        completes="shells",
         places=("shell",),
         flags=(Flag(name="--line", value="TEXT", help="print what may stand at the end of it"),),
         more="In ~/.bashrc or ~/.zshrc: `source <(nbcache completion bash)` (or zsh); in fish's\n"

@@ -14,7 +14,8 @@ _OF_VALUES = {"RUN": "runs", "PROCESS": "processes", "LABEL": "labels", "FORMAT"
 def words_for(line: str, place: Place, offers: Callable[[str], Sequence[str]]) -> list[str]:
     """Return what may stand at the end of `%nbcache ...` or `nbcache ...`.
 
-    offers: gives the names of a kind that there are: runs, processes, labels, formats.
+    offers: gives the names of a kind that there are: runs, processes, labels, formats,
+    shells.
     """
     words = line.split()[1:]
     typed = "" if line[-1:].isspace() or not words else words.pop()

@@ -12,6 +12,7 @@ import pytest
 from nbcache import process
 from nbcache.errors import UsageError
 from nbcache.notebook.completion import command_words
+from nbcache.notebook.query_result import SHELL_FORMATS
 from nbcache.notebook.shell_completion import offered as shell_offers
 from nbcache.notebook.shell_completion import script_for
 from nbcache.notebook.verbs import VERBS
@@ -67,6 +68,7 @@ def test_a_shell_offers_verbs_options_and_the_runs_and_processes_of_the_cache_th
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     assert shell_offers("nbcache re") == ["relaunch", "report", "resume"]
     assert shell_offers("nbcache resume --max-") == ["--max-errors", "--max-parallel"]
     assert shell_offers("nbcache try ") == []
@@ -75,6 +77,10 @@ def test_a_shell_offers_verbs_options_and_the_runs_and_processes_of_the_cache_th
         tell_two_runs(Story(cache))
     assert shell_offers("nbcache show --cache there ") == ["bold-ant", "calm-otter", "last"]
     assert shell_offers("nbcache clean --cache there --process f") == ["fit"]
+    for named in ("--cache=there", "--cache 'there'", "--cache ~/there"):
+        assert shell_offers(f"nbcache show {named} b") == ["bold-ant"]
+    assert shell_offers("nbcache completion ") == ["bash", "fish", "zsh"]
+    assert shell_offers("nbcache sql --format ") == sorted(SHELL_FORMATS)
     assert shell_offers("nbcache run ") == []  # a file: the shell knows
     (tmp_path / "there" / "nbcache.json").write_text("nonsense")
     assert shell_offers("nbcache show --cache there ") == []
@@ -85,7 +91,7 @@ def test_what_bash_reads_completes_there(tmp_path: Path) -> None:
     (tmp_path / "nbcache").chmod(0o755)
     script = (
         'source <(nbcache completion bash); COMP_LINE="nbcache re x"; COMP_POINT=10\n'
-        'complete -p nbcache; _nbcache_complete; echo "${COMPREPLY[@]}"'
+        'complete -p nbcache; _nbcache_complete ./nbcache; echo "${COMPREPLY[@]}"'
     )
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
