@@ -7,7 +7,7 @@ import ast
 import pytest
 
 from nbcache.plan.identity.looked_up import look_ups
-from nbcache.plan.identity.module_settings import settings_in
+from nbcache.plan.identity.module_settings import aliases_of, settings_in
 
 NAMES = ("rate_a", "rate_b", "other")
 
@@ -135,3 +135,12 @@ def test_the_text_of_a_cell_says_what_it_sets(
     text: str, places: list[tuple[str, tuple[object, ...]]]
 ) -> None:
     assert [(each.root, each.steps) for each in settings_in(text).settings] == places
+
+
+def test_a_function_that_sets_is_known_by_another_name() -> None:
+    imported = {"se": "numpy.seterr", "st": "matplotlib.style", "seterr": "numpy.seterr"}
+    text = "se(all='raise')\nst.use('ggplot')\nother.use('x')\nnot_se(1)"
+
+    found = settings_in(text, aliases_of(imported)).settings
+
+    assert [(each.root, each.steps) for each in found] == [("se", ()), ("st", ("use",))]

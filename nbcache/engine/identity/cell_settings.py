@@ -20,9 +20,11 @@ from nbcache.plan.identity.module_reach import ModuleReach
 from nbcache.plan.identity.module_settings import (
     ACCESSORS,
     CALLED,
+    Aliases,
     CellSettings,
     Setting,
     Step,
+    aliases_of,
     settings_in,
 )
 from nbcache.plan.identity.reach import Walker
@@ -37,6 +39,9 @@ class ModuleSettings:
 
     def __init__(self, namespace: Mapping[str, object], folder: Path | None) -> None:
         said = list(_said(namespace, folder))
+        aliases = aliases_of({name: full for each in said for name, full in each.imported})
+        if aliases:
+            said = list(_said(namespace, folder, aliases))
         self._namespace = namespace
         self._own = str(namespace.get("__name__", "__main__"))
         self._imported = {name: full for each in said for name, full in each.imported}
@@ -44,11 +49,14 @@ class ModuleSettings:
         self._places: dict[Patch, None] = {}  # in order
         self._calls: dict[tuple[Patch, str], None] = {}
         self._accessors: dict[Patch, None] = {}
-        for one in said:
+        found: dict[tuple[Patch, Setting], None] = {}  # a cell is executed again and again
+        for one in dict.fromkeys(said):
             for each in one.settings:
                 patch = self._patch(each, one)
                 if patch is not None:
-                    self._sort_in(patch, each)
+                    found[patch, each] = None
+        for patch, each in found:
+            self._sort_in(patch, each)
 
     def _sort_in(self, patch: Patch, setting: Setting) -> None:
         if not setting.called:
@@ -170,22 +178,24 @@ def _depth_of_module(steps: tuple[Step, ...]) -> int:
     return found
 
 
-def _said(namespace: Mapping[str, object], folder: Path | None) -> Iterator[CellSettings]:
+def _said(
+    namespace: Mapping[str, object], folder: Path | None, aliases: Aliases = frozenset()
+) -> Iterator[CellSettings]:
     file = namespace.get("__file__")
     if isinstance(file, str):  # of a module with processes
-        yield settings_in(source_of(file) or "")
+        yield settings_in(source_of(file) or "", aliases)
     for name in cell_names():
-        found = _said_in_cell(name)
+        found = _said_in_cell(name, aliases)
         yield found
         for script in found.runs:
             with suppress(OSError):
                 path = (folder or Path.cwd()) / script
-                yield settings_in(path.read_text("utf-8", "surrogateescape"))
+                yield settings_in(path.read_text("utf-8", "surrogateescape"), aliases)
 
 
 @cache  # the kernel keeps the texts of its cells, too
-def _said_in_cell(name: str) -> CellSettings:
-    return settings_in(source_of(name) or "")  # another text has another name
+def _said_in_cell(name: str, aliases: Aliases) -> CellSettings:
+    return settings_in(source_of(name) or "", aliases)  # another text has another name
 
 
 def _filled_by(own: str, module: str) -> Iterator[Patch]:

@@ -9,7 +9,7 @@ whether a name means a module, and where a call puts what it sets, is for the ca
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -18,6 +18,11 @@ Step = str | tuple[object, ...]
 CALL, of a function that only gives what there is."""
 
 CALL: tuple[object, ...] = ()
+
+Aliases = frozenset[tuple[str, str]]
+"""Names of notebooks, with those by which functions that set something are known: `from numpy
+import seterr as quiet`."""
+
 CALLED = "{}()"
 """How a setting says that it is a call of a function at its place."""
 
@@ -57,6 +62,8 @@ STYLERS = frozenset(
 )
 """Functions of matplotlib and seaborn that set the style of plots."""
 
+_KNOWN = _SETTERS | STYLERS | OPTIONS | ACCESSORS.keys() | {"style"}  # by their names alone
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -91,15 +98,16 @@ class CellSettings:
 
 
 @lru_cache(maxsize=2048)
-def settings_in(text: str) -> CellSettings:
-    """Return what the text of a cell (as Python, without magics) or of a script says."""
+def settings_in(text: str, aliases: Aliases = frozenset()) -> CellSettings:
+    """Return what the text of a cell (as Python, without magics) or of a script says; `aliases` are
+    those of all cells."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
         return CellSettings()
     nodes = list(ast.walk(tree))
     return CellSettings(
-        tuple(dict.fromkeys(_settings(tree))),
+        tuple(dict.fromkeys(_settings(tree, dict(aliases)))),
         tuple(imported_names(nodes).items()),
         tuple(
             alias.name
@@ -110,6 +118,12 @@ def settings_in(text: str) -> CellSettings:
         ),
         tuple(found for node in nodes if (found := _script_run(node))),
     )
+
+
+def aliases_of(imported: Mapping[str, str]) -> Aliases:
+    """Return what imported names stand for of what is known here by another name."""
+    pairs = ((name, full.rpartition(".")[2]) for name, full in imported.items())
+    return frozenset((name, last) for name, last in pairs if name != last and last in _KNOWN)
 
 
 def imported_names(nodes: Iterable[ast.AST]) -> dict[str, str]:
@@ -150,14 +164,16 @@ def names_of_its_own(scope: ast.AST, nodes: Iterable[ast.AST]) -> set[str]:
     return bound - shared
 
 
-def _settings(scope: ast.AST, hidden: frozenset[str] = frozenset()) -> Iterator[Setting]:
+def _settings(
+    scope: ast.AST, aliases: Mapping[str, str], hidden: frozenset[str] = frozenset()
+) -> Iterator[Setting]:
     nodes = list(own_nodes(scope))
     hidden |= names_of_its_own(scope, nodes)
     for node in nodes:
         if isinstance(node, SCOPES):
-            yield from _settings(node, hidden)
+            yield from _settings(node, aliases, hidden)
             continue
-        for found in _set_by(node):
+        for found in _set_by(node, aliases):
             if found.root not in hidden:
                 yield replace(_without_dict(found), inner=isinstance(scope, _FUNCTIONS))
 
@@ -175,7 +191,7 @@ def _without_dict(found: Setting) -> Setting:
     return replace(found, steps=tuple(steps))
 
 
-def _set_by(node: ast.AST) -> Iterator[Setting]:
+def _set_by(node: ast.AST, aliases: Mapping[str, str]) -> Iterator[Setting]:
     if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
         yield from _place(node)
     elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Del):
@@ -183,10 +199,10 @@ def _set_by(node: ast.AST) -> Iterator[Setting]:
     elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Del):
         yield from _place(node.value)  # what is left is what counts
     elif isinstance(node, ast.Call):
-        yield from _set_by_call(node)
+        yield from _set_by_call(node, aliases)
 
 
-def _set_by_call(node: ast.Call) -> Iterator[Setting]:
+def _set_by_call(node: ast.Call, aliases: Mapping[str, str]) -> Iterator[Setting]:
     called, arguments = node.func, node.args
     first = arguments[0] if arguments else None
     if isinstance(called, ast.Name) and called.id in ("setattr", "delattr") and len(arguments) > 1:
@@ -198,7 +214,7 @@ def _set_by_call(node: ast.Call) -> Iterator[Setting]:
     if path is None:
         return
     root, steps = path
-    last = steps[-1] if steps else root
+    last = steps[-1] if steps else aliases.get(root, root)
     if last == "patch" or "patch" in steps[-2:]:
         yield from _patched(first, arguments, last)
     elif steps and last in MUTATORS:  # an object of a module may bear a name of its own
@@ -207,7 +223,7 @@ def _set_by_call(node: ast.Call) -> Iterator[Setting]:
         yield from [inner] if keys is None else [Setting(root, (*steps[:-1], (k,))) for k in keys]
     elif last in OPTIONS | ACCESSORS.keys():
         yield Setting(root, steps, called=CALLED, given=_given(node))
-    elif last in _SETTERS | STYLERS and not _only_shows(node, last):
+    elif last in _SETTERS | STYLERS and not _only_shows(node, last, aliases):
         yield Setting(root, steps, called=CALLED)
 
 
@@ -220,14 +236,15 @@ def _given(node: ast.Call) -> tuple[object, ...]:
     return tuple(map(_constant, arguments[::2]))
 
 
-def _only_shows(node: ast.Call, last: Step) -> bool:
+def _only_shows(node: ast.Call, last: Step, aliases: Mapping[str, str]) -> bool:
     """Say whether a call is about what is shown: xarray's `set_options(display_width=99)`, or which
     library draws (`matplotlib.use`, which is no `style.use`). `set(...)` makes a set."""
     if isinstance(node.func, ast.Name):
         return last == "set"  # what `use` means is for the caller to say
     if last == "use":
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
-        return getattr(owner, "attr", getattr(owner, "id", "")) != "style"
+        name = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
+        return aliases.get(name, name) != "style"
     return last == "set_options" and all(
         (each.arg or "").startswith("display") for each in node.keywords
     )
