@@ -523,14 +523,23 @@ def test_the_same_cells_give_the_same_components_wherever_they_stand(name: str) 
     assert changed(before, after) == set()
 
 
+def found_in_all(*, reverse: bool = False) -> dict[str, list[list[str]]]:
+    """Return what enters the hash, of all cells and bodies above as they are before the edit."""
+    all_cells = {
+        **{name: (cells, body) for name, (cells, _, _, body, _) in HELPER_EDITS.items()},
+        **{f"unchanged: {name}": each[:2] for name, each in UNCHANGED.items()},
+        **{f"body: {name}": ("", before) for name, (before, _) in BODY_EDITS.items()},
+    }
+    return {
+        name: sorted([*key, value] for key, value in keys(captured(cells, body=body)).items())
+        for name, (cells, body) in sorted(all_cells.items(), reverse=reverse)
+    }
+
+
 _CHILD = """
-import json, sys
-from tests.engine.notebook_cells import captured, keys
-from tests.engine.test_capture_code import HELPER_EDITS
-found = {}
-for name, (cells, _, _, body, _) in sorted(HELPER_EDITS.items(), reverse=True):
-    found[name] = sorted([*key, value] for key, value in keys(captured(cells, body=body)).items())
-print(json.dumps(found))
+import json
+from tests.engine.test_capture_code import found_in_all
+print(json.dumps(found_in_all(reverse=True)))
 """
 
 
@@ -549,9 +558,7 @@ def test_another_process_with_another_hash_seed_gives_the_same_components() -> N
     ).stdout
     other = json.loads(shown.splitlines()[-1])
 
-    for name, (cells, _, _, body, _) in HELPER_EDITS.items():
-        here = sorted([*key, value] for key, value in keys(captured(cells, body=body)).items())
-        assert other[name] == here, name
+    assert other == found_in_all()
 
 
 def test_a_comment_of_the_body_counts_where_the_body_reads_its_own_text() -> None:
