@@ -78,7 +78,10 @@ def _write_pytz(encoder: Encoder, value: Foreign) -> None:
 
 
 def _uuid(encoder: Encoder, value: uuid.UUID) -> None:
-    encoder.tagged("uuid.UUID", value.int)  # how it was drawn (`is_safe`) makes no other UUID of it
+    if value.is_safe is uuid.SafeUUID.unknown:
+        encoder.tagged("uuid.UUID", value.int)
+    else:
+        encoder.tagged("uuid.UUID", value.int, value.is_safe.value)
 
 
 def _path(encoder: Encoder, value: pathlib.PurePath) -> None:
