@@ -23,7 +23,7 @@ import pytest
 from nbcache.engine.executors import supervisor_handle
 from nbcache.engine.executors.supervisor_handle import start_python
 from nbcache.engine.identity.python_itself import python_flags
-from tests.nursery.mother import PID
+from tests.nursery.mother import PID, Inherited
 
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -34,7 +34,8 @@ _AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ")  # variables that only a new 
 
 
 class Forked:
-    """A supervisor that was forked: what `subprocess.Popen` shows of one that was started."""
+    """A supervisor that was forked: what `subprocess.Popen` shows of one that was started, but for
+    its exit code: it is no child of this process, so 0 says only that it has ended."""
 
     def __init__(self, pid: int, end: int) -> None:
         self.pid, self._end = pid, end
@@ -56,7 +57,7 @@ class Forked:
 
 
 class Nursery:
-    """Forks supervisors from a process that is started with the first."""
+    """Forks supervisors from a process that is started with the first, and again if it dies."""
 
     def __init__(self) -> None:
         self._orders: socket.socket | None = None
@@ -70,7 +71,8 @@ class Nursery:
         """Start a supervisor, as `start_python` does; `arguments` are its package and its own."""
         package, _, *own = arguments
         with self._lock:
-            if self._orders is None:
+            if self._mother is None or self._mother.poll() is not None:
+                self.close()
                 self._begin(package, environment)
         if self._like != _likeness(environment):
             return start_python(code, arguments, descriptor, environment)
@@ -97,7 +99,7 @@ class Nursery:
                     socket.send_fds(self._orders, [b"f"], given)
             finally:
                 os.close(folder)
-            ours.sendall(pickle.dumps((arguments, dict(environment))))
+            ours.sendall(pickle.dumps((arguments, dict(environment), Inherited.of_this_process())))
             theirs.close()
             said, ends, _, _ = socket.recv_fds(ours, PID.size, 1)
         assert ends, "the process that forks supervisors has died"

@@ -8,15 +8,40 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import re
+import resource
 import signal
 import socket
 import struct
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from nbcache.engine.executors.supervisor import main
 
 DESCRIPTORS = 5  # the supervisor's socket, stdout, stderr, its folder, the socket of the order
 PID = struct.Struct("<q")
+_LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """What a started process would have from the one that starts it, besides its environment."""
+
+    umask: int
+    limits: dict[int, tuple[int, int]]
+
+    @classmethod
+    def of_this_process(cls) -> Inherited:
+        status = Path("/proc/self/status").read_text()  # os.umask would change it, for all threads
+        (umask,) = re.findall(r"^Umask:\s*(\d+)$", status, re.MULTILINE)
+        return cls(int(umask, 8), {each: resource.getrlimit(each) for each in _LIMITS})
+
+    def take_over(self) -> None:
+        os.umask(self.umask)
+        for each, limits in self.limits.items():
+            if resource.getrlimit(each) != limits:
+                resource.setrlimit(each, limits)
 
 
 def serve(descriptor: int) -> None:
@@ -50,7 +75,8 @@ def _be_supervisor(control: int, out: int, error: int, folder: int, order: int) 
         for each in (out, error, folder):
             os.close(each)
         with socket.socket(fileno=order) as link, link.makefile("rb") as file:
-            arguments, environment = pickle.load(file)
+            arguments, environment, inherited = pickle.load(file)
+            inherited.take_over()
             os.environ.clear()
             os.environ.update(environment)
             end = os.pidfd_open(os.getpid())
