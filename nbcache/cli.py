@@ -192,10 +192,10 @@ def _plan(parsed: Parsed) -> int:
     execution = execute(
         path, given=given, settings=settings, output=None, watcher=PlanWatcher(), targets=targets
     )
+    if execution.interrupted:
+        raise KeyboardInterrupt
     if execution.failed_cell is not None:
         return _cell_failed(execution.failed_cell)
-    if execution.interrupted:
-        return INTERRUPTED
     found = execution.planning
     print(json.dumps(found.record(), indent=2) if "--json" in parsed else found.words())
     return OK

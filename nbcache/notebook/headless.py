@@ -224,7 +224,7 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
             except CellExecutionError:
                 if settings.is_dry:
                     if index == len(execution.notebook.cells) - 1:  # our own, which makes the plan
-                        raise UsageError(cell.outputs[-1].get("evalue", "")) from None
+                        raise UsageError(_said_by(cell)) from None
                     if execution.planning.leaves_out(number, cell):
                         continue
                 execution.failed_cell = (number, error_of(cell))
@@ -254,6 +254,12 @@ def _forward_interrupts(kernel: Any, execution: Execution) -> None:
 
 
 _OURS = re.compile(r"magic .*`%%?(channel|process|nbcache|nbsql|cached)` not found")
+
+
+def _said_by(cell: Any) -> str:
+    """Return what an error of nbcache's says, without its traceback."""
+    texts = [each.evalue for each in cell.outputs if each.output_type == "error"]
+    return texts[0] if texts else error_of(cell)
 
 
 def error_of(cell: Any) -> str:

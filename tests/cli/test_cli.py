@@ -63,6 +63,11 @@ def test_a_notebook_runs_is_cached_and_its_history_answers(tmp_path: Path) -> No
     assert "fitting 0" in card
     assert (tmp_path / "sub" / ".nbcache").is_dir()
 
+    without = write_notebook(tmp_path / "plain.ipynb", "x = 1")
+    refused = nbcache(tmp_path, "plan", without.name)
+    assert refused.returncode == 2
+    assert "%load_ext nbcache" in refused.stderr
+
     plan = nbcache(tmp_path, "plan", "sub/fit.ipynb", "-p", "depth=4")
 
     assert plan.returncode == 0, plan.stderr
