@@ -50,7 +50,7 @@ class RunFacts:
     succeeded: bool
     live: bool
     retention: str = ""
-    consumed: frozenset[str] = field(default=frozenset())  # processes whose results others took
+    handed_on: frozenset[str] = field(default=frozenset())  # processes whose results tasks took
 
 
 @dataclass(frozen=True, slots=True)

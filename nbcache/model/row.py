@@ -344,6 +344,7 @@ class RunRow(Row):
     retention: str = ""  # how long its results are kept; empty: for ever
     outline: Record = field(default_factory=dict)  # what a picture shows beside the processes
     items: Mapping[str, int] = field(default_factory=dict)  # node of the outline -> items so far
+    handed_on: tuple[str, ...] = ()  # processes of whose results only other tasks took the bytes
 
     def record(self) -> Record:
         record = Row.record(self)
@@ -358,6 +359,7 @@ class RunRow(Row):
         values = {key: value for key, value in record.items() if key in known and value is not None}
         values["processes"] = tuple(map(ProcessRecord.from_record, record.get("processes") or ()))
         values["targets"] = tuple(record.get("targets") or ())
+        values["handed_on"] = tuple(record.get("handed_on") or ())
         return cls(**values)
 
 

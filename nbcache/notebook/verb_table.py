@@ -33,8 +33,8 @@ _RETENTION = Flag(
 )
 _RETENTION_HELP = (
     "A retention counts from a run's end.\n"
-    "`intermediate`: what other processes took goes when the run has succeeded. A result goes\n"
-    "when every run that made or used it lets go of it."
+    "`intermediate`: what only tasks of other processes took goes when the run has succeeded.\n"
+    "A result goes when every run that made or used it lets go of it."
 )
 _DETACH = Flag(name="--detach", help="return at once, the run goes on", places=("notebook",))
 _FRESH = Flag(name="--fresh", help="ignore what is cached; results are kept")

@@ -1,7 +1,8 @@
 """How long a run's results are kept: the words of `--retention`, and when they are over.
 
 `keep` (for ever), a time (after the run's end), `success=TIME`, `failure=TIME`, `intermediate`
-(when the run has succeeded, what another process took: at once, or with `intermediate=TIME` then).
+(when the run has succeeded, what its tasks took of one another and nobody else: at once, or with
+`intermediate=TIME` then).
 A result goes only when every run that made or used it lets go of it.
 """
 
@@ -68,6 +69,6 @@ def _lets_go(run: RunFacts, policy: Retention, holding: Holding, now: int) -> bo
     if run.ended is None or run.live:
         return False
     waits = [policy.success if run.succeeded else policy.failure]
-    if run.succeeded and holding.process in run.consumed:
+    if run.succeeded and holding.process in run.handed_on:
         waits.append(policy.intermediate)
     return any(wait is not None and now >= run.ended + wait * 1e6 for wait in waits)

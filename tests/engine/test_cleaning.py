@@ -460,6 +460,23 @@ def test_what_went_as_intermediate_is_made_again_for_whoever_reads_or_looks_at_i
     assert notebook.run().counts() == {"cached": 6}  # its results are there now
 
 
+def test_what_every_run_needs_again_is_not_intermediate(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1, 2, 3)")
+    for name in ("passed", "looked", "taken"):
+        notebook.cell(f"%%process {name}(v) -> v, data from src\ndata = b'{name}' * {SIZE} * v")
+    notebook.cell("%%process last(v, data) -> v, data, n from passed\nn = len(data)")
+    notebook.cell("%%process long(data) -> n from looked.filter(lambda data: data)\nn = len(data)")
+    notebook.cell("%%process size(data) -> n from taken\nn = len(data)")
+
+    first = notebook.run(retention="intermediate")  # type: ignore[arg-type]
+    cache = notebook.session.cache
+    wait_until(lambda: len(blobs(cache)) == 6)
+
+    assert cleaning.run_facts(cache)[first.id].handed_on == {"taken"}
+    assert notebook.run().counts() == {"cached": 18}
+    assert [len(each.data) for each in notebook.names["last"]] == [6 * SIZE * v for v in (1, 2, 3)]
+
+
 def test_a_trial_makes_what_went_as_intermediate_and_a_check_leaves_it_out(
     notebook: Notebook,
 ) -> None:

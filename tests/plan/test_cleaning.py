@@ -207,7 +207,7 @@ def test_a_policy_that_means_nothing_is_an_error(text: str) -> None:
 def test_a_run_lets_go_of_its_results(
     policy: str, succeeded: bool, process: str, gone: bool
 ) -> None:
-    facts = run("R1", retention=policy, succeeded=succeeded, consumed=frozenset({"prepare"}))
+    facts = run("R1", retention=policy, succeeded=succeeded, handed_on=frozenset({"prepare"}))
 
     found = expired([holding("a", process=process)], {"R1": facts}, NOW)
 

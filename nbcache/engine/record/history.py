@@ -58,6 +58,7 @@ class RunSummary:
     retention: str = ""
     outline: Record = field(default_factory=dict)  # of its last session, as `RunRow` has it
     items: Mapping[str, int] = field(default_factory=dict)
+    handed_on: tuple[str, ...] = ()  # as `RunRow` has it
 
     @property
     def processes(self) -> tuple[ProcessRecord, ...]:
@@ -217,6 +218,7 @@ def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
         retention=next((row.retention for row in reversed(ordered) if row.retention), ""),
         outline=begun[-1].outline,
         items=last.items,
+        handed_on=last.handed_on,
     )
 
 

@@ -8,16 +8,16 @@ that they cannot disagree. Nothing here starts anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from nbcache.engine.identity.downloads import Downloads
 from nbcache.engine.identity.identify import Identified, Identifier, staged_elsewhere
 from nbcache.engine.identity.read_state import ReadState, changed_read
 from nbcache.engine.record.rare_rows import rare_rows
-from nbcache.engine.record.results import Decoder, task_label
+from nbcache.engine.record.results import Decoder, Elements, task_label
 from nbcache.engine.record.trusted import standing_words
-from nbcache.engine.running.decision import Decision, Place
+from nbcache.engine.running.decision import Decision, Place, blobs_of
 from nbcache.engine.running.evaluating import Evaluator
 from nbcache.engine.running.shelf import Shelf
 from nbcache.engine.work.harvest import from_ports
@@ -285,6 +285,17 @@ class Decider:
         decision.entry, decision.outputs = held, outputs
         decision.is_trusted = entry.hash != decision.hash
         return True
+
+    def handed_on(self, elements: Callable[[int], Elements]) -> Iterator[str]:
+        """Yield the processes of whose results only other tasks took the bytes: without these an
+        equal run is all hits."""
+        for index, names in self._handed_on.items():
+            place = self._places[index]
+            needed = [at for at, each in enumerate(place.outputs) if each.name in names]
+            items = elements(index) if needed else ()
+            taken = (item[at] for _, item in items if isinstance(item, tuple) for at in needed)
+            if next(blobs_of(taken), None) is None:
+                yield place.name
 
     def need_results(self) -> None:
         """Let no result count of which only the log tells: they will be read."""

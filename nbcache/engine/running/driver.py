@@ -150,6 +150,7 @@ class Driver:
             for node, error in scheduler.channel_errors[:1]:
                 course.run.fault = self._channel_error(node, error)
             course.run.keep_channels(scheduler.elements)
+            course.run.handed_on = tuple(course.decider.handed_on(scheduler.elements))
 
     def _channel_error(self, node: int, error: BaseException) -> str:
         label = self._course.graph.nodes[node].name or self._course.graph.nodes[node].label

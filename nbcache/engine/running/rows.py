@@ -258,6 +258,7 @@ class RowMaker:
             own=len(self._run.own - self._run.kept),
             saved=self._run.saved_s,
             items={str(node): count for node, count in self._run.progress().items.items()},
+            handed_on=self._run.handed_on,
             error=error or None,
             host=self._host,
             user=self._user,

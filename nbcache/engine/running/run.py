@@ -67,6 +67,7 @@ class Run:
         self.cache_place = ""  # where it looks up and keeps results
         self.is_recorded = True  # whether the log has rows of it
         self.fault = ""  # of the run as a whole, beside its tasks: a channel, the cache, ours
+        self.handed_on: tuple[str, ...] = ()  # processes whose results only its tasks took
         self.is_lost = False  # its cache was deleted while it went on, and with it what it kept
         self.tasks: dict[TaskKey, TaskResult] = {}
         self.unsuccessful: set[TaskKey] = set()  # tasks that ended without a result

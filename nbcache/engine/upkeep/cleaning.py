@@ -208,7 +208,7 @@ def run_facts(cache: Cache) -> dict[str, RunFacts]:
             succeeded=run.status == RunStatus.SUCCEEDED.value,
             live=live,
             retention=run.retention,
-            consumed=frozenset(name for each in run.processes for name in each.upstream),
+            handed_on=frozenset(run.handed_on),
         )
     return facts
 
