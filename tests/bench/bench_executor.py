@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from nbcache.engine.executors.inline import InlineExecutor
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.spec import AttemptSpec, Plain, ProcessSpec
 from nbcache.model.digest import identity_digest
@@ -76,7 +75,7 @@ def attempt(process: ProcessSpec, number: int) -> AttemptSpec:
 
 
 async def per_attempt(
-    executor: LocalExecutor | InlineExecutor, process: ProcessSpec, count: int, width: int
+    executor: LocalExecutor, process: ProcessSpec, count: int, width: int
 ) -> float:
     """Return wall seconds per attempt with `width` of them submitted at a time."""
     await executor.start()
@@ -95,23 +94,20 @@ async def per_attempt(
 
 
 def measure(quick: bool) -> Iterable[Figure]:
-    """Return the cost of no-op attempts on two workers, inline, and of an empty script."""
+    """Return the cost of no-op attempts and of an empty script, on two workers."""
     count = 500 if quick else 5_000
     cases = [
-        ("no-op Python attempt, 2 warm workers", True, no_op, count, 0.30),
-        ("no-op Python attempt, inline", False, no_op, count, 0.12),
-        ("script attempt (true in bash), 2 at once", True, true, count // 10, 2.0),
+        ("no-op Python attempt, 2 warm workers", no_op, count, 0.30),
+        ("script attempt (true in bash), 2 at once", true, count // 10, 2.0),
     ]
-    for what, local, make, times, budget in cases:
+    for what, make, times, budget in cases:
         with tempfile.TemporaryDirectory() as name:
             root = Path(name) / "cache"
 
-            async def run(
-                root: Path = root, local: bool = local, make: Make = make, times: int = times
-            ) -> float:
-                executor = LocalExecutor(root, workers=2) if local else InlineExecutor(root)
+            async def run(root: Path = root, make: Make = make, times: int = times) -> float:
+                executor = LocalExecutor(root, workers=2)
                 try:
-                    return await per_attempt(executor, make(root), times, 4 if local else 1)
+                    return await per_attempt(executor, make(root), times, 4)
                 finally:
                     await executor.close()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.executors.inline import InlineExecutor
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.identity.payload import pickle_names, write_buffers
 from nbcache.engine.spec import AttemptReport, ModuleSource
@@ -339,18 +338,6 @@ def test_a_missing_blob_of_an_input_is_reported_for_its_producer(bench: Bench) -
 
     assert report.missing == gone.blob
     assert report.row is None
-
-
-def test_the_inline_executor_gives_the_same_rows(bench: Bench, tmp_path: Path) -> None:
-    inline = Bench(tmp_path / "cache", InlineExecutor)
-    process = inline.process("print('hi')\ny = x + 1", name="fit")
-    report = inline.run(process, {"x": 1})
-    there, stdout = os.getcwd(), sys.stdout
-    inline.close()
-
-    assert inline.decoded(report.outputs["y"]) == 2
-    assert printed(inline, report) == "hi\n"
-    assert (os.getcwd(), sys.stdout) == (there, stdout)
 
 
 # ---------------------------------------------------------------- scripts

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from nbcache.engine.executors.inline import InlineExecutor
 from nbcache.engine.record import history
 from nbcache.engine.record.query import fetch
 from nbcache.engine.running.run import Run
@@ -410,33 +409,6 @@ def test_level_by_level_a_process_starts_when_those_above_have_ended(notebook: N
     order = notebook.trace.read_text().split()
     assert order == sorted(order)
     assert len(order) == 12
-
-
-@pytest.mark.parametrize("first_inline", [True, False])
-def test_a_run_goes_on_with_another_executor(kernels: Kernels, first_inline: bool) -> None:
-    """In this process and in workers: what one has made the other finds, under the same hashes."""
-    counts: list[dict[str, int]] = []
-    for is_inline in (first_inline, not first_inline):
-        notebook = kernels()
-        session = notebook.session
-        if is_inline:
-            inline = InlineExecutor(session.cache.root, append=session.cache.log.append)
-            session.performer._executor = inline
-        gate = notebook.folder / "gate"
-        notebook.cells(
-            [
-                "%channel src = of(1, 2, 3)",
-                "%%process make(v) -> made: path = 'made.txt' from src --bash\n"
-                f'[ "$v" != 3 ] || [ -e "{gate}" ]\necho "$v" > made.txt',
-                "%%process read(made: path) -> text from make\ntext = made.read_text()",
-            ]
-        )
-        run = session.start() if not counts else session.resume()
-        assert run.wait(PATIENCE_S)
-        counts.append(run.counts())
-        gate.touch()
-    assert counts == [{"completed": 4, "failed": 1}, {"cached": 4, "completed": 2}]
-    assert list(run["read"]) == ["1\n", "2\n", "3\n"]
 
 
 def test_a_cache_that_was_moved_goes_on_in_its_new_place(kernels: Kernels, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class Worker:
         self._lock = threading.Lock()
         self._attempt = ""
         self._processes: dict[str, ProcessSpec] = {}
-        self._place = Workplace(root, Capture(self._shown, descriptors=True))
+        self._place = Workplace(root, Capture(self._shown))
         os.register_at_fork(after_in_child=self._forked)
 
     def serve(self) -> None:

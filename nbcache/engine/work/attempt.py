@@ -19,19 +19,7 @@ from pathlib import Path
 from nbcache.codec.classes import begin_task, end_task
 from nbcache.engine.identity.declared_types import fits_type
 from nbcache.engine.identity.value_code import value_leaf
-from nbcache.engine.spec import (
-    AttemptReport,
-    AttemptSpec,
-    FileInput,
-    InputValue,
-    Many,
-    Pickled,
-    Plain,
-    ProcessSpec,
-    finished_row,
-    pack_input,
-    pack_value,
-)
+from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec, finished_row
 from nbcache.engine.work.around_script import answers, run_after
 from nbcache.engine.work.harvest import NOTHING, Harvest, Leaf, to_ports
 from nbcache.engine.work.hints import hint_about
@@ -70,22 +58,6 @@ from nbcache.plan.identity.confidential import confidential_texts
 from nbcache.plan.language.quantities import size_text
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid, told_plainly
-
-__all__ = [
-    "AttemptReport",
-    "AttemptSpec",
-    "FileInput",
-    "InputValue",
-    "Many",
-    "Pickled",
-    "Plain",
-    "ProcessSpec",
-    "Workplace",
-    "pack_input",
-    "pack_value",
-    "run_attempt",
-    "store_shown",
-]
 
 SHOWN_INLINE = 4096
 DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -148,12 +120,11 @@ class _Attempt:
             raise self.no_scratch
         check_room(self.folder, self.spec.disk)
         body = place.body(process)
-        if place.baseline is not None:
-            place.baseline.prepare(process.key, process.environ, _extra(process), process.sys_path)
-            place.baseline.seed(process.seed)
-            find_by_path(process.modules)
-            if self.spec.gpus:
-                os.environ[DEVICES] = ",".join(self.spec.gpus)
+        place.baseline.prepare(process.key, process.environ, _extra(process), process.sys_path)
+        place.baseline.seed(process.seed)
+        find_by_path(process.modules)
+        if self.spec.gpus:
+            os.environ[DEVICES] = ",".join(self.spec.gpus)
         inputs = self.staging.stage(self.spec.inputs, process.helpers)
         self._hide(inputs)
         self._check_counts(inputs)
@@ -169,7 +140,7 @@ class _Attempt:
             made = self._run_python(body, inputs)
         else:
             made = self._run_script(body, inputs)
-        if place.isolated and end_own_children():
+        if end_own_children():
             self.retire = True
         self.report.changed = self.staging.changed()
         place.check_modules(process)
@@ -198,10 +169,8 @@ class _Attempt:
         task = self._task()
         if body.shows_by_ipython:
             place.route_displays(self._show)
-        watching = process.watch and place.isolated
-        if place.modules is not None:
-            place.modules.prepare()
-        if watching:
+        place.modules.prepare()
+        if process.watch:
             place.watcher.begin(
                 place.places(process.folder), place.real_folder, self.staging.linked()
             )
@@ -210,8 +179,8 @@ class _Attempt:
         try:
             before = body.namespace()  # imports what is captured by name
             self._hide(before)
-            loaded = set(place.modules.loaded) if place.modules is not None else set()
-            if watching:
+            loaded = set(place.modules.loaded)
+            if process.watch:
                 place.watcher.may_read(body.paths(before))
                 place.watcher.look_around(body.literals())
                 place.watcher.may_read(paths_in(inputs.values()))
@@ -219,9 +188,8 @@ class _Attempt:
             with body.patched():
                 namespace, final = body.run(before, inputs, task, self._show)
         finally:
-            if place.baseline is not None:
-                place.baseline.restore_builtins()
-            if watching:
+            place.baseline.restore_builtins()
+            if process.watch:
                 self.watched = self._reads(loaded)
             self.watched += place.packages_of(self.staging.modules, process)
         return body.outputs(namespace, before, final, self.staging.is_made)
@@ -235,15 +203,13 @@ class _Attempt:
         unknown = place.unknown_modules(process, loaded)
         used = {*process.modules, *unknown}
         self.report.overlooked = place.watcher.overlooked
-        imports = place.modules.reads_of(used) if place.modules is not None else []
-        return place.watcher.end(known, unknown, imports, process.sys_path)
+        return place.watcher.end(known, unknown, place.modules.reads_of(used), process.sys_path)
 
     def _run_script(self, body: ScriptBody, inputs: dict[str, object]) -> dict[str, object]:
         ended = body.run(inputs, self._task(), self.folder)
         self.peak = ended.peak_rss
         self.report.exit, self.report.signal = ended.exit, ended.signal
-        if self.place.isolated:
-            end_own_children()  # a script may leave what it likes; this worker is as it was
+        end_own_children()  # a script may leave what it likes; this worker is as it was
         try:
             if ended.exit != 0:
                 raise failure(ended, self._printed())
@@ -255,8 +221,7 @@ class _Attempt:
             )  # what the script said counts
             raise
         fault = run_after(self.process, inputs, self._task(), self.folder)
-        if self.place.isolated:
-            end_own_children()
+        end_own_children()
         if fault is not None:
             raise fault
         return values
@@ -323,16 +288,13 @@ class _Attempt:
         """End what is alive and put the process back into its first state."""
         place = self.place
         sys.modules["__main__"] = self.main
-        if not place.isolated:
-            return
         if end_own_children():
             self.retire = True
-        assert place.baseline is not None
         try:
             leaked = place.baseline.restore(place.mapped) or end_task()
         except Exception:
             leaked = True  # what cannot be restored is not used again
-        if leaked or (place.modules is not None and place.modules.changed()):
+        if leaked or place.modules.changed():
             self.retire = True
 
     def _finish(self, shown: Shown) -> None:
@@ -373,7 +335,7 @@ class _Attempt:
         if report.changed and report.outcome == "completed":
             rows.append(evicted(report.row, report.changed))
         if not spec.row_is_drivers(report.outcome):
-            place.append(rows)
+            place.journal.append(rows)
 
 
 def check_room(folder: Path, wanted: int | None) -> None:

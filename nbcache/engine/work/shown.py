@@ -173,11 +173,11 @@ def _harmless(chunk: ShownChunk) -> ShownChunk:
 class Capture:
     """Catches what the process shows while an attempt runs; one per process, for its life.
 
-    `send` gets new chunks at most every 50 ms (the first line at once). With `descriptors`, also
-    what is written to descriptors 1 and 2 past Python.
+    Also what is written to descriptors 1 and 2 past Python. `send` gets new chunks at most every
+    50 ms (the first line at once).
     """
 
-    def __init__(self, send: Send | None = None, *, descriptors: bool = False) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
         self._lock = threading.RLock()
         self._shown: Shown | None = None
@@ -188,11 +188,7 @@ class Capture:
         self._in_child: dict[str, str] = {}  # a line that a forked child has not ended yet
         self._pipes: dict[int, tuple[str, codecs.IncrementalDecoder]] = {}
         self._poll = select.poll()
-        self._wake = -1
-        self.stdout = TaskStream(self, "stdout", 1)
-        self.stderr = TaskStream(self, "stderr", 2)
-        if descriptors:
-            self._redirect()
+        self._redirect()
 
     def begin(self, secrets: Sequence[str] = ()) -> None:
         """Start to collect; what came since the last attempt is dropped."""
@@ -213,12 +209,11 @@ class Capture:
     def end(self) -> Shown:
         """Return what was shown since `begin`."""
         with self._lock:
-            if self._pipes:
-                _flush_c_streams()
-                self._drain()
-                for stream, decoder in self._pipes.values() if self._shown else ():
-                    if rest := decoder.decode(b"", final=True):
-                        self._add(ShownChunk(stream, rest))
+            _flush_c_streams()
+            self._drain()
+            for stream, decoder in self._pipes.values() if self._shown else ():
+                if rest := decoder.decode(b"", final=True):
+                    self._add(ShownChunk(stream, rest))
             self._flush()
             shown, self._shown = self._shown or Shown(), None
             return shown
@@ -226,9 +221,8 @@ class Capture:
     def so_far(self) -> Shown:
         """Return what was shown since `begin`, up to now."""
         with self._lock:
-            if self._pipes:
-                _flush_c_streams()
-                self._drain()
+            _flush_c_streams()
+            self._drain()
             return self._shown or Shown()
 
     def add(self, chunk: ShownChunk) -> None:
@@ -237,8 +231,7 @@ class Capture:
             self._add_in_child(chunk)
             return
         with self._lock:
-            if self._pipes:
-                self._drain()
+            self._drain()
             self._add(chunk)
 
     def flush(self) -> None:
@@ -248,8 +241,7 @@ class Capture:
                 self._write_in_child(stream, self._in_child.pop(stream))
             return
         with self._lock:
-            if self._pipes:
-                self._drain()
+            self._drain()
             if time.monotonic() - self._sent_at >= SEND_EVERY_S:
                 self._flush()
 
@@ -273,27 +265,24 @@ class Capture:
         if len(chunk.text) > KEEP_CHARACTERS:
             chunk = _cut(chunk)
         self._shown.add(chunk)
-        if self._send is None:
-            return
         self._pending.append(chunk)
         # Whole lines: who is killed next has not sent half of what its `print` wrote.
         is_whole = chunk.stream == "display" or chunk.text.endswith("\n")
-        if self._wake < 0 or (is_whole and time.monotonic() - self._sent_at >= SEND_EVERY_S):
+        if is_whole and time.monotonic() - self._sent_at >= SEND_EVERY_S:
             self._flush()
         elif len(self._pending) == 1:
             os.write(self._wake, b"w")
 
     def _flush(self) -> None:
-        if self._pending and self._send is not None:
+        if self._pending:
             pending, self._pending = self._pending, []
             self._sent_at = time.monotonic()
             self._send([_public(chunk, self._secrets) for chunk in join_chunks(pending)])
 
     def _drain(self) -> None:
         """Take what lies in the pipes; the caller holds the lock."""
-        for descriptor, _ in self._poll.poll(0) if self._pipes else ():
-            if descriptor in self._pipes:
-                self._take(descriptor)
+        for descriptor, _ in self._poll.poll(0):
+            self._take(descriptor)
 
     def _take(self, descriptor: int) -> None:
         stream, decoder = self._pipes[descriptor]
@@ -319,8 +308,8 @@ class Capture:
             self._pipes[read_end] = (stream, _decoder())
             self._poll.register(read_end, select.POLLIN)
         wake_read, self._wake = os.pipe()
-        sys.stdout, sys.stderr = self.stdout, self.stderr
-        sys.__stdout__, sys.__stderr__ = self.stdout, self.stderr  # type: ignore
+        sys.stdout = sys.__stdout__ = TaskStream(self, "stdout", 1)  # type: ignore
+        sys.stderr = sys.__stderr__ = TaskStream(self, "stderr", 2)  # type: ignore
         threading.Thread(
             target=self._watch, args=(wake_read,), name="nbcache-capture", daemon=True
         ).start()

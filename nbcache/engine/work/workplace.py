@@ -29,7 +29,7 @@ from nbcache.engine.work.shown import Capture
 from nbcache.engine.work.watch import Watcher
 from nbcache.errors import InputChangedError, UsageError
 from nbcache.model.digest import Digest
-from nbcache.model.row import Row, WatchedRead
+from nbcache.model.row import WatchedRead
 from nbcache.plan.identity.confidential import confidential_texts
 from nbcache.store.cache import Cache
 from nbcache.store.files import deleted_error, host_token, is_alive, owned_name, owner_of
@@ -42,28 +42,12 @@ _OF_THE_WAY = frozenset({"nbcache", "cloudpickle"})  # that values travel with, 
 
 
 class Workplace:
-    """What a worker keeps between attempts: cache, journal, capture, compiled bodies, baseline.
+    """What a worker keeps between attempts: cache, journal, capture, compiled bodies, baseline."""
 
-    `isolated` False (inline executor): the process is shared with others, so its state is not
-    reset, nothing is watched and no child is killed.
-    """
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        capture: Capture,
-        *,
-        isolated: bool = True,
-        append: Callable[[list[Row]], None] | None = None,
-    ) -> None:
-        self.cache = Cache.open(root, create=not isolated)  # a deleted one stays away
+    def __init__(self, root: str | os.PathLike[str], capture: Capture) -> None:
+        self.cache = Cache.open(root, create=False)  # a deleted one stays away
         self.capture = capture
-        self.isolated = isolated
         self.journal = JournalWriter(self.cache.root, sign=self.cache.sign)
-        self.append: Callable[[list[Row]], None] = append or self.journal.append
-        self.watcher = Watcher(self.cache.files)
-        self.baseline: Baseline | None = None
-        self.modules: LocalModules | None = None
         self._places: dict[str, Places] = {}
         self._bodies: dict[str, PythonBody | ScriptBody] = {}
         self._secrets: dict[str, tuple[str, ...]] = {}
@@ -76,17 +60,17 @@ class Workplace:
         self.real_folder = ""
         self._routed = False
         self.usage = Usage()
-        if isolated:
-            os.environ["MPLBACKEND"] = "agg"
-            self.watcher.install()
-            own = self.places("")
-            self.modules = LocalModules(own.is_local_module, self.watcher)
-            self.modules.install()
-            # So says Python 3.12 of `os.fork`, for the thread of ours that reads what is shown.
-            warnings.filterwarnings(
-                "ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning
-            )
-            self.baseline = Baseline(own.is_local_module)
+        os.environ["MPLBACKEND"] = "agg"
+        self.watcher = Watcher(self.cache.files)
+        self.watcher.install()
+        own = self.places("")
+        self.modules = LocalModules(own.is_local_module, self.watcher)
+        self.modules.install()
+        # So says Python 3.12 of `os.fork`, for the thread of ours that reads what is shown.
+        warnings.filterwarnings(
+            "ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning
+        )
+        self.baseline = Baseline(own.is_local_module)
 
     def places(self, folder: str) -> Places:
         if folder not in self._places:
@@ -190,8 +174,7 @@ class Workplace:
         self._bodies.pop(key, None)
         self._secrets.pop(key, None)
         self._taken_modules.pop(key, None)
-        if self.baseline is not None:
-            self.baseline.forget(key)
+        self.baseline.forget(key)
 
     def close(self) -> None:
         """Let go of the journal and of the folder, where it is empty."""
@@ -207,7 +190,7 @@ class Workplace:
         Raises:
             InputChangedError: one of them changed since.
         """
-        if self.modules is None or not process.modules:
+        if not process.modules:
             return
         loaded = self.modules.loaded
         for name, source in process.modules.items():
@@ -239,8 +222,6 @@ class Workplace:
         These are those it loaded (`before` are those that were there) or asked for by name, and
         those that an earlier attempt of the process took: a second import leaves no trace.
         """
-        if self.modules is None:
-            return {}
         loaded = self.modules.loaded
         if not loaded:
             return {}
