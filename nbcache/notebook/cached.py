@@ -126,9 +126,10 @@ class CachedCells(ast.NodeTransformer):
         self.cells.note_hit(begun, restored)
         entry = restored.entry
         made = datetime.fromtimestamp(entry.at / 1e6, tz=UTC)
+        kept = self._front.in_notebook  # and read on other days
         words = [
             ", ".join(restored.values) or "nothing assigned",
-            f"cached {render.when(made, datetime.now().astimezone())}",
+            f"cached {render.when(made, None if kept else datetime.now().astimezone())}",
             f"saved {render.duration(entry.realtime or 0.0)}",
         ]
         if entry.user and entry.user != self.cells.user:

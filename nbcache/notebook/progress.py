@@ -1,7 +1,8 @@
 """How a run looks while it goes and when it has ended, drawn from `RunProgress` snapshots.
 
 Pure. The wording is a promise that scripts and people read: `18 ran, 0 cached, 9.1 s · run
-calm-otter`, and for a fully cached run the badge `18 cached · today 10:42 · by you · saved 9.1 s`.
+calm-otter`, and for a fully cached run the badge `18 cached · today 10:42 · by you · saved 9.1 s`;
+in what a notebook keeps a date stands for *today*, which is another day to whoever opens it.
 """
 
 from __future__ import annotations
@@ -95,15 +96,17 @@ def progress_line(progress: RunProgress) -> str:
     return " · ".join(parts)
 
 
-def summary_line(progress: RunProgress, now: datetime | None = None) -> str:
+def summary_line(progress: RunProgress, now: datetime | None = None, *, kept: bool = False) -> str:
     """Return the one line that stays when a run has ended.
 
     now: the local time, for the badge of a fully cached run; the clock's where it is left out.
+    kept: read on other days, too, so the badge has a date.
     """
     counts = counts_of(progress)
     fully_cached = counts.get("cached") and place_progress.ended(counts) == counts["cached"]
     if fully_cached and progress.status == "succeeded":
-        return _badge(progress, counts["cached"], now or datetime.now().astimezone())
+        today = None if kept else now or datetime.now().astimezone()
+        return _badge(progress, counts["cached"], today)
     name = f"run {progress.name}"
     if progress.status in ("cancelled", "interrupted"):
         name += f" {progress.status}"
@@ -113,7 +116,7 @@ def summary_line(progress: RunProgress, now: datetime | None = None) -> str:
     return " · ".join([parts, *_trusted(progress), f"{name}{saved}"])
 
 
-def _badge(progress: RunProgress, cached: int, now: datetime) -> str:
+def _badge(progress: RunProgress, cached: int, now: datetime | None) -> str:
     parts = [f"{cached:,} cached", *_trusted(progress)]
     if progress.cached_at is not None:
         made = datetime.fromtimestamp(progress.cached_at / 1e6, tz=UTC)
@@ -155,14 +158,15 @@ def render_progress(
     *,
     picture: str = "",
     places: Sequence[PlaceProgress] | None = None,
+    kept: bool = True,
 ) -> Rendered:
     """Return the picture of a run: a line and a bar per process, then the line of the whole.
 
     picture: HTML of the pipeline, put in below the line. places: what has a line, where several
-    processes are told of as one.
+    processes are told of as one. kept: as of `summary_line`.
     """
     over = progress.status in ENDED
-    head = summary_line(progress) if over else progress_line(progress)
+    head = summary_line(progress, kept=kept) if over else progress_line(progress)
     places = progress.places if places is None else places
     widest = max((len(place.name) for place in places), default=0)
     rows = [_place_row(place) for place in places]

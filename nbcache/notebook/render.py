@@ -165,16 +165,18 @@ def size(count: int) -> str:
     return f"{number:.1f} {unit}" if number < 9.95 else f"{number:.0f} {unit}"
 
 
-def when(at: datetime, now: datetime) -> str:
-    """Return a moment as people say it, in the zone of `now`: "today 10:42", "12 Mar 09:00"."""
-    local = at.astimezone(now.tzinfo)
+def when(at: datetime, now: datetime | None = None) -> str:
+    """Return a moment as people say it, in the zone of `now`: "today 10:42", "12 Mar 09:00".
+
+    Without `now`, for whoever reads it some day: "12 Mar 2026 09:00", in the zone of this machine.
+    """
+    local = at.astimezone(None if now is None else now.tzinfo)
     clock = local.strftime("%H:%M")
-    days = (now.date() - local.date()) / timedelta(days=1)
-    if days == 0:
+    if now is not None and local.date() == now.date():
         return f"today {clock}"
-    if days == 1:
+    if now is not None and local.date() == now.date() - timedelta(days=1):
         return f"yesterday {clock}"
-    year = "" if local.year == now.year else f" {local.year}"
+    year = "" if now is not None and local.year == now.year else f" {local.year}"
     return f"{local.day} {local.strftime('%b')}{year} {clock}"
 
 

@@ -1,6 +1,7 @@
 """What tasks showed, in HTML that needs no kernel and as text.
 
-Of long text the middle is left out, and what is longer than a screen scrolls in its place.
+Of long text the middle is left out, and what is longer than a screen scrolls in its place. A
+notebook keeps all of this, so tasks that are shown together share the room.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ Told = TypeVar("Told", bound=tuple[Any, ...])
 """A task by its label, its outcome and something more."""
 
 _TEXT_CHUNKS = 4_000  # characters of one task's text in a card's plain twin
-_HTML_CHUNKS = 200_000
+_HTML_CHUNKS = 100_000  # of all text in one card
+_WHOLE = "%nbcache log -t '{log}'"  # how to see what is left out
 _LINES = 24  # from here on what a task printed scrolls
 
 
@@ -52,7 +54,7 @@ def render_shown(tasks: Sequence[Shown], showing: int = 0) -> Rendered:
     parts: list[Rendered] = []
     for place, task in enumerate(chosen):
         label, outcome, chunks = task
-        inner = _render_chunks(chunks, from_end=outcome == "failed")
+        inner = _render_chunks(chunks, len(chosen), from_end=outcome == "failed")
         opened = " open" if place == 0 or task is first_failed else ""
         word = f" · {outcome}" if outcome not in ("completed", "cached", "stored") else ""
         parts.append(
@@ -82,8 +84,11 @@ def render_picked(title: str, outcome: str, chunks: Sequence[ShownChunk]) -> Ren
     return Rendered(f"{title}\n{inner.text}", render.box(html))
 
 
-def _render_chunks(chunks: Sequence[ShownChunk], *, from_end: bool = False) -> Rendered:
-    """from_end: of long text its end is in sight, as of what failed it tells most."""
+def _render_chunks(
+    chunks: Sequence[ShownChunk], tasks: int = 1, *, from_end: bool = False
+) -> Rendered:
+    """tasks: how many are shown together. from_end: of long text its end is in sight, as of what
+    failed it tells most."""
     settled = _joined(chunks)
     text = [
         _render_display(chunk.bundle).text
@@ -93,7 +98,7 @@ def _render_chunks(chunks: Sequence[ShownChunk], *, from_end: bool = False) -> R
     ]
     html: list[str] = []
     printed: list[ShownChunk] = []
-    for chunk in _keep_ends(settled, _HTML_CHUNKS):
+    for chunk in _keep_ends(settled, _HTML_CHUNKS // tasks):
         if chunk.stream == "display":
             html += [
                 *_scrolled(printed, from_end),
@@ -130,7 +135,7 @@ def _keep_ends(
         before = chunk.text[: max(0, start - at)]
         after = chunk.text[max(0, stop - at) :]
         at += len(chunk.text)
-        note = f"… {left_out} left out …\n" if at > start and not is_cut else ""
+        note = f"… {left_out} left out: {_WHOLE} …\n" if at > start and not is_cut else ""
         is_cut = is_cut or bool(note)
         gap = "\n" if note and before and not before.endswith("\n") else ""
         if before or note or after:

@@ -133,7 +133,8 @@ class BarScreen:
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
-        print(pictures.render_progress(progress).text, file=self._stream, flush=True)
+        told = pictures.render_progress(progress, kept=False)
+        print(told.text, file=self._stream, flush=True)
 
     def _start(self) -> Progress:
         from rich.console import Console

@@ -132,6 +132,16 @@ def test_of_many_tasks_the_first_the_failed_and_the_last_are_there() -> None:
     assert rendered.html.count("<details") == 3
 
 
+def test_tasks_that_a_card_shows_together_share_the_room_that_a_notebook_gives_it() -> None:
+    long = [ShownChunk("stdout", "a line of a log\n" * 20_000)]
+
+    one = render_shown([("fit[0]", "completed", long)]).html
+    four = render_shown([(f"fit[{k}]", "failed", long) for k in range(4)]).html
+
+    assert 90_000 < len(four) < len(one) + 10_000 < 115_000
+    assert four.count("lines left out: %nbcache log -t &#x27;{log}&#x27; …") == 4
+
+
 def test_a_progress_bar_shows_its_last_state() -> None:
     chunk = ShownChunk("stderr", " 10%|#\r 50%|##\r100%|####\n")
 

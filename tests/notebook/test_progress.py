@@ -54,6 +54,15 @@ def test_a_badge_of_older_results_gives_the_day() -> None:
     assert badge(datetime(2025, 3, 12, 9, 0, tzinfo=ZONE)) == "1 cached · 12 Mar 2025 09:00"
 
 
+def test_a_badge_that_a_notebook_keeps_has_a_date_that_holds_on_other_days() -> None:
+    made = datetime(2026, 11, 22, 10, 42).astimezone()  # in the zone of this machine
+    run = progress("succeeded", place(cached=18), cached_at=micros(made))
+
+    assert summary_line(run, kept=True) == "18 cached · 22 Nov 2026 10:42"
+    assert render_progress(run).text == "18 cached · 22 Nov 2026 10:42"
+    assert render_progress(run, kept=False).text == summary_line(run)
+
+
 def test_a_cancelled_run_says_so() -> None:
     line = summary_line(progress("cancelled", place(completed=7, aborted=2), elapsed_s=3.0))
 

@@ -16,6 +16,7 @@ from nbcache.notebook.live import CardBoard, CardScreen, watch
 from nbcache.notebook.place_progress import place_phrase
 from nbcache.notebook.progress import progress_from, record_of, summary_line
 from nbcache.notebook.widget.card import CardDesk, Hands, LiveCard
+from nbcache.notebook.widget.gallery import MOST, Gallery
 from nbcache.notebook.widget.source import LiveRun, StoredRun
 from nbcache.notebook.widget.state import head_of
 from tests.engine.notebooks import Notebook
@@ -38,7 +39,7 @@ class Cards:
         self.board = CardBoard(RecordedDisplays())
         self.tried: list[tuple[str, str | None]] = []
         self.run: Run | None = None
-        hands = Hands(
+        self.hands = Hands(
             self._follow,
             self._look,
             self._try,
@@ -48,7 +49,7 @@ class Cards:
         self.live: dict[str, LiveCard] = {}
         for name in names:
             view = self._look(name)
-            desk = CardDesk(notebook.session, hands, lambda act: act(), view)
+            desk = CardDesk(notebook.session, self.hands, lambda act: act(), view)
             self.live[name] = LiveCard(view, desk)
             self.board.place(view, _Placed(self.live[name]))
 
@@ -139,6 +140,20 @@ def test_a_trial_takes_one_that_failed_where_one_did(notebook: Notebook) -> None
     cards.ask("check", "try")
     cards.ask("check", "try_failed")
     assert cards.tried == [("check", None), ("check", "failed")]
+
+
+def test_of_very_many_cards_of_one_cell_the_first_live(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    cards = Cards(notebook, "fit")
+    view, executions = cards.board.placed["fit"].view, ["first"]
+    desk = CardDesk(notebook.session, cards.hands, lambda act: act(), view)
+    gallery = Gallery(desk, lambda _: desk, lambda: ("cell", executions[-1]))
+
+    opened = [gallery.open_card(view) is not None for _ in range(MOST + 2)]
+
+    assert opened == [True] * MOST + [False] * 2
+    executions.append("again")
+    assert gallery.open_card(view) is not None
 
 
 def test_a_process_that_nothing_feeds_can_not_be_run(notebook: Notebook) -> None:

@@ -1,7 +1,8 @@
 """The views of one kernel: a cell that runs again gets new ones, and its old ones end.
 
 A widget is never freed by itself, so the oldest end too where there are very many: their static
-pictures stay.
+pictures stay. Not those of the cell that runs, which its page is about to show: of very many cards
+of one cell the first live.
 """
 
 from __future__ import annotations
@@ -49,8 +50,11 @@ class Gallery:
         """Return a view for the cell that runs now; `page` as of `RunView`."""
         return self._hang(RunView(source, self._desk, page))
 
-    def open_card(self, card: CardView) -> LiveCard:
-        """Return a live card for the cell that runs now."""
+    def open_card(self, card: CardView) -> LiveCard | None:
+        """Return a live card for the cell that runs now; None where it has `MOST` already."""
+        _, execution = self._where()
+        if execution and sum(each.execution == execution for each in self._hung) >= MOST:
+            return None
         return self._hang(LiveCard(card, self._card_desk(card)))
 
     def refresh(self) -> None:

@@ -44,7 +44,7 @@ class CardView extends View {
         fill(this.state, this.sign, this.tasks, this.ran, this.now);
       }
       write(this.tasks, phrase(counts));
-      const ended = ["cancelled", "interrupted"].includes(this.head.status) ? ` ${this.head.status}` : "";
+      const ended = ["cancelled", "interrupted", "stopped"].includes(this.head.status) ? ` ${this.head.status}` : "";
       write(this.ran, `run ${this.head.name}${ended}`);
     }
     this.tellPlan();

@@ -91,14 +91,16 @@ class View {
     }
   }
 
-  /** The kernel has ended, or the line to it: say so, unless it answers soon. What it says then counts again. */
+  /** The kernel has ended, or the line to it: say so, unless it answers soon. What it says then counts again.
+
+      How its run is called now (cancelled, interrupted) only the next kernel learns, from the log. */
   leave() {
     this.hasKernel = false;
     clearTimeout(this.leaving);
     this.leaving = setTimeout(() => {
       if (this.hasKernel || !this.head) return;
       if (this.head.going) {
-        Object.assign(this.head, { going: false, elsewhere: false, status: "interrupted", line: `the kernel has ended in the middle of run ${this.head.name}`, ...this.wayOn() });
+        Object.assign(this.head, { going: false, elsewhere: false, status: "stopped", line: `the kernel has ended in the middle of run ${this.head.name}`, ...this.wayOn() });
         this.counts = this.counts.map((counts) => counts.map((count, state) => (state === RUNNING || state === COMMITTING ? 0 : count)));
         this.counts.forEach((_, index) => this.dirty.nodes.add(index));
       }
