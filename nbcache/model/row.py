@@ -345,6 +345,7 @@ class RunRow(Row):
     outline: Record = field(default_factory=dict)  # what a picture shows beside the processes
     items: Mapping[str, int] = field(default_factory=dict)  # node of the outline -> items so far
     handed_on: tuple[str, ...] = ()  # processes of whose results only other tasks took the bytes
+    settled: tuple[str, ...] = ()  # of whose earlier rows those of this session are all that count
 
     def record(self) -> Record:
         record = Row.record(self)
@@ -360,6 +361,7 @@ class RunRow(Row):
         values["processes"] = tuple(map(ProcessRecord.from_record, record.get("processes") or ()))
         values["targets"] = tuple(record.get("targets") or ())
         values["handed_on"] = tuple(record.get("handed_on") or ())
+        values["settled"] = tuple(record.get("settled") or ())
         return cls(**values)
 
 

@@ -81,24 +81,23 @@ TABLES: dict[str, str] = {
 WHERE kind = 'run' {0} GROUP BY run""",
     # The rows of tasks that have a later one; those of a session go by the number of the attempt,
     # since clocks may go back, and a hit comes after the attempts before it. Nearly all tasks have
-    # one row: to sort only the others takes a third of the time. Of a run whose resume succeeded,
-    # what only an earlier session had is no task: of a process that was renamed, of an item that
-    # is gone.
+    # one row: to sort only the others takes a third of the time. Of a process that a session has
+    # settled, what only earlier ones had is no task: it was renamed, the item is gone.
     "_earlier": """WITH ends_ AS NOT MATERIALIZED (
     SELECT run, process, position, session, attempt, kind, "at", id,
         hash(run, process, position) AS task_
     FROM _rows WHERE kind IN ('attempt', 'use') {0}
 ), again_ AS (SELECT task_ FROM ends_ GROUP BY task_ HAVING count(*) > 1
 ), settled_ AS (
-    SELECT run, max(session) AS last_ FROM _rows
-    WHERE kind = 'run' AND status = 'succeeded' AND (run, session) IN (
-        SELECT (run, session) FROM _rows WHERE kind = 'run' AND status = 'resuming') GROUP BY run
+    SELECT run, process, max(session) AS last_ FROM (
+        SELECT run, session, unnest(settled) AS process FROM _rows WHERE kind = 'run')
+    GROUP BY run, process
 )
 (SELECT run, id FROM ends_ WHERE task_ IN (FROM again_)
 QUALIFY row_number() OVER (
     PARTITION BY run, process, position
     ORDER BY session DESC, coalesce(attempt, 0) DESC, kind = 'use' DESC, "at" DESC, id DESC) > 1)
-UNION SELECT run, id FROM ends_ JOIN settled_ USING (run) WHERE session < last_""",
+UNION SELECT run, id FROM ends_ JOIN settled_ USING (run, process) WHERE session < last_""",
     # What the view `tasks` shows: whoever asks often does not even wait for its plan.
     "_tasks": f"FROM ({_TASKS}) WHERE true {{0}}",
 }

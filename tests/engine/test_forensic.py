@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine.record import history
+from nbcache.engine.record.query import fetch
 from nbcache.errors import HeaderError, RunFailed, WiringError
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
@@ -212,3 +214,28 @@ def test_a_resumed_run_looks_only_into_what_fails_again(kernels: Kernels) -> Non
         assert later.ran() == ([] if number else ["fit[v=2]"])
     assert run.status is RunStatus.SUCCEEDED
     assert list(run["fit"]) == ["1", "2", "3"]
+
+
+def test_what_was_found_of_a_failure_that_healed_is_no_task_of_the_run_any_more(
+    notebook: Notebook,
+) -> None:
+    """Whether or not others fail on; its attempt stays in the history."""
+    gate = notebook.folder / "gate"
+    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell(f"%%process fit(v) -> out from src --bash\n[ -e {gate}$v ] || exit 3\nout=$v")
+    notebook.cell("%%process look(label) -> seen --on_failure_of fit\nseen = label")
+    notebook.run()
+    Path(f"{gate}1").touch()
+
+    run = notebook.session.resume()
+
+    assert run.wait(PATIENCE_S)
+    assert run.status is RunStatus.FAILED
+    cache = notebook.session.cache
+    told = [("fit[0]", "COMPLETED"), ("fit[1]", "FAILED"), ("look[1]", "COMPLETED")]
+    assert fetch(cache, "SELECT task_id, status FROM tasks ORDER BY task_id") == told
+    assert {f"{name}[{at}]" for name, at in history.last_rows(cache, run.id)} == dict(told).keys()
+    counts = {"completed": 2, "failed": 1}
+    assert dict(history.find_run(cache, None).counts) == counts
+    assert fetch(cache, "SELECT counts FROM runs") == [(counts,)]
+    assert fetch(cache, "SELECT count(*) FROM attempts WHERE process = 'look'") == [(2,)]

@@ -252,7 +252,7 @@ def test_the_last_row_of_a_task_counts_wherever_its_rows_lie(cache: Cache, silen
             attempt("gone", run="R0"),
             attempt("new", run="R0", session=2, attempt=3),
             run_row("R0", session=2, status="resuming"),
-            run_row("R0", session=2, status="succeeded"),
+            run_row("R0", session=2, status="succeeded", settled=("fit",)),
         ],
         [attempt("over segments", run="R4", attempt=2), attempt("in a journal", run="R5")],
         [attempt("in a journal", run="R5", attempt=2)],

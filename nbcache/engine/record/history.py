@@ -341,33 +341,35 @@ _OUTCOME = (
 
 
 def last_rows(
-    cache: Cache, run: str, process: str | None = None, *, columns: Collection[str] | None = None
+    cache: Cache,
+    run: str,
+    process: str | None = None,
+    *,
+    columns: Collection[str] | None = None,
+    settled: Collection[str] = (),
 ) -> dict[tuple[str, str], AttemptRow | UseRow]:
     """Return the last word on each task of a run over its sessions, by (process, position).
 
     A hit on the task's own attempt of an earlier session is that attempt: the run made it. What
-    only sessions had before a resume that succeeded is no task of the run any more: its process
-    was renamed, or its item is gone. (Each cell of a kernel is a session, too, and no resume.)
+    only sessions had before one that settled its process is no task of the run any more: the
+    process was renamed, the item is gone, or what failed above an `on_failure_of` did not again.
 
-    columns: what rows have to hold, if not all.
+    columns: what rows have to hold, if not all. settled: by the newest session, which has not
+    ended yet.
     """
     words = [each for each in rare_rows(cache.log, RunRow, readable=True) if each.run == run]
-    resumed = {row.session for row in words if row.status == RunStatus.RESUMING.value}
-    settled = max(
-        (
-            row.session
-            for row in words
-            if row.status == RunStatus.SUCCEEDED.value and row.session in resumed
-        ),
-        default=0,
-    )
+    newest = max((each.session for each in words), default=0)
+    since = dict.fromkeys(settled, newest)
+    for each in words:
+        for name in each.settled:
+            since[name] = max(each.session, since.get(name, 0))
     last: dict[tuple[str, str], AttemptRow | UseRow] = {}
     made: dict[str, AttemptRow] = {}
     for row in cache.log.rows(("attempt", "use"), run=run, process=process, columns=columns):
         assert isinstance(row, (AttemptRow, UseRow))
         if isinstance(row, AttemptRow):
             made[row.id] = row
-        if row.session < settled:
+        if row.session < since.get(row.process, 0):
             continue
         key = (row.process, row.position)
         if key not in last or _order(row) > _order(last[key]):
@@ -377,6 +379,20 @@ def last_rows(
         if own is not None and (own.process, own.position) == key:
             last[key] = own
     return last
+
+
+def counts_of(
+    last: Mapping[tuple[str, str], AttemptRow | UseRow],
+) -> tuple[dict[str, int], int]:
+    """Return how many of a run's tasks ended with each outcome, by their last words, and how many
+    of those cached took what the run itself had made."""
+    rows = last.values()
+    made = {row.id for row in rows if isinstance(row, AttemptRow)}
+    own = sum(isinstance(row, UseRow) and row.cached_from in made for row in rows)
+    counts = Counter(
+        row.status if isinstance(row, AttemptRow) else Outcome.CACHED.value for row in rows
+    )
+    return dict(counts), own
 
 
 def _order(row: AttemptRow | UseRow) -> tuple[int, int, bool, int, str]:
@@ -400,14 +416,9 @@ def as_it_stands(cache: Cache, run: RunSummary) -> RunSummary:
     run = replace(run, elapsed_s=run.elapsed_s + sum(lasted.values()) * _MICROSECOND)
     if not is_going and run.sessions not in run.cut:
         return run
-    rows = last_rows(cache, run.id, columns=_OUTCOME).values()
-    made = {row.id for row in rows if isinstance(row, AttemptRow)}
-    own = sum(isinstance(row, UseRow) and row.cached_from in made for row in rows)
-    counts = Counter(
-        row.status if isinstance(row, AttemptRow) else Outcome.CACHED.value for row in rows
-    )
+    counts, own = counts_of(last_rows(cache, run.id, columns=_OUTCOME))
     last = run.last_word + lasted.get(run.sessions, 0)
-    return replace(run, counts=dict(counts), own=own, last_word=last)
+    return replace(run, counts=counts, own=own, last_word=last)
 
 
 def _lasted(cache: Cache, run: RunSummary) -> dict[int, int]:

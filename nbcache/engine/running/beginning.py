@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from nbcache.engine.record.holding import hold_run
 from nbcache.errors import RunError
 from nbcache.model.ids import RunId, run_name
+from nbcache.model.row import AttemptRow, UseRow
 from nbcache.model.run_options import RunOptions
 from nbcache.model.task import Outcome
 from nbcache.store.cache import Cache
@@ -17,7 +18,7 @@ from nbcache.store.files import new_ulid
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What a run did in its earlier sessions, by (process, position)."""
+    """What a run did in its earlier sessions, by (process, position) of each of its tasks."""
 
     attempts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # the highest number
     made: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)  # completed rows
@@ -27,10 +28,11 @@ class Earlier:
         """Read it from the run's rows."""
         attempts: dict[tuple[str, str], int] = {}
         made: dict[tuple[str, str], frozenset[str]] = {}
-        for row in cache.log.attempts(run=run):
+        for row in cache.log.rows(("attempt", "use"), run=run):
+            assert isinstance(row, (AttemptRow, UseRow))
             key = (row.process, row.position)
             attempts[key] = max(row.attempt, attempts.get(key, 0))
-            if row.status == Outcome.COMPLETED.value:
+            if isinstance(row, AttemptRow) and row.status == Outcome.COMPLETED.value:
                 made[key] = made.get(key, frozenset()) | {row.id}
         return cls(attempts, made)
 

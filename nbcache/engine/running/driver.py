@@ -149,7 +149,7 @@ class Driver:
                 course.run.note(scheduler.gave_up)
             for node, error in scheduler.channel_errors[:1]:
                 course.run.fault = self._channel_error(node, error)
-            course.run.keep_channels(scheduler.elements)
+            course.run.keep_channels(scheduler.elements, scheduler.lacks)
             course.run.handed_on = tuple(course.decider.handed_on(scheduler.elements))
 
     def _channel_error(self, node: int, error: BaseException) -> str:

@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from nbcache.engine.record.history import NOT_RETRIED
+from nbcache.engine.record.history import NOT_RETRIED, counts_of, last_rows
 from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.decision import Decision, Place
 from nbcache.engine.running.prepare import Prepared
@@ -23,7 +23,7 @@ from nbcache.model.channel import upstream_of
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.event import Resources, TaskKey
 from nbcache.model.fingerprint import Component
-from nbcache.model.ids import Position, format_position
+from nbcache.model.ids import Position, format_position, parse_position
 from nbcache.model.row import AttemptRow, ListRow, ProcessRecord, Row, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.plan.dataflow.outline import outline_record
@@ -247,6 +247,11 @@ class RowMaker:
 
     def ended(self, status: RunStatus, error: str) -> RunRow:
         """Return the row of the end of a session: how the run stands then."""
+        counts, own = self._run.counts(), len(self._run.own)
+        settled: tuple[str, ...] = ()
+        if self._session > 1:
+            settled = self._settled(status)
+            counts, own = counts_of(last_rows(self._cache, self._run.id, settled=settled))
         return RunRow(
             id=new_ulid(),
             at=now_us(),
@@ -254,8 +259,9 @@ class RowMaker:
             session=self._session,
             name=self._run.name,
             status=status.value,
-            counts=self._run.counts(over_sessions=True),
-            own=len(self._run.own - self._run.kept),
+            counts=counts,
+            own=own,
+            settled=settled,
             saved=self._run.saved_s,
             items={str(node): count for node, count in self._run.progress().items.items()},
             handed_on=self._run.handed_on,
@@ -264,6 +270,24 @@ class RowMaker:
             user=self._user,
             pid=os.getpid(),
         )
+
+    def _settled(self, status: RunStatus) -> tuple[str, ...]:
+        """Return the processes of which this session leaves no task of earlier ones in doubt: each
+        has a row of it, or is none any more, as its item is gone or its failure healed."""
+        names = {name for name, _ in self._earlier.attempts}
+        if status is RunStatus.SUCCEEDED:
+            return tuple(sorted(names))
+        run, places = self._run, self._run.graph.places
+        for name, position in self._earlier.attempts:
+            at = parse_position(position)
+            task = run.tasks.get((places[name], at)) if name in places else None
+            if task is not None:
+                is_left = task.outcome is Outcome.ABORTED and self.has_made(name, at)
+            else:
+                is_left = not run.lacks(name, at)
+            if is_left:
+                names.discard(name)
+        return tuple(sorted(names))
 
 
 def process_records(prepared: Prepared) -> tuple[ProcessRecord, ...]:

@@ -22,7 +22,7 @@ from nbcache.engine.work.shown import Shown
 from nbcache.errors import NbcacheError, NotRunError, RunError, RunFailed
 from nbcache.model.channel import Graph, Item
 from nbcache.model.event import TaskKey
-from nbcache.model.ids import RunId, format_position
+from nbcache.model.ids import Position, RunId, format_position
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import Stored
@@ -97,6 +97,7 @@ class Run:
         self._seen: tuple[tuple[PlaceProgress, ...], Mapping[int, int], int] = ((), {}, 0)
         self._steering: Steering | None = None
         self._elements: Callable[[int], Elements] = lambda _: ()
+        self.lacks: Callable[[str, Position], bool] = lambda place, position: False
         self._cancelled = False
 
     # For the driver.
@@ -170,9 +171,12 @@ class Run:
         """Return, by process, how many tasks got the result of an equal one of this run."""
         return Counter(place for place, _ in self.own - self.kept)
 
-    def keep_channels(self, elements: Callable[[int], Elements]) -> None:
-        """Remember how a channel's items are found, for readers after the run's end."""
-        self._elements = elements
+    def keep_channels(
+        self, elements: Callable[[int], Elements], lacks: Callable[[str, Position], bool]
+    ) -> None:
+        """Remember how a channel's items are found, for readers after the run's end, and how it is
+        told that a process has no task at a position."""
+        self._elements, self.lacks = elements, lacks
 
     def close(self, status: RunStatus) -> None:
         """It is over, and this is how it ended; its hooks are still to be told. Failures stand in
@@ -392,16 +396,9 @@ class Run:
         """Return what `debug` processes printed since this was last asked."""
         return self.talk.take()
 
-    def counts(self, *, over_sessions: bool = False) -> dict[str, int]:
-        """Return how many tasks ended with each outcome.
-
-        over_sessions: what an earlier session of the run made counts as completed, not as cached.
-        """
-        kept = self.kept if over_sessions else ()
-        outcomes = [
-            Outcome.COMPLETED if key in kept else task.outcome
-            for key, task in list(self.tasks.items())
-        ]
+    def counts(self) -> dict[str, int]:
+        """Return how many tasks ended with each outcome."""
+        outcomes = [task.outcome for task in list(self.tasks.values())]
         return {each.value: number for each in Outcome if (number := outcomes.count(each))}
 
     def __repr__(self) -> str:

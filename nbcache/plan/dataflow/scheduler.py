@@ -119,6 +119,11 @@ class Scheduler:
         """Return how many tasks a process will have, None while that is not known."""
         return self._flow.expected(self.graph.places[place])
 
+    def lacks(self, place: str, position: Position) -> bool:
+        """Whether it is known that no process of that name has a task at a position."""
+        node = self.graph.places.get(place)
+        return node is None or self._flow.streams[node].lacks(position)
+
     def items(self, node: int) -> int:
         """Return how many items a channel has given so far."""
         return self._flow.streams[node].items

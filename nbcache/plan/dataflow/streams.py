@@ -79,6 +79,16 @@ class Stream:
         """Whether every element is an item or a hole."""
         return not self.unknown and not self.open and self.elements == self.items + self.holes
 
+    def lacks(self, address: Position) -> bool:
+        """Whether it is known that there is no element at an address."""
+        for length in range(len(address) + 1):
+            slot = self.slots.get(address[:length])
+            if type(slot) is not Branch:
+                return length < len(address) and slot is not None and type(slot) is not HoleCause
+            if length < len(address) and slot.count is not None and address[length] >= slot.count:
+                return True
+        return True  # others are below it
+
     def put(self, address: Position, slot: Slot) -> Change:
         """Add what became known of an address.
 
