@@ -35,10 +35,9 @@ def as_typed(words: str, place: str | None = None) -> str:
         known = verbs.find_verb(verb, "shell")
     except UsageError:
         return f"%nbcache {words}"
-    is_of_notebook = (known.shell_words or "").startswith("NOTEBOOK")
-    if is_of_notebook and known.takes("shell")[1] == 1 and not rest.startswith("-"):
+    if known.takes_notebook() and known.takes("shell")[1] == 1 and not rest.startswith("-"):
         rest = ""  # all of it runs
     takes_place = any(flag.name == _CACHE for flag in known.flags_at("shell"))
     cache = f"{_CACHE} {shlex.quote(place)}" if place is not None and takes_place else ""
-    notebook = "NOTEBOOK" if is_of_notebook else ""
+    notebook = "NOTEBOOK" if known.takes_notebook() else ""
     return " ".join(filter(None, ("nbcache", verb, notebook, rest, cache)))

@@ -28,10 +28,10 @@ def words_for(line: str, place: Place, offers: Callable[[str], Sequence[str]]) -
     if typed.startswith("-"):
         return starting(typed, [flag.name for flag in flags])
     asking = next((flag for flag in flags if words[-1] in (flag.name, flag.short)), None)
-    wanted: str = verb.completes
+    wanted = verb.completes
     if asking is not None and asking.value:
         wanted = _OF_VALUES.get(asking.value, "")
-    elif place == "shell" and (verb.shell_words or "").startswith("NOTEBOOK") and len(words) == 1:
+    elif place == "shell" and verb.takes_notebook() and len(words) == 1:
         wanted = ""  # a file, which the shell completes
     if wanted == "runs":
         return starting(typed, [*offers("runs"), "last"])

@@ -60,7 +60,7 @@ def test_an_option_with_another_value_offers_none() -> None:
 
 def test_verbs_whose_words_are_runs_say_so() -> None:
     for verb in VERBS.values():
-        first = verb.words.strip("[]").split(" ")[0].rstrip(".")
+        first = verb.words(verb.places[0]).strip("[]").split(" ")[0].rstrip(".")
         assert (verb.completes == "runs") is first.startswith("RUN"), verb.name
 
 
