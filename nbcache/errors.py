@@ -282,7 +282,7 @@ class StoreThrottledError(StoreUnavailableError):
 class StoreGoneError(RemoteStoreError):
     """The bucket, container or folder itself is not there."""
 
-    way_out = "Check the URL, or create the bucket or folder; nothing else is looked for."
+    way_out = "Check the URL; create the bucket, or mount or create the folder."
 
 
 class StoreForkedError(RemoteStoreError):

@@ -51,13 +51,16 @@ class CacheInUse:
         """Whether its folder was deleted, or moved, after it was opened."""
         return self._cache is not None and not self._cache.is_there()
 
-    def share(self, url: str, *, read_only: bool, claim: str) -> Tier:
+    def share(self, url: str, *, read_only: bool, claim: str) -> Tier | None:
         """Put a shared cache behind this one; see `tier.share`."""
         if not self.place.exists():  # a URL with a mistake in it leaves no folder behind
             check_place(url, read_only=read_only, claim=claim)
         # What is on its way goes to where it was made for; that is waited for once.
         is_sent = self._tier is None or self._tier.finish()
         tier = share(self.cache, url, read_only=read_only, claim=claim, tell=self._tell)
+        if tier is None:
+            self._known, self._tier_due = self._noted(), time.monotonic() + AGAIN_S
+            return self._tier
         if self._tier is not None:
             self._tier.close(EXIT_S if is_sent else 0.0)
             self.cache.share(tier.shared)

@@ -133,8 +133,10 @@ class Session:
         """Where results are kept."""
         return self._held.place
 
-    def share(self, url: str, *, read_only: bool = False, claim: str = "auto") -> Tier:
+    def share(self, url: str, *, read_only: bool = False, claim: str = "auto") -> Tier | None:
         """Put a shared cache behind this one, from now on and for all who open it.
+
+        None: it is behind it already, and does not answer now, which is told.
 
         Raises:
             UsageError: a run is going.

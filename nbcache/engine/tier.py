@@ -36,7 +36,7 @@ from nbcache.store.files import new_ulid, write_whole
 from nbcache.store.journal import encode_record
 from nbcache.store.references import references
 from nbcache.store.remote.header import read_header
-from nbcache.store.remote.layout import RUNS
+from nbcache.store.remote.layout import HEADER, RUNS
 from nbcache.store.remote.opening import cache_around, check_outside, open_store
 from nbcache.store.remote.probing import creates_once
 from nbcache.store.remote.protocol import Store
@@ -96,8 +96,11 @@ def share(
     read_only: bool,
     claim: str = "auto",
     tell: Callable[[str], None],
-) -> Tier:
+) -> Tier | None:
     """Put a shared cache behind this one from now on, also for others who open it.
+
+    None: it is behind it already and does not answer now, which is told. So a notebook that begins
+    with this runs without the network, too.
 
     Raises:
         RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
@@ -109,7 +112,13 @@ def share(
     before = sharing_of(cache.root)
     is_new = before is None or before.url != url
     since = time.time_ns() // 1000 if before is None or is_new else before.since
-    tier = Tier.open(cache, Sharing(url, read_only, since, claim), tell)
+    try:
+        tier = Tier.open(cache, Sharing(url, read_only, since, claim), tell, is_new=is_new)
+    except RemoteStoreError as error:
+        if before is None or is_new or before.read_only != read_only or not cache.is_own:
+            raise
+        tell(f"shared cache: {error}")
+        return None
     try:
         may_claim = not read_only and claim != "never"
         if may_claim and not _has_claimed(before, url) and not _takes_claims(tier.shared.store):
@@ -165,6 +174,19 @@ def _tell_nested(url: str, tell: Callable[[str], None]) -> None:
             )
 
 
+def _check_may_make(url: str, is_new: bool) -> None:
+    """See that a cache may be made at a place: not in another one, nor where one has vanished, as
+    it has where nothing is mounted any more."""
+    if not is_new:
+        gone = StoreGoneError(url, "read", HEADER, "the cache that was there is gone")
+        gone.way_out = (
+            f"Mount or restore what it lies on; for a new one: `{command('share --off')}`, then "
+            f"`{command(f'share {url}')}`."
+        )
+        raise gone
+    check_outside(url)
+
+
 def check_place(url: str, *, read_only: bool, claim: str) -> None:
     """See that there is a shared cache at a URL, or make it.
 
@@ -216,8 +238,15 @@ class Tier:
         self._thread: threading.Thread | None = None
 
     @classmethod
-    def open(cls, cache: Cache, sharing: Sharing, tell: Callable[[str], None]) -> Tier:
-        """Open the store and mirror its keys.
+    def open(
+        cls,
+        cache: Cache,
+        sharing: Sharing,
+        tell: Callable[[str], None],
+        *,
+        is_new: bool = False,
+    ) -> Tier:
+        """Open the store and mirror its keys; a cache is made there only where sharing `is_new`.
 
         Raises:
             RemoteStoreError, CacheFormatError.
@@ -230,7 +259,7 @@ class Tier:
                 cache.blobs,
                 read_only=sharing.read_only,
                 trouble=tell,
-                before_making=lambda: check_outside(sharing.url),
+                before_making=lambda: _check_may_make(sharing.url, is_new),
             )
         except BaseException:
             store.close()

@@ -336,7 +336,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         if not parsed.words:
             return self._answered(parsed, team_view.status(session.cache, session.tier()))
         tier = session.share(parsed.words[0], **team_view.manner(parsed))
-        return self._answered(parsed, team_view.describe(tier))
+        return self._answered(parsed, team_view.status(session.cache, tier))
 
     def _push(self, parsed: verbs.Parsed) -> object:
         from nbcache.notebook import team_view

@@ -63,7 +63,8 @@ def share_in_shell(parsed: Parsed, place: Path) -> tuple[Rendered, object]:
     """Share the cache in a folder, which is made for it; a URL that is refused makes none."""
     held = CacheInUse(place, _tell, lambda said: nullcontext())
     try:
-        return describe(held.share(parsed.words[0], **manner(parsed)))
+        tier = held.share(parsed.words[0], **manner(parsed))
+        return status(held.cache, tier)
     finally:
         held.close()
 
@@ -96,14 +97,14 @@ def off() -> tuple[Rendered, object]:
 def status(cache: Cache, tier: Tier | None) -> tuple[Rendered, object]:
     """Say what a cache is shared with."""
     if tier is not None:
-        return describe(tier)
+        return _described(tier)
     sharing = sharing_of(cache.root)
     if sharing is None:
         return render.line("nothing is shared; `share URL` does it"), None
     return render.line(f"shared with {sharing.url}{_manner(sharing.read_only)}"), asdict(sharing)
 
 
-def describe(tier: Tier) -> tuple[Rendered, object]:
+def _described(tier: Tier) -> tuple[Rendered, object]:
     """Say what is shared, with what it holds."""
     shared = tier.shared
     shared.log.refresh(relist=True)  # what this process has sent since

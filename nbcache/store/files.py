@@ -23,7 +23,7 @@ from typing import Protocol
 from nbcache.errors import CannotKeepError, StoreError, command
 from nbcache.model.ids import make_ulid
 
-_FOLDER_RIGHTS = 0o7777 & ~stat.S_ISVTX
+FOLDER_RIGHTS = 0o7777 & ~stat.S_ISVTX
 """Where each may delete his own files only (sticky, as in /tmp), nobody tidies what others made."""
 
 
@@ -161,9 +161,9 @@ def make_folder(path: str | os.PathLike[str]) -> None:
         parent = os.path.dirname(path)
         with contextlib.suppress(FileExistsError):  # somebody was quicker
             os.mkdir(parent)
-            open_up(parent, parent, _FOLDER_RIGHTS)
+            open_up(parent, parent, FOLDER_RIGHTS)
         os.mkdir(path)
-    open_up(path, path, _FOLDER_RIGHTS)
+    open_up(path, path, FOLDER_RIGHTS)
 
 
 def lock_left(path: Path) -> int | None:

@@ -265,6 +265,15 @@ def test_a_shared_cache_that_is_gone_is_told_of_once_and_stops_nobody(
 
     assert counts(run) == {"completed": 7}
     assert len([each for each in (*said, *run.notes) if "shared cache" in each]) == 1
+    anna.session.share(str(tmp_path / "team"))  # as the first cell of her notebook says
+    assert "the folder is not there" in said[-1]
+    (tmp_path / "team").mkdir()  # the place at which a disk is mounted else
+    anna.session.share(str(tmp_path / "team"))
+    assert "the cache that was there is gone" in said[-1]
+    anna.run()
+    sent(anna.session)
+    assert not any((tmp_path / "team").iterdir()), "what is not mounted is no place for results"
+    (tmp_path / "team").rmdir()
     (tmp_path / "away").rename(tmp_path / "team")
     anna.run()
     sent(anna.session)
@@ -317,6 +326,7 @@ def test_what_was_made_before_sharing_goes_when_it_is_pushed_whatever_the_clock_
     with monkeypatch.context() as ahead:  # the clock is a day ahead, and is set right afterwards
         ahead.setattr(time, "time_ns", lambda now=time.time_ns: now() + 86_400 * 10**9)
         tier = anna.session.share(str(tmp_path / "team"))
+    assert tier is not None
 
     anna.cell("%%process late() -> out\nout = 1")
     anna.run("late")
@@ -698,7 +708,7 @@ def test_a_run_that_makes_rows_while_others_are_sent_does_not_flood_the_shared_c
     (tmp_path / "team").mkdir()
     with Cache.open(tmp_path / "cache") as cache:
         cache.log.append([attempt("first", outputs=())])
-        tier = Tier.open(cache, Sharing(str(tmp_path / "team")), print)
+        tier = Tier.open(cache, Sharing(str(tmp_path / "team")), print, is_new=True)
         tier.run_began("R1")
         tier.settle()
         assert segments() == 1, "what was made meanwhile goes with the next sending"

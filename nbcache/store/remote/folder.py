@@ -13,9 +13,10 @@ import contextlib
 import errno
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from nbcache.errors import (
     AccessDeniedError,
@@ -26,16 +27,21 @@ from nbcache.errors import (
     StoreUnavailableError,
 )
 from nbcache.store.files import (
+    FOLDER_RIGHTS,
     full_disk_error,
     is_full,
     new_ulid,
+    open_up,
     remove,
     sync_file,
     sync_folder,
     write_whole,
 )
 from nbcache.store.journal import Durability
+from nbcache.store.remote.patience import within
 from nbcache.store.remote.protocol import (
+    LOOKUP_S,
+    SLOWEST_BYTES_PER_S,
     TEMPORARY,
     Entry,
     OnBytes,
@@ -44,11 +50,15 @@ from nbcache.store.remote.protocol import (
     check_prefix,
 )
 
+T = TypeVar("T")
+
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _PIECE_BYTES = 8 << 20
 _FILE_MODE = 0o644  # at most: objects are replaced and never changed
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN)
+_PATIENCE = 7  # times LOOKUP_S: disks that were asleep and automounters take seconds
+_STALE_TRIES = 3
 
 
 class FolderStore:
@@ -60,6 +70,7 @@ class FolderStore:
         self,
         root: str | os.PathLike[str],
         *,
+        lookup_s: float = LOOKUP_S,
         durability: Durability = "process",
         on_request: OnRequest | None = None,
     ) -> None:
@@ -67,110 +78,98 @@ class FolderStore:
         self.url = self.root.as_uri()
         self.atomic_create = True  # until the file system says that it has no links
         self._sync = durability == "fsync"
+        self._limit_s = _PATIENCE * lookup_s
+        self._held_something = False
         self._count = on_request or (lambda doing, key: None)
 
     def put(self, key: str, data: bytes) -> None:
         self._count("put", check_key(key))
-        with self._translated("write", key):
-            self._publish(self._written(data), key)
+        self._do("write", key, lambda: self._publish(self._written(data), key), len(data))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         self._count("create", check_key(key))
-        with self._translated("create", key):
+
+        def create() -> bool:
             new = self._written(data)
             try:
                 return self._link(new, self._path(key))
             finally:
                 remove(new)
 
+        return self._do("create", key, create, len(data))
+
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         self._count("get", check_key(key))
-        with self._translated("read", key), open(self._path(key), "rb", buffering=0) as file:
-            file.seek(start)
-            if end is None:
-                return file.readall()
-            return file.read(max(end - start, 0)) or b""
+
+        def read() -> bytes:
+            with open(self._path(key), "rb", buffering=0) as file:
+                file.seek(start)
+                if end is None:
+                    return file.readall()
+                return file.read(max(end - start, 0)) or b""
+
+        data = self._do("read", key, read, 0 if end is None else end - start)
+        self._held_something = True
+        return data
 
     def head(self, key: str) -> Entry:
         self._count("head", check_key(key))
-        with self._translated("look at", key):
-            return _entry(key, os.stat(self._path(key)))
+        return self._do("look at", key, lambda: _entry(key, os.stat(self._path(key))))
 
     def put_file(self, key: str, path: Path) -> None:
         self._count("put", check_key(key))
-        with self._translated("write", key):
-            new = self._new_file()
-            try:
-                shutil.copyfile(path, new)
-                self._open_up(new, _FILE_MODE)
-                if self._sync:
-                    sync_file(new)
-            except BaseException:
-                remove(new)
-                raise
-            self._publish(new, key)
+
+        size = os.stat(path).st_size
+        self._do("write", key, lambda: self._publish(self._written(path), key), size)
 
     def get_file(
         self, key: str, path: Path, size: int | None = None, on_bytes: OnBytes | None = None
     ) -> int:
         self._count("get", check_key(key))
-        with self._translated("read", key):
-            if on_bytes is None:
-                shutil.copyfile(self._path(key), path)
-            else:
-                with open(self._path(key), "rb") as source, open(path, "wb") as target:
-                    while data := source.read(_PIECE_BYTES):
-                        target.write(data)
+        if size is None:
+            size = self._do("read", key, lambda: os.stat(self._path(key)).st_size)
+
+        def read() -> int:
+            with open(self._path(key), "rb") as source, open(path, "wb") as target:
+                while data := source.read(_PIECE_BYTES):
+                    target.write(data)
+                    if on_bytes is not None:
                         on_bytes(len(data))
-            return os.stat(path).st_size
+                return target.tell()
+
+        return self._do("read", key, read, size)
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[Entry]:
         self._count("list", check_prefix(prefix))
-        with self._translated("list", prefix):
-            if not prefix:
-                os.stat(self.root)  # an empty store and none at all are two things
-            yield from self._walk(prefix, start_after.encode("utf-8"))
+        self._do("list", prefix, self._check_there)  # an empty store and none at all are two things
+        yield from self._walk(prefix, start_after.encode("utf-8"))
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._count("delete", check_key(key))
-            path = self._path(key)
-            with self._translated("delete", key):
-                remove(path)
-            with contextlib.suppress(OSError):  # it holds more, or somebody was quicker
-                if path.parent != self.root:
-                    os.rmdir(path.parent)
+            self._do("delete", key, partial(self._delete, self._path(key)))
 
     def unfinished(self) -> Iterator[Entry]:
         self._count("list", TEMPORARY)
-        with self._translated("list", TEMPORARY):
-            try:
-                found = list(os.scandir(self.root / TEMPORARY))
-            except FileNotFoundError:
-                return
-            for each in found:
-                with contextlib.suppress(FileNotFoundError):  # it has just become an object
-                    state = each.stat(follow_symlinks=False)
-                    yield Entry("", state.st_size, each.name, state.st_mtime_ns // 1000)
+        yield from self._do("list", TEMPORARY, lambda: tuple(self._scan_unfinished()))
 
     def give_up(self, uploads: Iterable[Entry]) -> None:
         for each in uploads:
             self._count("delete", TEMPORARY)
             path = self.root / TEMPORARY / each.version
-            with self._translated("delete", TEMPORARY):
-                try:
-                    remove(path)
-                except (IsADirectoryError, PermissionError):  # the latter on macOS
-                    os.rmdir(path)
+            self._do("delete", TEMPORARY, partial(_remove_any, path))
 
     def server_time(self) -> int:
         self._count("time", "")
-        with self._translated("write", ""):
+
+        def write() -> int:
             new = self._written(b"")
             try:
                 return os.stat(new).st_mtime_ns // 1000
             finally:
                 remove(new)
+
+        return self._do("write", "", write)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -183,21 +182,24 @@ class FolderStore:
     def _new_file(self) -> Path:
         """Return a name for a file being written; never makes the store itself."""
         folder = self.root / TEMPORARY
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder)
-            self._open_up(folder)
+        if not folder.is_dir():
+            self._check_there()
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+                open_up(folder, folder, FOLDER_RIGHTS)
         return folder / new_ulid()
 
-    def _open_up(self, path: Path, most: int = 0o7777) -> None:
-        """Give those rights to something new that the store's folder itself gives."""
-        with contextlib.suppress(OSError):  # a file system without rights
-            os.chmod(path, stat.S_IMODE(os.stat(self.root).st_mode) & most)
-
-    def _written(self, data: bytes) -> Path:
+    def _written(self, content: bytes | Path) -> Path:
+        """Return a new file with these bytes, or those of a file."""
         new = self._new_file()
         try:
-            write_whole(new, data, sync=self._sync)
-            self._open_up(new, _FILE_MODE)
+            if isinstance(content, bytes):
+                write_whole(new, content, mode=_FILE_MODE, sync=self._sync)
+            else:
+                shutil.copyfile(content, new)
+                open_up(new, new, _FILE_MODE)
+                if self._sync:
+                    sync_file(new)
         except BaseException:
             remove(new)
             raise
@@ -212,17 +214,36 @@ class FolderStore:
             raise
 
     def _link(self, new: Path, target: Path) -> bool:
-        try:
-            self._in_its_folder(target, lambda: os.link(new, target))
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            self.atomic_create = False
-            if target.exists():
+        """Give a file its name; False: that is taken.
+
+        Over sshfs a name that another has taken a moment ago is "not permitted", as all links are
+        where there are none: whether there are is tried apart.
+        """
+        if self.atomic_create:
+            try:
+                self._in_its_folder(target, lambda: os.link(new, target))
+                return True
+            except FileExistsError:
                 return False
-            self._in_its_folder(target, lambda: os.replace(new, target))
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+            if self._has_links(new):
+                return False
+            self.atomic_create = False
+        if target.exists():
+            return False
+        self._in_its_folder(target, lambda: os.replace(new, target))
+        return True
+
+    def _has_links(self, new: Path) -> bool:
+        """Whether a file can have two names here."""
+        other = self._new_file()
+        try:
+            os.link(new, other)
+        except OSError:
+            return False
+        remove(other)
         return True
 
     def _in_its_folder(self, target: Path, act: Callable[[], None]) -> None:
@@ -232,7 +253,7 @@ class FolderStore:
                 act()
                 break
             except FileNotFoundError:
-                os.stat(self.root)
+                self._check_there()
                 with contextlib.suppress(FileNotFoundError):  # the same again
                     self._make_folder(target.parent)
         else:
@@ -248,7 +269,7 @@ class FolderStore:
         new = self._new_file()
         os.mkdir(new)
         try:
-            self._open_up(new)
+            open_up(new, new, FOLDER_RIGHTS)
             os.rename(new, folder)
         except OSError:
             os.rmdir(new)
@@ -257,6 +278,14 @@ class FolderStore:
 
     def _walk(self, prefix: str, after: bytes) -> Iterator[Entry]:
         """Yield what lies below a prefix in the order of the keys' bytes."""
+        for key, entry in self._do("list", prefix, lambda: tuple(self._scan(prefix))):
+            if entry is None:
+                yield from self._walk(f"{key}/", after)
+            elif key.encode("utf-8") > after:
+                yield entry
+
+    def _scan(self, prefix: str) -> Iterator[tuple[str, Entry | None]]:
+        """Yield the keys in a folder, in their order; None stands for what is a folder itself."""
         try:
             with os.scandir(self.root / prefix) as found:
                 entries = sorted(found, key=_order)
@@ -264,36 +293,87 @@ class FolderStore:
             return
         for each in entries:
             key = prefix + each.name
-            try:
-                inside = each.is_dir(follow_symlinks=False)
-                check_key(f"{key}/x" if inside else key)
-                if inside:
-                    yield from self._walk(f"{key}/", after)
-                elif key.encode("utf-8") > after and each.is_file():
-                    yield _entry(key, each.stat())
-            except (ValueError, FileNotFoundError):
-                continue  # no object of ours, or gone while we list
+            with contextlib.suppress(ValueError, FileNotFoundError):  # none of ours, or just gone
+                if each.is_dir(follow_symlinks=False):
+                    check_key(f"{key}/x")
+                    yield key, None
+                elif each.is_file():
+                    yield check_key(key), _entry(key, each.stat())
 
-    @contextlib.contextmanager
-    def _translated(self, doing: str, key: str) -> Iterator[None]:
+    def _scan_unfinished(self) -> Iterator[Entry]:
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.root / TEMPORARY) as found:
+            for each in found:
+                with contextlib.suppress(FileNotFoundError):  # it has just become an object
+                    state = each.stat(follow_symlinks=False)
+                    yield Entry("", state.st_size, each.name, state.st_mtime_ns // 1000)
+
+    def _delete(self, path: Path) -> None:
+        remove(path)
+        with contextlib.suppress(OSError):  # it holds more, or somebody was quicker
+            if path.parent != self.root:
+                os.rmdir(path.parent)
+
+    def _check_there(self) -> None:
+        """See that the folder is there, and not as empty as a place is where nothing is mounted.
+
+        Raises:
+            OSError: it is not.
+        """
+        os.stat(self.root)
+        if self._held_something and not os.listdir(self.root):
+            raise FileNotFoundError(errno.ENOENT, "it is empty", str(self.root))
+
+    def _do(self, doing: str, key: str, act: Callable[[], T], size: int = 0) -> T:
+        """Act within a time, `size` being the bytes that it moves; explain what goes wrong."""
+
+        def explained() -> T:
+            try:
+                return _steadily(act)
+            except OSError as error:
+                raise self._error(error, doing, key) from error
+
+        limit_s = self._limit_s + size / SLOWEST_BYTES_PER_S
         try:
-            yield
-        except OSError as error:
-            raise self._error(error, doing, key) from error
+            return within(limit_s, explained)
+        except TimeoutError as error:
+            reason = f"no answer in {limit_s:.0f} seconds"
+            raise StoreUnavailableError(self.url, doing, key, reason) from error
 
     def _error(self, error: OSError, doing: str, key: str) -> StoreError:
         reason = error.strerror or str(error)
-        if not os.path.isdir(self.root):
+        if error.errno in _AWAY:
+            return StoreUnavailableError(self.url, doing, key, reason)
+        try:
+            self._check_there()
+        except (FileNotFoundError, NotADirectoryError):
             return StoreGoneError(self.url, doing, key, "the folder is not there")
+        except OSError:
+            pass  # what went wrong says more
         if is_full(error):
             return full_disk_error(self.root, f"the object {key}")
         if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
             return ObjectMissingError(self.url, doing, key, "there is no such object")
         if error.errno in _DENIED:
             return AccessDeniedError(self.url, doing, key, reason)
-        if error.errno in _AWAY:
-            return StoreUnavailableError(self.url, doing, key, reason)
         return RemoteStoreError(self.url, doing, key, reason)
+
+
+def _steadily(act: Callable[[], T]) -> T:
+    """Act; again where a file was replaced between two looks at it, as NFS and sshfs notice."""
+    for _ in range(_STALE_TRIES - 1):
+        try:
+            return act()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return act()
+
+
+def _remove_any(path: Path) -> None:
+    try:
+        remove(path)
+    except (IsADirectoryError, PermissionError):  # the latter on macOS
+        os.rmdir(path)
 
 
 def _order(entry: os.DirEntry[str]) -> bytes:

@@ -72,7 +72,12 @@ def open_store(
         if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
             raise CannotOpenStoreError(shown, "open it", "", "a file URL names no host")
         folder = unquote(parts.path) if parts.scheme == "file" else text
-        return FolderStore(os.path.expanduser(folder), durability=durability, on_request=on_request)
+        return FolderStore(
+            os.path.expanduser(folder),
+            lookup_s=lookup_s,
+            durability=durability,
+            on_request=on_request,
+        )
     if parts.scheme == "memory":
         return MemoryStore(text, on_request=on_request)
     cloud = _CLOUDS.get(parts.scheme)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 from nbcache.errors import StoreUnavailableError
@@ -29,6 +31,25 @@ def patiently(request: Callable[[], T], is_worth: Callable[[], bool] = lambda: T
                 raise
         time.sleep(wait)
     return request()
+
+
+def within(seconds: float, act: Callable[[], T]) -> T:
+    """Act on a thread of its own, for so long at most: a file system whose network is gone holds
+    whoever asks it for as long as it likes.
+
+    Raises:
+        TimeoutError: it takes longer, and goes on.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(act())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="nbcache-folder", daemon=True).start()
+    return future.result(seconds)
 
 
 def _was_silent(error: BaseException | None) -> bool:

@@ -85,7 +85,7 @@ def creates_once(store: Store) -> bool:
     key = f"{_PLACE}{new_ulid()}"
     store.put_if_absent(key, b"")
     try:
-        return not store.put_if_absent(key, b"")
+        return not store.put_if_absent(key, b"") and store.atomic_create
     finally:
         with contextlib.suppress(RemoteStoreError):  # a clean-up takes it
             store.delete([key])

@@ -187,7 +187,7 @@ def create_owned(store: Store, key: str, data: bytes) -> bytes | None:
     """
     failure: StoreError | None = None
     try:
-        if store.put_if_absent(key, data):
+        if store.put_if_absent(key, data) and store.atomic_create:
             return None
     except StoreUnavailableError as error:
         failure = error  # it may have been committed all the same

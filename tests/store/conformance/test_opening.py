@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -21,10 +22,12 @@ from nbcache.errors import (
     ObjectMissingError,
     StoreForkedError,
     StoreGoneError,
+    StoreUnavailableError,
 )
 from nbcache.store.remote import opening
 from nbcache.store.remote.opening import open_store
-from nbcache.store.remote.protocol import Store
+from nbcache.store.remote.probing import creates_once
+from nbcache.store.remote.protocol import Store, create_owned
 from tests.servers import s3 as s3_servers
 from tests.servers.proxy import Proxy, Refuse
 from tests.store.conformance.places import Place
@@ -149,7 +152,58 @@ def test_a_folder_that_is_not_there_is_never_made(tmp_path: Path) -> None:
     assert not (tmp_path / "gone").exists()
 
 
-@pytest.mark.parametrize(("rights", "of_files"), [(0o2775, 0o644), (0o2770, 0o640), (0o700, 0o600)])
+def test_a_folder_where_nothing_is_mounted_any_more_is_no_empty_store(tmp_path: Path) -> None:
+    (tmp_path / "team").mkdir()
+    store = open_store(tmp_path / "team")
+    store.put("key", b"x")
+    assert store.get("key") == b"x"
+    (tmp_path / "team").rename(tmp_path / "away")
+    (tmp_path / "team").mkdir()
+
+    for ask in (
+        lambda: store.put("key", b""),
+        lambda: store.put_if_absent("key", b""),
+        lambda: store.get("key"),
+        lambda: list(store.list("log/")),
+    ):
+        with pytest.raises(StoreGoneError, match="the folder is not there"):
+            ask()
+    assert not list((tmp_path / "team").iterdir())
+
+
+def test_a_folder_that_does_not_answer_is_no_endless_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "key")  # whoever opens it waits
+    store = open_store(tmp_path, lookup_s=0.01)
+
+    with pytest.raises(StoreUnavailableError, match=r"no answer in .* seconds"):
+        store.get("key")
+
+    with open(tmp_path / "key", "wb"):
+        pass  # let that go on, and end
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_name_that_is_taken_is_told_from_a_folder_without_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    real = os.link
+
+    def link(source: Path, target: Path) -> None:
+        """As over sshfs, with and without its hard links."""
+        if not has_links or target.exists():
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    store = open_store(tmp_path)
+
+    assert creates_once(store) == has_links
+    assert store.atomic_create == has_links
+    assert create_owned(store, "claim", b"one") is None
+    assert create_owned(store, "claim", b"two") == b"one"
+
+
+@pytest.mark.parametrize(("rights", "of_files"), [(0o3775, 0o644), (0o2770, 0o640), (0o700, 0o600)])
 def test_who_may_use_a_folder_may_use_all_that_is_made_in_it(
     tmp_path: Path, rights: int, of_files: int
 ) -> None:
@@ -168,7 +222,9 @@ def test_who_may_use_a_folder_may_use_all_that_is_made_in_it(
 
     found = list(root.rglob("*"))
     assert len(found) == 10
-    assert {stat.S_IMODE(each.stat().st_mode) for each in found if each.is_dir()} == {rights}
+    assert {stat.S_IMODE(each.stat().st_mode) for each in found if each.is_dir()} == {
+        rights & ~stat.S_ISVTX  # who cleans deletes what others have made
+    }
     assert {stat.S_IMODE(each.stat().st_mode) for each in found if each.is_file()} == {of_files}
 
 

@@ -146,7 +146,9 @@ def test_the_doctor_looks_at_the_store_behind_a_cache(tmp_path: Path) -> None:
     team = tmp_path / "team"
     team.mkdir()
     with Cache.open(tmp_path / "c") as cache:
-        share(cache, str(team), read_only=False, tell=print).close()
+        tier = share(cache, str(team), read_only=False, tell=print)
+        assert tier is not None
+        tier.close()
 
         def said() -> str:
             examine_sharing(found := Findings(), cache)
