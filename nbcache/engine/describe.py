@@ -218,6 +218,7 @@ def _place_plan(
         tasks=None if expected is None or broken else known,
         cached=len(cached),
         to_run=len(hashes),
+        trusted=sum(decided[task].is_trusted for task in cached),
         equal=twins,
         unknown=unknown,
         failing=len(failed),

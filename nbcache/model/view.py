@@ -103,6 +103,7 @@ class PlacePlan:
     tasks: int | None
     cached: int
     to_run: int
+    trusted: int = 0  # of those cached: the result of other code, which somebody took for equal
     equal: int = 0  # tasks that get the result of an equal one among those to run
     unknown: int = 0  # tasks whose inputs another task has to make first
     failing: int = 0  # tasks that would fail before they begin

@@ -111,7 +111,7 @@ def plan_phrase(plan: PlacePlan | None) -> str:
     if plan is None:
         return "not counted"
     if plan.tasks is None:
-        known = [f"{plan.cached:,} cached"] * bool(plan.cached)
+        known = [cached_phrase(plan)] * bool(plan.cached)
         known += [f"{plan.to_run:,} to run"] * bool(plan.to_run)
         known += [f"{plan.equal:,} equal to these"] * bool(plan.equal)
         return ", ".join(["tasks known when the processes above have run", *known])
@@ -120,7 +120,7 @@ def plan_phrase(plan: PlacePlan | None) -> str:
     whose = "its" if plan.unknown == 1 else "their"
     if plan.unknown == plan.tasks:
         return f"{render.count_of(plan.tasks, 'task')}, known when {whose} inputs are made"
-    parts = [f"{plan.cached:,} cached"]
+    parts = [cached_phrase(plan)]
     if plan.to_run or not plan.unknown:
         parts.append(f"{plan.to_run:,} to run")
     if plan.equal:
@@ -130,6 +130,11 @@ def plan_phrase(plan: PlacePlan | None) -> str:
     if plan.failing:
         parts.append(f"{plan.failing:,} would fail")
     return f"{render.count_of(plan.tasks, 'task')}: {', '.join(parts)}"
+
+
+def cached_phrase(plan: PlacePlan) -> str:
+    """Return "3 cached", and how many of these are the results of other code."""
+    return f"{plan.cached:,} cached{f' ({plan.trusted:,} trusted)' if plan.trusted else ''}"
 
 
 def render_channel(view: ChannelView) -> Rendered:

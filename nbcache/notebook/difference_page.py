@@ -71,7 +71,7 @@ def _process(process: ProcessDiff, diff: RunDiff) -> Element:
             "summary",
             "",
             element("code", "name", process.name),
-            f" {_head(process, diff)}{renamed}",
+            f" {process.head(diff.before.name, diff.after.name)}{renamed}",
             element("span", "faint", f" · {outcome}") if outcome else None,
         ),
         *(_group(group) for group in process.groups[:_GROUPS]),
@@ -79,14 +79,6 @@ def _process(process: ProcessDiff, diff: RunDiff) -> Element:
         _results(process),
         open="",
     )
-
-
-def _head(process: ProcessDiff, diff: RunDiff) -> str:
-    if process.gone:
-        return f"only in {diff.before.name}"
-    if not process.was:
-        return f"only in {diff.after.name}, {process.ran:,} of {process.total:,} ran"
-    return f"{process.ran:,} of {process.total:,} ran again"
 
 
 def _outcome(process: ProcessDiff) -> Iterator[str]:
@@ -101,6 +93,7 @@ def _outcome(process: ProcessDiff) -> Iterator[str]:
 def _group(group: Group) -> Element:
     tasks = [task.after for task in group.tasks]
     count = render.count_of(len(tasks), "task")
+    trusted = ", trusted" if group.trusted else ""
     values = list(explain.value_lines(group.differences)) if len(group.differences) > 3 else []
     return element(
         "div",
@@ -109,7 +102,7 @@ def _group(group: Group) -> Element:
             "div",
             "",
             element("span", "strong", group.text),
-            element("span", "faint", f" — {count}: {_named(tasks)}"),
+            element("span", "faint", f" — {count}{trusted}: {_named(tasks)}"),
         ),
         element("ul", "lines", *(element("li", "", each.strip()) for each in values))
         if values
@@ -129,6 +122,9 @@ def _rest(process: ProcessDiff, diff: RunDiff) -> Iterator[Element]:
         if found:
             count = render.count_of(len(found), "task")
             yield element("p", "", f"Only in {run.name}: {count}: {_named(found)}")
+    for turn, tasks in process.turns().items():
+        count = render.count_of(len(tasks), "task")
+        yield element("p", "", f"{turn.capitalize()}: {count}: {_named([t.after for t in tasks])}")
     different = process.results("different")
     if different and all(not task.differences for task in different):
         yield element(

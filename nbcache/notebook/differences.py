@@ -17,7 +17,6 @@ from nbcache.engine.record.run_diff import (
     ProcessDiff,
     RunDiff,
     TaskDiff,
-    outcome_of,
 )
 from nbcache.model.value import Stored
 from nbcache.notebook import render
@@ -69,11 +68,9 @@ def _tasks(count: int) -> str:
 
 
 def _process(process: ProcessDiff, diff: RunDiff) -> list[str]:
-    if process.gone:
-        return [f"{process.name}: only in {diff.before.name}", *_only(process, diff)]
     heads = [f"{process.name}: {_share(group, process)}" for group in process.groups[:1]]
     if not heads:
-        heads = [f"{process.name}: {_without_groups(process, diff)}"]
+        heads = [f"{process.name}: {process.head(diff.before.name, diff.after.name)}"]
     if process.was and process.was != process.name:
         heads[0] += f" (it was called {process.was})"
     parts = heads
@@ -92,15 +89,9 @@ def _process(process: ProcessDiff, diff: RunDiff) -> list[str]:
 def _share(group: Group, process: ProcessDiff) -> str:
     if group.ran:
         return f"{group.ran} of {process.total} ran: {group.text}"
+    if group.trusted:
+        return f"{group.trusted} of {process.total} trusted: {group.text}"
     return f"{len(group.tasks)} of {process.total} differ and were cached: {group.text}"
-
-
-def _without_groups(process: ProcessDiff, diff: RunDiff) -> str:
-    if not process.was:
-        return f"only in {diff.after.name}, {process.ran} of {process.total} ran"
-    if not process.total:
-        return f"no task in {diff.after.name}"
-    return f"{process.ran} of {process.total} ran"
 
 
 def _values(group: Group) -> list[str]:
@@ -128,22 +119,10 @@ def _named(found: Sequence[Found]) -> str:
 
 
 def _outcomes(process: ProcessDiff) -> list[str]:
-    """Tasks that ended well in one run and not in the other."""
-    turns: dict[str, list[TaskDiff]] = {}
-    for task in process.tasks:
-        old, new = outcome_of(task.before), outcome_of(task.after)
-        if "failed" in (old, new) or "aborted" in (old, new):
-            turns.setdefault(f"{_ended(old)} before, {_ended(new)} now", []).append(task)
     return [
         _indented(f"{turn}: {_tasks(len(tasks))}: {_named([task.after for task in tasks])}")
-        for turn, tasks in turns.items()
+        for turn, tasks in process.turns().items()
     ]
-
-
-def _ended(outcome: str) -> str:
-    if outcome in ("failed", "ignored", "skipped"):
-        return outcome
-    return "ended early" if outcome == "aborted" else "succeeded"
 
 
 def _results(process: ProcessDiff) -> list[str]:

@@ -265,6 +265,7 @@ def render_plan(plans: Sequence[PlacePlan]) -> Rendered:
             "?" if plan.tasks is None else f"{plan.tasks:,}",
             f"{plan.cached:,}",
             f"{plan.to_run:,}",
+            f"{plan.trusted:,}" if plan.trusted else "",
             f"{plan.equal:,}" if plan.equal else "",
             f"{plan.unknown:,}" if plan.unknown else "",
             f"{plan.failing:,}" if plan.failing else "",
@@ -278,6 +279,7 @@ def render_plan(plans: Sequence[PlacePlan]) -> Rendered:
         "tasks",
         "cached",
         "to run",
+        "trusted",
         "equal to these",
         "not known yet",
         "would fail",
@@ -288,7 +290,7 @@ def render_plan(plans: Sequence[PlacePlan]) -> Rendered:
     grid = render.table(
         [headers[k] for k in filled],
         [[row[k] for k in filled] for row in rows],
-        numeric=("tasks", "cached", "to run", "equal to these", "not known yet", "would fail"),
+        numeric=headers[1:7],
     )
     total = f"{sum(p.cached for p in plans):,} cached, {sum(p.to_run for p in plans):,} to run"
     if equal := sum(plan.equal for plan in plans):

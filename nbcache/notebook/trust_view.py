@@ -23,9 +23,10 @@ _NAMED = 5  # tasks that are refused
 def render_trusting(found: Sequence[Trusting], *, written: bool) -> Rendered:
     """Show what is taken for equal in each process, with the edit as a diff."""
     parts = [part for each in found for part in _process(each, written)]
-    if any(each.words for each in found):
+    first = next((each.process for each in found if each.words), None)
+    if first is not None:
         hint = (
-            f"Take it back: {command(f'trust --revoke {found[0].process}')}"
+            f"Take it back: {command(f'trust --revoke {first}')}"
             if written
             else 'nothing is written yet: add --why "..." and say why the edit changes no result'
         )
@@ -34,17 +35,24 @@ def render_trusting(found: Sequence[Trusting], *, written: bool) -> Rendered:
 
 
 def _process(each: Trusting, written: bool) -> Iterator[Rendered]:
-    count = render.count_of(len(each.words), "task")
-    if each.words:
-        said = ", ".join(explain.phrase(one, each.process) for one in each.differences)
-        verb = "trusted" if written else "would be trusted"
-        text = f"{each.process}: {count} {verb} with the results of run {each.run}: {said}"
+    verb = "trusted" if written else "would be trusted"
+    for edit in each.edits:
+        said = ", ".join(explain.phrase(one, each.process) for one in edit.differences)
+        count = render.count_of(edit.tasks, "task")
+        text = f"{each.process}: {count} {verb} with the results of run {edit.run}: {said}"
         yield Rendered(text, f"<b>{escape(text)}</b>")
-        for one in each.differences:
+        for one in edit.differences:
             diff = explain.source_diff(one.old, one.new)
             if diff:
                 yield Rendered(diff, f'<pre style="{render.PRE}">{escape(diff)}</pre>')
-    elif not each.refused:
+    if each.waiting:
+        count = render.count_of(each.waiting, "task")
+        wait = "waits" if each.waiting == 1 else "wait"
+        yield render.line(
+            f"{each.process}: {count} {wait} for processes above that would run: trust these as "
+            "well, or run them"
+        )
+    elif not each.words and not each.refused:
         yield render.line(f"{each.process}: nothing would run; there is nothing to trust")
     reasons = Counter(each.refused.values())
     for why, number in reasons.items():
@@ -62,6 +70,8 @@ def words_of(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
         rows = revoke(cache, target, parsed.text("--why") or "")
         said = f"revoked for {render.count_of(len(rows), 'task')} of {rows[0].process}"
         return render.line(f"{said}: an edited task runs again"), _records(rows)
+    if "--why" in parsed:
+        raise UsageError(f"name the processes: {command('trust PROCESS --why TEXT')}")
     rows = sorted(standing_words(cache.log).values(), key=lambda row: (row.at, row.id))
     if not rows:
         return render.line("nothing is trusted in this cache"), []

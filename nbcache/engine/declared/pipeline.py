@@ -11,7 +11,7 @@ import ast
 import builtins
 import difflib
 import linecache
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -65,7 +65,11 @@ class Pipeline:
             return compile_graph(self._targets(), self)
         self._check_known(only)
         # Nothing but what is asked for is looked at, so that one broken process spoils no other.
-        targets = {name: cast(Channel, self.namespace[name]).node for name in only}
+        targets = {
+            name if number == 1 else f"{name}-{number}": node
+            for name in only
+            for number, node in enumerate(self._nodes_of(name), 1)
+        }
         graph = compile_graph(targets, self)
         forensic = {
             process.name: process.node
@@ -75,6 +79,13 @@ class Pipeline:
         }
         self._within = graph.channels  # what looks into failures brings no other call along
         return compile_graph({**targets, **forensic}, self) if forensic else graph
+
+    def _nodes_of(self, name: str) -> Sequence[Node]:
+        """Return what a name stands for: a process that is only called, for all its calls."""
+        held = cast(Channel, self.namespace[name])
+        if isinstance(held, Process) and self._wiring(held) is None:
+            return self._uses(held)
+        return [held.node]
 
     def _targets(self) -> dict[str, Node]:
         targets: dict[str, Node] = {}

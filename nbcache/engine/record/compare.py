@@ -159,11 +159,11 @@ class _Maker:
 
     def _task_diff(self, paired: Paired, old: Found, new: Found) -> TaskDiff:
         different: tuple[Difference, ...] = ()
-        if old.made.hash != new.made.hash:
-            different = explain.differences(
-                (*_shared(paired.before), *old.made.components),
-                (*_shared(paired.after), *new.made.components),
-            )
+        if old.hash != new.hash:
+            # The row of a trusted hit does not tell its script, if there are several: then of each.
+            of_all = old.is_trusted or new.is_trusted
+            sides = (_of_task(paired.before, old, of_all), _of_task(paired.after, new, of_all))
+            different = explain.differences(*sides)
         return TaskDiff(old, new, different, _output_diffs(paired, old, new))
 
     def _with_data(self, task: TaskDiff) -> TaskDiff:
@@ -225,12 +225,7 @@ def _phrase(each: Difference, process: str, tasks: int, is_common: bool) -> str:
 
 def _same(difference: Difference, task: TaskDiff) -> bool:
     """Whether a task differs by the very same values, not only by the same component."""
-    return any(_exact(each) == _exact(difference) for each in task.differences)
-
-
-def _exact(each: Difference) -> tuple[object, ...]:
-    sides = ((side.digest if side is not None else None) for side in (each.old, each.new))
-    return (each.component.key, *sides)
+    return any(each.exact == difference.exact for each in task.differences)
 
 
 def _listed(phrases: Sequence[str], most: int = 3) -> str:
@@ -243,7 +238,7 @@ def _mark(each: Difference) -> tuple[object, ...]:
     """What tasks of one group have in common: of an input which it is, of the rest also what."""
     if each.component.kind in ("input", "file"):
         return (each.change, each.component.key)
-    return (each.change, *_exact(each))
+    return (each.change, *each.exact)
 
 
 def _without_difference(task: TaskDiff) -> str:
@@ -255,8 +250,12 @@ def _without_difference(task: TaskDiff) -> str:
     return "nothing differs; it was asked to run afresh, or its result was gone"
 
 
-def _shared(record: ProcessRecord | None) -> tuple[Component, ...]:
-    return of_tasks(record.components) if record is not None else ()
+def _of_task(record: ProcessRecord | None, task: Found, of_all: bool) -> tuple[Component, ...]:
+    """Return what a task's hash is made of; of_all: of several scripts all, not the one it ran."""
+    shared, own = record.components if record is not None else (), task.made.components
+    if of_all:
+        return (*shared, *(each for each in own if each.kind == "input"))
+    return (*of_tasks(shared), *own)
 
 
 def _output_diffs(paired: Paired, old: Found, new: Found) -> tuple[OutputDiff, ...]:

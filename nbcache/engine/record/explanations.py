@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from nbcache.engine.record import history
 from nbcache.engine.record.finding import Found, find_task, label_of
 from nbcache.engine.record.history import RunSummary
-from nbcache.engine.record.kept_components import components_of, shared_components, with_text
+from nbcache.engine.record.kept_components import components_of, recorded_components, with_text
 from nbcache.engine.record.nearest import maker_of, members_of, nearest_earlier, seen_apart
-from nbcache.engine.record.trusted import word_given
+from nbcache.engine.record.trusted import words_on
 from nbcache.model.digest import short
 from nbcache.model.fingerprint import Component
-from nbcache.model.row import AttemptRow, Record
+from nbcache.model.row import AttemptRow, Record, TrustRow
 from nbcache.plan.identity import explain
 from nbcache.plan.identity.explain import Difference
 from nbcache.plan.language.quantities import duration_text
@@ -50,6 +50,7 @@ class Told:
             "reason": self.head,
             "lines": list(self.lines),
             "differences": [difference_record(each) for each in self.differences],
+            "sources": [{"title": title, "diff": text} for title, text in self.details],
             "compared_with": self.compared_with,
         }
 
@@ -118,7 +119,7 @@ def _why_cached(
     cache: Cache, found: Found, runs: Mapping[str, RunSummary], components: Sequence[Component]
 ) -> Told:
     assert found.use is not None
-    if found.use.hash != found.made.hash:
+    if found.is_trusted:
         return _why_trusted(cache, found, runs, components)
     took = f", {duration_text(found.made.realtime)}" if found.made.realtime is not None else ""
     if found.made.run == found.use.run:
@@ -147,14 +148,12 @@ def _why_trusted(
 ) -> Told:
     """The result is of other code, which somebody took for equal."""
     assert found.use is not None
-    word = word_given(cache.log, found.use.hash)
-    who = "somebody"
-    if word is not None:
-        when = datetime.fromtimestamp(word.at / 1e6, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
-        who = f"{word.user} on {when} ({word.reason})"
-    own = {("input", each.name) for each in found.made.inputs}
-    before = [each for each in components_of(found.made, runs) if each.key not in own]
-    now = shared_components(found.use, runs)
+    words = words_on(cache.log, found.use.hash)
+    given = [each for each in words if not each.revoked]
+    who = _said_by(given[-1]) if given else "somebody"
+    lines = [f"revoked since by {_said_by(each)}" for each in words[-1:] if each.revoked]
+    # Of several scripts a hit's row does not tell which it was: all are compared.
+    before, now = (recorded_components(row, runs) for row in (found.made, found.use))
     different = explain.differences(before, now)
     said = ", ".join(explain.phrase(each, found.use.process) for each in different[:3])
     return Told(
@@ -164,11 +163,16 @@ def _why_trusted(
         outcome="cached",
         head=f"{found.label} was cached: the result of {_run_words(runs, found.made.run)} was "
         f"trusted by {who}, though {said}",
-        lines=(*explain.value_lines(different), *_listed(components)),
+        lines=(*lines, *explain.value_lines(different), *_listed(components)),
         details=tuple(_details(cache, different)),
         differences=different,
         compared_with=found.made.hash,
     )
+
+
+def _said_by(word: TrustRow) -> str:
+    when = datetime.fromtimestamp(word.at / 1e6, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"{word.user} on {when}{f' ({word.reason})' if word.reason else ''}"
 
 
 def _run_words(runs: Mapping[str, RunSummary], run: str) -> str:

@@ -15,7 +15,7 @@ from nbcache.engine.record import history
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.results import task_label
 from nbcache.errors import UsageError
-from nbcache.model.digest import short
+from nbcache.model.digest import Digest, short
 from nbcache.model.ids import parse_position
 from nbcache.model.row import AttemptRow, UseRow
 from nbcache.store.cache import Cache
@@ -40,6 +40,16 @@ class Found:
     def label(self) -> str:
         """How people call the task."""
         return label_of(self.made, self.use)
+
+    @property
+    def hash(self) -> Digest:
+        """What the task's own components amount to; of a trusted hit not that of its result."""
+        return (self.use or self.made).hash
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether its result is that of other code, which somebody took for equal."""
+        return self.hash != self.made.hash
 
     @property
     def position(self) -> str:

@@ -26,10 +26,17 @@ def shared_components(
     row: AttemptRow | UseRow, runs: Mapping[str, RunSummary]
 ) -> tuple[Component, ...]:
     """Return the components that all tasks of a process in a run have; none if it is not known."""
+    return of_tasks(recorded_components(row, runs))
+
+
+def recorded_components(
+    row: AttemptRow | UseRow, runs: Mapping[str, RunSummary]
+) -> tuple[Component, ...]:
+    """Return what is recorded of a process in a run: also what its several scripts are."""
     run = runs.get(row.run)
     for record in run.processes_of(row.session) if run is not None else ():
         if record.name == row.process:
-            return of_tasks(record.components)
+            return record.components
     return ()
 
 

@@ -77,7 +77,7 @@ def _said_of(task: Found, names: dict[str, str]) -> tuple[str, str]:
     if made.run == task.use.run:
         return "equal", "took what another task of this run made"
     source = f"run {names.get(made.run, made.run)}"
-    if task.use.hash != made.hash:
+    if task.is_trusted:
         return "cached", f"the result of {source}, trusted after an edit"
     return "cached", f"every component is equal to that of {source}"
 

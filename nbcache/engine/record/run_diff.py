@@ -92,6 +92,11 @@ class Group:
         """How many of the tasks the later run attempted."""
         return sum(task.ran for task in self.tasks)
 
+    @property
+    def trusted(self) -> int:
+        """How many took the result of other code, which somebody took for equal."""
+        return sum(task.after.is_trusted for task in self.tasks)
+
     def record(self) -> dict[str, object]:
         """Return what `--json` prints."""
         return {
@@ -129,6 +134,25 @@ class ProcessDiff:
     def ran(self) -> int:
         """How many of them it attempted."""
         return sum(t.ran for t in self.tasks) + sum(t.use is None for t in self.only_after)
+
+    def head(self, before: str, after: str) -> str:
+        """Return what became of it in one phrase; `before` and `after` are the runs' names."""
+        if self.gone:
+            return f"only in {before}"
+        if not self.was:
+            return f"only in {after}, {self.ran:,} of {self.total:,} ran"
+        if not self.tasks:
+            return "no task that both runs have" if self.total else f"no task in {after}"
+        return f"{sum(t.ran for t in self.tasks):,} of {len(self.tasks):,} ran again"
+
+    def turns(self) -> dict[str, list[TaskDiff]]:
+        """Return the tasks that did not succeed in both runs, by how they ended in each."""
+        found: dict[str, list[TaskDiff]] = {}
+        for task in self.tasks:
+            old, new = outcome_of(task.before), outcome_of(task.after)
+            if {"failed", "aborted"} & {old, new}:
+                found.setdefault(f"{_ended(old)} before, {_ended(new)} now", []).append(task)
+        return found
 
     @property
     def unchanged(self) -> bool:
@@ -183,6 +207,12 @@ def outcome_of(task: Found) -> str:
     return task.made.status if task.use is None else "cached"
 
 
+def _ended(outcome: str) -> str:
+    if outcome in ("failed", "ignored", "skipped"):
+        return outcome
+    return "ended early" if outcome == "aborted" else "succeeded"
+
+
 def succeeded(task: Found) -> bool:
     """Whether a task has a result in its run."""
     return outcome_of(task) in ("completed", "cached", "stored")
@@ -193,7 +223,8 @@ def _task_record(task: Found) -> dict[str, object]:
     return {
         "task": task.label,
         "outcome": outcome_of(task),
-        "hash": where.hash,
+        "hash": task.hash,
+        "trusted": task.is_trusted,
         "position": where.position,
         "tag": where.tag,
         "realtime": task.made.realtime,

@@ -16,7 +16,7 @@ from nbcache.engine.identity.identify import Identified, Identifier, staged_else
 from nbcache.engine.identity.read_state import ReadState, changed_read
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.record.results import Decoder, Elements, task_label
-from nbcache.engine.record.trusted import standing_words
+from nbcache.engine.record.trusted import last_words
 from nbcache.engine.running.decision import Decision, Place, blobs_of
 from nbcache.engine.running.evaluating import Evaluator
 from nbcache.engine.running.shelf import Shelf
@@ -40,6 +40,8 @@ from nbcache.store.log import Log
 
 STALE_S = 60.0  # a look-up knows what stood in the log so long ago: a clean-up counts on it
 
+REVOKED = "the word by which an earlier result was trusted was revoked"
+TRUSTED_GONE = "the result that was trusted is no longer in the cache"
 TAKEN_OUT = "its earlier result was taken out of the cache"
 ALONE = "cache: off"  # the component that sets tasks without cache apart
 
@@ -73,6 +75,7 @@ class Decider:
         self._state = ReadState(cache.files, folder)
         self._reads: dict[tuple[str, str, str | None], bool] = {}
         self._words: dict[Digest, TrustRow] | None = None  # read when something misses
+        self.would_trust: Callable[[Decision], Digest | None] = lambda _: None  # beside these words
         self._shelved: dict[tuple[Path, str], Decision] = {}
 
     def for_run(self, run: str) -> None:
@@ -333,9 +336,16 @@ class Decider:
         if not self._cache.is_own:
             return None  # a word would let a result that is signed for one hash count for another
         if self._words is None:
-            self._words = standing_words(self._cache.log, readable=True)
+            self._words = last_words(self._cache.log, readable=True)
         word = self._words.get(decision.hash)
-        return None if word is None else self._cache.log.find(word.same_as)
+        if word is None or word.revoked:
+            decision.reason = REVOKED if word is not None else decision.reason
+            same_as = self.would_trust(decision)
+            return None if same_as is None else self._cache.log.find(same_as)
+        found = self._cache.log.find(word.same_as)
+        if found is None:
+            decision.reason = TRUSTED_GONE
+        return found
 
     def _with_reads_as_now(
         self, hash: Digest, decision: Decision, log: Log, run: str | None

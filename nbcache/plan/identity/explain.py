@@ -61,6 +61,12 @@ class Difference:
         assert found is not None
         return found
 
+    @property
+    def exact(self) -> tuple[object, ...]:
+        """What differs from what: equal for tasks that differ by the very same content."""
+        sides = ((side.digest if side is not None else None) for side in (self.old, self.new))
+        return (self.component.key, *sides)
+
 
 def differences(old: Sequence[Component], new: Sequence[Component]) -> tuple[Difference, ...]:
     """Return what differs, in the order in which people want to hear it."""
@@ -283,5 +289,6 @@ def value_lines(found: Sequence[Difference]) -> tuple[str, ...]:
     for each in found:
         old = each.old.summary if each.old is not None else "-"
         new = each.new.summary if each.new is not None else "-"
-        lines.append(f"{each.component.kind:<10} {each.component.name:<20} {old} → {new}")
+        said = new if old == new else f"{old} → {new}"  # an edit where it stood stands there yet
+        lines.append(f"{each.component.kind:<10} {each.component.name:<20} {said}".rstrip())
     return tuple(lines)
