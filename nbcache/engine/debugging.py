@@ -113,7 +113,7 @@ def _failed_row(
             f"{label_of(made)} succeeded, so its work directory was not kept; "
             f"to run it in the kernel: %nbcache try {made.process} --into"
         )
-    before = history.failed_before(cache, [made]) if history.is_between(made) else []
+    before = history.failed_before(cache, [made]) if history.is_left(made) else []
     return before[0] if before else made
 
 
@@ -128,7 +128,8 @@ def _attempt_of(cache: Cache, last: AttemptRow, number: str) -> AttemptRow:
         for row in cache.log.attempts(run=last.run, process=last.process)
         if row.position == last.position
         and row.status not in ("completed", "skipped", "stored")
-        and not history.is_between(row)
+        and history.was_begun(row)
+        and not history.is_left(row)
     }
     if number not in failed:
         known = ", ".join(sorted(failed, key=int)) or "none"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nbcache.engine.debugging import bind, open_task, run_again_here
+from nbcache.engine.record.explanations import why
 from nbcache.errors import RunFailed, ScriptError, UsageError
 from tests.engine.notebooks import Notebook
 from tests.notebook.shells import shell_in
@@ -157,6 +158,26 @@ def test_an_earlier_attempt_is_entered_by_its_number_also_of_a_task_that_succeed
         assert made == [f"made-{number or 3}"]
     with pytest.raises(UsageError, match="no failed attempt 3; failed are: 1, 2"):
         open_task(cache, ["work", "0"], attempt="3")
+
+
+def test_a_task_that_a_resume_did_not_begin_is_entered_at_the_attempt_that_failed(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell("%%process work(v) -> out from src --bash\nout=$v; exit $v")
+    failed = notebook.run()
+    kept = open_task(notebook.session.cache, ["work", "1"]).entry.folder
+
+    assert notebook.session.resume(max_parallel=1, max_errors=1).wait(PATIENCE_S)
+
+    cache = notebook.session.cache
+    for number in (None, "1"):
+        assert open_task(cache, ["work", "1"], attempt=number).entry.folder == kept
+    with pytest.raises(UsageError, match="no failed attempt 2; failed are: 1"):
+        open_task(cache, ["work", "1"], attempt="2")
+    told = why(cache, ["work", "1"])
+    assert told.head == f"work[v=2] was not begun, since run {failed.name} ended first"
+    assert told.lines[0] == "it would have run: the earlier attempt with the same components failed"
 
 
 def test_a_moved_cache_and_lost_inputs_are_put_right(notebook: Notebook, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from nbcache.engine.record.query import fetch
 from nbcache.engine.running import loop
 from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.reasons import Reasons
-from nbcache.engine.running.rows import NOT_BEGUN
 from nbcache.engine.running.turns import WAITS
 from nbcache.errors import StoreError
 from nbcache.model.task import RunStatus
@@ -123,7 +122,7 @@ def test_five_first_failures_of_a_process_end_the_run_as_finish(notebook: Notebo
     found = fetch(cache, "SELECT lower(status), count(*)::int, max(attempt) FROM tasks GROUP BY 1")
     assert sorted(found) == [("aborted", 40 - began, 0), ("failed", began, 1)]
     (row,) = fetch(cache, "SELECT DISTINCT error FROM tasks WHERE status = 'ABORTED'")
-    assert row == (NOT_BEGUN,)
+    assert row == (history.NOT_BEGUN,)
     (plan,) = notebook.session.plan()
     failed, left = f"{began} whose earlier attempt did not succeed", 40 - began
     assert plan.reason == f"{failed}; {left} that an earlier run left"

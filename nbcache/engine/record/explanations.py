@@ -87,7 +87,7 @@ def why_of(
     made, name = found.made, found.run.name if found.run else found.made.run
     earlier = nearest_earlier(cache, made, runs)
     different: tuple[Difference, ...] = ()
-    began = made.attempt > 0
+    began = history.was_begun(made)
     lines = [f"error: {made.error}"] if made.error and began else []
     if earlier is None:
         reason = f"no earlier task of {made.process} is known"
@@ -263,7 +263,7 @@ def _with_reason(made: AttemptRow) -> str:
 
 def _same_components(row: AttemptRow, earlier: AttemptRow, runs: Mapping[str, RunSummary]) -> str:
     """The hash was known, and the task ran all the same."""
-    if not earlier.attempt:
+    if not history.was_begun(earlier):
         return f"{_run_words(runs, earlier.run)} ended before it began"
     if earlier.status != "completed":
         was = "" if earlier.status == "failed" else "was "

@@ -200,7 +200,7 @@ def _fitting(tasks: Sequence[Found], selectors: Sequence[str]) -> list[Found]:
             for status in ("failed", "ignored", "aborted")
             for task in tasks
             if task.use is None and task.made.status == status
-            if status != "aborted" or history.is_between(task.made)
+            if status != "aborted" or history.is_left(task.made)
         ]
     if len(selectors) == 1:
         for name in ("tag", "position"):

@@ -25,6 +25,7 @@ from nbcache.store.cache import Cache
 
 LIVE = frozenset({RunStatus.RUNNING.value, RunStatus.RESUMING.value, RunStatus.CREATED.value})
 _MICROSECOND = 1e-6
+NOT_BEGUN = "the run ended before it began"  # of a task that its session did not attempt
 NOT_RETRIED = "the run ended before it was tried again"  # of a task between two attempts
 CELL = "cell"  # the language of a process record that tells of a cached cell
 
@@ -302,7 +303,7 @@ def show_run(cache: Cache, word: str | None = None) -> RunDetail:
             )
         )
     ids = [row.id for row in last.values() if isinstance(row, AttemptRow) and row.status in _FAILED]
-    left = [row for row in last.values() if isinstance(row, AttemptRow) and is_between(row)]
+    left = [row for row in last.values() if isinstance(row, AttemptRow) and is_left(row)]
     failed = sorted(
         (
             *filter(_is_attempt, map(cache.log.row_of, cache.log.records_of(ids))),
@@ -313,9 +314,15 @@ def show_run(cache: Cache, word: str | None = None) -> RunDetail:
     return RunDetail(run=run, processes=tuple(outcomes), failures=tuple(failed))
 
 
-def is_between(row: AttemptRow) -> bool:
-    """Whether a row says that its run left a task between two attempts."""
-    return row.status == Outcome.ABORTED.value and (row.error or "").startswith(NOT_RETRIED)
+def was_begun(row: AttemptRow) -> bool:
+    """Whether the session that a row is of has tried its task."""
+    return row.status != Outcome.ABORTED.value or row.error != NOT_BEGUN
+
+
+def is_left(row: AttemptRow) -> bool:
+    """Whether a row tells of no attempt, but that its run left a task which it had tried before."""
+    is_aborted = row.status == Outcome.ABORTED.value and row.attempt > 0
+    return is_aborted and (row.error or "").startswith((NOT_BEGUN, NOT_RETRIED))
 
 
 def failed_before(cache: Cache, left: Sequence[AttemptRow]) -> list[AttemptRow]:

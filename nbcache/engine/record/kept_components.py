@@ -11,15 +11,21 @@ from nbcache.errors import StoreError
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import AttemptRow, UseRow
-from nbcache.plan.identity.fingerprint import of_tasks
+from nbcache.plan.identity.fingerprint import component, of_tasks
 from nbcache.store.cache import Cache
 
 _BLOB = re.compile(r"b3:[0-9a-f]{64}")
 
 
 def components_of(row: AttemptRow, runs: Mapping[str, RunSummary]) -> tuple[Component, ...]:
-    """Return all components of an attempt's hash: those of its process in its run, and its own."""
-    return (*shared_components(row, runs), *row.components)
+    """Return all components of an attempt's hash: those of its process in its run, and its own.
+
+    The row of a task that was not begun has only its inputs.
+    """
+    own = row.components or [
+        component("input", each.name, each.digest, each.summary) for each in row.inputs
+    ]
+    return (*shared_components(row, runs), *own)
 
 
 def shared_components(

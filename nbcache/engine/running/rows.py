@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from nbcache.engine.record.history import NOT_RETRIED, counts_of, last_rows
+from nbcache.engine.record.history import NOT_BEGUN, NOT_RETRIED, counts_of, last_rows
 from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.decision import Decision, Place
 from nbcache.engine.running.prepare import Prepared
@@ -31,8 +31,6 @@ from nbcache.plan.identity.confidential import looks_secret
 from nbcache.plan.identity.fingerprint import KINDS
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
-
-NOT_BEGUN = "the run ended before it began"  # of a task that nothing was attempted for
 
 
 def now_us() -> int:
