@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 
 import pytest
@@ -90,16 +89,25 @@ def test_a_run_that_a_hook_starts_tells_no_hooks_so_it_ends(notebook: Notebook) 
         "@nbcache.on_complete\ndef reads(run):\n    seen.append(run.name)\n"
         "    with concurrent.futures.ThreadPoolExecutor(1) as pool:\n"
         "        pool.submit(on_a_thread).result()\n"
-        "def on_a_thread():\n    reader = threading.Thread(target=read)\n"
+        "def on_a_thread():\n    reader = threading.Thread(target=read, daemon=True)\n"
         "    reader.start()\n    reader.join()\n"
         "def read():\n    try:\n        work.table()\n"
         "    except nbcache.errors.RunFailed:\n        seen.append('failed')"
     )
     notebook.names["seen"].clear()
-    plain = threading.Thread.start
     run = notebook.run()
     assert notebook.names["seen"] == [run.name, "failed"]
-    assert threading.Thread.start is plain
+    notebook.cell(
+        "over = threading.Event()\n"
+        "def read_later():\n    over.wait()\n    read()\n"
+        "@nbcache.on_complete\ndef reads(run):\n    seen.append(run.name)\n"
+        "    global later\n    later = threading.Thread(target=read_later)\n    later.start()"
+    )
+    notebook.names["seen"].clear()
+    run = notebook.run()
+    notebook.names["over"].set()
+    notebook.names["later"].join(PATIENCE_S)
+    assert notebook.names["seen"] == [run.name, "failed"]
 
 
 def test_what_was_cancelled_is_complete_and_no_error(notebook: Notebook) -> None:

@@ -8,22 +8,20 @@ As with processes, the hooks of a run are those that public names hold when it s
 again to replace one, `del tell` to be rid of it. They run after the run's last row is written, in
 the kernel, on a thread of their own; one that fails is a warning and never a failed run. A run
 that a hook starts, if only by a read, tells nobody: it would start the next one for ever. So does
-one that is started on a thread of the hook's: `_Threads` knows these.
+one that is started on a thread of the hook's (`_is_a_hooks_doing`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import functools
 import inspect
 import threading
 import traceback
-import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from nbcache.engine.running.run import Run
 from nbcache.model.task import RunStatus
@@ -32,7 +30,6 @@ When = Literal["error", "complete"]
 Hook = TypeVar("Hook", bound=Callable[..., object])
 PATIENCE_S = 60.0  # then the run ends without waiting for its hooks any longer
 _MARK = "__nbcache_hook__"
-_in_a_hook: contextvars.ContextVar[bool] = contextvars.ContextVar("_in_a_hook", default=False)
 
 
 def on_complete(function: Hook) -> Hook:
@@ -115,79 +112,38 @@ def _on_a_thread(call: Callable[[], None]) -> asyncio.Future[None]:
             error = caught
         loop.call_soon_threadsafe(settle, error)
 
-    threading.Thread(target=work, name="nbcache-hook", daemon=True).start()
+    threading.Thread(target=work, name="nbcache-hook", daemon=_HOOKS_OWN).start()
     return done
 
 
-class _Threads:
-    """The threads of hooks: those that call one, and whatever such a thread starts.
-
-    A thread has no context of whoever started it, so while any of these lives, and no longer,
-    `Thread.start` notes who starts which.
-    """
-
-    def __init__(self) -> None:
-        self._own: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-        self._plain: Callable[[threading.Thread], None] | None = None  # while `start` is wrapped
-        self._wrapper: Callable[[threading.Thread], None] | None = None
-        self._lock = threading.RLock()
-
-    def __contains__(self, thread: threading.Thread) -> bool:
-        return thread in self._own
-
-    @contextlib.contextmanager
-    def followed(self) -> Iterator[None]:
-        """Take this thread for a hook's, and note what is started from it."""
-        with self._lock:
-            self._own.add(threading.current_thread())
-            self._wrap()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._own.discard(threading.current_thread())
-                self._unwrap_if_over()
-
-    def _wrap(self) -> None:
-        if self._plain is not None:
-            return
-        plain = self._plain = threading.Thread.start
-
-        @functools.wraps(plain)
-        def noted(thread: threading.Thread) -> None:
-            with self._lock:
-                if threading.current_thread() in self._own:
-                    self._own.add(thread)
-            plain(thread)
-            with self._lock:
-                self._unwrap_if_over()
-
-        self._wrapper = noted
-        setattr(threading.Thread, "start", noted)  # noqa: B010 - typed as a method
-
-    def _unwrap_if_over(self) -> None:
-        """Put `Thread.start` back where no thread of a hook lives any more; what somebody else has
-        wrapped around ours meanwhile stays."""
-        if any(thread.is_alive() for thread in self._own):
-            return
-        if threading.Thread.start is self._wrapper and self._plain is not None:
-            setattr(threading.Thread, "start", self._plain)  # noqa: B010 - typed as a method
-            self._plain = self._wrapper = None
+class _OfHook(int):
+    """The word for a daemon that the threads of hooks have: a thread takes it over from the one
+    that starts it, unless it is given another."""
 
 
-_threads = _Threads()
+_HOOKS_OWN = cast(bool, _OfHook(True))
+_in_a_hook: contextvars.ContextVar[bool] = contextvars.ContextVar("_in_a_hook", default=False)
+_at_work: set[object] = set()  # the hooks that are being called
 
 
 def _call(function: Callable[[Run], Any], run: Run) -> None:
     _in_a_hook.set(True)
-    with _threads.followed():
+    call = object()
+    _at_work.add(call)
+    try:
         result = function(run)
         if inspect.iscoroutine(result):
             asyncio.run(result)
+    finally:
+        _at_work.discard(call)
 
 
 def _is_a_hooks_doing() -> bool:
-    return _in_a_hook.get() or threading.current_thread() in _threads
+    """Whether a hook is behind what this thread does: it is the hook's, or was started by one that
+    is; or a hook is at work, and this is not the thread on which cells run."""
+    thread = threading.current_thread()
+    is_of_hook = _in_a_hook.get() or isinstance(thread.daemon, _OfHook)
+    return is_of_hook or (bool(_at_work) and thread is not threading.main_thread())
 
 
 def _said(error: BaseException, function: Callable[[Run], Any]) -> str:
