@@ -28,13 +28,19 @@ complete -o default -F _nbcache_complete nbcache""",
     "zsh": """\
 _nbcache_complete() {
     local -a found
-    found=("${(@f)$(nbcache completion --line "${(j: :)words[1,CURRENT]}" 2>/dev/null)}")
+    found=("${(@f)$(${~${(Q)words[1]}} completion --line "${(j: :)words[1,CURRENT]}" 2>/dev/null)}")
     if [[ -n "$found" ]]; then compadd -a found; else _files; fi
 }
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
 compdef _nbcache_complete nbcache""",
     "fish": """\
-complete -c nbcache -a '(nbcache completion --line (commandline -cp | string collect) 2>/dev/null)'\
-""",
+function __nbcache_complete
+    set -l found (nbcache completion --line (commandline -cp | string collect) 2>/dev/null)
+    and set -q found[1]
+    and printf '%s\\n' $found
+    or __fish_complete_path (commandline -ct)
+end
+complete -c nbcache -f -a '(__nbcache_complete)'""",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,24 +87,38 @@ def test_a_shell_offers_verbs_options_and_the_runs_and_processes_of_the_cache_th
     assert shell_offers("nbcache show --cache there ") == []
 
 
-def test_what_bash_reads_completes_there(tmp_path: Path) -> None:
+# What each shell does when Tab is pressed behind `nbcache WORDS`; compdef and compadd are zsh's own
+# only while somebody types.
+PRESSED = {
+    "bash": """source <(nbcache completion bash); complete -p nbcache >&2 || exit
+        COMP_LINE="$1 x"; COMP_POINT=${#1}; _nbcache_complete ./nbcache
+        printf '%s\n' "${COMPREPLY[@]}" """,
+    "zsh": """compdef() {}; compadd() { print -l -- ${(P)2} }; _files() { print -l -- * }
+        source <(nbcache completion zsh)
+        words=(./nbcache ${(z)${1#nbcache }}); CURRENT=$#words; _nbcache_complete""",
+    "fish": "nbcache completion fish | source; complete --do-complete $argv[1]",
+}
+
+
+@pytest.mark.parametrize("shell", PRESSED)
+def test_what_a_shell_reads_completes_there(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
     (tmp_path / "nbcache").write_text(f'#!/bin/sh\nexec {sys.executable} -m nbcache "$@"\n')
     (tmp_path / "nbcache").chmod(0o755)
-    script = (
-        'source <(nbcache completion bash); COMP_LINE="nbcache re x"; COMP_POINT=10\n'
-        'complete -p nbcache; _nbcache_complete ./nbcache; echo "${COMPREPLY[@]}"'
-    )
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    (tmp_path / "report.html").touch()
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
 
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, check=True
-    )
+    def offered(line: str) -> list[str]:
+        words = [shell, "-c", PRESSED[shell], *(() if shell == "fish" else (shell,)), line]
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, check=True)
+        return done.stdout.decode().split()
 
-    assert done.stdout.decode().splitlines() == [
-        "complete -o default -F _nbcache_complete nbcache",
-        "relaunch report resume",
-    ]
-    for shell in ("zsh", "fish"):
-        assert "nbcache completion --line" in script_for(shell)
+    assert offered("nbcache re") == ["relaunch", "report", "resume"]  # and no file
+    if shell != "bash":  # which completes files itself
+        assert "report.html" in offered("nbcache run re")
+
+
+def test_a_shell_that_nobody_has_heard_of_is_told_which_there_are() -> None:
     with pytest.raises(UsageError, match="bash, zsh, fish"):
         script_for("tcsh")
