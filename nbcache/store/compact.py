@@ -10,21 +10,29 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nbcache.model.ids import ulid_ms
 from nbcache.store.arrow import arrow_array
-from nbcache.store.columns import INT
+from nbcache.store.columns import INT, KEYED_KINDS
 from nbcache.store.files import open_lock, remove
 from nbcache.store.fold import publish_segment, segment_name, server_time
 from nbcache.store.index import SegmentIndex
-from nbcache.store.segment import KEYS, ROWS, metadata_for, open_parquet
+from nbcache.store.lines import Lines
+from nbcache.store.segment import (
+    KEYS,
+    ORDER,
+    ROWS,
+    Grouped,
+    group_lines,
+    metadata_for,
+    open_parquet,
+)
 
 MAX_ROWS = 1_000_000  # a segment that has so many is left alone
 _COMPACT_LOCK = "compact"
-_ORDER = [(name, "ascending") for name in ("kind", "run", "process", "id")]
 
 
 def merge_segments(
@@ -69,34 +77,45 @@ def alike(rows: Mapping[str, int], max_rows: int, factor: float) -> list[str]:
 
 
 def merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]) -> str:
-    """Write one segment of several, each row once; return its name, which they determine."""
-    rows = _read_all(root, names, ROWS)
-    rows = _without_doubles(rows).sort_by(_ORDER)
-    places = {row_id: place for place, row_id in enumerate(rows.column("id").to_pylist())}
-    keys = _without_doubles(_read_all(root, names, KEYS))
-    new_places = arrow_array([places[each] for each in keys.column("id").to_pylist()], INT)
-    keys = keys.set_column(keys.column_names.index("place"), "place", new_places)
-    keys = keys.sort_by([("place", "ascending")])
+    """Write one segment of several, each row once; return its name, which they determine.
+
+    In memory are the columns that tell the order of all rows, and a few groups of whole rows.
+    """
+    rows = Lines([root / "log" / (name + ROWS) for name in names])
+    order = _without_doubles(rows.column_table([*ORDER, "position", "session"]))
+    order = order.sort_by([(name, "ascending") for name in ORDER])
     replaces = set(names)
     for name in names:
         replaces.update(segments[name].meta.get("replaces", ()))
-    meta = metadata_for(rows, replaces=replaces)
+    meta = metadata_for(order, replaces=replaces)
     if any(segments[name].meta.get("sent") for name in names):
         meta["sent"] = True
+    kinds, lines = order.column("kind").to_pylist(), order.column("line").to_pylist()
+    groups = (rows.taken(lines[each.start : each.stop]) for each in group_lines(kinds))
     merged = segment_name(max(map(ulid_ms, names)), sorted(names))
-    publish_segment(root, merged, rows, keys, meta)
+    keys = _keys(root, names, kinds, lines)
+    publish_segment(root, merged, Grouped(rows.schema, groups), keys, meta)
     return merged
 
 
-def _read_all(root: Path, names: Sequence[str], suffix: str) -> Any:
-    """Return the tables of several segments as one, with the columns of all of them."""
+def _keys(root: Path, names: Sequence[str], kinds: Sequence[str], lines: Sequence[int]) -> Grouped:
+    """Return the keys of rows at these lines, in the columns that any of the keys files has."""
     import pyarrow as pa
 
-    tables = []
+    columns = set[str]()
     for name in names:
-        with open_parquet(root / "log" / (name + suffix)) as file:
-            tables.append(file.read(use_threads=False).replace_schema_metadata(None))
-    return pa.concat_tables(tables, promote_options="permissive")
+        with open_parquet(root / "log" / (name + KEYS)) as file:
+            columns.update(file.schema_arrow.names)
+    rows = Lines([root / "log" / (name + ROWS) for name in names], columns)
+    places = [place for place, kind in enumerate(kinds) if kind in KEYED_KINDS]
+
+    def groups() -> Iterator[Any]:
+        for each in group_lines([kinds[place] for place in places]):
+            here = places[each.start : each.stop]
+            table = rows.taken([lines[place] for place in here])
+            yield table.append_column("place", arrow_array(here, INT))
+
+    return Grouped(rows.schema.append(pa.field("place", pa.int64())), groups())
 
 
 def _without_doubles(table: Any) -> Any:

@@ -40,6 +40,7 @@ from nbcache.store.segment import (
     KEYS,
     ROWS,
     check_rows,
+    in_order,
     keys_table,
     metadata_for,
     metadata_of,
@@ -103,7 +104,7 @@ def _fold(root: Path, held: Sequence[_Held], folded: Mapping[str, int]) -> int:
             max(_milliseconds(each) for each in records.values()),
             [f"{source}:0-{size}" for source, size in sources],
         )
-        rows = list(records.values())
+        rows = in_order(records.values())
         table = table_of(rows)
         meta = metadata_for(table, sources=sources)
         index = build(zip(rows, range(len(rows)), strict=True), meta)

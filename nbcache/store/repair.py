@@ -17,7 +17,15 @@ from nbcache.store.cache import Cache
 from nbcache.store.columns import table_of
 from nbcache.store.files import new_ulid, read_only_error
 from nbcache.store.fold import publish_segment, rebuilt_index
-from nbcache.store.segment import KEYS, ROWS, keys_table, metadata_for, read_records, segment_name
+from nbcache.store.segment import (
+    KEYS,
+    ROWS,
+    in_order,
+    keys_table,
+    metadata_for,
+    read_records,
+    segment_name,
+)
 from nbcache.store.verify import Problem, Report
 
 
@@ -89,8 +97,7 @@ def _repair_segment(root: Path, name: str) -> str:
         os.unlink(root / "index" / f"{name}.idx")
     os.rename(log / (name + KEYS), log / (name + KEYS + mark))
     try:
-        rows = list(read_records(log / (name + ROWS)))
-        table = table_of(rows)
+        table = table_of(in_order(read_records(log / (name + ROWS))))
         meta = metadata_for(table)
         publish_segment(root, name, table, keys_table(table), meta)
         return f"the keys of segment {name} are made again from its rows"

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbcache.errors import CacheFormatError, DamagedSegmentError, StoreError, command
 from nbcache.model.row import Record
@@ -20,6 +21,7 @@ from nbcache.store.files import open_up
 
 KEYS, ROWS = ".keys.parquet", ".rows.parquet"
 FORMAT = 1
+ORDER = ("kind", "run", "process", "id")  # of the rows of a segment
 GROUP_ROWS = 10_000  # rows in a row group: what reading one row costs
 
 
@@ -55,20 +57,54 @@ def keys_table(rows: Any) -> Any:
     return taken.append_column("place", place_column)
 
 
+def in_order(rows: Iterable[Record]) -> list[Record]:
+    """Return stored rows in the order that they have in a segment."""
+    return sorted(rows, key=lambda row: tuple(str(row.get(name) or "") for name in ORDER))
+
+
+class Grouped(NamedTuple):
+    """A table by its groups of lines, which may be made one after the other as they are written."""
+
+    schema: Any
+    groups: Iterable[Any]
+
+
+def _grouped(table: Any) -> Grouped:
+    lines = group_lines(table.column("kind").to_pylist())
+    return Grouped(table.schema, (table.slice(each.start, len(each)) for each in lines))
+
+
+def group_lines(kinds: Sequence[str]) -> list[range]:
+    """Return the lines of each group of a file, given the kinds of its rows in order: a group is
+    of one kind, since who asks for the few rows of a kind should not read many others with them.
+    In a short file to read a further group takes longer than that."""
+    if len(kinds) <= GROUP_ROWS // 10:
+        return [range(len(kinds))]
+    lines, start = list[range](), 0
+    for _, alike in groupby(kinds):
+        end = start + sum(1 for _ in alike)
+        lines += [range(at, min(at + GROUP_ROWS, end)) for at in range(start, end, GROUP_ROWS)]
+        start = end
+    return lines
+
+
 def write_table(path: Path, table: Any, metadata: Record) -> None:
-    """Write a Parquet file that does not exist yet, with `metadata` under the key `nbcache`."""
+    """Write a Parquet file that does not exist yet, with `metadata` under the key `nbcache`, of an
+    Arrow table of rows or keys in order, or of one that is `Grouped`."""
     import pyarrow.parquet as pq
 
+    table = table if isinstance(table, Grouped) else _grouped(table)
     known = dict(table.schema.metadata or {})
     known[b"nbcache"] = json.dumps(metadata).encode("utf-8")
-    pq.write_table(
-        table.replace_schema_metadata(known),
+    with pq.ParquetWriter(
         path,
+        table.schema.with_metadata(known),
         compression="zstd",
-        row_group_size=GROUP_ROWS,
         write_statistics=["id", "kind", "run", "process", "hash", "at"],
         write_page_checksum=True,
-    )
+    ) as writer:
+        for group in table.groups:
+            writer.write_table(group, row_group_size=GROUP_ROWS)
     open_up(path, path, 0o644)
 
 

@@ -34,6 +34,7 @@ from nbcache.store.segment import (
     FORMAT,
     KEYS,
     ROWS,
+    in_order,
     keys_table,
     metadata_for,
     owners_in,
@@ -299,6 +300,7 @@ def send_segment(shared: Shared, rows: Sequence[Record]) -> None:
     name = segment_name(
         max(record["at"] for record in rows) // 1000, sorted(record["id"] for record in rows)
     )
+    rows = in_order(rows)
     table = table_of(rows)
     meta = {**metadata_for(table), "sent": True}
     keys = keys_table(table)
