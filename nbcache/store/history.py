@@ -68,7 +68,10 @@ def _database() -> tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyConnection]:
         "autoload_known_extensions": False,
         "temp_directory": os.path.join(tempfile.gettempdir(), f"nbcache-sql-{os.getpid()}"),
     }
-    return duckdb.connect(name, config=config), duckdb.connect(name, config=config)
+    connection = duckdb.connect(name, config=config)
+    # Segments do not change: what a long one says of its groups is read once, not by each view.
+    connection.execute("SET GLOBAL parquet_metadata_cache = true")
+    return connection, duckdb.connect(name, config=config)
 
 
 def refresh(connection: duckdb.DuckDBPyConnection) -> None:
