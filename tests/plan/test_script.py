@@ -70,6 +70,14 @@ COMMANDS = {
     ),
     "below a shift of a group": ("((x = (1 << BY) + 2))\nt62 > o.txt", "t62"),
     "below two heredocs": ("cat <<A <<\\B\nt0\nA\n$(t0)\nB\nt48 > o.txt", "t48"),
+    "by an alias": ("shopt -s expand_aliases\nalias x='t63 -a'\nx > o.txt", "t63"),
+    "in an array's substitution": ("x=($(t68 a) b)\necho ${x[@]} > o.txt", "t68"),
+    "by a function that runs its words": ('run() { "$@"; }\nrun t69 a > o.txt', "t69"),
+    "in a text for parallel": ('ls | parallel -j 4 "t70 {} | sort"', "t70"),
+    "asked for": ("p=$(command -v t64)\n$p > o.txt", "t64"),
+    "looked for": ("$(which t65) > o.txt", "t65"),
+    "by an env with a folder": ("/usr/bin/env t66 > o.txt", "t66"),
+    "by exec with a name": ("exec -a name t67 > o.txt", "t67"),
     "tool called by python subprocess": ("python3 -c 'import subprocess; print(1)' > o.txt", None),
 }
 

@@ -8,6 +8,7 @@ watched, as the docs say of scripts.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -20,10 +21,16 @@ _OPENS = {"$((": "))", "$(": ")", "${": "}", '"': '"', "`": "`"}  # and what end
 _OPENS_IN_CODE = {"((": "))", "<(": ")", ">(": ")", "(": ")"}
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\[[^\]]*\])?\+?=")
 _WORD = re.compile(r"[\w./@+:-]+$")
-_AHEAD = frozenset("if then elif else do while until ! { ( time exec command builtin".split())
-_RUNS_NEXT = frozenset(
-    "env nice nohup sudo xargs srun mpirun mpiexec timeout stdbuf setsid parallel".split()
+_AHEAD = frozenset(
+    "if then elif else do while until ! { ( time exec command builtin coproc".split()
 )
+_FUNCTION = re.compile(r"\bfunction\s+([\w:.-]+)|([\w:.-]+)\s*\(\s*\)")
+_TAKE_OPTIONS = frozenset("time exec command builtin".split())  # of those
+_RUNS_NEXT = frozenset(
+    "env nice nohup sudo xargs srun mpirun mpiexec timeout stdbuf setsid parallel time ionice chrt "
+    "strace ltrace valgrind unbuffer".split()
+)
+_NAMES_COMMANDS = frozenset("which type hash".split())
 _RUNS_TEXT = frozenset("eval trap".split())
 _SHELLS = frozenset("bash sh dash zsh ksh".split())
 _EXECUTES = frozenset("-exec -execdir -ok -okdir".split())
@@ -89,6 +96,8 @@ class _Reading:
         self.scripts: dict[str, None] = {}
         self.opaque = False
         self._values: dict[str, list[str]] = {}  # variable -> first words that it may hold
+        self._functions: set[str] = set()
+        self._runs_arguments = False  # one of them does: run() { "$@"; }
         self._depth = 0
 
     def script(self, text: str) -> None:
@@ -97,6 +106,7 @@ class _Reading:
             return
         self._depth += 1
         kept, inside = _without_heredocs(text)
+        self._functions.update(filter(None, itertools.chain(*_FUNCTION.findall(kept))))
         for each in (kept, *inside):
             for words in _simple_commands(each):
                 self.command(words)
@@ -122,6 +132,8 @@ class _Reading:
             elif shape not in _AHEAD:
                 break
             at += 1
+            while shape in _TAKE_OPTIONS and at < len(words) and words[at].shape[:1] == "-":
+                at += 2 if words[at].shape == "-a" else 1
         if at < len(words):
             self._call(words[at], words[at + 1 :])
 
@@ -143,6 +155,7 @@ class _Reading:
                     self.variables[found.group()] = None
             return
         self.opaque |= name in ("eval", "source", ".")
+        self._runs_arguments |= name in ("$@", "$*")
         for command in self._names(name):
             if command not in _SHELL and _WORD.match(command) and not command.startswith("-"):
                 self.commands[command] = None
@@ -168,12 +181,19 @@ class _Reading:
 
     def _run_by(self, name: str, rest: list[_Word]) -> None:
         """Follow commands that run what their arguments name."""
-        if name in _RUNS_NEXT:
+        program = name.rpartition("/")[2]
+        if program in _RUNS_NEXT or (self._runs_arguments and name in self._functions):
             self._run_next(rest)
+        elif name in _NAMES_COMMANDS:
+            for each in rest:
+                self.command([each])
+        elif name == "alias":
+            for each in rest:
+                self.script(each.text.partition("=")[2])
         elif name in _RUNS_TEXT and rest:
             self.script(" ".join(w.text for w in rest) if name == "eval" else rest[0].text)
-        elif name.rpartition("/")[2] in _SHELLS:
-            given = _behind_options(name.rpartition("/")[2], [w.text for w in rest])
+        elif program in _SHELLS:
+            given = _behind_options(program, [w.text for w in rest])
             if given[1:] and given[0].startswith("-"):
                 self.script(given[1])
         for at, each in enumerate(rest[:-1]):
@@ -186,8 +206,11 @@ class _Reading:
         One behind a flag may be that one's value (`xargs -I X tool`), so there the next counts too.
         """
         for at, word in enumerate(rest):
-            if re.match(r"-|\d+[smhd]?$|\w+=", word.shape):
+            if re.match(r"-|[\d.]+[smhd]?$|\w+=", word.text):
                 continue
+            if " " in word.text:  # parallel "tool {} | sort"
+                self.script(word.text)
+                return
             self.command(rest[at:])
             if not at or not re.fullmatch(r"-\w|--\w[\w-]*", rest[at - 1].shape):
                 return
@@ -327,9 +350,10 @@ def _simple_commands(text: str) -> Iterator[list[_Word]]:
             end = text.find("\n", at)
             at = len(text) if end < 0 else end
         elif char == "(" and _ASSIGNMENT.fullmatch(shape):
-            end = text.find(")", at)
-            end = len(text) if end < 0 else end
-            at, shape, plain = end + 1, shape + '"', plain + text[at:end]
+            inner, at = _substitution(text, at + 1)
+            for each in _substitutions(inner):
+                yield from _simple_commands(each)
+            shape, plain = shape + '"', f"{plain}({inner}"
         elif char in " \t":
             words, at = [*words, _Word(shape, plain)] if shape else words, at + 1
             shape = plain = ""
