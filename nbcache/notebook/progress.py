@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TypedDict
 
-from nbcache.model.view import FailureView, PlacePlan, PlaceProgress, RunProgress
+from nbcache.model.view import FailureView, PlacePlan, PlaceProgress, RunProgress, ShownChunk
 from nbcache.notebook import place_progress, render
 from nbcache.notebook.render import Rendered
+from nbcache.notebook.shown_view import render_chunks
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 
@@ -229,9 +230,9 @@ def render_failures(failures: Sequence[FailureView]) -> Rendered:
         mark = f"border-bottom:2px solid {render.COLOURS['failed']}"  # red text is hard to read
         head = f"{render.styled(failure.task, mark)} {escape(failure.told)}{escape(where)}"
         if inside or folder:
+            told = render_chunks([ShownChunk("stdout", inside)], MOST_FAILURES, field="traceback")
             html.append(
-                f"<details><summary>{head}</summary>"
-                f'<pre style="{render.PRE}">{render.ansi_html(inside)}</pre>'
+                f"<details><summary>{head}</summary>{told.html}"
                 f'<div style="{render.FAINT};white-space:pre-wrap">{escape(folder)}</div></details>'
             )
         else:

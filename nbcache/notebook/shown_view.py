@@ -23,8 +23,8 @@ Told = TypeVar("Told", bound=tuple[Any, ...])
 
 _TEXT_CHUNKS = 4_000  # characters of one task's text in a card's plain twin
 _HTML_CHUNKS = 100_000  # of all text in one card
-_WHOLE = "%nbcache log -t '{log}'"  # how to see what is left out
 _LINES = 24  # from here on what a task printed scrolls
+_WIDE = 120  # characters of a line that wraps
 
 
 def choose_shown(tasks: Sequence[Told]) -> list[Told]:
@@ -48,13 +48,13 @@ def render_shown(tasks: Sequence[Shown], showing: int = 0) -> Rendered:
     """
     speaking = [task for task in tasks if task[2]]
     if max(len(tasks), showing) == 1 and speaking:
-        return _render_chunks(speaking[0][2], from_end=speaking[0][1] == "failed")
+        return render_chunks(speaking[0][2], from_end=speaking[0][1] == "failed")
     chosen = choose_shown(speaking)
     first_failed = next((task for task in chosen if task[1] == "failed"), None)
     parts: list[Rendered] = []
     for place, task in enumerate(chosen):
         label, outcome, chunks = task
-        inner = _render_chunks(chunks, len(chosen), from_end=outcome == "failed")
+        inner = render_chunks(chunks, len(chosen), from_end=outcome == "failed")
         opened = " open" if place == 0 or task is first_failed else ""
         word = f" · {outcome}" if outcome not in ("completed", "cached", "stored") else ""
         parts.append(
@@ -78,27 +78,30 @@ def render_picked(title: str, outcome: str, chunks: Sequence[ShownChunk]) -> Ren
     if not chunks:
         said = f"{title}: it showed nothing"
         return Rendered(said, render.box(escape(said)))
-    inner = _render_chunks(chunks, from_end=outcome == "failed")
+    inner = render_chunks(chunks, from_end=outcome == "failed")
     summary = f'<summary style="overflow-wrap:anywhere">{escape(title)}</summary>'
     html = f"<details open>{summary}{inner.html}</details>"
     return Rendered(f"{title}\n{inner.text}", render.box(html))
 
 
-def _render_chunks(
-    chunks: Sequence[ShownChunk], tasks: int = 1, *, from_end: bool = False
+def render_chunks(
+    chunks: Sequence[ShownChunk], tasks: int = 1, *, from_end: bool = False, field: str = "log"
 ) -> Rendered:
-    """tasks: how many are shown together. from_end: of long text its end is in sight, as of what
-    failed it tells most."""
+    """Return what one task showed.
+
+    tasks: how many are shown together. from_end: of long text its end is in sight, as of what
+    failed it tells most. field: of `nbcache log`, where all of it is.
+    """
     settled = _joined(chunks)
     text = [
         _render_display(chunk.bundle).text
         if chunk.stream == "display"
         else render.strip_ansi(chunk.text).rstrip("\n")
-        for chunk in _keep_ends(settled, _TEXT_CHUNKS, _LINES)
+        for chunk in _keep_ends(settled, field, _TEXT_CHUNKS, _LINES)
     ]
     html: list[str] = []
     printed: list[ShownChunk] = []
-    for chunk in _keep_ends(settled, _HTML_CHUNKS // tasks):
+    for chunk in _keep_ends(settled, field, _HTML_CHUNKS // tasks):
         if chunk.stream == "display":
             html += [
                 *_scrolled(printed, from_end),
@@ -112,7 +115,7 @@ def _render_chunks(
 
 
 def _keep_ends(
-    chunks: Sequence[ShownChunk], room: int, lines: int | None = None
+    chunks: Sequence[ShownChunk], field: str, room: int, lines: int | None = None
 ) -> list[ShownChunk]:
     """Leave out the middle of a text of more than `room` characters or `lines` lines.
 
@@ -135,7 +138,11 @@ def _keep_ends(
         before = chunk.text[: max(0, start - at)]
         after = chunk.text[max(0, stop - at) :]
         at += len(chunk.text)
-        note = f"… {left_out} left out: {_WHOLE} …\n" if at > start and not is_cut else ""
+        note = (
+            f"… {left_out} left out: %nbcache log -t '{{{field}}}' …\n"
+            if at > start and not is_cut
+            else ""
+        )
         is_cut = is_cut or bool(note)
         gap = "\n" if note and before and not before.endswith("\n") else ""
         if before or note or after:
@@ -166,7 +173,8 @@ def _scrolled(printed: Sequence[ShownChunk], from_end: bool) -> list[str]:
         colour = "background:rgba(213,94,0,.10);" if chunk.stream == "stderr" else ""
         text = render.ansi_html(chunk.text.rstrip("\n"))
         html.append(f'<div><pre style="{render.PRE};{colour}">{text}</pre></div>')
-    if sum(chunk.text.rstrip("\n").count("\n") + 1 for chunk in printed) <= _LINES:
+    lines = (each for chunk in printed for each in chunk.text.rstrip("\n").split("\n"))
+    if sum(1 + len(each) // _WIDE for each in lines) <= _LINES:
         return html
     style = "max-height:24em;overflow:auto;border-bottom:1px solid rgba(128,128,128,.4)"
     if from_end:  # a page scrolls what is laid out so from there

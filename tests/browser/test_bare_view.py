@@ -350,6 +350,21 @@ def test_every_theme_is_readable_and_nothing_sticks_out_of_a_narrow_page(
     context.close()
 
 
+def test_a_long_label_is_cut_between_letters_and_one_from_right_to_left_only_at_its_end(
+    page: Page,
+) -> None:
+    row = task_page()["rows"][0]  # type: ignore[index]  # as it was written above
+    labels = ["who=a penguin: 🐧🐧🐧🐧🐧 n=12", "who=שלום עולם מה שלומך n=1"]
+    rows = [{**row, "position": str(k), "label": f"trim[{each}]"} for k, each in enumerate(labels)]
+    scene = scene_of(PIPELINE)
+    mount(page, whole(scene, going(scene, {}, {}, {})), answers={"tasks": task_page(rows=rows)})
+
+    page.get_by_role("button", name="trim:").click()
+
+    parts = page.locator(".nb-tasks tbody .nb-link span")
+    expect(parts).to_have_text(["who=a penguin", ": 🐧🐧🐧🐧🐧 n=12", labels[1]])
+
+
 def test_no_process_and_no_task_say_so(page: Page) -> None:
     mount(page, whole(scene_of(Outline((), (), ())), progress("succeeded")))
     expect(page.locator(".nb-line")).to_contain_text("0 ran, 0 cached")

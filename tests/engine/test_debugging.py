@@ -92,9 +92,10 @@ def test_a_script_s_error_shows_its_last_lines_and_its_command_once(notebook: No
 def test_what_was_ignored_is_not_what_the_run_failed_of(notebook: Notebook) -> None:
     notebook.cell("%%process a() --on_error ignore\nraise KeyError('ignored')")
     notebook.cell("%channel late = a.mix(of(1)).collect()")
-    notebook.cell("%%process b(x) from late\nraise ValueError('the cause')")
-    with pytest.raises(RunFailed, match=r"^b ValueError: the cause"):
+    notebook.cell("%%process b(x) from late\nraise ValueError('the cause' + '\\nand more' * 99)")
+    with pytest.raises(RunFailed, match=r"^b ValueError: the cause\nand more") as caught:
         notebook.run().raise_for_status()
+    assert str(caught.value).count("and more\n") == 6  # the cell ends in a few lines
 
 
 def test_another_kernel_enters_a_failed_body_with_its_variables(kernels: Kernels) -> None:

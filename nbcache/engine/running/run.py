@@ -30,6 +30,8 @@ from nbcache.model.view import FailureView, PlaceProgress, RunProgress, ShownChu
 from nbcache.plan.dataflow.outline import Outline, outline_of
 from nbcache.store.entry import Entry
 
+_ERROR_LINES = 8  # of an error that ends a cell
+
 
 class Steering(Protocol):
     """What a run asks of whoever drives it."""
@@ -301,7 +303,10 @@ class Run:
         if self.fault:  # a channel, which ended the run whatever tasks failed
             return f"{self.fault}\nfailed as well: {_listed(failures)}\n{counts}"
         first, *others = failures
-        lines = [f"{first.task} {first.error}"]
+        error = first.error.split("\n")
+        if len(error) > _ERROR_LINES:  # the traceback has them
+            error[_ERROR_LINES - 1 :] = ["…"]
+        lines = ["\n".join([f"{first.task} {error[0]}", *error[1:]])]
         if first.where:
             lines.append(f"  {first.where}")
         if first.log and "\n" not in first.error:  # a script's error has its last lines already

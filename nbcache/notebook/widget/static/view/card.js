@@ -83,7 +83,7 @@ class CardView extends View {
       this.showTask(this.name, pick.value || null);
     };
     settle(0);
-    fill(this.picker, h("span", { class: "nb-faint" }, "shown below"), pick, back, on,
+    fill(this.picker, h("span", { class: "nb-faint" }, "shown below"), pick, h("span", { class: "nb-steps" }, back, on),
       h("span", { class: "nb-faint" }, `${number(total)} tasks showed something`));
     this.picker.hidden = false;
   }

@@ -63,11 +63,13 @@ function write(element, text) {
 
 const END = 12; // characters of a long label that are always seen: labels often differ there
 
+const LEFTWARD = /[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufeff]/; // in two parts it would read in another order
+
 /** A label, in one line, that is shortened in its middle where it has no room. */
 function middle(label) {
-  const text = label.replace(/\s/g, " ");
-  return text.length <= END + 4 ? [h("span", { class: "nb-start" }, text)]
-    : [h("span", { class: "nb-start" }, text.slice(0, -END)), h("span", { class: "nb-end" }, text.slice(-END))];
+  const text = label.replace(/\s/g, " "), letters = [...text]; // a letter may be two of JavaScript's characters
+  return letters.length <= END + 4 || LEFTWARD.test(text) ? [h("span", { class: "nb-start" }, text)]
+    : [h("span", { class: "nb-start" }, letters.slice(0, -END).join("")), h("span", { class: "nb-end" }, letters.slice(-END).join(""))];
 }
 
 const MOST = 240; // characters of an error in a list
