@@ -8,6 +8,7 @@ import time
 from nbcache.errors import StoreError
 
 _RACY_NS = 100_000_000  # a folder whose time is so young may change again under the same time
+_RACY_COARSE_NS = 2_000_000_000  # where times are whole seconds (sshfs, some NFS servers)
 
 
 class Listing:
@@ -29,5 +30,6 @@ class Listing:
             return set()
         except OSError as error:
             raise StoreError(f"cannot read {self._path}: {error.strerror}") from error
-        self._trusted = changed if began - changed > _RACY_NS else -1
+        racy = _RACY_NS if changed % 1_000_000_000 else _RACY_COARSE_NS
+        self._trusted = changed if began - changed > racy else -1
         return names
