@@ -23,7 +23,7 @@ from nbcache.engine.running.specs import Packer, attempt_spec, process_spec
 from nbcache.engine.session import Session
 from nbcache.engine.spec import AttemptReport
 from nbcache.engine.upkeep.cleaning import live_runs, run_facts
-from nbcache.errors import NotRunError, UsageError
+from nbcache.errors import NotRunError, UsageError, command
 from nbcache.model.channel import Item
 from nbcache.model.value import Gathered, Stored
 from nbcache.store.cache import Cache
@@ -99,7 +99,7 @@ def repeat(
         if wanted and decision.entry is not None and decision.outputs is not None:
             by_process.setdefault(decision.place.name, []).append(decision)
     if not by_process:
-        raise NotRunError("no result of these processes is kept: %nbcache run first")
+        raise NotRunError(f"no result of these processes is kept: {command('run')} first")
     chosen = {name: _spread(found, sample) for name, found in by_process.items()}
     cache = session.cache
     with cache.activity.working(recorded=False):

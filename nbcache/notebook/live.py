@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import uuid4
 
+from nbcache.errors import command
 from nbcache.model.view import CardView, PlaceProgress, RunProgress, ShownChunk
 from nbcache.notebook import cards, shown_view
 from nbcache.notebook import progress as pictures
@@ -355,7 +356,7 @@ def _cancel_in_order(run: WatchedRun, screen: Screen) -> RunInterrupted:
     wanted = pictures.total_of(progress) - counts.get("skipped", 0)
     return RunInterrupted(
         f"run {run.name} was cancelled: {kept} of {wanted} done and kept; "
-        "%nbcache run goes on from there"
+        f"{command('run')} goes on from there"
     )
 
 

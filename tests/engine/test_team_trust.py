@@ -83,7 +83,10 @@ def test_what_a_stranger_shared_runs_again_and_what_a_friend_signed_does_not(
     sent(carl.session)
     assert counts(carl.run()) == {"cached": 2}  # from the local log, into which they came
     trust_key(key.public, "anna", revoked=True)
-    assert carl.run().counts() == {"completed": 2}
+    without = carl.run()
+    assert without.counts() == {"completed": 2}
+    (said,) = (note for note in without.progress().notes if "nobody you trust has signed" in note)
+    assert "keys trust" not in said, "he has just said that he does not"
 
 
 def test_rows_that_say_another_thing_than_their_keys_run_nothing(

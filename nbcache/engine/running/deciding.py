@@ -84,7 +84,7 @@ class Deciding:
                 if not self._is_settled:
                     self._note_reason(decision)
             if decision.refused:
-                self._course.run.note_refused(decision.task)
+                self._course.run.note_refused(decision.task, decision.refused)
         except NbcacheError as error:
             return Refused(command.task, str(error))
         except Exception as error:  # a value's own code failed while it was identified

@@ -19,11 +19,12 @@ from nbcache.engine.record.history import LIVE
 from nbcache.engine.record.results import Decoder, Elements, Results, TaskResult, channel_items
 from nbcache.engine.running.talk import Talk
 from nbcache.engine.work.shown import Shown
-from nbcache.errors import NbcacheError, NotRunError, RunError, RunFailed
+from nbcache.errors import NbcacheError, NotRunError, RunError, RunFailed, command
 from nbcache.model.channel import Graph, Item
 from nbcache.model.event import TaskKey
 from nbcache.model.ids import Position, RunId, format_position
 from nbcache.model.row import AttemptRow
+from nbcache.model.signature import Standing
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import Stored
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress, ShownChunk, WaitView
@@ -31,6 +32,7 @@ from nbcache.plan.dataflow.outline import Outline, outline_of
 from nbcache.store.entry import Entry
 
 _ERROR_LINES = 8  # of an error that ends a cell
+_NEVER_TRUSTED = (Standing.REVOKED.value, Standing.FORGED.value)
 
 
 class Steering(Protocol):
@@ -94,7 +96,7 @@ class Run:
         self._cached_at: int | None = None
         self._cached_by: set[str] = set()
         self._trusted = 0
-        self._refused: set[TaskKey] = set()
+        self._refused: dict[TaskKey, str] = {}
         self._user = user
         self._seen: tuple[tuple[PlaceProgress, ...], Mapping[int, int], int] = ((), {}, 0)
         self._steering: Steering | None = None
@@ -126,9 +128,9 @@ class Run:
             waits = {each: known for each, known in self.waits.items() if each != key}
             self.waits = waits if wait is None else {**waits, key: wait}
 
-    def note_refused(self, task: TaskKey) -> None:
+    def note_refused(self, task: TaskKey, why: str) -> None:
         """A result was there, and did not count since nobody vouches for it."""
-        self._refused.add(task)
+        self._refused[task] = why
 
     def note_hit(self, task: TaskKey, entry: Entry, *, kept: bool, trusted: bool) -> None:
         """The result of an earlier attempt was used; `kept`: of the same task in an earlier session
@@ -257,11 +259,16 @@ class Run:
             return ()
         count = len(self._refused)
         what = "1 result in it is a pickle" if count == 1 else f"{count} results in it are pickles"
-        return (
+        said = (
             f"{self.cache_place} is not your cache, and {what} that nobody you trust has signed: "
-            f"{'its task runs' if count == 1 else 'their tasks run'} again. If you trust who made "
-            "it, say so in a shell: nbcache keys trust KEY (or the folder, if all of it is yours)",
+            f"{'its task runs' if count == 1 else 'their tasks run'} again."
         )
+        if not all(why.endswith(_NEVER_TRUSTED) for why in self._refused.values()):
+            said += (
+                " If you trust who made it, say so in a shell: nbcache keys trust KEY (or the "
+                "folder, if all of it is yours)"
+            )
+        return (said,)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the run has ended or `timeout` seconds are over; says whether it ended."""
@@ -289,7 +296,7 @@ class Run:
             kept = sum(task.outcome.succeeded for task in self.tasks.values())
             raise RunError(
                 f"run {self.name} was cancelled: {kept} finished tasks are kept; "
-                "%nbcache run goes on"
+                f"{command('run')} goes on"
             )
 
     def _report(self) -> str:
@@ -317,10 +324,11 @@ class Run:
         if others:
             lines.append(f"and {len(others)} more: {_listed(others)}")
         lines.append(counts)
-        mend = f"fix the cell and run again, or %nbcache try {first.process} --item failed"
+        again = command(f"try {first.process} --item failed")
+        mend = f"fix the cell and run again, or {again}"
         lines.append(first.way_out or mend)
         if first.workdir:
-            lines.append(f"look inside: %nbcache debug {first.process} · {first.workdir}")
+            lines.append(f"look inside: {command(f'debug {first.process}')} · {first.workdir}")
         return "\n".join(lines)
 
     def __getitem__(self, name: str) -> Results:
