@@ -309,6 +309,20 @@ class PublishError(NbcacheError):
     """A result is kept, but cannot be put where a publish or store rule wants it."""
 
 
+class SettingError(NbcacheError):
+    """What a cell sets in a module cannot be set where a task runs."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(place, reason)
+        self.place, self.reason = place, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place}, which a cell sets, cannot be set in the worker ({self.reason})\n"
+            "  set it in the body instead"
+        )
+
+
 class ScriptError(NbcacheError):
     """A script could not be started, or ended with an exit code other than 0 or by a signal."""
 

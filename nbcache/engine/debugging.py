@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbcache.engine.identity.patches import patched
 from nbcache.engine.record import history
 from nbcache.engine.record.finding import find_task, label_of
 from nbcache.engine.trial import bind_free, inside, run_script_here
@@ -194,7 +196,7 @@ def run_again_here(opened: Opened) -> Mapping[str, object]:
             )
         body = PythonBody(entry.process)
         before = body.namespace()
-        with body.patched():
+        with patched(body.patches([*sys.modules])):
             namespace, final = body.run_here(before, opened.inputs, entry.task)
         made = body.outputs(namespace, before, final, os.path.exists)
     return {name: value for name, value in made.items() if value is not UNSET}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import decimal
 import importlib
+import socket
 import sys
 import types
 
 import pytest
 
-from nbcache.engine.identity.patches import Patch, patched
+from nbcache.engine.identity.patches import InputSetting, Patch, patched, settings_of
 from nbcache.engine.identity.setters import set_by_call
+from nbcache.errors import SettingError
+from nbcache.model.digest import identity_digest
 from nbcache.plan.identity.module_settings import CALL
 
 PRECISION = Patch("pandas", ("options", "display", "precision"))
@@ -25,6 +28,7 @@ PRECISION = Patch("pandas", ("options", "display", "precision"))
         ("pandas.api.extensions", "register_series_accessor", ("geo",), ["pandas.Series.geo"]),
         ("polars.api", "register_expr_namespace", ("geo",), ["polars.Expr.geo"]),
         ("matplotlib", "use", (), []),  # which library draws
+        ("polars", "Config", (), []),  # as it comes
         ("warnings", "simplefilter", (), None),
         ("numpy", "set_nothing", (), None),
     ],
@@ -127,3 +131,24 @@ def test_of_a_context_of_decimals_counts_what_is_not_as_a_process_begins_with_it
     with patched([(each, True) for each in found if each.steps[-1] == (decimal.Inexact,)]):
         assert decimal.getcontext().traps[decimal.Inexact]
     assert not decimal.getcontext().traps[decimal.Inexact]
+
+
+def test_what_cannot_be_set_fails_with_its_place_and_puts_the_others_back() -> None:
+    socket.setdefaulttimeout(None)
+    others = (Patch("socket", ("getdefaulttimeout", CALL)), 5.0)
+
+    with (
+        pytest.raises(SettingError, match=r"decimal.getcontext\(\).prec, which .*OverflowError"),
+        patched([others, (Patch("decimal", ("getcontext", CALL, "prec")), 10**30)]),
+    ):
+        pass
+
+    assert socket.getdefaulttimeout() is None
+
+
+def test_settings_of_a_library_are_those_of_what_it_requires_too() -> None:
+    digest = identity_digest(b"")
+    numpys = InputSetting(Patch("numpy", ("geterr", CALL)), b"", digest)
+
+    assert settings_of("numpy", [numpys]) == settings_of("sklearn", [numpys]) is not None
+    assert settings_of("decimal", [numpys]) is None

@@ -119,7 +119,7 @@ def test_code_with_all_names_at_hand_reads_those_in_its_texts(code: str, names: 
         ("plt.style.use('x')", [("plt", ("style", "use"))]),
         ("matplotlib.use('Agg')", []),
         ("np.set_printoptions(precision=3)", [("np", ("set_printoptions",))]),
-        ("pl.Config.set_tbl_rows(3)", []),
+        ("pl.Config.set_tbl_rows(3)", [("pl", ("Config", "set_tbl_rows"))]),
         ("use('x')\nset([1])", [("use", ())]),
         ("xr.set_options(keep_attrs=True)", [("xr", ("set_options",))]),
         ("xr.set_options(display_width=99)", []),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nbcache.engine.identity.patches import InputSetting
 from nbcache.engine.spec import FileInput, ModuleSource
 from nbcache.model.fingerprint import Component
 
@@ -22,7 +23,8 @@ class Captured:
     are names that the body reads and nobody defines. `sources` gives file names and texts of
     reached functions, for tracebacks; `texts` all string constants of the code that is reached;
     `helper_sources` its source texts. `helpers` are files beside the notebook that a script calls,
-    by their names in the work directory. `container` is the engine and the image of a script.
+    by their names in the work directory. `settings` count where an input is of their library.
+    `container` is the engine and the image of a script.
     """
 
     components: tuple[Component, ...]
@@ -39,6 +41,7 @@ class Captured:
     helper_sources: tuple[str, ...] = ()
     helpers: Mapping[str, FileInput] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    settings: tuple[InputSetting, ...] = ()
 
     @property
     def size(self) -> int:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbcache.engine.identity.modules import LocalModules, is_covered
-from nbcache.engine.identity.patches import Patch
-from nbcache.engine.identity.setters import is_style, set_by_call, style, top_of
+from nbcache.engine.identity.patches import Patch, top_of
+from nbcache.engine.identity.setters import is_style, set_by_call, style
 from nbcache.engine.identity.sources import cell_names, source_of
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.module_reach import ModuleReach
@@ -78,8 +78,7 @@ class ModuleSettings:
     ) -> list[Patch]:
         """Return the places in modules that cells set and code reaches, whose texts are `code`.
 
-        What is given to all tables of a library counts where the code has its name: whose tables
-        come as inputs, nobody knows beforehand.
+        What is given to all tables of a library counts where the code has its name.
         """
         tops = _tops(walker, reach)
         found = [*self._places]
@@ -91,6 +90,15 @@ class ModuleSettings:
                 each if places.home(each.module) == "local" else each.shortest() for each in found
             )
         )
+
+    def unreached(
+        self, walker: Walker, reach: ModuleReach, places: LocalModules
+    ) -> Iterator[Patch]:
+        """Yield the places that code does not reach by itself: an input may bring it there."""
+        tops = _tops(walker, reach)
+        for each in self._places:
+            if each.module != "sys" and not _counts(each, tops, reach, places):
+                yield each if places.home(each.module) == "local" else each.shortest()
 
     def unnamed(self, walker: Walker, reach: ModuleReach, places: LocalModules) -> list[str]:
         """Return how cells set, in modules that code reaches, what their text does not name."""

@@ -9,13 +9,18 @@ set again or put back has the value that it has when a run begins. Which places 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
+from nbcache.engine.identity.modules import is_covered
+from nbcache.errors import SettingError
+from nbcache.model.digest import Digest
 from nbcache.plan.identity.module_settings import CALL, Step
+from nbcache.plan.identity.reach import combine
 
-PATCHES = "<patches>"  # in a payload: no name of a notebook
+PATCHES, OF_INPUTS = "<patches>", "<settings>"  # in a payload: no names of a notebook
 ABSENT = "<absent>"
 
 GETTERS = {
@@ -35,7 +40,7 @@ GETTERS = {
 mapping of the arguments or as the only one. What other modules give under such a name may be
 anything, and asking for it do anything."""
 
-_SETTERS = {getter: setter for (_, setter), getter in GETTERS.items()}
+_SETTERS = {getter: setter for (_, setter), getter in GETTERS.items()} | {"save": "load"}
 
 
 class Patch(NamedTuple):
@@ -85,7 +90,7 @@ class Patch(NamedTuple):
 
     def counts_for_text_alone(self) -> bool:
         """Say whether it is a setting of how tables or arrays are shown, and of no value."""
-        if self.steps[-2:] == ("get_printoptions", CALL):
+        if self.steps[-2:] == ("get_printoptions", CALL) or self == OF_POLARS:
             return True
         option = self.steps[1:2] if self.steps[:1] == ("options",) else ()
         return self.module == "pandas" and option in (("display",), ("styler",))
@@ -108,13 +113,40 @@ class Patch(NamedTuple):
 
     def _down(self, steps: Sequence[Step]) -> Any:
         found: Any = importlib.import_module(self.module)
-        for each in steps:
+        for each, after in zip_longest(steps, steps[1:]):
             # A class's own, so that a method is what it was written as
-            if isinstance(each, str) and isinstance(found, type) and each in vars(found):
+            is_own = isinstance(each, str) and isinstance(found, type) and each in vars(found)
+            if is_own and after != CALL:
                 found = vars(found)[each]
             else:
                 found = _step(found, each)
         return found
+
+
+OF_POLARS = Patch("polars", ("Config", "save", CALL))
+
+
+class InputSetting(NamedTuple):
+    """A place that counts for a task where an object of its library is among the inputs, since the
+    code does not reach it: which objects come in, nobody knows beforehand."""
+
+    patch: Patch
+    data: bytes  # the value's pickle, which may need modules that only those tasks have
+    digest: Digest
+
+    def is_of(self, library: str) -> bool:
+        top = top_of(self.patch.module)
+        return top == library or is_covered(top, [library])
+
+
+def settings_of(library: str, settings: Iterable[InputSetting]) -> Digest | None:
+    """Return what is set in a library and in what it requires; None: nothing."""
+    found = sorted((str(each.patch), each.digest) for each in settings if each.is_of(library))
+    return combine("settings", *found) if found else None
+
+
+def top_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _is_absent(value: object) -> bool:
@@ -146,11 +178,18 @@ def _fill(held: Any, value: Any) -> None:
 
 @contextmanager
 def patched(patches: Sequence[tuple[Patch, object]]) -> Iterator[None]:
-    """Set what the notebook set in modules, for the time of a task."""
+    """Set what the notebook set in modules, for the time of a task.
+
+    Raises:
+        SettingError: it cannot be set here; a result without it would be a wrong one.
+    """
     undoing: list[Callable[[], None]] = []
     try:
         for patch, value in patches:
-            undoing.append(patch.put(value))
+            try:
+                undoing.append(patch.put(value))
+            except Exception as error:  # whatever a library raises
+                raise SettingError(str(patch), f"{type(error).__name__}: {error}") from error
         yield
     finally:
         for undo in reversed(undoing):

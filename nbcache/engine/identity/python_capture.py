@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import textwrap
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from nbcache.codec.python import pickle_by_value
 from nbcache.engine.identity.body_names import BodyNames
 from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.cell_settings import Surroundings, makes_text
@@ -17,7 +18,7 @@ from nbcache.engine.identity.modules import (
     package_components,
 )
 from nbcache.engine.identity.named_components import NamedComponents
-from nbcache.engine.identity.patches import PATCHES, Patch
+from nbcache.engine.identity.patches import OF_INPUTS, PATCHES, InputSetting, Patch
 from nbcache.engine.identity.payload import Payload, pickle_names
 from nbcache.engine.identity.python_itself import host_components, python_component
 from nbcache.engine.identity.sharing import shared_paths
@@ -26,11 +27,13 @@ from nbcache.engine.identity.sources import (
     source_of,
 )
 from nbcache.engine.identity.summaries import described
+from nbcache.engine.identity.value_code import value_leaf
 from nbcache.errors import FingerprintError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import ProcessDecl
 from nbcache.plan.identity.asked import Asked
+from nbcache.plan.identity.canonical import canonical_digest
 from nbcache.plan.identity.code import normalise
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_reach import ModuleReach
@@ -54,16 +57,17 @@ class PythonCapture:
         folder: Path | None,
         around: dict[str, Surroundings] | None = None,
     ) -> None:
-        self._decl, self._namespace = decl, namespace
+        self._decl, self._namespace, self._folder = decl, namespace, folder
         own, known = str(namespace.get("__name__", "__main__")), {} if around is None else around
         if own not in known:
             known[own] = Surroundings.of(namespace, folder)
-        self._places, self._settings = known[own]
+        self._places, self._in_cells = known[own]
         self._names = BodyNames(decl.body, facts, namespace, taken)
         self._described = NamedComponents(decl.name, self._names, namespace, self._places)
         self._patches: dict[Patch, object] = {}  # those that count, with what is there
         self._sendable: dict[Patch, object] = {}  # those that were looked at
-        self._unsendable: set[Patch] = set()
+        self._unsendable: dict[Patch, str] = {}  # with the reason
+        self._settings: list[InputSetting] = []
         self._notes: dict[str, None] = {}  # in order
 
     def take(self, send: bool) -> tuple[Captured, list[Component]]:
@@ -80,6 +84,7 @@ class PythonCapture:
             if asks == asked and patches.keys() == self._patches.keys():
                 break
             asked, self._patches = asks, patches  # what does not count as a rule counts here
+        self._settings = list(self._settings_of_inputs(walker, reach, [*components, *locals_]))
         packages = package_components(self._places, walker.packages | reach.packages)
         components += [
             *locals_,
@@ -124,6 +129,7 @@ class PythonCapture:
                 if each
             ),
             notes=tuple(self._notes),
+            settings=tuple(self._settings),
         )
         if found.size > LARGE:
             self._note(
@@ -175,7 +181,7 @@ class PythonCapture:
         whole, and note that they are reached."""
         found = [
             name
-            for name in self._settings.submodules
+            for name in self._in_cells.submodules
             if name in sys.modules and not walker.passed.isdisjoint(_around(name))
         ]
         for name in found:
@@ -192,16 +198,36 @@ class PythonCapture:
     ) -> dict[Patch, object]:
         """Return what cells set in modules that the body reaches, and note what it cannot have."""
         found: dict[Patch, object] = {}
-        texts = [*(each.evidence for each in components), *self._described.folded_texts]
-        is_text = makes_text(texts)
-        for patch in self._settings.reached(walker, reach, self._places, texts):
-            if patch.counts_for_text_alone() and not is_text:
+        texts = self._texts(components)
+        for patch in self._in_cells.reached(walker, reach, self._places, texts):
+            if patch.counts_for_text_alone() and not makes_text(texts):
                 continue
             if self._is_sendable(patch):
                 found[patch] = self._sendable[patch]
-        for how in self._settings.unnamed(walker, reach, self._places):
+            else:
+                reason = self._unsendable[patch]
+                self._note(f"{patch}, which a cell sets, is not set in its tasks: {reason}")
+        for how in self._in_cells.unnamed(walker, reach, self._places):
             self._note(f"what {how} in a cell sets is not set in its tasks; do it in the body")
         return found
+
+    def _settings_of_inputs(
+        self, walker: Walker, reach: ModuleReach, components: list[Component]
+    ) -> Iterator[InputSetting]:
+        """Yield what cells set in modules that an input alone may bring to the body."""
+        if not self._decl.inputs:
+            return
+        for patch in self._in_cells.unreached(walker, reach, self._places):
+            if patch.counts_for_text_alone() and not makes_text(self._texts(components)):
+                continue
+            if self._is_sendable(patch):
+                value = self._sendable[patch]
+                data = pickle_by_value(value)
+                leaf = value_leaf(self._namespace, self._folder)
+                yield InputSetting(patch, data, canonical_digest(value, leaf=leaf))
+
+    def _texts(self, components: list[Component]) -> list[str | None]:
+        return [*(each.evidence for each in components), *self._described.folded_texts]
 
     def _is_sendable(self, patch: Patch) -> bool:
         """Say whether what is at a place can be sent, which is looked at once."""
@@ -212,9 +238,7 @@ class PythonCapture:
                 pickle_names({str(patch): value}, self._namespace)
                 self._sendable[patch] = value
             except Exception as error:  # whatever a foreign object raises
-                self._unsendable.add(patch)
-                reason = str(error).partition("\n")[0]
-                self._note(f"{patch}, which a cell sets, is not set in its tasks: {reason}")
+                self._unsendable[patch] = str(error).partition("\n")[0]
         return patch in self._sendable
 
     def _note(self, text: str) -> None:
@@ -225,6 +249,8 @@ class PythonCapture:
     ) -> Payload:
         if self._patches:
             values = {**values, PATCHES: list(self._patches.items())}
+        if self._settings:
+            values = {**values, OF_INPUTS: self._settings}
         try:
             return pickle_names(
                 values, self._namespace, annotations=annotations, everywhere=everywhere

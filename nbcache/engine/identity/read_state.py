@@ -3,8 +3,9 @@
 The kinds of reads: `file` by content, `exists` by what is there, `folder` by the names in it, `env`
 by value, `variables` by the names that the environment has, `module` by the file that its name
 leads to, `tool` by the program that PATH gives for it, `package` by its version and those of what
-it needs. Relative names of files and folders are those below the notebook's folder, so that a
-project may be moved or copied whole.
+it needs; `settings` (what cells set in a library) are for the caller to compare. Relative names of
+files and folders are those below the notebook's folder, so that a project may be moved or copied
+whole.
 """
 
 from __future__ import annotations
@@ -110,10 +111,21 @@ def digest_of_package(name: str) -> Digest | None:
     return found[0].digest if found else None
 
 
+def with_settings(reads: Sequence[WatchedRead]) -> Iterator[WatchedRead]:
+    """Yield the reads of an attempt, and of each package without settings that it had none."""
+    named = {each.name for each in reads if each.kind == "settings"}
+    for each in reads:
+        yield each
+        if each.kind == "package" and each.name not in named:
+            yield WatchedRead("settings", each.name, None)
+
+
 def changed_read(read: WatchedRead) -> str:
     """Say that something is not as it was read, as a reason."""
     if read.kind == "package":
         return f"package {read.name}, whose objects are among its inputs, has another version"
+    if read.kind == "settings":
+        return f"settings of {read.name}, whose objects are among its inputs, changed"
     if read.kind == "exists":
         return f"{read.name} is {'there now' if read.digest is None else 'not what it was'}"
     words = {

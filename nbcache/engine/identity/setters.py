@@ -3,6 +3,7 @@ loaded here. What a function sets that is not listed, nobody can tell."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import suppress
 from contextvars import Context, ContextVar
 from typing import Any
 
-from nbcache.engine.identity.patches import ABSENT, GETTERS, Patch
+from nbcache.engine.identity.patches import ABSENT, GETTERS, OF_POLARS, Patch, top_of
 from nbcache.plan.identity.module_settings import ACCESSORS, CALL, OPTIONS, STYLERS, Step
 
 _CONTEXT = {  # decimal's, as a process begins with it
@@ -23,6 +24,13 @@ _CONTEXT = {  # decimal's, as a process begins with it
 }
 _TRAPPED = frozenset({"InvalidOperation", "DivisionByZero", "Overflow"})
 _ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}  # numpy's
+_DIRECT = {  # polars', which it does not read from the environment
+    "set_fmt_float": "mixed",
+    "set_float_precision": None,
+    "set_thousands_separator": "",
+    "set_decimal_separator": ".",
+    "set_trim_decimal_zeros": False,
+}
 _STYLED = frozenset({"matplotlib", "seaborn"})  # whose setters all write into matplotlib.rcParams
 _NO_STYLE = ("backend", "interactive", "webagg.", "toolbar", "tk.", "savefig.directory")
 
@@ -47,6 +55,8 @@ def set_by_call(function: Patch, given: tuple[object, ...]) -> list[Patch] | Non
         return style() if is_of_plots else []
     if str(function) == "decimal.setcontext":
         return list(_context())
+    if "Config" in function.steps:
+        return [OF_POLARS] if top_of(function.module) == "polars" and _is_set_in_polars() else []
     getter = GETTERS.get((top_of(function.module), str(name)))
     if getter is None:
         return None
@@ -74,8 +84,11 @@ def style() -> list[Patch]:
     ]
 
 
-def top_of(module: str) -> str:
-    return module.partition(".")[0]
+def _is_set_in_polars() -> bool:
+    """Whether the options of polars, all of which are of how tables are shown or of how fast it is,
+    are not as they come."""
+    held = json.loads(str(OF_POLARS.value()))
+    return any(held["environment"].values()) or held["direct"] != _DIRECT
 
 
 def _context() -> Iterator[Patch]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from nbcache.engine.identity.downloads import Downloads
 from nbcache.engine.identity.identify import Identified, Identifier, staged_elsewhere
-from nbcache.engine.identity.read_state import ReadState, changed_read
+from nbcache.engine.identity.patches import settings_of
+from nbcache.engine.identity.read_state import ReadState, changed_read, with_settings
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.record.results import Decoder, Elements, task_label
 from nbcache.engine.record.trusted import last_words
@@ -359,11 +360,16 @@ class Decider:
         return None
 
     def _reads_hold(self, entry: Entry, decision: Decision) -> bool:
-        for read in entry.reads:
+        settings = decision.place.captured.settings
+        for read in with_settings(entry.reads):
             key = (read.kind, read.name, read.digest)
-            if key not in self._reads:
-                self._reads[key] = self._state.holds(read)
-            if not self._reads[key]:
+            if read.kind == "settings":  # each process has its own
+                holds = settings_of(read.name, settings) == read.digest
+            elif key in self._reads:
+                holds = self._reads[key]
+            else:
+                holds = self._reads[key] = self._state.holds(read)
+            if not holds:
                 decision.reason = changed_read(read)
                 return False
         return True

@@ -26,7 +26,7 @@ def read_notes(process: str, decl: ProcessDecl, reads: Sequence[WatchedRead]) ->
 
 
 def _read_note(process: str, decl: ProcessDecl, kind: str, name: str) -> Iterator[str]:
-    if kind in ("tool", "variables", "package"):
+    if kind in ("tool", "variables", "package", "settings"):
         return  # there is no way to declare it, and no need
     if kind == "exists":
         yield f"{process} asks whether {name} is there; it is checked from now on"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from nbcache.codec.classes import begin_task, end_task
 from nbcache.engine.identity.declared_types import fits_type
+from nbcache.engine.identity.patches import Patch, patched
 from nbcache.engine.identity.value_code import value_leaf
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec, finished_row
 from nbcache.engine.work.around_script import answers, run_after
@@ -47,6 +48,7 @@ from nbcache.errors import (
     NoRoomError,
     OutputError,
     ScriptError,
+    SettingError,
     UsageError,
 )
 from nbcache.model.digest import Digest, blob_digest
@@ -64,6 +66,7 @@ DEVICES = "CUDA_VISIBLE_DEVICES"
 # Errors whose text says it all.
 _SAID = (
     ScriptError, OutputError, InputChangedError, ChannelError, CannotKeepError, NoRoomError,
+    SettingError,
 )  # fmt: skip
 
 
@@ -185,14 +188,22 @@ class _Attempt:
                 place.watcher.look_around(body.literals())
                 place.watcher.may_read(paths_in(inputs.values()))
             self.retire = self.retire or body.changes_modules(before)
-            with body.patched():
+            with patched(self._patches(body)):
                 namespace, final = body.run(before, inputs, task, self._show)
         finally:
             place.baseline.restore_builtins()
             if process.watch:
                 self.watched = self._reads(loaded)
-            self.watched += place.packages_of(self.staging.modules, process)
+            self.watched += place.packages_of(self.staging.modules, process, body)
         return body.outputs(namespace, before, final, self.staging.is_made)
+
+    def _patches(self, body: PythonBody) -> list[tuple[Patch, object]]:
+        """Return what to set in modules; what packages require is not looked up by the body."""
+        self.place.watcher.pause()
+        try:
+            return body.patches(self.staging.modules)
+        finally:
+            self.place.watcher.resume()
 
     def _reads(self, loaded: set[str]) -> tuple[WatchedRead, ...]:
         """Return what the body read unasked, and what the imports of its modules read."""

@@ -230,8 +230,10 @@ class Workplace:
         known |= taken - process.modules.keys()
         return {name: loaded[name] for name in known if name in loaded}
 
-    def packages_of(self, modules: Iterable[str], process: ProcessSpec) -> tuple[WatchedRead, ...]:
-        """Return the installed packages among modules of which the hash says nothing.
+    def packages_of(
+        self, modules: Iterable[str], process: ProcessSpec, body: PythonBody
+    ) -> tuple[WatchedRead, ...]:
+        """Return the packages among modules of which the hash says nothing, and what is set there.
 
         What a body does with an object is done by its class's package, be it imported or not.
         """
@@ -241,9 +243,18 @@ class Workplace:
             if top not in self._packages:  # a worker lives no longer than what is installed
                 self._packages[top] = digest_of_package(top)
             digest = self._packages[top]
-            if digest is not None and not is_covered(top, process.packages):
+            if digest is not None and is_covered(top, process.packages):
+                continue
+            settings = body.settings_of(top)
+            if digest is not None:
                 found.append(WatchedRead("package", top, digest))
+            if settings is not None or (digest is None and self._is_set_by_name(top)):
+                found.append(WatchedRead("settings", top, settings))
         return tuple(found)
+
+    def _is_set_by_name(self, top: str) -> bool:
+        """Whether cells may set something in a module that is no package, and others know it."""
+        return top == "decimal" or (self.modules is not None and top in self.modules.loaded)
 
     def route_displays(self, show: Callable[[object], None]) -> None:
         if not self._routed:

@@ -9,6 +9,7 @@ whether a name means a module, and where a call puts what it sets, is for the ca
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -61,6 +62,8 @@ STYLERS = frozenset(
     "use rc rcdefaults set set_theme set_style set_palette set_context set_cmap".split()
 )
 """Functions of matplotlib and seaborn that set the style of plots."""
+
+_SETS_CONFIG = re.compile("Config$|set_|load|restore_defaults")
 
 _KNOWN = _SETTERS | STYLERS | OPTIONS | ACCESSORS.keys() | {"style"}  # by their names alone
 
@@ -223,8 +226,16 @@ def _set_by_call(node: ast.Call, aliases: Mapping[str, str]) -> Iterator[Setting
         yield from [inner] if keys is None else [Setting(root, (*steps[:-1], (k,))) for k in keys]
     elif last in OPTIONS | ACCESSORS.keys():
         yield Setting(root, steps, called=CALLED, given=_given(node))
-    elif last in _SETTERS | STYLERS and not _only_shows(node, last, aliases):
+    elif _sets(node, root, steps, last, aliases):
         yield Setting(root, steps, called=CALLED)
+
+
+def _sets(
+    node: ast.Call, root: str, steps: tuple[Step, ...], last: Step, aliases: Mapping[str, str]
+) -> bool:
+    if "Config" in (root, *steps):  # of polars
+        return _SETS_CONFIG.match(str(last)) is not None
+    return last in _SETTERS | STYLERS and not _only_shows(node, last, aliases)
 
 
 def _given(node: ast.Call) -> tuple[object, ...]:

@@ -270,8 +270,11 @@ class Walker:
     def _note_type(self, cls: type) -> None:
         for base in cls.__mro__:
             module = _module_of(base)
-            if self._places.home(module) == "package":
+            home = self._places.home(module)
+            if home == "package":
                 self.packages.add(module)
+            elif home == "python":
+                self.python.add(module)
 
     # -- code -------------------------------------------------------------------------------
 
