@@ -28,6 +28,7 @@ from nbcache.notebook.shell_words import as_typed, place_in
 from nbcache.notebook.verbs import Parsed
 
 if TYPE_CHECKING:
+    from nbcache.notebook.answer import Answer
     from nbcache.notebook.settings import Headless
 
 OK, FAILED, USAGE, CACHE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -101,9 +102,7 @@ def _main(words: list[str]) -> int:
 def _keys(parsed: Parsed) -> int:
     from nbcache.notebook.keys_view import keys_answer
 
-    rendered, data = keys_answer(parsed, "shell")
-    print(json.dumps(data, indent=2) if "--json" in parsed else rendered.text)
-    return OK
+    return _tell(parsed, keys_answer(parsed, "shell"))
 
 
 def _completion(parsed: Parsed) -> int:
@@ -113,7 +112,7 @@ def _completion(parsed: Parsed) -> int:
     if line is not None:
         print("".join(f"{word}\n" for word in shell_completion.offered(line)), end="")
     else:
-        print(shell_completion.script_for(parsed.words[0] if parsed.words else ""))
+        print(shell_completion.script_for(parsed.word or ""))
     return OK
 
 
@@ -122,12 +121,9 @@ def _share(parsed: Parsed) -> int:
 
     place = Path(parsed.text("--cache") or ".nbcache")
     if parsed.words and "--off" not in parsed:
-        rendered, data = team_view.share_in_shell(parsed, place)
-    else:
-        with answers.open_for_reading(place) as cache:
-            rendered, data = team_view.sharing_in_shell(parsed, cache)
-    print(json.dumps(data, indent=2) if "--json" in parsed else rendered.text)
-    return OK
+        return _tell(parsed, team_view.share_in_shell(parsed, place))
+    with answers.open_for_reading(place) as cache:
+        return _tell(parsed, team_view.sharing_in_shell(parsed, cache))
 
 
 def _debug(parsed: Parsed) -> int:
@@ -226,7 +222,7 @@ def _again(parsed: Parsed) -> int:
     from nbcache.notebook.headless import read_notebook
     from nbcache.notebook.settings import Headless
 
-    word = parsed.words[0] if parsed.words else None
+    word = parsed.word
     place = Path(parsed.text("--cache") or ".nbcache").resolve()
     changes = parsed.parameters()
     named = parsed.text("--notebook")
@@ -335,9 +331,12 @@ def _answer(parsed: Parsed) -> int:
 
     place = Path(parsed.text("--cache") or ".nbcache")
     if parsed.verb.name == "doctor" and "--cache" not in parsed and not place.exists():
-        answer = answers.doctor(parsed, None)
-    else:
-        answer = answers.perform(parsed, answers.open_for_reading(place), place="shell")
+        return _tell(parsed, answers.doctor(parsed, None))
+    return _tell(parsed, answers.perform(parsed, answers.open_for_reading(place)))
+
+
+def _tell(parsed: Parsed, answer: Answer) -> int:
+    """Print an answer, and return the exit code that it means."""
     if answer.raw is not None:
         sys.stdout.buffer.write(answer.raw)
     elif "--json" in parsed:

@@ -1,8 +1,8 @@
 """The whole exception tree: every error that nbcache raises on purpose.
 
 An error names the place, the thing, the reason and the way out, and it survives pickling (its
-args equal its parameters), since many cross from a worker to the kernel. Nothing here imports
-anything else of nbcache.
+args are the parameters that it cannot be made without), since many cross from a worker to the
+kernel. Nothing here imports anything else of nbcache.
 """
 
 from __future__ import annotations
@@ -77,12 +77,6 @@ class DeclarationError(NbcacheError):
         self.message, self.line, self.column = message, line, column
         self.source, self.hint, self.cell = source, hint, cell
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (
-            _rebuild_declaration_error,
-            (type(self), self.message, self.line, self.column, self.source, self.hint, self.cell),
-        )
-
     def __str__(self) -> str:
         where = f"{self.cell} line {self.line}: ".lstrip() if self.line is not None else ""
         lines = [f"{where}{self.message}"]
@@ -93,18 +87,6 @@ class DeclarationError(NbcacheError):
         if self.hint:
             lines.append(f"  {self.hint}")
         return "\n".join(lines)
-
-
-def _rebuild_declaration_error(
-    cls: type[DeclarationError],
-    message: str,
-    line: int | None,
-    column: int | None,
-    source: str | None,
-    hint: str | None,
-    cell: str,
-) -> DeclarationError:
-    return cls(message, line=line, column=column, source=source, hint=hint, cell=cell)
 
 
 class HeaderError(DeclarationError):

@@ -8,19 +8,17 @@ command is a process, which should not wait for what it does not use.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from nbcache.engine.record import history
-from nbcache.errors import CacheFormatError, UsageError, with_article
+from nbcache.errors import CacheFormatError, with_article
 from nbcache.model.digest import short
 from nbcache.notebook import place_progress, render
+from nbcache.notebook.answer import Answer, answer, moment
 from nbcache.notebook.render import Rendered
-from nbcache.notebook.verb import Place
 from nbcache.notebook.verbs import Parsed
 from nbcache.store.cache import Cache
 
@@ -29,16 +27,6 @@ if TYPE_CHECKING:
     from nbcache.engine.running.restoring import RestoredRun
     from nbcache.engine.session import Session
     from nbcache.store.history import Logged
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A picture, the same as data, whether all is well (verify, doctor); bytes in its place."""
-
-    rendered: Rendered
-    data: object
-    good: bool = True
-    raw: bytes | None = None
 
 
 def open_for_reading(place: Path) -> Cache:
@@ -57,7 +45,7 @@ def open_for_reading(place: Path) -> Cache:
         raise
 
 
-def perform(parsed: Parsed, cache: Cache, *, place: Place) -> Answer:
+def perform(parsed: Parsed, cache: Cache) -> Answer:
     """Return the answer to a verb that reads the log."""
     verbs: dict[str, Callable[[Parsed, Cache], Answer]] = {
         "status": _status,
@@ -83,30 +71,14 @@ def perform(parsed: Parsed, cache: Cache, *, place: Place) -> Answer:
     return verbs[parsed.verb.name](parsed, cache)
 
 
-def _one(parsed: Parsed) -> str | None:
-    return parsed.words[0] if parsed.words else None
-
-
-def _now() -> datetime:
-    return datetime.now().astimezone()
-
-
-def _moment(microseconds: int) -> str:
-    return render.when(datetime.fromtimestamp(microseconds / 1e6, tz=UTC), _now())
-
-
-def _boxed(rendered: Rendered, colour: str = "pending") -> Rendered:
-    return Rendered(rendered.text, render.box(rendered.html, colour))
-
-
 def _status(parsed: Parsed, cache: Cache) -> Answer:
     going = [history.as_it_stands(cache, run) for run in history.going_runs(cache)]
     if not going:
-        return Answer(_boxed(render.line("no run is going")), [])
+        return answer("no run is going", [])
     rows = [
         (
             run.name,
-            _moment(run.started),
+            moment(run.started),
             render.duration(run.elapsed_s),
             place_progress.outcome_phrase(run.counts, run.own) if run.counts else "none",
             f"{run.host} {run.pid}",
@@ -114,29 +86,27 @@ def _status(parsed: Parsed, cache: Cache) -> Answer:
         for run in going
     ]
     grid = render.table(["run", "since", "for", "tasks so far", "where"], rows)
-    return Answer(_boxed(grid, "running"), [run.record() for run in going])
+    return answer(grid, [run.record() for run in going], "running")
 
 
 def _cancel(parsed: Parsed, cache: Cache) -> Answer:
-    run = history.request_cancel(cache, _one(parsed))
+    run = history.request_cancel(cache, parsed.word)
     text = f"asked run {run.name} to end; what has finished is kept"
-    return Answer(_boxed(render.line(text)), run.record())
+    return answer(text, run.record())
 
 
 def _runs(parsed: Parsed, cache: Cache) -> Answer:
-    limit = parsed.text("--limit") or "20"
-    if not limit.isdigit():
-        raise UsageError(f"--limit takes a number, not {limit!r}")
+    limit = parsed.number("--limit", 20)
     known = history.runs(cache)
     if not known:
-        return Answer(_boxed(render.line(f"the cache {cache.root} has no runs yet")), [])
-    chosen = [history.as_it_stands(cache, run) for run in known[: int(limit)]]
+        return answer(f"the cache {cache.root} has no runs yet", [])
+    chosen = [history.as_it_stands(cache, run) for run in known[:limit]]
     names = {run.id: run.name for run in known}
     rows = [
         (
             run.name,
             run.status,
-            _moment(run.started),
+            moment(run.started),
             render.duration(run.elapsed_s) if run.elapsed_s else "",  # killed before a task ended
             str(run.sessions) if run.sessions > 1 else "",
             place_progress.outcome_phrase(run.counts, run.own) if run.counts else "",
@@ -156,7 +126,7 @@ def _runs(parsed: Parsed, cache: Cache) -> Answer:
     parts = [grid]
     if len(known) > len(chosen):
         parts.append(render.line(f"{len(known) - len(chosen)} older ones", render.FAINT))
-    return Answer(_boxed(render.stack(parts)), [run.record() for run in chosen])
+    return answer(parts, [run.record() for run in chosen])
 
 
 def _assignments(texts: Mapping[str, str]) -> str:
@@ -171,11 +141,11 @@ def _without_empty(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Ren
 def _show(parsed: Parsed, cache: Cache) -> Answer:
     from nbcache.engine.record.finding import label_of
 
-    detail = history.show_run(cache, _one(parsed))
+    detail = history.show_run(cache, parsed.word)
     run = detail.run
     if "--mermaid" in parsed:
-        return Answer(_boxed(_as_text(_mermaid_of(cache, run.id))), detail.record())
-    head = f"run {run.name} · {run.status} · {_moment(run.started)}"
+        return answer(_as_text(_mermaid_of(cache, run.id)), detail.record())
+    head = f"run {run.name} · {run.status} · {moment(run.started)}"
     head += f" · {render.duration(run.elapsed_s)}"
     facts = {
         "id": run.id,
@@ -216,7 +186,7 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
         "running": "running",
         "resuming": "running",
     }.get(run.status)
-    return Answer(_boxed(render.stack(parts), colour or "pending"), detail.record())
+    return answer(parts, detail.record(), colour or "pending")
 
 
 def _mermaid_of(cache: Cache, run: str) -> str:
@@ -236,10 +206,10 @@ def _name_of(cache: Cache, run: str) -> str:
     return next((each.name for each in history.runs(cache) if each.id == run), run)
 
 
-def render_restored(restored: RestoredRun) -> Rendered:
-    """Return what a restore brought back, process by process."""
+def restored_answer(restored: RestoredRun) -> Answer:
+    """Say what a restore brought back, process by process."""
     run = restored.summary
-    head = f"run {run.name} · {run.status} · {_moment(run.started)}"
+    head = f"run {run.name} · {run.status} · {moment(run.started)}"
     rows = [
         (
             name,
@@ -249,7 +219,7 @@ def render_restored(restored: RestoredRun) -> Rendered:
         for name, results in restored.results.items()
     ]
     parts = [render.line(head), _without_empty(("process", "results", "note"), rows)]
-    return _boxed(render.stack(parts))
+    return answer(parts, restored)
 
 
 def _left_alone(restored: RestoredRun, name: str) -> str:
@@ -273,8 +243,7 @@ def _not_kept(results: Results) -> str:
 def _log(parsed: Parsed, cache: Cache) -> Answer:
     from nbcache.notebook import task_table
 
-    rendered, data = task_table.log_of(parsed, cache)
-    return Answer(_boxed(rendered), data)
+    return task_table.log_of(parsed, cache)
 
 
 def _why(parsed: Parsed, cache: Cache) -> Answer:
@@ -291,24 +260,21 @@ def _why(parsed: Parsed, cache: Cache) -> Answer:
     for title, text in told.details:
         block = element("details", "", element("summary", "", title), diff_block(text), open="")
         parts.append(Rendered(f"{title}\n{text}", html_of([block])))
-    return Answer(_boxed(render.stack(parts)), told.record())
+    return answer(parts, told.record())
 
 
 def _diff(parsed: Parsed, cache: Cache) -> Answer:
     from nbcache.engine.record import compare
     from nbcache.notebook import differences
 
-    limit = parsed.text("--limit") or str(compare.DATA_LIMIT)
-    if not limit.isdigit():
-        raise UsageError(f"--limit takes a number, not {limit!r}")
     found = compare.diff_runs(
         cache,
         parsed.words,
         data="--data" in parsed,
         process=parsed.text("--process"),
-        limit=int(limit),
+        limit=parsed.number("--limit", compare.DATA_LIMIT),
     )
-    return Answer(_boxed(differences.render_diff(found)), found.record())
+    return answer(differences.render_diff(found), found.record())
 
 
 def _lineage(parsed: Parsed, cache: Cache) -> Answer:
@@ -319,24 +285,25 @@ def _lineage(parsed: Parsed, cache: Cache) -> Answer:
     folder = parsed.text("--crate")
     if folder is not None:
         names = crate.write_crate(cache, found, Path(folder), license=parsed.text("--license"))
-        return Answer(_boxed(render.line(f"wrote {folder}: {', '.join(names)}")), names)
+        return answer(f"wrote {folder}: {', '.join(names)}", names)
     if "--mermaid" in parsed:
-        return Answer(_boxed(_as_text(lineage_view.mermaid(found))), found.record())
-    picture = _boxed(lineage_view.render_lineage(found))
+        return answer(_as_text(lineage_view.mermaid(found)), found.record())
+    told = answer(lineage_view.render_lineage(found), found.record())
     if "--html" in parsed:
         page = f"<!doctype html><meta charset=utf-8><title>{escape(found.title)}</title>"
-        picture = Rendered(page + picture.html, picture.html)
-    return Answer(picture, found.record())
+        html = told.rendered.html
+        told = Answer(Rendered(page + html, html), told.data)
+    return told
 
 
 def _report(parsed: Parsed, cache: Cache) -> Answer:
     from nbcache.notebook.run_page.writing import write_report
 
-    page, path = write_report(cache, _one(parsed), parsed.text("--output"))
+    page, path = write_report(cache, parsed.word, parsed.text("--output"))
     if path is None:
         return Answer(Rendered(page.rstrip("\n"), ""), None)
     link = f'wrote <a href="{escape(quote(str(path)))}" target="_blank">{escape(str(path))}</a>'
-    return Answer(_boxed(Rendered(f"wrote {path}", link)), {"file": str(path)})
+    return answer(Rendered(f"wrote {path}", link), {"file": str(path)})
 
 
 def _sql(parsed: Parsed, cache: Cache) -> Answer:
@@ -347,8 +314,7 @@ def _sql(parsed: Parsed, cache: Cache) -> Answer:
         from nbcache.notebook import team_view
 
         history = team_view.history_of(team_view.tier_of(cache))
-    rendered, data, raw = query_result.for_shell(history, " ".join(parsed.words), parsed)
-    return Answer(rendered, data, raw=raw)
+    return query_result.for_shell(history, " ".join(parsed.words), parsed)
 
 
 def _verify(parsed: Parsed, cache: Cache) -> Answer:
@@ -378,16 +344,14 @@ def _housekeeping(parsed: Parsed, cache: Cache) -> Answer:
         "unpin": housekeeping.pin_answer,
         "du": housekeeping.usage_answer,
     }
-    rendered, data = verbs[parsed.verb.name](parsed, cache)
-    return Answer(_boxed(rendered), data)
+    return verbs[parsed.verb.name](parsed, cache)
 
 
 def _team(parsed: Parsed, cache: Cache) -> Answer:
     from nbcache.notebook import team_view
 
     verbs = {"push": team_view.push, "pull": team_view.pull}
-    rendered, data = verbs[parsed.verb.name](parsed, team_view.tier_of(cache))
-    return Answer(_boxed(rendered), data)
+    return verbs[parsed.verb.name](parsed, team_view.tier_of(cache))
 
 
 def trust(parsed: Parsed, session: Session) -> Answer:
@@ -399,18 +363,15 @@ def trust(parsed: Parsed, session: Session) -> Answer:
     reason = parsed.text("--why")
     found = session.trust(parsed.words, reason)
     picture = trust_view.render_trusting(found, written=reason is not None)
-    return Answer(_boxed(picture), [each.record() for each in found])
+    return answer(picture, [each.record() for each in found])
 
 
 def _trusted(parsed: Parsed, cache: Cache) -> Answer:
     from nbcache.notebook import trust_view
 
-    rendered, data = trust_view.words_of(parsed, cache)
-    return Answer(_boxed(rendered), data)
+    return trust_view.words_of(parsed, cache)
 
 
 def _check(found: Any) -> Answer:
-    data: Mapping[str, object] = found.record()
-    colour = "done" if found.good else "failed"
     lines = [render.line(text) for text in found.lines]
-    return Answer(_boxed(render.stack(lines), colour), data, found.good)
+    return answer(lines, found.record(), "done" if found.good else "failed", good=found.good)

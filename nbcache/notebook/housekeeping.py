@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from html import escape
 from typing import TypeVar
 
@@ -17,6 +16,7 @@ from nbcache.engine.upkeep.shared_cleaning import SharedCleaning, clean_shared
 from nbcache.errors import UsageError
 from nbcache.model.holding import Pins
 from nbcache.notebook import render
+from nbcache.notebook.answer import Answer, answer, moment
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.team_view import tell_of_pins, tier_of
 from nbcache.notebook.verbs import Parsed
@@ -81,7 +81,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def clean_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+def clean_answer(parsed: Parsed, cache: Cache) -> Answer:
     """Take away what is selected, or say what would go; without a selection what there is."""
     dry, force = "--dry-run" in parsed, "--force" in parsed
     if dry and force:
@@ -98,10 +98,10 @@ def clean_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
         lines.append(render.line(f"the log is {render.count_of(compacted, 'segment')} now"))
     if not force:
         lines.append(render.line("nothing is deleted yet: add -f (--force) to do it", render.FAINT))
-    return render.stack(lines), done.record()
+    return answer(lines, done.record())
 
 
-def _clean_shared(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+def _clean_shared(parsed: Parsed, cache: Cache) -> Answer:
     """The same for the shared cache behind this one."""
     for flag in {"--keep-last", "--expired", "--incomplete"} & parsed.flags.keys():
         raise UsageError(f"clean --shared does not take {flag}: it has results of many people")
@@ -121,7 +121,7 @@ def _clean_shared(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
     lines = [render.line(text) for text in _shared_lines(done, merged)]
     if not force:
         lines.append(render.line("nothing is changed yet: add -f (--force) to do it", render.FAINT))
-    return render.stack(lines), {**asdict(done), "merged_segments": merged}
+    return answer(lines, {**asdict(done), "merged_segments": merged})
 
 
 _DELETED = {
@@ -217,7 +217,7 @@ def _remarks(done: Cleaning) -> list[Rendered]:
     return [render.line(text) for text in lines]
 
 
-def _choices(cache: Cache) -> tuple[Rendered, object]:
+def _choices(cache: Cache) -> Answer:
     """What a clean-up could take away, each with the option that says so."""
     options = {
         "--incomplete": Selection(incomplete=True),
@@ -234,13 +234,14 @@ def _choices(cache: Cache) -> tuple[Rendered, object]:
     total = next(iter(found.values())).total
     head = f"the cache holds {render.size(total)}; say what may go, such as"
     grid = render.table(headers, rows, numeric=headers[1:])
-    return render.stack([render.line(head), grid]), {
+    data = {
         "total_bytes": total,
         "choices": {text: each.record() for text, each in found.items()},
     }
+    return answer([render.line(head), grid], data)
 
 
-def pin_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+def pin_answer(parsed: Parsed, cache: Cache) -> Answer:
     """Pin something (or no longer), or list what is pinned."""
     pinned = parsed.verb.name == "pin"
     if "--user" in parsed:
@@ -267,40 +268,35 @@ def pin_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
     lines = [render.line(text if pinned else f"{found.what} is no longer pinned")]
     if not found.target.startswith("process:"):  # of which only this cache knows
         lines += [render.line(note, render.FAINT) for note in tell_of_pins(cache)]
-    return render.stack(lines), found.record()
+    return answer(lines, found.record())
 
 
-def _let_go(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+def _let_go(parsed: Parsed, cache: Cache) -> Answer:
     """Let go of what a colleague has pinned, who does it no more."""
     if "--process" in parsed or len(parsed.words) > 1:
         raise UsageError(
             "of a colleague's pins name one TASK by its hash, or --run RUN; without, all of them go"
         )
-    word = parsed.words[0] if parsed.words else None
     user = parsed.text("--user") or ""
     shared = tier_of(cache).shared
-    found = let_go(shared, user, word, run=parsed.text("--run"), here=cache)
+    found = let_go(shared, user, parsed.word, run=parsed.text("--run"), here=cache)
     lines = [render.line(f"{each.what} is no longer pinned by {user}") for each in found]
-    return render.stack(lines), [each.record() for each in found]
+    return answer(lines, [each.record() for each in found])
 
 
-def _list_pins(found: Sequence[Pin], *, of_team: bool = False) -> tuple[Rendered, object]:
+def _list_pins(found: Sequence[Pin], *, of_team: bool = False) -> Answer:
     if not found:
-        return render.line("nothing is pinned"), []
-    now = datetime.now().astimezone()
-    rows = [
-        (each.what, render.when(datetime.fromtimestamp(each.at / 1e6, tz=UTC), now), each.reason)
-        for each in found
-    ]
+        return answer("nothing is pinned", [])
+    rows = [(each.what, moment(each.at), each.reason) for each in found]
     headers: tuple[str, ...] = ("pinned", "since", "why")
     cells: list[tuple[str, ...]] = list(rows)
     if of_team:
         headers = ("by", *headers)
         cells = [(each.user, *row) for each, row in zip(found, rows, strict=True)]
-    return render.table(headers, cells), [each.record() for each in found]
+    return answer(render.table(headers, cells), [each.record() for each in found])
 
 
-def usage_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+def usage_answer(parsed: Parsed, cache: Cache) -> Answer:
     """Whose the bytes are."""
     found = usage.usage(cache)
     parts = [_parts("process", found.processes), _parts("run", found.runs[:_LISTED])]
@@ -318,10 +314,10 @@ def usage_answer(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
             f"(${usage.S3_PRICE} per GB and month, us-east-1)"
         )
     )
-    return render.stack(parts), found.record()
+    return answer(parts, found.record())
 
 
-def check_answer(parsed: Parsed, session: Session) -> tuple[Rendered, object]:
+def check_answer(parsed: Parsed, session: Session) -> Answer:
     """Run kept tasks again; say per process and output whether they came out the same."""
     if "--repeat" not in parsed:
         raise UsageError(f"say what to check: {parsed.verb.usage('notebook')}")
@@ -331,10 +327,7 @@ def check_answer(parsed: Parsed, session: Session) -> tuple[Rendered, object]:
     found = repeat(session, parsed.words, sample=None if text == "all" else int(text))
     lines = [each for process in found for each in _repeated(process)]
     colour = "done" if all(process.good for process in found) else "failed"
-    picture = render.stack(lines)
-    return Rendered(picture.text, render.box(picture.html, colour)), [
-        each.record() for each in found
-    ]
+    return answer(lines, [each.record() for each in found], colour)
 
 
 def _repeated(found: ProcessRepeat) -> list[Rendered]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 from nbcache.errors import UsageError
 from nbcache.model.signature import KEY_PREFIX, is_key
 from nbcache.notebook import render
-from nbcache.notebook.render import Rendered
+from nbcache.notebook.answer import Answer, answer, moment
 from nbcache.notebook.verb import Place
 from nbcache.notebook.verbs import Parsed
 from nbcache.store.cache import take_over
@@ -22,7 +21,7 @@ from nbcache.store.signing import OwnKey, make_key, read_key
 from nbcache.store.trust_file import TrustedKey, config_folder, read_trust, trust_key
 
 
-def keys_answer(parsed: Parsed, place: Place) -> tuple[Rendered, object]:
+def keys_answer(parsed: Parsed, place: Place) -> Answer:
     """Answer `keys`.
 
     Raises:
@@ -57,16 +56,16 @@ def _ask(question: str) -> bool:
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _list() -> tuple[Rendered, object]:
+def _list() -> Answer:
     own, trust = read_key(), read_trust()
     keys = sorted(trust.keys.values(), key=lambda each: (each.at, each.key))
-    rows = [(each.name, _state(each, own), _moment(each.at), each.key) for each in keys]
+    rows = [(each.name, _state(each, own), moment(each.at), each.key) for each in keys]
     said = [render.table(("name", "", "since", "key"), rows)] if rows else []
     if own is None:
         said.append(render.line("you have no key: nbcache keys make, in a shell"))
     caches = render.count_of(len(trust.caches), "cache")
     said.append(render.line(f"{caches} of your own; settings in {config_folder()}", render.FAINT))
-    return render.stack(said), {
+    data = {
         "own": None if own is None else own.public,
         "keys": [
             {"key": each.key, "name": each.name, "at": each.at, "revoked": each.revoked}
@@ -74,6 +73,7 @@ def _list() -> tuple[Rendered, object]:
         ],
         "caches": sorted(trust.caches),
     }
+    return answer(said, data)
 
 
 def _state(each: TrustedKey, own: OwnKey | None) -> str:
@@ -82,18 +82,14 @@ def _state(each: TrustedKey, own: OwnKey | None) -> str:
     return "yours" if own is not None and each.key == own.public else "trusted"
 
 
-def _moment(at: int) -> str:
-    return render.when(datetime.fromtimestamp(at / 1e6, tz=UTC), datetime.now().astimezone())
-
-
-def _show() -> tuple[Rendered, object]:
+def _show() -> Answer:
     own = read_key()
     if own is None:
         raise UsageError("you have no key yet: nbcache keys make, in a shell")
-    return render.line(f"{own.public} {own.name}"), {"key": own.public, "name": own.name}
+    return answer(f"{own.public} {own.name}", {"key": own.public, "name": own.name})
 
 
-def _make(parsed: Parsed, words: list[str]) -> tuple[Rendered, object]:
+def _make(parsed: Parsed, words: list[str]) -> Answer:
     if words:
         raise UsageError("`keys make` takes no words; a name: --name NAME")
     before = read_key()
@@ -104,10 +100,10 @@ def _make(parsed: Parsed, words: list[str]) -> tuple[Rendered, object]:
         "results from now on are signed with it; whoever wants to use them: "
         f"nbcache keys trust {own.public} --name {own.name}",
     )
-    return render.stack(map(render.line, lines)), {"key": own.public, "name": own.name}
+    return answer(map(render.line, lines), {"key": own.public, "name": own.name})
 
 
-def _trust(parsed: Parsed, words: list[str]) -> tuple[Rendered, object]:
+def _trust(parsed: Parsed, words: list[str]) -> Answer:
     if len(words) != 1:
         raise UsageError(f"usage: nbcache keys trust {KEY_PREFIX}... --name WHOSE, or a folder")
     target = words[0]
@@ -120,10 +116,10 @@ def _trust(parsed: Parsed, words: list[str]) -> tuple[Rendered, object]:
     _must_agree(parsed, question)
     trust_key(target, name)
     said = f"trusted: results that {name} signed count from now on"
-    return render.line(said), {"key": target, "name": name, "revoked": False}
+    return answer(said, {"key": target, "name": name, "revoked": False})
 
 
-def _take_over(parsed: Parsed, target: str) -> tuple[Rendered, object]:
+def _take_over(parsed: Parsed, target: str) -> Answer:
     folder = Path(target)
     if target.startswith(KEY_PREFIX) or not folder.is_dir():
         raise UsageError(
@@ -132,7 +128,7 @@ def _take_over(parsed: Parsed, target: str) -> tuple[Rendered, object]:
     question = f"All that is in {folder.resolve()} may then run code as you. Is it yours?"
     _must_agree(parsed, question)
     cache = take_over(folder)
-    return render.line(f"{folder} is your own cache from now on"), {"cache": cache}
+    return answer(f"{folder} is your own cache from now on", {"cache": cache})
 
 
 def _must_agree(parsed: Parsed, question: str) -> None:
@@ -140,7 +136,7 @@ def _must_agree(parsed: Parsed, question: str) -> None:
         raise UsageError("nothing was changed")
 
 
-def _revoke(parsed: Parsed, words: list[str]) -> tuple[Rendered, object]:
+def _revoke(parsed: Parsed, words: list[str]) -> Answer:
     trust = read_trust()
     chosen = [
         each
@@ -157,8 +153,5 @@ def _revoke(parsed: Parsed, words: list[str]) -> tuple[Rendered, object]:
         )
     key, name = (chosen[0].key, chosen[0].name) if chosen else (words[0], "unknown")
     trust_key(key, name, revoked=True)
-    return render.line(f"revoked: results that {name} signed with {key} count no longer"), {
-        "key": key,
-        "name": name,
-        "revoked": True,
-    }
+    said = f"revoked: results that {name} signed with {key} count no longer"
+    return answer(said, {"key": key, "name": name, "revoked": True})

@@ -24,7 +24,7 @@ from nbcache.plan.language.header import parse_channel_cell, parse_channel_line,
 
 if TYPE_CHECKING:
     from nbcache.engine.running.run import Run
-    from nbcache.notebook.render import Rendered
+    from nbcache.notebook.answer import Answer
     from nbcache.notebook.widget.view import Page
     from nbcache.store.history import Logged
 
@@ -190,7 +190,10 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             return own[name](parsed)
         if name == "sql":
             return self._queried(parsed)
-        answer = _answers().perform(parsed, self.front.session.cache, place="notebook")
+        return self._tell(parsed, _answers().perform(parsed, self.front.session.cache))
+
+    def _tell(self, parsed: verbs.Parsed, answer: Answer) -> object:
+        """Return the data for `--json`, else show the picture."""
         if "--json" in parsed:
             return answer.data
         self.front.show(answer.rendered)
@@ -233,10 +236,10 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         return [*parsed.words, *(self.front.session.labelled(label) if label else ())]
 
     def _resume(self, parsed: verbs.Parsed) -> object:
-        return self._follow(parsed, self.front.session.resume, _word(parsed))
+        return self._follow(parsed, self.front.session.resume, parsed.word)
 
     def _relaunch(self, parsed: verbs.Parsed) -> object:
-        return self._follow(parsed, self.front.session.relaunch, _word(parsed))
+        return self._follow(parsed, self.front.session.relaunch, parsed.word)
 
     def _follow(
         self, parsed: verbs.Parsed, start: Callable[..., Run], what: object, **how: object
@@ -258,8 +261,8 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         return run
 
     def _restore(self, parsed: verbs.Parsed) -> object:
-        restored = self.front.session.restore(_word(parsed))
-        self.front.show(_answers().render_restored(restored))
+        restored = self.front.session.restore(parsed.word)
+        self.front.show(_answers().restored_answer(restored).rendered)
         return restored
 
     def _plan(self, parsed: verbs.Parsed) -> object:
@@ -282,11 +285,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         return None
 
     def _trust(self, parsed: verbs.Parsed) -> object:
-        answer = _answers().trust(parsed, self.front.session)
-        if "--json" in parsed:
-            return answer.data
-        self.front.show(answer.rendered)
-        return None
+        return self._tell(parsed, _answers().trust(parsed, self.front.session))
 
     def _try(self, parsed: verbs.Parsed) -> None:
         __tracebackhide__ = True
@@ -318,12 +317,12 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
     def _check(self, parsed: verbs.Parsed) -> object:
         from nbcache.notebook import housekeeping
 
-        return self._answered(parsed, housekeeping.check_answer(parsed, self.front.session))
+        return self._tell(parsed, housekeeping.check_answer(parsed, self.front.session))
 
     def _keys(self, parsed: verbs.Parsed) -> object:
         from nbcache.notebook.keys_view import keys_answer
 
-        return self._answered(parsed, keys_answer(parsed, "notebook"))
+        return self._tell(parsed, keys_answer(parsed, "notebook"))
 
     def _share(self, parsed: verbs.Parsed) -> object:
         from nbcache.notebook import team_view
@@ -332,46 +331,36 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         if "--off" in parsed:
             team_view.check_words(parsed)
             session.unshare()
-            return self._answered(parsed, team_view.off())
+            return self._tell(parsed, team_view.off())
         if not parsed.words:
-            return self._answered(parsed, team_view.status(session.cache, session.tier()))
+            return self._tell(parsed, team_view.status(session.cache, session.tier()))
         tier = session.share(parsed.words[0], **team_view.manner(parsed))
-        return self._answered(parsed, team_view.status(session.cache, tier))
+        return self._tell(parsed, team_view.status(session.cache, tier))
 
     def _push(self, parsed: verbs.Parsed) -> object:
         from nbcache.notebook import team_view
 
         tier = self.front.session.tier() or team_view.tier_of(self.front.session.cache)
-        return self._answered(parsed, team_view.push(parsed, tier))
+        return self._tell(parsed, team_view.push(parsed, tier))
 
     def _pull(self, parsed: verbs.Parsed) -> object:
         from nbcache.notebook import team_view
 
         tier = self.front.session.tier() or team_view.tier_of(self.front.session.cache)
-        return self._answered(parsed, team_view.pull(parsed, tier))
-
-    def _answered(self, parsed: verbs.Parsed, answer: tuple[Rendered, object]) -> object:
-        """Return the data for `--json`, else show the picture."""
-        rendered, data = answer
-        if "--json" in parsed:
-            return data
-        self.front.show(rendered)
-        return None
+        return self._tell(parsed, team_view.pull(parsed, tier))
 
     def _cancel(self, parsed: verbs.Parsed) -> None:
         run = self.front.session.last_run
-        named = parsed.words[0] if parsed.words else None
-        if run is not None and not run.done and named in (None, "last", run.name, run.id):
+        if run is not None and not run.done and parsed.word in (None, "last", run.name, run.id):
             run.cancel()
             run.wait(live.GRACE_S)
             self.front.show(pictures.render_progress(run.progress()))
             return
-        answer = _answers().perform(parsed, self.front.session.cache, place="notebook")
-        self.front.show(answer.rendered)
+        self.front.show(_answers().perform(parsed, self.front.session.cache).rendered)
 
     def _show(self, parsed: verbs.Parsed) -> object:
         session = self.front.session
-        answer = _answers().perform(parsed, session.cache, place="notebook")
+        answer = _answers().perform(parsed, session.cache)
         if "--json" in parsed:
             return answer.data
         if "--mermaid" in parsed:
@@ -381,7 +370,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         return None
 
     def _runs(self, parsed: verbs.Parsed) -> object:
-        answer = _answers().perform(parsed, self.front.session.cache, place="notebook")
+        answer = _answers().perform(parsed, self.front.session.cache)
         if "--json" in parsed:
             return answer.data
         if answer.data:
@@ -391,7 +380,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         return None
 
     def _diff(self, parsed: verbs.Parsed) -> object:
-        answer = _answers().perform(parsed, self.front.session.cache, place="notebook")
+        answer = _answers().perform(parsed, self.front.session.cache)
         if "--json" in parsed:
             return answer.data
         if "--data" in parsed or "--process" in parsed:  # said once: there is nothing to choose
@@ -408,10 +397,6 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             print(verbs.help_of(verbs.find_verb(parsed.words[0], "notebook"), "notebook"))
         else:
             print(verbs.overview("notebook"))
-
-
-def _word(parsed: verbs.Parsed) -> str | None:
-    return parsed.words[0] if parsed.words else None
 
 
 def _answers() -> ModuleType:

@@ -18,6 +18,7 @@ from typing import Any
 from nbcache.engine.record.query import asking
 from nbcache.errors import UsageError
 from nbcache.notebook import render
+from nbcache.notebook.answer import Answer
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed
 from nbcache.store.history import Logged
@@ -50,7 +51,7 @@ def for_notebook(cache: Logged, query: str, flags: Parsed) -> object:
             raise UsageError(f"--format {name} needs {package}, which is not installed") from error
 
 
-def for_shell(cache: Logged, query: str, flags: Parsed) -> tuple[Rendered, object, bytes | None]:
+def for_shell(cache: Logged, query: str, flags: Parsed) -> Answer:
     """Return the answer as text, as data for JSON, and as bytes where the format is binary.
 
     Raises:
@@ -61,14 +62,14 @@ def for_shell(cache: Logged, query: str, flags: Parsed) -> tuple[Rendered, objec
         if name == "arrow":
             if sys.stdout.isatty():
                 raise UsageError("--format arrow writes bytes: send them to a file or a pipe")
-            return Rendered("", ""), None, _arrow_stream(_arrow(cursor))
+            return Answer(Rendered("", ""), None, raw=_arrow_stream(_arrow(cursor)))
         columns, rows = _rows(cursor)
     data = [dict(zip(columns, map(plain, row), strict=True)) for row in rows]
     if name == "json":
-        return render.line(json.dumps(data, indent=2)), data, None
+        return Answer(render.line(json.dumps(data, indent=2)), data)
     if name == "csv":
-        return render.line(_csv(columns, rows).rstrip("\n")), data, None
-    return _table(columns, rows), data, None
+        return Answer(render.line(_csv(columns, rows).rstrip("\n")), data)
+    return Answer(_table(columns, rows), data)
 
 
 def _format(flags: Parsed, known: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from nbcache.engine.record import history, task_log
 from nbcache.errors import UsageError
 from nbcache.notebook import render
+from nbcache.notebook.answer import Answer, answer
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed
 from nbcache.store.cache import Cache
@@ -21,8 +22,8 @@ _PERCENT = frozenset({"cpu_percent", "%cpu", "pcpu"})
 _LONGEST = 100  # characters of a cell
 
 
-def log_of(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
-    """Return the picture and the data that `log` was asked for.
+def log_of(parsed: Parsed, cache: Cache) -> Answer:
+    """Answer `log`.
 
     Raises:
         UsageError: words that do not go together, an unknown field, a wrong condition.
@@ -30,7 +31,7 @@ def log_of(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
     """
     if "--list-fields" in parsed:
         known = task_log.known_fields(cache)
-        return render.line("\n".join(known)), known
+        return answer("\n".join(known), known)
     template = _template(parsed)
     chosen = parsed.text("--fields")
     if chosen is not None:
@@ -57,16 +58,16 @@ def log_of(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
     data = [dict(zip(fields, row, strict=True)) for row in rows]
     if template is not None:
         filled = [task_log.fill(template, each) for each in data]
-        return render.line("".join(_ended(text) for text in filled).rstrip("\n")), data
+        return answer("".join(_ended(text) for text in filled).rstrip("\n"), data)
     separator = parsed.text("--separator")
     if separator is not None:
         between = _unescaped(separator)
         lines = [between.join(map(task_log.raw_text, row)) for row in rows]
-        return render.line("\n".join(lines)), data
+        return answer("\n".join(lines), data)
     if not rows:
-        return render.line(_none(parsed, cache, runs)), data
+        return answer(_none(parsed, cache, runs), data)
     texts = [[cell(name, value) for name, value in zip(fields, row, strict=True)] for row in rows]
-    return _table(fields, texts, keep_empty=chosen is not None), data
+    return answer(_table(fields, texts, keep_empty=chosen is not None), data)
 
 
 def _none(parsed: Parsed, cache: Cache, runs: Sequence[str] | None) -> str:

@@ -12,8 +12,8 @@ from nbcache.engine.cache_in_use import CacheInUse
 from nbcache.engine.tier import Tier, connect, sharing_of, unshare
 from nbcache.errors import UsageError, command
 from nbcache.notebook import render
+from nbcache.notebook.answer import Answer, answer
 from nbcache.notebook.fetching import shown_while_waiting
-from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed
 from nbcache.store.cache import Cache
 from nbcache.store.history import Logged
@@ -59,7 +59,7 @@ def _not_shared(cache: Cache) -> str:
     )
 
 
-def share_in_shell(parsed: Parsed, place: Path) -> tuple[Rendered, object]:
+def share_in_shell(parsed: Parsed, place: Path) -> Answer:
     """Share the cache in a folder, which is made for it; a URL that is refused makes none."""
     held = CacheInUse(place, _tell, lambda said: nullcontext())
     try:
@@ -69,7 +69,7 @@ def share_in_shell(parsed: Parsed, place: Path) -> tuple[Rendered, object]:
         held.close()
 
 
-def sharing_in_shell(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+def sharing_in_shell(parsed: Parsed, cache: Cache) -> Answer:
     """Share a cache no more, or say with what."""
     if "--off" not in parsed:
         return status(cache, None)
@@ -89,22 +89,22 @@ def check_words(parsed: Parsed) -> None:
         raise UsageError("share takes a URL or --off, not both")
 
 
-def off() -> tuple[Rendered, object]:
+def off() -> Answer:
     """Say that nothing is shared any more."""
-    return render.line("nothing is shared any more; what came from there stays"), None
+    return answer("nothing is shared any more; what came from there stays", None)
 
 
-def status(cache: Cache, tier: Tier | None) -> tuple[Rendered, object]:
+def status(cache: Cache, tier: Tier | None) -> Answer:
     """Say what a cache is shared with."""
     if tier is not None:
         return _described(tier)
     sharing = sharing_of(cache.root)
     if sharing is None:
-        return render.line("nothing is shared; `share URL` does it"), None
-    return render.line(f"shared with {sharing.url}{_manner(sharing.read_only)}"), asdict(sharing)
+        return answer("nothing is shared; `share URL` does it", None)
+    return answer(f"shared with {sharing.url}{_manner(sharing.read_only)}", asdict(sharing))
 
 
-def _described(tier: Tier) -> tuple[Rendered, object]:
+def _described(tier: Tier) -> Answer:
     """Say what is shared, with what it holds."""
     shared = tier.shared
     shared.log.refresh(relist=True)  # what this process has sent since
@@ -121,7 +121,7 @@ def _described(tier: Tier) -> tuple[Rendered, object]:
         f"shared with {shared.store.url} ({shared.store.backend}), "
         f"{render.count_of(results, 'result')}{_manner(shared.contact.read_only is not None)}"
     )
-    return render.line(text), data
+    return answer(text, data)
 
 
 def _manner(read_only: bool) -> str:
@@ -135,7 +135,7 @@ def history_of(tier: Tier) -> Logged:
     return tier.shared
 
 
-def push(parsed: Parsed, tier: Tier) -> tuple[Rendered, object]:
+def push(parsed: Parsed, tier: Tier) -> Answer:
     """Send what is missing there."""
     run = _run_id(tier.cache, parsed)
     sent = tier.push(run, _progress if sys.stderr.isatty() else None)
@@ -145,7 +145,7 @@ def push(parsed: Parsed, tier: Tier) -> tuple[Rendered, object]:
     )
     if sent.left:
         text += f"; {render.count_of(sent.left, 'row')} stayed, since their results are gone here"
-    return render.line(text), asdict(sent)
+    return answer(text, asdict(sent))
 
 
 def _run_id(cache: Cache, parsed: Parsed) -> str | None:
@@ -154,16 +154,16 @@ def _run_id(cache: Cache, parsed: Parsed) -> str | None:
     return history.find_run(cache, parsed.words[0]).id if parsed.words else None
 
 
-def pull(parsed: Parsed, tier: Tier) -> tuple[Rendered, object]:
+def pull(parsed: Parsed, tier: Tier) -> Answer:
     """Fetch what is missing here."""
-    done = tier.pull(parsed.words[0] if parsed.words else None)
+    done = tier.pull(parsed.word)
     text = (
         f"{render.count_of(done.results, 'result')} of {tier.shared.store.url}: fetched "
         f"{render.count_of(done.blobs, 'blob')}, the rest was here"
     )
     if done.gone:
         text += f"; {render.count_of(done.gone, 'blob')} cannot be had"
-    return render.line(text), asdict(done)
+    return answer(text, asdict(done))
 
 
 def _progress(sent: Sent, of: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from html import escape
 
 from nbcache.engine.record.trusted import standing_words
@@ -12,6 +11,7 @@ from nbcache.engine.trusting import Trusting, revoke
 from nbcache.errors import UsageError, command
 from nbcache.model.row import TrustRow
 from nbcache.notebook import render
+from nbcache.notebook.answer import Answer, answer, moment
 from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed
 from nbcache.plan.identity import explain
@@ -61,7 +61,7 @@ def _process(each: Trusting, written: bool) -> Iterator[Rendered]:
         yield render.line(f"not trusted: {', '.join(names[:_NAMED])}{more}: {why}")
 
 
-def words_of(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
+def words_of(parsed: Parsed, cache: Cache) -> Answer:
     """Answer `trust` without a process: list the words that stand, or revoke some."""
     target = parsed.text("--revoke")
     if target is not None:
@@ -69,25 +69,23 @@ def words_of(parsed: Parsed, cache: Cache) -> tuple[Rendered, object]:
             raise UsageError("--revoke names what it is about: leave the processes out")
         rows = revoke(cache, target, parsed.text("--why") or "")
         said = f"revoked for {render.count_of(len(rows), 'task')} of {rows[0].process}"
-        return render.line(f"{said}: an edited task runs again"), _records(rows)
+        return answer(f"{said}: an edited task runs again", _records(rows))
     if "--why" in parsed:
         raise UsageError(f"name the processes: {command('trust PROCESS --why TEXT')}")
     rows = sorted(standing_words(cache.log).values(), key=lambda row: (row.at, row.id))
     if not rows:
-        return render.line("nothing is trusted in this cache"), []
+        return answer("nothing is trusted in this cache", [])
     grid = render.table(("process", "tasks", "when", "who", "why"), list(_grouped(rows)))
-    return grid, _records(rows)
+    return answer(grid, _records(rows))
 
 
 def _grouped(rows: Sequence[TrustRow]) -> Iterator[tuple[str, ...]]:
     """One line for what was said at once."""
-    now = datetime.now().astimezone()
     groups: dict[tuple[str, str, str], list[TrustRow]] = {}
     for row in rows:
         groups.setdefault((row.process, row.user, row.reason), []).append(row)
     for (process, user, reason), members in groups.items():
-        when = render.when(datetime.fromtimestamp(members[-1].at / 1e6, tz=UTC), now)
-        yield process, str(len(members)), when, user, reason
+        yield process, str(len(members)), moment(members[-1].at), user, reason
 
 
 def _records(rows: Sequence[TrustRow]) -> list[dict[str, object]]:

@@ -42,10 +42,22 @@ class Parsed:
     def __contains__(self, flag: str) -> bool:
         return flag in self.flags
 
+    @property
+    def word(self) -> str | None:
+        """The first word; None where there is none."""
+        return self.words[0] if self.words else None
+
     def text(self, flag: str) -> str | None:
         """Return the text given with an option, or None where it is not there."""
         texts = self.flags.get(flag)
         return texts[-1] if texts else None
+
+    def number(self, flag: str, default: int) -> int:
+        """Return the number given with an option."""
+        text = self.text(flag) or str(default)
+        if not text.isdigit():
+            raise UsageError(f"{flag} takes a number, not {text!r}")
+        return int(text)
 
     def parameters(self) -> dict[str, str]:
         """Return the NAME=VALUE pairs given with `--parameter`."""

@@ -83,7 +83,7 @@ def test_a_label_that_equal_tasks_share_means_the_one_that_ran(notebook: Noteboo
     assert (found.use, found.position) == (None, "0")
     twin = why(cache, ["half", "1"]).head
     assert "is equal to that of half[a=1] of this run (position 0)" in twin
-    shown = answers.perform(parse_line("show last"), cache, place="shell").rendered.text
+    shown = answers.perform(parse_line("show last"), cache).rendered.text
     assert shown.count("failed: half[a=2] AssertionError") == 2
     label = f"several[v={'x' * 29}…]"  # of two that are not equal
     told = f"there are {label} (say several 0), {label} (say several 1)"

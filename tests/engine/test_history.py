@@ -55,7 +55,7 @@ def test_a_run_that_somebody_holds_goes_on_and_one_that_nobody_holds_is_interrup
     assert going.name == "bold-ant"
 
     def said(verb: str) -> str:
-        return answers.perform(parse_line(verb), story.cache, place="shell").rendered.text
+        return answers.perform(parse_line(verb), story.cache).rendered.text
 
     assert said("log bold-ant") == "no task of run bold-ant has ended yet"
     assert "none has ended yet" in said("show bold-ant")

@@ -9,7 +9,7 @@ import pytest
 from nbcache.engine.record.results import Results
 from nbcache.errors import NbcacheError, ResultGone, RunError
 from nbcache.model.digest import Digest
-from nbcache.notebook.answers import render_restored
+from nbcache.notebook.answers import restored_answer
 from nbcache.store.blobs import Blobs
 from tests.engine.notebooks import Notebook
 
@@ -68,7 +68,7 @@ def test_each_free_name_is_bound_to_the_results_of_its_process(kernels: Kernels)
     source = restored["source"].value
     assert (source.f.read_text(), source.n) == ("a,b", 3)
     assert repr(source.tag) == "<the input tag: passed on, and not kept>"
-    assert "without tag: passed on, and not kept" in render_restored(restored).text
+    assert "without tag: passed on, and not kept" in restored_answer(restored).rendered.text
     source.f.write_text("edited")
     with pytest.raises(ResultGone, match=r"in\.csv is not what it was then"):
         list(restored["source"])

@@ -85,8 +85,8 @@ def test_json_and_csv_hold_times_lists_and_missing_values(cache: Cache) -> None:
 def test_a_shell_gets_a_table_json_csv_or_an_arrow_stream(cache: Cache) -> None:
     def shown(*options: str) -> tuple[str, bytes | None]:
         words = verbs.parse_argv(["sql", QUERY, *options])
-        rendered, _, raw = query_result.for_shell(cache, words.words[0], words)
-        return rendered.text, raw
+        told = query_result.for_shell(cache, words.words[0], words)
+        return told.rendered.text, told.raw
 
     assert shown()[0].split("\n")[0].split() == COLUMNS
     assert json.loads(shown("--format", "json")[0]) == [RECORD]
@@ -112,7 +112,7 @@ def test_a_statement_without_an_answer_gives_an_empty_one(cache: Cache, tmp_path
     query = "CREATE TABLE x AS SELECT 1"
     words = verbs.parse_argv(["sql", query, "--files"])
 
-    rendered, data, _ = query_result.for_shell(cache, query, words)
+    told = query_result.for_shell(cache, query, words)
 
-    assert isinstance(data, list)
-    assert rendered.text
+    assert isinstance(told.data, list)
+    assert told.rendered.text
