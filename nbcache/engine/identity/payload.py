@@ -24,7 +24,7 @@ from typing import Any, cast
 from nbcache.codec.classes import ClassUnpickler, with_slots
 from nbcache.engine.identity.reducers import reduce_by_value, with_members
 from nbcache.model.digest import identity_digest
-from nbcache.plan.identity.asked import names_in_annotation
+from nbcache.plan.identity.asked import annotations_of, names_in_annotation
 from nbcache.plan.identity.reach import AMBIENT, is_of_nbcache
 from nbcache.plan.identity.uses import uses_of
 
@@ -111,7 +111,7 @@ def _pickler() -> Any:
             uses = uses_of(function.__code__)
             names = {*uses.names, *self.everywhere}
             if self.annotations:
-                said = map(names_in_annotation, function.__annotations__.values())
+                said = map(names_in_annotation, annotations_of(function).values())
                 names.update(*said)
             for name in names - AMBIENT - globals_.keys():
                 if name not in function.__globals__:

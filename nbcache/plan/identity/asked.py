@@ -8,8 +8,10 @@ nothing else.
 from __future__ import annotations
 
 import ast
+import sys
+import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from nbcache.plan.identity.uses import Uses
@@ -19,7 +21,8 @@ Asked = Literal["docstrings", "annotations", "source", "zone", "locale"]
 _WORDS: dict[Asked, frozenset[str]] = {
     "docstrings": frozenset({"__doc__", "getdoc", "get_docstring"}),
     "annotations": frozenset(
-        "__annotations__ get_type_hints get_annotations signature getfullargspec".split()
+        "__annotations__ __annotate__ get_type_hints get_annotations signature "
+        "getfullargspec".split()
     ),
     "source": frozenset("getsource getsourcelines getcomments findsource".split()),
     "zone": frozenset("fromtimestamp astimezone mktime altzone tzlocal get_localzone".split()),
@@ -51,6 +54,25 @@ def _asks_clock(uses: Uses) -> bool:
         name in _ALSO_OF_DATA and (called or before in clocks)
         for before, name, called in uses.members
     )
+
+
+def annotations_of(thing: type | types.FunctionType) -> Mapping[str, object]:
+    """Return the own annotations of a function or class.
+
+    From Python 3.14 on they are evaluated when somebody asks: where that fails, as it does for a
+    name that is defined later, they are the texts that were written.
+    """
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format, get_annotations
+
+        try:
+            return get_annotations(thing)
+        except Exception:
+            return get_annotations(thing, format=Format.STRING)
+    found: Mapping[str, object] = (
+        vars(thing).get("__annotations__", {}) if isinstance(thing, type) else thing.__annotations__
+    )
+    return found
 
 
 def annotated_names(node: ast.AST) -> Iterator[str]:

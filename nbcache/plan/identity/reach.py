@@ -24,7 +24,7 @@ from typing import Literal, Protocol
 
 from nbcache.errors import NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
-from nbcache.plan.identity.asked import Asked, asked_of_code, names_in_annotation
+from nbcache.plan.identity.asked import Asked, annotations_of, asked_of_code, names_in_annotation
 from nbcache.plan.identity.canonical import canonical_digest
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.code import (
@@ -335,11 +335,9 @@ class Walker:
             )
         ]
         annotations = None
-        if "annotations" in self._asked and function.__annotations__:
-            annotations = self._part(
-                f"annotations of {function.__name__}", function.__annotations__
-            )
-            self._annotated(function.__annotations__)
+        if "annotations" in self._asked and (given := annotations_of(function)):
+            annotations = self._part(f"annotations of {function.__name__}", given)
+            self._annotated(given)
         doc = function.__doc__ if "docstrings" in self._asked else None
         return (*names, doc if isinstance(doc, str) else None, annotations)
 
@@ -408,7 +406,7 @@ class Walker:
         if home == "notebook":
             self.folded_classes.append(value)
         if "annotations" in self._asked:
-            self._annotated(vars(value).get("__annotations__", {}))
+            self._annotated(annotations_of(value))
         return combine(
             "class",
             value.__name__,

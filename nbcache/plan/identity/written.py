@@ -13,10 +13,12 @@ import functools
 import types
 from collections.abc import Iterator
 
+from nbcache.plan.identity.asked import annotations_of
+
 _NOT_OF_THE_CLASS = frozenset(
     "__dict__ __weakref__ __module__ __qualname__ __firstlineno__ __static_attributes__ "
     "__abstractmethods__ _abc_impl __signature__ __slotnames__ __annotations_cache__ "
-    "__attrs_base_of_slotted__ "
+    "__attrs_base_of_slotted__ __annotate_func__ __classdictcell__ "
     "_abc_cache _abc_negative_cache _abc_negative_cache_version _abc_registry".split()
 )
 _OF_MEMBERS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
@@ -29,7 +31,8 @@ def class_members(cls: type) -> Iterator[tuple[str, str, object]]:
     """Yield of each member its name, what an error calls it, and what is compared of it."""
     names = dict(vars(cls))
     skipped = set(_NOT_OF_THE_CLASS) | {"__doc__"}
-    if not names.get("__annotations__"):  # Python makes an empty one when somebody asks
+    names["__annotations__"] = annotations_of(cls)
+    if not names["__annotations__"]:  # Python makes an empty one when somebody asks
         skipped.add("__annotations__")
     if issubclass(cls, enum.Enum):
         values = [(name, each._value_) for name, each in cls.__members__.items()]
