@@ -112,6 +112,25 @@ def test_the_form_has_the_plain_variables_that_processes_read_and_plans_with_the
     assert desk.quiet == 1  # only what sets a name waits until no cell runs
 
 
+def test_the_form_has_a_control_that_holds_each_plain_value_exactly(notebook: Notebook) -> None:
+    values = {
+        "yes": "True", "rate": "0.5", "word": "'it\\'s'", "none": "None", "sizes": "[1, 'b']",
+        "lines": "'a\\nb'", "endless": "float('inf')", "when": "date(1, 2, 3)", "many": "[0] * 21",
+    }  # fmt: skip
+    notebook.cell("from datetime import date")
+    notebook.cell("\n".join(f"{name} = {text}" for name, text in values.items()))
+    notebook.cell(f"%%process all_of_them()\n[{', '.join(values)}]")
+    desk = Desk(notebook, LiveRun(notebook.run()))
+
+    fields = {each["name"]: (each["kind"], each["text"]) for each in desk.ask("form")["fields"]}
+
+    assert fields == {
+        "yes": ("bool", "True"), "rate": ("float", "0.5"), "word": ("str", '"it\'s"'),
+        "none": ("other", "None"), "sizes": ("other", "[1, 'b']"), "lines": ("other", r"'a\nb'"),
+        "endless": ("other", "inf"),
+    }  # fmt: skip
+
+
 def test_relaunch_takes_the_parameters_that_were_changed(notebook: Notebook) -> None:
     notebook.cells(CELLS)
     first = notebook.run()

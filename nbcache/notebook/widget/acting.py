@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
+from types import NoneType
 from typing import Any, TypedDict, TypeVar, cast
 
 from nbcache.engine.declared.parameters import parameter_value
@@ -25,6 +27,8 @@ from nbcache.notebook.widget.source import Source
 from nbcache.notebook.widget.state import Control
 
 T = TypeVar("T")
+
+MOST_MEMBERS = 20  # of a list in the form
 
 Quiet = Callable[[Callable[[], Any]], Any]
 """Calls a function while no cell runs, and returns what it returns."""
@@ -202,12 +206,26 @@ def _holds(held: object, text: str) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    return type(value) in (bool, int, float) or (type(value) is str and len(str(value)) <= 200)
+    """Whether a line has room for its literal."""
+    if isinstance(value, (list, tuple)):
+        exact = type(value) in (list, tuple)
+        return exact and len(value) <= MOST_MEMBERS and all(map(_is_scalar, value))
+    return _is_scalar(value)
+
+
+def _is_scalar(value: object) -> bool:
+    return type(value) in (NoneType, bool, int, float) or _is_short(value)
+
+
+def _is_short(value: object) -> bool:
+    return type(value) is str and len(value) <= 200
 
 
 def _field(name: str, value: object) -> Field:
-    kind = type(value).__name__ if _is_plain(value) else "other"
-    return {"name": name, "text": repr(value), "kind": kind}
+    """A control that holds the value exactly; else one for its literal."""
+    fits = type(value) in (bool, int) or (type(value) is float and isfinite(value))
+    fits = fits or (_is_short(value) and str(value).isprintable())
+    return {"name": name, "text": repr(value), "kind": type(value).__name__ if fits else "other"}
 
 
 __all__ = ["Actions", "Asked", "Field", "Quiet"]

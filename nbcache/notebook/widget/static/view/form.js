@@ -40,14 +40,14 @@ class Form {
     const id = `${this.view.key}-field-${name}`;
     const plain = kind === "str" ? unquoted(text) : text;
     const input = kind === "bool" ? h("input", { type: "checkbox", id, checked: text === "True" })
-      : h("input", { type: kind === "int" || kind === "float" ? "number" : "text", step: kind === "float" ? "any" : "1", id, value: plain, spellcheck: "false" });
+      : h("input", { type: kind === "int" || kind === "float" ? "number" : "text", step: kind === "float" ? "any" : "1", required: kind !== "str", id, value: plain, spellcheck: "false" });
     const literal = () => kind === "bool" ? (input.checked ? "True" : "False") : kind === "str" ? quoted(input.value) : input.value;
     const was = literal();
     const mark = h("button", { type: "button", class: "nb-link", hidden: true, onclick: () => {
       if (kind === "bool") input.checked = text === "True"; else input.value = plain;
       input.dispatchEvent(new Event("input", { bubbles: true }));
     } }, `changed · back to ${plain}`);
-    const field = { name, literal, changed: () => literal() !== was,
+    const field = { name, input, literal, changed: () => literal() !== was,
       root: [h("label", { for: id }, h("code", {}, name)), h("span", { class: "nb-field" }, input, mark)] };
     input.addEventListener("input", () => {
       mark.hidden = !field.changed();
@@ -63,8 +63,10 @@ class Form {
 
   async plan() {
     const asked = (this.planning = {});
+    const wrong = this.fields.find(({ input }) => !input.validity.valid);
     let content;
     try {
+      if (wrong) throw new Error(`${wrong.name}: ${wrong.input.validationMessage}`);
       const plans = await this.view.ask({ ask: "plan", ...this.asked() });
       content = this.planTable(plans);
     } catch (error) {
@@ -101,7 +103,6 @@ class Form {
   }
 }
 
-/** A Python literal of a text, and the text of one (as repr writes it). */
-const quoted = (text) => `'${text.replace(/\\/g, "\\\\").replace(/'/g, "\\'").replace(/\n/g, "\\n")}'`;
-const unquoted = (literal) => literal.slice(1, -1).replace(/\\(n|t|\\|'|")/g,
-  (_, c) => ({ n: "\n", t: "\t" })[c] ?? c);
+/** A Python literal of a text in one line, and the text of one (as repr writes it). */
+const quoted = (text) => `'${text.replace(/[\\']/g, "\\$&")}'`;
+const unquoted = (literal) => literal.slice(1, -1).replace(/\\(.)/g, "$1");
