@@ -185,21 +185,31 @@ def _wiring(process: Process, session: Host) -> str:
 
 def place_plans(prepared: Prepared, found: DryRun, reasons: Reasons) -> tuple[PlacePlan, ...]:
     """Count what a dry run found, per process in the order of the graph."""
+    seen: set[object] = set()
     return tuple(
-        _place_plan(name, index, prepared, found, reasons)
+        _place_plan(name, index, prepared, found, reasons, seen)
         for name, index in sorted(prepared.graph.places.items(), key=lambda each: each[1])
     )
 
 
 def _place_plan(
-    name: str, index: int, prepared: Prepared, found: DryRun, reasons: Reasons
+    name: str,
+    index: int,
+    prepared: Prepared,
+    found: DryRun,
+    reasons: Reasons,
+    above: set[object] | None = None,
 ) -> PlacePlan:
+    """`above`: hashes that run at other places already, to which those of this one are added."""
     decided = {task: each for task, each in found.decisions.items() if task[0] == index}
     failed = {task for task in found.errors if task[0] == index}
     skipped = {task for task in decided if found.outcomes.get(task) is Outcome.SKIPPED}
     cached = {task for task, each in decided.items() if each.outputs is not None} - skipped
     hashes = {each.hash or task for task, each in decided.items()
               if task not in cached and task not in skipped and task not in failed}  # fmt: skip
+    if above is not None:
+        hashes -= above
+        above |= hashes
     twins = len(decided) - len(cached) - len(skipped) - len(failed & decided.keys()) - len(hashes)
     seen = len(decided) + len(failed - decided.keys())
     unknown = found.unknown.get(name, 0)
@@ -209,7 +219,7 @@ def _place_plan(
     error = error or next((found.errors[task] for task in sorted(failed)), "")
     waiting = [each for task, each in decided.items() if task not in cached | skipped | failed]
     reason = error or (reasons.of(prepared.places[index], waiting) if hashes else "")
-    lost = next((each.reason for task, each in decided.items() if each.reason), "")
+    lost = next((each.reason for each in waiting if each.reason), "")
     known = seen + unknown - len(skipped)
     if found.channel_error:  # which ends a run, so not all tasks were looked at
         known = max(known, expected or 0)

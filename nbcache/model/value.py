@@ -141,10 +141,11 @@ class HoleCause:
     """Why a slot of a channel stays empty: the task that was to fill it, or another one above.
 
     `outcome` is the Outcome's value, `task` its label, `node` that of its process. `failed` is the
-    key of the task whose attempts failed, where some did: its own, or that of its twin.
+    key of the task whose attempts failed, where some did: its own, or that of its twin. `foreseen`:
+    only in a plan, where a task that would run may fill the slot yet.
     """
 
-    __slots__ = ("failed", "node", "outcome", "task")
+    __slots__ = ("failed", "foreseen", "node", "outcome", "task")
 
     def __init__(
         self,
@@ -152,8 +153,10 @@ class HoleCause:
         task: str,
         node: int = -1,
         failed: tuple[int, tuple[int, ...]] | None = None,
+        foreseen: bool = False,
     ) -> None:
         self.outcome, self.task, self.node, self.failed = outcome, task, node, failed
+        self.foreseen = foreseen
 
     def __repr__(self) -> str:
         return f"HoleCause({self.outcome!r}, {self.task!r})"

@@ -235,15 +235,20 @@ def read_hashes(path: Path, statuses: Collection[str]) -> frozenset[str]:
         return frozenset(table.filter(wanted).column("hash").to_pylist())
 
 
+NOT_BEGUN = ("aborted", "skipped")
+"""Statuses of attempts that, without a time at which they started, never began."""
+
+
 def read_inputs(path: Path) -> Any:
     """Return the Arrow table of process and inputs of the attempts in a rows file, without those
     of tasks that never began."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     with open_parquet(path) as file:
         columns = ["kind", "process", "status", "start", "inputs"]
         table = file.read(columns=columns, use_threads=False)
-        ended = pc.not_equal(table.column("status"), "aborted")
+        ended = pc.invert(pc.is_in(table.column("status"), pa.array(NOT_BEGUN)))
         began = pc.or_(pc.is_valid(table.column("start")), ended)
         wanted = pc.and_(pc.equal(table.column("kind"), "attempt"), began)
         return table.filter(wanted).select(["process", "inputs"])

@@ -194,6 +194,7 @@ def test_a_plan_foresees_no_failure(notebook: Notebook) -> None:
     declare(notebook)
     plans = {plan.name: plan for plan in notebook.session.plan()}
     assert (plans["fit"].to_run, plans["autopsy"].to_run) == (3, 0)
+    assert plans["autopsy"].tasks is None
 
 
 def test_a_resumed_run_looks_only_into_what_fails_again(kernels: Kernels) -> None:

@@ -296,6 +296,35 @@ def test_a_plan_agrees_with_the_run_that_follows(notebook: Notebook) -> None:
     assert (plan["total"].to_run, plan["total"].cached, plan["total"].unknown) == (0, 1, 0)
 
 
+def test_a_plan_does_not_know_which_items_are_chosen_among_results_to_come(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(["%channel src = of(3, 4)", "%%process work(v) -> x from src\nx = v"])
+    notebook.run()  # the last two of the four below are hits, and none of them is chosen
+    choices = {"two": "take(2)", "one": "first()", "odd": "unique(lambda x: x % 2)"}
+    for name, choice in choices.items():
+        notebook.cell(f"%%process {name}(x) -> y from work.{choice}\ny = x")
+    notebook.cell("%channel src = of(1, 2, 3, 4)")
+
+    plan = {each.name: each for each in notebook.session.plan(list(choices))}
+    run = notebook.run(*choices)
+
+    assert [plan[name].tasks for name in choices] == [None, 1, None]
+    assert [(plan[name].to_run, plan[name].unknown) for name in choices] == [(0, 0), (0, 1), (0, 2)]
+    assert [list(run[name]) for name in choices] == [[1, 2], [1], [1, 2]]
+
+
+def test_tasks_that_two_calls_share_are_planned_once(notebook: Notebook) -> None:
+    calls = ["%channel few = work(of(1, 2))", "%channel more = work(of(2, 3))"]
+    notebook.cells(["%%process work(v) -> x\nx = v", *calls])
+
+    plan = [(each.to_run, each.equal) for each in notebook.session.plan(["work"])]
+    run = notebook.run("work")
+
+    places = run.progress().places
+    assert plan == [(each.counts["completed"], each.equal) for each in places] == [(2, 0), (1, 1)]
+
+
 def test_a_card_says_signature_wiring_captures_and_plan(notebook: Notebook) -> None:
     scaled(notebook)
     view = notebook.session.card(notebook.names["work"])

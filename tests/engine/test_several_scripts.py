@@ -62,6 +62,11 @@ def test_an_edit_of_one_script_runs_its_tasks_alone_and_says_which(aligned: Note
     assert "the script for else changed" in run.reasons["align"]
     told = why(aligned.session.cache, ["align", "2"])
     assert "the code of align changed" in told.head
+    aligned.cell(cell(aligned).replace("tac", "tac -s '\\n'").replace('sort "', 'sort -b "'))
+    (plan,) = aligned.session.plan()
+    assert "the script for else changed" in plan.reason
+    assert "and the script for mode ==" in plan.reason
+    assert aligned.run().reasons["align"] == plan.reason
 
 
 def test_what_another_script_calls_is_no_component_of_a_task(aligned: Notebook) -> None:

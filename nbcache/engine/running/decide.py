@@ -156,6 +156,10 @@ class Decider:
             found[name] = staged_elsewhere(found[name], pattern, names)
         return [(name, "input", each.digest) for name, each in found.items()]
 
+    def place_of(self, task: TaskKey) -> Place:
+        """Return a task's process at its place: with all of its scripts, if there are several."""
+        return self._places[task[0]]
+
     def may_read(self, place: int) -> bool:
         """Whether deciding a task may take long: it has a file by default, or a store folder."""
         held = self._places[place]

@@ -22,6 +22,7 @@ class Deciding:
     def __init__(self, course: Course, reasons: Reasons | None) -> None:
         self._course, self._reasons = course, reasons
         self._not_counting: set[str] = set()  # processes of which a result was found in vain
+        self._scripts: dict[str, dict[str, Decision]] = {}  # by process: a task of each that runs
         self._named_inputs: dict[str, Place] = {}  # processes whose reason is what inputs are new
         self._noting = threading.Lock()  # reasons are found on both threads
         self._is_settled = False
@@ -99,19 +100,24 @@ class Deciding:
             return
         reasons = self._course.run.reasons
         name, own = decision.place.name, decision.reason if decision.place.is_kept else ""
-        found = self._reasons.of(decision.place, [decision])
+        place = self._course.decider.place_of(decision.task)
+        found = self._reasons.of(place, [decision])
         decision.reason = decision.reason or found
+        scripts = self._scripts.setdefault(name, {})
+        scripts[decision.place.key] = decision
+        if len(scripts) > 1:
+            found = self._reasons.of(place, list(scripts.values()))
         reasons.setdefault(name, own or found)
         if own and name not in self._not_counting:
             self._not_counting.add(name)
             reasons[name] = own
             self._named_inputs.pop(name, None)
         elif name not in self._not_counting:
-            line = self._reasons.line(decision.place)
+            line = self._reasons.line(place)
             if line or found not in (AGAIN, CUT_SHORT):
                 reasons[name] = line or found
             if line:
-                self._named_inputs[name] = decision.place
+                self._named_inputs[name] = place
 
 
 def _may_read(value: object) -> bool:

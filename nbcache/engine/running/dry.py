@@ -146,9 +146,9 @@ def dry_run(
         found.expected[name] = scheduler.expected(name)
         if not prepared.graph.nodes[index].is_value and any(position == () for position, _ in held):
             found.expected[name] = None  # a queue that is one hole: nobody knows how long it is
-        found.unknown[name] = sum(
-            isinstance(slot, HoleCause) and slot.outcome == Outcome.FAILED.value for _, slot in held
-        )
+        would_be = sum(isinstance(slot, HoleCause) and slot.foreseen for _, slot in held)
+        known = len(scheduler.elements(index))
+        found.unknown[name] = would_be + max((found.expected[name] or known) - known, 0)
     return found
 
 
@@ -181,10 +181,11 @@ def _answer(
     return None
 
 
-def _apply(command: Apply, prepared: Prepared, found: DryRun) -> Event:
+def _apply(command: Apply, prepared: Prepared, found: DryRun) -> Event | None:
     node = prepared.graph.nodes[command.node]
     if command.role == "failure":
-        return Applied(command.call, found.failure(cast(TaskKey, command.args[0])))
+        known = found.failure(cast(TaskKey, command.args[0]))
+        return None if known is None else Applied(command.call, known)
     if node.op in _SHOWING:
         return Applied(command.call, None)
     try:

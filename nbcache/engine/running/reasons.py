@@ -64,7 +64,8 @@ class Reasons:
         self._is_broken = False  # else each task would read the damaged file again
 
     def of(self, place: Place, decisions: Sequence[Decision]) -> str:
-        """Return in one line why these tasks of a place are not in the cache.
+        """Return in one line why these tasks of a place are not in the cache. Of a place of several
+        scripts the one that they run is compared, unless that is as it was.
 
         Never raises: what is only said must fail no task, whatever became of the rows before.
         """
@@ -72,15 +73,23 @@ class Reasons:
             return NOT_KEPT
         if not self._is_broken:
             try:
-                return self._of(place, decisions)
+                return self._of(self._compared(place, decisions), decisions)
             except Exception:  # a damaged rows file: of `StoreError`, Arrow's, the system's
                 self._is_broken = True
         return _NEW_INPUT
 
-    def _of(self, place: Place, decisions: Sequence[Decision]) -> str:
+    def _compared(self, place: Place, decisions: Sequence[Decision]) -> Place:
+        own = {each.place.key: each.place for each in decisions}
+        one = next(iter(own.values())) if place.scripts and len(own) == 1 else place
+        return one if self._found(one) != _NEW_INPUT else place
+
+    def _found(self, place: Place) -> str:
         if place.key not in self._said:
             self._said[place.key] = self._find(place)
-        said = self._said[place.key]
+        return self._said[place.key]
+
+    def _of(self, place: Place, decisions: Sequence[Decision]) -> str:
+        said = self._found(place)
         if said != _NEW_INPUT and place.key not in self._set_back:
             return said
         if self._tried is None:  # in runs before: what fails from now on is no reason

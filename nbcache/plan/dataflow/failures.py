@@ -48,5 +48,4 @@ class FailuresOperator(SievingOperator):
             super().on(parent, address, slot)
 
     def answer(self, tag: object, result: object) -> None:
-        item = EMPTY if result is None else cast(Slot, result)  # None: a plan foresees no failures
-        self.emit(cast(Position, tag), item)
+        self.emit(cast(Position, tag), cast(Slot, result))

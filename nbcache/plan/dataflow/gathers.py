@@ -27,9 +27,13 @@ def poisons(hole: HoleCause) -> bool:
 
 
 class GatherOperator(Operator):
-    """Takes the elements of parent `side` in order; `take` says False to be asked again later."""
+    """Takes the elements of parent `side` in order; `take` says False to be asked again later.
 
-    side = 0
+    `chooses`: what it gives of later elements depends on each before, so a plan ends at one that a
+    task would make.
+    """
+
+    side, chooses = 0, False
 
     def __init__(self, node: CompiledNode, parents: Sequence[Stream], outbox: Outbox) -> None:
         super().__init__(node, parents, outbox)
@@ -57,6 +61,8 @@ class GatherOperator(Operator):
                 if cursor.done:
                     self.closed = True
                     self.close()
+                return
+            if self.chooses and type(element) is HoleCause and element.foreseen:
                 return
             if isinstance(element, Leaf) or not self.take(cursor.address, element):
                 return
@@ -120,6 +126,8 @@ class CollectOperator(ValueGather):
 
 class FirstOperator(ValueGather):
     """The first item that is no hole."""
+
+    chooses = True
 
     def reset(self) -> None:
         super().reset()
@@ -204,6 +212,8 @@ class QueueGather(GatherOperator):
 class TakeOperator(QueueGather):
     """The first items that are no holes."""
 
+    chooses = True
+
     def start(self) -> None:
         super().start()
         if not self.node.size:
@@ -219,6 +229,8 @@ class TakeOperator(QueueGather):
 
 class UntilOperator(QueueGather):
     """The items before the first that the function says yes to; one question at a time."""
+
+    chooses = True
 
     def reset(self) -> None:
         super().reset()

@@ -75,6 +75,8 @@ class KeyedGather(GatherOperator):
 class UniqueOperator(KeyedGather):
     """The first item of each key, at its own address."""
 
+    chooses = True
+
     def reset(self) -> None:
         super().reset()
         self._seen: set[Hashable] = set()

@@ -84,6 +84,7 @@ class Scheduler:
         self._recalled: list[Task] = []  # made again in this round: who waits for them goes on
         self._ending: RunStatus | None = None
         self._failed = False
+        self._is_plan = False
         self._forensic = with_all_below(
             graph, {node.index for node in graph.nodes if node.op == "failures"}
         )
@@ -205,7 +206,7 @@ class Scheduler:
             if self._loading:
                 return
             stuck = self._flow.unfinished()
-            if stuck is not None:
+            if stuck is not None and not self._is_plan:  # what chooses waits for what would run
                 raise SchedulerFault(f"nothing is left to do, but {stuck.label!r} is not complete")
         failed = RunStatus.FAILED if self._failed else RunStatus.SUCCEEDED
         self.status = self._ending or failed
@@ -304,8 +305,10 @@ class Scheduler:
 
     def _on_foreseen(self, event: ev.Foreseen) -> None:
         task = self._answered(event.task)
+        self._is_plan = True
         if task is not None:
-            self._fail_task(task, "it was not run", "ignore" if event.ignored else "continue")
+            outcome = Outcome.IGNORED if event.ignored else Outcome.FAILED
+            self._end_task(task, outcome, error="it was not run", foreseen=not event.ignored)
 
     def _static_action(self, task: Task) -> str:
         decl = self.graph.nodes[task.node].decl
@@ -457,6 +460,7 @@ class Scheduler:
         slot: Item | None = None,
         error: str | None = None,
         twin: TaskKey | None = None,
+        foreseen: bool = False,
     ) -> None:
         """The only way to DONE: count, report, let the slot travel, tell twins and waiters."""
         task.queued = task.postponed = False
@@ -467,7 +471,7 @@ class Scheduler:
             self._recalled.append(task)
         if slot is None and task.outputs is None:
             failed = (twin or key) if outcome is Outcome.FAILED else None
-            cause = HoleCause(outcome.value, self._label(task), task.node, failed)
+            cause = HoleCause(outcome.value, self._label(task), task.node, failed, foreseen)
             self._flow.emit(task.node, task.position, cause)
         elif slot is not None:
             self._flow.emit(task.node, task.position, slot)
