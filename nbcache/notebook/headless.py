@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from nbcache.engine.record.history import LIVE
 from nbcache.errors import RunError, UsageError
 from nbcache.notebook import parameters as parametrise
 from nbcache.notebook.again import run_lines
@@ -29,6 +30,7 @@ from nbcache.notebook.own_kernel import own_kernel
 from nbcache.notebook.planning import Planning
 from nbcache.notebook.progress import PLAN_MIME, RUN_MIME, SAID_MIME, RunRecord
 from nbcache.notebook.settings import HEADLESS_VARIABLE, Headless
+from nbcache.notebook.shell_words import as_typed
 from nbcache.store.files import new_ulid
 
 _PROCESS_CELL = re.compile(r"^(?:\s*(?:#.*)?\n)*\s*%%process\b")
@@ -230,8 +232,17 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
                 execution.failed_cell = (number, error_of(cell))
                 return
             except DeadKernelError:
-                execution.failed_cell = (number, "the kernel died")
+                execution.failed_cell = (number, _how_it_died(execution, settings))
                 return
+
+
+def _how_it_died(execution: Execution, settings: Headless) -> str:
+    """Say that the kernel died, and how a run goes on that it left behind."""
+    left = [each["name"] for each in execution.runs.values() if each["status"] in LIVE]
+    if not left:
+        return "the kernel died"
+    way_on = as_typed(f"resume {left[-1]}", settings.typed_cache)
+    return f"the kernel died; what had ended is kept, and {way_on} goes on"
 
 
 def _forward_interrupts(kernel: Any, execution: Execution) -> None:

@@ -139,6 +139,7 @@ def test_a_time_limit_ends_the_whole_tree(bench: Bench, tmp_path: Path) -> None:
     assert report.outcome == "failed"
     assert report.error == f"killed: time limit of {limit:g} s exceeded"
     assert row_of(bench, spec.id).error == report.error
+    assert (row_of(bench, spec.id).peak_rss or 0) > 10_000_000
     assert not is_alive(int(where.read_text()))
 
 

@@ -26,7 +26,13 @@ class Limits:
         limit = running.spec.time
         assert limit is not None
         reason = f"time limit of {limit:g} s exceeded"
-        running.timer = running.future.get_loop().call_later(limit, self._end, running, reason)
+        running.timer = running.future.get_loop().call_later(limit, self._end_late, running, reason)
+
+    def _end_late(self, running: Running, reason: str) -> None:
+        for worker in self._pool.values():
+            if worker.running is running and worker.pid is not None:
+                running.peak = max(running.peak, resident_bytes(worker.pid))
+        self._end(running, reason)
 
     def begin_memory(self, running: Running) -> None:
         """An attempt begins: look at the memory of its worker, if it has a limit."""

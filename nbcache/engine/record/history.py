@@ -270,8 +270,8 @@ def _nearest_runs(word: str, known: Sequence[RunSummary]) -> str:
 def unknown(kind: str, name: str, known: Sequence[str]) -> str:
     """Return "no KIND 'name'; did you mean ...", or all that there are where nothing is near."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f'did you mean "{close[0]}"?' if close else f"there are {', '.join(known)}"
-    return f"no {kind} {name!r}; {hint}"
+    there = f"there are {', '.join(known)}" if known else "there is none yet"
+    return f"no {kind} {name!r}; " + (f'did you mean "{close[0]}"?' if close else there)
 
 
 _FAILED = (Outcome.FAILED.value, Outcome.IGNORED.value)
