@@ -2,8 +2,10 @@
 
 Each entry is a class of which that was found: a masked array forgets that its mask is hard, an
 array of a derived class its attributes, an image the alpha of its palette, a scalar of Arrow what
-Python's types do not hold; `numpy.vectorize` keeps a ufunc that nothing can pickle once it was
-called. Libraries are told by the names of their classes, never imported to find out.
+Python's types do not hold, the type of a map that its keys are sorted; groups and windows of pandas
+take along what they computed, which may be out of date; `numpy.vectorize` keeps a ufunc that
+nothing can pickle once it was called. Libraries are told by the names of their classes, never
+imported to find out.
 """
 
 from __future__ import annotations
@@ -129,6 +131,21 @@ def set_image(image: Any, state: Reduced) -> None:
     image.putpalette(palette, mode)
 
 
+def _reduce_without_cache(value: Any) -> Reduced | None:
+    make, arguments, state, *_ = value.__reduce_ex__(4)
+    cache = state.get("_cache") if type(state) is dict else None
+    if type(cache) is not dict:
+        return None
+    kept = {name: part for name, part in cache.items() if name == "_ilevel"}
+    return make, arguments, {**state, "_cache": kept}
+
+
+def _reduce_map(kind: Any) -> Reduced:
+    import pyarrow as pa
+
+    return pa.map_, (kind.key_field, kind.item_field, kind.keys_sorted)
+
+
 def _reduce_scalar(scalar: Any) -> Reduced | None:
     import pyarrow as pa
 
@@ -147,5 +164,10 @@ _REDUCERS: dict[str, Reducer] = {
     "numpy.finfo": lambda limits: (type(limits), (limits.dtype,)),
     "numpy.vectorize": _reduce_vectorized,
     "PIL.Image.Image": _reduce_image,
+    "pandas.core.groupby.groupby.BaseGroupBy": _reduce_without_cache,
+    "pandas.core.groupby.grouper.Grouping": _reduce_without_cache,
+    "pandas.core.groupby.ops.BaseGrouper": _reduce_without_cache,
+    "pandas.core.window.rolling.BaseWindow": _reduce_without_cache,
+    "pyarrow.lib.MapType": _reduce_map,
     "pyarrow.lib.Scalar": _reduce_scalar,
 }

@@ -171,6 +171,7 @@ def used(function: np.vectorize) -> np.vectorize:
         indexed(0, 0, 0, 255, 1, 2, 3, 4),
         used(np.vectorize(abs, otypes=[float])),
         pa.scalar(1, pa.time64("ns")),
+        pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int8(), keys_sorted=True)),
     ],
     ids=lambda value: type(value).__name__,
 )

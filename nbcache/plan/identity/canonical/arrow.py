@@ -214,21 +214,10 @@ def _write_scalar(encoder: Encoder, value: Foreign) -> None:
 
     encoder.tag("pyarrow.Scalar")
     try:
-        held = _alone(value) if isinstance(value, pa.DictionaryScalar) else pa.repeat(value, 1)
+        held = pa.repeat(value, 1)  # of a dictionary with all its members, which a body can ask for
     except pa.ArrowNotImplementedError:
         held = pa.array([value.as_py()], value.type)
     write_chunks(encoder, pa.chunked_array([held]))
-
-
-def _alone(scalar: Foreign) -> Foreign:
-    """Return an array of this scalar without the other members of its dictionary."""
-    import pyarrow as pa
-
-    kind, value = scalar.type, scalar.value
-    if not value.is_valid:
-        return pa.array([None], kind)
-    first = pa.array([0], kind.index_type)
-    return pa.DictionaryArray.from_arrays(first, pa.repeat(value, 1), ordered=kind.ordered)
 
 
 def _write_schema(encoder: Encoder, value: Foreign) -> None:

@@ -3,7 +3,7 @@
 An installed class may keep counters, views of itself that it made when they were asked for, or
 the address of something: they differ between kernels, or after a glance at the object in another
 cell, and no result depends on them. Each entry is a class of which that was found. Caches of what
-was computed are not left out: where they are out of date, a body sees it.
+was computed are left out only where they do not travel: one out of date would be seen by a body.
 """
 
 from __future__ import annotations
@@ -43,6 +43,21 @@ def _without(*names: str) -> Change:
         if type(state) is not dict:  # of a class that somebody derived
             return state
         return {name: part for name, part in state.items() if name not in names}
+
+    return change
+
+
+def _without_cache(*kept: str) -> Change:
+    """Leave out what was computed when it was asked for, but for the names `kept`; it does not
+    travel either (`codec.whole`), so no body sees any that is out of date."""
+
+    def change(_: type, state: State) -> State:
+        cache = state.get("_cache") if type(state) is dict else None
+        if type(cache) is not dict:
+            return state
+        held = {name: part for name, part in cache.items() if name in kept}
+        rest = {name: part for name, part in state.items() if name != "_cache"}
+        return {**state, "_cache": held} if held else rest
 
     return change
 
@@ -104,6 +119,10 @@ _CHANGES: dict[str, Change] = {
     "matplotlib.colors.Colormap": _with_colours,
     "networkx.classes.graph.Graph": _without(*_VIEWS, "__networkx_cache__"),
     "numpy.vectorize": _without("_ufunc"),  # made by the first call
+    "pandas.core.groupby.groupby.BaseGroupBy": _without_cache(),
+    "pandas.core.groupby.grouper.Grouping": _without_cache("_ilevel"),  # is there from the first
+    "pandas.core.groupby.ops.BaseGrouper": _without_cache(),
+    "pandas.core.window.rolling.BaseWindow": _without_cache(),
     "scipy.spatial._ckdtree.cKDTree": _without_pointers,
     "sklearn.base.BaseEstimator": _without("_sklearn_version"),  # is a component of its own
     "sklearn.model_selection._search.BaseSearchCV": _without_times,
