@@ -13,6 +13,7 @@ from nbcache.errors import StoreUnavailableError
 T = TypeVar("T")
 
 _RETRIES = (0.5, 2.0, 5.0)  # seconds: a store that is asked too often
+_OBSTORES_TIMEOUT = "kind: Timeout"  # which has no class of its own
 
 
 def patiently(request: Callable[[], T], is_worth: Callable[[], bool] = lambda: True) -> T:
@@ -56,6 +57,6 @@ def _was_silent(error: BaseException | None) -> bool:
     """Whether an error comes of a time-out, of which each client makes one of its own."""
     if isinstance(error, BaseExceptionGroup):
         return any(map(_was_silent, error.exceptions))
-    if error is None or isinstance(error, TimeoutError):
+    if error is None or isinstance(error, TimeoutError) or _OBSTORES_TIMEOUT in str(error):
         return error is not None
     return _was_silent(error.__cause__ or error.__context__)

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from obstore.exceptions import GenericError
 
 from nbcache.errors import (
     AccessDeniedError,
@@ -171,7 +172,12 @@ def test_a_server_that_is_busy_for_ever_is_given_up_soon(faulty: Faulty) -> None
 
 @pytest.mark.parametrize(
     ("cause", "times"),
-    [(ConnectionResetError(), 2), (TimeoutError(), 1), (ExceptionGroup("", [TimeoutError()]), 1)],
+    [
+        (ConnectionResetError(), 2),
+        (TimeoutError(), 1),
+        (ExceptionGroup("", [TimeoutError()]), 1),
+        (GenericError("error sending request\n\nDebug source: HttpError { kind: Timeout }"), 1),
+    ],
 )
 def test_what_somebody_needs_is_asked_for_again_unless_the_server_was_silent(
     cause: Exception, times: int
