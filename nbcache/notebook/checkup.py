@@ -98,7 +98,9 @@ def verify(cache: Cache, *, quick: bool = False, mend: bool = False) -> Findings
         left = render.count_of(len(report.leftovers), "leftover")
         found.facts["left"] = f"{left} of processes that were killed"
     end = "" if mend else "; what needs it runs again, or --repair"
-    found.problems += [f"{problem}{end}" for problem in report.problems]
+    found.problems += [
+        str(each) if each.fault == "segment" else f"{each}{end}" for each in report.problems
+    ]
     return found
 
 

@@ -8,6 +8,7 @@ from html import escape
 from typing import TypeVar
 
 from nbcache.engine.record import history, usage
+from nbcache.engine.record.finding import is_hash
 from nbcache.engine.repeat import SAMPLE, ProcessRepeat, repeat
 from nbcache.engine.session import Session
 from nbcache.engine.upkeep.cleaning import Cleaning, clean
@@ -52,11 +53,15 @@ def selection_of(parsed: Parsed, cache: Cache) -> Selection:
     for name in processes:
         if name not in known:
             raise UsageError(history.unknown("process", name, sorted(known)))
+    hashes = [text.lower() for text in parsed.flags.get("--hash", ())]
+    for text in hashes:
+        if not is_hash(text):
+            raise UsageError(f"--hash: {text!r} is not the start of a hash, such as 3f2a90c1")
     return Selection(
         older_than=_read(parsed, "--older-than", parse_duration),
         runs=frozenset(history.find_run(cache, word).id for word in parsed.flags.get("--run", ())),
         processes=frozenset(processes),
-        hashes=tuple(text.rpartition(":")[2].lower() for text in parsed.flags.get("--hash", ())),
+        hashes=tuple(text.rpartition(":")[2] for text in hashes),
         statuses=statuses,
         incomplete="--incomplete" in parsed,
         expired="--expired" in parsed,

@@ -81,6 +81,7 @@ def test_a_cache_is_looked_at_pinned_cleaned_checked_and_repaired(
         "clean --keep-last -3",
         "clean --status done",
         "clean --process bigg",
+        "clean --hash bigg",
         "clean -n -f",
         "check big",
         "check --repeat -n some",
