@@ -47,6 +47,7 @@ from nbcache.store.segment import (
 )
 from nbcache.store.signing import FOREIGN, Vouching
 from nbcache.store.soundness import is_sound, sound_row
+from nbcache.store.tombstones import Tombstones
 
 T = TypeVar("T")
 
@@ -76,8 +77,7 @@ class Log:
         self._replaced: frozenset[str] = frozenset()
         self._damaged: dict[str, DamagedSegmentError] = {}  # segments that nothing can be read of
         self._journals: dict[str, JournalView] = {}  # replaced as a whole, never changed
-        self._evicted: dict[str, float] = {}  # hash -> up to which generation
-        self._evicted_rows: set[str] = set()
+        self._tombstones = Tombstones()
         self._is_loaded = False
         self._refreshed_at = -math.inf  # by time.monotonic()
         self._writer = JournalWriter(self.root, durability=durability, on_open=self._add_own)
@@ -105,7 +105,7 @@ class Log:
             self._writer.append_lines(b"".join(lines), len(lines))
             path = self._writer.path
             assert path is not None
-            self._note_evicts(self._journals[path.name].add(lines))
+            self._tombstones.note(self._journals[path.name].add(lines))
 
     def adopt(self, records: Sequence[Record]) -> None:
         """Append rows that another cache made, as they are.
@@ -228,7 +228,7 @@ class Log:
         return [entry for entry, standing in found if _counts(entry, standing)]
 
     def _candidates_of(self, hash: Digest, run: str | None) -> list[Found]:
-        found = self._candidates(hash)
+        found = self._tombstones.left(hash, self._known(hash))
         return found if run is None else [each for each in found if each[2] == run]
 
     def _judged(self, hash: Digest, found: list[Found]) -> Iterator[tuple[Entry, Standing]]:
@@ -271,26 +271,20 @@ class Log:
     def evicted(self, hash: Digest) -> list[Entry]:
         """Return the completed rows of a hash that have a tombstone of their own, the best first;
         else as `find`."""
-        if not self._evicted_rows:  # asked for each miss
+        if not self._tombstones.has_rows:  # asked for each miss
             return []
-        limit, gone = self._evicted.get(hash, 0), self._evicted_rows
-        found = [each for each in self._candidates(hash, True) if each[0] in gone]
-        return [
-            entry
-            for entry, standing in self._judged(hash, [each for each in found if each[1] > limit])
-            if _counts(entry, standing)
-        ]
+        found = self._tombstones.singled_out(hash, self._known(hash))
+        return [entry for entry, standing in self._judged(hash, found) if _counts(entry, standing)]
 
     def is_evicted(self, hash: Digest) -> bool:
         """Say whether a hash has results, and a tombstone holds for each of them."""
-        if not (self._evicted or self._evicted_rows):
-            return False
-        return bool(self._candidates(hash, True)) and not self._candidates(hash)
+        known = self._known(hash)
+        return bool(known) and not self._tombstones.left(hash, known)
 
     def next_generation(self, hash: Digest) -> int:
         """Return 1 + the highest generation of the hash's results and tombstones."""
-        highest = max((each[1] for each in self._candidates(hash, True)), default=0)
-        evicted = self._evicted.get(hash, 0)
+        highest = max((each[1] for each in self._known(hash)), default=0)
+        evicted = self._tombstones.generation(hash)
         return 1 + max(highest, 0 if math.isinf(evicted) else int(evicted))
 
     def find_attempt(self, attempt: str) -> AttemptRow | None:
@@ -491,7 +485,7 @@ class Log:
         whole = True
         for view in self._journals.values():
             try:
-                self._note_evicts(view.read_on())
+                self._tombstones.note(view.read_on())
             except FileNotFoundError:
                 whole = False  # folded since it was listed
             except OSError:  # a folder or a loop of links lies there, or it may not be read
@@ -534,15 +528,14 @@ class Log:
                 damaged_segments[name] = error  # look-ups do without it: what it held is made again
                 continue
             replaced.update(known[name].meta.get("replaces", ()))
-            for evict in known[name].meta.get("evicts", ()):
-                self._note_evict(evict)
+            self._tombstones.note(known[name].meta.get("evicts", ()))
         self._replaced, self._damaged = frozenset(replaced), damaged_segments
         self._segments = {name: known[name] for name in sorted(known.keys() - replaced)}
 
     # ------------------------------------------------------------------ inside
 
-    def _candidates(self, hash: str, even_evicted: bool = False) -> list[Found]:
-        """Return the completed rows of a hash; without those that a tombstone holds for.
+    def _known(self, hash: str) -> list[Found]:
+        """Return the completed rows of a hash, also those that a tombstone holds for.
 
         Asked twice and more for each task that runs: what is not there has to cost next to nothing.
         """
@@ -556,11 +549,6 @@ class Log:
         for segment in self._segments.values():
             if segment.hashes:
                 known += segment.find(key)
-        if not known or even_evicted:
-            return known
-        limit, gone = self._evicted.get(hash, 0), self._evicted_rows
-        if limit or gone:
-            known = [each for each in known if each[1] > limit and each[0] not in gone]
         return known
 
     def _record(self, row_id: str) -> Record | None:
@@ -586,18 +574,6 @@ class Log:
             **self._journals,
             name: JournalView(self.root / "journal" / name, own=True),
         }
-
-    def _note_evicts(self, records: Sequence[Record]) -> None:
-        for record in records:
-            self._note_evict(record)
-
-    def _note_evict(self, record: Record) -> None:
-        if record.get("row"):
-            self._evicted_rows.add(record["row"])
-        elif record.get("hash"):
-            generation = record.get("generation")
-            limit = math.inf if generation is None else generation
-            self._evicted[record["hash"]] = max(limit, self._evicted.get(record["hash"], 0))
 
     def _must_write(self) -> None:
         if self._read_only is not None:
