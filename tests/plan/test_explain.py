@@ -146,6 +146,15 @@ def test_a_helper_whose_text_is_as_before_changed_in_what_it_holds() -> None:
     )
 
 
+def test_files_of_a_list_with_other_content_are_no_file_of_a_long_name() -> None:
+    text = "list of 2: x (1 B), y (1 B)"
+    before, after = (_of("input", "fs", content, text) for content in "ab")
+
+    (found,) = differences([before], [after])
+
+    assert one_line("p", [found], 1, 2) == f"input fs ({text}) changed; 1 of 2 components equal"
+
+
 def test_a_file_with_other_content_changed_and_is_no_new_input() -> None:
     old, new = _of("input", "data", "a", "x.csv (4 B)"), _of("input", "data", "b", "x.csv (4 B)")
 

@@ -18,13 +18,12 @@ from nbcache.errors import UsageError
 from nbcache.model.digest import Digest, short
 from nbcache.model.ids import parse_position
 from nbcache.model.row import AttemptRow, UseRow
+from nbcache.plan.identity.explain import FILE
 from nbcache.store.cache import Cache
 from nbcache.store.history import reading
 
 _HASH = re.compile(r"(?:xxh3:)?[0-9a-f]{4,32}")
 _LABEL = re.compile(r"(\w+)\[(.*)\]", re.DOTALL)
-# How a row sums up a file: its name stands in the task's label, as it did while the run went on.
-_FILE = re.compile(r"(.+) \((?:[\d,]+ B|\? B|\?|folder)(?:, by [a-z ]+)?\)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +69,8 @@ def called_by(inputs: Iterable[tuple[str, str, str | None]]) -> dict[str, object
     for name, summary, scalar in inputs:
         if scalar is not None:
             found[name] = json.loads(scalar)
-        elif (file := _FILE.fullmatch(summary)) is not None:
-            found[name] = file[1]
+        elif (file := FILE.fullmatch(summary)) is not None:
+            found[name] = file[1]  # as in its label while the run went on
         elif summary and " " not in summary:
             found[name] = summary
     return found

@@ -146,9 +146,10 @@ def dry_run(
         found.expected[name] = scheduler.expected(name)
         if not prepared.graph.nodes[index].is_value and any(position == () for position, _ in held):
             found.expected[name] = None  # a queue that is one hole: nobody knows how long it is
-        would_be = sum(isinstance(slot, HoleCause) and slot.foreseen for _, slot in held)
-        known = len(scheduler.elements(index))
-        found.unknown[name] = would_be + max((found.expected[name] or known) - known, 0)
+        unknown = sum(isinstance(slot, HoleCause) and slot.foreseen for _, slot in held)
+        if not found.channel_error:  # which ends a run: what has no slot then gets none
+            unknown += max((found.expected[name] or 0) - len(scheduler.elements(index)), 0)
+        found.unknown[name] = unknown
     return found
 
 

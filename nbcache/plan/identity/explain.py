@@ -39,7 +39,8 @@ _WITH_VALUES = frozenset(
     "package python platform env seed input captured interpreter tool outputs".split()
 )
 # An input that is a file: its name, its size, and what it counts by, if not by content.
-_FILE = re.compile(r"(.+) \(([\d,?]+ B|folder)(?:, by ([a-z ]+))?\)", re.DOTALL)
+FILE = re.compile(r"(?!list of \d+: )(.+) \(([\d,?]+ B|\?|folder)(?:, by ([a-z ]+))?\)", re.DOTALL)
+_FILES = re.compile(r"list of \d+: .+ \(.*", re.DOTALL)
 _PLACE = re.compile(r"(.*?line )(\d+)$")
 PART = "# -- "  # before the place of a further piece of code, in a component's text
 _CODE = ("code", "helper", "resource", "module", "script")
@@ -183,14 +184,17 @@ def new_inputs(edited: Sequence[str], new: Sequence[str]) -> str:
 
 
 def edited_file(difference: Difference) -> str | None:
-    """Return what an input that is the same file has other than before: content, or mode.
+    """Return what an input that is the same file, or files, has other than before: content, or
+    mode.
 
     None: it is no file, or another one.
     """
     old, new = difference.old, difference.new
     if old is None or new is None:
         return None
-    before, after = _FILE.fullmatch(old.summary), _FILE.fullmatch(new.summary)
+    if old.summary == new.summary and _FILES.fullmatch(new.summary):
+        return f"input {new.name} ({new.summary}) changed"
+    before, after = FILE.fullmatch(old.summary), FILE.fullmatch(new.summary)
     if before is None or after is None or before[1] != after[1]:
         return None
     kind = "folder" if after[2] == "folder" else "file"
@@ -206,10 +210,10 @@ def phrase(difference: Difference, process: str = "") -> str:
     each = difference.component
     name = _label(each, process)
     if difference.change == "new":
-        said = each.kind in _CODE or name == TIME_ZONE
+        said = each.kind in (*_CODE, "sharing") or name == TIME_ZONE
         return f"{name} is new{_in_brackets(each.summary if said else '')}"
     if difference.change == "gone":
-        return f"{name} is gone"
+        return f"{name} is gone{_in_brackets(each.summary if each.kind == 'sharing' else '')}"
     old, new = difference.old, difference.new
     assert old is not None
     assert new is not None
