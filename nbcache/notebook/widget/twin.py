@@ -11,6 +11,7 @@ import re
 from base64 import b64encode
 from dataclasses import replace
 from html import escape
+from urllib.parse import quote
 
 from nbcache.model.view import RunProgress
 from nbcache.notebook import mermaid
@@ -18,9 +19,16 @@ from nbcache.notebook import progress as pictures
 from nbcache.notebook.render import Rendered, duration
 from nbcache.notebook.widget.scene import Scene, as_drawn, draw
 
-_WITHOUT_VIEW = (
-    "<style>.jp-OutputArea-child:not(:has(.nbcache-view))"
-    ":has(+ .jp-OutputArea-child .nbcache-twin){display:none}</style>"
+
+def _styled(rules: str) -> str:
+    """Return rules for the page around it. Not as `<style>`: where that is taken out, as from
+    Markdown on GitHub, its text would stay."""
+    return f'<link rel="stylesheet" href="data:text/css,{quote(rules)}">'
+
+
+_WITHOUT_VIEW = _styled(
+    ".jp-OutputArea-child:not(:has(.nbcache-view))"
+    ":has(+ .jp-OutputArea-child .nbcache-twin){display:none}"
 )
 
 _TITLES = re.compile(r"<title>[^<]*</title>")  # nothing shows those of an `<img>`
@@ -56,9 +64,8 @@ def _without_error(twin: str) -> str:
     """Hide an error at the end of the twin's cell: pages show it as they show stderr, but last."""
     last = ".jp-OutputArea-child:not(:has(~ .jp-OutputArea-child))"
     error = f'{last}:has(> [data-mime-type="application/vnd.jupyter.stderr"])'
-    return (
-        f"<style>.jp-OutputArea-child:has(#{twin}) ~ {error},"
-        f"#{twin} .nbcache-older{{display:none}}</style>"
+    return _styled(
+        f".jp-OutputArea-child:has(#{twin}) ~ {error},#{twin} .nbcache-older{{display:none}}"
     )
 
 
