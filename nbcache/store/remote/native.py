@@ -33,6 +33,8 @@ _STATUS = re.compile(r"status code: (\d{3})|\b(\d{3}) (?:Service Unavailable|Too
 _BEYOND = re.compile(
     r"status code: 416\b|<Code>InvalidRange</Code>|Wanted range starting at \d+, but"
 )
+_NO_CONNECTION = re.compile(r"kind: Connect,.*?(?:error|message): \"([^\"]+)", re.DOTALL)
+_SERVER = re.compile(r"https?://([^/\s]+)")
 _used_by: int | None = None  # the process whose native threads there are
 
 
@@ -301,6 +303,9 @@ def _first_words(text: str) -> str:
     code, message = _CODE.search(text), _MESSAGE.search(text)
     if code is not None and message is not None:
         return f"{message[1]} ({code[1]})"
+    cause, server = _NO_CONNECTION.search(text), _SERVER.search(text)
+    if cause is not None and server is not None:
+        return f"no connection to {server[1]}: {cause[1]}"
     return re.split(r"\n|Debug source", text)[0][:300]
 
 

@@ -233,6 +233,7 @@ def test_a_server_that_is_away_is_unavailable(faulty: Faulty) -> None:
         for name in ("get", "put", "list"):
             error = raised(every_request(store)[name])
             assert type(error) is StoreUnavailableError, (name, error)
+            assert f"{host}:{port}" in str(error)
 
 
 def test_a_bucket_that_is_gone_is_no_miss(faulty: Faulty) -> None:
