@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Callable
 from typing import Any
 
@@ -182,6 +183,14 @@ def test_a_dict_is_seen_amid_a_chain_of_calls() -> None:
     function = chain.node.parents[0].function
     assert function is not None
     assert result_fields(function) == ("n", "text")
+
+
+def test_a_dict_over_several_lines_of_a_channel_s_expression_is_seen() -> None:
+    text = "(GRID\n  .map(lambda n, s: {'n': n,\n  'text': s}).filter(lambda n: n))"
+    linecache.cache["<several lines>"] = (len(text), None, text.splitlines(True), "<several lines>")
+    chain = eval(compile(text, "<several lines>", "eval"), {"GRID": GRID})
+
+    assert result_fields(chain.node.parents[0].function) == ("n", "text")
 
 
 def test_every_return_has_to_give_the_same_fields() -> None:

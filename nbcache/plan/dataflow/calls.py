@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter
@@ -21,6 +22,7 @@ from typing import cast
 from nbcache.errors import ChannelError, WiringError, kind_of
 from nbcache.model.channel import Fields, Item
 from nbcache.model.value import Record, Stored
+from nbcache.plan.identity.code import find_function
 
 Bound = Callable[[Item], object]
 
@@ -289,68 +291,18 @@ def result_fields(function: Callable[..., object]) -> tuple[str, ...] | None:
     Reads the source: every return (or the lambda's body) must be a dict display with constant
     string keys, or `dict(a=...)`, and all with the same keys in the same order.
     """
-    try:
-        lines, first = inspect.getsourcelines(function)
-    except (OSError, TypeError, SyntaxError, IndentationError):
+    code = getattr(function, "__code__", None)
+    # Not exact: where a channel's expression calls a factory, its own name for it was compiled.
+    written = isinstance(code, CodeType) and find_function(code, _text_of, exact=False)
+    if not written or isinstance(written[0], ast.AsyncFunctionDef):
         return None
-    found = {_dict_keys(node) for node in _results("".join(lines), first, function)}
+    node = written[0]
+    found = set(map(_dict_keys, [node.body] if isinstance(node, ast.Lambda) else _returns(node)))
     return found.pop() if len(found) == 1 else None
 
 
-def _results(source: str, first: int, function: Callable[..., object]) -> Sequence[ast.expr | None]:
-    parsed = _parsed(source)
-    code = getattr(function, "__code__", None)
-    if parsed is None or not isinstance(code, CodeType):
-        return [None]
-    tree, line_shift, column_shift = parsed
-    if code.co_name != "<lambda>":
-        definitions = [
-            node
-            for node in ast.walk(tree)
-            if isinstance(node, ast.FunctionDef) and node.name == code.co_name
-        ]
-        return _returns(definitions[0]) if len(definitions) == 1 else [None]
-    names = code.co_varnames[: code.co_argcount]
-    bodies = [
-        node.body
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Lambda) and _argument_names(node.args) == names
-    ]
-    starts = [
-        (line + 1 - first + line_shift, column + (column_shift if line == first else 0))
-        for line, _, column, end in code.co_positions()
-        if line is not None and column is not None and end
-    ]
-    if starts and len(bodies) > 1:  # several alike on one line: the one whose body starts there
-        bodies = [body for body in bodies if (body.lineno, body.col_offset) == min(starts)]
-    return bodies or [None]
-
-
-def _parsed(source: str) -> tuple[ast.Module, int, int] | None:
-    """Parse the lines that hold a function, also where they begin or end amid an expression.
-
-    Returns the tree, and by how many lines, and on the first line columns, it was moved.
-    """
-    attempts = [(before, source, after, 0) for before, after in _AROUND]
-    start = source.find("lambda")
-    if start >= 0:
-        text = source[start:].rstrip()
-        attempts += [("(", text[:stop], ")", -start) for stop in range(len(text), 6, -1)]
-    for before, text, after, shift in attempts:
-        try:
-            tree = ast.parse(before + text + after)
-        except (SyntaxError, ValueError):
-            continue
-        lines = before.count("\n")
-        return tree, lines, shift + (0 if lines else len(before))
-    return None
-
-
-_AROUND = (("", ""), ("if 1:\n", ""), ("(", ")"), ("(_", ")"), ("_(", ""), ("(_", "))"))
-
-
-def _argument_names(arguments: ast.arguments) -> tuple[str, ...]:
-    return tuple(a.arg for a in (*arguments.posonlyargs, *arguments.args))
+def _text_of(filename: str) -> str:
+    return "".join(linecache.getlines(filename))
 
 
 def _returns(function: ast.FunctionDef) -> list[ast.expr | None]:

@@ -176,11 +176,14 @@ def _instructions(code: types.CodeType, left_out: int) -> tuple[tuple[int, int |
     )
 
 
-def find_function(code: types.CodeType, source_of: SourceOf) -> tuple[FunctionNode, str] | None:
+def find_function(
+    code: types.CodeType, source_of: SourceOf, *, exact: bool = True
+) -> tuple[FunctionNode, str] | None:
     """Return the syntax tree and the source text of the function a code object was compiled from.
 
     None where there is no source or where the source is not what was compiled (a file edited
-    since, a generated function): the text is compiled again and has to give an equal code object.
+    since, a generated function): the text is compiled again and has to give an equal code object,
+    unless `exact` is false.
     """
     source = source_of(code.co_filename)
     if not source:
@@ -189,7 +192,7 @@ def find_function(code: types.CodeType, source_of: SourceOf) -> tuple[FunctionNo
     if index is None:
         return None
     codes, nodes = index
-    if code not in codes:
+    if exact and code not in codes:
         return None
     node = _match(code, nodes.get((code.co_firstlineno, code.co_name), ()))
     return None if node is None else (node, _text(node, source))
