@@ -84,8 +84,8 @@ def sharing_of(root: Path) -> Sharing | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{root / _FILE} cannot be read: {error}.\n  Share again: `nbcache share URL`, or "
-            "no more: `nbcache share --off`."
+            f"{root / _FILE} cannot be read: {error}.\n  Share again: `{command('share URL')}`, "
+            f"or no more: `{command('share --off')}`."
         ) from error
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from nbcache.engine.record import history
 from nbcache.engine.tier import sharing_of
 from nbcache.engine.upkeep.cleaning import finish
-from nbcache.errors import CacheFormatError, RemoteStoreError, StoreError
+from nbcache.errors import CacheFormatError, RemoteStoreError, StoreError, command
 from nbcache.notebook import render
 from nbcache.store.cache import Cache
 from nbcache.store.remote.header import read_header
@@ -146,7 +146,7 @@ def examine_sharing(found: Findings, cache: Cache) -> None:
         if not cache.is_own:
             found.facts["shared"] = f"{sharing.url}, not asked: the cache is not yours"
             return
-        more = f"what else is tried by `nbcache doctor {sharing.url}`, which writes there"
+        more = f"what else is tried by `{command(f'doctor {sharing.url}')}`, which writes there"
         examine_store(found, sharing.url, untried="shared read-only" if sharing.read_only else more)
     except StoreError as error:
         found.problems.append(str(error))

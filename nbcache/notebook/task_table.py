@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.engine.record import history, task_log
-from nbcache.errors import UsageError
+from nbcache.errors import UsageError, command
 from nbcache.notebook import render
 from nbcache.notebook.answer import Answer, answer
 from nbcache.notebook.render import Rendered
@@ -99,7 +99,8 @@ def _template(parsed: Parsed) -> str | None:
         reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise UsageError(
             f"the template {given!r} names no {{field}}, and cannot be read as a file: {reason}.\n"
-            "  Write fields in braces, as in '{name}: {exit}'; `nbcache log -l` lists them"
+            "  Write fields in braces, as in '{name}: {exit}'; "
+            f"`{command('log --list-fields')}` lists them"
         ) from None
     if not task_log.fields_in(text):
         raise UsageError(f"the template in the file {given} names no {{field}}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from nbcache.errors import command
 from nbcache.model.view import PlaceProgress, RunProgress
 from nbcache.notebook import place_progress
 from nbcache.notebook import progress as pictures
@@ -67,7 +68,7 @@ class LineScreen:
     def close(self, progress: RunProgress) -> None:
         self.update(progress)
         if len(progress.failures) > FAILURES:
-            self._say(f"and {len(progress.failures) - FAILURES} more; see nbcache log")
+            self._say(f"and {len(progress.failures) - FAILURES} more; see {command('log')}")
         for line in pictures.reason_lines(progress):
             self._say(line)
         self._say(pictures.summary_line(progress))

@@ -378,4 +378,4 @@ class LocalExecutor:
         self._dispatch()
 
     def _lose(self, running: Running, pid: int | None, death: Death) -> None:
-        self._finish(running, self._losses.report(running, running.process, pid, death))
+        self._finish(running, self._losses.report(running, pid, death))

@@ -104,9 +104,7 @@ class Losses:
     def __init__(self, cache: Cache, append: Callable[[Sequence[Row]], None]) -> None:
         self._cache, self._append = cache, append
 
-    def report(
-        self, running: Running, process: ProcessSpec, pid: int | None, death: Death
-    ) -> AttemptReport:
+    def report(self, running: Running, pid: int | None, death: Death) -> AttemptReport:
         """Return the report of an attempt, after looking whether its row is there.
 
         Never raises: an attempt ends, whatever has become of its cache.
@@ -114,13 +112,11 @@ class Losses:
         pid: of the worker; None for an attempt that was never given to one.
         """
         try:
-            return self._report(running, process, pid, death)
+            return self._report(running, pid, death)
         except Exception as error:
-            return self._of_death(running, process, death, besides=error)
+            return self._of_death(running, death, besides=error)
 
-    def _report(
-        self, running: Running, process: ProcessSpec, pid: int | None, death: Death
-    ) -> AttemptReport:
+    def _report(self, running: Running, pid: int | None, death: Death) -> AttemptReport:
         spec = running.spec
         row = self._cache.log.find_attempt(spec.row.id) if spec.row is not None and pid else None
         workdir = keep_folder(self._cache.work, pid, spec.id)
@@ -132,21 +128,18 @@ class Losses:
                 outputs=from_ports(row.outputs),
                 watched=row.watched,
             )
-        report = self._of_death(running, process, death)
+        report = self._of_death(running, death)
         report.workdir = workdir
         if workdir is not None:
-            leave_way_back(Path(workdir), process, spec, running.shown.text(), death.exit)
+            printed = running.shown.text()
+            leave_way_back(Path(workdir), running.process, spec, printed, death.exit)
         if row is None and spec.row is not None and running.begun:
             row = self._keep_row(running, report)
         report.row = row
         return report
 
     def _of_death(
-        self,
-        running: Running,
-        process: ProcessSpec,
-        death: Death,
-        besides: Exception | None = None,
+        self, running: Running, death: Death, besides: Exception | None = None
     ) -> AttemptReport:
         """Return the report of a death, and of what else went wrong."""
         error = death.error(running.reason, running.aborted)
@@ -159,8 +152,8 @@ class Losses:
             id=running.spec.id,
             outcome="aborted" if running.aborted else "failed",
             error=error,
-            traceback=death.traceback(error, process),
-            where=death.where(process),
+            traceback=death.traceback(error, running.process),
+            where=death.where(running.process),
             exit=death.exit,
             signal=death.signal,
             unkept=is_deleted,

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from nbcache.engine.record import history
 from nbcache.engine.record.finding import find_task
 from nbcache.engine.running.rows import user_name
-from nbcache.errors import UsageError
+from nbcache.errors import UsageError, command
 from nbcache.model.digest import short
 from nbcache.model.row import PinRow, Row
 from nbcache.store.cache import Cache
@@ -123,7 +123,7 @@ def let_go(
         what = f"nothing like {word or run}" if word or run else "nothing"
         raise UsageError(
             f"{user} has pinned {what} in {shared.store.url}; pins there are of: "
-            f"{', '.join(users) or 'nobody'}.\n  `nbcache pin --team` lists them."
+            f"{', '.join(users) or 'nobody'}.\n  `{command('pin --team')}` lists them."
         )
     reason = f"let go by {user_name()}"
     rows = [_word(each.target, False, reason, user) for each in chosen]
