@@ -35,12 +35,13 @@ _ASKING = tuple(
     for where in ("<frozen ", f"{_LIBRARY}/")
 )
 # These call what they were given, and substitute what they were told to.
-_ON_BEHALF = tuple(
-    f"{_LIBRARY}/{name}.py"
+_ON_BEHALF = frozenset(
+    f"{_LIBRARY}/{name}{end}"
     for name in (
         "threading", "concurrent/futures/thread", "concurrent/futures/process",
         "multiprocessing/pool", "string",
     )
+    for end in (".py", "/__init__.py")  # `string` is a package from Python 3.14 on
 )  # fmt: skip
 STATS = frozenset("stat getsize getmtime getctime getatime cmp".split())
 _QUESTIONS = STATS | frozenset(
