@@ -203,8 +203,9 @@ class Cells:
         for name in cell.bound - values.keys():
             namespace.pop(name, None)
         namespace.update(values)
-        if cell.definitions:
-            tree = ast.Module(list(cell.definitions), [])
+        for each in cell.definitions:
+            # One by one, as IPython does: a function's code depends on imports in the same piece.
+            tree = ast.Module([each], [])
             exec(compile(tree, cell.decl.filename, "exec", dont_inherit=True), namespace)
 
     def _bytes(self, stored: Stored) -> bytes:

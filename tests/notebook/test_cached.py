@@ -90,6 +90,18 @@ def test_names_and_displays_come_back_in_order_in_a_fresh_session(
     assert " · saved " in badge(second)
 
 
+def test_a_function_of_a_kept_cell_comes_back_as_the_one_that_it_was(
+    again: Callable[..., Answer], tmp_path: Path
+) -> None:
+    """Python compiles what it calls in another way where the import stands in the same piece."""
+    tools = "%%cached\nimport math\ndef root(x):\n    return math.sqrt(x)\nn = 16"
+    cell = f"%%cached\n{mark(tmp_path)}\ny = root(n)"
+    again(tools, cell)
+
+    assert badge(again(tools, cell))
+    assert ran(tmp_path) == 1
+
+
 @pytest.mark.parametrize(
     ("before", "after", "runs"),
     [
@@ -165,6 +177,7 @@ def test_a_cell_that_reads_what_it_assigns_starts_from_what_was_there(shell: She
         ("def f():\n    global n\n    n = 2\nn = 1", "x = f()", "f assigns the global n"),
         ("pass", "globals()['sly'] = 1\nx = 1", "it calls globals()"),
         (SLY, "get_ipython().push({'sly': object()})\nx = 1", "it changes sly"),
+        ("gone = 1", "del gone\nx = 1", "it deletes gone, which it does not assign"),
         ("gone = 1", "get_ipython().drop_by_id({'gone': 1})\nx = 1", "it deletes gone"),
         ("pass", "x = (i for i in range(3))", "x: a generator cannot be kept"),
         ("pass", "x = open('f.txt', 'w')", "x: a TextIOWrapper cannot be kept"),

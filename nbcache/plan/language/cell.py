@@ -83,6 +83,10 @@ def parse_cached_cell(
     assigned = {name for each in others for name in _bound_by(each)}
     if twice := sorted(defined & assigned):
         raise NotKept(f"it both defines {twice[0]} and assigns to it")
+    nodes = [node for each in others for node in _at_module_scope(each)]
+    deleted = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Del)}
+    if strange := sorted(deleted - assigned):
+        raise NotKept(f"it deletes {strange[0]}, which it does not assign")
     passing = {name for each in others for name in _passing(each)}
     if unknown := sorted(set(asked) - assigned - defined):
         raise HeaderError(f"%%cached {unknown[0]}: the cell never assigns {unknown[0]}")
