@@ -78,7 +78,7 @@ def log_rows(
             conditions.append(f"lower(t.{name}) = ?")
             values.append(wanted.lower())
     if where:
-        conditions.append(f"({where}\n)")
+        conditions.append(f"(\n{where}\n)")  # an error shows lines of it alone
     query = (
         f"SELECT {', '.join(map(_expression, fields))} FROM tasks t"
         f" WHERE {' AND '.join(conditions)} ORDER BY t.run, t.process, {IN_ORDER}, t.position"
