@@ -7,7 +7,7 @@ command is a process, which should not wait for what it does not use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +122,7 @@ def _runs(parsed: Parsed, cache: Cache) -> Answer:
         *("run", "status", "when", "took", "sessions", "tasks", "hits", "saved", "parent"),
         *("notebook", "parameters"),
     )
-    grid = _without_empty(headers, rows)
+    grid = render.filled_table(headers, rows)
     parts = [grid]
     if len(known) > len(chosen):
         parts.append(render.line(f"{len(known) - len(chosen)} older ones", render.FAINT))
@@ -131,11 +131,6 @@ def _runs(parsed: Parsed, cache: Cache) -> Answer:
 
 def _assignments(texts: Mapping[str, str]) -> str:
     return " ".join(f"{name}={text}" for name, text in texts.items())
-
-
-def _without_empty(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Rendered:
-    filled = [k for k in range(len(headers)) if any(row[k] for row in rows)]
-    return render.table([headers[k] for k in filled], [[row[k] for k in filled] for row in rows])
 
 
 def _show(parsed: Parsed, cache: Cache) -> Answer:
@@ -174,7 +169,7 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
         for each in detail.processes
     ]
     if rows:
-        parts.append(_without_empty(("process", "tasks", "computing", "from", "why"), rows))
+        parts.append(render.filled_table(("process", "tasks", "computing", "from", "why"), rows))
     for row in detail.failures[:10]:
         text = f"{row.status}: {label_of(row)} {row.error or ''} · why {short(row.hash)}"
         parts.append(render.line(text))
@@ -218,7 +213,7 @@ def restored_answer(restored: RestoredRun) -> Answer:
         )
         for name, results in restored.results.items()
     ]
-    parts = [render.line(head), _without_empty(("process", "results", "note"), rows)]
+    parts = [render.line(head), render.filled_table(("process", "results", "note"), rows)]
     return answer(parts, restored)
 
 

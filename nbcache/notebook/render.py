@@ -113,6 +113,12 @@ def table(
     return Rendered("\n".join(lines), html)
 
 
+def filled_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Rendered:
+    """Return a table without the columns that are empty in all rows."""
+    filled = [k for k in range(len(headers)) if any(row[k] for row in rows)]
+    return table([headers[k] for k in filled], [[row[k] for k in filled] for row in rows])
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split()) if "\n" in text else text
 

@@ -11,7 +11,6 @@ from nbcache.engine.record import history, task_log
 from nbcache.errors import UsageError, command
 from nbcache.notebook import render
 from nbcache.notebook.answer import Answer, answer
-from nbcache.notebook.render import Rendered
 from nbcache.notebook.verbs import Parsed
 from nbcache.store.cache import Cache
 
@@ -67,7 +66,8 @@ def log_of(parsed: Parsed, cache: Cache) -> Answer:
     if not rows:
         return answer(_none(parsed, cache, runs), data)
     texts = [[cell(name, value) for name, value in zip(fields, row, strict=True)] for row in rows]
-    return answer(_table(fields, texts, keep_empty=chosen is not None), data)
+    table = render.filled_table if chosen is None else render.table
+    return answer(table(fields, texts), data)
 
 
 def _none(parsed: Parsed, cache: Cache, runs: Sequence[str] | None) -> str:
@@ -113,15 +113,6 @@ def _unescaped(text: str) -> str:
 
 def _ended(text: str) -> str:
     return text if text.endswith("\n") else text + "\n"
-
-
-def _table(names: Sequence[str], texts: Sequence[Sequence[str]], *, keep_empty: bool) -> Rendered:
-    places = [
-        place for place in range(len(names)) if keep_empty or any(row[place] for row in texts)
-    ]
-    return render.table(
-        [names[place] for place in places], [[row[place] for place in places] for row in texts]
-    )
 
 
 def cell(name: str, value: Any) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from nbcache.notebook import verbs
 from nbcache.notebook.verb import Place
+from nbcache.notebook.verb_table import VERBS
 
 # What an option of a verb takes, as its usage calls it -> what is offered
 _OF_VALUES = {"RUN": "runs", "PROCESS": "processes", "LABEL": "labels", "FORMAT": "formats"}
@@ -20,8 +20,8 @@ def words_for(line: str, place: Place, offers: Callable[[str], Sequence[str]]) -
     words = line.split()[1:]
     typed = "" if line[-1:].isspace() or not words else words.pop()
     if not words:
-        return starting(typed, [v.name for v in verbs.VERBS.values() if place in v.places])
-    verb = verbs.VERBS.get(words[0])
+        return starting(typed, [v.name for v in VERBS.values() if place in v.places])
+    verb = VERBS.get(words[0])
     if verb is None or place not in verb.places:
         return []
     flags = verb.flags_at(place)
@@ -36,7 +36,7 @@ def words_for(line: str, place: Place, offers: Callable[[str], Sequence[str]]) -
     if wanted == "runs":
         return starting(typed, [*offers("runs"), "last"])
     if wanted == "verbs":
-        return starting(typed, list(verbs.VERBS))
+        return starting(typed, list(VERBS))
     return starting(typed, offers(wanted)) if wanted else []
 
 

@@ -11,24 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbcache.errors import UsageError
-from nbcache.notebook.verb import Flag, Place, Verb
+from nbcache.notebook.verb import Place, Verb
 from nbcache.notebook.verb_table import VERBS
-
-__all__ = [
-    "EXIT_CODES",
-    "VERBS",
-    "Flag",
-    "Parsed",
-    "Place",
-    "Verb",
-    "find_verb",
-    "help_of",
-    "markdown",
-    "overview",
-    "parse_argv",
-    "parse_line",
-    "parse_words",
-]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ import pytest
 
 from nbcache.engine.declared.factories import Factories
 from nbcache.notebook import verbs
+from nbcache.notebook.verb import Verb
+from nbcache.notebook.verb_table import VERBS
 from nbcache.plan.dataflow.channel import Channel
 from nbcache.plan.language.options import OPTIONS
 from tests.executing import execute
@@ -86,8 +88,8 @@ def test_the_page_of_commands_is_what_the_verb_table_makes() -> None:
     )
 
 
-@pytest.mark.parametrize("verb", verbs.VERBS.values(), ids=lambda verb: verb.name)
-def test_every_verb_and_option_is_documented(verb: verbs.Verb) -> None:
+@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+def test_every_verb_and_option_is_documented(verb: Verb) -> None:
     page = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 
     assert f"\n## {verb.name}\n" in page

@@ -16,7 +16,7 @@ from nbcache.notebook.completion import command_words
 from nbcache.notebook.query_result import SHELL_FORMATS
 from nbcache.notebook.shell_completion import offered as shell_offers
 from nbcache.notebook.shell_completion import script_for
-from nbcache.notebook.verbs import VERBS
+from nbcache.notebook.verb_table import VERBS
 from nbcache.store.cache import Cache
 from tests.engine.story import Story, tell_two_runs
 

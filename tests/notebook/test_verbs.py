@@ -6,6 +6,7 @@ import pytest
 
 from nbcache.errors import UsageError
 from nbcache.notebook import verbs
+from nbcache.notebook.verb_table import VERBS
 
 
 def test_a_line_becomes_verb_words_and_options() -> None:
@@ -79,7 +80,7 @@ def test_negative_numbers_are_words_and_a_double_dash_ends_options() -> None:
 
 
 def test_every_verb_has_help_in_every_place_where_it_works() -> None:
-    for verb in verbs.VERBS.values():
+    for verb in VERBS.values():
         for place in verb.places:
             text = verbs.help_of(verb, place)
             assert verb.summary in text
