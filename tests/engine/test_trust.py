@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -200,7 +201,9 @@ def test_a_process_that_is_called_is_trusted_at_all_its_places(notebook: Noteboo
     assert [plan.trusted for plan in notebook.session.plan(["scaled"])] == [2, 1]
 
 
-def test_words_outlive_folding_and_compaction(kernels: Kernels) -> None:
+def test_words_outlive_folding_and_compaction_and_count_for_nobody_else(
+    kernels: Kernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     second = edited(kernels, AFTER)
     second.session.trust(["work"], WHY)
     log = second.session.cache.log
@@ -212,6 +215,13 @@ def test_words_outlive_folding_and_compaction(kernels: Kernels) -> None:
 
     assert second.ran() == []
     assert {row.user for row in standing_words(log).values()} != {""}
+    monkeypatch.setenv("NBCACHE_CONFIG_DIR", str(tmp_path / "settings of another"))
+    monkeypatch.setattr("nbcache.store.cache._made", set())  # another process
+    other = kernels()
+    cells(other, AFTER)
+    assert "by the owner of this cache alone" in other.session.plan(["work"])[0].reason
+    with pytest.raises(UsageError, match="is not your cache"):
+        other.session.trust(["work"], WHY)
 
 
 def test_an_unknown_process_is_named_with_the_nearest(notebook: Notebook) -> None:

@@ -42,6 +42,7 @@ from nbcache.store.log import Log
 STALE_S = 60.0  # a look-up knows what stood in the log so long ago: a clean-up counts on it
 
 REVOKED = "the word by which an earlier result was trusted was revoked"
+FOREIGN_WORD = "its earlier result is that of other code, trusted by the owner of this cache alone"
 TRUSTED_GONE = "the result that was trusted is no longer in the cache"
 TAKEN_OUT = "its earlier result was taken out of the cache"
 ALONE = "cache: off"  # the component that sets tasks without cache apart
@@ -338,11 +339,12 @@ class Decider:
     def _trusted(self, decision: Decision) -> Entry | None:
         """Return the result that somebody took for that of a task whose code was edited."""
         assert decision.hash is not None
-        if not self._cache.is_own:
-            return None  # a word would let a result that is signed for one hash count for another
         if self._words is None:
             self._words = last_words(self._cache.log, readable=True)
         word = self._words.get(decision.hash)
+        if not self._cache.is_own:  # else what is signed for one hash would count for another
+            decision.reason = decision.reason if word is None else FOREIGN_WORD
+            return None
         if word is None or word.revoked:
             decision.reason = REVOKED if word is not None else decision.reason
             same_as = self.would_trust(decision)
