@@ -19,10 +19,11 @@ def words_for(line: str, place: Place, offers: Callable[[str], Sequence[str]]) -
     """
     words = line.split()[1:]
     typed = "" if line[-1:].isspace() or not words else words.pop()
+    known = {verb.name: verb for verb in VERBS.values() if place in verb.places}
     if not words:
-        return starting(typed, [v.name for v in VERBS.values() if place in v.places])
-    verb = VERBS.get(words[0])
-    if verb is None or place not in verb.places:
+        return starting(typed, known)
+    verb = known.get(words[0])
+    if verb is None:
         return []
     flags = verb.flags_at(place)
     if typed.startswith("-"):
@@ -36,7 +37,7 @@ def words_for(line: str, place: Place, offers: Callable[[str], Sequence[str]]) -
     if wanted == "runs":
         return starting(typed, [*offers("runs"), "last"])
     if wanted == "verbs":
-        return starting(typed, list(VERBS))
+        return starting(typed, known)
     return starting(typed, offers(wanted)) if wanted else []
 
 

@@ -73,6 +73,7 @@ def test_a_shell_offers_verbs_options_and_the_runs_and_processes_of_the_cache_th
     assert shell_offers("nbcache re") == ["relaunch", "report", "resume"]
     assert shell_offers("nbcache resume --max-") == ["--max-errors", "--max-parallel"]
     assert shell_offers("nbcache try ") == []
+    assert shell_offers("nbcache help t") == ["trust"]  # and no verb of notebooks
     assert shell_offers("nbcache show ") == ["last"]
     with Cache.open(tmp_path / "there") as cache:
         tell_two_runs(Story(cache))
