@@ -80,11 +80,11 @@ DAILY = [
         "methodcaller", "from operator import methodcaller\ng = methodcaller('split', 'a')",
         "'a'", "'b'", "out = g('1a2b3')", "captured g",
     ),
-    edit("method of a dict", "get = {3: 1}.get", "1}", "2}", "out = get(v)", "captured get"),
-    edit("method of a text", "join = ','.join", "','", "';'", "out = join(['a', 'b'])", "captured join"),
+    edit("method of a dict", "look = {3: 1}.get", "1}", "2}", "out = look(v)", "captured look"),
+    edit("method of a text", "glue = ','.join", "','", "';'", "out = glue(['a', 'b'])", "captured glue"),
     edit(
-        "method of a compiled pattern", "import re\nsub = re.compile('a+').sub", "a+", "a",
-        "out = sub('x', 'aab')", "captured sub",
+        "method of a compiled pattern", "import re\nswap = re.compile('a+').sub", "a+", "a",
+        "out = swap('x', 'aab')", "captured swap",
     ),
     edit(
         "a random generator", "import numpy as np\nrng = np.random.default_rng(1)", "(1)", "(2)",
@@ -165,7 +165,7 @@ DAILY = [
     edit("a chain map", "from collections import ChainMap\nd = ChainMap({'a': 1})", "1}", "2}", "out = d['a']", "captured d"),
     edit("a time span", "import datetime as dt\nt = dt.timedelta(1)", "(1)", "(2)", "out = t.days", "captured t"),
     edit("a zone", "from zoneinfo import ZoneInfo\nz = ZoneInfo('UTC')", "UTC", "Europe/Berlin", "out = str(z)", "captured z"),
-    edit("a bytearray", "b = bytearray(b'a')", "b'a'", "b'c'", "out = bytes(b)", "captured b"),
+    edit("a bytearray", "raw = bytearray(b'a')", "b'a'", "b'c'", "out = bytes(raw)", "captured raw"),
     edit(
         "star arguments", "def f(*args, **kw): return sum(args) + sum(kw.values())\nargs = [1, 2]",
         "[1, 2]", "[1, 3]", "out = f(*args, **{'a': v})", "captured args",
@@ -239,20 +239,18 @@ def _played(group: list[Scenario]) -> list[object]:
     return [pytest.param(each, id=each.name) for each in group]
 
 
-# All edits of tests/engine/test_capture_code.py are examined there, in other processes as well: what
-# they change, and that workers can use it. Here some of them show that what was changed runs again.
-SOME = [*HELPERS[::6], *BODIES[::3], *HITS[::3]]
+EDITS = [*HELPERS, *BODIES, *HITS]
 
 
-@pytest.mark.parametrize("scenario", _played(SOME))
+@pytest.mark.parametrize("scenario", _played(EDITS))
 def test_what_an_edit_changes_runs_again_and_nothing_else(
     played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario
 ) -> None:
-    check(scenario, played(SOME + DAILY))
+    check(scenario, played(EDITS + DAILY))
 
 
 @pytest.mark.parametrize("scenario", _played(DAILY))
 def test_what_notebooks_hold_counts_by_what_it_is(
     played: Callable[[list[Scenario]], dict[str, Seen]], scenario: Scenario
 ) -> None:
-    check(scenario, played(SOME + DAILY))
+    check(scenario, played(EDITS + DAILY))

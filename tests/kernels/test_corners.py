@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.kernels.scenarios import Scenario, Seen, check, edit, module_edit
+from tests.kernels.scenarios import Scenario, Seen, apart, check, edit, module_edit
 
 F = "def f(v):\n    return v + 1\ndef other(v):\n    return v + 7\n"
 
@@ -26,7 +26,7 @@ def _added(
     )  # fmt: skip
 
 
-CORNERS = [
+CORNERS = apart([
     edit("flag boundary", "from enum import Flag, STRICT, KEEP\nclass F(Flag, boundary=STRICT):\n    A = 1\n    B = 2", "boundary=STRICT", "boundary=KEEP", "try:\n    out = F(8).value\nexcept ValueError:\n    out = 'no'", "helper F"),
     edit("enum private", "from enum import Enum\nclass E(Enum):\n    __k = 1\n    A = 1\n    def m(self): return E._E__k", "__k = 1", "__k = 2", "out = E.A.m()", "helper E"),
     edit("enum nonmember", "from enum import Enum, nonmember\nclass E(Enum):\n    k = nonmember(5)\n    A = 1", "(5)", "(6)", "out = E.k", "helper E"),
@@ -83,7 +83,7 @@ CORNERS = [
     edit("function with a cache that was called", "from functools import lru_cache\n@lru_cache\ndef g(v): return v + 1", "return v + 1", "return v + 1\n\ng(5)", "out = g(v)", None),
     edit("accessor of tables", "import pandas as pd\n@pd.api.extensions.register_dataframe_accessor('nb9')\nclass A:\n    def __init__(self, df): self.df = df\n    def total(self): return int(self.df.a.sum()) + 1\ndef made(v): return pd.DataFrame({'a': [v]})", "+ 1", "+ 2", "out = made(v).nb9.total()", "captured pandas.DataFrame.nb9"),
     edit("function that sets, imported by its name", "import numpy as np\nfrom numpy import seterr\nseterr(divide='raise')", "'raise'", "'ignore'", "try:\n    out = str(np.array([1.0]) / 0)\nexcept FloatingPointError:\n    out = 'raised'", "captured numpy.geterr()"),
-]  # fmt: skip
+])  # fmt: skip
 
 MODULES = [
     module_edit("doc of a module function read", {"d1.py": "def f(v):\n    'one'\n    return v\n"}, "d1.py", "one", "two", "out = d1.f.__doc__", "module d1", cells="import d1"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.scenarios import Change, Scenario, Seen, check, module_edit
+from tests.kernels.scenarios import Change, Scenario, Seen, apart, check, module_edit
 
 F = "def f(v):\n    return v + 1\ndef other(v):\n    return v + 7\n"
 
@@ -89,7 +89,7 @@ DETOURS = [
     module_edit("same module two names unreached", {"p60.py": F}, "p60.py", "v + 7", "v + 8", "out = a.f(v) + b.f(v)", None, cells="import p60 as a\nimport p60 as b"),
     module_edit("tuple assignment in a module", {"p61.py": "A, B = 1, 2\n" + F}, "p61.py", "1, 2", "1, 3", "out = p61.f(v) + p61.B", "module p61", cells="import p61"),
     module_edit("nested class", {"p62.py": "class A:\n    class B:\n        def m(self, v): return v + 1\n"}, "p62.py", "v + 1", "v + 2", "out = p62.A.B().m(v)", "module p62", cells="import p62"),
-    module_edit("import star of a package with all", {"p63/__init__.py": "from .low import *\n__all__ = ['f']\n", "p63/low.py": F}, "p63/low.py", "v + 1", "v + 2", "out = f(v)", "module p63.low", cells="from p63 import *"),
+    *apart([module_edit("import star of a package with all", {"p63/__init__.py": "from .low import *\n__all__ = ['f']\n", "p63/low.py": F}, "p63/low.py", "v + 1", "v + 2", "out = f(v)", "module p63.low", cells="from p63 import *")]),
     module_edit("lazy import in property", {"p64.py": "class C:\n    @property\n    def p(self):\n        from p64b import f\n        return f(1)\n", "p64b.py": F}, "p64b.py", "v + 1", "v + 2", "out = p64.C().p", "module p64b", cells="import p64"),
     module_edit("importlib literal in a module", {"p65.py": "import importlib\ndef use(v): return importlib.import_module('p65b').f(v)\n", "p65b.py": F}, "p65b.py", "v + 1", "v + 2", "out = p65.use(v)", "module p65b", cells="import p65"),
     module_edit("importlib relative in a package", {"p66/__init__.py": "import importlib\ndef use(v): return importlib.import_module('.low', __name__).f(v)\n", "p66/low.py": F}, "p66/low.py", "v + 1", "v + 2", "out = p66.use(v)", "read p66.low", cells="import p66"),
@@ -97,7 +97,7 @@ DETOURS = [
     module_edit("runpy", {"p68.py": "x = 1\n"}, "p68.py", "x = 1", "x = 2", "import runpy\nout = runpy.run_path(str(here / ('p6' + '8.py')))['x']", "read p68.py", cells="from pathlib import Path\nhere = Path.cwd()"),
     module_edit("exec of an open file", {"p69.py": "x = 1\n"}, "p69.py", "x = 1", "x = 2", "d = {}\nexec(open(here / ('p6' + '9.py')).read(), d)\nout = d['x']", "read p69.py", cells="from pathlib import Path\nhere = Path.cwd()"),
     module_edit("spec from file location", {"p70.py": "x = 1\n"}, "p70.py", "x = 1", "x = 2", "import importlib.util as u\ns = u.spec_from_file_location('q', here / ('p7' + '0.py'))\nm = u.module_from_spec(s)\ns.loader.exec_module(m)\nout = m.x", "read p70.py", cells="from pathlib import Path\nhere = Path.cwd()"),
-    module_edit("run magic", {"p71.py": F}, "p71.py", "v + 1", "v + 2", "out = f(v)", "helper f", cells="%run p71.py"),
+    *apart([module_edit("run magic", {"p71.py": F}, "p71.py", "v + 1", "v + 2", "out = f(v)", "helper f", cells="%run p71.py")]),
     module_edit("run magic unreached", {"p72.py": F}, "p72.py", "v + 7", "v + 8", "out = f(v)", None, cells="%run p72.py"),
 ]  # fmt: skip
 

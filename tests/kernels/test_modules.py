@@ -61,12 +61,12 @@ MODULES = [
     module_edit(
         "method of an instance of a local class",
         {"model19.py": "class Base:\n    def m(self, v): return v + 1\nclass Model(Base):\n    pass\nclass Other:\n    pass\n"},
-        "model19.py", "v + 1", "v + 2", "out = m.m(v)", "module model19", cells="import model19\nm = model19.Model()",
+        "model19.py", "v + 1", "v + 2", "out = made.m(v)", "module model19", cells="import model19\nmade = model19.Model()",
     ),
     module_edit(
         "base class in another module",
         {"base20.py": "class Base:\n    def m(self, v): return v + 1\n", "model20.py": "import base20\nclass Model(base20.Base):\n    pass\n"},
-        "base20.py", "v + 1", "v + 2", "out = m.m(v)", "module base20", cells="from model20 import Model\nm = Model()",
+        "base20.py", "v + 1", "v + 2", "out = made.m(v)", "module base20", cells="from model20 import Model\nmade = Model()",
     ),
     module_edit(
         "notebook class over a local one",
