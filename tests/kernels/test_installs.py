@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,9 @@ INSTALLS = [
 ]  # fmt: skip
 COMPILED = scenario("compiled module", "compiled8", compiled(1), compiled(2), "module compiled8")
 if shutil.which("cc"):
-    INSTALLS.append(COMPILED)
+    held = replace(COMPILED, name="function of a compiled module", prepare=None, change=None)
+    taken = "from compiled8 import f as compiled\nsteps = {'f': compiled}"
+    INSTALLS += [COMPILED, replace(held, cells=taken, body="out = steps['f'](v)")]
 
 
 @pytest.fixture(scope="module")

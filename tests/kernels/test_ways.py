@@ -7,17 +7,19 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.kernels.scenarios import Scenario, Seen, check, edit
+from tests.kernels.scenarios import Scenario, Seen, apart, check, edit
 
 WAYS = [
     edit("globals literal", "x = 1", "x = 1", "x = 2", "out = globals()['x'] * v", "captured x"),
     edit("globals in helper", "x = 1\ndef f(): return globals()['x']", "x = 1", "x = 2", "out = f()", "captured x"),
+    edit("method of a built-in class", "take = {'a': list.pop}", "list", "set", "try:\n    out = take['a']([v])\nexcept TypeError as error:\n    out = str(error)", "captured take"),
+    edit("eval of a caller's text among all names", "x = 1\ndef calc(text, v): return eval(text, {**globals(), 'v': v})", "x = 1", "x = 2", "out = calc('x + v', v)", "captured x"),
     edit("eval of a text", "x = 1", "x = 1", "x = 2", "out = eval('x + v')", "captured x"),
     edit("exec of a text", "x = 1", "x = 1", "x = 2", "d = {}\nexec('y = x', globals(), d)\nout = d['y']", "captured x"),
     edit("pandas query", "import pandas as pd\ndf = pd.DataFrame({'a': [1, 2, 3]})\nlimit = 1", "limit = 1", "limit = 2", "out = df.query('a > @limit').a.tolist()", "captured limit"),
     edit("pandas eval", "import pandas as pd\ndf = pd.DataFrame({'a': [1, 2, 3]})\nk = 1", "k = 1", "k = 2", "out = df.eval('a * @k').tolist()", "captured k"),
     edit("duckdb scan", "import pandas as pd, duckdb\ndf = pd.DataFrame({'a': [1, 2, 3]})", "3]", "4]", "out = duckdb.sql('select sum(a) s from df').fetchall()", "captured df"),
-    edit("partialmethod", "from functools import partialmethod\nclass C:\n    def m(self, k, v): return k * v + 1\n    p = partialmethod(m, 2)", "v + 1", "v + 2", "out = C().p(v)", "helper C"),
+    edit("a partialmethod", "from functools import partialmethod\nclass C:\n    def m(self, k, v): return k * v + 1\n    p = partialmethod(m, 2)", "v + 1", "v + 2", "out = C().p(v)", "helper C"),
     edit("partialmethod argument", "from functools import partialmethod\nclass C:\n    def m(self, k, v): return k * v + 1\n    p = partialmethod(m, 2)", "m, 2", "m, 3", "out = C().p(v)", "helper C"),
     edit("nonlocal state", "def make():\n    n = 0\n    def inc():\n        nonlocal n\n        n += 1\n        return n\n    return inc\nf = make()\nf()", "f = make()\nf()", "f = make()\nf()\nf()", "out = f()", "helper f"),
     edit("class decorator", "def deco(cls):\n    cls.k = lambda self: 1\n    return cls\n@deco\nclass C: pass", ": 1", ": 2", "out = C().k()", "helper C"),
@@ -32,7 +34,7 @@ WAYS = [
     edit("class getitem", "class C:\n    def __class_getitem__(cls, k): return k + 1", "k + 1", "k + 2", "out = C[v]", "helper C"),
     edit("init subclass", "class B:\n    def __init_subclass__(cls, k=1, **kw): cls.k = k + 1\nclass C(B, k=3): pass", "k + 1", "k + 2", "out = C.k", "helper C"),
     edit("init subclass registry", "class B:\n    reg = {}\n    def __init_subclass__(cls): B.reg[cls.__name__] = cls\nclass C(B):\n    def m(self): return 1", "return 1", "return 2", "out = B.reg['C']().m()", "helper B"),
-    edit("subclasses", "class B: pass\nclass C(B):\n    def m(self): return 1", "return 1", "return 2", "out = [c().m() for c in B.__subclasses__()]", "helper C"),
+    *apart([edit("subclasses", "class B: pass\nclass C(B):\n    def m(self): return 1", "return 1", "return 2", "out = [c().m() for c in B.__subclasses__()]", "helper C")]),
     edit("metaclass call", "class M(type):\n    def __call__(cls): return 1\nclass C(metaclass=M): pass", "return 1", "return 2", "out = C()", "helper C"),
     edit("metaclass keyword", "class M(type):\n    def __new__(m, n, b, d, k=1):\n        d['k'] = k\n        return super().__new__(m, n, b, d)\nclass C(metaclass=M, k=1): pass", "k=1): pass", "k=2): pass", "out = C.k", "helper C"),
     edit("context manager class", "class X:\n    def __enter__(self): return 1\n    def __exit__(self, *a): pass", "return 1", "return 2", "with X() as out: pass", "helper X"),
@@ -76,7 +78,7 @@ WAYS = [
     edit("typing value", "from typing import Optional, Callable, Literal\nT = Callable[[int], Literal['a']]", "'a'", "'b'", "out = str(T)", "captured T"),
     edit("annotated", "from typing import Annotated, get_type_hints\ndef f(v: Annotated[int, 1]): return v", ", 1]", ", 2]", "out = str(get_type_hints(f, include_extras=True))", "helper f"),
     edit("lambda in a default", "def f(v, g=lambda x: x + 1): return g(v)", "x + 1", "x + 2", "out = f(v)", "helper f"),
-    edit("sorted key", "key = lambda x: -x", "-x", "x", "out = sorted([1, v], key=key)", "helper key"),
+    edit("sorted key", "by = lambda x: -x", "-x", "x", "out = sorted([1, v], key=by)", "helper by"),
     edit("method caller chain", "class A:\n    def m(self): return 1\nclass B:\n    def __init__(self): self.a = A()", "return 1", "return 2", "out = B().a.m()", "helper A"),
     edit("instance attribute object", "class A:\n    def m(self): return 1\nclass B:\n    def __init__(self): self.a = A()\nb = B()", "return 1", "return 2", "out = b.a.m()", "captured b"),
     edit("dispatch in another cell", "from functools import singledispatch\n@singledispatch\ndef f(v): return 0\n# %%\n@f.register\ndef _int(v: int): return 1", "return 1", "return 2", "out = f(v)", "helper f"),

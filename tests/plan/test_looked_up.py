@@ -8,6 +8,7 @@ import pytest
 
 from nbcache.plan.identity.looked_up import look_ups
 from nbcache.plan.identity.module_settings import aliases_of, settings_in
+from nbcache.plan.identity.named_in_text import names_told
 
 NAMES = ("rate_a", "rate_b", "other")
 
@@ -75,21 +76,32 @@ def test_a_look_up_of_any_name_is_told(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "names"),
+    ("code", "how"),
     [
-        ("list(globals())", []),
-        ("h(globals())", []),
-        ("k in dir()", []),
-        ("globals().pop(k)", []),
-        ("types.FunctionType(f.__code__, f.__globals__)", []),
-        ("timeit('rate_a + 1', globals=globals())", ["rate_a"]),
-        ("text = 'rate_a + 1'\nrunctx(text, globals(), {})", ["rate_a"]),
-        ("Template('a $other').substitute(globals())", ["other"]),
+        ("list(globals())", "given"),
+        ("h(globals())", "given"),
+        ("timeit('rate_a + 1', globals=globals())", "given"),
+        ("eval(text, globals())", "given"),
+        ("eval(text, {**globals(), 'v': v})", "given"),
+        ("eval(text, globals() | {'v': v})", "given"),
+        ("k in dir()", "whole"),
+        ("globals().pop(k)", "whole"),
+        ("globals().keys()", "whole"),
+        ("types.FunctionType(f.__code__, f.__globals__)", "given"),
     ],
 )
-def test_code_with_all_names_at_hand_reads_those_in_its_texts(code: str, names: list[str]) -> None:
-    assert [each.how for each in look_ups(ast.parse(code), at_top=True)].count("whole") == 1
-    assert _names(code) == names
+def test_code_with_all_names_at_hand_may_hand_them_on(code: str, how: str) -> None:
+    assert [each.how for each in look_ups(ast.parse(code), at_top=True)] == [how]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("rate_a + 1", ["rate_a"]), ("a $other", ["other"]), ("no code", [])],
+)
+def test_a_text_tells_the_names_that_it_reads_when_it_is_run_or_filled_in(
+    text: str, names: list[str]
+) -> None:
+    assert [*names_told(text)] == names
 
 
 @pytest.mark.parametrize(

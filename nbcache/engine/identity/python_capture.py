@@ -157,12 +157,14 @@ class PythonCapture:
         for patch, value in self._patches.items():
             components.append(self._described.component(walker, str(patch), value))
         done = set(self._decl.directives.ignore)
+        walker.look_up_in_texts(names.own)
         while waiting := sorted(walker.wanted.keys() - done):
             for name in waiting:
                 done.add(name)
                 if names.counts(name):
                     value = self._namespace[name]
                     components.append(self._described.component(walker, name, value))
+            walker.look_up_in_texts(names.own)
         for found in walker.whole:
             self._note(
                 f"`{found.text}` has all names of the notebook at hand; in its tasks there are "

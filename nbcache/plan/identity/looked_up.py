@@ -2,7 +2,7 @@
 
 What stands fixed in such a text narrows down which names it may be; where nothing does, only the
 run knows what the code reads, and that is for the caller to refuse, unless the code puts names
-there itself. All names may also be handed on: of these the texts in the code tell some.
+there itself. All names may also be handed on: of these the texts in all the code tell some.
 `identity.named_in_text` has what can be told without a syntax tree. Decides nothing about values.
 """
 
@@ -13,8 +13,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
-
-from nbcache.plan.identity.named_in_text import names_in_code
 
 WORDS = frozenset(
     "globals locals vars dir eval exec __globals__ f_globals __main__ user_ns".split()
@@ -28,23 +26,25 @@ _WRITES = frozenset({"update", "__setitem__", "setdefault"})
 _EMPTIES = frozenset({"clear", "__delitem__"})
 _TAKES_TEXT = frozenset({"eval", "exec", "format", "format_map"})
 _FIELD = re.compile(r"\{[^{}]*\}|%\(?\w*\)?[sdr]")
-_DOLLAR = re.compile(r"\$\{?([^\W\d]\w*)")
 _ANYTHING = r"\w*"
 _HOLE = "\uffff"
 _NAME = re.compile(rf"[\w{_HOLE}]+")
+
+How = Literal["reads", "whole", "given", "puts"]
 
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
     """A look-up: the pattern that its names match as a whole (None: they may be any), the code.
 
-    `how`: the code "reads" names, has all at hand "whole" (`len(globals())`), or "puts" some there.
+    `how`: the code "reads" names, has all at hand "whole" (`globals().keys()`), hands all on to
+    what may run a text with them ("given"), or "puts" some there.
     """
 
     pattern: str | None
     text: str
     line: int
-    how: Literal["reads", "whole", "puts"] = "reads"
+    how: How = "reads"
 
     def matches(self, name: str) -> bool:
         return self.pattern is not None and re.fullmatch(self.pattern, name) is not None
@@ -180,17 +180,9 @@ class _Finder:
         elif isinstance(around, ast.Compare) and node in around.comparators:
             yield from self.by_key(around.left, around, reads=False)
         elif not self._is_harmless(node, around):
-            call = self._parents.get(around) if isinstance(around, ast.keyword) else around
-            if isinstance(call, ast.Call):
-                yield from self._named_in_texts(call)
-            yield _found(None, call if isinstance(call, ast.expr) else node, "whole")
-
-    def _named_in_texts(self, call: ast.Call) -> Iterator[LookUp]:
-        """Yield the names in the texts of the code: what gets all names may run or fill in one."""
-        for each in ast.walk(self._tree):
-            if isinstance(each, ast.Constant) and isinstance(each.value, str):
-                for name in (*names_in_code(each.value), *_DOLLAR.findall(each.value)):
-                    yield _found(re.escape(name), call)
+            taker = self._parents.get(around) if isinstance(around, ast.keyword) else around
+            how: How = "given" if isinstance(taker, ast.Call | ast.Dict | ast.BinOp) else "whole"
+            yield _found(None, taker if isinstance(taker, ast.expr) else node, how)
 
     def _is_harmless(self, node: ast.AST, around: ast.AST | None) -> bool:
         """Say whether what is done with a namespace as a whole is seen in another way, or is not
@@ -207,7 +199,8 @@ class _Finder:
             called = around.func
             name = called.attr if isinstance(called, ast.Attribute) else ""
             name = called.id if isinstance(called, ast.Name) else name
-            return name in _TAKES_TEXT
+            is_run = name in ("eval", "exec") and bool(around.args)
+            return name in _TAKES_TEXT and not (is_run and self._pattern(around.args[0]) is None)
         return False
 
     def by_key(self, key: ast.expr, node: ast.expr, *, reads: bool = True) -> Iterator[LookUp]:
@@ -271,9 +264,7 @@ class _Finder:
         return bool(given) and all(isinstance(each, ast.Constant) for each in given)
 
 
-def _found(
-    pattern: str | None, node: ast.AST, how: Literal["reads", "whole", "puts"] = "reads"
-) -> LookUp:
+def _found(pattern: str | None, node: ast.AST, how: How = "reads") -> LookUp:
     return LookUp(pattern, ast.unparse(node), getattr(node, "lineno", 1), how)
 
 

@@ -17,6 +17,7 @@ _BY_NAME = frozenset({"globals", "locals", "vars"})
 _EXPRESSIONS = frozenset({"query", "eval"})
 _QUERIES = frozenset({"sql", "query", "execute", "executemany", "SQLContext"})
 _AT = re.compile(r"@([A-Za-z_]\w*)")
+_DOLLAR = re.compile(r"\$\{?([^\W\d]\w*)")
 _FIELD = re.compile(r"(?:\{|%\()([A-Za-z_]\w*)")
 _IS_QUERY = re.compile(
     r"\s*(?:select|with|from|create|insert|copy|describe|summarize|pivot|unpivot)\b", re.IGNORECASE
@@ -60,3 +61,9 @@ def names_in_code(text: str) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             yield node.id
+
+
+def names_told(text: str) -> Iterator[str]:
+    """Yield the names of a text that something may run, or fill in, with all names at hand."""
+    yield from names_in_code(text)
+    yield from _DOLLAR.findall(text)

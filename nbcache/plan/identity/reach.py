@@ -35,6 +35,7 @@ from nbcache.plan.identity.code import (
     normalise,
 )
 from nbcache.plan.identity.looked_up import WORDS, LookUp, look_ups
+from nbcache.plan.identity.named_in_text import names_told
 from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import, Uses, uses_of
 from nbcache.plan.identity.written import (
     DESCRIPTORS,
@@ -176,10 +177,17 @@ class Walker:
                 self.puts_names = True
             elif found.pattern is not None:
                 self.look_up(filter(found.matches, public))
-            elif found.how == "whole":
+            elif found.how in ("whole", "given"):
                 self.whole.append(found)
             else:
                 self.unknown = found
+
+    def look_up_in_texts(self, own: Collection[str]) -> None:
+        """Note the names in the texts of all code met so far, where some of it may run one with all
+        names at hand; `own` the body binds itself."""
+        if any(each.how == "given" for each in self.whole):
+            told = chain.from_iterable(map(names_told, self.texts))
+            self.look_up(each for each in told if each[0] != "_" and each not in own)
 
     def subclasses(self) -> list[str]:
         """Return the names of the notebook's classes that derive from others of its classes."""
@@ -504,6 +512,12 @@ class Walker:
     def _slot(self, value: object) -> Digest:
         return combine("slot", type(value).__name__, getattr(value, "__name__", ""))
 
+    def _compiled(self, value: object) -> None:
+        """Note the module of a compiled function, which the encoder names; what is bound to data
+        counts by that."""
+        if isinstance(value.__self__, types.ModuleType):  # type: ignore[attr-defined]
+            self.module_read(_module_of(value), {(_qualname(value),)})
+
     # -- names ------------------------------------------------------------------------------
 
     def _by_name(self, value: object) -> tuple[Home, bool]:
@@ -579,11 +593,9 @@ _HANDLERS: dict[type, _Handler] = {
     types.FunctionType: _tracked("_function"),
     types.ModuleType: lambda walker, value: walker._module(value),  # type: ignore[arg-type]
     _LRU_WRAPPER: _tracked("_cached"),
+    types.BuiltinFunctionType: lambda walker, value: walker._compiled(value),
     types.MemberDescriptorType: lambda walker, value: walker._slot(value),
     types.GetSetDescriptorType: lambda walker, value: walker._slot(value),
-    types.WrapperDescriptorType: lambda walker, value: walker._slot(value),
-    types.MethodDescriptorType: lambda walker, value: walker._slot(value),
-    types.ClassMethodDescriptorType: lambda walker, value: walker._slot(value),
     **{
         each: _tracked("_type_variable")
         for each in (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple, typing.NewType)
