@@ -140,6 +140,20 @@ def _reduce_without_cache(value: Any) -> Reduced | None:
     return make, arguments, {**state, "_cache": kept}
 
 
+def _reduce_arrow_column(column: Any) -> Reduced | None:
+    """As its own pickle does it, which copies the whole to make one array of what is one."""
+    held: Any = vars(column).get("_pa_array")
+    if getattr(held, "num_chunks", 0) != 1:
+        return None
+    whole = held.chunk(0)
+    if whole.offset or whole.get_total_buffer_size() > 1.1 * whole.nbytes:
+        return None  # a part of a larger one
+    state = {**vars(column), "_pa_array": whole}
+    if "_cache" in state:
+        state["_cache"] = {}
+    return copyreg.__newobj__, (type(column),), state  # type: ignore[attr-defined]
+
+
 def _reduce_map(kind: Any) -> Reduced:
     import pyarrow as pa
 
@@ -164,6 +178,8 @@ _REDUCERS: dict[str, Reducer] = {
     "numpy.finfo": lambda limits: (type(limits), (limits.dtype,)),
     "numpy.vectorize": _reduce_vectorized,
     "PIL.Image.Image": _reduce_image,
+    "pandas.arrays.ArrowExtensionArray": _reduce_arrow_column,
+    "pandas.core.arrays.arrow.array.ArrowExtensionArray": _reduce_arrow_column,
     "pandas.core.groupby.groupby.BaseGroupBy": _reduce_without_cache,
     "pandas.core.groupby.grouper.Grouping": _reduce_without_cache,
     "pandas.core.groupby.ops.BaseGrouper": _reduce_without_cache,

@@ -13,8 +13,10 @@ import threading
 import tracemalloc
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import PIL.Image
 import pyarrow as pa
 import pytest
@@ -194,6 +196,17 @@ def test_what_an_objects_own_pickle_forgets_comes_back(value: object) -> None:
 def test_what_libraries_can_make_themselves_is_read_without_our_code(value: object) -> None:
     assert b"nbcache" not in encode(value).data
     assert canonical_digest(pickle.loads(encode(value).data)) == canonical_digest(value)
+
+
+def test_a_large_column_of_text_is_sent_without_a_copy() -> None:
+    column = pd.Series(["a" * 100] * 20_000)
+    held = vars(column.array)["_pa_array"].chunk(0).buffers()[2]
+
+    payload = pickle_names({"column": column}, {})
+
+    assert [np.frombuffer(each, "u1").ctypes.data for each in payload.buffers] == [held.address]
+    back: Any = unpickle_names(payload.data, payload.buffers)["column"]
+    assert column.equals(back)
 
 
 class Measured(np.ndarray):
