@@ -233,6 +233,11 @@ def make_dispatching(func: Any, dispatcher: Any, attributes: Mapping[str, object
     return made
 
 
+def _reduce_partial(value: Any, _: Collection[str]) -> Reduced:
+    """From Python 3.14 on none can be made without its function, as pickle would."""
+    return functools.partial(functools.partialmethod, value.func, *value.args, **value.keywords), ()
+
+
 # Parameters of what makes a type parameter; True or given, else not said.
 _SAID_OF_PARAMETERS = ("bound", "covariant", "contravariant")
 if sys.version_info >= (3, 12):
@@ -258,6 +263,7 @@ _REDUCERS: dict[type, Callable[[Any, Collection[str]], Reduced | None]] = {
     type(functools.lru_cache(maxsize=None)(lambda: None)): _reduce_cached,
     functools.cached_property: lambda value, _: _reduce_descriptor(value),
     functools.singledispatchmethod: _reduce_dispatching,
+    functools.partialmethod: _reduce_partial,
     memoryview: _reduce_view,
     struct.Struct: lambda value, _: (struct.Struct, (value.format,)),
     typing.NewType: _reduce_new_type,

@@ -157,7 +157,7 @@ def test_the_doctor_looks_at_the_store_behind_a_cache(tmp_path: Path) -> None:
         header = (team / "nbcache.json").read_text()
         shutil.rmtree(team / "probes", ignore_errors=True)
         assert said().endswith("all is well")
-        assert f"read (what else is tried by `nbcache doctor {team}`" in said()
+        assert f"read (what else is tried by `%nbcache doctor {team}`" in said()
         assert not (team / "probes").exists()
         (team / "nbcache.json").write_text(header.replace('"format": 1', '"format": 2'))
         assert "Upgrade nbcache" in said()
