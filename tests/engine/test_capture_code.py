@@ -15,11 +15,7 @@ from tests.engine.notebook_cells import captured, changed, keys
 HELPER = "def scale(v):\n    return v * 3"
 
 
-def _edit(text: str, old: str, new: str) -> str:
-    assert old in text, (old, text)
-    return text.replace(old, new, 1)
-
-
+# The edits below are played by tests/kernels/test_code.py: what they change runs again, and says so.
 UNCHANGED = {
     "a comment in the body": ("", "out = scale(v)", "", "# why\nout = scale(v)  # so"),
     "blank space in the body": ("", "out = scale(v)", "", "\n\nout   =  scale( v )\n\n"),
@@ -108,16 +104,6 @@ UNCHANGED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", UNCHANGED)
-def test_a_change_without_meaning_changes_nothing(name: str) -> None:
-    cells, body, new_cells, new_body = UNCHANGED[name]
-
-    before = captured(cells, body=body)
-    after = captured("pass", new_cells, body=new_body)
-
-    assert changed(before, after) == set()
-
-
 BODY_EDITS = {
     "a constant": ("out = v + 1", "out = v + 2"),
     "a constant's type to float": ("out = v + 1", "out = v + 1.0"),
@@ -140,15 +126,15 @@ BODY_EDITS = {
     "text that is the value": ("'one'", "'two'"),
     "a keyword argument's name": ("out = dict(a=1)", "out = dict(b=1)"),
     "a star": ("out = [*v]", "out = [v]"),
-    "await": ("async def f(): return 1\nout = await f()", "async def f(): return 1\nout = f()"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BODY_EDITS)
-def test_any_other_edit_of_the_body_changes_its_code(name: str) -> None:
-    before, after = BODY_EDITS[name]
+def test_a_body_that_no_longer_awaits_is_another_one() -> None:
+    before = "async def f(): return 1\nout = await f()"
 
-    assert changed(captured(body=before), captured(body=after)) == {"code body"}
+    assert changed(captured(body=before), captured(body=before.replace("await ", ""))) == {
+        "code body"
+    }
 
 
 # name -> (cells, what is replaced, by what, the body, the component that says so)
@@ -500,17 +486,6 @@ if sys.version_info >= (3, 13):
         "class A[T, **P = [int]]: pass", "[int]", "[str]",
         "out = str(A.__type_params__)", "helper A",
     )  # fmt: skip
-
-
-@pytest.mark.parametrize("name", HELPER_EDITS)
-def test_an_edit_of_what_is_reached_changes_the_component_that_names_it(name: str) -> None:
-    cells, old, new, body, told = HELPER_EDITS[name]
-
-    before = captured(cells, body=body)
-    after = captured(_edit(cells, old, new), body=body)
-
-    assert told in changed(before, after)
-    assert "code body" not in changed(before, after)
 
 
 @pytest.mark.parametrize("name", HELPER_EDITS)
