@@ -20,6 +20,7 @@ from nbcache.store.columns import INT, KEYED_KINDS
 from nbcache.store.files import open_lock, remove
 from nbcache.store.fold import publish_segment, segment_name, server_time
 from nbcache.store.index import SegmentIndex
+from nbcache.store.journal import GONE
 from nbcache.store.lines import Lines
 from nbcache.store.segment import (
     KEYS,
@@ -87,7 +88,7 @@ def merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]
     replaces = set(names)
     for name in names:
         replaces.update(segments[name].meta.get("replaces", ()))
-    meta = metadata_for(order, replaces=replaces)
+    meta = metadata_for(order, sources=_sources_there(root, names, segments), replaces=replaces)
     if any(segments[name].meta.get("sent") for name in names):
         meta["sent"] = True
     kinds, lines = order.column("kind").to_pylist(), order.column("line").to_pylist()
@@ -96,6 +97,15 @@ def merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]
     keys = _keys(root, names, kinds, lines)
     publish_segment(root, merged, Grouped(rows.schema, groups), keys, meta)
     return merged
+
+
+def _sources_there(
+    root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]
+) -> list[tuple[str, int]]:
+    """Return the folded journals that nobody could delete, or has deleted yet."""
+    there = {name.removesuffix(GONE) for name in os.listdir(root / "journal")}
+    sources = (tuple(each) for name in names for each in segments[name].meta.get("sources", ()))
+    return sorted({each for each in sources if each[0] in there})
 
 
 def _keys(root: Path, names: Sequence[str], kinds: Sequence[str], lines: Sequence[int]) -> Grouped:

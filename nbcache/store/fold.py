@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,20 +75,18 @@ def fold_journals(root: Path, folded: Callable[[], Mapping[str, int]] = dict) ->
     """Fold every journal that nobody writes any more; return the number of rows.
 
     `folded` names the journals that live segments hold already, with their bytes: somebody was
-    killed before deleting them.
+    killed before deleting them, or may not delete them.
     """
-    total = 0
-    while True:
-        held = _take_journals(root)
+    total, seen = 0, set[str]()
+    while held := _take_journals(root, seen):
         try:
-            count = _fold(root, held, folded()) if held else 0
+            total += _fold(root, held, folded())
         finally:
             for each in held:
                 os.close(each.descriptor)
-        total += count
-        if not count:
-            sweep(root)
-            return total
+        seen.update(each.path.name for each in held)
+    sweep(root)
+    return total
 
 
 def _fold(root: Path, held: Sequence[_Held], folded: Mapping[str, int]) -> int:
@@ -124,13 +122,14 @@ def _milliseconds(record: Record) -> int:
     return at // 1000 if isinstance(at, int) else 0
 
 
-def bytes_left(root: Path) -> int:
-    """Return the bytes of the journals that `fold_journals` would take now."""
+def bytes_left(root: Path, folded: Mapping[str, int]) -> int:
+    """Return the bytes of the journals that `fold_journals` would make a segment of now."""
     total = 0
     for path in _foldable(root):
         descriptor = lock_left(path)
         if descriptor is not None:
-            total += os.fstat(descriptor).st_size
+            size = os.fstat(descriptor).st_size
+            total += size if folded.get(path.name.removesuffix(GONE)) != size else 0
             os.close(descriptor)
     return total
 
@@ -143,13 +142,13 @@ def _foldable(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _take_journals(root: Path) -> list[_Held]:
+def _take_journals(root: Path, seen: Container[str]) -> list[_Held]:
     held: list[_Held] = []
     rows = size = 0
     for path in _foldable(root):
         if rows >= _MAX_ROWS or size >= _MAX_BYTES:
             break
-        each = _take_journal(path)
+        each = None if path.name in seen else _take_journal(path)
         if each is not None:
             held.append(each)
             rows, size = rows + len(each.lines), size + each.size
@@ -197,13 +196,16 @@ def server_time(root: Path) -> float:
 
 
 def _delete_journal(held: _Held) -> None:
-    """Delete a folded journal, unless its writer turned out to be alive."""
+    """Delete a folded journal, unless its writer turned out to be alive.
+
+    Another user's journal may have to stay (in a folder with the sticky bit): segments name it.
+    """
     gone = held.path.with_name(held.name + GONE)
     try:
         os.rename(held.path, gone)
         if os.stat(gone).st_size == held.size:
             os.unlink(gone)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         pass
 
 

@@ -18,7 +18,7 @@ from nbcache.model.row import AttemptRow, EvictRow, PinRow, RunRow, TrustRow, Wa
 from nbcache.store import segment
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
-from nbcache.store.fold import fold_journals, sweep
+from nbcache.store.fold import bytes_left, fold_journals, sweep
 from nbcache.store.journal import JournalWriter, frame
 from nbcache.store.listing import Listing
 from nbcache.store.log import Log
@@ -260,6 +260,34 @@ def test_a_journal_of_another_machine_is_folded_only_after_a_day(cache: Cache) -
     day_before_yesterday = path.stat().st_mtime - 2 * 86_400
     os.utime(path, (day_before_yesterday, day_before_yesterday))
     assert cache.log.fold() == 1
+
+
+def test_a_journal_that_may_not_be_deleted_is_folded_once_though_segments_are_merged(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a cache of several users whose folders have the sticky bit."""
+
+    def refuse(old: Path, new: Path) -> None:
+        raise PermissionError(1, "Operation not permitted", str(old), None, str(new))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", refuse)
+        for position in "ab":
+            cache.log.append([attempt(position)])
+            assert fold(cache) == 1
+        assert cache.log.compact() == 2
+        cache.log.append([attempt("c")])
+        assert fold(cache) == 1
+        assert bytes_left(cache.root, cache.log.folded()) == 0
+        assert len(os.listdir(cache.root / "journal")) == 3
+        log = Log(cache.root)
+        assert [row.position for row in log.rows()] == ["a", "b", "c"]  # type: ignore
+        assert not log.journals()
+
+    assert cache.log.fold() == 0
+    assert os.listdir(cache.root / "journal") == []
+    assert cache.log.compact() == 2
+    assert cache.log.folded() == {}
 
 
 def test_a_writer_whose_journal_was_taken_away_writes_the_rows_again(

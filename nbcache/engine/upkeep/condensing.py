@@ -34,7 +34,7 @@ def condense(cache: Cache) -> None:
 
 
 def _is_much(log: Log) -> bool:
-    if fold.bytes_left(log.root) >= MANY_BYTES:
+    if fold.bytes_left(log.root, log.folded()) >= MANY_BYTES:
         return True
     rows = {name: int(each.meta["rows"]) for name, each in log.segments().items()}
     return len(rows) > SEGMENTS and sum(map(rows.__getitem__, _alike(rows))) >= MANY_ROWS
