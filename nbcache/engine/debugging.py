@@ -30,7 +30,7 @@ from nbcache.engine.work.reentry import (
     stage_again,
 )
 from nbcache.engine.work.script_body import ScriptBody
-from nbcache.errors import CacheFormatError, UsageError
+from nbcache.errors import CacheFormatError, UsageError, command
 from nbcache.model.row import AttemptRow
 from nbcache.store.cache import Cache
 
@@ -113,7 +113,7 @@ def _failed_row(
     if made.status == "completed":
         raise UsageError(
             f"{label_of(made)} succeeded, so its work directory was not kept; "
-            f"to run it in the kernel: %nbcache try {made.process} --into"
+            f"to run it in the kernel: {command(f'try {made.process} --into')}"
         )
     before = history.failed_before(cache, [made]) if history.is_left(made) else []
     return before[0] if before else made
@@ -145,7 +145,8 @@ def _folder_of(cache: Cache, row: AttemptRow) -> Path:
         where = f" ({row.workdir})" if row.workdir else ""
         raise UsageError(
             f"the work directory of {label_of(row)} is no longer there{where}.\n"
-            f"  Run again to get a new one, or try it: %nbcache try {row.process} --item failed"
+            "  Run again to get a new one, or try it: "
+            f"{command(f'try {row.process} --item failed')}"
         )
     return folder
 

@@ -20,7 +20,7 @@ from nbcache.engine.running.decide import TAKEN_OUT
 from nbcache.engine.running.dry import DryRun, TooLong, dry_run
 from nbcache.engine.running.prepare import Prepared, load
 from nbcache.engine.running.reasons import Reasons
-from nbcache.errors import DeclarationError, NbcacheError, UnknownNameError, WiringError
+from nbcache.errors import DeclarationError, NbcacheError, UnknownNameError, WiringError, command
 from nbcache.model.channel import CompiledNode, Graph
 from nbcache.model.process import Input, Output, ProcessDecl
 from nbcache.model.task import Outcome
@@ -91,7 +91,8 @@ def card_of(process: Process, session: Host, allowance: Allowance | None = None)
                 known = _known_to_all(process.name, session) if plan.reason == TAKEN_OUT else None
                 if known is not None:
                     plan = known
-                    notes.append(f"not kept: %nbcache run {process.name} makes these results again")
+                    again = command(f"run {process.name}")
+                    notes.append(f"not kept: {again} makes these results again")
     except TooLong:
         pass
     except UnknownNameError as error:
@@ -148,7 +149,7 @@ def _parts(decl: ProcessDecl) -> Iterator[str]:
     if decl.scripts:
         yield f"{len(decl.scripts)} scripts: {', '.join(map(str, decl.scripts))}"
     if decl.stub is not None:
-        yield "has a stub: %nbcache run --stub"
+        yield f"has a stub: {command('run --stub')}"
 
 
 def signature(decl: ProcessDecl, inputs: Sequence[Input]) -> str:
@@ -296,14 +297,14 @@ def channel_items(
     scheduler = Scheduler(graph, cpus=1, memory=None)
     commands: deque[Command] = deque(scheduler.start())
     while commands:
-        command = commands.popleft()
-        if isinstance(command, Load):
-            commands.extend(scheduler.handle(SourceLoaded(command.node, sources[command.node])))
-        elif isinstance(command, Apply):
-            node = graph.nodes[command.node]
+        asked = commands.popleft()
+        if isinstance(asked, Load):
+            commands.extend(scheduler.handle(SourceLoaded(asked.node, sources[asked.node])))
+        elif isinstance(asked, Apply):
+            node = graph.nodes[asked.node]
             silent = node.op in ("view", "subscribe") or node.function is None
-            result = None if silent else call_operator(node, command.args, lambda held: held)
-            commands.extend(scheduler.handle(Applied(command.call, result)))
+            result = None if silent else call_operator(node, asked.args, lambda held: held)
+            commands.extend(scheduler.handle(Applied(asked.call, result)))
     for _, error in scheduler.channel_errors:
         raise error
     return [item for _, item in scheduler.elements(index) if isinstance(item, tuple)]

@@ -12,7 +12,7 @@ from nbcache.engine.running.course import Course
 from nbcache.engine.running.decision import Decision
 from nbcache.engine.spec import AttemptReport
 from nbcache.engine.work.script_body import is_bash, script_argv
-from nbcache.errors import NbcacheError
+from nbcache.errors import NbcacheError, command
 from nbcache.model.channel import Item
 from nbcache.model.event import AttemptFailed, Resources, TaskKey
 from nbcache.model.ids import format_position
@@ -23,10 +23,6 @@ from nbcache.model.view import FailureView
 from nbcache.plan.dataflow.retry import BACKOFF_S, NOT_FAILED, FailedAttempt, retry_delays
 from nbcache.plan.language.places import Place, place_of_header, said_place
 
-DIED = (
-    "fix the cell and run again; %nbcache try runs it in this kernel, without limits: what ended "
-    "the worker may end that"
-)
 SILENT = "it printed nothing: `set -x` as its first line shows the command that failed"
 LOG_CHARACTERS = 100_000  # of what a failed task printed, for a process that looks into it
 LOG_LINES = 20  # of it in a failure as it is shown
@@ -99,13 +95,16 @@ class Failures:
         ignored: bool = False,
     ) -> FailureView:
         """Return a failure as it is shown: where, what was printed last, how to look inside."""
-        where = command = way_out = ""
+        where = script = way_out = ""
         decl = decision.place.decl
         printed = self._printed(decision.task).strip()
         if report is not None:
-            command = shlex.join(script_argv(decl))
+            script = shlex.join(script_argv(decl))
             if report.signal and decl.language == "python":
-                way_out = DIED
+                way_out = (
+                    f"fix the cell and run again; {command('try')} runs it in this kernel, without "
+                    "limits: what ended the worker may end that"
+                )
             if report.exit and not printed and is_bash(decl):
                 way_out = SILENT
             if report.where is not None:
@@ -120,7 +119,7 @@ class Failures:
             traceback=(report.traceback or "") if report is not None else "",
             where=where,
             workdir=report.workdir if report is not None else None,
-            command=command,
+            command=script,
             log="\n".join(printed.split("\n")[-LOG_LINES:]),
             position=format_position(decision.task[1]),
             ignored=ignored,

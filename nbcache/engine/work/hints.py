@@ -11,7 +11,11 @@ from nbcache.plan.language.suggesting import header_with
 
 
 def hint_about(error: BaseException, process: ProcessSpec) -> str:
-    """Return what to do about an error, or ""."""
+    """Return what to do about an error, or "".
+
+    It is kept in the row with the error: a command is named as the notebook has it, wherever the
+    row is read, and not as `errors.command` would here.
+    """
     if type(error).__name__ == "BdbQuit" or _wants_keyboard(error):
         return f"a task has no keyboard; run it in the kernel: `%nbcache try {process.name}`"
     if _is_of_unpickling(error):
