@@ -186,7 +186,7 @@ class FileTable:
             return known
         began = time.time_ns()
         digest = hash_file(path, key)
-        if _is_settled(key, began):
+        if is_settled(key, began):
             line = _line(digest, key, name)
             self._known[name] = line
             lines.append(line)
@@ -289,8 +289,8 @@ def _tag_word(tag: str) -> bytes:
     return escape(tag.encode("utf-8", "surrogateescape"))
 
 
-def _is_settled(key: StatKey, now: int) -> bool:
-    """Say whether any later write would give the file another ctime."""
+def is_settled(key: StatKey, now: int) -> bool:
+    """Say whether any later change would give the file or folder another ctime."""
     mtime, ctime = key[1], key[3]
     is_coarse = mtime % 1_000_000_000 == 0 and ctime % 1_000_000_000 == 0
     return ctime + (_COARSE_NS if is_coarse else _RESOLUTION_NS) < now

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from nbcache.engine.identity.modules import closure_of, distribution_of
+from nbcache.engine.identity.loaded import LoadedModules
+from nbcache.engine.identity.modules import closure_of, distribution_of, see_packages
 from tests.engine.notebook_cells import captured, changed, summaries
 
 MAIN = """
@@ -324,6 +328,51 @@ def test_a_package_counts_with_the_versions_of_what_it_needs() -> None:
 
     assert {"pandas", "numpy", "python-dateutil"} <= names.keys()
     assert "pytest" not in names  # an extra
+
+
+def test_what_is_installed_within_a_second_is_seen_where_times_are_whole_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = os.stat
+
+    def in_seconds(path: str, **options: object) -> SimpleNamespace:
+        found = look(path, **options)  # type: ignore[arg-type]
+        mtime, ctime = (each // 10**9 * 10**9 for each in (found.st_mtime_ns, found.st_ctime_ns))
+        return SimpleNamespace(
+            st_size=found.st_size, st_ino=found.st_ino, st_mtime_ns=mtime, st_ctime_ns=ctime
+        )
+
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "nbcache_test_kit-1.dist-info").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", in_seconds)
+        see_packages()
+        first = closure_of("nbcache-test-kit")
+        (tmp_path / "nbcache_test_kit-1.dist-info").rename(
+            tmp_path / "nbcache_test_kit-2.dist-info"
+        )
+        see_packages()
+        second = closure_of("nbcache-test-kit")
+
+    assert [*first, *second] == [("nbcache-test-kit", "1"), ("nbcache-test-kit", "2")]
+
+
+def test_a_module_that_may_have_been_edited_in_the_second_of_its_cell_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, path = "nbcache_test_loaded", tmp_path / "nbcache_test_loaded.py"
+    path.write_text("x = 1\n")
+    second = int(time.time()) + 10
+    monkeypatch.setattr(time, "time_ns", lambda: second * 10**9 + 300_000_000)
+    loaded = LoadedModules()
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+
+    os.utime(path, (second, second))  # of an edit at .2, or at .7, behind the import
+    assert loaded.stale({name: str(path)}) == name
+    os.utime(path, ns=(second * 10**9 + 1,) * 2)  # fine times: it was before the cell began
+    assert loaded.stale({name: str(path)}) == ""
+    os.utime(path, (second - 1, second - 1))
+    assert loaded.stale({name: str(path)}) == ""
 
 
 def test_a_module_named_unlike_its_package_is_found() -> None:

@@ -12,6 +12,7 @@ import re
 import site
 import sys
 import sysconfig
+import time
 import tokenize
 from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
@@ -30,6 +31,7 @@ from nbcache.plan.identity.module_facts import ModuleFacts, read_module
 from nbcache.plan.identity.module_reach import ModuleReach, Reached
 from nbcache.plan.identity.reach import Home
 from nbcache.plan.identity.uses import Chain
+from nbcache.store.filestate import StatKey, is_settled, stat_key
 
 
 class LocalModules:
@@ -366,22 +368,25 @@ def _normal(name: str) -> str:
 def see_packages() -> None:
     """Look at what is installed anew if something was installed while this process ran.
 
-    An installer makes and removes metadata folders, which shows in the folder around them.
+    An installer makes and removes metadata folders, which shows in the folder around them, once
+    the clock has ticked.
     """
-    now = tuple(map(_changed, sys.path))
+    began = time.time_ns()
+    now = tuple(map(_state, sys.path))
     if _seen != [now]:
-        _seen[:] = [now]
+        settled = all(is_settled(state, began) for state in now if state is not None)
+        _seen[:] = [now] if settled else []
         forget_packages()
 
 
-_seen: list[tuple[int, ...]] = []
+_seen: list[tuple[StatKey | None, ...]] = []
 
 
-def _changed(folder: str) -> int:
+def _state(folder: str) -> StatKey | None:
     try:
-        return os.stat(folder or ".").st_mtime_ns
+        return stat_key(folder or ".")
     except OSError:
-        return 0
+        return None
 
 
 def forget_packages() -> None:
