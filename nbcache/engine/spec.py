@@ -161,7 +161,7 @@ class ProcessSpec:
     interpreter: tuple[str, ...] = ()
     body_line: int = 1
     filename: str = "<process>"
-    cell: str = ""
+    cells: Mapping[str, str] = field(default_factory=dict)  # file name -> "cell [4]"
     sources: Mapping[str, str] = field(default_factory=dict)  # file name -> text, for tracebacks
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()

@@ -11,7 +11,9 @@ from types import TracebackType
 
 from nbcache.engine import debugging
 from nbcache.engine.debugging import Bound, Opened
+from nbcache.engine.spec import ProcessSpec
 from nbcache.engine.work import reentry
+from nbcache.engine.work.python_body import told_by_cells
 from nbcache.engine.work.script_body import INPUTS, ScriptBody
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
@@ -95,18 +97,19 @@ def run_again_in_shell(opened: Opened) -> int:
     try:
         made = debugging.run_again_here(opened)
     except Exception as error:
-        return _post_mortem(error)
+        return _post_mortem(error, entry.process)
     for name, value in made.items():
         print(f"{name} = {value!r}")
     return 0
 
 
-def _post_mortem(error: Exception) -> int:
+def _post_mortem(error: Exception, process: ProcessSpec) -> int:
     import pdb
     import traceback
 
     shown = error.with_traceback(below_nbcache(error.__traceback__))
-    traceback.print_exception(shown)
+    trace = "".join(traceback.format_exception(shown))
+    print(told_by_cells(trace, process.cells), end="", file=sys.stderr)
     if sys.stdin.isatty():
         pdb.post_mortem(shown.__traceback__)
     return 1

@@ -150,6 +150,7 @@ def test_a_failure_names_the_line_of_the_cell_and_keeps_the_folder(bench: Bench)
         source.split("\n", 2)[2],
         body_line=3,
         filename="<fit>",
+        cells={"<fit>": "cell [4]"},
         sources={"<fit>": source},
     )
     report = bench.run(process, {"rep": 0})
@@ -159,7 +160,7 @@ def test_a_failure_names_the_line_of_the_cell_and_keeps_the_folder(bench: Bench)
     assert report.where == (4, "score = 1 / rep")
     assert report.traceback is not None
     assert report.traceback.splitlines()[1:3] == [
-        '  File "<fit>", line 4, in <module>',
+        "  cell [4], line 4, in <module>",
         "    score = 1 / rep",
     ]
     assert report.workdir is not None

@@ -88,11 +88,13 @@ def test_a_worker_that_dies_fails_its_attempt_only_and_the_signal_is_named(
     bench: Bench, body: str, name: str, meaning: str
 ) -> None:
     slow = bench.start(bench.process("import time\ntime.sleep(0.3)\ny = 'alive'"))[1]
-    spec, future = bench.start(bench.process(body))
+    cell = "/tmp/7/1.py"
+    spec, future = bench.start(bench.process(body, filename=cell, cells={cell: "cell [4]"}))
 
     report = bench.finish(future)
 
     assert (report.outcome, report.signal) == ("failed", name)
+    assert name == "SIGKILL" or "\n  cell [4], line 2 in <module>\n" in (report.traceback or "")
     assert report.error is not None
     assert name in report.error
     assert meaning in report.error

@@ -154,7 +154,8 @@ def test_options_of_a_run(fitted: Shell) -> None:
 
 def test_a_failed_task_ends_the_cell_in_a_short_report(shell: Shell) -> None:
     shell.ok("%channel reps = of(1, 2, 3)")
-    shell.ok("%%process inverse(rep) -> score from reps\nscore = 1 / (rep - 1)")
+    shell.ok("def norm(x):\n    return 1 / x")
+    shell.ok("%%process inverse(rep) -> score from reps\nscore = norm(rep - 1)")
 
     answer = shell.run("%nbcache run")
 
@@ -162,9 +163,13 @@ def test_a_failed_task_ends_the_cell_in_a_short_report(shell: Shell) -> None:
     report = answer.out[answer.out.index("RunFailed") :].strip().splitlines()
     assert len(report) <= 6
     assert "inverse[rep=1] ZeroDivisionError" in report[0]
-    assert "cell [2] line 2: score = 1 / (rep - 1)" in report[1]
+    assert "cell [3] line 2: score = norm(rep - 1)" in report[1]
     assert "2 of 3 done and kept" in answer.out
     assert "%nbcache try inverse --item failed" in answer.out
+    assert shell.session.last_run is not None
+    told = shell.session.last_run.failures[0].traceback.splitlines()
+    assert told[1:3] == ["  cell [3], line 2, in <module>", "    score = norm(rep - 1)"]
+    assert "  cell [2], line 2, in norm" in told
 
 
 def test_a_try_prints_plainly_and_says_what_came_of_it(fitted: Shell) -> None:

@@ -17,7 +17,7 @@ from nbcache.engine.executors.handle import Running
 from nbcache.engine.spec import AttemptReport, ProcessSpec, finished_row
 from nbcache.engine.work.attempt import last_line, store_shown
 from nbcache.engine.work.harvest import from_ports
-from nbcache.engine.work.python_body import error_line
+from nbcache.engine.work.python_body import error_line, told_by_cells
 from nbcache.engine.work.reentry import leave_way_back
 from nbcache.engine.work.script_body import signal_name
 from nbcache.engine.work.workplace import keep_folder
@@ -65,7 +65,9 @@ class Death:
         """
         lines = self.trace.rstrip().split("\n")
         body = [n for n, line in enumerate(lines) if f'File "{process.filename}"' in line]
-        return "\n".join([*lines[: body[-1] + 1], error, ""]) if body else error
+        if not body:
+            return error
+        return told_by_cells("\n".join([*lines[: body[-1] + 1], error, ""]), process.cells)
 
     def where(self, process: ProcessSpec) -> tuple[int, str] | None:
         """Return the line of the body that was running, and its text."""

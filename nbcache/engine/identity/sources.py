@@ -6,6 +6,7 @@ import ast
 import linecache
 import sys
 import types
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -84,8 +85,13 @@ def place_of(filename: str, line: int) -> str:
 
 def name_of_source(filename: str) -> str:
     """Return what people call a file or cell, as a `%%process` cell is named: "cell [3]"."""
+    return cells_among([filename]).get(filename) or Path(filename).name
+
+
+def cells_among(filenames: Iterable[str]) -> dict[str, str]:
+    """Return file name -> what people call it, "cell [3]", of those that are cells."""
     cells = _cells()
-    return f"cell [{cells[filename]}]" if filename in cells else Path(filename).name
+    return {name: f"cell [{cells[name]}]" for name in filenames if name in cells}
 
 
 def place_of_body(decl: ProcessDecl) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from nbcache.engine.identity.identify import Identified
 from nbcache.engine.identity.modules import digest_of_installed
 from nbcache.engine.identity.payload import write_buffers
+from nbcache.engine.identity.sources import cells_among
 from nbcache.engine.identity.tools import search_path
 from nbcache.engine.running.decision import Decision, Place
 from nbcache.engine.running.rows import RowMaker
@@ -43,6 +44,7 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
     """
     decl = place.decl
     captured = place.captured
+    sources = {decl.filename: _placed_source(decl), **captured.sources}
     return ProcessSpec(
         key=key,
         name=place.name,
@@ -52,8 +54,8 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         interpreter=decl.interpreter,
         body_line=decl.body_line,
         filename=decl.filename,
-        cell=decl.cell,
-        sources={decl.filename: _placed_source(decl), **captured.sources},
+        cells=cells_among(sources),
+        sources=sources,
         inputs=decl.inputs or (),
         outputs=place.outputs,
         passed=tuple(sorted(place.passed)),

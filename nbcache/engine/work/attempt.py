@@ -292,7 +292,7 @@ class _Attempt:
             if isinstance(error, ScriptError):
                 report.where = failed_line(process, str(error))
             return
-        fault = describe_fault(error, process.filename, hint_about(error, process))
+        fault = describe_fault(error, process, hint_about(error, process))
         report.error, report.traceback, report.where = fault.error, fault.traceback, fault.where
 
     def _settle(self) -> None:

@@ -391,14 +391,26 @@ class Fault:
     where: tuple[int, str] | None  # line of the cell, and its text
 
 
-def describe_fault(error: BaseException, filename: str, hint: str = "") -> Fault:
+def told_by_cells(trace: str, cells: Mapping[str, str]) -> str:
+    """Return a traceback that names cells as people do: "cell [4], line 2, in norm".
+
+    Their files are called after the kernel's process, so one failure would be told in two ways.
+    """
+    for filename, cell in cells.items():
+        trace = trace.replace(f'File "{filename}", line', f"{cell}, line")
+    return trace
+
+
+def describe_fault(error: BaseException, process: ProcessSpec, hint: str = "") -> Fault:
     """Return what is said of an exception; frames before the body's are left out."""
+    filename = process.filename
     tb = error.__traceback__
     first = tb
     while first is not None and first.tb_frame.f_code.co_filename != filename:
         first = first.tb_next
     shown = error.with_traceback(first) if first is not None else error
     text = "".join(traceback.format_exception(type(shown), shown, first))
+    text = told_by_cells(text, process.cells)
     where = None
     while first is not None:
         if first.tb_frame.f_code.co_filename == filename:
