@@ -38,6 +38,6 @@ def _limit(parsed: Parsed, flag: str) -> int | None:
     text = parsed.text(flag) or ""
     if text == "none":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"{flag} takes a number from 1 on, or none, not {text!r}")
     return int(text)

@@ -81,7 +81,7 @@ def _read(parsed: Parsed, flag: str, read: Callable[[str], T]) -> T | None:
 
 
 def _number(text: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise ValueError(f"{text!r} is no number")
     return int(text)
 
@@ -327,7 +327,7 @@ def check_answer(parsed: Parsed, session: Session) -> Answer:
     if "--repeat" not in parsed:
         raise UsageError(f"say what to check: {parsed.verb.usage('notebook')}")
     text = parsed.text("--sample") or str(SAMPLE)
-    if text != "all" and not (text.isdigit() and int(text)):
+    if text != "all" and not (text.isdecimal() and int(text)):
         raise UsageError(f"--sample takes a number from 1 on, or `all`, not {text!r}")
     found = repeat(session, parsed.words, sample=None if text == "all" else int(text))
     lines = [each for process in found for each in _repeated(process)]

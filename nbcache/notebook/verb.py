@@ -83,12 +83,13 @@ class Verb:
     def takes(self, place: Place) -> tuple[int, int | None]:
         """Return how many words it takes there, at least and at most (None: any number).
 
-        Those in brackets may be left out; a TASK and an ITEM may be several words.
+        Those in brackets may be left out; of what `|` parts, one stands; a TASK and an ITEM may be
+        several words.
         """
         words = re.sub(r"--\w+", "", self.words(place))
-        needed = re.findall(r"\w\S*", re.sub(r"\[.*\]", "", words))
+        needed = _count(re.sub(r"\[.*\]", "", words))
         is_open = re.search(r"\.\.\.|\bTASK\b|\bITEM\b", words) is not None
-        return len(needed), None if is_open else len(re.findall(r"\w\S*", words))
+        return needed, None if is_open else sum(map(_count, re.split(r"[\[\]]", words)))
 
     @property
     def completes(self) -> str:
@@ -103,3 +104,7 @@ class Verb:
     def flags_at(self, place: Place) -> list[Flag]:
         """Return the options that the verb takes there."""
         return [flag for flag in self.flags if place in flag.places]
+
+
+def _count(words: str) -> int:
+    return max(len(re.findall(r"\w\S*", each)) for each in words.split("|"))

@@ -39,7 +39,7 @@ class Parsed:
     def number(self, flag: str, default: int) -> int:
         """Return the number given with an option."""
         text = self.text(flag) or str(default)
-        if not text.isdigit():
+        if not text.isdecimal():
             raise UsageError(f"{flag} takes a number, not {text!r}")
         return int(text)
 

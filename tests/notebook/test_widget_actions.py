@@ -116,11 +116,13 @@ def test_the_form_has_a_control_that_holds_each_plain_value_exactly(notebook: No
     values = {
         "yes": "True", "rate": "0.5", "word": "'it\\'s'", "none": "None", "sizes": "[1, 'b']",
         "lines": "'a\\nb'", "endless": "float('inf')", "when": "date(1, 2, 3)", "many": "[0] * 21",
+        "open": "[float('inf')]", "gone": "1",
     }  # fmt: skip
     notebook.cell("from datetime import date")
     notebook.cell("\n".join(f"{name} = {text}" for name, text in values.items()))
     notebook.cell(f"%%process all_of_them()\n[{', '.join(values)}]")
     desk = Desk(notebook, LiveRun(notebook.run()))
+    del notebook.names["gone"]  # as in a new kernel
 
     fields = {each["name"]: (each["kind"], each["text"]) for each in desk.ask("form")["fields"]}
 
@@ -142,6 +144,8 @@ def test_relaunch_takes_the_parameters_that_were_changed(notebook: Notebook) -> 
     assert run.status.value == "succeeded"
     assert desk.ask("form")["fields"] == [{"name": "limit", "text": "7", "kind": "int"}]
     assert notebook.names["limit"] == 8
+    with pytest.raises(UsageError, match=r"limit: \[1, b is no Python literal"):
+        desk.ask("plan", parameters={"limit": "[1, b"})
 
 
 def test_run_from_here_runs_a_process_and_all_below_it_again(notebook: Notebook) -> None:

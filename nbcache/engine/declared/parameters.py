@@ -13,6 +13,7 @@ from nbcache.errors import UsageError
 from nbcache.plan.language.header_text import nearest
 
 _WORDS = {"true": True, "false": False}
+_NO_LITERAL = (ValueError, SyntaxError, MemoryError, RecursionError)
 _NUMBERS = frozenset(f"{sign}{name}" for sign in ("", "+", "-") for name in ("nan", "inf"))
 
 
@@ -23,16 +24,29 @@ def parameter_value(text: str) -> object:
     """
     try:
         value: object = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except _NO_LITERAL:
         return float(text) if text in _NUMBERS else _WORDS.get(text, text)
     return value
+
+
+def check_literal(name: str, text: str) -> None:
+    """Refuse what `parameter_value` takes for a text though nobody quoted it.
+
+    Raises:
+        UsageError: so that a slip in a list does not make a text of it.
+    """
+    if text not in _NUMBERS:
+        try:
+            ast.literal_eval(text)
+        except _NO_LITERAL:
+            raise UsageError(f"{name}: {text} is no Python literal; a text has quotes") from None
 
 
 def parameter_code(text: str) -> str:
     """Return Python for what `-p name=text` means."""
     try:
         ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except _NO_LITERAL:
         return f"float({text!r})" if text in _NUMBERS else repr(parameter_value(text))
     return text.strip()
 

@@ -13,7 +13,7 @@ from math import isfinite
 from types import NoneType
 from typing import Any, TypedDict, TypeVar, cast
 
-from nbcache.engine.declared.parameters import parameter_value
+from nbcache.engine.declared.parameters import check_literal, parameter_value
 from nbcache.engine.record import history
 from nbcache.engine.running import resuming
 from nbcache.engine.running.resuming import RESUMABLE, Resumer
@@ -51,11 +51,14 @@ class Asked:
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Asked:
-        given = message.get("parameters") or {}
+        texts = message.get("parameters") or {}
+        given = {str(name): str(text) for name, text in texts.items()}
+        for name, text in given.items():
+            check_literal(name, text)
         choices: RunChoices = {}
         if message.get("from"):
             choices["from_"] = (str(message["from"]),)
-        return cls({str(name): str(text) for name, text in given.items()}, choices)
+        return cls(given, choices)
 
 
 class Actions:
@@ -161,10 +164,9 @@ class Actions:
         found = {name: _field(name, parameter_value(text)) for name, text in
                  summary.parameters.items()}  # fmt: skip
         for record in summary.processes:
-            for each in record.components:
-                held = names.get(each.name)
-                if each.kind == "captured" and each.name not in found and _is_plain(held):
-                    found[each.name] = _field(each.name, held)
+            for name in (each.name for each in record.components if each.kind == "captured"):
+                if name not in found and name in names and _is_plain(names[name]):
+                    found[name] = _field(name, names[name])
         return {
             "fields": list(found.values()),
             "processes": [record.name for record in summary.processes],
@@ -209,12 +211,16 @@ def _is_plain(value: object) -> bool:
     """Whether a line has room for its literal."""
     if isinstance(value, (list, tuple)):
         exact = type(value) in (list, tuple)
-        return exact and len(value) <= MOST_MEMBERS and all(map(_is_scalar, value))
+        return exact and len(value) <= MOST_MEMBERS and all(map(_is_member, value))
     return _is_scalar(value)
 
 
 def _is_scalar(value: object) -> bool:
     return type(value) in (NoneType, bool, int, float) or _is_short(value)
+
+
+def _is_member(value: object) -> bool:
+    return _is_scalar(value) and not (type(value) is float and not isfinite(value))
 
 
 def _is_short(value: object) -> bool:
