@@ -132,6 +132,23 @@ def test_a_module_that_the_script_makes_itself_is_its_output(notebook: Notebook)
     assert notebook.run().counts() == {"cached": 1}
 
 
+def test_a_helper_that_the_script_writes_anew_is_an_output_too(notebook: Notebook) -> None:
+    for name in ("gen.py", "lib.py"):
+        (notebook.folder / name).write_text("import lib\nprint('old')\n")
+    (notebook.folder / "lib.py").write_text("K = 1\n")
+    body = "chmod +x lib.py\npython3 gen.py > said\necho 'print(2)' > gen.py"
+    notebook.cell(f'%%process some() -> o: list[path] = "*.py" --bash\n{body}')
+    notebook.cell(f'%%process one() -> o: path = "gen.py", s: path = "said" --bash\n{body}')
+
+    run = notebook.run()
+
+    assert [each.read_text() for each in run["some"].value] == ["print(2)\n"]
+    assert [each.read_text() for each in run["one"].value] == ["print(2)\n", "old\n"]
+    assert (notebook.folder / "gen.py").read_text() == "import lib\nprint('old')\n"
+    (notebook.folder / "gen.py").write_text("import lib\nprint('new')\n")
+    assert notebook.run().counts() == {"completed": 2}
+
+
 def test_a_command_of_an_output_finds_helpers_too(helped: Notebook, tmp_path: Path) -> None:
     helped.cell('%%process work() -> said = "$(tool)", more = "$(python3 plot.py)" --bash\ntrue')
     assert list(helped.run()["work"].value) == ["tooled", "plotted"]
@@ -152,6 +169,7 @@ def test_a_command_of_an_output_finds_helpers_too(helped: Notebook, tmp_path: Pa
         ("awk -v x=1 -f a.awk data; sed --file=b.sed; grep -f c.txt", ("a.awk", "b.sed")),
         ('source "$(dirname "$0")/lib.sh"; . $here/a.sh', ("$/lib.sh", "$/a.sh")),
         ('D=tools; bash "$D/a.sh"', ("tools/a.sh",)),
+        ('D=tools; T="$D/a"; "$T" x', ("tools/a",)),
         ('bash "$x"; ./run.sh >out; /usr/bin/env', ("./run.sh",)),
         ("nice Rscript --vanilla plot.R | cat", ("plot.R",)),
     ],

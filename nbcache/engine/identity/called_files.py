@@ -52,7 +52,8 @@ def called_files(
 ) -> CalledFiles:
     """Return what the texts of a script call; the first is its body, for an interpreter.
 
-    made: names of files that the script itself makes; what is published under them is no part.
+    made: names of files that the script gives out. What is published under them is no part, unless
+    the script calls it before it makes it.
     """
     found = CalledFiles()
     by_name = _language_of("", " ".join(interpreter))
@@ -62,16 +63,19 @@ def called_files(
     seen: set[str] = set()
     for each in waiting:  # grows meanwhile
         programs: list[str] = []
+        own = {*made}
         if each.language == "shell":
             facts = script_facts(each.text)
             found.commands.update(facts.commands)
             names = list(_beside(each.name, facts.scripts))
+            if not each.name:
+                own.difference_update({*map(os.path.normpath, names)} - facts.written)
             named = [one for one in facts.commands if "/" not in one]
             programs = [place + one for one in named for place in ("bin/", "")]
         else:
             names = list(_imported(each) if each.language == "python" else _sourced(each))
         for name in map(os.path.normpath, (*names, *programs)):
-            if folder is None or name.startswith("..") or name in (*found.files, *made):
+            if folder is None or name.startswith("..") or name in (*found.files, *own):
                 continue
             path = folder / name
             if not path.is_file():

@@ -18,14 +18,8 @@ from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.reach import combine
+from nbcache.plan.language.script import SHELL_WORDS
 
-_BUILTINS = frozenset(
-    ". : [ [[ alias bg bind break builtin caller case cd command compgen complete continue declare "
-    "dirs disown do done echo elif else enable esac eval exec exit export false fc fg fi for "
-    "function getopts hash help history if in jobs kill let local logout mapfile popd printf pushd "
-    "pwd read readarray readonly return select set shift shopt source suspend test then time times "
-    "trap true type typeset ulimit umask unalias unset until wait while".split()
-)
 _SHELLS = frozenset({"bash", "sh", "dash", "zsh", "ksh", "env"})
 _LONGEST_LAUNCHER = 2000  # bytes
 _LAUNCHER = re.compile(rb"^#!(?P<python>[^\n]*python[\d.]*)[^\n]*\n.*?from (?P<module>\w+)", re.S)
@@ -55,7 +49,7 @@ def tool_components(
     """
     if mode == "off":
         return []
-    wanted = {word for word in words if word not in _BUILTINS and "=" not in word}
+    wanted = {word for word in words if word not in SHELL_WORDS and "=" not in word}
     programs = [word for word in interpreter if not word.startswith("-")]
     if programs and Path(programs[0]).name == "env":
         programs = programs[1:]

@@ -143,6 +143,7 @@ class _Attempt:
             made = self._run_python(body, inputs)
         else:
             made = self._run_script(body, inputs)
+            self.staging.leave_written()
         if end_own_children():
             self.retire = True
         self.report.changed = self.staging.changed()

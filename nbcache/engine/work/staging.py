@@ -59,6 +59,7 @@ class Staging:
         self._watched: list[_Watched] = []
         self._names: Counter[str] = Counter()
         self._numbers: Counter[str] = Counter()
+        self._helpers: dict[str, StatKey] = {}  # as they were staged
         self.names: set[str] = set()  # relative paths of all that was staged
         self.modules: set[str] = set()  # that the classes of decoded values come from
 
@@ -80,7 +81,7 @@ class Staging:
         staged = {name: self._one(name, value) for name, value in inputs.items()}
         for name, helper in (helpers or {}).items():
             if not os.path.lexists(self._folder / name):
-                self._file(name, helper, self._exact_place(name))
+                self._helper(name, helper)
         return staged
 
     def _one(self, name: str, value: InputValue) -> object:
@@ -166,6 +167,21 @@ class Staging:
             stage_read_only(source, place)
         self._watched.append(_Watched(name, source, value.digest, before))
         return place.relative_to(self._folder)
+
+    def _helper(self, name: str, helper: FileInput) -> None:
+        """Stage a file that a script calls; of a copy it may make something of its own."""
+        place = self._exact_place(name)
+        self._file(name, helper, place)
+        if not place.is_symlink():
+            shutil.copystat(helper.path, place)
+        self._helpers[name] = stat_key(place)
+
+    def leave_written(self) -> None:
+        """Count helpers that the script wrote anew as made by it, whatever it wrote."""
+        for name, before in self._helpers.items():
+            place = self._folder / name
+            if place.exists() and stat_key(place)[:3] != before[:3]:  # but for a chmod
+                self.names.discard(name)
 
     def _stays(self, place: Path) -> bool:
         """Whether an earlier attempt staged this already; a link that leads nowhere is removed."""

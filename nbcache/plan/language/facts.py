@@ -68,11 +68,12 @@ class ScriptFacts:
 
     `commands` are the first words of its simple commands, in order, without those of the shell
     itself. `scripts` are words that stand where an interpreter takes the file of a script: they may
-    name one beside the notebook. `opaque` says that it runs text (`eval`, `source`), so that no
-    list is the whole.
+    name one beside the notebook. `written` are files that it writes before it calls them, if at
+    all. `opaque` says that it runs text (`eval`, `source`), so that no list is the whole.
     """
 
     variables: frozenset[str]
     commands: tuple[str, ...]
     opaque: bool = False
     scripts: tuple[str, ...] = ()
+    written: frozenset[str] = frozenset()

@@ -9,6 +9,7 @@ watched, as the docs say of scripts.
 from __future__ import annotations
 
 import itertools
+import posixpath
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -26,10 +27,14 @@ _AHEAD = frozenset(
 )
 _FUNCTION = re.compile(r"\bfunction\s+([\w:.-]+)|([\w:.-]+)\s*\(\s*\)")
 _TAKE_OPTIONS = frozenset("time exec command builtin".split())  # of those
+# Commands that run the first word behind their options, or that or the second, or behind `run`.
 _RUNS_NEXT = frozenset(
-    "env nice nohup sudo xargs srun mpirun mpiexec timeout stdbuf setsid parallel time ionice chrt "
-    "strace ltrace valgrind unbuffer".split()
+    "env nice nohup sudo doas xargs srun mpirun mpiexec timeout stdbuf setsid parallel time ionice "
+    "chrt numactl prlimit strace ltrace valgrind unbuffer watch script xvfb-run".split()
 )
+_RUNS_SECOND = frozenset("flock taskset perf chroot".split())
+_RUNS_IN_PLACES = frozenset("conda mamba micromamba pixi poetry uv".split())
+_SPLITS = re.compile(r'(-\w*S|--split-string=)"')  # env -S"tool x"
 _NAMES_COMMANDS = frozenset("which type hash".split())
 _RUNS_TEXT = frozenset("eval trap".split())
 _SHELLS = frozenset("bash sh dash zsh ksh".split())
@@ -53,6 +58,7 @@ _OPTIONS = (
     (re.compile(r"gnuplot\Z"), r"(?!)", r"-e"),
     (re.compile(r""), r"-[er]|--eval", r"-[lL]"),
 )
+_REDIRECTION = re.compile(r"\d*&?(<<<|<<\0|>>|>\||[<>])")
 _FROM_FILE = re.compile(r"(-\w*f|--file|--from-file)(?:=(.*))?\Z")  # an option of these:
 _TAKES_FROM_FILE = frozenset("awk gawk mawk nawk sed gsed jq".split())
 # A folder that the run finds out, and what lies in it: "$here/lib.sh", $(dirname "$0")/lib.sh
@@ -66,6 +72,8 @@ _SHELL = frozenset(
     "readarray readonly return select set shift shopt source suspend test times trap true type "
     "typeset ulimit umask unalias unset wait } )".split()
 )
+SHELL_WORDS = _SHELL | _AHEAD
+"""What the shell does itself, of what may stand where a command does."""
 
 
 class _Word(NamedTuple):
@@ -84,6 +92,7 @@ def script_facts(body: str) -> ScriptFacts:
         tuple(reading.commands),
         reading.opaque,
         tuple(reading.scripts),
+        frozenset(reading.written),
     )
 
 
@@ -94,10 +103,13 @@ class _Reading:
         self.variables: dict[str, None] = {}
         self.commands: dict[str, None] = {}
         self.scripts: dict[str, None] = {}
+        self.written: set[str] = set()
         self.opaque = False
         self._values: dict[str, list[str]] = {}  # variable -> first words that it may hold
         self._functions: set[str] = set()
         self._runs_arguments = False  # one of them does: run() { "$@"; }
+        self._documents: dict[str, str] = {}  # the here-documents, by what stands in their places
+        self._said = ""  # what the script gave out last: to a shell, it may be
         self._depth = 0
 
     def script(self, text: str) -> None:
@@ -105,7 +117,7 @@ class _Reading:
         if self._depth > 5:
             return
         self._depth += 1
-        kept, inside = _without_heredocs(text)
+        kept, inside = _without_heredocs(text, self._documents)
         self._functions.update(filter(None, itertools.chain(*_FUNCTION.findall(kept))))
         for each in (kept, *inside):
             for words in _simple_commands(each):
@@ -114,7 +126,7 @@ class _Reading:
 
     def command(self, words: list[_Word]) -> None:
         """Note what one simple command assigns and calls."""
-        words = list(_without_redirections(words))
+        words = self._without_redirections(words)
         at = 0
         while at < len(words):
             shape = words[at].shape
@@ -136,6 +148,25 @@ class _Reading:
                 at += 2 if words[at].shape == "-a" else 1
         if at < len(words):
             self._call(words[at], words[at + 1 :])
+
+    def _without_redirections(self, words: list[_Word]) -> list[_Word]:
+        """Return the other words of a command; note what it is given and what it writes."""
+        kept: list[_Word] = []
+        following = iter(words)
+        for word in following:
+            found = _REDIRECTION.match(word.shape)
+            if found is None:
+                kept.append(word)
+                continue
+            target = word.text[found.end() :] or getattr(next(following, None), "text", "")
+            if found[1] == "<<\0":
+                self._said = self._documents.get(target, "")
+            elif found[1] == "<<<":
+                self._said = target
+            elif found[1] in (">", ">|"):
+                made = posixpath.normpath(target)
+                self.written |= {made}.difference(map(posixpath.normpath, self.scripts))
+        return kept
 
     def _assign(self, word: _Word) -> None:
         name, _, value = word.text.partition("=")
@@ -160,17 +191,17 @@ class _Reading:
             if command not in _SHELL and _WORD.match(command) and not command.startswith("-"):
                 self.commands[command] = None
             for script in _scripts_of(command, [w.text for w in rest]):
-                for name in self._expanded(script):
-                    self.scripts |= dict.fromkeys(_plain(name))
+                for known in self._expanded(script):
+                    self.scripts |= dict.fromkeys(_plain(known))
         self._run_by(name, rest)
 
     def _names(self, word: str) -> list[str]:
         """Return the commands that a word may stand for: itself, or what its variable holds."""
         found = _VARIABLE.match(word)
-        if found is None:
-            return [word]
-        names = self._values.get(found.group(1) or found.group(2), [])
-        return [*names, *((found.group(3) or "").split()[:1])]
+        names = [word]
+        if found is not None:
+            names = [*self._values.get(found[1] or found[2], []), *(found[3] or "").split()[:1]]
+        return [known for each in names for known in self._expanded(each)]
 
     def _expanded(self, name: str) -> list[str]:
         """Return a name with what the variable at its head holds, where that stands there."""
@@ -184,6 +215,12 @@ class _Reading:
         program = name.rpartition("/")[2]
         if program in _RUNS_NEXT or (self._runs_arguments and name in self._functions):
             self._run_next(rest)
+        elif program in _RUNS_SECOND:
+            self._run_next(rest, ahead=1)
+        elif program in _RUNS_IN_PLACES and [w.text for w in rest[:1]] == ["run"]:
+            self._run_next(rest[1:])
+        elif name in ("echo", "printf"):
+            self._said = " ".join(w.text for w in rest)
         elif name in _NAMES_COMMANDS:
             for each in rest:
                 self.command([each])
@@ -196,16 +233,22 @@ class _Reading:
             given = _behind_options(program, [w.text for w in rest])
             if given[1:] and given[0].startswith("-"):
                 self.script(given[1])
+            elif not given or {"-s", "-"}.intersection(w.text for w in rest):
+                self.script(self._said)
         for at, each in enumerate(rest[:-1]):
             if each.text in _EXECUTES and name == "find":
                 self.command(rest[at + 1 :])
 
-    def _run_next(self, rest: list[_Word]) -> None:
+    def _run_next(self, rest: list[_Word], ahead: int = 0) -> None:
         """Follow the first word that may be a command: no flag, number, assignment.
 
-        One behind a flag may be that one's value (`xargs -I X tool`), so there the next counts too.
+        One behind a flag may be that one's value (`xargs -I X tool`), so there the next counts too,
+        as it does behind those that may stand `ahead`.
         """
         for at, word in enumerate(rest):
+            if given := _SPLITS.match(word.shape):
+                self.script(word.text[given.end() - 1 :])
+                return
             if re.match(r"-|[\d.]+[smhd]?$|\w+=", word.text):
                 continue
             if " " in word.text:  # parallel "tool {} | sort"
@@ -213,19 +256,22 @@ class _Reading:
                 return
             self.command(rest[at:])
             if not at or not re.fullmatch(r"-\w|--\w[\w-]*", rest[at - 1].shape):
-                return
+                if not ahead:
+                    return
+                ahead -= 1
 
 
-def _without_heredocs(body: str) -> tuple[str, list[str]]:
+def _without_heredocs(body: str, documents: dict[str, str]) -> tuple[str, list[str]]:
     """Return a script without its here-documents, and what these run by substitution.
 
-    `<<` begins one in code only: in quotes it is text, in arithmetic it shifts.
+    They are added to `documents`, under the numbers that stand in their places. `<<` begins one in
+    code only: in quotes it is text, in arithmetic it shifts.
     """
     if "<<" not in body:
         return body, []
     kept: list[str] = []
     inside: list[str] = []
-    begun: list[re.Match[str]] = []
+    begun: list[tuple[str, re.Match[str]]] = []
     # What ends the quotes, ... that the place is in; and whether that is a variable's in quotes.
     within: list[tuple[str, bool]] = []
     at = 0
@@ -235,7 +281,10 @@ def _without_heredocs(body: str) -> tuple[str, list[str]]:
         found = _HEREDOC.match(body, at) if is_code else None
         after = at + 1
         if found is not None and not body.startswith("<<<", at):
-            begun.append(found)
+            number = str(len(documents))
+            kept.append(f"<<\0{number} ")
+            begun.append((number, found))
+            documents[number] = ""
             at = found.end()
             continue
         if body[at] == "\\":
@@ -258,9 +307,11 @@ def _without_heredocs(body: str) -> tuple[str, list[str]]:
         kept.append(body[at:after])
         at = after
         if is_code and kept[-1] == "\n":
-            for each in begun:
+            for number, each in begun:
                 lines, at = _heredoc(body, at, each)
-                inside += [text for line in lines for text in _substitutions(line)]
+                documents[number] = "\n".join(lines)
+                if not each[2] and not each[4]:
+                    inside += [text for line in lines for text in _substitutions(line)]
             begun = []
     return "".join(kept), inside
 
@@ -292,7 +343,7 @@ def _is_arithmetic(body: str, at: int) -> bool:
 
 
 def _heredoc(body: str, at: int, begin: re.Match[str]) -> tuple[list[str], int]:
-    """Return the lines of the here-document at an offset that the shell expands, and its end."""
+    """Return the lines of the here-document at an offset, and its end."""
     word = begin[3] or begin[5]
     lines: list[str] = []
     while at < len(body):
@@ -302,7 +353,7 @@ def _heredoc(body: str, at: int, begin: re.Match[str]) -> tuple[list[str], int]:
         if (line.lstrip("\t") if begin[1] else line) == word:
             break
         lines.append(line)
-    return ([] if begin[2] or begin[4] else lines), at
+    return lines, at
 
 
 def _simple_commands(text: str) -> Iterator[list[_Word]]:
@@ -413,17 +464,6 @@ def _substitution(text: str, at: int) -> tuple[str, int]:
                 return text[start:at], at + 1
         at += 1
     return text[start:], len(text)
-
-
-def _without_redirections(words: list[_Word]) -> Iterator[_Word]:
-    skip = False
-    for word in words:
-        if skip:
-            skip = False
-        elif re.match(r"\d*&?[<>]", word.shape):
-            skip = re.fullmatch(r"\d*&?(<|>|>>|>\||<<<)", word.shape) is not None
-        else:
-            yield word
 
 
 def _scripts_of(word: str, rest: list[str]) -> list[str]:
