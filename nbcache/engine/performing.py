@@ -43,6 +43,7 @@ from nbcache.store.files import deleted_error
 CANCEL_POLL_S = 0.3
 LEAVE_S = 3.0  # for a run to end in order when its kernel does; Jupyter waits 5 s
 CLOSE_S = 3.0  # for the workers to end after it
+TIDY_S = 20.0  # for what is then to be tidied up; the next run does what is left
 
 
 class Performer:
@@ -81,10 +82,14 @@ class Performer:
 
     def _leave_in_order(self) -> None:
         if len(self._executors()) == 1:  # the first one
-            loop.at_exit(self._leave, LEAVE_S + CLOSE_S)
+            loop.at_exit(self._leave, LEAVE_S + CLOSE_S + TIDY_S)
 
     def _executors(self) -> list[Executor]:
         return [*self._clusters.values(), *([] if self._executor is None else [self._executor])]
+
+    def leave(self) -> None:
+        """Do now what is done when the kernel ends, for as long as it takes."""
+        loop.submit(self._leave()).result()
 
     def close(self) -> None:
         """End the workers; others begin at the next need."""
@@ -219,12 +224,16 @@ class Performer:
         run.cancel()
 
     async def _leave(self) -> None:
-        """End in order what goes on in a kernel that ends: its run is cancelled, and can go on."""
+        """End in order what goes on in a kernel that ends: its run is cancelled, and can go on.
+        What is to be tidied up comes last: while workers end, somebody is at work on the cache."""
         run = self._session.last_run
         if run is not None and not run.done:
             run.cancel()
             await asyncio.to_thread(run.wait, LEAVE_S)
-        await asyncio.gather(*(executor.close() for executor in self._executors()))
+        try:
+            await asyncio.gather(*(executor.close() for executor in self._executors()))
+        finally:
+            await self._tidier.finish()
 
 
 def _spec_key(run: Run, place: Place) -> str:

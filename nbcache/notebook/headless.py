@@ -20,6 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from queue import Empty
 from typing import Any, Protocol
 
 from nbcache.engine.record.history import LIVE
@@ -203,6 +204,7 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
             await client.async_start_new_kernel(env=environment, cwd=str(path.parent))
             await client.async_start_new_kernel_client()
             until_end.push_async_callback(client._async_cleanup_kernel)
+            until_end.push_async_callback(_let_leave, client, execution)
             # Not by `reply=True`, which waits for ever for a kernel that has died.
             info = await client.async_wait_for_reply(client.kc.kernel_info())
         except (OSError, RuntimeError) as error:  # RuntimeError: it died before it answered
@@ -234,6 +236,31 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
             except DeadKernelError:
                 execution.failed_cell = (number, _how_it_died(execution, settings))
                 return
+
+
+_IDLE_S = 5.0  # between a kernel's reply and the word that it is idle
+_LEAVE = "__import__('nbcache.engine.session').engine.session.current_session().performer.leave()"
+
+
+async def _let_leave(client: Any, execution: Execution) -> None:
+    """Let the kernel end its workers and tidy up after its runs: once it is asked to end it has
+    five seconds, which on a busy machine is not enough for that."""
+    from nbclient.exceptions import DeadKernelError
+
+    if not execution.runs or not await client.kc.is_alive():
+        return
+    request = client.kc.execute(_LEAVE, silent=True)
+    with contextlib.suppress(DeadKernelError, Empty):
+        await client.async_wait_for_reply(request)
+        # Until then the interrupt with which its manager begins a shutdown would be an error.
+        while not _says_idle(await client.kc.iopub_channel.get_msg(timeout=_IDLE_S), request):
+            pass
+
+
+def _says_idle(message: Any, request: str) -> bool:
+    """Whether a kernel says that it has done with a request."""
+    of, content = message["parent_header"], message["content"]
+    return (of.get("msg_id"), content.get("execution_state")) == (request, "idle")
 
 
 def _how_it_died(execution: Execution, settings: Headless) -> str:

@@ -64,7 +64,9 @@ def collect(
                 return _delete(cache, stock, doomed)
             trashed = list(cache.blobs.trash.entries())
     if is_quiet:
-        return _empty(cache, stock, trashed)
+        done = _empty(cache, stock, trashed)
+        cache.blobs.trash.forget_empty()
+        return done
     return _collect_beside_others(cache, live, grace_s, clock(cache.root))
 
 
@@ -82,8 +84,10 @@ def _collect_beside_others(
         if may_take:
             due = [each for each in doomed if is_due(stock, each, now, grace_s)]
             _put_aside(cache, due, stock=stock)
-    left = sum(each.size for each in trashed if each not in old)
-    return Collected(done.freed, done.files, stock.bytes_of(doomed) + left)
+    waiting = stock.bytes_of(doomed) + sum(each.size for each in trashed if each not in old)
+    if not waiting:  # else a batch, empty or not, says that something is left to be done
+        cache.blobs.trash.forget_empty()
+    return Collected(done.freed, done.files, waiting)
 
 
 def is_due(stock: Stock, blob: str, now: float, grace_s: float) -> bool:
@@ -139,5 +143,4 @@ def _empty(cache: Cache, stock: Stock, trashed: Collection[Trashed]) -> Collecte
         with contextlib.suppress(FileNotFoundError):
             os.unlink(each.path)
             freed, files = freed + each.size, files + 1
-    cache.blobs.trash.forget_empty()
     return Collected(freed, files)

@@ -55,6 +55,10 @@ class Trash:
                     with contextlib.suppress(OSError):
                         yield Trashed(entry.name, entry.path, entry.stat().st_size, since)
 
+    def is_due(self) -> bool:
+        """Whether a clean-up has left something to be done: its batch stays until then."""
+        return bool(self._batches())
+
     def forget_empty(self) -> None:
         """Delete the folders of batches that have nothing left in them."""
         for batch in self._batches():

@@ -12,6 +12,7 @@ import pytest
 from nbcache.cli import main
 from nbcache.errors import command, spoken
 from nbcache.notebook.shell_words import as_typed, place_in
+from nbcache.store.cache import Cache
 
 CELLS = (
     "%load_ext nbcache",
@@ -90,12 +91,15 @@ def test_a_pipeline_that_no_cell_runs_is_run_in_the_end_in_the_cache_that_is_nam
 ) -> None:
     write_notebook(tmp_path / "fit.ipynb", *CELLS[:4])
 
-    ended = nbcache(tmp_path, "run", "fit.ipynb", "--cache", "there", "--fresh")
+    policy = ("--retention", "success=0s")
+    ended = nbcache(tmp_path, "run", "fit.ipynb", "--cache", "there", "--fresh", *policy)
 
     assert ended.returncode == 0, ended.stderr
     assert "3 ran, 0 cached" in ended.stdout
-    assert (tmp_path / "there" / "nbcache.json").exists()
     assert not (tmp_path / ".nbcache").exists()
+    with Cache.open(tmp_path / "there", create=False) as cache:  # the policy was carried out
+        rows = list(cache.log.attempts())
+        assert [cache.log.find(row.hash) for row in rows] == [None] * 3
 
 
 def test_a_failing_cell_is_named_and_the_notebook_is_written_all_the_same(tmp_path: Path) -> None:

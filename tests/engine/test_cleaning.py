@@ -210,6 +210,23 @@ def test_what_is_taken_while_others_work_waits(notebook: Notebook) -> None:
     assert verify(cache).ok
 
 
+def test_what_waited_goes_at_the_end_of_a_later_run(notebook: Notebook) -> None:
+    pipeline(notebook)
+    notebook.run()
+    cache = notebook.session.cache
+    with Cache.open(cache.root) as other, other.activity.working():
+        clean(cache, ALL, force=True)
+        cleaning.clean_after_run(cache)
+        assert len(blobs(cache)) == 3
+
+    def is_gone() -> bool:  # at the latest when the workers have seen that the run is over
+        cleaning.clean_after_run(cache)
+        return blobs(cache) == []
+
+    wait_until(is_gone)
+    assert not cache.blobs.trash.is_due()
+
+
 def attempts(cache: Cache, process: str) -> list[object]:
     return [row.hash for row in cache.log.attempts(process=process)]
 

@@ -45,7 +45,7 @@ def test_what_is_due_when_a_process_ends_and_gives_no_threads_is_done_at_its_exi
         tidier.run_ends(has_written=True)
         tidier._begin()
         assert calls == []
-        await tidier._finish()
+        await tidier.finish()
 
     asyncio.run(end())
 

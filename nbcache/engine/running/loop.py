@@ -44,7 +44,7 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
     return asyncio.run_coroutine_threadsafe(coroutine, engine_loop())
 
 
-def at_exit(coroutine_function: Any, timeout: float = 3.0) -> None:
+def at_exit(coroutine_function: Any, timeout: float) -> None:
     """Run `coroutine_function()` on the engine's loop when the process ends, while threads may
     still be given work: `atexit` itself comes after `concurrent.futures` has closed its pools.
     It is waited for until `timeout` seconds are over. Python 3.12.0 to 3.12.2 start no thread

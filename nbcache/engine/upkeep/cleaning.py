@@ -158,7 +158,7 @@ def finish(
 
 def clean_after_run(cache: Cache) -> None:
     """What the end of a run does: retention, and what an earlier clean-up had to leave."""
-    if evict_expired(cache) or next(cache.blobs.trash.entries(), None) is not None:
+    if evict_expired(cache) or cache.blobs.trash.is_due():
         finish(cache)
 
 
@@ -301,7 +301,14 @@ def _leftovers(
 
 
 def _evict(cache: Cache, holdings: Sequence[Holding], reason: str) -> None:
-    """Append a tombstone for each row, so that no look-up finds it any more."""
+    """Append a tombstone for each row, so that no look-up finds it any more.
+
+    A batch in the trash says from before on that bytes are to follow: killed in between, or where
+    somebody works on the cache, the end of a later run deletes them.
+    """
+    if holdings:
+        with suppress(OSError):  # a full disk
+            cache.blobs.trash.new_batch()
     for start in range(0, len(holdings), _BATCH):
         now = time.time_ns() // 1000
         cache.log.append(

@@ -2,7 +2,7 @@
 
 The first time in a process it imports pyarrow, which holds the interpreter for a quarter of a
 second. A run that follows at once, as in a notebook that is run from top to bottom, should not have
-to share that, so it waits for a quiet moment; at the exit of the process it waits no longer.
+to share that, so it waits for a quiet moment; when the kernel ends it waits no longer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from nbcache.engine.running import loop
 from nbcache.errors import NbcacheError
 
 QUIET_S = 0.5
@@ -25,7 +24,7 @@ class Tidier:
 
     def __init__(self, tidy: Callable[[], None]) -> None:
         self._tidy = tidy
-        self._is_due = self._is_known_at_exit = False
+        self._is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._work: asyncio.Future[None] | None = None
 
@@ -40,21 +39,25 @@ class Tidier:
         self._is_due = self._is_due or has_written
         if self._is_due and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(QUIET_S, self._begin)
-            if not self._is_known_at_exit:
-                self._is_known_at_exit = True
-                loop.at_exit(self._finish)
+
+    async def finish(self) -> None:
+        """Do what is due, now, and see the end of it; also where the process gives no threads."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._work is not None:
+            await self._work
+        if self._is_due:
+            self._is_due = False
+            self._perform()
 
     def _begin(self) -> None:
         self._timer = None
         try:
             self._work = asyncio.get_running_loop().run_in_executor(None, self._perform)
-        except RuntimeError:  # the process ends and gives no threads: left to `_finish`
+        except RuntimeError:  # the process ends and gives no threads: left to `finish`
             return
         self._is_due = False
-
-    async def _finish(self) -> None:
-        if self._is_due:
-            self._perform()
 
     def _perform(self) -> None:
         with contextlib.suppress(NbcacheError, OSError):
