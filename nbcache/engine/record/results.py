@@ -193,8 +193,11 @@ class Results:
         fields: Sequence[str | None],
         tasks: Sequence[TaskResult],
         decoder: Decoder,
+        *,
+        restored: str = "",
     ) -> None:
         self.name, self.fields = name, tuple(fields)
+        self.restored = restored  # the id of the run that they were restored of
         self.tasks = tuple(sorted(tasks, key=lambda task: task.position))
         self._decoder = decoder
 

@@ -74,14 +74,20 @@ def restore(
     *,
     notebook: str | None = None,
 ) -> RestoredRun:
-    """Bind the name of each process of a run to its results, where the name is free.
+    """Bind the name of each process of a run to its results, where the name is free or holds what
+    an earlier restore of this run has bound.
 
     Raises:
         RunError: there is no such run.
     """
     run = history.find_run(cache, word, notebook=notebook)
     results = results_of(cache, run)
-    skipped = {name: type(namespace[name]).__name__ for name in results if name in namespace}
+    held = {name: namespace[name] for name in results if name in namespace}
+    skipped = {
+        name: type(each).__name__
+        for name, each in held.items()
+        if not (isinstance(each, Results) and each.restored == run.id)
+    }
     bound = {name: each for name, each in results.items() if name not in skipped}
     namespace.update(bound)
     return RestoredRun(run, results, tuple(bound), skipped)
@@ -98,6 +104,7 @@ def results_of(cache: Cache, run: RunSummary) -> dict[str, Results]:
             record.outputs,
             [_task(each, record, values) for each in tasks.get(record.name, ())],
             decoder,
+            restored=run.id,
         )
         for record in run.processes
     }
