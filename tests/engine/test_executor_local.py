@@ -64,16 +64,17 @@ def test_a_worker_that_dies_after_its_row_was_written_has_not_failed(bench: Benc
 
 
 def test_a_value_is_kept_and_the_row_is_in_the_log_when_the_report_comes(bench: Bench) -> None:
-    spec, future = bench.start(bench.process("y = x + 1"), {"x": 1})
+    spec, future = bench.start(bench.process("y = bytes(x)"), {"x": 100_000})
     report = bench.finish(future)
 
     assert report.outcome == "completed"
-    assert bench.decoded(report.outputs["y"]) == 2
+    assert bench.decoded(report.outputs["y"]) == bytes(100_000)
     assert row_of(bench, spec.id) == report.row
     assert report.row is not None
     assert report.row.realtime is not None
     assert report.row.peak_rss is not None
     assert report.row.peak_rss > 1_000_000
+    assert report.row.wchar in (0, None)  # what keeping it has written is not the body's
 
 
 @pytest.mark.parametrize(

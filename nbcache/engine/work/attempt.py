@@ -139,13 +139,14 @@ class _Attempt:
             secrets=process.secrets,
             leaf=self._leaf,
         )
-        if isinstance(body, PythonBody):
-            made = self._run_python(body, inputs)
-        else:
-            made = self._run_script(body, inputs)
-            self.staging.leave_written()
-        if end_own_children():
-            self.retire = True
+        with place.usage.of_body():
+            if isinstance(body, PythonBody):
+                made = self._run_python(body, inputs)
+            else:
+                made = self._run_script(body, inputs)
+                self.staging.leave_written()
+            if end_own_children():
+                self.retire = True
         self.report.changed = self.staging.changed()
         place.check_modules(process)
         self.report.outputs = self._harvest(harvest, made)

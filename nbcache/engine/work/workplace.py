@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -267,8 +267,6 @@ class _Counters(NamedTuple):
     it that has ended, held."""
 
     seconds: float
-    read: int
-    written: int
     peak: int
     below: int
 
@@ -282,7 +280,8 @@ class Usage:
     def __init__(self) -> None:
         self._io = self._open("/proc/self/io", os.O_RDONLY)
         self._refs = self._open("/proc/self/clear_refs", os.O_WRONLY)
-        self._before = _Counters(0.0, 0, 0, 0, 0)
+        self._before = _Counters(0.0, 0, 0)
+        self._moved = (0, 0)  # bytes that the body read and wrote
 
     @staticmethod
     def _open(path: str, flags: int) -> int | None:
@@ -295,17 +294,29 @@ class Usage:
         if self._refs is not None:
             with contextlib.suppress(OSError):
                 os.write(self._refs, b"5")  # resets the high water mark of this process
-        self._before = self._read()
+        self._before, self._moved = self._read(), (0, 0)
+
+    @contextlib.contextmanager
+    def of_body(self) -> Iterator[None]:
+        """Count the bytes that are read and written meanwhile: not those of staging and keeping."""
+        read, written = self._bytes()
+        try:
+            yield
+        finally:
+            now = self._bytes()
+            self._moved = now[0] - read, now[1] - written
+
+    def _bytes(self) -> tuple[int, int]:
+        if self._io is None:
+            return 0, 0
+        words = os.pread(self._io, 512, 0).split()
+        return int(words[1]), int(words[3])
 
     def _read(self) -> _Counters:
         own = resource.getrusage(resource.RUSAGE_SELF)
         below = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds = own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime
-        read = written = 0
-        if self._io is not None:
-            words = os.pread(self._io, 512, 0).split()
-            read, written = int(words[1]), int(words[3])
-        return _Counters(seconds, read, written, own.ru_maxrss * _UNIT, below.ru_maxrss * _UNIT)
+        return _Counters(seconds, own.ru_maxrss * _UNIT, below.ru_maxrss * _UNIT)
 
     def end(self, peak_below: int) -> dict[str, object]:
         """Return the columns of the row; `peak_below` is the peak of the script, in bytes."""
@@ -316,7 +327,7 @@ class Usage:
             "cpu_time": round(now.seconds - before.seconds, 6),
         }
         if self._io is not None:
-            usage["rchar"], usage["wchar"] = now.read - before.read, now.written - before.written
+            usage["rchar"], usage["wchar"] = self._moved
         return usage
 
 
