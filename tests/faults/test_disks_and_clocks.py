@@ -141,7 +141,7 @@ try:
     later = kernel(3)
     later.trace = Path(os.devnull)
     run = later.run()
-    print(run.counts().get("cached"), run.failures[0].error)
+    print(run.counts().get("cached"), run.failures[0].error, run.failures[0].way_out)
 except Exception as error:
     print(type(error).__name__, error)
 finally:
@@ -155,6 +155,7 @@ print(kernel(3).run().counts())
     else:
         assert text.startswith("2 the cache")
         assert "read-only (no permission to write" in text
+        assert "no cell is at fault" in text
     assert "%nbcache use FOLDER" in text
     assert last == str({"completed": 3} if locked == "." else {"cached": 2, "completed": 1}) or (
         last == str({"completed": 1, "cached": 2})

@@ -23,6 +23,7 @@ from nbcache.model.view import FailureView
 from nbcache.plan.dataflow.retry import BACKOFF_S, NOT_FAILED, FailedAttempt, retry_delays
 from nbcache.plan.language.places import Place, place_of_header, said_place
 
+UNKEPT = "no cell is at fault: with a cache that takes results, run again"
 SILENT = "it printed nothing: `set -x` as its first line shows the command that failed"
 LOG_CHARACTERS = 100_000  # of what a failed task printed, for a process that looks into it
 LOG_LINES = 20  # of it in a failure as it is shown
@@ -95,7 +96,9 @@ class Failures:
         ignored: bool = False,
     ) -> FailureView:
         """Return a failure as it is shown: where, what was printed last, how to look inside."""
-        where = script = way_out = ""
+        where = script = ""
+        unkept = self.keeps_nothing or (report is not None and report.unkept)
+        way_out = UNKEPT if unkept else ""
         decl = decision.place.decl
         printed = self._printed(decision.task).strip()
         if report is not None:
