@@ -8,7 +8,6 @@ watched, as the docs say of scripts.
 
 from __future__ import annotations
 
-import itertools
 import posixpath
 import re
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ _RUNS_NEXT = frozenset(
     "chrt numactl prlimit strace ltrace valgrind unbuffer watch script xvfb-run".split()
 )
 _RUNS_SECOND = frozenset("flock taskset perf chroot".split())
+_RUNS_TEXTS = frozenset("parallel watch flock".split())  # those that give a word to a shell
 _RUNS_IN_PLACES = frozenset("conda mamba micromamba pixi poetry uv".split())
 _SPLITS = re.compile(r'(-\w*S|--split-string=)"')  # env -S"tool x"
 _NAMES_COMMANDS = frozenset("which type hash".split())
@@ -106,8 +106,8 @@ class _Reading:
         self.written: set[str] = set()
         self.opaque = False
         self._values: dict[str, list[str]] = {}  # variable -> first words that it may hold
-        self._functions: set[str] = set()
-        self._runs_arguments = False  # one of them does: run() { "$@"; }
+        self._functions: dict[str, bool] = {}  # -> whether it runs its words: run() { "$@"; }
+        self._runs_arguments = False
         self._documents: dict[str, str] = {}  # the here-documents, by what stands in their places
         self._said = ""  # what the script gave out last: to a shell, it may be
         self._depth = 0
@@ -118,7 +118,11 @@ class _Reading:
             return
         self._depth += 1
         kept, inside = _without_heredocs(text, self._documents)
-        self._functions.update(filter(None, itertools.chain(*_FUNCTION.findall(kept))))
+        for name, body in _functions(kept):
+            inner = _Reading()
+            inner._depth, inner._functions = self._depth, {**self._functions}
+            inner.script(body)
+            self._functions[name] = inner._runs_arguments
         for each in (kept, *inside):
             for words in _simple_commands(each):
                 self.command(words)
@@ -141,6 +145,8 @@ class _Reading:
                 return
             elif shape == "function":
                 at += 1  # its name; what follows is its body
+            elif shape == "coproc" and [w.shape for w in words[at + 2 : at + 3]] == ["{"]:
+                at += 1  # its name
             elif shape not in _AHEAD:
                 break
             at += 1
@@ -213,10 +219,10 @@ class _Reading:
     def _run_by(self, name: str, rest: list[_Word]) -> None:
         """Follow commands that run what their arguments name."""
         program = name.rpartition("/")[2]
-        if program in _RUNS_NEXT or (self._runs_arguments and name in self._functions):
-            self._run_next(rest)
+        if program in _RUNS_NEXT or self._functions.get(name):
+            self._run_next(rest, texts=program in _RUNS_TEXTS)
         elif program in _RUNS_SECOND:
-            self._run_next(rest, ahead=1)
+            self._run_next(rest, ahead=1, texts=program in _RUNS_TEXTS)
         elif program in _RUNS_IN_PLACES and [w.text for w in rest[:1]] == ["run"]:
             self._run_next(rest[1:])
         elif name in ("echo", "printf"):
@@ -239,7 +245,7 @@ class _Reading:
             if each.text in _EXECUTES and name == "find":
                 self.command(rest[at + 1 :])
 
-    def _run_next(self, rest: list[_Word], ahead: int = 0) -> None:
+    def _run_next(self, rest: list[_Word], ahead: int = 0, *, texts: bool = False) -> None:
         """Follow the first word that may be a command: no flag, number, assignment.
 
         One behind a flag may be that one's value (`xargs -I X tool`), so there the next counts too,
@@ -251,7 +257,7 @@ class _Reading:
                 return
             if re.match(r"-|[\d.]+[smhd]?$|\w+=", word.text):
                 continue
-            if " " in word.text:  # parallel "tool {} | sort"
+            if texts and " " in word.text:  # parallel "tool {} | sort"
                 self.script(word.text)
                 return
             self.command(rest[at:])
@@ -259,6 +265,19 @@ class _Reading:
                 if not ahead:
                     return
                 ahead -= 1
+
+
+def _functions(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the functions of a script with their bodies: up to the brace that ends the line, or to
+    the one that stands below their names."""
+    for found in _FUNCTION.finditer(text):
+        line, _, _ = text[found.end() :].partition("\n")
+        if not 0 < line.count("{") <= line.count("}"):
+            before = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
+            indent = before[: len(before) - len(before.lstrip())]
+            end = re.compile(f"^{indent}[)}}]", re.M).search(text, found.end())
+            line = text[found.end() : end.start() if end else None]
+        yield found[1] or found[2], line
 
 
 def _without_heredocs(body: str, documents: dict[str, str]) -> tuple[str, list[str]]:
@@ -457,6 +476,11 @@ def _substitution(text: str, at: int) -> tuple[str, int]:
             at += 1
         elif text[at] == "'":
             end = text.find("'", at + 1)
+            at = len(text) if end < 0 else end
+        elif text[at] == '"':
+            at = _double_quoted(text, at + 1)
+        elif text[at] == "#" and text[at - 1 : at] in ("", *" \t\n;&|("):  # a remark
+            end = text.find("\n", at)
             at = len(text) if end < 0 else end
         elif text[at] in "()":
             depth += 1 if text[at] == "(" else -1
