@@ -111,7 +111,7 @@ def run_script_here(
     text = printed.read_text("utf-8", "replace")
     print(text, end="" if text.endswith("\n") or not text else "\n")
     if ended.exit != 0:
-        raise failure(ended, text)
+        raise failure(ended, text, body.process, scratch)
     return body.values(scratch, text) | answers(body.process, staged, task, scratch)
 
 

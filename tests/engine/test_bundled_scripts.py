@@ -149,6 +149,26 @@ def test_a_helper_that_the_script_writes_anew_is_an_output_too(notebook: Noteboo
     assert notebook.run().counts() == {"completed": 2}
 
 
+def test_a_script_that_misses_what_lies_beside_the_notebook_is_told_how_to_declare_it(
+    helped: Notebook,
+) -> None:
+    (helped.folder / "Mine.pm").write_text("1;\n")
+    helped.cell("%%process reads() -> stdout --bash\ncat ./count.sh")
+    helped.cell("%%process imports() -> stdout --bash\npython3 -c 'import plot.more'")
+    helped.cell(
+        "%%process uses() -> stdout --bash\n"
+        'echo "Can\'t locate Mine.pm in @INC (you may need to install it)" >&2; exit 2'
+    )
+    helped.cell("%%process other() -> stdout --bash\necho count.sh; exit 1")
+
+    failed = {each.process: each.error for each in helped.run().failures}
+
+    assert 'reads(count: path = "./count.sh")' in failed["reads"]
+    assert 'imports(plot: path = "plot.py")' in failed["imports"]
+    assert 'uses(Mine: path = "Mine.pm")' in failed["uses"]
+    assert "beside the notebook" not in failed["other"]
+
+
 def test_a_command_of_an_output_finds_helpers_too(helped: Notebook, tmp_path: Path) -> None:
     helped.cell('%%process work() -> said = "$(tool)", more = "$(python3 plot.py)" --bash\ntrue')
     assert list(helped.run()["work"].value) == ["tooled", "plotted"]

@@ -225,7 +225,7 @@ class _Attempt:
         end_own_children()  # a script may leave what it likes; this worker is as it was
         try:
             if ended.exit != 0:
-                raise failure(ended, self._printed())
+                raise failure(ended, self._printed(), self.process, self.folder)
             values = body.values(self.folder, self._printed("stdout"))
             values.update(answers(self.process, inputs, self._task(), self.folder))
         except BaseException:

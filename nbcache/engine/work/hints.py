@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from nbcache.engine.identity.payload import unpickle_names
 from nbcache.engine.spec import ProcessSpec
 from nbcache.plan.language.suggesting import header_with
+
+# How shells, programs and interpreters say that a file is not there, and of which module.
+_NOT_FOUND = re.compile(
+    r"no such file|no module named|not found|does not exist|(cannot|can't|could not|unable to) "
+    r"(open|find|locate|load|read)",
+    re.IGNORECASE,
+)
+_MODULE = re.compile(r"No module named '?(\w+)|Can't locate (\w+)/")
 
 
 def hint_about(error: BaseException, process: ProcessSpec) -> str:
@@ -51,6 +60,27 @@ def missing_file_hint(error: BaseException, process: ProcessSpec) -> str:
     text = os.fsdecode(name)
     if os.path.isabs(text) or not os.path.exists(os.path.join(folder, text)):
         return ""
+    return _declare(text, process, "and read `{port}` in the body.")
+
+
+def hint_about_script(said: str, process: ProcessSpec, folder: Path) -> str:
+    """Return how to declare what lies beside the notebook and a script says it did not find in
+    `folder`, where it ran, or ""."""
+    for line in filter(_NOT_FOUND.search, said.split("\n") if process.folder else ()):
+        module = _MODULE.search(line)
+        top = (module[1] or module[2]) if module else ""
+        for name in (f"{top}.py", top) if top else re.findall(r"[\w./@+-]*\w", line):
+            is_beside = name and not os.path.isabs(name) and name[:2] != ".."
+            if (
+                is_beside
+                and (Path(process.folder or "") / name).exists()
+                and not (folder / name).exists()
+            ):
+                return _declare(name, process, f"and it lies in its folder as {Path(name).name}.")
+    return ""
+
+
+def _declare(text: str, process: ProcessSpec, then: str) -> str:
     inputs = tuple(each.name for each in process.inputs)
     port = "".join(each if each.isalnum() else "_" for each in Path(text).stem).strip("_") or "data"
     if not port.isidentifier() or port in inputs:
@@ -60,5 +90,5 @@ def missing_file_hint(error: BaseException, process: ProcessSpec) -> str:
     return (
         f"{text} is beside the notebook, but a task sees only its inputs. Declare it:\n"
         f"  {header}\n"
-        f"  and read `{port}` in the body."
+        f"  {then.format(port=port)}"
     )

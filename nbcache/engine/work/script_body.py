@@ -21,6 +21,7 @@ from pathlib import Path
 
 from nbcache.engine.identity.containers import enter
 from nbcache.engine.spec import ProcessSpec
+from nbcache.engine.work.hints import hint_about_script
 from nbcache.engine.work.python_body import TaskInfo
 from nbcache.engine.work.shell_values import (
     declarations,
@@ -315,8 +316,12 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def failure(ended: Ended, printed: str) -> ScriptError:
-    """Return the error of a script that did not end with 0: its last lines of output."""
+def failure(ended: Ended, printed: str, process: ProcessSpec, folder: Path) -> ScriptError:
+    """Return the error of a script that did not end with 0: its last lines of output, and a hint.
+
+    folder: where it ran.
+    """
+    hint = hint_about_script(printed, process, folder)
     lines = [line for line in printed.rstrip().split("\n") if line.strip()][-LAST_LINES:]
     how = f"ended with exit code {ended.exit}"
     if ended.exit is None:
@@ -326,7 +331,7 @@ def failure(ended: Ended, printed: str) -> ScriptError:
     if ended.exit == 127:
         how += " (command not found)"
     said = "".join(f"\n  | {line}" for line in lines)
-    return ScriptError(f"the script {how}{said}")
+    return ScriptError(f"the script {how}{said}" + (f"\n  {hint}" if hint else ""))
 
 
 def failed_line(process: ProcessSpec, said: str) -> tuple[int, str] | None:
