@@ -7,6 +7,7 @@ kept. Then the reason is said, and the cell has run as any other.
 """
 
 from __future__ import annotations
+import __future__
 
 import ast
 import contextlib
@@ -205,8 +206,16 @@ class Cells:
         namespace.update(values)
         for each in cell.definitions:
             # One by one, as IPython does: a function's code depends on imports in the same piece.
-            tree = ast.Module([each], [])
-            exec(compile(tree, cell.decl.filename, "exec", dont_inherit=True), namespace)
+            code = compile(
+                ast.Module([each], []),
+                cell.decl.filename,
+                "exec",
+                flags=_future_flags(namespace),
+                dont_inherit=True,
+            )
+            exec(code, namespace)
+        for name in cell.gone:
+            namespace.pop(name, None)
 
     def _bytes(self, stored: Stored) -> bytes:
         if stored.inline is not None:
@@ -381,6 +390,12 @@ def _refuse_hidden_names(cell: CachedCell, components: Sequence[Component]) -> N
             for node in ast.walk(ast.parse(textwrap.dedent(text or ""))):
                 if isinstance(node, ast.Global):
                     raise NotKept(f"{where} assigns the global {node.names[0]}")
+
+
+def _future_flags(namespace: Mapping[str, object]) -> int:
+    """Return how a notebook that imported it from `__future__` compiles its later cells."""
+    lazy = __future__.annotations
+    return lazy.compiler_flag if namespace.get("annotations") is lazy else 0
 
 
 def _by_name(values: Mapping[str, object]) -> dict[str, object]:

@@ -126,10 +126,10 @@ class CachedCells(ast.NodeTransformer):
         self.cells.note_hit(begun, restored)
         entry = restored.entry
         made = datetime.fromtimestamp(entry.at / 1e6, tz=UTC)
-        kept = self._front.in_notebook  # and read on other days
+        now = datetime.now().astimezone()
         words = [
             ", ".join(restored.values) or "nothing assigned",
-            f"cached {render.when(made, None if kept else datetime.now().astimezone())}",
+            f"cached {render.when(made, now)}",
             f"saved {render.duration(entry.realtime or 0.0)}",
         ]
         if entry.user and entry.user != self.cells.user:
@@ -137,7 +137,9 @@ class CachedCells(ast.NodeTransformer):
         left = [name for name in begun.cell.names if name not in restored.values]
         if left:
             words.append(f"shown and not kept: {', '.join(left)}")
-        self._say(" · ".join(words))
+        text = " · ".join(words)
+        words[1] = f"cached {render.when(made)}"  # a notebook is read on other days
+        self._say(text, " · ".join(words))
 
     def fail(self) -> None:
         """Raise what was wrong with the cell's header."""
@@ -193,9 +195,9 @@ class CachedCells(ast.NodeTransformer):
         recorder.start()
         return _with_end(node)
 
-    def _say(self, text: str) -> None:
-        line = render.line(text, render.FAINT)
-        self._front.show_said(render.Rendered(line.text, render.box(line.html, "cached")))
+    def _say(self, text: str, kept: str = "") -> None:
+        html = render.box(render.line(kept or text, render.FAINT).html, "cached")
+        self._front.show_said(render.Rendered(text, html))
 
 
 def _filename(shell: Any, header: str) -> str | None:

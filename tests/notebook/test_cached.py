@@ -231,6 +231,27 @@ def test_temporary_names_are_gone_after_a_hit(shell: Shell) -> None:
     assert "steps" not in shell.ip.user_ns
 
 
+def test_what_a_cell_defines_and_deletes_is_gone_after_a_hit(shell: Shell) -> None:
+    cell = (
+        "%%cached\nimport os\ndef f(): return 1\na = f()\ndel os, f\n"
+        "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    b = 2\n    del e"
+    )
+    shell.ok(cell)
+
+    assert badge(shell.ok(cell)).startswith("a, b · ")
+
+    assert {"os", "f", "e"}.isdisjoint(shell.ip.user_ns)
+
+
+def test_annotations_stay_texts_where_the_notebook_wants_them_so(shell: Shell) -> None:
+    cell = "%%cached\nfrom __future__ import annotations\ndef f(x: Bee): return x\na = 1"
+    shell.ok(cell)
+
+    assert badge(shell.ok(cell)).startswith("a · ")
+
+    assert shell.ip.user_ns["f"].__annotations__ == {"x": "Bee"}
+
+
 def test_one_object_under_two_names_comes_back_as_one(shell: Shell) -> None:
     cell = "%%cached\na = b = [1]"
     shell.ok(cell)

@@ -69,7 +69,10 @@ class Gallery:
         cell, execution = self._where()
         gone = [each for each in self._hung if cell and each.cell == cell
                 and each.execution != execution]  # fmt: skip
-        gone += [each for each in self._hung if each not in gone][: -MOST + 1]
+        left = [each for each in self._hung if each not in gone]
+        old = [each for each in left if not (execution and each.execution == execution
+               and isinstance(each.view, LiveCard))]  # fmt: skip
+        gone += old[: max(0, len(left) - MOST + 1)]
         for each in gone:
             each.view.close()
         self._hung = [each for each in self._hung if each not in gone]

@@ -28,13 +28,15 @@ _IMPORTS = (ast.Import, ast.ImportFrom)
 @dataclass(frozen=True, slots=True)
 class CachedCell:
     """A cell as read. `names` are kept; `bound` is all that it assigns, temporary names too;
-    `definitions` are its statements that are executed on a hit, with the lines of the cell."""
+    `definitions` are its statements that are executed on a hit, with the lines of the cell, and
+    `gone` what it defines and deletes again."""
 
     decl: ProcessDecl
     facts: BodyFacts
     names: tuple[str, ...]
     bound: frozenset[str]
     definitions: tuple[ast.stmt, ...]
+    gone: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -83,9 +85,10 @@ def parse_cached_cell(
     assigned = {name for each in others for name in _bound_by(each)}
     if twice := sorted(defined & assigned):
         raise NotKept(f"it both defines {twice[0]} and assigns to it")
-    nodes = [node for each in others for node in _at_module_scope(each)]
-    deleted = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Del)}
-    if strange := sorted(deleted - assigned):
+    deleted = {name for each in others for name in _deleted(each)}
+    nodes = (node for each in others for node in _at_module_scope(each))
+    caught = {n.name for n in nodes if isinstance(n, ast.ExceptHandler) and n.name}
+    if strange := sorted(deleted - assigned - defined - caught):
         raise NotKept(f"it deletes {strange[0]}, which it does not assign")
     passing = {name for each in others for name in _passing(each)}
     if unknown := sorted(set(asked) - assigned - defined):
@@ -99,8 +102,26 @@ def parse_cached_cell(
     for each in definitions:
         ast.increment_lineno(each, decl.body_line - 1)
     return CachedCell(
-        replace(decl, outputs=outputs), facts, tuple(kept), frozenset(assigned), definitions
+        replace(decl, outputs=outputs),
+        facts,
+        tuple(kept),
+        frozenset(assigned),
+        definitions,
+        frozenset(name for name in deleted & defined if _ends_deleted(name, tree.body)),
     )
+
+
+def _ends_deleted(name: str, statements: list[ast.stmt]) -> bool:
+    """Say whether the last statement that defines or deletes a name deletes it."""
+    last = next(
+        each for each in reversed(statements) if name in {*_bound_by(each), *_deleted(each)}
+    )
+    return name in _deleted(last)
+
+
+def _deleted(statement: ast.stmt) -> set[str]:
+    nodes = _at_module_scope(statement)
+    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Del)}
 
 
 def _names(text: str) -> list[str]:
