@@ -133,6 +133,48 @@ def test_no_row_holds_what_a_name_says_is_secret_though_nobody_declared_it(
     assert [path for path in leaks(notebook.folder) if kept not in path.parents] == []
 
 
+OF_THE_ENVIRONMENT = """
+import functools, numpy, os, pathlib
+mine = os.environ["SERVICE_TOKEN"]
+raw, url, place = mine.encode(), f"see https://h/?k={mine}", pathlib.Path("/x") / mine
+long = "." * 70 + mine
+pair, nested, chosen, keys = [mine, 1], {"a": [[[mine]]]}, {mine}, {mine: 1}
+call, text = functools.partial(len, mine), numpy.str_(mine)
+"""
+
+
+def test_what_a_secret_variable_holds_is_known_by_digest_alone_under_any_name(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE_TOKEN", SECRET)
+    notebook.cell(OF_THE_ENVIRONMENT)
+    notebook.cell("level = 'none'")
+    notebook.session.given["level"] = repr(SECRET)
+    notebook.cell("%channel each = of(mine, url, text, pair, nested, chosen, keys, long)")
+    notebook.cell("%channel all_of = each.collect()")
+    notebook.cell("%channel one = all_of.map(lambda held: {'held': held[0]})")
+    notebook.cell("%%process work(v) -> out from each --tag t-{v}\nout = 1")
+    notebook.cell("%%process gather(many) -> out from all_of\nout = 1")
+    notebook.cell(
+        "%%process use(held) -> out from one\n"
+        "out = len([raw, url, place, pair, nested, chosen, keys, call, text, mine, level, long])"
+    )
+    first = notebook.run()
+    assert first.counts() == {"completed": 10}
+    again = notebook.run()
+    assert again.counts() == {"cached": 10}
+    notebook.cell("%channel worse = use.map(lambda n: {}[mine])")
+    notebook.cell("%%process late(w) -> out from worse\nout = w")
+    assert "KeyError" in notebook.run("late").error
+    labels = [
+        task.label for run in (first, again) for name in ("work", "use") for task in run[name].tasks
+    ]
+    notebook.close()
+
+    assert not leaks(notebook.folder)
+    assert not any(SECRET[:6] in label for label in labels)
+
+
 def test_inputs_and_parameters_that_look_secret_are_known_by_digest_alone(
     notebook: Notebook,
 ) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from nbcache.model.digest import Digest
 from nbcache.model.value import Stored
-from nbcache.plan.identity.confidential import confidential_texts, is_confidential, looks_secret
+from nbcache.plan.identity.canonical import summarise
+from nbcache.plan.identity.confidential import (
+    HIDDEN,
+    confidential_texts,
+    is_confidential,
+    is_hidden,
+    know_secrets,
+    looks_secret,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +52,21 @@ def test_a_password_in_a_url_is_a_secret_whatever_its_name() -> None:
     assert is_confidential("sources", {"db": ["https://a.org/b", url]})
     assert confidential_texts({"source": f"see {url}"}) == ("hunter2",)
     assert not is_confidential("source", "https://me@a.org:80/b:c@d")
+
+
+def test_what_a_secret_variable_holds_is_a_secret_in_any_text_until_it_is_set_no_more() -> None:
+    know_secrets({"API_PASSWORD": "open sesame", "TOKEN": "short", "USER": "a person"})
+    try:
+        assert is_confidential("mine", "say open sesame")
+        assert is_confidential("mine", [b"open sesame"])
+        assert is_hidden("mine", "open sesame")
+        assert summarise(["open sesame", 1]) == "list of 2"
+        assert summarise("say open sesame") == HIDDEN
+        assert not is_confidential("mine", "a person, short")
+        assert confidential_texts({}) == ("open sesame",)
+    finally:
+        know_secrets({})
+    assert not is_confidential("mine", "say open sesame")
 
 
 def test_attributes_that_look_secret_are_hidden_where_they_are_shown() -> None:

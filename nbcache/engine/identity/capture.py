@@ -24,6 +24,7 @@ from nbcache.errors import FingerprintError
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import Output, ProcessDecl
+from nbcache.plan.identity.confidential import know_secrets
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.reach import combine
 from nbcache.plan.language.facts import BodyFacts
@@ -54,6 +55,7 @@ def capture(
     """
     see_packages()
     variables = os.environ if environ is None else environ
+    know_secrets(variables)
     folder, digest_of = notebook_dir or Path.cwd(), digest_of_file or _hashed
     declared = [*_declared(decl, variables), *_declared_files(decl, folder, digest_of)]
     if decl.language == "script":

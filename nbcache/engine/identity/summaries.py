@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import cast
 
 from nbcache.plan.identity.canonical import PRINTED, size_of, summarise
-from nbcache.plan.identity.confidential import HIDDEN, is_confidential, is_hidden
+from nbcache.plan.identity.confidential import HIDDEN, is_confidential, is_hidden, secrets_in
 from nbcache.plan.language.quantities import size_text
 
 SMALL = 2_000  # characters of a text that stands beside its digest; longer ones are kept as blobs
@@ -22,14 +22,14 @@ def small_text(value: object) -> str | None:
         text = repr(value)
     except ValueError:  # an int of more digits than Python prints
         return None
-    return text if text and len(text) <= SMALL else None
+    return text if text and len(text) <= SMALL and not secrets_in(text) else None
 
 
 def _is_open(value: object, depth: int) -> bool:
     """Whether the repr of plain data tells no secret, and calls no code but Python's own."""
     cls = type(value)
     if cls in _SCALARS:
-        return True
+        return cls not in (str, bytes) or not secrets_in(cast("str | bytes", value))
     if cls not in (dict, list, tuple, set, frozenset):
         is_number = cls.__module__ == "numpy" and getattr(value, "ndim", 1) == 0
         return depth < _DEEPEST and (is_number or str(cls.__module__).partition(".")[0] in PRINTED)

@@ -22,6 +22,7 @@ from nbcache.engine.running.decision import Decision, Place, blobs_of
 from nbcache.engine.running.evaluating import Evaluator
 from nbcache.engine.running.shelf import Shelf
 from nbcache.engine.work.harvest import from_ports
+from nbcache.engine.work.shown import hide_secrets
 from nbcache.errors import ChannelError, NbcacheError
 from nbcache.model.channel import Item
 from nbcache.model.digest import Digest, identity_digest
@@ -29,7 +30,12 @@ from nbcache.model.event import TaskKey
 from nbcache.model.ids import format_position
 from nbcache.model.row import EvictRow, TrustRow
 from nbcache.model.value import Gathered, RemoteFile, Stored, StoredKind
-from nbcache.plan.identity.confidential import is_confidential, looks_secret
+from nbcache.plan.identity.confidential import (
+    HIDDEN,
+    confidential_texts,
+    is_confidential,
+    looks_secret,
+)
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.language.places import place_of_input, said_place
 from nbcache.plan.language.publishing import render_folder
@@ -121,7 +127,9 @@ class Decider:
         values = {name: each.value for name, each in found.items()}
         tag = ""
         if decl.directives.tag:
+            hidden_ones = {name: inputs[name] for name in found if found[name].summary == HIDDEN}
             tag = render_template(decl.directives.tag, self.evaluator.lazily(values))
+            tag = hide_secrets(tag, confidential_texts(hidden_ones))
         label = task_label(place.name, values, task[1], tag)
         decision = Decision(task, place, None, found, label, tag)
         if place.scripts and self.evaluator.is_wanted(decision):

@@ -19,6 +19,7 @@ from nbcache.engine.running.decision import Decision, Place
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.run import Run
 from nbcache.engine.work.harvest import to_ports
+from nbcache.engine.work.shown import hide_secrets
 from nbcache.model.channel import upstream_of
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.event import Resources, TaskKey
@@ -27,7 +28,7 @@ from nbcache.model.ids import Position, format_position, parse_position
 from nbcache.model.row import AttemptRow, ListRow, ProcessRecord, Row, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.plan.dataflow.outline import outline_record
-from nbcache.plan.identity.confidential import looks_secret
+from nbcache.plan.identity.confidential import confidential_texts, is_confidential
 from nbcache.plan.identity.fingerprint import KINDS
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
@@ -231,7 +232,9 @@ class RowMaker:
             parameters={
                 name: text
                 for name, text in beginning.parameters.items()
-                if not looks_secret(name)  # a resume takes the notebook's, or what -p gives
+                if not is_confidential(
+                    name, text
+                )  # a resume takes the notebook's, or what -p gives
             },
             options=beginning.options.texts(),
             targets=beginning.targets,
@@ -263,7 +266,7 @@ class RowMaker:
             saved=self._run.saved_s,
             items={str(node): count for node, count in self._run.progress().items.items()},
             handed_on=self._run.handed_on,
-            error=error or None,
+            error=hide_secrets(error, confidential_texts({})) or None,
             host=self._host,
             user=self._user,
             pid=os.getpid(),
@@ -313,4 +316,4 @@ def _process_record(place: Place, upstream: tuple[str, ...]) -> ProcessRecord:
 
 def _first_line(error: str) -> str:
     """Return what is wrong: below it a refusal says where, and the ways out."""
-    return error.strip().split("\n")[0][:500]
+    return hide_secrets(error, confidential_texts({})).strip().split("\n")[0][:500]

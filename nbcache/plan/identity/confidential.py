@@ -3,7 +3,9 @@
 Rows are shared, digests of values are needed in them, texts are not. So what a name such as
 `api_token` holds is left out of summaries, evidence, labels and parameters, and where a task prints
 it or an error quotes it, it is replaced. A guess by names, for the secrets that nobody has declared
-by `--secret`; numbers never count (`max_token = 512`). A password in a URL is known by its place.
+by `--secret`; numbers never count (`max_token = 512`). A password in a URL is known by its place,
+what variables of the environment with such names hold (`know_secrets`) by its content: under any
+name, and inside of any text.
 """
 
 from __future__ import annotations
@@ -27,9 +29,20 @@ _BEFORE_KEY = frozenset(
 _IN_URL = re.compile(r"\w://[^\s/?#:@]*:([^\s/?#@]+)@")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SHORTEST = 5  # characters: a shorter text stands in too many others to be replaced there
+_SHORTEST_KNOWN = 6  # characters: or for these to be left out
 _OPEN = (int, float, bool, type(None))  # no secret is one of these
+_LISTS = (list, tuple, set, frozenset)
 _DEEPEST = 4
 _MOST = 1000  # members: a larger dict is data, and no configuration
+
+_known: tuple[str, ...] = ()
+
+
+def know_secrets(environ: Mapping[str, str]) -> None:
+    """From now on take for secrets what these variables hold under names that look secret."""
+    global _known
+    held = {text for name, text in environ.items() if looks_secret(name)}
+    _known = tuple(sorted(text for text in held if len(text) >= _SHORTEST_KNOWN))
 
 
 @lru_cache(4096)
@@ -46,9 +59,10 @@ def looks_secret(name: str) -> bool:
 
 def is_hidden(name: object, value: object) -> bool:
     """Whether a member or attribute is not shown: its name looks secret, and it is no number."""
-    if type(value) is str:
-        return looks_secret(str(name)) or bool(_passwords(value))
-    return type(value) not in _OPEN and looks_secret(str(name))
+    if type(value) in _OPEN:
+        return False
+    quoted = secrets_in(value) if isinstance(value, (str, bytes)) else []
+    return bool(quoted) or looks_secret(str(name))
 
 
 def is_pair(value: object) -> TypeGuard[Sequence[Any]]:
@@ -77,7 +91,7 @@ def confidential_texts(values: Mapping[str, object]) -> tuple[str, ...]:
         for text in _texts(held, _DEEPEST)
         if len(text) >= _SHORTEST
     }
-    return tuple(sorted(found, key=lambda text: (-len(text), text)))
+    return tuple(sorted({*found, *_known}, key=lambda text: (-len(text), text)))
 
 
 def _secrets(name: str, value: object, depth: int, *, in_objects: bool = False) -> Iterator[object]:
@@ -90,17 +104,19 @@ def _secrets(name: str, value: object, depth: int, *, in_objects: bool = False) 
             yield value
         elif in_objects:
             yield _attributes(value)
-    elif type(value) is str:
-        yield from _passwords(value)
+    elif isinstance(value, (str, bytes)):
+        yield from secrets_in(value)
+        if in_objects and depth:
+            yield from _secrets("", _attributes(value), depth - 1, in_objects=True)
     elif type(value) is dict and depth and len(value) <= _MOST:
         for key, member in value.items():
             if isinstance(key, str):
                 yield from _secrets(key, member, depth - 1, in_objects=in_objects)
     elif is_pair(value) and looks_secret(value[0]):
         yield from _secrets(value[0], value[1], depth - 1, in_objects=in_objects)
-    elif type(value) in (list, tuple) and depth and len(value) <= _MOST:  # type: ignore[arg-type]
+    elif type(value) in _LISTS and depth and len(value) <= _MOST:  # type: ignore[arg-type]
         for member in value:  # type: ignore[attr-defined]
-            if type(member) in (dict, str) or is_pair(member):
+            if type(member) in (dict, str, bytes) or is_pair(member):
                 yield from _secrets("", member, depth - 1, in_objects=in_objects)
     elif in_objects and depth:
         yield from _secrets("", _attributes(value), depth - 1, in_objects=True)
@@ -144,8 +160,12 @@ def _attribute(value: object, name: str) -> object:
         return None
 
 
-def _passwords(text: str) -> list[str]:
-    return _IN_URL.findall(text) if "://" in text else []
+def secrets_in(text: str | bytes) -> list[str]:
+    """Return the secrets that a text quotes: passwords of URLs, and what the environment holds."""
+    if isinstance(text, bytes):
+        return [each for each in _known if each.encode("utf-8", "surrogateescape") in text]
+    found = _IN_URL.findall(text) if "://" in text else []
+    return [*found, *(each for each in _known if each in text)]
 
 
 def _texts(value: object, depth: int) -> Iterator[str]:

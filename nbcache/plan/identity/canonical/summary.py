@@ -13,7 +13,7 @@ import math
 from nbcache.model.value import Gathered, Record, RemoteFile, Stored
 from nbcache.plan.identity.canonical.encoder import Foreign
 from nbcache.plan.identity.canonical.names import attribute, type_name
-from nbcache.plan.identity.confidential import HIDDEN, is_hidden, is_pair
+from nbcache.plan.identity.confidential import HIDDEN, is_hidden, is_pair, secrets_in
 
 LONGEST = 80
 _SMALL = 12  # members of a container that is shown whole
@@ -31,6 +31,8 @@ def summarise(value: object) -> str:
         text = _summary(value)
     except Exception:  # a broken foreign object still has a type
         text = type_name(type(value))
+    if secrets_in(text):
+        return HIDDEN
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
@@ -38,6 +40,8 @@ def _summary(value: object) -> str:
     cls = type(value)
     if cls in (int, float, bool, complex, type(None), type(...)):
         return _number(value)
+    if isinstance(value, (str, bytes)) and secrets_in(value):
+        return HIDDEN
     if cls in (str, bytes):
         return repr(value[: LONGEST + 1]) if len(value) > LONGEST else repr(value)  # type: ignore[index,arg-type]
     if isinstance(value, Stored):
@@ -92,7 +96,9 @@ def _container(value: Foreign) -> str:
     if len(value) <= _SMALL and not isinstance(value, Record):
         members = [*value, *value.values()] if type(value) is dict else list(value)
         named = value.items() if type(value) is dict else [value] if is_pair(value) else []
-        is_open = not any(is_hidden(*each) for each in named)
+        is_open = not any(is_hidden(*each) for each in named) and not any(
+            isinstance(each, str) and secrets_in(each) for each in members
+        )
         if is_open and all(type(member) in plain for member in members):
             text = repr(value) if _is_short(members) else ""
             if text and len(text) <= LONGEST:
