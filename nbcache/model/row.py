@@ -344,7 +344,8 @@ class RunRow(Row):
     retention: str = ""  # how long its results are kept; empty: for ever
     outline: Record = field(default_factory=dict)  # what a picture shows beside the processes
     items: Mapping[str, int] = field(default_factory=dict)  # node of the outline -> items so far
-    handed_on: tuple[str, ...] = ()  # processes of whose results only other tasks took the bytes
+    # The processes of whose results only other tasks took the bytes; None: nobody looked.
+    handed_on: tuple[str, ...] | None = None
     settled: tuple[str, ...] = ()  # of whose earlier rows those of this session are all that count
 
     def record(self) -> Record:
@@ -352,6 +353,8 @@ class RunRow(Row):
         record["parameters"], record["counts"] = dict(self.parameters), dict(self.counts)
         if self.options:
             record["options"] = dict(self.options)
+        if self.handed_on is not None:  # none of them is an answer, too
+            record["handed_on"] = list(self.handed_on)
         return record
 
     @classmethod
@@ -360,7 +363,8 @@ class RunRow(Row):
         values = {key: value for key, value in record.items() if key in known and value is not None}
         values["processes"] = tuple(map(ProcessRecord.from_record, record.get("processes") or ()))
         values["targets"] = tuple(record.get("targets") or ())
-        values["handed_on"] = tuple(record.get("handed_on") or ())
+        if "handed_on" in values:
+            values["handed_on"] = tuple(values["handed_on"])
         values["settled"] = tuple(record.get("settled") or ())
         return cls(**values)
 

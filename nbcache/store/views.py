@@ -82,7 +82,8 @@ WHERE kind = 'run' {0} GROUP BY run""",
     # The rows of tasks that have a later one; those of a session go by the number of the attempt,
     # since clocks may go back, and a hit comes after the attempts before it. Nearly all tasks have
     # one row: to sort only the others takes a third of the time. Of a process that a session has
-    # settled, what only earlier ones had is no task: it was renamed, the item is gone.
+    # settled, as a resume that succeeded does with all, what only earlier ones had is no task: it
+    # was renamed, the item is gone.
     "_earlier": """WITH ends_ AS NOT MATERIALIZED (
     SELECT run, process, position, session, attempt, kind, "at", id,
         hash(run, process, position) AS task_
@@ -92,12 +93,17 @@ WHERE kind = 'run' {0} GROUP BY run""",
     SELECT run, process, max(session) AS last_ FROM (
         SELECT run, session, unnest(settled) AS process FROM _rows WHERE kind = 'run')
     GROUP BY run, process
+), whole_ AS (
+    SELECT run, max(session) AS last_ FROM _rows
+    WHERE kind = 'run' AND status = 'succeeded' AND (run, session) IN (
+        SELECT (run, session) FROM _rows WHERE kind = 'run' AND status = 'resuming') GROUP BY run
 )
 (SELECT run, id FROM ends_ WHERE task_ IN (FROM again_)
 QUALIFY row_number() OVER (
     PARTITION BY run, process, position
     ORDER BY session DESC, coalesce(attempt, 0) DESC, kind = 'use' DESC, "at" DESC, id DESC) > 1)
-UNION SELECT run, id FROM ends_ JOIN settled_ USING (run, process) WHERE session < last_""",
+UNION SELECT run, id FROM ends_ JOIN settled_ USING (run, process) WHERE session < last_
+UNION SELECT run, id FROM ends_ JOIN whole_ USING (run) WHERE session < last_""",
     # What the view `tasks` shows: whoever asks often does not even wait for its plan.
     "_tasks": f"FROM ({_TASKS}) WHERE true {{0}}",
 }

@@ -64,14 +64,14 @@ class Story:
         realtime: float | None = 0.5,
         **more: object,
     ) -> AttemptRow:
-        values: dict[str, object] = {"status": "completed", "realtime": realtime}
+        values: dict[str, object] = {"process": "fit", "status": "completed"}
+        values["realtime"] = realtime
         if realtime is not None:
             at = self._next()
             values |= {"submit": at, "start": at, "complete": at + int(realtime * 1_000_000)}
         row = self.add(
             AttemptRow,
             run=run,
-            process="fit",
             position=str(position),
             hash=digest(f"{code} {depth}"),
             **(_depth(depth) | values | more),

@@ -21,7 +21,7 @@ from nbcache.engine.upkeep.cleaning import run_facts
 from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component
 from nbcache.model.ids import make_ulid
-from nbcache.model.row import InputSummary, RunRow
+from nbcache.model.row import InputSummary, ProcessRecord, RunRow
 from nbcache.notebook import answers
 from nbcache.notebook.verbs import parse_line
 from nbcache.store.cache import Cache
@@ -111,6 +111,29 @@ def test_a_clock_that_goes_back_between_sessions_or_in_one_changes_no_order(stor
     earlier = nearest_earlier(story.cache, made, known)
     assert earlier is not None
     assert earlier.session == 1
+
+
+def test_what_an_older_resume_does_not_tell_of_itself_follows_from_its_other_rows(
+    story: Story,
+) -> None:
+    story.begin(ONE, "calm-otter")
+    story.attempt(ONE, 0, 2, process="old")
+    story.end(ONE, "calm-otter", "failed", completed=1)
+    read = tuple(
+        ProcessRecord(name=name, components=(), upstream=above)
+        for name, above in (("load", ()), ("fit", ("load",)), ("plot", ("fit",)))
+    )
+    how = {"run": ONE, "name": "calm-otter", "session": 2}
+    story.add(RunRow, **how, status="resuming", processes=read)
+    story.attempt(ONE, 0, 2, session=2)
+    story.add(RunRow, **how, status="succeeded")
+
+    assert history.last_rows(story.cache, ONE).keys() == {("fit", "0")}
+    assert fetch(story.cache, "SELECT process FROM tasks") == [("fit",)]
+    assert run_facts(story.cache)[ONE].handed_on == {"load", "fit"}
+    for kept in ((), ("load",)):  # as this version says it
+        story.add(RunRow, **how, status="succeeded", handed_on=kept)
+        assert run_facts(story.cache)[ONE].handed_on == set(kept)
 
 
 def test_a_hash_of_which_only_hits_are_left_is_said_to_have_lost_its_attempt(story: Story) -> None:

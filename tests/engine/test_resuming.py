@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from nbcache.engine.record import history
 from nbcache.engine.record.query import fetch
 from nbcache.engine.running.run import Run
 from nbcache.errors import RunError, UsageError, WiringError
-from nbcache.model.row import AttemptRow, RunRow
+from nbcache.model.row import AttemptRow, Row, RunRow
 from nbcache.model.task import RunStatus
+from nbcache.store.log import Log
 from tests.engine.notebooks import Notebook
 from tests.waiting import PATIENCE_S
 
@@ -38,10 +39,15 @@ def sometimes(notebook: Notebook, options: str = "") -> Path:
 
 
 def ended(notebook: Notebook, begin: Callable[[], Run]) -> Run:
-    """Begin a run and wait for its end; `notebook.ran()` then tells of it alone."""
+    """Begin a run and wait for its end; `notebook.ran()` then tells of it alone. Its last word
+    counts what the rows of its tasks tell, over all its sessions."""
     notebook.trace.write_text("")
     run = begin()
     assert run.wait(PATIENCE_S), run.progress()
+    cache = notebook.session.cache
+    told = history.find_run(cache, run.id)
+    ends = [*map(history.End.told_by, history.last_rows(cache, run.id).values())]
+    assert (told.counts, told.own) == history.counts_of(ends)
     return run
 
 
@@ -215,8 +221,21 @@ def test_before_it_starts_it_says_what_differs_from_the_beginning(
         return begin(*words, **how)
 
     monkeypatch.setattr(second.session, "begin", note)
+    read_rows = Log.rows
+    read: list[Any] = []
 
-    run = ended(second, second.session.resume)
+    def rows(log: Log, kinds: Any = None, **which: Any) -> Iterator[Row]:
+        if which.get("run") == failed.id and which.get("process") is None:
+            read.append(kinds)
+        return read_rows(log, kinds, **which)
+
+    monkeypatch.setattr(Log, "rows", rows)
+
+    run = second.session.resume()
+    assert run.wait(PATIENCE_S), run.progress()
+    monkeypatch.undo()
+
+    assert len(read) == 1, read  # each session adds a row per task
 
     assert run.status is RunStatus.SUCCEEDED
     assert "rate 2 → 3" in run.reasons["fit"]  # an earlier session is an earlier run

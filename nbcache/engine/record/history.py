@@ -10,10 +10,10 @@ from __future__ import annotations
 import difflib
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from nbcache.engine.record.cancelling import cancel_request
 from nbcache.engine.record.holding import is_held
@@ -59,7 +59,7 @@ class RunSummary:
     retention: str = ""
     outline: Record = field(default_factory=dict)  # of its last session, as `RunRow` has it
     items: Mapping[str, int] = field(default_factory=dict)
-    handed_on: tuple[str, ...] = ()  # as `RunRow` has it
+    handed_on: tuple[str, ...] | None = None  # as `RunRow` has it
 
     @property
     def processes(self) -> tuple[ProcessRecord, ...]:
@@ -280,7 +280,7 @@ _FAILED = (Outcome.FAILED.value, Outcome.IGNORED.value)
 def show_run(cache: Cache, word: str | None = None) -> RunDetail:
     """Return one run in detail; `word` as in `find_run`."""
     run = as_it_stands(cache, find_run(cache, word))
-    last = last_rows(cache, run.id, columns=(*_OUTCOME, "realtime", "reason", "error"))
+    last = last_rows(cache, run.id, columns=(*OUTCOME, "realtime", "reason", "error"))
     made = {row.id for row in last.values() if isinstance(row, AttemptRow)}
     names = [process.name for process in run.processes]
     names += sorted({name for name, _ in last} - set(names))
@@ -341,7 +341,7 @@ def _is_attempt(row: Row | None) -> TypeGuard[AttemptRow]:
     return isinstance(row, AttemptRow)
 
 
-_OUTCOME = (
+OUTCOME = (
     *("kind", "id", "at", "run", "session", "process", "position", "hash"),
     *("status", "attempt", "complete", "cached_from"),
 )  # all that a row must have, and what tells how its task ended
@@ -353,30 +353,34 @@ def last_rows(
     process: str | None = None,
     *,
     columns: Collection[str] | None = None,
-    settled: Collection[str] = (),
+    note: Callable[[AttemptRow | UseRow], None] | None = None,
 ) -> dict[tuple[str, str], AttemptRow | UseRow]:
     """Return the last word on each task of a run over its sessions, by (process, position).
 
     A hit on the task's own attempt of an earlier session is that attempt: the run made it. What
-    only sessions had before one that settled its process is no task of the run any more: the
-    process was renamed, the item is gone, or what failed above an `on_failure_of` did not again.
+    only sessions had before one that settled its process, as a resume that succeeded does with
+    all, is no task of the run any more: the process was renamed, the item is gone, or what failed
+    above an `on_failure_of` did not again. (A cell of a kernel is a session, too, and no resume.)
 
-    columns: what rows have to hold, if not all. settled: by the newest session, which has not
-    ended yet.
+    columns: what rows have to hold, if not all. note: is told of each row on the way.
     """
     words = [each for each in rare_rows(cache.log, RunRow, readable=True) if each.run == run]
-    newest = max((each.session for each in words), default=0)
-    since = dict.fromkeys(settled, newest)
+    resumed = {each.session for each in words if each.status == RunStatus.RESUMING.value}
+    ended = (each.session for each in words if each.status == RunStatus.SUCCEEDED.value)
+    whole = max(resumed.intersection(ended), default=0)
+    since: dict[str, int] = {}
     for each in words:
         for name in each.settled:
-            since[name] = max(each.session, since.get(name, 0))
+            since[name] = max(each.session, since.get(name, whole))
     last: dict[tuple[str, str], AttemptRow | UseRow] = {}
     made: dict[str, AttemptRow] = {}
     for row in cache.log.rows(("attempt", "use"), run=run, process=process, columns=columns):
         assert isinstance(row, (AttemptRow, UseRow))
+        if note is not None:
+            note(row)
         if isinstance(row, AttemptRow):
             made[row.id] = row
-        if row.session < since.get(row.process, 0):
+        if row.session < since.get(row.process, whole):
             continue
         key = (row.process, row.position)
         if key not in last or _order(row) > _order(last[key]):
@@ -388,18 +392,27 @@ def last_rows(
     return last
 
 
-def counts_of(
-    last: Mapping[tuple[str, str], AttemptRow | UseRow],
-) -> tuple[dict[str, int], int]:
-    """Return how many of a run's tasks ended with each outcome, by their last words, and how many
-    of those cached took what the run itself had made."""
-    rows = last.values()
-    made = {row.id for row in rows if isinstance(row, AttemptRow)}
-    own = sum(isinstance(row, UseRow) and row.cached_from in made for row in rows)
-    counts = Counter(
-        row.status if isinstance(row, AttemptRow) else Outcome.CACHED.value for row in rows
-    )
-    return dict(counts), own
+class End(NamedTuple):
+    """How a task of a run ended; the row of its last attempt, or of what it took where cached."""
+
+    outcome: str
+    row: str
+
+    @classmethod
+    def told_by(cls, row: AttemptRow | UseRow) -> End:
+        """Return what the last word on a task says."""
+        if isinstance(row, AttemptRow):
+            return cls(row.status, row.id)
+        return cls(Outcome.CACHED.value, row.cached_from)
+
+
+def counts_of(ends: Collection[End]) -> tuple[dict[str, int], int]:
+    """Return how many of a run's tasks ended with each outcome, and how many of those cached took
+    what the run itself had made."""
+    cached = Outcome.CACHED.value
+    made = {each.row for each in ends if each.outcome != cached}
+    own = sum(each.outcome == cached and each.row in made for each in ends)
+    return dict(Counter(each.outcome for each in ends)), own
 
 
 def _order(row: AttemptRow | UseRow) -> tuple[int, int, bool, int, str]:
@@ -423,7 +436,8 @@ def as_it_stands(cache: Cache, run: RunSummary) -> RunSummary:
     run = replace(run, elapsed_s=run.elapsed_s + sum(lasted.values()) * _MICROSECOND)
     if not is_going and run.sessions not in run.cut:
         return run
-    counts, own = counts_of(last_rows(cache, run.id, columns=_OUTCOME))
+    rows = last_rows(cache, run.id, columns=OUTCOME).values()
+    counts, own = counts_of([*map(End.told_by, rows)])
     last = run.last_word + lasted.get(run.sessions, 0)
     return replace(run, counts=counts, own=own, last_word=last)
 
@@ -432,7 +446,7 @@ def _lasted(cache: Cache, run: RunSummary) -> dict[int, int]:
     """Return how many microseconds each killed session went on after its last own row."""
     ends = dict(run.cut)
     of_tasks = ("attempt", "use")
-    for row in cache.log.rows(of_tasks, run=run.id, columns=_OUTCOME) if ends else ():
+    for row in cache.log.rows(of_tasks, run=run.id, columns=OUTCOME) if ends else ():
         assert isinstance(row, (AttemptRow, UseRow))
         if row.session in ends:
             ends[row.session] = max(ends[row.session], _written(row))

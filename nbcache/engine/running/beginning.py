@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nbcache.engine.record.history import OUTCOME, End, last_rows
 from nbcache.engine.record.holding import hold_run
 from nbcache.errors import RunError
 from nbcache.model.ids import RunId, run_name
@@ -22,19 +23,22 @@ class Earlier:
 
     attempts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # the highest number
     made: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)  # completed rows
+    last: Mapping[tuple[str, str], End] = field(default_factory=dict)  # of those that it still has
 
     @classmethod
     def of(cls, cache: Cache, run: str) -> Earlier:
-        """Read it from the run's rows."""
+        """Read it from the run's rows, once: each session adds one per task."""
         attempts: dict[tuple[str, str], int] = {}
         made: dict[tuple[str, str], frozenset[str]] = {}
-        for row in cache.log.rows(("attempt", "use"), run=run):
-            assert isinstance(row, (AttemptRow, UseRow))
+
+        def note(row: AttemptRow | UseRow) -> None:
             key = (row.process, row.position)
             attempts[key] = max(row.attempt, attempts.get(key, 0))
             if isinstance(row, AttemptRow) and row.status == Outcome.COMPLETED.value:
                 made[key] = made.get(key, frozenset()) | {row.id}
-        return cls(attempts, made)
+
+        last = last_rows(cache, run, columns=OUTCOME, note=note)
+        return cls(attempts, made, {key: End.told_by(row) for key, row in last.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

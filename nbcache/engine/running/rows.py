@@ -11,9 +11,9 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from nbcache.engine.record.history import NOT_BEGUN, NOT_RETRIED, counts_of, last_rows
+from nbcache.engine.record.history import NOT_BEGUN, NOT_RETRIED, End, counts_of
 from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.decision import Decision, Place
 from nbcache.engine.running.prepare import Prepared
@@ -252,7 +252,7 @@ class RowMaker:
         settled: tuple[str, ...] = ()
         if self._session > 1:
             settled = self._settled(status)
-            counts, own = counts_of(last_rows(self._cache, self._run.id, settled=settled))
+            counts, own = counts_of(self._ends(settled))
         return RunRow(
             id=new_ulid(),
             at=now_us(),
@@ -275,11 +275,11 @@ class RowMaker:
     def _settled(self, status: RunStatus) -> tuple[str, ...]:
         """Return the processes of which this session leaves no task of earlier ones in doubt: each
         has a row of it, or is none any more, as its item is gone or its failure healed."""
-        names = {name for name, _ in self._earlier.attempts}
+        names = {name for name, _ in self._earlier.last}
         if status is RunStatus.SUCCEEDED:
             return tuple(sorted(names))
         run, places = self._run, self._run.graph.places
-        for name, position in self._earlier.attempts:
+        for name, position in self._earlier.last:
             at = parse_position(position)
             task = run.tasks.get((places[name], at)) if name in places else None
             if task is not None:
@@ -289,6 +289,18 @@ class RowMaker:
             if is_left:
                 names.discard(name)
         return tuple(sorted(names))
+
+    def _ends(self, settled: Collection[str]) -> Collection[End]:
+        """Return how the tasks of the run ended, over its sessions, as their rows will tell."""
+        run = self._run
+        ends = {key: end for key, end in self._earlier.last.items() if key[0] not in settled}
+        for task, told in run.tasks.items():
+            name = run.graph.nodes[task[0]].name
+            if told.outcome is Outcome.ABORTED and not told.hash and self.has_made(name, task[1]):
+                continue  # the session has left no row of it
+            outcome = Outcome.COMPLETED if task in run.kept else told.outcome
+            ends[name, format_position(task[1])] = End(outcome.value, told.row)
+        return ends.values()
 
 
 def process_records(prepared: Prepared) -> tuple[ProcessRecord, ...]:

@@ -199,6 +199,9 @@ def run_facts(cache: Cache) -> dict[str, RunFacts]:
         ended = run.ended
         if not live and ended is None:  # killed: when its last task ended
             ended = history.as_it_stands(cache, run).last_word
+        handed_on = run.handed_on
+        if handed_on is None:  # an older version's run does not tell who else read them
+            handed_on = tuple(name for each in run.processes for name in each.upstream)
         facts[run.id] = RunFacts(
             id=run.id,
             name=run.name,
@@ -208,7 +211,7 @@ def run_facts(cache: Cache) -> dict[str, RunFacts]:
             succeeded=run.status == RunStatus.SUCCEEDED.value,
             live=live,
             retention=run.retention,
-            handed_on=frozenset(run.handed_on),
+            handed_on=frozenset(handed_on),
         )
     return facts
 
