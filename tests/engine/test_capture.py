@@ -516,3 +516,24 @@ def test_objects_that_hold_methods_of_each_other_are_walked_once() -> None:
 
     assert keys(first) == keys(captured(MESH.format(k=1), body="nodes"))
     assert "captured nodes" in changed(first, captured(MESH.format(k=2), body="nodes"))
+
+
+def test_the_subclasses_of_those_that_are_asked_count_and_of_all_where_that_cannot_be_told() -> (
+    None
+):
+    cells = (
+        "class B: pass\nclass C(B): pass\nclass D(C): pass\nfrom fractions import Fraction\n"
+        "class F(Fraction): pass\nclass X: pass\nclass Y(X): pass\nk = Fraction\n"
+        "def below(c): return c.__subclasses__()\ndef own(): return len(B.__subclasses__())"
+    )
+    classes = {
+        "out = B.__subclasses__()": "BCD",
+        "out = own()": "BCD",
+        "out = len(B.__subclasses__()) + len(Fraction.__subclasses__())": "BCDF",
+        "out = below(B)": "BCDY",
+        "out = B.__subclasses__()[0].__subclasses__()": "BCDY",
+        "k = B\nout = k.__subclasses__()": "BCDY",
+    }
+    for body, found in classes.items():
+        told = summaries(captured(cells, body=body))
+        assert {each for each in "BCDFXY" if f"helper {each}" in told} - {"X"} == {*found}, body

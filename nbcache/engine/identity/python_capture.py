@@ -74,9 +74,7 @@ class PythonCapture:
         asked: frozenset[Asked] = frozenset()
         while True:
             walker, components = self._walk(asked)
-            if walker.lists_subclasses:
-                self._names.read |= {*walker.subclasses()}
-            self._names.read |= walker.annotated | walker.looked_up
+            self._names.read |= walker.annotated | walker.looked_up | walker.subclasses
             submodules = self._submodules_passed(walker)
             locals_, reach, changing = local_components(self._places, walker.local, asked)
             asks = asked | walker.asks | reach.asks

@@ -101,7 +101,7 @@ class Walker:
         self.unknown: LookUp | None = None  # one that may read any name
         self.puts_names = False  # into the notebook, by texts: what is unknown may be these
         self.whole: list[LookUp] = []  # where code has all names of the notebook at hand
-        self.lists_subclasses = False
+        self.subclasses: set[str] = set()  # classes that are reached from those above them
         # Of the notebook, without components of their own:
         self.folded: list[types.CodeType] = []
         self.folded_classes: list[type] = []
@@ -158,8 +158,9 @@ class Walker:
         if reads_main(uses):
             self.look_up({*uses.attributes, *uses.texts} - skipped)
         if "__subclasses__" in uses.attributes:
-            self.wanted |= {name: {()} for name in self.subclasses() if name not in self.wanted}
-            self.lists_subclasses = True
+            found = self._subclasses(uses, skipped)
+            self.wanted |= {name: {()} for name in found if name not in self.wanted}
+            self.subclasses |= found
         self.imported(uses)
 
     def look_up(self, names: Iterable[str]) -> None:
@@ -189,15 +190,30 @@ class Walker:
             told = chain.from_iterable(map(names_told, self.texts))
             self.look_up(each for each in told if each[0] != "_" and each not in own)
 
-    def subclasses(self) -> list[str]:
-        """Return the names of the notebook's classes that derive from others of its classes."""
-        return [
+    def _subclasses(self, uses: Uses, own: Collection[str]) -> set[str]:
+        """Return the notebook's classes that derive from one whose subclasses some code asks for;
+        where it cannot be told which those are, all that derive from any class of the notebook.
+
+        own: names that the code binds itself.
+        """
+        asked = [before for before, name, _ in uses.members if name == "__subclasses__"]
+        bases = [
+            self._namespace.get(each)
+            for each in asked
+            if each not in own
+            and any(chain[:1] == ("__subclasses__",) for chain in uses.names.get(each, ()))
+        ]
+        told = asked and len(bases) == len(asked) and all(isinstance(each, type) for each in bases)
+        return {
             name
             for name, value in self._namespace.items()
             if isinstance(value, type)
             and _module_of(value) == self._home_name
-            and any(_module_of(base) == self._home_name for base in value.__mro__[1:])
-        ]
+            and any(
+                base in bases if told else _module_of(base) == self._home_name
+                for base in value.__mro__[1:]
+            )
+        }
 
     def imported(self, uses: Uses) -> None:
         """Note the modules that some code imports itself, its texts, and what it asks of code."""
