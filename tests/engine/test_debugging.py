@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -212,9 +213,13 @@ def test_what_cannot_be_entered_is_said(notebook: Notebook) -> None:
         with pytest.raises(UsageError, match=message):
             open_task(cache, words)
     folder = workdir(notebook, ["half"])
-    (folder / ".command.data" / "task").write_bytes(b"no pickle")
-    with pytest.raises(UsageError, match=r"In a shell: cd "):
-        open_task(cache, ["half"])
+    for held, message in (
+        (pickle.dumps((("an", "older", "shape"), 1, 2)), "another version of nbcache"),
+        (b"no pickle", r"In a shell: cd "),
+    ):
+        (folder / ".command.data" / "task").write_bytes(held)
+        with pytest.raises(UsageError, match=message):
+            open_task(cache, ["half"])
     shutil.rmtree(folder)
     with pytest.raises(UsageError, match="is no longer there"):
         open_task(cache, ["half"])

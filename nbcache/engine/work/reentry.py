@@ -109,8 +109,8 @@ def _write_task(folder: Path, process: ProcessSpec, attempt: AttemptSpec) -> Non
         },
         row=None,
     )
-    task = (_SHAPE, kept_process, kept_attempt)
-    (data / _TASK).write_bytes(pickle.dumps(task, protocol=5))
+    told = [pickle.dumps(each, protocol=5) for each in (_SHAPE, (kept_process, kept_attempt))]
+    (data / _TASK).write_bytes(b"".join(told))
 
 
 def _with_files(value: InputValue, change: Callable[[PickledFile], InputValue]) -> InputValue:
@@ -154,18 +154,24 @@ def load(folder: Path) -> Entry:
             f"{folder} was made by another user, and entering it would run their code as you.\n"
             f"  Look at it: {folder / LOG}, {RUN}"
         )
+    other = UsageError(
+        f"{folder} was left by another version of nbcache, so this kernel cannot enter it.\n"
+        f"  Run again, or look at it: {folder / LOG}"
+    )
     try:
-        shape, process, attempt = pickle.loads(path.read_bytes())
+        with path.open("rb") as file:
+            if pickle.load(file) != _SHAPE:  # first, since the rest of another cannot be read
+                raise other
+            process, attempt = pickle.load(file)
+    except AttributeError:  # in one piece, as it was once
+        raise other from None
+    except UsageError:
+        raise
     except Exception as error:
         raise UsageError(
             f"{path} cannot be read, so this kernel cannot enter the task: {error}.\n"
             f"  In a shell: cd {shlex.quote(str(folder))}"
         ) from error
-    if shape != _SHAPE:
-        raise UsageError(
-            f"{folder} was left by another version of nbcache, so this kernel cannot enter it.\n"
-            f"  Run again, or look at it: {folder / LOG}"
-        )
     data = folder / DATA
     process = replace(process, buffers=tuple(str(data / name) for name in process.buffers))
     inputs = {
