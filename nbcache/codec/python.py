@@ -151,13 +151,27 @@ def _cloud_pickler() -> Any:
     return Pickler
 
 
-def pickle_by_value(value: object) -> bytes:
+class _Sink(io.BytesIO):
+    """Takes so many bytes at most: what is larger is found before it is written."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def write(self, data: Any) -> int:
+        if self.tell() + memoryview(data).nbytes > self._most:
+            raise OverflowError(f"it has more than {self._most // 1000} kB")
+        return super().write(data)
+
+
+def pickle_by_value(value: object, most: int | None = None) -> bytes:
     """Return a pickle (protocol 5) that holds whatever another process cannot import.
 
     Raises:
+        OverflowError: it has more bytes than `most`.
         Exception: whatever pickle raises for what cannot travel.
     """
-    sink = io.BytesIO()
+    sink = io.BytesIO() if most is None else _Sink(most)
     _cloud_pickler()(sink, protocol=5).dump(value)
     return sink.getvalue()
 

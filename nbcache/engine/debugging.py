@@ -197,7 +197,7 @@ def run_again_here(opened: Opened) -> Mapping[str, object]:
             )
         body = PythonBody(entry.process)
         before = body.namespace()
-        with patched(body.patches([*sys.modules])):
+        with patched([*body.patches, *body.settings.patches([*sys.modules])]):
             namespace, final = body.run_here(before, opened.inputs, entry.task)
         made = body.outputs(namespace, before, final, os.path.exists)
     return {name: value for name, value in made.items() if value is not UNSET}

@@ -10,7 +10,8 @@ import types
 
 import pytest
 
-from nbcache.engine.identity.patches import InputSetting, Patch, patched, settings_of
+from nbcache.engine.identity.input_settings import InputSetting, InputSettings
+from nbcache.engine.identity.patches import Patch, patched
 from nbcache.engine.identity.setters import set_by_call
 from nbcache.errors import SettingError
 from nbcache.model.digest import identity_digest
@@ -148,7 +149,26 @@ def test_what_cannot_be_set_fails_with_its_place_and_puts_the_others_back() -> N
 
 def test_settings_of_a_library_are_those_of_what_it_requires_too() -> None:
     digest = identity_digest(b"")
-    numpys = InputSetting(Patch("numpy", ("geterr", CALL)), b"", digest)
+    settings = InputSettings([InputSetting(Patch("numpy", ("geterr", CALL)), b"", digest)])
 
-    assert settings_of("numpy", [numpys]) == settings_of("sklearn", [numpys]) is not None
-    assert settings_of("decimal", [numpys]) is None
+    assert settings.digest("numpy") == settings.digest("sklearn") is not None
+    assert settings.digest("decimal") is None
+
+
+def test_for_objects_of_a_module_is_set_what_is_small_and_told_what_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = types.ModuleType("settings_of_mine")
+    vars(module).update(SCALE=3, TABLE=bytes(70_000), ROWS=(each for each in ""))
+    monkeypatch.setitem(sys.modules, "settings_of_mine", module)
+    scale, table, rows = (
+        Patch("settings_of_mine", (name,)) for name in vars(module) if name.isupper()
+    )
+
+    settings = InputSettings(InputSetting.of(each, lambda _: None) for each in (scale, table, rows))
+
+    assert settings.sent().patches(["settings_of_mine.part", "math"]) == [(scale, 3)]
+    assert settings.sent().patches(["math"]) == []
+    assert settings.digest("settings_of_mine") == settings.sent().digest("settings_of_mine")
+    assert settings.unset("settings_of_mine").keys() == {table, rows}
+    assert settings.unset("settings_of_mine")[table] == "it has more than 64 kB"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nbcache.engine.identity.patches import InputSetting
+from nbcache.engine.identity.input_settings import InputSettings
 from nbcache.engine.spec import FileInput, ModuleSource
 from nbcache.model.fingerprint import Component
 
@@ -41,7 +41,7 @@ class Captured:
     helper_sources: tuple[str, ...] = ()
     helpers: Mapping[str, FileInput] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    settings: tuple[InputSetting, ...] = ()
+    settings: InputSettings = field(default_factory=InputSettings)
 
     @property
     def size(self) -> int:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nbcache.engine.identity.input_settings import InputSetting
 from nbcache.engine.identity.modules import LocalModules, is_covered
 from nbcache.engine.identity.patches import Patch, top_of
 from nbcache.engine.identity.setters import is_style, set_by_call, style
@@ -164,11 +165,12 @@ class Surroundings(NamedTuple):
 
     places: LocalModules
     settings: ModuleSettings
+    of_inputs: dict[Patch, InputSetting]  # those that a capture asked for
 
     @classmethod
     def of(cls, namespace: Mapping[str, object], folder: Path | None) -> Surroundings:
         own = str(namespace.get("__name__", "__main__"))
-        return cls(LocalModules(own, folder), ModuleSettings(namespace, folder))
+        return cls(LocalModules(own, folder), ModuleSettings(namespace, folder), {})
 
 
 def _tops(walker: Walker, reach: ModuleReach) -> set[str]:

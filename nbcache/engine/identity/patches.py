@@ -9,18 +9,15 @@ set again or put back has the value that it has when a run begins. Which places 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from nbcache.engine.identity.modules import is_covered
 from nbcache.errors import SettingError
-from nbcache.model.digest import Digest
 from nbcache.plan.identity.module_settings import CALL, Step
-from nbcache.plan.identity.reach import combine
 
-PATCHES, OF_INPUTS = "<patches>", "<settings>"  # in a payload: no names of a notebook
+PATCHES = "<patches>"  # in a payload: no name of a notebook
 ABSENT = "<absent>"
 
 GETTERS = {
@@ -124,25 +121,6 @@ class Patch(NamedTuple):
 
 
 OF_POLARS = Patch("polars", ("Config", "save", CALL))
-
-
-class InputSetting(NamedTuple):
-    """A place that counts for a task where an object of its library is among the inputs, since the
-    code does not reach it: which objects come in, nobody knows beforehand."""
-
-    patch: Patch
-    data: bytes  # the value's pickle, which may need modules that only those tasks have
-    digest: Digest
-
-    def is_of(self, library: str) -> bool:
-        top = top_of(self.patch.module)
-        return top == library or is_covered(top, [library])
-
-
-def settings_of(library: str, settings: Iterable[InputSetting]) -> Digest | None:
-    """Return what is set in a library and in what it requires; None: nothing."""
-    found = sorted((str(each.patch), each.digest) for each in settings if each.is_of(library))
-    return combine("settings", *found) if found else None
 
 
 def top_of(module: str) -> str:

@@ -9,16 +9,16 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from nbcache.codec.python import pickle_by_value
 from nbcache.engine.identity.body_names import BodyNames
 from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.cell_settings import Surroundings, makes_text
+from nbcache.engine.identity.input_settings import OF_INPUTS, InputSetting, InputSettings
 from nbcache.engine.identity.modules import (
     local_components,
     package_components,
 )
 from nbcache.engine.identity.named_components import NamedComponents
-from nbcache.engine.identity.patches import OF_INPUTS, PATCHES, InputSetting, Patch
+from nbcache.engine.identity.patches import PATCHES, Patch
 from nbcache.engine.identity.payload import Payload, pickle_names
 from nbcache.engine.identity.python_itself import host_components, python_component
 from nbcache.engine.identity.sharing import shared_paths
@@ -33,7 +33,6 @@ from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import ProcessDecl
 from nbcache.plan.identity.asked import Asked
-from nbcache.plan.identity.canonical import canonical_digest
 from nbcache.plan.identity.code import normalise
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_reach import ModuleReach
@@ -61,13 +60,13 @@ class PythonCapture:
         own, known = str(namespace.get("__name__", "__main__")), {} if around is None else around
         if own not in known:
             known[own] = Surroundings.of(namespace, folder)
-        self._places, self._in_cells = known[own]
+        self._places, self._in_cells, self._of_inputs = known[own]
         self._names = BodyNames(decl.body, facts, namespace, taken)
         self._described = NamedComponents(decl.name, self._names, namespace, self._places)
         self._patches: dict[Patch, object] = {}  # those that count, with what is there
         self._sendable: dict[Patch, object] = {}  # those that were looked at
         self._unsendable: dict[Patch, str] = {}  # with the reason
-        self._settings: list[InputSetting] = []
+        self._settings = InputSettings()
         self._notes: dict[str, None] = {}  # in order
 
     def take(self, send: bool) -> tuple[Captured, list[Component]]:
@@ -82,7 +81,9 @@ class PythonCapture:
             if asks == asked and patches.keys() == self._patches.keys():
                 break
             asked, self._patches = asks, patches  # what does not count as a rule counts here
-        self._settings = list(self._settings_of_inputs(walker, reach, [*components, *locals_]))
+        self._settings = InputSettings(
+            self._settings_of_inputs(walker, reach, [*components, *locals_])
+        )
         packages = package_components(self._places, walker.packages | reach.packages)
         components += [
             *locals_,
@@ -127,7 +128,7 @@ class PythonCapture:
                 if each
             ),
             notes=tuple(self._notes),
-            settings=tuple(self._settings),
+            settings=self._settings,
         )
         if found.size > LARGE:
             self._note(
@@ -220,11 +221,10 @@ class PythonCapture:
         for patch in self._in_cells.unreached(walker, reach, self._places):
             if patch.counts_for_text_alone() and not makes_text(self._texts(components)):
                 continue
-            if self._is_sendable(patch):
-                value = self._sendable[patch]
-                data = pickle_by_value(value)
+            if patch not in self._of_inputs:
                 leaf = value_leaf(self._namespace, self._folder)
-                yield InputSetting(patch, data, canonical_digest(value, leaf=leaf))
+                self._of_inputs[patch] = InputSetting.of(patch, leaf)
+            yield self._of_inputs[patch]
 
     def _texts(self, components: list[Component]) -> list[str | None]:
         return [*(each.evidence for each in components), *self._described.folded_texts]
@@ -250,7 +250,7 @@ class PythonCapture:
         if self._patches:
             values = {**values, PATCHES: list(self._patches.items())}
         if self._settings:
-            values = {**values, OF_INPUTS: self._settings}
+            values = {**values, OF_INPUTS: self._settings.sent()}
         try:
             return pickle_names(
                 values, self._namespace, annotations=annotations, everywhere=everywhere

@@ -124,6 +124,11 @@ def changed_read(read: WatchedRead) -> str:
     """Say that something is not as it was read, as a reason."""
     if read.kind == "package":
         return f"package {read.name}, whose objects are among its inputs, has another version"
+    if read.kind == "settings" and read.digest is None:
+        return (
+            f"{read.name}, whose objects are among its inputs, has settings that its earlier "
+            "result does not tell of"
+        )
     if read.kind == "settings":
         return f"settings of {read.name}, whose objects are among its inputs, changed"
     if read.kind == "exists":

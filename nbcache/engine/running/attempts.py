@@ -15,7 +15,12 @@ from nbcache.engine.running.devices import Devices
 from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.run import AtWork
 from nbcache.engine.running.specs import Packer, attempt_spec
-from nbcache.engine.running.undeclared import changed_note, overlooked_note, read_notes
+from nbcache.engine.running.undeclared import (
+    changed_note,
+    overlooked_note,
+    read_notes,
+    unset_notes,
+)
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
 from nbcache.engine.work.shown import Shown
 from nbcache.errors import CannotKeepError
@@ -215,6 +220,9 @@ class Attempts:
                 course.scheduler.light(name, is_light)
         for text in read_notes(name, decision.place.decl, report.watched):
             course.run.note(text)
+        if settings := decision.place.captured.settings:
+            for text in unset_notes(name, settings, report.watched):
+                course.run.note(text)
         for each in set(report.overlooked) - course.overlooked:
             course.overlooked.add(each)
             course.run.note(overlooked_note(each))

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from nbcache.engine.identity.downloads import Downloads
 from nbcache.engine.identity.identify import Identified, Identifier, staged_elsewhere
-from nbcache.engine.identity.patches import settings_of
 from nbcache.engine.identity.read_state import ReadState, changed_read, with_settings
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.record.results import Decoder, Elements, task_label
@@ -375,10 +374,10 @@ class Decider:
 
     def _reads_hold(self, entry: Entry, decision: Decision) -> bool:
         settings = decision.place.captured.settings
-        for read in with_settings(entry.reads):
+        for read in with_settings(entry.reads) if settings else entry.reads:
             key = (read.kind, read.name, read.digest)
             if read.kind == "settings":  # each process has its own
-                holds = settings_of(read.name, settings) == read.digest
+                holds = settings.digest(read.name) == read.digest
             elif key in self._reads:
                 holds = self._reads[key]
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from nbcache.engine.identity.input_settings import InputSettings
 from nbcache.engine.running.decision import Decision
 from nbcache.model.process import ProcessDecl
 from nbcache.model.row import WatchedRead
@@ -42,6 +43,18 @@ def _read_note(process: str, decl: ProcessDecl, kind: str, name: str) -> Iterato
     else:
         way_out = "it is checked from now on"
     yield f"{process} reads {kind} {name}, which it does not declare; {way_out}"
+
+
+def unset_notes(
+    process: str, settings: InputSettings, reads: Sequence[WatchedRead]
+) -> Iterator[str]:
+    """Yield a line for each setting that a task, whose inputs may need it, did not have."""
+    for library in {each.name for each in reads if each.kind in ("package", "settings")}:
+        for patch, reason in settings.unset(library).items():
+            yield (
+                f"{process}: {patch}, which a cell sets, is not set in its tasks, though objects "
+                f"of {library} are among their inputs: {reason}; set it in the body"
+            )
 
 
 def overlooked_note(folder: str) -> str:

@@ -201,9 +201,11 @@ class _Attempt:
 
     def _patches(self, body: PythonBody) -> list[tuple[Patch, object]]:
         """Return what to set in modules; what packages require is not looked up by the body."""
+        if not body.settings:
+            return body.patches
         self.place.watcher.pause()
         try:
-            return body.patches(self.staging.modules)
+            return [*body.patches, *body.settings.patches(self.staging.modules)]
         finally:
             self.place.watcher.resume()
 

@@ -16,26 +16,18 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, cast
 
-from nbcache.codec.python import decode_pickle
-from nbcache.engine.identity.patches import (
-    OF_INPUTS,
-    PATCHES,
-    InputSetting,
-    Patch,
-    settings_of,
-    top_of,
-)
+from nbcache.engine.identity.input_settings import OF_INPUTS, InputSettings
+from nbcache.engine.identity.patches import PATCHES, Patch
 from nbcache.engine.identity.payload import map_buffers, unpickle_names
 from nbcache.engine.spec import AttemptSpec, ProcessSpec
 from nbcache.engine.work.display import is_drawing, mime_bundle, show_open_figures
 from nbcache.engine.work.module_changes import task_changes_modules
 from nbcache.engine.work.path_values import paths_in
-from nbcache.model.digest import Digest
 from nbcache.model.process import Output
 from nbcache.model.view import ShownChunk
 from nbcache.plan.identity.code import nested_codes
@@ -101,8 +93,8 @@ class PythonBody:
         self._copies_last = _copies_last(tree)
         self.shows_by_ipython = "IPython" in process.body or b"IPython" in process.payload
         self._buffers: tuple[memoryview, ...] | None = None
-        self._patches: list[tuple[Patch, object]] = []
-        self._of_inputs: list[InputSetting] = []
+        self.patches: list[tuple[Patch, object]] = []  # as `namespace` found them last
+        self.settings = InputSettings()
 
     @property
     def awaits(self) -> bool:
@@ -131,22 +123,10 @@ class PythonBody:
             self._buffers = map_buffers(self._process.buffers)
         codes = self._codes if self._changes is None else None
         values = unpickle_names(self._process.payload, self._buffers, codes)
-        self._patches = cast("list[tuple[Patch, object]]", values.pop(PATCHES, []))
-        self._of_inputs = cast("list[InputSetting]", values.pop(OF_INPUTS, []))
+        self.patches = cast("list[tuple[Patch, object]]", values.pop(PATCHES, []))
+        settings = cast("InputSettings", values.pop(OF_INPUTS, self.settings))
+        self.settings = self.settings or settings  # always the same: the first knows more by now
         return values
-
-    def patches(self, modules: Iterable[str]) -> list[tuple[Patch, object]]:
-        """Return what the notebook set in modules, as `namespace` found it last.
-
-        `modules` are those that the classes of the inputs come from.
-        """
-        tops = set(map(top_of, modules)) if self._of_inputs else ()
-        taken = [each for each in self._of_inputs if any(map(each.is_of, tops))]
-        return [*self._patches, *((each.patch, decode_pickle(each.data)) for each in taken)]
-
-    def settings_of(self, library: str) -> Digest | None:
-        """Return what counts as set in a library that an input is of."""
-        return settings_of(library, self._of_inputs)
 
     def paths(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the paths among the captured values, which are the same for all attempts."""

@@ -245,7 +245,7 @@ class Workplace:
             digest = self._packages[top]
             if digest is not None and is_covered(top, process.packages):
                 continue
-            settings = body.settings_of(top)
+            settings = body.settings.digest(top)
             if digest is not None:
                 found.append(WatchedRead("package", top, digest))
             if settings is not None or (digest is None and self._is_set_by_name(top)):
@@ -254,7 +254,7 @@ class Workplace:
 
     def _is_set_by_name(self, top: str) -> bool:
         """Whether cells may set something in a module that is no package, and others know it."""
-        return top == "decimal" or (self.modules is not None and top in self.modules.loaded)
+        return top == "decimal" or top in self.modules.loaded
 
     def route_displays(self, show: Callable[[object], None]) -> None:
         if not self._routed:
