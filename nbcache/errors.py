@@ -134,20 +134,18 @@ class NoCanonicalFormError(FingerprintError, TypeError):
         return NoCanonicalFormError(self.type_name, self.reason, place, name)
 
     def __str__(self) -> str:
-        kind = self.type_name.rpartition(".")[2]
+        library, _, kind = self.type_name.partition(".")
+        kind = kind.rpartition(".")[2]
+        called = with_article(f"{library} {kind}".strip())
+        said = f"{self.place or 'the value'} is {called}: no canonical form"
+        said += f" ({self.reason})" if self.reason else ""
         ways = ["pass plain data, a table, an array or a path instead"]
         if self.name:
-            ways += [
-                f"or make it once per worker: `@nbcache.resource` above "
-                f"`def {self.name}(): return <the {kind}>`; the body stays as it is",
-                f"or leave it out of the hash: `--ignore {self.name}`",
-            ]
-        ways.append(f"or teach nbcache the type: nbcache.register({kind}, ...)")
-        return (
-            f"{self.place or 'the value'} is {with_article(self.type_name)}, "
-            f"which has no canonical form{': ' + self.reason if self.reason else ''}\n  "
-            + ";\n  ".join(ways)
-        )
+            said += f"; wrap it:\n  @nbcache.resource\n  def {self.name}(): return <the {kind}>"
+            ways[0] = f"which makes it once per worker, and the body stays as it is; or {ways[0]}"
+            ways.append(f"or leave it out of the hash: `--ignore {self.name}`")
+        ways.append(f"or teach nbcache the type: nbcache.register({kind or library}, ...)")
+        return "\n  ".join([said, ";\n  ".join(ways)])
 
 
 class NoRoomError(NbcacheError):

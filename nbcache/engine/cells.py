@@ -170,7 +170,7 @@ class Cells:
         if not found:
             return "its earlier result was taken out of the cache"
         total = len({each.key for each in (*last.components, *begun.shared.components)})
-        return one_line(begun.cell.name, found, total - len(found), total)
+        return one_line(begun.cell.name, found, total)
 
     def _restore(self, cell: CachedCell, entry: Entry) -> Restored:
         """Decode all values, define what the cell defines, bind the names.

@@ -19,7 +19,7 @@ from nbcache.notebook import cards, live, verbs
 from nbcache.notebook import progress as pictures
 from nbcache.notebook.choices import choices_of
 from nbcache.notebook.front import Front
-from nbcache.notebook.trying import from_the_body, short, try_line
+from nbcache.notebook.trying import from_the_body, named, try_line
 from nbcache.plan.language.header import parse_channel_cell, parse_channel_line, parse_process_cell
 
 if TYPE_CHECKING:
@@ -294,8 +294,9 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         if chosen is not None and rest:
             raise UsageError("give the item once: as words or with --item")
         item = chosen if chosen is not None else " ".join(rest) or None
-        session = self.front.session
-        print(try_line(from_the_body(lambda: session.try_one(name, item, into="--into" in parsed))))
+        session, into = self.front.session, "--into" in parsed
+        made = from_the_body(self.shell, lambda: session.try_one(name, item, into=into))
+        print(try_line(made))
 
     def _debug(self, parsed: verbs.Parsed) -> None:
         __tracebackhide__ = True
@@ -311,8 +312,8 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             return
         self.front.show(describe(opened, debugging.bind(opened, session.namespace)))
         if "--again" in parsed:
-            made = from_the_body(lambda: debugging.run_again_here(opened))
-            print(" · ".join(f"{name} = {short(value)}" for name, value in made.items()))
+            made = from_the_body(self.shell, lambda: debugging.run_again_here(opened))
+            print(" · ".join(named(made)))
 
     def _check(self, parsed: verbs.Parsed) -> object:
         from nbcache.notebook import housekeeping

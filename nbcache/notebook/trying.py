@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbcache.errors import NbcacheError
 from nbcache.model.view import ShownChunk
 from nbcache.notebook import render
+from nbcache.plan.identity.canonical import summarise
 
 if TYPE_CHECKING:
     from nbcache.engine.trial import TryResult
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,7 @@ def try_apart(shell: Any, name: str, run: Callable[[], TryResult]) -> Trial:
     recorder = Recorder(shell, passing_on=False)
     recorder.start()
     try:
-        result = run()
-        shell.events.trigger("post_execute")  # figures are shown at the end of a cell
+        result = from_the_body(shell, run)
         label, said = str(result.label), try_line(result)
     except NbcacheError:
         recorder.stop()
@@ -55,11 +58,14 @@ def _traceback(shell: Any, error: BaseException) -> str:
     return "\n".join(lines) + "\n"
 
 
-def from_the_body(run: Callable[[], Any]) -> Any:
-    """Run a body; what it raises has a traceback that begins with its own frames."""
+def from_the_body(shell: Any, run: Callable[[], T]) -> T:
+    """Run a body and show its figures, which else come when the cell has ended; what it raises
+    has a traceback that begins with its own frames."""
     __tracebackhide__ = True
     try:
-        return run()
+        made = run()
+        shell.events.trigger("post_execute")
+        return made
     except NbcacheError:
         raise
     except BaseException as error:
@@ -76,11 +82,9 @@ def try_line(result: TryResult) -> str:
         render.duration(result.seconds),
         "not cached",
     ]
-    parts += [f"{name} = {short(value)}" for name, value in result.outputs.items()]
-    return " · ".join(parts)
+    return " · ".join([*parts, *named(result.outputs)])
 
 
-def short(value: object, room: int = 80) -> str:
-    """Return a value in one line."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= room else text[: room - 1] + "…"
+def named(values: Mapping[str, object]) -> list[str]:
+    """Return "score = 0.97" of each value: the number, also where NumPy made it."""
+    return [f"{name} = {summarise(value)}" for name, value in values.items()]

@@ -249,7 +249,8 @@ def test_what_has_no_canonical_form_is_refused_with_its_name() -> None:
         captured("import sqlite3\ndb = sqlite3.connect(':memory:')", body="out = db.execute(v)")
 
     assert str(caught.value).startswith(
-        "process 'work': captured name 'db' is a sqlite3.Connection, which has no canonical form"
+        "process 'work': captured name 'db' is a sqlite3 Connection: no canonical form (a database "
+        "connection); wrap it:\n  @nbcache.resource\n  def db(): return <the Connection>\n"
     )
 
 

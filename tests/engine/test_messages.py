@@ -164,7 +164,7 @@ def test_a_captured_connection_is_named_with_its_resource(notebook: Notebook) ->
     with pytest.raises(NoCanonicalFormError) as caught:
         notebook.run()
 
-    assert "`def engine(): return <the Connection>`; the body stays" in str(caught.value)
+    assert "@nbcache.resource\n  def engine(): return <the Connection>\n" in str(caught.value)
     assert "`--ignore engine`" in str(caught.value)
 
 
@@ -427,5 +427,5 @@ def test_a_captured_figure_is_refused_since_it_is_another_whenever_it_is_drawn(
     with pytest.raises(NoCanonicalFormError) as caught:
         notebook.run()
     notebook.cell("plt.close(fig)")
-    assert "captured name 'ax' is a matplotlib.axes._axes.Axes" in str(caught.value)
+    assert "captured name 'ax' is a matplotlib Axes" in str(caught.value)
     assert "capture its data and draw in the body" in str(caught.value)

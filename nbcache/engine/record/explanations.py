@@ -215,7 +215,7 @@ def _reason(
         names = " and ".join(f"{each.name} {each.summary}" for each in inputs)
         return f"new combination: no earlier task has {names} together with its other inputs"
     total = len({each.key for each in (*before, *components)})
-    line = explain.one_line(row.process, different, total - len(different), total)
+    line = explain.one_line(row.process, different, total)
     if not len(inputs) == len(different) == 1:
         return line
     said = _made_of(cache, row, different[0], _all_above(row, runs))

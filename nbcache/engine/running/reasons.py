@@ -162,7 +162,7 @@ class Reasons:
                 return place.lost
             self._set_back.add(place.key)
         total = len({each.key for each in (*earlier, *now)})
-        return one_line(place.name, found, total - len(found), total)
+        return one_line(place.name, found, total)
 
     def _components(self) -> dict[tuple[str, bool], tuple[Component, ...]]:
         """By process, its body and its stub apart: neither is an edit of the other."""

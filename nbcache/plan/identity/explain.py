@@ -112,26 +112,18 @@ def nearest(
     return best
 
 
-def one_line(process: str, found: Sequence[Difference], equal: int, total: int) -> str:
-    """Return "helper norm changed (cell 3, line 4); 7 of 8 components equal".
+def one_line(process: str, found: Sequence[Difference], total: int) -> str:
+    """Return "helper norm changed (cell 3, line 4); other components equal".
 
-    `equal` of `total` components are the same as in the earlier task; with `total` 0 there is
-    none to compare with.
+    `found` is all that differs from the earlier task (something does), of `total` components.
     """
-    if not total:
-        return "first run of this code here"
-    end = f"{equal} of {total} components equal"
-    if not found:
-        return f"nothing changed; {end}"
     if _is_another_input(found):
-        return f"{_new_input(found)}; {end}"
-    first, rest = found[0], len(found) - 1
-    text = phrase(first, process)
-    if rest == 1:
-        text += f", and {phrase(found[1], process)}"
-    elif rest:
-        text += f", and {rest} more"
-    return f"{text}; {end}"
+        return _new_input(found)
+    shown = found[:2] if len(found) == 2 else found[:1]
+    text = ", and ".join(phrase(each, process) for each in shown)
+    if len(found) > len(shown):
+        text += f", and {len(found) - 1} more"
+    return f"{text}; other components equal" if len(found) < total else text
 
 
 def _is_another_input(found: Sequence[Difference]) -> bool:
