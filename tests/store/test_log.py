@@ -281,7 +281,7 @@ def test_a_journal_that_may_not_be_deleted_is_folded_once_though_segments_are_me
         assert bytes_left(cache.root, cache.log.folded()) == 0
         assert len(os.listdir(cache.root / "journal")) == 3
         log = Log(cache.root)
-        assert [row.position for row in log.rows()] == ["a", "b", "c"]  # type: ignore
+        assert sorted(row.position for row in log.rows()) == ["a", "b", "c"]  # type: ignore
         assert not log.journals()
 
     assert cache.log.fold() == 0
