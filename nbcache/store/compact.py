@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,16 @@ def alike(rows: Mapping[str, int], max_rows: int, factor: float) -> list[str]:
 def merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]) -> str:
     """Write one segment of several, each row once; return its name, which they determine.
 
-    In memory are the columns that tell the order of all rows, and a few groups of whole rows.
+    In memory are the columns that tell the order of all rows, and so many whole rows as `Lines`
+    takes at once.
     """
+    import pyarrow.compute as pc
+
     rows = Lines([root / "log" / (name + ROWS) for name in names])
     order = _without_doubles(rows.column_table([*ORDER, "position", "session"]))
+    for name in ORDER:  # as `in_order`: what is missing comes first
+        column = pc.fill_null(order.column(name), "")
+        order = order.set_column(order.column_names.index(name), name, column)
     order = order.sort_by([(name, "ascending") for name in ORDER])
     replaces = set(names)
     for name in names:
@@ -92,7 +98,7 @@ def merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]
     if any(segments[name].meta.get("sent") for name in names):
         meta["sent"] = True
     kinds, lines = order.column("kind").to_pylist(), order.column("line").to_pylist()
-    groups = (rows.taken(lines[each.start : each.stop]) for each in group_lines(kinds))
+    groups = rows.taken(lines[each.start : each.stop] for each in group_lines(kinds))
     merged = segment_name(max(map(ulid_ms, names)), sorted(names))
     keys = _keys(root, names, kinds, lines)
     publish_segment(root, merged, Grouped(rows.schema, groups), keys, meta)
@@ -118,14 +124,14 @@ def _keys(root: Path, names: Sequence[str], kinds: Sequence[str], lines: Sequenc
             columns.update(file.schema_arrow.names)
     rows = Lines([root / "log" / (name + ROWS) for name in names], columns)
     places = [place for place, kind in enumerate(kinds) if kind in KEYED_KINDS]
-
-    def groups() -> Iterator[Any]:
-        for each in group_lines([kinds[place] for place in places]):
-            here = places[each.start : each.stop]
-            table = rows.taken([lines[place] for place in here])
-            yield table.append_column("place", arrow_array(here, INT))
-
-    return Grouped(rows.schema.append(pa.field("place", pa.int64())), groups())
+    ranges = group_lines([kinds[place] for place in places])
+    groups = [places[each.start : each.stop] for each in ranges]
+    tables = rows.taken([lines[place] for place in group] for group in groups)
+    placed = (
+        table.append_column("place", arrow_array(group, INT))
+        for table, group in zip(tables, groups, strict=True)
+    )
+    return Grouped(rows.schema.append(pa.field("place", pa.int64())), placed)
 
 
 def _without_doubles(table: Any) -> Any:

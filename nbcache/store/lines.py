@@ -1,15 +1,17 @@
 """The lines of several Parquet files as those of one, taken in any order.
 
-A merged segment may have a million rows, which take gigabytes at once. So a few groups of lines are
-in memory at a time: those of which lines were taken last, since rows that stand together in the new
-order mostly did so before. pyarrow is imported when the first file is read.
+A merged segment may have a million rows, which take gigabytes at once. So the lines that are taken
+come a good many at a time, for which each file is read once: where the rows of one run stand in all
+of them, each group of the new order has some of each group of the files.
+pyarrow is imported when the first file is read.
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from nbcache.store.arrow import arrow_array
 from nbcache.store.columns import INT
 from nbcache.store.segment import open_parquet
 
-_KEPT_ROWS = 50_000  # some 200 MB
+_ROWS_AT_ONCE = 200_000  # some 600 MB
 
 
 class Lines:
@@ -45,8 +47,6 @@ class Lines:
         schema = pa.unify_schemas(schemas, promote_options="permissive")
         chosen = (each for each in schema if columns is None or each.name in columns)
         self.schema = pa.schema(list(chosen))
-        self._kept: dict[int, Any] = {}  # groups by number; the one that was asked for last is last
-        self._kept_rows = 0
 
     def column_table(self, columns: Sequence[str]) -> Any:
         """Return some columns of all lines, and their numbers as the column `line`."""
@@ -61,34 +61,51 @@ class Lines:
         )
         return table.append_column("line", arrow_array(range(len(table)), INT))
 
-    def taken(self, lines: Sequence[int]) -> Any:
-        """Return the table of some lines, in this order."""
+    def taken(self, groups: Iterable[Sequence[int]]) -> Iterator[Any]:
+        """Yield the table of each group of lines, in its order."""
+        at_once: list[Sequence[int]] = []
+        for each in groups:
+            if at_once and sum(map(len, at_once)) + len(each) > _ROWS_AT_ONCE:
+                yield from self._at_once(at_once)
+                at_once = []
+            at_once.append(each)
+        yield from self._at_once(at_once)
+
+    def _at_once(self, groups: Sequence[Sequence[int]]) -> Iterator[Any]:
         import pyarrow as pa
 
-        wanted: dict[int, list[int]] = {}  # by group: where its lines come in the table
-        for place, line in enumerate(lines):
-            wanted.setdefault(bisect_right(self._starts, line) - 1, []).append(place)
-        pieces, order = [self.schema.empty_table()], array("q", bytes(8 * len(lines)))
-        found = 0
-        for group, places in wanted.items():
-            start = self._starts[group]
-            within = arrow_array([lines[place] - start for place in places], INT)
-            pieces.append(self._group(group).take(within))
-            for place in places:
-                order[place] = found
-                found += 1
-        table = pa.concat_tables(pieces, promote_options="permissive")
-        return table.take(arrow_array(order, INT))
+        lines = array("q", chain.from_iterable(groups))
+        pieces = list(self._pieces(lines))
+        start = 0
+        for group in groups:
+            end = start + len(group)
+            tables, places = [self.schema.empty_table()], array("q")
+            for piece, its_places in pieces:
+                first, last = bisect_left(its_places, start), bisect_left(its_places, end)
+                tables.append(piece.slice(first, last - first))
+                places.extend(its_places[first:last])
+            table = pa.concat_tables(tables, promote_options="permissive")
+            order = sorted(range(len(places)), key=places.__getitem__)
+            yield table.take(arrow_array(order, INT))
+            start = end
 
-    def _group(self, number: int) -> Any:
-        table = self._kept.pop(number, None)
-        if table is None:
-            path, group = self._groups[number]
+    def _pieces(self, lines: Sequence[int]) -> Iterator[tuple[Any, Sequence[int]]]:
+        """Yield the table of those of the lines that one group of a file holds, and at which places
+        among all they come, which ascend."""
+        wanted: dict[int, array[int]] = {}
+        for place, line in enumerate(lines):
+            group = bisect_right(self._starts, line) - 1
+            wanted.setdefault(group, array("q")).append(place)
+        for path, groups in groupby(sorted(wanted), lambda group: self._groups[group][0]):
             with open_parquet(path) as file:
-                read = file.read_row_group(group, columns=self.schema.names, use_threads=False)
-            table = read.replace_schema_metadata(None)
-            self._kept_rows += len(table)
-        self._kept[number] = table
-        while self._kept_rows > _KEPT_ROWS and len(self._kept) > 1:
-            self._kept_rows -= len(self._kept.pop(next(iter(self._kept))))
-        return table
+                for group in groups:
+                    number, start, places = (
+                        self._groups[group][1],
+                        self._starts[group],
+                        wanted[group],
+                    )
+                    table = file.read_row_group(
+                        number, columns=self.schema.names, use_threads=False
+                    )
+                    within = arrow_array([lines[place] - start for place in places], INT)
+                    yield table.replace_schema_metadata(None).take(within), places

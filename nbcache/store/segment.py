@@ -235,7 +235,7 @@ def read_hashes(path: Path, statuses: Collection[str]) -> frozenset[str]:
         return frozenset(table.filter(wanted).column("hash").to_pylist())
 
 
-NOT_BEGUN = ("aborted", "skipped")
+MAYBE_NOT_BEGUN = ("aborted", "skipped")
 """Statuses of attempts that, without a time at which they started, never began."""
 
 
@@ -248,7 +248,7 @@ def read_inputs(path: Path) -> Any:
     with open_parquet(path) as file:
         columns = ["kind", "process", "status", "start", "inputs"]
         table = file.read(columns=columns, use_threads=False)
-        ended = pc.invert(pc.is_in(table.column("status"), pa.array(NOT_BEGUN)))
+        ended = pc.invert(pc.is_in(table.column("status"), pa.array(MAYBE_NOT_BEGUN)))
         began = pc.or_(pc.is_valid(table.column("start")), ended)
         wanted = pc.and_(pc.equal(table.column("kind"), "attempt"), began)
         return table.filter(wanted).select(["process", "inputs"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from nbcache.errors import CannotKeepError, StoreError
 from nbcache.model.row import AttemptRow, EvictRow, PinRow, RunRow, TrustRow, WatchedRead
-from nbcache.store import segment
+from nbcache.store import lines, segment
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 from nbcache.store.fold import bytes_left, fold_journals, sweep
@@ -413,6 +415,31 @@ def test_who_asks_for_a_run_reads_few_groups_of_a_merged_segment(
         assert list(segment._groups_with(file, wanted)) == [1]
         assert list(segment._groups_with(file, {"run": ["R7"]})) == []
     assert set(cache.log.attempts(run="R1")) == {row for row in rows if row.run == "R1"}
+
+
+def test_lines_in_another_order_take_one_reading_of_each_file_for_many_groups(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        cache.log.append([attempt(str(i)) for i in range(10)])
+        fold(cache)
+    paths = [cache.root / "log" / (name + segment.ROWS) for name in cache.log.segments()]
+    ids = [row["id"] for path in paths for row in segment.read_records(path)]
+    order = [at for first in range(7) for at in range(first, 30, 7)]
+    taken_from, opened = lines.Lines(paths), list[Path]()
+
+    def opening(path: Path) -> contextlib.AbstractContextManager[Any]:
+        opened.append(path)
+        return segment.open_parquet(path)
+
+    monkeypatch.setattr(lines, "open_parquet", opening)
+    monkeypatch.setattr(lines, "_ROWS_AT_ONCE", 20)
+    tables = list(taken_from.taken(order[start : start + 5] for start in range(0, 30, 5)))
+
+    found = [each for table in tables for each in table.column("id").to_pylist()]
+    assert [len(table) for table in tables] == [5] * 6
+    assert found == [ids[line] for line in order]
+    assert len(opened) == 2 * len(paths)
 
 
 def test_a_reader_with_an_old_listing_survives_the_deletion_of_its_segments(cache: Cache) -> None:

@@ -18,7 +18,7 @@ from nbcache.model.row import InputSummary
 from nbcache.plan.identity.explain import Difference, edited_file, new_inputs
 from nbcache.plan.identity.fingerprint import component
 from nbcache.store.log import Log
-from nbcache.store.segment import NOT_BEGUN, ROWS, inputs_of, read_inputs
+from nbcache.store.segment import MAYBE_NOT_BEGUN, ROWS, inputs_of, read_inputs
 
 NEW_COMBINATIONS = "new combinations of inputs"
 
@@ -45,7 +45,7 @@ class InputsOnRecord:
         for view in self._log.journals().values():
             for record in view.records_of(("attempt",), holding=process):
                 if record.get("process") == process and (
-                    record.get("start") is not None or record.get("status") not in NOT_BEGUN
+                    record.get("start") is not None or record.get("status") not in MAYBE_NOT_BEGUN
                 ):
                     for row in record.get("inputs") or ():
                         found.add(row["name"], row["digest"], row.get("summary") or "")
