@@ -63,7 +63,6 @@ class CacheInUse:
             return self._tier
         if self._tier is not None:
             self._tier.close(EXIT_S if is_sent else 0.0)
-            self.cache.share(tier.shared)
         tier.shared.fetching.showing = self._show
         self._tier, self._known = tier, tier.sharing
         return tier

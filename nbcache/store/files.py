@@ -199,7 +199,8 @@ def read_only_error(root: Path, reason: str) -> StoreError:
     """Return the error for a write to a cache that may only be read."""
     return CannotKeepError(
         f"the cache {root} is read-only ({reason}), so nothing can be kept in it.\n"
-        f"  Use another one: `{command('use FOLDER')}`; or make the folder writable."
+        f"  Use another one: `{command('use FOLDER')}` (what is in this one is used there after "
+        f"`{command(f'share {root} --read-only')}`); or make the folder writable."
     )
 
 

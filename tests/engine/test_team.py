@@ -190,6 +190,29 @@ def test_an_edited_process_runs_on_fetched_inputs(person: Person) -> None:
     assert run.failures == []
 
 
+def test_the_cache_of_one_machine_is_used_behind_another_and_takes_nothing(person: Person) -> None:
+    anna, bert = person("anna"), person("bert")
+    pipeline(anna)
+    pipeline(bert)
+    anna.run()
+    anna.session.cache.log.rotate()
+    anna.session.cache.log.fold()
+    place = anna.session.place
+    before = sorted(place.rglob("*"))
+
+    with pytest.raises(CacheFormatError, match="takes nothing from others"):
+        bert.session.share(str(place))
+    bert.session.share(str(place), read_only=True)
+    run = bert.run()
+
+    assert run.counts() == {"cached": 7}
+    assert [path.read_text() for path in run["report"]] == ["[100000, 200000, 300000]"]
+    assert len(run["big"][2].table) == 100_000
+    bert.cell("%%process more(size) -> n from big\nn = size + 1")
+    assert bert.run().counts() == {"cached": 9, "completed": 1}  # of equal sizes
+    assert sorted(place.rglob("*")) == before
+
+
 def test_a_folder_comes_with_all_its_files(person: Person) -> None:
     cells = (
         "%%process make(n) -> folder: path from of(1)\nimport os\nos.makedirs('folder/deep')\n"

@@ -26,7 +26,7 @@ from nbcache.store.blobs import Blobs
 from nbcache.store.entry import Entry
 from nbcache.store.files import new_ulid, remove
 from nbcache.store.remote.contact import Contact
-from nbcache.store.remote.layout import blob_key, weeks_to_try
+from nbcache.store.remote.layout import keys_to_try
 from nbcache.store.remote.patience import patiently
 
 Showing = Callable[[Callable[[], str]], AbstractContextManager[None]]
@@ -37,10 +37,12 @@ AGAIN_S = 60.0  # until a blob that could not be had is offered again
 class Fetching:
     """What comes from one shared cache. Thread-safe.
 
-    since_us: when that cache was made; no blob of it is older.
+    since_us: when that cache was made, no blob of it is older; None: it has no weeks.
     """
 
-    def __init__(self, contact: Contact, blobs: Blobs, pool: Executor, since_us: int) -> None:
+    def __init__(
+        self, contact: Contact, blobs: Blobs, pool: Executor, since_us: int | None
+    ) -> None:
         self._contact, self._blobs, self._pool = contact, blobs, pool
         self._since_us = since_us
         self._lost: set[str] = set()  # blobs that are not there, or not what their name says
@@ -166,10 +168,10 @@ class Fetching:
         if digest in self._lost or not self._contact.is_reachable:
             return False
         now = time.time_ns() // 1000
-        for week in weeks_to_try(self._made.get(digest), now, self._since_us):
+        for key in keys_to_try(digest, self._made.get(digest), now, self._since_us):
             new = self._blobs.root / "tmp" / new_ulid()
             try:
-                self._get_blob(blob_key(week, digest), new, digest)
+                self._get_blob(key, new, digest)
                 self._contact.note_answer()
                 self._blobs.keep_as(new, digest)
                 return True
@@ -177,7 +179,7 @@ class Fetching:
                 continue
             except BlobDamagedError:
                 said = "holds other bytes than its name says; what needs it is made again"
-                text = f"{self._contact.store.url}: {blob_key(week, digest)} {said}"
+                text = f"{self._contact.store.url}: {key} {said}"
                 self.note_lost(digest, BlobDamagedError(text))
                 return False
             except FetchStoppedError:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from nbcache.errors import CacheFormatError, ObjectMissingError, command
 from nbcache.model.row import Record
 from nbcache.store.header import FORMAT, encode_header, new_header
-from nbcache.store.remote.layout import HEADER
+from nbcache.store.remote.layout import HEADER, WEEKLY
 from nbcache.store.remote.protocol import Store, create_owned, parsed
 
 
@@ -21,9 +21,17 @@ def read_header(
     """
     for _ in range(2):  # what lies there after the first look may be what another has just made
         try:
-            return _parse(store, store.get(HEADER)), read_only
+            found = _parse(store, store.get(HEADER))
         except ObjectMissingError:
             pass
+        else:
+            if read_only is None and not is_weekly(found):
+                raise CacheFormatError(
+                    f"{store.url} is the cache of one machine, which takes nothing from others.\n"
+                    f"  Use what is in it: `{command('share URL --read-only')}`; or name a place "
+                    "beside it."
+                )
+            return found, read_only
         if next(iter(store.list()), None) is None:
             break
     else:
@@ -37,9 +45,14 @@ def read_header(
             f"  Somebody who may write makes it: `{command('share URL')}`."
         )
     before_making()
-    header = new_header("weekly-blobs")
+    header = new_header(WEEKLY)
     others = create_owned(store, HEADER, encode_header(header))
     return (header if others is None else _parse(store, others)), None
+
+
+def is_weekly(header: Record) -> bool:
+    """Whether blobs lie by weeks, as where many share a cache and each may clean it."""
+    return WEEKLY in header.get("capabilities", ())
 
 
 def _parse(store: Store, data: bytes) -> Record:

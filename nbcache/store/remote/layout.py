@@ -18,6 +18,8 @@ BLOBS = "blobs/"
 CLAIMS = "claims/"
 RUNS = "runs/"
 MARKS = "marks/"
+WEEKLY = "weekly-blobs"
+"""The capability of caches that are laid out so; in one without it lies what one machine keeps."""
 OF_A_MOMENT = ("clocks/", "probes/")
 """What was written to learn something, and is deleted at once by whoever may delete."""
 _SLACK_US = 86_400 * 1_000_000
@@ -44,6 +46,19 @@ def young_weeks(now_us: int) -> frozenset[str]:
     """
     moments = (now_us - _SLACK_US, now_us, now_us + _SLACK_US)  # clocks of servers differ, too
     return frozenset(week for at in moments for week in (week_of(at), week_before(at)))
+
+
+def keys_to_try(
+    digest: Digest, made_us: int | None, now_us: int, since_us: int | None
+) -> Iterator[str]:
+    """Yield the keys under which a blob may lie, the likeliest first.
+
+    since_us: when the shared cache was made; None: it is the cache of one machine, without weeks.
+    """
+    if since_us is None:
+        yield f"{BLOBS}{digest[3:5]}/{digest[3:]}"
+    else:
+        yield from (blob_key(week, digest) for week in weeks_to_try(made_us, now_us, since_us))
 
 
 def weeks_to_try(made_us: int | None, now_us: int, since_us: int) -> Iterator[str]:

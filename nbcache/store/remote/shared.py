@@ -20,7 +20,7 @@ from nbcache.store.entry import Entry
 from nbcache.store.log import Log
 from nbcache.store.remote.contact import Contact
 from nbcache.store.remote.fetching import Fetching, blobs_of
-from nbcache.store.remote.header import read_header
+from nbcache.store.remote.header import is_weekly, read_header
 from nbcache.store.remote.mirror import Mirror
 from nbcache.store.remote.protocol import Store
 
@@ -56,8 +56,8 @@ class Shared:
         goes wrong at the store later. before_making: raises where no cache may be made.
 
         Raises:
-            CacheFormatError: the store holds something else, a newer format, or nothing and
-                `read_only` is set.
+            CacheFormatError: the store holds something else, a newer format, one machine's cache
+                and `read_only` is not set, or nothing and it is.
             RemoteStoreError: it does not answer. StoreError: it cannot be mirrored.
         """
         reason = "it is shared read-only" if read_only else None
@@ -65,7 +65,8 @@ class Shared:
         contact = Contact(store, read_only=reason, trouble=trouble)
         pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="nbcache-shared")
         mirror = Mirror(contact, header["id"], root / "shared" / header["id"], pool)
-        fetching = Fetching(contact, blobs, pool, header.get("created", 0))
+        since_us = header.get("created", 0) if is_weekly(header) else None
+        fetching = Fetching(contact, blobs, pool, since_us)
         return cls(contact, mirror, fetching, pool)
 
     def close(self) -> None:
