@@ -18,6 +18,7 @@ import contextvars
 import functools
 import inspect
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -123,27 +124,30 @@ class _OfHook(int):
 
 _HOOKS_OWN = cast(bool, _OfHook(True))
 _in_a_hook: contextvars.ContextVar[bool] = contextvars.ContextVar("_in_a_hook", default=False)
-_at_work: set[object] = set()  # the hooks that are being called
+_at_work: dict[object, float] = {}  # the hooks that are being called, and since when
 
 
 def _call(function: Callable[[Run], Any], run: Run) -> None:
     _in_a_hook.set(True)
     call = object()
-    _at_work.add(call)
+    _at_work[call] = time.monotonic()
     try:
         result = function(run)
         if inspect.iscoroutine(result):
             asyncio.run(result)
     finally:
-        _at_work.discard(call)
+        del _at_work[call]
 
 
 def _is_a_hooks_doing() -> bool:
     """Whether a hook is behind what this thread does: it is the hook's, or was started by one that
     is; or a hook is at work, and this is not the thread on which cells run."""
     thread = threading.current_thread()
-    is_of_hook = _in_a_hook.get() or isinstance(thread.daemon, _OfHook)
-    return is_of_hook or (bool(_at_work) and thread is not threading.main_thread())
+    if _in_a_hook.get() or isinstance(thread.daemon, _OfHook):
+        return True
+    # One that hangs stands for nobody: its run has ended without it.
+    is_called = any(time.monotonic() - begun < PATIENCE_S for begun in [*_at_work.values()])
+    return is_called and thread is not threading.main_thread()
 
 
 def _said(error: BaseException, function: Callable[[Run], Any]) -> str:
