@@ -18,7 +18,8 @@ def test_a_pipe_as_input_is_refused_and_never_read(notebook: Notebook, where: st
     notebook.cell(f'%%process work(f: path = "{where.split("/")[0]}") -> n\nn = f.name')
     run = notebook.run()
     assert run.status is RunStatus.FAILED
-    assert "pipe" in run.failures[0].error
+    assert "process 'work': input 'f'" in run.failures[0].error
+    assert f"{where} is neither a file" in run.failures[0].error
 
 
 def test_a_file_that_is_not_there_is_not_named_where_its_input_looks_secret(

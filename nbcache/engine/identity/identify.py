@@ -16,7 +16,13 @@ from pathlib import Path
 from nbcache.engine.identity.declared_types import fits_type
 from nbcache.engine.identity.downloads import Downloads
 from nbcache.engine.identity.remote import RemoteFiles
-from nbcache.errors import ChannelError, InputChangedError, NoCanonicalFormError, command
+from nbcache.errors import (
+    ChannelError,
+    InputChangedError,
+    NoCanonicalFormError,
+    StoreError,
+    command,
+)
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.process import PortType
 from nbcache.model.row import InputSummary
@@ -201,7 +207,10 @@ class Identifier:
         if isinstance(value, KeptFolder):
             digest = identity_digest(os.fsencode(path))
         else:
-            digest = self._files.digest(path, mode=mode)  # type: ignore[arg-type]
+            try:
+                digest = self._files.digest(path, mode=mode)  # type: ignore[arg-type]
+            except StoreError as error:  # of a pipe in a folder, or a link out of it
+                raise ChannelError(f"{place}: {error}") from None
         return Identified(
             named_digest(digest, path.name),
             FilePath(path),
