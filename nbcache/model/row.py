@@ -444,7 +444,7 @@ def row_from_record(record: Mapping[str, Any], *, vouched: bool = False) -> Row 
         return AttemptRow.from_record(record, vouched)
     if hasattr(cls, "from_record"):
         return cls.from_record(record)  # type: ignore[no-any-return]
-    known = {each.name for each in fields(cls)}
+    known = _columns_of(cls)
     values = {key: value for key, value in record.items() if key in known and value is not None}
     return cls(**values)
 
