@@ -214,10 +214,12 @@ def _task_info(decision: Decision, resources: Resources, scratch: Path) -> TaskI
 
 @contextlib.contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """Work in a folder for a while."""
-    before = os.getcwd()
-    os.chdir(folder)
+    """Work in a folder for a while; a kernel's own, which has no name if it was deleted, is held
+    open."""
+    before = os.open(os.curdir, getattr(os, "O_PATH", os.O_RDONLY))
     try:
+        os.chdir(folder)
         yield
     finally:
-        os.chdir(before)
+        os.fchdir(before)
+        os.close(before)

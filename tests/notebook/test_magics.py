@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,6 +185,14 @@ def test_a_try_prints_plainly_and_says_what_came_of_it(fitted: Shell) -> None:
     assert lines[:2] == ["hi 4", "a figure"]  # what a cell shows at its end comes before
     assert lines[2].startswith("item depth=4 rep=0 · ")
     assert lines[2].endswith("not cached · fit = 0.4")
+
+    folder = Path.cwd()
+    gone = folder / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    assert "fit = 0.2" in fitted.ok("%nbcache try fit").out  # also where the kernel's is deleted
+    os.chdir(folder)
 
 
 def test_a_try_that_fails_has_an_ordinary_traceback_into_the_cell(shell: Shell) -> None:
