@@ -99,8 +99,8 @@ def share(
 ) -> Tier | None:
     """Put a shared cache behind this one from now on, also for others who open it.
 
-    None: it is behind it already and does not answer now, which is told. So a notebook that begins
-    with this runs without the network, too.
+    None: it is behind it already, as is asked for, and does not answer now, which is told. So a
+    notebook that begins with this runs without the network, too.
 
     Raises:
         RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
@@ -112,10 +112,13 @@ def share(
     before = sharing_of(cache.root)
     is_new = before is None or before.url != url
     since = time.time_ns() // 1000 if before is None or is_new else before.since
+    asked = Sharing(url, read_only, since, claim)
     try:
-        tier = Tier.open(cache, Sharing(url, read_only, since, claim), tell, is_new=is_new)
+        tier = Tier.open(cache, asked, tell, is_new=is_new)
     except RemoteStoreError as error:
-        if before is None or is_new or before.read_only != read_only or not cache.is_own:
+        # "never" stands there also where "auto", which need not be said, found no claims.
+        same = [asked, replace(asked, claim="never")] if claim == "auto" else [asked]
+        if before not in same or not cache.is_own:
             raise
         tell(f"shared cache: {error}")
         return None

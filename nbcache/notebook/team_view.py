@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -60,11 +60,12 @@ def _not_shared(cache: Cache) -> str:
 
 
 def share_in_shell(parsed: Parsed, place: Path) -> Answer:
-    """Share the cache in a folder, which is made for it; a URL that is refused makes none."""
+    """Share the cache in a folder, which is made for it; a URL that is refused makes none. Not well
+    is what is shared already and does not answer."""
     held = CacheInUse(place, _tell, lambda said: nullcontext())
     try:
         tier = held.share(parsed.words[0], **manner(parsed))
-        return status(held.cache, tier)
+        return replace(status(held.cache, tier), good=tier is not None)
     finally:
         held.close()
 

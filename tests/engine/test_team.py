@@ -18,7 +18,7 @@ from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.engine.tier import Sharing, Tier, sharing_of
 from nbcache.engine.upkeep.cleaning import clean
-from nbcache.errors import CacheFormatError, NbcacheError
+from nbcache.errors import CacheFormatError, NbcacheError, RemoteStoreError
 from nbcache.model.value import Stored
 from nbcache.notebook import verbs
 from nbcache.notebook.team_view import share_in_shell, sharing_in_shell
@@ -290,6 +290,10 @@ def test_a_shared_cache_that_is_gone_is_told_of_once_and_stops_nobody(
     assert len([each for each in (*said, *run.notes) if "shared cache" in each]) == 1
     anna.session.share(str(tmp_path / "team"))  # as the first cell of her notebook says
     assert "the folder is not there" in said[-1]
+    with pytest.raises(RemoteStoreError, match="the folder is not there"):
+        anna.session.share(str(tmp_path / "team"), claim="never")
+    again = verbs.parse_argv(["share", str(tmp_path / "team")])
+    assert not share_in_shell(again, anna.session.place).good
     (tmp_path / "team").mkdir()  # the place at which a disk is mounted else
     anna.session.share(str(tmp_path / "team"))
     assert "the cache that was there is gone" in said[-1]

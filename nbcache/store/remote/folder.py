@@ -217,7 +217,7 @@ class FolderStore:
         """Give a file its name; False: that is taken.
 
         Over sshfs a name that another has taken a moment ago is "not permitted", as all links are
-        where there are none: whether there are is tried apart.
+        where there are none: whether there are is tried apart. A folder may refuse one by itself.
         """
         if self.atomic_create:
             try:
@@ -228,8 +228,10 @@ class FolderStore:
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-            if self._has_links(new):
-                return False
+                if self._has_links(new):
+                    if target.exists():
+                        return False
+                    raise
             self.atomic_create = False
         if target.exists():
             return False

@@ -20,6 +20,7 @@ from nbcache.errors import (
     CannotKeepError,
     CannotOpenStoreError,
     ObjectMissingError,
+    RemoteStoreError,
     StoreForkedError,
     StoreGoneError,
     StoreUnavailableError,
@@ -201,6 +202,27 @@ def test_a_name_that_is_taken_is_told_from_a_folder_without_links(
     assert store.atomic_create == has_links
     assert create_owned(store, "claim", b"one") is None
     assert create_owned(store, "claim", b"two") == b"one"
+
+
+def test_a_name_in_a_folder_that_takes_no_links_is_refused_and_not_said_to_be_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def link(source: Path, target: Path) -> None:
+        """As a folder does that belongs to another project of an XFS, or has all that it holds."""
+        if target.parent.name == "full":
+            raise OSError(errno.EMLINK, "Too many links")
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    store = open_store(tmp_path)
+
+    with pytest.raises(RemoteStoreError, match="Too many links"):
+        store.put_if_absent("full/claim", b"one")
+    assert store.put_if_absent("other/claim", b"one")
+    assert store.atomic_create
+    assert [entry.key for entry in store.list()] == ["other/claim"]
 
 
 @pytest.mark.parametrize(("rights", "of_files"), [(0o3775, 0o644), (0o2770, 0o640), (0o700, 0o600)])
