@@ -48,6 +48,15 @@ def test_an_edited_helper_is_named_with_cell_and_line_of_the_edit() -> None:
     )
 
 
+def test_a_module_of_another_name_and_the_same_text_is_one_difference_that_names_both() -> None:
+    old = [BODY, _of("captured", "f", "tools"), _of("module", "tools", "1", "tools.py", "x = 1\n")]
+    new = [BODY, _of("captured", "f", "gear"), _of("module", "gear", "1", "gear.py", "x = 1\n")]
+
+    assert _line(old, new) == "module tools → gear, and f changed; other components equal"
+    new[2] = _of("module", "gear", "2", "gear.py", "x = 2\n")
+    assert _line(old, new) == "f changed, and 2 more; other components equal"
+
+
 def test_an_edited_body_is_named_before_what_follows_from_it() -> None:
     old = [BODY, NORM]
     new = [_of("code", "body", "other", "cell [5]")]

@@ -63,6 +63,12 @@ class Difference:
         return found
 
     @property
+    def is_renamed(self) -> bool:
+        """Whether the two sides have different names."""
+        sides = (self.old, self.new)
+        return len({each.name for each in sides if each is not None}) > 1
+
+    @property
     def exact(self) -> tuple[object, ...]:
         """What differs from what: equal for tasks that differ by the very same content."""
         sides = ((side.digest if side is not None else None) for side in (self.old, self.new))
@@ -70,9 +76,19 @@ class Difference:
 
 
 def differences(old: Sequence[Component], new: Sequence[Component]) -> tuple[Difference, ...]:
-    """Return what differs, in the order in which people want to hear it."""
+    """Return what differs, in the order in which people want to hear it.
+
+    A module that has another name and the same text differs once, first of all: what comes out of
+    it is known by its name.
+    """
     before = {each.key: each for each in old}
     after = {each.key: each for each in new}
+    gone = [each for key, each in before.items() if each.kind == "module" and key not in after]
+    for key, each in after.items():
+        if each.kind == "module" and key not in before:
+            for renamed in [old for old in gone if _same_text(old, each)][:1]:
+                gone.remove(renamed)
+                before[key] = before.pop(renamed.key)
     found: list[Difference] = []
     for key in before.keys() | after.keys():
         left, right = before.get(key), after.get(key)
@@ -80,7 +96,7 @@ def differences(old: Sequence[Component], new: Sequence[Component]) -> tuple[Dif
             found.append(Difference("new", None, right))
         elif right is None:
             found.append(Difference("gone", left, None))
-        elif (left.digest, left.version) != (right.digest, right.version):
+        elif (left.name, left.digest, left.version) != (right.name, right.digest, right.version):
             found.append(Difference("changed", left, right))
     return tuple(sorted(found, key=_rank))
 
@@ -88,6 +104,8 @@ def differences(old: Sequence[Component], new: Sequence[Component]) -> tuple[Dif
 def _rank(difference: Difference) -> tuple[int, int, str]:
     kind = difference.component.kind
     place = _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
+    if difference.is_renamed:
+        place = -1
     return place, {"changed": 0, "new": 1, "gone": 2}[difference.change], difference.component.name
 
 
@@ -209,6 +227,8 @@ def phrase(difference: Difference, process: str = "") -> str:
     old, new = difference.old, difference.new
     assert old is not None
     assert new is not None
+    if difference.is_renamed:
+        return f"{_label(old, process)} → {new.name}"
     if each.kind in _WITH_VALUES and old.summary != new.summary and old.summary and new.summary:
         return f"{name} {old.summary} → {new.summary}"
     if old.version != new.version and old.digest != new.digest and _same_text(old, new):
