@@ -59,7 +59,8 @@ def render_card(
         html.append(place_bar(progress))
         colour = place_colour(progress)
     parts = [f'<div class="nbcache-head">{"".join(html)}</div>']
-    output = render.stack([render_shown(shown, showing), render.line(tried, _FAINT)])
+    field = "" if tried else "{log}"  # the log knows of no trial
+    output = render.stack([render_shown(shown, showing, field=field), render.line(tried, _FAINT)])
     if output.text:
         lines.append(output.text)
         parts.append(f'<div class="nbcache-shown">{output.html}</div>')

@@ -230,7 +230,8 @@ def render_failures(failures: Sequence[FailureView]) -> Rendered:
         mark = f"border-bottom:2px solid {render.COLOURS['failed']}"  # red text is hard to read
         head = f"{render.styled(failure.task, mark)} {escape(failure.told)}{escape(where)}"
         if inside or folder:
-            told = render_chunks([ShownChunk("stdout", inside)], MOST_FAILURES, field="traceback")
+            fields = "{traceback} {log}" if failure.log else "{traceback}"
+            told = render_chunks([ShownChunk("stdout", inside)], MOST_FAILURES, field=fields)
             html.append(
                 f"<details><summary>{head}</summary>{told.html}"
                 f'<div style="{render.FAINT};white-space:pre-wrap">{escape(folder)}</div></details>'

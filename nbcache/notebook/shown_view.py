@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, TypeVar
 
+from nbcache.errors import command
 from nbcache.model.view import ShownChunk
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
@@ -41,20 +42,20 @@ def choose_shown(tasks: Sequence[Told]) -> list[Told]:
     return [first, *list(failed.values())[:-4:-1], last]
 
 
-def render_shown(tasks: Sequence[Shown], showing: int = 0) -> Rendered:
+def render_shown(tasks: Sequence[Shown], showing: int = 0, *, field: str = "{log}") -> Rendered:
     """Return what tasks showed: of one task all, of many the first, the failed and the last.
 
-    showing: how many there are, where `tasks` is a choice of them.
+    showing: how many there are, where `tasks` is a choice of them. field: as of `render_chunks`.
     """
     speaking = [task for task in tasks if task[2]]
     if max(len(tasks), showing) == 1 and speaking:
-        return render_chunks(speaking[0][2], from_end=speaking[0][1] == "failed")
+        return render_chunks(speaking[0][2], from_end=speaking[0][1] == "failed", field=field)
     chosen = choose_shown(speaking)
     first_failed = next((task for task in chosen if task[1] == "failed"), None)
     parts: list[Rendered] = []
     for place, task in enumerate(chosen):
         label, outcome, chunks = task
-        inner = render_chunks(chunks, len(chosen), from_end=outcome == "failed")
+        inner = render_chunks(chunks, len(chosen), from_end=outcome == "failed", field=field)
         opened = " open" if place == 0 or task is first_failed else ""
         word = f" · {outcome}" if outcome not in ("completed", "cached", "stored") else ""
         parts.append(
@@ -85,12 +86,12 @@ def render_picked(title: str, outcome: str, chunks: Sequence[ShownChunk]) -> Ren
 
 
 def render_chunks(
-    chunks: Sequence[ShownChunk], tasks: int = 1, *, from_end: bool = False, field: str = "log"
+    chunks: Sequence[ShownChunk], tasks: int = 1, *, from_end: bool = False, field: str = "{log}"
 ) -> Rendered:
     """Return what one task showed.
 
     tasks: how many are shown together. from_end: of long text its end is in sight, as of what
-    failed it tells most. field: of `nbcache log`, where all of it is.
+    failed it tells most. field: of `nbcache log RUN`, where all of it is; empty: nowhere.
     """
     settled = _joined(chunks)
     text = [
@@ -138,11 +139,8 @@ def _keep_ends(
         before = chunk.text[: max(0, start - at)]
         after = chunk.text[max(0, stop - at) :]
         at += len(chunk.text)
-        note = (
-            f"… {left_out} left out: %nbcache log -t '{{{field}}}' …\n"
-            if at > start and not is_cut
-            else ""
-        )
+        where = ": " + command(f"log RUN -t '{field}'") if field else ""
+        note = f"… {left_out} left out{where} …\n" if at > start and not is_cut else ""
         is_cut = is_cut or bool(note)
         gap = "\n" if note and before and not before.endswith("\n") else ""
         if before or note or after:

@@ -139,7 +139,7 @@ def test_tasks_that_a_card_shows_together_share_the_room_that_a_notebook_gives_i
     four = render_shown([(f"fit[{k}]", "failed", long) for k in range(4)]).html
 
     assert 90_000 < len(four) < len(one) + 10_000 < 115_000
-    assert four.count("lines left out: %nbcache log -t &#x27;{log}&#x27; …") == 4
+    assert four.count("lines left out: %nbcache log RUN -t &#x27;{log}&#x27; …") == 4
 
 
 def test_a_progress_bar_shows_its_last_state() -> None:

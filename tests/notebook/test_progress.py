@@ -123,7 +123,7 @@ def test_failures_are_listed_with_their_log_one_click_away() -> None:
     endless = replace(failure, traceback="in the middle\n" * 20_000)
     long = render_progress(progress("failed", place(failed=1), failures=(endless,))).html
     assert len(long) < 25_000
-    assert "left out: %nbcache log -t &#x27;{traceback}&#x27; …" in long
+    assert "left out: %nbcache log RUN -t &#x27;{traceback}&#x27; …" in long
 
 
 def test_an_ignored_failure_is_called_so_here_and_in_a_shell() -> None:
