@@ -31,6 +31,20 @@ def test_a_file_that_is_not_there_is_not_named_where_its_input_looks_secret(
     assert "no file (not shown)" in run.failures[0].error
 
 
+def test_a_file_inside_of_an_input_is_declared_with_it(notebook: Notebook) -> None:
+    for name in ("inside", "beside"):
+        (notebook.folder / name).write_text(name)
+    notebook.cell('%channel held = of({"a": path("inside"), "b": 1})')
+    notebook.cell(
+        "%%process work(held) -> n from held\n"
+        "n = open(held['a']).read() + open(held['a'].parent / 'beside').read()"
+    )
+    run = notebook.run()
+    assert [note.partition(",")[0] for note in run.notes] == ["work reads file beside"]
+    (notebook.folder / "inside").write_text("another")
+    assert notebook.run().counts() == {"completed": 1}
+
+
 def test_a_device_as_input_is_refused_and_never_read(notebook: Notebook) -> None:
     notebook.cell('%%process work(f: path = "/dev/zero") -> n\nn = f.name')
     run = notebook.run()

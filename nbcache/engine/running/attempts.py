@@ -19,6 +19,7 @@ from nbcache.engine.running.undeclared import (
     changed_note,
     overlooked_note,
     read_notes,
+    undeclared,
     unset_notes,
 )
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
@@ -218,7 +219,8 @@ class Attempts:
             is_light = course.pace.note(name, report.row.realtime)
             if is_light is not None:
                 course.scheduler.light(name, is_light)
-        for text in read_notes(name, decision.place.decl, report.watched):
+        reads = undeclared(decision, self._spec(decision.place).folder, report.watched)
+        for text in read_notes(name, decision.place.decl, reads):
             course.run.note(text)
         if settings := decision.place.captured.settings:
             for text in unset_notes(name, settings, report.watched):

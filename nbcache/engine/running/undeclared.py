@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
 from nbcache.engine.identity.input_settings import InputSettings
 from nbcache.engine.running.decision import Decision
@@ -11,6 +12,23 @@ from nbcache.model.row import WatchedRead
 from nbcache.plan.language.suggesting import header_with
 
 VARIABLES_TOLD = 8  # that a process reads: more of them are a loop over all
+
+
+def undeclared(
+    decision: Decision, folder: str, reads: Sequence[WatchedRead]
+) -> Sequence[WatchedRead]:
+    """Return what a task read without the files inside of its inputs (`{"ref": path("x")}`), which
+    count there; `folder` is the notebook's."""
+    members = [each for found in decision.inputs.values() for each in found.members]
+    inside = {PurePath(each.place) for each in members if each.place}
+    if not inside:
+        return reads
+    whole = [PurePath(folder, each.name) for each in reads]
+    return [
+        each
+        for each, path in zip(reads, whole, strict=True)
+        if each.kind not in ("file", "folder") or inside.isdisjoint((path, *path.parents))
+    ]
 
 
 def read_notes(process: str, decl: ProcessDecl, reads: Sequence[WatchedRead]) -> Iterator[str]:
