@@ -266,6 +266,22 @@ def test_command_run_runs_a_task_again_where_it_failed(notebook: Notebook) -> No
     assert (ended.returncode, ended.stderr) == (5, "")  # a bash below it reads no inputs
 
 
+def test_command_run_finds_modules_beside_the_notebook(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (notebook.folder / "boxes_beside.py").write_text("class Box:\n    size = 0\n")
+    monkeypatch.syspath_prepend(notebook.folder)
+    notebook.cell("import boxes_beside\nbox = boxes_beside.Box()")
+    notebook.cell("%channel boxes = of(box)")
+    notebook.cell("%%process fit(box) -> out from boxes\nout = 1 / box.size")
+    notebook.run()
+    run = workdir(notebook, ["fit"]) / ".command.run"
+
+    ended = subprocess.run([run], capture_output=True, text=True, check=False)
+
+    assert "ZeroDivisionError: division by zero" in ended.stderr
+
+
 def test_a_worker_that_died_leaves_the_same_way_back(notebook: Notebook) -> None:
     notebook.cell("%channel src = of(7)")
     notebook.cell(

@@ -184,8 +184,11 @@ def load(folder: Path) -> Entry:
 def stage_again(entry: Entry, cache: Cache) -> tuple[dict[str, object], tuple[str, ...]]:
     """Return the inputs as the body saw them, and the names of files that changed since.
 
-    What is still staged stays as it is; what has gone is put there again.
+    What is still staged stays as it is; what has gone is put there again. Modules beside the
+    notebook are found from here on, which a shell does not look for there.
     """
+    known = set(map(os.path.abspath, sys.path))
+    sys.path += [each for each in entry.process.sys_path if os.path.abspath(each) not in known]
     staging = Staging(cache, entry.folder, again=True)
     return staging.stage(entry.attempt.inputs, entry.process.helpers), staging.changed()
 
