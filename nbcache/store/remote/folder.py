@@ -13,8 +13,9 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,6 +60,7 @@ _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN)
 _PATIENCE = 7  # times LOOKUP_S: disks that were asleep and automounters take seconds
 _STALE_TRIES = 3
+_LOOKED_AT_ONCE = 500  # files of a listing
 
 
 class FolderStore:
@@ -279,28 +281,32 @@ class FolderStore:
                 raise
 
     def _walk(self, prefix: str, after: bytes) -> Iterator[Entry]:
-        """Yield what lies below a prefix in the order of the keys' bytes."""
-        for key, entry in self._do("list", prefix, lambda: tuple(self._scan(prefix))):
-            if entry is None:
-                yield from self._walk(f"{key}/", after)
-            elif key.encode("utf-8") > after:
-                yield entry
+        """Yield what lies below a prefix in the order of the keys' bytes.
 
-    def _scan(self, prefix: str) -> Iterator[tuple[str, Entry | None]]:
-        """Yield the keys in a folder, in their order; None stands for what is a folder itself."""
+        Looked at are some hundred files at a time: each such look has a time of its own.
+        """
+        found = self._do("list", prefix, lambda: self._scan(prefix, after))
+        for start in range(0, len(found), _LOOKED_AT_ONCE):
+            piece = found[start : start + _LOOKED_AT_ONCE]
+            for key, entry in self._do("list", prefix, partial(_looked_at, prefix, piece)):
+                if entry is None:
+                    yield from self._walk(f"{key}/", after)
+                else:
+                    yield entry
+
+    def _scan(self, prefix: str, after: bytes) -> Sequence[os.DirEntry[str]]:
+        """Return what is in a folder and may come after a key, or hold what does, in order."""
+        above = prefix.encode("utf-8")
         try:
             with os.scandir(self.root / prefix) as found:
-                entries = sorted(found, key=_order)
+                names = sorted(((above + _order(each), each) for each in found), key=itemgetter(0))
         except (FileNotFoundError, NotADirectoryError):
-            return
-        for each in entries:
-            key = prefix + each.name
-            with contextlib.suppress(ValueError, FileNotFoundError):  # none of ours, or just gone
-                if each.is_dir(follow_symlinks=False):
-                    check_key(f"{key}/x")
-                    yield key, None
-                elif each.is_file():
-                    yield check_key(key), _entry(key, each.stat())
+            return []
+        return [
+            each
+            for name, each in names
+            if name > after or (name.endswith(b"/") and after.startswith(name))
+        ]
 
     def _scan_unfinished(self) -> Iterator[Entry]:
         with contextlib.suppress(FileNotFoundError), os.scandir(self.root / TEMPORARY) as found:
@@ -376,6 +382,22 @@ def _remove_any(path: Path) -> None:
         remove(path)
     except (IsADirectoryError, PermissionError):  # the latter on macOS
         os.rmdir(path)
+
+
+def _looked_at(
+    prefix: str, found: Sequence[os.DirEntry[str]]
+) -> Sequence[tuple[str, Entry | None]]:
+    """Return the keys of what is in a folder; None stands for what is a folder itself."""
+    keys: list[tuple[str, Entry | None]] = []
+    for each in found:
+        key = prefix + each.name
+        with contextlib.suppress(ValueError, FileNotFoundError):  # none of ours, or just gone
+            if each.is_dir(follow_symlinks=False):
+                check_key(f"{key}/x")
+                keys.append((key, None))
+            elif each.is_file():
+                keys.append((check_key(key), _entry(key, each.stat())))
+    return keys
 
 
 def _order(entry: os.DirEntry[str]) -> bytes:

@@ -9,7 +9,7 @@ import pickle
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from nbcache.errors import (
     StoreGoneError,
     StoreUnavailableError,
 )
-from nbcache.store.remote import opening
+from nbcache.store.remote import folder, opening
 from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.probing import creates_once
 from nbcache.store.remote.protocol import Store, create_owned
@@ -259,6 +259,35 @@ def test_what_others_keep_in_a_folder_is_no_object(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
 
     assert [entry.key for entry in store.list()] == ["ours/key"]
+
+
+def test_a_long_folder_is_listed_in_pieces_of_what_comes_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path)
+    keys = ["a", "a.b", "a/x", "b/c/1", "b/c/2", "b/d", "b1", "c"]
+    for key in keys[3:]:
+        store.put(key, b"x")
+    store.put("a.b", b"x")
+    store.put("a/x", b"x")
+    looked_at: list[int] = []
+    real = folder._looked_at
+
+    def looking(prefix: str, found: Sequence[os.DirEntry[str]]) -> object:
+        looked_at.append(len(found))
+        return real(prefix, found)
+
+    monkeypatch.setattr(folder, "_looked_at", looking)
+    monkeypatch.setattr(folder, "_LOOKED_AT_ONCE", 2)
+
+    assert [each.key for each in store.list()] == keys[1:]
+    assert max(looked_at) == 2
+    for after in (*keys, "", "b", "b/", "b/c", "b/c/", "b/c/1/", "z"):
+        expected = [key for key in keys[1:] if key > after]
+        assert [each.key for each in store.list(start_after=after)] == expected, after
+    looked_at.clear()
+    assert [each.key for each in store.list("b/", "b/c/2")] == ["b/d"]
+    assert looked_at == [2]
 
 
 def test_a_full_disk_says_so(tmp_path: Path) -> None:
