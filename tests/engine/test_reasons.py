@@ -159,7 +159,7 @@ def test_a_value_that_travels_is_told_apart_by_its_parts_and_by_who_made_it(
         name: why(notebook.session.cache, [name, *each.split()]).head
         for name, each in tasks.items()
     }
-    assert "input x: ['a'] (Series int64 of 2) changed" in heads["sums"]
+    assert "input x: column 'a' (int64) changed" in heads["sums"]
     assert "input y: [0] its class (P) changed" in heads["calls"]
     assert "p is a new result of makes[v=3], which ran: helper P changed" in heads["uses"]
     gathered = "2 of the 2 are new, such as that of makes[v=3], which ran: helper P changed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from dataclasses import dataclass
 from enum import Enum
 from types import SimpleNamespace
@@ -12,15 +13,62 @@ import attrs
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
+import pydantic
 import pytest
 
-from nbcache.plan.identity.outline import changed_parts, outline
+from nbcache.model.digest import Digest
+from nbcache.plan.identity.outline import (
+    apart,
+    beside,
+    changed_parts,
+    outline,
+    outline_of_held,
+)
 
 
 @dataclass
 class Model:
     rate: float
     table: object = None
+
+
+@dataclass(slots=True)
+class Slotted:
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenSlots:
+    rate: float
+    depth: int
+
+
+@attrs.define
+class Attrs:
+    rate: float
+
+
+class Checked(pydantic.BaseModel):
+    rate: float
+
+
+class Named(NamedTuple):
+    rate: float
+    name: str
+
+
+class WithCache:
+    """What its pickle leaves out does not count, and is no reason."""
+
+    def __init__(self, rate: float, cached: float) -> None:
+        self.rate, self.cached = rate, cached
+
+    def __getstate__(self) -> dict[str, float]:
+        return {"rate": self.rate}
+
+
+LARGE = pd.DataFrame({"a": np.arange(1_100_000)})
 
 
 def told(old: object, new: object) -> list[str]:
@@ -52,14 +100,46 @@ def canonical_of_class(value: object) -> None:
         (
             pd.DataFrame({"a": [1], "b": [2.0]}),
             pd.DataFrame({"a": [1], "b": [3.0]}),
-            ["['b'] (Series float64 of 1) changed"],
+            ["column 'b' (float64) changed"],
         ),
         (
             pd.DataFrame({"a": [1]}, index=[1]),
             pd.DataFrame({"a": [1]}, index=[2]),
-            None,
+            ["index changed"],
         ),
-        (pl.DataFrame({"a": [1]}), pl.DataFrame({"a": ["x"]}), None),
+        (pl.DataFrame({"a": [1]}), pl.DataFrame({"a": ["x"]}), ["column 'a' Int64 → String"]),
+        (pa.table({"a": [1]}), pa.table({"a": [2]}), ["column 'a' (int64) changed"]),
+        (
+            pd.DataFrame({"a": [1], "b": [2]}),
+            pd.DataFrame({"b": [2, 3], "c": [1, 1]}),
+            ["rows 1 → 2", "column 'c' is new", "column 'a' is gone"],
+        ),
+        (
+            pd.DataFrame({each: [1] for each in "abcd"}),
+            pd.DataFrame({each: [2] for each in "abcd"}),
+            ["4 of 4 columns changed: 'a', 'b', 'c', ..."],
+        ),
+        (
+            pd.DataFrame({"a": [1], "b": [2]}),
+            pd.DataFrame({"b": [2], "a": [1]}),
+            ["order of columns changed"],
+        ),
+        ({"t": None}, {"t": pd.DataFrame({"a": [1]})}, ["['t'] None → DataFrame 1 x 1"]),
+        ({"t": pd.DataFrame({"a": [1]})}, {"u": 1}, ["['t'] is gone", "['u'] is new"]),
+        (
+            {"t": pd.DataFrame({"a": [1]}), "n": 1},
+            {"t": pd.DataFrame({"a": [3]}), "n": 2},
+            ["['t'] column 'a' (int64) changed", "['n'] 1 → 2"],
+        ),
+        (LARGE, LARGE.astype({"a": "float64"}), ["column 'a' int64 → float64"]),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, ["order changed"]),
+        (defaultdict(int, a=1), defaultdict(int, a=2), ["['a'] 1 → 2"]),
+        (Slotted(1), Slotted(2), [".rate 1 → 2"]),
+        (FrozenSlots(1, 2), FrozenSlots(1, 3), [".depth 2 → 3"]),
+        (Attrs(1), Attrs(2), [".rate 1 → 2"]),
+        (Checked(rate=1), Checked(rate=2), [".rate 1.0 → 2.0"]),
+        (Named(1, "x"), Named(2, "x"), [".rate 1 → 2"]),
+        (WithCache(1, 10), WithCache(2, 20), [".rate 1 → 2"]),
     ],
 )  # fmt: skip
 def test_the_part_that_is_another_is_named(
@@ -85,6 +165,26 @@ def test_a_part_whose_own_code_raises_is_told_by_its_type() -> None:
     text = outline({"a": [{1, Broken()}], "b": 1}, None)
     assert text is not None
     assert text.split("\n")[-1] == "['b']\t1"
+
+
+def test_a_table_is_compared_with_no_outline_that_does_not_tell_its_shape() -> None:
+    new = outline(pd.DataFrame({"a": [1]}), None)
+    assert new is not None
+    assert changed_parts("['a']\tSeries int64 of 1 #12345678\n.index\tRangeIndex #1", new) == []
+
+
+def test_an_outline_stands_behind_code_as_comments_and_is_taken_off_again() -> None:
+    for text, parts in (("def f(): pass", "k\t2\nt\t3"), (None, "k\t2"), ("x = '# == '", None)):
+        together = beside(text, parts)
+        assert together is not None
+        compile(together, "evidence", "exec")
+        assert apart(together) == (text, parts)
+
+
+def test_of_what_code_holds_only_data_is_told_and_no_secret() -> None:
+    held = [("closure of f: k", 2), ("default of f: api_key", SECRET), ("C.method", outline)]
+    text = outline_of_held(held, lambda value: Digest("code") if callable(value) else None)
+    assert text == "closure of f: k\t2\ndefault of f: api_key\t(not shown)"
 
 
 SECRET = "hunter2secret"

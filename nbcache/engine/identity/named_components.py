@@ -22,10 +22,14 @@ from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.code import find_function
-from nbcache.plan.identity.confidential import is_confidential
+from nbcache.plan.identity.confidential import is_confidential, looks_secret
 from nbcache.plan.identity.explain import PART
 from nbcache.plan.identity.fingerprint import component
+from nbcache.plan.identity.outline import beside, outline, outline_of_held
 from nbcache.plan.identity.reach import Walker, combine
+
+_MOST_OUTLINES = 1000  # of at most 4 kB each
+_outlines: dict[Digest, str | None] = {}  # by identity of the value
 
 
 class NamedComponents:
@@ -43,6 +47,7 @@ class NamedComponents:
         self.sources: dict[str, str] = {}  # file or cell -> its text, for tracebacks
         self.own_texts: list[str] = []  # of helpers and resources
         self.folded_texts: list[str | None] = []  # of the code of captured objects
+        self._shown = Walker(namespace, places, source_of)  # for people: it notes what counts not
 
     def component(self, walker: Walker, name: str, value: object) -> Component:
         """Return the component of what a name stands for; notes in the walk what it reaches."""
@@ -60,22 +65,36 @@ class NamedComponents:
             return component("captured", name, digest, f"module {value.__name__}")
         walker.folded.clear()
         walker.folded_classes.clear()
+        walker.held.clear()
         digest = self._digest(walker, name, value)
         if walker.folded_classes:
             know_classes(dict.fromkeys(walker.folded_classes), self._namespace, self._places)
         if hasattr(type(value), "__nbcache_resource__"):
             place, text = self._source(value.function)  # type: ignore[attr-defined]
             self.own_texts.append(text or "")
-            return component("resource", name, digest, place, self._with_folded(text, walker))
+            return component("resource", name, digest, place, self._with_held(name, text, walker))
         if self._is_notebooks(value) and (isinstance(value, FUNCTIONS) or code_of(value)):
             place, text = self._source(value)
             self.own_texts.append(text or "")
-            return component("helper", name, digest, place, self._with_folded(text, walker))
+            return component("helper", name, digest, place, self._with_held(name, text, walker))
         code, shown = self._with_folded(None, walker), None
         self.folded_texts.append(code)
         if not is_confidential(name, value):
-            shown = code or small_text(value)
+            shown = beside(code or small_text(value), self._outline(value, digest))
         return component("captured", name, digest, described(value, name), shown)
+
+    def _with_held(self, name: str, text: str | None, walker: Walker) -> str | None:
+        """Return a text with that of other code that counts in it, and with what these hold."""
+        held = None if looks_secret(name) else outline_of_held(walker.held, self._shown.leaf)
+        return beside(self._with_folded(text, walker), held)
+
+    def _outline(self, value: object, digest: Digest) -> str | None:
+        """Return what a value consists of, which is looked at once for all captures of it."""
+        if digest not in _outlines:
+            if len(_outlines) >= _MOST_OUTLINES:
+                _outlines.clear()
+            _outlines[digest] = outline(value, self._shown.leaf)
+        return _outlines[digest]
 
     def _with_folded(self, text: str | None, walker: Walker) -> str | None:
         """Return a text with that of the other code of the notebook that counts in one digest."""
@@ -89,8 +108,7 @@ class NamedComponents:
             function = find_function(code, source_of)
             if function is None or any(function[1].strip() in each for each in pieces):
                 continue
-            place = place_of(code.co_filename, code.co_firstlineno)
-            pieces.append(f"{PART}{place}\n{function[1].rstrip()}")
+            pieces.append(f"{PART}{_place(code)}\n{function[1].rstrip()}")
         return "\n".join(pieces) if pieces else None
 
     def _is_notebooks(self, value: object) -> bool:
@@ -128,7 +146,7 @@ class NamedComponents:
         if whole is None:
             return "", None
         found = find_function(code, source_of)
-        return place_of(code.co_filename, code.co_firstlineno), found[1] if found else None
+        return _place(code), found[1] if found else None
 
     def _keep_source(self, code: types.CodeType) -> str | None:
         """Keep the text of the file or cell of some code, which workers are given; return it."""
@@ -136,3 +154,10 @@ class NamedComponents:
         if whole is not None:
             self.sources[code.co_filename] = whole
         return whole
+
+
+def _place(code: types.CodeType) -> str:
+    """Return where some code stands, and in which function: "cell 3, line 2 of decorator"."""
+    around, _, inner = code.co_qualname.partition(".<locals>")
+    place = place_of(code.co_filename, code.co_firstlineno)
+    return f"{place} of {around.rpartition('.')[2]}" if place and inner else place

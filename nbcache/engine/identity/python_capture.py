@@ -36,6 +36,7 @@ from nbcache.plan.identity.asked import Asked
 from nbcache.plan.identity.code import normalise
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_reach import ModuleReach
+from nbcache.plan.identity.outline import apart
 from nbcache.plan.identity.reach import Walker, combine, may_look_up
 from nbcache.plan.identity.uses import Chain
 from nbcache.plan.language.facts import BodyFacts
@@ -227,7 +228,8 @@ class PythonCapture:
             yield self._of_inputs[patch]
 
     def _texts(self, components: list[Component]) -> list[str | None]:
-        return [*(each.evidence for each in components), *self._described.folded_texts]
+        written = (apart(each.evidence)[0] for each in components)
+        return [*written, *self._described.folded_texts]
 
     def _is_sendable(self, patch: Patch) -> bool:
         """Say whether what is at a place can be sent, which is looked at once."""

@@ -195,6 +195,7 @@ def difference_record(each: Difference) -> Record:
         "change": each.change,
         "before": each.old and each.old.summary,
         "after": each.new and each.new.summary,
+        "parts": explain.other_parts(each),
     }
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nbcache.model.fingerprint import Component
-from nbcache.plan.identity.outline import changed_parts
+from nbcache.plan.identity.outline import apart, changed_parts
 
 Change = Literal["changed", "new", "gone"]
 
@@ -41,7 +41,8 @@ _WITH_VALUES = frozenset(
 # An input that is a file: its name, its size, and what it counts by, if not by content.
 FILE = re.compile(r"(?!list of \d+: )(.+) \(([\d,?]+ B|\?|folder)(?:, by ([a-z ]+))?\)", re.DOTALL)
 _FILES = re.compile(r"list of \d+: .+ \(.*", re.DOTALL)
-_PLACE = re.compile(r"(.*?line )(\d+)$")
+_PLACE = re.compile(r"(.*?line )(\d+)(?: of (\w+))?$")
+_DEFINITION = re.compile(r"\s*(?:async )?(?:def|class) (\w+)")
 PART = "# -- "  # before the place of a further piece of code, in a component's text
 _CODE = ("code", "helper", "resource", "module", "script")
 TIME_ZONE = "time zone"  # of the kind "env", like variables, though it may be set in a file
@@ -154,10 +155,9 @@ def _new_input(found: Sequence[Difference]) -> str:
     edited = [edited_file(each) for each in found]
     if all(edited):
         return new_inputs(list(map(str, edited)), ())
-    parts = _other_parts(found[0]) if len(found) == 1 else []
-    if parts:
-        more = f", and {len(parts) - 2} more" if len(parts) > 2 else ""
-        return f"input {found[0].component.name}: {', '.join(parts[:2])}{more}"
+    held = _held(found[0]) if len(found) == 1 else ""
+    if held:
+        return f"input {found[0].component.name}: {held}"
     parts = [
         f"{each.component.name} {each.component.summary}".strip()
         for each in found
@@ -168,12 +168,22 @@ def _new_input(found: Sequence[Difference]) -> str:
     return f"new input: no earlier task has {' and '.join(parts[:3])}"
 
 
-def _other_parts(difference: Difference) -> list[str]:
-    """Return which parts of a value that travelled are others than before, where that is known."""
-    old, new = difference.old, difference.new
-    if old is None or new is None or old.evidence is None or new.evidence is None:
-        return []
-    return changed_parts(old.evidence, new.evidence)
+def other_parts(difference: Difference) -> list[str]:
+    """Return which parts of what a component holds are others than before, where that is known."""
+    old, new = (_outline(side) for side in (difference.old, difference.new))
+    return changed_parts(old, new) if old is not None and new is not None else []
+
+
+def _outline(each: Component | None) -> str | None:
+    if each is None:
+        return None
+    return each.evidence if each.kind == "input" else apart(each.evidence)[1]
+
+
+def _held(difference: Difference) -> str:
+    """Return the first two other parts in words."""
+    parts = other_parts(difference)
+    return ", ".join(parts[:2]) + (f", and {len(parts) - 2} more" if len(parts) > 2 else "")
 
 
 def new_inputs(edited: Sequence[str], new: Sequence[str]) -> str:
@@ -229,18 +239,26 @@ def phrase(difference: Difference, process: str = "") -> str:
     assert new is not None
     if difference.is_renamed:
         return f"{_label(old, process)} → {new.name}"
+    held = _held(difference)
     if each.kind in _WITH_VALUES and old.summary != new.summary and old.summary and new.summary:
-        return f"{name} {old.summary} → {new.summary}"
-    if old.version != new.version and old.digest != new.digest and _same_text(old, new):
+        is_whole = new.summary[0] in "{[("  # all that it holds
+        if not held or is_whole:
+            return f"{name} {old.summary} → {new.summary}"
+        return f"{name}: {held}"
+    is_same = _same_text(old, new)
+    if old.version != new.version and old.digest != new.digest and is_same:
         return f"{name} is encoded anew by this version of nbcache"
-    if each.kind == "helper" and _same_text(old, new):
-        return f"{name} changed in what it holds: a decorator, closure or default, not its text"
-    where = "" if _same_text(old, new) else place_of_change(difference)
+    if each.kind in ("helper", "resource") and (is_same or (held and not _lines(new))):
+        held = held or "a decorator, closure or default, not its text"
+        return f"{name} changed in what it holds: {held}"
+    inside, where = ("", "") if is_same else _edited(difference)
     if not where and each.kind in _CODE:
         where = new.summary
+    elif not where and held:
+        return f"{name}: {held}"
     elif not where and each.kind == "captured" and new.summary:
         where = f"{new.summary}, of other content"
-    return f"{name} changed{_in_brackets(where)}"
+    return f"{name} changed{inside and f' in {inside}'}{_in_brackets(where)}"
 
 
 def _label(each: Component, process: str) -> str:
@@ -255,7 +273,7 @@ def _label(each: Component, process: str) -> str:
 
 
 def _same_text(old: Component, new: Component) -> bool:
-    return old.evidence is not None and _lines(old) == _lines(new)
+    return apart(old.evidence)[0] is not None and _lines(old) == _lines(new)
 
 
 def _in_brackets(text: str) -> str:
@@ -264,28 +282,39 @@ def _in_brackets(text: str) -> str:
 
 def _lines(each: Component | None) -> list[str]:
     """Return a component's text without the places in it: cells get other numbers all the time."""
-    lines = each.evidence.splitlines() if each is not None and each.evidence else []
+    text = apart(each.evidence)[0] if each is not None else None
+    lines = text.splitlines() if text is not None else []
     return [PART.rstrip() if text.startswith(PART) else text for text in lines]
 
 
 def place_of_change(difference: Difference) -> str:
     """Return "cell 5, line 3": where the first edit is, if both texts are at hand, else ""."""
+    return _edited(difference)[1]
+
+
+def _edited(difference: Difference) -> tuple[str, str]:
+    """Return what the first edit is in, where that is not what bears the component's name, and the
+    place of that edit; "" for what is not known."""
     new = difference.new
     before, after = _lines(difference.old), _lines(new)
-    if new is None or new.evidence is None or not before or not after:
-        return ""
+    if new is None or not before or not after:
+        return "", ""
     edited = (i for i, text in enumerate(after) if i >= len(before) or before[i] != text)
     index = next(edited, len(after) - 1)
-    written = new.evidence.splitlines()
-    for start in range(index, -1, -1):
-        if written[start].startswith(PART):
-            return _moved(written[start].removeprefix(PART), max(index - start - 1, 0))
-    return _moved(new.summary, index)
-
-
-def _moved(place: str, lines: int) -> str:
+    written = (apart(new.evidence)[0] or "").splitlines()
+    heads = (i for i in range(index, -1, -1) if written[i].startswith(PART))
+    start = next(heads, -1)
+    place = written[start].removeprefix(PART) if start >= 0 else new.summary
     match = _PLACE.match(place)
-    return f"{match[1]}{int(match[2]) + lines}" if match is not None else ""
+    if match is None or new.kind not in ("helper", "resource", "captured"):
+        return "", _moved(match, max(index - start - 1, 0))
+    defined = next(filter(None, map(_DEFINITION.match, written[start + 1 :])), None)
+    inside = match[3] or (defined[1] if defined else "")
+    return inside if inside != new.name else "", _moved(match, max(index - start - 1, 0))
+
+
+def _moved(place: re.Match[str] | None, lines: int) -> str:
+    return f"{place[1]}{int(place[2]) + lines}" if place is not None else ""
 
 
 def source_diff(old: Component | None, new: Component | None) -> str:
@@ -307,4 +336,5 @@ def value_lines(found: Sequence[Difference]) -> tuple[str, ...]:
         new = each.new.summary if each.new is not None else "-"
         said = new if old == new else f"{old} → {new}"  # an edit where it stood stands there yet
         lines.append(f"{each.component.kind:<10} {each.component.name:<20} {said}".rstrip())
+        lines += [f"{'':<10} {part}" for part in other_parts(each)]
     return tuple(lines)

@@ -105,6 +105,7 @@ class Walker:
         # Of the notebook, without components of their own:
         self.folded: list[types.CodeType] = []
         self.folded_classes: list[type] = []
+        self.held: list[tuple[str, object]] = []  # in these: closures, defaults, attributes
         self._stack: dict[int, int] = {}
         self._lowest = sys.maxsize
         self._memo: dict[int, tuple[object, Digest]] = {}
@@ -316,6 +317,7 @@ class Walker:
         outer = None
         if around == "notebook":
             self.folded.append(value.__code__)
+            self.held += defaults_of(value)
         if around == "notebook" and self._cut:
             self.used(uses)
             if may_look_up(uses):
@@ -455,7 +457,11 @@ class Walker:
 
     def _part(self, step: str, value: object) -> Digest:
         try:
-            return self.digest(value)
+            known = self.leaf(value)
+            if known is not None:
+                return known
+            self.held.append((step, value))
+            return canonical_digest(value, leaf=self.leaf)
         except NoCanonicalFormError as error:
             reason = f"{step}{': ' + error.reason if error.reason else ''}"
             raise NoCanonicalFormError(error.type_name, reason, error.place) from None
@@ -566,6 +572,15 @@ class Walker:
 
     def _optional(self, value: object) -> Digest | None:
         return None if value is None else self.digest(value)
+
+
+def defaults_of(function: types.FunctionType) -> Iterable[tuple[str, object]]:
+    """Yield the defaults of a function, each behind what people call it."""
+    code, given = function.__code__, function.__defaults__ or ()
+    by_keyword = function.__kwdefaults__ or {}
+    names = code.co_varnames[code.co_argcount - len(given) : code.co_argcount]
+    for name, value in chain(zip(names, given, strict=False), by_keyword.items()):
+        yield f"default of {function.__name__}: {name}", value
 
 
 def reads_main(uses: Uses) -> bool:
