@@ -104,8 +104,12 @@ LOOKS_SECRET = {
     ),
     "in the environment": ("", "import os\nprint(os.environ['SERVICE_TOKEN'])\nout = 1"),
     "in objects": (
-        CLASS + "held = [Cfg({secret!r}, 0.1)]\nconfig = held[0]",
-        "out = len(held[0].api_key + config.api_key)",
+        CLASS
+        + "class Held:\n    def __init__(self, at): self.at = at\n"
+        + "def sender(token):\n    return lambda: len(token)\n"
+        + "held = [Cfg({secret!r}, 0.1)]\nconfig = held[0]\n"
+        + "credentials = Held({secret!r})\nsend = sender({secret!r})",
+        "out = len(held[0].api_key + config.api_key + credentials.at) + send()",
     ),
     "deep": ("held = [[dict(password={secret!r})]]", "out = len(held)"),
     "in a call": (

@@ -22,7 +22,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.code import find_function
-from nbcache.plan.identity.confidential import is_confidential, looks_secret
+from nbcache.plan.identity.confidential import is_confidential, is_hidden, looks_secret
 from nbcache.plan.identity.explain import PART
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.outline import beside, outline, outline_of_held
@@ -80,7 +80,8 @@ class NamedComponents:
         code, shown = self._with_folded(None, walker), None
         self.folded_texts.append(code)
         if not is_confidential(name, value):
-            shown = beside(code or small_text(value), self._outline(value, digest))
+            parts = None if is_hidden(name, value) else self._outline(value, digest)
+            shown = beside(code or small_text(value), parts)
         return component("captured", name, digest, described(value, name), shown)
 
     def _with_held(self, name: str, text: str | None, walker: Walker) -> str | None:
