@@ -216,7 +216,9 @@ def _reason(
         names = " and ".join(f"{each.name} {each.summary}" for each in inputs)
         return f"new combination: no earlier task has {names} together with its other inputs"
     total = len({each.key for each in (*before, *components)})
-    line = explain.one_line(row.process, different, total)
+    name = f" to run {runs[earlier.run].name}" if earlier.run in runs else ""
+    rest = f"{total - len(different)} of {total} components equal{name}"
+    line = explain.one_line(row.process, different, total, rest)
     if not len(inputs) == len(different) == 1:
         return line
     said = _made_of(cache, row, different[0], _all_above(row, runs))

@@ -223,7 +223,8 @@ def _says(summary: object, text: str) -> bool:
     """Whether an input is what somebody typed for it."""
     scalar, shown = getattr(summary, "scalar", None), getattr(summary, "summary", "")
     if scalar is None:
-        return bool(shown == text)
+        file = FILE.fullmatch(shown)
+        return text in (shown, file[1] if file else shown)
     value = json.loads(scalar)
     return text in (str(value), repr(value), scalar, shown)
 

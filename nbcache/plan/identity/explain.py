@@ -131,10 +131,13 @@ def nearest(
     return best
 
 
-def one_line(process: str, found: Sequence[Difference], total: int) -> str:
+def one_line(
+    process: str, found: Sequence[Difference], total: int, rest: str = "other components equal"
+) -> str:
     """Return "helper norm changed (cell 3, line 4); other components equal".
 
-    `found` is all that differs from the earlier task (something does), of `total` components.
+    `found` is all that differs from the earlier task (something does), of `total` components;
+    `rest` is said where there are more.
     """
     if _is_another_input(found):
         return _new_input(found)
@@ -142,7 +145,7 @@ def one_line(process: str, found: Sequence[Difference], total: int) -> str:
     text = ", and ".join(phrase(each, process) for each in shown)
     if len(found) > len(shown):
         text += f", and {len(found) - 1} more"
-    return f"{text}; other components equal" if len(found) < total else text
+    return f"{text}; {rest}" if len(found) < total else text
 
 
 def _is_another_input(found: Sequence[Difference]) -> bool:

@@ -219,14 +219,24 @@ class View {
       else if (control.ask === "form") this.toggle(Form);
       else this.press(control);
     };
-    const focused = [...this.buttons.children].indexOf(document.activeElement);
-    this.buttons.replaceChildren(
-      ...this.head.controls.map((control) => h("button", {
-        type: "button", title: control.why_not || null, "aria-disabled": control.why_not ? "true" : null,
-        class: control.first && !control.why_not ? "nb-first" : null, onclick: () => act(control),
-      }, control.label)),
-      ...more.map(([label, onclick]) => h("button", { type: "button", onclick }, label)));
-    if (focused >= 0) this.buttons.children[Math.min(focused, this.buttons.children.length - 1)].focus();
+    const wanted = [...this.head.controls.map((control) => ({ ...control, onclick: () => act(control) })),
+      ...more.map(([label, onclick]) => ({ label, onclick }))];
+    const labels = JSON.stringify(wanted.map(({ label }) => label));
+    if (labels !== this.buttonLabels) {
+      this.buttonLabels = labels;
+      const focused = [...this.buttons.children].indexOf(document.activeElement);
+      this.buttons.replaceChildren(...wanted.map(({ label }) => h("button", { type: "button" }, label)));
+      if (focused >= 0) this.buttons.children[Math.min(focused, wanted.length - 1)].focus();
+    }
+    // The same buttons as before: one that is replaced while it is pressed would lose the click.
+    wanted.forEach(({ onclick, why_not, first }, at) => {
+      const button = this.buttons.children[at];
+      button.onclick = onclick;
+      button.className = first && !why_not ? "nb-first" : "";
+      for (const [name, text] of [["title", why_not], ["aria-disabled", why_not ? "true" : ""]])
+        if (text) button.setAttribute(name, text);
+        else button.removeAttribute(name);
+    });
   }
 
   paintLines(...more) {
