@@ -383,3 +383,17 @@ def test_no_process_and_no_task_say_so(page: Page) -> None:
     expect(page.locator(".nb-empty")).to_have_text(
         "It had no tasks in this run: tasks of check above it have failed."
     )
+
+
+def test_a_button_is_pressed_while_words_of_the_kernel_arrive(page: Page) -> None:
+    scene = scene_of(PIPELINE)
+    mount(page, whole(scene, going(scene, {}, {}, {})))
+    button = page.get_by_role("button", name="Cancel")
+    button.hover()
+
+    page.mouse.down()
+    tell(page, {"kind": "delta", "seq": 1, "counts": {}})  # its first: it has a kernel
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)))")
+    page.mouse.up()
+
+    assert [each["ask"] for each in page.evaluate("window.sent")][-1] == "cancel"
