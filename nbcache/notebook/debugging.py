@@ -13,8 +13,8 @@ from nbcache.engine import debugging
 from nbcache.engine.debugging import Bound, Opened
 from nbcache.engine.spec import ProcessSpec
 from nbcache.engine.work import reentry
-from nbcache.engine.work.python_body import told_by_cells
 from nbcache.engine.work.script_body import INPUTS, ScriptBody
+from nbcache.engine.work.shown import told_by_cells
 from nbcache.notebook import render
 from nbcache.notebook.render import Rendered
 

@@ -207,6 +207,25 @@ def test_the_display_of_ipython_is_ours(bench: Bench) -> None:
     assert [chunk.bundle.get("text/html") for chunk in chunks] == ["<i>x</i>"]
 
 
+def test_warnings_and_tracebacks_in_what_is_shown_name_cells_and_no_temporary_files(
+    bench: Bench,
+) -> None:
+    cell = "/tmp/ipykernel_12/3925077789.py"
+    body = (
+        "import sys, traceback, warnings\nwarnings.warn('cold')\n"
+        "try: 1 / rep\nexcept ZeroDivisionError: traceback.print_exc(file=sys.stdout)\n"
+        "print('x.py', '/tmp/ipykernel_12/other.py:2: ')\ny = 1"
+    )
+    process = bench.process(body, filename=cell, cells={cell: "cell [4]"}, sources={cell: body})
+    report = bench.run(process, {"rep": 0})
+
+    assert report.outcome == "completed", report.error
+    text = "".join(chunk.text for chunk in shown(bench, report))
+    assert text.startswith("cell [4], line 2: UserWarning: cold\n  warnings.warn('cold')\n")
+    assert "\n  cell [4], line 3, in <module>\n" in text
+    assert text.endswith("x.py /tmp/ipykernel_12/other.py:2: \n")
+
+
 def test_figures_are_shown_and_not_kept_when_outputs_are_inferred(bench: Bench) -> None:
     body = "import matplotlib.pyplot as plt\nplt.plot([1, 2])"
     process = bench.process(body, "figure", inferred=True)

@@ -17,9 +17,10 @@ from nbcache.engine.executors.handle import Running
 from nbcache.engine.spec import AttemptReport, ProcessSpec, finished_row
 from nbcache.engine.work.attempt import last_line, store_shown
 from nbcache.engine.work.harvest import from_ports
-from nbcache.engine.work.python_body import error_line, told_by_cells
+from nbcache.engine.work.python_body import error_line
 from nbcache.engine.work.reentry import leave_way_back
 from nbcache.engine.work.script_body import signal_name
+from nbcache.engine.work.shown import told_by_cells
 from nbcache.engine.work.workplace import keep_folder
 from nbcache.errors import StoreError
 from nbcache.model.row import AttemptRow, Row

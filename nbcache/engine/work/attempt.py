@@ -103,7 +103,7 @@ class _Attempt:
         place = self.place
         begin_task()
         place.usage.begin()
-        place.capture.begin(self.secrets)
+        place.capture.begin(self.secrets, self.process.cells)
         try:
             self._body_and_harvest()
         except InputMissingError as error:

@@ -28,6 +28,7 @@ from nbcache.engine.spec import AttemptSpec, ProcessSpec
 from nbcache.engine.work.display import is_drawing, mime_bundle, show_open_figures
 from nbcache.engine.work.module_changes import task_changes_modules
 from nbcache.engine.work.path_values import paths_in
+from nbcache.engine.work.shown import told_by_cells
 from nbcache.model.process import Output
 from nbcache.model.view import ShownChunk
 from nbcache.plan.identity.code import nested_codes
@@ -369,16 +370,6 @@ class Fault:
     error: str  # last line, at most 500 characters
     traceback: str
     where: tuple[int, str] | None  # line of the cell, and its text
-
-
-def told_by_cells(trace: str, cells: Mapping[str, str]) -> str:
-    """Return a traceback that names cells as people do: "cell [4], line 2, in norm".
-
-    Their files are called after the kernel's process, so one failure would be told in two ways.
-    """
-    for filename, cell in cells.items():
-        trace = trace.replace(f'File "{filename}", line', f"{cell}, line")
-    return trace
 
 
 def describe_fault(error: BaseException, process: ProcessSpec, hint: str = "") -> Fault:

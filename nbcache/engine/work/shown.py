@@ -18,7 +18,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nbcache.model.value import Stored
@@ -107,6 +108,18 @@ def hide_secrets(text: str, secrets: Sequence[str]) -> str:
     return text
 
 
+def told_by_cells(text: str, cells: Mapping[str, str]) -> str:
+    """Return tracebacks and warnings that name cells as people do: "cell [4], line 2, in norm".
+
+    Their files are called after the kernel's process, so one failure would be told in two ways.
+    """
+    for filename, cell in cells.items():
+        if filename in text:
+            text = text.replace(f'File "{filename}", line', f"{cell}, line")
+            text = re.sub(rf"{re.escape(filename)}:(\d+): ", rf"{cell}, line \1: ", text)
+    return text
+
+
 def _public(chunk: ShownChunk, secrets: Sequence[str]) -> ShownChunk:
     """Return a chunk without the secrets, in its text and in what it displays."""
     if not secrets:
@@ -182,6 +195,7 @@ class Capture:
         self._lock = threading.RLock()
         self._shown: Shown | None = None
         self._secrets: Sequence[str] = ()
+        self._cells: Mapping[str, str] = {}
         self._pending: list[ShownChunk] = []
         self._sent_at = 0.0
         self._owner = os.getpid()
@@ -190,12 +204,13 @@ class Capture:
         self._poll = select.poll()
         self._redirect()
 
-    def begin(self, secrets: Sequence[str] = ()) -> None:
-        """Start to collect; what came since the last attempt is dropped."""
+    def begin(self, secrets: Sequence[str] = (), cells: Mapping[str, str] | None = None) -> None:
+        """Start to collect; what came since the last attempt is dropped. Files of `cells` are
+        told as what people call them."""
         with self._lock:
             self._shown = None
             self._drain()
-            self._secrets = secrets
+            self._secrets, self._cells = secrets, cells or {}
             self._shown = Shown(secrets=secrets)
             self._pending = []
 
@@ -227,6 +242,8 @@ class Capture:
 
     def add(self, chunk: ShownChunk) -> None:
         """Take a chunk that was shown right now."""
+        if self._cells and chunk.text:
+            chunk = replace(chunk, text=told_by_cells(chunk.text, self._cells))
         if os.getpid() != self._owner:
             self._add_in_child(chunk)
             return
