@@ -19,8 +19,8 @@ from nbcache.engine.executors.protocol import Executor
 from nbcache.engine.host import Host
 from nbcache.engine.opening import Opened
 from nbcache.engine.record.cancelling import cancel_request
+from nbcache.engine.record.collecting import collected_rarely
 from nbcache.engine.running import loop
-from nbcache.engine.running.collecting import collected_rarely
 from nbcache.engine.running.course import Course
 from nbcache.engine.running.decision import Place
 from nbcache.engine.running.devices import Devices, gpu_ids

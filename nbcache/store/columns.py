@@ -214,7 +214,7 @@ def _writer(shape: Shape) -> Callable[[Any], Any]:
 def record_of(line: Record) -> Record:
     """Return the stored row that a line of a rows file holds (as `to_pylist` gives it)."""
     record = {
-        name: _plain(name, value)
+        name: value if type(value) in _ATOMS else _plain(name, value)
         for name, value in line.items()
         if value is not None and name != "extra"
     }
@@ -225,6 +225,7 @@ def record_of(line: Record) -> Record:
 
 _NESTED = {name for name, shape in COLUMNS.items() if not isinstance(shape, str)}
 _MAPS = {name for name, shape in COLUMNS.items() if isinstance(shape, tuple)}
+_ATOMS = frozenset({str, int, float, bool, type(None)})  # nearly all there is: as they are
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -238,7 +239,7 @@ def _plain(name: str, value: Any) -> Any:
 def _unnested(value: Any, *, keep_digest: bool) -> Any:
     if isinstance(value, dict):
         return {
-            key: _unnested(each, keep_digest=keep_digest)
+            key: each if type(each) in _ATOMS else _unnested(each, keep_digest=keep_digest)
             for key, each in value.items()
             if each is not None or (keep_digest and key == "digest")
         }

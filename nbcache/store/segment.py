@@ -204,8 +204,13 @@ def read_records(
             table = file.read_row_group(group, columns=chosen, use_threads=False)
             if mask is not None:
                 table = table.filter(mask)
-            for line in table.to_pylist():
-                yield record_of(line)
+            yield from _records_of(table)
+
+
+def _records_of(table: Any) -> Iterator[Record]:
+    """Yield the stored rows of a table; most columns are of some kinds of rows only."""
+    held = [name for name in table.column_names if table.column(name).null_count < len(table)]
+    yield from map(record_of, table.select(held or table.column_names).to_pylist())
 
 
 def _groups_with(file: Any, wanted: Mapping[str, Sequence[str]]) -> Iterator[int]:
@@ -294,7 +299,6 @@ def read_records_at(path: Path, places: Sequence[int]) -> Iterator[Record]:
             first += count
             if here:
                 table = file.read_row_group(group, use_threads=False)
-                for line in table.take(arrow_array(here, INT)).to_pylist():
-                    yield record_of(line)
+                yield from _records_of(table.take(arrow_array(here, INT)))
     if wanted and wanted[-1] >= first:
         raise StoreError(f"the segment file {path} has fewer lines than its keys say")

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from nbcache.engine.identity.identify import input_digest
 from nbcache.engine.record import history
+from nbcache.engine.record.collecting import collected_rarely
 from nbcache.engine.record.data_diff import compare_stored
 from nbcache.engine.record.finding import Found, found_tasks
 from nbcache.engine.record.history import RunSummary
@@ -45,6 +46,7 @@ DATA_LIMIT = 20  # tasks of a process whose results are read, unless more are as
 ENVIRONMENT = frozenset({"package", "python", "platform", "interpreter", "container", "lock"})
 
 
+@collected_rarely()
 def diff_runs(
     cache: Cache,
     words: Sequence[str] = (),

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from nbcache.engine.declared.operating import call_operator
+from nbcache.engine.record.collecting import collected_rarely
 from nbcache.engine.record.results import Elements, undecided_label
-from nbcache.engine.running.collecting import collected_rarely
 from nbcache.engine.running.decide import TAKEN_OUT
 from nbcache.engine.running.decision import Decision, blobs_of, outcome_of_hit
 from nbcache.engine.running.prepare import Prepared

@@ -1,7 +1,7 @@
-"""Python's garbage collector, asked to look less often while a run goes on.
+"""Python's garbage collector, asked to look less often while a run goes on, or two are compared.
 
-A run makes some twenty objects per task that live as long as it does. Looking through them and
-through all that the kernel holds, again and again, took a quarter of the time of a resume.
+Both make some twenty objects per task that live as long as they do. Looking through them and
+through all that the kernel holds, again and again, took a quarter of their time.
 """
 
 from __future__ import annotations
