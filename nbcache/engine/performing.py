@@ -18,8 +18,8 @@ from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.executors.protocol import Executor
 from nbcache.engine.host import Host
 from nbcache.engine.opening import Opened
-from nbcache.engine.record.cancelling import cancel_request
 from nbcache.engine.record.collecting import collected_rarely
+from nbcache.engine.record.holding import cancel_request
 from nbcache.engine.running import loop
 from nbcache.engine.running.course import Course
 from nbcache.engine.running.decision import Place
@@ -31,7 +31,6 @@ from nbcache.engine.running.publish import Publisher
 from nbcache.engine.running.rows import user_name
 from nbcache.engine.running.run import Run
 from nbcache.engine.running.specs import Packer, process_spec
-from nbcache.engine.running.turns import take_turn
 from nbcache.engine.spec import ProcessSpec
 from nbcache.engine.upkeep.tidying import Tidier
 from nbcache.errors import NbcacheError
@@ -40,6 +39,8 @@ from nbcache.model.task import RunStatus
 from nbcache.plan.dataflow.scheduler import Scheduler
 from nbcache.store.files import deleted_error
 
+WAITS = "another run of this kernel is going; this one starts when it has ended"
+PATIENCE_S = 0.02  # before a run says that it waits
 CANCEL_POLL_S = 0.3
 LEAVE_S = 3.0  # for a run to end in order when its kernel does; Jupyter waits 5 s
 CLOSE_S = 3.0  # for the workers to end after it
@@ -252,3 +253,40 @@ def machine() -> tuple[int, int]:
         with contextlib.suppress(OSError, ValueError):
             memory = min(memory, int(Path(name).read_text()))
     return cpus, memory
+
+
+class Queued:
+    """Steers a run that has not begun."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.asked = asyncio.Event()
+
+    def cancel(self) -> None:
+        """Give up the turn; from any thread."""
+        self._loop.call_soon_threadsafe(self.asked.set)
+
+
+async def take_turn(turn: asyncio.Lock, run: Run) -> bool:
+    """Wait for a run's turn; False, without the turn, if the run is cancelled before it comes."""
+    queued = Queued()
+    run.steered_by(queued)
+    taking = asyncio.ensure_future(turn.acquire())
+    asked = asyncio.ensure_future(queued.asked.wait())
+    done, _ = await asyncio.wait(
+        (taking, asked), timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
+    )
+    if not done:
+        run.notes.append(WAITS)
+        await asyncio.wait((taking, asked), return_when=asyncio.FIRST_COMPLETED)
+    if WAITS in run.notes:
+        run.notes.remove(WAITS)
+    if not asked.done():
+        asked.cancel()
+        return True
+    if taking.done():
+        turn.release()
+    taking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await taking
+    return False

@@ -18,7 +18,10 @@ from nbcache.notebook import parameters as parametrise
 from nbcache.notebook import verbs
 from nbcache.notebook.settings import Again
 
-_RUN_LINE = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%nbcache\s+(run\b.*)$", re.MULTILINE)
+RUN_LINE = re.compile(
+    r"^\s*(?:[\w.]+\s*=\s*)?%nbcache\s+((?:run|resume|relaunch)\b.*)$", re.MULTILINE
+)
+"""A line of a cell that begins a run, and its words."""
 
 
 def again_of(verb: str, run: RunSummary) -> Again:
@@ -31,11 +34,12 @@ def run_lines(notebook: Any, targets: Sequence[str]) -> int:
     """Return how many lines of a notebook run just these targets."""
     count = 0
     for cell in notebook.cells:
-        for found in _RUN_LINE.finditer(cell.source) if cell.cell_type == "code" else ():
+        for found in RUN_LINE.finditer(cell.source) if cell.cell_type == "code" else ():
             try:
-                count += verbs.parse_line(found[1]).words == tuple(targets)
+                parsed = verbs.parse_line(found[1])
             except UsageError:
                 continue  # said when the cell runs
+            count += parsed.verb.name == "run" and parsed.words == tuple(targets)
     return count
 
 

@@ -7,10 +7,11 @@ is found again through the `Front` kept on the shell, so unloading takes out exa
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from typing import Any
 
-from nbcache.notebook import cards, completers
+from nbcache.notebook import cards
 from nbcache.notebook import progress as pictures
 from nbcache.notebook.cached import CachedCells
 from nbcache.notebook.front import Front
@@ -41,7 +42,7 @@ def load(shell: Any) -> None:
     setattr(shell, _CACHED, cells)
     cells.install()
     shell.events.register("pre_run_cell", front.before_cell)
-    completers.install(shell)
+    _install_completion(shell)
     _install_displays(shell, front)
 
 
@@ -62,7 +63,10 @@ def unload(shell: Any) -> None:
     getattr(shell, _CACHED).uninstall()
     delattr(shell, _CACHED)
     shell.events.unregister("pre_run_cell", front.before_cell)
-    completers.uninstall(shell)
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [
+        each for each in matchers if getattr(each, "matcher_identifier", None) != _COMPLETER
+    ]
     for module, name in _DISPLAYED:
         for mime in ("text/plain", "text/html"):
             shell.display_formatter.formatters[mime].pop(f"{module}.{name}", None)
@@ -129,3 +133,39 @@ def _text(draw: Callable[[Any], Rendered]) -> Callable[[Any, Any, bool], None]:
         printer.text("..." if cycle else draw(value).text)
 
     return pretty
+
+
+_WORDS = {  # how a line begins -> the function of `completion` that completes it
+    "%nbcache": "command_words",
+    "%%process": "header_words",
+    "%channel": "channel_words",
+    "#|": "header_words",
+}
+_OWN = re.compile(r"(?:^|=)\s*(?P<line>(?P<key>%nbcache|%%process|%channel|#\|).*)$")
+_COMPLETER = "nbcache"
+
+
+def _install_completion(shell: Any) -> None:
+    """Hang in what completes nbcache's own lines: there its words stand alone, Python's would be
+    noise. What completes is imported at the first Tab."""
+    from IPython.core.completer import context_matcher
+
+    namespace = shell.user_ns
+
+    @context_matcher(identifier=_COMPLETER)  # type: ignore[untyped-decorator]
+    def complete(context: Any) -> Any:
+        from IPython.core.completer import SimpleCompletion
+
+        own = _OWN.search(context.text_until_cursor)
+        if own is None:
+            return {"completions": []}
+        from nbcache.notebook import completion
+
+        found = getattr(completion, _WORDS[own["key"]])(own["line"], namespace)
+        return {
+            "completions": [SimpleCompletion(text=word) for word in found],
+            "matched_fragment": completion.typed_at_end(own["line"]),
+            "suppress": bool(found),
+        }
+
+    shell.Completer.custom_matchers.append(complete)

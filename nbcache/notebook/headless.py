@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from nbcache.engine.record.history import LIVE
 from nbcache.errors import RunError, UsageError
 from nbcache.notebook import parameters as parametrise
-from nbcache.notebook.again import run_lines
+from nbcache.notebook.again import RUN_LINE, run_lines
 from nbcache.notebook.own_kernel import own_kernel
 from nbcache.notebook.planning import Planning
 from nbcache.notebook.progress import PLAN_MIME, RUN_MIME, SAID_MIME, RunRecord
@@ -35,7 +35,6 @@ from nbcache.notebook.shell_words import as_typed
 from nbcache.store.files import new_ulid
 
 _PROCESS_CELL = re.compile(r"^(?:\s*(?:#.*)?\n)*\s*%%process\b")
-_RUN_LINE = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%nbcache\s+(?:run|resume|relaunch)\b", re.MULTILINE)
 # A folder that takes no file, or a file that something is mounted on.
 _TAKES_NO_OTHER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
 
@@ -183,7 +182,7 @@ def _replace(place: Path, text: str) -> None:
 def needs_a_run(notebook: Any) -> bool:
     """Whether processes are declared and no cell runs them."""
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return any(map(_PROCESS_CELL.match, sources)) and not any(map(_RUN_LINE.search, sources))
+    return any(map(_PROCESS_CELL.match, sources)) and not any(map(RUN_LINE.search, sources))
 
 
 async def _execute(execution: Execution, path: Path, settings: Headless, watcher: Watcher) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbcache.errors import NotRunError, UnknownNameError
+from nbcache.notebook.again import RUN_LINE
 
 _MAGIC = re.compile(r"^\s*(?:[%!?]|[\w., ]+=\s*[%!])")
 _BOUND = re.compile(
@@ -63,7 +64,7 @@ class Planning:
         lines = [self.text.rstrip()]
         for name, why in self.not_known.items():
             lines.append(f"{name} is not known yet: {why.partition(chr(10))[0]}")
-        named = [each for each in self.left_out if not _RUN.match(each.line)]
+        named = [each for each in self.left_out if not RUN_LINE.match(each.line)]
         if named:
             lines.append("left out, since what they need is not cached:")
             lines += [f"  cell [{each.number}] {each.line[:_WIDTH]}" for each in named]
@@ -76,9 +77,6 @@ class Planning:
             "not_known": self.not_known,
             "left_out": [{"cell": each.number, "error": each.error} for each in self.left_out],
         }
-
-
-_RUN = re.compile(r"(?:[\w.]+\s*=\s*)?%nbcache\s+(?:run|resume|relaunch)\b")
 
 
 def bound_names(source: str) -> set[str]:

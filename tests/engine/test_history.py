@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from nbcache.engine.record import history
-from nbcache.engine.record.cancelling import cancel_request
 from nbcache.engine.record.explanations import why
 from nbcache.engine.record.finding import find_task
-from nbcache.engine.record.holding import hold_run
+from nbcache.engine.record.holding import cancel_request, hold_run
 from nbcache.engine.record.nearest import nearest_earlier
 from nbcache.engine.record.process_reasons import why_process
 from nbcache.engine.record.query import fetch

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from nbcache.engine.performing import WAITS
 from nbcache.engine.record import explanations, history
 from nbcache.engine.record.finding import found_tasks
 from nbcache.engine.record.query import fetch
 from nbcache.engine.running import loop
 from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.reasons import Reasons
-from nbcache.engine.running.turns import WAITS
 from nbcache.errors import StoreError
 from nbcache.model.task import RunStatus
 from nbcache.store.cache import Cache

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import NamedTuple, TypeGuard
 
-from nbcache.engine.record.cancelling import cancel_request
-from nbcache.engine.record.holding import is_held
+from nbcache.engine.record.holding import cancel_request, is_held
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.errors import RunError
 from nbcache.model.row import AttemptRow, ProcessRecord, Record, Row, RunRow, UseRow

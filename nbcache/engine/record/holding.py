@@ -1,4 +1,6 @@
-"""Who drives a run: a claim on its id, held from its first row to its last, freed by death.
+"""Who drives a run, and how that one is asked to end it.
+
+A claim on its id, held from its first row to its last, freed by death.
 
 The same lock as a task's claim, so a run whose rows say RUNNING and that nobody holds was
 interrupted, whatever became of the process id in its row.
@@ -6,9 +8,16 @@ interrupted, whatever became of the process id in its row.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.store.cache import Cache
 from nbcache.store.claims import Claim
+
+
+def cancel_request(cache: Cache, run: str) -> Path:
+    """Return the file whose presence asks for the end of a run; clean-up takes it with tmp/."""
+    return cache.tmp / f"cancel-{run}"
 
 
 def hold_run(cache: Cache, run: str) -> Claim | None:

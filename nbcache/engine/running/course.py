@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from nbcache.engine.record.results import Decoder
 from nbcache.engine.running.decide import Decider
 from nbcache.engine.running.decision import Decision, blobs_of
-from nbcache.engine.running.errands import Errands
-from nbcache.engine.running.inbox import Inbox
+from nbcache.engine.running.inbox import Errands, Inbox
 from nbcache.engine.running.pace import Pace
 from nbcache.engine.running.rows import RowMaker
 from nbcache.engine.running.run import Run

@@ -11,11 +11,13 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
+from nbcache.engine.declared.operating import call_operator
 from nbcache.engine.executors.protocol import Executor
 from nbcache.engine.running.announcing import Announcer
-from nbcache.engine.running.applying import Applying
 from nbcache.engine.running.attempts import Attempts
 from nbcache.engine.running.claiming import SharedClaims
 from nbcache.engine.running.course import Course
@@ -32,7 +34,15 @@ from nbcache.engine.running.starting import Starting
 from nbcache.engine.spec import ProcessSpec
 from nbcache.errors import NbcacheError
 from nbcache.model.command import Apply, Command, Decide, End, Kill, Load, Report, Start, Wait
-from nbcache.model.event import CancelRequested, RetryDue, SourceLoaded
+from nbcache.model.event import (
+    Applied,
+    CancelRequested,
+    ChannelFailed,
+    Event,
+    RetryDue,
+    SourceLoaded,
+    TaskKey,
+)
 from nbcache.model.task import RunStatus
 
 SLICE_S = 0.01  # how long the loop may be held before others on it get their turn
@@ -162,3 +172,34 @@ class Driver:
         """Ask for an orderly end; from any thread."""
         self._course.inbox.tell_from_afar(CancelRequested())  # before an input is missing
         self._course.decider.downloads.end()
+
+
+class Applying:
+    """Calls the operator functions of one run, on one thread, one at a time and in order."""
+
+    def __init__(self, course: Course, failures: Failures) -> None:
+        self._course, self._failures = course, failures
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="nbcache-operators")
+
+    def apply(self, commands: Sequence[Apply]) -> None:
+        """Call what is asked for; all answers come together."""
+        self._thread.submit(self._apply, commands)
+
+    def close(self) -> None:
+        """Call nothing more; nobody waits for what has begun."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _apply(self, commands: Sequence[Apply]) -> None:
+        events: list[Event] = []
+        for command in commands:
+            try:
+                events.append(Applied(command.call, self._call(command)))
+            except BaseException as error:
+                events.append(ChannelFailed(command.node, error))
+        self._course.inbox.tell_from_afar(*events)
+
+    def _call(self, command: Apply) -> object:
+        course = self._course
+        if command.role == "failure":
+            return self._failures.item(cast(TaskKey, command.args[0]))
+        return call_operator(course.graph.nodes[command.node], command.args, course.decoder.value)

@@ -1,4 +1,5 @@
-"""What follows a failed attempt: which action, and how long to wait before the next one.
+"""What follows a failed attempt: which action, how long to wait before the next one, and how many
+failures a run puts up with before it starts no more tasks.
 
 Pure: the seed comes as an argument. Never decides whether a task failed.
 """
@@ -7,6 +8,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+
+from nbcache.model.task import Outcome
+
+GIVE_UP_AFTER = 5  # failures of one process
 
 ACTIONS = ("continue", "stop", "finish", "ignore", "retry")
 BACKOFF_S = 0.5  # where a process does not say its own
@@ -68,3 +73,33 @@ def retry_delays(
         raise ValueError("attempts is at least 1; base_s and cap_s are above 0")
     jitter = random.Random(seed)
     return tuple(jitter.uniform(0, min(cap_s, base_s * 2.0**k)) for k in range(attempts - 1))
+
+
+class Patience:
+    """Counts failures: those of a process that come before any success, up to `give_up_after` (0:
+    never too many); with `max_errors` the failed tasks of the whole run instead."""
+
+    def __init__(self, give_up_after: int, max_errors: int | None) -> None:
+        self._give_up_after = 0 if max_errors else give_up_after
+        self._max_errors, self._failed = max_errors, 0
+        self._fates: dict[int, tuple[int, int]] = {}  # per process: ended, failed
+
+    def is_over(self) -> str:
+        """Count a failed task; return why there are too many now, or ""."""
+        self._failed += 1
+        if self._failed != self._max_errors:
+            return ""
+        return f"{self._failed} tasks have failed (--max-errors {self._failed})"
+
+    def is_over_with(self, node: int, name: str, outcome: Outcome) -> str:
+        """Count how a task of a process ended; return why it is hopeless now, or ""."""
+        if not self._give_up_after:
+            return ""
+        ended, failed = self._fates.get(node, (0, 0))
+        if ended >= self._give_up_after:
+            return ""
+        failed += outcome is Outcome.FAILED
+        self._fates[node] = (ended + 1, failed)
+        if failed < self._give_up_after:
+            return ""
+        return f"the first {failed} tasks of {name} have all failed"

@@ -19,11 +19,10 @@ from nbcache.model.ids import Position, format_position
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import HoleCause
 from nbcache.plan.dataflow.flow import Flow
-from nbcache.plan.dataflow.levels import Levels
 from nbcache.plan.dataflow.lives import DONE, PENDING, READY, RUNNING, Census, SchedulerFault, Task
-from nbcache.plan.dataflow.patience import GIVE_UP_AFTER, Patience
 from nbcache.plan.dataflow.places import Inputs
-from nbcache.plan.dataflow.room import Ready, Room
+from nbcache.plan.dataflow.retry import GIVE_UP_AFTER, Patience
+from nbcache.plan.dataflow.room import Levels, Ready, Room
 from nbcache.plan.dataflow.streams import elements, same_content
 from nbcache.plan.dataflow.twins import Twins
 
