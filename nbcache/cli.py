@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -82,21 +82,7 @@ def _main(words: list[str]) -> int:
         verb = parsed.words and verbs.find_verb(parsed.words[0], "shell")
         print(verbs.help_of(verb, "shell") if verb else verbs.overview("shell"))
         return OK
-    if parsed.verb.name == "run":
-        return _run(parsed)
-    if parsed.verb.name == "plan":
-        return _plan(parsed)
-    if parsed.verb.name == "share":
-        return _share(parsed)
-    if parsed.verb.name == "debug":
-        return _debug(parsed)
-    if parsed.verb.name in ("resume", "relaunch"):
-        return _again(parsed)
-    if parsed.verb.name == "keys":
-        return _keys(parsed)
-    if parsed.verb.name == "completion":
-        return _completion(parsed)
-    return _answer(parsed)
+    return _VERBS.get(parsed.verb.name, _answer)(parsed)
 
 
 def _keys(parsed: Parsed) -> int:
@@ -344,3 +330,15 @@ def _tell(parsed: Parsed, answer: Answer) -> int:
     else:
         print(answer.rendered.text)
     return OK if answer.good else CACHE
+
+
+_VERBS: dict[str, Callable[[Parsed], int]] = {  # that are not only answers from the log
+    "run": _run,
+    "plan": _plan,
+    "share": _share,
+    "debug": _debug,
+    "resume": _again,
+    "relaunch": _again,
+    "keys": _keys,
+    "completion": _completion,
+}

@@ -137,7 +137,7 @@ def _same_level(one: Any, other: Any) -> bool:
 def _same_index(one: Any, other: Any) -> bool:
     if type(one) is not type(other) or list(one.names) != list(other.names):
         return False
-    if any(map(_differ, map(type, one.names), map(type, other.names))):
+    if list(map(type, one.names)) != list(map(type, other.names)):
         return False
     if hasattr(one, "levels"):
         return len(one.levels) == len(other.levels) and all(
@@ -156,10 +156,6 @@ def _same_index(one: Any, other: Any) -> bool:
             or (one.start, one.stop, one.step) == (other.start, other.stop, other.step)
         )
     )
-
-
-def _differ(one: object, other: object) -> bool:
-    return one is not other
 
 
 def to_pandas(table: Any, meaning: dict[str, Any]) -> object:
@@ -186,8 +182,5 @@ def _back(table: Any, meaning: dict[str, Any]) -> Any:
 
 def _is_read_only(array: Any) -> bool:
     parts = (getattr(array, name, None) for name in ("_ndarray", "_data", "_mask"))
-    return any(flags is not None and not flags.writeable for flags in map(_flags, parts))
-
-
-def _flags(part: Any) -> Any:
-    return getattr(part, "flags", None)
+    found = (getattr(part, "flags", None) for part in parts)
+    return any(flags is not None and not flags.writeable for flags in found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
@@ -319,3 +320,23 @@ def finished_row(row: AttemptRow, columns: Mapping[str, object]) -> AttemptRow:
     for name, value in columns.items():
         values[_ROW_PLACES[name]] = value
     return _row_of(values)
+
+
+def ended_columns(
+    row: AttemptRow, report: AttemptReport, status: str, start_ns: int
+) -> dict[str, object]:
+    """Return what an attempt's row says of its end, which is now, and of why it failed."""
+    complete_ns = time.time_ns()
+    complete = complete_ns // 1000
+    return {
+        "status": status,
+        "start": start_ns // 1000,
+        "complete": complete,
+        "duration": (complete - row.submit) / 1e6 if row.submit is not None else None,
+        "realtime": (complete_ns - start_ns) / 1e9,
+        "exit": report.exit,
+        "signal": report.signal,
+        "error": report.error and report.error.strip().partition("\n")[0][:500],
+        "traceback": report.traceback,
+        "workdir": report.workdir,
+    }

@@ -345,8 +345,7 @@ def _housekeeping(parsed: Parsed, cache: Cache) -> Answer:
 def _team(parsed: Parsed, cache: Cache) -> Answer:
     from nbcache.notebook import team_view
 
-    verbs = {"push": team_view.push, "pull": team_view.pull}
-    return verbs[parsed.verb.name](parsed, team_view.tier_of(cache))
+    return team_view.TRANSFERS[parsed.verb.name](parsed, team_view.tier_of(cache))
 
 
 def trust(parsed: Parsed, session: Session) -> Answer:

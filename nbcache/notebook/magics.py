@@ -173,8 +173,8 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             "check": self._check,
             "keys": self._keys,
             "share": self._share,
-            "push": self._push,
-            "pull": self._pull,
+            "push": self._transfer,
+            "pull": self._transfer,
             "show": self._show,
             "runs": self._runs,
             "diff": self._diff,
@@ -338,17 +338,11 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         tier = session.share(parsed.words[0], **team_view.manner(parsed))
         return self._tell(parsed, team_view.status(session.cache, tier))
 
-    def _push(self, parsed: verbs.Parsed) -> object:
+    def _transfer(self, parsed: verbs.Parsed) -> object:
         from nbcache.notebook import team_view
 
         tier = self.front.session.tier() or team_view.tier_of(self.front.session.cache)
-        return self._tell(parsed, team_view.push(parsed, tier))
-
-    def _pull(self, parsed: verbs.Parsed) -> object:
-        from nbcache.notebook import team_view
-
-        tier = self.front.session.tier() or team_view.tier_of(self.front.session.cache)
-        return self._tell(parsed, team_view.pull(parsed, tier))
+        return self._tell(parsed, team_view.TRANSFERS[parsed.verb.name](parsed, tier))
 
     def _cancel(self, parsed: verbs.Parsed) -> None:
         run = self.front.session.last_run

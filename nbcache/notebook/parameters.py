@@ -9,12 +9,12 @@ Source: papermill, "Parameterize" (github.com/nteract/papermill).
 from __future__ import annotations
 
 import ast
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from nbcache.engine.declared.parameters import parameter_code
 from nbcache.errors import MissingParameterError, UsageError
+from nbcache.plan.language.header_text import meant
 
 TAG = "parameters"
 INJECTED_TAG = "injected-parameters"
@@ -122,9 +122,8 @@ def _targets(statement: ast.Assign | ast.AnnAssign) -> list[str]:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f'; did you mean "{close[0]}"?' if close else ""
-    return f"no parameter {name!r}{hint}; the notebook has: {', '.join(known) or 'none'}"
+    has = f"the notebook has: {', '.join(known) or 'none'}"
+    return "; ".join(filter(None, (f"no parameter {name!r}", meant(name, known), has)))
 
 
 def _tags(cell: Any) -> list[str]:

@@ -49,7 +49,8 @@ class Planning:
         if failed is None or not self._is_for_want(failed.ename, failed.evalue):
             return False
         self._lost |= bound_names(cell.source)
-        line = next(filter(None, map(str.strip, _without_remarks(cell.source))), "")
+        lines = map(str.strip, cell.source.split("\n"))
+        line = next((each for each in lines if each and each[0] != "#"), "")
         self.left_out.append(LeftOut(number, line, f"{failed.ename}: {failed.evalue}"))
         return True
 
@@ -95,7 +96,3 @@ def bound_names(source: str) -> set[str]:
         elif isinstance(node, ast.alias):
             found.add(node.asname or node.name.partition(".")[0])
     return found
-
-
-def _without_remarks(source: str) -> list[str]:
-    return [line for line in source.split("\n") if not line.lstrip().startswith("#")]

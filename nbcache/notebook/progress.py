@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
 from nbcache.model.view import FailureView, PlacePlan, PlaceProgress, RunProgress, ShownChunk
 from nbcache.notebook import place_progress, render
@@ -316,67 +316,22 @@ def render_plan(plans: Sequence[PlacePlan]) -> Rendered:
 
 def record_of(progress: RunProgress) -> RunRecord:
     """Return a run's state as JSON, for `nbcache run` outside the kernel."""
-    places: list[PlaceRecord] = [
-        {
-            "name": place.name,
-            "counts": dict(place.counts),
-            "expected": place.expected,
-            "equal": place.equal,
-            "reason": place.reason,
-        }
-        for place in progress.places
-    ]
-    return {
-        "run": progress.run,
-        "name": progress.name,
-        "status": progress.status,
-        "elapsed_s": progress.elapsed_s,
-        "left_s": progress.left_s,
-        "saved_s": progress.saved_s,
-        "places": places,
-        "failures": [
-            {
-                "task": failure.task,
-                "process": failure.process,
-                "error": failure.error,
-                "where": failure.where,
-                "ignored": failure.ignored,
-            }
-            for failure in progress.failures
-        ],
-        "notes": list(progress.notes),
-        "error": progress.error,
-        "cached_at": progress.cached_at,
-        "cached_by": list(progress.cached_by),
-        "trusted": progress.trusted,
+    record = {
+        **_fields(progress, RunRecord),
+        "places": [_fields(each, PlaceRecord) for each in progress.places],
+        "failures": [_fields(each, FailureRecord) for each in progress.failures],
     }
+    return cast(RunRecord, record)
+
+
+def _fields(each: object, record: type) -> dict[str, Any]:
+    return {name: getattr(each, name) for name in record.__annotations__}
 
 
 def progress_from(record: Mapping[str, object] | RunRecord) -> RunProgress:
     """Return the snapshot that `record_of` wrote (without tracebacks and what tasks printed)."""
-    data: RunRecord = record  # type: ignore[assignment]  # checked by the writer, our own
-    return RunProgress(
-        run=data["run"],
-        name=data["name"],
-        status=data["status"],
-        elapsed_s=data["elapsed_s"],
-        left_s=data["left_s"],
-        saved_s=data["saved_s"],
-        places=tuple(
-            PlaceProgress(
-                name=place["name"],
-                upstream=(),
-                counts=place["counts"],
-                expected=place["expected"],
-                equal=place["equal"],
-                reason=place["reason"],
-            )
-            for place in data["places"]
-        ),
-        failures=tuple(FailureView(**failure) for failure in data["failures"]),
-        notes=tuple(data["notes"]),
-        error=data["error"],
-        cached_at=data["cached_at"],
-        cached_by=tuple(data["cached_by"]),
-        trusted=data["trusted"],
-    )
+    data: dict[str, Any] = dict(record)
+    data["places"] = tuple(PlaceProgress(upstream=(), **each) for each in data["places"])
+    data["failures"] = tuple(FailureView(**failure) for failure in data["failures"])
+    data["notes"], data["cached_by"] = tuple(data["notes"]), tuple(data["cached_by"])
+    return RunProgress(**data)

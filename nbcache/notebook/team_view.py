@@ -167,6 +167,9 @@ def pull(parsed: Parsed, tier: Tier) -> Answer:
     return answer(text, asdict(done))
 
 
+TRANSFERS = {"push": push, "pull": pull}
+
+
 def _progress(sent: Sent, of: int) -> None:
     print(f"sent {sent.rows} of {of} rows, {render.size(sent.bytes)}", file=sys.stderr)
 

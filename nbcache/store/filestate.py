@@ -255,7 +255,9 @@ class FileTable:
                         lines[line[line.rfind(b" ") + 1 :]] = line
             if len(held) > 1:
                 new = self.folder.parent / "tmp" / new_ulid()
-                new.write_bytes(b"".join(_sound(lines.values())))
+                new.write_bytes(
+                    b"".join(b"%b\n" % each for each in lines.values() if _sound_words(each))
+                )
                 os.replace(new, self.folder / new_ulid())
                 for name, _ in held:
                     os.unlink(self.folder / name)
@@ -279,10 +281,6 @@ def _sound_words(line: bytes) -> list[bytes]:
     """Return the words behind a line's check sum; none where it does not hold."""
     check, _, rest = line.partition(b" ")
     return rest.split(b" ") if check == xxh3_64_hexdigest(rest).encode() else []
-
-
-def _sound(lines: Iterable[bytes]) -> Iterable[bytes]:
-    return (line + b"\n" for line in lines if _sound_words(line))
 
 
 def _tag_word(tag: str) -> bytes:

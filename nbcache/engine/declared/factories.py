@@ -14,7 +14,6 @@ import re
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import cast
 
 from nbcache.engine.identity.missing_files import no_file, no_match
@@ -84,7 +83,7 @@ class Factories:
         try:
             held: Callable[[], object] = weakref.ref(items)
         except TypeError:  # map, zip: no weak references
-            held = partial(_itself, items)
+            held = lambda: items  # noqa: E731
         self._drained.append((held, members))
         return list(members)
 
@@ -202,10 +201,6 @@ def _shown(pattern: str | os.PathLike[str]) -> str:
     """Return a pattern as a channel's label shows it: rows hold it, and secrets do not go there."""
     text = os.fspath(pattern)
     return repr(RemoteFile(text).place if _URL.match(text) else text)
-
-
-def _itself(value: object) -> object:
-    return value
 
 
 def _common_arity(members: Sequence[object]) -> int | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import difflib
 import linecache
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +30,7 @@ from nbcache.model.process import ChannelDecl, Input, ProcessDecl
 from nbcache.plan.dataflow.channel import Branches, Channel
 from nbcache.plan.dataflow.failures import FIELDS, failures_of
 from nbcache.plan.dataflow.graph import PlaceSpec, compile_graph
+from nbcache.plan.language.header_text import meant
 from nbcache.plan.language.nextflow import OPERATORS, said_here
 from nbcache.plan.language.places import place_of_header, place_of_source, said_place
 
@@ -110,12 +110,9 @@ class Pipeline:
                     for each, held in self.namespace.items()
                     if isinstance(held, (Process, NamedChannel)) and not each.startswith("_")
                 ]
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f'; did you mean "{near[0]}"?' if near else ""
                 listed = ", ".join(sorted(known)) or "none"
-                raise WiringError(
-                    f"no process or channel is called {name!r} (there are: {listed}){hint}"
-                )
+                said = f"no process or channel is called {name!r} (there are: {listed})"
+                raise WiringError("; ".join(filter(None, (said, meant(name, known)))))
 
     # What plan.graph asks for.
 
@@ -316,8 +313,7 @@ class Pipeline:
             name = error.name or ""
             own = set(self.namespace) - {*_SHELLS, *dir(builtins)}
             known = [each for each in (*sorted(own), *Factories.names) if each[:1] != "_"]
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f'did you mean "{near[0]}"?' if near else "run the cell that declares it first"
+            hint = meant(name, known, "run the cell that declares it first")
             if name in ("Channel", "channel"):
                 hint = "the factories stand alone here: of(...), from_path(...)"
             if name in Factories.names:
@@ -361,8 +357,8 @@ def _raised_at(error: BaseException, text: str, decl: object) -> tuple[int | Non
 
 def _no_operator(error: AttributeError, text: str, place: str, decl: object) -> HeaderError:
     operators = [name for name, each in vars(Channel).items() if name[:1] != "_" and callable(each)]
-    near = difflib.get_close_matches(error.name or "", operators, 1)
-    hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(operators)}"
+    near = meant(error.name or "", operators)
+    hint = near or f"there are {', '.join(operators)}"
     if isinstance(error.obj, Channel) and not near:
         hint = f'.select("{error.name}") if that is a field; {hint}'
     first = next((line for line in text.split("\n") if f".{error.name}" in line), text).strip()

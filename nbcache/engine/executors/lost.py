@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nbcache.engine.executors.handle import Running
-from nbcache.engine.spec import AttemptReport, ProcessSpec, finished_row
-from nbcache.engine.work.attempt import last_line, store_shown
+from nbcache.engine.spec import AttemptReport, ProcessSpec, ended_columns, finished_row
+from nbcache.engine.work.attempt import store_shown
 from nbcache.engine.work.harvest import from_ports
 from nbcache.engine.work.python_body import error_line
 from nbcache.engine.work.reentry import leave_way_back
@@ -187,19 +186,5 @@ def lost_row(
 
     peak: the most bytes that its process tree was seen to hold, 0 where nobody looked.
     """
-    complete = time.time_ns() // 1000
-    columns: dict[str, object] = {
-        "status": status,
-        "start": begun_us,
-        "complete": complete,
-        "duration": (complete - row.submit) / 1e6 if row.submit is not None else None,
-        "realtime": (complete - begun_us) / 1e6,
-        "peak_rss": peak or None,
-        "exit": report.exit,
-        "signal": report.signal,
-        "error": last_line(report.error),
-        "traceback": report.traceback,
-        "workdir": report.workdir,
-        "shown": shown,
-    }
-    return finished_row(row, columns)
+    known = ended_columns(row, report, status, begun_us * 1000)
+    return finished_row(row, {**known, "peak_rss": peak or None, "shown": shown})

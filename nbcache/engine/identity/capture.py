@@ -56,7 +56,7 @@ def capture(
     see_packages()
     variables = os.environ if environ is None else environ
     know_secrets(variables)
-    folder, digest_of = notebook_dir or Path.cwd(), digest_of_file or _hashed
+    folder, digest_of = notebook_dir or Path.cwd(), digest_of_file or _digest_of
     declared = [*_declared(decl, variables), *_declared_files(decl, folder, digest_of)]
     if decl.language == "script":
         found, components = capture_script(decl, digest_of, variables, notebook_dir)
@@ -126,5 +126,5 @@ def _declared_files(
     return found
 
 
-def _hashed(path: Path) -> Digest:
+def _digest_of(path: Path) -> Digest:
     return hash_file(str(path), stat_key(path))

@@ -125,14 +125,11 @@ def _reduce_function(value: Any, by_value: Collection[str]) -> Reduced | None:
     registry = getattr(value, "registry", None)
     if not isinstance(registry, types.MappingProxyType):
         return None
-    if _has_a_place(value, by_value) and not any(map(_is_of_notebook, registry.values())):
+    modules = {attribute(each, "__module__") for each in registry.values()}
+    if _has_a_place(value, by_value) and "__main__" not in modules:
         return None
     branches = [(cls, each) for cls, each in registry.items() if cls is not object]
     return make_dispatch, (registry[object], branches)
-
-
-def _is_of_notebook(value: object) -> bool:
-    return attribute(value, "__module__") == "__main__"
 
 
 def _reduce_cached(value: Any, by_value: Collection[str]) -> Reduced | None:

@@ -17,7 +17,7 @@ from nbcache.engine.record.collecting import collected_rarely
 from nbcache.engine.record.data_diff import compare_stored
 from nbcache.engine.record.finding import Found, found_tasks
 from nbcache.engine.record.history import RunSummary
-from nbcache.engine.record.kept_components import with_text
+from nbcache.engine.record.kept_components import with_texts
 from nbcache.engine.record.pairing import Paired, pair_runs
 from nbcache.engine.record.results import Decoder
 from nbcache.engine.record.run_diff import (
@@ -202,12 +202,7 @@ class _Maker:
         first = tasks[0]
         if not first.differences:
             return Group(_without_difference(first), tuple(tasks), ())
-        different = tuple(
-            Difference(
-                each.change, with_text(self._cache, each.old), with_text(self._cache, each.new)
-            )
-            for each in first.differences
-        )
+        different = tuple(with_texts(self._cache, each) for each in first.differences)
         phrases = [
             _phrase(each, process, len(tasks), all(_same(each, task) for task in tasks))
             for each in different

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from nbcache.engine.record import history
 from nbcache.engine.record.finding import Found, find_task, label_of
 from nbcache.engine.record.history import RunSummary
-from nbcache.engine.record.kept_components import components_of, recorded_components, with_text
+from nbcache.engine.record.kept_components import components_of, recorded_components, with_texts
 from nbcache.engine.record.nearest import maker_of, members_of, nearest_earlier, seen_apart
 from nbcache.engine.record.trusted import words_on
 from nbcache.model.digest import short
@@ -280,8 +280,7 @@ def _details(cache: Cache, different: Sequence[Difference]) -> list[tuple[str, s
     """A diff of the text of each component that has one: source, or a value as it was."""
     found: list[tuple[str, str]] = []
     for each in different:
-        old, new = (with_text(cache, side) for side in (each.old, each.new))
-        diff = explain.source_diff(old, new)
-        if diff:
+        known = with_texts(cache, each)
+        if diff := explain.source_diff(known.old, known.new):
             found.append((f"{each.component.kind} {each.component.name}", diff))
     return found

@@ -20,6 +20,7 @@ from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.errors import RunError
 from nbcache.model.row import AttemptRow, ProcessRecord, Record, Row, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
+from nbcache.plan.language.header_text import meant
 from nbcache.store.cache import Cache
 
 LIVE = frozenset({RunStatus.RUNNING.value, RunStatus.RESUMING.value, RunStatus.CREATED.value})
@@ -268,9 +269,8 @@ def _nearest_runs(word: str, known: Sequence[RunSummary]) -> str:
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> str:
     """Return "no KIND 'name'; did you mean ...", or all that there are where nothing is near."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     there = f"there are {', '.join(known)}" if known else "there is none yet"
-    return f"no {kind} {name!r}; " + (f'did you mean "{close[0]}"?' if close else there)
+    return f"no {kind} {name!r}; {meant(name, known, there)}"
 
 
 _FAILED = (Outcome.FAILED.value, Outcome.IGNORED.value)

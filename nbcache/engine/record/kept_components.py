@@ -11,6 +11,7 @@ from nbcache.errors import StoreError
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import AttemptRow, UseRow
+from nbcache.plan.identity.explain import Difference
 from nbcache.plan.identity.fingerprint import component, of_tasks
 from nbcache.store.cache import Cache
 
@@ -44,6 +45,11 @@ def recorded_components(
         if record.name == row.process:
             return record.components
     return ()
+
+
+def with_texts(cache: Cache, each: Difference) -> Difference:
+    """Return a difference with the evidence of both sides fetched."""
+    return Difference(each.change, with_text(cache, each.old), with_text(cache, each.new))
 
 
 def with_text(cache: Cache, component: Component | None) -> Component | None:

@@ -8,7 +8,6 @@ a file anywhere (known by its content, whatever it is called now), or a digest. 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from nbcache.engine.record import history
 from nbcache.engine.record.finding import find_task, is_hash
 from nbcache.engine.record.query import fetch
+from nbcache.engine.record.results import label_at
 from nbcache.errors import UsageError
 from nbcache.model.digest import Digest
+from nbcache.plan.language.header_text import meant
 from nbcache.store.cache import Cache
 from nbcache.store.history import excerpt, reading
 
@@ -57,9 +58,8 @@ class TaskNode:
 
     @property
     def label(self) -> str:
-        """How people call it: "quant[gut]", "fit[3]", "index"."""
-        where = self.tag or self.position
-        return f"{self.process}[{where}]" if where else self.process
+        """How people call it."""
+        return label_at(self.process, self.tag or self.position)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,8 +192,7 @@ def _without_output(cache: Cache, words: Sequence[str]) -> tuple[Sequence[str], 
 def _no_output(label: str, name: str, known: Sequence[str]) -> str:
     if not known:
         return f"{label} has no output that is kept"
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(known)}"
+    hint = meant(name, known, f"it has {', '.join(known)}")
     return f"{label} has no output {name!r}; {hint}"
 
 

@@ -8,13 +8,13 @@ wrong with a query is told in words that name the nearest right ones.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from nbcache.errors import UsageError
+from nbcache.plan.language.header_text import meant
 from nbcache.store.history import Logged, connect, reading
 from nbcache.store.views import VIEWS
 
@@ -125,12 +125,14 @@ def _in_words(
     if found:
         columns = _columns(cursor, query)
         name = found[1] or found[2]
-        return f"no column {name!r}{_nearest(name, columns)}{where}"
+        column = meant(name, columns, f"there are {', '.join(columns)}")
+        return f"no column {name!r}; {column}{where}"
     found = _NO_TABLE.search(text)
     if found:
         if re.search(r"[./\\:]", found[1]) and not files:
             return f"no view {found[1]!r}: {_READS_ONLY}{where}"
-        return f"no view {found[1]!r}{_nearest(found[1], PUBLIC_VIEWS)}{where}"
+        view = meant(found[1], PUBLIC_VIEWS, f"there are {', '.join(PUBLIC_VIEWS)}")
+        return f"no view {found[1]!r}; {view}{where}"
     return f"the query cannot be answered: {text}"
 
 
@@ -146,8 +148,3 @@ def _columns(cursor: duckdb.DuckDBPyConnection, query: str) -> list[str]:
             for column in cursor.execute(f'DESCRIBE "{name}"').fetchall()
         )
     )
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    return f'; did you mean "{close[0]}"?' if close else f"; there are {', '.join(known)}"

@@ -385,8 +385,13 @@ def task_label(process: str, inputs: dict[str, object], position: Position, tag:
 
 
 def undecided_label(process: str, position: Position) -> str:
-    """Return how people call a task of which no input is known: "fit[3]"; the only one: "fit"."""
-    return f"{process}[{format_position(position)}]" if position else process
+    """Return how people call a task of which no input is known."""
+    return label_at(process, format_position(position))
+
+
+def label_at(process: str, where: str) -> str:
+    """Return how people call a task by its tag or position: "quant[gut]", "fit[3]", "index"."""
+    return f"{process}[{where}]" if where else process
 
 
 def _short(held: object) -> str | None:

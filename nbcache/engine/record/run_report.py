@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from nbcache.engine.record import history, task_log
 from nbcache.engine.record.history import ProcessOutcomes, RunSummary
 from nbcache.engine.record.query import fetch
+from nbcache.engine.record.results import label_at
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import Outcome
@@ -20,23 +20,6 @@ from nbcache.store.cache import Cache
 FAILURES = 500  # looked at one by one
 TASKS = 10_000  # in the table; failed ones first
 _LOG_LINES = 30
-
-
-class _Task(Protocol):
-    """What a task is called by."""
-
-    @property
-    def process(self) -> str: ...
-    @property
-    def tag(self) -> str | None: ...
-    @property
-    def position(self) -> str: ...
-
-
-def task_label(task: _Task) -> str:
-    """Return how people call a task: "quant[gut]", "fit[3]", "index"."""
-    where = task.tag or task.position
-    return f"{task.process}[{where}]" if where else task.process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +50,7 @@ class TaskLine:
     @property
     def label(self) -> str:
         """How people call it."""
-        return task_label(self)
+        return label_at(self.process, self.tag or self.position)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,11 +172,10 @@ def _bars(cache: Cache, run: RunSummary) -> tuple[Bar, ...]:
     began = min([run.started / 1e6, *(row[5] or row[6] for row in rows)])
     bars = []
     for process, position, tag, status, attempt, submitted, started, ended, peak in rows:
-        where = tag or position
         bars.append(
             Bar(
                 process=process,
-                label=f"{process}[{where}]" if where else process,
+                label=label_at(process, tag or position),
                 status=status,
                 attempt=attempt,
                 submitted=(submitted or started) - began,

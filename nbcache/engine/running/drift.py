@@ -11,11 +11,10 @@ from pathlib import PurePath
 
 from nbcache.engine.record.compare import ENVIRONMENT
 from nbcache.engine.record.history import RunSummary
-from nbcache.engine.record.kept_components import with_text
+from nbcache.engine.record.kept_components import with_texts
 from nbcache.engine.record.pairing import renamed
 from nbcache.model.row import ProcessRecord
 from nbcache.plan.identity import explain
-from nbcache.plan.identity.explain import Difference
 from nbcache.store.cache import Cache
 
 
@@ -44,7 +43,7 @@ def drift(
         lines += _wiring(name, old, record, was)
         own: list[str] = []
         for each in explain.differences(old.components, record.components):
-            text = explain.phrase(_with_texts(cache, each), name)
+            text = explain.phrase(with_texts(cache, each), name)
             if each.component.kind in ENVIRONMENT:
                 environment[each.component.key] = text
             else:
@@ -78,7 +77,3 @@ def _wiring(
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "no process"
-
-
-def _with_texts(cache: Cache, each: Difference) -> Difference:
-    return Difference(each.change, with_text(cache, each.old), with_text(cache, each.new))

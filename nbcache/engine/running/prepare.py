@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -41,6 +40,7 @@ from nbcache.model.value import FilePath, RemoteFile
 from nbcache.plan.dataflow.handed_on import handed_on
 from nbcache.plan.identity.fingerprint import SharedPart, component
 from nbcache.plan.language.directive_checks import staging_of
+from nbcache.plan.language.header_text import meant
 from nbcache.store.cache import Cache
 
 AGAIN = "asked to run again"
@@ -139,8 +139,7 @@ def _fresh(graph: Graph, options: RunOptions) -> frozenset[int]:
         return frozenset(graph.places.values())
     for name in options.from_:
         if name not in graph.places:
-            close = difflib.get_close_matches(name, graph.places, n=1, cutoff=0.5)
-            hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(graph.places)}"
+            hint = meant(name, graph.places, f"it has {', '.join(graph.places)}")
             raise UsageError(f"--from {name}: the run has no such process; {hint}")
     below = {graph.places[name] for name in options.from_}
     for node in graph.nodes:
@@ -228,7 +227,10 @@ def _place(
         if decl.language == "python"
         else {}
     )
-    literal = [_file_component(text, path, cache) for text, path in sorted(files.items())]
+    literal = [
+        component("file", text, cache.files.digest(path), f"{text}, named in the code")
+        for text, path in sorted(files.items())
+    ]
     passed = passed_outputs(decl, process.facts, inputs)
     defaults = {
         name: evaluate_default(
@@ -307,10 +309,6 @@ def of_channel(name: str, said: str) -> str:
     """Return what is wrong with a channel, with its name unless that is said already."""
     told = re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w./-])", said)
     return said if told else f"channel {name}: {said}"
-
-
-def _file_component(text: str, path: Path, cache: Cache) -> Component:
-    return component("file", text, cache.files.digest(path), f"{text}, named in the code")
 
 
 def _refuse_channels(process: Process, pipeline: Pipeline, node: CompiledNode) -> None:

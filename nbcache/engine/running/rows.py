@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from nbcache.engine.record.history import NOT_BEGUN, NOT_RETRIED, End, counts_of
 from nbcache.engine.running.beginning import Beginning
@@ -220,6 +221,23 @@ class RowMaker:
         """Return the first row of a session: all that it began with."""
         beginning = self._beginning
         status = RunStatus.RUNNING if self._session == 1 else RunStatus.RESUMING
+        return self._run_row(
+            status,
+            notebook=notebook,
+            parent=beginning.parent,
+            parameters={  # for one that is left out a resume takes the notebook's, or what -p gives
+                name: text
+                for name, text in beginning.parameters.items()
+                if not is_confidential(name, text)
+            },
+            options=beginning.options.texts(),
+            targets=beginning.targets,
+            processes=process_records(prepared),
+            retention=beginning.retention,
+            outline=outline_record(self._run.outline),
+        )
+
+    def _run_row(self, status: RunStatus, **columns: Any) -> RunRow:
         return RunRow(
             id=new_ulid(),
             at=now_us(),
@@ -227,23 +245,10 @@ class RowMaker:
             session=self._session,
             name=self._run.name,
             status=status.value,
-            notebook=notebook,
-            parent=beginning.parent,
-            parameters={
-                name: text
-                for name, text in beginning.parameters.items()
-                if not is_confidential(
-                    name, text
-                )  # a resume takes the notebook's, or what -p gives
-            },
-            options=beginning.options.texts(),
-            targets=beginning.targets,
-            processes=process_records(prepared),
-            retention=beginning.retention,
-            outline=outline_record(self._run.outline),
             host=self._host,
             user=self._user,
             pid=os.getpid(),
+            **columns,
         )
 
     def ended(self, status: RunStatus, error: str) -> RunRow:
@@ -253,13 +258,8 @@ class RowMaker:
         if self._session > 1:
             settled = self._settled(status)
             counts, own = counts_of(self._ends(settled))
-        return RunRow(
-            id=new_ulid(),
-            at=now_us(),
-            run=self._run.id,
-            session=self._session,
-            name=self._run.name,
-            status=status.value,
+        return self._run_row(
+            status,
             counts=counts,
             own=own,
             settled=settled,
@@ -267,9 +267,6 @@ class RowMaker:
             items={str(node): count for node, count in self._run.progress().items.items()},
             handed_on=self._run.handed_on,
             error=hide_secrets(error, confidential_texts({})) or None,
-            host=self._host,
-            user=self._user,
-            pid=os.getpid(),
         )
 
     def _settled(self, status: RunStatus) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from nbcache.errors import UsageError
 from nbcache.model.digest import Digest
 from nbcache.model.event import Resources
 from nbcache.model.ids import format_position
-from nbcache.model.process import Language, ProcessDecl
+from nbcache.model.process import Language
 from nbcache.model.value import FilePath, Gathered, RemoteFile, Stored
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
@@ -44,7 +44,8 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
     """
     decl = place.decl
     captured = place.captured
-    sources = {decl.filename: _placed_source(decl), **captured.sources}
+    source = "\n" * (decl.source_line - 1) + decl.source  # lines as in its file, for tracebacks
+    sources = {decl.filename: source, **captured.sources}
     return ProcessSpec(
         key=key,
         name=place.name,
@@ -158,11 +159,6 @@ def _placed(value: InputValue, names: Iterator[str]) -> InputValue:
 
 
 Known = Mapping[Path, tuple[Digest, StatKey | None]]
-
-
-def _placed_source(decl: ProcessDecl) -> str:
-    """Return the source with its lines where its file has them, for tracebacks."""
-    return "\n" * (decl.source_line - 1) + decl.source
 
 
 class Packer:

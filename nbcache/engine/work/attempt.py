@@ -20,7 +20,13 @@ from nbcache.codec.classes import begin_task, end_task
 from nbcache.engine.identity.declared_types import fits_type
 from nbcache.engine.identity.patches import Patch, patched
 from nbcache.engine.identity.value_code import value_leaf
-from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec, finished_row
+from nbcache.engine.spec import (
+    AttemptReport,
+    AttemptSpec,
+    ProcessSpec,
+    ended_columns,
+    finished_row,
+)
 from nbcache.engine.work.around_script import answers, run_after
 from nbcache.engine.work.harvest import NOTHING, Harvest, Leaf, to_ports
 from nbcache.engine.work.hints import hint_about
@@ -123,7 +129,8 @@ class _Attempt:
             raise self.no_scratch
         check_room(self.folder, self.spec.disk)
         body = place.body(process)
-        place.baseline.prepare(process.key, process.environ, _extra(process), process.sys_path)
+        extra = {"MPLBACKEND": "agg", **process.env, **process.secrets}
+        place.baseline.prepare(process.key, process.environ, extra, process.sys_path)
         place.baseline.seed(process.seed)
         find_by_path(process.modules)
         if self.spec.gpus:
@@ -326,26 +333,14 @@ class _Attempt:
             report.traceback = report.traceback and hide_secrets(report.traceback, self.secrets)
         if spec.row is None or report.missing is not None:
             return
-        complete = time.time_ns()
-        submit = spec.row.submit
-        columns: dict[str, object] = {
-            "status": spec.status_after(report.outcome),
-            "start": self.start // 1000,
-            "complete": complete // 1000,
-            "duration": (complete // 1000 - submit) / 1e6 if submit is not None else None,
-            "realtime": (complete - self.start) / 1e9,
-            "exit": report.exit,
-            "signal": report.signal,
-            "error": last_line(report.error),
-            "traceback": report.traceback,
-            "workdir": report.workdir,
+        report.columns = {
+            **ended_columns(spec.row, report, spec.status_after(report.outcome), self.start),
             "watched": report.watched,
             "outputs": to_ports(report.outputs),
             "shown": store_shown(shown, place.cache),
             **place.usage.end(self.peak),
         }
-        report.columns = columns
-        report.row = finished_row(spec.row, columns)
+        report.row = finished_row(spec.row, report.columns)
         rows: list[Row] = [report.row]
         if report.changed and report.outcome == "completed":
             rows.append(evicted(report.row, report.changed))
@@ -417,17 +412,6 @@ def store_shown(shown: Shown, cache: Cache) -> Stored | None:
         blob=None if inline is not None else cache.blobs.put_bytes(data),
         vouched=True,
     )
-
-
-def last_line(text: str | None) -> str | None:
-    """Return what the row's `error` holds: one line of at most 500 characters."""
-    if text is None:
-        return None
-    return text.strip().partition("\n")[0][:500]
-
-
-def _extra(process: ProcessSpec) -> dict[str, str]:
-    return {"MPLBACKEND": "agg", **process.env, **process.secrets}
 
 
 def _in_body(error: BaseException, filename: str) -> bool:

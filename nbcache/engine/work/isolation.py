@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # 20 times as quick as signal: no enums
 import builtins
+import contextlib
 import copy
 import locale
 import os
@@ -20,12 +21,13 @@ import random
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
-from nbcache.engine.work.process_state import ProcessState, follow_time_zone
+from nbcache.engine.work.process_state import ProcessState
 
 # Libraries keep some open; a body that leaves one in each task would have none at last.
 _MORE_DESCRIPTORS = 64
@@ -85,7 +87,8 @@ class Baseline:
         random.seed(int.from_bytes(os.urandom(16), "little") if seed is None else seed)
         numpy = sys.modules.get("numpy")
         if seed is not None and numpy is None:
-            numpy = _import_or_none("numpy")
+            with contextlib.suppress(Exception):
+                numpy = __import__("numpy")
         if numpy is not None and hasattr(numpy, "random"):
             numpy.random.seed(
                 int.from_bytes(os.urandom(4), "little") if seed is None else seed % 2**32
@@ -137,7 +140,9 @@ class Baseline:
         return any(
             not thread.daemon
             or self._runs_users_code(frames.get(thread.ident or 0))
-            or self._is_users_function(_to_call(thread))
+            or self._is_users_function(  # also where a timer has not called it yet
+                getattr(thread, "function", None) or getattr(thread, "_target", None)
+            )
             for thread in left
         )
 
@@ -169,11 +174,6 @@ class Baseline:
                 write(module, self._libraries.get(name))
 
 
-def _to_call(thread: threading.Thread) -> object:
-    """Return what a thread was made to call, also where a timer has not called it yet."""
-    return getattr(thread, "function", None) or getattr(thread, "_target", None)
-
-
 def _next_descriptor() -> int:
     """Return the number that the next file to be opened gets: below it, all are taken."""
     try:
@@ -201,24 +201,13 @@ def _set_environ(wanted: Mapping[bytes, bytes]) -> None:
             os.putenv(name, text)
             data[name] = text
     if data.get(b"TZ") != zone:
-        follow_time_zone()
+        time.tzset()  # the C library reads the variable, as in a new process
 
 
 def _reset_warning_registries() -> None:
     """Let every warning be shown again: "once per place" means once per task."""
     with warnings.catch_warnings():  # both ends tell the registries that filters have changed
         pass
-
-
-def _import_or_none(name: str) -> Any:
-    try:
-        return __import__(name)
-    except Exception:
-        return None
-
-
-def _read_rc(matplotlib: Any) -> Any:
-    return dict(matplotlib.rcParams)
 
 
 def _write_rc(matplotlib: Any, saved: Any) -> None:
@@ -234,20 +223,12 @@ def _write_rc(matplotlib: Any, saved: Any) -> None:
             matplotlib.rcParams.update(changed)
 
 
-def _read_pandas(config: Any) -> Any:
-    return copy.deepcopy(config._global_config)
-
-
 def _write_pandas(config: Any, saved: Any) -> None:
     if saved is None:
         config.reset_option("all")
     elif config._global_config != saved:
         config._global_config.clear()
         config._global_config.update(copy.deepcopy(saved))
-
-
-def _read_numpy(numpy: Any) -> Any:
-    return (numpy.geterr(), numpy.get_printoptions())
 
 
 _NUMPY_ERR = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
@@ -259,14 +240,6 @@ def _write_numpy(numpy: Any, saved: Any) -> None:
         numpy.seterr(**errors)
     if printing is not None and numpy.get_printoptions() != printing:
         numpy.set_printoptions(**printing)
-
-
-def _read_decimal(decimal: Any) -> Any:
-    return decimal.getcontext().copy()
-
-
-def _write_decimal(decimal: Any, saved: Any) -> None:
-    decimal.setcontext(decimal.DefaultContext.copy() if saved is None else saved.copy())
 
 
 def _read_logging(logging: Any) -> Any:
@@ -285,39 +258,36 @@ def _write_logging(logging: Any, saved: Any) -> None:
         logging.disable(disabled)
 
 
-def _read_socket(module: Any) -> Any:
-    return module.getdefaulttimeout()
-
-
-def _write_socket(module: Any, saved: Any) -> None:
-    module.setdefaulttimeout(saved)
-
-
-def _read_start_method(context: Any) -> Any:
-    return context._default_context._actual_context
-
-
-def _write_start_method(context: Any, saved: Any) -> None:
-    context._default_context._actual_context = saved
-
-
-def _read_sklearn(module: Any) -> Any:
-    return module.get_config()
-
-
 def _write_sklearn(module: Any, saved: Any) -> None:
     wanted = module._global_config if saved is None else saved
     if module.get_config() != wanted:
         module.set_config(**wanted)
 
 
+def _write_start_method(context: Any, saved: Any) -> None:
+    context._default_context._actual_context = saved
+
+
 _LIBRARY_STATE: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], None]]] = {
-    "matplotlib": (_read_rc, _write_rc),
-    "pandas._config.config": (_read_pandas, _write_pandas),
-    "numpy": (_read_numpy, _write_numpy),
-    "decimal": (_read_decimal, _write_decimal),
+    "matplotlib": (lambda matplotlib: dict(matplotlib.rcParams), _write_rc),
+    "pandas._config.config": (
+        lambda config: copy.deepcopy(config._global_config),
+        _write_pandas,
+    ),
+    "numpy": (lambda numpy: (numpy.geterr(), numpy.get_printoptions()), _write_numpy),
+    "decimal": (
+        lambda decimal: decimal.getcontext().copy(),
+        lambda decimal, saved: decimal.setcontext((saved or decimal.DefaultContext).copy()),
+    ),
     "logging": (_read_logging, _write_logging),
-    "socket": (_read_socket, _write_socket),
-    "multiprocessing.context": (_read_start_method, _write_start_method),
-    "sklearn._config": (_read_sklearn, _write_sklearn),
+    "socket": (
+        lambda socket: socket.getdefaulttimeout(),
+        lambda socket, saved: socket.setdefaulttimeout(saved),
+    ),
+    "multiprocessing.context": (
+        lambda context: context._default_context._actual_context,
+        _write_start_method,
+    ),
+    "sklearn._config": (lambda sklearn: sklearn.get_config(), _write_sklearn),
 }
+"""Module -> how its settings are read, and put back; None: as when it was imported."""

@@ -12,7 +12,6 @@ import gc
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +26,6 @@ _LIMITS = (
     resource.RLIMIT_NPROC,
     resource.RLIMIT_STACK,
 )
-_read_limit = resource.getrlimit
 _TIMERS = (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF)
 
 
@@ -50,39 +48,14 @@ class ProcessState:
                 write(found)
 
 
-def follow_time_zone() -> None:
-    """Make the C library read the variable TZ, as a new process would have."""
-    time.tzset()
-
-
 def _limits() -> list[tuple[int, int]]:
-    return list(map(_read_limit, _LIMITS))
+    return list(map(resource.getrlimit, _LIMITS))
 
 
 def _set_limits(wanted: list[tuple[int, int]]) -> None:
     for each, limits in zip(_LIMITS, wanted, strict=True):
         if resource.getrlimit(each) != limits:
             resource.setrlimit(each, limits)
-
-
-def _blocked_signals() -> frozenset[int]:
-    return frozenset(_signal.pthread_sigmask(_signal.SIG_BLOCK, ()))
-
-
-def _block_signals(wanted: frozenset[int]) -> None:
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, wanted)
-
-
-def _niceness() -> int:
-    return os.getpriority(os.PRIO_PROCESS, 0)
-
-
-def _set_niceness(wanted: int) -> None:
-    os.setpriority(os.PRIO_PROCESS, 0, wanted)
-
-
-def _collect_garbage(enabled: bool) -> None:
-    (gc.enable if enabled else gc.disable)()
 
 
 def _standard_streams() -> list[tuple[int, int]]:
@@ -96,13 +69,19 @@ def _cannot_put_back(wanted: object) -> None:
 
 
 _STATE: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
-    (gc.isenabled, _collect_garbage),
+    (gc.isenabled, lambda enabled: (gc.enable if enabled else gc.disable)()),
     (gc.get_threshold, lambda wanted: gc.set_threshold(*wanted)),
     (sys.getrecursionlimit, sys.setrecursionlimit),
     (sys.getswitchinterval, sys.setswitchinterval),
     (sys.get_int_max_str_digits, sys.set_int_max_str_digits),
-    (_blocked_signals, _block_signals),
-    (_niceness, _set_niceness),
+    (
+        lambda: frozenset(_signal.pthread_sigmask(_signal.SIG_BLOCK, ())),
+        lambda blocked: _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked),
+    ),
+    (
+        lambda: os.getpriority(os.PRIO_PROCESS, 0),
+        lambda niceness: os.setpriority(os.PRIO_PROCESS, 0, niceness),
+    ),
     (_limits, _set_limits),
     (_standard_streams, _cannot_put_back),
 ]

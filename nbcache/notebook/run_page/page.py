@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.engine.record.history import RunSummary
-from nbcache.engine.record.run_report import Failure, RunReport, TaskLine, task_label
+from nbcache.engine.record.results import label_at
+from nbcache.engine.record.run_report import Failure, RunReport, TaskLine
 from nbcache.notebook import render
 from nbcache.notebook.run_page import charts
 
@@ -159,7 +160,8 @@ def _failures(report: RunReport) -> str:
 
 def _failure(alike: Sequence[Failure]) -> str:
     row = alike[0].row
-    labels = [task_label(each.row) for each in alike]
+    rows = [each.row for each in alike]
+    labels = [label_at(each.process, each.tag or each.position) for each in rows]
     more = f" and {len(labels) - 6:,} more" if len(labels) > 6 else ""
     facts = [
         "ignored" if row.status == "ignored" else "",

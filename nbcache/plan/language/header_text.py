@@ -53,6 +53,12 @@ def nearest(word: str, known: Collection[str], cutoff: float = 0.6) -> str | Non
     return folded[found[0]] if found else None
 
 
+def meant(word: str, known: Collection[str], otherwise: str = "") -> str:
+    """Return "did you mean ...?" with the nearest known word; `otherwise` where none is near."""
+    found = nearest(word, known, 0.5)
+    return otherwise if found is None else f'did you mean "{found}"?'
+
+
 @dataclass(frozen=True, slots=True)
 class HeaderText:
     """The whole cell, its header scanned, and the errors that point into it."""

@@ -118,14 +118,6 @@ def _read_modes(spec: OptionSpec, text: str) -> object:
     return mode, tuple(inputs)
 
 
-def _read_staging(spec: OptionSpec, text: str) -> object:
-    return parse_stage_as(text)
-
-
-def _read_rule(spec: OptionSpec, text: str) -> object:
-    return parse_rule(text)
-
-
 def _read_expression(spec: OptionSpec, text: str) -> object:
     return _read_dynamic(spec, text, f"{text!r} is not a Python expression")
 
@@ -141,8 +133,8 @@ _READERS: Mapping[Form, Callable[[OptionSpec, str], object]] = {
     "words": _read_words,
     "modes": _read_modes,
     "expression": _read_expression,
-    "rule": _read_rule,
-    "staging": _read_staging,
+    "rule": lambda _, text: parse_rule(text),
+    "staging": lambda _, text: parse_stage_as(text),
 }
 
 
@@ -153,16 +145,14 @@ def _read_dynamic(spec: OptionSpec, text: str, reason: str, *, names_too: bool =
     try:
         tree = parse_expression(text, spec.form)
     except SyntaxError:
-        raise ValueError(f"{reason}{_or_expression(spec)}") from None
+        if spec.form != "expression":
+            reason += ", and no expression over task and the inputs"
+        raise ValueError(reason) from None
     if isinstance(tree.body, ast.Name) and not names_too:
         raise ValueError(reason)
     if expression_names(tree) or spec.form == "expression":
         return Dynamic(text)
     return evaluate_option(spec.name, text, {})
-
-
-def _or_expression(spec: OptionSpec) -> str:
-    return "" if spec.form == "expression" else ", and no expression over task and the inputs"
 
 
 def evaluate_option(name: str, text: str, names: Mapping[str, object]) -> object:

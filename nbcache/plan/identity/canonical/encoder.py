@@ -50,10 +50,6 @@ def _str(value: str) -> bytes:
     return b"s%x:%b" % (len(data), data)
 
 
-def _complex(value: complex) -> bytes:
-    return b"j%b%b" % (_float(value.real), _float(value.imag))
-
-
 SCALARS: dict[type, Callable[[Foreign], bytes]] = {
     int: lambda value: b"i%x;" % value,  # hexadecimal, since decimals are limited to 4300 digits
     float: _float,
@@ -61,7 +57,7 @@ SCALARS: dict[type, Callable[[Foreign], bytes]] = {
     bool: lambda value: b"T" if value else b"F",
     type(None): lambda _: b"N",
     bytes: lambda value: b"b%x:%b" % (len(value), value),
-    complex: _complex,
+    complex: lambda value: b"j%b%b" % (_float(value.real), _float(value.imag)),
     type(...): lambda _: b"E",
     type(NotImplemented): lambda _: b"X",
 }

@@ -28,12 +28,17 @@ from nbcache.plan.identity.canonical.encoder import Encoder, Foreign, Handler
 from nbcache.plan.identity.canonical.names import installed_function, shared_generator
 
 
+def _parts(name: str, *attributes: str) -> Handler:
+    """Return the handler of a type whose values are what these attributes are."""
+
+    def write(encoder: Encoder, value: Foreign) -> None:
+        encoder.tagged(name, *(getattr(value, each) for each in attributes))
+
+    return write
+
+
 def _decimal(encoder: Encoder, value: decimal.Decimal) -> None:
     encoder.tagged("decimal.Decimal", str(value))  # exact: keeps sign, exponent, NaN's payload
-
-
-def _fraction(encoder: Encoder, value: fractions.Fraction) -> None:
-    encoder.tagged("fractions.Fraction", value.numerator, value.denominator)
 
 
 def _date(encoder: Encoder, value: datetime.date) -> None:
@@ -48,10 +53,6 @@ def _time(encoder: Encoder, value: datetime.time) -> None:
 def _datetime(encoder: Encoder, value: datetime.datetime) -> None:
     clock = (value.hour, value.minute, value.second, value.microsecond, value.fold)
     encoder.tagged("datetime.datetime", value.toordinal(), clock, value.tzinfo)
-
-
-def _timedelta(encoder: Encoder, value: datetime.timedelta) -> None:
-    encoder.tagged("datetime.timedelta", value.days, value.seconds, value.microseconds)
 
 
 def _timezone(encoder: Encoder, value: datetime.timezone) -> None:
@@ -86,18 +87,6 @@ def _uuid(encoder: Encoder, value: uuid.UUID) -> None:
 
 def _path(encoder: Encoder, value: pathlib.PurePath) -> None:
     encoder.tagged("pathlib", type(value).__name__, str(value))
-
-
-def _pattern(encoder: Encoder, value: re.Pattern[str]) -> None:
-    encoder.tagged("re.Pattern", value.pattern, value.flags)
-
-
-def _range(encoder: Encoder, value: range) -> None:
-    encoder.tagged("range", value.start, value.stop, value.step)
-
-
-def _slice(encoder: Encoder, value: slice) -> None:
-    encoder.tagged("slice", value.start, value.stop, value.step)
 
 
 def _deque(encoder: Encoder, value: collections.deque[object]) -> None:
@@ -160,10 +149,6 @@ def _memoryview(encoder: Encoder, value: memoryview) -> None:
     encoder.tagged("memoryview", value.format, value.shape, value.readonly, value.tobytes())
 
 
-def _struct(encoder: Encoder, value: struct.Struct) -> None:
-    encoder.tagged("struct.Struct", value.format)
-
-
 def _random(encoder: Encoder, value: random.Random) -> None:
     if encoder.met_before(value):
         return
@@ -189,10 +174,6 @@ def _builtin(encoder: Encoder, value: types.BuiltinFunctionType) -> None:
         encoder.tagged("method", value.__name__, owner)
 
 
-def _descriptor(encoder: Encoder, value: Foreign) -> None:
-    encoder.tagged("descriptor", value.__objclass__, value.__name__)
-
-
 def _method(encoder: Encoder, value: types.MethodType) -> None:
     encoder.tag("method")
     encoder.write_step(".__func__", value.__func__)
@@ -206,12 +187,6 @@ def _partial(encoder: Encoder, value: functools.partial[object]) -> None:
         encoder.write_step(".args", value.args)
         encoder.write_step(".keywords", value.keywords)
         _attributes(encoder, value)
-
-
-def _forward_reference(encoder: Encoder, value: Foreign) -> None:
-    """Write an annotation that was given as a text, without the code it was compiled to."""
-    parts = (value.__forward_arg__, value.__forward_is_class__, value.__forward_module__)
-    encoder.tagged("typing.ForwardRef", *parts)
 
 
 def _attributes(encoder: Encoder, value: object) -> None:
@@ -285,11 +260,11 @@ def _file(encoder: Encoder, value: FilePath | RemoteFile) -> None:
 
 EXACT: dict[type, Handler] = {
     decimal.Decimal: _decimal,
-    fractions.Fraction: _fraction,
+    fractions.Fraction: _parts("fractions.Fraction", "numerator", "denominator"),
     datetime.date: _date,
     datetime.time: _time,
     datetime.datetime: _datetime,
-    datetime.timedelta: _timedelta,
+    datetime.timedelta: _parts("datetime.timedelta", "days", "seconds", "microseconds"),
     datetime.timezone: _timezone,
     zoneinfo.ZoneInfo: _zone,
     uuid.UUID: _uuid,
@@ -297,9 +272,9 @@ EXACT: dict[type, Handler] = {
     pathlib.WindowsPath: _path,
     pathlib.PurePosixPath: _path,
     pathlib.PureWindowsPath: _path,
-    re.Pattern: _pattern,
-    range: _range,
-    slice: _slice,
+    re.Pattern: _parts("re.Pattern", "pattern", "flags"),
+    range: _parts("range", "start", "stop", "step"),
+    slice: _parts("slice", "start", "stop", "step"),
     collections.deque: _deque,
     collections.OrderedDict: _ordered_dict,
     collections.Counter: _counter,
@@ -309,16 +284,19 @@ EXACT: dict[type, Handler] = {
     types.SimpleNamespace: _namespace,
     array.array: _array,
     memoryview: _memoryview,
-    struct.Struct: _struct,
+    struct.Struct: _parts("struct.Struct", "format"),
     random.Random: _random,
     types.FunctionType: _function,
     types.BuiltinFunctionType: _builtin,
-    types.MethodDescriptorType: _descriptor,
-    types.WrapperDescriptorType: _descriptor,
-    types.ClassMethodDescriptorType: _descriptor,
+    **dict.fromkeys(
+        (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType),
+        _parts("descriptor", "__objclass__", "__name__"),
+    ),
     types.MethodType: _method,
     functools.partial: _partial,
-    typing.ForwardRef: _forward_reference,
+    typing.ForwardRef: _parts(  # an annotation given as a text, without its compiled code
+        "typing.ForwardRef", "__forward_arg__", "__forward_is_class__", "__forward_module__"
+    ),
     type: write_class_value,
     Stored: _stored,
     Gathered: _gathered,
