@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from nbcache.engine.declared.operating import call_operator
@@ -22,10 +23,13 @@ from nbcache.engine.running.prepare import Prepared, load
 from nbcache.engine.running.reasons import Reasons
 from nbcache.errors import DeclarationError, NbcacheError, UnknownNameError, WiringError, command
 from nbcache.model.channel import CompiledNode, Graph
+from nbcache.model.command import Apply, Command, Load
+from nbcache.model.event import Applied, SourceLoaded
 from nbcache.model.process import Input, Output, ProcessDecl
 from nbcache.model.task import Outcome
 from nbcache.model.value import Gathered
 from nbcache.model.view import CaptureView, CardView, ChannelView, PlacePlan
+from nbcache.plan.dataflow.scheduler import Scheduler
 from nbcache.plan.identity.canonical import summarise
 from nbcache.plan.language.option_lines import low_options
 
@@ -288,12 +292,6 @@ def channel_items(
     graph: Graph, index: int, sources: Mapping[int, Sequence[tuple[object, ...]]]
 ) -> Sequence[tuple[object, ...]]:
     """Return the items of a channel above which there are no processes."""
-    from collections import deque
-
-    from nbcache.model.command import Apply, Command, Load
-    from nbcache.model.event import Applied, SourceLoaded
-    from nbcache.plan.dataflow.scheduler import Scheduler
-
     scheduler = Scheduler(graph, cpus=1, memory=None)
     commands: deque[Command] = deque(scheduler.start())
     while commands:

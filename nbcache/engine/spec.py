@@ -8,10 +8,9 @@ report may rely on that.
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
@@ -21,7 +20,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.model.process import Input, Language, Output
 from nbcache.model.row import AttemptRow, WatchedRead
-from nbcache.model.value import FilePath, Gathered, Record, Stored
+from nbcache.model.value import Gathered, Stored
 from nbcache.store.filestate import StatKey as StatKey
 from nbcache.store.filestate import stat_key as stat_key
 
@@ -115,25 +114,6 @@ def pack_value(value: object) -> Plain | Pickled:
         if data and b"__main__" not in data:
             return Pickled(data)
     return Pickled(pickle_by_value(value))
-
-
-def pack_input(
-    value: object, content: Callable[[str], tuple[Digest | None, StatKey | None]]
-) -> InputValue:
-    """Return an item's value as it travels: files by digest, stored results as they are.
-
-    `content` gives, for the path of a `FilePath`, the digest of its content (None where it counts
-    by something else) and the stat key to which that digest belongs.
-    """
-    if isinstance(value, Stored):
-        return value
-    if isinstance(value, FilePath):
-        digest, stat = content(os.fspath(value))
-        return FileInput(os.fspath(value), digest, value.name, stat)
-    if isinstance(value, (Gathered, Record)):
-        fields = value.fields if isinstance(value, Record) else None
-        return Many([pack_input(member, content) for member in value], fields)
-    return pack_value(value)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -173,12 +173,12 @@ def _names_of(row: Row) -> _Names:
 _columns: dict[type[Any], frozenset[str]] = {}
 
 
-def _columns_of(kind: type[Any]) -> frozenset[str]:
-    """Return the columns of a kind of row: asked for by every row read."""
-    found = _columns.get(kind)
-    if found is None:
-        found = _columns[kind] = frozenset(each.name for each in fields(kind))
-    return found
+def _known_of(kind: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record says of the columns of a kind of row: asked for by every row read."""
+    known = _columns.get(kind)
+    if known is None:
+        known = _columns[kind] = frozenset(each.name for each in fields(kind))
+    return {key: value for key, value in record.items() if key in known and value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,8 +232,7 @@ class AttemptRow(Row):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], vouched: bool = False) -> Self:
-        known = _columns_of(cls)
-        values = {key: value for key, value in record.items() if key in known and value is not None}
+        values = _known_of(cls, record)
         values["components"] = tuple(map(component_from_record, record.get("components") or ()))
         values["watched"] = tuple(
             WatchedRead(each["kind"], each["name"], each.get("digest"))
@@ -359,8 +358,7 @@ class RunRow(Row):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        known = _columns_of(cls)
-        values = {key: value for key, value in record.items() if key in known and value is not None}
+        values = _known_of(cls, record)
         values["processes"] = tuple(map(ProcessRecord.from_record, record.get("processes") or ()))
         values["targets"] = tuple(record.get("targets") or ())
         if "handed_on" in values:
@@ -383,8 +381,7 @@ class ListRow(Row):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        known = _columns_of(cls)
-        values = {key: value for key, value in record.items() if key in known and value is not None}
+        values = _known_of(cls, record)
         values["inputs"] = tuple(map(InputSummary.from_record, record.get("inputs") or ()))
         return cls(**values)
 
@@ -444,9 +441,7 @@ def row_from_record(record: Mapping[str, Any], *, vouched: bool = False) -> Row 
         return AttemptRow.from_record(record, vouched)
     if hasattr(cls, "from_record"):
         return cls.from_record(record)  # type: ignore[no-any-return]
-    known = _columns_of(cls)
-    values = {key: value for key, value in record.items() if key in known and value is not None}
-    return cls(**values)
+    return cls(**_known_of(cls, record))
 
 
 def component_record(component: Component) -> Record:

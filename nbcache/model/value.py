@@ -7,7 +7,7 @@ A plain Python value in an item is itself. `FilePath` marks a path whose *conten
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -160,12 +160,3 @@ class HoleCause:
 
     def __repr__(self) -> str:
         return f"HoleCause({self.outcome!r}, {self.task!r})"
-
-
-def iterate_stored(value: object) -> Iterator[Stored]:
-    """Yield every `Stored` in an item's value, through `Gathered` lists."""
-    if isinstance(value, Stored):
-        yield value
-    elif isinstance(value, Gathered):
-        for member in value:
-            yield from iterate_stored(member)

@@ -45,6 +45,11 @@ def _key(found: os.stat_result) -> StatKey:
     return (found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
 
 
+def digest_of(path: str | os.PathLike[str]) -> Digest:
+    """Return the digest of a file's content as it is now."""
+    return hash_file(os.fspath(path), stat_key(path))
+
+
 def hash_file(path: str, expected: StatKey) -> Digest:
     """Return the identity digest of a file's bytes.
 

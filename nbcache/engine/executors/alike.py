@@ -6,7 +6,6 @@ under a hash that does not tell of them.
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,9 +13,8 @@ from collections.abc import Iterable, Mapping
 from nbcache.engine.identity.modules import LocalModules, package_components, see_packages
 from nbcache.engine.identity.tools import tool_components
 from nbcache.errors import ClusterDiffersError
-from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
-from nbcache.store.filestate import hash_file, stat_key
+from nbcache.store.filestate import digest_of
 
 WAY_OUT = "Have the same on all machines of the cluster, or run here: --executor local"
 
@@ -60,7 +58,7 @@ def differences(wanted: Iterable[Component], search_path: str) -> list[str]:
             here = [
                 tool
                 for mode in ("content", "version")
-                for tool in tool_components([each.name], (), _digest, search_path, mode=mode)
+                for tool in tool_components([each.name], (), digest_of, search_path, mode=mode)
             ]
         if each.digest not in [other.digest for other in here]:
             found.append(_difference(each, here[-1] if here else None))
@@ -82,7 +80,3 @@ def _versions(package: Component) -> set[str]:
     """Return "name version" of a package and of each that it needs."""
     lines = (package.evidence or "").splitlines()
     return set(lines) or {package.summary}
-
-
-def _digest(path: str | os.PathLike[str]) -> Digest:
-    return hash_file(os.fspath(path), stat_key(path))

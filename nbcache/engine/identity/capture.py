@@ -28,7 +28,7 @@ from nbcache.plan.identity.confidential import know_secrets
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.reach import combine
 from nbcache.plan.language.facts import BodyFacts
-from nbcache.store.filestate import hash_file, stat_key
+from nbcache.store.filestate import digest_of as digest_now
 
 
 def capture(
@@ -56,7 +56,7 @@ def capture(
     see_packages()
     variables = os.environ if environ is None else environ
     know_secrets(variables)
-    folder, digest_of = notebook_dir or Path.cwd(), digest_of_file or _digest_of
+    folder, digest_of = notebook_dir or Path.cwd(), digest_of_file or digest_now
     declared = [*_declared(decl, variables), *_declared_files(decl, folder, digest_of)]
     if decl.language == "script":
         found, components = capture_script(decl, digest_of, variables, notebook_dir)
@@ -124,7 +124,3 @@ def _declared_files(
             )
         found.append(component("lock", name, digest_of(path), f"{name}, by --files"))
     return found
-
-
-def _digest_of(path: Path) -> Digest:
-    return hash_file(str(path), stat_key(path))

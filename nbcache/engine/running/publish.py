@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from nbcache.engine.identity.identify import file_leaves
 from nbcache.engine.running.decision import Decision
 from nbcache.engine.running.evaluating import Evaluator
 from nbcache.engine.running.placer import Owner, Placer
@@ -22,7 +23,7 @@ from nbcache.engine.running.shelf import Shelf
 from nbcache.errors import NbcacheError, PublishError
 from nbcache.model.channel import Item
 from nbcache.model.process import PublishRule
-from nbcache.model.value import FilePath, Gathered, Stored
+from nbcache.model.value import FilePath, RemoteFile, Stored
 from nbcache.plan.language import publishing
 from nbcache.plan.language.option_values import evaluate_option
 from nbcache.store.cache import Cache
@@ -137,11 +138,7 @@ def _chosen(rule: PublishRule, decision: Decision, outputs: Item) -> Iterator[St
     for output, held in zip(decision.place.outputs, outputs, strict=True):
         if output.name in decision.place.passed or (rule.only and output.name not in rule.only):
             continue
-        for member in held if isinstance(held, Gathered) else [held]:
-            if isinstance(member, FilePath) or (
-                isinstance(member, Stored) and member.kind in ("file", "tree")
-            ):
-                yield member
+        yield from (each for each in file_leaves(held) if not isinstance(each, RemoteFile))
 
 
 def _where(rule: str, folders: Counter[str]) -> str:

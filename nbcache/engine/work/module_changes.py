@@ -20,6 +20,7 @@ from nbcache.plan.identity.module_settings import (
     names_of_its_own,
     own_nodes,
 )
+from nbcache.plan.language.scopes import root_name
 
 # What engine.isolation puts back by itself.
 _RESTORED = frozenset({"matplotlib", "pandas", "numpy", "decimal", "logging", "os", "random"})
@@ -88,9 +89,9 @@ def _changes(scope: ast.AST, imported: Mapping[str, str]) -> bool:
             if _changes(node, imported):
                 return True
         elif isinstance(node, (ast.Attribute, ast.Subscript)):
-            if not isinstance(node.ctx, ast.Load) and _root(node) in names:
+            if not isinstance(node.ctx, ast.Load) and root_name(node) in names:
                 return True
-            if isinstance(node, ast.Attribute) and _registers(node.attr, _root(node), imported):
+            if isinstance(node, ast.Attribute) and _registers(node.attr, root_name(node), imported):
                 return True
         elif isinstance(node, ast.Name):
             full = imported.get(node.id, "")
@@ -113,17 +114,13 @@ def _is_change(node: ast.Call, names: Collection[str]) -> bool:
     called = node.func
     if isinstance(called, ast.Name):
         return (
-            called.id in ("setattr", "delattr") and bool(node.args) and _root(node.args[0]) in names
+            called.id in ("setattr", "delattr")
+            and bool(node.args)
+            and root_name(node.args[0]) in names
         )
     return (
         isinstance(called, ast.Attribute)
         and isinstance(called.value, ast.Attribute)
         and called.attr in MUTATORS
-        and _root(called) in names
+        and root_name(called) in names
     )
-
-
-def _root(node: ast.AST) -> str | None:
-    while isinstance(node, (ast.Attribute, ast.Subscript)):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else None

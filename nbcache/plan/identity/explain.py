@@ -290,11 +290,6 @@ def _lines(each: Component | None) -> list[str]:
     return [PART.rstrip() if text.startswith(PART) else text for text in lines]
 
 
-def place_of_change(difference: Difference) -> str:
-    """Return "cell 5, line 3": where the first edit is, if both texts are at hand, else ""."""
-    return _edited(difference)[1]
-
-
 def _edited(difference: Difference) -> tuple[str, str]:
     """Return what the first edit is in, where that is not what bears the component's name, and the
     place of that edit; "" for what is not known."""

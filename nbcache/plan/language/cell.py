@@ -17,6 +17,7 @@ from nbcache.plan.language.body import analyse_body
 from nbcache.plan.language.facts import BodyFacts
 from nbcache.plan.language.header import parse_process_cell
 from nbcache.plan.language.header_text import split_above
+from nbcache.plan.language.parts import is_empty
 
 _HEADER = re.compile(r"\s*(?P<names>.*?)\s*(?P<options>(?<!\S)--\w.*)?\Z", re.DOTALL)
 _OPTION = re.compile(r"(?<!\S)--([\w-]+)")
@@ -60,7 +61,7 @@ def parse_cached_cell(
     asked = _names(header["names"])
     if not {"env", "ignore"}.issuperset(_OPTION.findall(header["options"] or "")):
         raise HeaderError(_OPTIONS)
-    if not any(each.strip() and not each.lstrip().startswith("#") for each in body.split("\n")):
+    if is_empty(body.split("\n")):
         raise HeaderError("%%cached: there is no code below it whose results could be kept")
     try:
         decl = parse_process_cell(

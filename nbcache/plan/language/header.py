@@ -22,6 +22,7 @@ from nbcache.plan.language.directives import parse_options
 from nbcache.plan.language.header_text import BUILTINS, HeaderText, nearest, split_above
 from nbcache.plan.language.option_lines import read_option, read_preamble
 from nbcache.plan.language.options import OPTIONS
+from nbcache.plan.language.parts import is_empty
 from nbcache.plan.language.ports import parse_inputs, parse_outputs
 from nbcache.plan.language.scanning import (
     is_option,
@@ -253,9 +254,7 @@ def _check_whole(decl: ProcessDecl, text: HeaderText, parts: _Parts) -> None:
                     "the shell itself, or nbcache, gives that variable its value",
                 )
     check_templates(decl, text.text.split("\n"))
-    if not any(
-        line.strip() and not line.lstrip().startswith("#") for line in decl.body.split("\n")
-    ):
+    if is_empty(decl.body.split("\n")):
         line, column = line_and_column(text.text, parts.name_at)
         raise BodyError(
             f'process "{decl.name}" has no body',

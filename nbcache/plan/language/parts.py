@@ -63,7 +63,8 @@ def _fail(wrong: str, line: int, source: str, hint: str) -> NoReturn:
     raise HeaderError(wrong, line=line, column=0, source=source, hint=hint)
 
 
-def _is_empty(lines: Sequence[str]) -> bool:
+def is_empty(lines: Sequence[str]) -> bool:
+    """Whether no line of a body does anything."""
     return not any(line.strip() and not line.lstrip().startswith("#") for line in lines)
 
 
@@ -78,7 +79,7 @@ def _stub_at(body: Sequence[str], first_line: int) -> int | None:
         at, wrong = found[1], "a process has one stub"
     elif body[at].partition(":")[2].strip():
         wrong = "the stub stands below this line, down to the end of the cell"
-    elif _is_empty(body[at + 1 :]):
+    elif is_empty(body[at + 1 :]):
         wrong = "there is no stub below this line"
     elif any(_CASE_LINE.match(line) for line in body[at + 1 :]):
         wrong = "a stub is one script, for all cases"
@@ -93,7 +94,7 @@ def _scripts(body: Sequence[str], first_line: int) -> list[Script]:
     begins = [index for index, line in enumerate(body) if _CASE_LINE.match(line)]
     if not begins:
         return []
-    if not _is_empty(body[: begins[0]]):
+    if not is_empty(body[: begins[0]]):
         wrong = "something stands above the first of several scripts"
         _fail(wrong, first_line + begins[0], body[begins[0]], "put it into each of them")
     found: list[Script] = []
@@ -109,7 +110,7 @@ def _scripts(body: Sequence[str], first_line: int) -> list[Script]:
         if below < end and body[below].startswith("#!"):
             interpreter = _own_interpreter(body[below].rstrip("\r"), first_line + below)
             below += 1
-        if _is_empty(body[below:end]):
+        if is_empty(body[below:end]):
             _fail("there is no script below this line", number, line, _CASES)
         text = "\n".join(body[below:end])
         found.append(Script(when, text, first_line + below, interpreter, number))
