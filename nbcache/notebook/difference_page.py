@@ -27,7 +27,7 @@ def page_of(diff: RunDiff) -> list[Element]:
     before, after = diff.before, diff.after
     told = [process for process in diff.processes if not process.unchanged]
     quiet = [process for process in diff.processes if process.unchanged]
-    facts = list(_facts(diff))
+    facts = list(facts_of(diff))
     parts = [element("p", "faint", f"{_counts(before)} → {_counts(after)}")]
     if facts:
         parts.append(element("ul", "lines", *(element("li", "", text) for text in facts)))
@@ -46,7 +46,8 @@ def _counts(run: RunSummary) -> str:
     return place_progress.outcome_phrase(run.counts, run.own) if run.counts else run.status
 
 
-def _facts(diff: RunDiff) -> Iterator[str]:
+def facts_of(diff: RunDiff) -> Iterator[str]:
+    """Yield what is not of one process: runs that go on, the notebook, parameters, packages."""
     for run in (diff.before, diff.after):
         if run.status in history.LIVE:
             yield f"run {run.name} is still going: this compares its tasks so far"

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from nbcache.engine.record import history
 from nbcache.engine.record.finding import Found
-from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.run_diff import (
     Group,
     OutputDiff,
@@ -20,7 +18,7 @@ from nbcache.engine.record.run_diff import (
 )
 from nbcache.model.value import Stored
 from nbcache.notebook import render
-from nbcache.notebook.difference_page import page_of
+from nbcache.notebook.difference_page import facts_of, page_of
 from nbcache.notebook.markup import element, html_of
 from nbcache.notebook.render import Rendered
 from nbcache.plan.identity import explain
@@ -38,12 +36,7 @@ def render_diff(diff: RunDiff) -> Rendered:
 
 
 def _lines(diff: RunDiff) -> Iterator[str]:
-    yield from (_going(run) for run in (diff.before, diff.after) if run.status in history.LIVE)
-    if diff.before.notebook != diff.after.notebook:
-        yield f"notebook {diff.before.notebook} → {diff.after.notebook}"
-    for name, old, new in diff.parameters:
-        yield f"parameter {name} {_or_none(old)} → {_or_none(new)}"
-    yield from map(explain.phrase, diff.packages)
+    yield from facts_of(diff)
     for process in diff.processes:
         if not process.unchanged:
             yield from _process(process, diff)
@@ -53,14 +46,6 @@ def _lines(diff: RunDiff) -> Iterator[str]:
         yield f"equal: {names}"
     if not diff.processes:
         yield "neither run has a process"
-
-
-def _going(run: RunSummary) -> str:
-    return f"run {run.name} is still going: this compares its tasks so far"
-
-
-def _or_none(text: str | None) -> str:
-    return "-" if text is None else text
 
 
 def _tasks(count: int) -> str:

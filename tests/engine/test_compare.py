@@ -488,7 +488,7 @@ def test_packages_and_parameters_are_told_once_for_the_whole_run(tmp_path: Path)
 
         assert diff.parameters == (("depth", "1", "2"),)
         lines = text_of(diff).splitlines()
-        assert lines[1:3] == ["parameter depth 1 → 2", "package numpy 2.1.0 → 2.2.0"]
+        assert lines[1:3] == ["parameter depth: 1 → 2", "package numpy 2.1.0 → 2.2.0"]
         assert sum("numpy" in line for line in lines) == 1
 
 
