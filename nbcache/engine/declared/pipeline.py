@@ -112,7 +112,7 @@ class Pipeline:
                 ]
                 listed = ", ".join(sorted(known)) or "none"
                 said = f"no process or channel is called {name!r} (there are: {listed})"
-                raise WiringError("; ".join(filter(None, (said, meant(name, known)))))
+                raise WiringError("; ".join(filter(None, (said, meant(name, known, cutoff=0.6)))))
 
     # What plan.graph asks for.
 
@@ -313,7 +313,7 @@ class Pipeline:
             name = error.name or ""
             own = set(self.namespace) - {*_SHELLS, *dir(builtins)}
             known = [each for each in (*sorted(own), *Factories.names) if each[:1] != "_"]
-            hint = meant(name, known, "run the cell that declares it first")
+            hint = meant(name, known, "run the cell that declares it first", 0.6)
             if name in ("Channel", "channel"):
                 hint = "the factories stand alone here: of(...), from_path(...)"
             if name in Factories.names:
@@ -357,7 +357,7 @@ def _raised_at(error: BaseException, text: str, decl: object) -> tuple[int | Non
 
 def _no_operator(error: AttributeError, text: str, place: str, decl: object) -> HeaderError:
     operators = [name for name, each in vars(Channel).items() if name[:1] != "_" and callable(each)]
-    near = meant(error.name or "", operators)
+    near = meant(error.name or "", operators, cutoff=0.6)
     hint = near or f"there are {', '.join(operators)}"
     if isinstance(error.obj, Channel) and not near:
         hint = f'.select("{error.name}") if that is a field; {hint}'

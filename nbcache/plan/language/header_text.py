@@ -53,9 +53,9 @@ def nearest(word: str, known: Collection[str], cutoff: float = 0.6) -> str | Non
     return folded[found[0]] if found else None
 
 
-def meant(word: str, known: Collection[str], otherwise: str = "") -> str:
+def meant(word: str, known: Collection[str], otherwise: str = "", cutoff: float = 0.5) -> str:
     """Return "did you mean ...?" with the nearest known word; `otherwise` where none is near."""
-    found = nearest(word, known, 0.5)
+    found = nearest(word, known, cutoff)
     return otherwise if found is None else f'did you mean "{found}"?'
 
 
