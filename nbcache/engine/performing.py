@@ -52,6 +52,7 @@ class Performer:
 
     def __init__(self, session: Host, tidy: Callable[[], None]) -> None:
         self._session = session
+        self.going: list[Run] = []  # begun and not ended, in the order of their turns
         self._executor: Executor | None = None
         self._clusters: dict[str, ClusterExecutor] = {}  # by address
         self._turn = asyncio.Lock()
@@ -62,6 +63,7 @@ class Performer:
         """Perform a run when its turn comes; returns at once."""
         is_new = opened.beginning.session == 1
         opened.run.status = RunStatus.RUNNING if is_new else RunStatus.RESUMING
+        self.going.append(opened.run)
         loop.submit(self._perform(opened, Hooks.of(self._session.namespace)))
 
     def executor(self) -> Executor:
@@ -129,6 +131,7 @@ class Performer:
                 tier.run_ended(run.id)
             run.close(status)
             await hooks.tell(run)
+            self.going.remove(run)
             run.end()
             executors = self._executors()
             for executor in executors:
@@ -225,12 +228,13 @@ class Performer:
         run.cancel()
 
     async def _leave(self) -> None:
-        """End in order what goes on in a kernel that ends: its run is cancelled, and can go on.
+        """End in order what goes on in a kernel that ends: its runs are cancelled, and can go on.
         What is to be tidied up comes last: while workers end, somebody is at work on the cache."""
-        run = self._session.last_run
-        if run is not None and not run.done:
+        going = list(self.going)
+        for run in going:
             run.cancel()
-            await asyncio.to_thread(run.wait, LEAVE_S)
+        waits = (asyncio.to_thread(run.wait, LEAVE_S) for run in going)
+        await asyncio.gather(*waits)
         try:
             await asyncio.gather(*(executor.close() for executor in self._executors()))
         finally:

@@ -89,8 +89,8 @@ def repeat(
     Raises:
         UsageError: a run is going on. NotRunError: no result is kept.
     """
-    if session.last_run is not None and not session.last_run.done:
-        raise UsageError(f"run {session.last_run.name} is still going: wait for it first")
+    for run in session.performer.going:
+        raise UsageError(f"run {run.name} is still going: wait for it first")
     prepared = session.prepare(targets)
     prepared.decider.need_results()
     by_process: dict[str, list[Decision]] = {}

@@ -184,15 +184,14 @@ class Session:
         return self.showing(said)
 
     def _check_no_run(self) -> None:
-        if self.last_run is not None and not self.last_run.done:
+        for run in self.performer.going:
             raise UsageError(
-                f"run {self.last_run.name} is still going: wait for it or {command('cancel')} first"
+                f"run {run.name} is still going: wait for it or {command('cancel')} first"
             )
 
     def _leave_deleted_cache(self) -> None:
         """Begin anew where the cache folder was deleted, or moved, while this kernel lives."""
-        going = self.last_run is not None and not self.last_run.done
-        if not going and self._held.is_deleted:
+        if not self.performer.going and self._held.is_deleted:
             with contextlib.suppress(NbcacheError, OSError):
                 self.close()
 

@@ -9,6 +9,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from nbcache.errors import UsageError, speak
@@ -46,6 +47,7 @@ class Front:
     board: CardBoard = field(default_factory=lambda: CardBoard(NotebookDisplays()))
     _processes: dict[str, Process] = field(default_factory=dict)  # those that have a card
     pending: Pending | None = None  # a run that goes on in this kernel, until its line comes
+    _detached: list[tuple[Run, Thread]] = field(default_factory=list)  # and who shows each
 
     @classmethod
     def for_shell(cls, shell: Any) -> Front:
@@ -196,7 +198,35 @@ class Front:
 
     def detach(self, run: Run) -> None:
         """Show a run in this cell while others go on."""
-        live.detach(run, self.screen(run, detached=True))
+        showing = live.detach(run, self.screen(run, detached=True))
+        self._detached = [each for each in self._detached if each[1].is_alive()]
+        self._detached.append((run, showing))
+
+    def end_detached(self, *, cancelled: bool) -> None:
+        """Wait, after the last cell, for the runs that go on, or end them in order.
+
+        Raises:
+            RunFailed: tasks failed. RunError: a run was cancelled, by an interrupt too.
+        """
+        going = [run for run, _ in self._detached if not run.done and not run.cancelled]
+        for run, showing in self._detached:
+            if cancelled:
+                run.cancel()
+            try:
+                run.wait()
+            except KeyboardInterrupt:
+                cancelled = True
+                run.cancel()
+            showing.join(live.GRACE_S)
+        for run in going:
+            run.raise_for_status()
+        self.finish_sending()
+
+    def finish_sending(self) -> None:
+        """Send what a shared cache lacks, where the kernel ends with the notebook."""
+        tier = self.session.tier()
+        if tier is not None and self.headless is not None:
+            tier.finish()
 
     def screen(self, run: Run, *, detached: bool = False, raising: bool = False) -> Screen:
         """Return where a run is shown; `raising`: its cell ends in an error if the run does."""

@@ -60,10 +60,15 @@ class Execution:
     notebook: Any
     runs: dict[str, RunRecord] = field(default_factory=dict)
     failed_cell: tuple[int, str] | None = None
+    begun_in: dict[str, int] = field(default_factory=dict)  # runs, by the numbers of their cells
     started: bool = False  # whether there was a kernel to execute it
     interrupted: bool = False
     said: set[str] = field(default_factory=set)  # texts that the watcher was told at once
     planning: Planning = field(default_factory=Planning)  # where it is executed for that
+
+    def going(self) -> list[str]:
+        """Return the ids of the runs that have not ended, as far as was heard."""
+        return [run for run, record in self.runs.items() if record["status"] in LIVE]
 
 
 def read_notebook(path: Path) -> Any:
@@ -231,13 +236,40 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
                     if execution.planning.leaves_out(number, cell):
                         continue
                 execution.failed_cell = (number, error_of(cell))
-                return
+                break
             except DeadKernelError:
                 execution.failed_cell = (number, _how_it_died(execution, settings))
                 return
+            finally:
+                for run in execution.runs:
+                    execution.begun_in.setdefault(run, number)
+        if execution.going():
+            await _end_detached(client, execution, settings)
+
+
+async def _end_detached(client: Any, execution: Execution, settings: Headless) -> None:
+    """Wait for the runs that cells began with `--detach`, by a cell that is not kept; where a
+    cell failed they are cancelled."""
+    import nbformat
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    cells, failed = execution.notebook.cells, execution.failed_cell
+    number = next(execution.begun_in[run] for run in execution.going())
+    stopped = failed is not None or execution.interrupted
+    cell = nbformat.v4.new_code_cell(_END_DETACHED.format(cancelled=stopped))
+    cells.append(cell)
+    try:
+        await client.async_execute_cell(cell, len(cells) - 1, store_history=False)
+    except CellExecutionError:
+        execution.failed_cell = failed or (number, error_of(cell))
+    except DeadKernelError:
+        execution.failed_cell = failed or (number, _how_it_died(execution, settings))
+    finally:
+        cells.pop()
 
 
 _IDLE_S = 5.0  # between a kernel's reply and the word that it is idle
+_END_DETACHED = "get_ipython()._nbcache_front.end_detached(cancelled={cancelled})"
 _LEAVE = "__import__('nbcache.engine.session').engine.session.current_session().performer.leave()"
 
 
@@ -264,7 +296,7 @@ def _says_idle(message: Any, request: str) -> bool:
 
 def _how_it_died(execution: Execution, settings: Headless) -> str:
     """Say that the kernel died, and how a run goes on that it left behind."""
-    left = [each["name"] for each in execution.runs.values() if each["status"] in LIVE]
+    left = [execution.runs[run]["name"] for run in execution.going()]
     if not left:
         return "the kernel died"
     way_on = as_typed(f"resume {left[-1]}", settings.typed_cache)
@@ -317,6 +349,7 @@ def error_of(cell: Any) -> str:
 
 def _client(execution: Execution, folder: Path, watcher: Watcher, kernel: Any) -> Any:
     from nbclient import NotebookClient
+    from nbclient.client import CellExecutionComplete
 
     class Client(NotebookClient):  # type: ignore[misc]
         """Tells the watcher what the messages say, and keeps what a reader wants to see."""
@@ -324,6 +357,15 @@ def _client(execution: Execution, folder: Path, watcher: Watcher, kernel: Any) -
         def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
             _read_message(msg, execution, watcher)
             return super().process_message(msg, cell, cell_index)
+
+        async def _async_poll_output_msg(self, asked: str, cell: Any, cell_index: int) -> None:
+            """Hear, as nbclient does not, also what runs show that earlier cells have begun."""
+            with contextlib.suppress(CellExecutionComplete):
+                while True:
+                    message = await self.kc.iopub_channel.get_msg(timeout=None)
+                    is_own = message["parent_header"].get("msg_id") == asked
+                    if is_own or message["msg_type"] == "update_display_data":
+                        self.process_message(message, cell, cell_index)
 
     return Client(
         execution.notebook,

@@ -255,9 +255,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             front.detach(run)
         else:
             front.watch(run)
-            tier = front.session.tier()
-            if tier is not None and front.headless is not None:
-                tier.finish()  # the kernel ends with the notebook
+            front.finish_sending()
         return run
 
     def _restore(self, parsed: verbs.Parsed) -> object:

@@ -122,6 +122,29 @@ def test_a_failing_cell_is_named_and_the_notebook_is_written_all_the_same(tmp_pa
     assert nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[5].outputs == []
 
 
+def test_runs_that_were_detached_are_waited_for_after_the_last_cell(tmp_path: Path) -> None:
+    body = "import time\ntime.sleep(0.5)\ny ="
+    write_notebook(
+        tmp_path / "fit.ipynb",
+        *CELLS[:3],
+        f"%%process fit(x) -> y from grid\n{body} x + 1",
+        f"%%process bad(x) -> y from grid\n{body} 1 / (x - 1)",
+        "%nbcache run fit --detach",
+        "%nbcache run bad --detach",
+        "print('at once')",
+    )
+
+    ended = nbcache(tmp_path, "run", "fit.ipynb", "-o", "out.ipynb")
+
+    assert ended.returncode == 1
+    assert "2 runs: 5 ran, 0 cached, 1 failed" in ended.stdout
+    assert "cell [6] failed" in ended.stderr
+    assert "bad[x=1] ZeroDivisionError" in ended.stderr
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == "at once\n"
+    assert "3 ran, 0 cached" in executed.cells[5].outputs[0].data["text/plain"]
+
+
 def test_a_notebook_that_ran_is_told_in_json_and_nothing_else_is_printed(tmp_path: Path) -> None:
     cells = ("%channel xs = of(1, 0)", "%%process inv(x) -> y from xs\ny = 1 / x", "%nbcache run")
     write_notebook(tmp_path / "inv.ipynb", "%load_ext nbcache", *cells)

@@ -630,6 +630,31 @@ def test_a_later_edit_does_not_touch_a_run_that_goes_on(notebook: Notebook, tmp_
     assert list(notebook.run()["slow"]) == [1007, 1008, 1009]
 
 
+def test_the_cache_of_a_run_is_not_left_when_one_behind_it_is_cancelled(
+    notebook: Notebook, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    notebook.cells(
+        [
+            "%channel src = of(1, 2, 3)",
+            "%%process slow(v) -> out from src\nimport pathlib, time\n"
+            f"while not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.02)\n"
+            "out = v",
+        ]
+    )
+    first, second = notebook.session.start(detached=True), notebook.session.start(detached=True)
+    second.cancel()
+    assert second.wait(PATIENCE_S)
+
+    with pytest.raises(UsageError, match=f"run {first.name} is still going"):
+        notebook.session.use("elsewhere")
+
+    gate.touch()
+    assert first.wait(PATIENCE_S)
+    assert list(first["slow"]) == [1, 2, 3]
+    notebook.session.use("elsewhere")
+
+
 def test_an_undeclared_read_is_said_once_and_checked_at_the_next_run(
     notebook: Notebook, tmp_path: Path
 ) -> None:

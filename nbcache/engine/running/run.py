@@ -102,14 +102,14 @@ class Run:
         self._steering: Steering | None = None
         self._elements: Callable[[int], Elements] = lambda _: ()
         self.lacks: Callable[[str, Position], bool] = lambda place, position: False
-        self._cancelled = False
+        self.cancelled = False  # whether somebody asked that it ends
 
     # For the driver.
 
     def steered_by(self, steering: Steering) -> None:
         """Say who drives this run; a request to cancel it that came before is passed on."""
         self._steering = steering
-        if self._cancelled:
+        if self.cancelled:
             steering.cancel()
 
     def update(self, places: tuple[PlaceProgress, ...], items: Mapping[int, int]) -> None:
@@ -276,7 +276,7 @@ class Run:
 
     def cancel(self) -> None:
         """End the run in order: running tasks are stopped, finished ones kept."""
-        self._cancelled = True
+        self.cancelled = True
         if self._steering is not None and not self.done:
             self._steering.cancel()
 
