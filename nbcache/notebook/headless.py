@@ -254,16 +254,17 @@ async def _end_detached(client: Any, execution: Execution, settings: Headless) -
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     cells, failed = execution.notebook.cells, execution.failed_cell
-    number = next(execution.begun_in[run] for run in execution.going())
+    going = execution.going()
     stopped = failed is not None or execution.interrupted
     cell = nbformat.v4.new_code_cell(_END_DETACHED.format(cancelled=stopped))
     cells.append(cell)
     try:
         await client.async_execute_cell(cell, len(cells) - 1, store_history=False)
-    except CellExecutionError:
-        execution.failed_cell = failed or (number, error_of(cell))
-    except DeadKernelError:
-        execution.failed_cell = failed or (number, _how_it_died(execution, settings))
+    except (CellExecutionError, DeadKernelError) as error:
+        is_dead = isinstance(error, DeadKernelError)
+        how = _how_it_died(execution, settings) if is_dead else error_of(cell)
+        ill = [run for run in going if execution.runs[run]["status"] != "succeeded"]
+        execution.failed_cell = failed or (execution.begun_in[(ill or going)[0]], how)
     finally:
         cells.pop()
 

@@ -138,7 +138,7 @@ def test_runs_that_were_detached_are_waited_for_after_the_last_cell(tmp_path: Pa
 
     assert ended.returncode == 1
     assert "2 runs: 5 ran, 0 cached, 1 failed" in ended.stdout
-    assert "cell [6] failed" in ended.stderr
+    assert "cell [7] failed" in ended.stderr
     assert "bad[x=1] ZeroDivisionError" in ended.stderr
     executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text == "at once\n"
