@@ -34,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Give all tests, and what they start, settings of their own: whom the user trusts is there."""
     config.stash[SETTINGS] = tempfile.mkdtemp(prefix="nbcache-settings-")
     os.environ["NBCACHE_CONFIG_DIR"] = config.stash[SETTINGS]
+    os.environ["XDG_STATE_HOME"] = os.path.join(config.stash[SETTINGS], "state")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -92,6 +92,11 @@ def _once(cache: Cache, prepared: Prepared) -> Iterator[str]:
     """Yield what is said with the first run that it holds for."""
     for place in prepared.places.values():
         yield from place.captured.notes
+    if cache.below is not None:
+        yield (
+            f"the cache {cache.below.folder} may only be read: its results are used, and what is "
+            f"made is kept in {cache.root}"
+        )
     if cache.writable and cache.unnoted is not None:
         yield (
             f"the next kernel will take the cache {cache.root} for somebody else's, and run again "

@@ -118,7 +118,7 @@ def share(
     except RemoteStoreError as error:
         # "never" stands there also where "auto", which need not be said, found no claims.
         same = [asked, replace(asked, claim="never")] if claim == "auto" else [asked]
-        if before not in same or not cache.is_own:
+        if before not in same or not cache.is_trusted_to_share:
             raise
         tell(f"shared cache: {error}")
         return None
@@ -502,7 +502,7 @@ def connect(cache: Cache, tell: Callable[[str], None]) -> Tier | None:
     with contextlib.suppress(FileNotFoundError):
         try:
             sharing = sharing_of(cache.root)
-            if sharing is not None and not cache.is_own:
+            if sharing is not None and not cache.is_trusted_to_share:
                 _tell_foreign(cache, sharing, tell)
             elif sharing is not None:
                 return Tier.open(cache, sharing, tell)

@@ -22,6 +22,7 @@ from xxhash import xxh3_128
 from nbcache.errors import BlobDamagedError, BlobMissingError, StoreError
 from nbcache.model.digest import Digest, blob_digest, identity_digest
 from nbcache.store import tree
+from nbcache.store.below import Below
 from nbcache.store.files import (
     full_disk_error,
     is_full,
@@ -75,8 +76,10 @@ class Blobs:
         *,
         read_only: str | None = None,
         durability: Durability = "process",
+        below: Below | None = None,
     ) -> None:
         self.root = Path(root)
+        self._below = below
         self.folder = self.root / "blobs"
         self._prefix = os.path.realpath(self.folder) + os.sep
         self._temporary = self.root / "tmp"
@@ -202,7 +205,7 @@ class Blobs:
             found = os.stat(path)
         except OSError:
             if not self.trash.rescue(digest[3:], path):
-                return False
+                return self._below is not None and self._below.has(digest[3:], size)
             found = os.stat(path)
         return (size is None or found.st_size == size) and stat.S_ISREG(found.st_mode)
 
@@ -336,9 +339,26 @@ class Blobs:
         return path
 
     def _bring_back(self, digest: str, path: str) -> bool:
-        if self.trash.rescue(digest[3:], path):
+        if self.trash.rescue(digest[3:], path) or self._copied_from_below(digest):
             return True
         return self.behind is not None and self.behind(Digest(digest))
+
+    def _copied_from_below(self, digest: str) -> bool:
+        """Copy a blob from the cache that may only be read; False: it is not there, or damaged."""
+        if self._below is None or not self._below.has(digest[3:]):
+            return False
+        new = self._temporary / new_ulid()
+        try:
+            _copy(self._below.blob(digest[3:]), new)
+            self.keep_as(new, Digest(digest))
+        except BlobDamagedError:
+            self._below.note_damaged(digest[3:])
+            return False
+        except OSError:  # it is away
+            return False
+        finally:
+            remove(new)
+        return True
 
     def _take(self, path: Path, new: Path) -> bool:
         """Bring a file to `new`; say whether it is executable."""

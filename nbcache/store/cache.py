@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcache.errors import CacheFormatError, StoreError, command
 from nbcache.store.activity import Activity
+from nbcache.store.below import Below, below_of, place_below, private_place
 from nbcache.store.blobs import Blobs
 from nbcache.store.claims import Claims
 from nbcache.store.files import make_folder, new_ulid, remove, write_whole
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from nbcache.store.remote.shared import Shared
 
 _NAME = "nbcache.json"
+_DENIED = "no permission to write"
 _FOLDERS = ("log", "journal", "blobs", "claims", "filestate", "published", "work", "tmp", "index")
 
 
@@ -41,10 +43,11 @@ class Cache:
         self.id: str = header["id"]
         self.format: int = header["format"]
         self.read_only = read_only  # why nothing may be written; None: it may
+        self.below = below_of(root)  # the one that may only be read, whose private one this is
         self.work = root / "work"
         self.tmp = root / "tmp"
-        self.blobs = Blobs(root, read_only=read_only, durability=durability)
-        self.is_own = _is_own(root, self.id)
+        self.blobs = Blobs(root, read_only=read_only, durability=durability, below=self.below)
+        self.is_own = _is_own(root, self.id) if self.below is None else _owns(self.below)
         self.unnoted = _unnoted.get(self.id)  # why no later process knows that it is one's own
         self.sign = Signer(makes_key=not self.is_own).sign
         self.log = Log(
@@ -66,6 +69,11 @@ class Cache:
         """Whether anything may be written."""
         return self.read_only is None
 
+    @property
+    def is_trusted_to_share(self) -> bool:
+        """Whether this user has said where what is made is sent; in a foreign cache others have."""
+        return self.is_own or self.below is not None
+
     def is_there(self) -> bool:
         """Whether the folder that was opened still lies at its place."""
         try:
@@ -85,7 +93,8 @@ class Cache:
     ) -> Cache:
         """Open the cache in a folder, and make it first where there is none.
 
-        A folder that this user may not write to, or of a newer format, opens read-only.
+        For a folder that this user may not write to it is his private one before that, which is
+        made only with `create`; without it, and of a newer format, the folder opens read-only.
 
         Raises:
             CacheFormatError: the folder holds something else, or nothing and `create` is False.
@@ -97,7 +106,11 @@ class Cache:
             if header is None:
                 _check_empty(folder, create)
                 header = _create(folder)
-            return cls(folder, header, _prepare(folder, header), durability)
+            read_only = _prepare(folder, header)
+            private = _private(folder, header, create) if _is_denied(read_only) else None
+            if private is not None:
+                return cls.open(private, create=False, durability=durability)
+            return cls(folder, header, read_only, durability)
         except OSError as error:
             reason = error.strerror or str(error)
             raise StoreError(
@@ -243,7 +256,7 @@ def _prepare(folder: Path, header: dict[str, Any]) -> str | None:
     if header["format"] > FORMAT:
         return f"its format {header['format']} is newer than this nbcache, which knows {FORMAT}"
     if not os.access(folder, os.W_OK | os.X_OK):
-        return "no permission to write"
+        return _DENIED
     for name in _FOLDERS:
         path = folder / name
         try:
@@ -252,5 +265,37 @@ def _prepare(folder: Path, header: dict[str, Any]) -> str | None:
             if not path.is_dir():
                 return f"{name} in it is no folder: delete it"
             if not os.access(path, os.W_OK | os.X_OK):
-                return f"no permission to write to {name}/"
+                return f"{_DENIED} to {name}/"
     return None
+
+
+def _is_denied(read_only: str | None) -> bool:
+    return read_only is not None and read_only.startswith(_DENIED)
+
+
+def _private(folder: Path, header: dict[str, Any], create: bool) -> Path | None:
+    """Return the private cache before one that may only be read, made with `create`; None: there is
+    none, or none can be made."""
+    place = private_place(header["id"])
+    try:
+        if _read_header(place) is None:
+            if not create:
+                return None
+            place.mkdir(parents=True, mode=0o700, exist_ok=True)
+            _create(place)
+        below = below_of(place)
+        if below is None or below.folder != folder:
+            _prepare(place, header)
+            place_below(place, folder)
+    except (OSError, StoreError):  # a home that may only be read, too
+        return None
+    return place
+
+
+def _owns(below: Below) -> bool:
+    """Whether the cache below is this user's own, so that what is in it counts as his word."""
+    try:
+        header = _read_header(below.folder)
+        return header is not None and _is_own(below.folder, str(header["id"]))
+    except (OSError, StoreError):  # it is away
+        return False

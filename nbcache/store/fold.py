@@ -138,8 +138,8 @@ def _foldable(root: Path) -> Iterator[Path]:
     """Yield the journals that may be taken, if nobody writes them."""
     for name in sorted(os.listdir(root / "journal")):
         path = root / "journal" / name
-        if is_of_this_boot(name) or _is_abandoned(root, path):
-            yield path
+        if not path.is_symlink() and (is_of_this_boot(name) or _is_abandoned(root, path)):
+            yield path  # a link leads to a cache that may only be read
 
 
 def _take_journals(root: Path, seen: Container[str]) -> list[_Held]:

@@ -148,9 +148,9 @@ def _keep_tasks(history: _History) -> None:
 
 def _fence(connection: duckdb.DuckDBPyConnection, cache: Logged) -> None:
     """Let queries reach the segments of a cache and no other file, and not undo this."""
-    segments = quoted(str(cache.root / "log"))
+    folders = ", ".join(quoted(each) for each in cache.log.folders())
     for setting in (
-        f"allowed_directories = [{segments}]",
+        f"allowed_directories = [{folders}]",
         "python_enable_replacements = false",
         "enable_external_access = false",
         "lock_configuration = true",

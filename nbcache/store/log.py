@@ -145,7 +145,7 @@ class Log(LogRows):
 
         def live() -> dict[str, SegmentIndex]:
             self.refresh(relist=True)
-            return self._segments
+            return self.own_segments()
 
         merged = compact.merge_segments(self.root, live, max_rows=max_rows, factor=factor)
         self.refresh()

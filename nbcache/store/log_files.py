@@ -15,11 +15,12 @@ from pathlib import Path
 
 from nbcache.errors import DamagedSegmentError
 from nbcache.store import fold
+from nbcache.store.below import below_of
 from nbcache.store.index import SegmentIndex
 from nbcache.store.journal import GONE
 from nbcache.store.journal_view import JournalView
 from nbcache.store.listing import Listing
-from nbcache.store.segment import ROWS, segment_name
+from nbcache.store.segment import KEYS, ROWS, segment_name
 from nbcache.store.tombstones import Tombstones
 
 
@@ -29,6 +30,7 @@ class LogFiles:
     def __init__(self, root: str | os.PathLike[str], read_only: str | None) -> None:
         self.root = Path(root)
         self._read_only = read_only
+        self._below = below_of(self.root)  # whose files are found here, too
         self._lock = threading.RLock()
         self._log_folder = Listing(self.root / "log")
         self._journal_folder = Listing(self.root / "journal")
@@ -43,6 +45,18 @@ class LogFiles:
     def segments(self) -> dict[str, SegmentIndex]:
         """Return the live segments by name, as of the last refresh."""
         return self._segments
+
+    def own_segments(self) -> dict[str, SegmentIndex]:
+        """Return those of them that do not lie in a cache below."""
+        if self._below is None:
+            return self._segments
+        there = self._below.segments
+        return {name: each for name, each in self._segments.items() if name + KEYS not in there}
+
+    def folders(self) -> list[str]:
+        """Return where segments lie: what is linked from a cache below lies there."""
+        below = [] if self._below is None else [os.path.realpath(self._below.folder / "log")]
+        return [str(self.root / "log"), *below]
 
     def journals(self) -> dict[str, JournalView]:
         """Return what was read of the journals, by file name, as of the last refresh."""
@@ -71,6 +85,8 @@ class LogFiles:
 
     def _refresh_once(self, relist: bool) -> bool:
         """Journals are listed before segments: rows move from the one to the other."""
+        if self._below is not None:
+            self._below.link()
         journal_names = self._journal_folder.names(relist)
         segment_files = self._log_folder.names(relist)
         if segment_files is not None:

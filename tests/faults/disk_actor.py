@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nbcache.engine.record.history import runs
+from nbcache.engine.record.query import fetch
 from nbcache.engine.upkeep.cleaning import clean
 from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
@@ -124,7 +126,8 @@ def clean_up_full(folder: Path) -> None:
 
 
 def become_read_only(folder: Path) -> None:
-    """Five results are there; then nothing can be written, and ten are asked for."""
+    """Five results are there; then nothing can be written, and ten are asked for, twice. At last a
+    blob there is damaged."""
     first = kernel(folder, 5)
     tell(first)
     first.close()
@@ -134,6 +137,18 @@ def become_read_only(folder: Path) -> None:
     tell(second)
     print(json.dumps({"read": len(list(second.names["large"]))}), flush=True)
     second.cell("%channel src = from_iterable(range(10))")
+    tell(second)
+    tell(second)
+    cache = second.session.cache
+    told = fetch(cache, "SELECT status, count(*) FROM tasks GROUP BY ALL ORDER BY ALL")
+    print(json.dumps({"runs": len(runs(cache)), "tasks": told}), flush=True)
+    damaged = next(each for each in (folder / "cache/blobs").rglob("*") if each.is_file())
+    subprocess.run(["mount", "-o", "remount,bind,rw", str(folder)], check=True)
+    damaged.chmod(0o644)
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+    (second.session.cache.blobs.folder / damaged.relative_to(folder / "cache/blobs")).unlink()
+    second.cell("%%process size(data) -> n from large\nn = len(data)")
     tell(second)
     subprocess.run(["umount", str(folder)], check=True)
     third = kernel(folder, 10)

@@ -71,21 +71,25 @@ def test_a_clean_up_makes_room_on_a_disk_without_room_for_its_own_rows(tmp_path:
     assert after["counts"] == {"completed": 5}
 
 
-def test_a_read_only_cache_gives_its_results_and_says_that_it_keeps_none(tmp_path: Path) -> None:
-    first, hits, read, misses, after = records(
+def test_before_a_read_only_cache_stands_a_private_one_and_both_are_one_history(
+    tmp_path: Path,
+) -> None:
+    first, hits, read, misses, again, history, repaired, after = records(
         run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "read-only")
     )
     assert first["counts"] == {"completed": 5}
     assert (hits["status"], hits["counts"]) == ("succeeded", {"cached": 5})
     (note,) = hits["notes"]
-    assert "read-only" in note
-    assert "nothing is kept" in note
+    assert f"{tmp_path}/disk/cache may only be read: its results are used" in note
     assert read == {"read": 5}
-    assert misses["status"] == "failed"
-    assert misses["counts"]["cached"] == 5
-    assert "is read-only" in misses["errors"][0]
-    assert "%nbcache use FOLDER" in misses["errors"][0]
-    assert after["counts"] == {"cached": 5, "completed": 5}
+    assert misses["counts"] == {"cached": 5, "completed": 5}
+    assert again["counts"] == {"cached": 10}
+    assert history == {"runs": 4, "tasks": [["CACHED", 20], ["COMPLETED", 10]]}
+    assert repaired["counts"] == {"cached": 9, "completed": 11}, "one blob was damaged"
+    assert after["counts"] == {"cached": 5, "completed": 5}, (
+        "which knows nothing of the private one"
+    )
+    assert not [each for record in (hits, misses, again) for each in record["problems"]]
 
 
 @pytest.mark.parametrize("directive", ["publish", "store"])
@@ -114,7 +118,13 @@ def without_rights(program: str) -> str:
             pytest.skip("root without setpriv: nothing is forbidden to it")
         command = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", *command]
     ended = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, "XDG_STATE_HOME": "/proc"},  # no room for a private cache either
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

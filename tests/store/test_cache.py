@@ -206,7 +206,10 @@ def test_a_cache_without_permission_to_write_opens_read_only(tmp_path: Path) -> 
     )  # fmt: skip
 
     told = subprocess.run(
-        [sys.executable, "-c", code, str(cache.root)], capture_output=True, text=True
+        [sys.executable, "-c", code, str(cache.root)],
+        env={**os.environ, "XDG_STATE_HOME": "/proc"},  # no room for a private cache either
+        capture_output=True,
+        text=True,
     )
 
     for path in paths:

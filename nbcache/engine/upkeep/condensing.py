@@ -36,7 +36,7 @@ def condense(cache: Cache) -> None:
 def _is_much(log: Log) -> bool:
     if fold.bytes_left(log.root, log.folded()) >= MANY_BYTES:
         return True
-    rows = {name: int(each.meta["rows"]) for name, each in log.segments().items()}
+    rows = {name: int(each.meta["rows"]) for name, each in log.own_segments().items()}
     return len(rows) > SEGMENTS and sum(map(rows.__getitem__, _alike(rows))) >= MANY_ROWS
 
 
@@ -66,7 +66,7 @@ def _is_done_apart(root: Path) -> bool:
 
 def _condense(log: Log) -> None:
     log.fold()
-    if len(log.segments()) > SEGMENTS:
+    if len(log.own_segments()) > SEGMENTS:
         log.compact(factor=TIERS)
 
 
