@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import TypeVar
 
 from nbcache.errors import StoreUnavailableError
@@ -34,23 +36,57 @@ def patiently(request: Callable[[], T], is_worth: Callable[[], bool] = lambda: T
     return request()
 
 
+class _Helper:
+    """A thread that acts for another one, again and again, until that ends."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()  # whose thread it is: a forked child has none
+        self._asked = SimpleQueue[Callable[[], object] | None]()
+        name = "nbcache-folder"
+        threading.Thread(target=_serve, args=(self._asked,), name=name, daemon=True).start()
+
+    def __del__(self) -> None:
+        self._asked.put(None)
+
+    def begin(self, act: Callable[[], T]) -> Future[T]:
+        """Have it act; one thing after another."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(act())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._asked.put(run)
+        return future
+
+
+def _serve(asked: SimpleQueue[Callable[[], object] | None]) -> None:
+    while (run := asked.get()) is not None:
+        run()
+        del run  # with all that it holds
+
+
+_mine = threading.local()
+
+
 def within(seconds: float, act: Callable[[], T]) -> T:
-    """Act on a thread of its own, for so long at most: a file system whose network is gone holds
-    whoever asks it for as long as it likes.
+    """Act on a thread beside this one, for so long at most: a file system whose network is gone
+    holds whoever asks it for as long as it likes.
 
     Raises:
         TimeoutError: it takes longer, and goes on.
     """
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(act())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="nbcache-folder", daemon=True).start()
-    return future.result(seconds)
+    helper: _Helper | None = getattr(_mine, "helper", None)
+    if helper is None or helper.process != os.getpid():
+        helper = _mine.helper = _Helper()
+    future = helper.begin(act)
+    try:
+        return future.result(seconds)
+    finally:
+        if not future.done():  # it is held: the next one is not to wait for that
+            _mine.helper = None
 
 
 def _was_silent(error: BaseException | None) -> bool:
