@@ -5,7 +5,8 @@ array of a derived class its attributes, an image the alpha of its palette, a sc
 Python's types do not hold, the type of a map that its keys are sorted; groups and windows of pandas
 take along what they computed, which may be out of date; `numpy.vectorize` keeps a ufunc that
 nothing can pickle once it was called. Libraries are told by the names of their classes, never
-imported to find out.
+imported to find out. And of any class with a `__getattr__`, which pickle asks before the object has
+what that looks into.
 """
 
 from __future__ import annotations
@@ -42,7 +43,25 @@ def _reducer(cls: type) -> Reducer | None:
         found = _REDUCERS.get(f"{base.__module__}.{base.__qualname__}")
         if found is not None:
             return found
-    return None
+    if issubclass(cls, type) or cls in copyreg.dispatch_table or not hasattr(cls, "__getattr__"):
+        return None
+    return _reduce_unasked if _pickles_as(object, cls) else None
+
+
+def _reduce_unasked(value: object) -> Reduced | None:
+    reduced = value.__reduce_ex__(5)
+    if not isinstance(reduced, tuple) or reduced[2] is None:
+        return None
+    return (*reduced, set_attributes)
+
+
+def set_attributes(made: object, state: Any) -> None:
+    """Complete an object as pickle does, but do not ask it for a `__setstate__`."""
+    held, slots = state if isinstance(state, tuple) else (state, {})
+    if held:
+        vars(made).update(held)
+    for name, each in slots.items():
+        object.__setattr__(made, name, each)
 
 
 def _with(value: Any, reduced: Any, more: object, set_state: Callable[..., None]) -> Reduced:
@@ -96,7 +115,7 @@ def _reduce_masked(array: Any) -> Reduced | None:
 def _pickles_as(base: type, cls: type) -> bool:
     """Whether a derived class leaves it to this one how it is pickled."""
     names = ("__reduce__", "__reduce_ex__", "__setstate__")
-    return all(getattr(cls, name) is getattr(base, name) for name in names)
+    return all(getattr(cls, name, None) is getattr(base, name, None) for name in names)
 
 
 def set_array(array: Any, state: Reduced) -> None:

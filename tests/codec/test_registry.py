@@ -243,6 +243,28 @@ def test_what_an_objects_own_pickle_cannot_read_comes_back() -> None:
     assert repr(there_and_back(np.finfo("f4"))) == repr(np.finfo("f4"))
 
 
+class Proxy:
+    def __init__(self, inner: object) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+class SlottedProxy(Proxy):
+    __slots__ = ("more",)
+
+
+def test_an_object_that_looks_up_its_attributes_in_what_it_holds_comes_back() -> None:
+    plain, slotted = Proxy([1]), SlottedProxy([2])
+    slotted.more = "more"
+
+    found: Any = there_and_back([plain, slotted])
+
+    assert [each.copy() for each in found] == [[1], [2]]
+    assert found[1].more == "more"
+
+
 @pytest.mark.parametrize(
     "scalar",
     [np.float64(0.1), np.float32(-0.0), np.int8(3), np.bool_(True), np.str_("ab"), np.bytes_(b"x"),

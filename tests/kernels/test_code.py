@@ -44,7 +44,12 @@ _CONFIG = (
     "class Config(dict):\n    def __getattr__(self, name):\n        return self[name]\n"
     "cfg = Config(a=1)"
 )
+_PROXY = (
+    "class Inner:\n    def go(self): return 1\nclass Proxy:\n    def __init__(self): self.inner = Inner()\n"
+    "    def __getattr__(self, name): return getattr(self.inner, name)\np = Proxy()"
+)
 DAILY = [
+    edit("an object that asks what it holds", _PROXY, "return 1", "return 2", "out = p.go()", "captured p"),
     edit("attribute dict", _CONFIG, "a=1", "a=2", "out = cfg.a * v", "captured cfg"),
     edit(
         "local name shadows global", "rate = 1\ndef f(v):\n    rate = 5\n    return v * rate",

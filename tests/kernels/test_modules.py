@@ -51,7 +51,11 @@ MODULES = [
     ),
     module_edit(
         "folder without init",
-        {"space17/low.py": _F}, "space17/low.py", "v + 1", "v + 2", "from space17 import low\nout = low.f(v)", "module space17.low",
+        {"space17/deep/low.py": _F}, "space17/deep/low.py", "v + 1", "v + 2", "from space17.deep import low\nout = low.f(v)", "module space17.deep.low",
+    ),
+    module_edit(
+        "folder without init in a package",
+        {"pkg17/__init__.py": "", "pkg17/deep/low.py": _F}, "pkg17/deep/low.py", "v + 7", "v + 8", "from pkg17.deep.low import f\nout = f(v)", None,
     ),
     module_edit(
         "star import between modules",

@@ -96,7 +96,8 @@ class LocalModules:
         return self._specs[module]
 
     def _find(self, module: str) -> ModuleSpec | None:
-        parent, _, _ = module.rpartition(".")
+        parent, _, name = module.rpartition(".")
+        folders: list[str] = []
         try:
             if not parent:
                 loaded = getattr(sys.modules.get(module), "__spec__", None)
@@ -106,7 +107,13 @@ class LocalModules:
             around = self.spec(parent)
             if around is None or around.submodule_search_locations is None:
                 return None
-            return PathFinder.find_spec(module, list(around.submodule_search_locations))
+            folders += around.submodule_search_locations
+            return PathFinder.find_spec(module, folders)
+        except KeyError:  # a folder without __init__.py in a package that is not imported
+            found = ModuleSpec(module, None, is_package=True)
+            places = (os.path.join(each, name) for each in folders)
+            found.submodule_search_locations = list(filter(os.path.isdir, places))
+            return found
         except (ImportError, ValueError, AttributeError):
             return None
 
@@ -170,31 +177,23 @@ def local_components(
 ) -> tuple[list[Component], ModuleReach, list[str]]:
     """Return a component for each local module that counts, and what was found on the way.
 
-    The names given last are of modules that the body does not reach and that change reached ones
-    when they are imported, as they were in the notebook: they register or patch something there.
+    The names given last are of modules that change reached ones when they are imported, as they were
+    in the notebook: they register or patch something there, whether or not the body imports them.
     """
     reach = ModuleReach(partial(modules.load, asked=asked))
     for module, chains in sorted(reads.items()):
         reach.read(module, sorted(chains))
-    changing: list[str] = []
-    while found := _changing(modules, reach):
+    imported = modules.imported() if reach.modules else []
+    while unread := [each for each in imported if each not in reach.modules]:
+        found = next(filter(reach.changes_reached, unread), None)
+        if found is None:
+            break
         reach.read(found, ())
-        changing.append(found)
     return (
         [_component_of(name, each, modules) for name, each in sorted(reach.modules.items())],
         reach,
-        [name for name in list(sys.modules) if name in changing],
+        [each for each in imported if each in reach.modules and reach.changes_reached(each)],
     )
-
-
-def _changing(modules: LocalModules, reach: ModuleReach) -> str | None:
-    """Return a module that the notebook has loaded and that changes a reached one, or None."""
-    if not reach.modules:
-        return None
-    for name in modules.imported():
-        if name not in reach.modules and reach.changes_reached(name):
-            return name
-    return None
 
 
 def _files(spec: ModuleSpec) -> list[str]:
