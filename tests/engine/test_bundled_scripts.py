@@ -36,6 +36,9 @@ def helped(notebook: Notebook) -> Notebook:
         ("source ./lib.sh\ngreet", "lib.sh", "greeted"),
         (". lib.sh\ngreet", "lib.sh", "greeted"),
         ("python3 -I plot.py -m 5", "plot.py", "plotted"),
+        ('n=1\npython3 -c "import plot; $n"', "plot.py", "plotted"),
+        ("python3 - <<'END'\nimport plot\nEND", "plot.py", "plotted"),
+        ("echo 'import plot' | python3", "plot.py", "plotted"),
         ("tool", "bin/tool", "tooled"),
         ("./bin/tool", "bin/tool", "tooled"),
         ("echo $(bin/tool)", "bin/tool", "tooled"),
@@ -102,6 +105,29 @@ def test_what_a_called_script_takes_from_beside_it_counts_and_nothing_else_does(
     assert f"file {edited} changed" in run.reasons["work"]
 
 
+def test_a_tool_of_a_folder_that_the_script_puts_on_its_path_counts(
+    notebook: Notebook, tmp_path: Path
+) -> None:
+    tool, other = tmp_path / "more" / "tool_of_more", tmp_path / "more" / "other_of_more"
+    tool.parent.mkdir()
+    for each in (tool, other):
+        each.write_text("#!/bin/sh\necho one\n")
+        each.chmod(0o755)
+    notebook.cell(
+        f"%%process work() -> stdout --bash\nTOP={tmp_path}\n"
+        'export PATH="$PATH:$TOP/more"\ntool_of_more'
+    )
+    assert notebook.run()["work"].value == "one\n"
+    other.write_text("#!/bin/sh\necho two\n")
+    assert notebook.run().counts() == {"cached": 1}
+
+    tool.write_text("#!/bin/sh\necho two\n")
+    run = notebook.run()
+
+    assert run["work"].value == "two\n"
+    assert "tool tool_of_more changed" in run.reasons["work"]
+
+
 def test_a_helper_is_no_output_and_an_input_of_its_name_comes_first(helped: Notebook) -> None:
     helped.cell('%%process work() -> fs: list[path] = "*" --bash\nbash count.sh > made.txt')
     assert [f.name for f in helped.run()["work"].value] == ["made.txt"]
@@ -154,7 +180,7 @@ def test_a_script_that_misses_what_lies_beside_the_notebook_is_told_how_to_decla
 ) -> None:
     (helped.folder / "Mine.pm").write_text("1;\n")
     helped.cell("%%process reads() -> stdout --bash\ncat ./count.sh")
-    helped.cell("%%process imports() -> stdout --bash\npython3 -c 'import plot.more'")
+    helped.cell("%%process imports() -> stdout --bash\npython3 -c 'exec(\"import plot\")'")
     helped.cell(
         "%%process uses() -> stdout --bash\n"
         'echo "Can\'t locate Mine.pm in @INC (you may need to install it)" >&2; exit 2'

@@ -22,11 +22,33 @@ def _zipped(archive: str, module: str, text: str) -> Change:
     return change
 
 
+_TWO_TREES = """
+class B: pass
+class One(B):
+    def m(self): return 'one'
+class Z: pass
+class Y(Z):
+    def m(self): return 'other'
+def use(): return [c().m() for c in B.__subclasses__()]
+"""
+_HOOK = """
+class B:
+    known = []
+    def __init_subclass__(cls): B.known.append(cls)
+def use(): return [c().m() for c in B.known]
+"""
 DETOURS = [
     module_edit("init subclass registry", {"a1.py": "class B:\n    reg = {}\n    def __init_subclass__(cls): B.reg[cls.__name__] = cls\nclass One(B):\n    def m(self, v): return v + 1\ndef use(v): return B.reg['One']().m(v)\n"}, "a1.py", "v + 1", "v + 2", "out = a1.use(v)", "module a1", cells="import a1"),
     module_edit("init subclass across modules", {"a2.py": "class B:\n    reg = {}\n    def __init_subclass__(cls): B.reg[cls.__name__] = cls\ndef use(v): return B.reg['One']().m(v)\n", "a2b.py": "from a2 import B\nclass One(B):\n    def m(self, v): return v + 1\n"}, "a2b.py", "v + 1", "v + 2", "out = a2.use(v)", "module a2b", cells="import a2, a2b"),
     module_edit("init subclass across modules imported in body", {"a2.py": "class B:\n    reg = {}\n    def __init_subclass__(cls): B.reg[cls.__name__] = cls\ndef use(v): return B.reg['One']().m(v)\n", "a2c.py": "from a2 import B\nclass One(B):\n    def m(self, v): return v + 1\n"}, "a2c.py", "v + 1", "v + 2", "import a2, a2c\nout = a2.use(v)", "module a2c"),
     module_edit("subclasses in a module", {"a3.py": "class B: pass\nclass One(B):\n    def m(self, v): return v + 1\ndef use(v): return [c().m(v) for c in B.__subclasses__()]\n"}, "a3.py", "v + 1", "v + 2", "out = a3.use(v)", "module a3", cells="import a3"),
+    module_edit("other hierarchy than the one asked for subclasses", {"a3b.py": _TWO_TREES}, "a3b.py", "'other'", "'edited'", "out = a3b.use() + [c().m() for c in a3b.B.__subclasses__()]", None, cells="import a3b"),
+    module_edit("subclasses of a local class that the body asks", {"a3c.py": _TWO_TREES}, "a3c.py", "'one'", "'edited'", "out = [c().m() for c in B3.__subclasses__()]", "module a3c", cells="from a3c import B as B3"),
+    module_edit("subclass in a module that the body does not import", {"a3d.py": _TWO_TREES, "a3e.py": "import a3d\nclass Two(a3d.B):\n    def m(self): return 'two'\n"}, "a3e.py", "'two'", "'edited'", "out = a3d.use()", "module a3e", cells="import a3d, a3e"),
+    module_edit("init subclass with a dotted base", {"a2d/__init__.py": "from .base import use\nfrom . import one\n", "a2d/base.py": _HOOK, "a2d/one.py": "import a2d.base\nclass One(a2d.base.B):\n    def m(self): return 1\n"}, "a2d/one.py", "return 1", "return 2", "out = a2d.use()", "module a2d.one", cells="import a2d"),
+    module_edit("init subclass with a base by a star", {"a2e/__init__.py": "from .base import use\nfrom . import one\n", "a2e/base.py": _HOOK, "a2e/one.py": "from .base import *\nclass One(B):\n    def m(self): return 1\n"}, "a2e/one.py", "return 1", "return 2", "out = a2e.use()", "module a2e.one", cells="import a2e"),
+    module_edit("patch of a class that a star brings", {"a2f.py": "class T:\n    def m(self): return 1\ndef use(): return T().m()\n", "a2g.py": "from a2f import *\ndef better(self): return 2\nT.m = better\n"}, "a2g.py", "return 2", "return 3", "out = a2f.use()", "module a2g", cells="import a2f, a2g"),
+    module_edit("patch by a function of the module that patches", {"a2h.py": "steps = {}\ndef use(v): return steps['one'](v)\n", "a2i.py": "import a2h\ndef one(v): return v + 1\ndef install():\n    a2h.steps['one'] = one\ninstall()\n"}, "a2i.py", "v + 1", "v + 2", "out = a2h.use(v)", "module a2i", cells="import a2h, a2i"),
     module_edit("metaclass registry", {"a4.py": "REG = {}\nclass M(type):\n    def __new__(m, n, b, d):\n        c = super().__new__(m, n, b, d)\n        REG[n] = c\n        return c\nclass B(metaclass=M): pass\nclass One(B):\n    def m(self, v): return v + 1\ndef use(v): return REG['One']().m(v)\n"}, "a4.py", "v + 1", "v + 2", "out = a4.use(v)", "module a4", cells="import a4"),
     module_edit("class body side effect", {"a5.py": "REG = []\nclass One:\n    def m(self, v): return v + 1\n    REG.append(m)\ndef use(v): return REG[0](None, v)\n"}, "a5.py", "v + 1", "v + 2", "out = a5.use(v)", "module a5", cells="import a5"),
     module_edit("default argument side effect", {"a6.py": "REG = {}\ndef reg(n):\n    REG['n'] = n\n    return n\ndef unused(x=reg(1)): pass\ndef use(v): return REG['n'] + v\n"}, "a6.py", "reg(1)", "reg(2)", "out = a6.use(v)", "module a6", cells="import a6"),

@@ -37,11 +37,12 @@ class _Text(NamedTuple):
 @dataclass(slots=True)
 class CalledFiles:
     """Files beside the notebook by their names below its folder, who calls them, and the commands
-    that the shell scripts among them name."""
+    that the shell scripts among them name, and what these write into PATH."""
 
     files: dict[str, Path] = field(default_factory=dict)
     callers: dict[str, str] = field(default_factory=dict)
     commands: set[str] = field(default_factory=set)
+    search: list[str] = field(default_factory=list)
 
 
 def called_files(
@@ -67,6 +68,8 @@ def called_files(
         if each.language == "shell":
             facts = script_facts(each.text)
             found.commands.update(facts.commands)
+            found.search += facts.search
+            waiting += [_Text(each.name, text, "python", "") for text in facts.programs]
             names = list(_beside(each.name, facts.scripts))
             if not each.name:
                 own.difference_update({*map(os.path.normpath, names)} - facts.written)

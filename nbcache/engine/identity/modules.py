@@ -173,14 +173,20 @@ def _component_of(name: str, reached: Reached, modules: LocalModules) -> Compone
 
 
 def local_components(
-    modules: LocalModules, reads: Mapping[str, Iterable[Chain]], asked: frozenset[Asked]
+    modules: LocalModules,
+    reads: Mapping[str, Iterable[Chain]],
+    asked: frozenset[Asked],
+    *,
+    lists_all: bool = False,
 ) -> tuple[list[Component], ModuleReach, list[str]]:
     """Return a component for each local module that counts, and what was found on the way.
 
-    The names given last are of modules that change reached ones when they are imported, as they were
-    in the notebook: they register or patch something there, whether or not the body imports them.
+    The names given last are of modules that change reached ones when they are imported, as they
+    were in the notebook: they register or patch something there, whether or not the body imports
+    them. lists_all: the notebook's code asks for subclasses, of which class cannot be told.
     """
     reach = ModuleReach(partial(modules.load, asked=asked))
+    reach.lists_all = lists_all
     for module, chains in sorted(reads.items()):
         reach.read(module, sorted(chains))
     imported = modules.imported() if reach.modules else []

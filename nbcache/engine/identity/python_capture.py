@@ -76,7 +76,9 @@ class PythonCapture:
             walker, components = self._walk(asked)
             self._names.read |= walker.annotated | walker.looked_up | walker.subclasses
             submodules = self._submodules_passed(walker)
-            locals_, reach, changing = local_components(self._places, walker.local, asked)
+            locals_, reach, changing = local_components(
+                self._places, walker.local, asked, lists_all=walker.lists_all
+            )
             asks = asked | walker.asks | reach.asks
             patches = self._patches_for(walker, reach, [*components, *locals_])
             if asks == asked and patches.keys() == self._patches.keys():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from nbcache.engine.identity.installed_by import package_of
@@ -22,6 +22,7 @@ from nbcache.plan.language.script import SHELL_WORDS
 
 _SHELLS = frozenset({"bash", "sh", "dash", "zsh", "ksh", "env"})
 _LONGEST_LAUNCHER = 2000  # bytes
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _LAUNCHER = re.compile(rb"^#!(?P<python>[^\n]*python[\d.]*)[^\n]*\n.*?from (?P<module>\w+)", re.S)
 
 
@@ -31,6 +32,14 @@ def search_path(path: str, folder: Path | None) -> str:
     if folder is None:
         return path
     return os.pathsep.join(filter(None, (str(folder / "bin"), path, str(folder))))
+
+
+def changed_path(value: str, environ: Mapping[str, str]) -> str:
+    """Return where commands are looked for once a script has written a value into PATH: also, and
+    at last, as before; not below the folder where the task runs, whose files are its inputs."""
+    known = _VARIABLE.sub(lambda found: environ.get(found[1] or found[2], ""), value)
+    folders = map(os.path.expanduser, [*known.split(os.pathsep), environ["PATH"]])
+    return os.pathsep.join(filter(os.path.isabs, folders))
 
 
 def tool_components(

@@ -33,13 +33,15 @@ class Effects:
     `always`: something is changed for certain, or it cannot be told. `roots` are names that are
     called or decorate; they change something only if they are the user's own. `targets` are the
     names in statements that are calls, of decorators, bases and assignments into objects, through
-    which another module is changed. `bases` are the base classes, as chains of names. `hooks` says
-    that subclasses of this class are told to it or to its metaclass.
+    which another module is changed; `inside` are those of a definition, when it is called. `bases`
+    are the base classes, as chains of names. `hooks` says that subclasses of this class are told to
+    it or to its metaclass.
     """
 
     always: bool = False
     roots: frozenset[str] = frozenset()
     targets: frozenset[str] = frozenset()
+    inside: frozenset[str] = frozenset()
     bases: tuple[tuple[str, ...], ...] = ()
     is_class: bool = False
     hooks: bool = False
@@ -63,16 +65,31 @@ def effects_of(node: ast.stmt) -> Effects:
         for decorator in node.decorator_list:
             _decorator(decorator, found)
         found.always |= node.name in ("__getattr__", "__init_subclass__")
+    hooks = False
     if isinstance(node, ast.ClassDef):
+        hooks = bool(node.keywords) or _has_hook(node)
         found.always |= bool(node.keywords)
         _class(node, found)
-        return Effects(
-            found.always, frozenset(found.roots), frozenset(found.targets), tuple(found.bases),
-            is_class=True, hooks=bool(node.keywords) or _has_hook(node),
-        )  # fmt: skip
-    for each in _executed(node):
-        _effect(each, found, frozenset())
-    return Effects(found.always, frozenset(found.roots), frozenset(found.targets))
+    else:
+        for each in _executed(node):
+            _effect(each, found, frozenset())
+    return Effects(
+        found.always, frozenset(found.roots), frozenset(found.targets), _inside(node),
+        tuple(found.bases), isinstance(node, ast.ClassDef), hooks,
+    )  # fmt: skip
+
+
+def _inside(node: ast.stmt) -> frozenset[str]:
+    """Return the targets of a function when it is called, of a class those of its methods."""
+    found = _Found()
+    if isinstance(node, Definition):
+        for statement in node.body:
+            if isinstance(node, ast.ClassDef):
+                found.targets |= _inside(statement)
+                continue
+            for each in _executed(statement):
+                _effect(each, found, frozenset())
+    return frozenset(found.targets)
 
 
 def _decorator(node: ast.expr, found: _Found) -> None:

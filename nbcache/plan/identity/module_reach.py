@@ -20,7 +20,28 @@ from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import
 _SEES_ALL = frozenset({"globals", "vars", "eval", "exec", "locals"})
 _SHOWS_ALL = frozenset({"__globals__", "f_globals", "getmodule"})  # as attributes or imported
 _OWN_NAME = frozenset({"__name__", "__module__", "__spec__"})  # with which sys.modules is asked
+_LISTS = ("__subclasses__",)
 _GAP = 4  # lines between two pieces of a module from which on the text says where it goes on
+
+
+_IsSuch = Callable[[str, Part], bool]  # of a module and its definition of a class
+
+
+def _is_told(_: str, definition: Part) -> bool:
+    """Say whether a class learns of its subclasses."""
+    return definition.effects.hooks
+
+
+def _touched(facts: ModuleFacts, part: Part) -> set[str]:
+    """Return the names through which a statement may change other modules, also in the functions
+    of its own module that it calls."""
+    found = set(part.effects.targets)
+    waiting = list(found)
+    while waiting:
+        for each in facts.definitions.get(waiting.pop(), ()):
+            waiting += each.effects.inside - found
+            found |= each.effects.inside
+    return found
 
 
 @dataclass(slots=True)
@@ -83,7 +104,8 @@ class ModuleReach:
 
     `load` gives the facts of a local module, and None for any other name. `packages` collects
     the names of modules that are not local, `modules` what counts of those that are, `asks` what
-    their code asks of other code.
+    their code asks of other code. `lists_all`: code asks for subclasses, of which class cannot be
+    told.
     """
 
     def __init__(self, load: Callable[[str], ModuleFacts | None]) -> None:
@@ -95,7 +117,8 @@ class ModuleReach:
         self.asks: set[Asked] = set()
         self._queue: list[tuple[str, Chain]] = []
         self._seen: set[tuple[str, Chain]] = set()
-        self._lists_subclasses = False
+        self.lists_all = False
+        self._listed: set[tuple[str, str]] = set()  # classes that are asked for their subclasses
 
     def read(self, module: str, chains: Iterable[Chain]) -> None:
         """Follow attribute chains read off a module; () means the module as a whole."""
@@ -113,15 +136,33 @@ class ModuleReach:
         if facts is None:
             return False
         for part in facts.statements:
-            effects = part.effects
-            if not effects.targets or (part.defines and not self._acts(facts, part)):
+            acts = not part.defines or self._acts(facts, part) or self._is_below(module, part)
+            if not acts or not part.effects.targets:
                 continue
-            for name in effects.targets:
-                for target, attribute in facts.bindings.get(name, ()):
-                    inner = f"{target}.{attribute}"
-                    if target in self.modules or inner in self.modules:
-                        return True
+            for name in _touched(facts, part):
+                if not self.modules.keys().isdisjoint(self._behind(module, name, set()) - {module}):
+                    return True
         return False
+
+    def _behind(self, module: str, name: str, seen: set[tuple[str, str]]) -> set[str]:
+        """Return the modules that a name of one may come from, and through which it does."""
+        facts = self._load(module)
+        if facts is None or (module, name) in seen:
+            return set()
+        seen.add((module, name))
+        found = {module} if name in facts.definitions or name in facts.assigned else set()
+        for target, attribute in facts.bindings.get(name, ()):
+            found |= {target, f"{target}.{attribute}"}
+            found |= self._behind(target, attribute or "", seen)
+        for target in self._by_star(facts, name):
+            found |= self._behind(target, name, seen)
+        return found
+
+    def _by_star(self, facts: ModuleFacts, name: str) -> tuple[str, ...]:
+        """Return the modules of which a name that a module does not bind itself may be."""
+        if name in facts.definitions or name in facts.assigned or name in facts.bindings:
+            return ()
+        return tuple(target for target, names in facts.imports if names == ("*",))
 
     def _load(self, module: str) -> ModuleFacts | None:
         if module not in self._asked:
@@ -153,8 +194,7 @@ class ModuleReach:
                     self._enter(f"{target}.{name}")
         for part in reached.run_at_import():
             self._follow(module, part, at_import=True)
-        if self._lists_subclasses:
-            self._reach_subclasses(reached)
+        self._reach_subclasses(reached)
         return reached
 
     def _acts(self, facts: ModuleFacts, part: Part) -> bool:
@@ -163,19 +203,19 @@ class ModuleReach:
         return (
             effects.always
             or any(self._is_users(facts, name) for name in effects.roots)
-            or any(self._is_told_of(facts.name, chain, set()) for chain in effects.bases)
+            or any(self._any_above(facts.name, each, _is_told, set()) for each in effects.bases)
         )
 
     def _is_users(self, facts: ModuleFacts, name: str) -> bool:
         """Say whether a name of a module means something that the user wrote or made."""
-        if name in facts.definitions or name in facts.assigned:
-            return True
-        return any(self._load(target) is not None for target, _ in facts.bindings.get(name, ()))
+        return any(self._load(each) is not None for each in self._behind(facts.name, name, set()))
 
-    def _is_told_of(self, module: str, chain: Chain, seen: set[tuple[str, Chain]]) -> bool:
-        """Say whether a base class learns of its subclasses, or whether that cannot be told.
+    def _any_above(
+        self, module: str, chain: Chain, is_such: _IsSuch, seen: set[tuple[str, Chain]]
+    ) -> bool:
+        """Say whether a class, or one above it, is such a one, or whether that cannot be told.
 
-        Classes of installed packages are taken not to: what they register they know themselves.
+        Classes of installed packages are taken not to be.
         """
         facts = self._load(module)
         if facts is None or not chain or (module, chain) in seen:
@@ -183,16 +223,20 @@ class ModuleReach:
         seen.add((module, chain))
         name, rest = chain[0], chain[1:]
         for part in facts.definitions.get(name, ()):
-            effects = part.effects
-            if not effects.is_class or rest or effects.hooks:
+            if not part.effects.is_class or rest or is_such(module, part):
                 return True
-            if any(self._is_told_of(module, base, seen) for base in effects.bases):
+            if any(self._any_above(module, base, is_such, seen) for base in part.effects.bases):
                 return True
         found = facts.bindings.get(name, ())
-        for target, attribute in found:
-            inner = rest if attribute is None else (attribute, *rest)
-            if self._is_told_of(target, inner, seen):
-                return True
+        inner = [
+            (target, rest if attribute is None else (attribute, *rest))
+            for target, attribute in found
+        ]
+        inner += [(target, chain) for target in self._by_star(facts, name)]
+        if rest:
+            inner.append((f"{module}.{name}", rest))
+        if any(self._any_above(*each, is_such, seen) for each in inner):
+            return True
         return name in facts.assigned and not found
 
     def _is_module(self, name: str) -> bool:
@@ -200,10 +244,10 @@ class ModuleReach:
 
     def _resolve(self, module: str, chain: Chain) -> None:
         reached = self._enter(module)
+        if "__subclasses__" in chain:
+            self._list_subclasses(module, reached, chain)
         if reached is None:
             return
-        if "__subclasses__" in chain:
-            self._list_subclasses()
         if not chain or chain[0] == "__dict__":
             self._take_all(reached)
             return
@@ -232,16 +276,36 @@ class ModuleReach:
         for name in reached.facts.definitions:
             self._own(reached, name, ())
 
-    def _list_subclasses(self) -> None:
-        if not self._lists_subclasses:
-            self._lists_subclasses = True
-            for each in list(self.modules.values()):
-                self._reach_subclasses(each)
+    def _list_subclasses(self, module: str, reached: Reached | None, chain: Chain) -> None:
+        """Reach what derives from a class, or from any where it cannot be told which one is asked;
+        of one that a module has from another, the other is asked in its turn."""
+        if reached is not None and chain[0] in reached.facts.definitions:
+            is_told = chain[1:2] == ("__subclasses__",) and chain.count("__subclasses__") == 1
+        else:
+            is_told = reached is not None and self._is_passed_on(reached.facts, chain[0])
+        if is_told:
+            self._listed.add((module, chain[0]))
+        self.lists_all |= not is_told
+        for each in list(self.modules.values()):
+            self._reach_subclasses(each)
+
+    def _is_passed_on(self, facts: ModuleFacts, name: str) -> bool:
+        return name in facts.bindings or self._is_module(f"{facts.name}.{name}")
 
     def _reach_subclasses(self, reached: Reached) -> None:
         for name, parts in reached.facts.definitions.items():
-            if any(part.effects.bases for part in parts):
+            if any(self._is_below(reached.facts.name, part) for part in parts):
                 self._own(reached, name, ())
+
+    def _is_below(self, module: str, definition: Part) -> bool:
+        """Say whether a class derives from one that is asked for its subclasses."""
+        if not definition.effects.bases or not (self._listed or self.lists_all):
+            return False
+        chain = (definition.defines,)
+        return self.lists_all or self._any_above(module, chain, self._is_listed, set())
+
+    def _is_listed(self, module: str, definition: Part) -> bool:
+        return (module, definition.defines) in self._listed
 
     def _follow(self, module: str, part: Part, *, at_import: bool) -> None:
         reached, uses = self.modules[module], part.uses
@@ -257,7 +321,14 @@ class ModuleReach:
             if not (at_import and each.bound):
                 self._import_locally(each)
         if "__subclasses__" in uses.attributes:
-            self._list_subclasses()
+            asked = {before for before, name, _ in uses.members if (name,) == _LISTS}
+            followed = {
+                name
+                for name in asked & (reached.facts.definitions.keys() | reached.facts.bindings)
+                if any(chain[:1] == _LISTS for chain in uses.names.get(name, ()))
+            }
+            if not asked or asked != followed:
+                self._list_subclasses(module, None, _LISTS)
         if uses.read & _SHOWS_ALL:
             self._queue.append((module, ()))
         if uses.attributes & NAME_MODULES:

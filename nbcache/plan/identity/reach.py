@@ -17,7 +17,7 @@ import functools
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from operator import attrgetter
 from typing import Literal, Protocol
@@ -102,6 +102,7 @@ class Walker:
         self.puts_names = False  # into the notebook, by texts: what is unknown may be these
         self.whole: list[LookUp] = []  # where code has all names of the notebook at hand
         self.subclasses: set[str] = set()  # classes that are reached from those above them
+        self.lists_all = False  # those of which class cannot be told
         # Of the notebook, without components of their own:
         self.folded: list[types.CodeType] = []
         self.folded_classes: list[type] = []
@@ -197,24 +198,33 @@ class Walker:
 
         own: names that the code binds itself.
         """
-        asked = [before for before, name, _ in uses.members if name == "__subclasses__"]
-        bases = [
-            self._namespace.get(each)
-            for each in asked
-            if each not in own
-            and any(chain[:1] == ("__subclasses__",) for chain in uses.names.get(each, ()))
-        ]
-        told = asked and len(bases) == len(asked) and all(isinstance(each, type) for each in bases)
+        asked = {before for before, name, _ in uses.members if name == "__subclasses__"}
+        bases = dict(self._asked_bases(uses, own))
+        told = asked and asked == bases.keys()
+        self.lists_all |= not told
+        for base in bases.values():
+            self.module_read(_module_of(base), {(_qualname(base), "__subclasses__")})
         return {
             name
             for name, value in self._namespace.items()
             if isinstance(value, type)
             and _module_of(value) == self._home_name
             and any(
-                base in bases if told else _module_of(base) == self._home_name
+                base in bases.values() if told else _module_of(base) == self._home_name
                 for base in value.__mro__[1:]
             )
         }
+
+    def _asked_bases(self, uses: Uses, own: Collection[str]) -> Iterator[tuple[str, type]]:
+        """Yield the classes that code asks for subclasses by name, behind the last of these."""
+        for name, chains in uses.names.items():
+            for steps in [(name, *each) for each in chains if "__subclasses__" in each]:
+                at = steps.index("__subclasses__")
+                base = None if name in own else self._namespace.get(name)
+                for step in steps[1:at]:
+                    base = attribute(base, step) if isinstance(base, types.ModuleType) else None
+                if isinstance(base, type):
+                    yield steps[at - 1], base
 
     def imported(self, uses: Uses) -> None:
         """Note the modules that some code imports itself, its texts, and what it asks of code."""

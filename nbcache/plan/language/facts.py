@@ -69,7 +69,8 @@ class ScriptFacts:
     `commands` are the first words of its simple commands, in order, without those of the shell
     itself. `scripts` are words that stand where an interpreter takes the file of a script: they may
     name one beside the notebook. `written` are files that it writes before it calls them, if at
-    all. `opaque` says that it runs text (`eval`, `source`), so that no list is the whole.
+    all. `opaque` says that it runs text (`eval`, `source`), so that no list is the whole. `search`
+    is what it writes into PATH, `programs` are texts that it gives to Python.
     """
 
     variables: frozenset[str]
@@ -77,3 +78,5 @@ class ScriptFacts:
     opaque: bool = False
     scripts: tuple[str, ...] = ()
     written: frozenset[str] = frozenset()
+    search: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()

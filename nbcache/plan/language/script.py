@@ -40,6 +40,7 @@ _RUNS_TEXT = frozenset("eval trap".split())
 _SHELLS = frozenset("bash sh dash zsh ksh".split())
 _EXECUTES = frozenset("-exec -execdir -ok -okdir".split())
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:\[[^\]]*\])?(?::?[-=+]([^}]*))?\})$")
+_PASTED = re.compile(r"\$\{?(\w+)\}?")  # a variable in a text for another language
 _DECLARES = frozenset(
     "export declare typeset local readonly read mapfile readarray getopts".split()
 )
@@ -93,6 +94,8 @@ def script_facts(body: str) -> ScriptFacts:
         reading.opaque,
         tuple(reading.scripts),
         frozenset(reading.written),
+        tuple(reading.search),
+        tuple(reading.programs),
     )
 
 
@@ -104,6 +107,8 @@ class _Reading:
         self.commands: dict[str, None] = {}
         self.scripts: dict[str, None] = {}
         self.written: set[str] = set()
+        self.search: list[str] = []
+        self.programs: dict[str, None] = {}
         self.opaque = False
         self._values: dict[str, list[str]] = {}  # variable -> first words that it may hold
         self._functions: dict[str, bool] = {}  # -> whether it runs its words: run() { "$@"; }
@@ -178,6 +183,10 @@ class _Reading:
         name, _, value = word.text.partition("=")
         name = re.match(r"\w+", name).group()  # type: ignore[union-attr]
         self.variables[name] = None
+        if name == "PATH":
+            self.search.append(
+                ":".join(each for one in value.split(":") for each in self._expanded(one))
+            )
         first = value.lstrip("(").split()
         if first:
             self._values.setdefault(name, []).append(first[0])
@@ -241,6 +250,12 @@ class _Reading:
                 self.script(given[1])
             elif not given or {"-s", "-"}.intersection(w.text for w in rest):
                 self.script(self._said)
+        elif _PYTHON.match(program):
+            words = [w.text for w in rest]
+            given = _behind_options(program, words)
+            is_text = given[1:] and re.fullmatch(r"-\w*c", given[0])
+            text = given[1] if is_text else self._said if not given or "-" in words else ""
+            self.programs[_PASTED.sub(r"\1", text)] = None
         for at, each in enumerate(rest[:-1]):
             if each.text in _EXECUTES and name == "find":
                 self.command(rest[at + 1 :])
