@@ -256,7 +256,8 @@ class SlottedProxy(Proxy):
 
 
 def test_an_object_that_looks_up_its_attributes_in_what_it_holds_comes_back() -> None:
-    plain, slotted = Proxy([1]), SlottedProxy([2])
+    plain: Any = Proxy([1])
+    slotted: Any = SlottedProxy([2])
     slotted.more = "more"
 
     found: Any = there_and_back([plain, slotted])
