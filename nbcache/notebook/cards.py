@@ -23,6 +23,7 @@ from nbcache.notebook.render import Rendered
 from nbcache.notebook.shown_view import Shown, render_shown
 
 _FAINT = render.FAINT
+_HINDRANCE = f"border-left:2px solid {render.COLOURS['failed']};padding-left:8px;{render.MONO}"
 _CAPTURES = 12  # that are named
 
 
@@ -40,7 +41,7 @@ def render_card(
     """
     title = " · ".join(filter(None, (view.signature, view.wiring)))
     captures = captures_phrase(view)
-    state = plan_phrase(view.plan) if progress is None else place_phrase(progress)
+    state = standing(view) if progress is None else place_phrase(progress)
     text = " · ".join(filter(None, (title, captures, state)))
     signature = f"<b>{escape(view.name)}</b>{escape(view.signature.removeprefix(view.name))}"
     pieces = [
@@ -51,9 +52,10 @@ def render_card(
     lines = [text]
     reason = view.plan.reason if progress is None and view.plan else ""
     hindrances = view.hindrances if progress is None else ()  # a run has had it: they are gone
-    for detail in [*([reason] if reason else []), *notes_of(view), *hindrances]:
+    details = [(each, _FAINT) for each in (reason, *notes_of(view)) if each]
+    for detail, style in [*details, *((each, _HINDRANCE) for each in hindrances)]:
         lines.append(f"  {detail}")
-        html.append(f'<div style="{_FAINT}">{_multiline(detail)}</div>')
+        html.append(f'<div style="{style}">{_multiline(detail)}</div>')
     colour = "pending"
     if progress is not None:
         html.append(place_bar(progress))
@@ -105,6 +107,11 @@ def _read_note(name: str) -> str:
 
 def _multiline(text: str) -> str:
     return f'<span style="white-space:pre-wrap">{escape(text)}</span>'
+
+
+def standing(view: CardView) -> str:
+    """Return what a run would do with a process, or that it cannot be run as things are."""
+    return "cannot run yet" if view.plan is None and view.hindrances else plan_phrase(view.plan)
 
 
 def plan_phrase(plan: PlacePlan | None) -> str:

@@ -384,6 +384,11 @@ def test_no_process_and_no_task_say_so(page: Page) -> None:
         "It had no tasks in this run: tasks of check above it have failed."
     )
 
+    page.get_by_role("button", name="check: 0 ran").click()
+    expect(page.locator(".nb-empty")).to_have_text(
+        "The cache knows these tasks no more: was its folder deleted?"
+    )
+
 
 def test_a_button_is_pressed_while_words_of_the_kernel_arrive(page: Page) -> None:
     scene = scene_of(PIPELINE)

@@ -47,8 +47,9 @@ def test_a_card_of_a_run_shows_counts_in_place_of_the_plan() -> None:
 
     assert "17 ran, 0 cached, 1 failed" in text
     assert "to run" not in text
-    assert "no channel" in render_card(early).text
+    assert "· 18 tasks: 0 cached, 18 to run\n  no channel is called grid" in render_card(early).text
     assert "no channel" not in text
+    assert "· cannot run yet\n  no channel" in render_card(replace(early, plan=None)).text
 
 
 def test_text_of_the_user_is_escaped_in_html() -> None:

@@ -134,6 +134,16 @@ def test_a_card_looks_again_at_what_a_run_would_do(notebook: Notebook) -> None:
     assert not cards.ask("check", "card")["again"]
 
 
+def test_a_card_says_what_would_stop_a_run_apart_from_its_notes(notebook: Notebook) -> None:
+    notebook.cells([*CELLS, "import sqlite3\ndb = sqlite3.connect(':memory:')"])
+    notebook.cell("%%process asks from grid\nopen('data/x.csv')\nn = db.execute(str(depth))")
+    record = Cards(notebook, "asks").whole("asks")["card"]
+
+    assert record["plan"] == "cannot run yet"
+    assert "captured name 'db' is a sqlite3 Connection" in record["hindrances"][0]
+    assert record["notes"] == []
+
+
 def test_a_trial_takes_one_that_failed_where_one_did(notebook: Notebook) -> None:
     notebook.cells(CELLS)
     cards = Cards(notebook, "check")

@@ -178,6 +178,8 @@ def test_a_task_that_is_running_has_a_log_that_grows(notebook: Notebook, tmp_pat
     assert log["live"]
     assert log["chunks"][0]["text"].strip() == "begun"
     assert desk.ask("task", process="slow", position="0")["status"] == "running"
+    with pytest.raises(UsageError, match="waits for its inputs"):
+        desk.ask("task", process="slow", position="7")
     gate.touch()
     assert run.wait(PATIENCE_S)
     assert desk.ask("task", process="slow", position="0")["status"] == "completed"
@@ -189,7 +191,7 @@ def test_what_nobody_knows_is_a_clear_error(notebook: Notebook) -> None:
 
     with pytest.raises(UsageError, match="no process 'nosuch'"):
         desk.ask("task", process="nosuch", position="1")
-    with pytest.raises(UsageError, match="waits for its inputs"):
+    with pytest.raises(UsageError, match=r"knows no more of fit\[77\]"):
         desk.ask("task", process="fit", position="77")
     with pytest.raises(UsageError, match="nothing answers"):
         desk.ask("format the disk")

@@ -40,6 +40,7 @@ class CardRecord(TypedDict):
     plan: str
     reason: str  # why its tasks would run
     notes: list[str]
+    hindrances: list[str]  # why a run would fail, as things were when this was made
     again: bool  # the plan was made after the last run, and has something to run
 
 
@@ -50,9 +51,10 @@ def card_record(view: CardView, *, again: bool = False) -> CardRecord:
         "signature": view.signature.removeprefix(view.name),
         "wiring": view.wiring,
         "captures": cards.captures_phrase(view),
-        "plan": cards.plan_phrase(view.plan),
+        "plan": cards.standing(view),
         "reason": view.plan.reason if view.plan is not None else "",
-        "notes": [*cards.notes_of(view), *view.hindrances],
+        "notes": cards.notes_of(view),
+        "hindrances": list(view.hindrances),
         "again": again and view.plan is not None and bool(view.plan.to_run or view.plan.unknown),
     }
 

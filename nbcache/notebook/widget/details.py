@@ -74,7 +74,7 @@ def task_detail(cache: Cache, run_id: str, run: Run | None, process: str, positi
     """Return all that is known of a task, but for its log and the reason.
 
     Raises:
-        UsageError: the run has no such task yet.
+        UsageError: the run has no such task yet, or the cache knows it no more.
     """
     working = _at_work(run, process, position)
     if working is not None and working.row is not None:
@@ -93,6 +93,8 @@ def task_detail(cache: Cache, run_id: str, run: Run | None, process: str, positi
         return detail
     if run is not None and not run.is_recorded:
         return _unkept(run, process, position, working)
+    if run is None or run.done:  # of one of another kernel nobody can name a task before its end
+        raise UsageError(f"{cache.root} knows no more of {process}[{position}]: was it deleted?")
     raise UsageError(f"{process}[{position}] waits for its inputs: nothing is known of it yet")
 
 

@@ -29,7 +29,7 @@ class CardView extends View {
   }
 
   paintHead() {
-    const { name, signature, wiring, captures, plan, reason, notes } = this.card;
+    const { name, signature, wiring, captures, plan, reason, notes, hindrances } = this.card;
     this.name = name;
     fill(this.title, h("b", {}, name), h("span", {}, signature),
       ...[wiring, captures].filter(Boolean).map((text) => h("span", { class: "nb-part-of" }, ` · ${text}`)));
@@ -50,7 +50,8 @@ class CardView extends View {
     this.tellPlan();
     this.askShowing();
     this.paintButtons();
-    this.paintLines(...(this.head.run || !reason ? [] : [reason]), ...notes);
+    const had = this.head.run && this.card.run !== this.head.run; // a run that began later has had them: they are gone
+    this.paintLines(...(this.head.run || !reason ? [] : [reason]), ...notes, ...(had ? [] : hindrances.map((text) => ({ text, kind: "nb-hindrance" }))));
   }
 
   /** Once a run has ended: which of its tasks showed something, to pick from. */
@@ -111,7 +112,7 @@ class CardView extends View {
       if (this.planWanted) this.askPlan();
     }, 2000);
     this.ask({ ask: "card" }).then((card) => {
-      this.card = card;
+      this.card = { ...card, run: this.head.run };
       this.dirty.head = true;
       this.schedule();
     }, () => {});

@@ -253,7 +253,7 @@ class View {
       ...(hidden ? [h("li", {}, h("button", { type: "button", class: "nb-link", onclick: unfold }, `${number(hidden + more_failures)} more failed`))]
         : more_failures ? [h("li", {}, `… and ${number(more_failures)} more: see the tasks of the process`)] : []),
       ...(error ? [h("li", { class: "nb-bad" }, error)] : []),
-      ...[...reasons, ...notes, ...more].map((text) => h("li", {}, text)));
+      ...[...reasons, ...notes, ...more].map((line) => h("li", { class: line.kind }, line.text ?? line)));
   }
 
   /** What tasks showed stays: only the notebook's own output may show their HTML. */

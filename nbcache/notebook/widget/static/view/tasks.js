@@ -96,9 +96,10 @@ class Tasks {
     this.note(rows.length ? "" : page.total ? "No task fits the filter." : this.view.head.going ? "No task has ended yet." : this.noTasks());
   }
 
-  /** Why it had none, where that is known: what failed above leaves nothing to gather. */
+  /** Why there is none, where that is known: what failed above leaves nothing to gather. */
   noTasks() {
     const { names, reads } = this.view.scene, above = new Set();
+    if (done(this.view.counts[names.indexOf(this.process)])) return "The cache knows these tasks no more: was its folder deleted?";
     const climb = (index) => reads[index]?.forEach((tail) => { if (!above.has(tail)) { above.add(tail); climb(tail); } });
     climb(names.indexOf(this.process));
     const failed = [...above].filter((index) => this.view.counts[index][FAILED]).map((index) => names[index]);
