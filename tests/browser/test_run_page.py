@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, expect
 
 from nbcache.notebook.run_page.writing import write_report
 from nbcache.store.cache import Cache
+from tests.browser.lab import axe_violations
 from tests.engine.story import Story, tell_two_runs
 
 
@@ -49,6 +50,7 @@ def test_the_report_of_a_run_sorts_and_filters_its_tasks_and_asks_the_network_fo
         assert rows.count() == 1
         assert "1 of 3" in page.inner_text("#tools output")
         assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert axe_violations(page, "html") == []
     finally:
         context.close()
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nbcache.engine.record import history
 from nbcache.engine.record.history import RunSummary
@@ -74,6 +75,21 @@ def called_by(inputs: Iterable[tuple[str, str, str | None]]) -> dict[str, object
         elif summary and " " not in summary:
             found[name] = summary
     return found
+
+
+def inputs_of(cursor: Any, ids: Collection[str]) -> Mapping[str, dict[str, object]]:
+    """Return what tasks are called by, by the ids of the attempts that made them.
+
+    Asked for these rows only: the view `inputs` would unfold those of all tasks.
+    """
+    found: dict[str, list[tuple[str, str, str | None]]] = {}
+    for row_id, name, summary, scalar in cursor.execute(
+        "SELECT id, i.name, i.summary, i.scalar FROM (SELECT id, unnest(inputs) AS i FROM _rows "
+        "WHERE kind = 'attempt' AND id IN (SELECT unnest(?)))",
+        [sorted(ids)],
+    ).fetchall():
+        found.setdefault(row_id, []).append((name, summary or "", scalar))
+    return {row_id: called_by(inputs) for row_id, inputs in found.items()}
 
 
 def find_task(

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from nbcache.engine.record import history, task_log
+from nbcache.engine.record.finding import inputs_of
 from nbcache.engine.record.history import ProcessOutcomes, RunSummary
 from nbcache.engine.record.query import fetch
-from nbcache.engine.record.results import label_at
+from nbcache.engine.record.results import task_label
 from nbcache.model.fingerprint import Component
+from nbcache.model.ids import parse_position
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import Outcome
 from nbcache.plan.identity.fingerprint import of_tasks
 from nbcache.store.cache import Cache
+from nbcache.store.history import reading
 
 FAILURES = 500  # looked at one by one
 TASKS = 10_000  # in the table; failed ones first
@@ -26,6 +29,7 @@ _LOG_LINES = 30
 class TaskLine:
     """A task of the run, as in the view `tasks`: times in UTC, durations seconds, sizes bytes."""
 
+    id: str  # of the attempt that made its result
     process: str
     position: str
     tag: str | None
@@ -46,11 +50,7 @@ class TaskLine:
     reason: str | None
     error: str | None
     cached_from_run: str | None
-
-    @property
-    def label(self) -> str:
-        """How people call it."""
-        return label_at(self.process, self.tag or self.position)
+    label: str = ""  # how people call it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +122,19 @@ def report_of(cache: Cache, word: str | None = None) -> RunReport:
     for task in tasks:
         if task.cached_from_run is None and task.realtime is not None:
             measured.setdefault(task.process, []).append(task)
-    bars = _bars(cache, run)
-    shown = sorted(tasks, key=lambda task: task.status not in ("FAILED", "IGNORED"))[:TASKS]
-    kept = set(map(id, shown))
+    failed_first = sorted(tasks, key=lambda task: task.status not in ("FAILED", "IGNORED"))[:TASKS]
+    labels = _labels(cache, failed_first)
+    shown = [
+        dataclasses.replace(task, label=labels[task.process, task.position])
+        for task in tasks
+        if (task.process, task.position) in labels
+    ]
+    bars = _bars(cache, run, labels)
     return RunReport(
         run=run,
         made=datetime.now(UTC),
         processes=detail.processes,
-        tasks=tuple(task for task in tasks if id(task) in kept),
+        tasks=tuple(shown),
         left_out=len(tasks) - len(shown),
         measured=measured,
         bars=bars,
@@ -152,30 +157,42 @@ def report_of(cache: Cache, word: str | None = None) -> RunReport:
 
 
 def _tasks(cache: Cache, run: str) -> list[TaskLine]:
-    names = [each.name for each in dataclasses.fields(TaskLine)]
+    names = [each.name for each in dataclasses.fields(TaskLine) if each.name != "label"]
     columns = ", ".join(f't."{name}"' for name in names)
     query = f"SELECT {columns} FROM tasks t WHERE run = ? ORDER BY t.process, {task_log.IN_ORDER}"
     rows = fetch(cache, query, [run], runs=[run])
     return [TaskLine(**dict(zip(names, row, strict=True))) for row in rows]
 
 
-def _bars(cache: Cache, run: RunSummary) -> tuple[Bar, ...]:
+def _labels(cache: Cache, tasks: Sequence[TaskLine]) -> dict[tuple[str, str], str]:
+    """Return how people call these tasks, by process and position."""
+    with reading(cache) as cursor:
+        inputs = inputs_of(cursor, {task.id for task in tasks})
+    return {
+        (task.process, task.position): task_label(
+            task.process, inputs.get(task.id, {}), parse_position(task.position), task.tag or ""
+        )
+        for task in tasks
+    }
+
+
+def _bars(cache: Cache, run: RunSummary, labels: Mapping[tuple[str, str], str]) -> tuple[Bar, ...]:
     """The attempts that ran, by when they began."""
     rows = fetch(
         cache,
-        "SELECT process, position, tag, status, attempt, epoch(submit), epoch(start),"
+        "SELECT process, position, status, attempt, epoch(submit), epoch(start),"
         " epoch(complete), peak_rss FROM attempts"
         " WHERE run = ? AND start IS NOT NULL AND complete IS NOT NULL ORDER BY start",
         [run.id],
         runs=[run.id],
     )
-    began = min([run.started / 1e6, *(row[5] or row[6] for row in rows)])
+    began = min([run.started / 1e6, *(row[4] or row[5] for row in rows)])
     bars = []
-    for process, position, tag, status, attempt, submitted, started, ended, peak in rows:
+    for process, position, status, attempt, submitted, started, ended, peak in rows:
         bars.append(
             Bar(
                 process=process,
-                label=label_at(process, tag or position),
+                label=labels.get((process, position), process),
                 status=status,
                 attempt=attempt,
                 submitted=(submitted or started) - began,

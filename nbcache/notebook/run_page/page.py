@@ -12,8 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from nbcache.engine.record.finding import label_of
 from nbcache.engine.record.history import RunSummary
-from nbcache.engine.record.results import label_at
 from nbcache.engine.record.run_report import Failure, RunReport, TaskLine
 from nbcache.notebook import render
 from nbcache.notebook.run_page import charts
@@ -65,8 +65,8 @@ def page_of(report: RunReport) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>run {escape(report.run.name)}</title><style>{_style()}</style>"
         "<noscript><style>#tasks tr{display:table-row!important}</style></noscript></head>\n"
-        f"<body><header>{_head(report)}</header><nav>{links}</nav>\n{_tiles(report)}"
-        f"{_shares(report)}{inner}<script>{_beside('report.js')}</script></body></html>\n"
+        f"<body><header>{_head(report)}</header><nav>{links}</nav>\n<main>{_tiles(report)}"
+        f"{_shares(report)}{inner}</main><script>{_beside('report.js')}</script></body></html>\n"
     )
 
 
@@ -160,8 +160,7 @@ def _failures(report: RunReport) -> str:
 
 def _failure(alike: Sequence[Failure]) -> str:
     row = alike[0].row
-    rows = [each.row for each in alike]
-    labels = [label_at(each.process, each.tag or each.position) for each in rows]
+    labels = [label_of(each.row) for each in alike]
     more = f" and {len(labels) - 6:,} more" if len(labels) > 6 else ""
     facts = [
         "ignored" if row.status == "ignored" else "",
@@ -227,8 +226,8 @@ def _processes(report: RunReport) -> str:
     )
     note = "median and longest of the time that bodies ran; processor and memory: the highest"
     return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        f'</div><p class="faint">{note}</p>'
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f'<tbody>{body}</tbody></table></div><p class="faint">{note}</p>'
     )
 
 
@@ -267,7 +266,7 @@ def _timeline(report: RunReport, colour: Callable[[str], str]) -> str:
         if kind in drawn_as:
             legend += f'<span><i style="background:var(--{tint})"></i>{word}</span>'
     drawn = charts.timeline(report.bars, report.clock_s, colour)
-    drawn = drawn.replace('class="chart"', 'class="chart tall"', 1)
+    drawn = drawn.replace('class="chart"', 'class="chart tall" tabindex="0"', 1)
     return f'<div class="legend">{legend}</div>{drawn}'
 
 
@@ -287,7 +286,7 @@ def _resources(report: RunReport, colour: Callable[[str], str]) -> str:
             name: [float(value) for task in tasks if (value := get(task)) is not None]
             for name, tasks in report.measured.items()
         }
-        if any(values.values()):
+        if any(map(any, values.values())):
             asked = _asked(report, title)
             parts.append(f"<div><h3>{title}</h3>{charts.boxes(values, say, colour, asked)}</div>")
     note = (
@@ -331,8 +330,8 @@ def _why(report: RunReport) -> str:
         )
         table = (
             f"<details><summary>what its tasks share in their hashes: {len(components)}</summary>"
-            '<div class="scroll"><table><thead><tr><th>kind</th><th>name</th><th>what</th>'
-            f"<th>digest</th></tr></thead><tbody>{rows}</tbody></table></div></details>"
+            '<div class="scroll" tabindex="0"><table><thead><tr><th>kind</th><th>name</th>'
+            f"<th>what</th><th>digest</th></tr></thead><tbody>{rows}</tbody></table></div></details>"
         )
         parts.append(f"<h3>{escape(each.name)}</h3><ul>{lines}</ul>{table if rows else ''}")
     return "".join(parts)
@@ -343,17 +342,21 @@ def _parameters(run: RunSummary) -> str:
         f"<tr><td>{escape(name)}</td><td><code>{escape(text)}</code></td></tr>"
         for name, text in run.parameters.items()
     )
-    return f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>' if rows else ""
+    return (
+        f'<div class="scroll" tabindex="0"><table><tbody>{rows}</tbody></table></div>'
+        if rows
+        else ""
+    )
 
 
 def _tasks(report: RunReport) -> str:
     if not report.tasks:
         return ""
     heads = (
-        ("task", False, "18%"), ("status", False, "11%"), ("try", True, "5%"),
-        ("hash", False, "9%"), ("duration", True, "9%"), ("ran", True, "8%"),
-        ("processor", True, "9%"), ("memory", True, "8%"), ("read", True, "7%"),
-        ("written", True, "7%"), ("note", False, "25%"),
+        ("task", False, "18%"), ("status", False, "10%"), ("try", True, "4%"),
+        ("hash", False, "8%"), ("duration", True, "8%"), ("ran", True, "6%"),
+        ("processor", True, "9%"), ("memory", True, "8%"), ("read", True, "6%"),
+        ("written", True, "7%"), ("note", False, "16%"),
     )  # fmt: skip
     head = "".join(
         f'<th scope="col" style="width:{width}"{" class=n" if numeric else ""}>'
@@ -374,7 +377,7 @@ def _tasks(report: RunReport) -> str:
         'aria-label="filter tasks"><select aria-label="status"><option value="">any status</option>'
         f'{options}</select><output class="faint"></output>'
         '<button type="button" hidden>show all</button></div>'
-        f'<div class="table"><table id="tasks"><thead><tr>{head}</tr></thead>'
+        f'<div class="table" tabindex="0"><table id="tasks"><thead><tr>{head}</tr></thead>'
         f"<tbody>\n{body}\n</tbody></table></div>{more}"
     )
 
@@ -384,8 +387,10 @@ def _task(task: TaskLine, run_names: Mapping[str, str]) -> str:
     if task.cached_from_run is not None:
         note = f"of run {run_names.get(task.cached_from_run, task.cached_from_run)}"
     label, note = escape(task.label), escape(" ".join(note.split())[:300])
+    name, which = escape(task.process), escape(task.label.removeprefix(task.process))
     return (
-        f'<tr data-s="{escape(task.status)}"><td>{label}</td>'
+        f'<tr data-s="{escape(task.status)}"><td title="{label}"><div><span>{name}</span>'
+        f"<span>{which}</span></div></td>"
         f'<td class="{escape(task.status)}">{escape(task.status)}</td>'
         + _number(task.attempt, str)
         + f"<td><code>{escape(task.short or '')}</code></td>"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict
 
-from nbcache.engine.record.finding import called_by
+from nbcache.engine.record.finding import inputs_of
 from nbcache.engine.record.results import TaskResult, task_label
 from nbcache.engine.running.run import Run
 from nbcache.errors import UsageError
@@ -155,7 +155,7 @@ def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
         f"ORDER BY {ordering}, {_POSITION} LIMIT {query.limit} OFFSET {query.offset}",
         values,
     ).fetchall()
-    inputs = _inputs_of(cursor, found)
+    inputs = inputs_of(cursor, {row[0] for row in found})
     return {
         "rows": [_line(row, query.process, inputs.get(row[0], {})) for row in found],
         "running": [],
@@ -185,22 +185,6 @@ def _line(row: Sequence[Any], process: str, inputs: Mapping[str, object]) -> Tas
         "why": reason,
         "hash": hash_.rpartition(":")[2][:8],
     }
-
-
-def _inputs_of(cursor: Any, rows: Sequence[Sequence[Any]]) -> Mapping[str, dict[str, object]]:
-    """Return what the tasks of a page are called by, by the ids of the attempts that made them.
-
-    Asked for these few rows only: the view `inputs` would unfold those of all tasks.
-    """
-    ids = sorted({row[0] for row in rows})
-    found: dict[str, list[tuple[str, str, str | None]]] = {}
-    for row_id, name, summary, scalar in cursor.execute(
-        "SELECT id, i.name, i.summary, i.scalar FROM (SELECT id, unnest(inputs) AS i FROM _rows "
-        "WHERE kind = 'attempt' AND id IN (SELECT unnest(?)))",
-        [ids],
-    ).fetchall():
-        found.setdefault(row_id, []).append((name, summary or "", scalar))
-    return {row_id: called_by(inputs) for row_id, inputs in found.items()}
 
 
 def _from_memory(run: Run, query: TaskQuery) -> TaskPage:
