@@ -321,7 +321,8 @@ def test_every_theme_is_readable_and_nothing_sticks_out_of_a_narrow_page(
     )
     page = context.new_page()
     scene = scene_of(PIPELINE)
-    failure = FailureView(task="trim[a]", process="trim", error="x" * 200, position="0")
+    task = "trim_the_adapters_of_every_single_read[plate=P1 well=3]"
+    failure = FailureView(task=task, process="trim", error="x" * 200, position="0")
     places = [
         PlaceProgress(name=name, upstream=(), counts=counts, expected=123_456)
         for name, counts in zip(
@@ -340,6 +341,7 @@ def test_every_theme_is_readable_and_nothing_sticks_out_of_a_narrow_page(
             "--jp-mirror-editor-keyword-color:#4caf50;--jp-mirror-editor-string-color:#ff7070;"
             "--jp-mirror-editor-comment-color:#90b0b0;--jp-mirror-editor-number-color:#66bb6a}"
         )
+    expect(page.locator(".nb-lines .nb-end")).to_have_text("[plate=P1 well=3]")  # it stays whole
     page.get_by_role("button", name="trim:").click()
     page.locator(".nb-tasks tbody .nb-link").click()
     expect(page.locator(".nb-why-head")).to_be_visible()

@@ -68,8 +68,9 @@ const LEFTWARD = /[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\uf
 /** A label, in one line, that is shortened in its middle where it has no room. */
 function middle(label) {
   const text = label.replace(/\s/g, " "), letters = [...text]; // a letter may be two of JavaScript's characters
-  return letters.length <= END + 4 || LEFTWARD.test(text) ? [h("span", { class: "nb-start" }, text)]
-    : [h("span", { class: "nb-start" }, letters.slice(0, -END).join("")), h("span", { class: "nb-end" }, letters.slice(-END).join(""))];
+  const which = letters.length - letters.indexOf("["), end = which <= 2 * END && text.endsWith("]") ? which : END; // "[plate=P1 well=3]" stays whole
+  return letters.length <= end + 4 || LEFTWARD.test(text) ? [h("span", { class: "nb-start" }, text)]
+    : [h("span", { class: "nb-start" }, letters.slice(0, -end).join("")), h("span", { class: "nb-end" }, letters.slice(-end).join(""))];
 }
 
 const MOST = 240; // characters of an error in a list
