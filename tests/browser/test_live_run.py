@@ -101,17 +101,20 @@ def test_notebook_7_shows_the_same(browser: Browser, server: Server, page: Page)
         [
             "%load_ext nbcache\n%channel grid = product(depth=[2, 4], rep=range(3))",
             "%%process fit from grid\nscore = depth * rep",
+            "%%process most(score) from fit.collect()\nmax(score)",
             "%nbcache run",
         ],
     )
     assert page.evaluate("window.jupyterapp.name") == "Jupyter Notebook"
     own = list(notebook.errors)  # what this front end says before there is anything of ours
-    for cell in range(3):
+    for cell in range(4):
         notebook.run(cell)
 
-    view = notebook.view(2)
+    view = notebook.view(3)
     view.get_by_role("button", name="fit: 6 ran, 0 cached").click()
     expect(view.locator(".nb-tasks tbody tr")).to_have_count(6)
+    view.get_by_role("button", name="fit: ").press("ArrowRight")  # which it has a use for, too
+    expect(view.get_by_role("button", name="most: ")).to_be_focused()
     view.get_by_role("button", name="Run again").click()
     expect(view.get_by_role("button", name="fit: 0 ran, 6 cached")).to_be_visible()
     keep_picture(page, "notebook-7")

@@ -55,8 +55,10 @@ class View {
         h("button", { type: "button", class: "nb-close", "aria-label": "close", onclick: () => this.openNothing() }, "×")),
       this.place);
     this.status = h("div", { class: "nb-status", role: "status", "aria-live": "polite" });
-    this.root = h("div", { class: "nbcache-view", role: "group", "aria-label": `nbcache ${label}`, "data-lm-suppress-shortcuts": "true" },
+    this.root = h("div", { class: "nbcache-view", role: "group", "aria-label": `nbcache ${label}` },
       this.hide, this.parts(), this.panel, this.status);
+    // Of whatever has the focus: a notebook has shortcuts for `:focus` itself, which it looks at first.
+    this.root.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
     this.root.addEventListener("keydown", (event) => this.escape(event));
     for (const kind of ["keydown", "keypress", "keyup"])
       this.root.addEventListener(kind, (event) => event.stopPropagation());
