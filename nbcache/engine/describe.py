@@ -261,7 +261,7 @@ def channel_view_of(channel: NamedChannel, session: Host) -> ChannelView:
             first=(),
             note=f"its items come from {names}",
         )
-    items = _items(graph, node, session)
+    items = _items(graph, node)
     return ChannelView(
         name=channel.name,
         items=len(items),
@@ -281,7 +281,7 @@ def _of_dicts(items: Sequence[tuple[object, ...]], node: CompiledNode) -> str:
     return "each item is one dict; from_table(...) makes fields of the keys of dicts"
 
 
-def _items(graph: Graph, node: CompiledNode, session: Host) -> Sequence[tuple[object, ...]]:
+def _items(graph: Graph, node: CompiledNode) -> Sequence[tuple[object, ...]]:
     if node.op == "source":
         return load(node)
     sources = {each.index: load(each) for each in graph.nodes if each.op == "source"}

@@ -333,13 +333,7 @@ def doctor(parsed: Parsed, cache: Cache | None) -> Answer:
 def _housekeeping(parsed: Parsed, cache: Cache) -> Answer:
     from nbcache.notebook import housekeeping
 
-    verbs = {
-        "clean": housekeeping.clean_answer,
-        "pin": housekeeping.pin_answer,
-        "unpin": housekeeping.pin_answer,
-        "du": housekeeping.usage_answer,
-    }
-    return verbs[parsed.verb.name](parsed, cache)
+    return housekeeping.ANSWERS[parsed.verb.name](parsed, cache)
 
 
 def _team(parsed: Parsed, cache: Cache) -> Answer:

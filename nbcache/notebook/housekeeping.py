@@ -322,6 +322,9 @@ def usage_answer(parsed: Parsed, cache: Cache) -> Answer:
     return answer(parts, found.record())
 
 
+ANSWERS = {"clean": clean_answer, "pin": pin_answer, "unpin": pin_answer, "du": usage_answer}
+
+
 def check_answer(parsed: Parsed, session: Session) -> Answer:
     """Run kept tasks again; say per process and output whether they came out the same."""
     if "--repeat" not in parsed:

@@ -81,10 +81,6 @@ def _copies(roots: Sequence[Product]) -> Iterable[tuple[Product, str]]:
 
 def _own(place: Path) -> None:
     """Make what was taken from the cache a copy, which may be moved and edited."""
-    if place.is_symlink():
-        data = place.read_bytes()
-        place.unlink()
-        place.write_bytes(data)
     for each in [place, *place.rglob("*")]:
         if each.is_symlink():
             data = each.read_bytes()

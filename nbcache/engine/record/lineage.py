@@ -156,10 +156,10 @@ def lineage_of(cache: Cache, words: Sequence[str], *, run: str | None = None) ->
         UsageError: nothing or too much fits. RunError: there is no such run.
     """
     if len(words) == 1:
-        content = _content_of(cache, words[0], run)
+        content = _content_of(cache, words[0])
         if content is not None:
             return _of_content(cache, words[0], content)
-    task_words, output = _without_output(cache, words)
+    task_words, output = _without_output(words)
     found = find_task(cache, task_words, run=run)
     place = found.use or found.made
     key = (place.run, f"{place.process}[{place.position}]")
@@ -179,7 +179,7 @@ def lineage_of(cache: Cache, words: Sequence[str], *, run: str | None = None) ->
 _WITH_OUTPUT = re.compile(r"(\w+)(\[.*\])?\.(\w+)(\[.*\])?", re.DOTALL)  # fit[v=0.5].out
 
 
-def _without_output(cache: Cache, words: Sequence[str]) -> tuple[Sequence[str], str | None]:
+def _without_output(words: Sequence[str]) -> tuple[Sequence[str], str | None]:
     """Cut `.OUTPUT` off the first word, or off the end."""
     if len(words) > 1 and words[-1].startswith(".") and len(words[-1]) > 1:
         return words[:-1], words[-1][1:]
@@ -196,7 +196,7 @@ def _no_output(label: str, name: str, known: Sequence[str]) -> str:
     return f"{label} has no output {name!r}; {hint}"
 
 
-def _content_of(cache: Cache, word: str, run: str | None) -> Digest | None:
+def _content_of(cache: Cache, word: str) -> Digest | None:
     """The digest of the content that a word names; None where it means a task."""
     if word.startswith("xxh3:") and _is_content(cache, word):
         return Digest(word)
