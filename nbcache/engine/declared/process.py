@@ -20,7 +20,7 @@ from nbcache.engine.declared.scripts import scripts_of
 from nbcache.engine.identity.sources import name_of_source
 from nbcache.errors import BodyError, HeaderError
 from nbcache.model.channel import Node
-from nbcache.model.process import ChannelDecl, Input, Option, Output, PortType, ProcessDecl
+from nbcache.model.process import ChannelDecl, Input, Option, PortType, ProcessDecl
 from nbcache.plan.dataflow.channel import Channel
 from nbcache.plan.language.body import analyse_body
 from nbcache.plan.language.body_checks import check_body, check_script, check_types, infer_outputs
@@ -262,12 +262,9 @@ def passed_outputs(
     return frozenset(
         each.name
         for each in decl.outputs or ()
-        if each.name in inputs and each.name not in bound and _is_untouched(each)
+        if each.name in inputs and each.name not in bound
+        if each.pattern is None and each.command is None
     )
-
-
-def _is_untouched(output: Output) -> bool:
-    return output.pattern is None and output.command is None
 
 
 def _is_data(held: object) -> bool:

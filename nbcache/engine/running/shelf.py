@@ -133,7 +133,8 @@ class Shelf:
         for path in (self.folder / NOTES).glob("*.json"):
             note = self._read(path.stem) if path.stem != self.key else None
             if note is not None:
-                there = (each for each in _files_of(note) if os.path.lexists(self.folder / each))
+                names = [name for each in note["outputs"].values() for name in each or ()]
+                there = (each for each in names if os.path.lexists(self.folder / each))
                 claimed.update(dict.fromkeys(there, note["process"]))
         return claimed
 
@@ -182,11 +183,6 @@ class Shelf:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(new)
-
-
-def _files_of(note: Note) -> Iterator[str]:
-    for names in note["outputs"].values():
-        yield from names or ()
 
 
 def _members(held: object) -> Iterator[Stored | FilePath]:
