@@ -18,6 +18,7 @@ import PIL.Image
 import polars as pl
 import pyarrow as pa
 import pytest
+import rpds
 import scipy.interpolate
 import scipy.sparse
 import scipy.spatial
@@ -31,6 +32,7 @@ import sklearn.preprocessing
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pandas.tests.extension.decimal.array import DecimalArray, DecimalDtype
 from sklearn.model_selection import GridSearchCV
 
 from nbcache.codec.registry import decode, encode
@@ -375,6 +377,25 @@ def test_what_groups_and_windows_have_computed_neither_counts_nor_travels(make: 
     assert "_cache" in vars(used)
     assert not vars(copy).get("_cache")
     assert canonical_digest(make(table.assign(b=0.0))) != digest
+
+
+def test_what_another_librarys_columns_hold_beside_their_elements_counts() -> None:
+    contexts = [decimal.Context(prec=digits) for digits in (5, 5, 9)]
+    for make in (
+        DecimalDtype,
+        lambda context: DecimalArray([decimal.Decimal(1)], context=context),
+    ):
+        one, equal, other = (canonical_digest(make(each)) for each in contexts)
+        assert one == equal != other
+
+
+def test_a_map_that_is_ordered_by_hashes_counts_without_its_order() -> None:
+    pairs = [(str(number), [number]) for number in range(40)]
+    one, other = rpds.HashTrieMap(pairs), rpds.HashTrieMap(pairs[::-1])
+
+    assert canonical_digest(one) == canonical_digest(other)
+    assert canonical_digest(one) != canonical_digest(one.insert("0", [1]))
+    assert canonical_digest(rpds.HashTrieSet("ab")) == canonical_digest(rpds.HashTrieSet("ba"))
 
 
 @pytest.mark.parametrize("text", [pa.string(), pa.string_view()], ids=str)

@@ -1,8 +1,8 @@
 """How two results differ by their data: a line for people, a few more, and the same as data.
 
 Reads what the cache keeps of two outputs and never changes a value. Tables are compared by DuckDB
-without a key (rows that only one side has), arrays element by element, files by their bytes. What
-is no longer kept, or cannot be decoded here, is said and not raised.
+without a key (rows that only one side has), arrays element by element, files by what they hold.
+What is no longer kept, or cannot be decoded here, is said and not raised.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nbcache.engine.record.array_diff import as_array, compare_arrays
+from nbcache.engine.record.file_content import LARGEST, reader_of
+from nbcache.engine.record.picture_diff import as_picture, compare_pictures
 from nbcache.engine.record.results import Decoder, is_scalar
 from nbcache.engine.record.table_diff import as_table, compare_tables
 from nbcache.errors import CodecError, ResultGone, StoreError
@@ -26,7 +28,10 @@ _MEMBERS = 10  # of a dict, list or folder
 
 @dataclass(frozen=True, slots=True)
 class DataDiff:
-    """Two values compared. `kind`: scalar text table array members file tree object gone."""
+    """Two values compared.
+
+    `kind`: scalar text table array picture members file tree object gone.
+    """
 
     kind: str
     head: str
@@ -66,12 +71,14 @@ def _kind(stored: Stored) -> str:
 
 def compare_values(old: object, new: object) -> DataDiff:
     """Return how two decoded values differ."""
-    tables = as_table(old), as_table(new)
-    if tables[0] is not None and tables[1] is not None:
-        return DataDiff("table", *compare_tables(tables[0], tables[1]))
-    arrays = as_array(old), as_array(new)
-    if arrays[0] is not None and arrays[1] is not None:
-        return DataDiff("array", *compare_arrays(arrays[0], arrays[1]))
+    for kind, taken, compare in (
+        ("table", as_table, compare_tables),
+        ("array", as_array, compare_arrays),
+        ("picture", as_picture, compare_pictures),
+    ):
+        sides = taken(old), taken(new)
+        if sides[0] is not None and sides[1] is not None:
+            return DataDiff(kind, *compare(*sides))
     if isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
         lines = _unified(old, new)
         return DataDiff("text", "text differs", lines)
@@ -173,23 +180,35 @@ def _compare_files(cache: Cache, old: Stored, new: Stored) -> DataDiff:
     if old.digest == new.digest:
         return DataDiff("file", f"{names}: the same bytes", (), sizes)
     told = f"{old.size:,} → {new.size:,} bytes" if old.size != new.size else f"{new.size:,} bytes"
-    if max(old.size, new.size) > _TEXT_BYTES:
+    readers = [reader_of(each.name or "") for each in (old, new)]
+    if max(old.size, new.size) > (LARGEST if all(readers) else _TEXT_BYTES):
         gone = [side for side in (old, new) if side.blob and not cache.blobs.has(side.blob)]
         text = "; its bytes are no longer kept" if gone else ""
         return DataDiff("file", f"{names}: {told}{text}", (), sizes)
-    texts = [_text(cache, each) for each in (old, new)]
-    if texts[0] is None or texts[1] is None:
+    data = [_bytes(cache, each) for each in (old, new)]
+    before, after = (_text(each) for each in data)
+    is_one_line = "\n" not in f"{before}{after}".rstrip()
+    if before is None or after is None or is_one_line:  # else its lines say more
+        held = [read and read(each) for read, each in zip(readers, data, strict=True)]
+        if held[0] is not None and held[1] is not None:
+            found = compare_values(*held)
+            what = {**sizes, "content": found.record()}
+            return DataDiff("file", f"{names}: {told}; {found.head}", found.lines, what)
+    if before is None or after is None:
         return DataDiff("file", f"{names}: {told}, other bytes", (), sizes)
-    return DataDiff("file", f"{names}: {told}", _unified(texts[0], texts[1]), sizes)
+    return DataDiff("file", f"{names}: {told}", _unified(before, after), sizes)
 
 
-def _text(cache: Cache, stored: Stored) -> str | None:
+def _bytes(cache: Cache, stored: Stored) -> bytes:
+    if stored.inline is not None:
+        return stored.inline
+    assert stored.blob is not None
+    return cache.blobs.read(stored.blob)
+
+
+def _text(data: bytes) -> str | None:
     """A small file's text, None where it is none."""
-    data = stored.inline
-    if data is None:
-        assert stored.blob is not None
-        data = cache.blobs.read(stored.blob)
-    if b"\0" in data:
+    if b"\0" in data or len(data) > _TEXT_BYTES:
         return None
     try:
         return data.decode()

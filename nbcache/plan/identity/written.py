@@ -21,6 +21,8 @@ _NOT_OF_THE_CLASS = frozenset(
     "__attrs_base_of_slotted__ __annotate_func__ __classdictcell__ "
     "_abc_cache _abc_negative_cache _abc_negative_cache_version _abc_registry".split()
 )
+# What sympy works out of `is_...` and `_eval_is_...`, in the order of a set.
+_OF_SYMPY = frozenset({"_explicit_class_assumptions", "default_assumptions", "_prop_handler"})
 _OF_MEMBERS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
 _OF_NAMED_TUPLES = frozenset(
     "__new__ _make _replace __replace__ _asdict __repr__ __getnewargs__ __slots__".split()
@@ -44,6 +46,8 @@ def class_members(cls: type) -> Iterator[tuple[str, str, object]]:
         names = {name: each for name, each in names.items() if not _is_of_enum(name, each)}
     elif cls.__bases__ == (tuple,) and "_fields" in names:
         skipped |= {name for name in _OF_NAMED_TUPLES & names.keys() if _is_generated(names[name])}
+    if type(names.get("default_assumptions")).__module__ == "sympy.core.assumptions":
+        skipped |= _OF_SYMPY
     for name in sorted(names):
         if name not in skipped and not name.startswith("__pydantic"):
             yield name, f"{cls.__name__}.{name}", _comparable(names[name])

@@ -43,6 +43,7 @@ _LIBRARIES: dict[str, Callable[[type], Handler | None]] = {
     "polars": arrow.polars_handler,
     "pyarrow": arrow.pyarrow_handler,
     "pytz": stdlib.pytz_handler,
+    "rpds": stdlib.rpds_handler,
 }
 
 _registered: dict[type, Callable[[Foreign], object]] = {}

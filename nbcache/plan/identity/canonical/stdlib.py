@@ -78,6 +78,16 @@ def _write_pytz(encoder: Encoder, value: Foreign) -> None:
     encoder.tagged("pytz", make.__name__, *told)
 
 
+def rpds_handler(base: type) -> Handler | None:
+    """Return the handler for a map or set of rpds, or None: both have the order of their hashes."""
+    return _write_hash_trie if base.__name__.startswith("HashTrie") else None
+
+
+def _write_hash_trie(encoder: Encoder, value: Foreign) -> None:
+    encoder.write_class(type(value))
+    encoder.write_unordered(value.items() if hasattr(value, "items") else value, len(value))
+
+
 def _uuid(encoder: Encoder, value: uuid.UUID) -> None:
     if value.is_safe is uuid.SafeUUID.unknown:
         encoder.tagged("uuid.UUID", value.int)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from nbcache.plan.identity.canonical.arrays import write_elements
 from nbcache.plan.identity.canonical.arrow import write_chunks
 from nbcache.plan.identity.canonical.encoder import Encoder, Foreign, Handler, Refused
+from nbcache.plan.identity.canonical.objects import write_object
 
 
 def _write_frame(encoder: Encoder, value: Foreign) -> None:
@@ -92,14 +93,18 @@ def _write_values(encoder: Encoder, array: Foreign) -> None:
     elif "SparseArray" in classes:
         write_elements(encoder, array.sp_values)
         write_elements(encoder, array.sp_index.to_int_index().indices)
-    else:  # an array type of another library: by class and elements
-        encoder.write_class(type(array))
-        encoder.write_sequence(array, len(array))
+    else:  # of another library: its elements do not say all, such as where points on a map lie
+        write_object(encoder, array)
+
+
+_OF_DTYPES = ("categories", "ordered", "tz", "storage", "na_value", "closed", "fill_value")
 
 
 def _write_dtype(encoder: Encoder, dtype: Foreign) -> None:
     encoder.write((type(dtype).__name__, str(dtype)))
-    for name in ("categories", "ordered", "tz", "storage", "na_value", "closed", "fill_value"):
+    module = type(dtype).__module__
+    is_known = module == "pandas" or module.startswith(("pandas.core.", "numpy"))
+    for name in (*_OF_DTYPES, *(() if is_known else getattr(dtype, "_metadata", ()))):
         if hasattr(type(dtype), name) or name in getattr(dtype, "__dict__", {}):
             encoder.write_step(f".{name}", getattr(dtype, name))
 
