@@ -351,16 +351,23 @@ def test_data_of_tables_with_other_columns_and_types(notebook: Notebook) -> None
 
 
 def test_data_of_files_is_a_diff_of_their_lines(notebook: Notebook) -> None:
-    cell = "%%process write(x) -> out: path = 'note.txt' from grid\n{write}"
-    write = "open('note.txt', 'w').write('one\\n{second}\\n')"
-    notebook.cells([GRID.format(items="1"), cell.format(write=write.format(second="two"))])
+    cell = (
+        "%%process write(x) -> out: path = 'note.txt', dots: path = 'dots.npy' from grid\n"
+        "import numpy as np\nnp.save('dots', np.arange({1}))\n"
+        "open('note.txt', 'w').write('one\\n{0}\\n')"
+    )
+    notebook.cells([GRID.format(items="1"), cell.format("two", 3)])
     notebook.run()
 
-    changed = cell.format(write=write.format(second="three"))
-    diff = again(notebook, changed, data=True)
+    diff = again(notebook, cell.format("three", "1, 4"), data=True)
 
-    found = process(diff, "write").tasks[0].outputs[0].data
+    found, dots = (each.data for each in process(diff, "write").tasks[0].outputs)
     assert found is not None
+    assert dots is not None
+    assert (dots.kind, dots.head) == (
+        "file",
+        "dots.npy: 152 bytes; array 3 int64: 3 of 3 elements differ, by at most 1",
+    )
     assert found.kind == "file"
     assert found.head == "note.txt: 8 → 10 bytes"
     assert "-two" in found.lines

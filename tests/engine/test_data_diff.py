@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 import polars as pl
 import pyarrow as pa
 import pytest
 
 from nbcache.engine.record.data_diff import DataDiff, compare_values
+from nbcache.engine.record.file_content import reader_of
 
 
 class Odd:
@@ -107,6 +110,51 @@ def test_arrays_of_other_shape_or_type_say_so() -> None:
     changed = records.copy()
     changed["a"] = 5
     assert compare_values(records, changed).data["different"] == 1
+
+
+def written(array: Any, **how: Any) -> bytes:
+    out = io.BytesIO()
+    PIL.Image.fromarray(array).save(out, "png", **how)
+    return out.getvalue()
+
+
+def test_pictures_in_files_are_compared_by_pixel() -> None:
+    read = reader_of("plot.PNG")
+    assert read is not None
+    plain = np.zeros((4, 5, 3), "uint8")
+    spotted = plain.copy()
+    spotted[1, 2, 0], spotted[3, 4] = 37, 9
+    before = read(written(plain))
+
+    found = compare_values(before, read(written(spotted)))
+
+    assert found.kind == "picture"
+    assert found.head == (
+        "picture 5 x 4 RGB: 2 of 20 pixels differ, by at most 37 of 255, from (2, 1) to (4, 3)"
+    )
+    assert (found.data["different"], found.data["box"]) == (2, [2, 1, 5, 4])
+    larger = compare_values(before, read(written(plain[:2])))
+    assert larger.head == "picture: size 5 x 4 → 5 x 2"
+    grey = compare_values(before, read(written(plain[:, :, 0])))
+    assert grey.head == "picture 5 x 4 L: mode RGB → L"
+    packed = compare_values(before, read(written(plain, compress_level=0)))
+    assert packed.head == "picture 5 x 4 RGB: equal pixels"
+    deep = [read(written(np.full((2, 2), each, "uint16"))) for each in (0, 1)]
+    assert "4 of 4 elements differ, by at most 1" in compare_values(*deep).head
+
+
+def test_what_files_hold_is_known_by_their_names_and_never_unpickled() -> None:
+    out = io.BytesIO()
+    np.save(out, np.array([{}], object), allow_pickle=True)
+    for name, data in (("a.npy", out.getvalue()), ("a.png", b"none"), ("a.parquet", b"PAR1")):
+        read = reader_of(name)
+        assert read is not None
+        assert read(data) is None
+    assert [reader_of(name) for name in ("a.pkl", "a", "png", ".json")] == [None] * 4
+    tables = [reader_of(name) for name in ("a.csv", "a.tsv")]
+    assert [read and compare_values(read(b"x\n1"), read(b"x\n2")).kind for read in tables] == [
+        "table"
+    ] * 2
 
 
 def frames(old: dict[str, Any], new: dict[str, Any]) -> list[DataDiff]:
