@@ -64,6 +64,31 @@ def test_a_deleted_blob_is_made_again_and_nothing_else_runs(notebook: Notebook) 
     assert notebook.ran() == ["big1"]
 
 
+def test_a_lost_blob_of_several_tasks_is_made_again_once_though_they_start_together(
+    notebook: Notebook,
+) -> None:
+    names = ("one", "two", "three")
+    cells = [
+        f"%%process {name}(x) -> out from src\n{notebook.mark(repr(name))}\nout = bytes(100_000)"
+        for name in names
+    ]
+    notebook.cells(["%channel src = of(1)", *cells])
+    notebook.run()
+    assert len(notebook.ran()) == 3
+    found = notebook.session.last_run
+    assert found is not None
+    outputs = [task.outputs for name in names for task in found[name].tasks]
+    (blob,) = {each[0].blob for each in outputs if each and isinstance(each[0], Stored)}
+    assert blob is not None
+    notebook.session.cache.blobs.path(blob).unlink()
+
+    run = notebook.run()
+
+    assert len(notebook.ran()) == 1
+    assert run.status is RunStatus.SUCCEEDED
+    assert all([*run[name]] == [bytes(100_000)] for name in names)
+
+
 def test_workers_go_on_where_somebody_has_cleared_the_work_folder_away(
     notebook: Notebook,
 ) -> None:

@@ -94,8 +94,8 @@ def canonical_of_class(value: object) -> None:
         (Model(0.1), Model(0.2), [".rate 0.1 → 0.2"]),
         (
             Model(1, np.zeros(3)),
-            Model(1, np.ones(3)),
-            [".table (ndarray float64 (3,)) changed"],
+            Model(1, np.array([0.0, 1.0, 0.0])),
+            [".table (ndarray float64 (3,)): 1 of 3 elements changed: [1] 0.0 → 1.0"],
         ),
         (
             pd.DataFrame({"a": [1], "b": [2.0]}),
@@ -152,8 +152,46 @@ def test_the_part_that_is_another_is_named(
     assert told(old, old) == []
 
 
+ZEROS, SPOTTED = np.zeros(5000), np.zeros(5000)
+SPOTTED[700] = -1
+NUMBERS = pd.Series(np.arange(1000.0))
+ROWS = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"], "c": [1.0, 2.0, 3.0]})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (np.array([1, np.nan]), np.array([2, np.nan]), "1 of 2 elements changed: [0] 1.0 → 2.0"),
+        (np.arange(6), np.arange(6)[::-1], "the same elements in another order"),
+        ([np.zeros(4, int)], [np.arange(1, 5)], "[0] (ndarray int64 (4,)): 4 of 4 elements "
+         "changed: [0] 0 → 1, [1] 0 → 2, [2] 0 → 3, ..."),
+        (ZEROS, SPOTTED, "elements between [625] and [780] of 5,000 changed"),
+        (SPOTTED, SPOTTED[::-1], "the same elements in another order"),
+        (ZEROS, ZEROS + 1, "elements changed all over its 5,000"),
+        (pd.Series(["a", "b"]), pd.Series(["a", "c"]), "1 of 2 elements changed: [1] 'b' → 'c'"),
+        (pl.Series([1, 2]), pl.Series([1, 3]), "1 of 2 elements changed: [1] 2 → 3"),
+        (NUMBERS, NUMBERS.set_axis(NUMBERS.index + 1), "changed, though not its elements"),
+        (NUMBERS, NUMBERS.sample(frac=1, random_state=0), "the same elements in another order"),
+        (ROWS, ROWS.iloc[[2, 0, 1]], "the same rows in another order"),
+        (pl.DataFrame(ROWS), pl.DataFrame(ROWS).reverse(), "the same rows in another order"),
+        ({"a", "b"}, {"a", "c"}, "{'b'} is gone, {'c'} is new"),
+        ({"m": "x #y [1"}, {"m": "x #z [1"}, "['m'] 'x #y [1' → 'x #z [1'"),
+    ],
+)  # fmt: skip
+def test_of_arrays_columns_and_sets_it_is_told_what_is_another(
+    old: object, new: object, said: str
+) -> None:
+    assert ", ".join(told(old, new)) == said
+
+
+def test_where_there_is_no_room_for_elements_the_array_is_named_alone() -> None:
+    old = {f"k{number}": np.arange(90.0) + number / 7 for number in range(9)}
+
+    assert told(old, {**old, "k3": old["k3"] + 1}) == ["['k3'] (ndarray float64 (90,)) changed"]
+
+
 def test_what_has_no_parts_or_too_many_has_no_outline() -> None:
-    for value in (np.zeros(3), list(range(1000)), "text", 3, object()):
+    for value in (np.array([[object()]]), list(range(1000)), "text", 3, object()):
         assert outline(value, None) is None
 
 

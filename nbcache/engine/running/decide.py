@@ -402,6 +402,7 @@ class Decider:
                 blob = stored.blob
                 if apart is None or name in apart or blob is None or blob in self._needed:
                     decision.reason = f"its result {name} is no longer in the cache"
+                    decision.gone = blob
                     return None
                 self._promised.add(blob)
             kept[name] = value

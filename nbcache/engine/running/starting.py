@@ -28,6 +28,7 @@ from nbcache.model.event import (
     OtherEnded,
     TaskKey,
 )
+from nbcache.model.task import TaskState
 from nbcache.model.value import Stored
 from nbcache.model.view import WaitView
 from nbcache.plan.dataflow.lives import DONE
@@ -37,6 +38,7 @@ CLAIM_POLL_S = 0.05
 _EASY = 16  # so many who wait look as often as they like; more of them share these looks
 SHOWN_AFTER_S = 0.5  # a fetch that takes longer is shown
 _FETCHING = "inputs"
+_AT_IT = (TaskState.RUNNING, TaskState.COMMITTING)
 
 
 class Starting:
@@ -52,6 +54,7 @@ class Starting:
         self._came_before = 0 if shared is None else shared.fetching.came
         self._to_come = 0  # bytes of inputs that were asked for
         self._waiting = 0  # tasks of which the same is computed elsewhere
+        self._healers: dict[Digest, TaskKey] = {}  # of blobs that are gone: who makes them again
 
     def start(self, commands: Sequence[Start]) -> None:
         """Start attempts: claim their hashes, then look once at what others have done meanwhile."""
@@ -65,6 +68,10 @@ class Starting:
                 continue
             if decision.hash is None or course.rows is None:
                 self._attempts.begin(decision, command.attempt, None)
+                continue
+            healer = self._healer(decision)
+            if healer != decision.task:
+                course.errands.send(self._wait_for_healer(decision, healer))
                 continue
             claim = course.cache.claims.try_claim(decision.hash)
             if claim is None:
@@ -108,6 +115,24 @@ class Starting:
         assert decision.hash is not None
         self._course.inbox.tell(Hit(decision.task, decision.hash, decision.outputs))
         return True
+
+    def _healer(self, decision: Decision) -> TaskKey:
+        """Return which task makes again what a task lacks: itself, unless another one is at it."""
+        if decision.gone is None:
+            return decision.task
+        known = self._healers.get(decision.gone)
+        if known is None or not self._is_running(known):
+            known = self._healers[decision.gone] = decision.task
+        return known
+
+    def _is_running(self, task: TaskKey) -> bool:
+        return self._course.scheduler.task(task).life.state in _AT_IT
+
+    async def _wait_for_healer(self, decision: Decision, healer: TaskKey) -> None:
+        """Another task, with the very same result, is making that again: wait for it."""
+        with self._postponed(decision):
+            while self._is_running(healer) and not self._is_over(decision.task):
+                await asyncio.sleep(CLAIM_POLL_S * self._crowd())
 
     async def _wait_for_claim(self, command: Start) -> None:
         """Somebody else on this machine computes the same hash: wait for it."""

@@ -19,18 +19,23 @@ from nbcache.plan.identity.canonical import canonical_digest, size_of, summarise
 from nbcache.plan.identity.canonical.encoder import Leaf
 from nbcache.plan.identity.canonical.names import is_installed, type_name
 from nbcache.plan.identity.confidential import HIDDEN, is_hidden, is_pair, looks_secret
+from nbcache.plan.identity.elements import changed_elements, elements_of, rows_in_any_order
 
 _MOST = 4_000  # characters: of a value with more parts than fit in there, nothing is said
 _DEEPEST = 4
 _LARGEST = 8_000_000  # bytes of arrays, tables, texts: what is larger is not hashed once more
 _MEMBER = 80  # bytes that a member of a container is taken to have
 _CONTAINERS = (dict, list, tuple, OrderedDict, defaultdict, Counter, deque)
+_SETS = (set, frozenset)
 _PLAIN = (int, float, bool, complex, type(None))
 _SIGNS = 8  # of a digest
 _HELD = "# == "  # before each line of an outline that stands behind code
 _TABLE = re.compile(r"(?:DataFrame|Table|RecordBatch) (\d+) x \d+$")
 _COLUMN = re.compile(r"\w+ (.*) of \d+(?: #\w+)?$")
 _OF_TABLES = ("index", "attrs")  # beside their columns
+_ROWS = ".rows"  # of all columns, sorted
+_ELEMENTS = re.compile(r"( #\w+) \[.*")  # behind the digest of an array
+_SIGNED = re.compile(r"(.*) #\w{8}(?: (\[.*))?")
 _NAMED = 3  # columns in a list of them
 
 
@@ -58,12 +63,15 @@ def outline_of_held(held: Iterable[tuple[str, object]], leaf: Leaf) -> str | Non
 
 def _lines(parts: Iterable[tuple[str, str]]) -> str | None:
     lines: list[str] = []
-    room = _MOST
+    length = 0
     try:
         for path, text in parts:
             lines.append(" ".join(f"{path}\t{text}".splitlines()))
-            room -= len(lines[-1])
-            if room < 0:
+            length += len(lines[-1])
+            if length > _MOST:  # then rather all parts, without elements
+                lines = [_ELEMENTS.sub(r"\1", each) for each in lines]
+                length = sum(map(len, lines))
+            if length > _MOST:
                 return None
     except Exception:  # too large, or a foreign object's own code: no reason depends on them
         return None
@@ -106,19 +114,27 @@ def changed_parts(old: str, new: str) -> list[str]:
             continue
         if old_text is None or new_text is None:
             said.append(f"{path} is {'gone' if new_text is None else 'new'}")
-        elif old_text.rpartition(" #")[0] == new_text.rpartition(" #")[0] != "":
-            said.append(f"{path} ({new_text.rpartition(' #')[0]}) changed".lstrip())
         else:
-            said.append(
-                f"{path} {old_text.partition(' #')[0]} → {new_text.partition(' #')[0]}".lstrip()
-            )
+            (was, elements), (now, others) = _apart(old_text), _apart(new_text)
+            if was == now:
+                words = changed_elements(elements, others)
+                of = f"{path} ({now})".lstrip() + (": " if words else " changed")
+                said.append(f"{of}{words}" if path or not words else words)
+            else:
+                said.append(f"{path} {was} → {now}".lstrip())
     return said or (["order changed"] if reordered else [])
+
+
+def _apart(text: str) -> tuple[str, str]:
+    """Return what a part is, without its digest, and what is kept of its elements."""
+    signed = _SIGNED.fullmatch(text)
+    return (signed[1], signed[2] or "") if signed is not None else (text, "")
 
 
 def _taken(parts: dict[str, str], table: str) -> dict[str, str]:
     """Take a table's lines out of an outline: its shape under "", its columns, its index."""
     own = {path: text for path, text in parts.items() if path.startswith(f"{table}[")}
-    beside = [table, *(f"{table}.{name}" for name in _OF_TABLES)]
+    beside = [table, f"{table}{_ROWS}", *(f"{table}.{name}" for name in _OF_TABLES)]
     own |= {path: parts[path] for path in beside if path in parts}
     for path in own:
         del parts[path]
@@ -127,6 +143,7 @@ def _taken(parts: dict[str, str], table: str) -> dict[str, str]:
 
 def _changed_table(before: dict[str, str], after: dict[str, str]) -> list[str]:
     rows, now = (_TABLE.sub(r"\1", each.pop("")) for each in (before, after))
+    in_any_order = before.pop(_ROWS, "") == after.pop(_ROWS, None)
     other = [name for name in _OF_TABLES if before.pop(f".{name}", "") != after.pop(f".{name}", "")]
     said = [f"rows {rows} → {now}"] if rows != now else []
     said += [f"column {_label(each)} is new" for each in after if each not in before]
@@ -137,7 +154,10 @@ def _changed_table(before: dict[str, str], after: dict[str, str]) -> list[str]:
     said += [f"column {_label(each)} {' → '.join(types[each])}" for each in retyped]
     if rows == now:
         edited = [each for each in both if before[each] != after[each] and each not in retyped]
-        if len(edited) == 1:
+        if edited and in_any_order:
+            said.append("the same rows in another order")
+            other = [name for name in other if name != "index"]
+        elif len(edited) == 1:
             said.append(f"column {_label(edited[0])} ({types[edited[0]][1]}) changed")
         elif edited:
             named = [*map(_label, edited[:_NAMED]), *["..."] * (len(edited) > _NAMED)]
@@ -157,8 +177,10 @@ def _by_path(text: str) -> dict[str, str]:
 
 
 def _parts_of_whole(value: object, leaf: Leaf | None) -> Iterator[tuple[str, str]]:
-    if type(value) in _CONTAINERS or _is_table(value) or _held_by(value) is not None:
+    if type(value) in (*_CONTAINERS, *_SETS) or _is_table(value) or _held_by(value) is not None:
         yield from _parts("", value, leaf, _DEEPEST)
+    elif (elements := elements_of(value)) is not None:
+        yield "", f"{_by_digest(value, leaf)} {elements}"
 
 
 def _parts(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator[tuple[str, str]]:
@@ -170,6 +192,11 @@ def _parts(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator[
         for key, member in pairs:
             name = value[0] if is_pair(value) else key
             yield from _part(f"{path}[{summarise(key)}]", name, member, leaf, depth - 1)
+        if not value:
+            yield path, summarise(value)
+    elif cls in _SETS and depth:
+        for text in sorted(map(summarise, cast("set[object]", value))):
+            yield f"{path}{{{text}}}", ""
         if not value:
             yield path, summarise(value)
     elif _is_table(value):
@@ -205,6 +232,8 @@ def _table(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator[
     for name in ("index", "attrs"):
         if hasattr(table, name) and not is_large:
             yield f"{path}.{name}", _by_digest(getattr(table, name), leaf)
+    if not is_large and (rows := rows_in_any_order(table)):
+        yield f"{path}{_ROWS}", rows
 
 
 def _object(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator[tuple[str, str]]:
@@ -219,7 +248,7 @@ def _object(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator
         for name, member in held.items():
             yield from _part(f"{path}.{name}", name, member, leaf, depth - 1)
     else:
-        yield path, _by_digest(value, leaf)
+        yield path, " ".join(filter(None, (_by_digest(value, leaf), elements_of(value))))
 
 
 def _held_by(value: object) -> Mapping[str, object] | None:

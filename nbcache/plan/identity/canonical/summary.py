@@ -100,10 +100,17 @@ def _container(value: Foreign) -> str:
             isinstance(each, str) and secrets_in(each) for each in members
         )
         if is_open and all(type(member) in plain for member in members):
-            text = repr(value) if _is_short(members) else ""
+            text = _repr(value) if _is_short(members) else ""
             if text and len(text) <= LONGEST:
                 return text
     return f"{name} of {len(value)}"
+
+
+def _repr(value: object) -> str:
+    """Return a container's repr; that of a set in an order of its own, and not of its hashes."""
+    if type(value) is set and value:
+        return f"{{{', '.join(sorted(map(repr, value)))}}}"
+    return repr(value)
 
 
 def _is_short(members: list[object]) -> bool:
