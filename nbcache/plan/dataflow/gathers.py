@@ -8,6 +8,7 @@ of ignored and skipped tasks are passed over. `first` and `take` pass over all h
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import cast
 
@@ -68,13 +69,13 @@ class GatherOperator(Operator):
                 return
             cursor.step()
 
+    @abstractmethod
     def take(self, address: Position, element: Item | HoleCause) -> bool:
         """Take the next element; False: not yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """There are no more elements."""
-        raise NotImplementedError
 
 
 class _Columns:

@@ -8,6 +8,7 @@ depends on the tree it was given and never on the order in which that became kno
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -34,27 +35,27 @@ class Outbox(Protocol):
         """The channel cannot give its items."""
 
 
-class Operator:
+class Operator(ABC):
     """One node of the graph at work. `parents` are the streams it reads, in order."""
 
     def __init__(self, node: CompiledNode, parents: Sequence[Stream], outbox: Outbox) -> None:
         self.node, self.parents, self.out = node, parents, outbox
         self.index = node.index
 
-    def start(self) -> None:
+    def start(self) -> None:  # noqa: B027  # most have nothing to say then
         """Say what is known before anything came."""
 
+    @abstractmethod
     def on(self, parent: int, address: Position, slot: Slot) -> None:
         """Take what became known of an address of parent number `parent`."""
-        raise NotImplementedError
 
     def again(self, parent: int, address: Position, slot: Slot) -> None:
         """Take an item that replaces an earlier one, since a task had to run again."""
         self.on(parent, address, slot)
 
     def answer(self, tag: object, result: object) -> None:
-        """Take what the node's function returned."""
-        raise NotImplementedError
+        """Take what the node's function returned. Who asks nothing is never answered."""
+        raise AssertionError(f"{self.node.label} asked nothing")
 
     def emit(self, address: Position, slot: Slot) -> None:
         self.out.emit(self.index, address, slot)
@@ -79,9 +80,9 @@ class AskingOperator(Operator):
         if self.parents[0].slots[address] is item:  # else it was replaced while it was asked for
             self.give(address, item, result)
 
+    @abstractmethod
     def give(self, address: Position, item: Item, result: object) -> None:
         """Take what the function returned for an item."""
-        raise NotImplementedError
 
 
 class MapOperator(AskingOperator):
