@@ -18,7 +18,7 @@ from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.identify import whole_item
 from nbcache.engine.identity.reads import named_files
 from nbcache.engine.running.decide import TAKEN_OUT
-from nbcache.engine.running.dry import DryRun, TooLong, dry_run
+from nbcache.engine.running.dry import DryRun, dry_run
 from nbcache.engine.running.prepare import Prepared, load
 from nbcache.engine.running.reasons import Reasons
 from nbcache.errors import DeclarationError, NbcacheError, UnknownNameError, WiringError, command
@@ -32,6 +32,7 @@ from nbcache.model.view import CaptureView, CardView, ChannelView, PlacePlan
 from nbcache.plan.dataflow.scheduler import Scheduler
 from nbcache.plan.identity.canonical import summarise
 from nbcache.plan.language.option_lines import low_options
+from nbcache.store.filestate import TooLong
 
 FIRST_ITEMS = 3
 COUNT_S = 0.2  # that counting for a card may take, since the cell that declares a process waits
@@ -74,29 +75,32 @@ def card_of(process: Process, session: Host, allowance: Allowance | None = None)
     started, spent = time.monotonic(), time.thread_time()
     is_alone = allowance is not None and not allowance.is_left()
     try:
-        prepared = None if is_alone else session.prepare([process.name])
-        place = (
-            session.prepare_place(process.name)
-            if prepared is None
-            else prepared.places[prepared.graph.places[process.name]]
-        )
-        inputs = place.decl.inputs or ()
-        captures = _captures(place.captured)
-        notes += place.captured.notes
-        hindrances += _missing(place.captured.missing)
-        if prepared is not None:
-            left = COUNT_S - (time.monotonic() - started)
-            found = dry_run(prepared, within_s=max(left, 0.02))
-            if found.channel_error:
-                hindrances.append(found.channel_error)
-            else:
-                plans = place_plans(prepared, found, session.reasons())
-                plan = next(each for each in plans if each.name == process.name)
-                known = _known_to_all(process.name, session) if plan.reason == TAKEN_OUT else None
-                if known is not None:
-                    plan = known
-                    again = command(f"run {process.name}")
-                    notes.append(f"not kept: {again} makes these results again")
+        with session.cache.files.within(COUNT_S):
+            prepared = None if is_alone else session.prepare([process.name])
+            place = (
+                session.prepare_place(process.name)
+                if prepared is None
+                else prepared.places[prepared.graph.places[process.name]]
+            )
+            inputs = place.decl.inputs or ()
+            captures = _captures(place.captured)
+            notes += place.captured.notes
+            hindrances += _missing(place.captured.missing)
+            if prepared is not None:
+                left = COUNT_S - (time.monotonic() - started)
+                found = dry_run(prepared, within_s=max(left, 0.02))
+                if found.channel_error:
+                    hindrances.append(found.channel_error)
+                else:
+                    plans = place_plans(prepared, found, session.reasons())
+                    plan = next(each for each in plans if each.name == process.name)
+                    known = (
+                        _known_to_all(process.name, session) if plan.reason == TAKEN_OUT else None
+                    )
+                    if known is not None:
+                        plan = known
+                        again = command(f"run {process.name}")
+                        notes.append(f"not kept: {again} makes these results again")
     except TooLong:
         pass
     except UnknownNameError as error:

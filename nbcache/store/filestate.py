@@ -8,13 +8,15 @@ the bytes. Readers take no lock.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import math
 import os
 import stat as statmodes
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +38,10 @@ _BIG = 32 << 20  # before reading so much, look whether another process has done
 _MERGE_FILES = 16
 
 
+class TooLong(Exception):
+    """The time given for an answer is over."""
+
+
 def stat_key(path: str | os.PathLike[str]) -> StatKey:
     """Return (size, mtime_ns, inode, ctime_ns) of the file behind a path."""
     return _key(os.stat(path))
@@ -50,11 +56,12 @@ def digest_of(path: str | os.PathLike[str]) -> Digest:
     return hash_file(os.fspath(path), stat_key(path))
 
 
-def hash_file(path: str, expected: StatKey) -> Digest:
+def hash_file(path: str, expected: StatKey, until: float = math.inf) -> Digest:
     """Return the identity digest of a file's bytes.
 
     Raises:
         InputChangedError: it is not as `expected`, before or after reading.
+        TooLong: it is not read when the monotonic clock says `until`.
     """
     size = min(_BUFFER, max(_SMALL_BUFFER, expected[0] + 1))  # making one takes time, too
     state, buffer = xxh3_128(), bytearray(size)
@@ -63,6 +70,8 @@ def hash_file(path: str, expected: StatKey) -> Digest:
         before = _key(os.fstat(file.fileno()))
         while count := file.readinto(buffer):
             state.update(view[:count])
+            if time.monotonic() > until:
+                raise TooLong
         after = _key(os.fstat(file.fileno()))
     if not (expected == before == after == _key(os.stat(path))):
         raise InputChangedError(
@@ -91,7 +100,17 @@ class FileTable:
         self._descriptor: int | None = None
         self._own = ""
         self._lock = threading.Lock()
+        self._here = threading.local()
         close_in_children(self)
+
+    @contextlib.contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Have this thread raise TooLong where it takes longer than this to read files."""
+        self._here.until = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._here.until = math.inf
 
     def digest(self, path: str | os.PathLike[str], *, mode: Mode = "deep") -> Digest:
         """Return the identity digest of a file or directory.
@@ -190,7 +209,7 @@ class FileTable:
         if known is not None:
             return known
         began = time.time_ns()
-        digest = hash_file(path, key)
+        digest = hash_file(path, key, getattr(self._here, "until", math.inf))
         if is_settled(key, began):
             line = _line(digest, key, name)
             self._known[name] = line

@@ -58,6 +58,8 @@ def test_the_version_of_the_package_of_an_inputs_class_counts(
             f"%%process make(v) -> made from one\n{mark('make')}\n{VALUE}\nmade = g",
             f"%%process use(made) -> out from make\n{mark('use')}\nout = made.f()",
             f"%%process no(v) -> out from one\n{mark('no')}\nout = v",
+            f"%%process named(v) -> out from one\n{mark('named')}\nimport importlib\n"
+            "out = importlib.import_module('giz' + 'mo9').Gizmo(v).f()",
         ]
     )
 
@@ -65,25 +67,25 @@ def test_the_version_of_the_package_of_an_inputs_class_counts(
         run = notebook.run()
         assert not run.failures
         assert run.notes == []  # nothing of it can be declared
-        return [next(iter(run[name])) for name in ("plain", "inside", "use", "no")]
+        return [next(iter(run[name])) for name in ("plain", "inside", "use", "no", "named")]
 
-    assert results() == [4, 4, 4, 3]
-    assert results() == [4, 4, 4, 3]
+    assert results() == [4, 4, 4, 3, 4]
+    assert results() == [4, 4, 4, 3, 4]
     assert notebook.ran() == []
 
     install(site, "1.1", 2)
     notebook.cells([VALUE, "%channel given = of(g)", "%channel many = of([g, 1])"])
     planned = {each.name: each.to_run for each in notebook.session.plan()}
-    assert results() == [5, 5, 5, 3]
-    assert notebook.ran() == ["inside", "make", "plain", "use"]
-    assert planned == {"plain": 1, "inside": 1, "make": 1, "use": 0, "no": 0}
+    assert results() == [5, 5, 5, 3, 5]
+    assert notebook.ran() == ["inside", "make", "named", "plain", "use"]
+    assert planned == {"plain": 1, "inside": 1, "make": 1, "use": 0, "no": 0, "named": 1}
     run = notebook.session.last_run
     assert run is not None
-    assert "package gizmo9, whose objects" in run.reasons["use"]
+    assert "package gizmo9, which it uses, too" in run.reasons["use"]
 
     install(site, "1.0", 1)
     notebook.cells([VALUE, "%channel given = of(g)", "%channel many = of([g, 1])"])
-    assert results() == [4, 4, 4, 3]
+    assert results() == [4, 4, 4, 3, 4]
     assert notebook.ran() == []
 
 

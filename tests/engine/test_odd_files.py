@@ -7,6 +7,7 @@ import os
 import pytest
 
 from nbcache.engine.record.explanations import why
+from nbcache.errors import ChannelError
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
 
@@ -74,6 +75,8 @@ def test_a_link_to_nothing_says_where_it_leads(notebook: Notebook) -> None:
     notebook.cell('%%process work(f: path = "data.txt") -> n\nn = f.name')
     run = notebook.run()
     assert "is a link to gone.txt, which is not there" in run.failures[0].error
+    with pytest.raises(ChannelError, match=r"data\.txt is a link to gone\.txt, which is not there"):
+        notebook.cell("%channel one = value(path('data.txt'))")
 
 
 @pytest.mark.parametrize("name", [".", ".."])

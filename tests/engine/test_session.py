@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine import describe
 from nbcache.engine.describe import Allowance
 from nbcache.errors import (
     BodyError,
@@ -749,3 +750,19 @@ def test_a_card_in_passing_is_counted_only_while_there_is_time_for_such_cards(
     assert view.plan is None
     assert [each.name for each in view.captures] == ["k"]
     assert session.card(add).plan is not None  # somebody looks at it
+
+
+@pytest.mark.parametrize("body", ["k + len(f.read_text())", "k + len(open('big.txt').read())"])
+def test_a_card_reads_files_only_while_there_is_time(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    (notebook.folder / "big.txt").write_text("big")
+    notebook.cells(["k = 3", '%channel f = value(path("big.txt"))'])
+    notebook.cell(f"%%process add(f: path) -> out\nout = {body}")
+    monkeypatch.setattr(describe, "COUNT_S", 0)
+
+    view = notebook.session.card(notebook.names["add"])
+
+    assert view.plan is None
+    assert view.hindrances == ()
+    assert notebook.session.plan()[0].to_run == 1

@@ -178,6 +178,27 @@ def test_files_and_variables_that_a_command_names_are_read(bench: Bench, noteboo
         assert found == names, body
 
 
+def test_a_program_is_read_where_it_lies_unless_the_body_made_it(
+    bench: Bench, notebook: Path
+) -> None:
+    program = "#!/bin/sh\necho 1\n"
+    (notebook / "tool").write_text(program)
+    (notebook / "tool").chmod(0o755)
+    own = f"import os\nfrom subprocess import run\nopen('own', 'w').write({program!r})\n"
+    own += "os.chmod('own', 0o755)\n"
+    read = WatchedRead("file", "tool", identity_digest(program.encode()))
+    for command, found in (
+        ("run(['./own'], check=True)", ()),
+        ("run([os.path.abspath('own')], check=True)", ()),
+        ("run('./own && $PWD/own', shell=True, check=True)", ()),
+        (f"run([{str(notebook)!r} + '/tool'], check=True)", (read,)),
+        (f"run(['./tool'], cwd={str(notebook)!r}, check=True)", (read,)),
+        (f"run('cd {notebook} && ./tool', shell=True, check=True)", (read,)),
+    ):
+        seen = [each for each in reads(bench, own + command, notebook) if each.kind != "env"]
+        assert tuple(seen) == found, command
+
+
 def test_a_path_that_a_library_opens_by_itself_is_read(bench: Bench, notebook: Path) -> None:
     (notebook / "x.csv").write_text("1,2")
     place = f"from pathlib import Path\np = Path({str(notebook)!r}) / ('x' + '.csv')\n"

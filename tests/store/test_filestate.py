@@ -26,9 +26,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were read to be hashed."""
     seen: list[str] = []
 
-    def spy(path: str, key: filestate.StatKey) -> object:
+    def spy(path: str, key: filestate.StatKey, until: float) -> object:
         seen.append(Path(path).name)
-        return hash_file(path, key)
+        return hash_file(path, key, until)
 
     monkeypatch.setattr(filestate, "hash_file", spy)
     return seen
@@ -238,7 +238,9 @@ def test_a_file_is_trusted_once_any_later_write_would_show(
     assert reads == (["x"] if trusted else ["x", "x"])
 
 
-def test_a_huge_file_is_read_in_pieces(tmp_path: Path) -> None:
+def test_a_huge_file_is_read_in_pieces_and_only_while_there_is_time(
+    root: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "huge"
     with path.open("wb") as file:
         file.truncate(256 << 20)
@@ -248,6 +250,10 @@ def test_a_huge_file_is_read_in_pieces(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
+    table = FileTable(root)
+    with table.within(0), pytest.raises(filestate.TooLong):
+        table.digest(path)
+    assert table.digest(path) == first
     with path.open("r+b") as file:
         file.seek((256 << 20) - 1)
         file.write(b"x")  # the last byte counts

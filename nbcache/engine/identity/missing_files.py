@@ -15,6 +15,8 @@ def no_file(name: str, folder: Path) -> str:
 
     name: as the user wrote it, relative to `folder`, or absolute.
     """
+    if (folder / name).is_symlink():
+        return f"{name} is a link to {os.readlink(folder / name)}, which is not there"
     looked = "" if os.path.isabs(name) else f" (looked in {folder})"
     return f"no file {name}{looked}{_meant(name, folder)}"
 

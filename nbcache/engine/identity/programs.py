@@ -22,7 +22,8 @@ _VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")
 class Started:
     """The names of programs as they were called, words that may be names of files, and variables.
 
-    `paths` are relative to the working directory that the program gets; `variables` are those that
+    `paths`, and tools that are paths, are where the working directory that the program gets makes
+    them lie; `variables` are those that
     a text for a shell reads and does not set, where it gets the environment as it is.
     """
 
@@ -45,7 +46,7 @@ def started_by(arguments: tuple[object, ...]) -> Started:
         found = _by_shell(words[2], _text(folder), inherits=environ is None)
     else:
         paths = tuple(_paths(words[1:], _text(folder)))
-        found = Started(tuple(filter(_counts, [name])), paths)
+        found = Started(tuple(_tools([name], _text(folder))), paths)
     return replace(found, paths=found.paths + handed)
 
 
@@ -68,7 +69,7 @@ def _by_shell(command: str, folder: str, *, inherits: bool) -> Started:
     facts = script_facts(command)
     read = _VARIABLE.findall(command) if inherits else []
     return Started(
-        tuple(filter(_counts, facts.commands)),
+        tuple(_tools(facts.commands, folder)),
         tuple(_paths(words, folder)),
         tuple(name for name in read if name not in facts.variables),
     )
@@ -79,6 +80,11 @@ def _counts(name: str) -> bool:
     if not name or Path(name).name in _SHELLS:
         return False
     return "/" not in name or os.path.realpath(name) != os.path.realpath(sys.executable)
+
+
+def _tools(names: Iterable[str], folder: str) -> Iterator[str]:
+    for name in filter(_counts, names):
+        yield os.path.join(folder, name) if "/" in name else name
 
 
 def _paths(words: Iterable[str], folder: str) -> Iterable[str]:

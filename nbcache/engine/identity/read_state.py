@@ -123,7 +123,7 @@ def with_settings(reads: Sequence[WatchedRead]) -> Iterator[WatchedRead]:
 def changed_read(read: WatchedRead) -> str:
     """Say that something is not as it was read, as a reason."""
     if read.kind == "package":
-        return f"package {read.name}, whose objects are among its inputs, has another version"
+        return f"package {read.name}, which it uses, too, has another version"
     if read.kind == "settings" and read.digest is None:
         return (
             f"{read.name}, whose objects are among its inputs, has settings that its earlier "

@@ -38,18 +38,19 @@ def explained(error: Exception, file: RemoteFile) -> ChannelError:
         way_out = _CREDENTIALS.get(_ALIASES.get(scheme, scheme), _WEB)
         said = f" ({status})" if status else ""
         return ChannelError(f"{place}: access is refused{said}; {way_out}")
-    if status in (404, 410) or (isinstance(error, FileNotFoundError) and not _lost(causes)):
+    lost = _lost(causes)
+    if status in (404, 410) or (isinstance(error, FileNotFoundError) and not (status or lost)):
         hint = _OF_MEMORY if scheme == "memory" else ""
         return ChannelError(
             f"no file {place}{f' (the server says {status})' if status else ''}{hint}"
         )
-    if status:
-        return ChannelError(f"cannot read {place}: the server says {status}; try again later")
-    if lost := _lost(causes):
+    if lost:  # also a body that was cut off, in whose error a client puts a status of its own
         return ChannelError(
             f"cannot reach the server of {place}: {_clean(lost, file)}\n"
             "  Check the address and the network, then run again."
         )
+    if status:
+        return ChannelError(f"cannot read {place}: the server says {status}; try again later")
     return ChannelError(f"cannot read {place}: {type(error).__name__}: {_clean(error, file)}")
 
 

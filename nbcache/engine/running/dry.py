@@ -37,6 +37,7 @@ from nbcache.model.event import (
 from nbcache.model.task import Outcome
 from nbcache.model.value import HoleCause
 from nbcache.plan.dataflow.scheduler import Scheduler
+from nbcache.store.filestate import TooLong
 
 
 @dataclass(slots=True)
@@ -89,10 +90,6 @@ class DryRun:
 
 
 _SHOWING = ("view", "subscribe")  # functions that are called for what they show
-
-
-class TooLong(Exception):
-    """The time given for a dry run is over."""
 
 
 @collected_rarely()
@@ -203,6 +200,8 @@ def _decide(
         found.decisions[command.task] = decision
         if not prepared.decider.evaluator.is_wanted(decision):
             return Skipped(command.task)
+    except TooLong:
+        raise
     except Exception as error:
         text = str(error) if isinstance(error, NbcacheError) else f"{type(error).__name__}: {error}"
         node, position = command.task

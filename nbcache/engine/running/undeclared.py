@@ -9,7 +9,7 @@ from nbcache.engine.identity.input_settings import InputSettings
 from nbcache.engine.running.decision import Decision
 from nbcache.model.process import ProcessDecl
 from nbcache.model.row import WatchedRead
-from nbcache.plan.language.suggesting import header_with
+from nbcache.plan.language.suggesting import header_taking
 
 VARIABLES_TOLD = 8  # that a process reads: more of them are a loop over all
 
@@ -51,10 +51,10 @@ def _read_note(process: str, decl: ProcessDecl, kind: str, name: str) -> Iterato
         yield f"{process} asks whether {name} is there; it is checked from now on"
         return
     if kind in ("file", "folder"):
-        short = name.rpartition("/")[2].partition(".")[0] or "data"
-        declared = f'{short}: path = "{name}"'
-        names = tuple(each.name for each in decl.inputs or ())
-        header = header_with(decl.source, process, names, declared)
+        inputs, outputs = (
+            tuple(each.name for each in ports or ()) for ports in (decl.inputs, decl.outputs)
+        )
+        header, _ = header_taking(name, decl.source, process, inputs, outputs)
         way_out = f"declare it: {header}"
     elif kind == "env":
         way_out = f"declare it: #| env: {name}"

@@ -203,7 +203,8 @@ class _Attempt:
             place.baseline.restore_builtins()
             if process.watch:
                 self.watched = self._reads(loaded)
-            self.watched += place.packages_of(self.staging.modules, process, body)
+            named = place.watcher.named - place.modules.loaded.keys()
+            self.watched += place.packages_of(self.staging.modules | named, process, body)
         return body.outputs(namespace, before, final, self.staging.is_made)
 
     def _patches(self, body: PythonBody) -> list[tuple[Patch, object]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nbcache.engine.identity.payload import unpickle_names
 from nbcache.engine.spec import ProcessSpec
-from nbcache.plan.language.suggesting import header_with
+from nbcache.plan.language.suggesting import header_taking
 
 # How shells, programs and interpreters say that a file is not there, and of which module.
 _NOT_FOUND = re.compile(
@@ -81,12 +81,11 @@ def hint_about_script(said: str, process: ProcessSpec, folder: Path) -> str:
 
 
 def _declare(text: str, process: ProcessSpec, then: str) -> str:
-    inputs = tuple(each.name for each in process.inputs)
-    port = "".join(each if each.isalnum() else "_" for each in Path(text).stem).strip("_") or "data"
-    if not port.isidentifier() or port in inputs:
-        port = f"{port}_file" if port.isidentifier() else f"file_{port}"
     source = process.sources.get(process.filename, "")
-    header = header_with(source, process.name, inputs, f'{port}: path = "{text}"')
+    inputs, outputs = (
+        tuple(each.name for each in ports) for ports in (process.inputs, process.outputs)
+    )
+    header, port = header_taking(text, source, process.name, inputs, outputs)
     return (
         f"{text} is beside the notebook, but a task sees only its inputs. Declare it:\n"
         f"  {header}\n"

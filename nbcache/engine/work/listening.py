@@ -42,7 +42,6 @@ class Listener(Protocol):
     """What is told. Each call comes on the thread, and in the middle, of what it tells of."""
 
     is_active: bool
-    imported: set[str]  # modules that were asked for by `import_module`
 
     @property
     def variables(self) -> VariableListener: ...
@@ -59,6 +58,9 @@ class Listener(Protocol):
 
     def opened_beside(self, path: object) -> None:
         """A thread that works for nbcache or the kernel opened a file."""
+
+    def asked_by_name(self, module: str, frame: FrameType) -> None:
+        """A module was asked for by `import_module`, from this frame."""
 
     def forked(self) -> None:
         """This process was forked from the one that listens; called in the child."""
@@ -130,7 +132,7 @@ def _watch_import_module(listener: Listener) -> None:
     def watched_import_module(name: str, package: str | None = None) -> ModuleType:
         module = import_module(name, package)
         if listener.is_active:
-            listener.imported.add(module.__name__)
+            listener.asked_by_name(module.__name__, sys._getframe(1))
         return module
 
     importlib.import_module = watched_import_module

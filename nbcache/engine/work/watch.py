@@ -71,6 +71,7 @@ class Watcher:
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
         self.imported: set[str] = set()  # modules that were asked for by `import_module`
+        self.named: set[str] = set()  # those of them that the body itself asked for
         # During an import of local modules: kinds and names.
         self._import_reads: dict[tuple[str, str], None] | None = None
         self._folder = ""
@@ -108,7 +109,7 @@ class Watcher:
         self._reads, self._named = {}, {}
         self._asked, self._written = {}, set()
         self.variables.begin()
-        self.imported = set()
+        self.imported, self.named = set(), set()
         self._children.begin()
         self._files.begin(places.folders, lambda path: not places.is_users(path))
         self.is_active = True
@@ -264,6 +265,12 @@ class Watcher:
                 self._named.setdefault(name, tuple(found) if found else None)
             else:
                 self._reads.setdefault((kind, name), tuple(found) if found else None)
+
+    def asked_by_name(self, module: str, frame: FrameType) -> None:
+        """Code asks for a module by `import_module`."""
+        self.imported.add(module)
+        if not self._is_others(frame):
+            self.named.add(module)
 
     def read_file(self, path: str) -> None:
         """Note that the body reads a file."""
@@ -422,6 +429,13 @@ class Watcher:
     def _started(self, arguments: tuple[object, ...]) -> None:
         found: Started = started_by(arguments)
         for name in found.tools:
+            if os.sep in name:
+                name = os.path.abspath(name)
+                if name.startswith(self._folder):
+                    continue  # an input, or what the body made
+                if self._places is not None and self._places.is_beside(name):
+                    self.may_read([name])
+                    continue
             self._note("tool", name)
         self.may_read(each for name in found.paths if (each := self._users(name)) is not None)
         for name in found.variables:

@@ -235,7 +235,8 @@ class Workplace:
     ) -> tuple[WatchedRead, ...]:
         """Return the packages among modules of which the hash says nothing, and what is set there.
 
-        What a body does with an object is done by its class's package, be it imported or not.
+        `modules` are those that the body asked for by a name that only a run knows, and those of
+        its inputs' classes: what it does with an object is done by its class's package.
         """
         tops = {each.partition(".")[0] for each in modules} - process.packages.keys()
         found = []
