@@ -112,6 +112,15 @@ class FileTable:
         finally:
             self._here.until = math.inf
 
+    @property
+    def is_in_haste(self) -> bool:
+        """Whether this thread is within such a time."""
+        return self._until < math.inf
+
+    @property
+    def _until(self) -> float:
+        return getattr(self._here, "until", math.inf)
+
     def digest(self, path: str | os.PathLike[str], *, mode: Mode = "deep") -> Digest:
         """Return the identity digest of a file or directory.
 
@@ -209,7 +218,7 @@ class FileTable:
         if known is not None:
             return known
         began = time.time_ns()
-        digest = hash_file(path, key, getattr(self._here, "until", math.inf))
+        digest = hash_file(path, key, self._until)
         if is_settled(key, began):
             line = _line(digest, key, name)
             self._known[name] = line

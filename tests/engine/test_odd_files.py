@@ -114,3 +114,14 @@ def test_a_folder_that_an_operator_gives_on_is_the_folder_that_its_task_made(
     inner = "%channel given = made.map(lambda whole: whole / 'inner')"
     notebook.cells([inner, "%%process listed(f: path) from given\n[e.name for e in f.iterdir()]"])
     assert list(notebook.run("listed")["listed"]) == [["a.txt"]] * 2
+
+
+def test_a_search_below_the_notebooks_folder_is_no_read_of_the_cache(notebook: Notebook) -> None:
+    (notebook.folder / "data.txt").write_text("1")
+    here = f"from pathlib import Path\nhere = Path({str(notebook.folder)!r})\n"
+    notebook.cell(f"%%process work() -> n\n{here}n = len(list(here.rglob('data.*')))")
+
+    notes = [each for each in notebook.run().notes if "folder" in each]
+
+    assert notes == ["work reads folder ., which it does not declare; it is checked from now on"]
+    assert notebook.run().counts() == {"cached": 1}

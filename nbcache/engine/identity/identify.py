@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nbcache.engine.identity.declared_types import fits_type
 from nbcache.engine.identity.downloads import Downloads
+from nbcache.engine.identity.missing_files import no_file
 from nbcache.engine.identity.remote import RemoteFiles
 from nbcache.errors import (
     ChannelError,
@@ -31,7 +32,7 @@ from nbcache.plan.identity.canonical import canonical_digest, scalar_json, summa
 from nbcache.plan.identity.confidential import HIDDEN
 from nbcache.plan.identity.outline import outline
 from nbcache.plan.language.stage_as import staged_names
-from nbcache.store.filestate import FileTable, StatKey, stat_key
+from nbcache.store.filestate import FileTable, StatKey, TooLong, stat_key
 
 _BY = {"standard": ", by size and time", "lenient": ", by size"}  # what a file counts by
 _KEPT_AS = {"arrow": "table", "npy": "array", "pickle": "object"}  # how a result is encoded
@@ -196,7 +197,7 @@ class Identifier:
         if path.is_file():  # taken before the digest: who writes in between is seen at the end
             stat = stat_key(path)
         elif not path.is_dir():
-            why = f"no file {HIDDEN}" if hidden else self._why_no_file(path, name)
+            why = f"no file {HIDDEN}" if hidden else no_file(name, self._folder)
             raise ChannelError(f"{place}: {why}")
         elif self._kept.resolve().is_relative_to(path.resolve()):
             raise ChannelError(
@@ -221,17 +222,9 @@ class Identifier:
             unnamed=(digest,),
         )
 
-    def _why_no_file(self, path: Path, name: str) -> str:
-        """Say what is wrong with a path; a pipe or device would be read for ever."""
-        if path.exists():
-            return f"{name} is neither a file nor a folder (a pipe, socket or device)"
-        if path.is_symlink():
-            return f"{name} is a link to {os.readlink(path)}, which is not there"
-        if path.is_absolute() and os.path.isabs(name):
-            return f"no file {name}"
-        return f"no file {name} (looked in {self._folder})"
-
     def _remote(self, value: RemoteFile, mode: str, place: str) -> Identified:
+        if self._files.is_in_haste and not self._remotes.is_known(value):
+            raise TooLong
         try:
             digest = self._remotes.digest(value, mode)
             size = self._remotes.size(value)
@@ -254,12 +247,6 @@ class Identifier:
             if found.digest not in self._outlines:
                 self._outlines[found.digest] = outline(found.value, self._leaf)
             found.outline = self._outlines[found.digest]
-
-    def is_known(self, value: object) -> bool:
-        """Whether a value's identity can be told without asking a server; else it may take long."""
-        if isinstance(value, RemoteFile):
-            return self._remotes.is_known(value)
-        return type(value) not in (list, tuple, Gathered) or all(map(self.is_known, value))  # type: ignore[call-overload]
 
     def expect(self, value: object) -> None:
         """Begin to fetch what of a value lies elsewhere and is not known; nobody waits here."""

@@ -11,10 +11,13 @@ _LISTED = 10_000  # names of a folder that are compared with what was asked for
 
 
 def no_file(name: str, folder: Path) -> str:
-    """Return "no file data/x.cvs (looked in /project)", with the name that was most likely meant.
+    """Return "no file data/x.cvs (looked in /project)", with the name that was most likely meant,
+    or what there is in a file's place.
 
     name: as the user wrote it, relative to `folder`, or absolute.
     """
+    if (folder / name).exists():  # reading it might never end
+        return f"{name} is neither a file nor a folder (a pipe, socket or device)"
     if (folder / name).is_symlink():
         return f"{name} is a link to {os.readlink(folder / name)}, which is not there"
     looked = "" if os.path.isabs(name) else f" (looked in {folder})"

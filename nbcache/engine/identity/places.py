@@ -40,8 +40,8 @@ class Places:
         return self._folder
 
     def is_package(self, path: str) -> bool:
-        """Say whether a file belongs to Python, an installed package or the cache."""
-        return path.startswith(self._packages) or "site-packages" in path
+        """Say whether a file or folder belongs to Python, an installed package or the cache."""
+        return (path + os.sep).startswith(self._packages) or "site-packages" in path
 
     def is_users(self, path: str) -> bool:
         """Say whether reading this file can make a result differ without anybody's notice."""

@@ -173,10 +173,6 @@ class Decider:
         held = self._places[place]
         return bool(held.defaults) or held.decl.directives.store is not None
 
-    def is_quick(self, inputs: Mapping[str, object]) -> bool:
-        """Whether a task can be decided without asking a server for its inputs."""
-        return all(map(self._identifier.is_known, inputs.values()))
-
     def expect(self, task: TaskKey, inputs: Mapping[str, object]) -> None:
         """Begin to fetch what has to be read for a task's hash, before its turn comes."""
         if not any(isinstance(each, (RemoteFile, list, tuple)) for each in inputs.values()):

@@ -122,8 +122,6 @@ def dry_run(
             command = commands.popleft()
             if isinstance(command, End):
                 break
-            if deadline is not None and not _is_quick(command, prepared):
-                raise TooLong
             event = _answer(command, prepared, found, ignored)
             if event is not None:
                 more = scheduler.handle(event)
@@ -155,11 +153,6 @@ def _expect(commands: Iterable[Command], prepared: Prepared) -> None:
     for command in commands:
         if isinstance(command, Decide):
             prepared.decider.expect(command.task, command.inputs)
-
-
-def _is_quick(command: Command, prepared: Prepared) -> bool:
-    """Whether no server has to be asked, or read from, to obey."""
-    return not isinstance(command, Decide) or prepared.decider.is_quick(command.inputs)
 
 
 def _answer(

@@ -50,7 +50,7 @@ def _read_note(process: str, decl: ProcessDecl, kind: str, name: str) -> Iterato
     if kind == "exists":
         yield f"{process} asks whether {name} is there; it is checked from now on"
         return
-    if kind in ("file", "folder"):
+    if kind in ("file", "folder") and name != ".":  # the notebook's, in which the cache may lie
         inputs, outputs = (
             tuple(each.name for each in ports or ()) for ports in (decl.inputs, decl.outputs)
         )
