@@ -115,13 +115,13 @@ def changed_parts(old: str, new: str) -> list[str]:
         if old_text is None or new_text is None:
             said.append(f"{path} is {'gone' if new_text is None else 'new'}")
         else:
-            (was, elements), (now, others) = _apart(old_text), _apart(new_text)
-            if was == now:
+            (shape, elements), (new_shape, others) = _apart(old_text), _apart(new_text)
+            if shape == new_shape:
                 words = changed_elements(elements, others)
-                of = f"{path} ({now})".lstrip() + (": " if words else " changed")
+                of = f"{path} ({shape})".lstrip() + (": " if words else " changed")
                 said.append(f"{of}{words}" if path or not words else words)
             else:
-                said.append(f"{path} {was} → {now}".lstrip())
+                said.append(f"{path} {shape} → {new_shape}".lstrip())
     return said or (["order changed"] if reordered else [])
 
 
