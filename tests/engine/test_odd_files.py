@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,13 @@ def test_a_device_as_input_is_refused_and_never_read(notebook: Notebook) -> None
     notebook.cell('%%process work(f: path = "/dev/zero") -> n\nn = f.name')
     run = notebook.run()
     assert "/dev/zero is neither a file nor a folder" in run.failures[0].error
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no such file")
+def test_a_file_that_cannot_be_read_is_told_with_the_input_that_it_is(notebook: Notebook) -> None:
+    notebook.cell('%%process work(f: path = "/proc/self/mem") -> n\nn = 1')
+    (failure,) = notebook.run().failures
+    assert failure.error.startswith("process 'work': input 'f': cannot read /proc/self/mem: ")
 
 
 def test_a_task_with_a_file_is_called_alike_while_it_runs_and_afterwards(

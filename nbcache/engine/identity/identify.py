@@ -212,6 +212,8 @@ class Identifier:
                 digest = self._files.digest(path, mode=mode)  # type: ignore[arg-type]
             except StoreError as error:  # of a pipe in a folder, or a link out of it
                 raise ChannelError(f"{place}: {error}") from None
+            except OSError as error:
+                raise ChannelError(f"{place}: cannot read {path}: {error.strerror}") from None
         return Identified(
             named_digest(digest, path.name),
             FilePath(path),
