@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from nbcache.model.channel import Node
+from nbcache.model.channel import Item, Node
 from nbcache.model.ids import Position
 from nbcache.model.value import HoleCause
 from nbcache.plan.dataflow.operators import SievingOperator
@@ -41,11 +41,11 @@ class FailuresOperator(SievingOperator):
             and slot.failed is not None
             and slot.node == self.node.parents[0]
         ):
-            self.out.ask(self, self.role, (slot.failed,), address)
+            self.out.ask(self, self.role, (slot.failed,), (address, slot))
         elif type(slot) is HoleCause or type(slot) is tuple:
             self.emit(address, EMPTY)
         else:
             super().on(parent, address, slot)
 
-    def answer(self, tag: object, result: object) -> None:
-        self.emit(cast(Position, tag), cast(Slot, result))
+    def give(self, address: Position, item: Item, result: object) -> None:
+        self.emit(address, cast(Slot, result))
