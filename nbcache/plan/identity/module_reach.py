@@ -115,6 +115,7 @@ class ModuleReach:
         self.packages: set[str] = set()
         self.texts: set[str] = set()
         self.asks: set[Asked] = set()
+        self._origins: dict[tuple[str, str], frozenset[str]] = {}
         self._queue: list[tuple[str, Chain]] = []
         self._seen: set[tuple[str, Chain]] = set()
         self.lists_all = False
@@ -135,28 +136,35 @@ class ModuleReach:
         facts = self._load(module)
         if facts is None:
             return False
-        for part in facts.statements:
-            acts = not part.defines or self._acts(facts, part) or self._is_below(module, part)
-            if not acts or not part.effects.targets:
-                continue
-            for name in _touched(facts, part):
-                if not self.modules.keys().isdisjoint(self._behind(module, name, set()) - {module}):
-                    return True
-        return False
+        return any(
+            part.effects.targets
+            and any(self._is_reached(module, name) for name in _touched(facts, part))
+            and (not part.defines or self._acts(facts, part) or self._is_below(module, part))
+            for part in facts.statements
+        )
 
-    def _behind(self, module: str, name: str, seen: set[tuple[str, str]]) -> set[str]:
+    def _is_reached(self, module: str, name: str) -> bool:
+        """Say whether a name of a module may mean something of another one that is reached."""
+        return not self.modules.keys().isdisjoint(self._behind(module, name) - {module})
+
+    def _behind(self, module: str, name: str) -> frozenset[str]:
         """Return the modules that a name of one may come from, and through which it does."""
-        facts = self._load(module)
-        if facts is None or (module, name) in seen:
-            return set()
-        seen.add((module, name))
-        found = {module} if name in facts.definitions or name in facts.assigned else set()
-        for target, attribute in facts.bindings.get(name, ()):
-            found |= {target, f"{target}.{attribute}"}
-            found |= self._behind(target, attribute or "", seen)
-        for target in self._by_star(facts, name):
-            found |= self._behind(target, name, seen)
-        return found
+        known = self._origins.get((module, name))
+        if known is not None:
+            return known
+        self._origins[module, name] = (
+            frozenset()
+        )  # while it is being found, which may go in a circle
+        facts, found = self._load(module), set[str]()
+        if facts is not None:
+            if name in facts.definitions or name in facts.assigned:
+                found.add(module)
+            for target, attribute in facts.bindings.get(name, ()):
+                found |= {target, f"{target}.{attribute}", *self._behind(target, attribute or "")}
+            for target in self._by_star(facts, name):
+                found |= self._behind(target, name)
+        self._origins[module, name] = frozenset(found)
+        return self._origins[module, name]
 
     def _by_star(self, facts: ModuleFacts, name: str) -> tuple[str, ...]:
         """Return the modules of which a name that a module does not bind itself may be."""
@@ -199,6 +207,8 @@ class ModuleReach:
 
     def _acts(self, facts: ModuleFacts, part: Part) -> bool:
         """Say whether a definition does something to other objects when it is executed."""
+        if facts.name in self.modules:
+            return part.defines in self.modules[facts.name].acting
         effects = part.effects
         return (
             effects.always
@@ -208,7 +218,7 @@ class ModuleReach:
 
     def _is_users(self, facts: ModuleFacts, name: str) -> bool:
         """Say whether a name of a module means something that the user wrote or made."""
-        return any(self._load(each) is not None for each in self._behind(facts.name, name, set()))
+        return any(self._load(each) is not None for each in self._behind(facts.name, name))
 
     def _any_above(
         self, module: str, chain: Chain, is_such: _IsSuch, seen: set[tuple[str, Chain]]
