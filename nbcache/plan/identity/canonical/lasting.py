@@ -132,6 +132,7 @@ _CHANGES: dict[str, Change] = {
     "sklearn.neighbors._kd_tree.BinaryTree32": _without_counters,
     "sklearn.neighbors._kd_tree.BinaryTree64": _without_counters,
     "sklearn.utils._bunch.Bunch": lambda _, state: None,  # which it makes nothing of
+    "statsmodels.genmod.generalized_linear_model.GLM": _without("_tmp_like_exog"),  # never filled
     "xarray.core.dataset.Dataset": _nothing_for_empty("_attrs", "_encoding"),
     "xarray.core.variable.Variable": _nothing_for_empty("_attrs", "_encoding"),
 }
