@@ -69,6 +69,6 @@ def run_name(run: RunId) -> str:
     """Return a name people can say, such as "calm-otter", from the random part of a run's id."""
     number = 0
     for character in run[10:]:
-        number = number * 32 + _CROCKFORD.index(character)
+        number = number * 32 + _CROCKFORD.find(character)
     animal = _ANIMALS[number % len(_ANIMALS)]
     return f"{_ADJECTIVES[number // len(_ANIMALS) % len(_ADJECTIVES)]}-{animal}"

@@ -59,12 +59,13 @@ _MANY_ROWS = 2_000  # of which an index is made by a query: for few it is quicke
 
 @dataclass
 class _Held:
-    """A journal whose lock this process holds."""
+    """A journal whose lock this process holds; `lines` is None where it was not read, since a
+    segment had all of it at the first look."""
 
     path: Path
     descriptor: int
     size: int
-    lines: list[bytes]
+    lines: list[bytes] | None
 
     @property
     def name(self) -> str:
@@ -77,8 +78,8 @@ def fold_journals(root: Path, folded: Callable[[], Mapping[str, int]] = dict) ->
     `folded` names the journals that live segments hold already, with their bytes: somebody was
     killed before deleting them, or may not delete them.
     """
-    total, seen = 0, set[str]()
-    while held := _take_journals(root, seen):
+    total, seen, known = 0, set[str](), folded()
+    while held := _take_journals(root, seen, known):
         try:
             total += _fold(root, held, folded())
         finally:
@@ -93,7 +94,7 @@ def _fold(root: Path, held: Sequence[_Held], folded: Mapping[str, int]) -> int:
     records: dict[str, Record] = {}
     fresh = [each for each in held if folded.get(each.name) != each.size]
     for each in fresh:
-        for line in each.lines:
+        for line in each.lines or ():
             record = json.loads(line)
             records.setdefault(record["id"], record)
     if records:
@@ -108,7 +109,8 @@ def _fold(root: Path, held: Sequence[_Held], folded: Mapping[str, int]) -> int:
         index = build(zip(rows, range(len(rows)), strict=True), meta)
         publish_segment(root, name, table, keys_table(table), meta, index)
     for each in held:
-        _delete_journal(each)
+        if each.lines is not None or each not in fresh:
+            _delete_journal(each)
     return len(records)
 
 
@@ -142,26 +144,30 @@ def _foldable(root: Path) -> Iterator[Path]:
             yield path  # a link leads to a cache that may only be read
 
 
-def _take_journals(root: Path, seen: Container[str]) -> list[_Held]:
+def _take_journals(root: Path, seen: Container[str], known: Mapping[str, int]) -> list[_Held]:
     held: list[_Held] = []
     rows = size = 0
     for path in _foldable(root):
         if rows >= _MAX_ROWS or size >= _MAX_BYTES:
             break
-        each = None if path.name in seen else _take_journal(path)
+        each = None if path.name in seen else _take_journal(path, known)
         if each is not None:
             held.append(each)
-            rows, size = rows + len(each.lines), size + each.size
+            if each.lines is not None:
+                rows, size = rows + len(each.lines), size + each.size
     return held
 
 
-def _take_journal(path: Path) -> _Held | None:
-    """Lock and read a journal; None where somebody holds it or has just folded it."""
+def _take_journal(path: Path, known: Mapping[str, int]) -> _Held | None:
+    """Lock a journal, and read it if no segment has it; None: somebody holds or has just folded
+    it."""
     descriptor = lock_left(path)
     if descriptor is None:
         return None
     try:
         size, data = os.fstat(descriptor).st_size, b""
+        if known.get(path.name.removesuffix(GONE)) == size:
+            return _Held(path, descriptor, size, None)
         while len(data) < size:
             piece = os.pread(descriptor, size - len(data), len(data))
             if not piece:

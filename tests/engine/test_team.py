@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from nbcache.engine import tier as tiers
+from nbcache.engine.record.explanations import why
 from nbcache.engine.record.query import fetch
+from nbcache.engine.record.usage import usage
 from nbcache.engine.running import claiming
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
@@ -159,19 +161,22 @@ def test_the_log_of_the_other_tells_of_results_that_came_from_elsewhere(person: 
 def test_what_came_once_is_found_without_the_shared_cache(person: Person) -> None:
     anna = person("anna")
     pipeline(anna)
-    anna.run()
+    made = anna.run()
     sent(anna.session)
     ben = person("ben")
     pipeline(ben)
-    ben.run()
+    run = ben.run()
     assert len(ben.session.read(ben.names["big"])) == 3
     list(ben.session.read(ben.names["big"]))  # now the values are here, too
     list(ben.session.read(ben.names["report"]))
     ben.session.unshare()
 
-    ben.run()
+    again = ben.run()
 
     assert ben.ran() == []
+    cache = ben.session.cache
+    assert {each.name for each in usage(cache).runs} == {made.name, run.name, again.name}
+    assert f"that of run {made.name}" in why(cache, ["report"]).head
 
 
 def test_an_edited_process_runs_on_fetched_inputs(person: Person) -> None:

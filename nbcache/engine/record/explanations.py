@@ -84,7 +84,7 @@ def why_of(
     components = components_of(found.made, runs)
     if found.use is not None:
         return _why_cached(cache, found, runs, components if full else ())
-    made, name = found.made, found.run.name if found.run else found.made.run
+    made, name = found.made, history.name_in(runs, found.made.run)
     earlier = nearest_earlier(cache, made, runs)
     different: tuple[Difference, ...] = ()
     began = history.was_begun(made)
@@ -132,7 +132,7 @@ def _why_cached(
     return Told(
         task=found.label,
         hash=found.use.hash,
-        run=found.run.name if found.run else found.use.run,
+        run=history.name_in(runs, found.use.run),
         outcome="cached",
         head=head,
         lines=tuple(_listed(components)),
@@ -159,7 +159,7 @@ def _why_trusted(
     return Told(
         task=found.label,
         hash=found.use.hash,
-        run=found.run.name if found.run else found.use.run,
+        run=history.name_in(runs, found.use.run),
         outcome="cached",
         head=f"{found.label} was cached: the result of {_run_words(runs, found.made.run)} was "
         f"trusted by {who}, though {said}",
@@ -176,8 +176,7 @@ def _said_by(word: TrustRow) -> str:
 
 
 def _run_words(runs: Mapping[str, RunSummary], run: str) -> str:
-    known = runs.get(run)
-    return f"run {known.name}" if known is not None else f"run {run}"
+    return f"run {history.name_in(runs, run)}"
 
 
 def _listed(components: Sequence[Component]) -> list[str]:
@@ -216,8 +215,8 @@ def _reason(
         names = " and ".join(f"{each.name} {each.summary}" for each in inputs)
         return f"new combination: no earlier task has {names} together with its other inputs"
     total = len({each.key for each in (*before, *components)})
-    name = f" to run {runs[earlier.run].name}" if earlier.run in runs else ""
-    rest = f"{total - len(different)} of {total} components equal{name}"
+    name = _run_words(runs, earlier.run)
+    rest = f"{total - len(different)} of {total} components equal to {name}"
     line = explain.one_line(row.process, different, total, rest)
     if not len(inputs) == len(different) == 1:
         return line

@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeGuard
 from nbcache.engine.record.holding import cancel_request, is_held
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.errors import RunError
+from nbcache.model.ids import RunId, run_name
 from nbcache.model.row import AttemptRow, ProcessRecord, Record, Row, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.plan.language.header_text import meant
@@ -257,6 +258,11 @@ def find_run(
         listed = ", ".join(f"{run.id} ({run.name})" for run in found[:5])
         raise RunError(f"{word!r} is the start of {len(found)} run ids: {listed}")
     raise RunError(f"no run {word!r}; {_nearest_runs(word, known)}")
+
+
+def name_in(runs: Mapping[str, RunSummary], run: str) -> str:
+    """Return what people call a run: of one that only a shared cache tells of, what its id says."""
+    return runs[run].name if run in runs else run_name(RunId(run))
 
 
 def _nearest_runs(word: str, known: Sequence[RunSummary]) -> str:

@@ -76,14 +76,14 @@ class Usage:
 def usage(cache: Cache) -> Usage:
     """Measure a cache."""
     stock = take_stock(cache)
-    names = {run.id: run.name for run in history.runs(cache)}
+    runs = {run.id: run for run in history.runs(cache)}
     beside = {
         name: sum(bytes_below(cache.root / each) for each in folders)
         for name, folders in _BESIDE.items()
     }
     return Usage(
         processes=_parts(stock, lambda each: [each.process]),
-        runs=_parts(stock, lambda each: [names.get(run, run) for run in each.users]),
+        runs=_parts(stock, lambda each: [history.name_in(runs, run) for run in each.users]),
         unneeded=stock.bytes_of(stock.unneeded()),
         beside={name: size for name, size in beside.items() if size},
         total=bytes_below(cache.root),
