@@ -20,7 +20,7 @@ from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
 from nbcache.engine.tier import Sharing, Tier, sharing_of
 from nbcache.engine.upkeep.cleaning import clean
-from nbcache.errors import CacheFormatError, NbcacheError, RemoteStoreError
+from nbcache.errors import CacheFormatError, NbcacheError, RemoteStoreError, ResultGone
 from nbcache.model.value import Stored
 from nbcache.notebook import verbs
 from nbcache.notebook.team_view import share_in_shell, sharing_in_shell
@@ -277,6 +277,19 @@ def test_a_blob_with_other_bytes_is_refused_and_named(person: Person, tmp_path: 
     assert len(ben.ran()) == 1
     assert list(ben.session.read(ben.names["first"])) == [1, 2, 3]
     assert [note for note in run.notes if flipped.name in note]
+    sent(ben.session)
+    assert flipped.read_bytes() != data, "it is whole again"
+    flipped.chmod(0o644)
+    flipped.write_bytes(data)
+    carl = person("carl")
+    pipeline(carl)
+    carl.run("big")
+    with pytest.raises(ResultGone):
+        list(carl.session.read(carl.names["big"]))
+    carl.session.close()  # as a shell's run ends, which is begun again then
+
+    assert [len(table) for table, _ in carl.run("big")["big"]] == [100_000] * 3
+    assert len(carl.ran()) == 1, "the one that is damaged there"
 
 
 def test_a_shared_cache_that_is_gone_is_told_of_once_and_stops_nobody(

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from nbcache.errors import (
@@ -32,20 +32,22 @@ from nbcache.store.remote.patience import patiently
 Showing = Callable[[Callable[[], str]], AbstractContextManager[None]]
 """Shows again and again, until it ends, what it is given says."""
 AGAIN_S = 60.0  # until a blob that could not be had is offered again
+LOST_S = 86_400.0  # until one that is not there, or damaged, is
 
 
 class Fetching:
     """What comes from one shared cache. Thread-safe.
 
     since_us: when that cache was made, no blob of it is older; None: it has no weeks.
+    lost: notes for later processes, which would else be offered again what cannot be read.
     """
 
     def __init__(
-        self, contact: Contact, blobs: Blobs, pool: Executor, since_us: int | None
+        self, contact: Contact, blobs: Blobs, pool: Executor, since_us: int | None, lost: Path
     ) -> None:
         self._contact, self._blobs, self._pool = contact, blobs, pool
-        self._since_us = since_us
-        self._lost: set[str] = set()  # blobs that are not there, or not what their name says
+        self._since_us, self._lost_notes = since_us, lost
+        self._lost = _noted_lost(lost)  # blobs that are not there, or not what their name says
         self._failed: dict[str, float] = {}  # blobs that could not be had, and (monotonic) when
         self._made: dict[str, int] = {}  # blob -> when the row that names it was made
         self._promised: dict[str, int] = {}  # the same, of rows that no segment holds yet
@@ -90,8 +92,13 @@ class Fetching:
 
     def note_lost(self, digest: Digest, error: StoreError) -> None:
         """Note that a blob is of no use, and tell why: it is offered no more."""
-        self._lost.add(digest)
+        self._lose(digest)
         self._contact.tell(error)
+
+    def _lose(self, digest: Digest) -> None:
+        self._lost.add(digest)
+        with suppress(OSError), open(self._lost_notes, "a", encoding="ascii") as notes:
+            notes.write(f"{digest}\n")
 
     def is_away(self, digest: Digest) -> bool:
         """Whether a blob could not be had when it was last asked for, and may be had later."""
@@ -194,7 +201,7 @@ class Fetching:
                 return False
             finally:
                 remove(new)
-        self._lost.add(digest)
+        self._lose(digest)
         return False
 
     def _get_blob(self, key: str, path: Path, digest: Digest) -> None:
@@ -214,6 +221,17 @@ class Fetching:
             self._contact.store.get_file(key, path, on_bytes=note)
 
         patiently(get, lambda: not self._is_closed)
+
+
+def _noted_lost(notes: Path) -> set[str]:
+    """Return what was noted as lost; after a day somebody may have put it there again."""
+    try:
+        if time.time() - notes.stat().st_mtime < LOST_S:
+            return set(notes.read_text("ascii").split())
+        remove(notes)
+    except (OSError, ValueError):  # none, or damaged
+        pass
+    return set()
 
 
 def blobs_of(entry: Entry) -> dict[str, int | None]:
