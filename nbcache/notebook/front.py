@@ -202,8 +202,9 @@ class Front:
         self._detached = [each for each in self._detached if each[1].is_alive()]
         self._detached.append((run, showing))
 
-    def end_detached(self, *, cancelled: bool) -> None:
-        """Wait, after the last cell, for the runs that go on, or end them in order.
+    def leave(self, *, cancelled: bool) -> None:
+        """Wait, after the last cell, for the runs that go on, or end them in order; then do what
+        is done when the kernel ends.
 
         Raises:
             RunFailed: tasks failed. RunError: a run was cancelled, by an interrupt too.
@@ -218,9 +219,11 @@ class Front:
                 cancelled = True
                 run.cancel()
             showing.join(live.GRACE_S)
+        if not cancelled:
+            self.finish_sending()
+        self.session.performer.leave()
         for run in going:
             run.raise_for_status()
-        self.finish_sending()
 
     def finish_sending(self) -> None:
         """Send what a shared cache lacks, where the kernel ends with the notebook."""

@@ -20,7 +20,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from queue import Empty
 from typing import Any, Protocol
 
 from nbcache.engine.record.history import LIVE
@@ -208,7 +207,6 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
             await client.async_start_new_kernel(env=environment, cwd=str(path.parent))
             await client.async_start_new_kernel_client()
             until_end.push_async_callback(client._async_cleanup_kernel)
-            until_end.push_async_callback(_let_leave, client, execution)
             # Not by `reply=True`, which waits for ever for a kernel that has died.
             info = await client.async_wait_for_reply(client.kc.kernel_info())
         except (OSError, RuntimeError) as error:  # RuntimeError: it died before it answered
@@ -243,56 +241,32 @@ async def _execute(execution: Execution, path: Path, settings: Headless, watcher
             finally:
                 for run in execution.runs:
                     execution.begun_in.setdefault(run, number)
-        if execution.going():
-            await _end_detached(client, execution, settings)
+        if execution.runs:
+            await _let_leave(client, execution, settings)
 
 
-async def _end_detached(client: Any, execution: Execution, settings: Headless) -> None:
+async def _let_leave(client: Any, execution: Execution, settings: Headless) -> None:
     """Wait for the runs that cells began with `--detach`, by a cell that is not kept; where a
-    cell failed they are cancelled."""
+    cell failed they are cancelled. Then let the kernel end its workers and tidy up: once it is
+    asked to end it has five seconds, which on a busy machine is not enough for that."""
     import nbformat
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     cells, failed = execution.notebook.cells, execution.failed_cell
     going = execution.going()
     stopped = failed is not None or execution.interrupted
-    cell = nbformat.v4.new_code_cell(_END_DETACHED.format(cancelled=stopped))
+    cell = nbformat.v4.new_code_cell(f"get_ipython()._nbcache_front.leave(cancelled={stopped})")
     cells.append(cell)
     try:
         await client.async_execute_cell(cell, len(cells) - 1, store_history=False)
     except (CellExecutionError, DeadKernelError) as error:
         is_dead = isinstance(error, DeadKernelError)
         how = _how_it_died(execution, settings) if is_dead else error_of(cell)
-        ill = [run for run in going if execution.runs[run]["status"] != "succeeded"]
-        execution.failed_cell = failed or (execution.begun_in[(ill or going)[0]], how)
+        ill = [run for run in going if execution.runs[run]["status"] != "succeeded"] or going
+        if ill and failed is None:
+            execution.failed_cell = (execution.begun_in[ill[0]], how)
     finally:
         cells.pop()
-
-
-_IDLE_S = 5.0  # between a kernel's reply and the word that it is idle
-_END_DETACHED = "get_ipython()._nbcache_front.end_detached(cancelled={cancelled})"
-_LEAVE = "__import__('nbcache.engine.session').engine.session.current_session().performer.leave()"
-
-
-async def _let_leave(client: Any, execution: Execution) -> None:
-    """Let the kernel end its workers and tidy up after its runs: once it is asked to end it has
-    five seconds, which on a busy machine is not enough for that."""
-    from nbclient.exceptions import DeadKernelError
-
-    if not execution.runs or not await client.kc.is_alive():
-        return
-    request = client.kc.execute(_LEAVE, silent=True)
-    with contextlib.suppress(DeadKernelError, Empty):
-        await client.async_wait_for_reply(request)
-        # Until then the interrupt with which its manager begins a shutdown would be an error.
-        while not _says_idle(await client.kc.iopub_channel.get_msg(timeout=_IDLE_S), request):
-            pass
-
-
-def _says_idle(message: Any, request: str) -> bool:
-    """Whether a kernel says that it has done with a request."""
-    of, content = message["parent_header"], message["content"]
-    return (of.get("msg_id"), content.get("execution_state")) == (request, "idle")
 
 
 def _how_it_died(execution: Execution, settings: Headless) -> str:
