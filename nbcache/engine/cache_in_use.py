@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from nbcache.engine.tier import (
 )
 from nbcache.engine.upkeep.cleaning import clean_after_run
 from nbcache.engine.upkeep.condensing import condense
-from nbcache.errors import StoreError
+from nbcache.errors import StoreError, StoreUnavailableError
 from nbcache.store.cache import Cache
 from nbcache.store.remote.fetching import Showing
 
@@ -54,12 +55,16 @@ class CacheInUse:
     def share(self, url: str, *, read_only: bool, claim: str) -> Tier | None:
         """Put a shared cache behind this one; see `tier.share`."""
         if not self.place.exists():  # a URL with a mistake in it leaves no folder behind
-            check_place(url, read_only=read_only, claim=claim)
+            with contextlib.suppress(StoreUnavailableError):  # which may answer later
+                check_place(url, read_only=read_only, claim=claim)
         # What is on its way goes to where it was made for; that is waited for once.
         is_sent = self._tier is None or self._tier.finish()
         tier = share(self.cache, url, read_only=read_only, claim=claim, tell=self._tell)
         if tier is None:
-            self._known, self._tier_due = self._noted(), time.monotonic() + AGAIN_S
+            noted, self._tier_due = self._noted(), time.monotonic() + AGAIN_S
+            if noted != self._known:  # another one from now on
+                self._leave_tier()
+            self._known = noted
             return self._tier
         if self._tier is not None:
             self._tier.close(EXIT_S if is_sent else 0.0)
@@ -95,6 +100,7 @@ class CacheInUse:
         self._tier = connect(self.cache, self._tell)
         if self._tier is not None:
             self._tier.shared.fetching.showing = self._show
+            self._known = self._tier.sharing  # which says more once it has answered
         self._tier_due = time.monotonic() + AGAIN_S
 
     def _leave_tier(self) -> None:

@@ -57,13 +57,15 @@ class Sharing:
     before is not sent by itself, see `Sender.waiting`.
 
     claim: which tasks are claimed there before they start: auto (those that take long, or of which
-    nobody knows), always, never.
+    nobody knows), always, never. is_new: it has not answered since it was put there, so whoever
+    opens it first may make the cache.
     """
 
     url: str
     read_only: bool = False
     since: int = 0
     claim: str = "auto"
+    is_new: bool = False
 
 
 def sharing_of(root: Path) -> Sharing | None:
@@ -79,6 +81,7 @@ def sharing_of(root: Path) -> Sharing | None:
             bool(known["read_only"]),
             int(known["since"]),
             str(known.get("claim", "auto")),
+            bool(known.get("is_new", False)),
         )
     except FileNotFoundError:
         return None
@@ -99,8 +102,8 @@ def share(
 ) -> Tier | None:
     """Put a shared cache behind this one from now on, also for others who open it.
 
-    None: it is behind it already, as is asked for, and does not answer now, which is told. So a
-    notebook that begins with this runs without the network, too.
+    None: it does not answer now, which is told, and is behind it already, as is asked for, or from
+    its first answer on. So a notebook that begins with this runs without the network, too.
 
     Raises:
         RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
@@ -110,15 +113,18 @@ def share(
     if "://" not in url:  # who opens the cache next may stand in another folder
         url = os.path.abspath(os.path.expanduser(url))
     before = sharing_of(cache.root)
-    is_new = before is None or before.url != url
-    since = time.time_ns() // 1000 if before is None or is_new else before.since
-    asked = Sharing(url, read_only, since, claim)
+    is_other = before is None or before.url != url
+    since = time.time_ns() // 1000 if before is None or is_other else before.since
+    is_new = is_other or (before is not None and before.is_new)
+    asked = Sharing(url, read_only, since, claim, is_new)
     try:
-        tier = Tier.open(cache, asked, tell, is_new=is_new)
+        tier = Tier.open(cache, asked, tell)
     except RemoteStoreError as error:
         # "never" stands there also where "auto", which need not be said, found no claims.
         same = [asked, replace(asked, claim="never")] if claim == "auto" else [asked]
-        if before not in same or not cache.is_trusted_to_share:
+        if is_new and isinstance(error, StoreUnavailableError):
+            _note(cache, asked)
+        elif before not in same or not cache.is_trusted_to_share:
             raise
         tell(f"shared cache: {error}")
         return None
@@ -128,10 +134,10 @@ def share(
             tier.sharing = replace(tier.sharing, claim="never")
             tell(_no_claims(url))
         if is_new:
-            tier.sender.note_before()
-        new = cache.tmp / new_ulid()
-        write_whole(new, json.dumps(asdict(tier.sharing)).encode() + b"\n", sync=True)
-        os.replace(new, cache.root / _FILE)
+            # What was made since then, while the store did not answer, was made for it.
+            tier.sender.note_before(None if is_other else since)
+        tier.sharing = replace(tier.sharing, is_new=False)
+        _note(cache, tier.sharing)
     except BaseException:  # a full disk
         tier.close()
         raise
@@ -142,11 +148,19 @@ def share(
     return tier
 
 
+def _note(cache: Cache, sharing: Sharing) -> None:
+    """Have the cache's folder say what it is shared with."""
+    new = cache.tmp / new_ulid()
+    write_whole(new, json.dumps(asdict(sharing)).encode() + b"\n", sync=True)
+    os.replace(new, cache.root / _FILE)
+
+
 def _has_claimed(before: Sharing | None, url: str) -> bool:
     """Whether claims on this store were made before, so that it need not be tried again."""
     return (
         before is not None
         and before.url == url
+        and not before.is_new
         and not before.read_only
         and before.claim != "never"
     )
@@ -246,10 +260,8 @@ class Tier:
         cache: Cache,
         sharing: Sharing,
         tell: Callable[[str], None],
-        *,
-        is_new: bool = False,
     ) -> Tier:
-        """Open the store and mirror its keys; a cache is made there only where sharing `is_new`.
+        """Open the store and mirror its keys; a cache is made there only where sharing is new.
 
         Raises:
             RemoteStoreError, CacheFormatError.
@@ -262,7 +274,7 @@ class Tier:
                 cache.blobs,
                 read_only=sharing.read_only,
                 trouble=tell,
-                before_making=lambda: _check_may_make(sharing.url, is_new),
+                before_making=lambda: _check_may_make(sharing.url, sharing.is_new),
             )
         except BaseException:
             store.close()
@@ -504,6 +516,10 @@ def connect(cache: Cache, tell: Callable[[str], None]) -> Tier | None:
             sharing = sharing_of(cache.root)
             if sharing is not None and not cache.is_trusted_to_share:
                 _tell_foreign(cache, sharing, tell)
+            elif sharing is not None and sharing.is_new:
+                return share(
+                    cache, sharing.url, read_only=sharing.read_only, claim=sharing.claim, tell=tell
+                )
             elif sharing is not None:
                 return Tier.open(cache, sharing, tell)
         except (RemoteStoreError, CacheFormatError, StoreError) as error:

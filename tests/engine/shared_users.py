@@ -78,7 +78,7 @@ def borrow(root: Path, name: str, rounds: int) -> None:
         for number in range(rounds):
             cache = Cache.open(root / f"{name}-{number}")
             ticks.begin(name)
-            tier = Tier.open(cache, Sharing(where(root)), troubles.append, is_new=True)
+            tier = Tier.open(cache, Sharing(where(root), is_new=True), troubles.append)
             for key in KEYS:
                 if is_there(tier, key):
                     hits += 1

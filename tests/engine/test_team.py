@@ -755,7 +755,7 @@ def test_a_run_that_makes_rows_while_others_are_sent_does_not_flood_the_shared_c
     (tmp_path / "team").mkdir()
     with Cache.open(tmp_path / "cache") as cache:
         cache.log.append([attempt("first", outputs=())])
-        tier = Tier.open(cache, Sharing(str(tmp_path / "team")), print, is_new=True)
+        tier = Tier.open(cache, Sharing(str(tmp_path / "team"), is_new=True), print)
         tier.run_began("R1")
         tier.settle()
         assert segments() == 1, "what was made meanwhile goes with the next sending"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from nbcache.engine.running.run import Run
 from nbcache.engine.tier import Tier
 from tests.engine.notebooks import Notebook
 from tests.engine.teammate import Mate
@@ -40,6 +42,11 @@ EXPIRED = Refuse(
 BUSY = Refuse(
     503,
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>slower</Message></Error>",
+    {"Content-Type": "application/xml"},
+)
+GONE = Refuse(
+    404,
+    b"<?xml version='1.0'?><Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>",
     {"Content-Type": "application/xml"},
 )
 
@@ -95,6 +102,10 @@ def person(
     yield make
     for each in people:
         each.close()
+
+
+def counts(run: Run) -> dict[str, int]:
+    return dict(Counter(task.outcome.value for task in run.tasks.values()))
 
 
 def tier_of(notebook: Notebook) -> Tier:
@@ -171,6 +182,71 @@ def test_a_store_that_refuses_costs_a_line_and_no_result(
     assert len(anna.ran()) == TASKS
     assert run.failures == []
     assert len(notes) == 1, notes
+
+
+def test_a_bucket_that_vanishes_in_the_middle_of_a_run_costs_one_clear_line(
+    person: Person, proxy: Proxy
+) -> None:
+    anna = person("anna")
+    with proxy.when(always(GONE)):
+        run = anna.run()
+        settled(anna)
+    notes = [each for each in (*run.notes, *anna.said) if "shared cache" in each]  # type: ignore[attr-defined]
+
+    assert len(anna.ran()) == TASKS
+    assert len(notes) == 1, notes
+    assert "create the bucket" in notes[0]
+
+
+def test_a_heartbeat_that_finds_the_bucket_gone_says_so_as_the_kernel_does(
+    person: Person, proxy: Proxy
+) -> None:
+    anna = person("anna")
+    seen: list[str] = []
+
+    def gone_from_the_second_beat_on(request: Request) -> Refuse | None:
+        if request.method == "PUT" and "/runs/" in request.path:
+            seen.append(request.path)
+        return GONE if len(seen) > 1 else None
+
+    with proxy.when(gone_from_the_second_beat_on):
+        run = anna.run()
+        settled(anna)
+    notes = [each for each in (*run.notes, *anna.said) if "shared cache" in each]  # type: ignore[attr-defined]
+
+    assert len(anna.ran()) == TASKS
+    assert len(notes) == 1, notes
+    assert notes[0].count("cannot") == 1, notes
+    assert "create the bucket" in notes[0]
+
+
+def test_a_store_that_is_busy_when_it_is_shared_first_gets_later_what_was_made_since(
+    person: Person, cloud: Cloud, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    early, late = (
+        f"%%process {name}()\nlist(range({n}))" for name, n in (("early", 3), ("late", 4))
+    )
+    anna = Notebook(tmp_path)
+    said: list[str] = []
+    anna.session.teller = said.append
+    anna.cell(early)
+    anna.run()
+    with cloud.proxy.when(always(BUSY)):
+        anna.session.share(f"{cloud.bucket}/{request.node.name[:40]}")
+        anna.cell(late)
+        run = anna.run("late")
+    anna.close()
+    again = Notebook(tmp_path)  # her next kernel
+    again.cell(late)
+    again.run()
+    settled(again)
+    again.close()
+
+    assert counts(run) == {"completed": 1}
+    assert ["shared cache" in each for each in (*run.notes, *said)] == [True], said
+    ben = person("ben")
+    ben.cells([early, late])
+    assert counts(ben.run("early", "late")) == {"cached": 1, "completed": 1}, "nothing of before"
 
 
 def test_what_a_store_refused_in_the_middle_of_a_run_is_sent_once_credentials_are_new(

@@ -20,13 +20,20 @@ import subprocess
 import sys
 from typing import IO, Any
 
-from nbcache.errors import NbcacheError, StoreUnavailableError
+from nbcache.errors import (
+    AccessDeniedError,
+    RemoteStoreError,
+    StoreGoneError,
+    StoreThrottledError,
+    StoreUnavailableError,
+)
 from nbcache.store.remote.leases import BEAT_S, Heartbeat
 from nbcache.store.remote.opening import open_store
 
 _READY = "beating"
 _START_S = 30.0
 _END_S = 10.0
+_KINDS = {kind.__name__: kind for kind in (AccessDeniedError, StoreGoneError, StoreThrottledError)}
 
 
 class BeatingProcess:
@@ -43,7 +50,7 @@ class BeatingProcess:
         """Start the process; returns when the first beat is written.
 
         Raises:
-            StoreUnavailableError: it could not be; the text says why.
+            RemoteStoreError: it could not be; the text says why.
         """
         process = subprocess.Popen(
             # -P: a json.py in the folder of the notebook is not what this imports.
@@ -70,8 +77,9 @@ class BeatingProcess:
         said = _line_within(process.stdout, _START_S)
         if said != _READY:
             self.stop()
-            raise StoreUnavailableError(
-                self.url, "write", f"runs/{self.name}", said or "the heartbeat does not start"
+            kind, reason = json.loads(said or '["", "the heartbeat does not start"]')
+            raise _KINDS.get(kind, StoreUnavailableError)(
+                self.url, "write", f"runs/{self.name}", reason
             )
 
     def say(self, progress: dict[str, Any]) -> None:
@@ -140,8 +148,8 @@ def main() -> None:
             goes_on=lambda: not _is_stopped(job["of"]),
         )
         heartbeat.start()
-    except NbcacheError as error:
-        print(str(error).partition("\n")[0], flush=True)
+    except RemoteStoreError as error:
+        print(json.dumps([type(error).__name__, error.reason]), flush=True)
         return
     print(_READY, flush=True)
     for line in sys.stdin:

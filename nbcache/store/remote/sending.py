@@ -80,10 +80,11 @@ class Sender:
         """Note rows that the shared cache has already: they came from there."""
         self._note(row_ids)
 
-    def note_before(self) -> None:
+    def note_before(self, until_us: int | None = None) -> None:
         """Note what is here already, and is not sent by itself: segments, runs, rows of none.
 
-        By names and not by the clock alone, so that a clock that is set back holds up nothing.
+        until_us: no more than what is older; None: all. By names and not by the clock alone, so
+        that a clock that is set back holds up nothing.
         """
         for attempt in range(3):
             self._log.refresh(relist=True)
@@ -97,6 +98,8 @@ class Sender:
             except FileNotFoundError:  # merged away between listing and reading
                 if attempt == 2:
                     raise
+        if until_us is not None:
+            before = {each for each in before if ulid_ms(each) < until_us // 1000}
         new = self._shared.root / "tmp" / new_ulid()
         write_whole(new, "".join(f"{each}\n" for each in sorted(before)).encode(), sync=True)
         os.replace(new, self._before_file)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.errors import StoreUnavailableError
+from nbcache.errors import StoreGoneError, StoreUnavailableError
 from nbcache.model.digest import Digest
 from nbcache.store.remote.beating import BeatingProcess
 from nbcache.store.remote.leases import Done, Heartbeat, Held, Lease, Leases
@@ -335,7 +335,7 @@ def test_a_heartbeat_in_a_process_ends_with_the_process_that_started_it(tmp_path
 def test_a_heartbeat_that_cannot_start_says_why(tmp_path: Path) -> None:
     beating = BeatingProcess(str(tmp_path / "gone"), "name")
 
-    with pytest.raises(StoreUnavailableError, match="the folder is not there"):
+    with pytest.raises(StoreGoneError, match="the folder is not there"):
         beating.start()
     beating.stop()
 
