@@ -235,7 +235,7 @@ def publish_segment(
         write_table(new_keys, keys, meta)
         sync_file(new_rows)
         sync_file(new_keys)
-        write_index(root, name, index_of(new_keys) if index is None else index)
+        write_index(root, f"{name}.idx", index_of(new_keys) if index is None else index)
         os.replace(new_rows, final_rows)
         os.replace(new_keys, final_keys)
         sync_folder(log)
@@ -266,7 +266,7 @@ def index_of(keys: Path) -> bytes:
 
 def write_index(root: Path, name: str, data: bytes) -> None:
     """Put a derived index in its place, whole."""
-    path = root / "index" / f"{name}.idx"
+    path = root / "index" / name
     new = root / "tmp" / f"{new_ulid()}.idx"
     try:
         write_whole(new, data, sync=True)
@@ -300,7 +300,7 @@ def open_index(root: Path, name: str, *, write: bool) -> SegmentIndex:
         data = _index_from_rows(root, name)
     if write:
         with contextlib.suppress(OSError):  # derived: the next reader makes it again
-            write_index(root, name, data)
+            write_index(root, f"{name}.idx", data)
     return SegmentIndex(data, check=False)
 
 

@@ -201,6 +201,11 @@ class SegmentIndex:
             place, start = place + 1, start + 16
         return rows
 
+    def keys(self) -> list[bytes]:
+        """Return the keys of all completed rows, sorted."""
+        hashes = self._data[_HEAD.size : self._offsets]
+        return [hashes[start : start + 16] for start in range(0, len(hashes), 16)]
+
     def place_of(self, key: bytes) -> int | None:
         """Return the line of the rows file that holds an attempt row."""
         line = self._first(key, self._ids, ID_BYTES, self.ids)

@@ -27,6 +27,7 @@ from nbcache.store.index import ORIGIN_PLACE, Found, SegmentIndex, hash_key
 from nbcache.store.journal import Durability, JournalWriter, encode_record, encode_row
 from nbcache.store.journal_view import JournalView
 from nbcache.store.log_rows import LogRows
+from nbcache.store.lookup import Lookup
 from nbcache.store.signing import FOREIGN, Vouching
 from nbcache.store.soundness import is_sound
 
@@ -157,6 +158,7 @@ class Log(LogRows):
         self._writer.close()
         with self._lock:
             self._segments, self._journals, self._is_loaded = {}, {}, False
+            self._lookup = Lookup({})
 
     def close_in_child(self) -> None:
         """Go on in a forked child, where no other thread holds the lock any more."""
@@ -254,9 +256,7 @@ class Log(LogRows):
         for view in self._journals.values():
             if key in view.by_hash:
                 known += view.completed(key)
-        for segment in self._segments.values():
-            if segment.hashes:
-                known += segment.find(key)
+        known += self._lookup.find(key)
         return known
 
     def _add_own(self, name: str) -> None:

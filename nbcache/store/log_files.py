@@ -20,6 +20,7 @@ from nbcache.store.index import SegmentIndex
 from nbcache.store.journal import GONE
 from nbcache.store.journal_view import JournalView
 from nbcache.store.listing import Listing
+from nbcache.store.lookup import Lookup, lookup_in
 from nbcache.store.segment import KEYS, ROWS, segment_name
 from nbcache.store.tombstones import Tombstones
 
@@ -35,6 +36,7 @@ class LogFiles:
         self._log_folder = Listing(self.root / "log")
         self._journal_folder = Listing(self.root / "journal")
         self._segments: dict[str, SegmentIndex] = {}  # replaced as a whole, never changed
+        self._lookup = Lookup({})  # in these
         self._replaced: frozenset[str] = frozenset()
         self._damaged: dict[str, DamagedSegmentError] = {}  # segments that nothing can be read of
         self._journals: dict[str, JournalView] = {}  # replaced as a whole, never changed
@@ -142,6 +144,8 @@ class LogFiles:
             self._tombstones.note(known[name].meta.get("evicts", ()))
         self._replaced, self._damaged = frozenset(replaced), damaged_segments
         self._segments = {name: known[name] for name in sorted(known.keys() - replaced)}
+        write = self._read_only is None
+        self._lookup = lookup_in(self.root, self._segments, self._lookup, write=write)
 
 
 def _size(path: Path) -> int:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from nbcache.errors import CannotKeepError, StoreError
 from nbcache.model.row import AttemptRow, EvictRow, PinRow, RunRow, TrustRow, WatchedRead
-from nbcache.store import lines, segment
+from nbcache.store import lines, lookup, segment
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 from nbcache.store.fold import bytes_left, fold_journals, sweep
+from nbcache.store.index import SegmentIndex
 from nbcache.store.journal import JournalWriter, frame
 from nbcache.store.listing import Listing
 from nbcache.store.log import Log
@@ -597,6 +598,98 @@ def test_any_row_comes_back_as_it_was_written(
 
     for record in cache.log.records():
         assert json.dumps(record, sort_keys=True) == in_journal[record["id"]]
+
+
+kept = st.tuples(st.sampled_from("abcdef"), st.integers(1, 3))
+steps = st.lists(
+    st.tuples(st.just("keep"), st.lists(kept, max_size=4))
+    | st.tuples(st.just("evict"), st.sampled_from("abcdef"))
+    | st.tuples(st.just("evict row"), st.integers(0, 50))
+    | st.tuples(st.just("damage"), st.integers(0, 1000))
+    | st.tuples(st.sampled_from(["compact", "merge away", "delete", "reopen"]), st.none()),
+    min_size=4,
+    max_size=15,
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps)
+def test_many_segments_answer_as_a_table_of_all_rows_does(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]]
+) -> None:
+    cache = Cache.open(tmp_path_factory.mktemp("many"))
+    gathered = cache.root / "index" / lookup.NAME
+    rows: dict[str, AttemptRow] = {}
+    hidden: set[str] = set()
+    floor: dict[str, int] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lookup, "MANY", 2)
+        reader = Cache.open(cache.root)
+        for step, what in steps:
+            if step == "keep":
+                new = [attempt(name, generation=generation) for name, generation in what]
+                rows |= {row.id: row for row in new}
+                cache.log.append(new)
+                fold(cache)
+            elif step == "evict":
+                cache.log.evict(hash=hash_of(what))
+                known = [row.generation for row in rows.values() if row.hash == hash_of(what)]
+                floor[what] = max([floor.get(what, 0), *known])
+            elif step == "evict row" and rows:
+                row_id = sorted(rows)[what % len(rows)]
+                cache.log.evict(row=row_id)
+                hidden.add(row_id)
+            elif step == "damage" and gathered.exists():
+                data = bytearray(gathered.read_bytes())
+                data[what % len(data)] ^= 0xFF
+                gathered.write_bytes(data)
+            elif step == "delete":
+                gathered.unlink(missing_ok=True)
+            elif step in ("compact", "merge away"):
+                cache.log.compact(grace_s=-1.0 if step == "merge away" else 86_400.0)
+            elif step == "reopen":
+                reader = Cache.open(cache.root)
+
+            reader.log.refresh()
+            for log in (cache.log, reader.log, Cache.open(cache.root).log):
+                for name in "abcdefg":
+                    counts = [
+                        row for row in rows.values()
+                        if row.hash == hash_of(name) and row.id not in hidden
+                        and row.generation > floor.get(name, 0)
+                    ]  # fmt: skip
+                    best = sorted(counts, key=lambda row: (-row.generation, row.id))
+                    found = [entry.row_id for entry in log.find_all(hash_of(name))]
+                    assert list(dict.fromkeys(found)) == [row.id for row in best]
+
+
+def test_of_many_segments_few_are_looked_at_for_a_hash(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(lookup.MANY + 3):
+        cache.log.append([attempt(str(number))])
+        fold(cache)
+    gathered = cache.root / "index" / lookup.NAME
+    looked: list[SegmentIndex] = []
+    find = SegmentIndex.find
+
+    def counted(self: SegmentIndex, key: bytes) -> Any:
+        looked.append(self)
+        return find(self, key)
+
+    monkeypatch.setattr(SegmentIndex, "find", counted)
+    log = Cache.open(cache.root).log
+    log.refresh()
+
+    for damage in (None, b"", b"x" * 100, gathered.read_bytes()[:-1]):
+        if damage is not None:
+            gathered.write_bytes(damage)
+        log = Cache.open(cache.root).log
+        log.refresh()
+        looked.clear()
+        assert log.find(hash_of("0")) is not None
+        assert log.find(hash_of("none")) is None
+        assert len(looked) <= 1 + 2 * 3
 
 
 def test_folders_that_killed_processes_left_a_day_ago_are_swept(tmp_path: Path) -> None:
