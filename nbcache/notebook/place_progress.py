@@ -22,8 +22,22 @@ _AT_WORK = ("running", "committing")
 
 
 def ended(counts: Mapping[str, int]) -> int:
-    """Return how many tasks are done, whatever their outcome."""
+    """Return how many tasks are over, whatever their outcome."""
     return sum(counts.get(name, 0) for name in _ENDED)
+
+
+def done(counts: Mapping[str, int]) -> int:
+    """Return how many tasks are done: an end of the run came before the aborted ones."""
+    return ended(counts) - counts.get("aborted", 0)
+
+
+def going_parts(counts: Mapping[str, int], total: int, *, is_known: bool) -> list[str]:
+    """Return "11/18", "2 running", "1 failed": how far tasks are that are not all over."""
+    parts = [f"{done(counts):,}/{total:,}" if is_known else f"{done(counts):,}/?"]
+    if at_work := sum(counts.get(name, 0) for name in _AT_WORK):
+        parts.append(f"{at_work:,} running")
+    parts += [f"{counts[name]:,} {name}" for name in ("failed", "aborted") if counts.get(name)]
+    return parts
 
 
 def expected_total(progress: PlaceProgress) -> int:
@@ -48,16 +62,12 @@ def outcome_phrase(counts: Mapping[str, int], equal: int = 0) -> str:
 
 def place_phrase(progress: PlaceProgress) -> str:
     """Return how far one process is: "11/18 · 2 running", then "18 ran, 0 cached"."""
-    total, done = expected_total(progress), ended(progress.counts)
-    at_work = sum(progress.counts.get(name, 0) for name in _AT_WORK)
-    if done == total and progress.expected is not None and not at_work:
-        return outcome_phrase(progress.counts, progress.equal) if total else "no tasks"
-    is_known = progress.expected is not None or total > done
-    amount = f"{done:,}/{total:,}" if is_known else f"{done:,}/?"
-    parts = [amount, *([f"{at_work:,} running"] if at_work else [])]
-    if failed := progress.counts.get("failed"):
-        parts.append(f"{failed:,} failed")
-    return " · ".join(parts)
+    counts, total = progress.counts, expected_total(progress)
+    is_over = ended(counts) == total
+    if is_over and progress.expected is not None and not any(map(counts.get, _AT_WORK)):
+        return outcome_phrase(counts, progress.equal) if total else "no tasks"
+    is_known = progress.expected is not None or not is_over
+    return " · ".join(going_parts(counts, total, is_known=is_known))
 
 
 def place_shares(progress: PlaceProgress) -> list[tuple[str, int]]:

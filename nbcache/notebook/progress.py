@@ -85,13 +85,11 @@ def total_of(progress: RunProgress) -> int:
 def progress_line(progress: RunProgress) -> str:
     """Return "11/18 · 2 running · about 6 s left"."""
     counts = counts_of(progress)
-    done, total = place_progress.ended(counts), total_of(progress)
-    is_known = total > done or all(place.expected is not None for place in progress.places)
-    parts = [f"{done:,}/{total:,}" if is_known else f"{done:,}/?"]
-    if at_work := progress.total("running", "committing"):
-        parts.append(f"{at_work:,} running")
-    if failed := counts.get("failed"):
-        parts.append(f"{failed:,} failed")
+    total = total_of(progress)
+    is_known = total > place_progress.ended(counts) or all(
+        place.expected is not None for place in progress.places
+    )
+    parts = place_progress.going_parts(counts, total, is_known=is_known)
     if progress.left_s is not None:
         parts.append(f"about {render.about(progress.left_s)} left")
     return " · ".join(parts)
@@ -213,7 +211,7 @@ def _place_row(place: PlaceProgress) -> str:
 
 def _place_text(place: PlaceProgress, widest: int) -> str:
     total = place_progress.expected_total(place)
-    drawn = render.text_bar(place_progress.ended(place.counts), total)
+    drawn = render.text_bar(place_progress.done(place.counts), total)
     return f"{place.name.ljust(widest)}  {drawn}  {place_progress.place_phrase(place)}"
 
 

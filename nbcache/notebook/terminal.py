@@ -107,19 +107,15 @@ class BarScreen:
             bars.update(
                 self._rows[place.name],
                 total=total,
-                completed=place_progress.ended(place.counts),
+                completed=place_progress.done(place.counts),
                 state=place_progress.place_phrase(place),
             )
         if "" not in self._rows:
             self._rows[""] = bars.add_task("all", total=1, state="")
-        done, total = (
-            place_progress.ended(pictures.counts_of(progress)),
-            pictures.total_of(progress),
-        )
         bars.update(
             self._rows[""],
-            completed=done,
-            total=total or None,
+            completed=place_progress.done(pictures.counts_of(progress)),
+            total=pictures.total_of(progress) or None,
             state=pictures.progress_line(progress),
         )
         bars.refresh()

@@ -130,6 +130,29 @@ def test_five_first_failures_of_a_process_end_the_run_as_finish(notebook: Notebo
     assert why.head == f"work[v=39] was not begun, since run {run.name} ended first"
 
 
+def test_a_run_after_one_that_was_cut_short_names_the_edit_that_came_before_both(
+    notebook: Notebook,
+) -> None:
+    notebook.cells(["%channel src = of(1)", "def norm(x):\n    return x"])
+    gate = notebook.folder / "gate"
+    notebook.cell(
+        f"%%process slow(v) -> out from src\n{notebook.mark('v')}\nimport os, time\n"
+        f"while not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\nout = norm(v)"
+    )
+    gate.touch()
+    notebook.run()
+    gate.unlink()
+    notebook.cell("def norm(x):\n    return x * 2")
+    run = notebook.session.start()
+    wait_until(lambda: len(notebook.ran()) == 2, "the second attempt's beginning")
+    run.cancel()
+    run.wait(PATIENCE_S)
+
+    (plan,) = notebook.session.plan()
+    assert plan.reason.startswith("helper norm changed (line 2)")
+    assert plan.reason.endswith("; an earlier run ended before it was done")
+
+
 def test_a_kernel_that_ends_fails_no_task(notebook: Notebook) -> None:
     gated(notebook)
     run = notebook.session.start(["slow"])

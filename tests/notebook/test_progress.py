@@ -30,6 +30,12 @@ def test_a_going_run_says_done_running_and_time_left() -> None:
     )
 
 
+def test_a_run_that_is_being_cancelled_counts_no_task_as_done_that_it_gave_up() -> None:
+    cancelled = place(completed=2, running=1, aborted=15)
+    assert progress_line(running(cancelled)).startswith("2/18 · 1 running · 15 aborted")
+    assert "2/18 · 1 running · 15 aborted" in render_progress(running(cancelled)).text
+
+
 def test_an_ended_run_says_what_ran_how_long_and_its_name() -> None:
     assert summary_line(progress("succeeded", place(completed=18))) == (
         "18 ran, 0 cached, 9.1 s · run calm-otter"

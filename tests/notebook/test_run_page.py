@@ -210,6 +210,8 @@ def test_a_report_replaces_only_a_report(
         write_report(cache, None, str(tmp_path / "no" / "x.html"))
     with pytest.raises(RunError, match="the nearest: calm-otter"):
         write_report(cache, "calm-oter", None)
+    with pytest.raises(UsageError, match=r"one\.html is no run; .* report -o one\.html"):
+        write_report(cache, "one.html", None)
 
     assert mine.read_text() == "<h1>mine</h1>"
     assert write_report(cache, None, "-")[1] is None

@@ -22,7 +22,7 @@ from nbcache.engine.running.decision import Decision, Place
 from nbcache.model.event import TaskKey
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import AttemptRow, RunRow
-from nbcache.model.task import Outcome
+from nbcache.model.task import Outcome, RunStatus
 from nbcache.plan.identity.explain import Difference, differences, one_line
 from nbcache.plan.identity.fingerprint import SCRIPT
 from nbcache.store.cache import Cache
@@ -32,6 +32,7 @@ from nbcache.store.segment import KEYS, read_hashes
 FIRST = "first run of this code here"
 _NEW_INPUT = "new inputs"
 _ABORTED = Outcome.ABORTED.value
+_SUCCEEDED = RunStatus.SUCCEEDED.value
 _MOST_ATTEMPTS = 50_000  # in the log: the inputs of more would take too long to read on the loop
 NOT_KEPT = "its results are not kept (--cache off)"
 AGAIN = "an earlier attempt did not succeed"
@@ -53,6 +54,8 @@ class Reasons:
         self._cache, self._notebook, self._before = cache, notebook, before
         self._earlier: dict[tuple[str, bool], tuple[Component, ...]] | None = None
         self._ever: dict[str, set[frozenset[object]]] = {}  # by process: components of any run
+        # By process: components before an edit since which no run of it succeeded.
+        self._last_whole: dict[tuple[str, bool], tuple[Component, ...]] = {}
         self._said: dict[str, str] = {}
         self._set_back: set[str] = set()  # places that are as they were in a run before the newest
         self._record: InputsOnRecord | None = None
@@ -100,12 +103,14 @@ class Reasons:
         never = [each for each in decisions if each.task not in again]
         new = self._new_inputs(place, never) if never else ""
         hashes = {each.hash: again[each.task] for each in decisions if each.task in again}
-        return _also_again(new, hashes.values())
+        return self._also_again(place, new, hashes.values())
 
     def line(self, place: Place) -> str:
         """Return in one line why all tasks of a place ran that were asked for; "": as `of` said."""
         found = self._lines.get(place.key)
-        return "" if found is None else _also_again(str(found), self._again[place.key].values())
+        if found is None:
+            return ""
+        return self._also_again(place, str(found), self._again[place.key].values())
 
     def line_of(self, place: Place, ran: Callable[[TaskKey], bool]) -> str:
         """The same of those tasks alone that did run: a run that was cut short began no others."""
@@ -114,7 +119,19 @@ class Reasons:
         for task, found in tasks.items():
             line.add(task[1], found)
         again = [word for task, word in self._again.get(place.key, {}).items() if ran(task)]
-        return _also_again(str(line) if tasks else "", again)
+        return self._also_again(place, str(line) if tasks else "", again)
+
+    def _also_again(self, place: Place, new: str, again: Iterable[str]) -> str:
+        """Return what is new of some tasks, and how many more have no result of before, and why:
+        of all that runs were cut short before, also the edit that came before those runs."""
+        counts = Counter(again)
+        if not new and len(counts) <= 1:
+            word = next(iter(counts), AGAIN)
+            whole = self._last_whole.get((place.name, is_of_stub(place.recorded)))
+            edit = self._edit(place, whole) if whole and word == CUT_SHORT else ""
+            return f"{edit}; {word}" if edit else word
+        more = [f"{counts[word]} {said}" for word, said in _OF_SOME.items() if counts[word]]
+        return "; ".join([new, *more] if new else more)
 
     def _new_inputs(self, place: Place, decisions: Sequence[Decision]) -> str:
         if place.name not in self._inputs:
@@ -152,50 +169,55 @@ class Reasons:
         earlier = self._components().get((place.name, is_of_stub(now)))
         if earlier is None:
             return FIRST
-        known = {each.key for each in now}
-        earlier = tuple(each for each in earlier if each.kind != SCRIPT or each.key in known)
-        found = differences(earlier, now)
+        found = self._edit(place, earlier)
         if not found:
             return place.lost or _NEW_INPUT
         if _as_set(now) in self._ever[place.name]:  # no edit has come between that run and this
             if place.lost:
                 return place.lost
             self._set_back.add(place.key)
+        return found
+
+    def _edit(self, place: Place, earlier: Sequence[Component]) -> str:
+        """Return what differs from a run before, "" where nothing does."""
+        now = place.recorded
+        known = {each.key for each in now}
+        earlier = [each for each in earlier if each.kind != SCRIPT or each.key in known]
+        found = differences(earlier, now)
         total = len({each.key for each in (*earlier, *now)})
-        return one_line(place.name, found, total)
+        return one_line(place.name, found, total) if found else ""
 
     def _components(self) -> dict[tuple[str, bool], tuple[Component, ...]]:
         """By process, its body and its stub apart: neither is an edit of the other."""
         if self._earlier is None:
-            newest: dict[tuple[str, bool], tuple[tuple[bool, int], tuple[Component, ...]]] = {}
+            runs: dict[tuple[str, bool], list[tuple[bool, int, str, tuple[Component, ...]]]] = {}
             self._ever = {}
             rows = list(rare_rows(self._cache.log, RunRow, readable=True))
             own = max((row.session for row in rows if row.run == self._before), default=None)
             for row in rows:
                 if (row.run, row.session) == (self._before, own):
                     continue
-                rank = (row.notebook == self._notebook, row.at)
                 for record in row.processes:
                     self._ever.setdefault(record.name, set()).add(_as_set(record.components))
                     key = (record.name, is_of_stub(record.components))
-                    known = newest.get(key)
-                    if known is None or rank >= known[0]:
-                        newest[key] = (rank, record.components)
-            self._earlier = {key: components for key, (_, components) in newest.items()}
+                    told = (row.notebook == self._notebook, row.at, row.run, record.components)
+                    runs.setdefault(key, []).append(told)
+            done = {row.run for row in rows if row.status == _SUCCEEDED}
+            self._earlier = {}
+            for key, several in runs.items():
+                several.sort(key=lambda told: told[:2], reverse=True)
+                newest = self._earlier[key] = several[0][3]
+                for _, _, run, components in several:
+                    if _as_set(components) != _as_set(newest):
+                        self._last_whole[key] = components
+                        break
+                    if run in done:
+                        break
         return self._earlier
 
 
 def _as_set(components: Iterable[Component]) -> frozenset[object]:
     return frozenset((each.key, each.version, each.digest) for each in components)
-
-
-def _also_again(new: str, again: Iterable[str]) -> str:
-    """Return what is new of some tasks, and how many more have no result of before, and why."""
-    counts = Counter(again)
-    if not new and len(counts) <= 1:
-        return next(iter(counts), AGAIN)
-    more = [f"{counts[word]} {said}" for word, said in _OF_SOME.items() if counts[word]]
-    return "; ".join([new, *more] if new else more)
 
 
 def tried_in_vain(log: Log) -> dict[str, str]:

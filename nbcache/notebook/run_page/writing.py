@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from nbcache.engine.record.run_report import report_of
-from nbcache.errors import UsageError
+from nbcache.errors import UsageError, command
 from nbcache.notebook.run_page.page import MARK, page_of
 from nbcache.store.cache import Cache
 
@@ -20,6 +21,9 @@ def write_report(cache: Cache, word: str | None, place: str | None) -> tuple[str
         RunError: there is no such run. UsageError: the file holds something else, or cannot be
             written.
     """
+    if word and word.endswith(".html"):
+        way = command(f"report -o {shlex.quote(word)}")
+        raise UsageError(f"{word} is no run; to write the page there: {way}")
     report = report_of(cache, word)
     page = page_of(report)
     if place == "-":

@@ -118,7 +118,7 @@ def head_of(progress: RunProgress, controls: Sequence[Control] = ()) -> Head:
         "line": pictures.summary_line(progress) if over else pictures.progress_line(progress),
         "elapsed_s": round(progress.elapsed_s, 1),
         "saved_s": round(progress.saved_s, 3),
-        "done": place_progress.ended(counts),
+        "done": place_progress.done(counts),
         "cached": counts.get("cached", 0) - progress.own,
         "total": pictures.total_of(progress),
         "notes": [*progress.notes, *(each.text for each in progress.waits)],

@@ -1,6 +1,6 @@
 // ------------------------------------------------------------------ counts (as cards.py has them)
 
-const done = (counts) => counts.slice(COMPLETED, EXPECTED).reduce((a, b) => a + b, 0);
+const over = (counts) => counts.slice(COMPLETED, EXPECTED).reduce((a, b) => a + b, 0); // whatever their outcome
 const atWork = (counts) => counts[RUNNING] + counts[COMMITTING];
 const total = (counts) =>
   Math.max(counts[EXPECTED], counts.slice(0, EXPECTED).reduce((a, b) => a + b, 0));
@@ -13,7 +13,7 @@ function sumOf(several) {
 }
 
 function phrase(counts) {
-  const all = total(counts), ended = done(counts), busy = atWork(counts), known = counts[EXPECTED] >= 0;
+  const all = total(counts), ended = over(counts), busy = atWork(counts), known = counts[EXPECTED] >= 0;
   if (known && ended === all && !busy) {
     if (!all) return "no tasks";
     const parts = [`${number(counts[COMPLETED])} ran`, `${number(counts[CACHED] - counts[EQUAL])} cached`];
@@ -22,9 +22,10 @@ function phrase(counts) {
       if (counts[index]) parts.push(`${number(counts[index])} ${word}`);
     return parts.join(", ");
   }
-  const parts = [`${number(ended)}/${known || all > ended ? number(all) : "?"}`];
+  const parts = [`${number(ended - counts[ABORTED])}/${known || all > ended ? number(all) : "?"}`];
   if (busy) parts.push(`${number(busy)} running`);
-  if (counts[FAILED]) parts.push(`${number(counts[FAILED])} failed`);
+  for (const [index, word] of [[FAILED, "failed"], [ABORTED, "aborted"]])
+    if (counts[index]) parts.push(`${number(counts[index])} ${word}`);
   return parts.join(" · ");
 }
 
@@ -39,7 +40,7 @@ const shares = (counts) => ({
 function stateOf(counts) {
   if (counts[FAILED]) return "failed";
   if (atWork(counts)) return "running";
-  if (done(counts) < total(counts) || counts[ABORTED] || counts[EXPECTED] < 0) return "pending"; // more may come
+  if (over(counts) < total(counts) || counts[ABORTED] || counts[EXPECTED] < 0) return "pending"; // more may come
   if (counts[COMPLETED] || counts[EQUAL]) return "done";
   return counts[CACHED] || counts[STORED] ? "cached" : "pending";
 }

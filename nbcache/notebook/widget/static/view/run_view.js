@@ -74,7 +74,7 @@ class RunView extends View {
     if (sum[FAILED] || this.head.status === "failed") return "failed";
     if (this.head.going) return "running";
     if (this.head.status !== "succeeded") return "pending";
-    return sum[COMPLETED] || !done(sum) ? "done" : "cached";
+    return sum[COMPLETED] || !over(sum) ? "done" : "cached";
   }
 
   tick() {

@@ -99,7 +99,7 @@ class Tasks {
   /** Why there is none, where that is known: what failed above leaves nothing to gather. */
   noTasks() {
     const { names, reads } = this.view.scene, above = new Set();
-    if (done(this.view.counts[names.indexOf(this.process)])) return "The cache knows these tasks no more: was its folder deleted?";
+    if (over(this.view.counts[names.indexOf(this.process)])) return "The cache knows these tasks no more: was its folder deleted?";
     const climb = (index) => reads[index]?.forEach((tail) => { if (!above.has(tail)) { above.add(tail); climb(tail); } });
     climb(names.indexOf(this.process));
     const failed = [...above].filter((index) => this.view.counts[index][FAILED]).map((index) => names[index]);
