@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,15 @@ import pandas as pd
 import PIL.Image
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from nbcache.engine.record.data_diff import DataDiff, compare_values
+from nbcache.engine.record.data_diff import DataDiff, compare_stored, compare_values
 from nbcache.engine.record.file_content import reader_of
+from nbcache.engine.record.results import Decoder
+from nbcache.model.digest import blob_digest
+from nbcache.model.value import Stored
+from nbcache.store.cache import Cache
 
 
 class Odd:
@@ -155,6 +161,46 @@ def test_what_files_hold_is_known_by_their_names_and_never_unpickled() -> None:
     assert [read and compare_values(read(b"x\n1"), read(b"x\n2")).kind for read in tables] == [
         "table"
     ] * 2
+
+
+def files_compared(cache: Cache, name: str, *sides: bytes) -> DataDiff:
+    old, new = (
+        Stored(blob_digest(data), "file", "file", len(data), inline=data, name=name)
+        for data in sides
+    )
+    return compare_stored(cache, Decoder(cache), old, new)
+
+
+def test_files_whose_values_cannot_be_compared_are_told_by_their_sizes_or_lines(
+    tmp_path: Path,
+) -> None:
+    cache = Cache.open(tmp_path / "cache")
+
+    def half(*values: float) -> bytes:
+        out = io.BytesIO()
+        pq.write_table(pa.table({"a": pa.array(np.array(values, "float16"))}), out)
+        return out.getvalue()
+
+    rows = b"1,2,3\n" * 20_000
+    twice = files_compared(cache, "out.csv", b"a,a,b\n" + rows, b"a,a,b\n" + rows + b"1,2,4\n")
+    assert (twice.kind, twice.head) == ("file", "out.csv: 120,006 → 120,012 bytes, other bytes")
+    assert twice.data == {"before": 120_006, "after": 120_012}
+    halves = files_compared(cache, "out.parquet", half(1), half(2))
+    assert halves.head.endswith(" bytes, other bytes")
+    deep = [b"[" * 500 + each + b"]" * 500 for each in (b"1", b"2")]
+    nested = files_compared(cache, "out.json", *deep)
+    assert nested.head == "out.json: 1,001 bytes"
+    assert len(nested.lines) == 5
+
+
+def test_json_of_one_line_is_told_by_its_values_whether_or_not_that_line_ends(
+    tmp_path: Path,
+) -> None:
+    cache = Cache.open(tmp_path / "cache")
+    for old, new in ((b'{"k": 1}\n', b'{"k": 2}\n'), (b'{"k": 1}\n', b'{"k": 2}')):
+        found = files_compared(cache, "out.json", old, new)
+        assert found.head.endswith("bytes; dict: 1 changed")
+        assert found.lines == ("'k': 1 → 2",)
 
 
 def frames(old: dict[str, Any], new: dict[str, Any]) -> list[DataDiff]:

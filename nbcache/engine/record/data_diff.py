@@ -7,6 +7,7 @@ What is no longer kept, or cannot be decoded here, is said and not raised.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -187,13 +188,14 @@ def _compare_files(cache: Cache, old: Stored, new: Stored) -> DataDiff:
         return DataDiff("file", f"{names}: {told}{text}", (), sizes)
     data = [_bytes(cache, each) for each in (old, new)]
     before, after = (_text(each) for each in data)
-    is_one_line = "\n" not in f"{before}{after}".rstrip()
+    is_one_line = not any("\n" in (text or "").rstrip() for text in (before, after))
     if before is None or after is None or is_one_line:  # else its lines say more
         held = [read and read(each) for read, each in zip(readers, data, strict=True)]
         if held[0] is not None and held[1] is not None:
-            found = compare_values(*held)
-            what = {**sizes, "content": found.record()}
-            return DataDiff("file", f"{names}: {told}; {found.head}", found.lines, what)
+            with contextlib.suppress(Exception):  # values that only their reader takes
+                found = compare_values(*held)
+                what = {**sizes, "content": found.record()}
+                return DataDiff("file", f"{names}: {told}; {found.head}", found.lines, what)
     if before is None or after is None:
         return DataDiff("file", f"{names}: {told}, other bytes", (), sizes)
     return DataDiff("file", f"{names}: {told}", _unified(before, after), sizes)
