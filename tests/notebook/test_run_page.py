@@ -102,6 +102,18 @@ def test_a_report_tells_counts_hits_and_what_ran(report: RunReport) -> None:
     assert report.reasons == (("fit", "code changed", 1),)
 
 
+def test_the_table_takes_failed_tasks_and_then_those_that_ran_and_the_timeline_names_all(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room, positions in ((3, "234"), (4, "1234")):
+        monkeypatch.setattr("nbcache.engine.record.run_report.TASKS", room)
+
+        report = report_of(cache, "calm-otter")
+
+        assert "".join(task.position for task in report.tasks) == positions
+        assert [bar.attempt for bar in report.bars if bar.label == f"fit[{EVIL}]"] == [1, 2]
+
+
 def test_the_page_says_all_of_it(report: RunReport) -> None:
     text = _Page(page_of(report)).text
 

@@ -11,7 +11,7 @@ from nbcache.engine.record import history, task_log
 from nbcache.engine.record.finding import inputs_of
 from nbcache.engine.record.history import ProcessOutcomes, RunSummary
 from nbcache.engine.record.query import fetch
-from nbcache.engine.record.results import task_label
+from nbcache.engine.record.results import label_at, task_label
 from nbcache.model.fingerprint import Component
 from nbcache.model.ids import parse_position
 from nbcache.model.row import AttemptRow
@@ -21,7 +21,7 @@ from nbcache.store.cache import Cache
 from nbcache.store.history import reading
 
 FAILURES = 500  # looked at one by one
-TASKS = 10_000  # in the table; failed ones first
+TASKS = 10_000  # in the table; failed ones first, then those that ran
 _LOG_LINES = 30
 
 
@@ -122,8 +122,7 @@ def report_of(cache: Cache, word: str | None = None) -> RunReport:
     for task in tasks:
         if task.cached_from_run is None and task.realtime is not None:
             measured.setdefault(task.process, []).append(task)
-    failed_first = sorted(tasks, key=lambda task: task.status not in ("FAILED", "IGNORED"))[:TASKS]
-    labels = _labels(cache, failed_first)
+    labels = _labels(cache, sorted(tasks, key=_place_in_table)[:TASKS])
     shown = [
         dataclasses.replace(task, label=labels[task.process, task.position])
         for task in tasks
@@ -156,6 +155,10 @@ def report_of(cache: Cache, word: str | None = None) -> RunReport:
     )
 
 
+def _place_in_table(task: TaskLine) -> tuple[bool, bool]:
+    return task.status not in ("FAILED", "IGNORED"), task.cached_from_run is not None
+
+
 def _tasks(cache: Cache, run: str) -> list[TaskLine]:
     names = [each.name for each in dataclasses.fields(TaskLine) if each.name != "label"]
     columns = ", ".join(f't."{name}"' for name in names)
@@ -180,19 +183,19 @@ def _bars(cache: Cache, run: RunSummary, labels: Mapping[tuple[str, str], str]) 
     """The attempts that ran, by when they began."""
     rows = fetch(
         cache,
-        "SELECT process, position, status, attempt, epoch(submit), epoch(start),"
+        "SELECT process, position, tag, status, attempt, epoch(submit), epoch(start),"
         " epoch(complete), peak_rss FROM attempts"
         " WHERE run = ? AND start IS NOT NULL AND complete IS NOT NULL ORDER BY start",
         [run.id],
         runs=[run.id],
     )
-    began = min([run.started / 1e6, *(row[4] or row[5] for row in rows)])
+    began = min([run.started / 1e6, *(row[5] or row[6] for row in rows)])
     bars = []
-    for process, position, status, attempt, submitted, started, ended, peak in rows:
+    for process, position, tag, status, attempt, submitted, started, ended, peak in rows:
         bars.append(
             Bar(
                 process=process,
-                label=labels.get((process, position), process),
+                label=labels.get((process, position)) or label_at(process, tag or position),
                 status=status,
                 attempt=attempt,
                 submitted=(submitted or started) - began,
