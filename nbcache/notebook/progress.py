@@ -326,10 +326,19 @@ def _fields(each: object, record: type) -> dict[str, Any]:
     return {name: getattr(each, name) for name in record.__annotations__}
 
 
+def _known(written: Mapping[str, Any], record: type) -> dict[str, Any]:
+    """Leave out what another version of nbcache, in the kernel, writes besides."""
+    return {name: written[name] for name in record.__annotations__}
+
+
 def progress_from(record: Mapping[str, object] | RunRecord) -> RunProgress:
     """Return the snapshot that `record_of` wrote (without tracebacks and what tasks printed)."""
-    data: dict[str, Any] = dict(record)
-    data["places"] = tuple(PlaceProgress(upstream=(), **each) for each in data["places"])
-    data["failures"] = tuple(FailureView(**failure) for failure in data["failures"])
+    data = _known(record, RunRecord)
+    data["places"] = tuple(
+        PlaceProgress(upstream=(), **_known(each, PlaceRecord)) for each in data["places"]
+    )
+    data["failures"] = tuple(
+        FailureView(**_known(each, FailureRecord)) for each in data["failures"]
+    )
     data["notes"], data["cached_by"] = tuple(data["notes"]), tuple(data["cached_by"])
     return RunProgress(**data)
