@@ -50,6 +50,13 @@ def test_the_report_of_a_run_sorts_and_filters_its_tasks_and_asks_the_network_fo
         assert rows.count() == 1
         assert "1 of 3" in page.inner_text("#tools output")
         assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert not page.evaluate(
+            """() => {
+                const name = document.querySelector("table:not(#tasks) td:first-child")
+                name.textContent = "of_several_words_".repeat(9)
+                return name.scrollWidth > name.clientWidth || name.clientWidth < 80
+            }"""
+        )  # names can be read to their ends
         assert axe_violations(page, "html") == []
     finally:
         context.close()
