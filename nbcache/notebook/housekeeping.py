@@ -14,7 +14,8 @@ from nbcache.engine.session import Session
 from nbcache.engine.upkeep.cleaning import Cleaning, clean
 from nbcache.engine.upkeep.pins import Pin, let_go, pin, pins, pins_of_team
 from nbcache.engine.upkeep.shared_cleaning import SharedCleaning, clean_shared
-from nbcache.errors import UsageError
+from nbcache.errors import UsageError, command
+from nbcache.model.digest import Digest
 from nbcache.model.holding import Pins
 from nbcache.notebook import render
 from nbcache.notebook.answer import Answer, answer, moment
@@ -232,7 +233,12 @@ def _choices(cache: Cache) -> Answer:
     }
     found = {text: clean(cache, selection) for text, selection in options.items()}
     rows = [
-        (f"clean {text}", f"{each.holdings:,}", render.size(each.size), render.duration(each.cost))
+        (
+            command(f"clean {text}"),
+            f"{each.holdings:,}",
+            render.size(each.size),
+            render.duration(each.cost),
+        )
         for text, each in found.items()
     ]
     headers = ("command", "tasks", "bytes", "to compute again")
@@ -270,6 +276,8 @@ def pin_answer(parsed: Parsed, cache: Cache) -> Answer:
         reason=parsed.text("--reason") or "",
     )
     text = f"{found.what} is pinned: no clean-up takes its results"
+    if found.target.startswith("hash:") and cache.log.is_evicted(Digest(found.target[5:])):
+        text += "; its last one was taken out of the cache before: run it again to have one"
     lines = [render.line(text if pinned else f"{found.what} is no longer pinned")]
     if not found.target.startswith("process:"):  # of which only this cache knows
         lines += [render.line(note, render.FAINT) for note in tell_of_pins(cache)]

@@ -36,7 +36,7 @@ def test_a_cache_is_looked_at_pinned_cleaned_checked_and_repaired(
     assert "a month on S3 Standard ($0.023 per GB" in used
 
     choices = shell.ok("%nbcache clean").text
-    assert "clean --older-than 30d" in choices
+    assert "%nbcache clean --older-than 30d" in choices
     assert "say what may go" in choices
 
     assert "task big[v=1]" in shell.ok("%nbcache pin big 0 --reason 'figure 2'").text

@@ -108,17 +108,18 @@ def clean(cache: Cache, selection: Selection, *, force: bool = False, reason: st
     """
     if force and cache.read_only is not None:
         raise read_only_error(cache.root, cache.read_only)
+    total = size_of(cache)  # before the log is folded, which makes it larger at first
     if force:
         with suppress(CannotKeepError):  # on a full disk: what goes makes room for it
             cache.log.fold()
-    chosen = _chosen(cache, selection)
+    chosen = _chosen(cache, selection, total)
     if not force:
         return _told(cache, chosen)
     cache.log.refresh()
     if (
         cache.log.version != chosen.stock.version
     ):  # somebody has used something since the log was read
-        chosen = _chosen(cache, selection)
+        chosen = _chosen(cache, selection, total)
     told = _told(cache, chosen)
     said = RETENTION_OVER if selection.expired else reason or "cleaned up"
     done, freed = _take_away(cache, chosen.choice.holdings, said)
@@ -184,7 +185,7 @@ def evict_expired(cache: Cache) -> int:
         row.retention for row in rare_rows(cache.log, RunRow)
     ):
         return 0
-    over = _chosen(cache, Selection(expired=True)).choice.holdings
+    over = _chosen(cache, Selection(expired=True), 0).choice.holdings
     _evict(cache, over, RETENTION_OVER)
     return len(over)
 
@@ -236,11 +237,10 @@ class Chosen:
     live: frozenset[str]
 
 
-def _chosen(cache: Cache, selection: Selection) -> Chosen:
+def _chosen(cache: Cache, selection: Selection, total: int) -> Chosen:
     now = time.time_ns() // 1000  # before the log is read: what is used meanwhile is young
     runs = run_facts(cache)
     stock = take_stock(cache, live_runs(runs))
-    total = size_of(cache)
     choice = choose(
         selection,
         stock.holdings,
