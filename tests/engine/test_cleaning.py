@@ -16,7 +16,7 @@ from nbcache.engine.record.query import fetch
 from nbcache.engine.record.usage import usage
 from nbcache.engine.repeat import repeat
 from nbcache.engine.upkeep import cleaning
-from nbcache.engine.upkeep.cleaning import clean
+from nbcache.engine.upkeep.cleaning import clean, size_of
 from nbcache.engine.upkeep.pins import pin, pins
 from nbcache.errors import NotRunError, ResultGone, StoreError, UsageError
 from nbcache.model.task import RunStatus
@@ -397,6 +397,24 @@ def test_a_size_is_reached_by_what_is_cheapest_to_have_again(notebook: Notebook)
     assert told.holdings == 1
     run = notebook.run()
     assert [task.outcome.value for task in run["make"].tasks] == ["completed", "cached", "cached"]
+
+
+def test_a_size_is_reached_by_as_much_as_was_said_before(notebook: Notebook) -> None:
+    """A log that is folded first is larger for a while, which is no reason to take more."""
+    notebook.cells(
+        [
+            "%channel src = of(1, 2, 3, 4)",
+            "%%process make(v) -> data from src\ndata = bytes([v]) * 20000",
+        ]
+    )
+    notebook.run()
+    cache = notebook.session.cache
+    two_go = Selection(max_size=size_of(cache) - 39_000)
+
+    said = clean(cache, two_go)
+    done = clean(cache, two_go, force=True)
+
+    assert (said.holdings, done.holdings) == (2, 2)
 
 
 def test_a_read_only_cache_is_not_cleaned(notebook: Notebook) -> None:
