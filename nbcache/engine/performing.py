@@ -16,9 +16,9 @@ from pathlib import Path
 from nbcache.engine.executors.cluster import ClusterExecutor
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.executors.protocol import Executor
+from nbcache.engine.garbage import collected_rarely
 from nbcache.engine.host import Host
 from nbcache.engine.opening import Opened
-from nbcache.engine.record.collecting import collected_rarely
 from nbcache.engine.record.holding import cancel_request
 from nbcache.engine.running import loop
 from nbcache.engine.running.course import Course

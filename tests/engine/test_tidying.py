@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nbcache.engine.record.collecting import NEW_OBJECTS, collected_rarely
+from nbcache.engine.garbage import NEW_OBJECTS, collected_rarely
 from nbcache.engine.upkeep.tidying import Tidier
 from tests.waiting import PATIENCE_S
 

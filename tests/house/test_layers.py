@@ -31,7 +31,17 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 }
 # The parts of a layer, each built on those before it; what is not named here stands above all.
 PARTS = {
-    "engine": ("spec", "identity", "work", "executors", "record", "declared", "running", "upkeep"),
+    "engine": (
+        "garbage",
+        "spec",
+        "identity",
+        "work",
+        "executors",
+        "record",
+        "declared",
+        "running",
+        "upkeep",
+    ),
     "plan": ("language", "identity", "dataflow"),
 }
 # Deciding is pure: nothing in it can read a disk, a clock or a network, or start a thread.

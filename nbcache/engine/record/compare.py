@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nbcache.engine.garbage import collected_rarely
 from nbcache.engine.identity.identify import input_digest
 from nbcache.engine.record import history
-from nbcache.engine.record.collecting import collected_rarely
 from nbcache.engine.record.data_diff import compare_stored
 from nbcache.engine.record.finding import Found, found_tasks
 from nbcache.engine.record.history import RunSummary

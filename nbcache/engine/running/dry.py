@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from nbcache.engine.declared.operating import call_operator
-from nbcache.engine.record.collecting import collected_rarely
+from nbcache.engine.garbage import collected_rarely
 from nbcache.engine.record.results import Elements, undecided_label
 from nbcache.engine.running.decide import TAKEN_OUT
 from nbcache.engine.running.decision import Decision, blobs_of, outcome_of_hit
