@@ -19,23 +19,21 @@ from nbcache.plan.identity.canonical import canonical_digest, size_of, summarise
 from nbcache.plan.identity.canonical.encoder import Leaf
 from nbcache.plan.identity.canonical.names import is_installed, type_name
 from nbcache.plan.identity.confidential import HIDDEN, is_hidden, is_pair, looks_secret
-from nbcache.plan.identity.elements import changed_elements, elements_of, rows_in_any_order
+from nbcache.plan.identity.elements import changed_elements, elements_of
 
 _MOST = 4_000  # characters: of a value with more parts than fit in there, nothing is said
 _DEEPEST = 4
 _LARGEST = 8_000_000  # bytes of arrays, tables, texts: what is larger is not hashed once more
 _MEMBER = 80  # bytes that a member of a container is taken to have
 _CONTAINERS = (dict, list, tuple, OrderedDict, defaultdict, Counter, deque)
-_SETS = (set, frozenset)
 _PLAIN = (int, float, bool, complex, type(None))
 _SIGNS = 8  # of a digest
 _HELD = "# == "  # before each line of an outline that stands behind code
 _TABLE = re.compile(r"(?:DataFrame|Table|RecordBatch) (\d+) x \d+$")
 _COLUMN = re.compile(r"\w+ (.*) of \d+(?: #\w+)?$")
 _OF_TABLES = ("index", "attrs")  # beside their columns
-_ROWS = ".rows"  # of all columns, sorted
-_ELEMENTS = re.compile(r"( #\w+) \[.*")  # behind the digest of an array
-_SIGNED = re.compile(r"(.*) #\w{8}(?: (\[.*))?")
+_DIGEST = re.compile(r" #\w{8}$")
+_ARRAY = re.compile(r"(ndarray .* #\w+) (\[.*\])")  # with elements behind its digest
 _NAMED = 3  # columns in a list of them
 
 
@@ -69,7 +67,8 @@ def _lines(parts: Iterable[tuple[str, str]]) -> str | None:
             lines.append(" ".join(f"{path}\t{text}".splitlines()))
             length += len(lines[-1])
             if length > _MOST:  # then rather all parts, without elements
-                lines = [_ELEMENTS.sub(r"\1", each) for each in lines]
+                cells = (each.partition("\t") for each in lines)
+                lines = [f"{path}\t{_apart(text)[0]}" for path, _, text in cells]
                 length = sum(map(len, lines))
             if length > _MOST:
                 return None
@@ -109,32 +108,32 @@ def changed_parts(old: str, new: str) -> list[str]:
             before |= {path: was[""]} if was else {}
             after |= {path: now[""]} if now else {}
     for path in dict.fromkeys((*before, *after)):
-        old_text, new_text = before.get(path), after.get(path)
+        (old_text, elements), (new_text, others) = _apart(before.get(path)), _apart(after.get(path))
         if old_text == new_text:
             continue
         if old_text is None or new_text is None:
             said.append(f"{path} is {'gone' if new_text is None else 'new'}")
+            continue
+        shape, new_shape = _DIGEST.sub("", old_text), _DIGEST.sub("", new_text)
+        if shape == new_shape:
+            words = changed_elements(elements, others)
+            of = f"{path} ({shape})".lstrip() + (": " if words else " changed")
+            said.append(f"{of}{words}" if path or not words else words)
         else:
-            (shape, elements), (new_shape, others) = _apart(old_text), _apart(new_text)
-            if shape == new_shape:
-                words = changed_elements(elements, others)
-                of = f"{path} ({shape})".lstrip() + (": " if words else " changed")
-                said.append(f"{of}{words}" if path or not words else words)
-            else:
-                said.append(f"{path} {shape} → {new_shape}".lstrip())
+            said.append(f"{path} {shape} → {new_shape}".lstrip())
     return said or (["order changed"] if reordered else [])
 
 
-def _apart(text: str) -> tuple[str, str]:
-    """Return what a part is, without its digest, and what is kept of its elements."""
-    signed = _SIGNED.fullmatch(text)
-    return (signed[1], signed[2] or "") if signed is not None else (text, "")
+def _apart(text: str | None) -> tuple[str | None, str]:
+    """Return what a part is, with its digest, and what is kept of its elements."""
+    array = _ARRAY.fullmatch(text) if text is not None else None
+    return (array[1], array[2]) if array is not None else (text, "")
 
 
 def _taken(parts: dict[str, str], table: str) -> dict[str, str]:
     """Take a table's lines out of an outline: its shape under "", its columns, its index."""
     own = {path: text for path, text in parts.items() if path.startswith(f"{table}[")}
-    beside = [table, f"{table}{_ROWS}", *(f"{table}.{name}" for name in _OF_TABLES)]
+    beside = [table, *(f"{table}.{name}" for name in _OF_TABLES)]
     own |= {path: parts[path] for path in beside if path in parts}
     for path in own:
         del parts[path]
@@ -143,7 +142,6 @@ def _taken(parts: dict[str, str], table: str) -> dict[str, str]:
 
 def _changed_table(before: dict[str, str], after: dict[str, str]) -> list[str]:
     rows, now = (_TABLE.sub(r"\1", each.pop("")) for each in (before, after))
-    in_any_order = before.pop(_ROWS, "") == after.pop(_ROWS, None)
     other = [name for name in _OF_TABLES if before.pop(f".{name}", "") != after.pop(f".{name}", "")]
     said = [f"rows {rows} → {now}"] if rows != now else []
     said += [f"column {_label(each)} is new" for each in after if each not in before]
@@ -154,10 +152,7 @@ def _changed_table(before: dict[str, str], after: dict[str, str]) -> list[str]:
     said += [f"column {_label(each)} {' → '.join(types[each])}" for each in retyped]
     if rows == now:
         edited = [each for each in both if before[each] != after[each] and each not in retyped]
-        if edited and in_any_order:
-            said.append("the same rows in another order")
-            other = [name for name in other if name != "index"]
-        elif len(edited) == 1:
+        if len(edited) == 1:
             said.append(f"column {_label(edited[0])} ({types[edited[0]][1]}) changed")
         elif edited:
             named = [*map(_label, edited[:_NAMED]), *["..."] * (len(edited) > _NAMED)]
@@ -177,7 +172,7 @@ def _by_path(text: str) -> dict[str, str]:
 
 
 def _parts_of_whole(value: object, leaf: Leaf | None) -> Iterator[tuple[str, str]]:
-    if type(value) in (*_CONTAINERS, *_SETS) or _is_table(value) or _held_by(value) is not None:
+    if type(value) in _CONTAINERS or _is_table(value) or _held_by(value) is not None:
         yield from _parts("", value, leaf, _DEEPEST)
     elif (elements := elements_of(value)) is not None:
         yield "", f"{_by_digest(value, leaf)} {elements}"
@@ -192,11 +187,6 @@ def _parts(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator[
         for key, member in pairs:
             name = value[0] if is_pair(value) else key
             yield from _part(f"{path}[{summarise(key)}]", name, member, leaf, depth - 1)
-        if not value:
-            yield path, summarise(value)
-    elif cls in _SETS and depth:
-        for text in sorted(map(summarise, cast("set[object]", value))):
-            yield f"{path}{{{text}}}", ""
         if not value:
             yield path, summarise(value)
     elif _is_table(value):
@@ -232,8 +222,6 @@ def _table(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator[
     for name in ("index", "attrs"):
         if hasattr(table, name) and not is_large:
             yield f"{path}.{name}", _by_digest(getattr(table, name), leaf)
-    if not is_large and (rows := rows_in_any_order(table)):
-        yield f"{path}{_ROWS}", rows
 
 
 def _object(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator[tuple[str, str]]:
