@@ -16,6 +16,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from nbcache.errors import StoreError
+from nbcache.model.digest import Digest
+from nbcache.store.claims import Claims
 from nbcache.store.files import make_folder, new_ulid, remove, write_whole
 from nbcache.store.listing import Listing
 
@@ -29,6 +31,7 @@ class Below:
         self.folder, self._root = folder, root
         self._listings = {name: Listing(folder / name) for name in ("journal", "log")}
         self.segments: frozenset[str] = frozenset()  # names of files in its log
+        self._claims = Claims(folder, read_only="it lies below")
 
     def link(self) -> None:
         """Have its log as it is now stand in the private one. Two stats where nothing changed.
@@ -67,6 +70,13 @@ class Below:
             return False
         is_file = stat.S_ISREG(found.st_mode) and (size is None or found.st_size == size)
         return is_file and not self._mark(hexadecimal).exists()
+
+    def is_claimed(self, hash: Digest) -> bool:
+        """Whether anybody on this machine holds a claim there now; False where it is away."""
+        try:
+            return self._claims.is_claimed(hash)
+        except OSError:
+            return False
 
     def note_damaged(self, hexadecimal: str) -> None:
         """Note for all processes that a blob there holds other bytes than its name says."""

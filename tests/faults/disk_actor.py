@@ -13,9 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nbcache.engine.record.history import runs
+from nbcache.engine.record.history import request_cancel, runs
 from nbcache.engine.record.query import fetch
 from nbcache.engine.upkeep.cleaning import clean
+from nbcache.errors import RunError
 from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
 from nbcache.store.verify import verify
@@ -154,6 +155,39 @@ def become_read_only(folder: Path) -> None:
     third = kernel(folder, 10)
     tell(third)
     third.close()
+    be_read_while_it_runs(folder)
+
+
+def be_read_while_it_runs(folder: Path) -> None:
+    """An owner's run goes on while somebody who may only read looks, and wants to meddle."""
+    gate, elsewhere = folder.parent / "gate", folder.parent / "elsewhere"
+    owner = Notebook(folder, "live")
+    owner.cell("%channel src = of(1)")
+    owner.cell(
+        "%%process waits(v) -> out from src\nimport os, time\n"
+        f"while not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\nout = v"
+    )
+    run = owner.session.start()
+    elsewhere.mkdir()
+    subprocess.run(["mount", "--bind", str(folder), str(elsewhere)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(elsewhere)], check=True)
+    reader = Notebook(elsewhere, "live")
+    cache = reader.session.cache
+    told = {"status": runs(cache)[0].status}
+    for name, meddle in (
+        ("cancel", lambda: request_cancel(cache, run.name)),
+        ("resume", lambda: reader.session.resume(run.name)),
+    ):
+        try:
+            meddle()
+        except RunError as error:
+            told[name] = str(error)
+    gate.touch()
+    run.wait(PATIENCE_S)
+    told["after"] = runs(cache)[0].status
+    print(json.dumps(told), flush=True)
+    owner.close()
+    reader.close()
 
 
 def put_results(folder: Path, directive: str) -> None:

@@ -74,7 +74,7 @@ def test_a_clean_up_makes_room_on_a_disk_without_room_for_its_own_rows(tmp_path:
 def test_before_a_read_only_cache_stands_a_private_one_and_both_are_one_history(
     tmp_path: Path,
 ) -> None:
-    first, hits, read, misses, again, history, repaired, after = records(
+    first, hits, read, misses, again, history, repaired, after, live = records(
         run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "read-only")
     )
     assert first["counts"] == {"completed": 5}
@@ -89,6 +89,9 @@ def test_before_a_read_only_cache_stands_a_private_one_and_both_are_one_history(
     assert after["counts"] == {"cached": 5, "completed": 5}, (
         "which knows nothing of the private one"
     )
+    assert (live["status"], live["after"]) == ("running", "succeeded")
+    assert "may only be read: only its owner can end it" in live["cancel"]
+    assert "is running (process" in live["resume"]
     assert not [each for record in (hits, misses, again) for each in record["problems"]]
 
 

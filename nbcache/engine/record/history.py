@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import NamedTuple, TypeGuard
 
-from nbcache.engine.record.holding import cancel_request, is_held
+from nbcache.engine.record.holding import cancel_request, is_held, is_held_below
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.errors import RunError
 from nbcache.model.ids import RunId, run_name
@@ -468,7 +468,7 @@ def request_cancel(cache: Cache, word: str | None) -> RunSummary:
     """Ask the process that drives a run to end it in order, from any process on any machine.
 
     Raises:
-        RunError: there is no such run, or it is not going.
+        RunError: there is no such run, it is not going, or it goes where nothing may be written.
     """
     if word is None:
         going = going_runs(cache)
@@ -481,5 +481,11 @@ def request_cancel(cache: Cache, word: str | None) -> RunSummary:
         run = find_run(cache, word)
         if run.status not in LIVE:
             raise RunError(f"run {run.name} is not going: {run.status}")
+    if not cache.writable or is_held_below(cache, run.id):
+        place = cache.root if cache.below is None else cache.below.folder
+        raise RunError(
+            f"run {run.name} is going in the cache {place}, which may only be read: only its owner "
+            "can end it"
+        )
     cancel_request(cache, run.id).touch()
     return run

@@ -22,12 +22,19 @@ def cancel_request(cache: Cache, run: str) -> Path:
 
 def hold_run(cache: Cache, run: str) -> Claim | None:
     """Return the right to drive a run, or None while somebody else (or this kernel) does."""
+    if is_held_below(cache, run):
+        return None
     return cache.claims.try_claim(_name(run))
 
 
 def is_held(cache: Cache, run: str) -> bool:
     """Whether anybody drives the run now."""
-    return cache.claims.is_claimed(_name(run))
+    return cache.claims.is_claimed(_name(run)) or is_held_below(cache, run)
+
+
+def is_held_below(cache: Cache, run: str) -> bool:
+    """Whether the run is driven in the cache below, that may only be read."""
+    return cache.below is not None and cache.below.is_claimed(_name(run))
 
 
 def _name(run: str) -> Digest:
