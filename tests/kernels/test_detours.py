@@ -37,6 +37,18 @@ class B:
     def __init_subclass__(cls): B.known.append(cls)
 def use(): return [c().m() for c in B.known]
 """
+_TABLE = """
+steps = {}
+def step(name):
+    def keep(f):
+        steps[name] = f
+        return f
+    return keep
+class Field:
+    def __init__(self, f): self.f = f
+    def __set_name__(self, owner, name): steps[name] = self.f
+def use(v): return steps['one'](v)
+"""
 DETOURS = [
     module_edit("init subclass registry", {"a1.py": "class B:\n    reg = {}\n    def __init_subclass__(cls): B.reg[cls.__name__] = cls\nclass One(B):\n    def m(self, v): return v + 1\ndef use(v): return B.reg['One']().m(v)\n"}, "a1.py", "v + 1", "v + 2", "out = a1.use(v)", "module a1", cells="import a1"),
     module_edit("init subclass across modules", {"a2.py": "class B:\n    reg = {}\n    def __init_subclass__(cls): B.reg[cls.__name__] = cls\ndef use(v): return B.reg['One']().m(v)\n", "a2b.py": "from a2 import B\nclass One(B):\n    def m(self, v): return v + 1\n"}, "a2b.py", "v + 1", "v + 2", "out = a2.use(v)", "module a2b", cells="import a2, a2b"),
@@ -49,6 +61,14 @@ DETOURS = [
     module_edit("init subclass with a base by a star", {"a2e/__init__.py": "from .base import use\nfrom . import one\n", "a2e/base.py": _HOOK, "a2e/one.py": "from .base import *\nclass One(B):\n    def m(self): return 1\n"}, "a2e/one.py", "return 1", "return 2", "out = a2e.use()", "module a2e.one", cells="import a2e"),
     module_edit("patch of a class that a star brings", {"a2f.py": "class T:\n    def m(self): return 1\ndef use(): return T().m()\n", "a2g.py": "from a2f import *\ndef better(self): return 2\nT.m = better\n"}, "a2g.py", "return 2", "return 3", "out = a2f.use()", "module a2g", cells="import a2f, a2g"),
     module_edit("patch by a function of the module that patches", {"a2h.py": "steps = {}\ndef use(v): return steps['one'](v)\n", "a2i.py": "import a2h\ndef one(v): return v + 1\ndef install():\n    a2h.steps['one'] = one\ninstall()\n"}, "a2i.py", "v + 1", "v + 2", "out = a2h.use(v)", "module a2i", cells="import a2h, a2i"),
+    module_edit("plugin whose registration is assigned", {"a2j.py": _TABLE, "a2k.py": "import a2j\ndef one(v): return v + 1\n_ = a2j.steps.setdefault('one', one)\n"}, "a2k.py", "v + 1", "v + 2", "out = a2j.use(v)", "module a2k", cells="import a2j, a2k"),
+    module_edit("plugin that updates a table in place", {"a2l.py": _TABLE, "a2m.py": "from a2l import steps\ndef one(v): return v + 1\nsteps |= {'one': one}\n"}, "a2m.py", "v + 1", "v + 2", "out = a2l.use(v)", "module a2m", cells="import a2l, a2m"),
+    module_edit("decorator under another name", {"a2n.py": _TABLE, "a2o.py": "import a2n\nregister = a2n.step\n@register('one')\ndef one(v): return v + 1\n"}, "a2o.py", "v + 1", "v + 2", "out = a2n.use(v)", "module a2o", cells="import a2n, a2o"),
+    module_edit("set name registry", {"a2p.py": _TABLE, "a2q.py": "from a2p import Field\nclass Row:\n    one = Field(lambda v: v + 1)\n"}, "a2q.py", "v + 1", "v + 2", "out = a2p.use(v)", "module a2q", cells="import a2p, a2q"),
+    module_edit("patch of a module out of sys.modules", {"a2r.py": "def one(v): return 0\ndef use(v): return one(v)\n", "a2s.py": "import sys\ndef better(v): return v + 1\nsys.modules['a2r'].one = better\n"}, "a2s.py", "v + 1", "v + 2", "out = a2r.use(v)", "module a2s", cells="import a2r, a2s"),
+    module_edit("function that sets a global of its module", {"a2t.py": "K = 1\ndef set_k(k):\n    global K\n    K = k\n    return k\ndef use(v): return v + K\n", "a2u.py": "import a2t\nwas = a2t.set_k(5)\n"}, "a2u.py", "5", "6", "out = a2t.use(v)", "module a2u", cells="import a2t, a2u"),
+    module_edit("values that a module makes of another's", {"a2v.py": "K = 2\nROWS = [1, 2]\ndef named(n): return f'{n}{K}'\ndef use(v): return v + K\n", "a2w.py": "import a2v\nNAME = a2v.named('x')\nMOST = max(a2v.ROWS)\n"}, "a2w.py", "'x'", "'y'", "out = a2v.use(v)", None, cells="import a2v, a2w"),
+    module_edit("module that runpy runs", {"a2x.py": "def f(v): return v + 1\nout = f(1)\n"}, "a2x.py", "v + 1", "v + 2", "import runpy\nout = runpy.run_module('a2x')['out']", "module a2x"),
     module_edit("metaclass registry", {"a4.py": "REG = {}\nclass M(type):\n    def __new__(m, n, b, d):\n        c = super().__new__(m, n, b, d)\n        REG[n] = c\n        return c\nclass B(metaclass=M): pass\nclass One(B):\n    def m(self, v): return v + 1\ndef use(v): return REG['One']().m(v)\n"}, "a4.py", "v + 1", "v + 2", "out = a4.use(v)", "module a4", cells="import a4"),
     module_edit("class body side effect", {"a5.py": "REG = []\nclass One:\n    def m(self, v): return v + 1\n    REG.append(m)\ndef use(v): return REG[0](None, v)\n"}, "a5.py", "v + 1", "v + 2", "out = a5.use(v)", "module a5", cells="import a5"),
     module_edit("default argument side effect", {"a6.py": "REG = {}\ndef reg(n):\n    REG['n'] = n\n    return n\ndef unused(x=reg(1)): pass\ndef use(v): return REG['n'] + v\n"}, "a6.py", "reg(1)", "reg(2)", "out = a6.use(v)", "module a6", cells="import a6"),

@@ -190,15 +190,17 @@ def local_components(
     for module, chains in sorted(reads.items()):
         reach.read(module, sorted(chains))
     imported = modules.imported() if reach.modules else []
-    while unread := [each for each in imported if each not in reach.modules]:
-        found = next(filter(reach.changes_reached, unread), None)
-        if found is None:
-            break
-        reach.read(found, ())
+    while found := [
+        each for each in imported if each not in reach.modules and reach.changes_reached(each)
+    ]:
+        for each in found:
+            reach.read(each, ())
+    changing = {each for each in imported if each in reach.modules and reach.changes_reached(each)}
+    changing.update(*map(reach.named_by, changing))  # which have to be there before
     return (
         [_component_of(name, each, modules) for name, each in sorted(reach.modules.items())],
         reach,
-        [each for each in imported if each in reach.modules and reach.changes_reached(each)],
+        [each for each in imported if each in changing],
     )
 
 

@@ -34,8 +34,9 @@ class Effects:
     called or decorate; they change something only if they are the user's own. `targets` are the
     names in statements that are calls, of decorators, bases and assignments into objects, through
     which another module is changed; `inside` are those of a definition, when it is called. `bases`
-    are the base classes, as chains of names. `hooks` says that subclasses of this class are told to
-    it or to its metaclass.
+    are the base classes, as chains of names. `called` are the chains of what is called otherwise:
+    whether that changes anything depends on what it is. `hooks` says that subclasses of this class
+    are told to it or to its metaclass.
     """
 
     always: bool = False
@@ -43,6 +44,7 @@ class Effects:
     targets: frozenset[str] = frozenset()
     inside: frozenset[str] = frozenset()
     bases: tuple[tuple[str, ...], ...] = ()
+    called: frozenset[tuple[str, ...]] = frozenset()
     is_class: bool = False
     hooks: bool = False
 
@@ -56,6 +58,7 @@ class _Found:
     roots: set[str] = field(default_factory=set)
     targets: set[str] = field(default_factory=set)
     bases: list[tuple[str, ...]] = field(default_factory=list)
+    called: set[tuple[str, ...]] = field(default_factory=set)
 
 
 def effects_of(node: ast.stmt) -> Effects:
@@ -75,7 +78,7 @@ def effects_of(node: ast.stmt) -> Effects:
             _effect(each, found, frozenset())
     return Effects(
         found.always, frozenset(found.roots), frozenset(found.targets), _inside(node),
-        tuple(found.bases), isinstance(node, ast.ClassDef), hooks,
+        tuple(found.bases), frozenset(found.called), isinstance(node, ast.ClassDef), hooks,
     )  # fmt: skip
 
 
@@ -130,9 +133,14 @@ def _class(node: ast.ClassDef, found: _Found) -> None:
 def _effect(node: ast.AST, found: _Found, own: frozenset[str]) -> None:
     """Note what one executed node does; `own` are names of the class around it."""
     if isinstance(node, ast.Call):
-        root = _root_of_call(node)
-        if root is not None and root not in own:
-            found.roots.add(root)
+        chain = _chain_of_call(node)
+        if chain and chain[0] not in own:
+            found.roots.add(chain[0])
+            found.called.add(chain)
+    elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+        found.targets.update({node.target.id} - own)  # in place, if it can be
+    elif isinstance(node, ast.Global):
+        found.targets.update(node.names)
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         # Also what is handed over: setattr(other.Thing, "name", 5)
         named = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
@@ -144,10 +152,13 @@ def _effect(node: ast.AST, found: _Found, own: frozenset[str]) -> None:
             found.targets.update([root] if root is not None else ())
 
 
-def _root_of_call(node: ast.expr) -> str | None:
+def _chain_of_call(node: ast.expr) -> tuple[str, ...]:
+    """Return the names up to the first call or subscript, ("m", "f") for m.f(1).g(2)."""
+    names: list[str] = []
     while isinstance(node, ast.Call | ast.Attribute | ast.Subscript):
+        names = [node.attr, *names] if isinstance(node, ast.Attribute) else []
         node = node.func if isinstance(node, ast.Call) else node.value
-    return node.id if isinstance(node, ast.Name) else None
+    return (node.id, *names) if isinstance(node, ast.Name) else ()
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:

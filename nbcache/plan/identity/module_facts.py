@@ -41,7 +41,8 @@ class ModuleFacts:
     """What a module's source says; `statements` are all of its top level, in order.
 
     `bindings`: name -> all (module, attribute or None) that imports bind it to; several where one
-    of them is tried first, or by a condition.
+    of them is tried first, or by a condition. `assigned`: each name that the top level binds in
+    another way -> the names that its value may be made of.
     """
 
     name: str
@@ -51,7 +52,7 @@ class ModuleFacts:
     definitions: dict[str, tuple[Part, ...]]
     bindings: Bindings
     imports: tuple[tuple[str, tuple[str, ...]], ...]  # run when the module is imported
-    assigned: frozenset[str] = frozenset()  # names that its top level binds in another way
+    assigned: dict[str, frozenset[str]]
     parsed: bool = True
 
 
@@ -66,7 +67,7 @@ def read_module(
     try:
         facts = _facts(name, package, source, asked)
     except (SyntaxError, ValueError):
-        return ModuleFacts(name, _raw(source), _shown(source), (), {}, {}, (), parsed=False)
+        return ModuleFacts(name, _raw(source), _shown(source), (), {}, {}, (), {}, parsed=False)
     return replace(facts, whole=_raw(source), parsed=False) if "source" in asked else facts
 
 
@@ -105,8 +106,11 @@ def _facts(name: str, package: str, source: str, asked: frozenset[Asked]) -> Mod
         if part.defines:
             definitions[part.defines] = (*definitions.get(part.defines, ()), part)
         statements.append(part)
-    stored = {name for each in statements for name in each.uses.stored}
-    assigned = frozenset(stored - definitions.keys() - bindings.keys())
+    assigned: dict[str, frozenset[str]] = {}
+    for statement in statements:
+        uses = statement.uses
+        for stored in uses.stored - definitions.keys() - bindings.keys():
+            assigned[stored] = assigned.get(stored, frozenset()) | uses.names.keys()
     whole = normalise(tree, docstrings=docstrings)
     return ModuleFacts(
         name, whole, source, tuple(statements), definitions, bindings, tuple(imports), assigned

@@ -32,10 +32,10 @@ def _is_told(_: str, definition: Part) -> bool:
     return definition.effects.hooks
 
 
-def _touched(facts: ModuleFacts, part: Part) -> set[str]:
-    """Return the names through which a statement may change other modules, also in the functions
-    of its own module that it calls."""
-    found = set(part.effects.targets)
+def _touched(facts: ModuleFacts, names: frozenset[str]) -> set[str]:
+    """Return the names through which other modules may be changed: these, and those in functions
+    of the module that are called by them."""
+    found = set(names)
     waiting = list(found)
     while waiting:
         for each in facts.definitions.get(waiting.pop(), ()):
@@ -116,6 +116,7 @@ class ModuleReach:
         self.texts: set[str] = set()
         self.asks: set[Asked] = set()
         self._origins: dict[tuple[str, str], frozenset[str]] = {}
+        self._told: dict[tuple[str, Chain], bool] = {}
         self._queue: list[tuple[str, Chain]] = []
         self._seen: set[tuple[str, Chain]] = set()
         self.lists_all = False
@@ -137,15 +138,54 @@ class ModuleReach:
         if facts is None:
             return False
         return any(
-            part.effects.targets
-            and any(self._is_reached(module, name) for name in _touched(facts, part))
+            self._changes(facts, part)
             and (not part.defines or self._acts(facts, part) or self._is_below(module, part))
             for part in facts.statements
         )
 
-    def _is_reached(self, module: str, name: str) -> bool:
-        """Say whether a name of a module may mean something of another one that is reached."""
-        return not self.modules.keys().isdisjoint(self._behind(module, name) - {module})
+    def _changes(self, facts: ModuleFacts, part: Part) -> bool:
+        """Say whether a statement may change another module that is reached."""
+        effects, module = part.effects, facts.name
+        if effects.targets and self._are_reached(module, facts, effects.targets):
+            return True
+        if any(self._is_changed_by(module, module, each, set()) for each in effects.called):
+            return True
+        return bool(self._named_in(part) - {module})
+
+    def named_by(self, module: str) -> set[str]:
+        """Return the reached modules that the statements of one name in a text."""
+        facts = self._load(module)
+        return set().union(*map(self._named_in, facts.statements)) if facts is not None else set()
+
+    def _named_in(self, part: Part) -> set[str]:
+        texts = part.uses.texts if part.uses.attributes & NAME_MODULES else frozenset()
+        return self.modules.keys() & texts  # sys.modules["other"].f = g
+
+    def _are_reached(self, by: str, facts: ModuleFacts, names: frozenset[str]) -> bool:
+        """Say whether names may mean something of a reached module other than `by`."""
+        reached = self.modules.keys()
+        return any(
+            not reached.isdisjoint(self._behind(facts.name, name) - {by})
+            for name in _touched(facts, names)
+        )
+
+    def _is_changed_by(
+        self, by: str, module: str, chain: Chain, seen: set[tuple[str, Chain]]
+    ) -> bool:
+        """Say whether `by` may change a reached module when it calls what a chain of names means:
+        a function that changes one, or a method of an object that is not looked into."""
+        facts = self._load(module)
+        if facts is None or not chain or (module, chain) in seen:
+            return False
+        seen.add((module, chain))
+        name, rest = chain[0], chain[1:]
+        inside = (part.effects.inside for part in facts.definitions.get(name, ()))
+        if any(self._are_reached(by, facts, each) for each in inside):
+            return True
+        if name in facts.assigned:
+            return self._are_reached(by, facts, frozenset({name}))
+        elsewhere = self._elsewhere(facts, name, rest)
+        return any(self._is_changed_by(by, *each, seen) for each in elsewhere)
 
     def _behind(self, module: str, name: str) -> frozenset[str]:
         """Return the modules that a name of one may come from, and through which it does."""
@@ -161,6 +201,8 @@ class ModuleReach:
                 found.add(module)
             for target, attribute in facts.bindings.get(name, ()):
                 found |= {target, f"{target}.{attribute}", *self._behind(target, attribute or "")}
+            for each in facts.assigned.get(name, ()):
+                found |= self._behind(module, each)
             for target in self._by_star(facts, name):
                 found |= self._behind(target, name)
         self._origins[module, name] = frozenset(found)
@@ -213,8 +255,14 @@ class ModuleReach:
         return (
             effects.always
             or any(self._is_users(facts, name) for name in effects.roots)
-            or any(self._any_above(facts.name, each, _is_told, set()) for each in effects.bases)
+            or any(self._tells(facts.name, each) for each in effects.bases)
         )
+
+    def _tells(self, module: str, base: Chain) -> bool:
+        """Say whether a base class, or one above it, learns of what derives from it."""
+        if (module, base) not in self._told:
+            self._told[module, base] = self._any_above(module, base, _is_told, set())
+        return self._told[module, base]
 
     def _is_users(self, facts: ModuleFacts, name: str) -> bool:
         """Say whether a name of a module means something that the user wrote or made."""
@@ -237,17 +285,19 @@ class ModuleReach:
                 return True
             if any(self._any_above(module, base, is_such, seen) for base in part.effects.bases):
                 return True
-        found = facts.bindings.get(name, ())
-        inner = [
-            (target, rest if attribute is None else (attribute, *rest))
-            for target, attribute in found
-        ]
-        inner += [(target, chain) for target in self._by_star(facts, name)]
-        if rest:
-            inner.append((f"{module}.{name}", rest))
-        if any(self._any_above(*each, is_such, seen) for each in inner):
+        elsewhere = self._elsewhere(facts, name, rest)
+        if any(self._any_above(*each, is_such, seen) for each in elsewhere):
             return True
-        return name in facts.assigned and not found
+        return name in facts.assigned
+
+    def _elsewhere(self, facts: ModuleFacts, name: str, rest: Chain) -> list[tuple[str, Chain]]:
+        """Return what attributes of a name mean where it is of other modules, or a module."""
+        found = [
+            (target, rest if attribute is None else (attribute, *rest))
+            for target, attribute in facts.bindings.get(name, ())
+        ]
+        found += [(target, (name, *rest)) for target in self._by_star(facts, name)]
+        return [*found, (f"{facts.name}.{name}", rest)] if rest else found
 
     def _is_module(self, name: str) -> bool:
         return name.rpartition(".")[0] in self.modules and self._load(name) is not None
