@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from nbcache.store.journal import encode_row
 from nbcache.store.remote import mirror as mirroring
 from nbcache.store.remote.layout import LOG, blob_key, week_of
 from nbcache.store.remote.memory import MemoryStore
-from nbcache.store.remote.sending import send_segment
+from nbcache.store.remote.sending import Sender, send_segment
 from nbcache.store.remote.shared import Shared
 from nbcache.store.segment import KEYS, ROWS, keys_table, metadata_for, write_table
 from nbcache.store.weighing import MOST_OF_A_ROW
@@ -43,6 +44,13 @@ class Consumer:
         self.blobs: Blobs = Cache.open(root / "cache").blobs
         self.shared = Shared.open(self.store, root / "cache", self.blobs, trouble=self.said.append)
         self.root = root
+
+    def open_again(self) -> None:
+        """Open it as the next process does."""
+        self.shared.close()
+        self.shared = Shared.open(
+            self.store, self.root / "cache", self.blobs, trouble=self.said.append
+        )
 
     def put(self, name: str, rows: Any, keys: Any) -> None:
         """Put a segment there as it is."""
@@ -129,6 +137,70 @@ def test_of_large_rows_only_the_groups_that_are_asked_for_come_and_are_weighed(
     assert list((consumer.root / "cache/tmp").iterdir()) == []
     mirror = consumer.shared.root
     assert list((mirror / "tmp").iterdir()) == list(mirror.glob(f"log/*{ROWS}")) == []
+
+
+def with_results(consumer: Consumer, *contents: bytes) -> list[Digest]:
+    """Put a row for each of these results there, but not the results."""
+    rows = []
+    for at, content in enumerate(contents):
+        stored = Stored(hash_of("y"), "value", "bytes", len(content), blob=blob_digest(content))
+        rows.append(json.loads(encode_row(attempt(f"r{at}", outputs=(Port("y", stored),)))))
+    send_segment(consumer.shared, rows)
+    consumer.shared.mirror.refresh()
+    return [blob_digest(content) for content in contents]
+
+
+def test_a_blob_that_was_not_there_is_offered_to_the_next_process(consumer: Consumer) -> None:
+    (blob,) = with_results(consumer, BYTES)
+    assert consumer.shared.find(hash_of("r0")) is not None
+    assert not consumer.shared.fetching.bring(blob)
+    assert consumer.shared.find(hash_of("r0")) is None, "asked for once in a process"
+    consumer.store.put(blob_key(week_of(NOW_US), blob), BYTES)
+
+    consumer.open_again()
+
+    assert consumer.shared.find(hash_of("r0")) is not None
+    assert consumer.shared.fetching.bring(blob)
+
+
+def test_a_damaged_blob_is_not_offered_again_for_a_day_or_until_it_is_sent_anew(
+    consumer: Consumer,
+) -> None:
+    contents = (b"0123456789", b"abcdefghij")
+    blobs = with_results(consumer, *contents)
+    for name, blob in zip(("r0", "r1"), blobs, strict=True):
+        consumer.store.put(blob_key(week_of(NOW_US), blob), b"9876543210")
+        assert consumer.shared.find(hash_of(name)) is not None
+        assert not consumer.shared.fetching.bring(blob)
+    consumer.open_again()
+    assert [consumer.shared.find(hash_of(each)) for each in ("r0", "r1")] == [None, None]
+    (note,) = consumer.shared.root.glob(f"damaged/{blobs[0][3:]}")
+    os.utime(note, (time.time() - 90_000,) * 2)
+
+    consumer.open_again()
+
+    assert consumer.shared.find(hash_of("r0")) is not None, "its day is over"
+    assert consumer.shared.find(hash_of("r1")) is None, "but not that of the other"
+
+    with Cache.open(consumer.root / "cache") as cache:
+        cache.blobs.put_bytes(contents[1])
+        made = list(consumer.shared.log.records(("attempt",)))
+        Sender(consumer.shared, cache.log, cache.blobs).send_blobs(made)
+    assert consumer.shared.find(hash_of("r1")) is not None
+    consumer.open_again()
+    assert consumer.shared.find(hash_of("r1")) is not None
+    assert list(consumer.shared.root.glob("damaged/*")) == []
+
+
+def test_what_a_forged_manifest_names_is_noted_nowhere_else(consumer: Consumer) -> None:
+    fetching, other = consumer.shared.fetching, consumer.root / "other"
+
+    fetching.note_lost(Digest(f"b3:{other}"), StoreError("forged"))
+    assert not other.exists()
+    other.touch()
+    fetching.note_whole(Digest(f"b3:{other}"))
+
+    assert other.exists()
 
 
 def test_of_a_blob_that_is_more_than_its_row_says_no_more_is_fetched(

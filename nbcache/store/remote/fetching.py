@@ -24,7 +24,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.row import Record
 from nbcache.store.blobs import Blobs
 from nbcache.store.entry import Entry
-from nbcache.store.files import new_ulid, remove
+from nbcache.store.files import make_folder, new_ulid, remove
 from nbcache.store.remote.contact import Contact
 from nbcache.store.remote.layout import keys_to_try
 from nbcache.store.remote.patience import patiently
@@ -32,22 +32,23 @@ from nbcache.store.remote.patience import patiently
 Showing = Callable[[Callable[[], str]], AbstractContextManager[None]]
 """Shows again and again, until it ends, what it is given says."""
 AGAIN_S = 60.0  # until a blob that could not be had is offered again
-LOST_S = 86_400.0  # until one that is not there, or damaged, is
+DAMAGED_S = 86_400.0  # until a later process is offered one that was damaged
 
 
 class Fetching:
     """What comes from one shared cache. Thread-safe.
 
     since_us: when that cache was made, no blob of it is older; None: it has no weeks.
-    lost: notes for later processes, which would else be offered again what cannot be read.
+    damaged: folder of notes for later processes, which would else be offered again what cannot be
+    read. A blob that is not there is none of those: it may be late, or be sent anew.
     """
 
     def __init__(
-        self, contact: Contact, blobs: Blobs, pool: Executor, since_us: int | None, lost: Path
+        self, contact: Contact, blobs: Blobs, pool: Executor, since_us: int | None, damaged: Path
     ) -> None:
         self._contact, self._blobs, self._pool = contact, blobs, pool
-        self._since_us, self._lost_notes = since_us, lost
-        self._lost = _noted_lost(lost)  # blobs that are not there, or not what their name says
+        self._since_us, self._damaged = since_us, damaged
+        self._lost = _noted(damaged)  # blobs that are not there, or not what their name says
         self._failed: dict[str, float] = {}  # blobs that could not be had, and (monotonic) when
         self._made: dict[str, int] = {}  # blob -> when the row that names it was made
         self._promised: dict[str, int] = {}  # the same, of rows that no segment holds yet
@@ -92,13 +93,21 @@ class Fetching:
 
     def note_lost(self, digest: Digest, error: StoreError) -> None:
         """Note that a blob is of no use, and tell why: it is offered no more."""
-        self._lose(digest)
+        self._lost.add(digest)
+        with suppress(OSError):  # then the next process finds that out by itself
+            with suppress(FileExistsError):
+                make_folder(self._damaged)
+            self._note(digest).touch()
         self._contact.tell(error)
 
-    def _lose(self, digest: Digest) -> None:
-        self._lost.add(digest)
-        with suppress(OSError), open(self._lost_notes, "a", encoding="ascii") as notes:
-            notes.write(f"{digest}\n")
+    def note_whole(self, digest: Digest) -> None:
+        """Note that a blob came well, or was sent anew: it is offered again."""
+        self._lost.discard(digest)
+        with suppress(OSError):
+            remove(self._note(digest))
+
+    def _note(self, digest: Digest) -> Path:
+        return self._damaged / digest[3:].replace("/", "_")  # a forged manifest names anything
 
     def is_away(self, digest: Digest) -> bool:
         """Whether a blob could not be had when it was last asked for, and may be had later."""
@@ -181,6 +190,7 @@ class Fetching:
                 self._get_blob(key, new, digest)
                 self._contact.note_answer()
                 self._blobs.keep_as(new, digest)
+                self.note_whole(digest)
                 return True
             except ObjectMissingError:
                 continue
@@ -201,7 +211,7 @@ class Fetching:
                 return False
             finally:
                 remove(new)
-        self._lose(digest)
+        self._lost.add(digest)
         return False
 
     def _get_blob(self, key: str, path: Path, digest: Digest) -> None:
@@ -223,15 +233,17 @@ class Fetching:
         patiently(get, lambda: not self._is_closed)
 
 
-def _noted_lost(notes: Path) -> set[str]:
-    """Return what was noted as lost; after a day somebody may have put it there again."""
-    try:
-        if time.time() - notes.stat().st_mtime < LOST_S:
-            return set(notes.read_text("ascii").split())
-        remove(notes)
-    except (OSError, ValueError):  # none, or damaged
-        pass
-    return set()
+def _noted(damaged: Path) -> set[str]:
+    """Return the blobs that were noted as damaged; after a day one may have been sent anew."""
+    found = set()
+    with suppress(OSError):  # none
+        for note in damaged.iterdir():
+            with suppress(OSError):  # another process has just taken it away
+                if time.time() - note.stat().st_mtime < DAMAGED_S:
+                    found.add("b3:" + note.name)
+                else:
+                    remove(note)
+    return found
 
 
 def blobs_of(entry: Entry) -> dict[str, int | None]:

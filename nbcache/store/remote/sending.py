@@ -251,6 +251,7 @@ class Sender:
             size = path.stat().st_size
             patiently(lambda: self._shared.store.put_file(blob_key(week, digest), path))
             self._weeks[digest] = week
+            self._shared.fetching.note_whole(digest)
         except BaseException as error:
             mine.set_exception(error)
             raise

@@ -66,7 +66,7 @@ class Shared:
         pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="nbcache-shared")
         mirror = Mirror(contact, header["id"], root / "shared" / header["id"], pool)
         since_us = header.get("created", 0) if is_weekly(header) else None
-        fetching = Fetching(contact, blobs, pool, since_us, mirror.root / "lost")
+        fetching = Fetching(contact, blobs, pool, since_us, mirror.root / "damaged")
         return cls(contact, mirror, fetching, pool)
 
     def close(self) -> None:
