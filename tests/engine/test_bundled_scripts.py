@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -125,7 +127,52 @@ def test_a_tool_of_a_folder_that_the_script_puts_on_its_path_counts(
     run = notebook.run()
 
     assert run["work"].value == "two\n"
-    assert "tool tool_of_more changed" in run.reasons["work"]
+    assert f"tool {tool} changed" in run.reasons["work"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "PATH={more}:$PATH first_tool\nsecond_tool",
+        "(export PATH={more}:$PATH; first_tool)\nsecond_tool",
+        "second_tool\nexport PATH={more}:$PATH\nfirst_tool",
+        "export PATH=$PATH:{more}\nfirst_tool\nsecond_tool",
+        "BIN={more}\nPATH=$BIN:$PATH first_tool\nsecond_tool",
+        "PATH={more} first_tool\nPATH=${{NONE:-{usual}}}:/bin second_tool",
+        "env PATH={more}:$PATH first_tool\nsecond_tool",
+        "hash -p {more}/first_tool first_tool\nfirst_tool\nsecond_tool",
+        "PATH={more}${{PATH:+:$PATH}} second_tool\nPATH={usual}:$PATH second_tool",
+        "OLD=$PATH\nPATH={more}:$PATH\nsecond_tool\nPATH=$OLD\nsecond_tool",
+        "PATH={more}:$PATH\nsecond_tool\nPATH=${{PATH#*:}}\nsecond_tool",
+        "PATH=$MORE:$PATH second_tool\nsecond_tool",
+    ],
+)
+def test_each_tool_counts_that_a_command_may_be_under_a_path_that_the_script_writes(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    usual, spare, more = (tmp_path / each for each in ("usual", "spare", "more"))
+    tools = [
+        folder / name for folder in (usual, spare, more) for name in ("first_tool", "second_tool")
+    ]
+    for each in tools:
+        each.parent.mkdir(exist_ok=True)
+        each.write_text(f"#!/bin/sh\necho {each.parent.name}\n")
+        each.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{usual}:{spare}:{os.environ['PATH']}")
+    monkeypatch.setenv("MORE", f"/none:{more}")
+    places = {"usual": usual, "spare": spare, "more": more}
+    notebook.cell("%%process work() -> stdout --bash\n" + body.format(**places))
+    said = notebook.run()["work"].value
+    assert notebook.run().counts() == {"cached": 1}
+
+    for each in tools:
+        each.write_text(f"#!/bin/sh\necho {each.parent.name} edited\n")
+        run = notebook.run()
+        fresh = subprocess.run(
+            ["bash", "-c", body.format(**places)], capture_output=True, text=True, check=True
+        )
+        assert run["work"].value == fresh.stdout != ""
+    assert said != fresh.stdout
 
 
 def test_a_helper_is_no_output_and_an_input_of_its_name_comes_first(helped: Notebook) -> None:

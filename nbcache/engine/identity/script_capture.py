@@ -11,7 +11,7 @@ from nbcache.engine.identity.called_files import called_files
 from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.containers import engine_for, pinned, resolve_image
 from nbcache.engine.identity.sources import place_of_body
-from nbcache.engine.identity.tools import changed_path, search_path, tool_components
+from nbcache.engine.identity.tools import names_in, search_path, tool_components
 from nbcache.engine.spec import FileInput
 from nbcache.errors import FingerprintError
 from nbcache.model.digest import Digest
@@ -62,8 +62,7 @@ def capture_script(
         return replace(captured, container=command), [*found, image]
     words = {word for word in called.commands if "/" not in word or word[0] == "/"}
     where = search_path(environ.get("PATH", ""), folder)
-    for value in called.search:
-        where = changed_path(value, {**environ, "PATH": where})
+    words |= names_in(called.search, words, where)
     mode = decl.directives.tools
     found += tool_components(words, decl.interpreter, digest_of, where, mode=mode)
     return captured, found

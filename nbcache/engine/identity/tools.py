@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from nbcache.engine.identity.installed_by import package_of
@@ -22,7 +22,6 @@ from nbcache.plan.language.script import SHELL_WORDS
 
 _SHELLS = frozenset({"bash", "sh", "dash", "zsh", "ksh", "env"})
 _LONGEST_LAUNCHER = 2000  # bytes
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _LAUNCHER = re.compile(rb"^#!(?P<python>[^\n]*python[\d.]*)[^\n]*\n.*?from (?P<module>\w+)", re.S)
 
 
@@ -34,12 +33,29 @@ def search_path(path: str, folder: Path | None) -> str:
     return os.pathsep.join(filter(None, (str(folder / "bin"), path, str(folder))))
 
 
-def changed_path(value: str, environ: Mapping[str, str]) -> str:
-    """Return where commands are looked for once a script has written a value into PATH: also, and
-    at last, as before; not below the folder where the task runs, whose files are its inputs."""
-    known = _VARIABLE.sub(lambda found: environ.get(found[1] or found[2], ""), value)
-    folders = map(os.path.expanduser, [*known.split(os.pathsep), environ["PATH"]])
-    return os.pathsep.join(filter(os.path.isabs, folders))
+def names_in(folders: Iterable[str], words: Collection[str], search_path: str) -> set[str]:
+    """Return the names of programs that commands may be, in folders that a script puts on PATH.
+
+    Which command runs under which PATH is not told, so each counts besides the one that is found
+    without. Not those below the folder where the task runs: its files are its inputs. Variables
+    stay in the names, so that these are the same for all users.
+    """
+    names: set[str] = set()
+    wanted = {word for word in words if "/" not in word and word not in SHELL_WORDS}
+    for written in folders:
+        is_known = written != "$PATH"
+        places = (_expanded(written) if is_known else search_path).split(os.pathsep)
+        for folder in filter(os.path.isabs, places):
+            shown = written if is_known and len(places) == 1 else folder
+            for word in wanted:
+                place, usual = shutil.which(word, path=folder), shutil.which(word, path=search_path)
+                if place and not (usual and os.path.realpath(place) == os.path.realpath(usual)):
+                    names.add(f"{shown.rstrip('/')}/{word}")
+    return names
+
+
+def _expanded(name: str) -> str:
+    return os.path.expanduser(os.path.expandvars(name))
 
 
 def tool_components(
@@ -65,7 +81,7 @@ def tool_components(
     wanted |= {word for word in programs[:1] if Path(word).name not in _SHELLS}
     found: list[Component] = []
     for word in sorted(wanted):
-        place = shutil.which(word, path=search_path)
+        place = shutil.which(_expanded(word), path=search_path)
         if place is None or not os.path.isfile(place):
             continue
         real = Path(place).resolve()

@@ -70,7 +70,8 @@ class ScriptFacts:
     itself. `scripts` are words that stand where an interpreter takes the file of a script: they may
     name one beside the notebook. `written` are files that it writes before it calls them, if at
     all. `opaque` says that it runs text (`eval`, `source`), so that no list is the whole. `search`
-    is what it writes into PATH, `programs` are texts that it gives to Python.
+    are the folders that it puts on PATH (`$PATH`: any that are there), `programs` are texts that it
+    gives to Python.
     """
 
     variables: frozenset[str]

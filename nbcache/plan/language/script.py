@@ -41,6 +41,10 @@ _SHELLS = frozenset("bash sh dash zsh ksh".split())
 _EXECUTES = frozenset("-exec -execdir -ok -okdir".split())
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:\[[^\]]*\])?(?::?[-=+]([^}]*))?\})$")
 _PASTED = re.compile(r"\$\{?(\w+)\}?")  # a variable in a text for another language
+_HELD = re.compile(r"\$(?:(\w+)|\{(?!PATH\b)(\w+)(?::?[-=+]([^}]*))?\})")
+_WHOLE_PATH = re.compile(r"\$PATH\b|\$\{PATH(?::?[-+=][^}]*\}*)?\}")
+_MOST_VALUES = 50  # of a PATH that a script writes
+_SUBSTITUTION = re.compile(r"\$\([^)]*\)|`[^`]*`")
 _DECLARES = frozenset(
     "export declare typeset local readonly read mapfile readarray getopts".split()
 )
@@ -107,7 +111,7 @@ class _Reading:
         self.commands: dict[str, None] = {}
         self.scripts: dict[str, None] = {}
         self.written: set[str] = set()
-        self.search: list[str] = []
+        self.search: dict[str, None] = {}
         self.programs: dict[str, None] = {}
         self.opaque = False
         self._values: dict[str, list[str]] = {}  # variable -> first words that it may hold
@@ -184,12 +188,26 @@ class _Reading:
         name = re.match(r"\w+", name).group()  # type: ignore[union-attr]
         self.variables[name] = None
         if name == "PATH":
-            self.search.append(
-                ":".join(each for one in value.split(":") for each in self._expanded(one))
-            )
+            self._search_in(value)
         first = value.lstrip("(").split()
         if first:
             self._values.setdefault(name, []).append(first[0])
+
+    def _search_in(self, value: str) -> None:
+        """Note the folders of a value of PATH, also with what its variables may hold, and whether
+        it may hold a part of the PATH before it."""
+        waiting = [value]
+        for each in waiting:  # grows meanwhile
+            plain = _SUBSTITUTION.sub('"', each)
+            folders = _WHOLE_PATH.sub(":", plain)
+            if "PATH" in folders or ('"' in folders and folders == plain):
+                self.search["$PATH"] = None
+            self.search |= dict.fromkeys(filter(None, folders.split(":")))
+            for found in _HELD.finditer(plain) if len(waiting) < _MOST_VALUES else ():
+                name = found[1] or found[2]
+                held = [] if found[3] is None else ["$" + name, found[3]]
+                held += self._values.get(name, []) if name != "PATH" else []
+                waiting += [plain[: found.start()] + one + plain[found.end() :] for one in held]
 
     def _call(self, word: _Word, rest: list[_Word]) -> None:
         name = word.text
@@ -270,6 +288,8 @@ class _Reading:
             if given := _SPLITS.match(word.shape):
                 self.script(word.text[given.end() - 1 :])
                 return
+            if word.text.startswith("PATH="):
+                self._search_in(word.text[5:])
             if re.match(r"-|[\d.]+[smhd]?$|\w+=", word.text):
                 continue
             if texts and " " in word.text:  # parallel "tool {} | sort"
