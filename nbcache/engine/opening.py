@@ -17,7 +17,7 @@ from nbcache.engine.running.run import Run
 from nbcache.engine.tier import Tier
 from nbcache.model.value import Stored
 from nbcache.model.view import ShownChunk
-from nbcache.store.cache import Cache
+from nbcache.store.cache import DENIED, Cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ def _once(cache: Cache, prepared: Prepared) -> Iterator[str]:
         yield from place.captured.notes
     if cache.below is not None:
         yield (
-            f"the cache {cache.below.folder} may only be read: its results are used, and what is "
-            f"made is kept in {cache.root}"
+            f"the cache {cache.below.folder} may only be read ({DENIED}): its results are used, "
+            f"and what is made is kept in {cache.root}"
         )
     if cache.writable and cache.unnoted is not None:
         yield (

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nbcache.store.remote.shared import Shared
 
 _NAME = "nbcache.json"
-_DENIED = "no permission to write"
+DENIED = "no permission to write"  # to the folder itself
 _FOLDERS = ("log", "journal", "blobs", "claims", "filestate", "published", "work", "tmp", "index")
 
 
@@ -94,7 +94,8 @@ class Cache:
         """Open the cache in a folder, and make it first where there is none.
 
         For a folder that this user may not write to it is his private one before that, which is
-        made only with `create`; without it, and of a newer format, the folder opens read-only.
+        made only with `create`; without it, and of a newer format, the folder opens read-only. So
+        does one that has a folder in it that he may not write to: that is for him to mend.
 
         Raises:
             CacheFormatError: the folder holds something else, or nothing and `create` is False.
@@ -107,7 +108,7 @@ class Cache:
                 _check_empty(folder, create)
                 header = _create(folder)
             read_only = _prepare(folder, header)
-            private = _private(folder, header, create) if _is_denied(read_only) else None
+            private = _private(folder, header, create) if read_only == DENIED else None
             if private is not None:
                 return cls.open(private, create=False, durability=durability)
             return cls(folder, header, read_only, durability)
@@ -256,7 +257,7 @@ def _prepare(folder: Path, header: dict[str, Any]) -> str | None:
     if header["format"] > FORMAT:
         return f"its format {header['format']} is newer than this nbcache, which knows {FORMAT}"
     if not os.access(folder, os.W_OK | os.X_OK):
-        return _DENIED
+        return DENIED
     for name in _FOLDERS:
         path = folder / name
         try:
@@ -265,12 +266,8 @@ def _prepare(folder: Path, header: dict[str, Any]) -> str | None:
             if not path.is_dir():
                 return f"{name} in it is no folder: delete it"
             if not os.access(path, os.W_OK | os.X_OK):
-                return f"{_DENIED} to {name}/"
+                return f"{DENIED} to {name}/"
     return None
-
-
-def _is_denied(read_only: str | None) -> bool:
-    return read_only is not None and read_only.startswith(_DENIED)
 
 
 def _private(folder: Path, header: dict[str, Any], create: bool) -> Path | None:

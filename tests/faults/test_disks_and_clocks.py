@@ -80,7 +80,8 @@ def test_before_a_read_only_cache_stands_a_private_one_and_both_are_one_history(
     assert first["counts"] == {"completed": 5}
     assert (hits["status"], hits["counts"]) == ("succeeded", {"cached": 5})
     (note,) = hits["notes"]
-    assert f"{tmp_path}/disk/cache may only be read: its results are used" in note
+    why = "(no permission to write): its results are used"
+    assert f"{tmp_path}/disk/cache may only be read {why}" in note
     assert read == {"read": 5}
     assert misses["counts"] == {"cached": 5, "completed": 5}
     assert again["counts"] == {"cached": 10}
@@ -113,7 +114,7 @@ def test_a_full_disk_below_a_results_folder_fails_the_run_at_its_end_and_loses_n
     assert not [each for record in (full, after) for each in record["problems"]]
 
 
-def without_rights(program: str) -> str:
+def without_rights(program: str, state: str = "/proc") -> str:
     """Run Python without the rights of root, which may write where it is forbidden."""
     command = [sys.executable, "-c", program]
     if os.getuid() == 0:
@@ -123,7 +124,7 @@ def without_rights(program: str) -> str:
     ended = subprocess.run(
         command,
         cwd=REPOSITORY,
-        env={**os.environ, "XDG_STATE_HOME": "/proc"},  # no room for a private cache either
+        env={**os.environ, "XDG_STATE_HOME": state},  # in /proc is no room for a private cache
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -161,7 +162,8 @@ finally:
     os.chmod(folder / {locked!r}, 0o755)
 print(kernel(3).run().counts())
 """
-    *said, last = without_rights(program).strip().split("\n")
+    state = str(tmp_path / "state") if locked == "cache/blobs" else "/proc"
+    *said, last = without_rights(program, state).strip().split("\n")
     text = "\n".join(said)
     if locked == ".":
         assert text.startswith("StoreError cannot open the cache")
