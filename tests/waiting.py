@@ -22,3 +22,11 @@ def wait_until(holds: Callable[[], T], what: str = "what was waited for") -> T:
         assert time.monotonic() < until, f"{what} never came"
         pause.wait(0.02)
     return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # gone before, or while it was read
+        return False

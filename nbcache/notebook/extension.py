@@ -46,6 +46,12 @@ def load(shell: Any) -> None:
     _install_displays(shell, front)
 
 
+def leave(shell: Any, *, cancelled: bool) -> None:
+    """Do what a kernel's end wants (`Front.leave`), also where a cell unloaded nbcache."""
+    load(shell)
+    getattr(shell, _ATTRIBUTE).leave(cancelled=cancelled)
+
+
 def unload(shell: Any) -> None:
     """Take out what `load` hung in; the session and its results stay."""
     front: Front | None = getattr(shell, _ATTRIBUTE, None)

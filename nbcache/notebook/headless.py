@@ -255,7 +255,10 @@ async def _let_leave(client: Any, execution: Execution, settings: Headless) -> N
     cells, failed = execution.notebook.cells, execution.failed_cell
     going = execution.going()
     stopped = failed is not None or execution.interrupted
-    cell = nbformat.v4.new_code_cell(f"get_ipython()._nbcache_front.leave(cancelled={stopped})")
+    cell = nbformat.v4.new_code_cell(
+        "import nbcache.notebook.extension\n"
+        f"nbcache.notebook.extension.leave(get_ipython(), cancelled={stopped})"
+    )
     cells.append(cell)
     try:
         await client.async_execute_cell(cell, len(cells) - 1, store_history=False)

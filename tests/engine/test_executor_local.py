@@ -21,7 +21,7 @@ from nbcache.model.process import Output
 from nbcache.model.row import AttemptRow
 from nbcache.model.view import ShownChunk
 from tests.engine.attempts import PATH, Bench
-from tests.waiting import wait_until
+from tests.waiting import is_alive, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,6 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     bench = Bench(root, lambda root: LocalExecutor(root, workers=2, grace_s=0.2))
     yield bench
     bench.close()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):  # gone before, or while it was read
-        return False
 
 
 def row_of(bench: Bench, attempt: str) -> AttemptRow:

@@ -8,8 +8,9 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 
 from nbcache.errors import HeaderError, RunFailed, UsageError
+from nbcache.notebook.extension import leave
 from tests.notebook.shells import Shell, shell_in
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import PATIENCE_S, is_alive, wait_until
 
 
 @pytest.fixture
@@ -69,6 +70,17 @@ def test_unloading_takes_the_magics_out(tmp_path: Path) -> None:
 
         shell.ok("%load_ext nbcache")
         assert "no runs yet" in shell.ok("%nbcache runs").text
+
+
+def test_a_kernel_is_left_in_order_where_a_cell_unloaded_the_magics(tmp_path: Path) -> None:
+    with shell_in(tmp_path) as shell:
+        shell.ok("%%process at -> pid\nimport os\npid = os.getpid()")
+        worker = shell.ok("at.value").value
+        shell.ok("%unload_ext nbcache")
+
+        leave(shell.ip, cancelled=False)
+
+        wait_until(lambda: not is_alive(worker), "the worker to end")
 
 
 def test_a_channel_shows_its_fields_and_first_items(shell: Shell) -> None:
