@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nbcache.engine.record.earlier_inputs import EarlierInputs, NewInputs
+from nbcache.engine.record.earlier_inputs import EarlierInputs, InputsOnRecord, NewInputs
 from nbcache.engine.record.explanations import why
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.running import reasons
@@ -17,8 +18,10 @@ from nbcache.engine.running.reasons import AGAIN, NOT_KEPT, Reasons
 from nbcache.model.digest import identity_digest
 from nbcache.model.row import AttemptRow, InputSummary, RunRow
 from nbcache.model.task import RunStatus
+from nbcache.store.cache import Cache
 from nbcache.store.segment import ROWS
 from tests.engine.notebooks import Notebook
+from tests.store.rows import attempt
 from tests.waiting import PATIENCE_S
 
 
@@ -245,6 +248,18 @@ def test_reasons_are_settled_when_none_is_being_found(
     assert run.wait(PATIENCE_S)
     assert settling.is_set()
     assert overlaps == [False]
+
+
+def test_inputs_that_are_folded_away_while_they_are_read_are_on_record(tmp_path: Path) -> None:
+    with Cache.open(tmp_path / "cache") as cache:
+        row = attempt()
+        cache.log.append([row])
+
+        record = InputsOnRecord(cache.log)  # a run before is being tidied up
+        cache.log.rotate()
+        cache.log.fold()
+
+        assert not record.of(row.process).new_among({row.inputs[0].name: row.inputs[0]})
 
 
 def test_new_inputs_are_named_in_the_order_of_tasks_whatever_the_order_of_decisions() -> None:

@@ -30,7 +30,8 @@ class InputsOnRecord:
     """
 
     def __init__(self, log: Log) -> None:
-        self._log = log
+        # Before the segments: what is folded in between is there twice, not never.
+        self._journals = log.journals()
         self._tables: list[Any] = []
         for name in log.segments():
             with suppress(FileNotFoundError):  # merged into another one, for the next run
@@ -42,7 +43,7 @@ class InputsOnRecord:
         for table in self._tables:
             for each in inputs_of(table, process):
                 found.add(*each)
-        for view in self._log.journals().values():
+        for view in self._journals.values():
             for record in view.records_of(("attempt",), holding=process):
                 if record.get("process") == process and (
                     record.get("start") is not None or record.get("status") not in MAYBE_NOT_BEGUN
