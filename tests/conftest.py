@@ -9,21 +9,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from nbcache.engine import describe
+from tests import exploring
 from tests.nursery.forked import supervisors_are_forked
 from tests.waiting import PATIENCE_S
 
-# How long an example takes says how busy the machine is, and nothing about what is tested.
-hypothesis.settings.register_profile(
-    "patient",
-    parent=hypothesis.settings(),
-    deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-)
-hypothesis.settings.load_profile("patient")
+exploring.load_profile()
 
 SETTINGS = pytest.StashKey[str]()
 LONG = ("browser", "cli", "examples", "faults", "kernels")  # a file of these may take a minute

@@ -20,7 +20,7 @@ import pandas as pd
 import PIL.Image
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -29,6 +29,7 @@ from nbcache.engine.identity.payload import pickle_names, unpickle_names
 from nbcache.errors import CodecError
 from nbcache.model.value import SAFE_CODECS
 from nbcache.plan.identity.canonical import canonical_digest
+from tests.exploring import examples
 
 
 def there_and_back(value: object) -> object:
@@ -328,7 +329,7 @@ def test_bytes_of_another_kind_are_refused_with_the_codec_named(
 
 
 @given(st.sampled_from(["npy", "arrow", "json"]), st.integers(0), st.integers(0, 255))
-@settings(max_examples=200)
+@examples(200)
 def test_damaged_bytes_give_a_codec_error_or_a_value_never_anything_else(
     codec: str, place: int, byte: int
 ) -> None:

@@ -12,13 +12,14 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcache.codec.registry import decode, decode_file, encode
 from nbcache.codec.table import encode_table
 from nbcache.errors import CodecError
 from nbcache.plan.identity.canonical import canonical_digest
+from tests.exploring import examples
 
 
 def assert_exact(value: object, codec: str) -> None:
@@ -159,7 +160,7 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
 
 
 @given(frames())
-@settings(max_examples=150)
+@examples(150)
 def test_any_pandas_table_comes_back_exactly_by_whatever_codec(frame: pd.DataFrame) -> None:
     encoded = encode(frame)
     back = decode(encoded.codec, encoded.data, vouched=True)

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from nbcache.model.row import AttemptRow
 from nbcache.store.cache import Cache
 from nbcache.store.verify import verify
+from tests.exploring import examples
 from tests.store.rows import attempt, hash_of
 
 tasks = st.sampled_from("abc")
@@ -104,8 +105,5 @@ class LogMachine(RuleBasedStateMachine):
         shutil.rmtree(self.root)
 
 
-LogMachine.TestCase.settings = settings(
-    max_examples=12,
-    stateful_step_count=20,
-)
+LogMachine.TestCase.settings = settings(examples(12), stateful_step_count=20)
 TestLogMachine = LogMachine.TestCase

@@ -14,7 +14,7 @@ import sysconfig
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcache.errors import BodyError
@@ -25,6 +25,7 @@ from nbcache.plan.language.facts import BodyFacts
 from nbcache.plan.language.free_names import NameWalk
 from nbcache.plan.language.header import parse_process_cell
 from nbcache.plan.language.script import script_facts
+from tests.exploring import examples
 
 
 def facts(body: str) -> BodyFacts:
@@ -586,7 +587,7 @@ STATEMENT = st.one_of(
 BLOCK = st.recursive(STATEMENT, compound, max_leaves=4)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.lists(compound(BLOCK), min_size=1, max_size=3).map("".join), st.integers(0, 5))
 def test_every_name_that_a_running_body_takes_from_outside_is_free(body: str, seed: int) -> None:
     body += "a, b, c, d\n"  # so that what was not surely bound is asked for

@@ -12,13 +12,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcache.codec.registry import decode, encode
 from nbcache.engine.identity.payload import pickle_names, unpickle_names
 from nbcache.errors import NoCanonicalFormError
 from nbcache.plan.identity.canonical import canonical_bytes, canonical_digest
+from tests.exploring import examples
 from tests.plan import recipes
 from tests.plan.recipes import KINDS, Recipe, build, key, leaf
 
@@ -32,14 +33,14 @@ for each in pickle.loads(base64.b64decode(sys.stdin.read())):
 
 
 @given(recipes.two_recipes)
-@settings(max_examples=600)
+@examples(600)
 def test_bytes_are_equal_if_and_only_if_a_body_sees_the_same(two: tuple[Recipe, Recipe]) -> None:
     one, other = (canonical_bytes(build(each), leaf=leaf) for each in two)
     assert (one == other) == (key(two[0]) == key(two[1]))
 
 
 @given(st.lists(recipes.recipes, min_size=1, max_size=3))
-@settings(max_examples=100)
+@examples(100)
 def test_copies_in_any_container_have_the_same_bytes(several: list[Recipe]) -> None:
     several = [each for each in several if each[0] not in recipes.NEVER_SENT]
     value = {"a": [build(each) for each in several], "b": tuple(map(build, several[:1]))}
@@ -54,7 +55,7 @@ def test_copies_in_any_container_have_the_same_bytes(several: list[Recipe]) -> N
 
 
 @given(st.tuples(*(st.tuples(st.just(name), KINDS[name].params) for name in sorted(KINDS))))
-@settings(max_examples=2)
+@examples(2)
 def test_another_process_with_another_hash_seed_gives_the_same(every: tuple[Recipe, ...]) -> None:
     told = subprocess.run(
         [sys.executable, "-c", _TELL],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcache.errors import (
@@ -23,6 +23,7 @@ from nbcache.plan.language.header import (
 )
 from nbcache.plan.language.header_text import mark_above
 from nbcache.plan.language.option_lines import low_options
+from tests.exploring import examples
 
 
 def read(line: str, cell: str = "x\n") -> ProcessDecl:
@@ -334,7 +335,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=14).map(" ".join)),
     st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=10).map("".join)),
@@ -351,7 +352,7 @@ def test_no_text_fails_with_anything_but_an_error_that_points_into_it(line: str,
         assert str(error)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.text(max_size=40))
 def test_no_channel_text_fails_with_anything_but_a_declaration_error(text: str) -> None:
     for call in (lambda: parse_channel_line(text), lambda: parse_channel_cell(text, text)):
@@ -370,7 +371,7 @@ DEFAULTS = st.one_of(
 SPACES = st.sampled_from(["", " ", "  ", "\n  ", " \\\n "])
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(
     st.lists(st.tuples(NAMES, TYPES, DEFAULTS), unique_by=lambda each: each[0], max_size=4),
     st.lists(NAMES, unique=True, min_size=1, max_size=3),

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbcache.model.channel import Graph
 from nbcache.model.digest import identity_digest
 from nbcache.model.event import Resources, TaskKey
 from nbcache.model.task import Outcome, RunStatus
+from tests.exploring import examples
 from tests.sim.random_pipelines import build, chance, fault_of, recipes
 from tests.sim.world import World, tuple_of_inputs
 
 SEEDS = st.integers(0, 2**32)
-MANY = settings(max_examples=250)
-FEWER = settings(MANY, max_examples=120)
+MANY, FEWER = examples(250), examples(120)
 
 
 def skips(place: str, inputs: Mapping[str, object]) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcache.errors import BlobDamagedError, BlobMissingError, StoreError
@@ -15,6 +15,7 @@ from nbcache.store.blobs import Blobs
 from nbcache.store.cache import Cache
 from nbcache.store.placing import HOW, place_file
 from nbcache.store.tree import TreeEntry, manifest, parse_manifest, tree_identity
+from tests.exploring import examples
 
 
 @pytest.fixture
@@ -372,7 +373,7 @@ names = st.binary(min_size=1, max_size=6).filter(
 )
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.lists(st.tuples(names, st.booleans(), st.binary(max_size=4)), max_size=6))
 def test_any_manifest_comes_back(members: list[tuple[bytes, bool, bytes]]) -> None:
     entries = {

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcache.errors import CannotKeepError, StoreError
@@ -25,6 +25,7 @@ from nbcache.store.index import SegmentIndex
 from nbcache.store.journal import JournalWriter, frame
 from nbcache.store.listing import Listing
 from nbcache.store.log import Log
+from tests.exploring import examples
 from tests.store.rows import attempt, hash_of, new_id, use
 
 
@@ -571,7 +572,7 @@ text = st.text(max_size=8) | st.sampled_from(["\udc80", '"hash":"xxh3:', "a\nb",
 small = st.none() | st.integers(-(2**70), 2**70) | st.floats() | text
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.data())
 def test_any_row_comes_back_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -612,7 +613,7 @@ steps = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(steps)
 def test_many_segments_answer_as_a_table_of_all_rows_does(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcache.errors import StoreError
@@ -33,6 +33,7 @@ from nbcache.store.trust_file import (
     read_trust,
     trust_key,
 )
+from tests.exploring import examples
 from tests.store.rows import attempt, hash_of, new_id
 
 As = Callable[[str], None]
@@ -339,7 +340,7 @@ def test_a_signature_survives_folding_merging_and_columns_of_a_later_version(
         assert entry.outputs[0].stored.vouched
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.dictionaries(
         st.text(min_size=1).filter(lambda name: name not in ("extra", "signature", "place")),
