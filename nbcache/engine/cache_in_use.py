@@ -11,6 +11,7 @@ from pathlib import Path
 from nbcache.engine.tier import (
     AGAIN_S,
     EXIT_S,
+    NOT_NOW,
     Sharing,
     Tier,
     check_place,
@@ -21,7 +22,7 @@ from nbcache.engine.tier import (
 )
 from nbcache.engine.upkeep.cleaning import clean_after_run
 from nbcache.engine.upkeep.condensing import condense
-from nbcache.errors import StoreError, StoreUnavailableError
+from nbcache.errors import StoreError
 from nbcache.store.cache import Cache
 from nbcache.store.remote.fetching import Showing
 
@@ -55,7 +56,7 @@ class CacheInUse:
     def share(self, url: str, *, read_only: bool, claim: str) -> Tier | None:
         """Put a shared cache behind this one; see `tier.share`."""
         if not self.place.exists():  # a URL with a mistake in it leaves no folder behind
-            with contextlib.suppress(StoreUnavailableError):  # which may answer later
+            with contextlib.suppress(*NOT_NOW):
                 check_place(url, read_only=read_only, claim=claim)
         # What is on its way goes to where it was made for; that is waited for once.
         is_sent = self._tier is None or self._tier.finish()

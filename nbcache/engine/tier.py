@@ -48,6 +48,8 @@ PERIOD_S = 120.0  # between two sendings while a run is going
 AGAIN_S = 60.0  # after which a store that did not answer is asked again
 EXIT_S = 20.0  # that the end of a process waits for; what is left goes next time
 CLAIMS = ("auto", "always", "never")
+NOT_NOW = (StoreUnavailableError, AccessDeniedError)
+"""What a store may say today and not tomorrow: it is out of reach, or credentials are to come."""
 _FILE = "shared.json"
 
 
@@ -102,8 +104,9 @@ def share(
 ) -> Tier | None:
     """Put a shared cache behind this one from now on, also for others who open it.
 
-    None: it does not answer now, which is told, and is behind it already, as is asked for, or from
-    its first answer on. So a notebook that begins with this runs without the network, too.
+    None: it does not answer now or lets nobody in, which is told, and is behind it already, as is
+    asked for, or from its first answer on. So a notebook that begins with this runs without the
+    network and with old credentials, too.
 
     Raises:
         RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
@@ -122,7 +125,7 @@ def share(
     except RemoteStoreError as error:
         # "never" stands there also where "auto", which need not be said, found no claims.
         same = [asked, replace(asked, claim="never")] if claim == "auto" else [asked]
-        if is_new and isinstance(error, StoreUnavailableError):
+        if is_new and isinstance(error, NOT_NOW):
             _note(cache, asked)
         elif before not in same or not cache.is_trusted_to_share:
             raise

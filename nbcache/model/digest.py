@@ -7,12 +7,14 @@ A change here changes every key.
 
 from __future__ import annotations
 
+import re
 from typing import NewType
 
 from blake3 import blake3
 from xxhash import xxh3_128
 
 Digest = NewType("Digest", str)
+_BLOB = re.compile(r"b3:[0-9a-f]{64}")
 
 
 def identity_digest(data: bytes | bytearray | memoryview) -> Digest:
@@ -28,3 +30,8 @@ def blob_digest(data: bytes | bytearray | memoryview) -> Digest:
 def short(digest: Digest) -> str:
     """Return the eight hex digits by which people name a task."""
     return digest.partition(":")[2][:8]
+
+
+def is_blob_name(text: str) -> bool:
+    """Whether a text can be the name of a blob: what others write may name anything."""
+    return _BLOB.fullmatch(text) is not None

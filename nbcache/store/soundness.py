@@ -7,10 +7,10 @@ or that names what cannot be, is no row: nobody's run ends since somebody else's
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from nbcache.model.digest import is_blob_name
 from nbcache.model.row import Row, row_from_record
 from nbcache.model.signature import SIGNING
 from nbcache.model.value import StoredKind
@@ -25,7 +25,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "bytes": (str,),
 }
 _MOST = 1 << 53  # of any number: microseconds until the year 2255, 9 PB
-_BLOB = re.compile(r"b3:[0-9a-f]{64}")
 _KINDS = get_args(StoredKind)
 
 
@@ -93,5 +92,5 @@ def _is_kept(port: Mapping[str, Any]) -> bool:
     if kind not in _KINDS or size is None or size < 0:
         return False
     if blob is not None:
-        return _BLOB.fullmatch(blob) is not None
+        return is_blob_name(blob)
     return kind == "none" or (kind == "value" and port.get("inline") is not None)

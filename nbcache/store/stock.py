@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -17,14 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbcache.errors import BlobDamagedError, BlobMissingError
-from nbcache.model.digest import Digest
+from nbcache.model.digest import Digest, is_blob_name
 from nbcache.model.holding import Holding, Pins
 from nbcache.model.row import Record
 from nbcache.store.cache import Cache
 from nbcache.store.naming import Naming
 from nbcache.store.tree import TreeEntry
 
-_BLOB_NAME = re.compile(r"[0-9a-f]{64}")
 STOCK_COLUMNS = (
     "kind id at run process position tag hash generation status realtime complete components "
     "inputs outputs shown processes cached_from row target pinned reason user"
@@ -100,7 +98,7 @@ def read_stock(
 def list_blobs(cache: Cache) -> Iterator[tuple[str, BlobFile]]:
     """Yield the blobs that lie on disk now."""
     for path in files_below(cache.blobs.folder):
-        if _BLOB_NAME.fullmatch(path.name):
+        if is_blob_name(f"b3:{path.name}"):
             with contextlib.suppress(OSError):
                 found = path.stat()
                 yield (

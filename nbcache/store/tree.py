@@ -18,7 +18,7 @@ from typing import Literal
 from urllib.parse import unquote_to_bytes
 
 from nbcache.errors import BlobDamagedError, StoreError
-from nbcache.model.digest import Digest, identity_digest
+from nbcache.model.digest import Digest, identity_digest, is_blob_name
 
 _TITLE, _IDENTITY_TITLE = b"nbcache-tree 1\n", b"nbcache-tree-identity 1\n"
 ContentOf = Callable[[Path], str | None]
@@ -114,7 +114,7 @@ def _parse_line(line: bytes) -> TreeEntry:
         return TreeEntry(unquote_to_bytes(words[0]), "directory")
     if letter == b"l" and len(words) == 2:
         return TreeEntry(unquote_to_bytes(words[1]), "link", target=unquote_to_bytes(words[0]))
-    if letter in (b"f", b"x") and len(words) == 4:
+    if letter in (b"f", b"x") and len(words) == 4 and is_blob_name(words[0].decode("ascii")):
         return TreeEntry(
             unquote_to_bytes(words[3]),
             "file",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nbcache.errors import NbcacheError, StoreError
-from nbcache.model.digest import Digest
+from nbcache.model.digest import Digest, is_blob_name
 from nbcache.model.row import Record
 from nbcache.model.signature import SIGNATURE, SIGNER, Standing
 from nbcache.store.cache import Cache
@@ -31,7 +30,6 @@ from nbcache.store.segment import KEYS, ROWS, open_parquet, read_records
 from nbcache.store.signing import standing_of
 from nbcache.store.trust_file import read_trust
 
-_BLOB_NAME = re.compile(r"[0-9a-f]{64}")
 _SIGNED = frozenset((SIGNATURE, SIGNER))
 _INLINE_PORT, _INLINE_ROW = 4096, 16384
 
@@ -212,7 +210,7 @@ def _check_blobs(cache: Cache, report: Report, deep: bool) -> None:
         if not stat.S_ISREG(found.st_mode):
             continue
         relative = str(path.relative_to(cache.root))
-        if not _BLOB_NAME.fullmatch(path.name):
+        if not is_blob_name(f"b3:{path.name}"):
             report.leftovers.append(relative)  # put aside as damaged
             continue
         report.blobs += 1
@@ -246,7 +244,7 @@ def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) 
         if _counts(cache, record):
             report.problems.append(Problem("row", str(record["id"]), text, "gone"))
     for path in cache.blobs.folder.rglob("*"):
-        if _BLOB_NAME.fullmatch(path.name) and "b3:" + path.name not in named:
+        if is_blob_name(f"b3:{path.name}") and "b3:" + path.name not in named:
             report.orphans.append(Digest("b3:" + path.name))
 
 

@@ -76,9 +76,7 @@ def proxy(cloud: Cloud) -> Proxy:
 
 
 @pytest.fixture
-def person(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloud: Cloud, request: pytest.FixtureRequest
-) -> Iterator[Person]:
+def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloud: Cloud) -> Iterator[Person]:
     cloud.enter(monkeypatch)
     monkeypatch.setenv("NBCACHE_CONFIG_DIR", str(tmp_path / "settings"))
     people: list[Notebook] = []
@@ -89,7 +87,7 @@ def person(
         notebook.trace = tmp_path / "trace.log"
         notebook.said = []  # type: ignore[attr-defined]
         notebook.session.teller = notebook.said.append  # type: ignore[attr-defined]
-        notebook.session.share(f"{cloud.bucket}/{request.node.name[:40]}")
+        notebook.session.share(f"{cloud.bucket}/{tmp_path.name}")
         people.append(notebook)
         notebook.cell(f"%channel numbers = from_iterable(range({TASKS}))")
         notebook.cell(
@@ -220,8 +218,9 @@ def test_a_heartbeat_that_finds_the_bucket_gone_says_so_as_the_kernel_does(
     assert "create the bucket" in notes[0]
 
 
-def test_a_store_that_is_busy_when_it_is_shared_first_gets_later_what_was_made_since(
-    person: Person, cloud: Cloud, tmp_path: Path, request: pytest.FixtureRequest
+@pytest.mark.parametrize("fault", [BUSY, DENIED], ids=["busy", "denied"])
+def test_a_store_that_refuses_when_it_is_shared_first_gets_later_what_was_made_since(
+    person: Person, cloud: Cloud, fault: Refuse, tmp_path: Path
 ) -> None:
     early, late = (
         f"%%process {name}()\nlist(range({n}))" for name, n in (("early", 3), ("late", 4))
@@ -231,8 +230,8 @@ def test_a_store_that_is_busy_when_it_is_shared_first_gets_later_what_was_made_s
     anna.session.teller = said.append
     anna.cell(early)
     anna.run()
-    with cloud.proxy.when(always(BUSY)):
-        anna.session.share(f"{cloud.bucket}/{request.node.name[:40]}")
+    with cloud.proxy.when(always(fault)):
+        anna.session.share(f"{cloud.bucket}/{tmp_path.name}")
         anna.cell(late)
         run = anna.run("late")
     anna.close()

@@ -330,10 +330,14 @@ def test_a_pipe_in_a_tree_is_refused(blobs: Blobs, work: Path, tmp_path: Path) -
         blobs.put_tree(work / "out")
 
 
+_FILE = b"f b3:%s xxh3:%s 1 %%s" % (b"0" * 64, b"0" * 32)
+
+
 @pytest.mark.parametrize(
     "line",
     [
-        b"f b3:0 xxh3:0 1 ../x",
+        _FILE % b"../x",
+        (_FILE % b"x").replace(b"b3:00000", b"b3:../.."),
         b"d /x",
         b"l ../../x a",
         b"l /etc a",
@@ -346,9 +350,6 @@ def test_a_pipe_in_a_tree_is_refused(blobs: Blobs, work: Path, tmp_path: Path) -
 def test_a_manifest_that_leads_out_of_its_tree_is_refused(line: bytes) -> None:
     with pytest.raises(StoreError):
         parse_manifest(b"nbcache-tree 1\n" + line + b"\n")
-
-
-_FILE = b"f b3:%s xxh3:%s 1 %%s" % (b"0" * 64, b"0" * 32)
 
 
 @pytest.mark.parametrize(

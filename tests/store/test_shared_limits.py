@@ -192,6 +192,21 @@ def test_a_damaged_blob_is_not_offered_again_for_a_day_or_until_it_is_sent_anew(
     assert list(consumer.shared.root.glob("damaged/*")) == []
 
 
+def test_a_damaged_blob_does_not_hide_its_good_copy_of_a_later_week(consumer: Consumer) -> None:
+    (blob,) = with_results(consumer, BYTES)
+    for week, content in (
+        (week_of(NOW_US), b"9876543210"),
+        (week_of(time.time_ns() // 1000), BYTES),
+    ):
+        consumer.store.put(blob_key(week, blob), content)
+    assert consumer.shared.find(hash_of("r0")) is not None
+
+    assert consumer.shared.fetching.bring(blob)
+
+    assert consumer.blobs.read(blob) == BYTES
+    assert list(consumer.shared.root.glob("damaged/*")) == []
+
+
 def test_what_a_forged_manifest_names_is_noted_nowhere_else(consumer: Consumer) -> None:
     fetching, other = consumer.shared.fetching, consumer.root / "other"
 

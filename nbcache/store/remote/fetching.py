@@ -183,7 +183,7 @@ class Fetching:
     def _bring(self, digest: Digest) -> bool:
         if digest in self._lost or not self._contact.is_reachable:
             return False
-        now = time.time_ns() // 1000
+        now, damaged = time.time_ns() // 1000, ""
         for key in keys_to_try(digest, self._made.get(digest), now, self._since_us):
             new = self._blobs.root / "tmp" / new_ulid()
             try:
@@ -195,10 +195,7 @@ class Fetching:
             except ObjectMissingError:
                 continue
             except BlobDamagedError:
-                said = "holds other bytes than its name says; what needs it is made again"
-                text = f"{self._contact.store.url}: {key} {said}"
-                self.note_lost(digest, BlobDamagedError(text))
-                return False
+                damaged = key  # who noticed may have sent it anew in a later week
             except FetchStoppedError:
                 raise
             except (StoreError, OSError) as error:
@@ -212,6 +209,10 @@ class Fetching:
             finally:
                 remove(new)
         self._lost.add(digest)
+        if damaged:
+            said = "holds other bytes than its name says; what needs it is made again"
+            text = f"{self._contact.store.url}: {damaged} {said}"
+            self.note_lost(digest, BlobDamagedError(text))
         return False
 
     def _get_blob(self, key: str, path: Path, digest: Digest) -> None:
