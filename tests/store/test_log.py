@@ -643,6 +643,7 @@ def test_many_segments_answer_as_a_table_of_all_rows_does(
             elif step == "damage" and gathered.exists():
                 data = bytearray(gathered.read_bytes())
                 data[what % len(data)] ^= 0xFF
+                gathered.unlink()  # who has mapped the whole one goes on with it
                 gathered.write_bytes(data)
             elif step == "delete":
                 gathered.unlink(missing_ok=True)
