@@ -30,6 +30,7 @@ class InputsOnRecord:
     """
 
     def __init__(self, log: Log) -> None:
+        log.refresh()
         # Before the segments: what is folded in between is there twice, not never.
         self._journals = log.journals()
         self._tables: list[Any] = []

@@ -34,14 +34,14 @@ def rare_rows(log: Log, cls: type[RowT], *, readable: bool = False) -> Iterator[
     # Before the segments: what is folded in between comes twice, not never.
     journals = log.journals()
     segments = log.segments()
-    for key in [key for key in known if key[0] not in segments]:
+    for key in [key for key in tuple(known) if key[0] not in segments]:
         known.pop(key, None)
     for name in segments:
-        key = (name, cls.kind)
-        if key not in known:
+        rows = known.get((name, cls.kind))
+        if rows is None:
             try:
                 found = read_records(log.root / "log" / (name + ROWS), (cls.kind,))
-                known[key] = tuple(_rows(log, found, cls))
+                rows = known[name, cls.kind] = tuple(_rows(log, found, cls))
             except FileNotFoundError:  # merged into another one since the last look
                 yield from _rows(log, log.records((cls.kind,)), cls)
                 return
@@ -49,7 +49,7 @@ def rare_rows(log: Log, cls: type[RowT], *, readable: bool = False) -> Iterator[
                 if not readable:
                     raise
                 continue
-        yield from (each for each in known[key] if isinstance(each, cls))
+        yield from (each for each in rows if isinstance(each, cls))
     for view in journals.values():
         yield from _rows(log, view.records_of((cls.kind,)), cls)
 
