@@ -11,15 +11,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from nbcache.plan.language.facts import ScriptFacts
+from nbcache.plan.language.shell_text import ASSIGNMENT, Word, simple_commands, without_heredocs
 
-_HEREDOC = re.compile(r"<<(-?)[ \t]*(?:(['\"])([^'\"\n]+)\2|(\\?)([\w.-]+))")
-_ANSI_QUOTED = re.compile(r"\$'((?:[^'\\]|\\.)*)'?", re.DOTALL)  # $'it\'s'
-_OPENS = {"$((": "))", "$(": ")", "${": "}", '"': '"', "`": "`"}  # and what ends it; in quotes, too
-_OPENS_IN_CODE = {"((": "))", "<(": ")", ">(": ")", "(": ")"}
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\[[^\]]*\])?\+?=")
 _WORD = re.compile(r"[\w./@+:-]+$")
 _AHEAD = frozenset(
     "if then elif else do while until ! { ( time exec command builtin coproc".split()
@@ -81,13 +76,6 @@ SHELL_WORDS = _SHELL | _AHEAD
 """What the shell does itself, of what may stand where a command does."""
 
 
-class _Word(NamedTuple):
-    """A word of a command: as written, with `"` for each quoted piece; and as the shell sees it."""
-
-    shape: str
-    text: str
-
-
 def script_facts(body: str) -> ScriptFacts:
     """Return the variables that a shell script assigns and the commands that it names."""
     reading = _Reading()
@@ -126,24 +114,24 @@ class _Reading:
         if self._depth > 5:
             return
         self._depth += 1
-        kept, inside = _without_heredocs(text, self._documents)
+        kept, inside = without_heredocs(text, self._documents)
         for name, body in _functions(kept):
             inner = _Reading()
             inner._depth, inner._functions = self._depth, {**self._functions}
             inner.script(body)
             self._functions[name] = inner._runs_arguments
         for each in (kept, *inside):
-            for words in _simple_commands(each):
+            for words in simple_commands(each):
                 self.command(words)
         self._depth -= 1
 
-    def command(self, words: list[_Word]) -> None:
+    def command(self, words: list[Word]) -> None:
         """Note what one simple command assigns and calls."""
         words = self._without_redirections(words)
         at = 0
         while at < len(words):
             shape = words[at].shape
-            assigned = _ASSIGNMENT.match(shape)
+            assigned = ASSIGNMENT.match(shape)
             if assigned:
                 self._assign(words[at])
             elif shape in ("for", "select"):
@@ -164,9 +152,9 @@ class _Reading:
         if at < len(words):
             self._call(words[at], words[at + 1 :])
 
-    def _without_redirections(self, words: list[_Word]) -> list[_Word]:
+    def _without_redirections(self, words: list[Word]) -> list[Word]:
         """Return the other words of a command; note what it is given and what it writes."""
-        kept: list[_Word] = []
+        kept: list[Word] = []
         following = iter(words)
         for word in following:
             found = _REDIRECTION.match(word.shape)
@@ -183,7 +171,7 @@ class _Reading:
                 self.written |= {made}.difference(map(posixpath.normpath, self.scripts))
         return kept
 
-    def _assign(self, word: _Word) -> None:
+    def _assign(self, word: Word) -> None:
         name, _, value = word.text.partition("=")
         name = re.match(r"\w+", name).group()  # type: ignore[union-attr]
         self.variables[name] = None
@@ -209,11 +197,11 @@ class _Reading:
                 held += self._values.get(name, []) if name != "PATH" else []
                 waiting += [plain[: found.start()] + one + plain[found.end() :] for one in held]
 
-    def _call(self, word: _Word, rest: list[_Word]) -> None:
+    def _call(self, word: Word, rest: list[Word]) -> None:
         name = word.text
         if word.shape in _DECLARES or (name == "printf" and [w.text for w in rest[:1]] == ["-v"]):
             for each in rest:
-                if _ASSIGNMENT.match(each.shape):
+                if ASSIGNMENT.match(each.shape):
                     self._assign(each)
                 elif found := re.match(r"[A-Za-z_]\w*", each.shape):
                     self.variables[found.group()] = None
@@ -243,7 +231,7 @@ class _Reading:
         known = [each for each in values if re.fullmatch(r"[\w./-]+", each)]
         return [each + name[found.end() :] for each in known] if found and known else [name]
 
-    def _run_by(self, name: str, rest: list[_Word]) -> None:
+    def _run_by(self, name: str, rest: list[Word]) -> None:
         """Follow commands that run what their arguments name."""
         program = name.rpartition("/")[2]
         if program in _RUNS_NEXT or self._functions.get(name):
@@ -278,7 +266,7 @@ class _Reading:
             if each.text in _EXECUTES and name == "find":
                 self.command(rest[at + 1 :])
 
-    def _run_next(self, rest: list[_Word], ahead: int = 0, *, texts: bool = False) -> None:
+    def _run_next(self, rest: list[Word], ahead: int = 0, *, texts: bool = False) -> None:
         """Follow the first word that may be a command: no flag, number, assignment.
 
         One behind a flag may be that one's value (`xargs -I X tool`), so there the next counts too,
@@ -313,216 +301,6 @@ def _functions(text: str) -> Iterator[tuple[str, str]]:
             end = re.compile(f"^{indent}[)}}]", re.M).search(text, found.end())
             line = text[found.end() : end.start() if end else None]
         yield found[1] or found[2], line
-
-
-def _without_heredocs(body: str, documents: dict[str, str]) -> tuple[str, list[str]]:
-    """Return a script without its here-documents, and what these run by substitution.
-
-    They are added to `documents`, under the numbers that stand in their places. `<<` begins one in
-    code only: in quotes it is text, in arithmetic it shifts.
-    """
-    if "<<" not in body:
-        return body, []
-    kept: list[str] = []
-    inside: list[str] = []
-    begun: list[tuple[str, re.Match[str]]] = []
-    # What ends the quotes, ... that the place is in; and whether that is a variable's in quotes.
-    within: list[tuple[str, bool]] = []
-    at = 0
-    while at < len(body):
-        end, is_quoted = within[-1] if within else ("", False)
-        is_code = end in ("", ")", "`")
-        found = _HEREDOC.match(body, at) if is_code else None
-        after = at + 1
-        if found is not None and not body.startswith("<<<", at):
-            number = str(len(documents))
-            kept.append(f"<<\0{number} ")
-            begun.append((number, found))
-            documents[number] = ""
-            at = found.end()
-            continue
-        if body[at] == "\\":
-            after = at + 2
-        elif end and body.startswith(end, at):
-            after = at + len(end)
-            within.pop()
-        elif end != '"' and (quoted := _ANSI_QUOTED.match(body, at)):
-            after = quoted.end()
-        elif body[at] == "'" and end != '"' and not (is_quoted and _is_alone(body, at)):
-            after = body.find("'", at + 1) + 1 or len(body)
-        elif body.startswith("<<<", at):
-            after = at + 3
-        elif is_code and body[at] == "#" and body[at - 1 : at] in ("", *" \t\n;|&("):
-            after = body.find("\n", at) if "\n" in body[at:] else len(body)
-        elif opening := _opening(body, at, is_code):
-            is_quoted = opening == "${" and (end == '"' or is_quoted)
-            within.append(({**_OPENS, **_OPENS_IN_CODE}[opening], is_quoted))
-            after = at + len(opening)
-        kept.append(body[at:after])
-        at = after
-        if is_code and kept[-1] == "\n":
-            for number, each in begun:
-                lines, at = _heredoc(body, at, each)
-                documents[number] = "\n".join(lines)
-                if not each[2] and not each[4]:
-                    inside += [text for line in lines for text in _substitutions(line)]
-            begun = []
-    return "".join(kept), inside
-
-
-def _opening(body: str, at: int, is_code: bool) -> str:
-    """Return what opens quotes, a substitution or the like here, "" where nothing does."""
-    known = (*_OPENS, *_OPENS_IN_CODE) if is_code else tuple(_OPENS)
-    return next(
-        (
-            each
-            for each in known
-            if body.startswith(each, at)
-            and (not each.endswith("((") or _is_arithmetic(body, at + len(each)))
-        ),
-        "",
-    )
-
-
-def _is_alone(body: str, at: int) -> bool:
-    """Whether an apostrophe in `"${name:-it's}"` is a letter, as it is for sh: bash wants two."""
-    return "'" not in body[at + 1 :].partition("}")[0]
-
-
-def _is_arithmetic(body: str, at: int) -> bool:
-    """Whether two parentheses that were opened ahead of an offset close as a pair: else they are
-    two, as in `((a; b) | c)`."""
-    _, end = _substitution(body, at)
-    return body.startswith(")", end)
-
-
-def _heredoc(body: str, at: int, begin: re.Match[str]) -> tuple[list[str], int]:
-    """Return the lines of the here-document at an offset, and its end."""
-    word = begin[3] or begin[5]
-    lines: list[str] = []
-    while at < len(body):
-        end = body.find("\n", at)
-        line = body[at:end] if end >= 0 else body[at:]
-        at += len(line) + 1
-        if (line.lstrip("\t") if begin[1] else line) == word:
-            break
-        lines.append(line)
-    return lines, at
-
-
-def _simple_commands(text: str) -> Iterator[list[_Word]]:
-    """Yield the words of each simple command, those inside of substitutions first."""
-    words: list[_Word] = []
-    shape = plain = ""
-    at = 0
-    while at < len(text):
-        char = text[at]
-        if char == "\\":
-            follower = "" if text.startswith("\n", at + 1) else text[at + 1 : at + 2]
-            at, shape, plain = at + 2, shape + follower, plain + follower
-        elif quoted := _ANSI_QUOTED.match(text, at):
-            at, shape, plain = quoted.end(), shape + '"', plain + quoted[1]
-        elif char == "'":
-            end = text.find("'", at + 1)
-            end = len(text) if end < 0 else end
-            at, shape, plain = end + 1, shape + '"', plain + text[at + 1 : end]
-        elif char == '"':
-            end = _double_quoted(text, at + 1)
-            for each in _substitutions(text[at + 1 : end]):
-                yield from _simple_commands(each)
-            at, shape, plain = end + 1, shape + '"', plain + text[at + 1 : end]
-        elif text.startswith("$((", at) and "))" in text[at:]:
-            end = text.index("))", at)
-            for each in _substitutions(text[at + 3 : end]):
-                yield from _simple_commands(each)
-            at, shape, plain = end + 2, shape + '"', plain + '"'
-        elif text.startswith(("$(", "<(", ">("), at):
-            inner, at = _substitution(text, at + 2)
-            shape, plain = shape + '"', plain + '"'
-            yield from _simple_commands(inner)
-        elif text.startswith("${", at):
-            end = text.find("}", at)
-            end = len(text) if end < 0 else end
-            for each in _substitutions(text[at + 2 : end]):
-                yield from _simple_commands(each)
-            at, shape, plain = end + 1, shape + '"', plain + text[at : end + 1]
-        elif char == "`":
-            end = text.find("`", at + 1)
-            end = len(text) if end < 0 else end
-            yield from _simple_commands(text[at + 1 : end])
-            at, shape, plain = end + 1, shape + '"', plain + '"'
-        elif char == "#" and not shape:
-            end = text.find("\n", at)
-            at = len(text) if end < 0 else end
-        elif char == "(" and _ASSIGNMENT.fullmatch(shape):
-            inner, at = _substitution(text, at + 1)
-            for each in _substitutions(inner):
-                yield from _simple_commands(each)
-            shape, plain = shape + '"', f"{plain}({inner}"
-        elif char in " \t":
-            words, at = [*words, _Word(shape, plain)] if shape else words, at + 1
-            shape = plain = ""
-        elif char in "\n;|&()":
-            if char == "&" and (shape.endswith((">", "<")) or text.startswith(">", at + 1)):
-                at, shape, plain = at + 1, shape + char, plain + char  # 2>&1, &>file
-                continue
-            yield [*words, _Word(shape, plain)] if shape else words
-            words, at = [], at + 1
-            shape = plain = ""
-        else:
-            at, shape, plain = at + 1, shape + char, plain + char
-    yield [*words, _Word(shape, plain)] if shape else words
-
-
-def _double_quoted(text: str, at: int) -> int:
-    """Return the offset of the quote that ends a double-quoted string."""
-    while at < len(text) and text[at] != '"':
-        if text.startswith("$(", at) and not text.startswith("$((", at):
-            _, at = _substitution(text, at + 2)
-        else:
-            at += 2 if text[at] == "\\" else 1
-    return min(at, len(text))
-
-
-def _substitutions(text: str) -> list[str]:
-    """Return the texts of the command substitutions in a text that is no code itself."""
-    inner: list[str] = []
-    at = 0
-    while at < len(text):
-        if text[at] == "\\":
-            at += 2
-        elif text.startswith("$(", at) and not text.startswith("$((", at):
-            found, at = _substitution(text, at + 2)
-            inner.append(found)
-        elif text[at] == "`" and "`" in text[at + 1 :]:
-            end = text.index("`", at + 1)
-            inner.append(text[at + 1 : end])
-            at = end + 1
-        else:
-            at += 1
-    return inner
-
-
-def _substitution(text: str, at: int) -> tuple[str, int]:
-    """Return the text of a substitution up to its closing parenthesis, and the offset behind it."""
-    start, depth = at, 1
-    while at < len(text):
-        if text[at] == "\\":
-            at += 1
-        elif text[at] == "'":
-            end = text.find("'", at + 1)
-            at = len(text) if end < 0 else end
-        elif text[at] == '"':
-            at = _double_quoted(text, at + 1)
-        elif text[at] == "#" and text[at - 1 : at] in ("", *" \t\n;&|("):  # a remark
-            end = text.find("\n", at)
-            at = len(text) if end < 0 else end
-        elif text[at] in "()":
-            depth += 1 if text[at] == "(" else -1
-            if depth == 0:
-                return text[start:at], at + 1
-        at += 1
-    return text[start:], len(text)
 
 
 def _scripts_of(word: str, rest: list[str]) -> list[str]:
