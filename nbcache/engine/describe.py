@@ -209,25 +209,29 @@ def _place_plan(
     reasons: Reasons,
     above: set[object] | None = None,
 ) -> PlacePlan:
-    """`above`: hashes that run at other places already, to which those of this one are added."""
+    """`above`: hashes that run at other places already, and blobs that these make again, to which
+    those of this one are added."""
     decided = {task: each for task, each in found.decisions.items() if task[0] == index}
     failed = {task for task in found.errors if task[0] == index}
     skipped = {task for task in decided if found.outcomes.get(task) is Outcome.SKIPPED}
     cached = {task for task, each in decided.items() if each.outputs is not None} - skipped
-    hashes = {each.hash or task for task, each in decided.items()
-              if task not in cached and task not in skipped and task not in failed}  # fmt: skip
-    if above is not None:
-        hashes -= above
-        above |= hashes
-    twins = len(decided) - len(cached) - len(skipped) - len(failed & decided.keys()) - len(hashes)
+    over = cached | skipped | failed
+    waiting = [each for task, each in decided.items() if task not in over]
+    above = set() if above is None else above
+    to_run = 0
+    for each in waiting:
+        makes = {each.hash or each.task}
+        if not makes <= above and not (each.gone and each.gone <= above):
+            to_run += 1
+            above |= makes | each.gone
+    twins = len(waiting) - to_run
     seen = len(decided) + len(failed - decided.keys())
     unknown = found.unknown.get(name, 0)
     expected = found.expected.get(name)
     broken = index in found.broken
     error = found.channel_error if broken else ""
     error = error or next((found.errors[task] for task in sorted(failed)), "")
-    waiting = [each for task, each in decided.items() if task not in cached | skipped | failed]
-    reason = error or (reasons.of(prepared.places[index], waiting) if hashes else "")
+    reason = error or (reasons.of(prepared.places[index], waiting) if to_run else "")
     lost = next((each.reason for each in waiting if each.reason), "")
     known = seen + unknown - len(skipped)
     if found.channel_error:  # which ends a run, so not all tasks were looked at
@@ -236,7 +240,7 @@ def _place_plan(
         name=name,
         tasks=None if expected is None or broken else known,
         cached=len(cached),
-        to_run=len(hashes),
+        to_run=to_run,
         trusted=sum(decided[task].is_trusted for task in cached),
         equal=twins,
         unknown=unknown,

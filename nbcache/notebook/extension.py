@@ -29,11 +29,13 @@ _DISPLAYED = (
 
 def load(shell: Any) -> None:
     """Make the magics available in this shell; does nothing where they already are."""
-    if getattr(shell, _ATTRIBUTE, None) is not None:
+    front: Front | None = getattr(shell, _ATTRIBUTE, None)
+    if front is not None and front.is_loaded:
         return
     from nbcache.notebook.magics import NbcacheMagics
 
-    front = Front.for_shell(shell)
+    front = front or Front.for_shell(shell)
+    front.is_loaded = True
     setattr(shell, _ATTRIBUTE, front)
     shell.register_magics(NbcacheMagics(front))
     shell.input_transformers_cleanup[:0] = _TRANSFORMERS  # before IPython drops blank lines
@@ -46,16 +48,15 @@ def load(shell: Any) -> None:
     _install_displays(shell, front)
 
 
-def leave(shell: Any, *, cancelled: bool) -> None:
+def leave(shell: Any, *, cancelled: bool, hurried: bool = False) -> None:
     """Do what a kernel's end wants (`Front.leave`), also where a cell unloaded nbcache."""
-    load(shell)
-    getattr(shell, _ATTRIBUTE).leave(cancelled=cancelled)
+    getattr(shell, _ATTRIBUTE).leave(cancelled=cancelled, hurried=hurried)
 
 
 def unload(shell: Any) -> None:
-    """Take out what `load` hung in; the session and its results stay."""
+    """Take out what `load` hung in; the session, its results and its detached runs stay."""
     front: Front | None = getattr(shell, _ATTRIBUTE, None)
-    if front is None:
+    if front is None or not front.is_loaded:
         return
     for kind, names in (("line", ("channel", "nbcache", "nbsql")), ("cell", _CELL_MAGICS)):
         for name in names:
@@ -76,7 +77,7 @@ def unload(shell: Any) -> None:
     for module, name in _DISPLAYED:
         for mime in ("text/plain", "text/html"):
             shell.display_formatter.formatters[mime].pop(f"{module}.{name}", None)
-    delattr(shell, _ATTRIBUTE)
+    front.is_loaded = False
 
 
 _CELL_MAGICS = ("process", "channel", "nbsql", "cached")

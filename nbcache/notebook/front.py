@@ -38,11 +38,12 @@ BETWEEN_S = 3.0  # how long a button waits for the end of the cell that runs
 
 @dataclass
 class Front:
-    """One per shell; survives `%reload_ext`. `folder` is where the kernel was at the load."""
+    """One per shell; survives `%unload_ext`. `folder` is where the kernel was at the load."""
 
     shell: Any  # an IPython InteractiveShell
     folder: Path
     headless: Headless | None = None
+    is_loaded: bool = False  # whether its magics are in the shell
     auto: bool = False  # whether a process runs as soon as its cell is executed
     board: CardBoard = field(default_factory=lambda: CardBoard(NotebookDisplays()))
     _processes: dict[str, Process] = field(default_factory=dict)  # those that have a card
@@ -202,9 +203,9 @@ class Front:
         self._detached = [each for each in self._detached if each[1].is_alive()]
         self._detached.append((run, showing))
 
-    def leave(self, *, cancelled: bool) -> None:
-        """Wait, after the last cell, for the runs that go on, or end them in order; then do what
-        is done when the kernel ends.
+    def leave(self, *, cancelled: bool, hurried: bool = False) -> None:
+        """Wait, after the last cell, for the runs that go on, or end them in order; send what a
+        shared cache lacks, unless `hurried`; then do what is done when the kernel ends.
 
         Raises:
             RunFailed: tasks failed. RunError: a run was cancelled, by an interrupt too.
@@ -216,20 +217,17 @@ class Front:
             try:
                 run.wait()
             except KeyboardInterrupt:
-                cancelled = True
+                cancelled = hurried = True
                 run.cancel()
             showing.join(live.GRACE_S)
-        if not cancelled:
-            self.finish_sending()
-        self.session.performer.leave()
+        tier = None if hurried else self.session.tier()
+        try:
+            if tier is not None:
+                tier.finish()
+        finally:
+            self.session.performer.leave()
         for run in going:
             run.raise_for_status()
-
-    def finish_sending(self) -> None:
-        """Send what a shared cache lacks, where the kernel ends with the notebook."""
-        tier = self.session.tier()
-        if tier is not None and self.headless is not None:
-            tier.finish()
 
     def screen(self, run: Run, *, detached: bool = False, raising: bool = False) -> Screen:
         """Return where a run is shown; `raising`: its cell ends in an error if the run does."""

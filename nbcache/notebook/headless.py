@@ -257,7 +257,8 @@ async def _let_leave(client: Any, execution: Execution, settings: Headless) -> N
     stopped = failed is not None or execution.interrupted
     cell = nbformat.v4.new_code_cell(
         "import nbcache.notebook.extension\n"
-        f"nbcache.notebook.extension.leave(get_ipython(), cancelled={stopped})"
+        "nbcache.notebook.extension.leave("
+        f"get_ipython(), cancelled={stopped}, hurried={execution.interrupted})"
     )
     cells.append(cell)
     try:

@@ -255,7 +255,6 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             front.detach(run)
         else:
             front.watch(run)
-            front.finish_sending()
         return run
 
     def _restore(self, parsed: verbs.Parsed) -> object:

@@ -100,7 +100,7 @@ def test_what_was_taken_runs_again_and_nothing_else_does(notebook: Notebook) -> 
     assert run.status is RunStatus.SUCCEEDED
     assert notebook.ran() == ["make1", "make2", "make3"]
     assert list(run["size"]) == [SIZE] * 3
-    assert "taken out of the cache" in why(cache, ["make", "0"]).head
+    assert "taken out of the cache: cleaned up" in why(cache, ["make", "0"]).head
     assert verify(cache).ok
 
 

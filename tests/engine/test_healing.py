@@ -81,6 +81,8 @@ def test_a_lost_blob_of_several_tasks_is_made_again_once_though_they_start_toget
     (blob,) = {each[0].blob for each in outputs if each and isinstance(each[0], Stored)}
     assert blob is not None
     notebook.session.cache.blobs.path(blob).unlink()
+    plans = notebook.session.plan()
+    assert [(each.to_run, each.equal) for each in plans] == [(1, 0), (0, 1), (0, 1)]
 
     run = notebook.run()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nbcache.engine.running.pace import ENOUGH, LIGHT_S, SLOW_S, Pace
+from nbcache.engine.running.pace import ENOUGH, LIGHT_S, SLOW_S, Pace, left_to_run
+from nbcache.model.view import PlaceProgress
 
 
 def said(pace: Pace, times: list[float]) -> list[bool | None]:
@@ -61,3 +62,14 @@ def test_what_a_task_costs_beside_its_body_counts_for_the_time_that_is_left() ->
         pace.note("fit", 0.001)
 
     assert pace.left_s({"fit": 900}, [], 1.0) == pytest.approx(9.0)
+
+
+def test_of_tasks_not_decided_yet_as_many_are_to_run_as_of_the_others() -> None:
+    def place(expected: int | None, **counts: int) -> PlaceProgress:
+        return PlaceProgress(name="fit", upstream=(), counts=counts, expected=expected)
+
+    assert left_to_run(place(100)) == 100  # nothing tells
+    assert left_to_run(place(1000, cached=396, completed=3, running=1, pending=1)) == 7
+    assert left_to_run(place(10, cached=4, ready=6)) == 6
+    assert left_to_run(place(None, failed=1, completed=1, ready=1, pending=2)) == 3
+    assert left_to_run(place(8, cached=8)) == 0

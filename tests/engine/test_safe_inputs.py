@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine.record.explanations import why
 from nbcache.engine.work.staging import COPIED
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
@@ -99,7 +100,12 @@ def test_a_script_that_writes_into_a_large_input_is_told_of_with_the_files_place
     (said,) = [each for each in run.notes if "input f" in each]
     assert f"({own}) changed while the task ran, by the task itself" in said
     assert "not kept" in said
-    assert notebook.run().counts() == {"completed": 1}
+    own.write_text(LARGE)
+    why_again = notebook.session.plan()[0].reason
+    assert why_again.endswith("taken out of the cache: input f changed while the task ran")
+    again = notebook.run()
+    assert (again.counts(), again.reasons) == ({"completed": 1}, {"work": why_again})
+    assert why_again in why(notebook.session.cache, ["work"]).head
 
 
 def test_a_result_that_is_another_tasks_input_stays_as_it_is(notebook: Notebook) -> None:

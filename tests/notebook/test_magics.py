@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from IPython.core.completer import provisionalcompleter
 
 from nbcache.errors import HeaderError, RunFailed, UsageError
+from nbcache.model.task import RunStatus
 from nbcache.notebook.extension import leave
 from tests.notebook.shells import Shell, shell_in
 from tests.waiting import PATIENCE_S, is_alive, wait_until
@@ -76,10 +78,19 @@ def test_a_kernel_is_left_in_order_where_a_cell_unloaded_the_magics(tmp_path: Pa
     with shell_in(tmp_path) as shell:
         shell.ok("%%process at -> pid\nimport os\npid = os.getpid()")
         worker = shell.ok("at.value").value
+        go_on = tmp_path / "go_on"
+        shell.ok(
+            f"%%process late -> said\nimport os, time\nwhile not os.path.exists({str(go_on)!r}):\n"
+            "    time.sleep(0.01)\nsaid = 'done'"
+        )
+        shell.ok("run = %nbcache run late --detach")
         shell.ok("%unload_ext nbcache")
+        run = shell.ip.user_ns["run"]
+        Timer(0.3, go_on.touch).start()
 
         leave(shell.ip, cancelled=False)
 
+        assert (run.status, list(run["late"])) == (RunStatus.SUCCEEDED, ["done"])
         wait_until(lambda: not is_alive(worker), "the worker to end")
 
 

@@ -77,7 +77,7 @@ class Decider:
         self._handed_on = handed_on or {}
         self._promised: set[str] = set()  # blobs of results that are known and are not there
         self._needed: set[str] = set()  # blobs that an attempt wants, so that knowing is not enough
-        self._released: frozenset[str] | None = None  # rows whose retention is over
+        self._evicted: dict[str, set[str]] | None = None  # rows that were taken out -> why
         self._there: dict[str, bool] = {}  # blobs whose presence was looked at in this run
         self._state = ReadState(cache.files, folder)
         self._reads: dict[tuple[str, str, str | None], bool] = {}
@@ -271,7 +271,7 @@ class Decider:
         if entry is None:
             decision.refused, decision.reason = refused, refused or decision.reason
             if not refused and log.is_evicted(decision.hash):
-                decision.reason = TAKEN_OUT
+                decision.reason = self._why_taken_out(decision.hash)
         if entry is not None and self._take(decision, entry, log, own):
             return True
         if shared is not None and own is None:
@@ -322,7 +322,8 @@ class Decider:
             return False
         reason = decision.reason
         for entry in log.evicted(decision.hash):
-            if entry.row_id in self._released_rows() and self._reads_hold(entry, decision):
+            is_released = self._evictions().get(entry.row_id) == {RETENTION_OVER}
+            if is_released and self._reads_hold(entry, decision):
                 outputs = self._outputs(decision, entry, apart=self._handed_on[place])
                 if outputs is not None:
                     decision.entry, decision.outputs, decision.reason = entry, outputs, ""
@@ -331,13 +332,19 @@ class Decider:
         decision.reason = reason
         return False
 
-    def _released_rows(self) -> frozenset[str]:
-        if self._released is None:
-            rows = list(rare_rows(self._cache.log, EvictRow, readable=True))
-            others = {each.row for each in rows if each.reason != RETENTION_OVER}
-            over = {each.row for each in rows if each.row is not None}
-            self._released = frozenset(each for each in over if each not in others)
-        return self._released
+    def _why_taken_out(self, hash: Digest) -> str:
+        """Say so, and of a result whose time was not just over, why."""
+        known = [self._evictions().get(each.row_id, set()) for each in self._cache.log.evicted(hash)]
+        whys = known[0] if known and {RETENTION_OVER} not in known else ()
+        return ": ".join([TAKEN_OUT, *sorted(filter(None, whys))[:1]])
+
+    def _evictions(self) -> Mapping[str, set[str]]:
+        if self._evicted is None:
+            self._evicted = {}
+            for row in rare_rows(self._cache.log, EvictRow, readable=True):
+                if row.row is not None:
+                    self._evicted.setdefault(row.row, set()).add(row.reason)
+        return self._evicted
 
     def _trusted(self, decision: Decision) -> Entry | None:
         """Return the result that somebody took for that of a task whose code was edited."""
@@ -391,17 +398,22 @@ class Decider:
         apart: only the blobs of these outputs, and those that attempts want, have to be there.
         """
         kept: dict[str, object] = {}
+        gone: dict[Digest, str] = {}  # blob -> the output that it is of
         for name, value in from_ports(entry.outputs).items():
             for stored in _leaves(value):
                 if self._is_there(stored) or self._is_offered(entry.hash, stored):
                     continue
                 blob = stored.blob
-                if apart is None or name in apart or blob is None or blob in self._needed:
-                    decision.reason = f"its result {name} is no longer in the cache"
-                    decision.gone = blob
-                    return None
-                self._promised.add(blob)
+                assert blob is not None  # else it is there
+                if apart is None or name in apart or blob in self._needed:
+                    gone.setdefault(blob, name)
+                else:
+                    self._promised.add(blob)
             kept[name] = value
+        if gone:
+            decision.reason = f"its result {next(iter(gone.values()))} is no longer in the cache"
+            decision.gone = frozenset(gone)
+            return None
         return self.item(decision, kept)
 
     def item(self, decision: Decision, kept: Mapping[str, object]) -> Item | None:

@@ -87,7 +87,7 @@ class Decision:
     entry: Entry | None = None  # the row that it hits
     outputs: Item | None = None
     reason: str = ""  # why a row that was found does not count
-    gone: Digest | None = None  # a blob of that row which is no longer there
+    gone: frozenset[Digest] = frozenset()  # blobs of that row that are no longer there
     refused: str = ""  # the same, where it is because nobody vouches for it
     own: tuple[Component, ...] = ()  # of the hash, beside the inputs
     failed: FailedAttempt = NOT_FAILED  # its last attempt in this run

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from nbcache.engine.running.course import Course
+from nbcache.engine.running.pace import left_to_run
 from nbcache.model.channel import upstream_of
 from nbcache.model.view import PlaceProgress
 
 SNAPSHOT_S = 0.08
-_NOT_ENDED = ("pending", "ready", "running", "committing")
 
 
 class Gauge:
@@ -78,11 +78,5 @@ class Gauge:
         begun = [
             (names[key[0]], max(0.0, now - each.since)) for key, each in at_work if key[0] in names
         ]
-        left = {place.name: _not_ended(place) for place in places}
+        left = {place.name: left_to_run(place) for place in places}
         return self._course.pace.left_s(left, begun, now - self._began)
-
-
-def _not_ended(place: PlaceProgress) -> int:
-    """Return how many of its tasks have not ended, as far as it is known."""
-    total = max(place.expected or 0, sum(place.counts.values()))
-    return total - sum(n for name, n in place.counts.items() if name not in _NOT_ENDED)

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from nbcache.model.view import PlaceProgress
+
 ENOUGH = 20  # attempts before anything is said
 LIGHT_S = 0.002  # on average
 SLOW_S = 0.05  # one attempt
+_TO_END = ("ready", "running", "committing")
+_RAN = (*_TO_END, "completed", "failed", "ignored", "aborted")
 
 
 class Pace:
@@ -27,7 +31,7 @@ class Pace:
         return sum_s / count if count else None
 
     def left_s(
-        self, left: Mapping[str, int], begun: Iterable[tuple[str, float]], elapsed_s: float
+        self, left: Mapping[str, float], begun: Iterable[tuple[str, float]], elapsed_s: float
     ) -> float | None:
         """Estimate how long the tasks that have not ended take; None where nothing tells.
 
@@ -35,7 +39,7 @@ class Pace:
         goes on as fast as it went so far: in that are how many run side by side, and what a task
         costs beside its body.
 
-        left: how many have not ended, by process. begun: for each of them that runs, its process
+        left: how many are to run yet, by process. begun: for each of them that runs, its process
         and for how many seconds. elapsed_s: since the first attempt began.
         """
         count = sum(count for count, _ in self._all.values())
@@ -70,3 +74,14 @@ class Pace:
             self._light.discard(place)
             return False
         return None
+
+
+def left_to_run(place: PlaceProgress) -> float:
+    """Return how many of its tasks have an attempt before them, as far as it is known: of those
+    that are not decided yet as large a share as of the others."""
+    counts = place.counts
+    decided = sum(counts.values()) - counts.get("pending", 0)
+    undecided = max(max(place.expected or 0, sum(counts.values())) - decided, 0)
+    ran = sum(counts.get(name, 0) for name in _RAN)
+    share = ran / decided if decided else 1.0
+    return sum(counts.get(name, 0) for name in _TO_END) + undecided * share

@@ -118,12 +118,12 @@ class Starting:
 
     def _healer(self, decision: Decision) -> TaskKey:
         """Return which task makes again what a task lacks: itself, unless another one is at it."""
-        if decision.gone is None:
-            return decision.task
-        known = self._healers.get(decision.gone)
-        if known is None or not self._is_running(known):
-            known = self._healers[decision.gone] = decision.task
-        return known
+        for blob in decision.gone:
+            known = self._healers.get(blob)
+            if known is not None and self._is_running(known):
+                return known
+        self._healers.update(dict.fromkeys(decision.gone, decision.task))
+        return decision.task
 
     def _is_running(self, task: TaskKey) -> bool:
         return self._course.scheduler.task(task).life.state in _AT_IT
