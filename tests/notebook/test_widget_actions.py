@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,24 @@ def test_a_run_of_the_log_can_be_resumed_and_run_again(notebook: Notebook) -> No
     assert run.id == failed.id
     with pytest.raises(RunError, match="is not going"):
         Desk(notebook, StoredRun(notebook.session.cache, failed.id)).ask("cancel")
+
+
+def test_a_run_whose_folder_was_deleted_says_so_and_can_be_run_again(notebook: Notebook) -> None:
+    notebook.cells(CELLS)
+    failed = notebook.run()
+    desk = Desk(notebook, LiveRun(failed))
+    shutil.rmtree(notebook.session.cache.root)
+
+    for ask in ("resume", "relaunch", "form", "plan"):
+        with pytest.raises(UsageError, match=f"knows no more of run {failed.name}: was it deleted"):
+            desk.ask(ask)
+    with pytest.raises(
+        RunError, match=r"no runs yet, or its folder was deleted\n.* run begins one"
+    ):
+        notebook.session.resume(failed.name)
+    run = desk.press("run")
+
+    assert run.counts() == failed.counts()
 
 
 def test_while_a_run_goes_only_cancel_makes_sense(notebook: Notebook, tmp_path: Path) -> None:

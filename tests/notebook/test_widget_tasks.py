@@ -175,6 +175,8 @@ def test_a_task_that_is_running_has_a_log_that_grows(notebook: Notebook, tmp_pat
     log = desk.ask("log", process="slow", position="0")
 
     assert page["rows"] == []
+    assert len(desk.ask("tasks", process="slow", text="N=1")["running"]) == 1
+    assert desk.ask("tasks", process="slow", text="slow")["running"] == []
     assert log["live"]
     assert log["chunks"][0]["text"].strip() == "begun"
     assert desk.ask("task", process="slow", position="0")["status"] == "running"

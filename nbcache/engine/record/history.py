@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeGuard
 
 from nbcache.engine.record.holding import cancel_request, is_held, is_held_below
 from nbcache.engine.record.rare_rows import rare_rows
-from nbcache.errors import RunError
+from nbcache.errors import RunError, command
 from nbcache.model.ids import RunId, run_name
 from nbcache.model.row import AttemptRow, ProcessRecord, Record, Row, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus
@@ -242,7 +242,10 @@ def find_run(
     """
     known = runs(cache) if known is None else known
     if not known:
-        raise RunError(f"the cache {cache.root} has no runs yet")
+        raise RunError(
+            f"the cache {cache.root} has no runs yet, or its folder was deleted\n"
+            f"  {command('run')} begins one"
+        )
     if word is None or word == "last":
         known = [run for run in known if not run.of_cells] or known
         name = notebook and PurePath(notebook).name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,17 @@ from nbcache.model.task import Outcome
 from nbcache.store.cache import Cache
 from nbcache.store.claims import Claim
 from nbcache.store.files import new_ulid
+
+_named: deque[str] = deque(maxlen=64)  # the names of this process's last runs, where none recurs
+
+
+def _new_run() -> RunId:
+    """Return the id of a new run, by which people can tell it from those before it here."""
+    run = RunId(new_ulid())
+    while run_name(run) in _named:
+        run = RunId(new_ulid())
+    _named.append(run_name(run))
+    return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +81,7 @@ class Beginning:
         kept: bool,
     ) -> Beginning:
         """Return the first session of a new run; `kept`: it leaves rows."""
-        run = RunId(new_ulid())
+        run = _new_run()
         hold = hold_run(cache, run) if kept else None
         if kept and hold is None:
             raise RunError(f"run {run} is held by somebody else")

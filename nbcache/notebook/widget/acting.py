@@ -19,7 +19,7 @@ from nbcache.engine.running import resuming
 from nbcache.engine.running.resuming import RESUMABLE, Resumer
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
-from nbcache.errors import UsageError
+from nbcache.errors import UsageError, command
 from nbcache.model.run_options import RunChoices, RunOptions
 from nbcache.model.view import RunProgress
 from nbcache.notebook import progress as pictures
@@ -145,7 +145,15 @@ class Actions:
             raise UsageError(f"run {going.name} is going: wait for it, or cancel it first")
 
     def _summary(self, source: Source) -> history.RunSummary:
-        return history.find_run(self._session.cache, source.id)
+        """Return what the cache has of the view's run, which may outlive its folder."""
+        cache = self._session.cache
+        for run in history.runs(cache):
+            if run.id == source.id:
+                return run
+        raise UsageError(
+            f"{cache.root} knows no more of run {source.progress().name}: was it deleted?\n"
+            f"  Run again, or {command('run')}, makes what is missing"
+        )
 
     def _apart(self, parameters: Mapping[str, str], act: Callable[[], T]) -> T:
         """Act; while no cell runs, where that sets names."""

@@ -112,14 +112,18 @@ def task_page(cache: Cache, run_id: str, run: Run | None, query: TaskQuery) -> T
         with reading(cache, within_s=FRESH_S if going else 0.0) as cursor:
             page = _from_log(cursor, run_id, query)
     if run is not None and not query.offset and query.status in ("", "running"):
-        page["running"] = _running(run, query.process)
+        page["running"] = _running(run, query)
     return page
 
 
-def _running(run: Run, process: str) -> list[RunningLine]:
-    index = run.graph.places.get(process)
+def _running(run: Run, query: TaskQuery) -> list[RunningLine]:
+    index = run.graph.places.get(query.process)
     now = time.time()
-    found = [(key, each) for key, each in list(run.at_work.items()) if key[0] == index]
+    found = [
+        (key, each)
+        for key, each in list(run.at_work.items())
+        if key[0] == index and query.text.lower() in each.label.partition("[")[2].lower()
+    ]
     return [
         {
             "position": format_position(key[1]),

@@ -89,11 +89,12 @@ class Tasks {
     if (focused) this.body.querySelector(`[data-position="${CSS.escape(focused)}"]`)?.focus();
     const from = page.matched ? page.offset + 1 : 0, to = Math.min(page.offset + PAGE, page.matched);
     const of = page.matched === page.total ? number(page.total) : `${number(page.matched)} of ${number(page.total)}`;
-    this.count.textContent = page.matched > PAGE ? `${number(from)}–${number(to)} of ${of}` : page.matched === page.total ? "" : of;
+    const ended = page.running.length ? " ended" : ""; // those that run stand above them, uncounted
+    this.count.textContent = page.matched > PAGE ? `${number(from)}–${number(to)} of ${of}${ended}` : page.matched === page.total ? "" : `${of}${ended}`;
     this.back.hidden = this.on.hidden = page.matched <= PAGE && !page.offset;
     this.back.disabled = !page.offset;
     this.on.disabled = to >= page.matched;
-    this.note(rows.length ? "" : page.total ? "No task fits the filter." : this.view.head.going ? "No task has ended yet." : this.noTasks());
+    this.note(rows.length ? "" : page.total || this.query.text ? "No task fits the filter." : this.view.head.going ? "No task has ended yet." : this.noTasks());
   }
 
   /** Why there is none, where that is known: what failed above leaves nothing to gather. */
