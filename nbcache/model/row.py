@@ -342,6 +342,7 @@ class RunRow(Row):
     pid: int | None = None
     retention: str = ""  # how long its results are kept; empty: for ever
     outline: Record = field(default_factory=dict)  # what a picture shows beside the processes
+    wiring: Mapping[str, str] = field(default_factory=dict)  # channel or process -> digest
     items: Mapping[str, int] = field(default_factory=dict)  # node of the outline -> items so far
     # The processes of whose results only other tasks took the bytes; None: nobody looked.
     handed_on: tuple[str, ...] | None = None

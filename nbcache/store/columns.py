@@ -58,7 +58,7 @@ COLUMNS: dict[str, Shape] = {
     "processes": [_PROCESS], "counts": ("map", INT), "own": INT, "saved": FLOAT, "pid": INT,
     "row": TEXT, "target": TEXT, "pinned": BOOL, "same_as": TEXT, "revoked": BOOL,
     "retention": TEXT, "outline": _OUTLINE, "items": ("map", INT), "handed_on": [TEXT],
-    "settled": [TEXT],
+    "settled": [TEXT], "wiring": ("map", TEXT),
     "extra": TEXT, "signature": "bytes", "signer": TEXT, "sealed": TEXT, "origin": TEXT,
 }  # fmt: skip
 

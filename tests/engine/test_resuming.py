@@ -254,13 +254,40 @@ def test_before_it_starts_it_says_what_differs_from_the_beginning(
     assert not any(line.startswith("  load") for line in lines)
 
 
+def test_a_resume_tells_of_edited_channels_and_of_what_processes_take(kernels: Kernels) -> None:
+    first, second = kernels(), kernels()
+    for each, source, taken, cell in (
+        (first, "of(1, 2)", "fit", "of(7)"),
+        (second, "of(1, 2).filter(lambda v: v > 1)", "fit.map(lambda z: z + 1)", "of( 7 )  # as is"),
+    ):
+        each.cells(
+            [
+                f"%channel src = {source}",
+                f"%channel same = {cell}",
+                "%%process fit(v, same) -> z from src, same.first()\nz = v",
+                f"%%process bad(z) -> q from {taken}\nq = 1 / 0",
+            ]
+        )
+    failed = first.run()
+    lines = said(second)
+
+    ended(second, second.session.resume)
+
+    assert lines == [
+        f"resuming run {failed.name} (failed), session 2; since it began:",
+        "  channel src was edited",
+        "  bad takes from another expression than before",
+    ]
+
+
 def test_a_resume_that_changes_nothing_says_so(notebook: Notebook) -> None:
     sometimes(notebook)
     failed = notebook.run()
     lines = said(notebook)
     ended(notebook, lambda: notebook.session.resume(failed.name))
     assert lines == [
-        f"resuming run {failed.name} (failed), session 2: nothing has changed since it began"
+        f"resuming run {failed.name} (failed), session 2: "
+        "code, wiring and parameters are as when it began"
     ]
 
 

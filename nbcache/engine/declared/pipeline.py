@@ -26,10 +26,12 @@ from nbcache.errors import (
     kind_of,
 )
 from nbcache.model.channel import Graph, Node
+from nbcache.model.digest import identity_digest
 from nbcache.model.process import ChannelDecl, Input, ProcessDecl
 from nbcache.plan.dataflow.channel import Branches, Channel
 from nbcache.plan.dataflow.failures import FIELDS, failures_of
 from nbcache.plan.dataflow.graph import PlaceSpec, compile_graph
+from nbcache.plan.identity.code import normalise
 from nbcache.plan.language.header_text import meant
 from nbcache.plan.language.nextflow import OPERATORS, said_here
 from nbcache.plan.language.places import place_of_header, place_of_source, said_place
@@ -215,6 +217,19 @@ class Pipeline:
     def note(self, decl: ProcessDecl, process: Process) -> None:
         """Let `process_of` know another process."""
         self._declared[_key(decl)] = process
+
+    def wiring(self, graph: Graph) -> dict[str, str]:
+        """Return, of each channel of a graph that was compiled here, and of each process with a
+        `from`, a digest of what is written there."""
+        written = {
+            each.decl.name: each.decl.expression or each.decl.block or ""
+            for each in self._evaluated
+            if each.decl.name in graph.channels
+        }
+        for process in self._declared.values():
+            if process.decl.sources is not None:
+                written[process.name] = f"({', '.join(process.decl.sources)},)"
+        return {name: identity_digest(normalise(text.strip())) for name, text in written.items()}
 
     def scope_of(self, process: Process) -> Mapping[str, object]:
         """Return the names that a process's body sees: a snapshot for those of the notebook."""

@@ -61,6 +61,7 @@ class RunSummary:
     outline: Record = field(default_factory=dict)  # of its last session, as `RunRow` has it
     items: Mapping[str, int] = field(default_factory=dict)
     handed_on: tuple[str, ...] | None = None  # as `RunRow` has it
+    wiring: Mapping[str, str] = field(default_factory=dict)  # of its first session
 
     @property
     def processes(self) -> tuple[ProcessRecord, ...]:
@@ -221,6 +222,7 @@ def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
         outline=begun[-1].outline,
         items=last.items,
         handed_on=last.handed_on,
+        wiring=first.wiring,
     )
 
 

@@ -22,6 +22,7 @@ def drift(
     cache: Cache,
     run: RunSummary,
     now: Sequence[ProcessRecord],
+    wiring: Mapping[str, str],
     parameters: Mapping[str, str],
     notebook: str | None,
 ) -> list[str]:
@@ -32,6 +33,10 @@ def drift(
     was = {name: name for name in news if name in olds} | renamed(olds, news)
     lines = list(_notebook(run.notebook, notebook))
     lines += _parameters(run.parameters, parameters)
+    rewired = {
+        name for name in wiring if run.wiring.get(was.get(name, name), "") not in ("", wiring[name])
+    }
+    lines += [f"channel {name} was edited" for name in wiring if name in rewired - news.keys()]
     environment: dict[object, str] = {}
     for name, record in news.items():
         if name not in was:
@@ -40,7 +45,7 @@ def drift(
         old = olds[was[name]]
         if was[name] != name:
             lines.append(f"{name} was called {was[name]}")
-        lines += _wiring(name, old, record, was)
+        lines += _wiring(name, old, record, was, name in rewired)
         own: list[str] = []
         for each in explain.differences(old.components, record.components):
             text = explain.phrase(with_texts(cache, each), name)
@@ -66,13 +71,15 @@ def _parameters(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[s
 
 
 def _wiring(
-    name: str, old: ProcessRecord, new: ProcessRecord, was: Mapping[str, str]
+    name: str, old: ProcessRecord, new: ProcessRecord, was: Mapping[str, str], is_rewired: bool
 ) -> Iterator[str]:
     above = [was.get(each, each) for each in new.upstream]
     if above != list(old.upstream):
         yield f"{name} takes from {_listed(new.upstream)}, before from {_listed(old.upstream)}"
     elif set(old.inputs) != set(new.inputs):
         yield f"{name} has the inputs {_listed(new.inputs)}, before {_listed(old.inputs)}"
+    elif is_rewired:
+        yield f"{name} takes from another expression than before"
 
 
 def _listed(names: Sequence[str]) -> str:

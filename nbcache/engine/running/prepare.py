@@ -56,6 +56,7 @@ class Prepared:
     sources: Mapping[int, Sequence[Item]]
     decider: Decider
     decoder: Decoder
+    wiring: Mapping[str, str]  # channel or process -> a digest of what its wiring says
 
 
 def prepare(
@@ -110,7 +111,7 @@ def prepare(
         no_cache=no_cache,
         handed_on=handed_on(graph, only or (), passed),
     )
-    return Prepared(graph, places, sources, decider, decoder)
+    return Prepared(graph, places, sources, decider, decoder, pipeline.wiring(graph))
 
 
 def prepare_place(

@@ -159,7 +159,9 @@ def resume(
                 f"run {run.name}: none of its processes is declared in this kernel.\n  Run the "
                 f"notebook's cells first, or in a shell: nbcache resume {run.name}"
             ) from None
-        changes = drift(cache, run, process_records(prepared), values, session.notebook)
+        changes = drift(
+            cache, run, process_records(prepared), prepared.wiring, values, session.notebook
+        )
         session.teller(_announcement(run, changes))
         beginning = Beginning(
             run=RunId(run.id),
@@ -194,7 +196,7 @@ def _parameters(
 def _announcement(run: RunSummary, changes: Sequence[str]) -> str:
     head = f"resuming run {run.name} ({run.status}), session {run.sessions + 1}"
     if not changes:
-        return f"{head}: nothing has changed since it began"
+        return f"{head}: code, wiring and parameters are as when it began"
     return "\n".join([f"{head}; since it began:", *(f"  {line}" for line in changes)])
 
 

@@ -235,6 +235,7 @@ class RowMaker:
             processes=process_records(prepared),
             retention=beginning.retention,
             outline=outline_record(self._run.outline),
+            wiring=prepared.wiring,
         )
 
     def _run_row(self, status: RunStatus, **columns: Any) -> RunRow:
