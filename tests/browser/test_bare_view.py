@@ -391,6 +391,11 @@ def test_no_process_and_no_task_say_so(page: Page) -> None:
         "The cache knows these tasks no more: was its folder deleted?"
     )
 
+    run = progress("cancelled", place("check", 3, completed=1, aborted=2), place("gather", None))
+    mount(page, whole(scene_of(outline), run))
+    page.get_by_role("button", name="Table").click()
+    expect(page.locator(".nb-panel tbody .nb-state")).to_have_text(["aborted", "waiting"])
+
 
 def test_a_button_is_pressed_while_words_of_the_kernel_arrive(page: Page) -> None:
     scene = scene_of(PIPELINE)

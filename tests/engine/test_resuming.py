@@ -258,7 +258,12 @@ def test_a_resume_tells_of_edited_channels_and_of_what_processes_take(kernels: K
     first, second = kernels(), kernels()
     for each, source, taken, cell in (
         (first, "of(1, 2)", "fit", "of(7)"),
-        (second, "of(1, 2).filter(lambda v: v > 1)", "fit.map(lambda z: z + 1)", "of( 7 )  # as is"),
+        (
+            second,
+            "of(1, 2).filter(lambda v: v > 1)",
+            "fit.map(lambda z: z + 1)",
+            "of( 7 )  # as is",
+        ),
     ):
         each.cells(
             [

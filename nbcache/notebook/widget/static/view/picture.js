@@ -28,8 +28,6 @@ function barsOf(node) {
   }));
 }
 
-const LEGEND = { pending: "waiting", running: "running", done: "ran", cached: "cached", failed: "failed" };
-
 /** A phrase of counts; without room it begins with what went wrong, and says no zeros (as scene.py has it). */
 function fit(text, most) {
   if (text.length <= most) return text;

@@ -40,7 +40,7 @@ class Processes {
   refresh() {
     const { names, reads, icons } = this.view.scene, wanted = this.search.value.toLowerCase();
     const rows = names.map((name, index) => ({ name, index, counts: this.view.counts[index] }))
-      .map((row) => ({ ...row, state: stateOf(row.counts), text: phrase(row.counts) }))
+      .map((row) => ({ ...row, state: wordOf(row.counts), text: phrase(row.counts) }))
       .filter(({ name, state, text }) => `${name} ${state} ${text}`.toLowerCase().includes(wanted));
     const focused = this.body.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
     arrange(this.body, rows.slice(this.offset, this.offset + PAGE).map(({ name, index, state, text }) => {
