@@ -334,7 +334,9 @@ class Decider:
 
     def _why_taken_out(self, hash: Digest) -> str:
         """Say so, and of a result whose time was not just over, why."""
-        known = [self._evictions().get(each.row_id, set()) for each in self._cache.log.evicted(hash)]
+        known = [
+            self._evictions().get(each.row_id, set()) for each in self._cache.log.evicted(hash)
+        ]
         whys = known[0] if known and {RETENTION_OVER} not in known else ()
         return ": ".join([TAKEN_OUT, *sorted(filter(None, whys))[:1]])
 
