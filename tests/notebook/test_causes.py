@@ -82,6 +82,7 @@ CAUSES = [
     Cause("file named", "file n20.txt changed", "out = (here / 'n20.txt').read_text()", "import pathlib\nhere = pathlib.Path.cwd()", files={"n20.txt": "1"}, files_after={"n20.txt": "2"}),
     Cause("input file", "file i21.txt (input f) changed", "out = f.read_text()", header=_DATA.format("i21.txt"), files={"i21.txt": "1"}, files_after={"i21.txt": "22"}),
     Cause("another mode", "file i22.txt (input f) counts by size and time, no longer by content", "out = f.read_text()", header=_DATA.format("i22.txt"), header_after=_DATA.format("i22.txt") + " --cache standard", files={"i22.txt": "1"}),
+    Cause("another name for a file", "file i28.txt (input f) is seen as a.txt, no longer as i28.txt", "out = f.read_text()", header=_DATA.format("i28.txt"), header_after=_DATA.format("i28.txt") + " --stage_as a.txt", files={"i28.txt": "1"}),
     Cause("input value", "new input: no earlier task has y 8", "out = y", "%channel in23 = value(7)", "%channel in23 = value(8)", header="(x, y) -> out from src, in23"),
     Cause("input table", "input y: column 'a' (int64) changed", "out = int(y.a.sum())", "import pandas as pd\nt24 = pd.DataFrame({'a': [1, 2]})\n# %%\n%channel in24 = value(t24)", "t24 = pd.DataFrame({'a': [1, 5]})", header="(x, y) -> out from src, in24", planned="new input: no earlier task has y DataFrame 2 x 1"),
     Cause("script", "the code of {p} changed (cell N, line 3)", "a=1\nout=$((x+a))", header="(x) -> out from src --bash", body_after="a=1\nout=$((x+a+1))"),

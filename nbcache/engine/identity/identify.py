@@ -358,11 +358,15 @@ def staged_elsewhere(found: Identified, pattern: str, values: Mapping[str, objec
     """
     if not found.unnamed:
         return found
-    names = staged_names(pattern, [each.name or "" for each in file_leaves(found.value)], values)
+    own = [each.name or "" for each in file_leaves(found.value)]
+    names = staged_names(pattern, own, values)
     named = [named_digest(digest, name) for digest, name in zip(found.unnamed, names, strict=True)]
     is_list = isinstance(found.value, Gathered)
     digest = gathered_digest(named) if is_list else named[0]
-    return replace(found, digest=digest, staged=names)
+    summary = found.summary
+    if summary != HIDDEN and not is_list and names[0] != own[0]:
+        summary = f"{summary[:-1]}, as {names[0]})"
+    return replace(found, digest=digest, staged=names, summary=summary)
 
 
 def file_leaves(value: object) -> Iterator[Stored | FilePath | RemoteFile]:

@@ -38,8 +38,11 @@ _ALONE = frozenset({"sharing", "outputs", "platform", "python", "seed", "interpr
 _WITH_VALUES = frozenset(
     "package python platform env seed input captured interpreter tool outputs".split()
 )
-# An input that is a file: its name, its size, and what it counts by, if not by content.
-FILE = re.compile(r"(?!list of \d+: )(.+) \(([\d,?]+ B|\?|folder)(?:, by ([a-z ]+))?\)", re.DOTALL)
+# An input that is a file: its name, its size, what it counts by, if not by content, and under which
+# other name it is seen.
+FILE = re.compile(
+    r"(?!list of \d+: )(.+) \(([\d,?]+ B|\?|folder)(?:, by ([a-z ]+))?(?:, as (.+))?\)", re.DOTALL
+)
 _FILES = re.compile(r"list of \d+: .+ \(.*", re.DOTALL)
 _PLACE = re.compile(r"(.*?line )(\d+)(?: of (\w+))?$")
 _DEFINITION = re.compile(r"\s*(?:async )?(?:def|class) (\w+)")
@@ -222,6 +225,9 @@ def edited_file(difference: Difference) -> str | None:
         return None
     kind = "folder" if after[2] == "folder" else "file"
     name = f"{kind} {after[1]} (input {new.name})"
+    if before[4] != after[4]:
+        seen, no_longer = (each[4] or each[1] for each in (after, before))
+        return f"{name} is seen as {seen}, no longer as {no_longer}"
     if before[3] == after[3]:
         return f"{name} changed"
     by, no_longer = (each[3] or "content" for each in (after, before))
