@@ -47,17 +47,6 @@ def test_the_rows_of_runs_are_those_of_the_log_also_after_it_was_folded_and_merg
     assert len(wanted) >= 6
 
 
-def test_inputs_count_whose_rows_are_folded_while_they_are_looked_up(tmp_path: Path) -> None:
-    log = Cache.open(tmp_path / "cache").log
-    log.append([attempt(process="p")])
-    record = InputsOnRecord(log)  # asked for by another process first, say
-
-    log.rotate()
-    log.fold()
-
-    assert record.of("p").any
-
-
 def test_a_task_runs_again_because_it_failed_or_was_told_to(
     kernels: Callable[[], Notebook],
 ) -> None:
