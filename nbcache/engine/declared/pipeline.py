@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import linecache
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ from nbcache.errors import (
     kind_of,
 )
 from nbcache.model.channel import Graph, Node
-from nbcache.model.digest import identity_digest
+from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.process import ChannelDecl, Input, ProcessDecl
 from nbcache.plan.dataflow.channel import Branches, Channel
 from nbcache.plan.dataflow.failures import FIELDS, failures_of
@@ -229,7 +230,7 @@ class Pipeline:
         for process in self._declared.values():
             if process.decl.sources is not None:
                 written[process.name] = f"({', '.join(process.decl.sources)},)"
-        return {name: identity_digest(normalise(text.strip())) for name, text in written.items()}
+        return {name: _identity(text) for name, text in written.items()}
 
     def scope_of(self, process: Process) -> Mapping[str, object]:
         """Return the names that a process's body sees: a snapshot for those of the notebook."""
@@ -403,6 +404,11 @@ def _made_a_channel(value: object, text: str) -> str:
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict)):
         return f"for its members write from_iterable({text}), for one item value({text})"
     return "use value(...) for one item, of(...) for several"
+
+
+@functools.lru_cache(4096)  # a card asks after each cell
+def _identity(text: str) -> Digest:
+    return identity_digest(normalise(text.strip()))
 
 
 def _key(decl: ProcessDecl) -> tuple[str, str, str]:
