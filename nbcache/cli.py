@@ -255,18 +255,11 @@ def _execute(parsed: Parsed, notebook: Path, given: Mapping[str, str], settings:
     verbose, as_json = "--verbose" in parsed, "--json" in parsed
     said = sys.stderr if as_json else sys.stdout
     watcher = TerminalWatcher(said, verbose=verbose)
-    execution = execute(
-        notebook,
-        given=given,
-        settings=settings,
-        output=output,
-        watcher=watcher,
-    )
+    execution = execute(notebook, given=given, settings=settings, output=output, watcher=watcher)
     watcher.finish()
     print(final_words(execution, verbose=verbose), end="", file=said)
     if execution.failed_cell is not None:
-        number, traceback = execution.failed_cell
-        print(f"\ncell [{number}] failed:\n{_readable(traceback)}", file=sys.stderr)
+        _cell_failed(execution.failed_cell)
     if output is not None:
         print(f"wrote {output}", file=said)
     if as_json:

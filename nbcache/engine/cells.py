@@ -218,14 +218,11 @@ class Cells:
             namespace.pop(name, None)
 
     def _bytes(self, stored: Stored) -> bytes:
-        if stored.inline is not None:
-            return stored.inline
-        assert stored.blob is not None
         blobs = self._session.cache.blobs
         try:
-            return blobs.read(stored.blob)
+            return blobs.bytes_of(stored)
         except BlobDamagedError:
-            if self._session.cache.writable:
+            if self._session.cache.writable and stored.blob is not None:
                 blobs.set_aside(stored.blob)  # else keeping it again would find it there
             raise
 

@@ -33,13 +33,7 @@ from nbcache.engine.running import resuming
 from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.decision import Place
 from nbcache.engine.running.dry import dry_run
-from nbcache.engine.running.prepare import (
-    Prepared,
-    check_place,
-    detach,
-    prepare,
-    prepare_place,
-)
+from nbcache.engine.running.prepare import Prepared, check_place, detach, prepare, prepare_place
 from nbcache.engine.running.reasons import Reasons
 from nbcache.engine.running.restoring import RestoredRun, restore
 from nbcache.engine.running.run import Run
@@ -440,11 +434,7 @@ class Session:
 
     def read_shown(self, stored: Stored) -> Sequence[ShownChunk]:
         """Return what a task showed, from where its row keeps it."""
-        data = stored.inline
-        if data is None:
-            assert stored.blob is not None
-            data = self.cache.blobs.read(stored.blob)
-        return chunks_of(stored, data)
+        return chunks_of(stored, self.cache.blobs.bytes_of(stored))
 
     def resume(self, run: str | None = None, **changes: Unpack[Changes]) -> Run:
         """Go on with a run under its own id; see `resuming.resume`."""

@@ -10,13 +10,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from nbcache.model.view import (
-    CaptureView,
-    CardView,
-    ChannelView,
-    PlacePlan,
-    PlaceProgress,
-)
+from nbcache.model.view import CaptureView, CardView, ChannelView, PlacePlan, PlaceProgress
 from nbcache.notebook import render
 from nbcache.notebook.place_progress import place_bar, place_colour, place_phrase
 from nbcache.notebook.render import Rendered

@@ -7,7 +7,6 @@ where something is wrong.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import sys
@@ -24,6 +23,7 @@ from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.probing import probe
 from nbcache.store.remote.protocol import Store
 from nbcache.store.repair import open_repaired, repair
+from nbcache.store.stock import bytes_below, files_below
 from nbcache.store.verify import verify as check_store
 
 _LISTED = 20
@@ -127,8 +127,8 @@ def _look_at_cache(cache: Cache, found: Findings) -> None:
     found.facts["disk"] = f"{render.size(free)} free"
     if free < 1_000_000_000:
         found.problems.append(f"only {render.size(free)} are free on the cache's disk")
-    count, total = _blobs(cache)
-    found.facts["blobs"] = f"{count:,} files, {render.size(total)}"
+    count = sum(1 for _ in files_below(cache.blobs.folder))
+    found.facts["blobs"] = f"{count:,} files, {render.size(bytes_below(cache.blobs.folder))}"
     known = history.runs(cache)
     going = [run for run in known if run.status in history.LIVE]
     found.facts["runs"] = f"{len(known):,}, {len(going)} going now"
@@ -223,16 +223,3 @@ def _version(name: str) -> str:
         return f"{name} {importlib.metadata.version(name)}"
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _blobs(cache: Cache) -> tuple[int, int]:
-    """Count the files below blobs/ and their bytes."""
-    count = total = 0
-    for folder, _, names in os.walk(cache.root / "blobs"):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(folder, name)).st_size
-                count += 1
-            except FileNotFoundError:
-                continue  # taken away while we count
-    return count, total

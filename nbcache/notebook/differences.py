@@ -9,13 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from nbcache.engine.record.finding import Found
-from nbcache.engine.record.run_diff import (
-    Group,
-    OutputDiff,
-    ProcessDiff,
-    RunDiff,
-    TaskDiff,
-)
+from nbcache.engine.record.run_diff import Group, OutputDiff, ProcessDiff, RunDiff, TaskDiff
 from nbcache.model.value import Stored
 from nbcache.notebook import render
 from nbcache.notebook.difference_page import facts_of, page_of

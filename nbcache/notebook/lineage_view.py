@@ -149,12 +149,7 @@ class _Tree:
         links = self._out_of.get(task, [])
         return Branch(text, self._some(links, "", self._one_forward))
 
-    def _some(
-        self,
-        each: Sequence[Link | Source],
-        name: str,
-        make: object,
-    ) -> list[Branch]:
+    def _some(self, each: Sequence[Link | Source], name: str, make: object) -> list[Branch]:
         """Branches for all; of many the first few, and how many there are."""
         assert callable(make)
         if len(each) <= _ALIKE:

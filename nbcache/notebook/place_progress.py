@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nbcache.model.view import (
-    PlaceProgress,
-)
+from nbcache.model.view import PlaceProgress
 from nbcache.notebook import render
 
 _ENDED = {

@@ -7,7 +7,7 @@ in what a notebook keeps a date stands for *today*, which is another day to whoe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from typing import Any, TypedDict, cast
@@ -30,28 +30,13 @@ PLAN_MIME = "application/vnd.nbcache.plan+json"  # beside a plan that `nbcache p
 SAID_MIME = "application/vnd.nbcache.said+json"  # beside a text that `nbcache run` prints
 
 
-class PlaceRecord(TypedDict):
-    """One process, as `nbcache run` reads it from a kernel."""
-
-    name: str
-    counts: dict[str, int]
-    expected: int | None
-    equal: int
-    reason: str
-
-
-class FailureRecord(TypedDict):
-    """One failed task, as `nbcache run` reads it from a kernel."""
-
-    task: str
-    process: str
-    error: str
-    where: str
-    ignored: bool
+_OF_PLACE = ("name", "counts", "expected", "equal", "reason")
+_OF_FAILURE = ("task", "process", "error", "where", "ignored")
 
 
 class RunRecord(TypedDict):
-    """A run at one moment, as `nbcache run` reads it from a kernel."""
+    """A run at one moment, as `nbcache run` reads it from a kernel; of processes and failed tasks
+    it has `_OF_PLACE` and `_OF_FAILURE`."""
 
     run: str
     name: str
@@ -59,8 +44,8 @@ class RunRecord(TypedDict):
     elapsed_s: float
     left_s: float | None
     saved_s: float
-    places: list[PlaceRecord]
-    failures: list[FailureRecord]
+    places: list[dict[str, Any]]
+    failures: list[dict[str, Any]]
     notes: list[str]
     error: str
     cached_at: int | None
@@ -274,24 +259,9 @@ def render_plan(plans: Sequence[PlacePlan]) -> Rendered:
         )
         for plan in plans
     ]
-    headers = (
-        "process",
-        "tasks",
-        "cached",
-        "to run",
-        "trusted",
-        "equal to these",
-        "not known yet",
-        "would fail",
-        "time",
-        "why",
-    )
-    filled = [k for k in range(len(headers)) if k < 4 or any(row[k] for row in rows)]
-    grid = render.table(
-        [headers[k] for k in filled],
-        [[row[k] for k in filled] for row in rows],
-        numeric=headers[1:7],
-    )
+    headers = ("process", "tasks", "cached", "to run", "trusted", "equal to these",
+               "not known yet", "would fail", "time", "why")  # fmt: skip
+    grid = render.filled_table(headers, rows, always=headers[:4], numeric=headers[1:7])
     total = f"{sum(p.cached for p in plans):,} cached, {sum(p.to_run for p in plans):,} to run"
     if equal := sum(plan.equal for plan in plans):
         total += f", {equal:,} equal to these"
@@ -315,30 +285,28 @@ def render_plan(plans: Sequence[PlacePlan]) -> Rendered:
 def record_of(progress: RunProgress) -> RunRecord:
     """Return a run's state as JSON, for `nbcache run` outside the kernel."""
     record = {
-        **_fields(progress, RunRecord),
-        "places": [_fields(each, PlaceRecord) for each in progress.places],
-        "failures": [_fields(each, FailureRecord) for each in progress.failures],
+        **_fields(progress, RunRecord.__annotations__),
+        "places": [_fields(each, _OF_PLACE) for each in progress.places],
+        "failures": [_fields(each, _OF_FAILURE) for each in progress.failures],
     }
     return cast(RunRecord, record)
 
 
-def _fields(each: object, record: type) -> dict[str, Any]:
-    return {name: getattr(each, name) for name in record.__annotations__}
+def _fields(each: object, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(each, name) for name in names}
 
 
-def _known(written: Mapping[str, Any], record: type) -> dict[str, Any]:
+def _known(written: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Leave out what another version of nbcache, in the kernel, writes besides."""
-    return {name: written[name] for name in record.__annotations__}
+    return {name: written[name] for name in names}
 
 
 def progress_from(record: Mapping[str, object] | RunRecord) -> RunProgress:
     """Return the snapshot that `record_of` wrote (without tracebacks and what tasks printed)."""
-    data = _known(record, RunRecord)
+    data = _known(record, RunRecord.__annotations__)
     data["places"] = tuple(
-        PlaceProgress(upstream=(), **_known(each, PlaceRecord)) for each in data["places"]
+        PlaceProgress(upstream=(), **_known(each, _OF_PLACE)) for each in data["places"]
     )
-    data["failures"] = tuple(
-        FailureView(**_known(each, FailureRecord)) for each in data["failures"]
-    )
+    data["failures"] = tuple(FailureView(**_known(each, _OF_FAILURE)) for each in data["failures"])
     data["notes"], data["cached_by"] = tuple(data["notes"]), tuple(data["cached_by"])
     return RunProgress(**data)

@@ -113,10 +113,17 @@ def table(
     return Rendered("\n".join(lines), html)
 
 
-def filled_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Rendered:
-    """Return a table without the columns that are empty in all rows."""
-    filled = [k for k in range(len(headers)) if any(row[k] for row in rows)]
-    return table([headers[k] for k in filled], [[row[k] for k in filled] for row in rows])
+def filled_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    always: Sequence[str] = (),
+    numeric: Iterable[str] = (),
+) -> Rendered:
+    """Return a table without the columns that are empty in all rows, but for those in `always`."""
+    filled = [k for k, head in enumerate(headers) if head in always or any(row[k] for row in rows)]
+    shown = [[row[k] for k in filled] for row in rows]
+    return table([headers[k] for k in filled], shown, numeric=numeric)
 
 
 def _one_line(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from nbcache.model.run_options import RunChoices
 
@@ -57,17 +57,9 @@ class Headless:
         if text is None:
             return None
         data = json.loads(text)
-        again = data.get("again")
-        return cls(
-            data.get("cache"),
-            cast(RunChoices, data.get("choices") or {}),
-            data.get("notebook"),
-            data.get("parameters") or {},
-            None if again is None else Again.from_record(again),
-            data.get("retention"),
-            bool(data.get("is_dry")),
-            data.get("typed_cache"),
-        )
+        if data["again"] is not None:
+            data["again"] = Again.from_record(data["again"])
+        return cls(**data)
 
 
 class Pending:

@@ -21,6 +21,7 @@ from xxhash import xxh3_128
 
 from nbcache.errors import BlobDamagedError, BlobMissingError, StoreError
 from nbcache.model.digest import Digest, blob_digest, identity_digest
+from nbcache.model.value import Stored
 from nbcache.store import tree
 from nbcache.store.below import Below
 from nbcache.store.files import (
@@ -226,6 +227,13 @@ class Blobs:
         if blob_digest(data) != digest:
             raise BlobDamagedError(f"the blob {digest} is damaged: its bytes have another digest")
         return data
+
+    def bytes_of(self, stored: Stored) -> bytes:
+        """Return the bytes of what a row names: its own, or those of its blob, as `read` does."""
+        if stored.inline is not None:
+            return stored.inline
+        assert stored.blob is not None
+        return self.read(stored.blob)
 
     def verify(self, digest: Digest) -> bool:
         """Say whether a blob is there and its bytes have its digest. Streams, any size."""

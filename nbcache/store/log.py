@@ -11,11 +11,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import (
-    Callable,
-    Iterator,
-    Sequence,
-)
+from collections.abc import Callable, Iterator, Sequence
 
 from nbcache.model.digest import Digest
 from nbcache.model.row import EvictRow, Record, Row

@@ -18,22 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nbcache.engine.executors.alike import (
-    WAY_OUT,
-    check_machine,
-    describe_machine,
-    differences,
-)
+from nbcache.engine.executors.alike import WAY_OUT, check_machine, describe_machine, differences
 from nbcache.engine.executors.cargo import Item
 from nbcache.engine.executors.depot import Depot, Goods, Piece
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec
-from nbcache.errors import (
-    BlobMissingError,
-    CannotKeepError,
-    ClusterDiffersError,
-    NbcacheError,
-)
+from nbcache.errors import BlobMissingError, CannotKeepError, ClusterDiffersError, NbcacheError
 from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow
 from nbcache.store.cache import Cache

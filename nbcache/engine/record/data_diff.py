@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from nbcache.engine.record.array_diff import as_array, compare_arrays
 from nbcache.engine.record.file_content import LARGEST, reader_of
@@ -135,21 +136,36 @@ def _members(value: object) -> dict[object, object]:
 def _compare_members(old: object, new: object) -> DataDiff:
     """Dicts by key, lists by place: what is new, gone or another."""
     before, after = _members(old), _members(new)
-    added = [key for key in after if key not in before]
-    gone = [key for key in before if key not in after]
-    changed = [key for key in after if key in before and not _equal(before[key], after[key])]
-    counts = {"changed": len(changed), "added": len(added), "removed": len(gone)}
-    head = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    lines = [
-        *(f"{_short(key)}: {compare_values(before[key], after[key]).head}" for key in changed),
-        *(f"+ {_short(key)}: {_short(after[key])}" for key in added),
-        *(f"- {_short(key)}: {_short(before[key])}" for key in gone),
-    ]
-    left = len(lines) - _MEMBERS
-    kept = (*lines[:_MEMBERS], f"… and {left} more") if left > 0 else tuple(lines)
+
+    def turned(was: object, now: object) -> str:
+        return "" if _equal(was, now) else compare_values(was, now).head
+
+    head, kept, counts = _changes(before, after, turned, _short, _short)
     sizes = f"{len(before)} → {len(after)} members" if len(before) != len(after) else ""
     text = "; ".join(filter(None, (head, sizes))) or "the same members in another order"
     return DataDiff("members", f"{type(new).__name__}: {text}", kept, counts)
+
+
+def _changes(
+    before: Mapping[Any, Any],
+    after: Mapping[Any, Any],
+    turned: Callable[[Any, Any], str],
+    named: Callable[[Any], str],
+    told: Callable[[Any], str],
+) -> tuple[str, tuple[str, ...], dict[str, int]]:
+    """Return what changed, came and went between two sets of members: in words, by lines, counted.
+
+    turned: what became of one that both have, "" where it is the same.
+    """
+    both = {key: turned(before[key], after[key]) for key in after if key in before}
+    changed = [f"{named(key)}: {text}" for key, text in both.items() if text]
+    added = [f"+ {named(key)}: {told(after[key])}" for key in after if key not in before]
+    gone = [f"- {named(key)}: {told(before[key])}" for key in before if key not in after]
+    counts = {"changed": len(changed), "added": len(added), "removed": len(gone)}
+    lines = (*changed, *added, *gone)
+    left = len(lines) - _MEMBERS
+    kept = (*lines[:_MEMBERS], f"… and {left} more") if left > 0 else lines
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count), kept, counts
 
 
 def _equal(old: object, new: object) -> bool:
@@ -186,7 +202,7 @@ def _compare_files(cache: Cache, old: Stored, new: Stored) -> DataDiff:
         gone = [side for side in (old, new) if side.blob and not cache.blobs.has(side.blob)]
         text = "; its bytes are no longer kept" if gone else ""
         return DataDiff("file", f"{names}: {told}{text}", (), sizes)
-    data = [_bytes(cache, each) for each in (old, new)]
+    data = [cache.blobs.bytes_of(each) for each in (old, new)]
     before, after = (_text(each) for each in data)
     is_one_line = not any("\n" in (text or "").rstrip() for text in (before, after))
     if before is None or after is None or is_one_line:  # else its lines say more
@@ -201,13 +217,6 @@ def _compare_files(cache: Cache, old: Stored, new: Stored) -> DataDiff:
     return DataDiff("file", f"{names}: {told}", _unified(before, after), sizes)
 
 
-def _bytes(cache: Cache, stored: Stored) -> bytes:
-    if stored.inline is not None:
-        return stored.inline
-    assert stored.blob is not None
-    return cache.blobs.read(stored.blob)
-
-
 def _text(data: bytes) -> str | None:
     """A small file's text, None where it is none."""
     if b"\0" in data or len(data) > _TEXT_BYTES:
@@ -219,32 +228,20 @@ def _text(data: bytes) -> str | None:
 
 
 def _compare_trees(cache: Cache, old: Stored, new: Stored) -> DataDiff:
-    before, after = _entries(cache, old), _entries(cache, new)
-    added = sorted(after.keys() - before.keys())
-    gone = sorted(before.keys() - after.keys())
-    changed = sorted(
-        path
-        for path in before.keys() & after.keys()
-        if _content(before[path]) != _content(after[path])
-    )
-    counts = {"changed": len(changed), "added": len(added), "removed": len(gone)}
-    lines = [
-        *(f"{path}: {before[path].size:,} → {after[path].size:,} bytes" for path in changed),
-        *(f"+ {path}: {after[path].size:,} bytes" for path in added),
-        *(f"- {path}: {before[path].size:,} bytes" for path in gone),
-    ]
-    left = len(lines) - _MEMBERS
-    kept = (*lines[:_MEMBERS], f"… and {left} more") if left > 0 else tuple(lines)
-    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    def turned(was: TreeEntry, now: TreeEntry) -> str:
+        is_same = _content(was) == _content(now)
+        return "" if is_same else f"{was.size:,} → {now.size:,} bytes"
+
+    entries = _entries(cache, old), _entries(cache, new)
+    told, kept, counts = _changes(*entries, turned, str, lambda each: f"{each.size:,} bytes")
     return DataDiff("tree", f"folder {new.name}: {told or 'another name'}", kept, counts)
 
 
 def _entries(cache: Cache, stored: Stored) -> dict[str, TreeEntry]:
     assert stored.blob is not None
-    return {
-        each.path.decode("utf-8", "backslashreplace"): each
-        for each in cache.blobs.open_tree(stored.blob)
-    }
+    found = cache.blobs.open_tree(stored.blob)
+    named = {each.path.decode("utf-8", "backslashreplace"): each for each in found}
+    return dict(sorted(named.items()))
 
 
 def _content(entry: TreeEntry) -> tuple[object, ...]:

@@ -102,10 +102,7 @@ class Decoder:
         try:
             if stored.kind in ("file", "tree"):
                 return self._path(stored)
-            if stored.inline is not None:
-                return decode(stored.codec, stored.inline, vouched=stored.vouched)
-            assert stored.blob is not None
-            data = self._cache.blobs.read(stored.blob)
+            data = self._cache.blobs.bytes_of(stored)
             return decode(stored.codec, data, vouched=stored.vouched)
         except BlobMissingError as error:
             shared = self._cache.shared
@@ -334,12 +331,7 @@ class ChannelItems(Results):
         return f"{self.name}: {len(self)} item{'' if len(self) == 1 else 's'}"
 
 
-def channel_items(
-    name: str,
-    fields: Fields,
-    elements: Elements,
-    decoder: Decoder,
-) -> ChannelItems:
+def channel_items(name: str, fields: Fields, elements: Elements, decoder: Decoder) -> ChannelItems:
     """Return the items among a channel's elements; holes are left out."""
     items = [
         TaskResult(position, f"{name}[{format_position(position)}]", Outcome.CACHED, {}, slot)

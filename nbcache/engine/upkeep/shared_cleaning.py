@@ -20,13 +20,7 @@ from nbcache.errors import AccessDeniedError
 from nbcache.model.digest import Digest
 from nbcache.model.holding import Pins, RunFacts
 from nbcache.plan.cleaning import Selection, choose
-from nbcache.plan.shared_cleaning import (
-    GRACE_US,
-    SETTLE_US,
-    deletable,
-    due,
-    still_unused,
-)
+from nbcache.plan.shared_cleaning import GRACE_US, SETTLE_US, deletable, due, still_unused
 from nbcache.store.remote.collect import SharedKeeping, SharedStock
 from nbcache.store.remote.layout import blob_key, young_weeks
 from nbcache.store.remote.shared import Shared

@@ -20,13 +20,7 @@ from nbcache.codec.classes import begin_task, end_task
 from nbcache.engine.identity.declared_types import fits_type
 from nbcache.engine.identity.patches import Patch, patched
 from nbcache.engine.identity.value_code import value_leaf
-from nbcache.engine.spec import (
-    AttemptReport,
-    AttemptSpec,
-    ProcessSpec,
-    ended_columns,
-    finished_row,
-)
+from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec, ended_columns, finished_row
 from nbcache.engine.work.around_script import answers, run_after
 from nbcache.engine.work.harvest import NOTHING, Harvest, Leaf, to_ports
 from nbcache.engine.work.hints import hint_about

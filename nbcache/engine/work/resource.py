@@ -35,13 +35,13 @@ class Resource(Generic[_T]):
 
     def get(self) -> _T:
         """Return the object, made at the first call in this process."""
-        key = self.digest or combine("resource of this process", str(id(self)))
-        return make_once(key, self.function)
+        make, words = self.__reduce__()
+        return make(*words)
 
     def __call__(self) -> _T:
         return self.get()
 
-    def __reduce__(self) -> tuple[object, ...]:
+    def __reduce__(self) -> tuple[Callable[..., _T], tuple[Digest, Callable[[], _T]]]:
         key = self.digest or combine("resource of this process", str(id(self)))
         return (make_once, (key, self.function))
 

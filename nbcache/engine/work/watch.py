@@ -21,13 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.programs import Started, started_by
-from nbcache.engine.identity.read_state import (
-    CHANGED,
-    ReadState,
-    links_on,
-    state_of,
-    what_is_at,
-)
+from nbcache.engine.identity.read_state import CHANGED, ReadState, links_on, state_of, what_is_at
 from nbcache.engine.work.callers import (
     ARCHIVES,
     IMPORTING,

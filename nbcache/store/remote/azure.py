@@ -12,13 +12,7 @@ from typing import Any
 
 from nbcache.errors import AccessDeniedError, StoreGoneError, StoreUnavailableError
 from nbcache.store.remote import driver
-from nbcache.store.remote.driver import (
-    ErrorKind,
-    delete_each,
-    kind_of_status,
-    repeated,
-    send_parts,
-)
+from nbcache.store.remote.driver import ErrorKind, delete_each, kind_of_status, repeated, send_parts
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
@@ -108,11 +102,7 @@ class AzureDriver:
         """There are none."""
 
     def kind_of(self, error: BaseException) -> tuple[ErrorKind, str] | None:
-        from azure.core.exceptions import (
-            AzureError,
-            ClientAuthenticationError,
-            HttpResponseError,
-        )
+        from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
         if isinstance(error, HttpResponseError) and error.status_code is not None:
             code = getattr(error, "error_code", None) or ""

@@ -23,15 +23,7 @@ from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.holding import BlobCopy, Holding, Mark
 from nbcache.model.row import EvictRow
 from nbcache.store.files import new_ulid
-from nbcache.store.remote.layout import (
-    BLOBS,
-    CLAIMS,
-    LOG,
-    MARKS,
-    OF_A_MOMENT,
-    RUNS,
-    blob_key,
-)
+from nbcache.store.remote.layout import BLOBS, CLAIMS, LOG, MARKS, OF_A_MOMENT, RUNS, blob_key
 from nbcache.store.remote.patience import patiently
 from nbcache.store.remote.protocol import Entry
 from nbcache.store.remote.sending import send_segment

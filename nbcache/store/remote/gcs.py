@@ -16,19 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from nbcache.errors import (
-    AccessDeniedError,
-    StoreGoneError,
-    StoreUnavailableError,
-)
+from nbcache.errors import AccessDeniedError, StoreGoneError, StoreUnavailableError
 from nbcache.store.remote import driver
-from nbcache.store.remote.driver import (
-    ErrorKind,
-    delete_each,
-    kind_of_status,
-    read_part,
-    repeated,
-)
+from nbcache.store.remote.driver import ErrorKind, delete_each, kind_of_status, read_part, repeated
 from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
