@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, TypeVar
 
+from nbcache.engine.work.shown import join_chunks
 from nbcache.errors import command
 from nbcache.model.view import ShownChunk
 from nbcache.notebook import render
@@ -183,17 +184,11 @@ def _scrolled(printed: Sequence[ShownChunk], from_end: bool) -> list[str]:
 def _joined(chunks: Sequence[ShownChunk]) -> list[ShownChunk]:
     """Neighbours of one stream as one chunk, so that a line printed in pieces stays a line; of an
     overwritten line what a terminal would show."""
-    out: list[ShownChunk] = []
-    for chunk in chunks:
-        if out and chunk.stream != "display" and out[-1].stream == chunk.stream:
-            out[-1] = ShownChunk(chunk.stream, out[-1].text + chunk.text)
-        else:
-            out.append(chunk)
     return [
         each
         if each.stream == "display"
         else ShownChunk(each.stream, render.settle_carriage_returns(each.text))
-        for each in out
+        for each in join_chunks(chunks)
     ]
 
 

@@ -38,6 +38,13 @@ _NEARNESS = """CASE WHEN c.position = o.position THEN 2
             OR ends_with('.' || o.position, '.' || c.position) THEN 1
         ELSE 0 END"""
 
+
+def _either(columns: str, as_shown: str = "{0}") -> str:
+    """Return columns of a task's last row, or else of the attempt that it used."""
+    both = {name: f'coalesce(last_."{name}", of_."{name}")' for name in columns.split()}
+    return ", ".join(f'{as_shown.format(value)} AS "{name}"' for name, value in both.items())
+
+
 # One line per task: its last attempt, or its last hit with what the attempt it used measured.
 # What a resumed run finds of its own earlier sessions is its own attempt, no hit. Only attempts
 # that hits used are made ready to be found: for all it takes longer than to read the log.
@@ -50,24 +57,12 @@ _TASKS = f"""WITH last_ AS (
     last_.hash AS hash, substr(last_.hash, 6, 8) AS short,
     CASE WHEN last_.kind = 'use' AND NOT {_OWN} THEN 'CACHED'
         ELSE upper(coalesce(last_.status, of_.status)) END AS status,
-    coalesce(of_.attempt, last_.attempt) AS attempt, coalesce(last_.exit, of_.exit) AS "exit",
-    coalesce(last_.signal, of_.signal) AS signal, coalesce(last_.error, of_.error) AS error,
-    make_timestamp(coalesce(last_.submit, of_.submit)) AS submit,
-    make_timestamp(coalesce(last_.start, of_.start)) AS "start",
-    make_timestamp(coalesce(last_.complete, of_.complete)) AS complete,
-    coalesce(last_.duration, of_.duration) AS duration,
-    coalesce(last_.realtime, of_.realtime) AS realtime,
+    coalesce(of_.attempt, last_.attempt) AS attempt, {_either("exit signal error")},
+    {_either("submit start complete", "make_timestamp({0})")}, {_either("duration realtime")},
     100 * coalesce(last_.cpu_time, of_.cpu_time)
         / nullif(coalesce(last_.realtime, of_.realtime), 0) AS cpu_percent,
-    coalesce(last_.cpu_time, of_.cpu_time) AS cpu_time,
-    coalesce(last_.peak_rss, of_.peak_rss) AS peak_rss,
-    coalesce(last_.rchar, of_.rchar) AS rchar, coalesce(last_.wchar, of_.wchar) AS wchar,
-    coalesce(last_.cpus, of_.cpus) AS cpus, coalesce(last_.memory, of_.memory) AS memory,
-    coalesce(last_."time", of_."time") AS "time", coalesce(last_.gpus, of_.gpus) AS gpus,
-    coalesce(last_.disk, of_.disk) AS disk, coalesce(last_.host, of_.host) AS host,
-    coalesce(last_."user", of_."user") AS "user",
-    coalesce(last_.executor, of_.executor) AS executor,
-    coalesce(last_.workdir, of_.workdir) AS workdir,
+    {_either("cpu_time peak_rss rchar wchar cpus memory time gpus disk")},
+    {_either("host user executor workdir")},
     CASE WHEN {_OWN} THEN of_.reason ELSE coalesce(last_.reason, '') END AS reason,
     CASE WHEN NOT {_OWN} THEN of_.run END AS cached_from_run,
     coalesce(last_.hash <> of_.hash, false) AS trusted,

@@ -35,7 +35,7 @@ from nbcache.engine.executors.depot import Goods
 from nbcache.engine.executors.lost import lost_row
 from nbcache.engine.executors.protocol import ShownCallback, Started
 from nbcache.engine.spec import AttemptReport, AttemptSpec, Ending, ProcessSpec, finished_row
-from nbcache.engine.work.attempt import evicted
+from nbcache.engine.work.attempt import rows_to_append
 from nbcache.errors import (
     ClusterDiffersError,
     InputMissingError,
@@ -432,12 +432,8 @@ class ClusterExecutor:
             report.workdir = await carrier.fetch_workdir(goods, process, spec, report.exit)
         if row is None:
             return
-        report.row = row = finished_row(row, {"workdir": report.workdir})
-        rows: list[Row] = [row]
-        if report.changed and report.outcome == "completed":
-            rows.append(evicted(row, report.changed))
-        if not spec.row_is_drivers(report.outcome):
-            self._append(rows)
+        report.row = finished_row(row, {"workdir": report.workdir})
+        self._append(rows_to_append(spec, report))
 
     # ------------------------------------------------------------------ ends
 

@@ -256,6 +256,3 @@ def _unnamed_place(task: Found) -> Hashable:
 
 def _position(task: Found) -> str:
     return (task.use if task.use is not None else task.made).position
-
-
-__all__ = ["Paired", "Tasks", "pair_runs", "renamed"]

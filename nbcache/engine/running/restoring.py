@@ -174,6 +174,3 @@ def _outputs(
         kept[name] if name in kept else inputs.get(name, NotKept(f"the output {name}"))
         for name in names
     )
-
-
-__all__ = ["RestoredRun", "restore", "results_of"]

@@ -53,7 +53,7 @@ from nbcache.errors import (
 )
 from nbcache.model.digest import Digest, blob_digest
 from nbcache.model.process import Output
-from nbcache.model.row import AttemptRow, EvictRow, Row, WatchedRead
+from nbcache.model.row import EvictRow, Row, WatchedRead
 from nbcache.model.value import Gathered, Stored
 from nbcache.plan.identity.canonical import summarise
 from nbcache.plan.identity.confidential import confidential_texts
@@ -336,11 +336,7 @@ class _Attempt:
             **place.usage.end(self.peak),
         }
         report.row = finished_row(spec.row, report.columns)
-        rows: list[Row] = [report.row]
-        if report.changed and report.outcome == "completed":
-            rows.append(evicted(report.row, report.changed))
-        if not spec.row_is_drivers(report.outcome):
-            place.journal.append(rows)
+        place.journal.append(rows_to_append(spec, report))
 
 
 def check_room(folder: Path, wanted: int | None) -> None:
@@ -379,16 +375,24 @@ def _is_path(output: Output) -> bool:
     return output.pattern is not None or (output.type is not None and output.type.is_path)
 
 
-def evicted(row: AttemptRow, inputs: tuple[str, ...]) -> EvictRow:
-    """Return the tombstone of a result whose inputs changed while it was made."""
-    return EvictRow(
+def rows_to_append(spec: AttemptSpec, report: AttemptReport) -> list[Row]:
+    """Return what the log gets of an attempt that has ended, unless the driver appends it: its row,
+    with a tombstone where inputs changed while the result was made."""
+    row = report.row
+    if row is None or spec.row_is_drivers(report.outcome):
+        return []
+    if not report.changed or report.outcome != "completed":
+        return [row]
+    reason = f"input {', '.join(report.changed)} changed while the task ran"
+    tombstone = EvictRow(
         id=new_ulid(),
         at=time.time_ns() // 1000,
         run=row.run,
         session=row.session,
         row=row.id,
-        reason=f"input {', '.join(inputs)} changed while the task ran",
+        reason=reason,
     )
+    return [row, tombstone]
 
 
 def store_shown(shown: Shown, cache: Cache) -> Stored | None:

@@ -121,18 +121,10 @@ def typed(output: Output, text: str | list[str]) -> object:
 
 
 def _bool(text: str) -> bool:
-    known = {
-        "true": True,
-        "1": True,
-        "yes": True,
-        "false": False,
-        "0": False,
-        "no": False,
-        "": False,
-    }
-    if text.strip().lower() not in known:
+    word = text.strip().lower()
+    if word not in ("true", "1", "yes", "false", "0", "no", ""):
         raise ValueError(text)
-    return known[text.strip().lower()]
+    return word in ("true", "1", "yes")
 
 
 _CONVERSIONS: dict[str, Callable[[str], object]] = {

@@ -198,6 +198,3 @@ class LiveCard(RunView):
     def frame(self, rendered: Rendered) -> Rendered:
         """Return the static card so that the live one hides its head."""
         return framed(rendered, self.twin_id)
-
-
-__all__ = ["CardDesk", "CardRecord", "CardSource", "Hands", "LiveCard", "card_record", "of_one"]
