@@ -119,8 +119,7 @@ def execute(
         RunError: no kernel can be started.
         KeyboardInterrupt: interrupted before the first cell.
     """
-    import nbformat
-
+    nbformat = _import_nbformat()
     notebook = read_notebook(path)
     parametrise.check_required(notebook, given)
     parametrise.inject(notebook, given)

@@ -32,10 +32,12 @@ def write_notebook(path: Path, *cells: str, parameters: int | None = None) -> Pa
     return path
 
 
-def nbcache(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def nbcache(
+    folder: Path, *words: str, python: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "JUPYTER_PATH": "", "JUPYTER_DATA_DIR": str(folder / "none")}
     return subprocess.run(
-        [sys.executable, "-m", "nbcache", *words],
+        [sys.executable, *python, "-m", "nbcache", *words],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -65,8 +67,10 @@ def test_a_notebook_runs_is_cached_and_its_history_answers(tmp_path: Path) -> No
     assert (tmp_path / "sub" / ".nbcache").is_dir()
 
     without = write_notebook(tmp_path / "plain.ipynb", "x = 1")
-    refused = nbcache(tmp_path, "plan", without.name)
+    refused = nbcache(tmp_path, "plan", without.name, python=("-X", "importtime"))
     assert refused.returncode == 2
+    assert "nbformat" in refused.stderr
+    assert "rfc3987_syntax.utils" not in refused.stderr  # a grammar that takes a second to load
     assert "%load_ext nbcache" in refused.stderr
 
     plan = nbcache(tmp_path, "plan", "sub/fit.ipynb", "-p", "depth=4")

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbcache.store.cache import Cache
-from tests.house.reading import ROOT
 
 Record = Callable[[str, object], None]
 
@@ -81,17 +80,3 @@ def test_a_question_in_a_shell_loads_nothing_of_what_runs_tasks(tmp_path: Path) 
     loaded = answer.stdout.splitlines()[-1].split()
 
     assert [name for name in loaded if not name.startswith("nbcache.engine.record")] == []
-
-
-def test_a_notebook_is_read_without_a_grammar_that_takes_a_second_to_load() -> None:
-    program = (
-        "import sys\nfrom pathlib import Path\n"
-        "from nbcache.notebook.headless import read_notebook\n"
-        "read_notebook(Path(sys.argv[1]))\n"
-        "print('nbformat' in sys.modules, 'rfc3987_syntax' in sys.modules)"
-    )
-    notebook = str(ROOT / "example_notebooks/quickstart.ipynb")
-    command = [sys.executable, "-c", program, notebook]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-
-    assert answer.stdout.split() == ["True", "False"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -65,7 +66,7 @@ LIBRARIES = [
     edit("own function of sympy same", "import sympy as sp\nclass F(sp.Function):\n    @classmethod\n    def eval(cls, x): return x + 1 if x.is_number else None", "x + 1", "x  +  1", "out = str(F(3))", None),
     edit("own function of sympy", "import sympy as sp\nclass F(sp.Function):\n    @classmethod\n    def eval(cls, x): return x + 1 if x.is_number else None", "x + 1", "x + 2", "out = str(F(3))", "helper F"),
     edit("assumption of sympy", "import sympy as sp\nclass F(sp.Function):\n    is_positive = True", "= True", "= None", "out = F(sp.Symbol('x')).is_positive", "helper F"),
-    edit("schema checker", "import jsonschema\ncheck = jsonschema.Draft7Validator({'type': 'integer'})", "'type': ", "'type':  ", "out = check.is_valid(v)", None),
+    replace(edit("schema checker", "import jsonschema\ncheck = jsonschema.Draft7Validator({'type': 'integer'})", "'type': ", "'type':  ", "out = check.is_valid(v)", None), files={"rfc3987_syntax.py": "is_valid_syntax = None"}),  # else every process loads a grammar
     edit("polars expression", "import polars as pl\ne = pl.col('a') * 2", "* 2", "* 3", "out = pl.DataFrame({'a': [1, 2]}).select(e)['a'].to_list()", "captured e"),
     edit("functions run by joblib", "from joblib import Parallel, delayed\ndef work(i): return i + 1", "i + 1", "i + 2", "out = Parallel(n_jobs=1)(delayed(work)(i) for i in range(3))", "helper work"),
     edit("arguments of a command line", "import argparse\np = argparse.ArgumentParser()\np.add_argument('--k', type=int, default=1)", "default=1", "default=2", "out = p.parse_args([]).k", "captured p"),
