@@ -5,7 +5,8 @@ Pure: a `Lineage` in, text out. What occurs twice is unfolded once; of many alik
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
@@ -149,9 +150,10 @@ class _Tree:
         links = self._out_of.get(task, [])
         return Branch(text, self._some(links, "", self._one_forward))
 
-    def _some(self, each: Sequence[Link | Source], name: str, make: object) -> list[Branch]:
+    def _some(
+        self, each: Sequence[Link | Source], name: str, make: Callable[[Link | Source], Branch]
+    ) -> list[Branch]:
         """Branches for all; of many the first few, and how many there are."""
-        assert callable(make)
         if len(each) <= _ALIKE:
             return [make(one) for one in each]
         branches = [make(one) for one in each[:_SHOWN]]
@@ -185,9 +187,7 @@ def _list(branches: Sequence[Branch]) -> str:
 
 def mermaid(lineage: Lineage) -> str:
     """Return the graph in Mermaid's language; many tasks of a process are one node."""
-    counts: dict[str, int] = {}
-    for task in lineage.tasks.values():
-        counts[task.process] = counts.get(task.process, 0) + 1
+    counts = Counter(task.process for task in lineage.tasks.values())
     names: dict[str, str] = {}
     nodes: list[str] = []
 

@@ -7,6 +7,7 @@ in what a notebook keeps a date stands for *today*, which is another day to whoe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -55,11 +56,10 @@ class RunRecord(TypedDict):
 
 def counts_of(progress: RunProgress) -> dict[str, int]:
     """Return the tasks of all processes by state or outcome."""
-    counts: dict[str, int] = {}
+    counts = Counter[str]()
     for place in progress.places:
-        for name, number in place.counts.items():
-            counts[name] = counts.get(name, 0) + number
-    return counts
+        counts.update(place.counts)
+    return dict(counts)
 
 
 def total_of(progress: RunProgress) -> int:

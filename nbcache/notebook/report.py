@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TextIO
@@ -110,10 +111,9 @@ def record_of(execution: Execution, notebook: Path) -> dict[str, object]:
 
 def _all_runs(execution: Execution) -> str:
     records = [progress_from(record) for record in execution.runs.values()]
-    counts: dict[str, int] = {}
+    counts = Counter[str]()
     for record in records:
-        for name, number in counts_of(record).items():
-            counts[name] = counts.get(name, 0) + number
+        counts.update(counts_of(record))
     elapsed = sum(record.elapsed_s for record in records)
     saved = sum(record.saved_s for record in records)
     equal = sum(record.equal for record in records)

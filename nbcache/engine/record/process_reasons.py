@@ -6,6 +6,7 @@ Groups the tasks of one run by the reason that their rows give; each group names
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from nbcache.engine.record import history
@@ -33,9 +34,7 @@ def why_process(cache: Cache, words: Sequence[str], *, run: str | None = None) -
     groups: dict[tuple[str, str], list[Found]] = {}
     for task in tasks:
         groups.setdefault(_said_of(task, names), []).append(task)
-    outcomes: dict[str, int] = {}
-    for (what, _), members in groups.items():
-        outcomes[what] = outcomes.get(what, 0) + len(members)
+    outcomes = Counter(what for (what, _), members in groups.items() for _ in members)
     nearest = _nearest_of_those_that_ran(cache, groups, known)
     counts = ", ".join(f"{count:,} {what}" for what, count in outcomes.items())
     return Told(

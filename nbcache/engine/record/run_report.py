@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -97,10 +98,9 @@ class RunReport:
     @property
     def counts(self) -> Mapping[str, int]:
         """Tasks by status."""
-        found: dict[str, int] = {}
+        found = Counter[str]()
         for process in self.processes:
-            for status, number in process.counts.items():
-                found[status] = found.get(status, 0) + number
+            found.update(process.counts)
         return found
 
     @property

@@ -40,11 +40,11 @@ def declarations(inputs: Mapping[str, object], task: TaskInfo) -> list[str]:
 def declaration(name: str, value: object) -> str:
     """Return a bash declaration whose right side is quoted, whatever the value holds."""
     if isinstance(value, (list, tuple)):
-        members = " ".join(shlex.quote(shell_text(name, member)) for member in value)
-        return f"declare -a {name}=({members})"
+        texts = (shell_text(f"{name}[{place}]", member) for place, member in enumerate(value))
+        return f"declare -a {name}=({' '.join(map(shlex.quote, texts))})"
     if isinstance(value, Mapping):
         pairs = " ".join(
-            f"[{shlex.quote(str(key))}]={shlex.quote(shell_text(name, member))}"
+            f"[{shlex.quote(str(key))}]={shlex.quote(shell_text(f'{name}[{key}]', member))}"
             for key, member in value.items()
         )
         return f"declare -A {name}=({pairs})"
