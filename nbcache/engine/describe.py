@@ -85,7 +85,10 @@ def card_of(process: Process, session: Host, allowance: Allowance | None = None)
             inputs = place.decl.inputs or ()
             captures = _captures(place.captured)
             notes += place.captured.notes
-            hindrances += _missing(place.captured.missing)
+            if missing := ", ".join(place.captured.missing):
+                hindrances.append(
+                    f"nothing is called {missing} yet: the body would stop with a NameError"
+                )
             if prepared is not None:
                 left = COUNT_S - (time.monotonic() - started)
                 found = dry_run(prepared, within_s=max(left, 0.02))
@@ -173,12 +176,6 @@ def _port(port: Input | Output) -> str:
         return text
     text = text if port.default is None else f"{text} = {port.default}"
     return f"*{text}" if port.rest else text
-
-
-def _missing(names: Sequence[str]) -> list[str]:
-    if not names:
-        return []
-    return [f"nothing is called {', '.join(names)} yet: the body would stop with a NameError"]
 
 
 def _wiring(process: Process, session: Host) -> str:
@@ -269,7 +266,9 @@ def channel_view_of(channel: NamedChannel, session: Host) -> ChannelView:
             first=(),
             note=f"its items come from {names}",
         )
-    items = _items(graph, node)
+    sources = {each.index: load(each) for each in graph.nodes if each.op == "source"}
+    is_source = node.op == "source"
+    items = sources[node.index] if is_source else channel_items(graph, node.index, sources)
     return ChannelView(
         name=channel.name,
         items=len(items),
@@ -287,13 +286,6 @@ def _of_dicts(items: Sequence[tuple[object, ...]], node: CompiledNode) -> str:
     if not isinstance(items[0][0], dict):
         return ""
     return "each item is one dict; from_table(...) makes fields of the keys of dicts"
-
-
-def _items(graph: Graph, node: CompiledNode) -> Sequence[tuple[object, ...]]:
-    if node.op == "source":
-        return load(node)
-    sources = {each.index: load(each) for each in graph.nodes if each.op == "source"}
-    return channel_items(graph, node.index, sources)
 
 
 def channel_items(

@@ -96,7 +96,7 @@ def verify(cache: Cache, *, quick: bool = False, mend: bool = False) -> Findings
         found.facts["unused"] = f"{render.count_of(len(report.orphans), 'blob')} that no row names"
     if report.leftovers:
         left = render.count_of(len(report.leftovers), "leftover")
-        found.facts["left"] = f"{left} of processes that were killed"
+        found.facts["left"] = f"{left}, of killed processes or put aside as damaged"
     end = "" if mend else "; what needs it runs again, or --repair"
     found.problems += [
         str(each) if each.fault == "segment" else f"{each}{end}" for each in report.problems

@@ -257,7 +257,8 @@ def _by_hash(cache: Cache, prefix: str) -> Found:
         raise UsageError(f"{len(hashes)} tasks have a hash that starts with {prefix!r}: {listed}")
     known = {run.id: run for run in history.runs(cache)}
     kind, row_id, run, _ = rows[0]
-    use = _use_of(cache, row_id, run) if kind == UseRow.kind else None
+    uses = cache.log.rows((UseRow.kind,), run=run) if kind == UseRow.kind else ()
+    use = next((row for row in uses if isinstance(row, UseRow) and row.id == row_id), None)
     made = cache.log.find_attempt(row_id if use is None else use.cached_from)
     if made is None:
         attempts = [row_id for kind, row_id, _, _ in rows if kind == AttemptRow.kind]
@@ -272,8 +273,3 @@ def _by_hash(cache: Cache, prefix: str) -> Found:
 
 _OF_HASH = """SELECT kind, id, run, hash FROM _rows
 WHERE kind IN ('attempt', 'use') AND starts_with(hash, $start) ORDER BY "at" DESC, id DESC"""
-
-
-def _use_of(cache: Cache, row_id: str, run: str) -> UseRow | None:
-    rows = cache.log.rows((UseRow.kind,), run=run)
-    return next((row for row in rows if isinstance(row, UseRow) and row.id == row_id), None)

@@ -171,7 +171,10 @@ def lineage_of(cache: Cache, words: Sequence[str], *, run: str | None = None) ->
     roots = [each for each in made if output in (None, each.output)]
     if output is not None and not roots:
         known = [each.output for each in made]
-        raise UsageError(_no_output(found.label, output, known))
+        if not known:
+            raise UsageError(f"{found.label} has no output that is kept")
+        hint = meant(output, known, f"it has {', '.join(known)}")
+        raise UsageError(f"{found.label} has no output {output!r}; {hint}")
     title = f"{found.label}.{output}" if output else found.label
     return graph.around(title, roots, [], [key])
 
@@ -187,13 +190,6 @@ def _without_output(words: Sequence[str]) -> tuple[Sequence[str], str | None]:
     if named is None:
         return words, None
     return [named[1] + (named[2] or named[4] or ""), *words[1:]], named[3]
-
-
-def _no_output(label: str, name: str, known: Sequence[str]) -> str:
-    if not known:
-        return f"{label} has no output that is kept"
-    hint = meant(name, known, f"it has {', '.join(known)}")
-    return f"{label} has no output {name!r}; {hint}"
 
 
 def _content_of(cache: Cache, word: str) -> Digest | None:

@@ -290,7 +290,10 @@ class Decider:
         """Take a row that was found, or another of its hash, if its reads and results hold."""
         held: Entry | None = entry
         if entry.reads and not self._reads_hold(entry, decision):
-            held = self._with_reads_as_now(entry.hash, decision, log, run)
+            reason, others = decision.reason, log.find_all(entry.hash, run=run)
+            held = next((each for each in others if self._reads_hold(each, decision)), None)
+            if held is None:
+                decision.reason = reason
         outputs = self._outputs(decision, held) if held is not None else None
         if outputs is None:
             return False
@@ -365,17 +368,6 @@ class Decider:
         if found is None:
             decision.reason = TRUSTED_GONE
         return found
-
-    def _with_reads_as_now(
-        self, hash: Digest, decision: Decision, log: Log, run: str | None
-    ) -> Entry | None:
-        """Return an earlier result of the hash that read what is there now again, or None."""
-        reason = decision.reason
-        for entry in log.find_all(hash, run=run):
-            if self._reads_hold(entry, decision):
-                return entry
-        decision.reason = reason
-        return None
 
     def _reads_hold(self, entry: Entry, decision: Decision) -> bool:
         settings = decision.place.captured.settings

@@ -34,7 +34,8 @@ class Deciding:
         inputs = command.inputs.values()
         if self._course.decider.may_read(command.task[0]) or any(map(_may_read, inputs)):
             self._course.decider.expect(command.task, command.inputs)
-            self._thread.submit(self._decide_elsewhere, command)
+            inbox = self._course.inbox
+            self._thread.submit(lambda: inbox.tell_from_afar(self._answer(command)))
         else:
             self._course.inbox.tell(self._answer(command))
 
@@ -61,9 +62,6 @@ class Deciding:
     def _show_download(self, place: str, progress: str | None) -> None:
         wait = None if progress is None else WaitView(f"fetching {place}", progress)
         self._course.run.wait_for_another(place, wait)
-
-    def _decide_elsewhere(self, command: Decide) -> None:
-        self._course.inbox.tell_from_afar(self._answer(command))
 
     def _answer(self, command: Decide) -> Event:
         decider = self._course.decider

@@ -125,8 +125,9 @@ def dry_run(
             event = _answer(command, prepared, found, ignored)
             if event is not None:
                 more = scheduler.handle(event)
-                if deadline is None:
-                    _expect(more, prepared)
+                for each in more if deadline is None else ():
+                    if isinstance(each, Decide):  # several files are fetched at once for hashes
+                        prepared.decider.expect(each.task, each.inputs)
                 commands.extend(more)
     found.elements = scheduler.elements
     for node, error in scheduler.channel_errors[:1]:
@@ -146,13 +147,6 @@ def dry_run(
             unknown += max((found.expected[name] or 0) - len(scheduler.elements(index)), 0)
         found.unknown[name] = unknown
     return found
-
-
-def _expect(commands: Iterable[Command], prepared: Prepared) -> None:
-    """Begin to fetch what has to be read for the hashes of tasks, several files at once."""
-    for command in commands:
-        if isinstance(command, Decide):
-            prepared.decider.expect(command.task, command.inputs)
 
 
 def _answer(

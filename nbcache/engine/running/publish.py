@@ -63,7 +63,9 @@ class Publisher:
             if error is not None:
                 failed.append((decision, str(error)))
         if is_whole and not failed:
-            self._remove_stale()
+            for target in self._results:
+                with suppress(OSError):  # it stands there once more
+                    self._placer.remove_stale(target)
         return failed
 
     def said(self) -> Iterator[str]:
@@ -109,11 +111,6 @@ class Publisher:
                 self._placed.setdefault(rule.folder, Counter())[rendered] += self._placer.place(
                     held, target, rule.mode, owner, overwrite=rule.overwrite
                 )
-
-    def _remove_stale(self) -> None:
-        for target in self._results:
-            with suppress(OSError):  # it stands there once more
-                self._placer.remove_stale(target)
 
     def _store(self, shelf: Shelf, decision: Decision, outputs: Item, owner: Owner) -> None:
         """Put a result into its store folder."""
