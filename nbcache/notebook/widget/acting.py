@@ -87,12 +87,8 @@ class Actions:
 
     def busy(self) -> str:
         """Return why no run can begin now; empty where one can."""
-        going = self._going()
-        return "" if going is None else f"run {going.name} is going"
-
-    def _going(self) -> Run | None:
         last = self._session.last_run
-        return last if last is not None and not last.done else None
+        return "" if last is None or last.done else f"run {last.name} is going"
 
     # ------------------------------------------------------------------ acting
 
@@ -124,7 +120,9 @@ class Actions:
         said: list[str] = []
         run = self._apart(
             summary.parameters,
-            lambda: resuming.resume(_told_to(self._session, said), source.id, detached=True),
+            lambda: resuming.resume(
+                cast(Resumer, _Told(self._session, said)), source.id, detached=True
+            ),
         )
         return run, "\n".join(said)
 
@@ -140,9 +138,8 @@ class Actions:
         )
 
     def _check_free(self) -> None:
-        going = self._going()
-        if going is not None:
-            raise UsageError(f"run {going.name} is going: wait for it, or cancel it first")
+        if busy := self.busy():
+            raise UsageError(f"{busy}: wait for it, or cancel it first")
 
     def _summary(self, source: Source) -> history.RunSummary:
         """Return what the cache has of the view's run, which may outlive its folder."""
@@ -205,10 +202,6 @@ class _Told:
         return getattr(self._session, name)
 
 
-def _told_to(session: Session, said: list[str]) -> Resumer:
-    return cast(Resumer, _Told(session, said))
-
-
 def _holds(held: object, text: str) -> bool:
     """Whether a variable holds the literal already."""
     value = parameter_value(text)
@@ -217,18 +210,17 @@ def _holds(held: object, text: str) -> bool:
 
 def _is_plain(value: object) -> bool:
     """Whether a line has room for its literal."""
-    if isinstance(value, (list, tuple)):
-        exact = type(value) in (list, tuple)
-        return exact and len(value) <= MOST_MEMBERS and all(map(_is_member, value))
+    if type(value) in (list, tuple):
+        members = cast(Sequence[object], value)
+        return len(members) <= MOST_MEMBERS and all(
+            _is_scalar(each) and not (type(each) is float and not isfinite(each))
+            for each in members
+        )
     return _is_scalar(value)
 
 
 def _is_scalar(value: object) -> bool:
     return type(value) in (NoneType, bool, int, float) or _is_short(value)
-
-
-def _is_member(value: object) -> bool:
-    return _is_scalar(value) and not (type(value) is float and not isfinite(value))
 
 
 def _is_short(value: object) -> bool:

@@ -53,13 +53,16 @@ class SessionDesk:
 
     def asks(self) -> Mapping[object, Callable[[RunView, Mapping[str, Any]], object]]:
         """Return what can be asked, with what answers it."""
+        acts = self._actions
         return {
-            "cancel": self._cancel,
-            "run": self._run,
-            "resume": self._resume,
-            "relaunch": self._relaunch,
-            "form": self._form,
-            "plan": self._plan,
+            "cancel": lambda view, _: {"said": acts.cancel(view.source)},
+            "run": lambda view, _: self._begun(view, acts.again(view.source)),
+            "resume": lambda view, _: self._begun(view, *acts.resume(view.source)),
+            "relaunch": lambda view, message: self._begun(
+                view, acts.relaunch(view.source, Asked.from_message(message))
+            ),
+            "form": lambda view, _: acts.form(view.source),
+            "plan": lambda view, message: acts.plan(view.source, Asked.from_message(message)),
             "tasks": self._tasks,
             "task": self._task,
             "log": self._log,
@@ -71,31 +74,9 @@ class SessionDesk:
             "fold": self._fold,
         }
 
-    # ------------------------------------------------------------------ acting
-
-    def _cancel(self, view: RunView, message: Mapping[str, Any]) -> object:
-        return {"said": self._actions.cancel(view.source)}
-
-    def _run(self, view: RunView, message: Mapping[str, Any]) -> object:
-        run = self._actions.again(view.source)
+    def _begun(self, view: RunView, run: Run, said: str = "") -> object:
         self._follow(run, view)
-        return {"said": f"run {run.name} began"}
-
-    def _resume(self, view: RunView, message: Mapping[str, Any]) -> object:
-        run, said = self._actions.resume(view.source)
-        self._follow(run, view)
-        return {"said": said}
-
-    def _relaunch(self, view: RunView, message: Mapping[str, Any]) -> object:
-        run = self._actions.relaunch(view.source, Asked.from_message(message))
-        self._follow(run, view)
-        return {"said": f"run {run.name} began"}
-
-    def _form(self, view: RunView, message: Mapping[str, Any]) -> object:
-        return self._actions.form(view.source)
-
-    def _plan(self, view: RunView, message: Mapping[str, Any]) -> object:
-        return self._actions.plan(view.source, Asked.from_message(message))
+        return {"said": said or f"run {run.name} began"}
 
     # ------------------------------------------------------------------ looking
 

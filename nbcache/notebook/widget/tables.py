@@ -7,12 +7,13 @@ that is not kept in the log (`--no-cache`), the kernel's own memory is asked.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict
 
 from nbcache.engine.record.finding import inputs_of
-from nbcache.engine.record.results import TaskResult, task_label
+from nbcache.engine.record.results import task_label
 from nbcache.engine.running.run import Run
 from nbcache.errors import UsageError
 from nbcache.model.ids import format_position, parse_position
@@ -194,9 +195,6 @@ def _line(row: Sequence[Any], process: str, inputs: Mapping[str, object]) -> Tas
 def _from_memory(run: Run, query: TaskQuery) -> TaskPage:
     index = run.graph.places.get(query.process)
     tasks = [task for key, task in list(run.tasks.items()) if key[0] == index]
-    counts: dict[str, int] = {}
-    for task in tasks:
-        counts[task.outcome.value] = counts.get(task.outcome.value, 0) + 1
     fitting = [
         task
         for task in tasks
@@ -204,10 +202,11 @@ def _from_memory(run: Run, query: TaskQuery) -> TaskPage:
         and query.text.lower() in f"{task.label} {task.error or ''}".lower()
     ]
 
-    def order(task: TaskResult) -> tuple[str, tuple[int, ...]]:
-        return (task.outcome.value if query.sort == "status" else "", task.position)
-
-    fitting.sort(key=order, reverse=query.descending)
+    by_status = query.sort == "status"
+    fitting.sort(
+        key=lambda task: (task.outcome.value if by_status else "", task.position),
+        reverse=query.descending,
+    )
     rows: list[TaskLine] = [
         {
             "position": format_position(task.position),
@@ -228,5 +227,5 @@ def _from_memory(run: Run, query: TaskQuery) -> TaskPage:
         "matched": len(fitting),
         "total": len(tasks),
         "offset": query.offset,
-        "statuses": counts,
+        "statuses": dict(Counter(task.outcome.value for task in tasks)),
     }
