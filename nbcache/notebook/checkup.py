@@ -99,7 +99,7 @@ def verify(cache: Cache, *, quick: bool = False, mend: bool = False) -> Findings
         found.facts["left"] = f"{left}, of killed processes or put aside as damaged"
     end = "" if mend else "; what needs it runs again, or --repair"
     found.problems += [
-        str(each) if each.fault == "segment" else f"{each}{end}" for each in report.problems
+        str(each) if each.fault in ("", "segment") else f"{each}{end}" for each in report.problems
     ]
     return found
 

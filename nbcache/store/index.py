@@ -174,19 +174,16 @@ class SegmentIndex:
         """Map an index file.
 
         Raises:
-            StaleIndexError: it is not there or not whole.
+            StaleIndexError: it is not there, not whole, or cannot be mapped.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
+            with open(path, "rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size < _HEAD.size:
+                    raise StaleIndexError("too short")
+                data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        except OSError as error:  # some file systems map nothing
             raise StaleIndexError(str(error)) from error
-        try:
-            size = os.fstat(descriptor).st_size
-            if size < _HEAD.size:
-                raise StaleIndexError("too short")
-            data = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
-        finally:
-            os.close(descriptor)
         return cls(data, check=size <= _CHECKED_BYTES)
 
     def find(self, key: bytes) -> list[Found]:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from nbcache.errors import DamagedSegmentError, command
 from nbcache.model.row import AttemptRow, Record, Row, row_from_record
 from nbcache.model.signature import ORIGIN
 from nbcache.store.index import SegmentIndex, row_key
@@ -33,6 +34,21 @@ T = TypeVar("T")
 _OF_TASKS = frozenset({"attempt", "use"})
 
 
+def _made(record: Record, *, vouched: bool = False) -> Row | None:
+    """Return the row of a stored one of this user's.
+
+    Raises:
+        DamagedSegmentError: it lacks what all rows of its kind have.
+    """
+    try:
+        return row_from_record(record, vouched=vouched)
+    except (KeyError, TypeError) as error:
+        raise DamagedSegmentError(
+            f"row {record.get('id')} of the history lacks what all rows of its kind have.\n  "
+            f"`{command('verify --repair')}` puts the segment that holds it aside."
+        ) from error
+
+
 class LogRows(LogFiles):
     """All rows of one cache folder."""
 
@@ -48,13 +64,13 @@ class LogRows(LogFiles):
         is_own = self._vouching.takes(record.get(ORIGIN))
         vouched = record.get("kind") == "attempt" and (is_own or self._vouching(record).vouches)
         if is_own or vouched:
-            return row_from_record(record, vouched=vouched)
+            return _made(record, vouched=vouched)
         return sound_row(record)
 
     def _part(self, record: Record) -> Row | None:
         """Return the row of some columns of a stored one; None: it is none. For a signature the
         other columns would have to be there."""
-        return (row_from_record if self._vouching.takes(record.get(ORIGIN)) else sound_row)(record)
+        return (_made if self._vouching.takes(record.get(ORIGIN)) else sound_row)(record)
 
     def find_attempt(self, attempt: str) -> AttemptRow | None:
         """Return an attempt's row by its id."""

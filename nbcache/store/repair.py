@@ -26,6 +26,7 @@ from nbcache.store.segment import (
     read_records,
     segment_name,
 )
+from nbcache.store.soundness import is_whole
 from nbcache.store.verify import Problem, Report
 
 
@@ -82,11 +83,9 @@ def _repair(cache: Cache, problem: Problem) -> str:
 def _is_readable(root: Path, name: str) -> bool:
     try:
         rebuilt_index(root, name)
-        for _ in read_records(root / "log" / (name + ROWS)):
-            pass
+        return all(map(is_whole, read_records(root / "log" / (name + ROWS))))
     except (StoreError, OSError, ValueError):
         return False
-    return True
 
 
 def _repair_segment(root: Path, name: str) -> str:
@@ -97,7 +96,10 @@ def _repair_segment(root: Path, name: str) -> str:
         os.unlink(root / "index" / f"{name}.idx")
     os.rename(log / (name + KEYS), log / (name + KEYS + mark))
     try:
-        table = table_of(in_order(read_records(log / (name + ROWS))))
+        records = list(read_records(log / (name + ROWS)))
+        if not all(map(is_whole, records)):
+            raise ValueError("no rows can be made of it")
+        table = table_of(in_order(records))
         meta = metadata_for(table)
         publish_segment(root, name, table, keys_table(table), meta)
         return f"the keys of segment {name} are made again from its rows"

@@ -42,6 +42,15 @@ def is_sound(record: Mapping[str, Any]) -> bool:
     )
 
 
+def is_whole(record: Mapping[str, Any]) -> bool:
+    """Whether a row can be made of a stored one; so of those of kinds of later versions."""
+    try:
+        row_from_record(record)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
+
+
 def sound_row(record: object) -> Row | None:
     """Return the row that others wrote; None: it is none, or of a kind of later versions."""
     if not isinstance(record, dict) or not is_sound(record):

@@ -28,6 +28,7 @@ from nbcache.store.journal import read_from
 from nbcache.store.references import references
 from nbcache.store.segment import KEYS, ROWS, open_parquet, read_records
 from nbcache.store.signing import standing_of
+from nbcache.store.soundness import is_whole
 from nbcache.store.trust_file import read_trust
 
 _SIGNED = frozenset((SIGNATURE, SIGNER))
@@ -69,16 +70,6 @@ class Report:
     @property
     def ok(self) -> bool:
         return not self.problems
-
-    def __str__(self) -> str:
-        counts = (
-            f"{self.rows} rows in {self.segments} segments and {self.journals} journals; "
-            f"{self.blobs} blobs, {self.bytes} bytes; {len(self.orphans)} blobs that no row names; "
-            f"{len(self.leftovers)} leftovers of killed processes"
-        )
-        if self.ok:
-            return f"ok: {counts}"
-        return "\n".join([f"{len(self.problems)} problems: {counts}", *map(str, self.problems)])
 
 
 def verify(cache: Cache, *, deep: bool = True) -> Report:
@@ -148,6 +139,10 @@ def _segment_rows(cache: Cache, report: Report) -> Iterator[Record]:
             if path.exists():  # else it was merged away just now
                 report.problems.append(Problem("segment", name, str(error), "segment"))
             continue
+        if not all(map(is_whole, records)):
+            what = "a row in it lacks what all rows of its kind have"
+            report.problems.append(Problem("segment", name, what, "segment"))
+            continue
         _check_pair(name, records, keys, report)
         _check_index(cache.root, name, report)
         yield from records
@@ -175,6 +170,7 @@ def _check_pair(
             report.problems.append(
                 Problem("segment", name, f"the key of {record['id']} differs", "segment")
             )
+            return
 
 
 def _check_index(root: Path, name: str, report: Report) -> None:

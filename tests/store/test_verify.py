@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from nbcache.errors import StoreError, spoken
@@ -51,7 +53,6 @@ def test_a_sound_cache_has_no_problems_and_no_orphans(cache: Cache) -> None:
     assert report.ok, report
     assert (report.rows, report.segments, report.journals, report.blobs) == (3, 1, 1, 4)
     assert (report.orphans, report.leftovers) == ([], [])
-    assert str(report).startswith("ok: 3 rows")
 
 
 def test_a_signed_row_names_no_blob_by_what_its_signature_covers(
@@ -85,6 +86,15 @@ def blob(cache: Cache, content: bytes) -> Path:
     return cache.blobs.path(blob_digest(content))
 
 
+def lose_processes(path: Path) -> None:
+    """Leave the rows of a segment without what all of them have, as a flipped bit in the head of a
+    page does, which no checksum covers."""
+    table = pq.read_table(path)
+    at = table.schema.get_field_index("process")
+    lost = table.set_column(at, table.schema.field(at), pa.nulls(len(table), pa.string()))
+    pq.write_table(lost, path)
+
+
 DAMAGES: dict[str, Callable[[Cache], object]] = {
     "blob flipped": lambda cache: flip(blob(cache, b"a file")),
     "blob missing": lambda cache: blob(cache, b"value").unlink(),
@@ -92,6 +102,7 @@ DAMAGES: dict[str, Callable[[Cache], object]] = {
     "blob writable": lambda cache: blob(cache, b"value").chmod(0o644),
     "rows file missing": lambda cache: only(cache.root / "log", "*.rows.parquet").unlink(),
     "rows file cut": lambda cache: os.truncate(only(cache.root / "log", "*.rows.parquet"), 300),
+    "rows file lacks": lambda cache: lose_processes(only(cache.root / "log", "*.rows.parquet")),
     "keys file flipped": lambda cache: flip(only(cache.root / "log", "*.keys.parquet"), -1),
 }
 
@@ -123,6 +134,7 @@ def test_every_damage_is_repaired_and_what_is_whole_stays(cache: Cache, damage: 
         "tree member missing": [False, True],
         "rows file missing": [False, True],
         "rows file cut": [False, True],
+        "rows file lacks": [False, True],
     }
     assert kept == lost.get(damage, [True, True])
     # Of a lost row nothing can be told any more; that a hit was made of it stays said.
@@ -150,6 +162,16 @@ def test_a_segment_of_which_nothing_is_left_is_missed_by_look_ups_and_told_by_re
         assert damaged.log.find(row.hash) is None
         with pytest.raises(StoreError, match="verify --repair"):
             list(damaged.log.rows())
+
+
+def test_a_row_that_lacks_what_all_have_is_told_by_readers(cache: Cache) -> None:
+    DAMAGES["rows file lacks"](cache)
+
+    with (
+        Cache.open(cache.root) as damaged,
+        pytest.raises(StoreError, match="verify --repair"),
+    ):
+        list(damaged.log.rows())
 
 
 @pytest.mark.parametrize("damage", ["rows file missing", "rows file cut"])
