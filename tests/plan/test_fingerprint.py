@@ -16,6 +16,7 @@ from nbcache.plan.identity.code import normalise
 from nbcache.plan.identity.fingerprint import FORMAT, KINDS, SharedPart, component, encode
 from nbcache.plan.identity.module_facts import read_module
 from nbcache.plan.identity.module_reach import ModuleReach
+from nbcache.plan.identity.module_relations import ModuleRelations
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fingerprint.json"
 
@@ -43,9 +44,10 @@ MODULE = "import numpy as np\nLIMIT = 3\ndef used(v):\n    return helper(v) + LI
 
 def _golden() -> dict[str, object]:
     shared = SharedPart(_component(kind, "name", kind) for kind in sorted(KINDS) if kind != "input")
-    reach = ModuleReach(
+    known = ModuleRelations(
         lambda name: read_module(name, MODULE, is_package=False) if name == "m" else None
     )
+    reach = ModuleReach(known)
     reach.read("m", [("used",)])
     return {
         "format": FORMAT,

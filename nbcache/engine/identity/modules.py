@@ -29,6 +29,7 @@ from nbcache.plan.identity.code import encode_constant
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_facts import ModuleFacts, read_module
 from nbcache.plan.identity.module_reach import ModuleReach, Reached
+from nbcache.plan.identity.module_relations import ModuleRelations
 from nbcache.plan.identity.reach import Home
 from nbcache.plan.identity.uses import Chain
 from nbcache.store.filestate import StatKey, is_settled, stat_key
@@ -46,6 +47,7 @@ class LocalModules:
         self._homes: dict[str, Home] = {}
         self._specs: dict[str, ModuleSpec | None] = {}
         self._facts: dict[tuple[str, frozenset[Asked]], ModuleFacts | None] = {}
+        self._relations: dict[frozenset[Asked], ModuleRelations] = {}
         self._imported: tuple[int, list[str]] = (0, [])
         self.sources: dict[str, ModuleSource] = {}
 
@@ -117,6 +119,11 @@ class LocalModules:
         except (ImportError, ValueError, AttributeError):
             return None
 
+    def relations(self, asked: frozenset[Asked]) -> ModuleRelations:
+        if asked not in self._relations:
+            self._relations[asked] = ModuleRelations(partial(self.load, asked=asked))
+        return self._relations[asked]
+
     def load(self, module: str, asked: frozenset[Asked] = frozenset()) -> ModuleFacts | None:
         """Return what the source of a local module says; None where it is not local."""
         if (module, asked) not in self._facts:
@@ -185,7 +192,7 @@ def local_components(
     were in the notebook: they register or patch something there, whether or not the body imports
     them. lists_all: the notebook's code asks for subclasses, of which class cannot be told.
     """
-    reach = ModuleReach(partial(modules.load, asked=asked))
+    reach = ModuleReach(modules.relations(asked))
     reach.lists_all = lists_all
     for module, chains in sorted(reads.items()):
         reach.read(module, sorted(chains))

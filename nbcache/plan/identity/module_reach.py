@@ -7,7 +7,7 @@ here changes the keys of all who use local modules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from nbcache.model.digest import Digest, identity_digest
@@ -15,6 +15,7 @@ from nbcache.plan.identity.asked import Asked, asked_of_code
 from nbcache.plan.identity.code import encode_constant
 from nbcache.plan.identity.explain import PART
 from nbcache.plan.identity.module_facts import ModuleFacts, Part
+from nbcache.plan.identity.module_relations import ModuleRelations
 from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import
 
 _SEES_ALL = frozenset({"globals", "vars", "eval", "exec", "locals"})
@@ -22,26 +23,6 @@ _SHOWS_ALL = frozenset({"__globals__", "f_globals", "getmodule"})  # as attribut
 _OWN_NAME = frozenset({"__name__", "__module__", "__spec__"})  # with which sys.modules is asked
 _LISTS = ("__subclasses__",)
 _GAP = 4  # lines between two pieces of a module from which on the text says where it goes on
-
-
-_IsSuch = Callable[[str, Part], bool]  # of a module and its definition of a class
-
-
-def _is_told(_: str, definition: Part) -> bool:
-    """Say whether a class learns of its subclasses."""
-    return definition.effects.hooks
-
-
-def _touched(facts: ModuleFacts, names: frozenset[str]) -> set[str]:
-    """Return the names through which other modules may be changed: these, and those in functions
-    of the module that are called by them."""
-    found = set(names)
-    waiting = list(found)
-    while waiting:
-        for each in facts.definitions.get(waiting.pop(), ()):
-            waiting += each.effects.inside - found
-            found |= each.effects.inside
-    return found
 
 
 @dataclass(slots=True)
@@ -102,21 +83,17 @@ class Reached:
 class ModuleReach:
     """Follows reads of modules through their source.
 
-    `load` gives the facts of a local module, and None for any other name. `packages` collects
-    the names of modules that are not local, `modules` what counts of those that are, `asks` what
-    their code asks of other code. `lists_all`: code asks for subclasses, of which class cannot be
-    told.
+    `known` has the facts of local modules. `packages` collects the names of modules that are not
+    local, `modules` what counts of those that are, `asks` what their code asks of other code.
+    `lists_all`: code asks for subclasses, of which class cannot be told.
     """
 
-    def __init__(self, load: Callable[[str], ModuleFacts | None]) -> None:
-        self._loader = load
-        self._asked: dict[str, ModuleFacts | None] = {}
+    def __init__(self, known: ModuleRelations) -> None:
+        self._known = known
         self.modules: dict[str, Reached] = {}
         self.packages: set[str] = set()
         self.texts: set[str] = set()
         self.asks: set[Asked] = set()
-        self._origins: dict[tuple[str, str], frozenset[str]] = {}
-        self._told: dict[tuple[str, Chain], bool] = {}
         self._queue: list[tuple[str, Chain]] = []
         self._seen: set[tuple[str, Chain]] = set()
         self.lists_all = False
@@ -134,103 +111,34 @@ class ModuleReach:
 
     def changes_reached(self, module: str) -> bool:
         """Say whether importing a local module changes one that is reached: patches, registers."""
-        facts = self._load(module)
-        if facts is None:
-            return False
-        return any(
-            self._changes(facts, part)
-            and (not part.defines or self._acts(facts, part) or self._is_below(module, part))
+        if not self.modules.keys().isdisjoint(self._known.changed_by(module)):
+            return True
+        facts = self._known.load(module) if self._listed or self.lists_all else None
+        return facts is not None and any(
+            self._is_below(module, part)
+            and not self.modules.keys().isdisjoint(self._known.changed_in(facts, part))
             for part in facts.statements
         )
 
-    def _changes(self, facts: ModuleFacts, part: Part) -> bool:
-        """Say whether a statement may change another module that is reached."""
-        effects, module = part.effects, facts.name
-        if effects.targets and self._are_reached(module, facts, effects.targets):
-            return True
-        if any(self._is_changed_by(module, module, each, set()) for each in effects.called):
-            return True
-        return bool(self._named_in(part) - {module})
-
     def named_by(self, module: str) -> set[str]:
         """Return the reached modules that the statements of one name in a text."""
-        facts = self._load(module)
+        facts = self._known.load(module)
         return set().union(*map(self._named_in, facts.statements)) if facts is not None else set()
 
     def _named_in(self, part: Part) -> set[str]:
         texts = part.uses.texts if part.uses.attributes & NAME_MODULES else frozenset()
         return self.modules.keys() & texts  # sys.modules["other"].f = g
 
-    def _are_reached(self, by: str, facts: ModuleFacts, names: frozenset[str]) -> bool:
-        """Say whether names may mean something of a reached module other than `by`."""
-        reached = self.modules.keys()
-        return any(
-            not reached.isdisjoint(self._behind(facts.name, name) - {by})
-            for name in _touched(facts, names)
-        )
-
-    def _is_changed_by(
-        self, by: str, module: str, chain: Chain, seen: set[tuple[str, Chain]]
-    ) -> bool:
-        """Say whether `by` may change a reached module when it calls what a chain of names means:
-        a function that changes one, or a method of an object that is not looked into."""
-        facts = self._load(module)
-        if facts is None or not chain or (module, chain) in seen:
-            return False
-        seen.add((module, chain))
-        name, rest = chain[0], chain[1:]
-        inside = (part.effects.inside for part in facts.definitions.get(name, ()))
-        if any(self._are_reached(by, facts, each) for each in inside):
-            return True
-        if name in facts.assigned:
-            return self._are_reached(by, facts, frozenset({name}))
-        elsewhere = self._elsewhere(facts, name, rest)
-        return any(self._is_changed_by(by, *each, seen) for each in elsewhere)
-
-    def _behind(self, module: str, name: str) -> frozenset[str]:
-        """Return the modules that a name of one may come from, and through which it does."""
-        known = self._origins.get((module, name))
-        if known is not None:
-            return known
-        self._origins[module, name] = (
-            frozenset()
-        )  # while it is being found, which may go in a circle
-        facts, found = self._load(module), set[str]()
-        if facts is not None:
-            if name in facts.definitions or name in facts.assigned:
-                found.add(module)
-            for target, attribute in facts.bindings.get(name, ()):
-                found |= {target, f"{target}.{attribute}", *self._behind(target, attribute or "")}
-            for each in facts.assigned.get(name, ()):
-                found |= self._behind(module, each)
-            for target in self._by_star(facts, name):
-                found |= self._behind(target, name)
-        self._origins[module, name] = frozenset(found)
-        return self._origins[module, name]
-
-    def _by_star(self, facts: ModuleFacts, name: str) -> tuple[str, ...]:
-        """Return the modules of which a name that a module does not bind itself may be."""
-        if name in facts.definitions or name in facts.assigned or name in facts.bindings:
-            return ()
-        return tuple(target for target, names in facts.imports if names == ("*",))
-
-    def _load(self, module: str) -> ModuleFacts | None:
-        if module not in self._asked:
-            self._asked[module] = self._loader(module)
-        return self._asked[module]
-
     def _enter(self, module: str) -> Reached | None:
         """Note that a module (and the packages around it) is imported."""
         known = self.modules.get(module)
         if known is not None:
             return known
-        facts = self._load(module)
+        facts = self._known.load(module)
         if facts is None:
             self.packages.add(module)
             return None
-        acting = frozenset(
-            each.defines for each in facts.statements if each.defines and self._acts(facts, each)
-        )
+        acting = self._known.acting(facts)
         reached = self.modules[module] = Reached(facts, acting, whole=not facts.parsed)
         parent = module.rpartition(".")[0]
         if parent:
@@ -247,60 +155,8 @@ class ModuleReach:
         self._reach_subclasses(reached)
         return reached
 
-    def _acts(self, facts: ModuleFacts, part: Part) -> bool:
-        """Say whether a definition does something to other objects when it is executed."""
-        if facts.name in self.modules:
-            return part.defines in self.modules[facts.name].acting
-        effects = part.effects
-        return (
-            effects.always
-            or any(self._is_users(facts, name) for name in effects.roots)
-            or any(self._tells(facts.name, each) for each in effects.bases)
-        )
-
-    def _tells(self, module: str, base: Chain) -> bool:
-        """Say whether a base class, or one above it, learns of what derives from it."""
-        if (module, base) not in self._told:
-            self._told[module, base] = self._any_above(module, base, _is_told, set())
-        return self._told[module, base]
-
-    def _is_users(self, facts: ModuleFacts, name: str) -> bool:
-        """Say whether a name of a module means something that the user wrote or made."""
-        return any(self._load(each) is not None for each in self._behind(facts.name, name))
-
-    def _any_above(
-        self, module: str, chain: Chain, is_such: _IsSuch, seen: set[tuple[str, Chain]]
-    ) -> bool:
-        """Say whether a class, or one above it, is such a one, or whether that cannot be told.
-
-        Classes of installed packages are taken not to be.
-        """
-        facts = self._load(module)
-        if facts is None or not chain or (module, chain) in seen:
-            return False
-        seen.add((module, chain))
-        name, rest = chain[0], chain[1:]
-        for part in facts.definitions.get(name, ()):
-            if not part.effects.is_class or rest or is_such(module, part):
-                return True
-            if any(self._any_above(module, base, is_such, seen) for base in part.effects.bases):
-                return True
-        elsewhere = self._elsewhere(facts, name, rest)
-        if any(self._any_above(*each, is_such, seen) for each in elsewhere):
-            return True
-        return name in facts.assigned
-
-    def _elsewhere(self, facts: ModuleFacts, name: str, rest: Chain) -> list[tuple[str, Chain]]:
-        """Return what attributes of a name mean where it is of other modules, or a module."""
-        found = [
-            (target, rest if attribute is None else (attribute, *rest))
-            for target, attribute in facts.bindings.get(name, ())
-        ]
-        found += [(target, (name, *rest)) for target in self._by_star(facts, name)]
-        return [*found, (f"{facts.name}.{name}", rest)] if rest else found
-
     def _is_module(self, name: str) -> bool:
-        return name.rpartition(".")[0] in self.modules and self._load(name) is not None
+        return name.rpartition(".")[0] in self.modules and self._known.load(name) is not None
 
     def _resolve(self, module: str, chain: Chain) -> None:
         reached = self._enter(module)
@@ -362,7 +218,7 @@ class ModuleReach:
         if not definition.effects.bases or not (self._listed or self.lists_all):
             return False
         chain = (definition.defines,)
-        return self.lists_all or self._any_above(module, chain, self._is_listed, set())
+        return self.lists_all or self._known.any_above(module, chain, self._is_listed, set())
 
     def _is_listed(self, module: str, definition: Part) -> bool:
         return (module, definition.defines) in self._listed
@@ -395,7 +251,7 @@ class ModuleReach:
             if uses.read & _OWN_NAME:  # sys.modules[__name__]
                 self._queue.append((module, ()))
             for text in uses.texts:
-                if text.replace(".", "").isidentifier() and self._load(text) is not None:
+                if text.replace(".", "").isidentifier() and self._known.load(text) is not None:
                     self._queue.append((text, ()))
 
     def _import_locally(self, each: Import) -> None:
