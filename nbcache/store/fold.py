@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import shutil
 import time
@@ -39,7 +40,6 @@ from nbcache.store.segment import (
     FORMAT,
     KEYS,
     ROWS,
-    check_rows,
     in_order,
     keys_table,
     metadata_for,
@@ -248,7 +248,7 @@ def publish_segment(
         remove(new_keys)
 
 
-def index_of(keys: Path) -> bytes:
+def index_of(keys: Path) -> bytes | mmap.mmap:
     """Return the bytes of the index of a keys file.
 
     Raises:
@@ -260,16 +260,15 @@ def index_of(keys: Path) -> bytes:
         if file.metadata.num_rows < _MANY_ROWS:
             lines = file.read(use_threads=False).to_pylist()
             return build(((record_of(line), line["place"]) for line in lines), meta)
-    check_rows(keys)  # DuckDB does not look at checksums
     return index_of_file(keys, meta)
 
 
-def write_index(root: Path, name: str, data: bytes) -> None:
+def write_index(root: Path, name: str, data: bytes | mmap.mmap) -> None:
     """Put a derived index in its place, whole."""
     path = root / "index" / name
     new = root / "tmp" / f"{new_ulid()}.idx"
     try:
-        write_whole(new, data, sync=True)
+        write_whole(new, memoryview(data), sync=True)
         path.parent.mkdir(exist_ok=True)
         os.replace(new, path)
     finally:
@@ -304,7 +303,7 @@ def open_index(root: Path, name: str, *, write: bool) -> SegmentIndex:
     return SegmentIndex(data, check=False)
 
 
-def rebuilt_index(root: Path, name: str) -> bytes:
+def rebuilt_index(root: Path, name: str) -> bytes | mmap.mmap:
     """Return the bytes of a segment's index, made from its keys file."""
     return index_of(root / "log" / (name + KEYS))
 

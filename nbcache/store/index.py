@@ -16,14 +16,16 @@ at hand, `index_query` the same of a keys file.
 from __future__ import annotations
 
 import functools
+import io
 import json
 import mmap
 import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from xxhash import xxh3_64, xxh3_64_intdigest, xxh3_128_digest, xxh3_128_hexdigest
 
@@ -43,6 +45,7 @@ ENTRY_FIELDS = (
 
 ORIGIN_PLACE = ENTRY_FIELDS.index(ORIGIN)
 
+Buffer = bytes | memoryview
 Found = list[Any]
 """A completed row as a look-up gives it: the values of `ENTRY_FIELDS`, None where absent."""
 
@@ -128,22 +131,34 @@ def build(records: Iterable[tuple[Record, int]], meta: Record) -> bytes:
 
 
 def packed(
-    hashes: bytes | memoryview,
-    offsets: bytes | memoryview,
-    ids: bytes | memoryview,
-    places: bytes | memoryview,
-    payload: bytes | memoryview,
-    meta: Record,
+    hashes: Buffer, offsets: Buffer, ids: Buffer, places: Buffer, payload: bytes, meta: Record
 ) -> bytes:
     """Return the bytes of an index of its parts."""
+    file = io.BytesIO()
+    write_packed(file, hashes, offsets, ids, places, (payload,), meta)
+    return file.getvalue()
+
+
+def write_packed(
+    file: BinaryIO,
+    hashes: Buffer,
+    offsets: Buffer,
+    ids: Buffer,
+    places: Buffer,
+    payload: Iterable[bytes],
+    meta: Record,
+) -> None:
+    """Write an index of its parts to an empty file, the payload piece by piece."""
     meta_data = json.dumps(meta).encode("ascii")
     counts = len(hashes) // 16, len(ids) // ID_BYTES
-    head = struct.pack("<IIQQ", *counts, len(meta_data), len(payload))
-    parts = (head, hashes, offsets, ids, places, meta_data, payload)
+    head = struct.pack("<IIQQ", *counts, len(meta_data), int.from_bytes(offsets[-8:], "little"))
     check = xxh3_64()
-    for part in parts:
+    file.write(MAGIC + bytes(8))
+    for part in chain((head, hashes, offsets, ids, places, meta_data), payload):
         check.update(part)
-    return b"".join([MAGIC, struct.pack("<Q", check.intdigest()), *parts])
+        file.write(part)
+    file.seek(len(MAGIC))
+    file.write(struct.pack("<Q", check.intdigest()))
 
 
 class SegmentIndex:

@@ -1,20 +1,23 @@
-"""The index of a keys file by one query: what `index.build` makes of rows that are at hand.
+"""The index of a keys file by queries: what `index.build` makes of rows that are at hand.
 
-To make Python objects of a million rows takes half a minute; this takes seconds. Rows that the
-query would not write as `build` does (few have such values) go through that, and are sorted in.
+To make Python objects of a million rows takes half a minute; this takes seconds, and a few lines of
+memory: payloads go to disk as they are made, and are put in order there. Rows that the query would
+not write as `build` does (few have such values) go through that.
 """
 
 from __future__ import annotations
 
+import mmap
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from nbcache.model.row import Record
 from nbcache.store.arrow import arrow_array
 from nbcache.store.columns import INT, KEY_COLUMNS, TEXT, record_of
-from nbcache.store.index import ENTRY_FIELDS, ID_BYTES, Lines, lines_of, packed
+from nbcache.store.index import ENTRY_FIELDS, ID_BYTES, Lines, lines_of, write_packed
 from nbcache.store.segment import open_parquet
 from nbcache.store.sql import columns_of, connected, plain
 
@@ -33,46 +36,114 @@ _VALUES = ", ".join(
     else plain(KEY_COLUMNS[name], f'"{name}"')
     for name in ENTRY_FIELDS
 )
-_HASHES = f"""SELECT key, payload FROM (
-    SELECT unhex(substr(hash, 6)) AS key, -coalesce(nullif(generation, 0), 1) AS rank, id,
-        regexp_replace(json_array({_VALUES})::VARCHAR, '{_NULLS}', '', 'g') AS payload
-    FROM keys WHERE NOT odd AND kind = 'attempt' AND status = 'completed'
-    UNION ALL FROM odd_hashes
-) ORDER BY key, rank, id"""
-_IDS = """SELECT key, place FROM (
-    SELECT encode(id) AS key, place::UINTEGER AS place FROM keys WHERE NOT odd AND kind = 'attempt'
-    UNION ALL FROM odd_ids
-) ORDER BY key, place"""
+_IS_RESULT = "NOT odd AND status = 'completed'"
+_PLAIN = f"""SELECT odd, encode(id) AS row, place, -coalesce(nullif(generation, 0), 1) AS rank, id,
+    CASE WHEN {_IS_RESULT} THEN unhex(substr(hash, 6)) END AS key,
+    CASE WHEN {_IS_RESULT} THEN
+        regexp_replace(json_array({_VALUES})::VARCHAR, '{_NULLS}', '', 'g') END AS payload
+    FROM keys WHERE odd OR kind = 'attempt'"""
+_GROUPS = 3  # of lines: so many are read at once
+_PIECE = 10_000  # payloads: so many are put in order at once
 
 
-def index_of_file(path: Path, meta: Record) -> bytes:
-    """Return the bytes of the index of a keys file.
+def index_of_file(path: Path, meta: Record) -> mmap.mmap:
+    """Return the bytes of the index of a keys file, mapped: of a long log they are many.
 
     Raises:
         FileNotFoundError: it was merged away.
         StoreError, duckdb.Error, ArrowInvalid, KeyError, TypeError, ValueError: it is damaged.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
+    with _one_at_a_time, _scratch(path.parent) as spool, _scratch(path.parent) as made:
+        results, ids, evicts = _asked(path, spool)
+        write_packed(
+            made,
+            _numbers(results.column("key"), pa.binary(16)),
+            bytes(8) + bytes(_numbers(pc.cumulative_sum(results.column("size")), pa.uint64())),
+            _numbers(ids.column("row"), pa.binary(ID_BYTES)),
+            _numbers(ids.column("place"), pa.uint32()),
+            _in_order(spool, results),
+            {**meta, "evicts": evicts},
+        )
+        made.flush()
+        return mmap.mmap(made.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _scratch(folder: Path) -> BinaryIO:
+    """Open a file without a name, which is gone when nobody uses it."""
+    try:
+        return cast("BinaryIO", tempfile.TemporaryFile(dir=folder))
+    except OSError:  # the cache may only be read
+        return cast("BinaryIO", tempfile.TemporaryFile())
+
+
+def _asked(path: Path, spool: BinaryIO) -> tuple[Any, Any, list[Record]]:
+    """Return what an index holds, in order: results, each with where its payload stands in `spool`;
+    rows with their places; and the evict rows."""
+    import pyarrow.compute as pc
+
+    results, ids, evicts = list[Any](), list[Any](), list[Record]()
+    with connected() as connection:
+        for lines in _read_from(path):
+            connection.register("lines", lines)
+            columns = columns_of("lines", lines.schema, KEY_COLUMNS)
+            keys = f"WITH keys AS (SELECT *, {_ODD} AS odd FROM ({columns}))"
+            asked = connection.sql(f"{keys} {_PLAIN}").to_arrow_table()
+            plain_ones = asked.filter(pc.invert(asked.column("odd")))
+            ids.append(plain_ones.select(["row", "place"]))
+            results.append(_spooled(plain_ones, spool))
+            if len(plain_ones) < len(asked):
+                rows = connection.sql(f"{keys} FROM keys WHERE odd").to_arrow_table().to_pylist()
+                odd = lines_of((record_of(row), row["place"]) for row in rows)
+                ids.append(_ids_table(odd))
+                results.append(_spooled(_hashes_table(odd), spool))
+                evicts += odd.evicts
+    return _sorted(results, "key", "rank", "id"), _sorted(ids, "row", "place"), evicts
+
+
+def _read_from(path: Path) -> Iterator[Any]:
+    """Yield the lines of a keys file, many at once; their checksums are looked at."""
     with open_parquet(path) as file:
-        columns = columns_of(path, file.schema_arrow, KEY_COLUMNS)
-    with _one_at_a_time, connected() as connection:
-        connection.execute(f"CREATE TEMP VIEW keys AS SELECT *, {_ODD} AS odd FROM ({columns})")
-        rows = connection.sql("FROM keys WHERE odd").to_arrow_table().to_pylist()
-        odd = lines_of((record_of(row), row["place"]) for row in rows)
-        connection.register("odd_hashes", _hashes_table(odd))
-        connection.register("odd_ids", _ids_table(odd))
-        hashes = connection.sql(_HASHES).to_arrow_table()
-        ids = connection.sql(_IDS).to_arrow_table()
-    offsets, payload = _texts(hashes.column("payload"))
-    return packed(
-        _numbers(hashes.column("key"), pa.binary(16)),
-        offsets,
-        _numbers(ids.column("key"), pa.binary(ID_BYTES)),
-        _numbers(ids.column("place"), pa.uint32()),
-        payload,
-        {**meta, "evicts": odd.evicts},
-    )
+        there = [name for name in file.schema_arrow.names if name in KEY_COLUMNS]
+        for at in range(0, file.num_row_groups, _GROUPS):
+            groups = range(at, min(at + _GROUPS, file.num_row_groups))
+            yield file.read_row_groups(groups, there, use_threads=False)
+
+
+def _spooled(lines: Any, spool: BinaryIO) -> Any:
+    """Return the results among lines, without their payloads, which go to `spool`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    results = lines.filter(lines.column("payload").is_valid())
+    payload = results.column("payload").combine_chunks()
+    sizes = pc.cast(pc.binary_length(payload), pa.int64())
+    starts = pc.subtract(pc.add(pc.cumulative_sum(sizes), spool.tell()), sizes)
+    spool.write(_texts(payload))
+    columns = [*(results.column(name) for name in ("key", "rank", "id")), starts, sizes]
+    return pa.Table.from_arrays(columns, ["key", "rank", "id", "start", "size"])
+
+
+def _sorted(tables: Sequence[Any], *columns: str) -> Any:
+    import pyarrow as pa
+
+    table = pa.concat_tables(tables).combine_chunks()
+    return table.sort_by([(name, "ascending") for name in columns])
+
+
+def _in_order(spool: BinaryIO, results: Any) -> Iterator[bytes]:
+    """Yield the payloads of results, many at once."""
+    spool.flush()
+    if not len(results):
+        return  # nothing can be mapped
+    with mmap.mmap(spool.fileno(), 0, access=mmap.ACCESS_READ) as payloads:
+        for at in range(0, len(results), _PIECE):
+            piece = results.slice(at, _PIECE)
+            starts, sizes = (piece.column(name).to_pylist() for name in ("start", "size"))
+            places = zip(starts, sizes, strict=True)
+            yield b"".join([payloads[start : start + size] for start, size in places])
 
 
 def _hashes_table(lines: Lines) -> Any:
@@ -87,7 +158,7 @@ def _hashes_table(lines: Lines) -> Any:
 
 def _ids_table(lines: Lines) -> Any:
     keys, places = [key for key, _ in lines.ids], [place for _, place in lines.ids]
-    return _table({"key": (keys, "bytes"), "place": (places, INT)})
+    return _table({"row": (keys, "bytes"), "place": (places, INT)})
 
 
 def _table(columns: Mapping[str, tuple[Sequence[Any], str]]) -> Any:
@@ -97,16 +168,16 @@ def _table(columns: Mapping[str, tuple[Sequence[Any], str]]) -> Any:
     return pa.Table.from_arrays(arrays, list(columns))
 
 
-def _texts(column: Any) -> tuple[bytes | memoryview, bytes | memoryview]:
-    """Return where each text begins and the last ends, as u64, and the texts one after another."""
+def _texts(array: Any) -> bytes | memoryview:
+    """Return texts one after another."""
     import pyarrow as pa
 
-    if not len(column):
-        return bytes(8), b""
-    buffers = column.cast(pa.large_binary()).combine_chunks().buffers()
-    offsets, texts = memoryview(buffers[1]), memoryview(buffers[2])
-    starts = offsets[: 8 * (len(column) + 1)]
-    return starts, texts[: int.from_bytes(starts[-8:], "little")]
+    if not len(array):
+        return b""
+    array = array.cast(pa.large_binary())
+    _, offsets, texts = array.buffers()
+    ends = memoryview(offsets).cast("q")
+    return memoryview(texts)[ends[array.offset] : ends[array.offset + len(array)]]
 
 
 def _numbers(column: Any, kind: Any) -> bytes | memoryview:

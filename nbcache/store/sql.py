@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcache.store.arrow import Shape, arrow_type
@@ -84,14 +83,10 @@ def member(value: str, name: str) -> str:
 
 
 def columns_of(
-    path: Path,
-    schema: Any,
-    shapes: Mapping[str, Shape],
-    others: Sequence[str] = (),
-    lines: range | None = None,
+    source: str, schema: Any, shapes: Mapping[str, Shape], others: Sequence[str] = ()
 ) -> str:
-    """Return a query for columns of a file with these shapes, null where it lacks one; and for
-    others as they are. lines: whole groups that follow one another; nothing else is read then."""
+    """Return a query for columns of a table with these shapes, null where it lacks one; and for
+    others as they are."""
     there = {name: schema.field(name).type for name in schema.names}
     chosen = []
     for name, shape in shapes.items():
@@ -99,11 +94,7 @@ def columns_of(
         if there.get(name) != arrow_type(shape):
             value = f"CAST({value} AS {sql_type(shape)})"
         chosen.append(f'{value} AS "{name}"')
-    columns = f"SELECT {', '.join([*chosen, *others])} FROM read_parquet({quoted(str(path))}"
-    if lines is None:
-        return f"{columns})"
-    within = f"file_row_number BETWEEN {lines.start} AND {lines.stop - 1}"
-    return f"{columns}, file_row_number = true) WHERE {within}"
+    return f"SELECT {', '.join([*chosen, *others])} FROM {source}"
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from nbcache.errors import StoreError
 from nbcache.store.arrow import Shape
 from nbcache.store.columns import COLUMNS, KEY_COLUMNS
 from nbcache.store.segment import open_parquet
-from nbcache.store.sql import columns_of, connected, identifier, member
+from nbcache.store.sql import columns_of, connected, identifier, member, quoted
 
 MOST_OF_A_ROW = 16 << 20  # bytes
 _MOST_ON_AVERAGE = 64 << 10  # a row's, in files
@@ -50,7 +50,7 @@ def check_weight(path: Path, stretches: Sequence[range] = ()) -> None:
     try:
         with connected() as connection:
             for lines in stretches or (None,):  # one query for all would read what is between them
-                columns = columns_of(path, schema, known, others, lines)
+                columns = columns_of(_lines_of(path, lines), schema, known, others)
                 (found,) = connection.execute(
                     f"SELECT count(*), coalesce(max(w), 0), coalesce(sum(w), 0)"
                     f" FROM (SELECT {' + '.join(weights) or 0} AS w FROM ({columns}))"
@@ -62,6 +62,14 @@ def check_weight(path: Path, stretches: Sequence[range] = ()) -> None:
         raise StoreError(f"it has a row of {most / 1e6:,.0f} MB, and is not read")
     if total > _MOST_AT_ALL + rows * _MOST_ON_AVERAGE:
         raise StoreError(f"its {rows:,} rows are {total / 1e6:,.0f} MB, and are not read")
+
+
+def _lines_of(path: Path, lines: range | None) -> str:
+    source = f"read_parquet({quoted(str(path))}"
+    if lines is None:
+        return f"{source})"
+    within = f"file_row_number BETWEEN {lines.start} AND {lines.stop - 1}"
+    return f"{source}, file_row_number = true) WHERE {within}"
 
 
 def _weight(shape: Shape, value: str, depth: int = 0) -> str:
