@@ -22,7 +22,7 @@ from nbcache.store.remote.header import read_header
 from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.probing import probe
 from nbcache.store.remote.protocol import Store
-from nbcache.store.repair import open_repaired, repair
+from nbcache.store.repair import has_put_aside, open_repaired, repair
 from nbcache.store.stock import bytes_below, files_below
 from nbcache.store.verify import verify as check_store
 
@@ -83,7 +83,8 @@ def verify(cache: Cache, *, quick: bool = False, mend: bool = False) -> Findings
             found.repaired += repair(opened, check_store(opened, deep=not quick))
             # A damaged blob was put aside: only now it shows which results lack it.
             found.repaired += repair(opened, check_store(opened, deep=False))
-            finish(opened)
+            if not has_put_aside(opened.root):  # what it names may yet be wanted
+                finish(opened)
     report = check_store(cache, deep=not quick)
     found.facts["cache"] = str(cache.root)
     found.facts["rows"] = (
@@ -99,7 +100,8 @@ def verify(cache: Cache, *, quick: bool = False, mend: bool = False) -> Findings
         found.facts["left"] = f"{left}, of killed processes or put aside as damaged"
     end = "" if mend else "; what needs it runs again, or --repair"
     found.problems += [
-        str(each) if each.fault in ("", "segment") else f"{each}{end}" for each in report.problems
+        str(each) if not each.fault or "--repair" in each.what else f"{each}{end}"
+        for each in report.problems
     ]
     return found
 

@@ -1,7 +1,8 @@
 """Repair what `verify` found, as far as nothing has to be guessed.
 
 Nothing is thrown away: damaged files are put aside under another name, and results whose bytes are
-gone get a tombstone, so that they are made again when they are needed.
+gone get a tombstone, so that they are made again when they are needed. Of rows and keys that say
+different things neither is believed: a result that is made again is better than a wrong one.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from nbcache.errors import StoreError
+from nbcache.errors import NbcacheError, StoreError
 from nbcache.model.digest import Digest
+from nbcache.model.ids import ulid_ms
+from nbcache.model.row import Record
+from nbcache.store import fold
 from nbcache.store.cache import Cache
 from nbcache.store.columns import table_of
 from nbcache.store.files import new_ulid, read_only_error
-from nbcache.store.fold import publish_segment, rebuilt_index
 from nbcache.store.segment import (
     KEYS,
     ROWS,
@@ -27,7 +30,9 @@ from nbcache.store.segment import (
     segment_name,
 )
 from nbcache.store.soundness import is_whole
-from nbcache.store.verify import Problem, Report
+from nbcache.store.verify import Problem, Report, agreeing, read_keys
+
+_DAMAGED = ".damaged-"
 
 
 def open_repaired(root: Path) -> tuple[Cache, list[str]]:
@@ -80,30 +85,60 @@ def _repair(cache: Cache, problem: Problem) -> str:
     return ""
 
 
+def has_put_aside(root: Path) -> bool:
+    """Say whether a segment lies aside, which may name blobs that no other row names."""
+    return any((root / "log").glob(f"*{_DAMAGED}*"))
+
+
 def _is_readable(root: Path, name: str) -> bool:
     try:
-        rebuilt_index(root, name)
+        fold.rebuilt_index(root, name)
         return all(map(is_whole, read_records(root / "log" / (name + ROWS))))
     except (StoreError, OSError, ValueError):
         return False
 
 
 def _repair_segment(root: Path, name: str) -> str:
-    """Make the keys again from the rows; where these are damaged, put both aside."""
-    log = root / "log"
-    mark = f".damaged-{new_ulid()}"
+    """Make the keys again from the rows, as far as they do not say another thing; put aside what
+    is damaged. What is put aside last, so whoever is killed before can do it again."""
+    keys, rows = root / "log" / (name + KEYS), root / "log" / (name + ROWS)
+    mark = f"{_DAMAGED}{new_ulid()}"
+    records = _whole_records(rows)
+    try:
+        believed = agreeing(records, read_keys(keys))
+    except (NbcacheError, OSError, ValueError):  # gone or damaged
+        believed = records
     with contextlib.suppress(FileNotFoundError):
         os.unlink(root / "index" / f"{name}.idx")
-    os.rename(log / (name + KEYS), log / (name + KEYS + mark))
-    try:
-        records = list(read_records(log / (name + ROWS)))
-        if not all(map(is_whole, records)):
-            raise ValueError("no rows can be made of it")
-        table = table_of(in_order(records))
-        meta = metadata_for(table)
-        publish_segment(root, name, table, keys_table(table), meta)
+    if records and len(believed) == len(records):
+        _put_aside(keys, mark)
+        _publish(root, name, records)
         return f"the keys of segment {name} are made again from its rows"
+    if believed:
+        # Under another name, since lines of the old one may be known to somebody.
+        _publish(root, fold.segment_name(ulid_ms(name), [name]), believed)
+    _put_aside(keys, mark)
+    _put_aside(rows, mark)
+    what = f"segment {name} is put aside (log/*{mark}); "
+    if believed:
+        what += f"{len(believed)} of its {len(records)} rows, those that its keys say, too, stay; "
+    return f"{what}what is lost is made again when needed"
+
+
+def _whole_records(rows: Path) -> list[Record]:
+    """Return the rows of a segment; none where not all of them are sound."""
+    try:
+        records = list(read_records(rows))
     except (StoreError, OSError, ValueError):
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(log / (name + ROWS), log / (name + ROWS + mark))
-        return f"segment {name} is put aside (log/*{mark}); its results are made again when needed"
+        return []
+    return records if all(map(is_whole, records)) else []
+
+
+def _publish(root: Path, name: str, records: list[Record]) -> None:
+    table = table_of(in_order(records))
+    fold.publish_segment(root, name, table, keys_table(table), metadata_for(table))
+
+
+def _put_aside(path: Path, mark: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, f"{path}{mark}")

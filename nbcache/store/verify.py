@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from nbcache.store.fold import rebuilt_index
 from nbcache.store.index import SegmentIndex, StaleIndexError
 from nbcache.store.journal import read_from
 from nbcache.store.references import references
-from nbcache.store.segment import KEYS, ROWS, open_parquet, read_records
+from nbcache.store.segment import KEYS, ROWS, open_parquet, read_records, segment_name
 from nbcache.store.signing import standing_of
 from nbcache.store.soundness import is_whole
 from nbcache.store.trust_file import read_trust
@@ -88,7 +88,7 @@ def verify(cache: Cache, *, deep: bool = True) -> Report:
     _check_signatures(rows.values(), report)
     _check_blobs(cache, report, deep)
     _check_references(cache, rows, report)
-    _list_leftovers(cache, report)
+    _list_leftovers(cache, rows, report)
     return report
 
 
@@ -130,11 +130,13 @@ def _segment_rows(cache: Cache, report: Report) -> Iterator[Record]:
     """Yield the rows of all segments, replaced ones too, each pair checked against itself."""
     folder = cache.root / "log"
     for path in sorted(folder.glob("*" + KEYS)):
-        name = path.name.removesuffix(KEYS)
+        name = segment_name(path.name)
+        if name is None:
+            continue
         report.segments += 1
         try:
             records = list(read_records(folder / (name + ROWS)))
-            keys = _keys(path)
+            keys = read_keys(path)
         except (NbcacheError, OSError, ValueError) as error:
             if path.exists():  # else it was merged away just now
                 report.problems.append(Problem("segment", name, str(error), "segment"))
@@ -148,29 +150,37 @@ def _segment_rows(cache: Cache, report: Report) -> Iterator[Record]:
         yield from records
 
 
-def _keys(path: Path) -> list[dict[str, Any]]:
+def read_keys(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a keys file."""
     with open_parquet(path) as file:
         lines: list[dict[str, Any]] = file.read(use_threads=False).to_pylist()
         return lines
 
 
+def agreeing(records: list[Record], keys: list[dict[str, Any]]) -> list[Record]:
+    """Return those rows of a segment of which its keys say the same, and those that have none."""
+    key_at = {key.get("place"): key for key in keys}
+    return [
+        record
+        for place, record in enumerate(records)
+        if (place in key_at) == (record["kind"] in KEYED_KINDS)
+        and (place not in key_at or _is_of(key_at[place], record))
+    ]
+
+
+def _is_of(key: dict[str, Any], record: Record) -> bool:
+    told = record_of(key)
+    names = (key.keys() | told.keys()) - {"place", "extra"}
+    return all(record.get(name) == told.get(name) for name in names)
+
+
 def _check_pair(
     name: str, records: list[Record], keys: list[dict[str, Any]], report: Report
 ) -> None:
-    expected = {place for place, each in enumerate(records) if each["kind"] in KEYED_KINDS}
-    if {key["place"] for key in keys} != expected or len(keys) != len(expected):
-        report.problems.append(
-            Problem("segment", name, "its keys and rows do not match", "segment")
-        )
-        return
-    for key in keys:
-        record = records[key["place"]]
-        told = {k: v for k, v in record_of(key).items() if k != "place"}
-        if any(record.get(k) != v for k, v in told.items()):
-            report.problems.append(
-                Problem("segment", name, f"the key of {record['id']} differs", "segment")
-            )
-            return
+    differ = len(records) - len(agreeing(records, keys))
+    if differ or len(keys) != sum(each["kind"] in KEYED_KINDS for each in records):
+        what = f"its keys and rows do not match ({differ} of {len(records)} rows)"
+        report.problems.append(Problem("segment", name, what, "segment"))
 
 
 def _check_index(root: Path, name: str, report: Report) -> None:
@@ -272,7 +282,7 @@ def _check_blob(cache: Cache, digest: str, kind: str, size: int | None) -> set[s
     return {str(each.blob) for each in entries}
 
 
-def _list_leftovers(cache: Cache, report: Report) -> None:
+def _list_leftovers(cache: Cache, rows: Container[str], report: Report) -> None:
     for path in sorted(cache.tmp.iterdir()):
         owner = owner_of(path.name)
         if owner is None or not is_alive(owner):
@@ -280,5 +290,24 @@ def _list_leftovers(cache: Cache, report: Report) -> None:
     keys = {path.name.removesuffix(KEYS) for path in (cache.root / "log").glob("*" + KEYS)}
     for suffix, folder in ((ROWS, cache.root / "log"), (".idx", cache.root / "index")):
         for path in sorted(folder.glob("*" + suffix)):
-            if path.name.removesuffix(suffix) not in keys:
+            name = path.name.removesuffix(suffix)
+            if name in keys:
+                continue
+            what = _without_keys(path, rows) if suffix == ROWS else ""
+            if not what:
                 report.leftovers.append(os.path.relpath(path, cache.root))
+            elif not path.with_name(name + KEYS).exists():  # else it was published just now
+                report.problems.append(Problem("segment", name, what, "segment"))
+
+
+def _without_keys(path: Path, rows: Container[str]) -> str:
+    """Say what is wrong with a rows file that has no keys: nothing, where its rows are elsewhere,
+    too, as those of one are that a killed process left."""
+    what = "its keys file is gone"
+    try:
+        is_left = all(each.get("id") in rows for each in read_records(path, columns=["id"]))
+    except FileNotFoundError:
+        return ""
+    except (NbcacheError, OSError, ValueError) as error:
+        return f"{what}, and {error}"
+    return "" if is_left or segment_name(path.name.removesuffix(ROWS) + KEYS) is None else what

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nbcache.engine.upkeep.cleaning import clean
 from nbcache.errors import StoreError, spoken
 from nbcache.model.digest import blob_digest, identity_digest
 from nbcache.model.row import Port
 from nbcache.model.value import Stored
+from nbcache.notebook import checkup
+from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
 from nbcache.store.files import owned_name
 from nbcache.store.history import reading
@@ -19,7 +23,7 @@ from nbcache.store.repair import open_repaired, repair
 from nbcache.store.segment import read_records
 from nbcache.store.signing import make_key
 from nbcache.store.verify import verify
-from tests.store.rows import attempt, use
+from tests.store.rows import attempt, hash_of, new_id, use
 
 
 @pytest.fixture
@@ -95,6 +99,18 @@ def lose_processes(path: Path) -> None:
     pq.write_table(lost, path)
 
 
+def rewrite(path: Path, hash: str) -> None:
+    """Give the row of a hash another value, in a file that is well in itself."""
+    table = pq.read_table(path)
+    at = table.schema.get_field_index("outputs")
+    told = [
+        [port | {"inline": b"other"} for port in outputs] if each == hash else outputs
+        for each, outputs in zip(*(table[n].to_pylist() for n in ("hash", "outputs")), strict=True)
+    ]
+    field = table.schema.field(at)
+    pq.write_table(table.set_column(at, field, pa.array(told, field.type)), path)
+
+
 DAMAGES: dict[str, Callable[[Cache], object]] = {
     "blob flipped": lambda cache: flip(blob(cache, b"a file")),
     "blob missing": lambda cache: blob(cache, b"value").unlink(),
@@ -103,6 +119,10 @@ DAMAGES: dict[str, Callable[[Cache], object]] = {
     "rows file missing": lambda cache: only(cache.root / "log", "*.rows.parquet").unlink(),
     "rows file cut": lambda cache: os.truncate(only(cache.root / "log", "*.rows.parquet"), 300),
     "rows file lacks": lambda cache: lose_processes(only(cache.root / "log", "*.rows.parquet")),
+    "rows file rewritten": lambda cache: rewrite(
+        only(cache.root / "log", "*.rows.parquet"), hash_of("a")
+    ),
+    "keys file missing": lambda cache: only(cache.root / "log", "*.keys.parquet").unlink(),
     "keys file flipped": lambda cache: flip(only(cache.root / "log", "*.keys.parquet"), -1),
 }
 
@@ -135,10 +155,46 @@ def test_every_damage_is_repaired_and_what_is_whole_stays(cache: Cache, damage: 
         "rows file missing": [False, True],
         "rows file cut": [False, True],
         "rows file lacks": [False, True],
+        "rows file rewritten": [False, True],
     }
     assert kept == lost.get(damage, [True, True])
     # Of a lost row nothing can be told any more; that a hit was made of it stays said.
     assert left == ({"was cached from a row that is gone"} if "rows file" in damage else set())
+
+
+def test_of_rows_and_keys_that_differ_neither_is_believed_and_the_others_stay(
+    tmp_path: Path,
+) -> None:
+    with Cache.open(tmp_path / "c") as cache:
+        rows = [attempt(each) for each in "abc"]
+        cache.log.append(rows)
+        cache.log.rotate()
+        cache.log.fold()
+    rewrite(only(cache.root / "log", "*.rows.parquet"), rows[1].hash)
+
+    with Cache.open(cache.root) as damaged:
+        done = list(repair(damaged, verify(damaged)))
+        assert verify(damaged).ok
+        for each in (damaged, Cache.open(cache.root)):
+            each.log.refresh()
+            assert [each.log.find(row.hash) is not None for row in rows] == [True, False, True]
+            assert list(each.log.attempts()) == [rows[0], rows[2]]
+    assert "2 of its 3 rows" in done[0]
+
+
+@pytest.mark.parametrize("damage", ["keys file missing", "rows file cut"])
+def test_a_repair_leaves_the_blobs_that_a_damaged_segment_may_name(
+    cache: Cache, damage: str
+) -> None:
+    cache.close()
+    DAMAGES[damage](cache)
+
+    with Cache.open(cache.root) as damaged:
+        for _ in range(2):
+            checkup.verify(damaged, mend=True)
+        assert blob(damaged, b"a file").exists()
+        clean(damaged, Selection(), force=True)
+        assert blob(damaged, b"a file").exists() == (damage == "keys file missing")
 
 
 def test_a_segment_without_index_and_keys_is_looked_up_by_its_rows(cache: Cache) -> None:
@@ -224,7 +280,8 @@ def test_an_evicted_result_may_lack_its_blobs(cache: Cache) -> None:
 def test_what_killed_processes_leave_is_no_problem_but_listed(cache: Cache) -> None:
     (cache.tmp / "half").write_bytes(b"x")
     (cache.tmp / owned_name("crash")).mkdir()  # of a process that lives
-    (cache.root / "log" / "Z.rows.parquet").write_bytes(b"")
+    half = f"{new_id()}.rows.parquet"  # of rows that are elsewhere, too
+    shutil.copy(only(cache.root / "log", "*.rows.parquet"), cache.root / "log" / half)
     journal = only(cache.root / "journal", "*")
     with open(journal, "ab") as file:
         file.write(b"=1 000000ff 00")
