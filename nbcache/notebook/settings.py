@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from nbcache.model.run_options import RunChoices
@@ -56,8 +56,9 @@ class Headless:
         text = environ.pop(HEADLESS_VARIABLE, None)
         if text is None:
             return None
-        data = json.loads(text)
-        if data["again"] is not None:
+        known = {each.name for each in fields(cls)}  # the shell's nbcache may be another version
+        data = {name: each for name, each in json.loads(text).items() if name in known}
+        if data.get("again") is not None:
             data["again"] = Again.from_record(data["again"])
         return cls(**data)
 

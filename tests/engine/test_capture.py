@@ -132,6 +132,16 @@ def test_a_class_without_methods_says_its_cell_and_line() -> None:
     assert summaries(found)["helper Config"] == "cell 2, line 1"
 
 
+def test_lines_are_counted_as_python_counts_them() -> None:
+    before = "x = 1\n\x0c\n"
+    cell = "class Config:\n    k = 1\ndef norm(v):\n    return v\n"
+    found = captured("import os", before + cell, body="out = norm(Config.k)")
+
+    texts = {each.name: each.evidence for each in found.components if each.kind == "helper"}
+    assert summaries(found)["helper norm"] == "cell 2, line 5"
+    assert "class Config:\n    k = 1\n" in (texts["Config"] or "")
+
+
 def test_a_text_that_joins_words_does_not_capture_the_last_output() -> None:
     body = "out = eval('_x + 1') + len('_'.join('ab'))"
     assert set(_unpickled(captured("_ = 5\n_x = 1", body=body))) == {"_x"}

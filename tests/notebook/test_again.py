@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,7 +50,8 @@ def test_what_the_kernel_is_told_comes_out_as_it_went_in() -> None:
         "here", {"stub": True, "from_": ("a",)}, "n.ipynb", {"x": "1"},
         Again("relaunch", "01A", ("fit",), ("fit",), 1),
     )  # fmt: skip
-    environment = {HEADLESS_VARIABLE: told.to_variable()}
+    written = json.dumps({**json.loads(told.to_variable()), "of a later version": 1})
+    environment = {HEADLESS_VARIABLE: written}
     found = Headless.from_environment(environment)
     assert found is not None
     assert environment == {}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nbcache.model.process import ProcessDecl
 from nbcache.plan.identity.canonical.names import attribute
+from nbcache.plan.identity.code import lines_of
 
 _GENERATED = ("<string>", "<attrs generated", "<frozen")  # by dataclasses, attrs, namedtuple
 
@@ -50,8 +51,7 @@ def class_text(source: str, qualname: str, inside: int | None) -> tuple[int, str
         if isinstance(node, ast.ClassDef) and node.name == name and node.end_lineno is not None:
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
             if inside is None or first <= inside <= node.end_lineno:
-                lines = source.splitlines(keepends=True)
-                return first, "".join(lines[first - 1 : node.end_lineno])
+                return first, "".join(lines_of(source)[first - 1 : node.end_lineno])
     return inside or 0, None
 
 

@@ -11,6 +11,7 @@ import __future__
 import ast
 import dis
 import functools
+import io
 import sys
 import types
 from collections.abc import Callable
@@ -260,8 +261,12 @@ def _match(code: types.CodeType, candidates: list[FunctionNode] | tuple[()]) -> 
 
 
 def _text(node: FunctionNode, source: str) -> str:
-    lines = source.splitlines(keepends=True)
     if isinstance(node, ast.Lambda):
         return ast.get_source_segment(source, node) or ""
     first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-    return "".join(lines[first - 1 : node.end_lineno])
+    return "".join(lines_of(source)[first - 1 : node.end_lineno])
+
+
+def lines_of(source: str) -> list[str]:
+    """Return the lines of a source with their ends, as Python counts: a form feed ends none."""
+    return io.StringIO(source, newline="").readlines()

@@ -11,7 +11,7 @@ import ast
 from dataclasses import dataclass, replace
 
 from nbcache.plan.identity.asked import Asked, annotated_names
-from nbcache.plan.identity.code import normalise
+from nbcache.plan.identity.code import lines_of, normalise
 from nbcache.plan.identity.module_effects import NO_EFFECTS, Definition, Effects, effects_of
 from nbcache.plan.identity.uses import Import, Uses, uses_of
 
@@ -91,7 +91,7 @@ def _facts(name: str, package: str, source: str, asked: frozenset[Asked]) -> Mod
     definitions: dict[str, tuple[Part, ...]] = {}
     bindings: Bindings = {}
     imports: list[tuple[str, tuple[str, ...]]] = []
-    lines = source.splitlines(keepends=True)
+    lines = lines_of(source)
     typed = not any(map(_checks_types, tree.body))
     for node in tree.body:
         if _never_runs(node, typed) or (_is_text(node) and not docstrings):
