@@ -7,7 +7,7 @@ import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from nbcache.engine.identity.modules import LocalModules, is_covered
 from nbcache.engine.identity.patches import Patch, top_of
 from nbcache.engine.identity.setters import is_style, set_by_call, style
 from nbcache.engine.identity.sources import cell_names, source_of
-from nbcache.engine.identity.told_modules import Told, ToldModules
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.module_reach import ModuleReach
 from nbcache.plan.identity.module_settings import (
@@ -30,7 +29,6 @@ from nbcache.plan.identity.module_settings import (
     settings_in,
 )
 from nbcache.plan.identity.reach import Walker
-from nbcache.plan.identity.uses import Chain
 
 # The import path and the environment have ways of their own; the rest is the kernel's business.
 _OWN_WAYS = frozenset({"sys", "os", "nbcache", "IPython", "ipykernel", "__main__"})
@@ -40,9 +38,7 @@ _MOST = 1000  # members: a larger container is data
 class ModuleSettings:
     """What the cells that this kernel ran, and scripts that they ran, set in modules."""
 
-    def __init__(
-        self, namespace: Mapping[str, object], folder: Path | None, places: LocalModules
-    ) -> None:
+    def __init__(self, namespace: Mapping[str, object], folder: Path | None) -> None:
         said = list(_said(namespace, folder))
         aliases = aliases_of({name: full for each in said for name, full in each.imported})
         if aliases:
@@ -62,30 +58,6 @@ class ModuleSettings:
                     found[patch, each] = None
         for patch, each in found:
             self._sort_in(patch, each)
-        self._functions = ToldModules(places)
-        self._told: dict[Patch, set[Told]] = {}  # places in local modules
-        for told in self._told_by(dict.fromkeys(said)):
-            if places.home(told.patch.module) != "local":
-                self._sort_in(told.patch, told.setting)
-            elif not told.setting.called and told.patch.is_there():
-                self._told.setdefault(told.patch, set()).add(told)
-
-    def _told_by(self, said: Iterable[CellSettings]) -> Iterator[Told]:
-        """Yield what functions of local modules set that cells name: by what the names stand for
-        now, and by what the cell imported."""
-        here: dict[Chain, None] = {}
-        imported: dict[Chain, None] = {}
-        for one in said:
-            here |= dict.fromkeys(one.named)
-            full = dict(one.imported)
-            imported |= {
-                (*full[chain[0]].split("."), *chain[1:]): None
-                for chain in one.named
-                if chain[0] in full
-            }
-        for chains, namespace in ((here, self._namespace), (imported, sys.modules)):
-            for chain in sorted(chains):
-                yield from self._functions.told(chain, namespace)
 
     def _sort_in(self, patch: Patch, setting: Setting) -> None:
         if not setting.called:
@@ -104,10 +76,8 @@ class ModuleSettings:
         reach: ModuleReach,
         places: LocalModules,
         code: Sequence[str | None],
-        own: Sequence[str | None],
     ) -> list[Patch]:
-        """Return the places in modules that cells set and code reaches, whose texts are `code`, of
-        the notebook's `own`.
+        """Return the places in modules that cells set and code reaches, whose texts are `code`.
 
         What is given to all tables of a library counts where the code has its name.
         """
@@ -115,11 +85,6 @@ class ModuleSettings:
         found = [*self._places]
         found += [each for name in reach.modules for each in _filled_by(self._own, name)]
         found = [each for each in found if _counts(each, tops, reach, places)]
-        found += [
-            patch
-            for patch, told in self._told.items()
-            if self._functions.count(told, reach, walker.local, partial(_reads_off, own))
-        ]
         found += [each for each in self._accessors if mentions(code, str(each.steps[-1]))]
         return list(
             dict.fromkeys(
@@ -127,23 +92,12 @@ class ModuleSettings:
             )
         )
 
-    def set_with(self, patch: Patch) -> set[Patch]:
-        """Return a place and those that are set with it by functions: all of them or none."""
-        by = {told.by for told in self._told.get(patch, ())}
-        others = self._told.items() if by else ()
-        return {patch, *(each for each, told in others if any(one.by in by for one in told))}
-
     def unreached(
         self, walker: Walker, reach: ModuleReach, places: LocalModules
     ) -> Iterator[Patch]:
         """Yield the places that code does not reach by itself: an input may bring it there."""
         tops = _tops(walker, reach)
-        surely = [
-            each
-            for each, told in self._told.items()
-            if any(one.surely for one in told) and not self._functions.is_as_imported(each)
-        ]
-        for each in (*self._places, *surely):
+        for each in self._places:
             if each.module != "sys" and not _counts(each, tops, reach, places):
                 yield each if places.home(each.module) == "local" else each.shortest()
 
@@ -201,11 +155,6 @@ def makes_text(sources: Iterable[str | None]) -> bool:
     return any(each is not None and _MAKES_TEXT.search(each) for each in sources)
 
 
-def _reads_off(sources: Iterable[str | None], name: str) -> bool:
-    """Say whether an attribute of some name may be read in some code."""
-    return any(each is not None and re.search(rf"[.\"']{name}\b", each) for each in sources)
-
-
 def mentions(sources: Iterable[str | None], word: str) -> bool:
     """Say whether a word stands somewhere in some code."""
     return any(each is not None and re.search(rf"\b{word}\b", each) for each in sources)
@@ -221,8 +170,7 @@ class Surroundings(NamedTuple):
     @classmethod
     def of(cls, namespace: Mapping[str, object], folder: Path | None) -> Surroundings:
         own = str(namespace.get("__name__", "__main__"))
-        places = LocalModules(own, folder)
-        return cls(places, ModuleSettings(namespace, folder, places), {})
+        return cls(LocalModules(own, folder), ModuleSettings(namespace, folder), {})
 
 
 def _tops(walker: Walker, reach: ModuleReach) -> set[str]:

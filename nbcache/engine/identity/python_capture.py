@@ -80,7 +80,7 @@ class PythonCapture:
                 self._places, walker.local, asked, lists_all=walker.lists_all
             )
             asks = asked | walker.asks | reach.asks
-            patches = self._patches_for(walker, reach, components, locals_)
+            patches = self._patches_for(walker, reach, [*components, *locals_])
             if asks == asked and patches.keys() == self._patches.keys():
                 break
             asked, self._patches = asks, patches  # what does not count as a rule counts here
@@ -198,24 +198,19 @@ class PythonCapture:
         return identity_digest(normalise(self._names.tree, docstrings="docstrings" in asked))
 
     def _patches_for(
-        self,
-        walker: Walker,
-        reach: ModuleReach,
-        components: list[Component],
-        locals_: list[Component],
+        self, walker: Walker, reach: ModuleReach, components: list[Component]
     ) -> dict[Patch, object]:
         """Return what cells set in modules that the body reaches, and note what it cannot have."""
         found: dict[Patch, object] = {}
-        own, texts = self._texts(components), self._texts([*components, *locals_])
-        for patch in self._in_cells.reached(walker, reach, self._places, texts, own):
+        texts = self._texts(components)
+        for patch in self._in_cells.reached(walker, reach, self._places, texts):
             if patch.counts_for_text_alone() and not makes_text(texts):
                 continue
-            bad = [each for each in self._in_cells.set_with(patch) if not self._is_sendable(each)]
-            if not bad:
+            if self._is_sendable(patch):
                 found[patch] = self._sendable[patch]
-            for each in bad:
-                reason = self._unsendable[each]
-                self._note(f"{each}, which a cell sets, is not set in its tasks: {reason}")
+            else:
+                reason = self._unsendable[patch]
+                self._note(f"{patch}, which a cell sets, is not set in its tasks: {reason}")
         for how in self._in_cells.unnamed(walker, reach, self._places):
             self._note(f"what {how} in a cell sets is not set in its tasks; do it in the body")
         return found

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from nbcache.plan.language.scopes import dotted_chain
-
 Step = str | tuple[object, ...]
 """One step down from a module: an attribute by its name, an item by its key in a tuple of one, or
 CALL, of a function that only gives what there is."""
@@ -100,7 +98,6 @@ class CellSettings:
     imported: tuple[tuple[str, str], ...] = ()
     modules: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
-    named: frozenset[tuple[str, ...]] = frozenset()
 
 
 @lru_cache(maxsize=2048)
@@ -123,12 +120,7 @@ def settings_in(text: str, aliases: Aliases = frozenset()) -> CellSettings:
             if alias.asname is None and "." in alias.name
         ),
         tuple(found for node in nodes if (found := _script_run(node))),
-        frozenset(tuple(chain) for each in nodes if (chain := _chain(each))),
     )
-
-
-def _chain(node: ast.AST) -> list[str] | None:
-    return dotted_chain(node) if isinstance(node, ast.Attribute | ast.Name) else None
 
 
 def aliases_of(imported: Mapping[str, str]) -> Aliases:
@@ -184,12 +176,12 @@ def _settings(
         if isinstance(node, SCOPES):
             yield from _settings(node, aliases, hidden)
             continue
-        for found in set_by(node, aliases):
+        for found in _set_by(node, aliases):
             if found.root not in hidden:
-                yield replace(without_dict(found), inner=isinstance(scope, _FUNCTIONS))
+                yield replace(_without_dict(found), inner=isinstance(scope, _FUNCTIONS))
 
 
-def without_dict(found: Setting) -> Setting:
+def _without_dict(found: Setting) -> Setting:
     """Return a setting with `m.K` for `vars(m)["K"]`; one in all of `vars(m)` is not named."""
     steps: list[Step] = []
     for each in found.steps:
@@ -202,7 +194,7 @@ def without_dict(found: Setting) -> Setting:
     return replace(found, steps=tuple(steps))
 
 
-def set_by(node: ast.AST, aliases: Mapping[str, str]) -> Iterator[Setting]:
+def _set_by(node: ast.AST, aliases: Mapping[str, str]) -> Iterator[Setting]:
     if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
         yield from _place(node)
     elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Del):
@@ -221,7 +213,7 @@ def _set_by_call(node: ast.Call, aliases: Mapping[str, str]) -> Iterator[Setting
         how = "" if isinstance(name, str) else called.id + "({}, ...)"
         yield from _place(first, name, called=how, gone=gone)
         return
-    path = path_of(called)
+    path = _path(called)
     if path is None:
         return
     root, steps = path
@@ -284,13 +276,13 @@ def _patched(first: ast.AST | None, arguments: list[ast.expr], last: Step) -> It
 def _place(
     node: ast.AST | None, attribute: object = None, *, called: str = "", gone: bool = False
 ) -> Iterator[Setting]:
-    path = path_of(node)
+    path = _path(node)
     if path is not None:
         last = (attribute,) if isinstance(attribute, str) else ()
         yield Setting(path[0], (*path[1], *last), called, gone)
 
 
-def path_of(node: ast.AST | None) -> tuple[str, tuple[Step, ...]] | None:
+def _path(node: ast.AST | None) -> tuple[str, tuple[Step, ...]] | None:
     """Return the name at the root of `a.b["c"]` and the steps from it; the last of them is left
     out where it is an item by a key that only the run knows. None: something else."""
     steps: list[Step] = []
