@@ -19,7 +19,6 @@ from typing import Any
 
 from xxhash import xxh3_128_digest
 
-from nbcache.errors import DamagedSegmentError, NbcacheError
 from nbcache.model.ids import make_ulid, ulid_ms
 from nbcache.model.row import Record
 from nbcache.store.columns import record_of, table_of
@@ -41,6 +40,7 @@ from nbcache.store.segment import (
     KEYS,
     ROWS,
     in_order,
+    is_damage,
     keys_table,
     metadata_for,
     metadata_of,
@@ -249,7 +249,7 @@ def publish_segment(
 
 
 def index_of(keys: Path) -> bytes | mmap.mmap:
-    """Return the bytes of the index of a keys file.
+    """Return the bytes of the index of a keys file, made in memory where the disk has no room.
 
     Raises:
         FileNotFoundError: it was merged away.
@@ -257,10 +257,11 @@ def index_of(keys: Path) -> bytes | mmap.mmap:
     """
     with open_parquet(keys) as file:
         meta = metadata_of(file, keys)
-        if file.metadata.num_rows < _MANY_ROWS:
-            lines = file.read(use_threads=False).to_pylist()
-            return build(((record_of(line), line["place"]) for line in lines), meta)
-    return index_of_file(keys, meta)
+        if file.metadata.num_rows >= _MANY_ROWS:
+            with contextlib.suppress(OSError):  # no room on the disk, which is to be cleaned up
+                return index_of_file(keys, meta)
+        lines = file.read(use_threads=False).to_pylist()
+        return build(((record_of(line), line["place"]) for line in lines), meta)
 
 
 def write_index(root: Path, name: str, data: bytes | mmap.mmap) -> None:
@@ -293,8 +294,7 @@ def open_index(root: Path, name: str, *, write: bool) -> SegmentIndex:
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever JSON or DuckDB make of odd bytes is damage, too
-        is_damaged = isinstance(error, DamagedSegmentError) or not isinstance(error, NbcacheError)
-        if not is_damaged or not (root / "log" / (name + ROWS)).exists():
+        if not is_damage(error) or not (root / "log" / (name + ROWS)).exists():
             raise
         data = _index_from_rows(root, name)
     if write:

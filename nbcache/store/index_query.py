@@ -51,6 +51,7 @@ def index_of_file(path: Path, meta: Record) -> mmap.mmap:
 
     Raises:
         FileNotFoundError: it was merged away.
+        OSError: the disk has no room for it.
         StoreError, duckdb.Error, ArrowInvalid, KeyError, TypeError, ValueError: it is damaged.
     """
     import pyarrow as pa

@@ -27,7 +27,7 @@ from nbcache.store.segment import (
     read_records_at,
 )
 from nbcache.store.signing import Vouching
-from nbcache.store.soundness import sound_row
+from nbcache.store.soundness import NO_ROW, sound_row
 
 T = TypeVar("T")
 
@@ -42,10 +42,10 @@ def _made(record: Record, *, vouched: bool = False) -> Row | None:
     """
     try:
         return row_from_record(record, vouched=vouched)
-    except (KeyError, TypeError) as error:
+    except NO_ROW as error:
         raise DamagedSegmentError(
             f"row {record.get('id')} of the history lacks what all rows of its kind have.\n  "
-            f"`{command('verify --repair')}` puts the segment that holds it aside."
+            f"`{command('verify --repair')}` puts it aside and keeps the others."
         ) from error
 
 

@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from nbcache.errors import NbcacheError, StoreError
 from nbcache.model.digest import Digest
 from nbcache.model.ids import ulid_ms
 from nbcache.model.row import Record
@@ -24,6 +23,7 @@ from nbcache.store.segment import (
     KEYS,
     ROWS,
     in_order,
+    is_damage,
     keys_table,
     metadata_for,
     read_records,
@@ -94,7 +94,9 @@ def _is_readable(root: Path, name: str) -> bool:
     try:
         fold.rebuilt_index(root, name)
         return all(map(is_whole, read_records(root / "log" / (name + ROWS))))
-    except (StoreError, OSError, ValueError):
+    except Exception as error:
+        if not is_damage(error):
+            raise
         return False
 
 
@@ -103,16 +105,26 @@ def _repair_segment(root: Path, name: str) -> str:
     is damaged. What is put aside last, so whoever is killed before can do it again."""
     keys, rows = root / "log" / (name + KEYS), root / "log" / (name + ROWS)
     mark = f"{_DAMAGED}{new_ulid()}"
-    records = _whole_records(rows)
+    records = _records(rows)
+    believed = [each for each in records if is_whole(each)]
     try:
-        believed = agreeing(records, read_keys(keys))
-    except (NbcacheError, OSError, ValueError):  # gone or damaged
-        believed = records
+        agree = agreeing(records, read_keys(keys))
+        believed = [each for each in agree if is_whole(each)]
+    except Exception as error:  # whatever JSON makes of odd bytes is damage, too
+        if not is_damage(error):
+            raise
+        if len(believed) < len(records):
+            believed = []  # nothing says that what such rows hold is their own
     with contextlib.suppress(FileNotFoundError):
         os.unlink(root / "index" / f"{name}.idx")
     if records and len(believed) == len(records):
         _put_aside(keys, mark)
-        _publish(root, name, records)
+        try:
+            _publish(root, name, records)
+        except BaseException:  # the disk is full, say
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{keys}{mark}", keys)
+            raise
         return f"the keys of segment {name} are made again from its rows"
     if believed:
         # Under another name, since lines of the old one may be known to somebody.
@@ -121,17 +133,18 @@ def _repair_segment(root: Path, name: str) -> str:
     _put_aside(rows, mark)
     what = f"segment {name} is put aside (log/*{mark}); "
     if believed:
-        what += f"{len(believed)} of its {len(records)} rows, those that its keys say, too, stay; "
+        what += f"{len(believed)} of its {len(records)} rows, whole and as its keys say, stay; "
     return f"{what}what is lost is made again when needed"
 
 
-def _whole_records(rows: Path) -> list[Record]:
-    """Return the rows of a segment; none where not all of them are sound."""
+def _records(rows: Path) -> list[Record]:
+    """Return the rows of a segment; none where its file is gone or damaged."""
     try:
-        records = list(read_records(rows))
-    except (StoreError, OSError, ValueError):
+        return list(read_records(rows))
+    except Exception as error:
+        if not is_damage(error):
+            raise
         return []
-    return records if all(map(is_whole, records)) else []
 
 
 def _publish(root: Path, name: str, records: list[Record]) -> None:

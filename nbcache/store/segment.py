@@ -13,7 +13,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nbcache.errors import CacheFormatError, DamagedSegmentError, StoreError, command
+from nbcache.errors import (
+    CacheFormatError,
+    DamagedSegmentError,
+    NbcacheError,
+    StoreError,
+    command,
+)
 from nbcache.model.row import Record
 from nbcache.store.arrow import arrow_array
 from nbcache.store.columns import INT, KEY_COLUMNS, KEYED_KINDS, TEXT, record_of
@@ -157,6 +163,14 @@ def damaged(path: Path, fault: str) -> DamagedSegmentError:
         f"the segment file {path} {fault.rstrip('.')}.\n  `{command('verify --repair')}` mends "
         "what can be mended and puts the rest aside: then the results in it are made again."
     )
+
+
+def is_damage(error: Exception) -> bool:
+    """Say whether files of a segment are at fault, which are gone or damaged; else it is what read
+    them: the disk is full, too many files are open, or a later version has written them."""
+    if isinstance(error, NbcacheError):
+        return isinstance(error, DamagedSegmentError)
+    return isinstance(error, FileNotFoundError) or not isinstance(error, OSError | MemoryError)
 
 
 def metadata_of(file: Any, path: Path) -> Record:

@@ -26,6 +26,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _MOST = 1 << 53  # of any number: microseconds until the year 2255, 9 PB
 _KINDS = get_args(StoredKind)
+NO_ROW = (KeyError, TypeError, ValueError)
+"""What a stored row raises of which none can be made."""
 
 
 def is_sound(record: Mapping[str, Any]) -> bool:
@@ -46,7 +48,7 @@ def is_whole(record: Mapping[str, Any]) -> bool:
     """Whether a row can be made of a stored one; so of those of kinds of later versions."""
     try:
         row_from_record(record)
-    except (KeyError, TypeError, ValueError):
+    except NO_ROW:
         return False
     return True
 
@@ -57,7 +59,7 @@ def sound_row(record: object) -> Row | None:
         return None
     try:
         return row_from_record(record)
-    except (KeyError, TypeError):  # a column that all rows of its kind have is not there
+    except NO_ROW:  # a column that all rows of its kind have is not there
         return None
 
 

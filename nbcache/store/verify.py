@@ -26,7 +26,14 @@ from nbcache.store.fold import rebuilt_index
 from nbcache.store.index import SegmentIndex, StaleIndexError
 from nbcache.store.journal import read_from
 from nbcache.store.references import references
-from nbcache.store.segment import KEYS, ROWS, open_parquet, read_records, segment_name
+from nbcache.store.segment import (
+    KEYS,
+    ROWS,
+    is_damage,
+    open_parquet,
+    read_records,
+    segment_name,
+)
 from nbcache.store.signing import standing_of
 from nbcache.store.soundness import is_whole
 from nbcache.store.trust_file import read_trust
@@ -139,7 +146,8 @@ def _segment_rows(cache: Cache, report: Report) -> Iterator[Record]:
             keys = read_keys(path)
         except (NbcacheError, OSError, ValueError) as error:
             if path.exists():  # else it was merged away just now
-                report.problems.append(Problem("segment", name, str(error), "segment"))
+                fault: Fault = "segment" if is_damage(error) else ""
+                report.problems.append(Problem("segment", name, str(error), fault))
             continue
         if not all(map(is_whole, records)):
             what = "a row in it lacks what all rows of its kind have"
@@ -163,7 +171,7 @@ def agreeing(records: list[Record], keys: list[dict[str, Any]]) -> list[Record]:
     return [
         record
         for place, record in enumerate(records)
-        if (place in key_at) == (record["kind"] in KEYED_KINDS)
+        if (place in key_at) == (record.get("kind") in KEYED_KINDS)
         and (place not in key_at or _is_of(key_at[place], record))
     ]
 
@@ -178,7 +186,7 @@ def _check_pair(
     name: str, records: list[Record], keys: list[dict[str, Any]], report: Report
 ) -> None:
     differ = len(records) - len(agreeing(records, keys))
-    if differ or len(keys) != sum(each["kind"] in KEYED_KINDS for each in records):
+    if differ or len(keys) != sum(each.get("kind") in KEYED_KINDS for each in records):
         what = f"its keys and rows do not match ({differ} of {len(records)} rows)"
         report.problems.append(Problem("segment", name, what, "segment"))
 

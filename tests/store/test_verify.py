@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +24,7 @@ from nbcache.store.history import reading
 from nbcache.store.repair import open_repaired, repair
 from nbcache.store.segment import read_records
 from nbcache.store.signing import make_key
+from nbcache.store.soundness import sound_row
 from nbcache.store.verify import verify
 from tests.store.rows import attempt, hash_of, new_id, use
 
@@ -90,12 +93,16 @@ def blob(cache: Cache, content: bytes) -> Path:
     return cache.blobs.path(blob_digest(content))
 
 
-def lose_processes(path: Path) -> None:
-    """Leave the rows of a segment without what all of them have, as a flipped bit in the head of a
-    page does, which no checksum covers."""
+def lose_processes(path: Path, *row_ids: str) -> None:
+    """Leave rows of a segment, or all, without what all of them have, as a flipped bit in the head
+    of a page does, which no checksum covers."""
     table = pq.read_table(path)
     at = table.schema.get_field_index("process")
-    lost = table.set_column(at, table.schema.field(at), pa.nulls(len(table), pa.string()))
+    left = [
+        row["process"] if row_ids and row["id"] not in row_ids else None
+        for row in table.select(["id", "process"]).to_pylist()
+    ]
+    lost = table.set_column(at, table.schema.field(at), pa.array(left, pa.string()))
     pq.write_table(lost, path)
 
 
@@ -197,6 +204,60 @@ def test_a_repair_leaves_the_blobs_that_a_damaged_segment_may_name(
         assert blob(damaged, b"a file").exists() == (damage == "keys file missing")
 
 
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Let no file become longer than that, as if the disk were full then."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_on_a_full_disk_no_sound_segment_is_put_aside_and_a_damaged_one_is_mended_later(
+    tmp_path: Path,
+) -> None:
+    with Cache.open(tmp_path / "c") as cache:
+        cache.log.append([attempt(str(n)) for n in range(2500)])
+        cache.log.rotate()
+        cache.log.fold()
+
+    with full_disk(50_000):
+        mended, done = open_repaired(cache.root)
+        with mended:
+            assert (done, len(list(mended.log.attempts()))) == ([], 2500)
+            shutil.rmtree(cache.root / "index")
+            with Cache.open(cache.root) as without_index:
+                assert len(list(without_index.log.attempts())) == 2500
+        os.truncate(only(cache.root / "log", "*.keys.parquet"), 300)
+        with pytest.raises(StoreError, match="disk is full"):
+            open_repaired(cache.root)
+    mended, done = open_repaired(cache.root)
+
+    with mended:
+        assert len(list(mended.log.attempts())) == 2500
+    assert "made again from its rows" in done[0]
+
+
+def test_a_row_that_lost_a_value_is_lost_alone(tmp_path: Path) -> None:
+    rows = [attempt(str(n)) for n in range(3)]
+    with Cache.open(tmp_path / "c") as cache:
+        cache.log.append([*rows, use(rows[0])])
+        cache.log.rotate()
+        cache.log.fold()
+    lose_processes(only(cache.root / "log", "*.rows.parquet"), rows[1].id)
+
+    mended, done = open_repaired(cache.root)
+
+    with mended:
+        assert [mended.log.find(row.hash) is not None for row in rows] == [True, False, True]
+        assert len(list(mended.log.rows())) == 3
+        assert verify(mended).ok
+    assert "3 of its 4 rows" in done[0]
+    assert len(list((cache.root / "log").glob("*.damaged-*"))) == 2
+
+
 def test_a_segment_without_index_and_keys_is_looked_up_by_its_rows(cache: Cache) -> None:
     rows = list(cache.log.attempts())
     only(cache.root / "index", "*.idx").unlink()
@@ -228,6 +289,19 @@ def test_a_row_that_lacks_what_all_have_is_told_by_readers(cache: Cache) -> None
         pytest.raises(StoreError, match="verify --repair"),
     ):
         list(damaged.log.rows())
+
+
+def test_a_row_with_a_result_that_is_no_base_64_is_told_and_that_of_another_user_is_none(
+    tmp_path: Path,
+) -> None:
+    with Cache.open(tmp_path / "c") as cache:
+        cache.log.append([attempt("0")])
+        (record,) = cache.log.records()
+        odd = {**record, "outputs": [{**record["outputs"][0], "inline": "x"}]}
+
+        with pytest.raises(StoreError, match="verify --repair"):
+            cache.log.row_of(odd)
+        assert sound_row(odd) is None
 
 
 @pytest.mark.parametrize("damage", ["rows file missing", "rows file cut"])
