@@ -180,10 +180,9 @@ class Log(LogRows):
         for entry, standing in self._judged(hash, self._candidates_of(hash, run)):
             if _counts(entry, standing):
                 return entry, ""
-            what = f"its result of {entry.user or 'somebody'}"
-            if standing is not Standing.FORGED:
-                what += " is a pickle, and"
-            refused = refused or f"{what} {standing.value}"
+            what = "is not used, since" if standing is Standing.FORGED else "is a pickle, and"
+            said = f"its result of {entry.user or 'somebody'} {what} {standing.value}"
+            refused = refused or said
         return None, refused
 
     def find_all(self, hash: Digest, *, run: str | None = None) -> list[Entry]:

@@ -185,6 +185,10 @@ def test_a_row_that_is_none_is_used_by_nobody_and_stops_nobody(
 
     assert counts(run) == {"completed": len(PORTS)}
     assert list(run["plain"]) == list(PORTS)
+    notes = " ".join(run.progress().notes)
+    assert "results changed after signing, so made again: " in notes
+    assert "pickle" not in notes
+    assert "is not used, since its signature does not fit" in run.reasons["plain"]
     sent(ben.session)
     kinds = {record["kind"] for record in ben.session.cache.log.records()}
     assert not kinds & {"trust", "evict"}

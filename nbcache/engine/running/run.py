@@ -32,7 +32,6 @@ from nbcache.plan.dataflow.outline import Outline, outline_of
 from nbcache.store.entry import Entry
 
 _ERROR_LINES = 8  # of an error that ends a cell
-_NEVER_TRUSTED = (Standing.REVOKED.value, Standing.FORGED.value)
 
 
 class Steering(Protocol):
@@ -255,20 +254,23 @@ class Run:
 
     def _refusal_note(self) -> Sequence[str]:
         """Say how many results do not count because nobody vouches for them, and what to do."""
-        if not self._refused:
-            return ()
-        count = len(self._refused)
+        pickles = [why for why in self._refused.values() if not why.endswith(Standing.FORGED.value)]
+        count, forged = len(pickles), len(self._refused) - len(pickles)
+        changed = f"{self.cache_place}: results changed after signing, so made again: {forged}"
+        notes = [changed] if forged else []
+        if not pickles:
+            return notes
         what = "1 result in it is a pickle" if count == 1 else f"{count} results in it are pickles"
         said = (
             f"{self.cache_place} is not your cache, and {what} that nobody you trust has signed: "
             f"{'its task runs' if count == 1 else 'their tasks run'} again."
         )
-        if not all(why.endswith(_NEVER_TRUSTED) for why in self._refused.values()):
+        if not all(why.endswith(Standing.REVOKED.value) for why in pickles):
             said += (
                 " If you trust who made it, say so in a shell: nbcache keys trust KEY (or the "
                 "folder, if all of it is yours)"
             )
-        return (said,)
+        return [*notes, said]
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the run has ended or `timeout` seconds are over; says whether it ended."""
