@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -504,9 +505,15 @@ class Reader:
 """
 
 
-def _known_module(notebook: Path, name: str, text: str) -> dict[str, object]:
+def _known_module(
+    notebook: Path, name: str, text: str, *, has_source: bool = True
+) -> dict[str, object]:
     path = notebook / f"{name}.py"
     path.write_text(text)
+    if not has_source:
+        compiled = py_compile.compile(str(path), cfile=f"{path}c", doraise=True)
+        path.unlink()
+        path = Path(str(compiled))
     modules = {name: ModuleSource(str(path), identity_digest(path.read_bytes()))}
     return {"sys_path": (str(notebook), *sys.path), "modules": modules}
 
@@ -550,18 +557,20 @@ def test_folders_and_questions_of_an_import_count_as_its_files_do(
     assert second == first
 
 
+@pytest.mark.parametrize("has_source", [True, False])
 def test_a_module_is_imported_anew_when_what_its_import_read_has_changed(
-    bench: Bench, notebook: Path
+    bench: Bench, notebook: Path, has_source: bool
 ) -> None:
     path = notebook / "rate.txt"
     path.write_text("1")
     text = f"RATE = int(open({str(path)!r}).read())"
-    more = _known_module(notebook, "rated_for_test", text)
-    body = "import rated_for_test\nprint(rated_for_test.RATE)"
+    name = "rated_for_test" if has_source else "compiled_rate_for_test"
+    more = _known_module(notebook, name, text, has_source=has_source)
+    body = f"import {name} as rated\nprint(rated.RATE)"
     reads(bench, body, notebook, **more)
     path.write_text("25")
 
-    found = reads(bench, f"{body}\nassert rated_for_test.RATE == 25", notebook, **more)
+    found = reads(bench, f"{body}\nassert rated.RATE == 25", notebook, **more)
 
     assert found == (WatchedRead("file", "rate.txt", identity_digest(b"25")),)
 
@@ -569,8 +578,6 @@ def test_a_module_is_imported_anew_when_what_its_import_read_has_changed(
 def test_a_worker_runs_the_source_and_not_what_was_compiled_of_an_earlier_one(
     bench: Bench, notebook: Path
 ) -> None:
-    import py_compile
-
     path = notebook / "compiled_for_test.py"
     path.write_text("def f(): return 1")
     os.utime(path, (1_700_000_000, 1_700_000_000))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import py_compile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,27 @@ from tests.kernels.scenarios import Change, Scenario, Seen, apart, check, module
 F = "def f(v):\n    return v + 1\ndef other(v):\n    return v + 7\n"
 
 
-def _zipped(archive: str, module: str, text: str) -> Change:
+def _zipped(archive: str, module: str, text: str, data: str = "") -> Change:
     def change(folder: Path) -> None:
         with zipfile.ZipFile(folder / archive, "w") as file:
             file.writestr(module, text)
+            file.writestr("data.txt", data)
 
     return change
 
 
+def _zipped_without_source(archive: str, module: str, text: str) -> Change:
+    def change(folder: Path) -> None:
+        source = folder / "source"
+        source.write_text(text)
+        compiled = py_compile.compile(str(source), cfile=str(source) + ".pyc", doraise=True)
+        with zipfile.ZipFile(folder / archive, "w") as file:
+            file.write(str(compiled), f"{module}.pyc")
+
+    return change
+
+
+_ASKING = "import pkgutil\ndef f(): return pkgutil.get_data(__name__, 'data.txt').decode()\n"
 _TWO_TREES = """
 class B: pass
 class One(B):
@@ -110,6 +124,8 @@ DETOURS = [
     module_edit("pkgutil data", {"p40/__init__.py": "import pkgutil\ndef f(v): return pkgutil.get_data('p40', 'd.txt').decode()\n", "p40/d.txt": "1"}, "p40/d.txt", "1", "2", "out = p40.f(v)", "read d.txt", cells="import p40"),
     Scenario(name="module in a zip", files={"z41/x": ""}, prepare=_zipped("lib41.zip", "zm41.py", F), change=_zipped("lib41.zip", "zm41.py", F.replace("v + 1", "v + 2")), cells="import sys\nsys.path.insert(0, 'lib41.zip')\nimport zm41", body="out = zm41.f(v)", because="module zm41", back=False),
     Scenario(name="unreached in a zip", prepare=_zipped("lib42.zip", "zm42.py", F), change=_zipped("lib42.zip", "zm42.py", F.replace("v + 7", "v + 8")), cells="import sys\nsys.path.insert(0, 'lib42.zip')\nimport zm42", body="out = zm42.f(v)", because=None, back=False),
+    Scenario(name="module without source in a zip", prepare=_zipped_without_source("lib73.zip", "zm73", F), change=_zipped_without_source("lib73.zip", "zm73", F.replace("v + 1", "v + 2")), cells="import sys\nsys.path.insert(0, 'lib73.zip')\nimport zm73", body="out = zm73.f(v)", because="module zm73", back=False),
+    Scenario(name="data in a zip", prepare=_zipped("lib74.zip", "zm74.py", _ASKING, "1"), change=_zipped("lib74.zip", "zm74.py", _ASKING, "2"), cells="import sys\nsys.path.insert(0, 'lib74.zip')\nimport zm74", body="out = zm74.f()", because="read lib74.zip", back=False),
     module_edit("local module with a bom and coding", {"p43.py": "# -*- coding: latin-1 -*-\ndef f(v):\n    return v + 1\n"}, "p43.py", "v + 1", "v + 2", "out = p43.f(v)", "module p43", cells="import p43"),
     module_edit("type checking block", {"p44.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import os\n" + F}, "p44.py", "import os", "import json", "out = p44.f(v)", None, cells="import p44"),
     module_edit("all changed", {"p45.py": "__all__ = ['f']\n" + F}, "p45.py", "['f']", "['f', 'other']", "out = p45.f(v)", "module p45", cells="import p45"),

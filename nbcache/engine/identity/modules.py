@@ -159,9 +159,9 @@ def _data_of(module: str, spec: ModuleSpec, path: Path) -> bytes | None:
         if hasattr(loader, "invalidate_caches"):
             loader.invalidate_caches()  # a zip file that was written anew
         text = loader.get_source(module)
+        return loader.get_data(spec.origin) if text is None else str(text).encode()
     except (AttributeError, ImportError, OSError):
         return None
-    return None if text is None else str(text).encode()
 
 
 @lru_cache(maxsize=512)

@@ -70,7 +70,7 @@ class Places:
 
     def is_local_module(self, path: str) -> bool:
         """Say whether a module's file is one of the user's."""
-        return path.endswith(".py") and not self.is_package(os.path.abspath(path))
+        return path.endswith((".py", ".pyc")) and not self.is_package(os.path.abspath(path))
 
 
 def _prefixes(*folders: str) -> tuple[str, ...]:

@@ -91,8 +91,8 @@ class ReadState:
 
 def _is_found(name: str, path: str, sys_path: Sequence[str]) -> bool:
     """Say whether a module's file lies where a search for its name looks."""
-    inner = name.replace(".", os.sep)
-    endings = (f"{inner}.py", os.path.join(inner, "__init__.py"))
+    inner, suffix = name.replace(".", os.sep), os.path.splitext(path)[1]
+    endings = (f"{inner}{suffix}", os.path.join(inner, f"__init__{suffix}"))
     return any(os.path.join(folder, end) == path for folder in sys_path for end in endings)
 
 

@@ -17,7 +17,6 @@ from types import CodeType, FrameType, FunctionType, ModuleType
 from nbcache.plan.identity.code import nested_codes
 
 IMPORTING = ("<frozen importlib", "<frozen zipimport")
-ARCHIVES = ("<frozen zipimport",)
 # Who looks through all of sys.path for what is installed; packages count by their version anyway.
 SEEKING_PACKAGES = (
     "/importlib/metadata/__init__.py",
@@ -124,6 +123,16 @@ def called_by(names: tuple[str, ...], is_package: Callable[[str], bool]) -> bool
             return False
         frame = frame.f_back
     return False
+
+
+def loads_from_archive() -> bool:
+    """Say whether an archive is opened for modules in it, and not for data asked for by name."""
+    frame: FrameType | None = sys._getframe(3)
+    asked = ""
+    while frame is not None and frame.f_code.co_filename.startswith("<frozen zipimport"):
+        asked, frame = frame.f_code.co_name, frame.f_back
+    is_own = frame is not None and frame.f_code.co_filename.startswith(_OWN)
+    return bool(asked) and (asked != "get_data" or is_own)
 
 
 def is_removing() -> bool:

@@ -42,9 +42,10 @@ class LocalModules:
         self._new: list[types.ModuleType] = []
 
     def install(self) -> None:
-        """Wrap the import of source files for the life of the process."""
+        """Wrap the import of local files for the life of the process."""
         loaders: tuple[Any, ...] = (
             importlib.machinery.SourceFileLoader,
+            importlib.machinery.SourcelessFileLoader,
             zipimport.zipimporter,
         )
         for loader in loaders:
@@ -68,11 +69,15 @@ class LocalModules:
         return exec_module
 
     def _execute(self, loader: Any, module: types.ModuleType, file: str) -> None:
-        # Not from the .pyc file: it is known by the second and the size of its source, and an edit
-        # may keep both.
-        if isinstance(loader, zipimport.zipimporter):
-            data = (loader.get_source(module.__name__) or "").encode()
+        # Where there is a source, not from the .pyc file: it is known by the second and the size of
+        # that, and an edit may keep both.
+        is_archive = isinstance(loader, zipimport.zipimporter)
+        text = loader.get_source(module.__name__) if is_archive else None
+        if text is not None:
+            data = text.encode()
             code = compile(data, file, "exec", dont_inherit=True)
+        elif file.endswith(".pyc"):
+            data, code = loader.get_data(file), loader.get_code(module.__name__)
         else:
             data = loader.get_data(loader.path)
             code = loader.source_to_code(data, loader.path)

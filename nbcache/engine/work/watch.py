@@ -23,7 +23,6 @@ from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.programs import Started, started_by
 from nbcache.engine.identity.read_state import CHANGED, ReadState, links_on, state_of, what_is_at
 from nbcache.engine.work.callers import (
-    ARCHIVES,
     IMPORTING,
     LINKS,
     READING_SOURCE,
@@ -35,6 +34,7 @@ from nbcache.engine.work.callers import (
     is_on_behalf,
     is_removing,
     lists_path,
+    loads_from_archive,
     looks_at_entries,
     who_asks_for_path,
 )
@@ -476,7 +476,7 @@ class Watcher:
         is_code = full.endswith((".py", ".pyc", ".so"))
         if is_code and called_by(IMPORTING + READING_SOURCE, is_package):
             return
-        if called_by(ARCHIVES, is_package):  # of modules; those imported are looked at one by one
+        if loads_from_archive():  # those imported are looked at one by one
             return
         is_metadata = ".dist-info" in full or ".egg-info" in full
         if is_metadata and called_by(SEEKING_PACKAGES, is_package):
