@@ -11,11 +11,13 @@ import __future__
 
 import ast
 import contextlib
+import os
 import socket
+import sys
 import textwrap
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nbcache.codec.registry import decode
 from nbcache.engine.cell_history import CellHistory
@@ -61,6 +63,8 @@ class Begun:
     before: dict[str, object]
     start_us: int
     reason: str = ""
+    taken: dict[str, str] = field(default_factory=dict)
+    """Local modules that it imported by a name that only a run knows, with their files."""
 
     @property
     def hash(self) -> Digest:
@@ -97,11 +101,7 @@ class Cells:
         session = self._session
         namespace = session.namespace
         captured = self._capture(cell, namespace)
-        if stale := self._loaded.stale({n: each.path for n, each in captured.modules.items()}):
-            raise NotKept(
-                f"the file of the module {stale} changed after it was imported here; import it "
-                "anew (importlib.reload, or %autoreload)"
-            )
+        self._refuse_stale({name: each.path for name, each in captured.modules.items()})
         _refuse_hidden_names(cell, captured.components)
         sources = [cell.decl.body, *captured.helper_sources]
         files = [
@@ -111,6 +111,13 @@ class Cells:
         kind = component("options", "cached", combine("cached", 1), "a %%cached cell")
         shared = SharedPart([*captured.components, *files, kind])
         return Begun(cell, shared, captured, dict(namespace), now_us())
+
+    def _refuse_stale(self, modules: Mapping[str, str]) -> None:
+        if stale := self._loaded.stale(modules):
+            raise NotKept(
+                f"the file of the module {stale} changed after it was imported here; import it "
+                "anew (importlib.reload, or %autoreload)"
+            )
 
     def _capture(self, cell: CachedCell, namespace: Mapping[str, object]) -> Captured:
         try:
@@ -252,14 +259,21 @@ class Cells:
             self._watcher = Watcher(cache.files)
             self._watcher.install()
         self._watcher.state = ReadState(cache.files)
-        places = Places(str(cache.root), str(self._session.folder))
-        self._watcher.begin(places, str(cache.tmp / "no-folder"))
+        self._places = Places(str(cache.root), str(self._session.folder))
+        self._known_modules = set(sys.modules)
+        self._watcher.begin(self._places, str(cache.tmp / "no-folder"))
 
     def unwatch(self, begun: Begun) -> tuple[WatchedRead, ...]:
         """Return what it read without naming it."""
         assert self._watcher is not None
         declared = dict.fromkeys((*begun.cell.decl.directives.env, "MPLBACKEND"), "")
-        return self._watcher.end(declared, {})
+        taken = (sys.modules.keys() - self._known_modules) | self._watcher.imported
+        for name in taken - begun.captured.modules.keys():
+            file = getattr(sys.modules.get(name), "__file__", None) or ""
+            if self._places.is_local_module(file):
+                begun.taken[name] = file
+        path = [os.path.abspath(each) for each in sys.path]
+        return self._watcher.end(declared, begun.taken, sys_path=path)
 
     # ------------------------------------------------------------------ after the cell
 
@@ -273,6 +287,7 @@ class Cells:
         self._check_names(begun)
         self._check_captured(begun)
         _check_reads(watched)
+        self._refuse_stale(begun.taken)
         cache = self._session.cache
         shown.hide(confidential_texts({**begun.before, **self._session.namespace}))
         try:

@@ -159,6 +159,26 @@ def test_a_local_module_counts_and_a_stale_one_is_not_believed(
     assert ran(tmp_path) == 3
 
 
+def test_a_local_module_that_only_a_run_names_counts_and_a_stale_one_is_not_believed(
+    again: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "nbcache_test_named.py"
+    begin = "import sys\nsys.modules.pop('nbcache_test_named', None)\ntail = 'named'"
+    found = "importlib.import_module('nbcache_test_' + tail)"
+    cell = f"%%cached\nimport importlib\n{mark(tmp_path)}\nx = {found}.K"
+    for value in (1, 22):
+        module.write_text(f"K = {value}\n")
+        assert again(begin, cell).value["x"] == value
+        assert badge(again(begin, cell))
+    assert ran(tmp_path) == 2
+
+    edit = f"import nbcache_test_named\nopen({str(module)!r}, 'w').write('K = 333\\n')"
+    stale = again(begin, edit, cell)
+    assert stale.value["x"] == 22  # as the loaded module says
+    assert "module nbcache_test_named changed after it was imported" in not_kept(stale)
+
+
 def test_a_cell_that_reads_what_it_assigns_starts_from_what_was_there(shell: Shell) -> None:
     shell.ok("x = 1")
     shell.ok("%%cached\nx = x + 1")
