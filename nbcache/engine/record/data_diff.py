@@ -137,8 +137,8 @@ def _compare_members(old: object, new: object) -> DataDiff:
     """Dicts by key, lists by place: what is new, gone or another."""
     before, after = _members(old), _members(new)
 
-    def turned(was: object, now: object) -> str:
-        return "" if _equal(was, now) else compare_values(was, now).head
+    def turned(was: object, now: object) -> str | None:
+        return None if _equal(was, now) else compare_values(was, now).head
 
     head, kept, counts = _changes(before, after, turned, _short, _short)
     sizes = f"{len(before)} → {len(after)} members" if len(before) != len(after) else ""
@@ -149,16 +149,16 @@ def _compare_members(old: object, new: object) -> DataDiff:
 def _changes(
     before: Mapping[Any, Any],
     after: Mapping[Any, Any],
-    turned: Callable[[Any, Any], str],
+    turned: Callable[[Any, Any], str | None],
     named: Callable[[Any], str],
     told: Callable[[Any], str],
 ) -> tuple[str, tuple[str, ...], dict[str, int]]:
     """Return what changed, came and went between two sets of members: in words, by lines, counted.
 
-    turned: what became of one that both have, "" where it is the same.
+    turned: what became of one that both have, None where it is the same.
     """
     both = {key: turned(before[key], after[key]) for key in after if key in before}
-    changed = [f"{named(key)}: {text}" for key, text in both.items() if text]
+    changed = [f"{named(key)}: {text}" for key, text in both.items() if text is not None]
     added = [f"+ {named(key)}: {told(after[key])}" for key in after if key not in before]
     gone = [f"- {named(key)}: {told(before[key])}" for key in before if key not in after]
     counts = {"changed": len(changed), "added": len(added), "removed": len(gone)}
@@ -228,9 +228,9 @@ def _text(data: bytes) -> str | None:
 
 
 def _compare_trees(cache: Cache, old: Stored, new: Stored) -> DataDiff:
-    def turned(was: TreeEntry, now: TreeEntry) -> str:
+    def turned(was: TreeEntry, now: TreeEntry) -> str | None:
         is_same = _content(was) == _content(now)
-        return "" if is_same else f"{was.size:,} → {now.size:,} bytes"
+        return None if is_same else f"{was.size:,} → {now.size:,} bytes"
 
     entries = _entries(cache, old), _entries(cache, new)
     told, kept, counts = _changes(*entries, turned, str, lambda each: f"{each.size:,} bytes")
