@@ -315,6 +315,35 @@ def test_an_option_line_without_a_colon_says_how_to_write_it() -> None:
     assert "#| cpus: 2" in (error.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("line", "cell", "where"),
+    [
+        ("fit", "input: grid\noutput: model\nmodel = grid", 2),
+        ("fit", "# as I know it\n\ninput:\nval x\n", 4),
+        ("index --bash", "input:\n  path reads\nscript:\n  salmon index\n", 2),
+    ],
+)
+def test_blocks_of_nextflow_are_told_where_they_stand_here(
+    line: str, cell: str, where: int
+) -> None:
+    error = fault(line, cell, BodyError)
+
+    assert error.line == where
+    assert "%%process NAME(INPUTS) -> OUTPUTS" in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("line", "cell"),
+    [
+        ("fit", 'output: str = "x"\n'),
+        ("index --bash", "cat > config.yaml <<EOF\ninput: reads\noutput:\nEOF\n"),
+        ("index --bash", 'inputs=1\necho "script: $inputs"\n'),
+    ],
+)
+def test_what_only_looks_like_a_block_is_a_body_as_any_other(line: str, cell: str) -> None:
+    assert read(line, cell).body.split() == cell.split()
+
+
 @pytest.mark.parametrize("cell", ["", "\n", "# only a remark\n", "#| cpus: 2\n"])
 def test_an_empty_body_is_an_error(cell: str) -> None:
     error = fault("fit(x) from y", cell, BodyError)

@@ -15,6 +15,7 @@ from typing import NoReturn
 from nbcache.errors import BodyError
 from nbcache.plan.language.facts import BodyFacts, BodyResult, SplitBody
 from nbcache.plan.language.free_names import NameWalk
+from nbcache.plan.language.nextflow import BLOCKS_HINT, is_block
 from nbcache.plan.language.scanning import line_of, logical_lines
 
 _FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -48,6 +49,7 @@ def _refuse_syntax(error: SyntaxError, body: str, body_line: int) -> NoReturn:
         line=body_line + row - 1,
         column=min(column, len(source)),
         source=source,
+        hint=BLOCKS_HINT if any(map(is_block, body.split("\n"))) else None,
     ) from None
 
 

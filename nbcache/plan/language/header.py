@@ -20,6 +20,7 @@ from nbcache.plan.language.body import parse_body
 from nbcache.plan.language.directive_checks import check_templates
 from nbcache.plan.language.directives import parse_options
 from nbcache.plan.language.header_text import BUILTINS, HeaderText, nearest, split_above
+from nbcache.plan.language.nextflow import BLOCKS_HINT, is_block
 from nbcache.plan.language.option_lines import read_option, read_preamble
 from nbcache.plan.language.options import OPTIONS
 from nbcache.plan.language.parts import is_empty
@@ -244,7 +245,7 @@ def _word(text: HeaderText, at: int) -> str:
 
 
 def _check_whole(decl: ProcessDecl, text: HeaderText, parts: _Parts) -> None:
-    """What can be told only when all parts are read: reserved names, templates, an empty body."""
+    """What can be told only when all parts are read: reserved names, templates, the body's head."""
     if decl.language == "script":
         for each in decl.inputs or ():
             if reserved_in_scripts(each.name):
@@ -254,7 +255,8 @@ def _check_whole(decl: ProcessDecl, text: HeaderText, parts: _Parts) -> None:
                     "the shell itself, or nbcache, gives that variable its value",
                 )
     check_templates(decl, text.text.split("\n"))
-    if is_empty(decl.body.split("\n")):
+    body = decl.body.split("\n")
+    if is_empty(body):
         line, column = line_and_column(text.text, parts.name_at)
         raise BodyError(
             f'process "{decl.name}" has no body',
@@ -262,6 +264,16 @@ def _check_whole(decl: ProcessDecl, text: HeaderText, parts: _Parts) -> None:
             column=column,
             source=line_of(text.text, line),
             hint="write what a task does in the lines below the header",
+        )
+    # Further down such a line may stand in a text, like a YAML file that the body writes.
+    row = next(row for row, line in enumerate(body) if not is_empty([line]))
+    if is_block(body[row]):
+        raise BodyError(
+            "a body has no blocks",
+            line=decl.body_line + row,
+            column=0,
+            source=body[row],
+            hint=BLOCKS_HINT,
         )
 
 

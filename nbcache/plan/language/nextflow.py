@@ -5,6 +5,7 @@ Only words that no error of ours would guess: `flatMap` is near enough to `flat_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 _SPLIT = (
@@ -59,6 +60,17 @@ DIRECTIVES: Mapping[str, str] = {
     "shell": "--script INTERPRETER",
     "storeDir": "--store FOLDER",
 }
+
+_BLOCK = re.compile(r"\s*(input|output|script|shell|exec|when)[ \t]*:[ \t]*([^=:\s][^=]*)?")
+BLOCKS_HINT = (
+    "what Nextflow says in blocks stands in the header here: "
+    "%%process NAME(INPUTS) -> OUTPUTS from CHANNEL, and --bash for a script"
+)
+
+
+def is_block(line: str) -> bool:
+    """Whether a line of a body begins one of Nextflow's blocks, such as `input:` or `output: x`."""
+    return _BLOCK.fullmatch(line.rstrip()) is not None
 
 
 def said_here(word: str, words: Mapping[str, str]) -> str | None:
