@@ -181,7 +181,7 @@ def test_without_an_arrow_the_last_statement_says_what_the_output_is(
         ("def f(): return input()", 4, 16, "a task has no keyboard", "%nbcache try NAME"),
         ("x = 1\ny = (2,\n", 5, 4, "SyntaxError", None),
         ("s = '''\n!ls\n'''\na b", 7, 2, "SyntaxError", None),
-        ("tag \"$id\"\ninput:\n  val id", 4, 4, "SyntaxError", "in the header here"),
+        ('tag "$id"\ninput:\n  val id', 4, 4, "SyntaxError", "in the header here"),
         ("break", 4, 0, "SyntaxError: 'break' outside loop", None),
         ("def f():\n    await g()", 5, 4, "SyntaxError", None),
     ],
