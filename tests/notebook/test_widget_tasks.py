@@ -56,6 +56,27 @@ def test_tasks_are_sorted_filtered_and_cut_into_pages(notebook: Notebook) -> Non
         desk.ask("tasks", process="fit", sort="1; DROP TABLE tasks")
 
 
+def test_a_label_as_it_is_shown_finds_its_task(notebook: Notebook, tmp_path: Path) -> None:
+    (tmp_path / "a b.txt").write_text("a")
+    (tmp_path / "c.txt").write_text("c")
+    notebook.cells(
+        [
+            f"%channel files = from_path({str(tmp_path / '*.txt')!r})",
+            "%channel some = of(('Ås \"1\"', True, None, 0.001), ('Bø', False, None, 2))",
+            "%channel both = some.combine(files)",
+            "%%process say(name, flag, none, number, file: path) from both\nout = 1",
+        ]
+    )
+    desk = Desk(notebook, LiveRun(notebook.run()))
+    shown = labels(desk.ask("tasks", process="say"))
+
+    assert shown[0] == 'say[name=Ås "1" flag=True none=None number=0.001 file=a b.txt]'
+    assert [labels(desk.ask("tasks", process="say", text=each)) for each in shown] == [
+        [each] for each in shown
+    ]
+    assert labels(desk.ask("tasks", process="say", text="say")) == []
+
+
 def test_a_task_tells_its_inputs_outputs_log_error_and_fingerprint(notebook: Notebook) -> None:
     notebook.cells(CELLS)
     desk = Desk(notebook, LiveRun(notebook.run()))
@@ -175,8 +196,9 @@ def test_a_task_that_is_running_has_a_log_that_grows(notebook: Notebook, tmp_pat
     log = desk.ask("log", process="slow", position="0")
 
     assert page["rows"] == []
-    assert len(desk.ask("tasks", process="slow", text="N=1")["running"]) == 1
-    assert desk.ask("tasks", process="slow", text="slow")["running"] == []
+    words = ("N=1", "slow[n=1]", "[0]", "FIRST RUN")
+    found = [desk.ask("tasks", process="slow", text=text) for text in (*words, "slow", "n=2")]
+    assert [len(each["running"]) for each in found] == [1, 1, 1, 1, 0, 0]
     assert log["live"]
     assert log["chunks"][0]["text"].strip() == "begun"
     assert desk.ask("task", process="slow", position="0")["status"] == "running"
@@ -184,6 +206,8 @@ def test_a_task_that_is_running_has_a_log_that_grows(notebook: Notebook, tmp_pat
         desk.ask("task", process="slow", position="7")
     gate.touch()
     assert run.wait(PATIENCE_S)
+    found = [desk.ask("tasks", process="slow", text=text) for text in (*words, "slow", "n=2")]
+    assert [len(each["rows"]) for each in found] == [1, 1, 1, 1, 0, 0]
     assert desk.ask("task", process="slow", position="0")["status"] == "completed"
 
 

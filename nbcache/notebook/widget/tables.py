@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict
 
-from nbcache.engine.record.finding import inputs_of
+from nbcache.engine.record.finding import called_by, inputs_of
 from nbcache.engine.record.results import task_label
-from nbcache.engine.running.run import Run
+from nbcache.engine.running.run import AtWork, Run
 from nbcache.errors import UsageError
 from nbcache.model.ids import format_position, parse_position
 from nbcache.store.cache import Cache
@@ -70,8 +70,9 @@ class TaskPage(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskQuery:
-    """Which tasks somebody looks at. `text`: those whose tag, inputs, error, reason or hash contain
-    it, whatever its case; `status`: an outcome, or empty for all."""
+    """Which tasks somebody looks at. `text`: those whose tag, position, inputs (as a label has
+    them), error, reason or hash contain it, whatever its case; `status`: an outcome, or empty for
+    all."""
 
     process: str
     sort: str = "task"
@@ -95,11 +96,16 @@ class TaskQuery:
             process=str(message.get("process", "")),
             sort=sort,
             descending=bool(message.get("descending")),
-            text=str(message.get("text", "")),
+            text=_in_brackets(str(message.get("text", "")), str(message.get("process", ""))),
             status=str(message.get("status", "")),
             offset=max(0, int(message.get("offset", 0))),
             limit=max(1, min(int(message.get("limit", 25)), MOST_ROWS)),
         )
+
+
+def _in_brackets(label: str, process: str) -> str:
+    """Return what of a label tells tasks of one process apart; any other text as it is."""
+    return label.removeprefix(process) if label.startswith(f"{process}[") else label
 
 
 def task_page(cache: Cache, run_id: str, run: Run | None, query: TaskQuery) -> TaskPage:
@@ -123,7 +129,7 @@ def _running(run: Run, query: TaskQuery) -> list[RunningLine]:
     found = [
         (key, each)
         for key, each in list(run.at_work.items())
-        if key[0] == index and query.text.lower() in each.label.partition("[")[2].lower()
+        if key[0] == index and query.text.lower() in _words(each, query.process).lower()
     ]
     return [
         {
@@ -134,6 +140,17 @@ def _running(run: Run, query: TaskQuery) -> list[RunningLine]:
         }
         for key, each in sorted(found, key=lambda pair: pair[0])[:MOST_RUNNING]
     ]
+
+
+def _words(task: AtWork, process: str) -> str:
+    """What a text is looked for in, as `_TEXT_FITS` has it of tasks that have ended."""
+    row = task.row
+    if row is None:
+        return _in_brackets(task.label, process)
+    called = called_by((each.name, each.summary, each.scalar) for each in row.inputs)
+    inputs = " ".join(f"{each.name}={called.get(each.name, each.summary)}" for each in row.inputs)
+    hash_ = row.hash.partition(":")[2]
+    return f"[{row.tag or ''}] [{row.position}] [{inputs}] {row.reason} {hash_}"
 
 
 def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
@@ -171,9 +188,16 @@ def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
     }
 
 
-_TEXT_FITS = """contains(lower(concat_ws(' ', tag, error, reason, short, task_id)), lower(?))
-    OR position IN (SELECT position FROM inputs WHERE run = ? AND process = ?
-        AND contains(lower(name || '=' || coalesce(scalar, summary, '')), lower(?)))"""
+_TEXT_FITS = r"""contains(lower(concat_ws(' ', '[' || tag || ']', '[' || position || ']', error,
+        reason, substr(hash, 6))), lower(?))
+    OR id IN (SELECT id FROM _rows WHERE kind = 'attempt'
+        AND id IN (SELECT id FROM tasks WHERE run = ? AND process = ?)
+        AND contains(lower('[' || array_to_string([i.name || '=' || CASE
+            WHEN i.scalar IS NULL
+                THEN regexp_replace(i.summary, ' \(([\d,?]+ B|\?|folder)[^)]*\)$', '')
+            WHEN i.scalar = 'null' THEN 'None'
+            WHEN starts_with(i.scalar, '"') THEN json_extract_string(i.scalar, '$')
+            ELSE i.scalar END for i in inputs], ' ') || ']'), lower(?)))"""
 
 
 def _line(row: Sequence[Any], process: str, inputs: Mapping[str, object]) -> TaskLine:
