@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nbcache.notebook.widget.view import Page, RunView
 
 
+_A_CELL_RUNS = "a cell is running: wait for its end"
 BETWEEN_S = 3.0  # how long a button waits for the end of the cell that runs
 
 
@@ -118,13 +119,15 @@ class Front:
                     done.set_result(act())
                 except BaseException as error:
                     done.set_exception(error)
+            else:
+                self.views.take_back(_A_CELL_RUNS)
 
         self.shell.kernel.io_loop.add_callback(perform)
         try:
             return done.result(BETWEEN_S)
         except FutureTimeout:
             if done.cancel():
-                raise UsageError("a cell is running: wait for its end") from None
+                raise UsageError(_A_CELL_RUNS) from None
             return done.result()
 
     def _where(self) -> tuple[str, str]:

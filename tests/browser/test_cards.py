@@ -104,3 +104,4 @@ def test_a_card_acts_while_a_cell_is_busy_and_a_trial_waits_for_its_end(
 
     (notebook.path.parent / "gate").touch()
     notebook.wait_for_cells()
+    expect(fit.locator(".nb-status")).to_have_text("")

@@ -44,6 +44,11 @@ def test_equally_long_tuples_are_items_with_fields(factories: Factories) -> None
     assert items(factories.of(1, (2, 3))) == [(1,), ((2, 3),)]
 
 
+def test_a_source_without_a_name_is_called_as_it_was_written(factories: Factories) -> None:
+    labels = [each.node.label for each in (factories.of(1), factories.from_iterable([1]))]
+    assert labels == ["of(...)", "from_iterable(...)"]
+
+
 def test_text_is_no_iterable_of_items(factories: Factories) -> None:
     with pytest.raises(ChannelError, match="from_iterable"):
         factories.from_iterable("abc")

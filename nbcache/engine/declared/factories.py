@@ -43,7 +43,7 @@ class Factories:
 
         >>> of(1, 2, 3)
         """
-        return self.from_iterable(items)
+        return _listed(list(items), "of(...)")
 
     def value(self, item: object) -> Channel:
         """Return a value channel: one item, which every task may read."""
@@ -61,15 +61,7 @@ class Factories:
                 f"from_iterable takes a list, range or other iterable, not {items!r:.60}\n"
                 f"  for this one item: of(...){way_out}"
             )
-        members = self._members(items)
-        arity = _common_arity(members)
-        if arity is None:
-            return _source(lambda: [(member,) for member in members], (None,), "of(...)")
-        return _source(
-            lambda: [tuple(cast(tuple[object, ...], member)) for member in members],
-            (None,) * arity,
-            "of(...)",
-        )
+        return _listed(self._members(items), "from_iterable(...)")
 
     def _members(self, items: Iterable[object]) -> list[object]:
         """Return what is in `items`. A generator can be read once, and its channel is evaluated
@@ -195,6 +187,13 @@ def _source(
     load: Callable[[], Sequence[Item]], names: Fields, label: str, *, is_value: bool = False
 ) -> Channel:
     return Channel(Node(op="source", names=names, is_value=is_value, load=load, label=label))
+
+
+def _listed(members: Sequence[object], label: str) -> Channel:
+    arity = _common_arity(members)
+    if arity is None:
+        return _source(lambda: [(member,) for member in members], (None,), label)
+    return _source(lambda: [tuple(cast(Item, each)) for each in members], (None,) * arity, label)
 
 
 def _shown(pattern: str | os.PathLike[str]) -> str:

@@ -65,6 +65,11 @@ class Gallery:
             with contextlib.suppress(Exception):
                 each.view.refresh()
 
+    def take_back(self, said: str) -> None:
+        """Let no page say this any more: it was true when it was answered."""
+        for each in list(self._hung):
+            each.view.take_back(said)
+
     def _hang(self, view: View) -> View:
         cell, execution = self._where()
         gone = [each for each in self._hung if cell and each.cell == cell

@@ -154,6 +154,11 @@ class RunView:
         if self._carrier is not None:
             self._carrier.tell({"kind": "whole", **self.whole()})
 
+    def take_back(self, said: str) -> None:
+        """Let the pages say this no more."""
+        if self._carrier is not None:
+            self._carrier.tell({"kind": "over", "said": said})
+
     def close(self) -> None:
         """End the widget; the static picture stays."""
         if self._carrier is not None:

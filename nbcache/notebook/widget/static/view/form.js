@@ -75,6 +75,9 @@ class Form {
     if (asked === this.planning) this.planned.replaceChildren(content);
   }
 
+  /** What kept the plan from being made is over. */
+  over(said) { if (this.planned?.textContent === said) this.plan(); }
+
   /** What the run would do; of very many processes those in which something runs. */
   planTable(plans) {
     const sum = (key) => plans.reduce((all, plan) => all + plan[key], 0);

@@ -85,6 +85,9 @@ class View {
       this.asked.delete(message.id);
       if (message.error) waiting.reject(new Error(message.error));
       else waiting.resolve(message.answer);
+    } else if (message.kind === "over") {
+      if (this.status.textContent === message.said) this.say("");
+      this.stack.at(-1)?.over?.(message.said);
     } else if (message.kind === "whole") {
       this.whole(message);
     } else if (message.kind === "delta" && message.seq > this.seq) {
