@@ -291,6 +291,13 @@ def test_a_template_that_names_no_input_lists_the_inputs() -> None:
     assert error.hint == 'did you mean "sample"? the inputs are: sample'
 
 
+def test_the_attempt_of_an_option_is_that_of_the_task() -> None:
+    error = fault("fit(x) from y --memory '200 MB * attempt'", error=OptionError)
+
+    assert error.message == '--memory: "attempt" is none of its inputs'
+    assert 'did you mean "task.attempt"?' in (error.hint or "")
+
+
 def test_an_unknown_option_names_the_nearest() -> None:
     error = fault("fit(x) from y --cpu 3", error=OptionError)
 

