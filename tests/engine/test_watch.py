@@ -109,6 +109,24 @@ def test_a_question_whether_a_file_is_there_is_recorded_and_not_its_content(
     assert state.digest("exists", "there.txt") is not None
 
 
+def test_where_a_library_looked_for_a_file_in_vain_is_recorded_beside_the_notebook(
+    bench: Bench, notebook: Path
+) -> None:
+    (notebook / "theirs").mkdir()
+    (notebook / "theirs" / "page.txt").write_text("hello")
+    body = (
+        f"import jinja2\nfolders = [{str(notebook)!r} + '/own', {str(notebook)!r} + '/theirs']\n"
+        "jinja2.Environment(loader=jinja2.FileSystemLoader(folders)).get_template('page.txt')"
+    )
+
+    found = reads(bench, body, notebook)
+
+    assert [(each.kind, each.name, each.digest is None) for each in found] == [
+        ("exists", "own/page.txt", True),
+        ("file", "theirs/page.txt", False),
+    ]
+
+
 def test_the_size_of_a_file_is_read_with_its_content(bench: Bench, notebook: Path) -> None:
     path = notebook / "x.csv"
     path.write_text("1,2")

@@ -43,9 +43,11 @@ _ON_BEHALF = frozenset(
     for end in (".py", "/__init__.py")  # `string` is a package from Python 3.14 on
 )  # fmt: skip
 STATS = frozenset("stat getsize getmtime getctime getatime cmp".split())
-_QUESTIONS = STATS | frozenset(
-    "exists lexists isfile isdir islink is_file is_dir is_symlink is_mount ismount lstat access "
-    "glob rglob".split()
+SEARCHES = frozenset("exists lexists isfile isdir is_file is_dir".split())
+_QUESTIONS = (
+    STATS
+    | SEARCHES
+    | frozenset("islink is_symlink is_mount ismount lstat access glob rglob".split())
 )
 SAME = frozenset({"samefile"})
 LINKS = frozenset("readlink realpath _joinrealpath resolve".split())
@@ -97,7 +99,12 @@ def library_that_asks(frame: FrameType | None) -> str | None:
         ("<frozen posix", "<frozen os")
     ):
         frame = frame.f_back
-    source = "" if frame is None else frame.f_code.co_filename
+    return None if frame is None else library_of(frame)
+
+
+def library_of(frame: FrameType) -> str | None:
+    """Return the file of the package whose code a frame executes; None: it is no package's."""
+    source = frame.f_code.co_filename
     is_package = "site-packages" in source or "dist-packages" in source
     return source if is_package and not source.startswith(_OWN) else None
 

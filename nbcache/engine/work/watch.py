@@ -27,12 +27,14 @@ from nbcache.engine.work.callers import (
     LINKS,
     READING_SOURCE,
     SAME,
+    SEARCHES,
     SEEKING_PACKAGES,
     STATS,
     called_by,
     is_beside_the_body,
     is_on_behalf,
     is_removing,
+    library_of,
     lists_path,
     loads_from_archive,
     looks_at_entries,
@@ -407,10 +409,14 @@ class Watcher:
         question, frame = who_asks_for_path(sys._getframe(3), asked)
         if frame is None or self._places is None:
             return question, None
-        if self._is_others(frame):
+        is_others = self._is_others(frame)
+        if is_others and (question not in SEARCHES or library_of(frame) is None):
             return question, None
         full = self._users(path)
-        return question, None if full is None or full + os.sep == self._folder else full
+        if full is None or full + os.sep == self._folder:
+            return question, None
+        # A library that looks in one folder after the other: a loader of templates, of settings.
+        return question, full if not is_others or self._places.is_beside(full) else None
 
     def _connected(self, arguments: tuple[object, ...]) -> None:
         name = arguments[0]

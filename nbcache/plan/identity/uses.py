@@ -26,7 +26,7 @@ _ASKS = _READS | {"IMPORT_FROM"}
 _BETWEEN = frozenset({"CACHE", "NOP", "EXTENDED_ARG", "NOT_TAKEN"})
 
 
-NAME_MODULES = frozenset({"import_module", "__import__", "modules", "run_module"})
+NAME_MODULES = frozenset({"import_module", "__import__", "find_spec", "modules", "run_module"})
 """What code uses that takes modules by a text: importlib.import_module, sys.modules, ..."""
 
 
