@@ -41,6 +41,7 @@ def helped(notebook: Notebook) -> Notebook:
         ('n=1\npython3 -c "import plot; $n"', "plot.py", "plotted"),
         ("python3 - <<'END'\nimport plot\nEND", "plot.py", "plotted"),
         ("echo 'import plot' | python3", "plot.py", "plotted"),
+        ('for each in count; do bash "$each.sh"; done', "count.sh", "counted"),
         ("tool", "bin/tool", "tooled"),
         ("./bin/tool", "bin/tool", "tooled"),
         ("echo $(bin/tool)", "bin/tool", "tooled"),
@@ -232,11 +233,13 @@ def test_a_script_that_misses_what_lies_beside_the_notebook_is_told_how_to_decla
         "%%process uses() -> stdout --bash\n"
         'echo "Can\'t locate Mine.pm in @INC (you may need to install it)" >&2; exit 2'
     )
+    helped.cell('%%process given() -> stdout --bash\nf() { bash "$1"; }\nf count.sh')
     helped.cell("%%process other() -> stdout --bash\necho count.sh; exit 1")
 
     failed = {each.process: each.error for each in helped.run().failures}
 
     assert 'reads(count: path = "./count.sh")' in failed["reads"]
+    assert 'given(count: path = "count.sh")' in failed["given"]
     assert 'imports(plot: path = "plot.py")' in failed["imports"]
     assert 'uses(Mine: path = "Mine.pm")' in failed["uses"]
     assert "beside the notebook" not in failed["other"]

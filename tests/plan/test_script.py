@@ -114,3 +114,24 @@ def test_a_command_is_found_wherever_a_script_names_it(where: str) -> None:
     found = {each for each in script_facts(body).commands if each[:1] == "t" and each[1:].isdigit()}
 
     assert found == ({command} if command else set())
+
+
+@pytest.mark.parametrize(
+    ("body", "scripts"),
+    [
+        ('step=x.sh\nout=$(bash "$step")', {"x.sh"}),
+        ("for each in x y; do bash step_$each.sh; done", {"step_x.sh", "step_y.sh"}),
+        ('all=(x.sh "y.sh")\nfor each in "${all[@]}"; do bash $each; done', {"x.sh", "y.sh"}),
+        ("all=(x.sh)\nall+=(y.sh)\nbash ${all[1]}", {"x.sh", "y.sh"}),
+        ('there=$(dirname "$0")/sub\nbash "$there/x.sh"', {"$/sub/x.sh"}),
+        ("name=$name.x\nbash $name", set()),
+    ],
+)
+def test_a_script_is_known_by_what_the_variables_in_its_name_may_hold(
+    body: str, scripts: set[str]
+) -> None:
+    assert set(script_facts(body).scripts) == scripts
+
+
+def test_of_an_array_only_the_first_word_may_be_a_command() -> None:
+    assert set(script_facts('tool=(samtools view)\n"${tool[@]}" x').commands) == {"samtools"}

@@ -73,8 +73,7 @@ def called_files(
             names = list(_beside(each.name, facts.scripts))
             if not each.name:
                 own.difference_update({*map(os.path.normpath, names)} - facts.written)
-            named = [one for one in facts.commands if "/" not in one]
-            programs = [place + one for one in named for place in ("bin/", "")]
+            programs = ["bin/" + one for one in facts.commands if "/" not in one]
         else:
             names = list(_imported(each) if each.language == "python" else _sourced(each))
         for name in map(os.path.normpath, (*names, *programs)):

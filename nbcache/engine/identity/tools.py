@@ -26,11 +26,11 @@ _LAUNCHER = re.compile(rb"^#!(?P<python>[^\n]*python[\d.]*)[^\n]*\n.*?from (?P<m
 
 
 def search_path(path: str, folder: Path | None) -> str:
-    """Return where a script's commands are looked for: also in `bin` beside the notebook, and
-    last beside it."""
+    """Return where a script's commands are looked for: also in `bin` beside the notebook, but not
+    beside it, where `bash NAME` would find a script that nobody knows to count."""
     if folder is None:
         return path
-    return os.pathsep.join(filter(None, (str(folder / "bin"), path, str(folder))))
+    return os.pathsep.join(filter(None, (str(folder / "bin"), path)))
 
 
 def names_in(folders: Iterable[str], words: Collection[str], search_path: str) -> set[str]:

@@ -87,7 +87,7 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
 
 
 def _whole_environment(language: Language, folder: Path) -> Mapping[str, str]:
-    """Return what a task starts from; a script finds commands beside the notebook too."""
+    """Return what a task starts from; a script finds commands in `bin` beside the notebook too."""
     environ = dict(os.environ)
     if language == "script":
         environ["PATH"] = search_path(environ.get("PATH", ""), folder)

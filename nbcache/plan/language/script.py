@@ -38,7 +38,9 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:\[[^\]]*\])?(?::?[-=+]([^}]*))?\})
 _PASTED = re.compile(r"\$\{?(\w+)\}?")  # a variable in a text for another language
 _HELD = re.compile(r"\$(?:(\w+)|\{(?!PATH\b)(\w+)(?::?[-=+]([^}]*))?\})")
 _WHOLE_PATH = re.compile(r"\$PATH\b|\$\{PATH(?::?[-+=][^}]*\}*)?\}")
-_MOST_VALUES = 50  # of a PATH that a script writes
+_MOST_VALUES = 50  # of a name, or a PATH, that a script writes
+_NAMED = re.compile(r"\$(?:(\w+)|\{(\w+)(?:(\[)[^]]*\])?\})")
+_LITERAL = re.compile(r"[\w./@+:$\[\]{}*\"-]+")  # but for variables and substitutions
 _SUBSTITUTION = re.compile(r"\$\([^)]*\)|`[^`]*`")
 _DECLARES = frozenset(
     "export declare typeset local readonly read mapfile readarray getopts".split()
@@ -177,9 +179,11 @@ class _Reading:
         self.variables[name] = None
         if name == "PATH":
             self._search_in(value)
-        first = value.lstrip("(").split()
-        if first:
-            self._values.setdefault(name, []).append(first[0])
+        words = value.lstrip("(").split()
+        self._values.setdefault(name, []).extend(words[:1])
+        if value.startswith("("):
+            members = self._values.setdefault(name + "[]", [])
+            members += [each.strip("()\"'") for each in words]
 
     def _search_in(self, value: str) -> None:
         """Note the folders of a value of PATH, also with what its variables may hold, and whether
@@ -225,11 +229,19 @@ class _Reading:
         return [known for each in names for known in self._expanded(each)]
 
     def _expanded(self, name: str) -> list[str]:
-        """Return a name with what the variable at its head holds, where that stands there."""
-        found = re.match(r"\$(?:(\w+)|\{(\w+)\})(?=/)", name)
-        values = self._values.get(found[1] or found[2], []) if found is not None else []
-        known = [each for each in values if re.fullmatch(r"[\w./-]+", each)]
-        return [each + name[found.end() :] for each in known] if found and known else [name]
+        """Return what a name may be with what its variables may hold, where that is known."""
+        done: list[str] = []
+        waiting = [name]
+        for each in waiting:  # grows meanwhile
+            for found in _NAMED.finditer(each) if len(waiting) < _MOST_VALUES else ():
+                values = self._values.get((found[1] or found[2]) + ("[]" if found[3] else ""), [])
+                known = [one for one in values if _LITERAL.fullmatch(one)]
+                waiting += [each[: found.start()] + one + each[found.end() :] for one in known]
+                if known:
+                    break
+            else:
+                done.append(each)
+        return done
 
     def _run_by(self, name: str, rest: list[Word]) -> None:
         """Follow commands that run what their arguments name."""
