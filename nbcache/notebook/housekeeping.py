@@ -94,14 +94,13 @@ def clean_answer(parsed: Parsed, cache: Cache) -> Answer:
         raise UsageError("clean takes -n (only say what would go) or -f (do it), not both")
     if "--shared" in parsed:
         return _clean_shared(parsed, cache)
-    compacted = _compact(cache) if "--compact" in parsed and force else None
     selection = selection_of(parsed, cache)
     if not selection and "--compact" not in parsed:
         return _choices(cache)
     done = clean(cache, selection, force=force, reason=_reason(parsed))
     lines = [_head(done), *_table(done), *_remarks(done)]
-    if compacted is not None:
-        lines.append(render.line(f"the log is {render.count_of(compacted, 'segment')} now"))
+    if "--compact" in parsed and force:  # last: it needs room, which what went has made
+        lines.append(render.line(f"the log is {render.count_of(_compact(cache), 'segment')} now"))
     if not force:
         lines.append(render.line("nothing is deleted yet: add -f (--force) to do it", render.FAINT))
     return answer(lines, done.record())

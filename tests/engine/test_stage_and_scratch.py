@@ -94,6 +94,10 @@ def test_scratch_is_no_part_of_the_hash_and_an_unset_variable_is_told(notebook: 
     notebook.cell("%%process work() -> o --scratch $NOT_SET_HERE\no = 2")
     (failure,) = notebook.run().failures
     assert "$NOT_SET_HERE: this variable is not set" in failure.error
+    notebook.cell("%channel src = of(1, 2, 3, 4, 5)")
+    notebook.cell("%%process where(v) -> o from src --scratch fast\nimport os\no = os.getcwd()")
+    folders = {Path(each).parent for each in list(notebook.run()["where"])}
+    assert folders == {notebook.folder / "fast"}  # beside the notebook, for every task
 
 
 def seen(notebook: Notebook, rule: str, files: int = 2, more: str = "") -> list[str]:

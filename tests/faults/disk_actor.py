@@ -7,17 +7,17 @@ python -m tests.faults.disk_actor FOLDER publish|store    FOLDER is where result
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from nbcache.cli import main
 from nbcache.engine.record.history import request_cancel, runs
 from nbcache.engine.record.query import fetch
-from nbcache.engine.upkeep.cleaning import clean
 from nbcache.errors import RunError
-from nbcache.plan.cleaning import Selection
 from nbcache.store.cache import Cache
 from nbcache.store.verify import verify
 from tests.engine.notebooks import Notebook
@@ -115,12 +115,15 @@ def clean_up_full(folder: Path) -> None:
         while True:
             os.write(filler, bytes(4096))
     os.close(filler)
+    words = ["clean", "--older-than", "0s", "--compact", "-f", "--json"]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        main([*words, "--cache", str(folder / "cache")])
     with Cache.open(folder / "cache") as cache:
-        done = clean(cache, Selection(older_than=0.0), force=True)
         problems = [str(each) for each in verify(cache).problems]
         left = sum(cache.log.find(each.hash) is not None for each in cache.log.attempts())
     (folder / "filler").unlink()
-    print(json.dumps({"freed": done.freed, "results": left, "problems": problems}), flush=True)
+    freed = json.loads(said.getvalue())["freed_bytes"]
+    print(json.dumps({"freed": freed, "results": left, "problems": problems}), flush=True)
     later = kernel(folder, 5)
     tell(later)
     later.close()

@@ -93,7 +93,7 @@ class _Attempt:
         self.no_scratch: Exception | None = None
         self.secrets = place.secrets(process)
         try:
-            self.folder = place.folder(process.scratch)
+            self.folder = place.folder(process.scratch, process.folder)
         except (OSError, UsageError) as error:
             self.folder, self.no_scratch = place.folder(), error
         self.main = sys.modules["__main__"]

@@ -98,10 +98,10 @@ class Workplace:
             self._secrets[process.key] = found
         return found
 
-    def folder(self, scratch: str | None = None) -> Path:
+    def folder(self, scratch: str | None = None, beside: str = "") -> Path:
         """Go to an empty folder, and return it: that of the last attempt where it stayed empty.
 
-        With `scratch` it lies there, and a link in the cache's `work` leads to it: so what becomes
+        With `scratch` (from `beside`, the notebook's folder) it lies there, and a link in the cache's `work` leads to it: so what becomes
         of folders whose worker died is one rule for both.
 
         Raises:
@@ -123,7 +123,7 @@ class Workplace:
         if scratch is None:
             folder.mkdir()
         else:
-            folder = scratch_root(scratch) / f"{SCRATCH}{name}"
+            folder = scratch_root(scratch, beside) / f"{SCRATCH}{name}"
             try:
                 folder.mkdir(parents=True)
             except OSError as error:
@@ -332,8 +332,8 @@ class Usage:
         return usage
 
 
-def scratch_root(scratch: str) -> Path:
-    """Return the folder that `--scratch` means on this machine.
+def scratch_root(scratch: str, beside: str) -> Path:
+    """Return the folder that `--scratch` means on this machine, in a notebook of this folder.
 
     Raises:
         UsageError: it names an environment variable that is not set here.
@@ -343,7 +343,7 @@ def scratch_root(scratch: str) -> Path:
     place = os.path.expanduser(os.path.expandvars(scratch))
     if "$" in place:
         raise UsageError(f"--scratch {scratch}: this variable is not set where the task runs")
-    return Path(os.path.abspath(place))
+    return Path(os.path.abspath(os.path.join(beside, place)))
 
 
 def remove_folder(folder: Path) -> None:
