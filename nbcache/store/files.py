@@ -221,13 +221,17 @@ def deleted_error(root: Path) -> StoreError:
 
 
 def told_plainly(error: BaseException, root: Path) -> BaseException:
-    """Return what tells people that the disk is full, or the cache in the folder `root` deleted,
-    where that made a write fail; else the error."""
+    """Return what tells people that the disk is full, or the cache in the folder `root` deleted
+    or locked, where that made a write fail; else the error."""
     cause = error if isinstance(error, OSError) else error.__cause__
     if isinstance(cause, OSError) and is_full(cause):
         return full_disk_error(root, "a result")
     if isinstance(cause, FileNotFoundError) and not root.is_dir():
         return deleted_error(root)
+    if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        folder = Path(str(cause.filename)).parent.resolve()
+        if folder.is_relative_to(root.resolve()) and not os.access(folder, os.W_OK):
+            return read_only_error(root, cause.strerror)
     return error
 
 

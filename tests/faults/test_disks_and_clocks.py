@@ -177,6 +177,41 @@ print(kernel(3).run().counts())
     )
 
 
+def test_a_cache_that_is_locked_while_a_run_goes_on_is_named_with_the_way_out(
+    tmp_path: Path,
+) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from tests.engine.notebooks import Notebook
+folder = Path({str(tmp_path)!r})
+notebook = Notebook(folder)
+notebook.trace = Path(os.devnull)
+notebook.cell("%channel src = of(1, 2, 3)")
+notebook.cell('''%%process work(v) -> out from src --max_forks 1
+import os
+for each in ("blobs", "tmp", "work") if v == 2 else ():
+    os.chmod("{tmp_path}/cache/" + each, 0o555)
+out = bytes([v]) * 100_000''')
+run = notebook.run()
+for each in ("blobs", "tmp", "work"):
+    os.chmod(folder / "cache" / each, 0o755)
+print(run.counts(), run.failures[0].error)
+notebook.close()
+later = Notebook(folder)
+later.cell("%channel src = of(1, 2, 3)")
+later.cell('%%process work(v) -> out from src\\nout = bytes([v]) * 100_000')
+print(later.run().counts())
+later.close()
+"""
+    *said, last = without_rights(program).strip().split("\n")
+    text = "\n".join(said)
+    assert text.startswith("{'completed': 1, 'failed': 1, 'aborted': 1} the cache")
+    assert "is read-only (Permission denied)" in text
+    assert "%nbcache use FOLDER" in text
+    assert last == "{'completed': 3}"
+
+
 def test_a_results_folder_that_may_not_be_written_is_named_and_the_run_goes_on(
     tmp_path: Path,
 ) -> None:

@@ -101,8 +101,8 @@ class Workplace:
     def folder(self, scratch: str | None = None, beside: str = "") -> Path:
         """Go to an empty folder, and return it: that of the last attempt where it stayed empty.
 
-        With `scratch` (from `beside`, the notebook's folder) it lies there, and a link in the cache's `work` leads to it: so what becomes
-        of folders whose worker died is one rule for both.
+        With `scratch` (from `beside`, the notebook's folder) it lies there, and a link in the
+        cache's `work` leads to it: so what becomes of folders whose worker died is one rule.
 
         Raises:
             OSError: it cannot be made. UsageError: a variable of `scratch` is not set.
