@@ -231,7 +231,7 @@ def told_plainly(error: BaseException, root: Path) -> BaseException:
     if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         folder = Path(str(cause.filename)).parent.resolve()
         if folder.is_relative_to(root.resolve()) and not os.access(folder, os.W_OK):
-            return read_only_error(root, cause.strerror)
+            return read_only_error(root, cause.strerror or "permission denied")
     return error
 
 
