@@ -18,6 +18,7 @@ HELPERS = {
     "plot.py": "print('plotted')",
     "bin/tool": "#!/bin/sh\necho tooled",
     "bin/other": "#!/bin/sh\necho other",
+    "own": "#!/bin/sh\necho owned",
 }
 
 
@@ -27,7 +28,7 @@ def helped(notebook: Notebook) -> Notebook:
         path = notebook.folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text + "\n")
-        path.chmod(0o755 if name.startswith("bin/") else 0o644)
+        path.chmod(0o755 if path.read_bytes().startswith(b"#!") else 0o644)
     return notebook
 
 
@@ -43,6 +44,7 @@ def helped(notebook: Notebook) -> Notebook:
         ("echo 'import plot' | python3", "plot.py", "plotted"),
         ('for each in count; do bash "$each.sh"; done', "count.sh", "counted"),
         ("tool", "bin/tool", "tooled"),
+        ("own | cat", "own", "owned"),
         ("./bin/tool", "bin/tool", "tooled"),
         ("echo $(bin/tool)", "bin/tool", "tooled"),
     ],

@@ -73,7 +73,9 @@ def called_files(
             names = list(_beside(each.name, facts.scripts))
             if not each.name:
                 own.difference_update({*map(os.path.normpath, names)} - facts.written)
-            programs = ["bin/" + one for one in facts.commands if "/" not in one]
+            commands = [one for one in facts.commands if "/" not in one]
+            programs = ["bin/" + one for one in commands]
+            names += [one for one in commands if os.access((folder or Path()) / one, os.X_OK)]
         else:
             names = list(_imported(each) if each.language == "python" else _sourced(each))
         for name in map(os.path.normpath, (*names, *programs)):

@@ -87,10 +87,11 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
 
 
 def _whole_environment(language: Language, folder: Path) -> Mapping[str, str]:
-    """Return what a task starts from; a script finds commands in `bin` beside the notebook too."""
+    """Return what a task starts from; a script finds commands in `bin` beside the notebook too, and
+    last in its own folder, where those lie that it names of the programs beside the notebook."""
     environ = dict(os.environ)
     if language == "script":
-        environ["PATH"] = search_path(environ.get("PATH", ""), folder)
+        environ["PATH"] = search_path(environ.get("PATH", ""), folder) + os.pathsep + "."
     return environ
 
 
