@@ -365,6 +365,8 @@ class Tier:
                         # Who came meanwhile was not let in: what he has goes with it, too. Not
                         # again and again: each time is a segment, while a run makes more.
                         self._send_waiting()
+                    if mine:
+                        self.sender.send_files(self.cache.files.remotes())
                 self._beat()
 
     def _send_waiting(self) -> bool:

@@ -18,7 +18,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from xxhash import xxh3_64_hexdigest, xxh3_128
 
@@ -26,6 +27,7 @@ from nbcache.errors import InputChangedError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.store.files import close_in_children, lock_left, new_ulid, open_up, write_all
 from nbcache.store.tree import ContentOf, escape, no_content, tree_identity
+from nbcache.store.trust_file import is_trusted
 
 Mode = Literal["deep", "standard", "lenient"]
 StatKey = tuple[int, int, int, int]  # size, mtime_ns, inode, ctime_ns
@@ -78,6 +80,20 @@ def hash_file(path: str, expected: StatKey, until: float = math.inf) -> Digest:
             f"the file {path} changed while it was read.\n  Run again when it is complete."
         )
     return Digest("xxh3:" + state.hexdigest())
+
+
+class RemoteNote(NamedTuple):
+    """What a remote file holds while its server gives it a tag; its name tells nothing secret.
+
+    signer: whose word it is; empty: the user's own, who has read it.
+    """
+
+    name: str
+    tag: str
+    size: int | None
+    digest: Digest
+    blob: Digest
+    signer: str = ""
 
 
 class FileTable:
@@ -158,25 +174,30 @@ class FileTable:
             self._append([line])
 
     def remote(self, name: str, tag: str, size: int | None) -> tuple[Digest, Digest] | None:
-        """Return the content and blob digests of a remote file, if they were noted for this tag."""
+        """Return the content and blob digests of a remote file, if they were noted for this tag,
+        by this user or by somebody whom he still trusts."""
         self._look()
-        key = escape(name.encode("utf-8", "surrogateescape"))
-        words = _sound_words(self._known.get(key, b""))
-        if len(words) != 5 or words[1:3] != [b"%d" % (size or 0), _tag_word(tag)]:
+        note = _remote_note(self._known.get(_word(name), b""))
+        if note is None or (note.size or 0, note.tag) != (size or 0, tag):
             return None
-        return Digest(words[0].decode()), Digest(words[3].decode())
+        return (note.digest, note.blob) if not note.signer or is_trusted(note.signer) else None
 
-    def note_remote(
-        self, name: str, tag: str, size: int | None, digest: Digest, blob: Digest
-    ) -> None:
+    def note_remote(self, note: RemoteNote) -> None:
         """Remember the content of a remote file while its server gives it this tag."""
-        key = escape(name.encode("utf-8", "surrogateescape"))
-        line = _checked(
-            b" ".join([digest.encode(), b"%d" % (size or 0), _tag_word(tag), blob.encode(), key])
-        )
+        words = [note.digest, str(note.size or 0), note.tag, note.blob, note.signer, note.name]
+        key = _word(note.name)
+        line = _checked(b" ".join(filter(None, map(_word, words))))
         self._known[key] = line
         with self._lock:
             self._append([line])
+
+    def remotes(self) -> Iterator[RemoteNote]:
+        """Yield what is noted of remote files, whoever read them here."""
+        self._look()
+        for key, line in list(self._known.items()):
+            note = None if key.startswith(b"/") else _remote_note(line)  # as local ones do
+            if note is not None:
+                yield note
 
     def close(self) -> None:
         """Let go of this process's file."""
@@ -316,8 +337,19 @@ def _sound_words(line: bytes) -> list[bytes]:
     return rest.split(b" ") if check == xxh3_64_hexdigest(rest).encode() else []
 
 
-def _tag_word(tag: str) -> bytes:
-    return escape(tag.encode("utf-8", "surrogateescape"))
+def _word(text: str) -> bytes:
+    return escape(text.encode("utf-8", "surrogateescape"))
+
+
+def _remote_note(line: bytes) -> RemoteNote | None:
+    """Return what a line of a remote file says; None: it is none, or damaged."""
+    words = [
+        unquote_to_bytes(word).decode("utf-8", "surrogateescape") for word in _sound_words(line)
+    ]
+    if len(words) not in (5, 6):
+        return None
+    digest, size, tag, blob, *signer, name = words
+    return RemoteNote(name, tag, int(size) or None, Digest(digest), Digest(blob), "".join(signer))
 
 
 def is_settled(key: StatKey, now: int) -> bool:

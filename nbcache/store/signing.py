@@ -35,6 +35,7 @@ from nbcache.store.trust_file import (
     Trust,
     config_folder,
     is_private,
+    is_trusted,
     private_folder,
     read_trust,
     trust_key,
@@ -194,8 +195,7 @@ def standing_of(record: Mapping[str, Any], trust: Trust, *, whole: bool) -> Stan
 
 def is_vouched(data: bytes, signer: str, signature: bytes) -> bool:
     """Whether a key that the user trusts has signed these bytes."""
-    known = read_trust().keys.get(signer)
-    return known is not None and not known.revoked and _has_signed(data, signature, signer)
+    return is_trusted(signer) and _has_signed(data, signature, signer)
 
 
 def _fits(record: Mapping[str, Any], signature: bytes, signer: str) -> bool:

@@ -105,6 +105,12 @@ def read_trust() -> Trust:
         return Trust()
 
 
+def is_trusted(key: str) -> bool:
+    """Whether the user trusts what a key signs, now."""
+    known = read_trust().keys.get(key)
+    return known is not None and not known.revoked
+
+
 def _parse(data: bytes) -> Trust:
     held = json.loads(data)
     return Trust(

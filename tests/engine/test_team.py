@@ -419,25 +419,41 @@ def test_what_is_pulled_is_here_without_the_shared_cache(person: Person, tmp_pat
     assert [int(table[0]) for table, _ in ben.session.read(ben.names["big"])] == [1, 2, 3]
 
 
-def test_a_remote_file_is_read_once_for_all(person: Person) -> None:
-    cells = (
-        "%channel source = value(path({url!r}))",
-        "%%process words(f: path) from source\nlen(f.read_text().split())",
-    )
+@pytest.mark.parametrize("told", ["at once", "when the store takes it", "when it is shared"])
+def test_a_remote_file_is_read_once_for_all(person: Person, tmp_path: Path, told: str) -> None:
+    team = tmp_path / "team"
     with serving() as web:
-        url = web.put("book.txt", "many words " * 1000, '"v1"')
+        url = web.put("big,book.txt", "many words " * 1000, '"v1"')
+        cells = (
+            f"%channel source = value(path({url!r}))",
+            "%%process words(f: path) from source\nlen(f.read_text().split())",
+        )
         anna = person("anna")
-        anna.cells(each.replace("{url!r}", repr(url)) for each in cells)
+        anna.cells(cells)
+        if told == "when the store takes it":
+            (team / "filestate").write_text("where a folder should be")
+        elif told == "when it is shared":
+            anna.session.unshare()
+        anna.run()
+        if told == "when it is shared":
+            anna.session.share(str(team))
+        elif told == "when the store takes it":
+            sent(anna.session)
+            (team / "filestate").unlink()
         anna.run()
         sent(anna.session)
-        assert web.downloads() == ["book.txt"]
+        assert web.downloads() == ["big,book.txt"]
+        (note,) = [each.stat().st_ino for each in (team / "filestate").glob("*/*")]
         ben = person("ben")
-        ben.cells(each.replace("{url!r}", repr(url)) for each in cells)
+        ben.cells(cells)
 
         run = ben.run()
 
         assert counts(run) == {"cached": 1}
         assert web.downloads() == [], "somebody of the team has read it"
+        sent(ben.session)
+        (told_now,) = [each.stat().st_ino for each in (team / "filestate").glob("*/*")]
+        assert told_now == note, "it was sent once"
 
 
 @pytest.fixture

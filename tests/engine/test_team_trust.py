@@ -27,6 +27,7 @@ from nbcache.store.signing import make_key
 from nbcache.store.trust_file import trust_key
 from tests.engine.notebooks import Notebook
 from tests.engine.test_team import Person, counts, person, sent
+from tests.engine.web import serving
 
 __all__ = ["person"]  # a fixture
 
@@ -87,6 +88,38 @@ def test_what_a_stranger_shared_runs_again_and_what_a_friend_signed_does_not(
     assert without.counts() == {"completed": 2}
     (said,) = (note for note in without.progress().notes if "nobody you trust has signed" in note)
     assert "keys trust" not in said, "he has just said that he does not"
+
+
+def test_who_has_read_a_remote_file_is_believed_while_he_is_trusted_and_nobody_signs_for_him(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "another team"
+    other.mkdir()
+    with serving() as web:
+        url = web.put("book.txt", "many words", '"v1"')
+        become(monkeypatch, tmp_path, "anna")
+        key, anna = make_key("anna"), person("anna")
+        become(monkeypatch, tmp_path, "ben")
+        trust_key(key.public, "anna")
+        ben = person("ben")
+        for each, name in ((anna, "anna"), (ben, "ben")):
+            become(monkeypatch, tmp_path, name)
+            each.cell(f"%channel source = value(path({url!r}))")
+            each.cell("%%process words(f: path) from source\nlen(f.read_text().split())")
+            each.run()
+            sent(each.session)
+        assert web.downloads() == ["book.txt"]
+        ben.session.share(str(other))
+        ben.run()
+        sent(ben.session)
+        assert list(other.glob("filestate/*/*")) == [], "ben has not read it"
+
+        trust_key(key.public, "anna", revoked=True)
+        ben.run()
+
+        assert web.downloads() == ["book.txt"]
+        sent(ben.session)
+        assert len(list(other.glob("filestate/*/*"))) == 1
 
 
 def test_rows_that_say_another_thing_than_their_keys_run_nothing(

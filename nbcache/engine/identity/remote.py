@@ -26,6 +26,7 @@ from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.value import RemoteFile, Stored
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
+from nbcache.store.filestate import RemoteNote
 from nbcache.store.remote.file_notes import share_note, shared_note
 
 _AT_ONCE = 16  # requests for the state of files; the answers are small, the ways long
@@ -156,7 +157,7 @@ class RemoteFiles:
         if shared is not None and state.tag and self._noted(file, state) is None:
             known = shared_note(shared, _key(file), state.tag, state.size)
             if known is not None:
-                self._cache.files.note_remote(_key(file), state.tag, state.size, *known)
+                self._cache.files.note_remote(known)
         return state
 
     def _look(self, file: RemoteFile) -> State:
@@ -206,14 +207,10 @@ class RemoteFiles:
             shutil.rmtree(place, ignore_errors=True)
             place.unlink(missing_ok=True)
         if state.tag and stored.blob is not None:
-            self._cache.files.note_remote(
-                _key(file), state.tag, state.size, stored.digest, stored.blob
-            )
-            if self._cache.shared is not None:
-                share_note(
-                    *(self._cache.shared, _key(file), state.tag, state.size),
-                    *(stored.digest, stored.blob),
-                )
+            note = RemoteNote(_key(file), state.tag, state.size, stored.digest, stored.blob)
+            self._cache.files.note_remote(note)
+            if self._cache.shared is not None:  # at once: it may be long until the run sends
+                share_note(self._cache.shared, note)
         return stored
 
     def _get(self, file: RemoteFile, state: State, place: Path, callback: Callback) -> None:

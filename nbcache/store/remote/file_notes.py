@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import json
 
-from nbcache.errors import ObjectMissingError, RemoteStoreError
+from nbcache.errors import AccessDeniedError, ObjectMissingError, RemoteStoreError
 from nbcache.model.digest import Digest, identity_digest
+from nbcache.store.filestate import RemoteNote
 from nbcache.store.remote.protocol import parsed
 from nbcache.store.remote.shared import Shared
 from nbcache.store.signing import Signer, is_vouched
@@ -20,16 +21,14 @@ _FOLDER = "filestate/"
 _TITLE = b"nbcache-file 1\n"
 
 
-def shared_note(
-    shared: Shared, name: str, tag: str, size: int | None
-) -> tuple[Digest, Digest] | None:
-    """Return the content and blob digests that somebody noted; one request, none if unreachable."""
+def shared_note(shared: Shared, name: str, tag: str, size: int | None) -> RemoteNote | None:
+    """Return what somebody noted of a file; one request, none if the store is unreachable."""
     if not shared.contact.is_reachable:
         return None
     try:
         note = parsed(shared.store.get(_key(name, tag, size)))
         digest, blob = Digest(note["digest"]), Digest(note["blob"])
-        signature = base64.b64decode(note["signature"])
+        signer, signature = str(note["signer"]), base64.b64decode(note["signature"])
     except ObjectMissingError:
         return None
     except RemoteStoreError as error:
@@ -37,34 +36,41 @@ def shared_note(
         return None
     except (ValueError, KeyError, TypeError):
         return None  # not written by nbcache
-    said = _said(name, tag, size, digest, blob)
-    return (digest, blob) if is_vouched(said, str(note["signer"]), signature) else None
+    found = RemoteNote(name, tag, size, digest, blob, signer)
+    return found if is_vouched(_said(found), signer, signature) else None
 
 
-def share_note(
-    shared: Shared, name: str, tag: str, size: int | None, digest: Digest, blob: Digest
-) -> None:
-    """Tell the team what a remote file holds, if there is a key to sign it with."""
+def share_note(shared: Shared, note: RemoteNote) -> bool:
+    """Tell the team what the user has found in a remote file; False: it could not be told now."""
     if shared.contact.read_only is not None or not shared.contact.is_reachable:
-        return
-    signed = Signer(makes_key=False).sign_bytes(_said(name, tag, size, digest, blob))
+        return False
+    signed = Signer(makes_key=False).sign_bytes(_said(note))
     if signed is None:
-        return
-    signer, signature = signed
-    note = {
-        "digest": digest,
-        "blob": blob,
-        "signer": signer,
-        "signature": base64.b64encode(signature).decode("ascii"),
+        return False
+    written = {
+        "digest": note.digest,
+        "blob": note.blob,
+        "signer": signed[0],
+        "signature": base64.b64encode(signed[1]).decode("ascii"),
     }
     try:
-        shared.store.put(_key(name, tag, size), json.dumps(note).encode("ascii"))
+        shared.store.put(_key(*note[:3]), json.dumps(written).encode("ascii"))
+    except AccessDeniedError as error:
+        shared.contact.note_denied(error)
     except RemoteStoreError as error:
         shared.contact.tell(error)
+    else:
+        return True
+    return False
+
+
+def note_id(name: str, tag: str, size: int | None) -> str:
+    """Return what names a note in its store: 32 hexadecimal digits."""
+    return identity_digest(_state(name, tag, size)).partition(":")[2]
 
 
 def _key(name: str, tag: str, size: int | None) -> str:
-    hexadecimal = identity_digest(_state(name, tag, size)).partition(":")[2]
+    hexadecimal = note_id(name, tag, size)
     return f"{_FOLDER}{hexadecimal[:2]}/{hexadecimal}"
 
 
@@ -72,5 +78,5 @@ def _state(name: str, tag: str, size: int | None) -> bytes:
     return json.dumps([name, tag, size]).encode("ascii")
 
 
-def _said(name: str, tag: str, size: int | None, digest: Digest, blob: Digest) -> bytes:
-    return _TITLE + _state(name, tag, size) + f" {digest} {blob}".encode("ascii")
+def _said(note: RemoteNote) -> bytes:
+    return _TITLE + _state(*note[:3]) + f" {note.digest} {note.blob}".encode("ascii")

@@ -23,10 +23,12 @@ from nbcache.model.row import Record
 from nbcache.store.blobs import Blobs
 from nbcache.store.columns import table_of
 from nbcache.store.files import new_ulid, open_lock, remove, write_whole
+from nbcache.store.filestate import RemoteNote
 from nbcache.store.fold import segment_name
 from nbcache.store.index import build
 from nbcache.store.log import Log
 from nbcache.store.references import references
+from nbcache.store.remote.file_notes import note_id, share_note, shared_note
 from nbcache.store.remote.layout import LOG, blob_key, week_before, week_of
 from nbcache.store.remote.patience import patiently
 from nbcache.store.remote.shared import AT_ONCE, Shared
@@ -187,6 +189,16 @@ class Sender:
             RemoteStoreError.
         """
         self._send_blobs(records, Sent())
+
+    def send_files(self, notes: Iterable[RemoteNote]) -> None:
+        """Tell the team what remote files hold that the user himself has read, where it does not
+        know, as long as the store takes it."""
+        for note in notes:
+            state, name = note[:3], note_id(*note[:3])
+            if not note.signer and name not in self._sent:
+                if shared_note(self._shared, *state) is None and not share_note(self._shared, note):
+                    return
+                self._note([name])
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
