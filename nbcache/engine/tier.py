@@ -104,9 +104,9 @@ def share(
 ) -> Tier | None:
     """Put a shared cache behind this one from now on, also for others who open it.
 
-    None: it does not answer now or lets nobody in, which is told, and is behind it already, as is
-    asked for, or from its first answer on. So a notebook that begins with this runs without the
-    network and with old credentials, too.
+    None: it does not answer now, lets nobody in or is damaged, which is told, and is behind it
+    already, as is asked for, or, but for the last, from its first answer on. So a notebook that
+    begins with this runs without the network and with old credentials, too.
 
     Raises:
         RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
@@ -122,7 +122,7 @@ def share(
     asked = Sharing(url, read_only, since, claim, is_new)
     try:
         tier = Tier.open(cache, asked, tell)
-    except RemoteStoreError as error:
+    except (RemoteStoreError, CacheFormatError) as error:
         # "never" stands there also where "auto", which need not be said, found no claims.
         same = [asked, replace(asked, claim="never")] if claim == "auto" else [asked]
         if is_new and isinstance(error, NOT_NOW):

@@ -32,7 +32,6 @@ from nbcache.model.signature import (
 )
 from nbcache.store.files import new_ulid, remove, write_whole
 from nbcache.store.trust_file import (
-    Trust,
     config_folder,
     is_private,
     is_trusted,
@@ -172,7 +171,7 @@ class Signer:
         return self._key is not None
 
 
-def standing_of(record: Mapping[str, Any], trust: Trust, *, whole: bool) -> Standing:
+def standing_of(record: Mapping[str, Any], *, whole: bool) -> Standing:
     """Return whose word a stored row of a foreign cache is.
 
     whole: the record has all of the row, so that columns beside the essence are examined too.
@@ -183,7 +182,7 @@ def standing_of(record: Mapping[str, Any], trust: Trust, *, whole: bool) -> Stan
     data = signature_bytes(record)
     if data is None or not is_key(signer):
         return Standing.FORGED
-    known = trust.keys.get(str(signer))
+    known = read_trust().keys.get(str(signer))
     if known is not None and known.revoked:
         return Standing.REVOKED
     if not _fits(record, data, str(signer)):
@@ -231,7 +230,7 @@ class Vouching:
         """Return whose word a stored row is; `whole` False: it has the columns of its keys only."""
         if self.takes(record.get(ORIGIN)):
             return Standing.OWN
-        return standing_of(record, read_trust(), whole=whole)
+        return standing_of(record, whole=whole)
 
 
 FOREIGN = Vouching(own=False)

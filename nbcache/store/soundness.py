@@ -7,7 +7,7 @@ or that names what cannot be, is no row: nobody's run ends since somebody else's
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from nbcache.model.digest import is_blob_name
@@ -22,8 +22,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     INT: (int,),
     FLOAT: (float, int),
     BOOL: (bool,),
-    "bytes": (str,),
 }
+Check = Callable[[Any], bool]
 _MOST = 1 << 53  # of any number: microseconds until the year 2255, 9 PB
 _KINDS = get_args(StoredKind)
 NO_ROW = (KeyError, TypeError, ValueError)
@@ -35,9 +35,8 @@ def is_sound(record: Mapping[str, Any]) -> bool:
     judged elsewhere."""
     return (
         all(
-            _fits(value, COLUMNS[name])
+            value is None or name not in _CHECKS or _CHECKS[name](value)
             for name, value in record.items()
-            if value is not None and name in COLUMNS and name not in SIGNING
         )
         and (record.get("at") or 0) >= 0
         and (record.get("status") != "completed" or all(map(_is_kept, _results(record))))
@@ -63,30 +62,39 @@ def sound_row(record: object) -> Row | None:
         return None
 
 
-def _fits(value: object, shape: Shape) -> bool:
-    """Whether a value is of the type of its column."""
+def _check_of(shape: Shape) -> Check:
+    """Return what says whether a value is of the type of its column: asked for each hit."""
+    if shape == "bytes":
+        return _is_base64
     if isinstance(shape, str):
-        if type(value) not in _TYPES[shape] or (shape == "bytes" and not _is_base64(value)):
-            return False
-        return not isinstance(value, int | float) or -_MOST < value < _MOST
+        types = _TYPES[shape]
+        if float in types or int in types:
+            return lambda value: type(value) in types and -_MOST < value < _MOST
+        return lambda value: type(value) in types
+    if isinstance(shape, dict):
+        checks = {name: _check_of(each) for name, each in shape.items()}
+        return lambda value: (
+            isinstance(value, dict)
+            and all(
+                each is None or name not in checks or checks[name](each)
+                for name, each in value.items()
+            )
+        )
+    check = _check_of(shape[-1])
     if isinstance(shape, list):
-        return isinstance(value, list) and all(_fits(each, shape[0]) for each in value)
-    if not isinstance(value, dict):
-        return False
-    if isinstance(shape, tuple):
-        return all(_fits(each, shape[1]) for each in value.values())
-    return all(
-        each is None or name not in shape or _fits(each, shape[name])
-        for name, each in value.items()
-    )
+        return lambda value: isinstance(value, list) and all(map(check, value))
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
 
 
-def _is_base64(value: object) -> bool:
+def _is_base64(value: Any) -> bool:
     try:
-        base64.b64decode(value, validate=True)  # type: ignore[arg-type]
-    except ValueError:
+        base64.b64decode(value, validate=True)
+    except (TypeError, ValueError):
         return False
-    return True
+    return isinstance(value, str)
+
+
+_CHECKS = {name: _check_of(shape) for name, shape in COLUMNS.items() if name not in SIGNING}
 
 
 def _results(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:

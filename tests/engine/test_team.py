@@ -670,6 +670,26 @@ def test_who_joins_a_cache_that_lies_in_another_is_told(person: Person, tmp_path
     assert anna.session.tier() is not None
 
 
+def test_a_notebook_runs_where_what_it_shares_is_damaged_since_and_nothing_new_is_made_there(
+    person: Person, tmp_path: Path
+) -> None:
+    anna, header = person("anna"), tmp_path / "team" / "nbcache.json"
+    said: list[str] = []
+    anna.session.teller = said.append
+    whole = header.read_bytes()
+    header.write_bytes(whole[:-9])
+    anna.session.use(str(anna.session.place))  # as a new kernel does
+
+    assert anna.session.share(str(tmp_path / "team")) is None
+    anna.cell("%%process one() -> n\nn = 1")
+    assert counts(anna.run()) == {"completed": 1}
+
+    assert [each for each in said if "nbcache.json is damaged" in each]
+    assert header.read_bytes() == whole[:-9]
+    with pytest.raises(CacheFormatError, match="is damaged"):
+        person("ben")
+
+
 def test_an_open_kernel_follows_what_a_shell_says_of_sharing(
     person: Person, tmp_path: Path
 ) -> None:

@@ -66,7 +66,7 @@ def signed_record(**changes: Any) -> Record:
 
 
 def judge(record: Record) -> Standing:
-    return standing_of(record, read_trust(), whole=True)
+    return standing_of(record, whole=True)
 
 
 def bobs_copy(tmp_path: Path, become: As, *rows: AttemptRow) -> Path:
