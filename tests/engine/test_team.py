@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ import pytest
 
 from nbcache.engine import tier as tiers
 from nbcache.engine.record.explanations import why
+from nbcache.engine.record.process_reasons import why_process
 from nbcache.engine.record.query import fetch
 from nbcache.engine.record.usage import usage
 from nbcache.engine.running import claiming
@@ -111,6 +113,10 @@ def test_what_one_has_made_runs_nowhere_else(person: Person) -> None:
     assert ben.ran() == []
     assert run.notes == []
     assert blobs_of(ben) == 0, "nobody looked at a value yet"
+    sent(ben.session)  # and the rows that its hits used have come
+    told = why_process(ben.session.cache, ["big"])
+    assert told is not None
+    assert re.search(r"equal to that of run \w{26} of \S", told.lines[0]), "here it has no name"
     assert [int(table[0]) for table, _ in ben.session.read(ben.names["big"])] == [1, 2, 3]
     assert ben.session.read(ben.names["report"]).value.read_text() == "[100000, 200000, 300000]"
 

@@ -75,7 +75,8 @@ def _said_of(task: Found, names: dict[str, str]) -> tuple[str, str]:
         return "ran" if made.status == "completed" else made.status, made.reason
     if made.run == task.use.run:
         return "equal", "took what another task of this run made"
-    source = f"run {names.get(made.run, made.run)}"
+    by = f" of {made.user}" if made.user and made.run not in names else ""
+    source = f"run {names.get(made.run, made.run)}{by}"
     if task.is_trusted:
         return "cached", f"the result of {source}, trusted after an edit"
     return "cached", f"every component is equal to that of {source}"
