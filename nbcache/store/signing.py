@@ -185,7 +185,7 @@ def standing_of(record: Mapping[str, Any], *, whole: bool) -> Standing:
     known = read_trust().keys.get(str(signer))
     if known is not None and known.revoked:
         return Standing.REVOKED
-    if not _fits(record, data, str(signer)):
+    if not _has_signed(sealed_form(record), data, str(signer)):
         return Standing.FORGED
     if whole and rest_digest(record) != record.get(SEALED):
         return Standing.FORGED
@@ -195,10 +195,6 @@ def standing_of(record: Mapping[str, Any], *, whole: bool) -> Standing:
 def is_vouched(data: bytes, signer: str, signature: bytes) -> bool:
     """Whether a key that the user trusts has signed these bytes."""
     return is_trusted(signer) and _has_signed(data, signature, signer)
-
-
-def _fits(record: Mapping[str, Any], signature: bytes, signer: str) -> bool:
-    return _has_signed(sealed_form(record), signature, signer)
 
 
 def _has_signed(data: bytes, signature: bytes, signer: str) -> bool:

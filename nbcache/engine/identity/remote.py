@@ -197,12 +197,9 @@ class RemoteFiles:
         place = self._cache.tmp / new_ulid()
         try:
             self._get(file, state, place, callback)
-            if state.members is None:
-                kept = self._cache.blobs.put_file(place)
-                stored = _stored(file, state, kept.identity, kept.blob, kept.size)
-            else:
-                tree = self._cache.blobs.put_tree(place)
-                stored = _stored(file, state, tree.identity, tree.blob, tree.size)
+            blobs = self._cache.blobs
+            kept = blobs.put_file(place) if state.members is None else blobs.put_tree(place)
+            stored = _stored(file, state, kept.identity, kept.blob, kept.size)
         finally:
             shutil.rmtree(place, ignore_errors=True)
             place.unlink(missing_ok=True)

@@ -78,10 +78,6 @@ class Sender:
         self._evicted: set[str] = set()  # rows with tombstones, as far as they were read
         self._clock_us: int | None = None  # of the server, less that of this machine
 
-    def note_known(self, row_ids: Sequence[str]) -> None:
-        """Note rows that the shared cache has already: they came from there."""
-        self._note(row_ids)
-
     def note_before(self, until_us: int | None = None) -> None:
         """Note what is here already, and is not sent by itself: segments, runs, rows of none.
 
@@ -176,7 +172,7 @@ class Sender:
             if whole:
                 self._send_blobs(whole, done)
                 send_segment(self._shared, whole)
-                self._note([record["id"] for record in whole])
+                self.note_known([record["id"] for record in whole])
                 done.rows += len(whole)
             if progress is not None:
                 progress(done, len(rows))
@@ -198,7 +194,7 @@ class Sender:
             if not note.signer and name not in self._sent:
                 if shared_note(self._shared, *state) is None and not share_note(self._shared, note):
                     return
-                self._note([name])
+                self.note_known([name])
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
@@ -293,7 +289,8 @@ class Sender:
         self._read += len(data)
         self._sent.update(data.decode("ascii", "replace").split())
 
-    def _note(self, row_ids: Sequence[str]) -> None:
+    def note_known(self, row_ids: Sequence[str]) -> None:
+        """Note what the shared cache has: it was sent, or came from there."""
         self._sent.update(row_ids)
         with open(self._sent_file, "ab", buffering=0) as file:
             file.write("".join(f"\n{row_id}\n" for row_id in row_ids).encode())
