@@ -116,14 +116,15 @@ def _clean_shared(parsed: Parsed, cache: Cache) -> Answer:
     for each in pins(cache):
         kind, _, name = each.target.partition(":")
         kinds[kind][name] = each.reason
+    selection = selection_of(parsed, cache)
     done = clean_shared(
         shared,
-        selection_of(parsed, cache),
+        selection,
         force=force,
         pins=Pins(kinds["run"], kinds["process"], kinds["hash"]),
         reason=_reason(parsed),
     )
-    lines = [render.line(text) for text in _shared_lines(done, merged)]
+    lines = [render.line(text) for text in _shared_lines(done, merged, is_chosen=bool(selection))]
     if not force:
         lines.append(render.line("nothing is changed yet: add -f (--force) to do it", render.FAINT))
     return answer(lines, {**asdict(done), "merged_segments": merged})
@@ -138,7 +139,7 @@ _DELETED = {
 }
 
 
-def _shared_lines(done: SharedCleaning, merged: int) -> Iterator[str]:
+def _shared_lines(done: SharedCleaning, merged: int, *, is_chosen: bool) -> Iterator[str]:
     would = "" if done.done else "would be "
     if done.marked:
         what = f"{render.count_of(done.marked, 'result')} {would}marked"
@@ -161,7 +162,8 @@ def _shared_lines(done: SharedCleaning, merged: int) -> Iterator[str]:
     if merged:
         yield f"merged {render.count_of(merged, 'segment')} of the log"
     if not any((done.marked, done.waiting, done.evicted, *done.deleted.values(), merged)):
-        yield "nothing to take away; say what may go, such as --older-than 90d"
+        hint = "" if is_chosen else "; say what may go, such as --older-than 90d"
+        yield f"nothing to take away{hint}"
 
 
 def _compact(cache: Cache) -> int:

@@ -270,3 +270,20 @@ def test_sharing_that_is_refused_makes_no_cache(
 
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clean_up_of_a_shared_cache_that_finds_nothing_asks_for_no_choice_that_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NBCACHE_CONFIG_DIR", str(tmp_path / "settings"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "team").mkdir()
+    assert main(["share", "team"]) == 0
+    said = []
+    for words in ([], ["--older-than", "7d"]):
+        capsys.readouterr()
+        assert main(["clean", "--shared", *words]) == 0
+        said.append(capsys.readouterr().out.splitlines()[0])
+
+    assert said[0] == "nothing to take away; say what may go, such as --older-than 90d"
+    assert said[1] == "nothing to take away"
