@@ -33,9 +33,10 @@ STYLES: Mapping[str, str] = {
     "old-line": _MARK.format(render.COLOURS["failed"], "rgba(213,94,0,.08)"),
     "place-line": f"display:block;padding:0 7px;{render.FAINT}",
     "same-line": "display:block;padding:0 7px",
-    "comment": f"font-style:italic;{render.FAINT}",  # a theme's own is too pale on a diff's lines
+    "comment": f"font-style:italic;{render.FAINT}",
     "string": "color:var(--jp-mirror-editor-string-color,#b02020)",
-    "figure": "color:var(--jp-mirror-editor-number-color,#0a7a52)",
+    "figure": "color:color-mix(in srgb,var(--jp-mirror-editor-number-color,#0a7a52) 75%,"
+    "currentColor)",  # a theme's own is too pale on a diff's lines, as is that of comments
     "word": "color:var(--jp-mirror-editor-keyword-color,#00752b);font-weight:600",
 }
 

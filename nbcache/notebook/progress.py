@@ -155,9 +155,10 @@ def render_progress(
     widest = max((len(place.name) for place in places), default=0)
     rows = [_place_row(place) for place in places]
     lines = [_place_text(place, widest) for place in places]
-    html = [f"<div><b>{escape(head)}</b></div>{picture}"]
+    html = [f"<div><b>{escape(head)}</b></div>", *([picture] if picture else [])]
     if rows and not (over and len(rows) == 1):
-        html.append(f'<table style="border-collapse:collapse;margin:2px 0">{"".join(rows)}</table>')
+        html.append('<table style="border-collapse:collapse;margin:2px 0">')
+        html += [*rows, "</table>"]
     if over:
         lines = lines if len(lines) > 1 else []
     waits = [each.text for each in progress.waits]
@@ -168,9 +169,10 @@ def render_progress(
         f'<div style="{render.FAINT};white-space:pre-wrap">{escape(each)}</div>' for each in extra
     ]
     failures = render_failures(progress.failures) if over else Rendered("", "")
-    html.append(failures.html)
+    html += [failures.html] if failures.html else []
     text = "\n".join([*lines, *extra, *([failures.text] if failures.text else []), head])
-    return Rendered(text, render.box("".join(html), run_colour(progress), RUN_CLASS))
+    inner = "\n".join(html)  # a notebook keeps lines: what stays the same is none of its changes
+    return Rendered(text, render.box(inner, run_colour(progress), RUN_CLASS))
 
 
 def run_colour(progress: RunProgress) -> str:
@@ -188,7 +190,7 @@ def run_colour(progress: RunProgress) -> str:
 def _place_row(place: PlaceProgress) -> str:
     cell = "text-align:left;padding:0 10px 0 0"
     return (
-        f'<tr><td style="{cell};{render.MONO}">{escape(place.name)}</td>'
+        f'<tr><td style="{cell};{render.MONO};overflow-wrap:anywhere">{escape(place.name)}</td>'
         f'<td style="{cell};width:200px">{place_progress.place_bar(place)}</td>'
         f'<td style="{cell}">{escape(place_progress.place_phrase(place))}</td></tr>'
     )

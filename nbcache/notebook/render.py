@@ -36,7 +36,8 @@ PRE = f"margin:0;padding:0;white-space:pre-wrap;background:none;border:0;{MONO};
 _BOX = (
     "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;"
     "color:var(--jp-ui-font-color1,inherit);"
-    "border-left:3px solid {colour};padding:2px 0 2px 10px;margin:2px 0"
+    "border-left:3px solid {colour};padding:2px 0 2px 10px;margin:2px 0;"
+    "overflow-wrap:break-word"
 )
 
 

@@ -62,8 +62,7 @@ def render_shown(tasks: Sequence[Shown], showing: int = 0, *, field: str = "{log
         parts.append(
             Rendered(
                 f"{label}{word}\n{inner.text}",
-                f'<details{opened}><summary style="overflow-wrap:anywhere">{escape(label + word)}'
-                f"</summary>{inner.html}</details>",
+                f"<details{opened}><summary>{escape(label + word)}</summary>{inner.html}</details>",
             )
         )
     if hidden := max(len(speaking), showing) - len(chosen):
@@ -81,7 +80,7 @@ def render_picked(title: str, outcome: str, chunks: Sequence[ShownChunk]) -> Ren
         said = f"{title}: it showed nothing"
         return Rendered(said, render.box(escape(said)))
     inner = render_chunks(chunks, from_end=outcome == "failed")
-    summary = f'<summary style="overflow-wrap:anywhere">{escape(title)}</summary>'
+    summary = f"<summary>{escape(title)}</summary>"
     html = f"<details open>{summary}{inner.html}</details>"
     return Rendered(f"{title}\n{inner.text}", render.box(html))
 

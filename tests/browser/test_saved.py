@@ -17,7 +17,7 @@ from tests.executing import execute
 CELLS = [
     "%load_ext nbcache\n%channel grid = product(depth=[2, 4, 8], rep=range(2))",
     "%%process fit from grid\nprint('fitting', depth)\nscore = depth * rep",
-    "%%process check from fit\nassert score != 8, '<b>no</b> eight'\nok = score > 3",
+    "%%process check from fit\nassert score != 8, '<b>no</b> eight' + 200 * 'x'\nok = score > 3",
     "%nbcache run",
     "%%process check from fit\nok = score > 3",
     "%nbcache run",
@@ -73,6 +73,12 @@ def test_the_exported_page_shows_the_run_without_network_and_scripts(
     expect(page.get_by_text("the code of check changed").last).to_be_visible()
     expect(diff).to_be_visible()
     assert axe_violations(page, ".nbcache") == []
+    page.set_viewport_size({"width": 420, "height": 900})
+    boxes = page.locator(".nbcache-run")
+    assert [box.evaluate("(it) => it.scrollWidth - it.clientWidth") for box in boxes.all()] == [
+        0,
+        0,
+    ]
     keep_picture(page, f"exported-{theme}")
     context.close()
 

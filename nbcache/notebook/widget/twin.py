@@ -72,7 +72,7 @@ def _without_error(twin: str) -> str:
 def framed(rendered: Rendered, twin: str) -> Rendered:
     """Return it so that a live view in the output before it hides its head: what tasks showed
     (`cards`) stays, since only the notebook's own output may show their HTML."""
-    html = f'<div class="nbcache-twin" id="{twin}">{_WITHOUT_VIEW}{rendered.html}</div>'
+    html = f'<div class="nbcache-twin" id="{twin}">\n{_WITHOUT_VIEW}\n{rendered.html}</div>'
     return replace(rendered, html=html)
 
 
