@@ -414,25 +414,25 @@ def test_a_submodule_that_a_package_imports_from_itself_is_reached(write: Write)
     assert changed(before, after) == {"module pkg_for_test.low"}
 
 
+@pytest.mark.parametrize("kind", ["module", "package"])
 @pytest.mark.parametrize("where", ["cell", "module"])
-def test_whether_a_module_can_be_found_counts(write: Write, where: str) -> None:
-    text = (
-        "from importlib.util import find_spec\nHAS = find_spec('optional_for_test') is not None\n"
-    )
-    write({"main_for_test.py": text})
+def test_whether_a_module_can_be_found_counts(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, kind: str
+) -> None:
+    folder = "site-packages/" if kind == "package" else ""
+    monkeypatch.syspath_prepend(str(tmp_path / folder))
+    finds = "from importlib.util import find_spec\n"
+    write({"main_for_test.py": finds + "HAS = find_spec('optional_for_test') is not None\n"})
     ways = {
-        "cell": (
-            "from importlib.util import find_spec",
-            "out = bool(find_spec('optional_for_test'))",
-        ),
+        "cell": (finds, "out = bool(find_spec('optional_for_test'))"),
         "module": ("import main_for_test", "out = main_for_test.HAS"),
     }
 
     before = captured(ways[where][0], body=ways[where][1])
-    write({"optional_for_test.py": "X = 1\n"})
+    write({f"{folder}optional_for_test.py": "X = 1\n"})
     after = captured(ways[where][0], body=ways[where][1])
 
-    assert changed(before, after) == {"module optional_for_test"}
+    assert changed(before, after) == {f"{kind} optional_for_test"}
 
 
 def test_a_module_that_is_named_in_sys_modules_counts_as_a_whole(write: Write) -> None:

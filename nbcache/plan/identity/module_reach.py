@@ -251,8 +251,12 @@ class ModuleReach:
             if uses.read & _OWN_NAME:  # sys.modules[__name__]
                 self._queue.append((module, ()))
             for text in uses.texts:
-                if text.replace(".", "").isidentifier() and self._known.load(text) is not None:
+                if not text.replace(".", "").isidentifier():
+                    continue
+                if self._known.load(text) is not None:
                     self._queue.append((text, ()))
+                elif "find_spec" in uses.attributes:
+                    self.packages.add(text)
 
     def _import_locally(self, each: Import) -> None:
         self._enter(each.module)

@@ -235,7 +235,7 @@ class Walker:
         if uses.attributes & NAME_MODULES:
             for text in uses.texts:
                 if text.isidentifier() or text.replace(".", "").isidentifier():
-                    self.module_read(text, {()}, only_local=True)
+                    self.module_read(text, {()}, only_local="find_spec" not in uses.attributes)
 
     def module_read(
         self, module: str, chains: Iterable[Chain], *, only_local: bool = False
