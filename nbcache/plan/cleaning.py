@@ -61,7 +61,7 @@ def choose(
     """Return what a selection means; an empty one means nothing.
 
     sizes: bytes of the blobs that are there; always: those that stay in any case; total: bytes of
-    the whole cache, for `max_size`; now: microseconds since 1970.
+    the cache without what goes in any case, for `max_size`; now: microseconds since 1970.
     """
     if not selection:
         return Choice(())

@@ -400,21 +400,27 @@ def test_a_size_is_reached_by_what_is_cheapest_to_have_again(notebook: Notebook)
 
 
 def test_a_size_is_reached_by_as_much_as_was_said_before(notebook: Notebook) -> None:
-    """A log that is folded first is larger for a while, which is no reason to take more."""
+    """A log that is folded first is larger for a while, and what goes in any case, or waits since
+    somebody works on the cache, is no reason to take more."""
     notebook.cells(
         [
             "%channel src = of(1, 2, 3, 4)",
-            "%%process make(v) -> data from src\ndata = bytes([v]) * 20000",
+            "%%process make(v) -> data from src\ndata = bytes([v]) * 200_000",
         ]
     )
     notebook.run()
     cache = notebook.session.cache
-    two_go = Selection(max_size=size_of(cache) - 39_000)
+    two_go = Selection(max_size=size_of(cache) - 310_000)
+    left = cache.tmp / "left-by-a-killed-process"
+    left.write_bytes(bytes(500_000))
+    os.utime(left, (0, 0))
 
-    said = clean(cache, two_go)
-    done = clean(cache, two_go, force=True)
+    with Cache.open(cache.root) as other, other.activity.working():
+        said = clean(cache, two_go)
+        done = clean(cache, two_go, force=True)
+        again = clean(cache, two_go, force=True)
 
-    assert (said.holdings, done.holdings) == (2, 2)
+    assert (said.holdings, done.holdings, again.holdings) == (2, 2, 0)
 
 
 def test_a_read_only_cache_is_not_cleaned(notebook: Notebook) -> None:

@@ -24,7 +24,7 @@ from nbcache.plan.retention import KEEP, RETENTION_OVER, parse_retention
 from nbcache.store.cache import Cache
 from nbcache.store.collect import Collected, collect
 from nbcache.store.files import new_ulid, read_only_error
-from nbcache.store.fold import RUBBISH_S
+from nbcache.store.fold import RUBBISH_S, sweep
 from nbcache.store.stock import Stock, bytes_below, take_stock
 
 FAR_AWAY_S = 30 * 86_400.0  # a run of another host that began so long ago is over
@@ -108,19 +108,21 @@ def clean(cache: Cache, selection: Selection, *, force: bool = False, reason: st
     """
     if force and cache.read_only is not None:
         raise read_only_error(cache.root, cache.read_only)
+    if force:
+        sweep(cache.root)  # as folding does: what is measured here has to be there afterwards
     total = size_of(cache)  # before the log is folded, which makes it larger at first
     if force:
         with suppress(CannotKeepError):  # on a full disk: what goes makes room for it
             cache.log.fold()
     chosen = _chosen(cache, selection, total)
     if not force:
-        return _told(cache, chosen)
+        return _told(chosen)
     cache.log.refresh()
     if (
         cache.log.version != chosen.stock.version
     ):  # somebody has used something since the log was read
         chosen = _chosen(cache, selection, total)
-    told = _told(cache, chosen)
+    told = _told(chosen)
     said = RETENTION_OVER if selection.expired else reason or "cleaned up"
     done, freed = _take_away(cache, chosen.choice.holdings, said)
     return replace(told, done=True, freed=done.freed + freed, waiting=done.waiting)
@@ -229,18 +231,27 @@ def size_of(cache: Cache) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A choice with what it was made from; `total` are the bytes of the whole cache."""
+    """A choice with what it was made from, and what goes beside it; `total` are the bytes of the
+    whole cache."""
 
     stock: Stock
     choice: Choice
     total: int
-    live: frozenset[str]
+    leftovers: Mapping[str, tuple[int, int]]  # kind -> number, bytes
+    orphans: tuple[int, int]
 
 
 def _chosen(cache: Cache, selection: Selection, total: int) -> Chosen:
     now = time.time_ns() // 1000  # before the log is read: what is used meanwhile is young
     runs = run_facts(cache)
     stock = take_stock(cache, live_runs(runs))
+    leftovers: dict[str, tuple[int, int]] = {}
+    for left in _leftovers(cache, stock, live_runs(runs)):
+        number, size = leftovers.get(left.kind, (0, 0))
+        leftovers[left.kind] = (number + 1, size + left.size)
+    orphans = [blob for blob in stock.unneeded() if _is_settled(cache, stock, blob)]
+    going = stock.bytes_of(orphans) + sum(size for _, size in leftovers.values())
+    going += sum(each.size for each in cache.blobs.trash.entries())
     choice = choose(
         selection,
         stock.holdings,
@@ -249,12 +260,12 @@ def _chosen(cache: Cache, selection: Selection, total: int) -> Chosen:
         now=now,
         sizes={blob: each.size for blob, each in stock.blobs.items()},
         always=stock.always,
-        total=total,
+        total=total - going,
     )
-    return Chosen(stock, choice, total, live_runs(runs))
+    return Chosen(stock, choice, total, leftovers, (len(orphans), stock.bytes_of(orphans)))
 
 
-def _told(cache: Cache, chosen: Chosen) -> Cleaning:
+def _told(chosen: Chosen) -> Cleaning:
     """Say what goes, before it does."""
     stock, choice = chosen.stock, chosen.choice
     needs = stock.needs()
@@ -267,18 +278,13 @@ def _told(cache: Cache, chosen: Chosen) -> Cleaning:
         Share(name, len(found), freed_by(found, needs, sizes), sum(each.cost for each in found))
         for name, found in by_process.items()
     ]
-    leftovers: dict[str, tuple[int, int]] = {}
-    for left in _leftovers(cache, stock, chosen.live):
-        number, size = leftovers.get(left.kind, (0, 0))
-        leftovers[left.kind] = (number + 1, size + left.size)
-    orphans = [blob for blob in stock.unneeded() if _is_settled(cache, stock, blob)]
     return Cleaning(
         done=False,
         shares=tuple(sorted(shares, key=lambda each: (-each.size, each.process))),
         pinned=choice.pinned,
         live=choice.live,
-        leftovers=leftovers,
-        orphans=(len(orphans), stock.bytes_of(orphans)),
+        leftovers=chosen.leftovers,
+        orphans=chosen.orphans,
         total=chosen.total,
     )
 
