@@ -34,7 +34,7 @@ _ASKING = tuple(
     for where in ("<frozen ", f"{_LIBRARY}/")
 )
 # These call what they were given, and substitute what they were told to.
-_ON_BEHALF = frozenset(
+ON_BEHALF = frozenset(
     f"{_LIBRARY}/{name}{end}"
     for name in (
         "threading", "concurrent/futures/thread", "concurrent/futures/process",
@@ -44,11 +44,8 @@ _ON_BEHALF = frozenset(
 )  # fmt: skip
 STATS = frozenset("stat getsize getmtime getctime getatime cmp".split())
 SEARCHES = frozenset("exists lexists isfile isdir is_file is_dir".split())
-_QUESTIONS = (
-    STATS
-    | SEARCHES
-    | frozenset("islink is_symlink is_mount ismount lstat access glob rglob".split())
-)
+_MORE = frozenset("islink is_symlink is_mount ismount lstat access glob rglob".split())
+_QUESTIONS = STATS | SEARCHES | _MORE
 SAME = frozenset({"samefile"})
 LINKS = frozenset("readlink realpath _joinrealpath resolve".split())
 
@@ -107,11 +104,6 @@ def library_of(frame: FrameType) -> str | None:
     source = frame.f_code.co_filename
     is_package = "site-packages" in source or "dist-packages" in source
     return source if is_package and not source.startswith(_OWN) else None
-
-
-def is_on_behalf(source: str) -> bool:
-    """Whether what Python's own code in this file does is the doing of whoever calls it."""
-    return source in _ON_BEHALF
 
 
 def called_by(names: tuple[str, ...], is_package: Callable[[str], bool]) -> bool:

@@ -25,6 +25,7 @@ from nbcache.engine.identity.read_state import CHANGED, ReadState, links_on, sta
 from nbcache.engine.work.callers import (
     IMPORTING,
     LINKS,
+    ON_BEHALF,
     READING_SOURCE,
     SAME,
     SEARCHES,
@@ -32,7 +33,6 @@ from nbcache.engine.work.callers import (
     STATS,
     called_by,
     is_beside_the_body,
-    is_on_behalf,
     is_removing,
     library_of,
     lists_path,
@@ -493,6 +493,6 @@ class Watcher:
     def _is_others(self, frame: FrameType) -> bool:
         """Say whether it is Python's or a package's own code that does something."""
         source = frame.f_code.co_filename
-        if self._places is None or is_on_behalf(source):
+        if self._places is None or source in ON_BEHALF:
             return self._places is None
         return source.startswith("<frozen") or self._places.is_package(source)
