@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from nbcache.engine.identity.loaded import LoadedModules
+from nbcache.engine.identity.loaded import LOADED
 from nbcache.errors import NotKept, NotRunError
 from nbcache.notebook import render
 from nbcache.notebook.recorder import Recorder, replay
@@ -48,7 +48,6 @@ class CachedCells(ast.NodeTransformer):
         self._hit: tuple[Begun, Restored] | None = None
         self._error: BaseException | None = None
         self._cells: Cells | None = None
-        self._loaded = LoadedModules()
 
     # ------------------------------------------------------------------ what IPython calls
 
@@ -56,6 +55,8 @@ class CachedCells(ast.NodeTransformer):
         """Hang in; the shell's other hooks are the extension's."""
         shell = self._front.shell
         shell.ast_transformers.append(self)
+        # Earlier than %autoreload, which loads anew what was edited before the cell.
+        shell.events.register("pre_execute", LOADED.cell_begins)
         shell.events.register("pre_run_cell", self.before_cell)
         shell.events.register("post_run_cell", self.after_cell)
         setattr(builtins, CALL, self)
@@ -64,6 +65,7 @@ class CachedCells(ast.NodeTransformer):
         """Take out what `install` hung in."""
         shell = self._front.shell
         shell.ast_transformers[:] = [each for each in shell.ast_transformers if each is not self]
+        shell.events.unregister("pre_execute", LOADED.cell_begins)
         shell.events.unregister("pre_run_cell", self.before_cell)
         shell.events.unregister("post_run_cell", self.after_cell)
         if getattr(builtins, CALL, None) is self:
@@ -72,7 +74,6 @@ class CachedCells(ast.NodeTransformer):
     def before_cell(self, info: Any) -> None:
         """A cell begins."""
         self._info = info
-        self._loaded.cell_begins()
 
     def visit_Module(self, node: ast.Module) -> ast.Module:  # ast's own name
         match node.body[:1]:
@@ -155,7 +156,7 @@ class CachedCells(ast.NodeTransformer):
         if self._cells is None:
             from nbcache.engine.cells import Cells
 
-            self._cells = Cells(self._front.session, self._loaded)
+            self._cells = Cells(self._front.session)
         return self._cells
 
     def _begin(self, node: ast.Module, header: str, body: str) -> ast.Module:

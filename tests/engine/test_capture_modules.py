@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from nbcache.engine.identity.loaded import LoadedModules
+from nbcache.engine.identity.loaded import LOADED, LoadedModules
 from nbcache.engine.identity.modules import closure_of, distribution_of, see_packages
 from tests.engine.notebook_cells import captured, changed, summaries
 
@@ -443,3 +443,140 @@ def test_a_module_that_is_named_in_sys_modules_counts_as_a_whole(write: Write) -
     after = captured(body=body)
 
     assert changed(before, after) == {"module other_for_test"}
+
+
+RATE = "RATE = 1\ndef put(x):\n    global RATE\n    RATE = x\ndef f(v): return v * RATE\n"
+CONF = "CONF = {'r': 1, 'o': {}}\ndef put(k, x): CONF[k] = x\n"
+LIST = "L = []\ndef put(x): L.append(x)\n"
+CACHE = "C = {}\ndef f(v):\n    if v not in C:\n        C[v] = v * v\n    return C[v]\n"
+SET_BY_FUNCTIONS = {
+    "a number": (RATE, "m.put(5)", "RATE"),
+    "another type of it": (RATE, "m.put(True)", "RATE"),
+    "zero of another sign": (RATE.replace("RATE = 1", "RATE = 0.0"), "m.put(-0.0)", "RATE"),
+    "an annotated negative one": (RATE.replace("= 1", ": int = -1"), "m.put(-2)", "RATE"),
+    "a text in place of None": (RATE.replace("RATE = 1", "RATE = None"), "m.put('a')", "RATE"),
+    "an item": (CONF + "def f(v): return v * CONF['r']", "m.put('r', 5)", "CONF"),
+    "an item that is asked for": (
+        CONF + "def f(v): return v * CONF.get('o', {}).get('x', 1)",
+        "m.put('o', {'x': 5})",
+        "CONF",
+    ),
+    "items beside one that a cell sets": (
+        CONF + "def f(v): return v * CONF['r']",
+        "m.CONF['o'] = 1; m.put('r', 5)",
+        "CONF",
+    ),
+    "members": (LIST + "def f(v): return [v for each in L], len(L)", "m.put(5)", "L"),
+    "members of a set": (
+        "L = {1, 2}\ndef put(x): L.add(x)\ndef f(v): return v in L",
+        "m.put(5)",
+        "L",
+    ),
+    "an attribute of that name": (
+        RATE.replace("v * RATE", "K().RATE * RATE")
+        + "class K:\n    def __init__(self): self.RATE = 9\n",
+        "m.put(5)",
+        "RATE",
+    ),
+    "a local of that name": (
+        RATE.replace("v * RATE", "g(v) * RATE") + "def g(v):\n    RATE = v\n    return RATE\n",
+        "m.put(5)",
+        "RATE",
+    ),
+}  # fmt: skip
+NOT_SET = {
+    "as it was": (RATE, "m.put(5); m.put(1)"),
+    "an item as it was": (CONF + "def f(v): return v * CONF['r']", "m.put('r', 1)"),
+    "items that cells set": (CONF + "def f(v): return v * CONF['r']", "m.CONF['r'] = 5"),
+    "what nothing reads": (RATE.replace("f(v): return v * RATE", "f(v): return v"), "m.put(5)"),
+    "what the import alone reads": (
+        RATE.replace("RATE = 1", "RATE = 1\nTWO = RATE * 2").replace("v * RATE", "v * TWO"),
+        "m.put(5)",
+    ),
+    "a cache": (CACHE, "m.f(3)"),
+    "a cache under another name": (CACHE.replace("(v):\n", "(v):\n    c = C\n"), "m.f(3)"),
+    "a cache that a function is given": (
+        "C = {}\ndef fill(c, v): c[v] = v\ndef f(v):\n    fill(C, v)\n    return C[v]\n",
+        "m.f(3)",
+    ),
+    "a cache in a cache": (
+        "C = {'a': {}}\ndef f(v):\n    c = C['a']\n    c[v] = v\n    return C['a'][v]\n",
+        "m.f(3)",
+    ),
+    "a cache by a method": ("C = {}\ndef f(v): return C.setdefault(v, v)\n", "m.f(3)"),
+    "a cache that is given away": (
+        "C = {}\ndef g(): return C\ndef f(v):\n    g()[v] = v\n",
+        "m.f(3)",
+    ),
+    "a counter": ("N = 0\ndef f(v):\n    global N\n    N += 1\n    return N\n", "m.f(3)"),
+    "a counter of a method": (
+        "N = 0\nclass K:\n    def __init__(self):\n        global N\n        N += 1\n"
+        "def f(v): return N, K()\n",
+        "m.f(3)",
+    ),
+    "a log": (LIST + "def f(v):\n    put(v)\n    return len(L)\n", "m.f(3)"),
+    "what is made at first use": (
+        "C = None\ndef g():\n    global C\n    if C is None:\n        C = [1]\n    return C\n"
+        "def f(v): return g(), C\n",
+        "m.f(3)",
+    ),
+    "what the import sets": (RATE + "put(5)\n", ""),
+    "what another module's import sets": (RATE, "import patching_for_test"),
+    "what no literal was": (RATE.replace("RATE = 1", "RATE = int('1')"), "m.put(5)"),
+    "what several statements bind": (RATE.replace("RATE = 1", "RATE = 1\nRATE += 1"), "m.put(5)"),
+    "what begins in the line of a text": (
+        RATE.replace("RATE = 1", "RATE = 1\nT = \"\"\"a\nb\"\"\"; U = RATE"),
+        "m.put(5)",
+    ),
+    "an object": (RATE.replace("RATE = 1", "RATE = None"), "m.put(object())"),
+    "a list of itself": (RATE.replace("RATE = 1", "RATE = None"), "a = []; a += [a]; m.put(a)"),
+}  # fmt: skip
+
+
+def _captured_after(cell: str) -> set[str]:
+    LOADED.cell_begins()
+    found = captured("import main_for_test as m\n" + cell, body="out = m.f(v)")
+    names = {each.name for each in found.components if each.kind == "captured"} - {"m"}
+    return {each for each in names if "[" not in each}  # items are set by cells
+
+
+@pytest.mark.parametrize("case", SET_BY_FUNCTIONS)
+def test_what_a_function_of_a_local_module_sets_counts(write: Write, case: str) -> None:
+    module, cell, name = SET_BY_FUNCTIONS[case]
+    write({"main_for_test.py": module})
+
+    assert f"main_for_test.{name}" in _captured_after(cell)
+
+
+@pytest.mark.parametrize("case", NOT_SET)
+def test_what_a_local_module_keeps_for_itself_does_not_count(write: Write, case: str) -> None:
+    module, cell = NOT_SET[case]
+    patching = "import main_for_test\nmain_for_test.RATE = 5\n"
+    write({"main_for_test.py": module, "patching_for_test.py": patching})
+
+    assert _captured_after(cell) == set()
+
+
+def test_an_edit_behind_a_module_that_is_loaded_is_nothing_that_was_set(write: Write) -> None:
+    write({"main_for_test.py": RATE})
+    assert _captured_after("") == set()
+
+    write({"main_for_test.py": RATE.replace("RATE = 1", "RATE = 22")})
+    assert _captured_after("") == set()  # the file counts, and not the 1 that is loaded
+    assert _captured_after("m.put(5)") == {"main_for_test.RATE"}
+    assert _captured_after("m.put(1)") == set()
+    assert _captured_after("m.put(22)") == set()  # as %autoreload does
+    assert _captured_after("import importlib; importlib.reload(m)") == set()
+    assert _captured_after("m.put(1)") == {"main_for_test.RATE"}
+
+
+def test_what_is_set_in_a_module_of_which_the_loaded_source_is_not_known_does_not_count(
+    write: Write,
+) -> None:
+    write({"main_for_test.py": RATE})
+    LOADED.cell_begins()
+    importlib.import_module("main_for_test")
+    write({"main_for_test.py": RATE.replace("RATE = 1", "RATE = 22")})
+
+    assert _captured_after("") == set()
+    assert _captured_after("m.put(5)") == set()
