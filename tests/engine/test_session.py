@@ -230,6 +230,14 @@ def test_reading_runs_what_is_missing_and_only_that(notebook: Notebook) -> None:
     assert notebook.session.last_run is before
 
 
+def test_a_run_holds_nothing_for_tasks_that_showed_nothing(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell("%%process say(v) -> o from src\nprint('x' * (v - 1), end='')\no = v")
+    run = notebook.run()
+    assert run.live_shown == {}
+    assert [position for _, _, position in run.showing("say")] == ["1"]
+
+
 def test_a_repr_runs_nothing(notebook: Notebook) -> None:
     scaled(notebook)
     repr(notebook.names["work"])

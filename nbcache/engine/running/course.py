@@ -61,7 +61,8 @@ class Course:
         self.row_ids[task] = report.row.id
         if report.row.shown is not None:
             self.run.shown_stored[task] = report.row.shown
-            self.run.live_shown.pop(task, None)
+        if report.row.shown is not None or not self.run.live_shown.get(task):
+            self.run.live_shown.pop(task, None)  # of very many each card would look through them
 
     def note_outputs(self, task: TaskKey, outputs: Iterable[object]) -> None:
         """Remember whose outputs these are: one may be gone when it is needed."""
