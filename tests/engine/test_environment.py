@@ -109,6 +109,23 @@ def test_the_file_of_an_image_counts_by_content(tmp_path: Path) -> None:
     assert found == _digest_of(tmp_path / "tool.sif")
 
 
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("tool.sif", "is not there (looked in "),
+        ("./images/tool", "is not there (looked in "),
+        ("lab/tool:1@sha256:abc", "Write lab/tool@sha256: and 64 hex digits"),
+    ],
+)
+def test_an_image_that_nobody_can_have_is_asked_of_nobody(
+    tmp_path: Path, reference: str, said: str
+) -> None:
+    with pytest.raises(FingerprintError) as caught:
+        resolve_image(reference, tmp_path, "", _digest_of)
+
+    assert said in str(caught.value)
+
+
 class _Registry(BaseHTTPRequestHandler):
     """A registry with one tag, which wants a token as the public ones do."""
 

@@ -23,6 +23,7 @@ from nbcache.model.digest import Digest
 ENGINES = ("docker", "podman", "apptainer", "singularity")
 _WITH_IMAGES = ("docker", "podman")  # that keep images by name
 _DIGEST = re.compile(r"@(sha256:[0-9a-f]{64})$")
+_FILES = (".sif", ".simg", ".img", ".sqsh")  # images that apptainer runs
 _TIMEOUT_S = 20.0
 _MANIFESTS = ", ".join(
     (
@@ -48,6 +49,17 @@ def resolve_image(
     file = folder / reference
     if file.is_file():
         return digest_of(file)
+    if reference.endswith(_FILES) or reference.startswith((".", "/", "~")):
+        raise FingerprintError(
+            f"container image {reference!r} is not there (looked in {folder})\n"
+            "  Give the path of a file from the notebook's folder, or the name of an image."
+        )
+    if "@" in reference:
+        raise FingerprintError(
+            f"container image {reference!r} has no whole digest\n"
+            f"  Write {_without_tag(reference.partition('@')[0])}@sha256: and 64 hex digits, or "
+            "only its tag."
+        )
     found = _from_engine(reference, search_path) or _from_registry(reference)
     if found is None:
         raise FingerprintError(
