@@ -23,7 +23,7 @@ from nbcache.codec.registry import decode
 from nbcache.engine.cell_history import CellHistory
 from nbcache.engine.identity.capture import capture
 from nbcache.engine.identity.captured import Captured
-from nbcache.engine.identity.loaded import LOADED
+from nbcache.engine.identity.loaded import LoadedModules
 from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.read_state import CHANGED, ReadState, changed_read
 from nbcache.engine.identity.reads import named_files
@@ -84,8 +84,8 @@ class Restored:
 class Cells:
     """The cached cells of one session."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, loaded: LoadedModules) -> None:
+        self._session, self._loaded = session, loaded
         self.user = user_name()
         self._watcher: Watcher | None = None
         self._history = CellHistory(session, self.user)
@@ -113,7 +113,7 @@ class Cells:
         return Begun(cell, shared, captured, dict(namespace), now_us())
 
     def _refuse_stale(self, modules: Mapping[str, str]) -> None:
-        if stale := LOADED.stale(modules):
+        if stale := self._loaded.stale(modules):
             raise NotKept(
                 f"the file of the module {stale} changed after it was imported here; import it "
                 "anew (importlib.reload, or %autoreload)"

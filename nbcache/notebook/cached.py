@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from nbcache.engine.identity.loaded import LOADED
+from nbcache.engine.identity.loaded import LoadedModules
 from nbcache.errors import NotKept, NotRunError
 from nbcache.notebook import render
 from nbcache.notebook.recorder import Recorder, replay
@@ -48,6 +48,7 @@ class CachedCells(ast.NodeTransformer):
         self._hit: tuple[Begun, Restored] | None = None
         self._error: BaseException | None = None
         self._cells: Cells | None = None
+        self._loaded = LoadedModules()
 
     # ------------------------------------------------------------------ what IPython calls
 
@@ -55,8 +56,6 @@ class CachedCells(ast.NodeTransformer):
         """Hang in; the shell's other hooks are the extension's."""
         shell = self._front.shell
         shell.ast_transformers.append(self)
-        # Earlier than %autoreload, which loads anew what was edited before the cell.
-        shell.events.register("pre_execute", LOADED.cell_begins)
         shell.events.register("pre_run_cell", self.before_cell)
         shell.events.register("post_run_cell", self.after_cell)
         setattr(builtins, CALL, self)
@@ -65,7 +64,6 @@ class CachedCells(ast.NodeTransformer):
         """Take out what `install` hung in."""
         shell = self._front.shell
         shell.ast_transformers[:] = [each for each in shell.ast_transformers if each is not self]
-        shell.events.unregister("pre_execute", LOADED.cell_begins)
         shell.events.unregister("pre_run_cell", self.before_cell)
         shell.events.unregister("post_run_cell", self.after_cell)
         if getattr(builtins, CALL, None) is self:
@@ -74,6 +72,7 @@ class CachedCells(ast.NodeTransformer):
     def before_cell(self, info: Any) -> None:
         """A cell begins."""
         self._info = info
+        self._loaded.cell_begins()
 
     def visit_Module(self, node: ast.Module) -> ast.Module:  # ast's own name
         match node.body[:1]:
@@ -156,7 +155,7 @@ class CachedCells(ast.NodeTransformer):
         if self._cells is None:
             from nbcache.engine.cells import Cells
 
-            self._cells = Cells(self._front.session)
+            self._cells = Cells(self._front.session, self._loaded)
         return self._cells
 
     def _begin(self, node: ast.Module, header: str, body: str) -> ast.Module:

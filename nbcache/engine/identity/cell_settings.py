@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbcache.engine.identity.input_settings import InputSetting
-from nbcache.engine.identity.living_modules import LivingModules
 from nbcache.engine.identity.modules import LocalModules, is_covered
 from nbcache.engine.identity.patches import Patch, top_of
 from nbcache.engine.identity.setters import is_style, set_by_call, style
@@ -39,9 +38,7 @@ _MOST = 1000  # members: a larger container is data
 class ModuleSettings:
     """What the cells that this kernel ran, and scripts that they ran, set in modules."""
 
-    def __init__(
-        self, namespace: Mapping[str, object], folder: Path | None, places: LocalModules
-    ) -> None:
+    def __init__(self, namespace: Mapping[str, object], folder: Path | None) -> None:
         said = list(_said(namespace, folder))
         aliases = aliases_of({name: full for each in said for name, full in each.imported})
         if aliases:
@@ -61,7 +58,6 @@ class ModuleSettings:
                     found[patch, each] = None
         for patch, each in found:
             self._sort_in(patch, each)
-        self._living = LivingModules(places, self._places)
 
     def _sort_in(self, patch: Patch, setting: Setting) -> None:
         if not setting.called:
@@ -83,14 +79,12 @@ class ModuleSettings:
     ) -> list[Patch]:
         """Return the places in modules that cells set and code reaches, whose texts are `code`.
 
-        Also those that functions of local modules set. What is given to all tables of a library
-        counts where the code has its name.
+        What is given to all tables of a library counts where the code has its name.
         """
         tops = _tops(walker, reach)
         found = [*self._places]
         found += [each for name in reach.modules for each in _filled_by(self._own, name)]
         found = [each for each in found if _counts(each, tops, reach, places)]
-        found += self._living.set_in(reach)
         found += [each for each in self._accessors if mentions(code, str(each.steps[-1]))]
         return list(
             dict.fromkeys(
@@ -176,8 +170,7 @@ class Surroundings(NamedTuple):
     @classmethod
     def of(cls, namespace: Mapping[str, object], folder: Path | None) -> Surroundings:
         own = str(namespace.get("__name__", "__main__"))
-        places = LocalModules(own, folder)
-        return cls(places, ModuleSettings(namespace, folder, places), {})
+        return cls(LocalModules(own, folder), ModuleSettings(namespace, folder), {})
 
 
 def _tops(walker: Walker, reach: ModuleReach) -> set[str]:

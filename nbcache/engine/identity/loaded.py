@@ -11,10 +11,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
-
-from nbcache.plan.identity.module_facts import ModuleFacts
 
 _SECOND_NS = 1_000_000_000
 
@@ -26,17 +24,16 @@ class LoadedModules:
         # What is loaded next was loaded after this (ns since 1970); None: since the start.
         self._since: int | None = None
         self._seen: dict[str, tuple[object, int | None]] = {}
-        self._sources: dict[str, tuple[object, ModuleFacts]] = {}  # with the spec of the module
         self.cell_begins()
 
     def cell_begins(self) -> None:
         """Note what the cell before has loaded."""
-        self._note(list(sys.modules))
+        self._note()
         self._since = time.time_ns()
 
     def stale(self, files: Mapping[str, str]) -> str:
         """Return the first of these modules (name -> file) that may be older than its file."""
-        self._note(files)
+        self._note()
         for name, path in files.items():
             module = sys.modules.get(name)
             if module is None:
@@ -53,30 +50,12 @@ class LoadedModules:
                 return name
         return ""
 
-    def source_of(self, name: str, path: str, now: ModuleFacts) -> ModuleFacts | None:
-        """Return the source that a module was loaded from; `now` is what its file was found to hold
-        before. None: not known."""
-        spec, known = _spec_of(name), self._sources.get(name)
-        if known is None or known[0] is not spec:
-            known = None
-        if (known is None or known[1] is not now) and not self.stale({name: path}):
-            known = self._sources[name] = (spec, now)
-        return None if known is None else known[1]
-
-    def _note(self, names: Iterable[str]) -> None:
-        for name in names:
-            spec = _spec_of(name)
+    def _note(self) -> None:
+        for name, module in list(sys.modules.items()):
+            spec = getattr(module, "__spec__", None)
             known = self._seen.get(name)
             if known is None or known[0] is not spec:
                 self._seen[name] = (spec, self._since)
-
-
-def _spec_of(name: str) -> object:
-    return getattr(sys.modules.get(name), "__spec__", None)
-
-
-LOADED = LoadedModules()
-"""Those of this process."""
 
 
 @cache

@@ -117,7 +117,7 @@ class PythonCapture:
             sys_path=tuple(self._places.path),
             imports=(
                 *sorted(_submodules(self._namespace, walker.wanted) | {*submodules}),
-                *self._imported_before(reach, changing),
+                *changing,
             ),
             missing=self._names.missing(),
             sources=self._described.sources,
@@ -232,19 +232,6 @@ class PythonCapture:
     def _texts(self, components: list[Component]) -> list[str | None]:
         written = (apart(each.evidence)[0] for each in components)
         return [*written, *self._described.folded_texts]
-
-    def _imported_before(self, reach: ModuleReach, changing: list[str]) -> Iterator[str]:
-        """Yield the modules that are imported before anything is set, as in the notebook: those
-        that change others, and those to whose import it gave a name (`from m import RATE`)."""
-        yield from changing
-        for name, reached in reach.modules.items():
-            if name in sys.modules and any(
-                Patch(module, (attribute,)) in self._patches
-                for bound in reached.facts.bindings.values()
-                for module, attribute in bound
-                if attribute is not None
-            ):
-                yield name
 
     def _is_sendable(self, patch: Patch) -> bool:
         """Say whether what is at a place can be sent, which is looked at once."""

@@ -8,14 +8,11 @@ the keys of all who use local modules.
 from __future__ import annotations
 
 import ast
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from nbcache.plan.identity.asked import Asked, annotated_names
 from nbcache.plan.identity.code import lines_of, normalise
 from nbcache.plan.identity.module_effects import NO_EFFECTS, Definition, Effects, effects_of
-from nbcache.plan.identity.module_state import literals_of
 from nbcache.plan.identity.uses import Import, Uses, uses_of
 
 Bindings = dict[str, tuple[tuple[str, str | None], ...]]
@@ -45,8 +42,7 @@ class ModuleFacts:
 
     `bindings`: name -> all (module, attribute or None) that imports bind it to; several where one
     of them is tried first, or by a condition. `assigned`: each name that the top level binds in
-    another way -> the names that its value may be made of. `literals`: each name that one statement
-    alone binds, and to a literal -> that.
+    another way -> the names that its value may be made of.
     """
 
     name: str
@@ -58,7 +54,6 @@ class ModuleFacts:
     imports: tuple[tuple[str, tuple[str, ...]], ...]  # run when the module is imported
     assigned: dict[str, frozenset[str]]
     parsed: bool = True
-    literals: Mapping[str, object] = field(default_factory=dict)
 
 
 def read_module(
@@ -97,18 +92,16 @@ def _facts(name: str, package: str, source: str, asked: frozenset[Asked]) -> Mod
     bindings: Bindings = {}
     imports: list[tuple[str, tuple[str, ...]]] = []
     lines = lines_of(source)
-    literals: dict[str, object] = {}
     typed = not any(map(_checks_types, tree.body))
     for node in tree.body:
         if _never_runs(node, typed) or (_is_text(node) and not docstrings):
             continue
         part = _part(node, future, lines, asked)
-        literals |= literals_of(node)
         for each in part.uses.imports:
             if each.bound:
                 module = absolute(each.module, each.level, package)
                 imports.append((module, each.names))
-                bind(each, module, bindings)
+                _bind(each, module, bindings)
         part = _absolute_uses(part, package)
         if part.defines:
             definitions[part.defines] = (*definitions.get(part.defines, ()), part)
@@ -118,12 +111,10 @@ def _facts(name: str, package: str, source: str, asked: frozenset[Asked]) -> Mod
         uses = statement.uses
         for stored in uses.stored - definitions.keys() - bindings.keys():
             assigned[stored] = assigned.get(stored, frozenset()) | uses.names.keys()
-    bound = Counter(stored for each in statements for stored in each.uses.stored)
+    whole = normalise(tree, docstrings=docstrings)
     return ModuleFacts(
-        name, normalise(tree, docstrings=docstrings), source, tuple(statements), definitions,
-        bindings, tuple(imports), assigned,
-        literals={name: value for name, value in literals.items() if bound[name] == 1},
-    )  # fmt: skip
+        name, whole, source, tuple(statements), definitions, bindings, tuple(imports), assigned
+    )
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -170,8 +161,7 @@ def absolute(module: str, level: int, package: str) -> str:
     return f"{base}.{module}" if module and base else base or module
 
 
-def bind(each: Import, module: str, bindings: Bindings) -> None:
-    """Note what an import from a module of this full name binds."""
+def _bind(each: Import, module: str, bindings: Bindings) -> None:
     for position, target in enumerate(each.targets):
         found: tuple[str, str | None]
         if each.names:

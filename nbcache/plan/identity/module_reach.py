@@ -7,16 +7,15 @@ here changes the keys of all who use local modules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.plan.identity.asked import Asked, asked_of_code
 from nbcache.plan.identity.code import encode_constant
 from nbcache.plan.identity.explain import PART
-from nbcache.plan.identity.module_facts import ModuleFacts, Part, bind
+from nbcache.plan.identity.module_facts import ModuleFacts, Part
 from nbcache.plan.identity.module_relations import ModuleRelations
-from nbcache.plan.identity.module_state import may_change
 from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import
 
 _SEES_ALL = frozenset({"globals", "vars", "eval", "exec", "locals"})
@@ -63,11 +62,6 @@ class Reached:
             )
         )
 
-    def after_import(self) -> Iterator[Part]:
-        """Yield the definitions that are reached."""
-        for name in self.names:
-            yield from self.facts.definitions[name]
-
     def text(self, file: str) -> str:
         """Return the source text of what counts, in the order of the file, and where it stands."""
         if self.whole:
@@ -101,7 +95,7 @@ class ModuleReach:
         self.texts: set[str] = set()
         self.asks: set[Asked] = set()
         self._queue: list[tuple[str, Chain]] = []
-        self._seen: dict[str, set[Chain]] = {}
+        self._seen: set[tuple[str, Chain]] = set()
         self.lists_all = False
         self._listed: set[tuple[str, str]] = set()  # classes that are asked for their subclasses
 
@@ -110,44 +104,10 @@ class ModuleReach:
         self._enter(module)
         self._queue += [(module, chain) for chain in chains]
         while self._queue:
-            name, chain = self._queue.pop()
-            seen = self._seen.setdefault(name, set())
-            if chain not in seen:
-                seen.add(chain)
-                self._resolve(name, chain)
-
-    def is_setting(self, module: str, name: str, levels: int) -> bool:
-        """Say whether what counts reads a name of a module after its import, and leaves what it
-        holds, with so many levels of containers, as it is."""
-        own = self.modules[module]
-        is_asked_for = any(chain[:1] == (name,) for chain in self._seen.get(module, ()))
-        if not is_asked_for and all(name not in each.uses.names for each in own.after_import()):
-            return False
-        # Of a module in which another one binds a name anew it cannot be told what is reached.
-        others = self.modules.values() if levels and is_asked_for else ()
-        return not any(
-            self._may_change(part, each.facts, module, name, levels)
-            for each in (own, *others)
-            for part in (*each.run_at_import(), *each.after_import())
-            if name in part.uses.attributes
-        )
-
-    def _may_change(
-        self, part: Part, facts: ModuleFacts, module: str, name: str, levels: int
-    ) -> bool:
-        bindings = {**facts.bindings}
-        for each in part.uses.imports:
-            bind(each, each.module, bindings)
-        roots = {
-            bound
-            for bound, means in bindings.items()
-            for other, attribute in means
-            if f"{module}.".startswith(f"{other}.{attribute}." if attribute else f"{other}.")
-        }
-        by_name = facts.name == module or name in bindings
-        return (by_name or bool(roots)) and may_change(
-            part.text, name, levels, by_name=by_name, roots=frozenset(roots)
-        )
+            asked = self._queue.pop()
+            if asked not in self._seen:
+                self._seen.add(asked)
+                self._resolve(*asked)
 
     def changes_reached(self, module: str) -> bool:
         """Say whether importing a local module changes one that is reached: patches, registers."""

@@ -12,7 +12,7 @@ from nbcache.plan.language.scopes import root_name, written
 # their own that is not the last one.
 _ALSO_RETURN = frozenset("add clear reverse sort update".split())
 _ALWAYS = frozenset("pop popitem popleft setdefault".split())
-MUTATORS = _ALSO_RETURN | _ALWAYS | frozenset(
+_MUTATORS = _ALSO_RETURN | _ALWAYS | frozenset(
     "append appendleft extend extendleft insert remove discard rotate difference_update "
     "intersection_update symmetric_difference_update insert_column setflags fill".split()
 )  # fmt: skip
@@ -40,7 +40,7 @@ def mutator_call(node: ast.expr, *, alone: bool, last: bool = False) -> tuple[st
     if root is None:
         return None
     if alone:
-        counts = method in MUTATORS - _ALWAYS
+        counts = method in _MUTATORS - _ALWAYS
         if not counts or (method in _ALSO_RETURN and last):
             return None
         return root, f"{written(node.func)}(...)"
