@@ -161,19 +161,22 @@ def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
             [run_id, query.process],
         ).fetchall()
     )
-    where, values = mine, [run_id, query.process]
+    among, where, values = "tasks", mine, [run_id, query.process]
+    if query.text:
+        among += f" LEFT JOIN ({_LABELS}) USING (id)"
+        values *= 2
     if query.status:
         where += " AND lower(status) = ?"
         values.append(query.status)
     if query.text:
         where += f" AND ({_TEXT_FITS})"
-        values += [query.text, run_id, query.process, query.text]
+        values += [query.text] * 2
     order = "DESC" if query.descending else "ASC"
     ordering = ", ".join(f"{part} {order} NULLS LAST" for part in SORTS[query.sort])
     found = cursor.execute(
         "SELECT id, position, coalesce(tag, ''), status, hash, realtime, peak_rss, attempt, "
         "reason, coalesce(cached_from_run = run, false), count(*) OVER () "
-        f"FROM tasks WHERE {where} "
+        f"FROM {among} WHERE {where} "
         f"ORDER BY {ordering}, {_POSITION} LIMIT {query.limit} OFFSET {query.offset}",
         values,
     ).fetchall()
@@ -188,16 +191,16 @@ def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
     }
 
 
-_TEXT_FITS = r"""contains(lower(concat_ws(' ', '[' || tag || ']', '[' || position || ']', error,
-        reason, substr(hash, 6))), lower(?))
-    OR id IN (SELECT id FROM _rows WHERE kind = 'attempt'
-        AND id IN (SELECT id FROM tasks WHERE run = ? AND process = ?)
-        AND contains(lower('[' || array_to_string([i.name || '=' || CASE
+_LABELS = r"""SELECT id, lower('[' || array_to_string([i.name || '=' || CASE
             WHEN i.scalar IS NULL
                 THEN regexp_replace(i.summary, ' \(([\d,?]+ B|\?|folder)[^)]*\)$', '')
             WHEN i.scalar = 'null' THEN 'None'
             WHEN starts_with(i.scalar, '"') THEN json_extract_string(i.scalar, '$')
-            ELSE i.scalar END for i in inputs], ' ') || ']'), lower(?)))"""
+            ELSE i.scalar END for i in inputs], ' ') || ']') AS label
+    FROM _rows WHERE kind = 'attempt'
+        AND id IN (SELECT id FROM tasks WHERE run = ? AND process = ?)"""
+_TEXT_FITS = """contains(lower(concat_ws(' ', '[' || tag || ']', '[' || position || ']', error,
+        reason, substr(hash, 6))), lower(?)) OR contains(label, lower(?))"""
 
 
 def _line(row: Sequence[Any], process: str, inputs: Mapping[str, object]) -> TaskLine:
