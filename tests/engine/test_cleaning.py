@@ -85,6 +85,19 @@ def test_without_force_a_clean_up_says_what_would_go_and_deletes_nothing(
     assert notebook.ran() == []
 
 
+def test_a_table_reads_no_file_and_needs_none(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell("%%process make(v) -> out: path = 'o' from src\nopen('o', 'w').write(str(v))")
+    notebook.run()
+    cache = notebook.session.cache
+
+    clean(cache, Selection(processes=frozenset({"make"})), force=True)
+
+    assert notebook.session.last_run is not None
+    assert notebook.session.last_run["make"].table().to_dict("list") == {"v": [1, 2]}
+    assert not (cache.root / "files").exists()
+
+
 def test_what_was_taken_runs_again_and_nothing_else_does(notebook: Notebook) -> None:
     pipeline(notebook)
     first = notebook.run()

@@ -270,24 +270,6 @@ def test_a_table_has_scalar_inputs_and_outputs_a_row_per_task(notebook: Notebook
     assert set(rows) == {"depth", "rep", "own", "x.k", "y.k", "y.x"}
 
 
-def test_the_table_of_a_process_that_makes_files_alone_has_the_files(
-    notebook: Notebook, tmp_path: Path
-) -> None:
-    for name in ("a.txt", "b.txt"):
-        (tmp_path / name).write_text(name)
-    notebook.cell(f"%channel src = from_path({str(tmp_path / '*.txt')!r})")
-    notebook.cell(
-        "%%process double(file: path, n=2) -> out: path = 'out.txt' from src\n"
-        "from pathlib import Path\nPath('out.txt').write_text(file.read_text() * n)"
-    )
-    notebook.cell("%%process size(file: path) -> more: path | None = '*.md', n from src\nn = 5")
-    table = notebook.names["double"].table()
-    assert sorted(table.columns) == ["file", "n", "out"]
-    assert [Path(each).read_text() for each in table.out] == ["a.txta.txt", "b.txtb.txt"]
-    assert [Path(each).name for each in table.file] == ["a.txt", "b.txt"]
-    assert list(notebook.names["size"].table().columns) == ["n"]
-
-
 def test_fresh_ignores_the_cache_and_its_results_win(notebook: Notebook) -> None:
     notebook.cell("%channel src = of(1)")
     notebook.cell(

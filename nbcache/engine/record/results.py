@@ -257,8 +257,7 @@ class Results:
         """Return a pandas DataFrame: scalar inputs and outputs, one row per finished task.
 
         Scalar members of an output that is a dict are columns, too: `member`, or `output.member`
-        where an input or an output has that name, or another output such a member. Of a process
-        that makes files alone, where the files lie that its tasks took and made.
+        where an input or an output has that name, or another output such a member.
 
         Raises:
             MissingPackageError: pandas is not installed.
@@ -278,18 +277,15 @@ class Results:
         rows: list[dict[str, object]] = []
         members: list[dict[tuple[str, str], object]] = []  # a row's, by output and own name
         taken: set[str] = set()
-        succeeded = self._succeeded()
-        made = [held for task in succeeded for held in task.outputs or ()]
-        files = bool(made) and all(map(_is_of_files, made))
-        for task in succeeded:
+        for task in self._succeeded():
             row: dict[str, object] = {}
             inside: dict[tuple[str, str], object] = {}
             for name, held in task.inputs.items():
                 with contextlib.suppress(ResultGone):  # of an input that is known and not kept
-                    self._add_cell(row, name, held, files=files)
+                    self._add_scalar(row, name, held)
             columns = [self._column(number) for number in range(len(task.outputs or ()))]
             for column, held in zip(columns, task.outputs or (), strict=True):
-                whole = self._add_cell(row, column, held, files=files)
+                whole = self._add_scalar(row, column, held)
                 for name, member in whole.items() if isinstance(whole, dict) else ():
                     if isinstance(name, str) and is_scalar(member):
                         inside[column, name] = member
@@ -308,13 +304,8 @@ class Results:
         field = self.fields[number] if number < len(self.fields) else None
         return field or (self.name if len(self.fields) <= 1 else str(number))
 
-    def _add_cell(self, row: dict[str, object], name: str, held: object, *, files: bool) -> object:
-        """Add a value to a row if it is a scalar, or files where these are wanted; return it, None
-        where it was not looked at."""
-        if files and _is_of_files(held):  # as text, which other tables and files can hold
-            found = self._decoder.value(held)
-            row[name] = [*map(str, found)] if isinstance(found, list) else found and str(found)
-            return None
+    def _add_scalar(self, row: dict[str, object], name: str, held: object) -> object:
+        """Add a value to a row if it is a scalar; return it, None where it was not looked at."""
         if isinstance(held, NotKept):
             return None
         if isinstance(held, Stored):
@@ -356,15 +347,6 @@ def restored_text(name: str) -> str:
         f"{name}, which holds the results of a run, not a process.\n  Run the cell that declares "
         f"{name}: what it made is found in the cache."
     )
-
-
-def _is_of_files(held: object) -> bool:
-    """Whether it is a file or folder, several of them, or one that was not made."""
-    if isinstance(held, Gathered):
-        return all(map(_is_of_files, held))
-    if isinstance(held, Stored):
-        return held.kind in ("file", "tree", "none")
-    return isinstance(held, (FilePath, RemoteFile, SourceFile))
 
 
 def is_scalar(value: object) -> bool:
