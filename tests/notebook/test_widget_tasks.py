@@ -55,6 +55,12 @@ def test_tasks_are_sorted_filtered_and_cut_into_pages(notebook: Notebook) -> Non
     with pytest.raises(UsageError, match="sorted by"):
         desk.ask("tasks", process="fit", sort="1; DROP TABLE tasks")
 
+    hits = Desk(notebook, LiveRun(notebook.run()))
+    for descending in (False, True):
+        rows = hits.ask("tasks", process="fit", sort="duration", descending=descending)["rows"]
+        saved = [row["saved"] for row in rows]
+        assert saved == sorted(saved, reverse=descending)
+
 
 def test_a_label_as_it_is_shown_finds_its_task(notebook: Notebook, tmp_path: Path) -> None:
     (tmp_path / "a b.txt").write_text("a")

@@ -28,7 +28,10 @@ _POSITION = "TRY_CAST(string_split(position, '.') AS INTEGER[])"
 SORTS: Mapping[str, tuple[str, ...]] = {
     "task": (_POSITION,),
     "status": ("status", _POSITION),
-    "duration": ("CASE WHEN status = 'CACHED' THEN NULL ELSE realtime END",),
+    "duration": (
+        "CASE WHEN status = 'CACHED' THEN NULL ELSE realtime END",
+        "CASE WHEN cached_from_run = run THEN NULL ELSE realtime END",  # then what hits saved
+    ),
     "memory": ("peak_rss",),
     "why": ("reason", _POSITION),
 }
@@ -70,9 +73,8 @@ class TaskPage(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskQuery:
-    """Which tasks somebody looks at. `text`: those whose tag, position, inputs (as a label has
-    them), error, reason or hash contain it, whatever its case; `status`: an outcome, or empty for
-    all."""
+    """Which tasks somebody looks at: those whose tag, position, inputs (as a label has them),
+    error, reason or hash contain `text`, whatever its case, with an outcome `status` or any."""
 
     process: str
     sort: str = "task"
@@ -164,13 +166,11 @@ def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
     among, where, values = "tasks", mine, [run_id, query.process]
     if query.text:
         among += f" LEFT JOIN ({_LABELS}) USING (id)"
-        values *= 2
+        where += f" AND ({_TEXT_FITS})"
+        values += [*values, query.text, query.text]
     if query.status:
         where += " AND lower(status) = ?"
         values.append(query.status)
-    if query.text:
-        where += f" AND ({_TEXT_FITS})"
-        values += [query.text] * 2
     order = "DESC" if query.descending else "ASC"
     ordering = ", ".join(f"{part} {order} NULLS LAST" for part in SORTS[query.sort])
     found = cursor.execute(
@@ -228,7 +228,6 @@ def _from_memory(run: Run, query: TaskQuery) -> TaskPage:
         if (not query.status or task.outcome.value == query.status)
         and query.text.lower() in f"{task.label} {task.error or ''}".lower()
     ]
-
     by_status = query.sort == "status"
     fitting.sort(
         key=lambda task: (task.outcome.value if by_status else "", task.position),
