@@ -33,6 +33,7 @@ from nbcache.store.files import (
     remove,
     sync_file,
     sync_folder,
+    unlock,
     write_whole,
 )
 from nbcache.store.filestate import FileTable
@@ -126,6 +127,7 @@ class Blobs:
         self._must_write()
         new = self._temporary / new_ulid()
         try:
+            unlock(path.parent)
             if path.is_symlink() and (staged := self.blob_behind(path)) is not None:
                 return self._staged_again(path, Path(staged))
             executable = self._take(path, new)

@@ -148,6 +148,13 @@ def open_up(new: int | str | os.PathLike[str], path: str | os.PathLike[str], mos
         os.chmod(new, stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) & most)
 
 
+def unlock(folder: Path) -> None:
+    """Allow ourselves to move what lies in a folder of ours, where a task took that right away."""
+    if not os.access(folder, os.W_OK):
+        with contextlib.suppress(OSError):  # another user's: the move then says so
+            os.chmod(folder, stat.S_IMODE(os.stat(folder).st_mode) | stat.S_IRWXU)
+
+
 def make_folder(path: str | os.PathLike[str]) -> None:
     """Make a folder of a cache, and the one it is in, with the rights of what holds them, whatever
     the umask. Not what is above: a cache that was deleted is not made anew.
@@ -229,8 +236,10 @@ def told_plainly(error: BaseException, root: Path) -> BaseException:
     if isinstance(cause, FileNotFoundError) and not root.is_dir():
         return deleted_error(root)
     if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        folder = Path(str(cause.filename)).parent.resolve()
-        if folder.is_relative_to(root.resolve()) and not os.access(folder, os.W_OK):
+        folder = Path(str(cause.filename2 or cause.filename)).parent.resolve()
+        root_folder = root.resolve()
+        is_own = root_folder / "work" in folder.parents  # a task's, which may lock what it made
+        if folder.is_relative_to(root_folder) and not is_own and not os.access(folder, os.W_OK):
             return read_only_error(root, cause.strerror or "permission denied")
     return error
 

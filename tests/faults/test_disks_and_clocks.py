@@ -212,6 +212,50 @@ later.close()
     assert last == "{'completed': 3}"
 
 
+def test_what_a_task_locks_in_its_own_folder_is_kept_and_is_no_matter_of_the_cache(
+    tmp_path: Path,
+) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from tests.engine.notebooks import Notebook
+notebook = Notebook(Path({str(tmp_path)!r}))
+notebook.trace = Path(os.devnull)
+notebook.cell("%channel src = of(1, 2, 3, 4)")
+notebook.cell('''%%process folder(v) -> out: path = 'sub' from src --bash --max_forks 1
+mkdir -p sub/low; echo $v > sub/low/x; ln -s low/x sub/link
+chmod -R a-w sub
+[ $v != 2 ] || chmod 0 sub/low''')
+notebook.cell('''%%process file(v) -> out: path = 'x' from src --bash --max_forks 1
+echo $v > x; chmod a-w .''')
+notebook.cell('''%%process everything(v) -> out from src --max_forks 1
+import os
+from pathlib import Path
+os.mkdir('sub')
+Path('sub/x').write_text(str(v))
+for each in ('sub', '.'):
+    os.chmod(each, 0o555)
+out = Path('.')''')
+notebook.cell('''%%process nothing(v) -> out from src --max_forks 1
+import os
+os.mkdir('sub')
+os.rmdir('sub')
+os.chmod('.', 0o555)
+out = v''')
+run = notebook.run()
+print(run.counts())
+for each in run.failures:
+    print(each.process, each.error)
+notebook.close()
+print(len(os.listdir("{tmp_path}/cache/work")))
+"""
+    counts, failed, *left = without_rights(program).strip().split("\n")
+    assert counts == "{'completed': 15, 'failed': 1}"
+    assert failed.startswith("folder ")
+    assert "cannot read the directory" in failed
+    assert left == ["1"]  # of the task that failed
+
+
 def test_a_results_folder_that_may_not_be_written_is_named_and_the_run_goes_on(
     tmp_path: Path,
 ) -> None:

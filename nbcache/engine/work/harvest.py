@@ -27,6 +27,7 @@ from nbcache.model.value import Gathered, Stored, StoredKind
 from nbcache.plan.identity.canonical import canonical_digest
 from nbcache.plan.language.quantities import render_pattern
 from nbcache.store.cache import Cache
+from nbcache.store.files import unlock
 
 Leaf = Callable[[object], Digest | None]
 INLINE_MAX = 4096  # bytes of one value inside its row
@@ -229,6 +230,7 @@ class Harvest:
         is_all = is_folder and self._is_all(full)
         if is_all or not self._is_ours(full):
             source = self._folder / f"{HIDDEN[0]}-copy-{len(self._kept)}"
+            unlock(self._folder)
             if is_all:
                 self._put_together(source)
             elif is_folder:
@@ -254,6 +256,8 @@ class Harvest:
         folder.mkdir()
         for each in sorted(made, key=os.path.islink, reverse=True):
             if not each.is_symlink() or not each.exists():
+                if each.is_dir():
+                    unlock(each)
                 each.rename(folder / each.name)
             elif each.is_dir():  # it may lead to what was staged
                 shutil.copytree(each, folder / each.name)

@@ -32,7 +32,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
 from nbcache.plan.identity.confidential import confidential_texts
 from nbcache.store.cache import Cache
-from nbcache.store.files import deleted_error, host_token, is_alive, owned_name, owner_of
+from nbcache.store.files import deleted_error, host_token, is_alive, owned_name, owner_of, unlock
 from nbcache.store.filestate import StatKey, hash_file, stat_key
 from nbcache.store.journal import JournalWriter
 from nbcache.store.listing import Listing
@@ -113,6 +113,7 @@ class Workplace:
         if self._folder is not None:
             with contextlib.suppress(FileNotFoundError):  # somebody may clear `work` away
                 os.chdir(self.real_folder)
+                unlock(self._folder)
                 return self._folder
             self.drop_folder()
         if not self.cache.is_there():  # nothing of it is made anew
@@ -361,7 +362,8 @@ def remove_folder(folder: Path) -> None:
     def make_writable(function: Callable[..., object], path: str, _: object) -> None:
         with contextlib.suppress(OSError):
             os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
             function(path)
 
     shutil.rmtree(folder, onerror=make_writable)
