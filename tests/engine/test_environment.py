@@ -114,12 +114,16 @@ def test_the_file_of_an_image_counts_by_content(tmp_path: Path) -> None:
     [
         ("tool.sif", "is not there (looked in "),
         ("./images/tool", "is not there (looked in "),
+        ("./box", "is a folder, which has no digest\n  Make a file of it (`apptainer build "),
+        ("box/", "is a folder, which has no digest\n  Make a file of it (`apptainer build "),
         ("lab/tool:1@sha256:abc", "Write lab/tool@sha256: and 64 hex digits"),
     ],
 )
 def test_an_image_that_nobody_can_have_is_asked_of_nobody(
     tmp_path: Path, reference: str, said: str
 ) -> None:
+    (tmp_path / "box").mkdir()
+
     with pytest.raises(FingerprintError) as caught:
         resolve_image(reference, tmp_path, "", _digest_of)
 

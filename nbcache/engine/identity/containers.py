@@ -49,7 +49,12 @@ def resolve_image(
     file = folder / reference
     if file.is_file():
         return digest_of(file)
-    if reference.endswith(_FILES) or reference.startswith((".", "/", "~")):
+    if reference.endswith((*_FILES, "/")) or reference.startswith((".", "/", "~")):
+        if file.is_dir():
+            raise FingerprintError(
+                f"container image {reference!r} is a folder, which has no digest\n"
+                f"  Make a file of it (`apptainer build NAME.sif {reference}`), and give that."
+            )
         raise FingerprintError(
             f"container image {reference!r} is not there (looked in {folder})\n"
             "  Give the path of a file from the notebook's folder, or the name of an image."
