@@ -353,6 +353,8 @@ class Tier:
             with self._turn:
                 self._answered = asked
                 self._turn.notify_all()
+            if is_due:
+                self._send_files(time.monotonic() + PERIOD_S)
 
     def settle(self) -> None:
         """Adopt what hits used and send what was made; trouble is told of, and tried again."""
@@ -365,9 +367,16 @@ class Tier:
                         # Who came meanwhile was not let in: what he has goes with it, too. Not
                         # again and again: each time is a segment, while a run makes more.
                         self._send_waiting()
-                    if mine:
-                        self.sender.send_files(self.cache.files.remotes())
                 self._beat()
+                self.sender.send_files()
+
+    def _send_files(self, until: float) -> None:
+        """Tell what remote files hold, for which nobody waits, until there is other work."""
+        has_more = True
+        while has_more and not (self._closed or self._is_asked()) and time.monotonic() < until:
+            has_more = False
+            with self._lock, self._bearing_trouble(), contextlib.suppress(RuntimeError):
+                has_more = self.sender.send_files()  # RuntimeError: the process ends
 
     def _send_waiting(self) -> bool:
         """Send what waits; say whether anything did."""

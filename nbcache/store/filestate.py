@@ -173,14 +173,14 @@ class FileTable:
         with self._lock:
             self._append([line])
 
-    def remote(self, name: str, tag: str, size: int | None) -> tuple[Digest, Digest] | None:
-        """Return the content and blob digests of a remote file, if they were noted for this tag,
-        by this user or by somebody whom he still trusts."""
+    def remote(self, name: str, tag: str, size: int | None) -> RemoteNote | None:
+        """Return what was noted of a remote file for this tag and size (None and 0 are one in the
+        table), by this user or by somebody whom he still trusts."""
         self._look()
         note = _remote_note(self._known.get(_word(name), b""))
         if note is None or (note.size or 0, note.tag) != (size or 0, tag):
             return None
-        return (note.digest, note.blob) if not note.signer or is_trusted(note.signer) else None
+        return note._replace(size=size) if not note.signer or is_trusted(note.signer) else None
 
     def note_remote(self, note: RemoteNote) -> None:
         """Remember the content of a remote file while its server gives it this tag."""
@@ -190,14 +190,6 @@ class FileTable:
         self._known[key] = line
         with self._lock:
             self._append([line])
-
-    def remotes(self) -> Iterator[RemoteNote]:
-        """Yield what is noted of remote files, whoever read them here."""
-        self._look()
-        for key, line in list(self._known.items()):
-            note = None if key.startswith(b"/") else _remote_note(line)  # as local ones do
-            if note is not None:
-                yield note
 
     def close(self) -> None:
         """Let go of this process's file."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nbcache.engine import tier as tiers
+from nbcache.engine.identity.remote import RemoteFiles
 from nbcache.engine.record.explanations import why
 from nbcache.engine.record.process_reasons import why_process
 from nbcache.engine.record.query import fetch
@@ -23,7 +24,7 @@ from nbcache.engine.session import Session
 from nbcache.engine.tier import Sharing, Tier, sharing_of
 from nbcache.engine.upkeep.cleaning import clean
 from nbcache.errors import CacheFormatError, NbcacheError, RemoteStoreError, ResultGone
-from nbcache.model.value import Stored
+from nbcache.model.value import RemoteFile, Stored
 from nbcache.notebook import verbs
 from nbcache.notebook.team_view import share_in_shell, sharing_in_shell
 from nbcache.plan.cleaning import Selection
@@ -425,11 +426,16 @@ def test_what_is_pulled_is_here_without_the_shared_cache(person: Person, tmp_pat
     assert [int(table[0]) for table, _ in ben.session.read(ben.names["big"])] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("told", ["at once", "when the store takes it", "when it is shared"])
-def test_a_remote_file_is_read_once_for_all(person: Person, tmp_path: Path, told: str) -> None:
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [("at once", "words"), ("when the store takes it", "words"), ("when it is shared", "")],
+)
+def test_a_remote_file_is_read_once_for_all(
+    person: Person, tmp_path: Path, told: str, text: str
+) -> None:
     team = tmp_path / "team"
     with serving() as web:
-        url = web.put("big,book.txt", "many words " * 1000, '"v1"')
+        url = web.put("big,book.txt", text, '"v1"')
         cells = (
             f"%channel source = value(path({url!r}))",
             "%%process words(f: path) from source\nlen(f.read_text().split())",
@@ -776,6 +782,49 @@ def test_a_word_of_trust_counts_for_nobody_else(person: Person) -> None:
 
     assert run.counts() == {"completed": 2}
     assert run.progress().trusted == 0
+
+
+def test_of_remote_files_read_before_sharing_those_that_runs_use_are_told_behind_all_else_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def opened(url: str) -> FolderStore:
+        return FolderStore(url, on_request=lambda doing, key: asked.append(f"{doing} {key}"))
+
+    def told() -> list[str]:
+        return [each for each in asked if " filestate/" in each]
+
+    monkeypatch.setattr(tiers, "open_store", opened)
+    make_key()
+    (tmp_path / "team").mkdir()
+    with Cache.open(tmp_path / "cache") as cache, serving() as web:
+        files = [RemoteFile(web.put(f"{n}", f"{n}", f'"{n}"')) for n in range(40)]
+        before, now, later = (RemoteFiles(cache) for _ in range(3))
+        for file in [*files, RemoteFile(web.put("old", "old", '"old"'))]:
+            before.fetch(file)
+        tier = Tier.open(cache, Sharing(str(tmp_path / "team"), is_new=True), print)
+        tier.run_began("R1")
+        for file in files:
+            now.digest(file, "deep")
+        cache.log.append([attempt("first", outputs=())])
+        asked.clear()
+
+        tier.settle()
+
+        beat = asked.index("put runs/R1")
+        assert any(each.endswith(".keys.parquet") for each in asked[:beat])
+        assert told() == asked[beat + 1 :]
+        assert len(told()) == 16, "what one request's time is enough for"
+
+        tier.run_ended("R1")
+        wait_until(lambda: len(told()) == 40)
+        assert len(set(told())) == 40
+        for file in files:
+            later.digest(file, "deep")
+        tier.settle()
+        assert len(told()) == 40
+        tier.close()
 
 
 def test_a_run_that_makes_rows_while_others_are_sent_does_not_flood_the_shared_cache(

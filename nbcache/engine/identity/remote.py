@@ -102,7 +102,7 @@ class RemoteFiles:
             parts += [state.loose_tag] if mode == "standard" else []
             return identity_digest("\0".join(parts).encode())
         noted = self._noted(file, state)
-        return noted[0] if noted is not None else self.fetch(file).digest
+        return noted.digest if noted is not None else self.fetch(file).digest
 
     def size(self, file: RemoteFile) -> int | None:
         """Return bytes, None where the server does not tell."""
@@ -151,13 +151,18 @@ class RemoteFiles:
         return self._asked(file).result()
 
     def _ask(self, file: RemoteFile) -> State:
-        """Look at a file, and learn what the team knows of it where nobody here has read it."""
+        """Look at a file, and learn what the team knows of it where nobody here has read it, or
+        let it know what the user has read."""
         state = self._look(file)
         shared = self._cache.shared
-        if shared is not None and state.tag and self._noted(file, state) is None:
-            known = shared_note(shared, _key(file), state.tag, state.size)
-            if known is not None:
-                self._cache.files.note_remote(known)
+        if shared is not None and state.tag:
+            noted = self._noted(file, state)
+            if noted is None:
+                known = shared_note(shared, _key(file), state.tag, state.size)
+                if known is not None:
+                    self._cache.files.note_remote(known)
+            elif not noted.signer:
+                shared.to_tell[noted.name] = noted
         return state
 
     def _look(self, file: RemoteFile) -> State:
@@ -180,12 +185,14 @@ class RemoteFiles:
 
     # ------------------------------------------------------------------ fetching
 
-    def _noted(self, file: RemoteFile, state: State) -> tuple[Digest, Digest] | None:
+    def _noted(self, file: RemoteFile, state: State) -> RemoteNote | None:
         return self._cache.files.remote(_key(file), state.tag, state.size) if state.tag else None
 
     def _kept(self, file: RemoteFile, state: State) -> Stored | None:
         noted = self._noted(file, state)
-        return None if noted is None else _stored(file, state, *noted, state.size or 0)
+        if noted is None:
+            return None
+        return _stored(file, state, noted.digest, noted.blob, state.size or 0)
 
     def _is_there(self, held: Stored) -> bool:
         assert held.blob is not None
@@ -206,8 +213,9 @@ class RemoteFiles:
         if state.tag and stored.blob is not None:
             note = RemoteNote(_key(file), state.tag, state.size, stored.digest, stored.blob)
             self._cache.files.note_remote(note)
-            if self._cache.shared is not None:  # at once: it may be long until the run sends
-                share_note(self._cache.shared, note)
+            shared = self._cache.shared  # is told at once: it may be long until the run sends
+            if shared is not None and not share_note(shared, note):
+                shared.to_tell[note.name] = note
         return stored
 
     def _get(self, file: RemoteFile, state: State, place: Path, callback: Callback) -> None:

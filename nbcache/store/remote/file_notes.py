@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 
 from nbcache.errors import AccessDeniedError, ObjectMissingError, RemoteStoreError
 from nbcache.model.digest import Digest, identity_digest
@@ -60,6 +61,8 @@ def share_note(shared: Shared, note: RemoteNote) -> bool:
     except RemoteStoreError as error:
         shared.contact.tell(error)
     else:
+        with suppress(OSError):  # it is told once more
+            shared.note_sent([note_id(*note[:3])])
         return True
     return False
 

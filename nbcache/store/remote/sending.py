@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from nbcache.errors import BlobDamagedError, BlobMissingError
 from nbcache.model.digest import Digest
@@ -28,7 +29,7 @@ from nbcache.store.fold import segment_name
 from nbcache.store.index import build
 from nbcache.store.log import Log
 from nbcache.store.references import references
-from nbcache.store.remote.file_notes import note_id, share_note, shared_note
+from nbcache.store.remote.file_notes import note_id, share_note
 from nbcache.store.remote.layout import LOG, blob_key, week_before, week_of
 from nbcache.store.remote.patience import patiently
 from nbcache.store.remote.shared import AT_ONCE, Shared
@@ -186,15 +187,23 @@ class Sender:
         """
         self._send_blobs(records, Sent())
 
-    def send_files(self, notes: Iterable[RemoteNote]) -> None:
-        """Tell the team what remote files hold that the user himself has read, where it does not
-        know, as long as the store takes it."""
-        for note in notes:
-            state, name = note[:3], note_id(*note[:3])
-            if not note.signer and name not in self._sent:
-                if shared_note(self._shared, *state) is None and not share_note(self._shared, note):
-                    return
-                self.note_known([name])
+    def send_files(self) -> bool:
+        """Tell the team what some remote files hold that the user has read, in the time of one
+        request; say whether there are more, and the store takes them."""
+        self._read_sent()
+        to_tell, notes = self._shared.to_tell, list[RemoteNote]()
+        while to_tell and len(notes) < AT_ONCE:
+            _, note = to_tell.popitem()
+            if note_id(*note[:3]) not in self._sent:
+                notes.append(note)
+        if not notes:
+            return False
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="nbcache-sending") as pool:
+            told = list(pool.map(partial(share_note, self._shared), notes))
+        for note, is_told in zip(notes, told, strict=True):
+            if not is_told:
+                to_tell.setdefault(note.name, note)
+        return bool(to_tell) and all(told)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
@@ -292,8 +301,7 @@ class Sender:
     def note_known(self, row_ids: Sequence[str]) -> None:
         """Note what the shared cache has: it was sent, or came from there."""
         self._sent.update(row_ids)
-        with open(self._sent_file, "ab", buffering=0) as file:
-            file.write("".join(f"\n{row_id}\n" for row_id in row_ids).encode())
+        self._shared.note_sent(row_ids)
 
 
 def _owner(record: Record) -> str:

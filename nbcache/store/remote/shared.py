@@ -9,7 +9,7 @@ What it is made of: `contact` (how we stand with the store), `mirror` (its log),
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.row import Record
 from nbcache.store.blobs import Blobs
 from nbcache.store.entry import Entry
+from nbcache.store.filestate import RemoteNote
 from nbcache.store.log import Log
 from nbcache.store.remote.contact import Contact
 from nbcache.store.remote.fetching import Fetching, blobs_of
@@ -38,6 +39,7 @@ class Shared:
         self.store, self.id, self.root, self.log = contact.store, mirror.id, mirror.root, mirror.log
         self._pool = pool
         self._used: list[str] = []  # rows that hits used, to be adopted
+        self.to_tell: dict[str, RemoteNote] = {}  # of remote files of runs, by their names
 
     @classmethod
     def open(
@@ -106,6 +108,11 @@ class Shared:
             done = set(used)
             self._used = [row_id for row_id in self._used if row_id not in done]
         return used
+
+    def note_sent(self, ids: Iterable[str]) -> None:
+        """Note what the store has from here, for whoever sends from this cache."""
+        with open(self.root / "sent", "ab", buffering=0) as file:
+            file.write("".join(f"\n{each}\n" for each in ids).encode())
 
     def history(self) -> list[Record]:
         """Return the rows of all results and runs there are, in full.
