@@ -68,19 +68,25 @@ def test_a_label_as_it_is_shown_finds_its_task(notebook: Notebook, tmp_path: Pat
     notebook.cells(
         [
             f"%channel files = from_path({str(tmp_path / '*.txt')!r})",
-            "%channel some = of(('Ås \"1\"', True, None, 0.001), ('Bø', False, None, 2))",
+            "%channel some = of(('Ås \"1\"', True, None, 0.001, [1, 2], 'x y=1 ' * 9, 1), "
+            "('Bø', False, None, float('inf'), {}, 'y', 12))",
             "%channel both = some.combine(files)",
-            "%%process say(name, flag, none, number, file: path) from both\nout = 1",
+            "%%process say(name, flag, none, number, data, long, n, file: path) from both\nout = 1",
         ]
     )
     desk = Desk(notebook, LiveRun(notebook.run()))
     shown = labels(desk.ask("tasks", process="say"))
 
-    assert shown[0] == 'say[name=Ås "1" flag=True none=None number=0.001 file=a b.txt]'
+    assert shown[0] == (
+        'say[name=Ås "1" flag=True none=None number=0.001 long=x y=1 x y=1 x y=1 x y=1 x y=1… n=1 '
+        "file=a b.txt]"
+    )
     assert [labels(desk.ask("tasks", process="say", text=each)) for each in shown] == [
         [each] for each in shown
     ]
-    assert labels(desk.ask("tasks", process="say", text="say")) == []
+    texts = ('name="Bø"', "data=[1, 2]", "n=1", "n=1 file=a b.txt", "[n=1]", "n=1 flag=No", "say")
+    found = [desk.ask("tasks", process="say", text=each)["matched"] for each in texts]
+    assert found == [2, 2, 4, 1, 2, 0, 0]
 
 
 def test_a_task_tells_its_inputs_outputs_log_error_and_fingerprint(notebook: Notebook) -> None:

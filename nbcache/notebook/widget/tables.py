@@ -6,6 +6,7 @@ that is not kept in the log (`--no-cache`), the kernel's own memory is asked.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -110,6 +111,25 @@ def _in_brackets(label: str, process: str) -> str:
     return label.removeprefix(process) if label.startswith(f"{process}[") else label
 
 
+_WHOLE = re.compile(r"\[([^\W\d]\w*=.*)\]", re.DOTALL)
+_INPUT = re.compile(r"(?= [^\W\d]\w*=)")
+
+
+def _parts(text: str) -> list[str]:
+    """Return what of a text is looked for among a task's inputs, each part by itself.
+
+    Typed as a label has it, a text leaves out inputs that no label can hold, and cuts long ones.
+    Spaces stand around each input, so that `n=1 ` is not the begin of n=10.
+    """
+    if whole := _WHOLE.fullmatch(text):
+        text = f" {whole[1]} "
+    *before, last = [part for part in _INPUT.split(text) if part] or [text]
+    parts = [*(f"{part} " for part in before), last]
+    return [
+        part.removesuffix(" ").removesuffix("…") if "…" in part[-2:] else part for part in parts
+    ]
+
+
 def task_page(cache: Cache, run_id: str, run: Run | None, query: TaskQuery) -> TaskPage:
     """Return a page of a process's tasks in a run; `run` itself, where it is of this kernel."""
     if run is not None and not run.is_recorded:
@@ -128,10 +148,13 @@ def task_page(cache: Cache, run_id: str, run: Run | None, query: TaskQuery) -> T
 def _running(run: Run, query: TaskQuery) -> list[RunningLine]:
     index = run.graph.places.get(query.process)
     now = time.time()
+    text = query.text.lower()
     found = [
         (key, each)
         for key, each in list(run.at_work.items())
-        if key[0] == index and query.text.lower() in _words(each, query.process).lower()
+        if key[0] == index
+        and (text in (words := _words(each, query.process).lower()))
+        | all(part in words for part in _parts(text))
     ]
     return [
         {
@@ -150,9 +173,10 @@ def _words(task: AtWork, process: str) -> str:
     if row is None:
         return _in_brackets(task.label, process)
     called = called_by((each.name, each.summary, each.scalar) for each in row.inputs)
-    inputs = " ".join(f"{each.name}={called.get(each.name, each.summary)}" for each in row.inputs)
+    inputs = [f"{each.name}={called.get(each.name, each.summary)}" for each in row.inputs]
+    inputs += [f"{each.name}={each.scalar or each.summary}" for each in row.inputs]
     hash_ = row.hash.partition(":")[2]
-    return f"[{row.tag or ''}] [{row.position}] [{inputs}] {row.reason} {hash_}"
+    return f"[{row.tag or ''}] [{row.position}] {row.reason} {hash_} {' '.join(inputs)} "
 
 
 def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
@@ -166,8 +190,10 @@ def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
     among, where, values = "tasks", mine, [run_id, query.process]
     if query.text:
         among += f" LEFT JOIN ({_LABELS}) USING (id)"
-        where += f" AND ({_TEXT_FITS})"
-        values += [*values, query.text, query.text]
+        parts = _parts(query.text)
+        inside = " AND ".join(["contains(called, lower(?))"] * len(parts))
+        where += f" AND ({_TEXT_FITS} OR {inside})"
+        values += [*values, query.text, *parts]
     if query.status:
         where += " AND lower(status) = ?"
         values.append(query.status)
@@ -191,16 +217,17 @@ def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
     }
 
 
-_LABELS = r"""SELECT id, lower('[' || array_to_string([i.name || '=' || CASE
+_LABELS = r"""SELECT id, lower(' ' || array_to_string([i.name || '=' || CASE
             WHEN i.scalar IS NULL
                 THEN regexp_replace(i.summary, ' \(([\d,?]+ B|\?|folder)[^)]*\)$', '')
             WHEN i.scalar = 'null' THEN 'None'
             WHEN starts_with(i.scalar, '"') THEN json_extract_string(i.scalar, '$')
-            ELSE i.scalar END for i in inputs], ' ') || ']') AS label
+            ELSE replace(i.scalar, 'Infinity', 'inf') END for i in inputs]
+        || [i.name || '=' || coalesce(i.scalar, i.summary) for i in inputs], ' ') || ' ') AS called
     FROM _rows WHERE kind = 'attempt'
         AND id IN (SELECT id FROM tasks WHERE run = ? AND process = ?)"""
 _TEXT_FITS = """contains(lower(concat_ws(' ', '[' || tag || ']', '[' || position || ']', error,
-        reason, substr(hash, 6))), lower(?)) OR contains(label, lower(?))"""
+        reason, substr(hash, 6))), lower(?))"""
 
 
 def _line(row: Sequence[Any], process: str, inputs: Mapping[str, object]) -> TaskLine:
