@@ -47,11 +47,14 @@ def helped(notebook: Notebook) -> Notebook:
         ("own | cat", "own", "owned"),
         ("./bin/tool", "bin/tool", "tooled"),
         ("echo $(bin/tool)", "bin/tool", "tooled"),
+        ("bash HERE/count.sh", "count.sh", "counted"),
+        ("there=HERE\n. $there/lib.sh\ngreet", "lib.sh", "greeted"),
     ],
 )
 def test_23_a_script_that_is_called_by_name_is_there_and_counts_by_content(
     helped: Notebook, body: str, name: str, said: str
 ) -> None:
+    body = body.replace("HERE", str(helped.folder))
     helped.cell(f"%%process work() -> stdout --bash\n{body}")
     run = helped.run()
     assert run.status is RunStatus.SUCCEEDED, run.failures

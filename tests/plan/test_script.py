@@ -133,5 +133,20 @@ def test_a_script_is_known_by_what_the_variables_in_its_name_may_hold(
     assert set(script_facts(body).scripts) == scripts
 
 
+@pytest.mark.parametrize(
+    ("body", "called"),
+    [
+        ("python3 -u /a/x.py 1", {"/a/x.py"}),
+        ("for each in x y; do sh /a/$each.sh; done", {"/a/x.sh", "/a/y.sh"}),
+        ("echo true > /a/x.sh\nbash /a/x.sh", set()),
+        ("there=/a\necho true > $there/x.sh\nbash $there/x.sh", set()),
+    ],
+)
+def test_a_script_that_is_called_where_it_lies_is_a_program_unless_it_was_written_just_before(
+    body: str, called: set[str]
+) -> None:
+    assert {each for each in script_facts(body).commands if "/" in each} == called
+
+
 def test_of_an_array_only_the_first_word_may_be_a_command() -> None:
     assert set(script_facts('tool=(samtools view)\n"${tool[@]}" x').commands) == {"samtools"}

@@ -28,9 +28,7 @@ _LAUNCHER = re.compile(rb"^#!(?P<python>[^\n]*python[\d.]*)[^\n]*\n.*?from (?P<m
 def search_path(path: str, folder: Path | None) -> str:
     """Return where a script's commands are looked for: also in `bin` beside the notebook, but not
     beside it, where `bash NAME` would find a script that nobody knows to count."""
-    if folder is None:
-        return path
-    return os.pathsep.join(filter(None, (str(folder / "bin"), path)))
+    return os.pathsep.join(filter(None, (str(folder / "bin") if folder else "", path)))
 
 
 def names_in(folders: Iterable[str], words: Collection[str], search_path: str) -> set[str]:
@@ -81,7 +79,8 @@ def tool_components(
     wanted |= {word for word in programs[:1] if Path(word).name not in _SHELLS}
     found: list[Component] = []
     for word in sorted(wanted):
-        place = shutil.which(_expanded(word), path=search_path)
+        name = _expanded(word)  # what `bash /here/it.sh` runs need not be executable
+        place = name if os.path.isabs(name) else shutil.which(name, path=search_path)
         if place is None or not os.path.isfile(place):
             continue
         real = Path(place).resolve()

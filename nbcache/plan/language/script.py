@@ -133,8 +133,7 @@ class _Reading:
         at = 0
         while at < len(words):
             shape = words[at].shape
-            assigned = ASSIGNMENT.match(shape)
-            if assigned:
+            if ASSIGNMENT.match(shape):
                 self._assign(words[at])
             elif shape in ("for", "select"):
                 if at + 1 < len(words):
@@ -217,14 +216,16 @@ class _Reading:
                 self.commands[command] = None
             for script in _scripts_of(command, [w.text for w in rest]):
                 for known in self._expanded(script):
-                    self.scripts |= dict.fromkeys(_plain(known))
+                    if not known.startswith("/"):
+                        self.scripts |= dict.fromkeys(_plain(known))
+                    elif self.written.isdisjoint(map(posixpath.normpath, (script, known))):
+                        self.commands[known] = None  # it counts where it lies, as a program does
         self._run_by(name, rest)
 
     def _names(self, word: str) -> list[str]:
         """Return the commands that a word may stand for: itself, or what its variable holds."""
-        found = _VARIABLE.match(word)
         names = [word]
-        if found is not None:
+        if found := _VARIABLE.match(word):
             names = [*self._values.get(found[1] or found[2], []), *(found[3] or "").split()[:1]]
         return [known for each in names for known in self._expanded(each)]
 
@@ -346,8 +347,7 @@ def _given_from_file(rest: list[str]) -> list[str]:
     """Return the files of `-f file`, `--file=file`."""
     found: list[str] = []
     for at, each in enumerate(rest):
-        option = _FROM_FILE.match(each)
-        if option is not None:
+        if option := _FROM_FILE.match(each):
             found += [option[2]] if option[2] else rest[at + 1 : at + 2]
     return found
 
@@ -356,7 +356,7 @@ def _plain(name: str) -> list[str]:
     """Return a name as one below the notebook's folder, if it may be one."""
     if behind := _IN_A_FOLDER.fullmatch(name):
         return [SOMEWHERE + behind[1]]
-    return [name] if _WORD.match(name) and not name.startswith("/") else []
+    return [name] if _WORD.match(name) else []
 
 
 def module_files(module: str, *, main: bool = False) -> list[str]:
