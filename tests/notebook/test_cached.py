@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -193,9 +192,6 @@ def test_a_local_module_that_is_loaded_and_taken_without_a_trace_counts(
     again: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    for name, loaded in list(sys.modules.items()):  # of other tests: changed since, or gone
-        if str(getattr(loaded, "__file__", "")).startswith(str(tmp_path.parent)):
-            monkeypatch.delitem(sys.modules, name)
     module = tmp_path / "nbcache_test_loaded.py"
     begin = (
         "import sys, pickle\n"
