@@ -11,7 +11,6 @@ import __future__
 
 import ast
 import contextlib
-import importlib
 import os
 import socket
 import sys
@@ -24,7 +23,6 @@ from nbcache.codec.registry import decode
 from nbcache.engine.cell_history import CellHistory
 from nbcache.engine.identity.capture import capture
 from nbcache.engine.identity.captured import Captured
-from nbcache.engine.identity.cell_settings import mentions
 from nbcache.engine.identity.loaded import LoadedModules
 from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.read_state import CHANGED, ReadState, changed_read
@@ -47,7 +45,6 @@ from nbcache.plan.identity.confidential import confidential_texts
 from nbcache.plan.identity.explain import differences, one_line
 from nbcache.plan.identity.fingerprint import SharedPart, component
 from nbcache.plan.identity.reach import combine
-from nbcache.plan.identity.uses import seeks_modules
 from nbcache.plan.language.cell import CachedCell
 from nbcache.store.entry import Entry
 from nbcache.store.files import new_ulid
@@ -67,7 +64,7 @@ class Begun:
     start_us: int
     reason: str = ""
     taken: dict[str, str] = field(default_factory=dict)
-    """Local modules that it may have taken by a name that only a run knows, with their files."""
+    """Local modules that it imported by a name that only a run knows, with their files."""
 
     @property
     def hash(self) -> Digest:
@@ -119,7 +116,7 @@ class Cells:
         if stale := self._loaded.stale(modules):
             raise NotKept(
                 f"the file of the module {stale} changed after it was imported here; import it "
-                "anew (importlib.reload, or %autoreload 3: 2 renews only what was edited in it)"
+                "anew (importlib.reload, or %autoreload)"
             )
 
     def _capture(self, cell: CachedCell, namespace: Mapping[str, object]) -> Captured:
@@ -271,8 +268,6 @@ class Cells:
         assert self._watcher is not None
         declared = dict.fromkeys((*begun.cell.decl.directives.env, "MPLBACKEND"), "")
         taken = (sys.modules.keys() - self._known_modules) | self._watcher.imported
-        if _seeks_modules(begun):
-            taken = set(sys.modules)
         for name in taken - begun.captured.modules.keys():
             file = getattr(sys.modules.get(name), "__file__", None) or ""
             if self._places.is_local_module(file):
@@ -407,26 +402,6 @@ def _refuse_hidden_names(cell: CachedCell, components: Sequence[Component]) -> N
             for node in ast.walk(ast.parse(textwrap.dedent(text or ""))):
                 if isinstance(node, ast.Global):
                     raise NotKept(f"{where} assigns the global {node.names[0]}")
-
-
-def _seeks_modules(begun: Begun) -> bool:
-    """Say whether a cell may have taken modules without a trace, also by an `import_module` that
-    was imported before that one was watched."""
-    helpers = begun.captured.helper_sources
-    code = (begun.cell.decl.body, *helpers)
-    return (
-        seeks_modules(code)
-        or mentions(helpers, "import_module")
-        or any(_gives_modules(each) and mentions(code, name) for name, each in begun.before.items())
-    )
-
-
-def _gives_modules(value: object) -> bool:
-    return value is sys.modules or (
-        isinstance(value, types.FunctionType | types.BuiltinFunctionType)
-        and value.__name__ in ("import_module", "__import__")
-        and value is not importlib.import_module
-    )
 
 
 def _future_flags(namespace: Mapping[str, object]) -> int:

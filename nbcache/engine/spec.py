@@ -129,8 +129,7 @@ class ProcessSpec:
     the captured names are unpickled. `shared` are the packages and tools that count in the hash:
     another machine has to have the same. `folder` is the notebook's, `run_folder` the run's own,
     in the cache, which is there until it ends. `companions` are the files of other local modules,
-    of which the values that it takes may be: for a machine that does not see the kernel's. `seeks`
-    says that its code may take any module that is loaded. `passed`
+    of which the values that it takes may be: for a machine that does not see the kernel's. `passed`
     are outputs that are an input which the body does not assign: the driver hands it on. Only what
     the body may have changed in place is harvested.
     """
@@ -168,7 +167,6 @@ class ProcessSpec:
     shared: tuple[Component, ...] = ()
     run_folder: str = ""
     companions: tuple[str, ...] = ()
-    seeks: bool = False
     imports: tuple[str, ...] = ()
     container: tuple[str, str] | None = None  # the engine's program and the image of a script
     watch: bool = True

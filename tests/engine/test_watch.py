@@ -17,7 +17,6 @@ from nbcache.engine.work.openings import Openings
 from nbcache.model.digest import identity_digest
 from nbcache.model.process import Input, Output
 from nbcache.model.row import WatchedRead
-from nbcache.plan.identity.uses import seeks_modules
 from tests.engine.attempts import PATH, Bench, file_input
 
 
@@ -437,44 +436,6 @@ def test_a_local_module_that_the_fingerprint_did_not_know_is_recorded(
     for _ in range(2):  # also when the worker has it loaded already
         found = reads(bench, body, notebook, modules={"known_helper": known}, sys_path=path)
         assert found == (WatchedRead("module", "unknown_helper", identity_digest(b"value = 1\n")),)
-
-
-def test_a_module_that_an_earlier_task_loaded_counts_for_one_that_may_take_it_without_a_trace(
-    bench: Bench, notebook: Path
-) -> None:
-    (notebook / "taken_helper.py").write_text("class K: pass\n")
-    path = (str(notebook), *sys.path)
-    kept = notebook / "k.pkl"
-    kept.write_bytes(b"ctaken_helper\nK\n.")
-    expected = WatchedRead("module", "taken_helper", identity_digest(b"class K: pass\n"))
-    for body in (
-        f"import pickle\npickle.load(open({str(kept)!r}, 'rb'))",
-        "__import__('taken_' + 'helper')",
-        "exec('import ' + 'taken_' + 'helper')",
-    ):
-        reads(bench, "import taken_helper", notebook, sys_path=path)
-        seeks = seeks_modules([body])
-        assert expected in reads(bench, body, notebook, sys_path=path, seeks=seeks), body
-
-
-@pytest.mark.parametrize(
-    ("code", "seeks"),
-    [
-        ("__import__('os')", False),
-        ('__import__("a.b", fromlist=["c"])', False),
-        ("sys.modules['m'].f()", False),
-        ("sys.modules.get('m', None)", False),
-        ("__import__('a' + b)", True),
-        ("f = __import__", True),
-        ("sys.modules[name]", True),
-        ("sys.modules.get(f'{name}')", True),
-        ("exec(text)", True),
-        ("# to exec each in turn", False),
-        ("importlib.import_module(name)", False),  # somebody is told of it
-    ],
-)
-def test_code_that_may_take_any_module_is_known_by_its_text(code: str, seeks: bool) -> None:
-    assert seeks_modules(["1 + 1", code]) is seeks
 
 
 def test_a_module_that_an_earlier_task_loaded_does_not_count_for_one_that_does_not(

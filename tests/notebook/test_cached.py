@@ -179,35 +179,6 @@ def test_a_local_module_that_only_a_run_names_counts_and_a_stale_one_is_not_beli
     assert "module nbcache_test_named changed after it was imported" in not_kept(stale)
 
 
-@pytest.mark.parametrize(
-    "found",
-    [
-        "__import__('nbcache_test_' + tail)",
-        "given('nbcache_test_' + tail)",
-        "by_helper(tail)",
-        "pickle.loads(b'cnbcache_test_loaded\\nK\\n.')",
-    ],
-)
-def test_a_local_module_that_is_loaded_and_taken_without_a_trace_counts(
-    again: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str
-) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    module = tmp_path / "nbcache_test_loaded.py"
-    begin = (
-        "import sys, pickle\n"
-        "for each in [each for each in sys.modules if each.startswith('nbcache_test_')]:\n"
-        "    sys.modules.pop(each)\n"
-        "import nbcache_test_loaded\ngiven = __import__\ntail = 'loaded'\n"
-        "def by_helper(tail): return sys.modules['nbcache_test_' + tail]"
-    )
-    cell = f"%%cached\n{mark(tmp_path)}\nx = {found}{'' if 'pickle' in found else '.K'}.k"
-    for value in (1, 22):
-        module.write_text(f"class K:\n    k = {value}\n")
-        assert again(begin, cell).value["x"] == value
-        assert badge(again(begin, cell))
-    assert ran(tmp_path) == 2
-
-
 def test_a_cell_that_reads_what_it_assigns_starts_from_what_was_there(shell: Shell) -> None:
     shell.ok("x = 1")
     shell.ok("%%cached\nx = x + 1")

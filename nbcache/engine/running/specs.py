@@ -30,7 +30,6 @@ from nbcache.model.event import Resources
 from nbcache.model.ids import format_position
 from nbcache.model.process import Language
 from nbcache.model.value import FilePath, Gathered, RemoteFile, Stored
-from nbcache.plan.identity.uses import seeks_modules
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
 from nbcache.store.filestate import StatKey
@@ -82,7 +81,6 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         installed=digest_of_installed(),
         shared=tuple(each for each in captured.components if each.kind in ("package", "tool")),
         run_folder=str(scratch),
-        seeks=seeks_modules((decl.body, *captured.helper_sources)),
         imports=captured.imports,
         container=captured.container,
     )

@@ -66,9 +66,8 @@ class Watcher:
         self._files = OpenedFiles()
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
-        # Modules that `import_module`, or what was unpickled, asked for.
-        self.imported: set[str] = set()
-        self.named: set[str] = set()  # those that the body itself asked `import_module` for
+        self.imported: set[str] = set()  # modules that were asked for by `import_module`
+        self.named: set[str] = set()  # those of them that the body itself asked for
         # During an import of local modules: kinds and names.
         self._import_reads: dict[tuple[str, str], None] | None = None
         self._folder = ""
@@ -91,7 +90,6 @@ class Watcher:
             "sqlite3.connect": self._connected,
             "subprocess.Popen": self._started,
             "os.system": self._started,
-            "pickle.find_class": lambda found: self.imported.add(str(found[0])),
         }
         listen(self, events)
 

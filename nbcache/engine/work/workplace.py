@@ -220,16 +220,13 @@ class Workplace:
     def unknown_modules(self, process: ProcessSpec, before: set[str]) -> dict[str, str]:
         """Return the local modules that an attempt took and that the fingerprint did not know.
 
-        These are those it loaded (`before` are those that were there) or asked for by name, all
-        where its code may ask without a trace, and those that an earlier attempt of the process
-        took: a second import leaves no trace.
+        These are those it loaded (`before` are those that were there) or asked for by name, and
+        those that an earlier attempt of the process took: a second import leaves no trace.
         """
         loaded = self.modules.loaded
         if not loaded:
             return {}
         taken = (loaded.keys() - before) | (loaded.keys() & self.watcher.imported)
-        if process.seeks:
-            taken = set(loaded)
         known = self._taken_modules.setdefault(process.key, set())
         known |= taken - process.modules.keys()
         return {name: loaded[name] for name in known if name in loaded}

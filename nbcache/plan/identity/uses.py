@@ -7,10 +7,8 @@ ones, in every nested scope, also for functions without source. Decides nothing,
 from __future__ import annotations
 
 import dis
-import re
 import sys
 import types
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -30,15 +28,6 @@ _BETWEEN = frozenset({"CACHE", "NOP", "EXTENDED_ARG", "NOT_TAKEN"})
 
 NAME_MODULES = frozenset({"import_module", "__import__", "find_spec", "modules", "run_module"})
 """What code uses that takes modules by a text: importlib.import_module, sys.modules, ..."""
-# With anything but a literal, which is seen otherwise.
-_SEEKS = re.compile(
-    r"\b(?:__import__|sys\.modules|exec(?=\s*\())\b(?!(?:\.\w+)?[(\[]\s*([\"'])[\w.]*\1\s*[]),])"
-)
-
-
-def seeks_modules(sources: Iterable[str]) -> bool:
-    """Say whether code may take any module that is loaded, where nobody is told of it."""
-    return any(_SEEKS.search(each) for each in sources)
 
 
 @dataclass(frozen=True, slots=True)
