@@ -98,16 +98,16 @@ def test_who_has_read_a_remote_file_is_believed_while_he_is_trusted_and_nobody_s
     with serving() as web:
         url = web.put("book.txt", "many words", '"v1"')
         become(monkeypatch, tmp_path, "anna")
-        key, anna = make_key("anna"), person("anna")
+        key = make_key("anna")
         become(monkeypatch, tmp_path, "ben")
         trust_key(key.public, "anna")
-        ben = person("ben")
-        for each, name in ((anna, "anna"), (ben, "ben")):
+        for name in ("anna", "ben"):  # one after the other: who opens later sees all
             become(monkeypatch, tmp_path, name)
-            each.cell(f"%channel source = value(path({url!r}))")
-            each.cell("%%process words(f: path) from source\nlen(f.read_text().split())")
-            each.run()
-            sent(each.session)
+            ben = person(name)
+            ben.cell(f"%channel source = value(path({url!r}))")
+            ben.cell("%%process words(f: path) from source\nlen(f.read_text().split())")
+            ben.run()
+            sent(ben.session)
         assert web.downloads() == ["book.txt"]
         ben.session.share(str(other))
         ben.run()
