@@ -210,13 +210,14 @@ class Log(LogRows):
         if self._vouching.takes(found[ORIGIN_PLACE]):
             return entry_of(hash, found, vouched=True), Standing.OWN
         keys = keys_of(hash, found)
-        if not is_sound(keys) and not self._vouching(keys, whole=False).vouches:
-            return None
-        entry = entry_of(hash, found, vouched=False)
-        if entry.is_safe and entry.shown is None and self._vouching.own:
-            return entry, Standing.UNSIGNED
+        if self._vouching.own and is_sound(keys):
+            entry = entry_of(hash, found, vouched=False)
+            if entry.is_safe and entry.shown is None:
+                return entry, Standing.UNSIGNED
         standing = self._vouching(keys, whole=False)
-        return entry_of(hash, found, vouched=True) if standing.vouches else entry, standing
+        if not standing.vouches and not is_sound(keys):
+            return None
+        return entry_of(hash, found, vouched=standing.vouches), standing
 
     def evicted(self, hash: Digest) -> list[Entry]:
         """Return the completed rows of a hash that have a tombstone of their own, the best first;

@@ -39,6 +39,7 @@ from nbcache.store.trust_file import (
     read_trust,
     trust_key,
 )
+from nbcache.store.verified import digest_of, verified
 
 _KEY = "key.json"
 _SIGNED_KINDS = frozenset({"attempt"})
@@ -198,14 +199,17 @@ def is_vouched(data: bytes, signer: str, signature: bytes) -> bool:
 
 
 def _has_signed(data: bytes, signature: bytes, signer: str) -> bool:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    known, digest = verified(), digest_of(data, signer, signature)
+    if digest not in known:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    try:
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer[len(KEY_PREFIX) :]))
-        key.verify(signature, data)
-    except (InvalidSignature, ValueError):
-        return False
+        try:
+            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer[len(KEY_PREFIX) :]))
+            key.verify(signature, data)
+        except (InvalidSignature, ValueError):
+            return False
+        known.add(digest)
     return True
 
 

@@ -85,21 +85,20 @@ def is_private(path: Path) -> bool:
     return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-_read: dict[Path, tuple[tuple[int, ...], Trust]] = {}  # by file, with its state when it was read
+_read: dict[Path, tuple[tuple[int, ...], Trust]] = {}  # by folder, with the state when it was read
 
 
 def read_trust() -> Trust:
     """Return what the user trusts now; nothing, where the file is missing, odd or not private."""
-    path = config_folder() / _NAME
+    folder = config_folder()
     try:
-        found = os.stat(path)
+        found = os.stat(os.path.join(folder, _NAME))
         state = (found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode, found.st_uid)
-        known = _read.get(path)
+        known = _read.get(folder)
         if known is None or known[0] != state:
-            known = _read[path] = (
-                state,
-                _parse(path.read_bytes()) if is_private(path) else Trust(),
-            )
+            path = folder / _NAME
+            read = _parse(path.read_bytes()) if is_private(path) else Trust()
+            known = _read[folder] = state, read
         return known[1]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Trust()

@@ -33,6 +33,7 @@ from nbcache.store.trust_file import (
     read_trust,
     trust_key,
 )
+from nbcache.store.verified import Verified, digest_of, verified
 from tests.exploring import examples
 from tests.store.rows import attempt, hash_of, new_id
 
@@ -201,6 +202,7 @@ def test_a_signed_row_counts_for_who_trusts_its_key_and_for_nobody_else(become: 
 
 def test_a_change_of_any_column_is_a_forgery() -> None:
     record = signed_record(shown=PICKLE, user="alice", workdir="/w", error="none")
+    assert judge(record) is Standing.SIGNED  # and remembered
     untouched = {"signature", "signer", "sealed"}
     changed: dict[str, Any] = {}
     for name, value in record.items():
@@ -220,6 +222,34 @@ def test_a_change_of_any_column_is_a_forgery() -> None:
     changed["added of a later version"] = judge({**record, "flavour": "x"})
 
     assert set(changed.values()) == {Standing.FORGED}, changed
+
+
+def test_a_signature_that_fits_is_remembered_where_only_the_user_writes() -> None:
+    record = signed_record()
+    forged = {**record, "process": "other"}
+    digest, of_forged = (
+        digest_of(sealed_form(each), each["signer"], base64.b64decode(each["signature"]))
+        for each in (record, forged)
+    )
+
+    assert judge(record) is Standing.SIGNED
+    assert judge(forged) is Standing.FORGED
+    verified().keep()
+
+    memory = config_folder() / "signatures"
+    assert memory.read_bytes() == digest
+    assert memory.stat().st_mode & 0o777 == 0o600
+    memory.write_bytes(digest + of_forged)  # as nobody but the user can
+    assert of_forged in Verified(memory)
+    memory.chmod(0o666)
+    assert digest not in Verified(memory)
+    memory.chmod(0o600)
+    memory.write_bytes(digest + digest[:9])  # a write was cut off
+    again = Verified(memory)
+    assert digest not in again
+    again.add(digest)
+    again.keep()
+    assert memory.read_bytes() == digest
 
 
 def swapped(record: Record, **port: Any) -> Record:
