@@ -18,7 +18,7 @@ from nbcache.engine.upkeep.cleaning import finish
 from nbcache.errors import CacheFormatError, RemoteStoreError, StoreError, command
 from nbcache.notebook import render
 from nbcache.store.cache import Cache
-from nbcache.store.remote.header import read_header
+from nbcache.store.remote.header import is_unused, read_header
 from nbcache.store.remote.opening import open_store
 from nbcache.store.remote.probing import probe
 from nbcache.store.remote.protocol import Store
@@ -200,7 +200,7 @@ def _what_is_there(store: Store) -> str:
     Raises:
         CacheFormatError: other things lie there, or a cache that this version does not know.
     """
-    if next(iter(store.list()), None) is None:
+    if is_unused(store):
         return "no cache yet: whoever shares it first makes it"
     header, _ = read_header(store, "to look")
     return f"a cache, {header['id']}"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from nbcache.errors import CacheFormatError, ObjectMissingError, command
 from nbcache.model.row import Record
 from nbcache.store.header import FORMAT, encode_header, new_header
-from nbcache.store.remote.layout import HEADER, WEEKLY
+from nbcache.store.remote.layout import HEADER, OF_A_MOMENT, WEEKLY
 from nbcache.store.remote.protocol import Store, create_owned, parsed
 
 
@@ -32,7 +32,7 @@ def read_header(
                     "beside it."
                 )
             return found, read_only
-        if next(iter(store.list()), None) is None:
+        if is_unused(store):
             break
     else:
         raise CacheFormatError(
@@ -48,6 +48,11 @@ def read_header(
     header = new_header(WEEKLY)
     others = create_owned(store, HEADER, encode_header(header))
     return (header if others is None else _parse(store, others)), None
+
+
+def is_unused(store: Store) -> bool:
+    """Whether nothing lies there but what a `doctor` wrote that may not delete."""
+    return all(entry.key.startswith(OF_A_MOMENT) for entry in store.list())
 
 
 def is_weekly(header: Record) -> bool:

@@ -18,6 +18,7 @@ from nbcache.engine.tier import share
 from nbcache.errors import AccessDeniedError
 from nbcache.notebook.checkup import Findings, examine_sharing, examine_store
 from nbcache.store.cache import Cache
+from nbcache.store.remote.header import is_unused, read_header
 from nbcache.store.remote.memory import MemoryStore
 from nbcache.store.remote.probing import probe
 from tests.servers.proxy import Proxy, Refuse, always
@@ -80,6 +81,17 @@ def test_what_a_policy_forbids_is_told_apart() -> None:
     assert (reader.read, reader.write, reader.delete, reader.claims) == (True, False, False, False)
     assert reader.clock_offset_s is None
     assert (writer.read, writer.write, writer.delete, writer.claims) == (True, True, False, True)
+
+
+def test_a_cache_is_made_where_the_doctor_of_one_who_may_not_delete_has_been() -> None:
+    store = NeverDeletes()
+    probe(store)
+    assert list(store.list())
+    assert is_unused(store)
+
+    header, _ = read_header(store, None)
+
+    assert read_header(store, "to look")[0] == header
 
 
 def doctor(place: Place, folder: Path) -> tuple[int, dict[str, Any], str]:
