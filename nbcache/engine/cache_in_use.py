@@ -22,7 +22,7 @@ from nbcache.engine.tier import (
 )
 from nbcache.engine.upkeep.cleaning import clean_after_run
 from nbcache.engine.upkeep.condensing import condense
-from nbcache.errors import StoreError
+from nbcache.errors import CacheFormatError, RemoteStoreError, StoreError
 from nbcache.store.cache import Cache
 from nbcache.store.remote.fetching import Showing
 
@@ -71,6 +71,18 @@ class CacheInUse:
             self._tier.close(EXIT_S if is_sent else 0.0)
         tier.shared.fetching.showing = self._show
         self._tier, self._known = tier, tier.sharing
+        return tier
+
+    def look_at(self, url: str) -> Tier | None:
+        """Let a plan count with a shared cache: nothing is noted, made or sent. None: there is
+        none, or it does not answer, which is told."""
+        try:
+            tier = Tier.open(self.cache, Sharing(url, read_only=True), self._tell)
+        except (RemoteStoreError, CacheFormatError) as error:
+            self._tell(f"shared cache: {error}")
+            return None
+        self._leave_tier()
+        self._tier, self._known = tier, self._noted()
         return tier
 
     def unshare(self) -> None:

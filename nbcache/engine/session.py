@@ -139,6 +139,8 @@ class Session:
         self._check_no_run()
         if "://" not in url:
             url = os.path.join(self.folder, os.path.expanduser(url))
+        if self.is_dry:
+            return self._held.look_at(url)
         return self._held.share(url, read_only=read_only, claim=claim)
 
     def unshare(self) -> None:

@@ -181,7 +181,8 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
             "help": self._help,
         }
         name = parsed.verb.name
-        if parsed.verb.acts and self.front.session.is_dry:
+        is_looked_at = name == "share" and parsed.words  # nothing is changed by that
+        if parsed.verb.acts and self.front.session.is_dry and not is_looked_at:
             if parsed.verb.acts == "for results":
                 raise NotRunError(f"%nbcache {name} does nothing in a plan")
             self.front.say(f"%nbcache {name} does nothing in a plan")

@@ -122,6 +122,29 @@ def test_what_one_has_made_runs_nowhere_else(person: Person) -> None:
     assert ben.session.read(ben.names["report"]).value.read_text() == "[100000, 200000, 300000]"
 
 
+def test_a_plan_counts_with_the_cache_that_its_notebook_shares_and_changes_nothing(
+    person: Person, tmp_path: Path
+) -> None:
+    anna = person("anna")
+    pipeline(anna)
+    anna.run()
+    sent(anna.session)
+    (tmp_path / "ben").mkdir()
+    (tmp_path / "empty").mkdir()
+    with closing(Notebook(tmp_path / "ben")) as ben:
+        ben.trace = anna.trace
+        ben.session.is_dry = True
+        ben.session.share(str(tmp_path / "team"))
+        pipeline(ben)
+
+        assert {plan.name: (plan.cached, plan.to_run) for plan in ben.session.plan()} == {
+            "big": (3, 0), "total": (3, 0), "report": (1, 0)
+        }  # fmt: skip
+        assert sharing_of(ben.session.cache.root) is None
+        assert ben.session.share(str(tmp_path / "empty")) is None
+        assert list((tmp_path / "empty").iterdir()) == []
+
+
 def test_an_input_that_cannot_be_put_away_is_not_fetched_over_and_over(person: Person) -> None:
     anna = person("anna")
     pipeline(anna)
