@@ -57,6 +57,8 @@ def _without_secrets(url: str) -> str:
     scheme, divider, rest = url.partition("://")
     rest, mark, _ = rest.partition("?")
     authority, slash, path = rest.partition("/")
+    if not authority.rpartition(":")[2].isdigit() and ":" in authority and "@" in path:
+        authority, slash, path = rest.rpartition("@")[2].partition("/")  # keys of S3 have slashes
     user, at, host = authority.rpartition("@")
     if at and (scheme not in _CONTAINER_AT_ACCOUNT or ":" in user):
         authority = host

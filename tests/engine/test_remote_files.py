@@ -300,9 +300,13 @@ def test_objects_of_s3_count_by_content_alone_in_folders_and_by_globs(
     assert "no file s3://lab/none.txt" in error_of(notebook)
     read(notebook, "s3://nobucket/none.txt")
     assert "s3://nobucket/none.txt" in error_of(notebook)
+    notebook.names["source"] = "s3://key-5151:secret/6161@lab/reads/a.txt"
+    notebook.cell("%channel src = value(path(source))")
+    assert "s3://lab/reads/a.txt: credentials do not belong in a URL" in error_of(notebook)
     kept = everything_kept(notebook.folder / "cache")
     assert b"key-5151" not in kept
     assert b"secret-6161" not in kept
+    assert b"secret/6161" not in kept
 
 
 ONE = "text = f.read_text()"

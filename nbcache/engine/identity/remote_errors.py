@@ -9,9 +9,7 @@ from nbcache.errors import ChannelError
 from nbcache.model.value import RemoteFile
 
 _EXTRAS = {
-    "s3": "nbcache[s3]", "s3a": "nbcache[s3]",
-    "gs": "nbcache[gcs]", "gcs": "nbcache[gcs]",
-    "abfs": "nbcache[azure]", "abfss": "nbcache[azure]", "az": "nbcache[azure]",
+    "s3": "nbcache[s3]", "gs": "nbcache[gcs]", "abfs": "nbcache[azure]",
     "http": "nbcache[http]", "https": "nbcache[http]",
 }  # fmt: skip
 _CREDENTIALS = {
@@ -26,7 +24,12 @@ _WEB = "take a URL that grants access, or put headers into fsspec's configuratio
 def explained(error: Exception, file: RemoteFile) -> ChannelError:
     """Return what to tell of a failure to reach a remote file."""
     scheme = file.url.partition("://")[0].rpartition("::")[2].lower()
+    scheme = _ALIASES.get(scheme, scheme)
     place, causes = file.place, list(_causes(error))
+    rest = file.url.rpartition("://")[2]
+    if scheme in _CREDENTIALS and "@" in rest and ":" in rest.partition("/")[0]:
+        way_out = _CREDENTIALS[scheme]
+        return ChannelError(f"{place}: credentials do not belong in a URL; {way_out}")
     if any(isinstance(each, ImportError) for each in causes):
         package = _EXTRAS.get(scheme)
         way_out = f"pip install '{package}'" if package else _clean(error, file)
@@ -35,7 +38,7 @@ def explained(error: Exception, file: RemoteFile) -> ChannelError:
         )
     status = next((found for each in causes if (found := _status(each))), 0)
     if status in (401, 403) or any(_is_refusal(each) for each in causes):
-        way_out = _CREDENTIALS.get(_ALIASES.get(scheme, scheme), _WEB)
+        way_out = _CREDENTIALS.get(scheme, _WEB)
         said = f" ({status})" if status else ""
         return ChannelError(f"{place}: access is refused{said}; {way_out}")
     lost = _lost(causes)
