@@ -192,6 +192,10 @@ def test_a_task_that_is_running_has_a_log_that_grows(notebook: Notebook, tmp_pat
     notebook.cells(
         [
             "%channel one = of(1)",
+            "%%process lone() -> k\n"
+            "import pathlib, time\n"
+            f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(.01)\n"
+            "k = 1",
             "%%process slow(n) from one\n"
             "import pathlib, time\n"
             "print('begun', flush=True)\n"
@@ -211,6 +215,7 @@ def test_a_task_that_is_running_has_a_log_that_grows(notebook: Notebook, tmp_pat
     words = ("N=1", "slow[n=1]", "[0]", "FIRST RUN")
     found = [desk.ask("tasks", process="slow", text=text) for text in (*words, "slow", "n=2")]
     assert [len(each["running"]) for each in found] == [1, 1, 1, 1, 0, 0]
+    wait_until(lambda: desk.ask("tasks", process="lone", text="FIRST run")["running"])
     assert log["live"]
     assert log["chunks"][0]["text"].strip() == "begun"
     assert desk.ask("task", process="slow", position="0")["status"] == "running"

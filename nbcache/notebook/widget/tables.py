@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict
 
-from nbcache.engine.record.finding import called_by, inputs_of
+from nbcache.engine.record.finding import inputs_of
 from nbcache.engine.record.results import task_label
-from nbcache.engine.running.run import AtWork, Run
+from nbcache.engine.running.run import Run
 from nbcache.errors import UsageError
 from nbcache.model.ids import format_position, parse_position
 from nbcache.store.cache import Cache
+from nbcache.store.columns import table_of
 from nbcache.store.history import reading
 
 MOST_ROWS = 200  # of a page
@@ -133,50 +134,44 @@ def _parts(text: str) -> list[str]:
 def task_page(cache: Cache, run_id: str, run: Run | None, query: TaskQuery) -> TaskPage:
     """Return a page of a process's tasks in a run; `run` itself, where it is of this kernel."""
     if run is not None and not run.is_recorded:
-        page = _from_memory(run, query)
-    else:
-        # While a run goes, its views take the longer to make the more tasks it has: somebody who
-        # turns pages shall not wait for that each time.
-        going = run is not None and not run.done
-        with reading(cache, within_s=FRESH_S if going else 0.0) as cursor:
-            page = _from_log(cursor, run_id, query)
-    if run is not None and not query.offset and query.status in ("", "running"):
-        page["running"] = _running(run, query)
+        return _from_memory(run, query)
+    # While a run goes, its views take the longer to make the more tasks it has: somebody who
+    # turns pages shall not wait for that each time.
+    going = run is not None and not run.done
+    with reading(cache, within_s=FRESH_S if going else 0.0) as cursor:
+        page = _from_log(cursor, run_id, query)
+        if run is not None:
+            page["running"] = _running(run, query, cursor)
     return page
 
 
-def _running(run: Run, query: TaskQuery) -> list[RunningLine]:
-    index = run.graph.places.get(query.process)
-    now = time.time()
-    text = query.text.lower()
-    found = [
-        (key, each)
-        for key, each in list(run.at_work.items())
-        if key[0] == index
-        and (text in (words := _words(each, query.process).lower()))
-        | all(part in words for part in _parts(text))
-    ]
+def _running(run: Run, query: TaskQuery, cursor: Any) -> list[RunningLine]:
+    """Return what runs now, above a first page; `cursor` is None where no rows are kept."""
+    if query.offset or query.status not in ("", "running"):
+        return []
+    index, now, text = run.graph.places.get(query.process), time.time(), query.text
+    working = sorted(
+        ((position, each) for (place, position), each in [*run.at_work.items()] if place == index),
+        key=lambda each: each[0],
+    )
+    if text and cursor is None:
+        working = [each for each in working if text.lower() in each[1].label.lower()]
+    elif text and working:
+        rows = {position: each.row for position, each in working if each.row is not None}
+        cursor.register("_working", table_of([row.record() for row in rows.values()]))
+        condition, values = _fits(text)
+        found = f"SELECT id FROM (SELECT *, {_CALLED} AS called FROM _working) WHERE {condition}"
+        ids = set(cursor.execute(found, values).fetchall())
+        working = [each for each in working if (rows[each[0]].id,) in ids]
     return [
         {
-            "position": format_position(key[1]),
+            "position": format_position(position),
             "label": each.label,
             "attempt": each.attempt,
             "seconds": round(max(0.0, now - each.since), 1),
         }
-        for key, each in sorted(found, key=lambda pair: pair[0])[:MOST_RUNNING]
+        for position, each in working[:MOST_RUNNING]
     ]
-
-
-def _words(task: AtWork, process: str) -> str:
-    """What a text is looked for in, as `_TEXT_FITS` has it of tasks that have ended."""
-    row = task.row
-    if row is None:
-        return _in_brackets(task.label, process)
-    called = called_by((each.name, each.summary, each.scalar) for each in row.inputs)
-    inputs = [f"{each.name}={called.get(each.name, each.summary)}" for each in row.inputs]
-    inputs += [f"{each.name}={each.scalar or each.summary}" for each in row.inputs]
-    hash_ = row.hash.partition(":")[2]
-    return f"[{row.tag or ''}] [{row.position}] {row.reason} {hash_} {' '.join(inputs)} "
 
 
 def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
@@ -189,11 +184,11 @@ def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
     )
     among, where, values = "tasks", mine, [run_id, query.process]
     if query.text:
-        among += f" LEFT JOIN ({_LABELS}) USING (id)"
-        parts = _parts(query.text)
-        inside = " AND ".join(["contains(called, lower(?))"] * len(parts))
-        where += f" AND ({_TEXT_FITS} OR {inside})"
-        values += [*values, query.text, *parts]
+        among += f""" LEFT JOIN (SELECT id, {_CALLED} AS called FROM _rows WHERE kind = 'attempt'
+            AND id IN (SELECT id FROM tasks WHERE {mine})) USING (id)"""
+        condition, asked = _fits(query.text)
+        where += f" AND {condition}"
+        values += [*values, *asked]
     if query.status:
         where += " AND lower(status) = ?"
         values.append(query.status)
@@ -217,17 +212,22 @@ def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
     }
 
 
-_LABELS = r"""SELECT id, lower(' ' || array_to_string([i.name || '=' || CASE
+_CALLED = r"""lower(' ' || array_to_string([i.name || '=' || CASE
             WHEN i.scalar IS NULL
                 THEN regexp_replace(i.summary, ' \(([\d,?]+ B|\?|folder)[^)]*\)$', '')
             WHEN i.scalar = 'null' THEN 'None'
             WHEN starts_with(i.scalar, '"') THEN json_extract_string(i.scalar, '$')
             ELSE replace(i.scalar, 'Infinity', 'inf') END for i in inputs]
-        || [i.name || '=' || coalesce(i.scalar, i.summary) for i in inputs], ' ') || ' ') AS called
-    FROM _rows WHERE kind = 'attempt'
-        AND id IN (SELECT id FROM tasks WHERE run = ? AND process = ?)"""
-_TEXT_FITS = """contains(lower(concat_ws(' ', '[' || tag || ']', '[' || position || ']', error,
-        reason, substr(hash, 6))), lower(?))"""
+        || [i.name || '=' || coalesce(i.scalar, i.summary) for i in inputs], ' ') || ' ')"""
+
+
+def _fits(text: str) -> tuple[str, list[str]]:
+    """Return the condition that a task fits a text, with its values; `called` is `_CALLED`."""
+    parts = _parts(text)
+    said = """lower(concat_ws(' ', '[' || tag || ']', '[' || position || ']', error, reason,
+        substr(hash, 6)))"""
+    inside = " AND ".join(["contains(called, lower(?))"] * len(parts))
+    return f"(contains({said}, lower(?)) OR {inside})", [text, *parts]
 
 
 def _line(row: Sequence[Any], process: str, inputs: Mapping[str, object]) -> TaskLine:
@@ -276,7 +276,7 @@ def _from_memory(run: Run, query: TaskQuery) -> TaskPage:
     ]
     return {
         "rows": rows,
-        "running": [],
+        "running": _running(run, query, None),
         "matched": len(fitting),
         "total": len(tasks),
         "offset": query.offset,
