@@ -50,7 +50,7 @@ def test_what_a_run_made_itself_is_no_hit_and_saves_nothing(notebook: Notebook) 
     failed = notebook.run()
     assert failed.status is RunStatus.FAILED
     assert (told(failed), failed.saved_s) == ((0.0, 0), 0.0)
-    page = task_page(cache, failed.id, None, TaskQuery(process="twice", status="cached"))
+    page = task_page(cache, failed.id, None, TaskQuery(process="twice", status="equal"))
     assert [each["saved"] for each in page["rows"]] == [None, None]
     mended.touch()
     resumed = notebook.session.resume()

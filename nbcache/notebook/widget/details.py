@@ -85,8 +85,9 @@ def task_detail(cache: Cache, run_id: str, run: Run | None, process: str, positi
     known = history.runs(cache)
     found_done = find_exact(cache, run_id, process, position, known=known)
     if found_done is not None:
-        outcome = "cached" if found_done.use is not None else found_done.made.status
         made_in = found_done.made.run  # its rows may be gone, and what it made be there
+        hit = "equal" if made_in == run_id else "cached"
+        outcome = hit if found_done.use is not None else found_done.made.status
         name = next((each.name for each in known if each.id == made_in), made_in)
         detail = _detail(found_done, outcome, name)
         detail["earlier"] = _earlier_attempts(cache, found_done)

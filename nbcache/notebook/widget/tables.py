@@ -31,8 +31,8 @@ SORTS: Mapping[str, tuple[str, ...]] = {
     "task": (_POSITION,),
     "status": ("status", _POSITION),
     "duration": (
-        "CASE WHEN status = 'CACHED' THEN NULL ELSE realtime END",
-        "CASE WHEN cached_from_run = run THEN NULL ELSE realtime END",  # then what hits saved
+        "CASE WHEN status IN ('cached', 'equal') THEN NULL ELSE realtime END",
+        "CASE WHEN status = 'equal' THEN NULL ELSE realtime END",  # then what hits saved
     ),
     "memory": ("peak_rss",),
     "why": ("reason", _POSITION),
@@ -174,29 +174,30 @@ def _running(run: Run, query: TaskQuery, cursor: Any) -> list[RunningLine]:
     ]
 
 
+# A process's tasks, by outcome as people are told it: what equals one that ran came from no cache.
+_TASKS = """(SELECT * REPLACE (
+        lower(CASE WHEN cached_from_run = run THEN 'equal' ELSE status END) AS status)
+    FROM tasks WHERE run = ? AND process = ?)"""
+
+
 def _from_log(cursor: Any, run_id: str, query: TaskQuery) -> TaskPage:
-    mine = "run = ? AND process = ?"
-    counts = dict(
-        cursor.execute(
-            f"SELECT lower(status), count(*) FROM tasks WHERE {mine} GROUP BY 1 ORDER BY 1",
-            [run_id, query.process],
-        ).fetchall()
-    )
-    among, where, values = "tasks", mine, [run_id, query.process]
+    mine = [run_id, query.process]
+    counted = f"SELECT status, count(*) FROM {_TASKS} GROUP BY 1 ORDER BY 1"
+    counts = dict(cursor.execute(counted, mine).fetchall())
+    among, where, values = _TASKS, "true", [*mine]
     if query.text:
         among += f""" LEFT JOIN (SELECT id, {_CALLED} AS called FROM _rows WHERE kind = 'attempt'
-            AND id IN (SELECT id FROM tasks WHERE {mine})) USING (id)"""
-        condition, asked = _fits(query.text)
-        where += f" AND {condition}"
-        values += [*values, *asked]
+            AND id IN (SELECT id FROM {_TASKS})) USING (id)"""
+        where, asked = _fits(query.text)
+        values += [*mine, *asked]
     if query.status:
-        where += " AND lower(status) = ?"
+        where += " AND status = ?"
         values.append(query.status)
     order = "DESC" if query.descending else "ASC"
     ordering = ", ".join(f"{part} {order} NULLS LAST" for part in SORTS[query.sort])
     found = cursor.execute(
         "SELECT id, position, coalesce(tag, ''), status, hash, realtime, peak_rss, attempt, "
-        "reason, coalesce(cached_from_run = run, false), count(*) OVER () "
+        "reason, count(*) OVER () "
         f"FROM {among} WHERE {where} "
         f"ORDER BY {ordering}, {_POSITION} LIMIT {query.limit} OFFSET {query.offset}",
         values,
@@ -231,14 +232,13 @@ def _fits(text: str) -> tuple[str, list[str]]:
 
 
 def _line(row: Sequence[Any], process: str, inputs: Mapping[str, object]) -> TaskLine:
-    _, position, tag, status, hash_, realtime, peak, attempt, reason, is_own, _ = row
-    cached = status == "CACHED"
+    _, position, tag, status, hash_, realtime, peak, attempt, reason, _ = row
     return {
         "position": position,
         "label": task_label(process, dict(inputs), parse_position(position), tag),
-        "status": status.lower(),
-        "duration": None if cached else realtime,
-        "saved": realtime if cached and not is_own else None,
+        "status": status,
+        "duration": realtime if status not in ("cached", "equal") else None,
+        "saved": realtime if status == "cached" else None,
         "memory": peak,
         "attempt": attempt,
         "why": reason,

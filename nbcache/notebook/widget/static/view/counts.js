@@ -48,9 +48,10 @@ function stateOf(counts) {
 const LEGEND = { pending: "waiting", running: "running", done: "ran", cached: "cached", failed: "failed" };
 
 /** The word of a state, as the legend of the picture has it. */
-const wordOf = (counts) => (counts[ABORTED] && stateOf(counts) === "pending" ? "aborted" : LEGEND[stateOf(counts)]);
+const wordOf = (counts) => (phrase(counts) === "no tasks" ? "empty"
+  : counts[ABORTED] && stateOf(counts) === "pending" ? "aborted" : LEGEND[stateOf(counts)]);
 
-const LOOKS = { done: "done", ran: "done", completed: "done", cached: "cached", stored: "cached", failed: "failed", ignored: "failed",
+const LOOKS = { done: "done", ran: "done", completed: "done", equal: "done", cached: "cached", stored: "cached", failed: "failed", ignored: "failed",
   running: "running", succeeded: "done" };
 const lookOf = (status) => LOOKS[status] ?? "pending";
 

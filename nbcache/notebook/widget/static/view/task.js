@@ -1,6 +1,6 @@
 // ------------------------------------------------------------------ one task
 
-const LASTING = new Set(["completed", "cached", "stored"]); // a task that has ended so has ended for this run
+const LASTING = new Set(["completed", "equal", "cached", "stored"]); // a task that has ended so has ended for this run
 
 class Task {
   constructor(view, process, position) {
