@@ -1,7 +1,8 @@
 """Two runs compared as markup: what a notebook keeps of `diff`, and what the live view shows.
 
 Pure: a `RunDiff` in, nodes out. A part per process says what ran and what made it so, with the
-diffs of sources below; then what came out different. `differences` says the same as plain text.
+diffs of sources below; then what came out different. `differences` says the same as plain text,
+in the words that are made here.
 """
 
 from __future__ import annotations
@@ -11,14 +12,22 @@ from collections.abc import Iterator, Sequence
 from nbcache.engine.record import history
 from nbcache.engine.record.finding import Found
 from nbcache.engine.record.history import RunSummary
-from nbcache.engine.record.run_diff import Group, OutputDiff, ProcessDiff, RunDiff, TaskDiff
+from nbcache.engine.record.run_diff import (
+    Group,
+    OutputDiff,
+    ProcessDiff,
+    ResultState,
+    RunDiff,
+    TaskDiff,
+)
+from nbcache.model.value import Stored
 from nbcache.notebook import place_progress, render
 from nbcache.notebook.code_view import diff_block
 from nbcache.notebook.markup import Element, element
 from nbcache.plan.identity import explain
 
 _LABELS = 8  # tasks named before "and 3 more"
-_GROUPS = 20
+MOST_GROUPS = 20
 _TEXT = 20_000  # characters of one diff
 
 
@@ -62,9 +71,89 @@ def _or_none(text: str | None) -> str:
     return "–" if text is None else text
 
 
+def renamed(process: ProcessDiff) -> str:
+    """Return what is said of its earlier name, where that was another."""
+    return f" (it was called {process.was})" if process.was not in ("", process.name) else ""
+
+
+def share_of(group: Group, process: ProcessDiff) -> str:
+    """Return how many of a process's tasks differ so, and whether they ran for it."""
+    if group.ran:
+        return f"{group.ran:,} of {process.total:,} ran"
+    if group.trusted:
+        return f"{group.trusted:,} of {process.total:,} trusted"
+    return f"{len(group.tasks):,} of {process.total:,} differ and were cached"
+
+
+def outcome_of(process: ProcessDiff) -> str:
+    """Return how the results of the tasks compare that both runs have."""
+    words: tuple[tuple[ResultState, str], ...] = (
+        ("different", "came out different"),
+        ("equal", "came out equal"),
+        ("missing", "without a result to compare"),
+    )
+    counted = ((len(process.results(state)), phrase) for state, phrase in words)
+    return ", ".join(f"{count:,} {phrase}" for count, phrase in counted if count)
+
+
+def values_of(group: Group) -> list[str]:
+    """Return what a group's one line has no room for."""
+    if len(group.differences) <= 3:
+        return []
+    return [line.strip() for line in explain.value_lines(group.differences)]
+
+
+def names_of(found: Sequence[Found]) -> str:
+    """Return what the first of a process's tasks are called."""
+    names = ", ".join(_inner(each.label) for each in found[:_LABELS])
+    return names + (f" and {len(found) - _LABELS:,} more" if len(found) > _LABELS else "")
+
+
+def rest_of(process: ProcessDiff, diff: RunDiff) -> Iterator[str]:
+    """Yield what is to be said below why tasks ran: of which there is but one, what they became."""
+    if (left := len(process.groups) - MOST_GROUPS) > 0:
+        yield f"… and {left:,} more reasons"
+    for found, run in ((process.only_before, diff.before), (process.only_after, diff.after)):
+        if found:
+            count, ran = (
+                render.count_of(len(found), "task"),
+                sum(task.use is None for task in found),
+            )
+            count += f", {ran:,} ran" if run is diff.after else ""
+            yield f"only in {run.name}: {count}: {names_of(found)}"
+    for turn, tasks in process.turns().items():
+        count, names = render.count_of(len(tasks), "task"), names_of([t.after for t in tasks])
+        yield f"{turn}: {count}: {names}"
+
+
+def hints_of(process: ProcessDiff) -> Iterator[str]:
+    """Yield what results that came out different may come from, where no difference says it."""
+    different = process.results("different")
+    if opaque := sum(map(_is_opaque, different)):
+        yield f"of {opaque:,} only the bytes of a pickle could be compared: --data may tell more"
+    if different and all(not task.differences and _same_reads(task) for task in different):
+        yield (
+            "though nothing that is hashed differs: is there randomness without a seed, or a read "
+            "that is not declared?"
+        )
+
+
+def _same_reads(task: TaskDiff) -> bool:
+    """Whether what both attempts read unasked had the same content."""
+    return task.before.made.watched == task.after.made.watched
+
+
+def _is_opaque(task: TaskDiff) -> bool:
+    """Whether all that differs has no canonical form, so that it may be equal all the same."""
+    return all(
+        isinstance(each.after, Stored) and each.after.opaque
+        for each in task.outputs
+        if each.state == "different"
+    )
+
+
 def _process(process: ProcessDiff, diff: RunDiff) -> Element:
-    renamed = f" (it was called {process.was})" if process.was not in ("", process.name) else ""
-    outcome = ", ".join(_outcome(process))
+    outcome = outcome_of(process)
     return element(
         "details",
         "section",
@@ -72,30 +161,24 @@ def _process(process: ProcessDiff, diff: RunDiff) -> Element:
             "summary",
             "",
             element("code", "name", process.name),
-            f" {process.head(diff.before.name, diff.after.name)}{renamed}",
+            f" {process.head(diff.before.name, diff.after.name)}{renamed(process)}",
             element("span", "faint", f" · {outcome}") if outcome else None,
         ),
-        *(_group(group) for group in process.groups[:_GROUPS]),
-        *_rest(process, diff),
+        *(_group(group, process) for group in process.groups[:MOST_GROUPS]),
+        *(element("p", "", _sentence(text)) for text in rest_of(process, diff)),
+        *(element("p", "bad-text", _sentence(text)) for text in hints_of(process)),
         _results(process),
         open="",
     )
 
 
-def _outcome(process: ProcessDiff) -> Iterator[str]:
-    if count := len(process.results("different")):
-        yield f"{count:,} came out different"
-    if count := len(process.results("equal")):
-        yield f"{count:,} came out equal"
-    if count := len(process.results("missing")):
-        yield f"{count:,} without a result to compare"
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
-def _group(group: Group) -> Element:
-    tasks = [task.after for task in group.tasks]
-    count = render.count_of(len(tasks), "task")
-    trusted = ", trusted" if group.trusted else ""
-    values = list(explain.value_lines(group.differences)) if len(group.differences) > 3 else []
+def _group(group: Group, process: ProcessDiff) -> Element:
+    names = names_of([task.after for task in group.tasks])
+    values = values_of(group)
     return element(
         "div",
         "group",
@@ -103,37 +186,14 @@ def _group(group: Group) -> Element:
             "div",
             "",
             element("span", "strong", group.text),
-            element("span", "faint", f" — {count}{trusted}: {_named(tasks)}"),
+            element("span", "faint", f" — {share_of(group, process)}: {names}"),
         ),
-        element("ul", "lines", *(element("li", "", each.strip()) for each in values))
-        if values
-        else None,
+        element("ul", "lines", *(element("li", "", each) for each in values)) if values else None,
         *(
             element("details", "", element("summary", "", title), diff_block(_cut(text)), open="")
             for title, text in group.sources
         ),
     )
-
-
-def _rest(process: ProcessDiff, diff: RunDiff) -> Iterator[Element]:
-    left = len(process.groups) - _GROUPS
-    if left > 0:
-        yield element("p", "faint", f"… and {left:,} more reasons")
-    for found, run in ((process.only_before, diff.before), (process.only_after, diff.after)):
-        if found:
-            count = render.count_of(len(found), "task")
-            yield element("p", "", f"Only in {run.name}: {count}: {_named(found)}")
-    for turn, tasks in process.turns().items():
-        count = render.count_of(len(tasks), "task")
-        yield element("p", "", f"{turn.capitalize()}: {count}: {_named([t.after for t in tasks])}")
-    different = process.results("different")
-    if different and all(not task.differences for task in different):
-        yield element(
-            "p",
-            "bad-text",
-            "Though nothing that is hashed differs: is there randomness without a seed, or a read "
-            "that is not declared?",
-        )
 
 
 def _results(process: ProcessDiff) -> Element | None:
@@ -172,12 +232,6 @@ def _result(task: TaskDiff, output: OutputDiff) -> Element:
         element("td", "value", output.name),
         element("td", "value", output.data.head, diff_block(text, "none") if text else None),
     )
-
-
-def _named(found: Sequence[Found]) -> str:
-    names = ", ".join(_inner(each.label) for each in found[:_LABELS])
-    left = len(found) - _LABELS
-    return f"{names} and {left:,} more" if left > 0 else names
 
 
 def _inner(label: str) -> str:
