@@ -19,7 +19,7 @@ from nbcache.errors import CacheFormatError, RemoteStoreError, StoreError, comma
 from nbcache.notebook import render
 from nbcache.store.cache import Cache
 from nbcache.store.remote.header import is_unused, read_header
-from nbcache.store.remote.opening import open_store
+from nbcache.store.remote.opening import check_outside, open_store
 from nbcache.store.remote.probing import probe
 from nbcache.store.remote.protocol import Store
 from nbcache.store.repair import has_put_aside, open_repaired, repair
@@ -198,9 +198,11 @@ def _what_is_there(store: Store) -> str:
     """Say which cache lies in a store that may be read.
 
     Raises:
-        CacheFormatError: other things lie there, or a cache that this version does not know.
+        CacheFormatError: other things lie there, or a cache that this version does not know; it
+            lies in another cache.
     """
     if is_unused(store):
+        check_outside(store.url)
         return "no cache yet: whoever shares it first makes it"
     header, _ = read_header(store, "to look")
     return f"a cache, {header['id']}"

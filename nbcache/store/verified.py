@@ -9,32 +9,28 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 from functools import lru_cache
 from pathlib import Path
 
 from blake3 import blake3
 
 from nbcache.errors import StoreError
-from nbcache.store.trust_file import config_folder, is_private, private_folder
+from nbcache.store.trust_file import config_folder, is_private, private_folder, replace_whole
 
-_NAME = "signatures"
 _SIZE = 32
-_MOST = 100_000  # in the file; one that is full is begun anew
-_BATCH = 1_000
+_MOST = 100_000
+_BATCH = 5_000
 
 
 class Verified:
-    """The signatures of one user's memory. Thread-safe; files of many processes are one."""
+    """The signatures in one file. Thread-safe; of two processes the last that writes is kept."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: set[bytes] = set()
-        self._new: list[bytes] = []
+        self._path, self._new = path, 0
+        self._known: dict[bytes, None] = {}
         with contextlib.suppress(OSError):
             data = path.read_bytes() if is_private(path) else b""
-            if len(data) % _SIZE == 0:
-                self._known = {data[at : at + _SIZE] for at in range(0, len(data), _SIZE)}
+            self._known = dict.fromkeys(data[at : at + _SIZE] for at in range(0, len(data), _SIZE))
         atexit.register(self.keep)
 
     def __contains__(self, digest: bytes) -> bool:
@@ -42,27 +38,18 @@ class Verified:
 
     def add(self, digest: bytes) -> None:
         """Note what fits; written down with many others, or at the end of the process."""
-        self._known.add(digest)
-        self._new.append(digest)
-        if len(self._new) >= _BATCH:
+        self._known[digest] = None
+        self._new += 1
+        if self._new >= _BATCH:
             self.keep()
 
     def keep(self) -> None:
-        """Write down what is new. It is no harm if that fails, or is only half done."""
-        new, self._new = self._new, []
-        if not new:
-            return
-        with contextlib.suppress(OSError, StoreError):
-            private_folder()
-            with contextlib.suppress(FileNotFoundError):
-                size = os.stat(self._path).st_size
-                if size % _SIZE or size >= _MOST * _SIZE or not is_private(self._path):
-                    os.unlink(self._path)
-            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(file, b"".join(new))
-            finally:
-                os.close(file)
+        """Write down what is new; it is no harm if that fails."""
+        if self._new:
+            self._new = 0
+            with contextlib.suppress(OSError, StoreError):
+                private_folder()
+                replace_whole(self._path, b"".join(list(self._known)[-_MOST:]))
 
 
 def digest_of(data: bytes, signer: str, signature: bytes) -> bytes:
@@ -71,10 +58,10 @@ def digest_of(data: bytes, signer: str, signature: bytes) -> bytes:
 
 
 def verified() -> Verified:
-    """Return the memory of this user."""
+    """Return what this user knows."""
     return _in(config_folder())
 
 
 @lru_cache
 def _in(folder: Path) -> Verified:
-    return Verified(folder / _NAME)
+    return Verified(folder / "signatures")

@@ -10,12 +10,23 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbcache.errors import AccessDeniedError, StoreGoneError, StoreUnavailableError
+from nbcache.errors import (
+    AccessDeniedError,
+    StoreGoneError,
+    StoreThrottledError,
+    StoreUnavailableError,
+)
 from nbcache.store.remote import driver
 from nbcache.store.remote.driver import ErrorKind, delete_each, kind_of_status, repeated, send_parts
-from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
+CODES: dict[str, ErrorKind] = {
+    "ContainerNotFound": StoreGoneError,
+    "ContainerBeingDeleted": StoreGoneError,
+    "ContainerDisabled": StoreGoneError,
+    # Another has just sent this very object, and with that our parts were dropped.
+    "InvalidBlockList": StoreThrottledError,
+}
 _ONCE = {"retry_total": 0}  # who repeats is the store, within its deadline
 
 
@@ -25,8 +36,8 @@ class AzureDriver:
     backend = "azure through adlfs"
     attempts = 3
 
-    def __init__(self, container: str, options: Options) -> None:
-        self._name, self._options = container, options
+    def __init__(self, container: str, endpoint: str | None) -> None:
+        self._name, self._endpoint = container, endpoint
         self._held: list[Any] = []  # what is to be closed
         self._container: Any = None
 
@@ -35,12 +46,8 @@ class AzureDriver:
 
         # It logs what it also raises, and without a handler Python prints that.
         logging.getLogger("azure").addHandler(logging.NullHandler())
-        options = self._options
         system = AzureBlobFileSystem(
-            **driver.FRESH,
-            account_name=options.account,
-            connection_string=connection_string(options),
-            anon=options.anonymous or None,
+            **driver.FRESH, connection_string=connection_string(self._endpoint)
         )
         self._held = [system.service_client, system.credential]
         self._container = system.service_client.get_container_client(self._name)
@@ -106,8 +113,7 @@ class AzureDriver:
 
         if isinstance(error, HttpResponseError) and error.status_code is not None:
             code = getattr(error, "error_code", None) or ""
-            is_gone = code in ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled")
-            kind = StoreGoneError if is_gone else kind_of_status(error.status_code)
+            kind = CODES.get(code) or kind_of_status(error.status_code)
             reason = (error.message or error.reason or "").partition("\n")[0]
             return kind, f"{reason} ({code or error.status_code})"
         if isinstance(error, ClientAuthenticationError):
@@ -132,17 +138,16 @@ class _Closed:
         """Do nothing."""
 
 
-def connection_string(options: Options) -> str | None:
+def connection_string(endpoint: str | None) -> str | None:
     """Return how to reach a server other than Azure's, with the key from the environment."""
     given = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
-    if options.endpoint is None or given:
+    if endpoint is None or given:
         return given
-    account = options.account or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
     parts = {
-        "DefaultEndpointsProtocol": options.endpoint.partition("://")[0],
-        "AccountName": account,
+        "DefaultEndpointsProtocol": endpoint.partition("://")[0],
+        "AccountName": os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", ""),
         "AccountKey": os.environ.get("AZURE_STORAGE_ACCOUNT_KEY", ""),
-        "BlobEndpoint": options.endpoint,
+        "BlobEndpoint": endpoint,
     }
     return ";".join(f"{name}={value}" for name, value in parts.items() if value)
 

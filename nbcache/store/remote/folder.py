@@ -34,11 +34,8 @@ from nbcache.store.files import (
     new_ulid,
     open_up,
     remove,
-    sync_file,
-    sync_folder,
     write_whole,
 )
-from nbcache.store.journal import Durability
 from nbcache.store.remote.patience import within
 from nbcache.store.remote.protocol import (
     LOOKUP_S,
@@ -73,13 +70,11 @@ class FolderStore:
         root: str | os.PathLike[str],
         *,
         lookup_s: float = LOOKUP_S,
-        durability: Durability = "process",
         on_request: OnRequest | None = None,
     ) -> None:
         self.root = Path(os.path.abspath(root))
         self.url = self.root.as_uri()
         self.atomic_create = True  # until the file system says that it has no links
-        self._sync = durability == "fsync"
         self._limit_s = _PATIENCE * lookup_s
         self._held_something = False
         self._count = on_request or (lambda doing, key: None)
@@ -196,12 +191,10 @@ class FolderStore:
         new = self._new_file()
         try:
             if isinstance(content, bytes):
-                write_whole(new, content, mode=_FILE_MODE, sync=self._sync)
+                write_whole(new, content, mode=_FILE_MODE)
             else:
                 shutil.copyfile(content, new)
                 open_up(new, new, _FILE_MODE)
-                if self._sync:
-                    sync_file(new)
         except BaseException:
             remove(new)
             raise
@@ -262,8 +255,6 @@ class FolderStore:
                     self._make_folder(target.parent)
         else:
             act()
-        if self._sync:
-            sync_folder(target.parent)
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder, which others can use from the moment in which they see it."""

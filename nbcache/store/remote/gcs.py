@@ -19,7 +19,6 @@ from urllib.parse import quote, urlencode
 from nbcache.errors import AccessDeniedError, StoreGoneError, StoreUnavailableError
 from nbcache.store.remote import driver
 from nbcache.store.remote.driver import ErrorKind, delete_each, kind_of_status, read_part, repeated
-from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
 _EMULATOR = "STORAGE_EMULATOR_HOST"  # a server of this name asks for no credentials
@@ -33,8 +32,8 @@ class GcsDriver:
     backend = "gcs through gcsfs"
     attempts = 3
 
-    def __init__(self, bucket: str, options: Options) -> None:
-        self._bucket, self._options = bucket, options
+    def __init__(self, bucket: str, endpoint: str | None) -> None:
+        self._bucket, self._endpoint = bucket, endpoint
         self._system: Any = None
         self._session: Any = None
 
@@ -42,14 +41,13 @@ class GcsDriver:
         import aiohttp
         from gcsfs.core import GCSFileSystem
 
-        options = self._options
-        emulated = (options.endpoint or os.environ.get(_EMULATOR, "https://")).startswith("http://")
+        emulated = (self._endpoint or os.environ.get(_EMULATOR, "https://")).startswith("http://")
         self._system = await asyncio.to_thread(
             lambda: GCSFileSystem(
                 asynchronous=True,
                 **driver.FRESH,
-                token="anon" if options.anonymous or emulated else None,
-                endpoint_url=options.endpoint,
+                token="anon" if emulated else None,
+                endpoint_url=self._endpoint,
             )
         )
         self._session = aiohttp.ClientSession(

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.errors import AccessDeniedError, StoreGoneError, StoreUnavailableError
+from nbcache.store.remote import azure, s3
 from nbcache.store.remote.azure import connection_string
 from nbcache.store.remote.driver import PARTS_AT_ONCE, ErrorKind, kind_of_status, part_size
-from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
-from nbcache.store.remote.s3 import CODES, S3Driver
+from nbcache.store.remote.s3 import S3Driver
 
+_CODES = {**s3.CODES, **azure.CODES}
 # In the server's words: a bucket may be called "nosuchbucket", and stands in the text, too.
 _GONE = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted)</Code>")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -43,10 +44,10 @@ class ObstoreDriver:
 
     attempts = 1  # it repeats what may pass by itself
 
-    def __init__(self, cloud: str, bucket: str, options: Options) -> None:
+    def __init__(self, cloud: str, bucket: str, endpoint: str | None) -> None:
         self.backend = f"{cloud} through obstore"
-        self._make: Callable[[], Any] = lambda: _STORES[cloud](bucket, options)
-        self._other = S3Driver(bucket, options) if cloud == "s3" else None
+        self._make: Callable[[], Any] = lambda: _STORES[cloud](bucket, endpoint)
+        self._other = S3Driver(bucket, endpoint) if cloud == "s3" else None
         self._other_connected = False
         self._store: Any = None
 
@@ -149,8 +150,8 @@ class ObstoreDriver:
             status, code = _STATUS.search(text), _CODE.search(text)
             if _GONE.search(text):
                 return StoreGoneError, reason
-            if code is not None and code[1] in CODES:  # an expired token comes with status 400
-                return CODES[code[1]], reason
+            if code is not None and code[1] in _CODES:  # an expired token comes with status 400
+                return _CODES[code[1]], reason
             if status is None:  # it never came to an answer
                 return StoreUnavailableError, reason
             return kind_of_status(int(status[1] or status[2])), reason
@@ -192,27 +193,24 @@ def _client() -> dict[str, Any]:
     }
 
 
-def _s3(bucket: str, options: Options) -> Any:
+def _s3(bucket: str, endpoint: str | None) -> Any:
     from obstore.store import S3Store
 
-    config: dict[str, Any] = {"endpoint": options.endpoint, "region": options.region}
+    config: dict[str, Any] = {"endpoint": endpoint}
     provider = None
-    if options.anonymous:
-        config["skip_signature"] = True
-    elif options.profile or not os.environ.get("AWS_ACCESS_KEY_ID"):
-        provider, region = _botocore_credentials(options.profile)
-        config["region"] = options.region or region
+    if not os.environ.get("AWS_ACCESS_KEY_ID"):
+        provider, config["region"] = _botocore_credentials()
     known = {name: value for name, value in config.items() if value is not None}
     return S3Store(bucket, config=known, credential_provider=provider, **_client())
 
 
-def _botocore_credentials(profile: str | None) -> tuple[Callable[[], Any] | None, str | None]:
+def _botocore_credentials() -> tuple[Callable[[], Any] | None, str | None]:
     """Return credentials as AWS's own tools find them (profiles, sign-on), and the region."""
     try:
         from botocore.session import Session
     except ImportError:
         return None, None  # obstore knows the environment and instance metadata
-    session = Session(profile=profile)
+    session = Session()
     credentials = session.get_credentials()
     region = session.get_config_variable("region")
     if credentials is None:  # obstore would ask for them where none are
@@ -232,16 +230,14 @@ def _botocore_credentials(profile: str | None) -> tuple[Callable[[], Any] | None
     return current, region
 
 
-def _gcs(bucket: str, options: Options) -> Any:
+def _gcs(bucket: str, endpoint: str | None) -> Any:
     from obstore.store import GCSStore
 
     config: dict[str, Any] = {}
     provider: Callable[[], Any] | None = None
-    if options.endpoint is not None:
-        config["base_url"] = options.endpoint
-    if options.anonymous:
-        config["skip_signature"] = True
-    elif (options.endpoint or "").startswith("http://"):  # an emulator, which asks for no token
+    if endpoint is not None:
+        config["base_url"] = endpoint
+    if (endpoint or "").startswith("http://"):  # an emulator, which asks for no token
         provider = lambda: {"token": "none", "expires_at": None}  # noqa: E731
     else:
         provider = _google_credentials()
@@ -257,23 +253,21 @@ def _google_credentials() -> Callable[[], Any] | None:
     return provider
 
 
-def _azure(container: str, options: Options) -> Any:
+def _azure(container: str, endpoint: str | None) -> Any:
     from obstore.store import AzureStore
 
-    given = connection_string(options) or ""
+    given = connection_string(endpoint) or ""
     parts = dict(part.partition("=")[::2] for part in given.split(";") if part)
     environment = os.environ
     config: dict[str, Any] = {
-        "account_name": parts.get("AccountName") or options.account,
+        "account_name": parts.get("AccountName"),
         "account_key": parts.get("AccountKey"),
         "endpoint": parts.get("BlobEndpoint"),
         "sas_key": parts.get("SharedAccessSignature") or environment.get("AZURE_STORAGE_SAS_TOKEN"),
     }
     known = {name: value for name, value in config.items() if value}
     provider = None
-    if options.anonymous:
-        known["skip_signature"] = True
-    elif not any(
+    if not any(
         known.get(name) or environment.get(f"AZURE_STORAGE_{name.upper()}")
         for name in ("account_key", "sas_key")
     ):
@@ -290,7 +284,7 @@ def _azure_credentials() -> Callable[[], Any] | None:
     return provider
 
 
-_STORES: dict[str, Callable[[str, Options], Any]] = {"s3": _s3, "gcs": _gcs, "azure": _azure}
+_STORES: dict[str, Callable[[str, str | None], Any]] = {"s3": _s3, "gcs": _gcs, "azure": _azure}
 
 
 def _is_beyond(error: BaseException) -> bool:

@@ -11,7 +11,6 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -24,7 +23,7 @@ from nbcache.errors import (
     ObjectMissingError,
     command,
 )
-from nbcache.store.journal import Durability
+from nbcache.model.value import RemoteFile
 from nbcache.store.remote.azure import AzureDriver
 from nbcache.store.remote.cloud import CloudStore
 from nbcache.store.remote.driver import Driver
@@ -33,7 +32,6 @@ from nbcache.store.remote.gcs import GcsDriver
 from nbcache.store.remote.layout import HEADER
 from nbcache.store.remote.memory import MemoryStore
 from nbcache.store.remote.native import ObstoreDriver, was_used_before_fork
-from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import LOOKUP_S, OnRequest, Store, check_prefix
 from nbcache.store.remote.s3 import S3Driver
 
@@ -45,25 +43,21 @@ def open_store(
     *,
     backend: Backend = "auto",
     endpoint: str | None = None,
-    region: str | None = None,
-    profile: str | None = None,
-    account: str | None = None,
-    anonymous: bool = False,
     lookup_s: float = LOOKUP_S,
-    durability: Durability = "process",
     on_request: OnRequest | None = None,
 ) -> Store:
     """Return the store behind a URL or a folder's path; sends no request yet.
 
     `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///folder`, `memory://`.
-    The words `endpoint` to `anonymous` are those of `Options`; `lookup_s` is the time that a small
-    request may take; `durability` is for folders.
+    `endpoint` is the URL of a server other than the cloud's own. Credentials come from where the
+    cloud's own tools find them, so that no notebook holds one. `lookup_s` is the time that a small
+    request may take.
 
     Raises:
         CannotOpenStoreError: the URL is none of these, holds a secret, or its client is missing.
     """
     text = os.fspath(url)
-    shown = _without_secret(text)
+    shown = RemoteFile(text).place
     try:
         parts = urlsplit(text)
     except ValueError as error:
@@ -75,7 +69,6 @@ def open_store(
         return FolderStore(
             os.path.expanduser(folder),
             lookup_s=lookup_s,
-            durability=durability,
             on_request=on_request,
         )
     if parts.scheme == "memory":
@@ -84,16 +77,13 @@ def open_store(
     if cloud is None:
         reason = f"{parts.scheme}:// is no kind of store that nbcache knows"
         raise CannotOpenStoreError(shown, "open it", "", reason)
-    if shown != text:
+    if shown != text or "@" in parts.netloc:
         reason = "credentials do not belong in a URL; set them in the environment"
         raise CannotOpenStoreError(shown, "open it", "", reason)
     bucket, prefix = _bucket_and_prefix(text)
-    options = Options(
-        endpoint=endpoint, region=region, profile=profile, account=account, anonymous=anonymous
-    )
 
     def driver() -> Driver:
-        return _driver(text, cloud, backend, bucket, options)
+        return _driver(text, cloud, backend, bucket, endpoint)
 
     return CloudStore(text.rstrip("/"), driver, prefix, lookup_s=lookup_s, on_request=on_request)
 
@@ -142,22 +132,6 @@ def _above(url: str) -> Iterator[str]:
         yield f"{scheme}://{place}"
 
 
-def _without_secret(url: str) -> str:
-    """Return a URL as it may be shown: as it is, or without what credentials may be in it.
-
-    Keys have slashes in them, so what stands before the bucket may look like one.
-    """
-    scheme, divider, place = url.partition("://")
-    authority = place.partition("/")[0]
-    if not divider or not (":" in authority or "@" in authority or _QUERY.search(place)):
-        return url
-    shown = place.rpartition("@")[2] if "@" in place or ":" not in authority else ""
-    return f"{scheme}://…{shown and '@' + _QUERY.split(shown)[0]}"
-
-
-_QUERY = re.compile(r"\?[^/]*=")
-
-
 def _bucket_and_prefix(url: str) -> tuple[str, str]:
     """Return the bucket and the prefix of a URL; the prefix is "" or ends with "/"."""
     place = url.partition("://")[2]
@@ -172,14 +146,14 @@ def _bucket_and_prefix(url: str) -> tuple[str, str]:
     return bucket, prefix
 
 
-def _driver(url: str, cloud: str, backend: Backend, bucket: str, options: Options) -> Driver:
+def _driver(url: str, cloud: str, backend: Backend, bucket: str, endpoint: str | None) -> Driver:
     library, fsspec_driver = _FSSPEC[cloud]
     if backend == "auto" and cloud == "gcs" and _is_installed(library):
-        return fsspec_driver(bucket, options)
+        return fsspec_driver(bucket, endpoint)
     if backend != "fsspec" and _has_obstore() and not was_used_before_fork():
-        return ObstoreDriver(cloud, bucket, options)
+        return ObstoreDriver(cloud, bucket, endpoint)
     if backend != "obstore" and _is_installed(library):
-        return fsspec_driver(bucket, options)
+        return fsspec_driver(bucket, endpoint)
     missing = "obstore" if backend == "obstore" else library
     raise CannotOpenStoreError(
         url, "open it", "", f"{missing} is not installed: pip install 'nbcache[{cloud}]'"
@@ -206,7 +180,7 @@ _CLOUDS = {
     "abfs": "azure",
     "abfss": "azure",
 }
-_FSSPEC: dict[str, tuple[str, Callable[[str, Options], Driver]]] = {
+_FSSPEC: dict[str, tuple[str, Callable[[str, str | None], Driver]]] = {
     "s3": ("s3fs", S3Driver),
     "gcs": ("gcsfs", GcsDriver),
     "azure": ("adlfs", AzureDriver),

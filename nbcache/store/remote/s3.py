@@ -22,7 +22,6 @@ from nbcache.errors import (
 )
 from nbcache.store.remote import driver
 from nbcache.store.remote.driver import ErrorKind, kind_of_status, repeated, send_parts
-from nbcache.store.remote.options import Options
 from nbcache.store.remote.protocol import Entry
 
 CODES: dict[str, ErrorKind] = {
@@ -51,22 +50,18 @@ class S3Driver:
     backend = "s3 through s3fs"
     attempts = 3
 
-    def __init__(self, bucket: str, options: Options) -> None:
-        self._bucket, self._options = bucket, options
+    def __init__(self, bucket: str, endpoint: str | None) -> None:
+        self._bucket, self._endpoint = bucket, endpoint
         self._system: Any = None
         self._client: Any = None
 
     async def connect(self) -> None:
         from s3fs import S3FileSystem
 
-        options = self._options
         self._system = S3FileSystem(
             asynchronous=True,
             **driver.FRESH,
-            anon=options.anonymous,
-            profile=options.profile,
-            endpoint_url=options.endpoint,
-            client_kwargs={"region_name": options.region} if options.region else {},
+            endpoint_url=self._endpoint,
             config_kwargs={
                 "max_pool_connections": _CONNECTIONS,
                 "connect_timeout": driver.CONNECT_S,

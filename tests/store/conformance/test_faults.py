@@ -125,6 +125,27 @@ def test_a_refusal_is_told_from_a_miss(faulty: Faulty) -> None:
         assert "no (ExpiredToken)" in str(expired)
 
 
+def test_a_large_object_that_another_has_sent_meanwhile_is_sent_all_the_same(
+    faulty: Faulty, tmp_path: Path
+) -> None:
+    store, other = faulty.store(PATIENCE_S), faulty.store(PATIENCE_S)
+    path = tmp_path / "large"
+    path.write_bytes(bytes(PART_BYTES + 1))
+    met: list[str] = []
+
+    def rule(request: Request) -> None:
+        """Let another be quicker, when all parts have come and they are to be put together."""
+        is_last = "comp=blocklist" in request.path or "uploadId=" in request.path
+        if is_last and request.method in ("PUT", "POST") and not met:
+            met.append(request.path)
+            other.put_file(KEY, path)
+
+    with faulty.proxy.when(rule):
+        patiently(lambda: store.put_file(KEY, path))
+
+    assert store.get(KEY, 0, PART_BYTES + 1) == path.read_bytes()
+
+
 def test_a_large_object_that_nobody_finished_sending_is_found_and_given_up(
     faulty: Faulty, tmp_path: Path
 ) -> None:

@@ -93,11 +93,11 @@ def test_credentials_come_from_a_profile(
         "[team]\naws_access_key_id = a\naws_secret_access_key = b\n"
     )
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "team")
     place = s3.fresh()
 
-    place.open(backend=backend, profile="team").put("key", b"data")
+    place.open(backend=backend).put("key", b"data")
 
-    monkeypatch.setenv("AWS_PROFILE", "team")
     assert place.open(backend=backend).get("key") == b"data"
 
 

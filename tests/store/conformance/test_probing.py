@@ -171,6 +171,10 @@ def test_the_doctor_looks_at_the_store_behind_a_cache(tmp_path: Path) -> None:
         assert said().endswith("all is well")
         assert f"read (what else is tried by `%nbcache doctor {team}`" in said()
         assert not (team / "probes").exists()
+        (team / "inner").mkdir()
+        examine_store(inside := Findings(), str(team / "inner"))
+        assert "lies inside the cache" in inside.problems[0]
+        shutil.rmtree(team / "inner")
         (team / "nbcache.json").write_text(header.replace('"format": 1', '"format": 2'))
         assert "Upgrade nbcache" in said()
         (team / "nbcache.json").write_text("{")
