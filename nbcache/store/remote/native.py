@@ -240,16 +240,17 @@ def _gcs(bucket: str, endpoint: str | None) -> Any:
     if (endpoint or "").startswith("http://"):  # an emulator, which asks for no token
         provider = lambda: {"token": "none", "expires_at": None}  # noqa: E731
     else:
-        provider = _google_credentials()
+        provider = _credentials("google")
     return GCSStore(bucket, config=config, credential_provider=provider, **_client())
 
 
-def _google_credentials() -> Callable[[], Any] | None:
+def _credentials(cloud: str) -> Callable[[], Any] | None:
+    """Return credentials as the tools of Google or Azure find them; None: by obstore itself."""
     try:
-        from obstore.auth.google import GoogleCredentialProvider
+        module = importlib.import_module(f"obstore.auth.{cloud}")
     except ImportError:
         return None
-    provider: Callable[[], Any] = GoogleCredentialProvider()
+    provider: Callable[[], Any] = getattr(module, f"{cloud.title()}CredentialProvider")()
     return provider
 
 
@@ -271,17 +272,8 @@ def _azure(container: str, endpoint: str | None) -> Any:
         known.get(name) or environment.get(f"AZURE_STORAGE_{name.upper()}")
         for name in ("account_key", "sas_key")
     ):
-        provider = _azure_credentials()
+        provider = _credentials("azure")
     return AzureStore(container, config=known, credential_provider=provider, **_client())
-
-
-def _azure_credentials() -> Callable[[], Any] | None:
-    try:
-        from obstore.auth.azure import AzureCredentialProvider
-    except ImportError:
-        return None
-    provider: Callable[[], Any] = AzureCredentialProvider()
-    return provider
 
 
 _STORES: dict[str, Callable[[str, str | None], Any]] = {"s3": _s3, "gcs": _gcs, "azure": _azure}

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from nbcache.errors import (
     AccessDeniedError,
@@ -42,10 +42,6 @@ class Capabilities:
     def claims(self) -> bool:
         """Whether tasks can be claimed: without it two people may compute the same result."""
         return self.write and self.exclusive_create
-
-    def record(self) -> dict[str, object]:
-        """Return this as JSON knows it."""
-        return asdict(self)
 
 
 def probe(store: Store, *, writes: bool = True) -> Capabilities:
