@@ -14,19 +14,17 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from nbcache.errors import StoreError
-from nbcache.store.trust_file import config_folder, is_private, private_folder, replace_whole
+from nbcache.store.trust_file import config_folder, is_private, replace_whole
 
 _SIZE = 32
 _MOST = 100_000
-_BATCH = 5_000
 
 
 class Verified:
     """The signatures in one file. Thread-safe; of two processes the last that writes is kept."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._new = path, 0
+        self._path, self._has_more = path, False
         self._known: dict[bytes, None] = {}
         with contextlib.suppress(OSError):
             data = path.read_bytes() if is_private(path) else b""
@@ -37,18 +35,15 @@ class Verified:
         return digest in self._known
 
     def add(self, digest: bytes) -> None:
-        """Note what fits; written down with many others, or at the end of the process."""
+        """Note what fits; it is written down at the end of the process, for which nobody waits."""
         self._known[digest] = None
-        self._new += 1
-        if self._new >= _BATCH:
-            self.keep()
+        self._has_more = True
 
     def keep(self) -> None:
         """Write down what is new; it is no harm if that fails."""
-        if self._new:
-            self._new = 0
-            with contextlib.suppress(OSError, StoreError):
-                private_folder()
+        if self._has_more:
+            self._has_more = False
+            with contextlib.suppress(OSError):
                 replace_whole(self._path, b"".join(list(self._known)[-_MOST:]))
 
 
