@@ -21,6 +21,7 @@ from nbcache.errors import (
     RunError,
     StoreError,
     UsageError,
+    plain,
     spoken,
 )
 from nbcache.notebook import verbs
@@ -299,10 +300,8 @@ def _absolute(place: str | None) -> str | None:
 
 
 def _readable(traceback: str) -> str:
-    from nbcache.notebook.render import strip_ansi
-
-    plain = not sys.stderr.isatty() or os.environ.get("NO_COLOR")
-    return strip_ansi(traceback) if plain else traceback
+    is_dumb = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return plain(traceback) if is_dumb or not sys.stderr.isatty() else traceback
 
 
 def _answer(parsed: Parsed) -> int:

@@ -8,6 +8,7 @@ kernel. Nothing here imports anything else of nbcache.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 
 _as_typed: Callable[[str], str] = "%nbcache {}".format
@@ -36,6 +37,19 @@ def spoken(as_typed: Callable[[str], str]) -> Iterator[None]:
         speak(before)
 
 
+ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
+
+
+def plain(text: str) -> str:
+    """Return what somebody else wrote as text that no terminal obeys: without escape sequences,
+    other control characters spelled out."""
+    spelled = _CONTROLS.search(text) and _CONTROLS.sub(
+        lambda found: f"\\x{ord(found[0]):02x}", ESCAPES.sub("", text)
+    )
+    return spelled or text
+
+
 def with_article(noun: str) -> str:
     """Return the name of a type as it is spoken: "a list", "an int", "an ndarray"."""
     return f"{'an' if noun[:1] in 'aeioAEIO' or noun.startswith('nd') else 'a'} {noun}"
@@ -52,7 +66,7 @@ class NbcacheError(Exception):
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback through nbcache's own code."""
         name, _, rest = f"{type(self).__name__}: {self}".partition(":")
-        return [f"\x1b[31m{name}\x1b[0m:{rest}"]
+        return [f"\x1b[31m{name}\x1b[0m:{plain(rest)}"]
 
 
 class DeclarationError(NbcacheError):

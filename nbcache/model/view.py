@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nbcache.errors import plain
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceProgress:
@@ -42,7 +44,7 @@ class FailureView:
     @property
     def headline(self) -> str:
         """The error in one line, for lists."""
-        return self.error.partition("\n")[0]
+        return plain(self.error.partition("\n")[0])
 
     @property
     def told(self) -> str:

@@ -3,7 +3,7 @@
 Pure: a value in, a `Rendered` out; no kernel, no clock (the time of now is an argument). The HTML
 is self-contained: inline styles that take JupyterLab's `--jp-*` variables and fall back to what
 the page inherits, so it reads in dark mode, on GitHub (which drops styles) and in nbconvert.
-Whatever comes from a user is escaped here and nowhere else.
+Whatever comes from a user is escaped here and nowhere else: for HTML, and for terminals.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
 
+from nbcache.errors import plain
 from nbcache.plan.language.quantities import duration_text
 
 COLOURS: Mapping[
@@ -51,6 +52,9 @@ class Rendered:
     text: str
     html: str
     mermaid: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", plain(self.text))
 
     def bundle(self) -> dict[str, object]:
         """Return the MIME bundle that a notebook keeps."""
@@ -202,13 +206,7 @@ def settle_carriage_returns(text: str) -> str:
 
 
 _SGR = re.compile(r"\x1b\[([0-9;]*)m")
-_OTHER_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _ANSI = ("#3E424D", "#D55E00", "#009E73", "#A87A00", "#0072B2", "#A45C9C", "#258F8F", "#767676")
-
-
-def strip_ansi(text: str) -> str:
-    """Return the text without escape sequences."""
-    return _OTHER_ESCAPES.sub("", text)
 
 
 def ansi_html(text: str) -> str:
@@ -217,7 +215,7 @@ def ansi_html(text: str) -> str:
     colour, bold, at = "", False, 0
 
     def add(piece: str) -> None:
-        piece = escape(_OTHER_ESCAPES.sub("", piece))
+        piece = escape(plain(piece))
         style = ";".join(filter(None, (colour and f"color:{colour}", "font-weight:bold" * bold)))
         out.append(f'<span style="{style}">{piece}</span>' if style and piece else piece)
 

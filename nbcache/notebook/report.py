@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TextIO
 
+from nbcache.errors import plain
 from nbcache.notebook import place_progress, render
 from nbcache.notebook.headless import Execution
 from nbcache.notebook.progress import ENDED, RUN_CLASS, RunRecord, counts_of, progress_from
@@ -104,8 +105,7 @@ def record_of(execution: Execution, notebook: Path) -> dict[str, object]:
             {**record, "counts": counts_of(progress_from(record))}
             for record in execution.runs.values()
         ],
-        "failed_cell": failed
-        and {"number": failed[0], "error": render.strip_ansi(failed[1]).strip()},
+        "failed_cell": failed and {"number": failed[0], "error": plain(failed[1]).strip()},
     }
 
 

@@ -95,9 +95,7 @@ def render_chunks(
     """
     settled = _joined(chunks)
     text = [
-        _render_display(chunk.bundle).text
-        if chunk.stream == "display"
-        else render.strip_ansi(chunk.text).rstrip("\n")
+        _render_display(chunk.bundle).text if chunk.stream == "display" else chunk.text.rstrip("\n")
         for chunk in _keep_ends(settled, field, _TEXT_CHUNKS, _LINES)
     ]
     html: list[str] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from nbcache.errors import command
+from nbcache.errors import command, plain
 from nbcache.model.view import PlaceProgress, RunProgress
 from nbcache.notebook import place_progress
 from nbcache.notebook import progress as pictures
@@ -79,7 +79,7 @@ class LineScreen:
             self._say(line)
 
     def _say(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        print(plain(line), file=self._stream, flush=True)
 
 
 def _tasks(place: PlaceProgress) -> str:

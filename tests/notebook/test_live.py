@@ -180,7 +180,7 @@ def test_what_a_debug_process_prints_stands_between_the_lines_of_its_run() -> No
 
 def test_without_a_terminal_only_changes_are_printed_each_once() -> None:
     out = io.StringIO()
-    failure = FailureView(task="fit[3]", process="fit", error="ValueError: 3")
+    failure = FailureView(task="fit[\x1b[2J3]", process="fit", error="ValueError: \x1b[31m3")
     half = progress("running", place(completed=9, failed=1), failures=(failure,))
     run = ScriptedRun(HALF, HALF, half, half, progress("succeeded", place(completed=18)))
 

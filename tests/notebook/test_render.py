@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from nbcache.errors import UsageError, plain
 from nbcache.notebook import render
 
 
@@ -41,4 +42,13 @@ def test_escape_sequences_other_than_colours_are_dropped() -> None:
     assert render.ansi_html("\x1b[2Ka\x1b]0;title\x07b\x1b[1mc") == (
         'ab<span style="font-weight:bold">c</span>'
     )
-    assert render.strip_ansi("\x1b[1;31mx\x1b[0m") == "x"
+    assert plain("\x1b[1;31mx\x1b[0m") == "x"
+
+
+def test_what_a_task_or_a_colleague_wrote_is_nothing_that_a_terminal_obeys() -> None:
+    wrote = "\x1b]0;title\x07red \x1b[31mtag\x1b[0m\x08\r\n\tend\rstart"
+    words = "red tag\\x08\r\n\tend\\x0dstart"
+
+    assert render.table(["tag"], [["a\x1b[2Jb"]]).text == "tag\nab"
+    assert render.line(wrote).text == words
+    assert UsageError(wrote)._render_traceback_() == [f"\x1b[31mUsageError\x1b[0m: {words}"]

@@ -15,6 +15,7 @@ from typing import Any
 from nbcache.engine.record.finding import label_of
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.run_report import Failure, RunReport, TaskLine
+from nbcache.errors import plain
 from nbcache.notebook import render
 from nbcache.notebook.run_page import charts
 
@@ -183,7 +184,7 @@ def _failure(alike: Sequence[Failure]) -> str:
         if body and body.strip():
             text += (
                 f"<details><summary>{escape(title + of)}</summary>"
-                f"<pre>{escape(render.strip_ansi(body))}</pre></details>"
+                f"<pre>{escape(plain(body))}</pre></details>"
             )
     return text + "</div>"
 

@@ -13,7 +13,7 @@ from nbcache.engine.record import explanations, history
 from nbcache.engine.record.finding import Found
 from nbcache.engine.record.history import LIVE, RunSummary
 from nbcache.engine.running.run import AtWork, Run
-from nbcache.errors import UsageError
+from nbcache.errors import UsageError, plain
 from nbcache.model.digest import Digest
 from nbcache.model.event import TaskKey
 from nbcache.model.fingerprint import Component
@@ -191,7 +191,7 @@ def _chunks(chunks: Sequence[ShownChunk]) -> list[Json]:
         if chunk.stream == "display":
             found.append(_display(chunk.bundle))
             continue
-        text = render.strip_ansi(render.settle_carriage_returns(chunk.text))
+        text = plain(render.settle_carriage_returns(chunk.text))
         if len(text) > room:
             text = f"… {len(text) - room:,} characters before this …\n{text[len(text) - room :]}"
         found.append({"stream": chunk.stream, "text": text})
@@ -224,8 +224,8 @@ def _detail(found: Found, outcome: str, made_in: str = "") -> Json:
         "process": made.process,
         "position": use.position if use is not None else made.position,
         "facts": [list(pair) for pair in _facts(found, outcome, made_in) if pair[1]],
-        "error": made.error or "",
-        "traceback": render.strip_ansi(made.traceback or ""),
+        "error": plain(made.error or ""),
+        "traceback": plain(made.traceback or ""),
         **(_source(record.source, record.language) if record else {}),
         "cell": record.cell if record else "",
         "inputs": [
