@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from nbcache.engine.identity.sources import module_around
 from nbcache.plan.identity.canonical.names import attribute
-from nbcache.plan.identity.reach import is_of_nbcache
+from nbcache.plan.identity.noted import is_of_nbcache
 from nbcache.plan.identity.uses import uses_of
 from nbcache.plan.language.facts import BodyFacts
 

@@ -28,7 +28,7 @@ from nbcache.plan.identity.module_settings import (
     aliases_of,
     settings_in,
 )
-from nbcache.plan.identity.reach import Walker
+from nbcache.plan.identity.noted import Noted
 
 # The import path and the environment have ways of their own; the rest is the kernel's business.
 _OWN_WAYS = frozenset({"sys", "os", "nbcache", "IPython", "ipykernel", "__main__"})
@@ -72,7 +72,7 @@ class ModuleSettings:
 
     def reached(
         self,
-        walker: Walker,
+        noted: Noted,
         reach: ModuleReach,
         places: LocalModules,
         code: Sequence[str | None],
@@ -81,7 +81,7 @@ class ModuleSettings:
 
         What is given to all tables of a library counts where the code has its name.
         """
-        tops = _tops(walker, reach)
+        tops = _tops(noted, reach)
         found = [*self._places]
         found += [each for name in reach.modules for each in _filled_by(self._own, name)]
         found = [each for each in found if _counts(each, tops, reach, places)]
@@ -92,18 +92,16 @@ class ModuleSettings:
             )
         )
 
-    def unreached(
-        self, walker: Walker, reach: ModuleReach, places: LocalModules
-    ) -> Iterator[Patch]:
+    def unreached(self, noted: Noted, reach: ModuleReach, places: LocalModules) -> Iterator[Patch]:
         """Yield the places that code does not reach by itself: an input may bring it there."""
-        tops = _tops(walker, reach)
+        tops = _tops(noted, reach)
         for each in self._places:
             if each.module != "sys" and not _counts(each, tops, reach, places):
                 yield each if places.home(each.module) == "local" else each.shortest()
 
-    def unnamed(self, walker: Walker, reach: ModuleReach, places: LocalModules) -> list[str]:
+    def unnamed(self, noted: Noted, reach: ModuleReach, places: LocalModules) -> list[str]:
         """Return how cells set, in modules that code reaches, what their text does not name."""
-        tops = _tops(walker, reach)
+        tops = _tops(noted, reach)
         return [
             called.format(patch)
             for patch, called in self._calls
@@ -173,8 +171,8 @@ class Surroundings(NamedTuple):
         return cls(LocalModules(own, folder), ModuleSettings(namespace, folder), {})
 
 
-def _tops(walker: Walker, reach: ModuleReach) -> set[str]:
-    return {top_of(each) for each in walker.packages | walker.python | reach.packages}
+def _tops(noted: Noted, reach: ModuleReach) -> set[str]:
+    return {top_of(each) for each in noted.packages | noted.python | reach.packages}
 
 
 def _depth_of_module(steps: tuple[Step, ...]) -> int:

@@ -30,7 +30,7 @@ from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_facts import ModuleFacts, read_module
 from nbcache.plan.identity.module_reach import ModuleReach, Reached
 from nbcache.plan.identity.module_relations import ModuleRelations
-from nbcache.plan.identity.reach import Home
+from nbcache.plan.identity.noted import Home
 from nbcache.plan.identity.uses import Chain
 from nbcache.store.filestate import StatKey, is_settled, stat_key
 

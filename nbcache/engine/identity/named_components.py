@@ -51,9 +51,9 @@ class NamedComponents:
 
     def component(self, walker: Walker, name: str, value: object) -> Component:
         """Return the component of what a name stands for; notes in the walk what it reaches."""
-        wanted = walker.wanted.get(name, set())
+        wanted = walker.noted.wanted.get(name, set())
         if isinstance(value, types.ModuleType):
-            walker.module_read(value.__name__, wanted or {()})
+            walker.noted.module_read(value.__name__, wanted or {()})
             if () not in wanted and self._places.home(value.__name__) in (
                 "package",
                 "python",

@@ -25,7 +25,7 @@ from nbcache.codec.classes import ClassUnpickler, with_slots
 from nbcache.engine.identity.reducers import reduce_by_value, with_members
 from nbcache.model.digest import identity_digest
 from nbcache.plan.identity.asked import annotations_of, names_in_annotation
-from nbcache.plan.identity.reach import AMBIENT, is_of_nbcache
+from nbcache.plan.identity.noted import AMBIENT, is_of_nbcache
 from nbcache.plan.identity.uses import uses_of
 
 OUT_OF_BAND = 1 << 20  # bytes

@@ -36,8 +36,9 @@ from nbcache.plan.identity.asked import Asked
 from nbcache.plan.identity.code import normalise
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_reach import ModuleReach
+from nbcache.plan.identity.noted import Noted, may_look_up
 from nbcache.plan.identity.outline import apart
-from nbcache.plan.identity.reach import Walker, combine, may_look_up
+from nbcache.plan.identity.reach import Walker, combine
 from nbcache.plan.identity.uses import Chain
 from nbcache.plan.language.facts import BodyFacts
 from nbcache.plan.language.quantities import size_text
@@ -73,21 +74,21 @@ class PythonCapture:
     def take(self, send: bool) -> tuple[Captured, list[Component]]:
         asked: frozenset[Asked] = frozenset()
         while True:
-            walker, components = self._walk(asked)
-            self._names.read |= walker.annotated | walker.looked_up | walker.subclasses
-            submodules = self._submodules_passed(walker)
+            noted, components = self._walk(asked)
+            self._names.read |= noted.annotated | noted.looked_up | noted.subclasses
+            submodules = self._submodules_passed(noted)
             locals_, reach, changing = local_components(
-                self._places, walker.local, asked, lists_all=walker.lists_all
+                self._places, noted.local, asked, lists_all=noted.lists_all
             )
-            asks = asked | walker.asks | reach.asks
-            patches = self._patches_for(walker, reach, [*components, *locals_])
+            asks = asked | noted.asks | reach.asks
+            patches = self._patches_for(noted, reach, [*components, *locals_])
             if asks == asked and patches.keys() == self._patches.keys():
                 break
             asked, self._patches = asks, patches  # what does not count as a rule counts here
         self._settings = InputSettings(
-            self._settings_of_inputs(walker, reach, [*components, *locals_])
+            self._settings_of_inputs(noted, reach, [*components, *locals_])
         )
-        packages = package_components(self._places, walker.packages | reach.packages)
+        packages = package_components(self._places, noted.packages | reach.packages)
         components += [
             *locals_,
             *packages,
@@ -101,7 +102,7 @@ class PythonCapture:
             components.append(component("sharing", "sharing", combine("sharing", shared), text))
         payload = Payload(b"", ())
         if send:
-            payload = self._pickle(values, walker.looked_up, annotations="annotations" in asked)
+            payload = self._pickle(values, noted.looked_up, annotations="annotations" in asked)
         values |= {str(patch): value for patch, value in self._patches.items()}
         names = {name: described(value, name) for name, value in values.items()}
         found = Captured(
@@ -116,12 +117,12 @@ class PythonCapture:
             },
             sys_path=tuple(self._places.path),
             imports=(
-                *sorted(_submodules(self._namespace, walker.wanted) | {*submodules}),
+                *sorted(_submodules(self._namespace, noted.wanted) | {*submodules}),
                 *changing,
             ),
             missing=self._names.missing(),
             sources=self._described.sources,
-            texts=frozenset(walker.texts | reach.texts),
+            texts=frozenset(noted.texts | reach.texts),
             helper_sources=tuple(
                 textwrap.dedent(each)
                 for each in (
@@ -141,12 +142,12 @@ class PythonCapture:
             found = replace(found, notes=tuple(self._notes))
         return found, components
 
-    def _walk(self, asked: frozenset[Asked]) -> tuple[Walker, list[Component]]:
+    def _walk(self, asked: frozenset[Asked]) -> tuple[Noted, list[Component]]:
         walker = Walker(self._namespace, self._places, source_of, asked=asked)
-        names = self._names
-        walker.used(names.uses, own=names.bound)
+        noted, names = walker.noted, self._names
+        noted.used(names.uses, own=names.bound)
         if may_look_up(names.uses):
-            walker.looks_up(names.tree, at_top=True, own=names.own)
+            noted.looks_up(names.tree, at_top=True, own=names.own)
         components = [
             component(
                 "code",
@@ -159,37 +160,37 @@ class PythonCapture:
         for patch, value in self._patches.items():
             components.append(self._described.component(walker, str(patch), value))
         done = set(self._decl.directives.ignore)
-        walker.look_up_in_texts(names.own)
-        while waiting := sorted(walker.wanted.keys() - done):
+        noted.look_up_in_texts(names.own)
+        while waiting := sorted(noted.wanted.keys() - done):
             for name in waiting:
                 done.add(name)
                 if names.counts(name):
                     value = self._namespace[name]
                     components.append(self._described.component(walker, name, value))
-            walker.look_up_in_texts(names.own)
-        for found in walker.whole:
+            noted.look_up_in_texts(names.own)
+        for found in noted.whole:
             self._note(
                 f"`{found.text}` has all names of the notebook at hand; in its tasks there are "
                 "those that its code or its texts name, and only they count"
             )
-        if walker.unknown is not None and not walker.puts_names:
+        if noted.unknown is not None and not noted.puts_names:
             raise FingerprintError(
-                f"process {self._decl.name!r}: `{walker.unknown.text}` reads names of the notebook "
+                f"process {self._decl.name!r}: `{noted.unknown.text}` reads names of the notebook "
                 "that are known only when it runs, so nobody can tell what counts.\n  Put what it "
                 'may read into a dict, in another cell, and read that: CHOICES = {"a": a, "b": b}.'
             )
-        return walker, components
+        return noted, components
 
-    def _submodules_passed(self, walker: Walker) -> list[str]:
+    def _submodules_passed(self, noted: Noted) -> list[str]:
         """Return the modules that `import a.b` in a cell made part of `a`, which is used as a
         whole, and note that they are reached."""
         found = [
             name
             for name in self._in_cells.submodules
-            if name in sys.modules and not walker.passed.isdisjoint(_around(name))
+            if name in sys.modules and not noted.passed.isdisjoint(_around(name))
         ]
         for name in found:
-            walker.module_read(name, {()})
+            noted.module_read(name, {()})
         return found
 
     def _body_digest(self, asked: frozenset[Asked]) -> Digest:
@@ -198,12 +199,12 @@ class PythonCapture:
         return identity_digest(normalise(self._names.tree, docstrings="docstrings" in asked))
 
     def _patches_for(
-        self, walker: Walker, reach: ModuleReach, components: list[Component]
+        self, noted: Noted, reach: ModuleReach, components: list[Component]
     ) -> dict[Patch, object]:
         """Return what cells set in modules that the body reaches, and note what it cannot have."""
         found: dict[Patch, object] = {}
         texts = self._texts(components)
-        for patch in self._in_cells.reached(walker, reach, self._places, texts):
+        for patch in self._in_cells.reached(noted, reach, self._places, texts):
             if patch.counts_for_text_alone() and not makes_text(texts):
                 continue
             if self._is_sendable(patch):
@@ -211,17 +212,17 @@ class PythonCapture:
             else:
                 reason = self._unsendable[patch]
                 self._note(f"{patch}, which a cell sets, is not set in its tasks: {reason}")
-        for how in self._in_cells.unnamed(walker, reach, self._places):
+        for how in self._in_cells.unnamed(noted, reach, self._places):
             self._note(f"what {how} in a cell sets is not set in its tasks; do it in the body")
         return found
 
     def _settings_of_inputs(
-        self, walker: Walker, reach: ModuleReach, components: list[Component]
+        self, noted: Noted, reach: ModuleReach, components: list[Component]
     ) -> Iterator[InputSetting]:
         """Yield what cells set in modules that an input alone may bring to the body."""
         if not self._decl.inputs:
             return
-        for patch in self._in_cells.unreached(walker, reach, self._places):
+        for patch in self._in_cells.unreached(noted, reach, self._places):
             if patch.counts_for_text_alone() and not makes_text(self._texts(components)):
                 continue
             if patch not in self._of_inputs:

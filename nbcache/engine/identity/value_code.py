@@ -82,10 +82,10 @@ def value_leaf(
         found = walker.leaf(value)
         if is_kernel and walker.folded_classes:
             know_classes(dict.fromkeys(walker.folded_classes), namespace, places)
-        if found is None or not (walker.local or walker.packages):
+        if found is None or not (walker.noted.local or walker.noted.packages):
             return found
-        locals_, reach, _ = local_components(places, walker.local, frozenset())
-        packages = package_components(places, walker.packages | reach.packages)
+        locals_, reach, _ = local_components(places, walker.noted.local, frozenset())
+        packages = package_components(places, walker.noted.packages | reach.packages)
         around = tuple((each.kind, each.name, each.digest) for each in [*locals_, *packages])
         return combine("with", found, around)
 

@@ -1,10 +1,10 @@
 """Identify live functions and classes by their code and by all that they reach.
 
 A name of the notebook that some code reads ends the walk: it becomes a component of its own
-(`Walker.wanted`). What has no such name (closures, defaults, decorated functions, attributes,
+(`Noted.wanted`). What has no such name (closures, defaults, decorated functions, attributes,
 methods) is part of the component that it was found in. What belongs to a local module is noted in
-`Walker.local` and counts through its source; what belongs to an installed package or to Python
-counts by name, with the package in `Walker.packages`. Reads no file: source text is handed in.
+`Noted.local` and counts through its source; what belongs to an installed package or to Python
+counts by name, with the package in `Noted.packages`. Reads no file: source text is handed in.
 A cycle is written as the distance back to where it was entered, so a digest does not depend on
 where else the object is reached from. A change here changes the keys of all helpers.
 """
@@ -12,21 +12,19 @@ where else the object is reached from. A change here changes the keys of all hel
 from __future__ import annotations
 
 import abc
-import ast
 import functools
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from operator import attrgetter
-from typing import Literal, Protocol
 
 from nbcache.errors import NoCanonicalFormError
 from nbcache.model.digest import Digest, identity_digest
-from nbcache.plan.identity.asked import Asked, annotations_of, asked_of_code, names_in_annotation
+from nbcache.plan.identity.asked import Asked, annotations_of, names_in_annotation
 from nbcache.plan.identity.canonical import canonical_digest
-from nbcache.plan.identity.canonical.names import attribute
+from nbcache.plan.identity.canonical.names import attribute, module_of, qualname_of
 from nbcache.plan.identity.code import (
     SourceOf,
     encode_code,
@@ -34,9 +32,8 @@ from nbcache.plan.identity.code import (
     find_function,
     normalise,
 )
-from nbcache.plan.identity.looked_up import WORDS, LookUp, look_ups
-from nbcache.plan.identity.named_in_text import names_told
-from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import, Uses, uses_of
+from nbcache.plan.identity.noted import AMBIENT, Home, Noted, Places, may_look_up
+from nbcache.plan.identity.uses import Uses, uses_of
 from nbcache.plan.identity.written import (
     DESCRIPTORS,
     class_members,
@@ -45,23 +42,8 @@ from nbcache.plan.identity.written import (
     wrapped_by,
 )
 
-Home = Literal["notebook", "local", "package", "python", "unknown"]
-
-# Names that every module or cell has without saying so; they tell where code lies, not what it is.
-AMBIENT = frozenset(
-    "__name__ __doc__ __file__ __package__ __loader__ __spec__ __builtins__ __builtin__ __module__ "
-    "__qualname__ __annotations__ __class__ __dict__ __path__ __cached__".split()
-)
 _VALIDATED = "pydantic._internal._validate_call.ValidateCallWrapper"
 _LRU_WRAPPER = type(functools.lru_cache(maxsize=None)(lambda: None))
-
-
-class Places(Protocol):
-    """Tells whose code a module is."""
-
-    def home(self, module: str) -> Home:
-        """Return where the module of this full name comes from."""
-        ...
 
 
 def combine(tag: str, *parts: object) -> Digest:
@@ -72,9 +54,9 @@ def combine(tag: str, *parts: object) -> Digest:
 class Walker:
     """One walk over what a body reaches. Holds for one moment: objects may change after it.
 
-    With `cut`, reads of names of `namespace` are collected in `wanted` (name -> attribute chains
-    read off it); without, their values are folded into the digest of what reads them. `asks` says
-    what the code looks at that does not count as a rule; in a walk with `asked` that counts.
+    With `cut`, reads of names of `namespace` are `noted` as wanted; without, their values are
+    folded into the digest of what reads them. `noted.asks` says what the code looks at that does
+    not count as a rule; in a walk with `asked` that counts.
     """
 
     def __init__(
@@ -87,22 +69,8 @@ class Walker:
         asked: frozenset[Asked] = frozenset(),
     ) -> None:
         self._namespace, self._places, self._source_of = namespace, places, source_of
-        self._home_name = str(namespace.get("__name__", "__main__"))
         self._cut, self._asked = cut, asked
-        self.wanted: dict[str, set[Chain]] = {}
-        self.local: dict[str, set[Chain]] = {}
-        self.packages: set[str] = set()
-        self.python: set[str] = set()  # modules of Python's own
-        self.texts: set[str] = set()
-        self.asks: set[Asked] = set()
-        self.annotated: set[str] = set()  # names in annotations that are texts
-        self.passed: set[str] = set()  # modules that are used as a whole, such as by `getattr`
-        self.looked_up: set[str] = set()  # names that are read off the notebook by a text
-        self.unknown: LookUp | None = None  # one that may read any name
-        self.puts_names = False  # into the notebook, by texts: what is unknown may be these
-        self.whole: list[LookUp] = []  # where code has all names of the notebook at hand
-        self.subclasses: set[str] = set()  # classes that are reached from those above them
-        self.lists_all = False  # those of which class cannot be told
+        self.noted = Noted(namespace, places)
         # Of the notebook, without components of their own:
         self.folded: list[types.CodeType] = []
         self.folded_classes: list[type] = []
@@ -138,119 +106,16 @@ class Walker:
         identity = getattr(cls, "__nbcache_identity__", None)
         if identity is not None:  # a resource
             return self._once(value, lambda each: identity(each, self.digest))
-        if _module_of(cls).startswith("nbcache.") and hasattr(value, "node"):
+        if module_of(cls).startswith("nbcache.") and hasattr(value, "node"):
             raise NoCanonicalFormError(cls.__name__, "a channel; take what it carries as an input")
         if isinstance(value, DESCRIPTORS):
             return self._once(value, self._member)
-        self._note_type(cls)
+        self.noted.note_type(cls)
         if _full_name(cls) == _VALIDATED:
             return self._once(value, self._validated)
-        if self._places.home(_module_of(cls)) != "notebook":
+        if self._places.home(module_of(cls)) != "notebook":
             self._known_types.add(cls)
         return None
-
-    def used(self, uses: Uses, own: Iterable[str] = ()) -> None:
-        """Note all that some code of the notebook uses; `own` are names that it binds itself."""
-        skipped = {*AMBIENT, *own}
-        for name, chains in uses.names.items():
-            if name not in skipped and name in self._namespace:
-                if name in uses.by_text and is_of_nbcache(self._namespace[name]):
-                    continue  # a process or channel that a text happens to name
-                self.wanted.setdefault(name, set()).update(chains)
-        if reads_main(uses):
-            self.look_up({*uses.attributes, *uses.texts} - skipped)
-        if "__subclasses__" in uses.attributes:
-            found = self._subclasses(uses, skipped)
-            self.wanted |= {name: {()} for name in found if name not in self.wanted}
-            self.subclasses |= found
-        self.imported(uses)
-
-    def look_up(self, names: Iterable[str]) -> None:
-        """Note names of the notebook that code reads by a text; others are passed over."""
-        for name in names:
-            if name in self._namespace and not is_of_nbcache(self._namespace[name]):
-                self.wanted.setdefault(name, set()).add(())
-                self.looked_up.add(name)
-
-    def looks_up(self, code: ast.AST, *, at_top: bool, own: Collection[str] = ()) -> None:
-        """Note the names that code of the notebook looks up by a text; `own` it binds itself."""
-        public = [each for each in self._namespace if each[0] != "_" and each not in own]
-        for found in look_ups(code, at_top=at_top):
-            if found.how == "puts":
-                self.puts_names = True
-            elif found.pattern is not None:
-                self.look_up(filter(found.matches, public))
-            elif found.how in ("whole", "given"):
-                self.whole.append(found)
-            else:
-                self.unknown = found
-
-    def look_up_in_texts(self, own: Collection[str]) -> None:
-        """Note the names in the texts of all code met so far, where some of it may run one with all
-        names at hand; `own` the body binds itself."""
-        if any(each.how == "given" for each in self.whole):
-            told = chain.from_iterable(map(names_told, self.texts))
-            self.look_up(each for each in told if each[0] != "_" and each not in own)
-
-    def _subclasses(self, uses: Uses, own: Collection[str]) -> set[str]:
-        """Return the notebook's classes that derive from one whose subclasses some code asks for;
-        where it cannot be told which those are, all that derive from any class of the notebook.
-
-        own: names that the code binds itself.
-        """
-        asked = {before for before, name, _ in uses.members if name == "__subclasses__"}
-        bases = dict(self._asked_bases(uses, own))
-        told = asked and asked == bases.keys()
-        self.lists_all |= not told
-        for base in bases.values():
-            self.module_read(_module_of(base), {(_qualname(base), "__subclasses__")})
-        return {
-            name
-            for name, value in self._namespace.items()
-            if isinstance(value, type)
-            and _module_of(value) == self._home_name
-            and any(
-                base in bases.values() if told else _module_of(base) == self._home_name
-                for base in value.__mro__[1:]
-            )
-        }
-
-    def _asked_bases(self, uses: Uses, own: Collection[str]) -> Iterator[tuple[str, type]]:
-        """Yield the classes that code asks for subclasses by name, behind the last of these."""
-        for name, chains in uses.names.items():
-            for steps in [(name, *each) for each in chains if "__subclasses__" in each]:
-                at = steps.index("__subclasses__")
-                base = None if name in own else self._namespace.get(name)
-                for step in steps[1:at]:
-                    base = attribute(base, step) if isinstance(base, types.ModuleType) else None
-                if isinstance(base, type):
-                    yield steps[at - 1], base
-
-    def imported(self, uses: Uses) -> None:
-        """Note the modules that some code imports itself, its texts, and what it asks of code."""
-        self.texts |= uses.texts
-        self.asks |= asked_of_code(uses)
-        for each in uses.imports:
-            self._import(each, uses)
-        if uses.attributes & NAME_MODULES:
-            for text in uses.texts:
-                if text.isidentifier() or text.replace(".", "").isidentifier():
-                    self.module_read(text, {()}, only_local="find_spec" not in uses.attributes)
-
-    def module_read(
-        self, module: str, chains: Iterable[Chain], *, only_local: bool = False
-    ) -> None:
-        """Note that attributes are read off a module."""
-        chains = set(chains)
-        if () in chains:
-            self.passed.add(module)
-        home = self._places.home(module)
-        if home == "local":
-            self.local.setdefault(module, set()).update(chains)
-        elif home == "package" and not only_local:
-            self.packages.add(module)
-        elif home == "python":
-            self.python.add(module)
 
     # -- bookkeeping ------------------------------------------------------------------------
 
@@ -275,42 +140,6 @@ class Walker:
             self._lowest = outer
         return found
 
-    def _import(self, each: Import, uses: Uses) -> None:
-        if each.level:
-            return  # relative: only in modules, which are read from their source
-        if not each.bound or each.names == ("*",):
-            self._import_locally(each)
-            return
-        for position, target in enumerate(each.targets):
-            read = uses.names.get(target, frozenset())
-            if each.names:
-                name = each.names[position]
-                self.module_read(each.module, {(name, *chain) for chain in read} or {(name,)})
-            elif each.aliased:
-                self.module_read(each.module, read)
-            else:
-                self.module_read(each.module, ())
-                self.module_read(each.module.partition(".")[0], read)
-
-    def _import_locally(self, each: Import) -> None:
-        chains: set[Chain] = {(name,) for name in each.names if name != "*"}
-        if not chains:
-            chains = {()} if each.reads is None else set(each.reads)
-        if each.aliased or each.names:
-            self.module_read(each.module, chains)
-        else:
-            self.module_read(each.module, ())
-            self.module_read(each.module.partition(".")[0], chains)
-
-    def _note_type(self, cls: type) -> None:
-        for base in cls.__mro__:
-            module = _module_of(base)
-            home = self._places.home(module)
-            if home == "package":
-                self.packages.add(module)
-            elif home == "python":
-                self.python.add(module)
-
     # -- code -------------------------------------------------------------------------------
 
     def _function(self, value: object) -> Digest | None:
@@ -329,16 +158,16 @@ class Walker:
             self.folded.append(value.__code__)
             self.held += defaults_of(value)
         if around == "notebook" and self._cut:
-            self.used(uses)
+            self.noted.used(uses)
             if may_look_up(uses):
                 written = find_function(value.__code__, self._source_of)
                 if written is not None:
-                    self.looks_up(written[0], at_top=False)
+                    self.noted.looks_up(written[0], at_top=False)
         elif around in ("notebook", "local", "unknown"):
-            self.imported(uses)
+            self.noted.imported(uses)
             outer = self._globals(value, uses)
         else:
-            self.module_read(str(value.__globals__.get("__name__", "")), ())
+            self.noted.module_read(str(value.__globals__.get("__name__", "")), ())
         return combine(
             "function",
             self._own_code(value, whole=around in ("notebook", "local", "unknown")),
@@ -381,8 +210,8 @@ class Walker:
         """Note the names that annotations hold as texts, for whoever asks what they mean."""
         for name in chain.from_iterable(map(names_in_annotation, annotations.values())):
             if self._cut and name in self._namespace:
-                self.wanted.setdefault(name, set()).add(())
-                self.annotated.add(name)
+                self.noted.wanted.setdefault(name, set()).add(())
+                self.noted.annotated.add(name)
 
     def _cells(self, function: types.FunctionType) -> tuple[tuple[str, str], ...]:
         cells: list[tuple[str, str]] = []
@@ -413,7 +242,7 @@ class Walker:
             if name in around and name not in AMBIENT:
                 value = around[name]
                 if isinstance(value, types.ModuleType):
-                    self.module_read(value.__name__, uses.names[name])
+                    self.noted.module_read(value.__name__, uses.names[name])
                     found.append((name, combine("module", value.__name__)))
                 else:
                     found.append((name, self._part(f"global {name}", value)))
@@ -435,7 +264,7 @@ class Walker:
         assert isinstance(value, type)
         home, by_name = self._by_name(value)
         if by_name:
-            self._note_type(value)
+            self.noted.note_type(value)
             return self._named(value, home) if home == "local" else None
         if home in ("package", "python") and not value.__flags__ & (1 << 9):
             return None
@@ -520,7 +349,7 @@ class Walker:
             way_out = f"say `sys.modules[{name!r}] = ...` where it is loaded from its file"
             reason = f"nothing finds {name} by its name; {way_out}" if is_file else ""
             raise NoCanonicalFormError("module", reason or f"{name} lies in no file")
-        self.module_read(value.__name__, {()})
+        self.noted.module_read(value.__name__, {()})
         return combine("module", value.__name__)
 
     def _type_variable(self, value: object) -> Digest:
@@ -548,28 +377,28 @@ class Walker:
         """Note the module of a compiled function, which the encoder names; what is bound to data
         counts by that."""
         if isinstance(value.__self__, types.ModuleType):  # type: ignore[attr-defined]
-            self.module_read(_module_of(value), {(_qualname(value),)})
+            self.noted.module_read(module_of(value), {(qualname_of(value),)})
 
     # -- names ------------------------------------------------------------------------------
 
     def _by_name(self, value: object) -> tuple[Home, bool]:
         """Return whose a function or class is, and whether a worker can import it by its name."""
-        module = _module_of(value)
-        if module == self._home_name:
+        module = module_of(value)
+        if module == self.noted.home_name:
             return "notebook", False
         home = self._places.home(module)
         if home in ("notebook", "unknown"):
             return home, False
         try:
-            found = attrgetter(_qualname(value))(sys.modules[module])
+            found = attrgetter(qualname_of(value))(sys.modules[module])
         except (KeyError, AttributeError):
             return home, False
         return home, found is value
 
     def _named(self, value: object, home: Home) -> Digest | None:
         """Identify what can be imported by its name; installed functions the encoder names."""
-        module, qualname = _module_of(value), _qualname(value)
-        self.module_read(module, {(qualname.partition(".")[0],)})
+        module, qualname = module_of(value), qualname_of(value)
+        self.noted.module_read(module, {(qualname.partition(".")[0],)})
         if home != "local" and isinstance(value, types.FunctionType | type):
             return None
         return combine("named", module, qualname)
@@ -578,7 +407,7 @@ class Walker:
         if function.__globals__ is self._namespace:
             return "notebook"
         name = str(function.__globals__.get("__name__", ""))
-        return "notebook" if name == self._home_name else self._places.home(name)
+        return "notebook" if name == self.noted.home_name else self._places.home(name)
 
     def _optional(self, value: object) -> Digest | None:
         return None if value is None else self.digest(value)
@@ -593,34 +422,8 @@ def defaults_of(function: types.FunctionType) -> Iterable[tuple[str, object]]:
         yield f"default of {function.__name__}: {name}", value
 
 
-def reads_main(uses: Uses) -> bool:
-    """Say whether code asks for the notebook's names as those of a module."""
-    names_it = "__main__" in uses.texts or "__name__" in uses.read
-    by_text = names_it and not NAME_MODULES.isdisjoint(uses.attributes)
-    return by_text or any(each.module == "__main__" for each in uses.imports)
-
-
-def may_look_up(uses: Uses) -> bool:
-    """Say whether code may read names of the notebook by texts that it puts together."""
-    return reads_main(uses) or not WORDS.isdisjoint(uses.read)
-
-
-def is_of_nbcache(value: object) -> bool:
-    return _module_of(type(value)).startswith("nbcache.")
-
-
-def _module_of(value: object) -> str:
-    module = attribute(value, "__module__")
-    return module if isinstance(module, str) else ""
-
-
-def _qualname(value: object) -> str:
-    found = attribute(value, "__qualname__")
-    return str(attribute(value, "__name__") or "" if found is None else found)
-
-
 def _full_name(value: object) -> str:
-    return f"{_module_of(value)}.{_qualname(value)}"
+    return f"{module_of(value)}.{qualname_of(value)}"
 
 
 _Handler = Callable[[Walker, object], "Digest | None"]

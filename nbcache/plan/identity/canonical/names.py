@@ -29,6 +29,18 @@ def attribute(value: object, name: str) -> object:
         return None
 
 
+def module_of(value: object) -> str:
+    """Return the name of the module that an object says it is of; "" where it says none."""
+    module = attribute(value, "__module__")
+    return module if isinstance(module, str) else ""
+
+
+def qualname_of(value: object) -> str:
+    """Return the name of an object within its module; "" where it has none."""
+    found = attribute(value, "__qualname__")
+    return str(attribute(value, "__name__") or "" if found is None else found)
+
+
 def type_name(cls: type) -> str:
     """Return a class's name for people: "Decimal" of builtins, else "decimal.Decimal"."""
     module = getattr(cls, "__module__", None)
