@@ -8,18 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nbcache.engine.tier import (
-    AGAIN_S,
-    EXIT_S,
-    NOT_NOW,
-    Sharing,
-    Tier,
-    check_place,
-    connect,
-    share,
-    sharing_of,
-    unshare,
-)
+from nbcache.engine.connecting import NOT_NOW, check_place, connect, share, unshare
+from nbcache.engine.sharing import Sharing, sharing_of
+from nbcache.engine.tier import AGAIN_S, EXIT_S, Tier
 from nbcache.engine.upkeep.cleaning import clean_after_run
 from nbcache.engine.upkeep.condensing import condense
 from nbcache.errors import CacheFormatError, RemoteStoreError, StoreError
@@ -54,7 +45,7 @@ class CacheInUse:
         return self._cache is not None and not self._cache.is_there()
 
     def share(self, url: str, *, read_only: bool, claim: str) -> Tier | None:
-        """Put a shared cache behind this one; see `tier.share`."""
+        """Put a shared cache behind this one; see `connecting.share`."""
         if not self.place.exists():  # a URL with a mistake in it leaves no folder behind
             with contextlib.suppress(*NOT_NOW):
                 check_place(url, read_only=read_only, claim=claim)

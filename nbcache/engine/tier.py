@@ -1,197 +1,47 @@
-"""The shared cache of a session: opened when first needed, and given what runs here make.
+"""A shared cache at work behind a local one: it is given what runs here make.
 
-Which store is shared stands in the cache's folder (`shared.json`), so that the shell and a fresh
-kernel know it, too. A thread of its own copies the rows of results that came from there into the
-local log, and sends what was made here; a run never waits for it and never fails by it.
+A thread of its own copies the rows of results that came from there into the local log, and sends
+what was made here; a run never waits for it and never fails by it. Which store it is, `sharing`
+says, and how it came there, `connecting`.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from weakref import WeakKeyDictionary, WeakSet
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from nbcache.engine.running.claiming import SharedClaims
+from nbcache.engine.sharing import Sharing
 from nbcache.errors import (
     AccessDeniedError,
-    CacheFormatError,
     RemoteStoreError,
     RunError,
     StoreError,
     StoreGoneError,
-    StoreUnavailableError,
-    UsageError,
     command,
 )
 from nbcache.model.digest import Digest
 from nbcache.store.cache import Cache
-from nbcache.store.files import new_ulid, write_whole
 from nbcache.store.journal import encode_record
 from nbcache.store.references import references
-from nbcache.store.remote.header import read_header
 from nbcache.store.remote.layout import HEADER, RUNS
-from nbcache.store.remote.opening import cache_around, check_outside, open_store
-from nbcache.store.remote.probing import creates_once
-from nbcache.store.remote.protocol import Store
+from nbcache.store.remote.opening import check_outside, open_store
 from nbcache.store.remote.sending import Sender, Sent
 from nbcache.store.remote.shared import Shared
-from nbcache.store.signing import make_key
 
 PERIOD_S = 120.0  # between two sendings while a run is going
 AGAIN_S = 60.0  # after which a store that did not answer is asked again
 EXIT_S = 20.0  # that the end of a process waits for; what is left goes next time
-CLAIMS = ("auto", "always", "never")
-NOT_NOW = (StoreUnavailableError, AccessDeniedError)
-"""What a store may say today and not tomorrow: it is out of reach, or credentials are to come."""
-_FILE = "shared.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Sharing:
-    """Which store is behind a cache. `since` (microseconds): when it was put there; what was made
-    before is not sent by itself, see `Sender.waiting`.
-
-    claim: which tasks are claimed there before they start: auto (those that take long, or of which
-    nobody knows), always, never. is_new: it has not answered since it was put there, so whoever
-    opens it first may make the cache.
-    """
-
-    url: str
-    read_only: bool = False
-    since: int = 0
-    claim: str = "auto"
-    is_new: bool = False
-
-
-def sharing_of(root: Path) -> Sharing | None:
-    """Return what a cache is shared with; None where it is not.
-
-    Raises:
-        StoreError: the note is damaged.
-    """
-    try:
-        known = json.loads((root / _FILE).read_bytes())
-        return Sharing(
-            str(known["url"]),
-            bool(known["read_only"]),
-            int(known["since"]),
-            str(known.get("claim", "auto")),
-            bool(known.get("is_new", False)),
-        )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{root / _FILE} cannot be read: {error}.\n  Share again: `{command('share URL')}`, "
-            f"or no more: `{command('share --off')}`."
-        ) from error
-
-
-def share(
-    cache: Cache,
-    url: str,
-    *,
-    read_only: bool,
-    claim: str = "auto",
-    tell: Callable[[str], None],
-) -> Tier | None:
-    """Put a shared cache behind this one from now on, also for others who open it.
-
-    None: it does not answer now, lets nobody in or is damaged, which is told, and is behind it
-    already, as is asked for, or, but for the last, from its first answer on. So a notebook that
-    begins with this runs without the network and with old credentials, too.
-
-    Raises:
-        RemoteStoreError, CacheFormatError: it cannot be opened; nothing is changed.
-        UsageError: there is no such way to claim.
-    """
-    _check_claim(claim)
-    if "://" not in url:  # who opens the cache next may stand in another folder
-        url = os.path.abspath(os.path.expanduser(url))
-    before = sharing_of(cache.root)
-    is_other = before is None or before.url != url
-    since = time.time_ns() // 1000 if before is None or is_other else before.since
-    is_new = is_other or (before is not None and before.is_new)
-    asked = Sharing(url, read_only, since, claim, is_new)
-    try:
-        tier = Tier.open(cache, asked, tell)
-    except (RemoteStoreError, CacheFormatError) as error:
-        # "never" stands there also where "auto", which need not be said, found no claims.
-        same = [asked, replace(asked, claim="never")] if claim == "auto" else [asked]
-        if is_new and isinstance(error, NOT_NOW):
-            _note(cache, asked)
-        elif before not in same or not cache.is_trusted_to_share:
-            raise
-        tell(f"shared cache: {error}")
-        return None
-    try:
-        may_claim = not read_only and claim != "never"
-        if may_claim and not _has_claimed(before, url) and not _takes_claims(tier.shared.store):
-            tier.sharing = replace(tier.sharing, claim="never")
-            tell(_no_claims(url))
-        if is_new:
-            # What was made since then, while the store did not answer, was made for it.
-            tier.sender.note_before(None if is_other else since)
-        tier.sharing = replace(tier.sharing, is_new=False)
-        _note(cache, tier.sharing)
-    except BaseException:  # a full disk
-        tier.close()
-        raise
-    if not read_only:
-        _sign_from_now_on(tell)
-    if is_new:
-        _tell_nested(url, tell)
-    return tier
-
-
-def _note(cache: Cache, sharing: Sharing) -> None:
-    """Have the cache's folder say what it is shared with."""
-    new = cache.tmp / new_ulid()
-    write_whole(new, json.dumps(asdict(sharing)).encode() + b"\n", sync=True)
-    os.replace(new, cache.root / _FILE)
-
-
-def _has_claimed(before: Sharing | None, url: str) -> bool:
-    """Whether claims on this store were made before, so that it need not be tried again."""
-    return (
-        before is not None
-        and before.url == url
-        and not before.is_new
-        and not before.read_only
-        and before.claim != "never"
-    )
-
-
-def _takes_claims(store: Store) -> bool:
-    try:
-        return creates_once(store)
-    except (AccessDeniedError, StoreGoneError, StoreUnavailableError):  # runs will see
-        return True
-    except RemoteStoreError:  # it does not know of such creates
-        return False
-
-
-def _no_claims(url: str) -> str:
+def no_claims(url: str) -> str:
+    """Return what is told where a store cannot say who was first."""
     return f"{url} has no claims: two may compute the same at once"
-
-
-def _tell_nested(url: str, tell: Callable[[str], None]) -> None:
-    """Say what it means that a cache lies in another: whoever made it could not read that one."""
-    with contextlib.suppress(RemoteStoreError):
-        above = cache_around(url)
-        if above is not None:
-            tell(
-                f"{url} lies inside the cache at {above}: who cleans or deletes that one may take "
-                f"what lies here, and what is gone runs again. Better use that one "
-                f"(`{command(f'share {above}')}`), or a place beside it."
-            )
 
 
 def _check_may_make(url: str, is_new: bool) -> None:
@@ -205,38 +55,6 @@ def _check_may_make(url: str, is_new: bool) -> None:
         )
         raise gone
     check_outside(url)
-
-
-def check_place(url: str, *, read_only: bool, claim: str) -> None:
-    """See that there is a shared cache at a URL, or make it.
-
-    Raises:
-        RemoteStoreError, CacheFormatError: there is none, and none can be made.
-        UsageError: there is no such way to claim.
-    """
-    _check_claim(claim)
-    with contextlib.closing(open_store(url)) as store:
-        reason = "it is shared read-only" if read_only else None
-        read_header(store, reason, lambda: check_outside(url))
-
-
-def _check_claim(claim: str) -> None:
-    if claim not in CLAIMS:
-        raise UsageError(f"--claim is {', '.join(CLAIMS)}, not {claim!r}")
-
-
-def _sign_from_now_on(tell: Callable[[str], None]) -> None:
-    """Make this user a key: what goes unsigned nobody else may decode, if it runs code."""
-    try:
-        make_key()
-    except StoreError as error:
-        tell(f"what is sent goes unsigned, so nobody else uses the pickles in it: {error}")
-
-
-def unshare(cache: Cache) -> None:
-    """Share no more; what came from there stays, and so does what was sent."""
-    cache.share(None)
-    (cache.root / _FILE).unlink(missing_ok=True)
 
 
 class Tier:
@@ -416,7 +234,7 @@ class Tier:
         if self.contact.read_only is not None or self.sharing.claim == "never":
             return None
         if not self.shared.store.atomic_create:
-            self._tell(_no_claims(self.shared.store.url))
+            self._tell(no_claims(self.shared.store.url))
             return None
         return SharedClaims(
             self.shared,
@@ -520,36 +338,10 @@ def _at_exit(call: Callable[[], object]) -> None:
     getattr(threading, "_register_atexit", atexit.register)(call)
 
 
-def connect(cache: Cache, tell: Callable[[str], None]) -> Tier | None:
-    """Return the shared cache that stands behind a cache, opened, if there is one that answers."""
+def open_behind(cache: Cache) -> Tier | None:
+    """Return the tier that is at work behind a cache in this process, if there is one."""
     known = _open.get(cache)
-    if known is not None and known.shared is cache.shared:
-        return known
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            sharing = sharing_of(cache.root)
-            if sharing is not None and not cache.is_trusted_to_share:
-                _tell_foreign(cache, sharing, tell)
-            elif sharing is not None and sharing.is_new:
-                return share(
-                    cache, sharing.url, read_only=sharing.read_only, claim=sharing.claim, tell=tell
-                )
-            elif sharing is not None:
-                return Tier.open(cache, sharing, tell)
-        except (RemoteStoreError, CacheFormatError, StoreError) as error:
-            tell(f"shared cache: {error}")
-    return None
+    return known if known is not None and known.shared is cache.shared else None
 
 
 _open: WeakKeyDictionary[Cache, Tier] = WeakKeyDictionary()
-_told: WeakSet[Cache] = WeakSet()
-
-
-def _tell_foreign(cache: Cache, sharing: Sharing, tell: Callable[[str], None]) -> None:
-    """Say once that whoever made a cache does not decide where this user's results are sent."""
-    if cache not in _told:
-        _told.add(cache)
-        tell(
-            f"{cache.root} is not your cache, so nothing is shared with {sharing.url}, which it "
-            f"names. If you want that: {command(f'share {sharing.url}')}"
-        )

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass, field
 
 from nbcache.engine.record import history
-from nbcache.engine.tier import sharing_of
+from nbcache.engine.sharing import sharing_of
 from nbcache.engine.upkeep.cleaning import finish
 from nbcache.errors import CacheFormatError, RemoteStoreError, StoreError, command
 from nbcache.notebook import render

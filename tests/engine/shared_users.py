@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.engine import tier as tiers
-from nbcache.engine.tier import Sharing, Tier
+from nbcache.engine.sharing import Sharing
+from nbcache.engine.tier import Tier
 from nbcache.engine.upkeep.shared_cleaning import clean_shared
 from nbcache.errors import ResultGone
 from nbcache.model.digest import blob_digest

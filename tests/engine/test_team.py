@@ -21,7 +21,8 @@ from nbcache.engine.record.usage import usage
 from nbcache.engine.running import claiming
 from nbcache.engine.running.run import Run
 from nbcache.engine.session import Session
-from nbcache.engine.tier import Sharing, Tier, sharing_of
+from nbcache.engine.sharing import Sharing, sharing_of
+from nbcache.engine.tier import Tier
 from nbcache.engine.upkeep.cleaning import clean
 from nbcache.errors import CacheFormatError, NbcacheError, RemoteStoreError, ResultGone
 from nbcache.model.value import RemoteFile, Stored
