@@ -16,9 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blake3 import blake3
-from xxhash import xxh3_128
-
 from nbcache.errors import BlobDamagedError, BlobMissingError, StoreError
 from nbcache.model.digest import Digest, blob_digest, identity_digest
 from nbcache.model.value import Stored
@@ -36,16 +33,12 @@ from nbcache.store.files import (
     unlock,
     write_whole,
 )
-from nbcache.store.filestate import FileTable
 from nbcache.store.journal import Durability
 from nbcache.store.placing import HOW, How, place_file, place_tree
 from nbcache.store.trash import Trash
 from nbcache.store.tree import TreeEntry
+from nbcache.store.wholeness import CHUNK, LARGE, Wholeness, digests
 
-_CHUNK = 256 << 10  # fits the processor's cache
-_LARGE = 8 << 20  # bytes: to read so much costs more than to note what was read
-_NOTED = 1 << 20  # bytes: of a blob that is given to tasks as a link
-_MOST_SEEN = 100_000
 _NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENOTDIR)  # something else lies there
 
 
@@ -88,11 +81,9 @@ class Blobs:
         self.trash = Trash(self.root)
         self._read_only = read_only
         self._durability = durability
-        self._seen_sound: dict[str, tuple[int, int, int, int]] = {}  # by path: as it was then
+        self.wholeness = Wholeness()
         self.behind: Callable[[Digest], bool] | None = None
         """Brings a blob that is not here from a shared cache; False: it cannot be had."""
-        self.states: FileTable | None = None
-        """Remembers what large blobs were like when they were last known to be whole."""
 
     # ------------------------------------------------------------------ keeping
 
@@ -101,9 +92,13 @@ class Blobs:
         self._must_write()
         digest = blob_digest(data)
         path = self._path(digest)
-        identity = identity_digest(data) if len(data) >= _LARGE else None
-        if self.has(digest, len(data)) and self._is_whole(digest, identity) and _touch(path):
-            self._note(digest, identity)
+        identity = identity_digest(data) if len(data) >= LARGE else None
+        if (
+            self.has(digest, len(data))
+            and self.wholeness.is_whole(path, digest, identity)
+            and _touch(path)
+        ):
+            self.wholeness.note(path, identity)
             return digest
         new = self._temporary / new_ulid()
         try:
@@ -112,7 +107,7 @@ class Blobs:
         except OSError as error:
             remove(new)
             raise _cannot_keep(self.root, digest, error) from error
-        self._note(digest, identity)
+        self.wholeness.note(path, identity)
         return digest
 
     def put_file(self, path: Path) -> FileBlob:
@@ -131,11 +126,11 @@ class Blobs:
             if path.is_symlink() and (staged := self.blob_behind(path)) is not None:
                 return self._staged_again(path, Path(staged))
             executable = self._take(path, new)
-            blob, identity, size = _digests(new)
+            blob, identity, size = digests(new)
             os.chmod(new, 0o555 if executable else 0o444)
             if self._durability == "fsync":
                 sync_file(new)
-            self._publish(new, blob, size, executable, identity if size >= _LARGE else None)
+            self._publish(new, blob, size, executable, identity if size >= LARGE else None)
         except OSError as error:
             remove(new)
             if is_full(error):
@@ -150,7 +145,7 @@ class Blobs:
             BlobDamagedError: its bytes have another digest; `path` is left.
         """
         self._must_write()
-        found, _, size = _digests(path, identity=False)
+        found, _, size = digests(path, identity=False)
         if found != digest:
             raise BlobDamagedError(f"what came for the blob {digest} has another digest: {found}")
         try:
@@ -242,7 +237,7 @@ class Blobs:
         if not self.has(digest):
             return False
         try:
-            return _digests(Path(self._path(digest)), identity=False)[0] == digest
+            return digests(Path(self._path(digest)), identity=False)[0] == digest
         except OSError:
             return False
 
@@ -293,29 +288,16 @@ class Blobs:
         """
         path = self._found(digest)
         try:
-            there = os.stat(path)
-            state = there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns
-            if self._seen_sound.get(path) == state:
+            if self.wholeness.is_sound(path, digest):
                 return path
-            if self.states is not None and self.states.noted(path) is not None:
-                return path
-            found, identity, size = _digests(Path(path))
         except FileNotFoundError:
             return path  # whoever places it says so
         except OSError as error:
             if error.errno not in _NO_FILE:
                 raise StoreError(f"cannot read the blob {digest}: {error}") from error
-            found, identity, size = Digest(""), Digest(""), 0
-        if found != digest:
-            if self._read_only is None:
-                self.set_aside(Digest(digest))
-            raise BlobDamagedError(f"the blob {digest} is damaged: its bytes have another digest")
-        self._note(Digest(digest), identity if size >= _NOTED else None)
-        if size < _NOTED:  # of a folder's many files it is enough that this process knows
-            if len(self._seen_sound) > _MOST_SEEN:
-                self._seen_sound.clear()
-            self._seen_sound[path] = state
-        return path
+        if self._read_only is None:
+            self.set_aside(Digest(digest))
+        raise BlobDamagedError(f"the blob {digest} is damaged: its bytes have another digest")
 
     def blob_behind(self, path: Path) -> str | None:
         """Return the blob that a link leads to, None where it leads to something else."""
@@ -404,7 +386,7 @@ class Blobs:
         if not self._is_there_already(new, digest, size, executable, identity):
             os.utime(new)  # a moved file has kept its own time
             self._rename(new, digest)
-        self._note(digest, identity)
+        self.wholeness.note(self._path(digest), identity)
 
     def _is_there_already(
         self, new: Path, digest: Digest, size: int | None, executable: bool, identity: Digest | None
@@ -417,7 +399,7 @@ class Blobs:
             return False
         if not stat.S_ISREG(there.st_mode) or there.st_size != size:  # nor a pipe, which waits
             return False
-        if not self._is_whole(digest, identity):
+        if not self.wholeness.is_whole(target, digest, identity):
             return False
         if executable and not there.st_mode & stat.S_IXUSR:
             try:
@@ -443,39 +425,15 @@ class Blobs:
         if self._durability == "fsync":
             sync_folder(Path(target).parent)
 
-    def _is_whole(self, digest: Digest, identity: Digest | None) -> bool:
-        """Whether the bytes of a blob are what they were: of two equal ones the damaged one would
-        stay, and each run would make it again.
-
-        One whose state was noted when it was whole is not read.
-        """
-        path = self._path(digest)
-        try:
-            if (
-                identity is not None
-                and self.states is not None
-                and self.states.noted(path) == identity
-            ):
-                return True
-            return _digests(Path(path), identity=False)[0] == digest
-        except OSError:
-            return False
-
-    def _note(self, digest: Digest, identity: Digest | None) -> None:
-        """Remember the state of a large blob that is known to be whole."""
-        if identity is not None and self.states is not None:
-            with suppress(OSError):  # somebody took it away: nothing to remember
-                self.states.note(self._path(digest), identity)
-
     def _staged_again(self, link: Path, staged: Path) -> FileBlob:
         """Return what is known of a blob that was staged and is now a result; drop the link."""
-        blob, identity, size = _digests(staged)
+        blob, identity, size = digests(staged)
         if blob[3:] != staged.name:
             raise BlobDamagedError(
                 f"the blob {staged.name} is damaged: its bytes have another digest"
             )
         _touch(str(staged))
-        self._note(blob, identity if size >= _LARGE else None)
+        self.wholeness.note(self._path(blob), identity if size >= LARGE else None)
         os.unlink(link)
         return FileBlob(blob, identity, size, os.access(staged, os.X_OK))
 
@@ -495,21 +453,7 @@ def _touch(path: str) -> bool:
 
 def _copy(path: Path, new: Path) -> None:
     with open(path, "rb") as source, open(new, "xb") as out:
-        shutil.copyfileobj(source, out, _CHUNK)
-
-
-def _digests(path: Path, *, identity: bool = True) -> tuple[Digest, Digest, int]:
-    """Return blob digest, identity digest and size of a file, read once."""
-    strong, fast, size = blake3(), xxh3_128(), 0
-    buffer = bytearray(_CHUNK)
-    view = memoryview(buffer)
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            strong.update(view[:count])
-            if identity:
-                fast.update(view[:count])
-            size += count
-    return Digest("b3:" + strong.hexdigest()), Digest("xxh3:" + fast.hexdigest()), size
+        shutil.copyfileobj(source, out, CHUNK)
 
 
 def _missing(digest: str) -> BlobMissingError:

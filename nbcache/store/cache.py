@@ -58,7 +58,7 @@ class Cache:
             sign=self.sign,
         )
         self.files = FileTable(root, read_only=read_only, content_of=self.blobs.blob_behind)
-        self.blobs.states = self.files
+        self.blobs.wholeness.states = self.files
         self.published = FileTable(root, folder="published", read_only=read_only)
         self.claims = Claims(root, read_only=read_only)
         self.activity = Activity(root, read_only=read_only)
