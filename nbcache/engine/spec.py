@@ -21,8 +21,7 @@ from nbcache.model.fingerprint import Component
 from nbcache.model.process import Input, Language, Output
 from nbcache.model.row import AttemptRow, WatchedRead
 from nbcache.model.value import Gathered, Stored
-from nbcache.store.filestate import StatKey as StatKey
-from nbcache.store.filestate import stat_key as stat_key
+from nbcache.store.filestate import StatKey
 
 
 class ModuleSource(NamedTuple):

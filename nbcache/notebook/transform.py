@@ -123,6 +123,3 @@ def _spanning_channels(lines: list[str]) -> list[str]:
     if not pieces:
         return lines
     return ("".join(pieces) + text[at:]).splitlines(keepends=True)
-
-
-__all__ = ["CACHED_CALL", "CELL_MAGICS", "for_completeness", "transform"]

@@ -228,6 +228,3 @@ def relaunch(
         parent=run.id,
         **options.but(choices).choices(),
     )
-
-
-__all__ = ["RESUMABLE", "find_resumable", "relaunch", "resume"]

@@ -232,6 +232,3 @@ def _field(name: str, value: object) -> Field:
     fits = type(value) in (bool, int) or (type(value) is float and isfinite(value))
     fits = fits or (_is_short(value) and str(value).isprintable())
     return {"name": name, "text": repr(value), "kind": type(value).__name__ if fits else "other"}
-
-
-__all__ = ["Actions", "Asked", "Field", "Quiet"]

@@ -34,13 +34,6 @@ from nbcache.plan.language.scanning import (
     split_at,
 )
 
-__all__ = [
-    "parse_channel_cell",
-    "parse_channel_line",
-    "parse_process_cell",
-    "reserved_in_scripts",
-]
-
 PROCESS_MAGIC = "%%process "
 _RESERVED = frozenset(
     "PATH IFS HOME cpus task ENV PWD OLDPWD SHELL SHELLOPTS TMPDIR LD_LIBRARY_PATH LD_PRELOAD "
