@@ -16,7 +16,7 @@ import socket
 import sys
 import textwrap
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbcache.codec.registry import decode
@@ -32,6 +32,7 @@ from nbcache.engine.session import Session
 from nbcache.engine.work.attempt import store_shown
 from nbcache.engine.work.display import is_drawing
 from nbcache.engine.work.harvest import INLINE_ROW_MAX, keep_value
+from nbcache.engine.work.listening import tell_of_imports
 from nbcache.engine.work.shown import Shown, chunks_of
 from nbcache.engine.work.watch import Watcher
 from nbcache.errors import BlobDamagedError, CodecError, FingerprintError, NotKept, StoreError
@@ -261,17 +262,23 @@ class Cells:
         self._watcher.state = ReadState(cache.files)
         self._places = Places(str(cache.root), str(self._session.folder))
         self._known_modules = set(sys.modules)
+        self._known_local = self._local_modules(self._known_modules)
+        tell_of_imports(self._known_local)
         self._watcher.begin(self._places, str(cache.tmp / "no-folder"))
+
+    def _local_modules(self, names: Iterable[str]) -> dict[str, str]:
+        files = {each: getattr(sys.modules.get(each), "__file__", None) or "" for each in names}
+        return {each: file for each, file in files.items() if self._places.is_local_module(file)}
 
     def unwatch(self, begun: Begun) -> tuple[WatchedRead, ...]:
         """Return what it read without naming it."""
         assert self._watcher is not None
         declared = dict.fromkeys((*begun.cell.decl.directives.env, "MPLBACKEND"), "")
-        taken = (sys.modules.keys() - self._known_modules) | self._watcher.imported
-        for name in taken - begun.captured.modules.keys():
-            file = getattr(sys.modules.get(name), "__file__", None) or ""
-            if self._places.is_local_module(file):
-                begun.taken[name] = file
+        new = self._local_modules(sys.modules.keys() - self._known_modules)
+        local = {**self._known_local, **new}
+        known = begun.captured.modules.keys()
+        taken = new.keys() | self._watcher.taken_again(local, known)
+        begun.taken = {each: local[each] for each in taken - known}
         path = [os.path.abspath(each) for each in sys.path]
         return self._watcher.end(declared, begun.taken, sys_path=path)
 

@@ -438,6 +438,28 @@ def test_a_local_module_that_the_fingerprint_did_not_know_is_recorded(
         assert found == (WatchedRead("module", "unknown_helper", identity_digest(b"value = 1\n")),)
 
 
+def test_a_module_that_an_earlier_task_loaded_counts_with_what_it_imports_for_one_that_takes_it(
+    bench: Bench, notebook: Path
+) -> None:
+    (notebook / "taken_helper.py").write_text("from taken_below import K\n")
+    (notebook / "taken_below.py").write_text("class K: pass\n")
+    path = (str(notebook), *sys.path)
+    reads(bench, "import taken_helper", notebook, sys_path=path)
+    for body in (
+        "__import__('taken_' + 'helper')",
+        "given('taken_' + 'helper')",
+        "exec('import ' + 'taken_' + 'helper')",
+        "eval(\"__import__('taken_' + 'helper')\")",
+        "exec('from taken_' + 'helper import K')",
+        "from importlib import import_module\nimport_module('taken_' + 'helper')",
+        "import pydoc\npydoc.locate('taken_' + 'helper.K')",
+        "import pickle\npickle.loads(b'ctaken_helper\\nK\\n.')",
+        "import pickle\npickle._loads(b'ctaken_helper\\nK\\n.')",
+    ):
+        found = reads(bench, body, notebook, sys_path=path, captured={"given": __import__})
+        assert [each.name for each in found] == ["taken_below", "taken_helper"], body
+
+
 def test_a_module_that_an_earlier_task_loaded_does_not_count_for_one_that_does_not(
     bench: Bench, notebook: Path
 ) -> None:
@@ -445,7 +467,13 @@ def test_a_module_that_an_earlier_task_loaded_does_not_count_for_one_that_does_n
     path = (str(notebook), *sys.path)
     reads(bench, "import others_helper", notebook, sys_path=path)
 
-    assert reads(bench, "1 + 1", notebook, sys_path=path) == ()
+    body = (
+        "import inspect, pandas, sys, unittest\n"
+        "with unittest.TestCase().assertWarns(UserWarning):\n"
+        "    import warnings; warnings.warn('asks all modules for what few of them have')\n"
+        "inspect.getmodule(pandas.DataFrame)"
+    )
+    assert reads(bench, body, notebook, sys_path=path) == ()
 
 
 def test_a_missing_file_beside_the_notebook_says_how_to_declare_it(

@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import time
 import tokenize
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from io import BytesIO
@@ -209,6 +209,17 @@ def local_components(
         reach,
         [each for each in imported if each in changing],
     )
+
+
+def all_reached(taken: Collection[str], loaded: Iterable[str]) -> set[str]:
+    """Return the loaded local modules that code may use which takes some as wholes: these, what
+    they reach, and what lies in them where they are packages."""
+    inside = tuple(f"{each}." for each in taken)
+    found = {each for each in loaded if each in taken or each.startswith(inside)}
+    reach = ModuleReach(LocalModules().relations(frozenset()))
+    for each in sorted(found):
+        reach.read(each, [()])
+    return found | (reach.modules.keys() & set(loaded))
 
 
 def _files(spec: ModuleSpec) -> list[str]:

@@ -70,7 +70,9 @@ class Places:
 
     def is_local_module(self, path: str) -> bool:
         """Say whether a module's file is one of the user's."""
-        return path.endswith((".py", ".pyc")) and not self.is_package(os.path.abspath(path))
+        if not path.endswith((".py", ".pyc")) or self.is_package(path):
+            return False
+        return not self.is_package(os.path.abspath(path))
 
 
 def _prefixes(*folders: str) -> tuple[str, ...]:

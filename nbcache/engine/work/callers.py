@@ -24,7 +24,7 @@ SEEKING_PACKAGES = (
     "/pkg_resources/__init__.py",
 )
 READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
-_CACHE = opmap["CACHE"]
+_CACHE, _IMPORT_NAME = opmap["CACHE"], opmap["IMPORT_NAME"]
 _OWN = str(Path(__file__).absolute().parents[__name__.count(".") - 1]) + os.sep  # all of nbcache
 _BESIDE = ("nbcache-", "IPythonHistorySaving", "IOPub", "Control", "Heartbeat")  # threads
 _LIBRARY = os.path.dirname(os.__file__)  # Python's own
@@ -104,6 +104,16 @@ def library_of(frame: FrameType) -> str | None:
     source = frame.f_code.co_filename
     is_package = "site-packages" in source or "dist-packages" in source
     return source if is_package and not source.startswith(_OWN) else None
+
+
+def is_importing(frame: FrameType) -> bool:
+    """Say whether the code of Python or a package imports something where it stands."""
+    code = frame.f_code
+    return (
+        code.co_filename.startswith(IMPORTING)
+        or code.co_code[frame.f_lasti] == _IMPORT_NAME
+        or "__import__" in code.co_names
+    )
 
 
 def called_by(names: tuple[str, ...], is_package: Callable[[str], bool]) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 from xxhash import xxh3_64_intdigest
 
 from nbcache.engine.work.import_reads import ImportReads
+from nbcache.engine.work.listening import tell_of_imports
 from nbcache.engine.work.watch import Watcher
 from nbcache.model.digest import Digest, identity_digest
 
@@ -100,6 +101,7 @@ class LocalModules:
             self._known, self._reads, self._dirty = {}, [], set()
         for module, _ in self._known.values():
             _empty_caches(module)
+        tell_of_imports(self._known)
 
     def reads_of(self, names: Collection[str]) -> list[ImportReads]:
         """Return what the imports of these modules read."""

@@ -19,6 +19,7 @@ from shutil import which
 from types import FrameType
 from urllib.parse import unquote, urlsplit
 
+from nbcache.engine.identity.modules import all_reached
 from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.programs import Started, started_by
 from nbcache.engine.identity.read_state import CHANGED, ReadState, links_on, state_of, what_is_at
@@ -33,6 +34,7 @@ from nbcache.engine.work.callers import (
     STATS,
     called_by,
     is_beside_the_body,
+    is_importing,
     is_removing,
     library_of,
     lists_path,
@@ -66,8 +68,8 @@ class Watcher:
         self._files = OpenedFiles()
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
-        self.imported: set[str] = set()  # modules that were asked for by `import_module`
-        self.named: set[str] = set()  # those of them that the body itself asked for
+        self.imported: set[str] = set()  # modules that were loaded before and imported again
+        self.named: set[str] = set()  # those that the body itself asked `import_module` for
         # During an import of local modules: kinds and names.
         self._import_reads: dict[tuple[str, str], None] | None = None
         self._folder = ""
@@ -90,6 +92,7 @@ class Watcher:
             "sqlite3.connect": self._connected,
             "subprocess.Popen": self._started,
             "os.system": self._started,
+            "pickle.find_class": lambda found: self.imported.add(str(found[0])),
         }
         listen(self, events)
 
@@ -264,9 +267,25 @@ class Watcher:
 
     def asked_by_name(self, module: str, frame: FrameType) -> None:
         """Code asks for a module by `import_module`."""
-        self.imported.add(module)
         if not self._is_others(frame):
             self.named.add(module)
+
+    def imported_again(self, module: str, frame: FrameType) -> None:
+        """A local module that was loaded is imported, or asked for what it has not (`hasattr`)."""
+        if module not in self.imported and (not self._is_others(frame) or is_importing(frame)):
+            self.imported.add(module)
+
+    def taken_again(self, loaded: Iterable[str], known: Iterable[str]) -> set[str]:
+        """Return the loaded local modules that were imported again, but for the known ones, with
+        all that they reach."""
+        again = self.imported.intersection(loaded).difference(known)
+        if not again:
+            return set()
+        self.pause()
+        try:
+            return all_reached(again, loaded)
+        finally:
+            self.resume()
 
     def read_file(self, path: str) -> None:
         """Note that the body reads a file."""

@@ -220,15 +220,15 @@ class Workplace:
     def unknown_modules(self, process: ProcessSpec, before: set[str]) -> dict[str, str]:
         """Return the local modules that an attempt took and that the fingerprint did not know.
 
-        These are those it loaded (`before` are those that were there) or asked for by name, and
-        those that an earlier attempt of the process took: a second import leaves no trace.
+        These are those it loaded (`before` are those that were there), those it imported again with
+        all that they reach, and those that an earlier attempt of the process took.
         """
         loaded = self.modules.loaded
         if not loaded:
             return {}
-        taken = (loaded.keys() - before) | (loaded.keys() & self.watcher.imported)
         known = self._taken_modules.setdefault(process.key, set())
-        known |= taken - process.modules.keys()
+        known |= (loaded.keys() - before) | self.watcher.taken_again(loaded, process.modules)
+        known -= process.modules.keys()
         return {name: loaded[name] for name in known if name in loaded}
 
     def packages_of(
