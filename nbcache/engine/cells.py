@@ -276,9 +276,9 @@ class Cells:
         declared = dict.fromkeys((*begun.cell.decl.directives.env, "MPLBACKEND"), "")
         new = self._local_modules(sys.modules.keys() - self._known_modules)
         local = {**self._known_local, **new}
-        known = begun.captured.modules.keys()
-        taken = new.keys() | self._watcher.taken_again(local, known)
-        begun.taken = {each: local[each] for each in taken - known}
+        known = begun.captured.modules
+        taken = new.keys() - known.keys() | self._watcher.taken_beyond(known, local)
+        begun.taken = {each: local[each] for each in taken}
         path = [os.path.abspath(each) for each in sys.path]
         return self._watcher.end(declared, begun.taken, sys_path=path)
 

@@ -25,10 +25,14 @@ from nbcache.store.filestate import StatKey
 
 
 class ModuleSource(NamedTuple):
-    """A local module as it was when the fingerprint was made: what a worker has to find."""
+    """A local module as it was when the fingerprint was made: what a worker has to find.
+
+    `names` are the definitions in it that count; None: all of it does.
+    """
 
     path: str
     digest: Digest
+    names: frozenset[str] | None = None
 
 
 @dataclass(slots=True)

@@ -460,6 +460,29 @@ def test_a_module_that_an_earlier_task_loaded_counts_with_what_it_imports_for_on
         assert [each.name for each in found] == ["taken_below", "taken_helper"], body
 
 
+def test_what_is_taken_of_a_module_without_its_name_counts_beyond_what_the_fingerprint_knew_of_it(
+    bench: Bench, notebook: Path
+) -> None:
+    text = b"def f(): pass\nclass K: pass\n"
+    (notebook / "partly_helper.py").write_bytes(text)
+    path = (str(notebook), *sys.path)
+    begin = "import partly_helper, pickle, importlib\npartly_helper.f()\n"
+    for body, counts in (
+        ("try: partly_helper.gone\nexcept AttributeError: pass", False),
+        ("pickle.loads(b'cpartly_helper\\nf\\n.')", False),
+        ("pickle.loads(b'cpartly_helper\\nK\\n.')", True),
+        ("importlib.import_module('partly_' + 'helper').K", True),
+        ("exec('import partly_' + 'helper')", True),
+    ):
+        for names, more in ((frozenset({"f"}), counts), (frozenset({"f", "K"}), False)):
+            known = ModuleSource(
+                str(notebook / "partly_helper.py"), identity_digest(text), frozenset(names)
+            )
+            modules = {"partly_helper": known}
+            found = reads(bench, begin + body, notebook, modules=modules, sys_path=path)
+            assert bool(found) == more, (body, names)
+
+
 def test_a_module_that_an_earlier_task_loaded_does_not_count_for_one_that_does_not(
     bench: Bench, notebook: Path
 ) -> None:

@@ -20,7 +20,6 @@ from nbcache.engine.spec import (
     FileInput,
     InputValue,
     Many,
-    ModuleSource,
     PickledFile,
     Placed,
     ProcessSpec,
@@ -217,7 +216,7 @@ class Mirror:
             folder=self._moved(process.folder) if process.folder else "",
             run_folder=self._moved(process.run_folder),
             modules={
-                name: ModuleSource(self._moved(each.path), each.digest)
+                name: each._replace(path=self._moved(each.path))
                 for name, each in process.modules.items()
             },
         )

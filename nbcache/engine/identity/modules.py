@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import time
 import tokenize
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from io import BytesIO
@@ -211,15 +211,30 @@ def local_components(
     )
 
 
-def all_reached(taken: Collection[str], loaded: Iterable[str]) -> set[str]:
-    """Return the loaded local modules that code may use which takes some as wholes: these, what
-    they reach, and what lies in them where they are packages."""
-    inside = tuple(f"{each}." for each in taken)
-    found = {each for each in loaded if each in taken or each.startswith(inside)}
+def reached_beyond(
+    known: Mapping[str, ModuleSource], taken: Iterable[tuple[str, Chain]], loaded: Iterable[str]
+) -> set[str]:
+    """Return the loaded local modules of which more is reached than what is known of them.
+
+    `taken` are attributes of modules, () the module as a whole, and of a package that is not known
+    all that is loaded of it.
+    """
     reach = ModuleReach(LocalModules().relations(frozenset()))
-    for each in sorted(found):
-        reach.read(each, [()])
-    return found | (reach.modules.keys() & set(loaded))
+    inside = tuple(f"{name}." for name, chain in taken if not chain and name not in known)
+    for name, chain in sorted(
+        {*taken, *((each, ()) for each in loaded if each.startswith(inside))}
+    ):
+        reach.read(name, [chain])
+    return ({name for name, _ in taken} - known.keys()) | {
+        name
+        for name in reach.modules.keys() & set(loaded)
+        if name not in known or not _covers(known[name].names, reach.modules[name])
+    }
+
+
+def _covers(names: frozenset[str] | None, reached: Reached) -> bool:
+    more = reached.facts.definitions.keys() if reached.whole else reached.names
+    return names is None or names.issuperset(more)
 
 
 def _files(spec: ModuleSpec) -> list[str]:

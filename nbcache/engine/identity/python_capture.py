@@ -111,9 +111,9 @@ class PythonCapture:
             buffers=payload.buffers,
             names=names,
             modules={
-                name: source
-                for name, source in self._places.sources.items()
-                if name in reach.modules
+                name: self._places.sources[name]._replace(names=each.counted())
+                for name, each in reach.modules.items()
+                if name in self._places.sources
             },
             sys_path=tuple(self._places.path),
             imports=(

@@ -186,7 +186,7 @@ class _Attempt:
             before = body.namespace()  # imports what is captured by name
             self._hide(before)
             loaded = set(place.modules.loaded)
-            place.watcher.imported.clear()  # the captured values' modules count by their hash
+            place.watcher.forget_imports()  # the captured values' modules count by their hash
             if process.watch:
                 place.watcher.may_read(body.paths(before))
                 place.watcher.look_around(body.literals())

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from opcode import opmap
+from opcode import opmap, opname
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
 
@@ -24,7 +24,7 @@ SEEKING_PACKAGES = (
     "/pkg_resources/__init__.py",
 )
 READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
-_CACHE, _IMPORT_NAME = opmap["CACHE"], opmap["IMPORT_NAME"]
+_CACHE = opmap["CACHE"]
 _OWN = str(Path(__file__).absolute().parents[__name__.count(".") - 1]) + os.sep  # all of nbcache
 _BESIDE = ("nbcache-", "IPythonHistorySaving", "IOPub", "Control", "Heartbeat")  # threads
 _LIBRARY = os.path.dirname(os.__file__)  # Python's own
@@ -106,14 +106,15 @@ def library_of(frame: FrameType) -> str | None:
     return source if is_package and not source.startswith(_OWN) else None
 
 
-def is_importing(frame: FrameType) -> bool:
-    """Say whether the code of Python or a package imports something where it stands."""
+def instruction_of(frame: FrameType) -> str:
+    """Return the name of the instruction that is being executed."""
+    return opname[frame.f_code.co_code[place_of(frame)[1]]]
+
+
+def calls_import(frame: FrameType) -> bool:
+    """Say whether code of Python or of a package imports by a function."""
     code = frame.f_code
-    return (
-        code.co_filename.startswith(IMPORTING)
-        or code.co_code[frame.f_lasti] == _IMPORT_NAME
-        or "__import__" in code.co_names
-    )
+    return code.co_filename.startswith(IMPORTING) or "__import__" in code.co_names
 
 
 def called_by(names: tuple[str, ...], is_package: Callable[[str], bool]) -> bool:

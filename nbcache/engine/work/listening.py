@@ -159,7 +159,7 @@ class _NotInitialising:
 def tell_of_imports(modules: Iterable[str]) -> None:
     """Have loaded modules tell of their imports, of which no audit event does."""
     for name in modules:
-        spec = getattr(sys.modules.get(name), "__spec__", None)
+        spec: Any = getattr(sys.modules.get(name), "__spec__", None)
         if getattr(spec, "_initializing", None) is False:
             spec._initializing = _NotInitialising(name)
 

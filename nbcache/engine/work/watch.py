@@ -19,10 +19,11 @@ from shutil import which
 from types import FrameType
 from urllib.parse import unquote, urlsplit
 
-from nbcache.engine.identity.modules import all_reached
+from nbcache.engine.identity.modules import reached_beyond
 from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.programs import Started, started_by
 from nbcache.engine.identity.read_state import CHANGED, ReadState, links_on, state_of, what_is_at
+from nbcache.engine.spec import ModuleSource
 from nbcache.engine.work.callers import (
     IMPORTING,
     LINKS,
@@ -33,8 +34,9 @@ from nbcache.engine.work.callers import (
     SEEKING_PACKAGES,
     STATS,
     called_by,
+    calls_import,
+    instruction_of,
     is_beside_the_body,
-    is_importing,
     is_removing,
     library_of,
     lists_path,
@@ -50,8 +52,10 @@ from nbcache.engine.work.opening_modes import is_making, is_reading, is_writing
 from nbcache.engine.work.variable_reads import VariableReads, variable_rows
 from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
+from nbcache.plan.identity.uses import Chain
 from nbcache.store.filestate import FileTable, StatKey
 
+_ASKING_MODULES = ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM")
 _READ_FOLDERS = ("/pyarrow/", "/polars/")  # libraries that are given a folder, or a pattern
 
 
@@ -68,8 +72,11 @@ class Watcher:
         self._files = OpenedFiles()
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
-        self.imported: set[str] = set()  # modules that were loaded before and imported again
-        self.named: set[str] = set()  # those that the body itself asked `import_module` for
+        self._imported: set[str] = set()  # loaded modules that a statement imports
+        # What is taken where the code need not say so: attributes of modules, () a whole one.
+        self._taken: set[tuple[str, Chain]] = set()
+        self._unpickling = ""  # the module of what is just unpickled
+        self.named: set[str] = set()  # modules that the body itself asked `import_module` for
         # During an import of local modules: kinds and names.
         self._import_reads: dict[tuple[str, str], None] | None = None
         self._folder = ""
@@ -92,7 +99,7 @@ class Watcher:
             "sqlite3.connect": self._connected,
             "subprocess.Popen": self._started,
             "os.system": self._started,
-            "pickle.find_class": lambda found: self.imported.add(str(found[0])),
+            "pickle.find_class": self._unpickled,
         }
         listen(self, events)
 
@@ -108,7 +115,8 @@ class Watcher:
         self._reads, self._named = {}, {}
         self._asked, self._written = {}, set()
         self.variables.begin()
-        self.imported, self.named = set(), set()
+        self.forget_imports()
+        self.named = set()
         self._children.begin()
         self._files.begin(places.folders, lambda path: not places.is_users(path))
         self.is_active = True
@@ -267,23 +275,40 @@ class Watcher:
 
     def asked_by_name(self, module: str, frame: FrameType) -> None:
         """Code asks for a module by `import_module`."""
+        self._taken.add((module, ()))
         if not self._is_others(frame):
             self.named.add(module)
 
     def imported_again(self, module: str, frame: FrameType) -> None:
         """A local module that was loaded is imported, or asked for what it has not (`hasattr`)."""
-        if module not in self.imported and (not self._is_others(frame) or is_importing(frame)):
-            self.imported.add(module)
+        is_unpickled, self._unpickling = self._unpickling == module, ""
+        if is_unpickled or (module, ()) in self._taken:
+            return
+        asks = instruction_of(frame)
+        if asks == "IMPORT_NAME" and not frame.f_code.co_filename.startswith("<string"):
+            self._imported.add(module)
+        elif asks == "IMPORT_NAME" or (
+            calls_import(frame) if self._is_others(frame) else asks not in _ASKING_MODULES
+        ):
+            self._taken.add((module, ()))
 
-    def taken_again(self, loaded: Iterable[str], known: Iterable[str]) -> set[str]:
-        """Return the loaded local modules that were imported again, but for the known ones, with
-        all that they reach."""
-        again = self.imported.intersection(loaded).difference(known)
-        if not again:
+    def _unpickled(self, found: tuple[object, ...]) -> None:
+        self._unpickling = str(found[0])  # which imports it next
+        self._taken.add((self._unpickling, tuple(str(found[1]).split("."))))
+
+    def forget_imports(self) -> None:
+        """Take no note of what was imported so far."""
+        self._imported, self._taken, self._unpickling = set(), set(), ""
+
+    def taken_beyond(self, known: Mapping[str, ModuleSource], loaded: Iterable[str]) -> set[str]:
+        """Return the loaded local modules of which more was taken than what is known of them."""
+        taken = self._taken.union((name, ()) for name in self._imported - known.keys())
+        taken = {each for each in taken if each[0] in loaded}
+        if not taken:
             return set()
         self.pause()
         try:
-            return all_reached(again, loaded)
+            return reached_beyond(known, taken, loaded)
         finally:
             self.resume()
 

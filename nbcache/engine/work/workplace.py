@@ -218,7 +218,8 @@ class Workplace:
         )
 
     def unknown_modules(self, process: ProcessSpec, before: set[str]) -> dict[str, str]:
-        """Return the local modules that an attempt took and that the fingerprint did not know.
+        """Return the local modules that an attempt took and the fingerprint did not know, or of
+        which it knew less.
 
         These are those it loaded (`before` are those that were there), those it imported again with
         all that they reach, and those that an earlier attempt of the process took.
@@ -227,8 +228,8 @@ class Workplace:
         if not loaded:
             return {}
         known = self._taken_modules.setdefault(process.key, set())
-        known |= (loaded.keys() - before) | self.watcher.taken_again(loaded, process.modules)
-        known -= process.modules.keys()
+        known |= loaded.keys() - before - process.modules.keys()
+        known |= self.watcher.taken_beyond(process.modules, loaded)
         return {name: loaded[name] for name in known if name in loaded}
 
     def packages_of(

@@ -45,6 +45,10 @@ class Reached:
             if not each.defines or each.defines in self.acting
         )
 
+    def counted(self) -> frozenset[str] | None:
+        """Return the definitions that count, None where all of the module does."""
+        return None if self.whole else self.acting | self.names
+
     def digest(self) -> Digest:
         """Return the identity of what counts; definitions in the order of their names."""
         if self.whole:
