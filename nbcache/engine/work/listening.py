@@ -148,7 +148,7 @@ class _NotInitialising:
         self._module = module
 
     def __bool__(self) -> bool:
-        if _latest[0].is_told():
+        if _latest[0].is_active:  # whether it is told is asked later: bodies import in loops
             _latest[0].imported_again(self._module, sys._getframe(1))
         return False
 

@@ -72,7 +72,8 @@ class Watcher:
         self._files = OpenedFiles()
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
-        self._imported: set[str] = set()  # loaded modules that a statement imports
+        # Loaded modules that a statement imports: which, in what code, at which instruction.
+        self._statements: set[tuple[str, int, int]] = set()
         # What is taken where the code need not say so: attributes of modules, () a whole one.
         self._taken: set[tuple[str, Chain]] = set()
         self._unpickling = ""  # the module of what is just unpickled
@@ -281,12 +282,15 @@ class Watcher:
 
     def imported_again(self, module: str, frame: FrameType) -> None:
         """A local module that was loaded is imported, or asked for what it has not (`hasattr`)."""
+        place = (module, id(frame.f_code), frame.f_lasti)
+        if place in self._statements or not self.is_told():
+            return
         is_unpickled, self._unpickling = self._unpickling == module, ""
         if is_unpickled or (module, ()) in self._taken:
             return
         asks = instruction_of(frame)
         if asks == "IMPORT_NAME" and not frame.f_code.co_filename.startswith("<string"):
-            self._imported.add(module)
+            self._statements.add(place)
         elif asks == "IMPORT_NAME" or (
             calls_import(frame) if self._is_others(frame) else asks not in _ASKING_MODULES
         ):
@@ -298,11 +302,12 @@ class Watcher:
 
     def forget_imports(self) -> None:
         """Take no note of what was imported so far."""
-        self._imported, self._taken, self._unpickling = set(), set(), ""
+        self._statements, self._taken, self._unpickling = set(), set(), ""
 
     def taken_beyond(self, known: Mapping[str, ModuleSource], loaded: Iterable[str]) -> set[str]:
         """Return the loaded local modules of which more was taken than what is known of them."""
-        taken = self._taken.union((name, ()) for name in self._imported - known.keys())
+        said = {name for name, *_ in self._statements}
+        taken = self._taken.union((name, ()) for name in said.difference(known))
         taken = {each for each in taken if each[0] in loaded}
         if not taken:
             return set()
