@@ -64,6 +64,14 @@ def test_an_edited_body_is_named_before_what_follows_from_it() -> None:
     assert _line(old, new) == ("the code of fit changed (cell [5]), and helper norm is gone")
 
 
+def test_a_setting_of_a_module_that_counts_no_more_is_not_called_gone() -> None:
+    old = [BODY, _of("captured", "m.RATE", "1"), _of("captured", "k30", "1")]
+
+    assert _line(old, [BODY]) == (
+        "k30 is gone, and m.RATE is no longer read, or no longer set; other components equal"
+    )
+
+
 def test_a_package_says_both_versions() -> None:
     old, new = _of("package", "numpy", "1", "2.1.0"), _of("package", "numpy", "2", "2.2.0")
 

@@ -6,6 +6,7 @@ import functools
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -92,6 +93,11 @@ def canonical_of_class(value: object) -> None:
         ({"a": []}, {"a": [1]}, ["['a'] is gone", "['a'][0] is new"]),
         ({"a": "x\ty"}, {"a": "x\tz"}, None),
         (Model(0.1), Model(0.2), [".rate 0.1 → 0.2"]),
+        (
+            partial(max, (Model(1), 2), key={"k": [1]}),
+            partial(max, (Model(2), 2), key={"k": [3]}),
+            [".args[0][0].rate 1 → 2", ".keywords['key']['k'][0] 1 → 3"],
+        ),
         (
             Model(1, np.zeros(3)),
             Model(1, np.array([0.0, 1.0, 0.0])),

@@ -242,6 +242,8 @@ def phrase(difference: Difference, process: str = "") -> str:
         said = each.kind in (*_CODE, "sharing") or name == TIME_ZONE
         return f"{name} is new{_in_brackets(each.summary if said else '')}"
     if difference.change == "gone":
+        if each.kind == "captured" and "." in each.name:  # what a cell set in a module
+            return f"{name} is no longer read, or no longer set"
         return f"{name} is gone{_in_brackets(each.summary if each.kind == 'sharing' else '')}"
     old, new = difference.old, difference.new
     assert old is not None

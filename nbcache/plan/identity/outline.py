@@ -11,6 +11,7 @@ import re
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
+from functools import partial
 from typing import Any, cast
 
 from nbcache.errors import NoCanonicalFormError
@@ -240,10 +241,13 @@ def _object(path: str, value: object, leaf: Leaf | None, depth: int) -> Iterator
 
 
 def _held_by(value: object) -> Mapping[str, object] | None:
-    """Return what counts of an instance of a class of the user's by name: what its pickle has.
+    """Return what counts of an instance of a class of the user's by name: what its pickle has;
+    of a `functools.partial` what it was given.
 
     None: it is none, or has no such names.
     """
+    if type(value) is partial:
+        return {"args": value.args, "keywords": value.keywords}
     cls = type(value)
     if isinstance(value, (Enum, type)) or is_installed(str(cls.__module__)):
         return None  # the name of a member, which may look secret, is no attribute
