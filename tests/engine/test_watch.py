@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nbcache.engine.executors.local import LocalExecutor
+from nbcache.engine.identity.patches import PATCHES, Patch
 from nbcache.engine.identity.read_state import ReadState
 from nbcache.engine.spec import ModuleSource
 from nbcache.engine.work.openings import Openings
@@ -463,7 +464,7 @@ def test_a_module_that_an_earlier_task_loaded_counts_with_what_it_imports_for_on
 def test_what_is_taken_of_a_module_without_its_name_counts_beyond_what_the_fingerprint_knew_of_it(
     bench: Bench, notebook: Path
 ) -> None:
-    text = b"def f(): pass\nclass K: pass\n"
+    text = b"limit = 1\ndef f(): pass\nclass K: pass\n"
     (notebook / "partly_helper.py").write_bytes(text)
     path = (str(notebook), *sys.path)
     begin = "import partly_helper, pickle, importlib\npartly_helper.f()\n"
@@ -479,8 +480,9 @@ def test_what_is_taken_of_a_module_without_its_name_counts_beyond_what_the_finge
                 str(notebook / "partly_helper.py"), identity_digest(text), frozenset(names)
             )
             modules = {"partly_helper": known}
-            found = reads(bench, begin + body, notebook, modules=modules, sys_path=path)
-            assert bool(found) == more, (body, names)
+            patches = {PATCHES: [(Patch("partly_helper", ("limit",)), 2)]}  # a cell set it
+            given = {"modules": modules, "sys_path": path, "captured": patches}
+            assert bool(reads(bench, begin + body, notebook, **given)) == more, (body, names)
 
 
 def test_a_module_that_an_earlier_task_loaded_does_not_count_for_one_that_does_not(

@@ -9,6 +9,7 @@ set again or put back has the value that it has when a run begins. Which places 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
@@ -109,7 +110,7 @@ class Patch(NamedTuple):
             holder[last[0]] = value
 
     def _down(self, steps: Sequence[Step]) -> Any:
-        found: Any = importlib.import_module(self.module)
+        found: Any = sys.modules.get(self.module) or importlib.import_module(self.module)
         for each, after in zip_longest(steps, steps[1:]):
             # A class's own, so that a method is what it was written as
             is_own = isinstance(each, str) and isinstance(found, type) and each in vars(found)

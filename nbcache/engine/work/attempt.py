@@ -186,13 +186,13 @@ class _Attempt:
             before = body.namespace()  # imports what is captured by name
             self._hide(before)
             loaded = set(place.modules.loaded)
-            place.watcher.forget_imports()  # the captured values' modules count by their hash
             if process.watch:
                 place.watcher.may_read(body.paths(before))
                 place.watcher.look_around(body.literals())
                 place.watcher.may_read(paths_in(inputs.values()))
             self.retire = self.retire or body.changes_modules(before)
             with patched(self._patches(body)):
+                place.watcher.forget_imports()  # what made the namespace counts by the hash
                 namespace, final = body.run(before, inputs, task, self._show)
         finally:
             place.baseline.restore_builtins()
