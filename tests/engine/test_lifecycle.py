@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from nbcache.engine.record.query import fetch
 from nbcache.engine.running import loop
 from nbcache.engine.running.failing import Failures
 from nbcache.engine.running.reasons import Reasons
+from nbcache.engine.running.rows import now_us
 from nbcache.errors import StoreError
+from nbcache.model.row import RunRow
 from nbcache.model.task import RunStatus
 from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid
 from tests.engine.notebooks import Notebook
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -147,6 +151,26 @@ def test_a_run_after_one_that_was_cut_short_names_the_edit_that_came_before_both
     wait_until(lambda: len(notebook.ran()) == 2, "the second attempt's beginning")
     run.cancel()
     run.wait(PATIENCE_S)
+
+    (plan,) = notebook.session.plan()
+    assert plan.reason.startswith("helper norm changed (line 2)")
+    assert plan.reason.endswith("; an earlier run ended before it was done")
+
+
+def test_a_run_after_one_that_was_killed_names_the_edit_before_it_too(notebook: Notebook) -> None:
+    before, after = "def norm(x):\n    return x", "def norm(x):\n    return x * 2"
+    one, two = "%channel src = of(1)", "%channel src = of(2)"
+    notebook.cells([after, two, "%%process work(v) -> out from src\nout = norm(v)"])
+    run = notebook.run()
+    notebook.cells([before, one])
+    notebook.run()
+    log = notebook.session.cache.log
+    (begun, *_) = [
+        row for row in log.rows(("run",)) if isinstance(row, RunRow) if row.run == run.id
+    ]
+    assert begun.status == "running"
+    log.append([replace(begun, id=new_ulid(), run=new_ulid(), at=now_us())])  # and no end
+    notebook.cell(after)
 
     (plan,) = notebook.session.plan()
     assert plan.reason.startswith("helper norm changed (line 2)")

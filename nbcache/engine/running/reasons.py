@@ -33,6 +33,7 @@ FIRST = "first run of this code here"
 _NEW_INPUT = "new inputs"
 _ABORTED = Outcome.ABORTED.value
 _SUCCEEDED = RunStatus.SUCCEEDED.value
+_GOING = (RunStatus.CREATED, RunStatus.RUNNING, RunStatus.RESUMING)
 _MOST_ATTEMPTS = 50_000  # in the log: the inputs of more would take too long to read on the loop
 NOT_KEPT = "its results are not kept (--cache off)"
 AGAIN = "an earlier attempt did not succeed"
@@ -56,6 +57,7 @@ class Reasons:
         self._ever: dict[str, set[frozenset[object]]] = {}  # by process: components of any run
         # By process: components before an edit since which no run of it succeeded.
         self._last_whole: dict[tuple[str, bool], tuple[Component, ...]] = {}
+        self._killed: set[tuple[str, bool]] = set()  # processes of a run since then without an end
         self._said: dict[str, str] = {}
         self._set_back: set[str] = set()  # places that are as they were in a run before the newest
         self._record: InputsOnRecord | None = None
@@ -127,9 +129,7 @@ class Reasons:
         counts = Counter(again)
         if not new and len(counts) <= 1:
             word = next(iter(counts), AGAIN)
-            whole = self._last_whole.get((place.name, is_of_stub(place.recorded)))
-            edit = self._edit(place, whole) if whole and word == CUT_SHORT else ""
-            return f"{edit}; {word}" if edit else word
+            return self._cut_short(place) if word == CUT_SHORT else word
         more = [f"{counts[word]} {said}" for word, said in _OF_SOME.items() if counts[word]]
         return "; ".join([new, *more] if new else more)
 
@@ -157,7 +157,16 @@ class Reasons:
     def _otherwise(self, place: Place) -> str:
         """What to say of tasks none of whose inputs is new."""
         said = self._said[place.key]
-        return said if said != _NEW_INPUT else NEW_COMBINATIONS
+        if said != _NEW_INPUT:
+            return said
+        is_killed = (place.name, is_of_stub(place.recorded)) in self._killed
+        return self._cut_short(place) if is_killed else NEW_COMBINATIONS
+
+    def _cut_short(self, place: Place) -> str:
+        """Return that a run ended before these tasks, and the edit that came before that run."""
+        whole = self._last_whole.get((place.name, is_of_stub(place.recorded)))
+        edit = self._edit(place, whole) if whole else ""
+        return f"{edit}; {CUT_SHORT}" if edit else CUT_SHORT
 
     def _has_ended(self, place: Place) -> bool:
         """Whether any task of a process has: a run that was killed or cancelled may have none."""
@@ -203,6 +212,7 @@ class Reasons:
                     told = (row.notebook == self._notebook, row.at, row.run, record.components)
                     runs.setdefault(key, []).append(told)
             done = {row.run for row in rows if row.status == _SUCCEEDED}
+            ended = {row.run for row in rows if row.status not in _GOING}
             self._earlier = {}
             for key, several in runs.items():
                 several.sort(key=lambda told: told[:2], reverse=True)
@@ -213,6 +223,8 @@ class Reasons:
                         break
                     if run in done:
                         break
+                    if run not in ended:
+                        self._killed.add(key)
         return self._earlier
 
 
