@@ -14,6 +14,7 @@ import pytest
 
 from nbcache.engine.identity.loaded import LoadedModules
 from nbcache.engine.identity.modules import closure_of, distribution_of, see_packages
+from nbcache.engine.identity.payload import unpickle_names
 from tests.engine.notebook_cells import captured, changed, summaries
 
 MAIN = """
@@ -443,3 +444,34 @@ def test_a_module_that_is_named_in_sys_modules_counts_as_a_whole(write: Write) -
     after = captured(body=body)
 
     assert changed(before, after) == {"module other_for_test"}
+
+
+def test_a_module_that_has_a_class_of_its_own_or_is_lazy_goes_to_a_worker_by_its_name(
+    write: Write,
+) -> None:
+    own = """
+import sys, types
+class Calls(types.ModuleType):
+    def __call__(self, v):
+        return v + start
+sys.modules[__name__].__class__ = Calls
+start = 1
+"""
+    lazy = """
+import importlib.util, sys
+spec = importlib.util.find_spec("other_for_test")
+spec.loader = importlib.util.LazyLoader(spec.loader)
+other = sys.modules["other_for_test"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(other)
+"""
+    write({"calls_for_test.py": own})
+    cells, body = ("import calls_for_test as calls", lazy), "out = calls(other.far(v))"
+
+    before = captured(*cells, body=body)
+    write({"calls_for_test.py": own.replace("start = 1", "start = 5")})
+    after = captured(*cells, body=body)
+
+    names = unpickle_names(before.payload, before.buffers)
+    assert names["calls"] is sys.modules["calls_for_test"]
+    assert names["other"] is sys.modules["other_for_test"]
+    assert "module calls_for_test" in changed(before, after)

@@ -36,6 +36,8 @@ def reduce_by_value(value: Any, by_value: Collection[str]) -> Reduced | None:
         return make(value, by_value)
     if isinstance(value, type):
         return _reduce_filled_model(value)
+    if isinstance(value, types.ModuleType) and sys.modules.get(value.__name__) is value:
+        return importlib.import_module, (value.__name__,)  # of a class of its own, or lazy
     if isinstance(value, _UNPICKLED) and type(value) not in _UNPICKLED:
         return _reduce_descriptor(value)
     if type(value).__name__ in ("Random", "RandomState"):
