@@ -162,6 +162,12 @@ HELPER_EDITS: dict[str, tuple[str, str, str, str, str]] = {
         "@twice\ndef g(v): return v + 1",
         "v + 1", "v + 2", "out = g(v)", "helper g",
     ),
+    "a builtin class that an object wraps": (
+        "from functools import update_wrapper\nclass By:\n    def __init__(self, f):\n"
+        "        self.f = f\n        update_wrapper(self, f)\n    def __call__(self, v):\n"
+        "        return self.f(v)\nclass Calc: number = By(float)",
+        "By(float)", "By(int)", "out = Calc.number(v)", "helper Calc",
+    ),
     "a decorator's argument": (
         "def times(n):\n    def wrap(f):\n        return lambda *a: n * f(*a)\n    return wrap\n"
         "@times(2)\ndef g(v): return v",

@@ -151,6 +151,16 @@ def _reduce_descriptor(value: Any) -> Reduced:
     return make_descriptor, (type(value), base, wrapped, held)
 
 
+def _reduce_member(value: Any, _: Collection[str]) -> Reduced:
+    """What `update_wrapper(self, float)` copies of a builtin class into an object."""
+    return find_member, (value.__objclass__, value.__name__)
+
+
+def find_member(cls: type, name: str) -> object:
+    """Find what a class has under a name, not bound to it."""
+    return vars(cls)[name]
+
+
 def _reduce_new_type(value: Any, by_value: Collection[str]) -> Reduced | None:
     if _has_a_place(value, by_value):
         return None
@@ -257,8 +267,10 @@ _FORMATS = frozenset("bBcdefhHiIlLnNPqQ?")
 _ADDED_TO_PARAMETERS = ("__default__", "has_default", "__infer_variance__")
 
 _REDUCERS: dict[type, Callable[[Any, Collection[str]], Reduced | None]] = {
+    types.ClassMethodDescriptorType: _reduce_member,
     types.CodeType: _reduce_code,
     types.FunctionType: _reduce_function,
+    types.GetSetDescriptorType: _reduce_member,
     type(functools.lru_cache(maxsize=None)(lambda: None)): _reduce_cached,
     functools.cached_property: lambda value, _: _reduce_descriptor(value),
     functools.singledispatchmethod: _reduce_dispatching,
