@@ -189,6 +189,19 @@ def test_what_was_edited_and_set_back_is_no_reason_for_tasks_of_new_inputs(
     assert ran(5, 1, 2, 3).startswith("limit 7 → 5; ")
 
 
+def test_a_new_input_is_named_whether_or_not_its_task_fails(notebook: Notebook) -> None:
+    notebook.cell("%channel src = of(1)")
+    notebook.cell("%%process p(v) -> w from src --on_error ignore\nw = 1 / v")
+    notebook.run()
+    notebook.cell("%channel src = of(1, 2, 0)")
+    [plan] = notebook.session.plan()
+
+    run = notebook.run()
+
+    assert run.counts()["ignored"] == 1
+    assert run.reasons["p"] == plan.reason == "2 new inputs: v 2, v 0"
+
+
 def test_rows_that_cannot_be_read_or_are_many_fail_no_task_and_leave_the_reason_plain(
     kernels: Callable[[], Notebook], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, RemoteFile
 from nbcache.model.view import WaitView
 
+_RAN = (Outcome.COMPLETED, Outcome.FAILED, Outcome.IGNORED)
+
 
 class Deciding:
     """Decides the tasks of one run, on the loop where that is quick, else on a thread."""
@@ -49,7 +51,7 @@ class Deciding:
             self._is_settled = True
             for name, place in self._named_inputs.items():
                 ran = self._reasons.line_of(
-                    place, lambda task: scheduler.task(task).outcome is Outcome.COMPLETED
+                    place, lambda task: scheduler.task(task).outcome in _RAN
                 )
                 if ran:
                     run.reasons[name] = ran
