@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 _WRITERS = frozenset({"write_text", "write_bytes", "touch", "unlink", "mkdir", "rmdir", "savefig"})
@@ -20,36 +22,34 @@ def named_files(sources: Iterable[str], folder: Path) -> dict[str, Path]:
     Relative names are looked up beside the notebook. Sources that do not parse are passed over.
     """
     found: dict[str, Path] = {}
-    for source in sources:
-        try:
-            tree = ast.parse(source)
-        except (SyntaxError, ValueError):
-            continue
-        for text in _read_literals(tree):
-            if text in found or not _could_be_a_file(text):
-                continue
-            path = folder / text
-            try:
-                if path.is_file():
-                    found[text] = path
-            except (OSError, ValueError):
-                continue
+    for text in frozenset().union(*map(_read_literals, sources)):
+        path = folder / text
+        with suppress(OSError, ValueError):
+            if path.is_file():
+                found[text] = path
     return found
+
+
+@lru_cache(maxsize=256)
+def _read_literals(source: str) -> frozenset[str]:
+    """Return the literals of a source that may name files and are not only written there."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return frozenset()
+    written = {id(node) for call in nodes for node in _written_by(call)}
+    return frozenset(
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in written
+        and _could_be_a_file(node.value)
+    )
 
 
 def _could_be_a_file(text: str) -> bool:
     return 0 < len(text) <= _LONGEST and "\n" not in text and "\0" not in text and text != "."
-
-
-def _read_literals(tree: ast.AST) -> Iterator[str]:
-    written = {id(node) for call in ast.walk(tree) for node in _written_by(call)}
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and id(node) not in written
-        ):
-            yield node.value
 
 
 def _written_by(node: ast.AST) -> Iterator[ast.AST]:
@@ -57,9 +57,8 @@ def _written_by(node: ast.AST) -> Iterator[ast.AST]:
     if not isinstance(node, ast.Call):
         return
     function = node.func
-    if isinstance(function, ast.Name) and function.id == "open" and node.args:
-        if _writes(node, 1):
-            yield node.args[0]
+    if isinstance(function, ast.Name) and function.id == "open":
+        yield from node.args[:1] if _writes(node, 1) else ()
     elif isinstance(function, ast.Attribute):
         if function.attr in _WRITERS or (function.attr == "open" and _writes(node, 0)):
             yield from ast.walk(function.value)

@@ -11,6 +11,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
+from inspect import getattr_static
 from operator import attrgetter
 from typing import Any
 
@@ -151,16 +152,6 @@ def _reduce_descriptor(value: Any) -> Reduced:
     return make_descriptor, (type(value), base, wrapped, held)
 
 
-def _reduce_member(value: Any, _: Collection[str]) -> Reduced:
-    """What `update_wrapper(self, float)` copies of a builtin class into an object."""
-    return find_member, (value.__objclass__, value.__name__)
-
-
-def find_member(cls: type, name: str) -> object:
-    """Find what a class has under a name, not bound to it."""
-    return vars(cls)[name]
-
-
 def _reduce_new_type(value: Any, by_value: Collection[str]) -> Reduced | None:
     if _has_a_place(value, by_value):
         return None
@@ -267,10 +258,8 @@ _FORMATS = frozenset("bBcdefhHiIlLnNPqQ?")
 _ADDED_TO_PARAMETERS = ("__default__", "has_default", "__infer_variance__")
 
 _REDUCERS: dict[type, Callable[[Any, Collection[str]], Reduced | None]] = {
-    types.ClassMethodDescriptorType: _reduce_member,
     types.CodeType: _reduce_code,
     types.FunctionType: _reduce_function,
-    types.GetSetDescriptorType: _reduce_member,
     type(functools.lru_cache(maxsize=None)(lambda: None)): _reduce_cached,
     functools.cached_property: lambda value, _: _reduce_descriptor(value),
     functools.singledispatchmethod: _reduce_dispatching,
@@ -282,6 +271,9 @@ _REDUCERS: dict[type, Callable[[Any, Collection[str]], Reduced | None]] = {
     typing.TypeVar: _reduce_type_parameter,
     typing.TypeVarTuple: _reduce_type_parameter,
 }
+# What `update_wrapper(self, float)` copies of a builtin class.
+for _member in (types.ClassMethodDescriptorType, types.GetSetDescriptorType):
+    _REDUCERS[_member] = lambda each, _: (getattr_static, (each.__objclass__, each.__name__))
 if sys.version_info >= (3, 12):
     _REDUCERS[typing.TypeAliasType] = _reduce_type_alias
 
