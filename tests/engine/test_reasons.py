@@ -61,8 +61,9 @@ def test_a_task_runs_again_because_it_failed_or_was_told_to(
     first.session.cache.log.rotate()
     first.session.cache.log.fold()
     second.cells(["%channel src = of(2, 0)", *cells[1:]])
-    new = "new input: no earlier task has v 2"  # of a process, what holds for more
-    assert second.run().reasons["p"] == new
+    new = "new input: no earlier task has v 2; 1 whose earlier attempt did not succeed"
+    [plan] = second.session.plan()
+    assert second.run().reasons["p"] == plan.reason == new
     assert second.run().reasons["p"] == AGAIN
     assert second.run(fresh=True).reasons["p"] == TOLD
     last = second.session.last_run
@@ -91,8 +92,9 @@ def test_a_task_runs_again_because_it_failed_or_was_told_to(
     second.run("s")
     mended.touch()
     second.cell("%channel src = of(0, 4)")
-    assert second.session.plan(["s"])[0].reason == also.replace("v 3", "v 4")
-    assert second.run("s").reasons["s"] == AGAIN  # only what had failed before ran to its end
+    [plan] = second.session.plan(["s"])
+    assert plan.reason == also.replace("v 3", "v 4")
+    assert second.run("s").reasons["s"] == plan.reason  # that of 4 fails: it ran as well
 
 
 def test_the_line_of_a_run_names_the_files_and_the_inputs_that_are_new_or_counts_them(
