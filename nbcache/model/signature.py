@@ -76,8 +76,6 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 def _without_nulls(value: object) -> object:
     """Null and absent are one thing in a row, and a table of rows cannot tell them apart."""
-    if isinstance(value, (str, int, float)):  # nearly all; whether it is a mapping takes longer
-        return value
     if isinstance(value, Mapping):
         return {key: _without_nulls(each) for key, each in value.items() if each is not None}
     if isinstance(value, (list, tuple)):

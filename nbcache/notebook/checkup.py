@@ -23,7 +23,7 @@ from nbcache.store.remote.opening import check_outside, open_store
 from nbcache.store.remote.probing import probe
 from nbcache.store.remote.protocol import Store
 from nbcache.store.repair import has_put_aside, open_repaired, repair
-from nbcache.store.stock import bytes_below, files_below
+from nbcache.store.stock import sizes_below
 from nbcache.store.verify import verify as check_store
 
 _LISTED = 20
@@ -129,8 +129,8 @@ def _look_at_cache(cache: Cache, found: Findings) -> None:
     found.facts["disk"] = f"{render.size(free)} free"
     if free < 1_000_000_000:
         found.problems.append(f"only {render.size(free)} are free on the cache's disk")
-    count = sum(1 for _ in files_below(cache.blobs.folder))
-    found.facts["blobs"] = f"{count:,} files, {render.size(bytes_below(cache.blobs.folder))}"
+    sizes = list(sizes_below(cache.blobs.folder))
+    found.facts["blobs"] = f"{len(sizes):,} files, {render.size(sum(sizes))}"
     known = history.runs(cache)
     going = [run for run in known if run.status in history.LIVE]
     found.facts["runs"] = f"{len(known):,}, {len(going)} going now"

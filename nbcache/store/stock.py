@@ -114,13 +114,16 @@ def files_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
             yield Path(place, name)
 
 
-def bytes_below(folder: Path) -> int:
-    """Return the bytes of all files below a folder."""
-    total = 0
+def sizes_below(folder: Path) -> Iterator[int]:
+    """Yield the bytes of each file below a folder."""
     for path in files_below(folder):
         with contextlib.suppress(OSError):
-            total += path.lstat().st_size
-    return total
+            yield path.lstat().st_size
+
+
+def bytes_below(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(sizes_below(folder))
 
 
 class _Attempt:
