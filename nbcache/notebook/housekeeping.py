@@ -14,7 +14,7 @@ from nbcache.engine.session import Session
 from nbcache.engine.upkeep.cleaning import Cleaning, clean
 from nbcache.engine.upkeep.pins import Pin, let_go, pin, pins, pins_of_team
 from nbcache.engine.upkeep.shared_cleaning import SharedCleaning, clean_shared
-from nbcache.errors import UsageError, command
+from nbcache.errors import StoreError, UsageError, command
 from nbcache.model.digest import Digest
 from nbcache.model.holding import Pins
 from nbcache.notebook import render
@@ -98,12 +98,16 @@ def clean_answer(parsed: Parsed, cache: Cache) -> Answer:
     if not selection and "--compact" not in parsed:
         return _choices(cache)
     done = clean(cache, selection, force=force, reason=_reason(parsed))
-    lines = [_head(done), *_table(done), *_remarks(done)]
+    lines, good = [_head(done), *_table(done), *_remarks(done)], True
     if "--compact" in parsed and force:  # last: it needs room, which what went has made
-        lines.append(render.line(f"the log is {render.count_of(_compact(cache), 'segment')} now"))
+        try:
+            text = f"the log is {render.count_of(_compact(cache), 'segment')} now"
+        except (OSError, StoreError) as error:  # what was deleted is said all the same
+            good, text = False, f"the log could not be merged: {error}"
+        lines.append(render.line(text))
     if not force:
         lines.append(render.line("nothing is deleted yet: add -f (--force) to do it", render.FAINT))
-    return answer(lines, done.record())
+    return answer(lines, done.record(), good=good)
 
 
 def _clean_shared(parsed: Parsed, cache: Cache) -> Answer:

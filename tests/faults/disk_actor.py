@@ -115,14 +115,17 @@ def clean_up_full(folder: Path) -> None:
         while True:
             os.write(filler, bytes(4096))
     os.close(filler)
-    words = ["clean", "--older-than", "0s", "--compact", "-f", "--json"]
+    cache_words = ["--compact", "-f", "--cache", str(folder / "cache")]
+    with contextlib.redirect_stdout(io.StringIO()) as kept:
+        code = main(["clean", "--process", "large", "--status", "failed", *cache_words])
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        main([*words, "--cache", str(folder / "cache")])
+        main(["clean", "--older-than", "0s", "--json", *cache_words])
     with Cache.open(folder / "cache") as cache:
         problems = [str(each) for each in verify(cache).problems]
         left = sum(cache.log.find(each.hash) is not None for each in cache.log.attempts())
     (folder / "filler").unlink()
     freed = json.loads(said.getvalue())["freed_bytes"]
+    print(json.dumps({"code": code, "said": kept.getvalue()}), flush=True)
     print(json.dumps({"freed": freed, "results": left, "problems": problems}), flush=True)
     later = kernel(folder, 5)
     tell(later)

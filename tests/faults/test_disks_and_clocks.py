@@ -62,10 +62,13 @@ def test_a_failure_whose_row_finds_no_room_ends_the_run_in_order(tmp_path: Path)
 
 
 def test_a_clean_up_makes_room_on_a_disk_without_room_for_its_own_rows(tmp_path: Path) -> None:
-    first, cleaned, after = records(
+    first, unmerged, cleaned, after = records(
         run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "clean")
     )
     assert first["counts"] == {"completed": 5}
+    assert unmerged["code"] == 3
+    assert unmerged["said"].startswith("took away what is kept of 0 tasks")
+    assert "\nthe log could not be merged: the disk is full" in unmerged["said"]
     assert cleaned["freed"] >= 5 * 400_000
     assert (cleaned["results"], cleaned["problems"]) == (0, [])
     assert after["counts"] == {"completed": 5}
