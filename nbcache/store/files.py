@@ -150,9 +150,21 @@ def open_up(new: int | str | os.PathLike[str], path: str | os.PathLike[str], mos
 
 def unlock(folder: Path) -> None:
     """Allow ourselves to move what lies in a folder of ours, where a task took that right away."""
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         with contextlib.suppress(OSError):  # another user's: the move then says so
             os.chmod(folder, stat.S_IMODE(os.stat(folder).st_mode) | stat.S_IRWXU)
+
+
+def unlock_all(folder: Path) -> None:
+    """Allow ourselves to read, move and delete all that lies in a folder of ours."""
+    unlock(folder)
+    for place, folders, files in os.walk(folder):  # from the top: each is open before it is read
+        for path in (Path(place, name) for name in (*folders, *files)):
+            if path.is_dir() and not path.is_symlink():
+                unlock(path)
+            elif path.is_file() and not os.access(path, os.R_OK) and not path.is_symlink():
+                with contextlib.suppress(OSError):
+                    path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:

@@ -245,18 +245,25 @@ os.mkdir('sub')
 os.rmdir('sub')
 os.chmod('.', 0o555)
 out = v''')
+notebook.cell('''%%process closed(v) -> out from src --bash --max_forks 1
+mkdir -p sub/low; echo $v > sub/low/x; chmod 0 sub/low sub; out=$v''')
+notebook.cell('''%%process away(v) -> out from src --bash --max_forks 1 --scratch {tmp_path}/scratch
+mkdir sub; echo $v > sub/x; chmod 0 sub/x; chmod 0 sub; out=$v
+[ $v != 2 ] || {{ chmod a-w .; exit 1; }}''')
 run = notebook.run()
 print(run.counts())
 for each in run.failures:
-    print(each.process, each.error)
+    print(each.process, each.error.splitlines())
 notebook.close()
-print(len(os.listdir("{tmp_path}/cache/work")))
+print(len(os.listdir("{tmp_path}/cache/work")), os.listdir("{tmp_path}/scratch"))
 """
-    counts, failed, *left = without_rights(program).strip().split("\n")
-    assert counts == "{'completed': 15, 'failed': 1}"
-    assert failed.startswith("folder ")
-    assert "cannot read the directory" in failed
-    assert left == ["1"]  # of the task that failed
+    counts, *failed, left = without_rights(program).strip().split("\n")
+    assert counts == "{'completed': 22, 'failed': 2}"
+    away, folder = sorted(failed)
+    assert away.startswith("away ['the script ended with exit code 1'")
+    assert folder.startswith("folder [")
+    assert "cannot read the directory" in folder
+    assert left == "2 []"  # of the tasks that failed
 
 
 def test_a_results_folder_that_may_not_be_written_is_named_and_the_run_goes_on(

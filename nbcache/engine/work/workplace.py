@@ -32,7 +32,15 @@ from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
 from nbcache.plan.identity.confidential import confidential_texts
 from nbcache.store.cache import Cache
-from nbcache.store.files import deleted_error, host_token, is_alive, owned_name, owner_of, unlock
+from nbcache.store.files import (
+    deleted_error,
+    host_token,
+    is_alive,
+    owned_name,
+    owner_of,
+    unlock,
+    unlock_all,
+)
 from nbcache.store.filestate import StatKey, hash_file, stat_key
 from nbcache.store.journal import JournalWriter
 from nbcache.store.listing import Listing
@@ -158,7 +166,8 @@ class Workplace:
         if self._scratch is None:
             os.rename(folder, kept)
         else:  # brought back: it may lie on another file system
-            shutil.move(folder, kept)
+            unlock_all(folder)
+            shutil.move(folder, kept, copy_function=_copy_file)
             os.unlink(self.cache.work / folder.name.removeprefix(SCRATCH))
         return str(kept)
 
@@ -359,15 +368,17 @@ def remove_folder(folder: Path) -> None:
             remove_folder(target)
         folder.unlink()
         return
+    try:
+        shutil.rmtree(folder)
+    except OSError:
+        unlock_all(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
-    def make_writable(function: Callable[..., object], path: str, _: object) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            if not os.path.islink(path):
-                os.chmod(path, 0o700)
-            function(path)
 
-    shutil.rmtree(folder, onerror=make_writable)
+def _copy_file(source: str, target: str) -> None:
+    """Copy a file; what is none (a pipe, a socket) stays behind."""
+    if os.path.isfile(source):
+        shutil.copy2(source, target)
 
 
 def keep_folder(work: Path, pid: int | None, attempt: str) -> str | None:
