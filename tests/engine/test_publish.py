@@ -198,7 +198,7 @@ def test_a_failure_to_publish_loses_nothing_and_the_next_run_only_publishes(
     assert run.counts() == {"completed": 1}
     error = error_of(run)
     assert "its result is kept, but not published" in error
-    assert "only publishing is left to do" in error
+    assert "nothing else is left to do" in error
     assert run["make"].value is not None
     (notebook.folder / "results").unlink()
     run = notebook.run()

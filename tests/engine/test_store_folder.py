@@ -138,6 +138,24 @@ def test_tasks_that_would_have_one_result_are_told_apart_by_an_error(notebook: N
     assert notebook.run().counts() == {"completed": 1}
 
 
+def test_what_cannot_be_stored_is_said_in_the_words_of_a_store_folder(notebook: Notebook) -> None:
+    (notebook.folder / "kept").mkdir()
+    (notebook.folder / "kept/a").write_text("mine")
+    make = "%%process make() -> a: path = {a!r}, b: path = 'low/a' --bash --store {kept}\n"
+    body = "mkdir low; echo 1 > a; echo 2 > b; echo 3 > low/a"
+    for a, kept, said in (
+        ("a", "new", "have one name: a"),
+        ("b", "cache/kept", "lies in the cache folder"),
+        ("b", "kept", "kept/a is there, and nbcache did not put it there"),
+    ):
+        notebook.cell(make.format(a=a, kept=kept) + body)
+        (failure,) = notebook.run().failures
+        assert "not stored: " in failure.error
+        assert said in failure.error
+        assert "publish" not in failure.error
+        assert "overwrite" not in failure.error
+
+
 @pytest.mark.parametrize(
     ("outputs", "said"),
     [

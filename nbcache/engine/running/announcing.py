@@ -61,7 +61,7 @@ class Announcer:
                     task=decision.label,
                     process=decision.place.name,
                     error=f"its result is kept, but {error}",
-                    way_out="then run again: only publishing is left to do",
+                    way_out="then run again: nothing else is left to do",
                 )
             )
         return RunStatus.FAILED if failed and status is RunStatus.SUCCEEDED else status

@@ -33,6 +33,7 @@ class Owner(NamedTuple):
 
     task: TaskKey
     label: str
+    done: str = "published"  # or "stored", as the messages say
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,13 @@ class Placer:
             OSError: the disk is full, or permission is missing. StoreError: its blob is gone.
         """
         if (os.path.realpath(os.path.dirname(target)) + os.sep).startswith(self._root):
-            raise PublishError(f"{target} lies in the cache folder; publish elsewhere")
+            raise PublishError(f"{target} lies in the cache folder; name another one")
         leaves = list(self._leaves(held, target))
         self._forget_earlier(owner)
         for leaf in leaves:
             self._claim(leaf, owner)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        return sum(self._settle(leaf, mode, overwrite) for leaf in leaves)
+        return sum(self._settle(leaf, mode, owner, overwrite) for leaf in leaves)
 
     def remove_stale(self, folder: str) -> None:
         """Remove what earlier results had put into a published folder and none of these has.
@@ -156,40 +157,43 @@ class Placer:
                 "which keeps its sub folders"
             )
         if other.task != owner.task and content != leaf.digest:
+            way_out = "in the rule: a folder like results/{sample}, or as={sample}.txt"
+            if owner.done == "stored":
+                way_out = "by the folder: --store store/{sample}"
             raise PublishError(
-                f"{leaf.target} is published by {other.label} too, with another content.\n"
-                "  Tell them apart in the rule: a folder like results/{sample}, or as={sample}.txt"
+                f"{leaf.target} is {other.done} by {other.label} too, with another content.\n"
+                f"  Tell them apart {way_out}"
             )
         self._owners[leaf.target] = (owner, leaf.digest)
 
-    def _settle(self, leaf: Leaf, mode: PublishMode, overwrite: bool) -> bool:
+    def _settle(self, leaf: Leaf, mode: PublishMode, owner: Owner, overwrite: bool) -> bool:
         """Make one leaf stand as it should; return whether anything was to be done."""
         there = _lstat(leaf.target)
         if leaf.kind == "directory":
-            return self._settle_folder(leaf, there)
+            return self._settle_folder(leaf, owner, there)
         if leaf.kind == "link":
-            return self._settle_link(leaf, there)
+            return self._settle_link(leaf, owner, there)
         standing = self._standing(leaf, there, mode)
         if standing == "right":
             return False
         if standing == "foreign" and not overwrite:
+            rule = ", or add overwrite=true to the rule" if owner.done == "published" else ""
             raise PublishError(
                 f"{leaf.target} is there, and nbcache did not put it there (or somebody changed "
-                "it since), so it is not overwritten.\n  Move it away, or add overwrite=true to "
-                "the rule"
+                f"it since), so it is not overwritten.\n  Move it away{rule}"
             )
         self._put(leaf, mode)
         return True
 
-    def _settle_folder(self, leaf: Leaf, there: os.stat_result | None) -> bool:
+    def _settle_folder(self, leaf: Leaf, owner: Owner, there: os.stat_result | None) -> bool:
         if there is not None and not os.path.isdir(leaf.target):
-            raise PublishError(f"{leaf.target} is a file, and a folder is to be published there")
+            raise PublishError(f"{leaf.target} is a file, and a folder is to be {owner.done} there")
         os.makedirs(leaf.target, exist_ok=True)
         return False
 
-    def _settle_link(self, leaf: Leaf, there: os.stat_result | None) -> bool:
+    def _settle_link(self, leaf: Leaf, owner: Owner, there: os.stat_result | None) -> bool:
         if there is not None and not stat.S_ISLNK(there.st_mode):
-            raise PublishError(f"{leaf.target} is no link, and a link is to be published there")
+            raise PublishError(f"{leaf.target} is no link, and a link is to be {owner.done} there")
         if there is not None and os.readlink(leaf.target) == leaf.source:
             return False
         new = self._beside(leaf.target)

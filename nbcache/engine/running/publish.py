@@ -82,7 +82,7 @@ class Publisher:
         failed: list[str] = []
         if decision.shelf is not None and not decision.stored:
             try:
-                self._store(decision.shelf, decision, outputs, owner)
+                self._store(decision.shelf, decision, outputs, owner._replace(done="stored"))
             except Exception as error:
                 failed.append(f"not stored: {_reason(error, decision.shelf.folder)}")
         for rule in decl.directives.publish:

@@ -118,7 +118,11 @@ class Shelf:
 
     def _refuse_others(self, names: Sequence[str]) -> None:
         if len(set(names)) < len(names):
-            raise PublishError(f"two results of {self.process} have one name: {', '.join(names)}")
+            twice = ", ".join(sorted({each for each in names if names.count(each) > 1}))
+            raise PublishError(
+                f"two files of a task of {self.process} have one name: {twice}\n  Files keep their "
+                "names only: give them others, or declare the folder that they lie in"
+            )
         claimed = self._claimed()
         for name in names:
             if name in claimed:
