@@ -50,9 +50,16 @@ class Parsed:
             name, equals, value = text.partition("=")
             if not equals or not name.strip().isidentifier():
                 raise UsageError(f"--parameter takes NAME=VALUE, not {text!r}")
-            pairs[name.strip()] = value.strip()
+            pairs[name.strip()] = value = value.strip()
+            if _CLOSES.get(value[:1], "") not in value[1:]:
+                raise UsageError(
+                    f"-p {text}: what begins with {value[0]} does not end. What holds spaces has "
+                    f"quotes, -p 'NAME=[1, 2]'; a text that begins so has its own: \"{value}\""
+                )
         return pairs
 
+
+_CLOSES = {"[": "]", "{": "}", "(": ")", "'": "'", '"': '"'}
 
 EXIT_CODES: Mapping[int, str] = {
     0: "done",

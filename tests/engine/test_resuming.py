@@ -172,6 +172,8 @@ def test_runs_that_cannot_be_resumed_say_why(notebook: Notebook) -> None:
         notebook.session.resume(near)
     with pytest.raises(RunError, match="is the start of 2 run ids"):
         notebook.session.resume(good.id[:3])
+    with pytest.raises(RunError, match="no run ''"):
+        notebook.session.resume("")
 
 
 def test_without_any_history_it_is_a_plain_run_and_says_so(notebook: Notebook) -> None:

@@ -9,6 +9,7 @@ from nbcache.engine.declared.parameters import parameter_value
 from nbcache.errors import UsageError
 from nbcache.notebook.headless import needs_a_run
 from nbcache.notebook.parameters import assigned_names, inject
+from nbcache.notebook.verbs import parse_line
 
 
 def notebook(*sources: str, tagged: int | None = None) -> nbformat.NotebookNode:
@@ -59,6 +60,14 @@ def test_a_value_is_a_python_literal_or_a_text(text: str, value: object) -> None
 
     exec(book.cells[1].source, namespace)
     assert repr(parameter_value(text)) == repr(namespace["f"]) == repr(value)
+
+
+def test_a_value_that_does_not_end_is_no_text() -> None:
+    for text in ("[1,", "{1:", "(", '"'):
+        with pytest.raises(UsageError, match="does not end"):
+            parse_line(f"run -p 'items={text}'").parameters()
+    for text in ("[ab]*.fq", "{id}.txt", '""', "a[", ""):
+        assert parse_line(f"run -p 'items={text}'").parameters() == {"items": text}
 
 
 def test_names_assigned_beside_magics_are_found() -> None:

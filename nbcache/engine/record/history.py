@@ -256,7 +256,7 @@ def find_run(
     named = [run for run in known if run.name == word]
     if named:
         return named[0]  # the newest of that name
-    found = [run for run in known if run.id.startswith(word.upper())]
+    found = [run for run in known if word and run.id.startswith(word.upper())]
     if len(found) == 1:
         return found[0]
     if found:
