@@ -48,7 +48,7 @@ def open_repaired(root: Path) -> tuple[Cache, list[str]]:
         for path in sorted((cache.root / "log").glob("*" + KEYS)):
             name = segment_name(path.name)
             if name is not None and not _is_readable(cache.root, name):
-                done.append(_repair_segment(cache.root, name))
+                done.append(f"segment {name}: {_repair_segment(cache.root, name)}")
     return Cache.open(root), done
 
 
@@ -125,13 +125,13 @@ def _repair_segment(root: Path, name: str) -> str:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(f"{keys}{mark}", keys)
             raise
-        return f"the keys of segment {name} are made again from its rows"
+        return "its keys are made again from its rows"
     if believed:
         # Under another name, since lines of the old one may be known to somebody.
         _publish(root, fold.segment_name(ulid_ms(name), [name]), believed)
     _put_aside(keys, mark)
     _put_aside(rows, mark)
-    what = f"segment {name} is put aside (log/*{mark}); "
+    what = f"put aside (log/*{mark}); "
     if believed:
         what += f"{len(believed)} of its {len(records)} rows, whole and as its keys say, stay; "
     return f"{what}what is lost is made again when needed"

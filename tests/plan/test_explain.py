@@ -80,6 +80,16 @@ def test_a_package_says_both_versions() -> None:
     )
 
 
+def test_a_container_says_both_images() -> None:
+    old, new = (
+        _of("container", "container", each, f"lab/tool:{each} sha256:{each}") for each in "12"
+    )
+
+    assert _line([BODY, old], [BODY, new]).startswith(
+        "container lab/tool:1 sha256:1 → lab/tool:2 sha256:2"
+    )
+
+
 def test_a_time_zone_is_no_variable() -> None:
     zone, other = (_of("env", "time zone", each, each) for each in ("Asia/Tokyo", "Etc/GMT"))
 

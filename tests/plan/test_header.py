@@ -258,6 +258,7 @@ def test_a_typo_for_from_shows_the_line_a_caret_and_the_word() -> None:
         ('fit -> a: path = "{"', '"{" stands alone', "a:", None),
         ("fit -> a: path = a.txt", 'the file name of "a" is a quoted string', "a.txt", '"a.txt"'),
         ('fit -> a = "a.txt"', "only a path has a file name", "a", "a: path"),
+        ('fit -> a = "stdout"', "only a path has a file name", "a", "-> stdout"),
         ('fit -> a: path = "/tmp/a"', "has to lie in the work directory", '"/tmp/a"', None),
         ('fit -> a: path = "../a"', "has to lie in the work directory", '"../a"', None),
         ("fit(x) --cpus=2", '"=" is not expected in an option', "=2", "--cpus VALUE"),

@@ -255,6 +255,7 @@ def test_a_row_that_lost_a_value_is_lost_alone(tmp_path: Path) -> None:
         assert len(list(mended.log.rows())) == 3
         assert verify(mended).ok
     assert "3 of its 4 rows" in done[0]
+    assert done[0].count("segment") == 1
     assert len(list((cache.root / "log").glob("*.damaged-*"))) == 2
 
 

@@ -34,9 +34,9 @@ _WORDS = {
     "env": "environment variable",
     "script": "the script for",
 }
-_ALONE = frozenset({"sharing", "outputs", "platform", "python", "seed", "interpreter"})
+_ALONE = frozenset("sharing outputs platform python seed interpreter container".split())
 _WITH_VALUES = frozenset(
-    "package python platform env seed input captured interpreter tool outputs".split()
+    "package python platform env seed input captured interpreter container tool outputs".split()
 )
 # An input that is a file: its name, its size, what it counts by, if not by content, and under which
 # other name it is seen.

@@ -93,11 +93,10 @@ def _parse_output(text: HeaderText, start: int, end: int) -> Output:
     if not is_path:
         command = _COMMAND.fullmatch(pattern.strip())
         if command is None or not command.group(1).strip():
-            text.fail(
-                f'only a path has a file name, and "{name}" is none',
-                start,
-                f'write {name}: path = "...", or {name} = "$(a command)" for its answer',
-            )
+            hint = f'write {name}: path = "...", or {name} = "$(a command)" for its answer'
+            if pattern.strip() == "stdout":
+                hint = "what the script prints is the output `-> stdout`"
+            text.fail(f'only a path has a file name, and "{name}" is none', start, hint)
         return Output(name, declared, None, column, line, command.group(1).strip())
     parts = pattern.split("/")
     if pattern.startswith("/") or ".." in parts or not pattern.strip("/. "):
