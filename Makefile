@@ -27,9 +27,8 @@ demo: $(VENV)/.demo-$(KEY)
 	@echo "Run 'make demo' again: every task comes from the cache."
 
 test: $(VENV)/.test-$(KEY)
-	@.ci/debian-packages
-	@.ci/npm-packages $(VENV)/node
-	@$(MAKE) --no-print-directory lint types
+	@{ .ci/debian-packages; .ci/npm-packages $(VENV)/node; } & \
+	    $(MAKE) --no-print-directory lint types; status=$$?; wait; exit $$status
 	@echo "== pytest"
 	@$(BIN)/python -m compileall -q nbcache tests  # or each process of a test compiles all it imports
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q $(PYTEST_ARGS)

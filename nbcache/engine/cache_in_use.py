@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nbcache.engine.connecting import NOT_NOW, check_place, connect, share, unshare
-from nbcache.engine.sharing import Sharing, sharing_of
+from nbcache.engine.connecting import NOT_NOW, check_place, connect, share
+from nbcache.engine.sharing import Sharing, sharing_of, unshare
 from nbcache.engine.tier import AGAIN_S, EXIT_S, Tier
 from nbcache.engine.upkeep.cleaning import clean_after_run
 from nbcache.engine.upkeep.condensing import condense

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from weakref import WeakSet
 
-from nbcache.engine.sharing import Sharing, check_claim, forget_sharing, note_sharing, sharing_of
+from nbcache.engine.sharing import Sharing, check_claim, note_sharing, sharing_of
 from nbcache.engine.tier import Tier, no_claims, open_behind
 from nbcache.errors import (
     AccessDeniedError,
@@ -143,12 +143,6 @@ def _sign_from_now_on(tell: Callable[[str], None]) -> None:
         make_key()
     except StoreError as error:
         tell(f"what is sent goes unsigned, so nobody else uses the pickles in it: {error}")
-
-
-def unshare(cache: Cache) -> None:
-    """Share no more; what came from there stays, and so does what was sent."""
-    cache.share(None)
-    forget_sharing(cache)
 
 
 def connect(cache: Cache, tell: Callable[[str], None]) -> Tier | None:

@@ -66,8 +66,9 @@ def note_sharing(cache: Cache, sharing: Sharing) -> None:
     os.replace(new, cache.root / _FILE)
 
 
-def forget_sharing(cache: Cache) -> None:
-    """Have it say that nothing is shared."""
+def unshare(cache: Cache) -> None:
+    """Share no more; what came from there stays, and so does what was sent."""
+    cache.share(None)
     (cache.root / _FILE).unlink(missing_ok=True)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from nbcache.engine.cache_in_use import CacheInUse
-from nbcache.engine.connecting import connect, unshare
-from nbcache.engine.sharing import sharing_of
+from nbcache.engine.connecting import connect
+from nbcache.engine.sharing import sharing_of, unshare
 from nbcache.engine.tier import Tier
 from nbcache.errors import UsageError, command
 from nbcache.notebook import render
