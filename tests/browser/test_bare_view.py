@@ -408,4 +408,5 @@ def test_a_button_is_pressed_while_words_of_the_kernel_arrive(page: Page) -> Non
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)))")
     page.mouse.up()
 
-    assert [each["ask"] for each in page.evaluate("window.sent")][-1] == "cancel"
+    asked = {each["ask"] for each in page.evaluate("window.sent")}
+    assert "cancel" in asked  # where this took long, the page asks how the run stands as well
