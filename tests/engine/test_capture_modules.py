@@ -475,3 +475,17 @@ spec.loader.exec_module(other)
     assert names["calls"] is sys.modules["calls_for_test"]
     assert names["other"] is sys.modules["other_for_test"]
     assert "module calls_for_test" in changed(before, after)
+
+
+def test_a_submodule_that_its_package_names_without_importing_it_by_name_is_followed(
+    write: Write,
+) -> None:
+    core = "TABLE = {}\ndef fill():\n    TABLE[1] = 2\ndef run(v):\n    return v * TABLE[1]\n"
+    write({"pack_for_test/core.py": core})
+    write({"pack_for_test/__init__.py": "from .core import run\ncore.fill()\n"})
+
+    before = captured("import pack_for_test", body="out = pack_for_test.run(v)")
+    write({"pack_for_test/core.py": core.replace("= 2", "= 3")})
+    after = captured("import pack_for_test", body="out = pack_for_test.run(v)")
+
+    assert changed(before, after) == {"module pack_for_test.core"}

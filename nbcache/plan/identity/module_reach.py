@@ -233,10 +233,11 @@ class ModuleReach:
         self.asks |= asked_of_code(uses)
         self._queue += [(module, (name,)) for name in part.annotated]
         for name, chains in uses.names.items():
-            if name in reached.facts.definitions or name in reached.facts.bindings:
-                self._queue += [(module, (name, *chain)) for chain in chains]
-            elif name in _SEES_ALL:
+            is_own = name in reached.facts.definitions or name in reached.facts.bindings
+            if name in _SEES_ALL and not is_own:
                 self._queue.append((module, ()))
+            else:  # perhaps a submodule, which a package has once somebody imports from it
+                self._queue += [(module, (name, *chain)) for chain in chains]
         for each in uses.imports:
             if not (at_import and each.bound):
                 self._import_locally(each)
