@@ -7,13 +7,14 @@ open files where no audit hook sees it. A literal that is only opened for writin
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 _WRITERS = frozenset({"write_text", "write_bytes", "touch", "unlink", "mkdir", "rmdir", "savefig"})
-_LONGEST = 1024
+_NAME = re.compile(r"(?!\.\Z)[^\n\0]{1,1024}")  # of a file, perhaps
 
 
 def named_files(sources: Iterable[str], folder: Path) -> dict[str, Path]:
@@ -44,12 +45,8 @@ def _read_literals(source: str) -> frozenset[str]:
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and id(node) not in written
-        and _could_be_a_file(node.value)
+        and _NAME.fullmatch(node.value)
     )
-
-
-def _could_be_a_file(text: str) -> bool:
-    return 0 < len(text) <= _LONGEST and "\n" not in text and "\0" not in text and text != "."
 
 
 def _written_by(node: ast.AST) -> Iterator[ast.AST]:

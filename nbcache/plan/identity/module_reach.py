@@ -169,7 +169,9 @@ class ModuleReach:
         if reached is None:
             return
         if not chain or chain[0] == "__dict__":
-            self._take_all(reached)
+            reached.whole = True
+            for name in reached.facts.definitions:
+                self._own(reached, name, ())
             return
         name, rest = chain[0], chain[1:]
         if not self._own(reached, name, rest) and self._is_module(f"{module}.{name}"):
@@ -191,26 +193,20 @@ class ModuleReach:
             self._queue.append((target, rest if attribute is None else (attribute, *rest)))
         return found
 
-    def _take_all(self, reached: Reached) -> None:
-        reached.whole = True
-        for name in reached.facts.definitions:
-            self._own(reached, name, ())
-
     def _list_subclasses(self, module: str, reached: Reached | None, chain: Chain) -> None:
         """Reach what derives from a class, or from any where it cannot be told which one is asked;
         of one that a module has from another, the other is asked in its turn."""
         if reached is not None and chain[0] in reached.facts.definitions:
             is_told = chain[1:2] == ("__subclasses__",) and chain.count("__subclasses__") == 1
         else:
-            is_told = reached is not None and self._is_passed_on(reached.facts, chain[0])
+            is_told = reached is not None and (
+                chain[0] in reached.facts.bindings or self._is_module(f"{module}.{chain[0]}")
+            )
         if is_told:
             self._listed.add((module, chain[0]))
         self.lists_all |= not is_told
         for each in list(self.modules.values()):
             self._reach_subclasses(each)
-
-    def _is_passed_on(self, facts: ModuleFacts, name: str) -> bool:
-        return name in facts.bindings or self._is_module(f"{facts.name}.{name}")
 
     def _reach_subclasses(self, reached: Reached) -> None:
         for name, parts in reached.facts.definitions.items():
@@ -222,10 +218,9 @@ class ModuleReach:
         if not definition.effects.bases or not (self._listed or self.lists_all):
             return False
         chain = (definition.defines,)
-        return self.lists_all or self._known.any_above(module, chain, self._is_listed, set())
-
-    def _is_listed(self, module: str, definition: Part) -> bool:
-        return (module, definition.defines) in self._listed
+        return self.lists_all or self._known.any_above(
+            module, chain, lambda home, each: (home, each.defines) in self._listed, set()
+        )
 
     def _follow(self, module: str, part: Part, *, at_import: bool) -> None:
         reached, uses = self.modules[module], part.uses
