@@ -160,10 +160,12 @@ def unlock_all(folder: Path) -> None:
     unlock(folder)
     for place, folders, files in os.walk(folder):  # from the top: each is open before it is read
         for path in (Path(place, name) for name in (*folders, *files)):
-            if path.is_dir() and not path.is_symlink():
-                unlock(path)
-            elif path.is_file() and not os.access(path, os.R_OK) and not path.is_symlink():
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # as above
+                if path.is_symlink():
+                    continue  # it may lead to where we may not look
+                if path.is_dir():
+                    unlock(path)
+                elif path.is_file() and not os.access(path, os.R_OK):
                     path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
 

@@ -224,6 +224,7 @@ from pathlib import Path
 from tests.engine.notebooks import Notebook
 notebook = Notebook(Path({str(tmp_path)!r}))
 notebook.trace = Path(os.devnull)
+os.mkdir("{tmp_path}/closed", 0)
 notebook.cell("%channel src = of(1, 2, 3, 4)")
 notebook.cell('''%%process folder(v) -> out: path = 'sub' from src --bash --max_forks 1
 mkdir -p sub/low; echo $v > sub/low/x; ln -s low/x sub/link
@@ -246,7 +247,8 @@ os.rmdir('sub')
 os.chmod('.', 0o555)
 out = v''')
 notebook.cell('''%%process closed(v) -> out from src --bash --max_forks 1
-mkdir -p sub/low; echo $v > sub/low/x; chmod 0 sub/low sub; out=$v''')
+mkdir -p sub/low; echo $v > sub/low/x; ln -s {tmp_path}/closed/x sub/low/y
+chmod 0 sub/low sub; out=$v''')
 notebook.cell('''%%process away(v) -> out from src --bash --max_forks 1 --scratch {tmp_path}/scratch
 mkdir sub; echo $v > sub/x; chmod 0 sub/x; chmod 0 sub; out=$v
 [ $v != 2 ] || {{ chmod a-w .; exit 1; }}''')
