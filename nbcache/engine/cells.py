@@ -117,7 +117,7 @@ class Cells:
         if stale := self._loaded.stale(modules):
             raise NotKept(
                 f"the file of the module {stale} changed after it was imported here; import it "
-                "anew (importlib.reload, or %autoreload)"
+                "anew (importlib.reload, or %autoreload 3: 2 renews only what was edited in it)"
             )
 
     def _capture(self, cell: CachedCell, namespace: Mapping[str, object]) -> Captured:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import py_compile
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -483,6 +485,18 @@ def test_what_is_taken_of_a_module_without_its_name_counts_beyond_what_the_finge
             patches = {PATCHES: [(Patch("partly_helper", ("limit",)), 2)]}  # a cell set it
             given = {"modules": modules, "sys_path": path, "captured": patches}
             assert bool(reads(bench, begin + body, notebook, **given)) == more, (body, names)
+
+
+def test_a_compiled_local_module_that_only_a_run_names_counts(bench: Bench, notebook: Path) -> None:
+    origin = getattr(importlib.util.find_spec("_lsprof"), "origin", None) or ""
+    if not os.path.isfile(origin):
+        pytest.skip("this Python has no compiled module in a file of its own")
+    shutil.copy(origin, notebook)
+    path = (str(notebook), *sys.path)
+
+    for _ in range(2):  # also when the worker has it loaded already
+        (found,) = reads(bench, "__import__('_ls' + 'prof')", notebook, sys_path=path)
+        assert (found.kind, found.name) == ("file", os.path.basename(origin))
 
 
 def test_a_module_that_an_earlier_task_loaded_does_not_count_for_one_that_does_not(

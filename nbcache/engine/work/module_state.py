@@ -47,6 +47,7 @@ class LocalModules:
         loaders: tuple[Any, ...] = (
             importlib.machinery.SourceFileLoader,
             importlib.machinery.SourcelessFileLoader,
+            importlib.machinery.ExtensionFileLoader,
             zipimport.zipimporter,
         )
         for loader in loaders:
@@ -60,7 +61,10 @@ class LocalModules:
                 return
             self._enter()
             try:
-                self._execute(this, module, file)
+                if isinstance(this, importlib.machinery.ExtensionFileLoader):
+                    original(this, module)
+                else:
+                    self._execute(this, module, file)
                 self._new.append(module)
             finally:
                 self._leave()
