@@ -50,7 +50,8 @@ run.add_argument("image")
 run.add_argument("inner", nargs=argparse.REMAINDER)
 asked = known.parse_args()
 if asked.way == "image":
-    print(json.dumps(["lab/tool@{DIGEST}"] if asked.reference == "lab/tool:1" else []))
+    known = asked.reference in ("lab/tool:1", "lab/tool@{DIGEST}")
+    print(json.dumps(["lab/tool@{DIGEST}"] if known else []))
     sys.exit(0)
 for each in asked.volume:
     assert os.path.exists(each.split(":")[0]), each
@@ -67,7 +68,7 @@ os.execvpe(argv[0], argv, inside)
 
 def engine_on_path(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = folder / "engines" / name
-    program.parent.mkdir()
+    program.parent.mkdir(exist_ok=True)
     program.write_text(_ENGINE)
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
@@ -119,6 +120,21 @@ def test_a_script_runs_in_the_image_with_its_inputs_variables_and_outputs(
     assert "s3cret-value" not in json.dumps(asked)
     assert notebook.run().counts() == {"cached": 1}
     assert len(asked_of(program)) == 1
+
+
+@pytest.mark.parametrize("image", ["lab/tool:1", f"lab/tool@{DIGEST}"])
+def test_the_engine_that_has_the_image_runs_it_where_the_other_has_no_daemon(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, image: str
+) -> None:
+    podman = engine_on_path(notebook.folder, "podman", monkeypatch)
+    docker = engine_on_path(notebook.folder, "docker", monkeypatch)
+    docker.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
+    notebook.cell(f"%%process work() -> n: int --bash --container {image}\nn=1")
+
+    run = notebook.run()
+
+    assert run.failures == []
+    assert asked_of(podman)[0]["image"] == f"lab/tool@{DIGEST}"
 
 
 @pytest.mark.parametrize("name", ["docker", "apptainer"])

@@ -65,7 +65,8 @@ def resolve_image(
             f"  Write {_without_tag(reference.partition('@')[0])}@sha256: and 64 hex digits, or "
             "only its tag."
         )
-    found = _from_engine(reference, search_path) or _from_registry(reference)
+    held = _in_engine(reference, search_path)
+    found = held[1] if held is not None else _from_registry(reference)
     if found is None:
         raise FingerprintError(
             f"container image {reference!r} cannot be resolved to a digest: no engine on PATH "
@@ -79,14 +80,18 @@ def resolve_image(
 def engine_for(reference: str, folder: Path, search_path: str) -> str:
     """Return the program that runs a container: of a file, apptainer; else the first on PATH.
 
+    Where docker and podman both are there, it is the one that has the image: the other may have
+    no daemon.
+
     Raises:
         FingerprintError: there is none.
     """
     wanted = ENGINES[2:] if (folder / reference).is_file() else ENGINES
-    for name in wanted:
-        place = shutil.which(name, path=search_path)
-        if place is not None:
-            return place
+    there = [each for name in wanted if (each := shutil.which(name, path=search_path))]
+    if there:
+        several = [Path(each).name for each in there[:2]] == list(_WITH_IMAGES)
+        held = _in_engine(reference, search_path) if several else None
+        return there[0] if held is None else held[0]
     raise FingerprintError(
         f"container image {reference!r} needs {' or '.join(wanted)}, and none is on PATH.\n"
         "  Install one, or leave out --container."
@@ -155,7 +160,8 @@ def _without_tag(reference: str) -> str:
     return head + slash + last.partition(":")[0]
 
 
-def _from_engine(reference: str, search_path: str) -> str | None:
+def _in_engine(reference: str, search_path: str) -> tuple[str, str] | None:
+    """Return the first engine on PATH that tells an image's digest, and the digest."""
     for name in _WITH_IMAGES:
         engine = shutil.which(name, path=search_path)
         if engine is None:
@@ -169,7 +175,7 @@ def _from_engine(reference: str, search_path: str) -> str | None:
         for each in listed or ():
             found = _DIGEST.search(each)
             if found is not None:
-                return found.group(1)
+                return engine, found.group(1)
     return None
 
 
