@@ -323,6 +323,29 @@ def test_a_plan_does_not_know_which_items_are_chosen_among_results_to_come(
     assert [list(run[name]) for name in choices] == [[1, 2], [1], [1, 2]]
 
 
+def test_a_plan_does_not_count_what_tasks_to_come_may_multiply(notebook: Notebook) -> None:
+    twice = "work.flat_map(lambda x: [x] * 2)"
+    wirings = {
+        "several": f"(x) -> y from {twice}",
+        "crossed": "(x, z) -> y from work.combine(work.take(2).fields('z'))",
+        "grouped": "(x, k, w) -> y from src.fields('x').combine("
+        "work.map(lambda x: (x % 2, x)).fields('k', 'w').group_by('k'))",
+        "beside": f"(x) -> y from work.mix({twice})",
+        "pairs": "(x, z) -> y from src.fields('x').combine(work.fields('z'))",
+        "sums": f"(x, z) -> y from work, {twice}.collect()",
+    }
+    notebook.cells(["%channel src = of(1, 2, 3)", "%%process work(v) -> x from src\nx = v"])
+    notebook.cells([f"%%process {name}{wiring}\ny = 0" for name, wiring in wirings.items()])
+
+    plan = {each.name: each.tasks for each in notebook.session.plan()}
+    run = notebook.run()
+
+    assert [plan[name] for name in wirings] == [None, None, None, None, 9, 3]
+    assert [len(list(run[name])) for name in wirings] == [6, 6, 6, 9, 9, 3]
+    plan = {each.name: each.tasks for each in notebook.session.plan()}
+    assert [plan[name] for name in wirings] == [6, 6, 6, 9, 9, 3]
+
+
 def test_tasks_that_two_calls_share_are_planned_once(notebook: Notebook) -> None:
     calls = ["%channel few = work(of(1, 2))", "%channel more = work(of(2, 3))"]
     notebook.cells(["%%process work(v) -> x\nx = v", *calls])

@@ -20,7 +20,7 @@ from nbcache.engine.running.decide import TAKEN_OUT
 from nbcache.engine.running.decision import Decision, blobs_of, outcome_of_hit
 from nbcache.engine.running.prepare import Prepared
 from nbcache.errors import NbcacheError
-from nbcache.model.channel import Item, with_all_below
+from nbcache.model.channel import Graph, Item, with_all_below
 from nbcache.model.command import Apply, Command, Decide, End, Load, Report
 from nbcache.model.digest import Digest
 from nbcache.model.event import (
@@ -133,19 +133,38 @@ def dry_run(
     for node, error in scheduler.channel_errors[:1]:
         found.channel_error = str(error)
         found.broken = with_all_below(prepared.graph, {node})
+    vague = _vague_queues(prepared.graph, scheduler)
     for name, index in prepared.graph.places.items():
         held = [
             (position, slot)
             for position, slot in scheduler.elements(index)
             if (index, position) not in found.decisions and (index, position) not in found.errors
         ]
-        found.expected[name] = scheduler.expected(name)
-        if not prepared.graph.nodes[index].is_value and any(position == () for position, _ in held):
-            found.expected[name] = None  # a queue that is one hole: nobody knows how long it is
+        found.expected[name] = None if index in vague else scheduler.expected(name)
         unknown = sum(isinstance(slot, HoleCause) and slot.foreseen for _, slot in held)
         if not found.channel_error:  # which ends a run: what has no slot then gets none
             unknown += max((found.expected[name] or 0) - len(scheduler.elements(index)), 0)
         found.unknown[name] = unknown
+    return found
+
+
+def _vague_queues(graph: Graph, scheduler: Scheduler) -> set[int]:
+    """Return the queues whose length nobody knows: one hole in them may become any number."""
+    found: set[int] = set()
+    for node in graph.nodes:  # parents first
+        if node.is_value:
+            continue
+        multiplied = node.parents if node.by else node.parents[:1]
+        if not found.isdisjoint(node.parents) or (
+            node.op in ("flat_map", "group_by", "combine")
+            and not node.options.get("one_each")
+            and any(
+                isinstance(slot, HoleCause) and slot.foreseen
+                for parent in multiplied
+                for _, slot in scheduler.elements(parent)
+            )
+        ):
+            found.add(node.index)
     return found
 
 
