@@ -7,6 +7,7 @@ State (where a task is) and outcome (how it ended) are two things. Every other m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, StrEnum
 
 
@@ -29,6 +30,14 @@ class Outcome(Enum):
 
     def __init__(self, text: str) -> None:
         self.succeeded = text in ("completed", "cached", "stored")
+
+
+def hit_rate(counts: Mapping[str, int], own: int) -> float | None:
+    """Which part of the tasks with a result got it from other runs, 0 to 1; None where none has
+    one. own: of those cached, how many got it from their own run."""
+    cached = counts.get(Outcome.CACHED.value, 0)
+    total = cached + counts.get(Outcome.COMPLETED.value, 0)
+    return (cached - own) / total if total else None
 
 
 TRANSITIONS: dict[tuple[TaskState, str], TaskState] = {

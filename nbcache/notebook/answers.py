@@ -110,7 +110,7 @@ def _runs(parsed: Parsed, cache: Cache) -> Answer:
             render.duration(run.elapsed_s) if run.elapsed_s else "",  # killed before a task ended
             str(run.sessions) if run.sessions > 1 else "",
             place_progress.outcome_phrase(run.counts, run.own) if run.counts else "",
-            f"{run.hit_rate:.0%}" if run.hit_rate is not None else "",
+            place_progress.hit_share(run.counts, run.own),
             render.duration(run.saved_s) if run.saved_s else "",
             names.get(run.parent, run.parent) if run.parent else "",
             Path(run.notebook).name if run.notebook else "",
@@ -151,7 +151,7 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
         "targets": " ".join(run.targets),
         "sessions": str(run.sessions) if run.sessions > 1 else "",
         "parent": _name_of(cache, run.parent) if run.parent else "",
-        "hits": f"{run.hit_rate:.0%}" if run.hit_rate is not None else "",
+        "hits": place_progress.hit_share(run.counts, run.own),
         "saved": render.duration(run.saved_s) if run.saved_s else "",
         "error": run.error or run.cut_words,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nbcache.model.task import hit_rate
 from nbcache.model.view import PlaceProgress
 from nbcache.notebook import render
 
@@ -27,6 +28,15 @@ def ended(counts: Mapping[str, int]) -> int:
 def done(counts: Mapping[str, int]) -> int:
     """Return how many tasks are done: an end of the run came before the aborted ones."""
     return ended(counts) - counts.get("aborted", 0)
+
+
+def hit_share(counts: Mapping[str, int], own: int) -> str:
+    """Return "67%": which part of the results came from other runs; "" where there is none yet.
+    100% are all, and 0% is none."""
+    rate = hit_rate(counts, own)
+    if rate is None or 0 < rate < 0.01:
+        return "" if rate is None else "under 1%"
+    return f"{rate if rate == 1 else min(rate, 0.99):.0%}"
 
 
 def going_parts(counts: Mapping[str, int], total: int, *, is_known: bool) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nbcache.engine.running import reasons
 from nbcache.model.view import FailureView, PlacePlan, PlaceProgress
+from nbcache.notebook.place_progress import hit_share
 from nbcache.notebook.progress import (
     progress_from,
     progress_line,
@@ -180,6 +181,15 @@ def test_a_plan_says_once_what_would_fail_and_why() -> None:
 
     assert lines[1].split() == ["fit", "2", "0", "0", "2", "a"]
     assert lines[-3:] == ["0 cached, 0 to run, 2 would fail", "a", "  b"]
+
+
+def test_a_view_says_the_hit_rate_as_the_history_has_it_and_all_only_of_all() -> None:
+    assert hit_share({}, 0) == hit_share({"failed": 2}, 0) == ""
+    assert hit_share({"completed": 15, "cached": 4, "failed": 1, "skipped": 3}, 0) == "21%"
+    assert hit_share({"completed": 2, "cached": 2}, 2) == "0%"
+    assert hit_share({"completed": 999, "cached": 1}, 0) == "under 1%"
+    assert hit_share({"completed": 1, "cached": 999}, 0) == "99%"
+    assert hit_share({"cached": 999, "failed": 1}, 0) == "100%"
 
 
 def test_a_run_survives_the_way_out_of_the_kernel_as_json() -> None:

@@ -20,7 +20,7 @@ from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.errors import RunError, command
 from nbcache.model.ids import RunId, run_name
 from nbcache.model.row import AttemptRow, ProcessRecord, Record, Row, RunRow, UseRow
-from nbcache.model.task import Outcome, RunStatus
+from nbcache.model.task import Outcome, RunStatus, hit_rate
 from nbcache.plan.language.header_text import meant
 from nbcache.store.cache import Cache
 
@@ -74,11 +74,8 @@ class RunSummary:
 
     @property
     def hit_rate(self) -> float | None:
-        """Which part of the tasks with a result got it from other runs, 0 to 1; None where none
-        has one."""
-        cached = self.counts.get(Outcome.CACHED.value, 0)
-        total = cached + self.counts.get(Outcome.COMPLETED.value, 0)
-        return (cached - self.own) / total if total else None
+        """As `nbcache.model.task` has it."""
+        return hit_rate(self.counts, self.own)
 
     @property
     def cut_words(self) -> str:

@@ -17,6 +17,7 @@ from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.run_report import Failure, RunReport, TaskLine
 from nbcache.errors import plain
 from nbcache.notebook import render
+from nbcache.notebook.place_progress import hit_share
 from nbcache.notebook.run_page import charts
 
 MARK = '<meta name="generator" content="nbcache report">'
@@ -110,9 +111,8 @@ def _head(report: RunReport) -> str:
 def _tiles(report: RunReport) -> str:
     counts = report.counts
     total = sum(counts.values())
-    hits = counts.get("cached", 0) + counts.get("stored", 0) - report.run.own
-    names = ("cached", "stored", "completed", "failed", "ignored")
-    decided = sum(counts.get(name, 0) for name in names)
+    hits = counts.get("cached", 0) - report.run.own
+    share = hit_share(counts, report.run.own) or "-"
     ran = [task for each in report.measured.values() for task in each]
     cpu_s = sum((task.cpu_percent or 0) / 100 * (task.realtime or 0) for task in ran)
     peak = max((task.peak_rss or 0 for task in ran), default=0)
@@ -121,7 +121,7 @@ def _tiles(report: RunReport) -> str:
     tiles = [
         (render.duration(took), "took"),
         (f"{total:,}", "task" if total == 1 else "tasks"),
-        (f"{100 * hits / decided:.0f}%" if decided else "-", f"hit rate, {hits:,} from the cache"),
+        (share, f"hit rate, {hits:,} from the cache"),
         (render.duration(report.run.saved_s or 0), "of computing saved"),
         (render.duration(computed), "of computing, all tasks"),
         (render.duration(cpu_s), "of processor time"),

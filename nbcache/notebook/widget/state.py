@@ -50,7 +50,7 @@ class Head(TypedDict):
     elapsed_s: float
     saved_s: float
     done: int
-    cached: int  # made by other runs
+    hits: str  # "67%": which part of the results other runs made; "" where there is none
     total: int
     notes: list[str]
     reasons: list[str]
@@ -119,7 +119,7 @@ def head_of(progress: RunProgress, controls: Sequence[Control] = ()) -> Head:
         "elapsed_s": round(progress.elapsed_s, 1),
         "saved_s": round(progress.saved_s, 3),
         "done": place_progress.done(counts),
-        "cached": counts.get("cached", 0) - progress.own,
+        "hits": place_progress.hit_share(counts, progress.own),
         "total": pictures.total_of(progress),
         "notes": [*progress.notes, *(each.text for each in progress.waits)],
         "reasons": pictures.reason_lines(progress),

@@ -83,10 +83,8 @@ class RunView extends View {
       const status = this.head.status === "running" ? "" : `${this.head.status} `; // the line says it
       parts.push(`${status}for ${duration((performance.now() - this.startedAt) / 1000)}`, this.silence());
     }
-    if (this.head.done && this.head.cached && (this.head.going || this.head.cached < this.head.done)) { // else the line says it
-      const share = Math.floor((100 * this.head.cached) / this.head.done);
-      parts.push(`${share || "under 1"} % from the cache`);
-    }
+    const { hits, going } = this.head;
+    if (hits && hits !== "0%" && (going || hits !== "100%")) parts.push(`${hits} from the cache`); // else the line says it
     if (this.head.going && this.head.saved_s >= 0.05) parts.push(`saved ${duration(this.head.saved_s)}`);
     if (this.head.elsewhere && this.head.going) this.sync();
     this.keepUp();
