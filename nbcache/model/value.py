@@ -57,8 +57,8 @@ def _without_secrets(url: str) -> str:
     scheme, divider, rest = url.partition("://")
     rest, mark, _ = rest.partition("?")
     authority, slash, path = rest.partition("/")
-    if not authority.rpartition(":")[2].isdigit() and ":" in authority and "@" in path:
-        authority, slash, path = rest.rpartition("@")[2].partition("/")  # keys of S3 have slashes
+    if scheme in _CLOUDS and ":" in authority and "@" not in authority and "@" in path:
+        authority, slash, path = path.partition("@")[2].partition("/")  # keys of S3 have slashes
     user, at, host = authority.rpartition("@")
     if at and (scheme not in _CONTAINER_AT_ACCOUNT or ":" in user):
         authority = host
@@ -66,6 +66,7 @@ def _without_secrets(url: str) -> str:
 
 
 _CONTAINER_AT_ACCOUNT = ("abfs", "abfss", "az", "wasb", "wasbs")  # Azure: no user stands there
+_CLOUDS = ("s3", "s3a", "gs", "gcs", *_CONTAINER_AT_ACCOUNT)
 
 
 SAFE_CODECS = frozenset({"json", "bytes", "npy", "npy-scalar", "arrow"})

@@ -12,6 +12,7 @@ import pytest
 from nbcache.engine.identity.remote import matching
 from nbcache.errors import ChannelError
 from nbcache.model.task import RunStatus
+from nbcache.model.value import RemoteFile
 from tests.engine.notebooks import Notebook
 from tests.engine.web import Web, serving
 from tests.servers.s3 import s3_server
@@ -233,6 +234,37 @@ def test_what_is_secret_in_a_url_is_in_no_row_and_a_new_signature_is_no_new_file
     assert b"x.txt" in kept
     for secret in (b"pass-9421", b"sig-7733", b"sig-8844"):
         assert secret not in kept
+
+
+def test_two_places_behind_one_password_are_two_files_whatever_their_paths_have_in_them(
+    notebook: Notebook, web: Web
+) -> None:
+    for name, text in (("@one", "AAAA"), ("@two", "BBBB")):
+        url = web.put(f"{name}@lab/x.txt", text, '"1"').replace("//", "//me:pass-9421@")
+        notebook.names["source"] = url
+        notebook.cell("%channel src = value(path(source))")
+        notebook.cell("%%process work(f: path) -> text from src\ntext = f.read_text()")
+        assert notebook.run()["work"].value == text
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://me:word@host/@scope/x.tgz", "https://host/@scope/x.tgz"),
+        ("https://host:8080x/data@2/x.csv", "https://host:8080x/data@2/x.csv"),
+        ("s3://KEY:word@lab/reads@2024/x.fq", "s3://lab/reads@2024/x.fq"),
+        ("s3://KEY:wo/rd@lab/reads@2024/x.fq", "s3://lab/reads@2024/x.fq"),
+        ("gs://KEY:1234/word@lab/x.fq", "gs://lab/x.fq"),
+        ("az://KEY:word@lab/x@2", "az://lab/x@2"),
+        ("az://lab@account/x@2", "az://lab@account/x@2"),
+        ("simplecache::s3://KEY:wo/rd@lab/x", "simplecache::s3://lab/x"),
+        ("zip://a:b/c@d.txt::s3://lab/x.zip", "zip://a:b/c@d.txt::s3://lab/x.zip"),
+    ],
+)
+def test_a_place_is_shown_without_what_is_secret_and_with_all_of_its_path(
+    url: str, place: str
+) -> None:
+    assert RemoteFile(url).place == place
 
 
 def test_errors_say_what_is_wrong_and_the_way_out(notebook: Notebook, web: Web) -> None:

@@ -325,10 +325,16 @@ def _key(file: RemoteFile) -> str:
     if not url.startswith(("http://", "https://")):
         return file.place if file.place == url else f"{file.place}#{identity_digest(url.encode())}"
     query = url.partition("#")[0].partition("?")[2]
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    authority, slash, path = rest.partition("/")
+    bare = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
     kept = [
         (name, value)
         for name, value in parse_qsl(query, keep_blank_values=True)
         if not name.lower().startswith(_SIGNED) and name.lower() not in _SIGNATURE
     ]
+    told = urlencode(kept)
     place = file.place.removesuffix("?…")
-    return f"{place}#{identity_digest(urlencode(kept).encode())}" if kept else place
+    if place != bare:  # what is not shown counts all the same
+        told = f"{told}\0{bare}"
+    return f"{place}#{identity_digest(told.encode())}" if told else place
