@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nbcache.engine.connecting import NOT_NOW, check_place, connect, share
+from nbcache.engine.joining import NOT_NOW, check_place, share, tier_behind
 from nbcache.engine.sharing import Sharing, sharing_of, unshare
 from nbcache.engine.tier import AGAIN_S, EXIT_S, Tier
 from nbcache.engine.upkeep.cleaning import clean_after_run
@@ -45,7 +45,7 @@ class CacheInUse:
         return self._cache is not None and not self._cache.is_there()
 
     def share(self, url: str, *, read_only: bool, claim: str) -> Tier | None:
-        """Put a shared cache behind this one; see `connecting.share`."""
+        """Put a shared cache behind this one; see `joining.share`."""
         if not self.place.exists():  # a URL with a mistake in it leaves no folder behind
             with contextlib.suppress(*NOT_NOW):
                 check_place(url, read_only=read_only, claim=claim)
@@ -101,7 +101,7 @@ class CacheInUse:
         return self._tier
 
     def _connect(self) -> None:
-        self._tier = connect(self.cache, self._tell)
+        self._tier = tier_behind(self.cache, self._tell)
         if self._tier is not None:
             self._tier.shared.fetching.showing = self._show
             self._known = self._tier.sharing  # which says more once it has answered

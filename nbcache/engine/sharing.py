@@ -1,6 +1,6 @@
 """Which store stands behind a cache: what its folder says of that (`shared.json`).
 
-So the shell and a fresh kernel know it, too. Opens no store: see `connecting`.
+So the shell and a fresh kernel know it, too. Opens no store: see `joining`.
 """
 
 from __future__ import annotations

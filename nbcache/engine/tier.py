@@ -2,7 +2,7 @@
 
 A thread of its own copies the rows of results that came from there into the local log, and sends
 what was made here; a run never waits for it and never fails by it. Which store it is, `sharing`
-says, and how it came there, `connecting`.
+says, and how it came there, `joining`.
 """
 
 from __future__ import annotations

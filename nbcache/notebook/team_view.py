@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from nbcache.engine.cache_in_use import CacheInUse
-from nbcache.engine.connecting import connect
+from nbcache.engine.joining import tier_behind
 from nbcache.engine.sharing import sharing_of, unshare
 from nbcache.engine.tier import Tier
 from nbcache.errors import UsageError, command
@@ -36,7 +36,7 @@ def tier_of(cache: Cache) -> Tier:
         UsageError: there is none, or it does not answer.
     """
     said: list[str] = []
-    tier = connect(cache, said.append)
+    tier = tier_behind(cache, said.append)
     if tier is None:
         raise UsageError(said[0] if said else _not_shared(cache))
     tier.shared.fetching.showing = shown_while_waiting
@@ -48,7 +48,7 @@ def tell_of_pins(cache: Cache) -> list[str]:
     said: list[str] = []
     sharing = sharing_of(cache.root)
     if sharing is not None and not sharing.read_only:
-        tier = connect(cache, said.append)
+        tier = tier_behind(cache, said.append)
         if tier is not None:
             tier.send_pins()
     return said

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from nbcache.engine import connecting, tier
+from nbcache.engine import joining, tier
 from nbcache.engine.running import claiming
 from nbcache.store.remote import leases
 from nbcache.store.remote.beating import BeatingProcess
@@ -45,7 +45,7 @@ def main() -> None:
     leases.BEAT_S, leases.STALE_S, claiming.POLL_S = BEAT_S, STALE_S, POLL_S
     # Nor is a server that answers late one that is not there: then all would run on without claims.
     patient: dict[str, Any] = {"lookup_s": LOOKUP_S}
-    for each in (connecting, tier):
+    for each in (joining, tier):
         vars(each)["open_store"] = functools.partial(open_store, **patient)
     vars(claiming)["BeatingProcess"] = functools.partial(BeatingProcess, options=patient)
     folder = Path(job["folder"])

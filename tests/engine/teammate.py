@@ -87,7 +87,7 @@ class Teammate:
     """A notebook, and what she is asked to do with it."""
 
     def __init__(self, job: dict[str, Any]) -> None:
-        from nbcache.engine import connecting, tier
+        from nbcache.engine import joining, tier
         from nbcache.engine.running import claiming
         from nbcache.store.remote import leases
         from nbcache.store.remote.beating import BeatingProcess
@@ -97,7 +97,7 @@ class Teammate:
         leases.BEAT_S, leases.STALE_S = job.get("beat_s", 0.5), job.get("stale_s", 20.0)
         claiming.POLL_S = POLL_S
         patient: dict[str, Any] = {"lookup_s": job.get("lookup_s", LOOKUP_S)}
-        for each in (connecting, tier):
+        for each in (joining, tier):
             vars(each)["open_store"] = functools.partial(open_store, **patient)
         vars(claiming)["BeatingProcess"] = functools.partial(BeatingProcess, options=patient)
         self.folder = Path(job["folder"])

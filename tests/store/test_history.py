@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+import nbcache
 from nbcache.model.fingerprint import Component
 from nbcache.model.row import ProcessRecord, Row, RunRow
 from nbcache.store import history
@@ -296,7 +297,7 @@ def test_segments_with_other_columns_are_read_together(cache: Cache) -> None:
 
 
 def test_what_another_process_appends_shows_up_by_itself(cache: Cache) -> None:
-    connection = history.connect(cache)
+    connection = nbcache.connect(cache.root)
     Cache.open(cache.root).log.append([attempt("a")])
 
     wait_until(lambda: connection.execute("SELECT count(*) FROM tasks").fetchall() == [(1,)])

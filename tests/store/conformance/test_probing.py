@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nbcache.engine.connecting import share
+from nbcache.engine.joining import share
 from nbcache.errors import AccessDeniedError
 from nbcache.notebook.checkup import Findings, examine_sharing, examine_store
 from nbcache.store.cache import Cache
