@@ -11,6 +11,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,6 @@ from nbcache.errors import (
     ObjectMissingError,
     command,
 )
-from nbcache.model.value import RemoteFile
 from nbcache.store.remote.azure import AzureDriver
 from nbcache.store.remote.cloud import CloudStore
 from nbcache.store.remote.driver import Driver
@@ -57,7 +57,7 @@ def open_store(
         CannotOpenStoreError: the URL is none of these, holds a secret, or its client is missing.
     """
     text = os.fspath(url)
-    shown = RemoteFile(text).place
+    shown = _without_secret(text)
     try:
         parts = urlsplit(text)
     except ValueError as error:
@@ -77,7 +77,7 @@ def open_store(
     if cloud is None:
         reason = f"{parts.scheme}:// is no kind of store that nbcache knows"
         raise CannotOpenStoreError(shown, "open it", "", reason)
-    if shown != text or "@" in parts.netloc:
+    if shown != text:
         reason = "credentials do not belong in a URL; set them in the environment"
         raise CannotOpenStoreError(shown, "open it", "", reason)
     bucket, prefix = _bucket_and_prefix(text)
@@ -130,6 +130,13 @@ def _above(url: str) -> Iterator[str]:
     while "/" in (place := place.rstrip("/")):
         place = place.rpartition("/")[0]
         yield f"{scheme}://{place}"
+
+
+def _without_secret(url: str) -> str:
+    """Return a URL as it may be shown: as it is, or its scheme where credentials may be in it."""
+    scheme, divider, place = url.partition("://")
+    may_hold = re.search(r"^[^/]*[:@]|\?[^/]*=", place)
+    return f"{scheme}://…" if divider and may_hold else url
 
 
 def _bucket_and_prefix(url: str) -> tuple[str, str]:
