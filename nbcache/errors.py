@@ -37,17 +37,20 @@ def spoken(as_typed: Callable[[str], str]) -> Iterator[None]:
         speak(before)
 
 
-ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, movements
+    r"|\x1b[]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles, the clipboard: strings up to their end
+    r"|\x1b[ -/]*[0-~]"  # character sets, and what an incomplete one begins with
+)
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
 
 
 def plain(text: str) -> str:
     """Return what somebody else wrote as text that no terminal obeys: without escape sequences,
     other control characters spelled out."""
-    spelled = _CONTROLS.search(text) and _CONTROLS.sub(
-        lambda found: f"\\x{ord(found[0]):02x}", ESCAPES.sub("", text)
-    )
-    return spelled or text
+    if not _CONTROLS.search(text):
+        return text
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", _ESCAPES.sub("", text))
 
 
 def with_article(noun: str) -> str:

@@ -43,6 +43,9 @@ def test_escape_sequences_other_than_colours_are_dropped() -> None:
         'ab<span style="font-weight:bold">c</span>'
     )
     assert plain("\x1b[1;31mx\x1b[0m") == "x"
+    assert plain("\x1b7a\x1b[m\x1b(B\x1b[38:5:1mb\x1b[1 q\x1bP1$r0m\x1b\\c\x9b2J\x1b8") == "abc"
+    assert plain("\x1b[2J\x1b[H\x1b]52;c;c2VjcmV0\x07") == ""
+    assert plain("a\x1b]0;no end") == "a0;no end"
 
 
 def test_what_a_task_or_a_colleague_wrote_is_nothing_that_a_terminal_obeys() -> None:
