@@ -121,3 +121,43 @@ def test_an_output_whose_kernel_has_ended_asks_for_its_cell_and_listens_no_more(
     told = page.evaluate("views.map(({ error }) => error)")
     assert told == ["no kernel has sent this view: run the cell again"] * 2
     assert page.evaluate("listeners.size") == 0
+
+
+_GIVEN_UP = """async ([loader, library, first]) => {
+    const listeners = new Set();
+    class Widget {
+        async _handle_comm_msg(content) { listeners.forEach((heard) => heard(content)); }
+    }
+    class Late extends Widget { // as anywidget has it: what was not ready in time never is
+        async _handle_comm_msg() { throw new Error("not ready in time"); }
+    }
+    const output = Object.assign(new Late(), { comm: { on_msg: (heard) => { line = heard; } } });
+    let line = (content) => output._handle_comm_msg(content);
+    window.says = (content) => line(content).catch(() => {});
+    const model = {
+        get: (name) => ({ first, page: {}, library: { id: "k", key: "k", own: "output" } })[name],
+        on: (name, heard) => listeners.add(heard),
+        off: (name, heard) => listeners.delete(heard),
+        send: () => {},
+        widget_manager: { get_model: async (id) => ({
+            k: { get: (name) => library[name] }, output,
+        })[id] },
+    };
+    const url = URL.createObjectURL(new Blob([loader], { type: "text/javascript" }));
+    const el = document.body.appendChild(document.createElement("div"));
+    await (await import(url)).default.render({ model, el });
+}"""
+
+
+def test_an_output_that_was_not_ready_in_time_on_a_busy_page_hears_its_kernel(page: Page) -> None:
+    scene = scene_of(PIPELINE)
+    runs = [going(scene, {"completed": k}, {}, {}) for k in range(2)]
+    page.goto("about:blank")
+    library = {"module": module(), "style": style()}
+    page.evaluate(_GIVEN_UP, [loader(), library, json.loads(json.dumps(whole(scene, runs[0])))])
+    trim = page.get_by_role("button", name="trim:")
+    expect(trim).to_have_attribute("aria-label", "trim: 0/10")
+
+    page.evaluate("(told) => says(told)", {"kind": "whole", **whole(scene, runs[1], 2)})
+
+    expect(trim).to_have_attribute("aria-label", "trim: 1/10")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import uuid4
 
 import anywidget
 import ipywidgets  # type: ignore[import-untyped]  # comes with anywidget
@@ -41,7 +42,7 @@ class Carrier(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is skippe
     """One output of a notebook. `whole` gives what a page needs that comes in the middle."""
 
     _esm = loader()
-    library = traitlets.Dict().tag(sync=True)  # where the module is, and which it is
+    library = traitlets.Dict().tag(sync=True)  # where the module is, which it is, and who this is
     twin = traitlets.Unicode().tag(sync=True)  # the id of the static picture to hide
     page = traitlets.Dict().tag(sync=True)  # what it is: see `view.Page`
     first = traitlets.Dict().tag(sync=True)
@@ -55,8 +56,9 @@ class Carrier(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is skippe
     ) -> None:
         self._whole = whole
         self._sending = threading.Lock()
-        shared = {"id": shared_library().model_id, "key": key()}
-        super().__init__(twin=twin, page=dict(page), first=whole(), library=shared)
+        own = uuid4().hex
+        shared = {"id": shared_library().model_id, "key": key(), "own": own}
+        super().__init__(twin=twin, page=dict(page), first=whole(), library=shared, model_id=own)
         self.on_msg(lambda widget, content, buffers: heard(content))
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> Any:

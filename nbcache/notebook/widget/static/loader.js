@@ -39,6 +39,16 @@ async function fetched(model, id) {
   }
 }
 
+/** Hear the kernel, come what may: anywidget hands nothing on to an output that took two seconds to be ready,
+    as in a page that is busy with hundreds of them. Here it is ready. */
+async function listen(model, own) {
+  try {
+    const output = await model.widget_manager.get_model(own);
+    const hear = Object.getPrototypeOf(Object.getPrototypeOf(output))._handle_comm_msg; // as any widget has it
+    if (hear) output.comm.on_msg(hear.bind(output));
+  } catch { /* a front end without models hands on what comes by itself */ }
+}
+
 /** The style, once per page; some front ends keep each output in a shadow tree of its own. */
 function dress(el, key, style) {
   const tree = el.getRootNode(), place = tree instanceof ShadowRoot ? tree : document.head;
@@ -51,7 +61,8 @@ function dress(el, key, style) {
 
 export default {
   async render({ model, el }) {
-    const { id, key } = model.get("library");
+    const { id, key, own } = model.get("library");
+    listen(model, own);
     if (!loaded.has(id)) loaded.set(id, fetched(model, id));
     let found;
     try {
