@@ -71,9 +71,6 @@ def _canonical(record: Mapping[str, Any]) -> bytes:
     return text.encode("ascii")
 
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-
-
 def _without_nulls(value: object) -> object:
     """Null and absent are one thing in a row, and a table of rows cannot tell them apart."""
     if isinstance(value, Mapping):
@@ -81,6 +78,10 @@ def _without_nulls(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_without_nulls(each) for each in value]
     return value
+
+
+# JSON knows no mapping but a dict: any other is made one.
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_without_nulls).encode
 
 
 def is_key(text: object) -> bool:

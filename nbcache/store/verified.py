@@ -27,8 +27,9 @@ class Verified:
         self._path, self._has_more = path, False
         self._known: dict[bytes, None] = {}
         with contextlib.suppress(OSError):
-            data = path.read_bytes() if is_private(path) else b""
-            self._known = dict.fromkeys(data[at : at + _SIZE] for at in range(0, len(data), _SIZE))
+            data = path.read_bytes() if path.is_file() and is_private(path) else b""
+            whole = range(0, len(data) - _SIZE + 1, _SIZE)  # without what a cut write left
+            self._known = dict.fromkeys(data[at : at + _SIZE] for at in whole)
         atexit.register(self.keep)
 
     def __contains__(self, digest: bytes) -> bool:
@@ -36,6 +37,8 @@ class Verified:
 
     def add(self, digest: bytes) -> None:
         """Note what fits; it is written down at the end of the process, for which nobody waits."""
+        if len(self._known) >= _MOST:  # the oldest go, and are computed again if they are met
+            self._known = dict.fromkeys(list(self._known)[-_MOST // 2 :])
         self._known[digest] = None
         self._has_more = True
 
@@ -44,12 +47,14 @@ class Verified:
         if self._has_more:
             self._has_more = False
             with contextlib.suppress(OSError):
-                replace_whole(self._path, b"".join(list(self._known)[-_MOST:]))
+                replace_whole(self._path, b"".join(list(self._known)))
 
 
 def digest_of(data: bytes, signer: str, signature: bytes) -> bytes:
     """Return what a signature of some bytes by a key is kept under."""
-    return blake3(b"\n".join((signer.encode("ascii"), signature.hex().encode(), data))).digest()
+    return blake3(
+        b"\n".join((signer.encode(errors="surrogatepass"), signature.hex().encode(), data))
+    ).digest()
 
 
 def verified() -> Verified:

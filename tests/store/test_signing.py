@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from nbcache.store.cache import Cache, take_over
 from nbcache.store.columns import record_of, table_of
 from nbcache.store.journal import JournalWriter, encode_record
 from nbcache.store.segment import read_records
-from nbcache.store.signing import Signer, make_key, read_key, standing_of
+from nbcache.store.signing import Signer, is_vouched, make_key, read_key, standing_of
 from nbcache.store.trust_file import (
     Place,
     config_folder,
@@ -248,6 +249,47 @@ def test_a_signature_that_fits_is_remembered_where_only_the_user_writes() -> Non
     again.add(bytes(32))
     again.keep()
     assert memory.read_bytes() == digest + of_forged + bytes(32)
+    memory.write_bytes(digest + of_forged[:9])  # a write was cut off
+    again = Verified(memory)
+    again.add(of_forged)
+    again.keep()
+    assert memory.read_bytes() == digest + of_forged
+    memory.unlink()
+    os.mkfifo(memory)
+    assert digest not in Verified(memory)
+
+
+def test_of_very_many_signatures_the_last_are_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbcache.store.verified._MOST", 10)
+    memory = Verified(tmp_path / "signatures")
+    digests = [bytes([number]) * 32 for number in range(24)]
+
+    for each in digests:
+        memory.add(each)
+
+    held = [each for each in digests if each in memory]
+    assert 5 <= len(held) <= 10
+    assert held == digests[-len(held) :]
+    memory.keep()
+    assert (tmp_path / "signatures").read_bytes() == b"".join(held)
+
+
+@pytest.mark.parametrize("signer", ["ed25519:größer", "ed25519:\ud800"])
+def test_a_trusted_name_that_is_no_key_has_signed_nothing(signer: str) -> None:
+    trust_key(signer, "a slip of an editor")
+
+    assert not is_vouched(b"data", signer, bytes(64))
+
+
+def test_a_row_with_read_only_mappings_is_signed_as_one_with_dicts() -> None:
+    record = signed_record()
+    outputs = [MappingProxyType({**each, "note": None}) for each in record["outputs"]]
+
+    assert sealed_form({**record, "outputs": outputs}) == sealed_form(record)
+    outputs = [MappingProxyType(each) for each in record["outputs"]]
+    assert sealed_form({**record, "outputs": outputs}) == sealed_form(record)
 
 
 def swapped(record: Record, **port: Any) -> Record:
