@@ -189,6 +189,10 @@ class CacheFormatError(StoreError):
     """The folder holds no nbcache cache, or one in a format that this version cannot use."""
 
 
+class NoCacheYetError(CacheFormatError):
+    """Nothing lies at a place where a cache may be made."""
+
+
 class BlobDamagedError(StoreError):
     """A blob's bytes do not have the digest that names them, or are not what they should be."""
 

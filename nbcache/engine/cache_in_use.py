@@ -13,9 +13,10 @@ from nbcache.engine.sharing import Sharing, sharing_of, unshare
 from nbcache.engine.tier import AGAIN_S, EXIT_S, Tier
 from nbcache.engine.upkeep.cleaning import clean_after_run
 from nbcache.engine.upkeep.condensing import condense
-from nbcache.errors import CacheFormatError, RemoteStoreError, StoreError
+from nbcache.errors import CacheFormatError, NoCacheYetError, RemoteStoreError, StoreError
 from nbcache.store.cache import Cache
 from nbcache.store.remote.fetching import Showing
+from nbcache.store.remote.opening import check_outside
 
 
 class CacheInUse:
@@ -64,11 +65,18 @@ class CacheInUse:
         self._tier, self._known = tier, tier.sharing
         return tier
 
-    def look_at(self, url: str) -> Tier | None:
+    def look_at(self, url: str, *, read_only: bool) -> Tier | None:
         """Let a plan count with a shared cache: nothing is noted, made or sent. None: there is
         none, or it does not answer, which is told."""
         try:
-            tier = Tier.open(self.cache, Sharing(url, read_only=True), self._tell)
+            try:
+                tier = Tier.open(self.cache, Sharing(url, read_only=True), self._tell)
+            except NoCacheYetError:
+                if read_only:
+                    raise
+                check_outside(url)
+                self._tell(f"shared cache: none is at {url} yet; the run makes it")
+                return None
         except (RemoteStoreError, CacheFormatError) as error:
             self._tell(f"shared cache: {error}")
             return None

@@ -140,7 +140,7 @@ class Session:
         if "://" not in url:
             url = os.path.join(self.folder, os.path.expanduser(url))
         if self.is_dry:
-            return self._held.look_at(url)
+            return self._held.look_at(url, read_only=read_only)
         return self._held.share(url, read_only=read_only, claim=claim)
 
     def unshare(self) -> None:

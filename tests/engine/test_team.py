@@ -142,7 +142,16 @@ def test_a_plan_counts_with_the_cache_that_its_notebook_shares_and_changes_nothi
             "big": (3, 0), "total": (3, 0), "report": (1, 0)
         }  # fmt: skip
         assert sharing_of(ben.session.cache.root) is None
+        said: list[str] = []
+        ben.session.teller = said.append
         assert ben.session.share(str(tmp_path / "empty")) is None
+        assert ben.session.share(str(tmp_path / "empty"), read_only=True) is None
+        (tmp_path / "team" / "below").mkdir()
+        assert ben.session.share(str(tmp_path / "team" / "below")) is None
+        made, missing, nested = said
+        assert made.endswith("/empty yet; the run makes it")
+        assert "Somebody who may write makes it" in missing
+        assert "lies inside the cache at" in nested
         assert list((tmp_path / "empty").iterdir()) == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nbcache.errors import CacheFormatError, ObjectMissingError, command
+from nbcache.errors import CacheFormatError, NoCacheYetError, ObjectMissingError, command
 from nbcache.model.row import Record
 from nbcache.store.header import FORMAT, encode_header, new_header
 from nbcache.store.remote.layout import HEADER, OF_A_MOMENT, WEEKLY
@@ -40,7 +40,7 @@ def read_header(
             f"  Name an empty place below it: `{command('share URL/cache')}`."
         )
     if read_only is not None:
-        raise CacheFormatError(
+        raise NoCacheYetError(
             f"there is no nbcache cache at {store.url}.\n"
             f"  Somebody who may write makes it: `{command('share URL')}`."
         )
