@@ -156,6 +156,17 @@ def test_what_cannot_be_stored_is_said_in_the_words_of_a_store_folder(notebook: 
         assert "overwrite" not in failure.error
 
 
+def test_what_is_stored_is_not_replaced_by_another_process_that_publishes_there(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%%process a -> f: path = 'f' --bash --store kept --publish shown\necho a > f")
+    notebook.cell("%%process after(f: path) -> n from a\nn = 1")
+    notebook.cell("%%process b(n) -> f: path = 'f' from after --bash --publish kept\necho b > f")
+    (failure,) = notebook.run().failures
+    assert "kept/f is stored by a too, with another content" in failure.error
+    assert (notebook.folder / "kept/f").read_text() == "a\n"
+
+
 @pytest.mark.parametrize(
     ("outputs", "said"),
     [

@@ -29,11 +29,10 @@ _BLOB = re.compile(r"/blobs/([0-9a-f]{2})/\1[0-9a-f]{62}\Z")  # where a publishe
 
 
 class Owner(NamedTuple):
-    """Whose result it is."""
+    """Whose result it is: one object for each time that a task was made."""
 
     task: TaskKey
     label: str
-    done: str = "published"  # or "stored", as the messages say
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Placer:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._owners: dict[str, tuple[Owner, Digest | None]] = {}  # target -> task, content
+        self._owners: dict[str, tuple[Owner, Digest | None, str]] = {}  # -> task, content, done
         self._latest: dict[TaskKey, Owner] = {}
         self._root = os.path.realpath(cache.root) + os.sep
 
@@ -65,8 +64,11 @@ class Placer:
         owner: Owner,
         *,
         overwrite: bool = False,
+        done: Literal["published", "stored"] = "published",
     ) -> int:
         """Make a result stand at `target`; return how many files had to be placed.
+
+        `done`: what messages call it.
 
         Raises:
             PublishError: somebody else's file stands there, or another task wants the name.
@@ -77,9 +79,9 @@ class Placer:
         leaves = list(self._leaves(held, target))
         self._forget_earlier(owner)
         for leaf in leaves:
-            self._claim(leaf, owner)
+            self._claim(leaf, owner, done)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        return sum(self._settle(leaf, mode, owner, overwrite) for leaf in leaves)
+        return sum(self._settle(leaf, mode, done, overwrite) for leaf in leaves)
 
     def remove_stale(self, folder: str) -> None:
         """Remove what earlier results had put into a published folder and none of these has.
@@ -109,7 +111,7 @@ class Placer:
         before = self._latest.setdefault(owner.task, owner)
         if before is not owner:
             self._latest[owner.task] = owner
-            mine = [target for target, (each, _) in self._owners.items() if each is before]
+            mine = [target for target, (each, *_) in self._owners.items() if each is before]
             for target in mine:
                 del self._owners[target]
 
@@ -144,11 +146,12 @@ class Placer:
                 source = os.path.join(root, name)
                 yield Leaf(place, "file", source, files.digest(source), entry.executable)
 
-    def _claim(self, leaf: Leaf, owner: Owner) -> None:
+    def _claim(self, leaf: Leaf, owner: Owner, done: str) -> None:
         """Refuse two tasks of a run, or two files of one task, that want one name for different
         contents. An owner stands for one time of publishing: a task that was made again may
         replace what it put there."""
-        other, content = self._owners.setdefault(leaf.target, (owner, leaf.digest))
+        mine = (owner, leaf.digest, done)
+        other, content, before = self._owners.setdefault(leaf.target, mine)
         if other is owner and content != leaf.digest:
             raise PublishError(
                 f"{leaf.target} is the name of two files of {owner.label}, with different "
@@ -158,26 +161,26 @@ class Placer:
             )
         if other.task != owner.task and content != leaf.digest:
             way_out = "in the rule: a folder like results/{sample}, or as={sample}.txt"
-            if owner.done == "stored":
+            if done == "stored":
                 way_out = "by the folder: --store store/{sample}"
             raise PublishError(
-                f"{leaf.target} is {other.done} by {other.label} too, with another content.\n"
+                f"{leaf.target} is {before} by {other.label} too, with another content.\n"
                 f"  Tell them apart {way_out}"
             )
-        self._owners[leaf.target] = (owner, leaf.digest)
+        self._owners[leaf.target] = mine
 
-    def _settle(self, leaf: Leaf, mode: PublishMode, owner: Owner, overwrite: bool) -> bool:
+    def _settle(self, leaf: Leaf, mode: PublishMode, done: str, overwrite: bool) -> bool:
         """Make one leaf stand as it should; return whether anything was to be done."""
         there = _lstat(leaf.target)
         if leaf.kind == "directory":
-            return self._settle_folder(leaf, owner, there)
+            return self._settle_folder(leaf, done, there)
         if leaf.kind == "link":
-            return self._settle_link(leaf, owner, there)
+            return self._settle_link(leaf, done, there)
         standing = self._standing(leaf, there, mode)
         if standing == "right":
             return False
         if standing == "foreign" and not overwrite:
-            rule = ", or add overwrite=true to the rule" if owner.done == "published" else ""
+            rule = ", or add overwrite=true to the rule" if done == "published" else ""
             raise PublishError(
                 f"{leaf.target} is there, and nbcache did not put it there (or somebody changed "
                 f"it since), so it is not overwritten.\n  Move it away{rule}"
@@ -185,15 +188,15 @@ class Placer:
         self._put(leaf, mode)
         return True
 
-    def _settle_folder(self, leaf: Leaf, owner: Owner, there: os.stat_result | None) -> bool:
+    def _settle_folder(self, leaf: Leaf, done: str, there: os.stat_result | None) -> bool:
         if there is not None and not os.path.isdir(leaf.target):
-            raise PublishError(f"{leaf.target} is a file, and a folder is to be {owner.done} there")
+            raise PublishError(f"{leaf.target} is a file, and a folder is to be {done} there")
         os.makedirs(leaf.target, exist_ok=True)
         return False
 
-    def _settle_link(self, leaf: Leaf, owner: Owner, there: os.stat_result | None) -> bool:
+    def _settle_link(self, leaf: Leaf, done: str, there: os.stat_result | None) -> bool:
         if there is not None and not stat.S_ISLNK(there.st_mode):
-            raise PublishError(f"{leaf.target} is no link, and a link is to be {owner.done} there")
+            raise PublishError(f"{leaf.target} is no link, and a link is to be {done} there")
         if there is not None and os.readlink(leaf.target) == leaf.source:
             return False
         new = self._beside(leaf.target)

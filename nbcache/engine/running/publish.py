@@ -82,7 +82,7 @@ class Publisher:
         failed: list[str] = []
         if decision.shelf is not None and not decision.stored:
             try:
-                self._store(decision.shelf, decision, outputs, owner._replace(done="stored"))
+                self._store(decision.shelf, decision, outputs, owner)
             except Exception as error:
                 failed.append(f"not stored: {_reason(error, decision.shelf.folder)}")
         for rule in decl.directives.publish:
@@ -116,7 +116,9 @@ class Publisher:
         """Put a result into its store folder."""
 
         def place(held: Stored | FilePath, target: str, overwrite: bool) -> int:
-            placed = self._placer.place(held, target, "copy", owner, overwrite=overwrite)
+            placed = self._placer.place(
+                held, target, "copy", owner, overwrite=overwrite, done="stored"
+            )
             self._placer.remove_stale(target)
             return placed
 
