@@ -32,7 +32,6 @@ from nbcache.engine.session import Session
 from nbcache.engine.work.attempt import store_shown
 from nbcache.engine.work.display import is_drawing
 from nbcache.engine.work.harvest import INLINE_ROW_MAX, keep_value
-from nbcache.engine.work.listening import tell_of_imports
 from nbcache.engine.work.shown import Shown, chunks_of
 from nbcache.engine.work.watch import Watcher
 from nbcache.errors import BlobDamagedError, CodecError, FingerprintError, NotKept, StoreError
@@ -263,7 +262,6 @@ class Cells:
         self._places = Places(str(cache.root), str(self._session.folder))
         self._known_modules = set(sys.modules)
         self._known_local = self._local_modules(self._known_modules)
-        tell_of_imports(self._known_local)
         self._watcher.begin(self._places, str(cache.tmp / "no-folder"))
 
     def _local_modules(self, names: Iterable[str]) -> dict[str, str]:

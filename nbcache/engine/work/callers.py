@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from opcode import opmap, opname
+from opcode import opmap
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
 
@@ -104,17 +104,6 @@ def library_of(frame: FrameType) -> str | None:
     source = frame.f_code.co_filename
     is_package = "site-packages" in source or "dist-packages" in source
     return source if is_package and not source.startswith(_OWN) else None
-
-
-def instruction_of(frame: FrameType) -> str:
-    """Return the name of the instruction that is being executed."""
-    return opname[frame.f_code.co_code[place_of(frame)[1]]]
-
-
-def calls_import(frame: FrameType) -> bool:
-    """Say whether code of Python or of a package imports by a function."""
-    code = frame.f_code
-    return code.co_filename.startswith(IMPORTING) or "__import__" in code.co_names
 
 
 def called_by(names: tuple[str, ...], is_package: Callable[[str], bool]) -> bool:

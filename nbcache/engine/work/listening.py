@@ -15,7 +15,7 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 from types import FrameType, ModuleType
 from typing import Any, Protocol
@@ -61,9 +61,6 @@ class Listener(Protocol):
 
     def asked_by_name(self, module: str, frame: FrameType) -> None:
         """A module was asked for by `import_module`, from this frame."""
-
-    def imported_again(self, module: str, frame: FrameType) -> None:
-        """A module that was loaded and tells of it was imported; by this frame, perhaps."""
 
     def forked(self) -> None:
         """This process was forked from the one that listens; called in the child."""
@@ -139,29 +136,6 @@ def _watch_import_module(listener: Listener) -> None:
         return module
 
     importlib.import_module = watched_import_module
-
-
-class _NotInitialising:
-    """Is False, and tells who asks: the import of a loaded module does, in whatever way."""
-
-    def __init__(self, module: str) -> None:
-        self._module = module
-
-    def __bool__(self) -> bool:
-        if _latest[0].is_active:  # whether it is told is asked later: bodies import in loops
-            _latest[0].imported_again(self._module, sys._getframe(1))
-        return False
-
-    def __reduce__(self) -> tuple[type[bool], tuple[()]]:
-        return bool, ()
-
-
-def tell_of_imports(modules: Iterable[str]) -> None:
-    """Have loaded modules tell of their imports, of which no audit event does."""
-    for name in modules:
-        spec: Any = getattr(sys.modules.get(name), "__spec__", None)
-        if getattr(spec, "_initializing", None) is False:
-            spec._initializing = _NotInitialising(name)
 
 
 _latest: list[Listener] = []

@@ -18,7 +18,6 @@ from typing import Any
 from xxhash import xxh3_64_intdigest
 
 from nbcache.engine.work.import_reads import ImportReads
-from nbcache.engine.work.listening import tell_of_imports
 from nbcache.engine.work.watch import Watcher
 from nbcache.model.digest import Digest, identity_digest
 
@@ -47,7 +46,6 @@ class LocalModules:
         loaders: tuple[Any, ...] = (
             importlib.machinery.SourceFileLoader,
             importlib.machinery.SourcelessFileLoader,
-            importlib.machinery.ExtensionFileLoader,
             zipimport.zipimporter,
         )
         for loader in loaders:
@@ -61,10 +59,7 @@ class LocalModules:
                 return
             self._enter()
             try:
-                if isinstance(this, importlib.machinery.ExtensionFileLoader):
-                    original(this, module)
-                else:
-                    self._execute(this, module, file)
+                self._execute(this, module, file)
                 self._new.append(module)
             finally:
                 self._leave()
@@ -105,7 +100,6 @@ class LocalModules:
             self._known, self._reads, self._dirty = {}, [], set()
         for module, _ in self._known.values():
             _empty_caches(module)
-        tell_of_imports(self._known)
 
     def reads_of(self, names: Collection[str]) -> list[ImportReads]:
         """Return what the imports of these modules read."""

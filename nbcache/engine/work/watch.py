@@ -34,8 +34,6 @@ from nbcache.engine.work.callers import (
     SEEKING_PACKAGES,
     STATS,
     called_by,
-    calls_import,
-    instruction_of,
     is_beside_the_body,
     is_removing,
     library_of,
@@ -55,7 +53,6 @@ from nbcache.model.row import WatchedRead
 from nbcache.plan.identity.uses import Chain
 from nbcache.store.filestate import FileTable, StatKey
 
-_ASKING_MODULES = ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM")
 _READ_FOLDERS = ("/pyarrow/", "/polars/")  # libraries that are given a folder, or a pattern
 
 
@@ -72,11 +69,8 @@ class Watcher:
         self._files = OpenedFiles()
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
-        # Loaded modules that a statement imports: which, in what code, at which instruction.
-        self._statements: set[tuple[str, int, int]] = set()
         # What is taken where the code need not say so: attributes of modules, () a whole one.
         self._taken: set[tuple[str, Chain]] = set()
-        self._unpickling = ""  # the module of what is just unpickled
         self.named: set[str] = set()  # modules that the body itself asked `import_module` for
         # During an import of local modules: kinds and names.
         self._import_reads: dict[tuple[str, str], None] | None = None
@@ -280,35 +274,16 @@ class Watcher:
         if not self._is_others(frame):
             self.named.add(module)
 
-    def imported_again(self, module: str, frame: FrameType) -> None:
-        """A local module that was loaded is imported, or asked for what it has not (`hasattr`)."""
-        place = (module, id(frame.f_code), frame.f_lasti)
-        if place in self._statements or not self.is_told():
-            return
-        is_unpickled, self._unpickling = self._unpickling == module, ""
-        if is_unpickled or (module, ()) in self._taken:
-            return
-        asks = instruction_of(frame)
-        if asks == "IMPORT_NAME" and not frame.f_code.co_filename.startswith("<string"):
-            self._statements.add(place)
-        elif asks == "IMPORT_NAME" or (
-            calls_import(frame) if self._is_others(frame) else asks not in _ASKING_MODULES
-        ):
-            self._taken.add((module, ()))
-
     def _unpickled(self, found: tuple[object, ...]) -> None:
-        self._unpickling = str(found[0])  # which imports it next
-        self._taken.add((self._unpickling, tuple(str(found[1]).split("."))))
+        self._taken.add((str(found[0]), tuple(str(found[1]).split("."))))
 
     def forget_imports(self) -> None:
         """Take no note of what was imported so far."""
-        self._statements, self._taken, self._unpickling = set(), set(), ""
+        self._taken = set()
 
     def taken_beyond(self, known: Mapping[str, ModuleSource], loaded: Iterable[str]) -> set[str]:
         """Return the loaded local modules of which more was taken than what is known of them."""
-        said = {name for name, *_ in self._statements}
-        taken = self._taken.union((name, ()) for name in said.difference(known))
-        taken = {each for each in taken if each[0] in loaded}
+        taken = {each for each in self._taken if each[0] in loaded}
         if not taken:
             return set()
         self.pause()
