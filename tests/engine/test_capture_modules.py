@@ -489,3 +489,28 @@ def test_a_submodule_that_its_package_names_without_importing_it_by_name_is_foll
     after = captured("import pack_for_test", body="out = pack_for_test.run(v)")
 
     assert changed(before, after) == {"module pack_for_test.core"}
+
+
+def test_a_submodule_named_like_a_builtin_is_followed_only_where_somebody_imports_it(
+    write: Write,
+) -> None:
+    init = "from .core import run\ndef use(v):\n    return list(filter(None, [run(v)]))\n"
+    write({"pack_for_test/__init__.py": init, "pack_for_test/filter.py": "Z = 1\n"})
+    write({"pack_for_test/core.py": "def run(v):\n    return v\n"})
+    body = "out = pack_for_test.use(v)"
+
+    before = captured("import pack_for_test", body=body)
+    write({"pack_for_test/filter.py": "Z = 2\n"})
+    assert changed(before, captured("import pack_for_test", body=body)) == set()
+
+    core = "def run(v):\n    from .filter import Z\n    return v + Z\n"
+    write(
+        {
+            "pack_for_test/core.py": core,
+            "pack_for_test/filter.py": "Z = 1\ndef z():\n    return 1\n",
+        }
+    )
+    before = captured("import pack_for_test", body=body)
+    write({"pack_for_test/filter.py": "Z = 1\ndef z():\n    return 2\n"})
+    after = captured("import pack_for_test", body=body)
+    assert changed(before, after) == {"module pack_for_test.filter"}

@@ -100,6 +100,7 @@ class ModuleReach:
         self.asks: set[Asked] = set()
         self._queue: list[tuple[str, Chain]] = []
         self._seen: set[tuple[str, Chain]] = set()
+        self._named: dict[str, set[Chain]] = {}  # "pack.name" -> what is read of it, if a submodule
         self.lists_all = False
         self._listed: set[tuple[str, str]] = set()  # classes that are asked for their subclasses
 
@@ -142,6 +143,7 @@ class ModuleReach:
         if facts is None:
             self.packages.add(module)
             return None
+        self._queue += [(module, chain) for chain in self._named.get(module, ())]
         acting = self._known.acting(facts)
         reached = self.modules[module] = Reached(facts, acting, whole=not facts.parsed)
         parent = module.rpartition(".")[0]
@@ -228,11 +230,15 @@ class ModuleReach:
         self.asks |= asked_of_code(uses)
         self._queue += [(module, (name,)) for name in part.annotated]
         for name, chains in uses.names.items():
-            is_own = name in reached.facts.definitions or name in reached.facts.bindings
-            if name in _SEES_ALL and not is_own:
-                self._queue.append((module, ()))
-            else:  # perhaps a submodule, which a package has once somebody imports from it
+            if name in reached.facts.definitions or name in reached.facts.bindings:
                 self._queue += [(module, (name, *chain)) for chain in chains]
+            elif name in _SEES_ALL:
+                self._queue.append((module, ()))
+            else:  # a submodule, which a package has once somebody imports from it, or a builtin
+                below = f"{module}.{name}"
+                self._named.setdefault(below, set()).update(chains)
+                if below in self.modules:
+                    self._queue += [(below, chain) for chain in chains]
         for each in uses.imports:
             if not (at_import and each.bound):
                 self._import_locally(each)
