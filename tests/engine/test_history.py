@@ -296,7 +296,7 @@ def test_why_of_a_process_groups_its_tasks_by_their_reasons(two_runs: Story) -> 
     told = why_process(two_runs.cache, ["fit"])
 
     assert told is not None
-    assert told.head == "fit: 1 cached, 2 ran in run bold-ant"
+    assert told.head == "fit: 2 ran, 1 cached in run bold-ant"
     assert told.lines[0] == (
         "1 cached: every component is equal to that of run calm-otter · fit[depth=2]"
     )

@@ -36,12 +36,13 @@ def why_process(cache: Cache, words: Sequence[str], *, run: str | None = None) -
         groups.setdefault(_said_of(task, names), []).append(task)
     outcomes = Counter(what for (what, _), members in groups.items() for _ in members)
     nearest = _nearest_of_those_that_ran(cache, groups, known)
-    counts = ", ".join(f"{count:,} {what}" for what, count in outcomes.items())
+    said = sorted(outcomes.items(), key=lambda each: (each[0] != "ran", each[0]))
+    counts = ", ".join(f"{count:,} {what}" for what, count in said)
     return Told(
         task=words[0],
         hash="",
         run=chosen.name,
-        outcome=", ".join(outcomes),
+        outcome=", ".join(what for what, _ in said),
         head=f"{words[0]}: {counts} in run {chosen.name}",
         lines=tuple(_lines(groups)),
         differences=nearest.differences if nearest is not None else (),
