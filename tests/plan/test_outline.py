@@ -98,6 +98,8 @@ def canonical_of_class(value: object) -> None:
             partial(max, (Model(2), 2), key={"k": [3]}),
             [".args[0][0].rate 1 → 2", ".keywords['key']['k'][0] 1 → 3"],
         ),
+        (partial(max, key=abs), partial(max, 3, key=abs), [".args[0] is new"]),
+        (partial(max, 3), partial(max, 3, key=abs), [".keywords['key'] is new"]),
         (
             Model(1, np.zeros(3)),
             Model(1, np.array([0.0, 1.0, 0.0])),

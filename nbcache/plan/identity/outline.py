@@ -247,7 +247,8 @@ def _held_by(value: object) -> Mapping[str, object] | None:
     None: it is none, or has no such names.
     """
     if type(value) is partial:
-        return {"args": value.args, "keywords": value.keywords}
+        given = {"args": value.args, "keywords": value.keywords}
+        return {name: each for name, each in given.items() if each}
     cls = type(value)
     if isinstance(value, (Enum, type)) or is_installed(str(cls.__module__)):
         return None  # the name of a member, which may look secret, is no attribute
