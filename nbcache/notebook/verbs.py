@@ -6,6 +6,7 @@ The table is `verb_table`. Reads words and makes texts; does nothing.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,15 +52,17 @@ class Parsed:
             if not equals or not name.strip().isidentifier():
                 raise UsageError(f"--parameter takes NAME=VALUE, not {text!r}")
             pairs[name.strip()] = value = value.strip()
-            if _CLOSES.get(value[:1], "") not in value[1:]:
+            if _TORN.fullmatch(value) and _CLOSES[value[0]] not in value:
+                quoted = shlex.quote(f"{name.strip()}={value!r}")
                 raise UsageError(
                     f"-p {text}: what begins with {value[0]} does not end. What holds spaces has "
-                    f"quotes, -p 'NAME=[1, 2]'; a text that begins so has its own: \"{value}\""
+                    f"quotes, -p 'NAME=[1, 2]'; a text that begins so has its own: -p {quoted}"
                 )
         return pairs
 
 
-_CLOSES = {"[": "]", "{": "}", "(": ")", "'": "'", '"': '"'}
+_CLOSES = {"[": "]", "{": "}", "(": ")"}
+_TORN = re.compile(r"""[\[{(](.*,|\s*[-+]?\d[\d.]*\s*(,.*)?|\s*['"].*)|\{.*:""", re.DOTALL)
 
 EXIT_CODES: Mapping[int, str] = {
     0: "done",

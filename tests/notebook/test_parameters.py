@@ -9,7 +9,7 @@ from nbcache.engine.declared.parameters import parameter_value
 from nbcache.errors import UsageError
 from nbcache.notebook.headless import needs_a_run
 from nbcache.notebook.parameters import assigned_names, inject
-from nbcache.notebook.verbs import parse_line
+from nbcache.notebook.verbs import parse_argv, parse_line
 
 
 def notebook(*sources: str, tagged: int | None = None) -> nbformat.NotebookNode:
@@ -63,11 +63,14 @@ def test_a_value_is_a_python_literal_or_a_text(text: str, value: object) -> None
 
 
 def test_a_value_that_does_not_end_is_no_text() -> None:
-    for text in ("[1,", "{1:", "(", '"'):
-        with pytest.raises(UsageError, match="does not end"):
-            parse_line(f"run -p 'items={text}'").parameters()
-    for text in ("[ab]*.fq", "{id}.txt", '""', "a[", ""):
-        assert parse_line(f"run -p 'items={text}'").parameters() == {"items": text}
+    for text in ("[1,", "[a,", "{1:", "(1, 2", '["a'):
+        with pytest.raises(UsageError, match="does not end") as caught:
+            parse_argv(["run", "n.ipynb", "-p", f"items={text}"]).parameters()
+        way_out = str(caught.value).partition("has its own: ")[2]
+        (given,) = parse_line(f"run {way_out}").parameters().values()
+        assert parameter_value(given) == text
+    for text in ("[ab]*.fq", "{id}.txt", '""', "a[", "", "(", '"', "'90s", "(wip", "[...", "(1 of"):
+        assert parse_argv(["run", "n.ipynb", "-p", f"items={text}"]).parameters() == {"items": text}
 
 
 def test_names_assigned_beside_magics_are_found() -> None:
