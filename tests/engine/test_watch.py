@@ -479,6 +479,29 @@ def test_what_is_taken_of_a_module_without_its_name_counts_beyond_what_the_finge
             assert bool(reads(bench, begin + body, notebook, **given)) == more, (body, names)
 
 
+def test_a_module_that_a_task_itself_loads_counts_for_what_is_unpickled_and_not_for_what_is_pickled(
+    bench: Bench, notebook: Path
+) -> None:
+    text = b"def f(): pass\nclass K: pass\n"
+    path = (str(notebook), *sys.path)
+    for number, (body, counts) in enumerate(
+        (
+            ("pickle.dumps(M.K())", False),
+            ("pickle._dumps(M.K())", False),
+            ("pickle.loads(pickle.dumps(M.f))", False),
+            ("pickle.loads(b'cM\\nK\\n.')", True),
+            ("importlib.reload(M)\npickle.loads(b'cM\\nK\\n.')", True),
+            ("importlib.import_module('M').K", True),
+        )
+    ):
+        name = f"cold_helper{number}"  # which the worker has not loaded
+        file = notebook / f"{name}.py"
+        file.write_bytes(text)
+        modules = {name: ModuleSource(str(file), identity_digest(text), frozenset({"f"}))}
+        whole = f"import M, importlib, pickle\nM.f()\n{body}".replace("M", name)
+        assert bool(reads(bench, whole, notebook, modules=modules, sys_path=path)) == counts, body
+
+
 def test_a_module_that_an_earlier_task_loaded_does_not_count_for_one_that_does_not(
     bench: Bench, notebook: Path
 ) -> None:
