@@ -221,7 +221,7 @@ class RowMaker:
         """Return the first row of a session: all that it began with."""
         beginning = self._beginning
         status = RunStatus.RUNNING if self._session == 1 else RunStatus.RESUMING
-        row = self._run_row(
+        return self._run_row(
             status,
             notebook=notebook,
             parent=beginning.parent,
@@ -237,8 +237,6 @@ class RowMaker:
             outline=outline_record(self._run.outline),
             wiring=prepared.wiring,
         )
-        self._began = row.at
-        return row
 
     def _run_row(self, status: RunStatus, **columns: Any) -> RunRow:
         return RunRow(
@@ -255,13 +253,13 @@ class RowMaker:
         )
 
     def ended(self, status: RunStatus, error: str) -> RunRow:
-        """Return the row of the end of a session: how the run stands then; its clock stops."""
+        """Return the row of the end of a session: how the run stands then."""
         counts, own = self._run.counts(), len(self._run.own)
         settled: tuple[str, ...] = ()
         if self._session > 1:
             settled = self._settled(status)
             counts, own = counts_of(self._ends(settled))
-        row = self._run_row(
+        return self._run_row(
             status,
             counts=counts,
             own=own,
@@ -271,8 +269,6 @@ class RowMaker:
             handed_on=self._run.handed_on,
             error=hide_secrets(error, confidential_texts({})) or None,
         )
-        self._run.took(row.at - self._began)
-        return row
 
     def _settled(self, status: RunStatus) -> tuple[str, ...]:
         """Return the processes of which this session leaves no task of earlier ones in doubt: each

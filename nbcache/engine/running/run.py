@@ -187,12 +187,7 @@ class Run:
         places = {task.label: key for key, task in self.tasks.items()}
         self.failures.sort(key=lambda failure: places.get(failure.task, ()))
         self.status = status
-        if self._elapsed is None:
-            self._elapsed = time.monotonic() - self._started
-
-    def took(self, microseconds: int) -> None:
-        """It took what lies between its rows, as everybody reads it who looks later."""
-        self._elapsed = max(microseconds, 0) / 1e6
+        self._elapsed = time.monotonic() - self._started
 
     def end(self) -> None:
         """The last word: nothing changes after it, and who waits goes on."""
