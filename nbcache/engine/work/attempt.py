@@ -86,7 +86,7 @@ class _Attempt:
     def __init__(self, spec: AttemptSpec, process: ProcessSpec, place: Workplace) -> None:
         self.spec, self.process, self.place = spec, process, place
         self.report = AttemptReport(id=spec.id, outcome="completed")
-        self.start = time.time_ns()
+        self.start, self.begun_s = time.time_ns(), time.monotonic()
         self.retire = False
         self.peak = 0
         self.watched: tuple[WatchedRead, ...] = ()
@@ -331,6 +331,7 @@ class _Attempt:
             return
         report.columns = {
             **ended_columns(spec.row, report, spec.status_after(report.outcome), self.start),
+            "realtime": time.monotonic() - self.begun_s,  # the wall clock may have been set
             "watched": report.watched,
             "outputs": to_ports(report.outputs),
             "shown": store_shown(shown, place.cache),
