@@ -192,7 +192,7 @@ class _Attempt:
                 place.watcher.may_read(paths_in(inputs.values()))
             self.retire = self.retire or body.changes_modules(before)
             with patched(self._patches(body)):
-                place.watcher.forget_imports()  # what made the namespace counts by the hash
+                place.watcher.forget_pickles()  # what made the namespace counts by the hash
                 namespace, final = body.run(before, inputs, task, self._show)
         finally:
             place.baseline.restore_builtins()

@@ -69,9 +69,9 @@ class Watcher:
         self._files = OpenedFiles()
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
-        # What is taken where the code need not say so: attributes of modules, () a whole one.
-        self._taken: set[tuple[str, Chain]] = set()
-        self.named: set[str] = set()  # modules that the body itself asked `import_module` for
+        self._imported: set[str] = set()  # modules that were asked for by `import_module`
+        self.named: set[str] = set()  # those of them that the body itself asked for
+        self._unpickled: set[tuple[str, Chain]] = set()  # what pickles brought, of which modules
         # During an import of local modules: kinds and names.
         self._import_reads: dict[tuple[str, str], None] | None = None
         self._folder = ""
@@ -94,7 +94,7 @@ class Watcher:
             "sqlite3.connect": self._connected,
             "subprocess.Popen": self._started,
             "os.system": self._started,
-            "pickle.find_class": self._unpickled,
+            "pickle.find_class": self._found_class,
         }
         listen(self, events)
 
@@ -110,8 +110,8 @@ class Watcher:
         self._reads, self._named = {}, {}
         self._asked, self._written = {}, set()
         self.variables.begin()
-        self.forget_imports()
-        self.named = set()
+        self._imported, self.named = set(), set()
+        self.forget_pickles()
         self._children.begin()
         self._files.begin(places.folders, lambda path: not places.is_users(path))
         self.is_active = True
@@ -270,20 +270,26 @@ class Watcher:
 
     def asked_by_name(self, module: str, frame: FrameType) -> None:
         """Code asks for a module by `import_module`."""
-        self._taken.add((module, ()))
+        self._imported.add(module)
         if not self._is_others(frame):
             self.named.add(module)
 
-    def _unpickled(self, found: tuple[object, ...]) -> None:
-        self._taken.add((str(found[0]), tuple(str(found[1]).split("."))))
+    def _found_class(self, found: tuple[object, ...]) -> None:
+        self._unpickled.add((str(found[0]), tuple(str(found[1]).split("."))))
 
-    def forget_imports(self) -> None:
-        """Take no note of what was imported so far."""
-        self._taken = set()
+    def forget_pickles(self) -> None:
+        """Take no note of what pickles brought so far."""
+        self._unpickled = set()
 
     def taken_beyond(self, known: Mapping[str, ModuleSource], loaded: Iterable[str]) -> set[str]:
-        """Return the loaded local modules of which more was taken than what is known of them."""
-        taken = {each for each in self._taken if each[0] in loaded}
+        """Return the loaded local modules of which more was taken than what is known of them.
+
+        A known one that a library asks for it need not use (importlib.resources: files beside it).
+        """
+        whole = self.named | (self._imported - known.keys())
+        taken = {(name, chain) for name, chain in tuple(self._unpickled) if name in loaded}
+        taken |= {(name, ()) for name in whole if name in loaded}
+        taken -= {each for each in taken if _is_known(each, known)}
         if not taken:
             return set()
         self.pause()
@@ -520,3 +526,12 @@ class Watcher:
         if self._places is None or source in ON_BEHALF:
             return self._places is None
         return source.startswith("<frozen") or self._places.is_package(source)
+
+
+def _is_known(taken: tuple[str, Chain], known: Mapping[str, ModuleSource]) -> bool:
+    """Whether what was taken of a module counts already, and with it what it reaches."""
+    name, chain = taken
+    if name not in known:
+        return False
+    names = known[name].names
+    return names is None or (chain[:1] != () and chain[0] in names)

@@ -230,8 +230,8 @@ class Workplace:
         """Return the local modules that an attempt took and the fingerprint did not know, or of
         which it knew less.
 
-        These are those it loaded (`before` are those that were there), those it imported again with
-        all that they reach, and those that an earlier attempt of the process took.
+        These are those it loaded (`before` are those that were there) or took by `import_module` or
+        a pickle, with what these reach, and those that an earlier attempt of the process took.
         """
         loaded = self.modules.loaded
         if not loaded:

@@ -252,7 +252,7 @@ def phrase(difference: Difference, process: str = "") -> str:
         return f"{_label(old, process)} → {new.name}"
     held = _held(difference)
     if each.kind in _WITH_VALUES and old.summary != new.summary and old.summary and new.summary:
-        is_whole = new.summary[0] in "{[("  # all that it holds
+        is_whole = new.summary.startswith(("{", "[", "(", "partial("))  # all that it holds
         if not held or is_whole:
             return f"{name} {old.summary} → {new.summary}"
         return f"{name}: {held}"
