@@ -335,6 +335,7 @@ class RunRow(Row):
     processes: tuple[ProcessRecord, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)  # an Outcome's value -> tasks
     own: int = 0  # of those cached: what equal tasks of this very run had made
+    duration: float | None = None  # of a session that ended: seconds by a clock that nobody sets
     saved: float | None = None  # seconds of computing that hits on other runs saved
     error: str | None = None
     host: str | None = None

@@ -124,14 +124,14 @@ GROUP BY run HAVING arg_max(status, place) NOT IN {_ENDED}""",
     # How long each run took: sessions that were killed down to the last of their tasks.
     "_took": f"""WITH sessions_ AS (
     SELECT run, session, bool_or(status IN {_ENDED}) AS ended, min("at") AS first_,
-        max("at") AS last_
+        max("at") AS last_, max(duration) AS duration
     FROM _rows WHERE kind = 'run' GROUP BY run, session
 ), tasks_ AS (
     SELECT run, session, max(coalesce(complete, "at")) AS last_
     FROM _rows SEMI JOIN (FROM sessions_ WHERE NOT ended) USING (run, session)
     WHERE kind IN ('attempt', 'use') GROUP BY run, session
 )
-SELECT run, sum(greatest(s.last_, t.last_) - s.first_) / 1e6 AS duration
+SELECT run, sum(coalesce(duration, (greatest(s.last_, t.last_) - s.first_) / 1e6)) AS duration
 FROM sessions_ s LEFT JOIN tasks_ t USING (run, session) GROUP BY run""",
     # How the tasks of those runs have ended so far, as the view `tasks` tells it.
     "_so_far": """WITH all_ AS MATERIALIZED (

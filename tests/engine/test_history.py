@@ -98,13 +98,14 @@ def test_a_clock_that_goes_back_between_sessions_or_in_one_changes_no_order(stor
     story.begin(ONE, "calm-otter", code="v2", session=2)
     made = story.attempt(ONE, 0, 2, code="v2", session=2)
     story.step -= day
-    how = {"status": "succeeded", "session": 2, "counts": {"completed": 1}}
+    how = {"status": "succeeded", "session": 2, "counts": {"completed": 1}, "duration": 5.5}
     story.add(RunRow, run=ONE, name="calm-otter", **how)
 
     run = history.find_run(story.cache, ONE)
     assert (run.status, run.counts, run.sessions) == ("succeeded", {"completed": 1}, 2)
-    in_sql = "SELECT status, completed, failed FROM runs"
-    assert fetch(story.cache, in_sql) == [("SUCCEEDED", 1, 0)]
+    assert run.elapsed_s == 2.0 + 5.5  # the first session's row does not say how long it took
+    in_sql = "SELECT status, completed, failed, duration FROM runs"
+    assert fetch(story.cache, in_sql) == [("SUCCEEDED", 1, 0, 7.5)]
     assert fetch(story.cache, "SELECT status FROM tasks") == [("COMPLETED",)]
     known = {each.id: each for each in history.runs(story.cache)}
     earlier = nearest_earlier(story.cache, made, known)

@@ -185,9 +185,9 @@ def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
         sessions.setdefault(row.session, []).append(row)
     begun = [each[0] for each in sessions.values()]
     going = last.status in LIVE and is_held(cache, first.run)
-    elapsed = sum(max(each[-1].at - each[0].at, 0) for each in sessions.values())
+    elapsed = sum(map(_took, sessions.values()))
     if going:
-        elapsed += time.time_ns() // 1000 - last.at
+        elapsed += time.time() - last.at * _MICROSECOND
     return RunSummary(
         id=first.run,
         name=first.name,
@@ -195,7 +195,7 @@ def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
         started=first.at,
         last_word=last.at,
         ended=None if last.status in LIVE else last.at,
-        elapsed_s=max(0.0, elapsed * _MICROSECOND),
+        elapsed_s=max(0.0, elapsed),
         sessions=max(sessions),
         cut={
             number: each[-1].at
@@ -221,6 +221,15 @@ def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:
         handed_on=last.handed_on,
         wiring=first.wiring,
     )
+
+
+def _took(session: Sequence[RunRow]) -> float:
+    """Return how many seconds a session took, down to its last row: by the clock on the wall where
+    it was killed, is a kernel's cells, or older than the column."""
+    first, last = session[0], session[-1]
+    if last.duration is not None:
+        return last.duration
+    return max(last.at - first.at, 0) * _MICROSECOND
 
 
 def find_run(

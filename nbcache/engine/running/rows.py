@@ -261,6 +261,7 @@ class RowMaker:
             counts, own = counts_of(self._ends(settled))
         return self._run_row(
             status,
+            duration=self._run.stop_clock(),
             counts=counts,
             own=own,
             settled=settled,

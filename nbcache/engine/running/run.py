@@ -187,7 +187,12 @@ class Run:
         places = {task.label: key for key, task in self.tasks.items()}
         self.failures.sort(key=lambda failure: places.get(failure.task, ()))
         self.status = status
-        self._elapsed = time.monotonic() - self._started
+        self.stop_clock()
+
+    def stop_clock(self) -> float:
+        """Return the seconds that it took, as its last row and everybody says from now on."""
+        self._elapsed = self.elapsed_s
+        return self._elapsed
 
     def end(self) -> None:
         """The last word: nothing changes after it, and who waits goes on."""
