@@ -514,3 +514,91 @@ def test_a_submodule_named_like_a_builtin_is_followed_only_where_somebody_import
     write({"pack_for_test/filter.py": "Z = 1\ndef z():\n    return 2\n"})
     after = captured("import pack_for_test", body=body)
     assert changed(before, after) == {"module pack_for_test.filter"}
+
+
+FACADE = {
+    "pack_for_test/__init__.py": "from . import low\nfrom .core import Core\n"
+    "from .starred import *\ndef run(v):\n    return v\n",
+    "pack_for_test/low.py": "def f(v):\n    return v + 1\n",
+    "pack_for_test/core.py": "import beside_for_test\nclass Core:\n    def go(self):\n"
+    "        return beside_for_test.far()\n",
+    "pack_for_test/starred.py": "from .deep import g\n",
+    "pack_for_test/deep.py": "def g(v):\n    return v + 2\n",
+    "beside_for_test.py": "def far():\n    return 3\n",
+}
+BEHIND_FACADE = {
+    "pack_for_test/low.py": ("v + 1", "v - 1"),
+    "pack_for_test/core.py": ("far()", "far() * 2"),
+    "pack_for_test/deep.py": ("v + 2", "v - 2"),
+    "beside_for_test.py": ("return 3", "return 4"),
+}
+TAKEN_WHOLE = {
+    "a computed name": ("name = 'Core'", "out = getattr(p, name)().go()"),
+    "passed to a helper": ("def call(m): return m.Core().go()", "out = call(p)"),
+    "named as a text": ("import importlib", "out = importlib.import_module('pack_for_test').g(v)"),
+    "its dict": ("name = 'g'", "out = p.__dict__[name](v)"),
+    "vars": ("name = 'g'", "out = vars(p)[name](v)"),
+    "its members": ("import inspect", "out = [each for each in inspect.getmembers(p)]"),
+    "attrgetter": ("from operator import attrgetter", "out = attrgetter('low.f')(p)(v)"),
+    "in a list": ("many = [p]", "out = many[0].low.f(v)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", TAKEN_WHOLE)
+def test_of_a_package_that_is_taken_whole_what_it_has_from_others_counts(
+    write: Write, way: str
+) -> None:
+    write(FACADE)
+    cells, body = TAKEN_WHOLE[way]
+    cells = f"import pack_for_test as p\n{cells}"
+    before = captured(cells, body=body)
+
+    for file, (old, new) in BEHIND_FACADE.items():
+        write({**FACADE, file: FACADE[file].replace(old, new)})
+        module = file.removesuffix(".py").replace("/", ".")
+        assert changed(before, captured(cells, body=body)) == {f"module {module}"}, file
+
+
+@pytest.mark.parametrize(
+    ("body", "files"),
+    [
+        ("out = p.run(v)", set()),
+        ("out = p.Core().go()", {"pack_for_test/core.py", "beside_for_test.py"}),
+        ("out = p.g(v)", {"pack_for_test/deep.py"}),
+        ("from pack_for_test import *\nout = g(v)", {"pack_for_test/deep.py"}),
+        ("from pack_for_test import *\nout = low.f(v)", {"pack_for_test/low.py"}),
+    ],
+)
+def test_of_what_a_package_has_from_others_only_what_is_named_counts(
+    write: Write, body: str, files: set[str]
+) -> None:
+    write(FACADE)
+    before = captured("import pack_for_test as p", body=body)
+
+    for file, (old, new) in BEHIND_FACADE.items():
+        write({**FACADE, file: FACADE[file].replace(old, new)})
+        after = captured("import pack_for_test as p", body=body)
+        assert bool(changed(before, after)) == (file in files), file
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("def f(v, name):\n    return globals()[name](v)\n", True),
+        ("def f(v, name):\n    return eval(name)(v)\n", True),
+        ("TABLE = dict(vars())\ndef f(v, name):\n    return TABLE[name](v)\n", True),
+        ("def f(v, name):\n    return vars(v)[name], '{v}'.format(**locals())\n", False),
+    ],
+)
+def test_a_module_that_looks_at_all_of_its_names_counts_with_what_they_mean_elsewhere(
+    write: Write, text: str, *, counts: bool
+) -> None:
+    write({"main_for_test.py": "from helpers_for_test import low\n" + text})
+    cells, body = "import main_for_test as m\nname = 'low'", "out = m.f(v, name)"
+    before = captured(cells, body=body)
+
+    write({"helpers_for_test.py": HELPERS.replace("v + 1", "v + 2")})
+
+    assert changed(before, captured(cells, body=body)) == (
+        {"module helpers_for_test"} if counts else set()
+    )

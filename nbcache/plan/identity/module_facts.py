@@ -55,6 +55,11 @@ class ModuleFacts:
     assigned: dict[str, frozenset[str]]
     parsed: bool = True
 
+    @property
+    def starred(self) -> tuple[str, ...]:
+        """Return the modules of which this one takes all names."""
+        return tuple(target for target, names in self.imports if names == ("*",))
+
 
 def read_module(
     name: str, source: str, *, is_package: bool, asked: frozenset[Asked] = frozenset()

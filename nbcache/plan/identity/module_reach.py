@@ -16,9 +16,10 @@ from nbcache.plan.identity.code import encode_constant
 from nbcache.plan.identity.explain import PART
 from nbcache.plan.identity.module_facts import ModuleFacts, Part
 from nbcache.plan.identity.module_relations import ModuleRelations
-from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import
+from nbcache.plan.identity.uses import DEFINED, NAME_MODULES, Chain, Import
 
-_SEES_ALL = frozenset({"globals", "vars", "eval", "exec", "locals"})
+_SEES_ALL = frozenset({"globals", "eval", "exec"})
+_SEES_ITS_OWN = frozenset({"vars", "locals"})  # names: those of the module outside of functions
 _SHOWS_ALL = frozenset({"__globals__", "f_globals", "getmodule"})  # as attributes or imported
 _OWN_NAME = frozenset({"__name__", "__module__", "__spec__"})  # with which sys.modules is asked
 _LISTS = ("__subclasses__",)
@@ -146,13 +147,14 @@ class ModuleReach:
         self._queue += [(module, chain) for chain in self._named.get(module, ())]
         acting = self._known.acting(facts)
         reached = self.modules[module] = Reached(facts, acting, whole=not facts.parsed)
-        parent = module.rpartition(".")[0]
+        parent = _package_of(module)
         if parent:
             self._enter(parent)
+        if (parent, ()) in self._seen:
+            self._queue.append((module, ()))
+        self._queue += [(target, DEFINED) for target in facts.starred]
         for target, names in facts.imports:
             self._enter(target)
-            if names == ("*",):
-                self._queue.append((target, ()))
             for name in names:
                 if name != "*" and self._is_module(f"{target}.{name}"):
                     self._enter(f"{target}.{name}")
@@ -162,7 +164,7 @@ class ModuleReach:
         return reached
 
     def _is_module(self, name: str) -> bool:
-        return name.rpartition(".")[0] in self.modules and self._known.load(name) is not None
+        return _package_of(name) in self.modules and self._known.load(name) is not None
 
     def _resolve(self, module: str, chain: Chain) -> None:
         reached = self._enter(module)
@@ -170,14 +172,21 @@ class ModuleReach:
             self._list_subclasses(module, reached, chain)
         if reached is None:
             return
-        if not chain or chain[0] == "__dict__":
+        facts = reached.facts
+        if not chain or chain == DEFINED:
             reached.whole = True
-            for name in reached.facts.definitions:
+            for name in (*facts.definitions, *(() if chain else facts.bindings)):
                 self._own(reached, name, ())
+            if not chain:
+                below = [each for each in self.modules if _package_of(each) == module]
+                self._queue += [(each, ()) for each in (*facts.starred, *below)]
             return
         name, rest = chain[0], chain[1:]
-        if not self._own(reached, name, rest) and self._is_module(f"{module}.{name}"):
-            self._queue.append((f"{module}.{name}", rest))
+        if name == "__dict__":
+            self._queue.append((module, ()))
+        elif not self._own(reached, name, rest):
+            below = [f"{each}.{name}" for each in (module, *facts.starred)]
+            self._queue += [(each, rest) for each in below if self._is_module(each)]
 
     def _own(self, reached: Reached, name: str, rest: Chain) -> bool:
         facts = reached.facts
@@ -193,7 +202,16 @@ class ModuleReach:
                 continue  # `from . import name` in a package: the submodule of that name
             found = True
             self._queue.append((target, rest if attribute is None else (attribute, *rest)))
-        return found
+        homes = self._by_star(facts, name)
+        self._queue += [(each, (name, *rest)) for each in homes]
+        return found or bool(homes)
+
+    def _is_bound(self, facts: ModuleFacts, name: str) -> bool:
+        bound = name in facts.definitions or name in facts.bindings
+        return bound or bool(self._by_star(facts, name))
+
+    def _by_star(self, facts: ModuleFacts, name: str) -> list[str]:
+        return [each for each in self._known.by_star(facts, name) if self._known.behind(each, name)]
 
     def _list_subclasses(self, module: str, reached: Reached | None, chain: Chain) -> None:
         """Reach what derives from a class, or from any where it cannot be told which one is asked;
@@ -230,15 +248,16 @@ class ModuleReach:
         self.asks |= asked_of_code(uses)
         self._queue += [(module, (name,)) for name in part.annotated]
         for name, chains in uses.names.items():
-            if name in reached.facts.definitions or name in reached.facts.bindings:
+            if self._is_bound(reached.facts, name):
                 self._queue += [(module, (name, *chain)) for chain in chains]
-            elif name in _SEES_ALL:
+            elif name in _SEES_ALL or (at_import and name in _SEES_ITS_OWN):
                 self._queue.append((module, ()))
             else:  # a submodule, which a package has once somebody imports from it, or a builtin
-                below = f"{module}.{name}"
-                self._named.setdefault(below, set()).update(chains)
-                if below in self.modules:
-                    self._queue += [(below, chain) for chain in chains]
+                for home in (module, *reached.facts.starred):
+                    below = f"{home}.{name}"
+                    self._named.setdefault(below, set()).update(chains)
+                    if below in self.modules:
+                        self._queue += [(below, chain) for chain in chains]
         for each in uses.imports:
             if not (at_import and each.bound):
                 self._import_locally(each)
@@ -266,8 +285,12 @@ class ModuleReach:
 
     def _import_locally(self, each: Import) -> None:
         self._enter(each.module)
-        chains: set[Chain] = {(name,) for name in each.names if name != "*"}
+        chains: set[Chain] = {(name,) for name in each.names}
         if not chains:
             chains = {()} if each.reads is None else set(each.reads)
         top = each.module if each.aliased else each.module.partition(".")[0]
         self._queue += [(top, chain) for chain in chains]
+
+
+def _package_of(module: str) -> str:
+    return module.rpartition(".")[0]

@@ -98,16 +98,16 @@ class ModuleRelations:
                 found |= {target, f"{target}.{attribute}", *self.behind(target, attribute or "")}
             for each in facts.assigned.get(name, ()):
                 found |= self.behind(module, each)
-            for target in self._by_star(facts, name):
+            for target in self.by_star(facts, name):
                 found |= self.behind(target, name)
         self._origins[module, name] = frozenset(found)
         return self._origins[module, name]
 
-    def _by_star(self, facts: ModuleFacts, name: str) -> tuple[str, ...]:
+    def by_star(self, facts: ModuleFacts, name: str) -> tuple[str, ...]:
         """Return the modules of which a name that a module does not bind itself may be."""
         if name in facts.definitions or name in facts.assigned or name in facts.bindings:
             return ()
-        return tuple(target for target, names in facts.imports if names == ("*",))
+        return facts.starred
 
     def load(self, module: str) -> ModuleFacts | None:
         """Return what the source of a local module says; None where it is not local."""
@@ -171,5 +171,5 @@ class ModuleRelations:
             (target, rest if attribute is None else (attribute, *rest))
             for target, attribute in facts.bindings.get(name, ())
         ]
-        found += [(target, (name, *rest)) for target in self._by_star(facts, name)]
+        found += [(target, (name, *rest)) for target in self.by_star(facts, name)]
         return [*found, (f"{facts.name}.{name}", rest)] if rest else found

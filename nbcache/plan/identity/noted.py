@@ -17,7 +17,7 @@ from nbcache.plan.identity.asked import Asked, asked_of_code
 from nbcache.plan.identity.canonical.names import attribute, module_of, qualname_of
 from nbcache.plan.identity.looked_up import WORDS, LookUp, look_ups
 from nbcache.plan.identity.named_in_text import names_told
-from nbcache.plan.identity.uses import NAME_MODULES, Chain, Import, Uses
+from nbcache.plan.identity.uses import DEFINED, NAME_MODULES, Chain, Import, Uses
 
 Home = Literal["notebook", "local", "package", "python", "unknown"]
 
@@ -151,7 +151,7 @@ class Noted:
     ) -> None:
         """Note that attributes are read off a module."""
         chains = set(chains)
-        if () in chains:
+        if not chains.isdisjoint(((), DEFINED)):
             self.passed.add(module)
         home = self._places.home(module)
         if home == "local":
@@ -164,8 +164,12 @@ class Noted:
     def _import(self, each: Import, uses: Uses) -> None:
         if each.level:
             return  # relative: only in modules, which are read from their source
-        if not each.bound or each.names == ("*",):
+        if not each.bound:
             self._import_locally(each)
+            return
+        if each.names == ("*",):  # of what the module has from others, what is used counts
+            used = {(name, *chain) for name, chains in uses.names.items() for chain in chains}
+            self.module_read(each.module, {DEFINED, *used})
             return
         for position, target in enumerate(each.targets):
             read = uses.names.get(target, frozenset())
@@ -179,7 +183,7 @@ class Noted:
                 self.module_read(each.module.partition(".")[0], read)
 
     def _import_locally(self, each: Import) -> None:
-        chains: set[Chain] = {(name,) for name in each.names if name != "*"}
+        chains: set[Chain] = {(name,) for name in each.names}
         if not chains:
             chains = {()} if each.reads is None else set(each.reads)
         if each.aliased or each.names:

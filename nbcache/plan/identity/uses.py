@@ -18,6 +18,9 @@ from nbcache.plan.identity.named_in_text import names_in_texts
 Chain = tuple[str, ...]
 """Attributes read in a row off a name: `m.a.b` gives ("a", "b"); () is the name itself."""
 
+DEFINED: Chain = ("*",)
+"""What a star takes of a module: all that its source defines, and not all that it imports."""
+
 _READS = frozenset(
     {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "DELETE_GLOBAL", "STORE_GLOBAL"}
 )
