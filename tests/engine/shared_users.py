@@ -6,6 +6,7 @@ so it takes blobs under the hands of those who use them, also such that nobody h
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -94,11 +95,12 @@ def borrow(root: Path, name: str, rounds: int) -> None:
 
 
 KEYS = range(4)
+BYTES = int(os.environ.get("NBCACHE_TEST_BYTES", "4000"))  # of each result that is borrowed
 troubles: list[str] = []
 
 
 def content(key: int) -> bytes:
-    return f"{key} ".encode() * 2_000
+    return f"{key} ".encode() * (BYTES // 2)
 
 
 def is_there(tier: Tier, key: int) -> bool:
@@ -139,19 +141,26 @@ def name_of(tier: Tier) -> str:
 
 
 def clean(root: Path, name: str, later: bool) -> None:
-    """Mark, evict and delete everything, again and again; `later`: as if a month had passed."""
+    """Mark, evict and delete everything, again and again; `later`: as if a month had passed.
+
+    To be stopped when one of those who clean has evicted, and deleted, something.
+    """
     cache = Cache.open(root / name)
     ticks, stop = Ticks(root), root / "stop"
+    expected = [root / "evicted", *([root / "deleted"] if later else [])]
     store = open_ticking(where(root), ticks, AHEAD_US if later else 0)
     shared = Shared.open(store, cache.root, cache.blobs)
     evicted = blobs = 0
-    while not (evicted and (blobs or not later) and stop.exists()):
+    while not all(each.exists() for each in (stop, *expected)):
         with ticks.at_work(name):
             done = clean_shared(
                 shared, Selection(older_than=0.0), force=True, grace=GRACE_US, settle=0
             )
             compact_shared(shared, enough=4)
         evicted, blobs = evicted + done.evicted, blobs + done.deleted["blobs"]
+        for count, what in ((evicted, "evicted"), (blobs, "deleted")):
+            if count:
+                (root / what).touch()
         ticks.wait_for_tick(stop.exists)
     print(evicted, blobs)
 

@@ -384,16 +384,17 @@ def start(root: Path, what: str, name: str, *words: str) -> Forked:
 
 
 def beside(root: Path, janitor: str, *users: tuple[str, str, int]) -> tuple[list[int], int, int]:
-    """Let people use a shared cache while somebody cleans it; return what each said, and how many
+    """Let people use a shared cache while two clean it; return what each said, and how many
     results were evicted, and blobs deleted."""
-    cleaning = start(root, "clean", "janitor", janitor)
+    cleaning = [start(root, "clean", name, janitor) for name in ("janitor", "concierge")]
     using = [start(root, what, name, str(rounds)) for what, name, rounds in users]
     try:
         hits = [int(each.ended(PATIENCE_S).split()[0]) for each in using]
         (root / "stop").touch()
-        evicted, blobs_deleted = map(int, cleaning.ended(PATIENCE_S).split())
+        done = [map(int, each.ended(PATIENCE_S).split()) for each in cleaning]
+        evicted, blobs_deleted = map(sum, zip(*done, strict=True))
     finally:
-        for each in (cleaning, *using):
+        for each in (*cleaning, *using):
             each.kill()
     return hits, evicted, blobs_deleted
 
