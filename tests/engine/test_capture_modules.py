@@ -602,3 +602,18 @@ def test_a_module_that_looks_at_all_of_its_names_counts_with_what_they_mean_else
     assert changed(before, captured(cells, body=body)) == (
         {"module helpers_for_test"} if counts else set()
     )
+
+
+def test_of_a_module_that_patches_another_only_what_its_import_uses_counts(write: Write) -> None:
+    text = (
+        "import other_for_test\ndef better(v):\n    return v + 5\n"
+        "other_for_test.far = better\ndef idle(v):\n    return 1\n"
+    )
+    write({"patch_for_test.py": text})
+    cells, body = "import other_for_test, patch_for_test", "out = other_for_test.far(v)"
+    before = captured(cells, body=body)
+
+    write({"patch_for_test.py": text.replace("return 1", "return 2")})
+    assert changed(before, captured(cells, body=body)) == set()
+    write({"patch_for_test.py": text.replace("v + 5", "v + 6")})
+    assert changed(before, captured(cells, body=body)) == {"module patch_for_test"}

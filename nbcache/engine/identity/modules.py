@@ -31,7 +31,7 @@ from nbcache.plan.identity.module_facts import ModuleFacts, read_module
 from nbcache.plan.identity.module_reach import ModuleReach, Reached
 from nbcache.plan.identity.module_relations import ModuleRelations
 from nbcache.plan.identity.noted import Home
-from nbcache.plan.identity.uses import DEFINED, Chain
+from nbcache.plan.identity.uses import Chain
 from nbcache.store.filestate import StatKey, is_settled, stat_key
 
 
@@ -201,7 +201,7 @@ def local_components(
         each for each in imported if each not in reach.modules and reach.changes_reached(each)
     ]:
         for each in found:
-            reach.read(each, [DEFINED])
+            reach.read(each, ())
     changing = {each for each in imported if each in reach.modules and reach.changes_reached(each)}
     changing.update(*map(reach.named_by, changing))  # which have to be there before
     return (
