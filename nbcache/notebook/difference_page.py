@@ -20,6 +20,7 @@ from nbcache.engine.record.run_diff import (
     RunDiff,
     TaskDiff,
 )
+from nbcache.errors import command
 from nbcache.model.value import Stored
 from nbcache.notebook import place_progress, render
 from nbcache.notebook.code_view import diff_block
@@ -83,6 +84,14 @@ def share_of(group: Group, process: ProcessDiff) -> str:
     if group.trusted:
         return f"{group.trusted:,} of {process.total:,} trusted"
     return f"{len(group.tasks):,} of {process.total:,} differ and were cached"
+
+
+def names_in(group: Group) -> str:
+    """Return what the first of those are called that `share_of` counts."""
+    if group.ran:
+        return names_of([task.after for task in group.tasks if task.ran])
+    trusted = [task.after for task in group.tasks if task.after.is_trusted]
+    return names_of(trusted or [task.after for task in group.tasks])
 
 
 def outcome_of(process: ProcessDiff) -> str:
@@ -167,7 +176,7 @@ def _process(process: ProcessDiff, diff: RunDiff) -> Element:
         *(_group(group, process) for group in process.groups[:MOST_GROUPS]),
         *(element("p", "", _sentence(text)) for text in rest_of(process, diff)),
         *(element("p", "bad-text", _sentence(text)) for text in hints_of(process)),
-        _results(process),
+        _results(process, diff),
         open="",
     )
 
@@ -177,7 +186,6 @@ def _sentence(text: str) -> str:
 
 
 def _group(group: Group, process: ProcessDiff) -> Element:
-    names = names_of([task.after for task in group.tasks])
     values = values_of(group)
     return element(
         "div",
@@ -186,7 +194,7 @@ def _group(group: Group, process: ProcessDiff) -> Element:
             "div",
             "",
             element("span", "strong", group.text),
-            element("span", "faint", f" — {share_of(group, process)}: {names}"),
+            element("span", "faint", f" — {share_of(group, process)}: {names_in(group)}"),
         ),
         element("ul", "lines", *(element("li", "", each) for each in values)) if values else None,
         *(
@@ -196,7 +204,7 @@ def _group(group: Group, process: ProcessDiff) -> Element:
     )
 
 
-def _results(process: ProcessDiff) -> Element | None:
+def _results(process: ProcessDiff, diff: RunDiff) -> Element | None:
     rows = [
         _result(task, output)
         for task in process.results("different")
@@ -207,7 +215,8 @@ def _results(process: ProcessDiff) -> Element | None:
         return None
     heads = (element("th", "heading", text) for text in ("task", "output", "before → now"))
     left = process.data_left
-    more = f"… and {left:,} more tasks: %nbcache diff --data --limit N"
+    way = command(f"diff {diff.before.name} {diff.after.name} --data --limit N")
+    more = f"… and {render.count_of(left, 'more task')}: {way}"
     table = element(
         "table",
         "",

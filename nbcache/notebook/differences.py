@@ -14,7 +14,7 @@ from nbcache.notebook.difference_page import (
     MOST_GROUPS,
     facts_of,
     hints_of,
-    names_of,
+    names_in,
     outcome_of,
     page_of,
     renamed,
@@ -56,7 +56,7 @@ def _process(process: ProcessDiff, diff: RunDiff) -> Iterator[str]:
         if head is not first:
             yield _indented(head)
         if len(groups) > 1:
-            yield _indented(names_of([task.after for task in group.tasks]), 4)
+            yield _indented(names_in(group), 4)
         yield from (_indented(line, 4) for line in values_of(group))
         yield from (_indented(text, 4) for _, text in group.sources)
     said = (*rest_of(process, diff), outcome_of(process), *hints_of(process))

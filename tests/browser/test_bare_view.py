@@ -251,6 +251,55 @@ def test_the_keyboard_walks_along_the_edges_and_opens_a_process(page: Page) -> N
     assert page.evaluate(focused).startswith("trim:")
 
 
+def test_the_focus_is_not_lost_with_what_a_key_has_pressed(page: Page) -> None:
+    scene = scene_of(PIPELINE)
+    runs = [
+        {"run": name, "name": name, "status": "succeeded", "when": "today", "took": took,
+         "tasks": "1 ran", "notebook": "", "parameters": ""}
+        for name, took in (("calm-otter", "1 s"), ("dry-heron", "2 s"))
+    ]  # fmt: skip
+    table = {"rows": runs, "matched": 2, "total": 2, "offset": 0}
+    answers = {
+        "tasks": task_page(matched=25, total=25),
+        "form": {"fields": [{"name": "n", "text": "3", "kind": "int"}], "processes": ["trim"]},
+        "plan": [], "runs": table, "diff": {"page": [], "differ": True, "data": False},
+    }  # fmt: skip
+    mount(page, whole(scene, going(scene, {"completed": 3}, {}, {})), answers=answers)
+
+    def answer(what: str, told: object) -> None:
+        page.evaluate("([what, told]) => { window.answers[what] = told; }", [what, told])
+
+    trim = page.get_by_role("button", name="trim:")
+    trim.press("Enter")
+    answer("tasks", task_page(matched=25, total=25, offset=20))
+    on = page.get_by_role("button", name="Next")
+    on.press("Enter")
+    expect(page.get_by_text("21–25 of 25")).to_be_visible()
+    expect(on).to_be_focused()
+
+    page.get_by_role("button", name="Run from here…").press("Enter")
+    page.get_by_label("n", exact=True).fill("4")
+    page.get_by_role("button", name="changed").press("Enter")
+    expect(page.get_by_label("n", exact=True)).to_be_focused()
+    page.get_by_role("button", name="close").press("Escape")
+    expect(trim).to_be_focused()
+
+    page.get_by_role("button", name="Runs").press("Enter")
+    page.get_by_role("checkbox", name="calm-otter").press("Space")
+    second = page.get_by_role("checkbox", name="dry-heron")
+    second.press("Space")
+    answer("runs", {**table, "rows": [runs[0], {**runs[1], "took": "3 s"}]})
+    # Since the run goes, the table is drawn anew.
+    expect(page.get_by_role("cell", name="3 s", exact=True)).to_be_visible()
+    expect(second).to_be_focused()
+
+    page.get_by_role("button", name="Compare").press("Enter")
+    answer("diff", {"page": ["compared"], "differ": True, "data": True})
+    page.get_by_role("button", name="Compare the results").press("Enter")
+    expect(page.get_by_text("compared")).to_be_visible()
+    expect(page.get_by_role("group", name="details")).to_be_focused()
+
+
 def test_five_hundred_processes_move_smoothly(page: Page, record_property: Record) -> None:
     scene = scene_of(big(), range(100))  # all unfolded
     mount(page, whole(scene, run_of(scene, 10)))

@@ -477,6 +477,18 @@ def test_tasks_that_differ_and_were_found_are_told_from_those_that_ran(notebook:
     assert "3 of 3 differ and were cached: helper norm changed" in text_of(diff)
 
 
+def test_of_tasks_that_differ_alike_those_are_named_that_ran(notebook: Notebook) -> None:
+    begin(notebook, "%%process up(score) -> z from fit\nz = score + 1", items="2, 4")
+    again(notebook, HELPER.format(by=4))
+    cache = notebook.session.cache
+
+    diff = diff_runs(cache, data=True, limit=1)
+
+    html = render_diff(diff).html
+    assert "1 of 2 ran: score=0.5<" in html  # the other had been made of the same number before
+    assert f"%nbcache diff {diff.before.name} {diff.after.name} --data --limit N" in html
+
+
 def test_packages_and_parameters_are_told_once_for_the_whole_run(tmp_path: Path) -> None:
     with Cache.open(tmp_path / "cache") as cache:
         for number, version in ((1, "2.1.0"), (2, "2.2.0")):

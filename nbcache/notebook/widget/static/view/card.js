@@ -76,7 +76,7 @@ class CardView extends View {
     const settle = (at) => {
       pick.selectedIndex = at;
       for (const [button, unfit] of [[back, at < 1], [on, at >= tasks.length]])
-        button.setAttribute("aria-disabled", unfit ? "true" : "false");
+        allow(button, !unfit);
     };
     const choose = (at) => {
       if (at < 0 || at > tasks.length) return;

@@ -46,6 +46,7 @@ class Form {
     const mark = h("button", { type: "button", class: "nb-link", hidden: true, onclick: () => {
       if (kind === "bool") input.checked = text === "True"; else input.value = plain;
       input.dispatchEvent(new Event("input", { bubbles: true }));
+      input.focus(); // this button is gone now
     } }, `changed · back to ${plain}`);
     const field = { name, input, literal, changed: () => literal() !== was,
       root: [h("label", { for: id }, h("code", {}, name)), h("span", { class: "nb-field" }, input, mark)] };

@@ -8,19 +8,12 @@ class Processes {
     this.known = new Map();
     this.search = h("input", { type: "search", placeholder: "filter by name or state …", "aria-label": "filter the processes",
       oninput: () => { this.offset = 0; this.refresh(); } });
-    this.count = h("span", { class: "nb-faint", "aria-live": "polite" });
-    this.back = h("button", { type: "button", onclick: () => this.turn(-PAGE) }, "Previous");
-    this.on = h("button", { type: "button", onclick: () => this.turn(PAGE) }, "Next");
+    this.pager = new Pager(PAGE, (by) => { this.offset = Math.max(0, this.offset + by); this.refresh(); });
     this.body = h("tbody");
     this.root = h("div", {},
-      h("div", { class: "nb-tools" }, this.search, h("div", { class: "nb-pager" }, this.count, this.back, this.on)),
+      h("div", { class: "nb-tools" }, this.search, this.pager.root),
       h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": "processes" }, h("table", {},
         h("thead", {}, h("tr", {}, ["process", "state", "tasks", "reads from"].map((text) => h("th", { scope: "col" }, text)))), this.body)));
-    this.refresh();
-  }
-
-  turn(by) {
-    this.offset = Math.max(0, this.offset + by);
     this.refresh();
   }
 
@@ -51,9 +44,7 @@ class Processes {
       return row.root;
     }));
     if (focused) [...this.body.querySelectorAll("button")].find((each) => each.getAttribute("aria-label") === focused)?.focus();
-    this.back.hidden = this.on.hidden = rows.length <= PAGE;
-    this.back.disabled = !this.offset;
-    this.on.disabled = this.offset + PAGE >= rows.length;
-    this.count.textContent = rows.length <= PAGE ? "" : `${this.offset + 1}–${Math.min(this.offset + PAGE, rows.length)} of ${number(rows.length)}`;
+    this.pager.show(this.offset, rows.length,
+      rows.length <= PAGE ? "" : `${this.offset + 1}–${Math.min(this.offset + PAGE, rows.length)} of ${number(rows.length)}`);
   }
 }

@@ -12,17 +12,15 @@ class Runs {
       oninput: later(() => this.load({ text: this.search.value, offset: 0 }), 200) });
     this.compare = h("button", { type: "button", onclick: () => this.diff() }, "Compare");
     this.hint = h("span", { class: "nb-faint", "aria-live": "polite" });
-    this.back = h("button", { type: "button", onclick: () => this.load({ offset: Math.max(0, this.query.offset - RUNS) }) }, "Newer");
-    this.on = h("button", { type: "button", onclick: () => this.load({ offset: this.query.offset + RUNS }) }, "Older");
+    this.pager = new Pager(RUNS, (by) => this.load({ offset: Math.max(0, this.query.offset + by) }), ["Newer", "Older"]);
     this.body = h("tbody");
     this.empty = h("p", { class: "nb-empty" }, "looking …");
     this.root = h("div", { class: "nb-runs" },
-      h("div", { class: "nb-tools" }, this.search, this.compare, this.hint, h("div", { class: "nb-pager" }, this.back, this.on)),
+      h("div", { class: "nb-tools" }, this.search, this.compare, this.hint, this.pager.root),
       h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": "runs" }, h("table", {},
         h("thead", {}, h("tr", {}, ["", "run", "status", "when", "took", "tasks", "parameters"].map((text) =>
           h("th", { scope: "col", class: `nb-col-${text}` }, text || h("span", { class: "nb-hidden-text" }, "compare"))))), this.body)),
       this.empty);
-    this.back.hidden = this.on.hidden = true;
     this.mark();
     this.load({});
   }
@@ -34,10 +32,12 @@ class Runs {
       const key = JSON.stringify([page, this.view.run]);
       if (key === this.key) return;
       this.key = key;
-      this.body.replaceChildren(...page.rows.map((row) => this.row(row)));
-      this.back.hidden = this.on.hidden = page.matched <= RUNS;
-      this.back.disabled = !page.offset;
-      this.on.disabled = page.offset + RUNS >= page.matched;
+      const held = this.body.contains(document.activeElement) && document.activeElement;
+      this.view.keepFocus(() => {
+        this.body.replaceChildren(...page.rows.map((row) => this.row(row)));
+        if (held) this.body.querySelector(`${held.localName}[data-run="${CSS.escape(held.dataset.run)}"]`)?.focus();
+      });
+      this.pager.show(page.offset, page.matched);
       this.empty.hidden = page.rows.length > 0;
       this.empty.textContent = page.total ? "No run fits the filter." : "There are no runs yet.";
     } catch (error) {
@@ -50,10 +50,10 @@ class Runs {
 
   row(run) {
     const mine = run.run === this.view.run;
-    const tick = h("input", { type: "checkbox", "aria-label": `compare ${run.name}`, checked: this.chosen.some((each) => each.run === run.run),
+    const tick = h("input", { type: "checkbox", "data-run": run.run, "aria-label": `compare ${run.name}`, checked: this.chosen.some((each) => each.run === run.run),
       onchange: () => this.tick(run, tick.checked) });
     return h("tr", { class: mine ? "nb-mine" : null }, h("td", {}, tick),
-      h("td", {}, h("button", { type: "button", class: "nb-link", title: "show this run above", onclick: () => this.view.show(run.run) }, run.name), mine ? h("span", { class: "nb-faint" }, " shown") : null),
+      h("td", {}, h("button", { type: "button", class: "nb-link", "data-run": run.run, title: "show this run above", onclick: () => this.view.show(run.run) }, run.name), mine ? h("span", { class: "nb-faint" }, " shown") : null),
       h("td", {}, statusOf(run.status, this.view.scene.icons)), h("td", {}, run.when), h("td", { class: "nb-col-took" }, run.took), h("td", { class: "nb-col-tasks" }, run.tasks),
       h("td", { class: "nb-col-why", title: run.parameters || null }, run.parameters));
   }
@@ -72,7 +72,7 @@ class Runs {
 
   mark() {
     const ready = this.chosen.length === 2;
-    this.compare.setAttribute("aria-disabled", ready ? "false" : "true");
+    allow(this.compare, ready);
     this.hint.textContent = ready ? "" : this.chosen.length ? "tick one more run" : "tick two runs to compare them";
   }
 
@@ -102,6 +102,6 @@ class Diff {
 
   show({ page, differ, data }) {
     const more = h("button", { type: "button", onclick: () => { more.textContent = "Comparing…"; this.load(true); } }, "Compare the results that differ");
-    fill(this.root, ...elements(page), differ && !data ? h("div", { class: "nb-tools" }, more) : null);
+    this.view.keepFocus(() => fill(this.root, ...elements(page), differ && !data ? h("div", { class: "nb-tools" }, more) : null));
   }
 }

@@ -16,18 +16,15 @@ class Tasks {
     this.heads = COLUMNS.map(([key, label]) => h("th", { scope: "col", class: `nb-col-${key}` },
       h("button", { type: "button", class: "nb-sort", onclick: () => this.change({ sort: key, offset: 0,
         descending: this.query.sort === key && !this.query.descending }) }, label)));
-    this.count = h("span", { class: "nb-faint", "aria-live": "polite" });
-    this.back = h("button", { type: "button", onclick: () => this.change({ offset: Math.max(0, this.query.offset - PAGE) }) }, "Previous");
-    this.on = h("button", { type: "button", onclick: () => this.change({ offset: this.query.offset + PAGE }) }, "Next");
+    this.pager = new Pager(PAGE, (by) => this.change({ offset: Math.max(0, this.query.offset + by) }));
     this.empty = h("p", { class: "nb-empty", hidden: true });
     const from = h("button", { type: "button", title: `a new run in which ${process} and all below it run again`,
-      onclick: () => this.view.open([new Form(this.view, process)]) }, "Run from here…");
+      onclick: () => this.view.open([this, new Form(this.view, process)]) }, "Run from here…");
     this.root = h("div", { class: "nb-tasks" },
-      h("div", { class: "nb-tools" }, this.search, this.which, from, h("div", { class: "nb-pager" }, this.count, this.back, this.on)),
+      h("div", { class: "nb-tools" }, this.search, this.which, from, this.pager.root),
       h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": `tasks of ${process}` },
         h("table", {}, h("thead", {}, h("tr", {}, this.heads)), this.body)),
       this.empty);
-    this.back.hidden = this.on.hidden = true;
     fill(this.which, h("option", { value: "" }, "all states"));
     this.note("looking …");
     this.markSort();
@@ -85,15 +82,14 @@ class Tasks {
     ];
     this.rows = new Map(rows);
     const focused = this.body.contains(document.activeElement) && document.activeElement.dataset.position;
-    arrange(this.body, rows.map(([, row]) => row.root));
-    if (focused) this.body.querySelector(`[data-position="${CSS.escape(focused)}"]`)?.focus();
+    this.view.keepFocus(() => {
+      arrange(this.body, rows.map(([, row]) => row.root));
+      if (focused) this.body.querySelector(`[data-position="${CSS.escape(focused)}"]`)?.focus();
+    });
     const from = page.matched ? page.offset + 1 : 0, to = Math.min(page.offset + PAGE, page.matched);
     const of = page.matched === page.total ? number(page.total) : `${number(page.matched)} of ${number(page.total)}`;
     const ended = page.running.length ? " ended" : ""; // those that run stand above them, uncounted
-    this.count.textContent = page.matched > PAGE ? `${number(from)}–${number(to)} of ${of}${ended}` : page.matched === page.total ? "" : `${of}${ended}`;
-    this.back.hidden = this.on.hidden = page.matched <= PAGE && !page.offset;
-    this.back.disabled = !page.offset;
-    this.on.disabled = to >= page.matched;
+    this.pager.show(page.offset, page.matched, page.matched > PAGE ? `${number(from)}–${number(to)} of ${of}${ended}` : page.matched === page.total ? "" : `${of}${ended}`);
     this.note(rows.length ? "" : page.total || this.query.text ? "No task fits the filter." : this.view.head.going ? "No task has ended yet." : this.noTasks());
   }
 

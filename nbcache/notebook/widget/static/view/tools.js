@@ -57,6 +57,26 @@ function arrange(parent, children) {
   }
 }
 
+const allow = (button, may) => button.setAttribute("aria-disabled", may ? "false" : "true");
+
+/** The buttons that turn the pages of a list. At the last page a button keeps the focus, which one that is disabled would lose. */
+class Pager {
+  constructor(size, turn, labels = ["Previous", "Next"]) {
+    this.size = size;
+    this.count = h("span", { class: "nb-faint", "aria-live": "polite" });
+    [this.back, this.on] = labels.map((label, at) => h("button", { type: "button", hidden: true,
+      onclick: ({ currentTarget }) => { if (currentTarget.getAttribute("aria-disabled") !== "true") turn(at ? size : -size); } }, label));
+    this.root = h("div", { class: "nb-pager" }, this.count, this.back, this.on);
+  }
+
+  show(offset, matched, text = "") {
+    this.count.textContent = text;
+    this.back.hidden = this.on.hidden = matched <= this.size && !offset;
+    allow(this.back, offset > 0);
+    allow(this.on, offset + this.size < matched);
+  }
+}
+
 function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
