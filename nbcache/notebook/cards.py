@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from nbcache.model.view import CaptureView, CardView, ChannelView, PlacePlan, PlaceProgress
+from nbcache.model.view import CaptureView, CardView, ChannelView, PlacePlan, RunProgress
+from nbcache.notebook import progress as pictures
 from nbcache.notebook import render
 from nbcache.notebook.place_progress import place_bar, place_colour, place_phrase
 from nbcache.notebook.render import Rendered
@@ -23,19 +24,20 @@ _CAPTURES = 12  # that are named
 
 def render_card(
     view: CardView,
-    progress: PlaceProgress | None = None,
+    progress: RunProgress | None = None,
     shown: Sequence[Shown] = (),
     tried: str = "",
     showing: int = 0,
 ) -> Rendered:
-    """Return a card. With `progress`, a run's counts stand in place of the plan.
+    """Return a card. With `progress`, of a run and this process alone, that stands in place of
+    the plan.
 
     tried: how a trial of one item went, in one line; then `shown` is what that showed. showing: of
     how many tasks `shown` is a choice.
     """
     title = " · ".join(filter(None, (view.signature, view.wiring)))
     captures = captures_phrase(view)
-    state = standing(view) if progress is None else place_phrase(progress)
+    state = standing(view) if progress is None else _outcome(progress)
     text = " · ".join(filter(None, (title, captures, state)))
     signature = f"<b>{escape(view.name)}</b>{escape(view.signature.removeprefix(view.name))}"
     pieces = [
@@ -44,16 +46,20 @@ def render_card(
     ]
     html = [f"<div>{' · '.join(pieces)}</div>"]
     lines = [text]
-    reason = view.plan.reason if progress is None and view.plan else ""
-    hindrances = view.hindrances if progress is None else ()  # a run has had it: they are gone
-    details = [(each, _FAINT) for each in (reason, *notes_of(view)) if each]
-    for detail, style in [*details, *((each, _HINDRANCE) for each in hindrances)]:
+    if progress is None:
+        reasons = [view.plan.reason] if view.plan and view.plan.reason else []
+        bad = list(view.hindrances)
+    else:  # a run has had the hindrances: they are gone
+        reasons = pictures.reason_lines(progress)
+        bad = pictures.failure_lines(progress.failures)
+    details = [(each, _FAINT) for each in (*reasons, *notes_of(view))]
+    for detail, style in [*details, *((each, _HINDRANCE) for each in bad)]:
         lines.append(f"  {detail}")
         html.append(f'<div style="{style}">{_multiline(detail)}</div>')
     colour = "pending"
     if progress is not None:
-        html.append(place_bar(progress))
-        colour = place_colour(progress)
+        html.append(place_bar(progress.places[0]))
+        colour = place_colour(progress.places[0])
     parts = [f'<div class="nbcache-head">{"".join(html)}</div>']
     field = "" if tried else "{log}"  # the log knows of no trial
     output = render.stack([render_shown(shown, showing, field=field), render.line(tried, _FAINT)])
@@ -61,6 +67,16 @@ def render_card(
         lines.append(output.text)
         parts.append(f'<div class="nbcache-shown">{output.html}</div>')
     return Rendered("\n".join(lines), render.box("".join(parts), colour))
+
+
+def _outcome(progress: RunProgress) -> str:
+    """How a run went here. Hits alone name none, as in its badge: a notebook that is run again
+    then keeps the same text."""
+    phrase = place_phrase(progress.places[0])
+    counts = progress.places[0].counts
+    if set(filter(counts.get, counts)) <= {"cached"}:
+        return phrase
+    return f"{phrase} · {pictures.name_of(progress)}"
 
 
 def notes_of(view: CardView) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from nbcache.errors import command
-from nbcache.model.view import CardView, PlaceProgress, RunProgress, ShownChunk
+from nbcache.model.view import CardView, RunProgress, ShownChunk
 from nbcache.notebook import cards, shown_view
 from nbcache.notebook import progress as pictures
 from nbcache.notebook.render import Rendered
@@ -109,7 +109,7 @@ class PlacedCard:
     display_id: str
     last: Rendered
     live: LiveCard | None = None
-    place: PlaceProgress | None = None  # how far the last run was with it
+    progress: RunProgress | None = None  # how far the last run was with it
     run: WatchedRun | None = None  # that run
 
 
@@ -140,27 +140,27 @@ class CardBoard:
         A page that hears of the end asks at once what the tasks of that run showed.
         """
         moved = 0
-        for card, _ in self._cards_of(progress):
+        for card, mine in self._cards_of(progress):
             card.run = run
             if card.live is not None:
-                moved += card.live.follow(run, progress)
+                moved += card.live.follow(run, mine)
         return moved
 
     def count(self, progress: RunProgress) -> int:
         """Fill the static cards of a run's processes with counts; return how many have moved."""
         moved = 0
-        for card, place in self._cards_of(progress):
-            card.place = place
-            moved += self._replace(card, cards.render_card(card.view, place))
+        for card, mine in self._cards_of(progress):
+            card.progress = mine
+            moved += self._replace(card, cards.render_card(card.view, mine))
         return moved
 
     def finish(self, run: WatchedRun, progress: RunProgress) -> None:
         """Fill the cards of a run that has ended with counts and what its tasks showed."""
-        for card, place in self._cards_of(progress):
-            card.place, card.run = place, run
-            self.pick(place.name, None)
+        for card, mine in self._cards_of(progress):
+            card.progress, card.run = mine, run
+            self.pick(card.view.name, None)
             if card.live is not None:
-                card.live.finish(progress)
+                card.live.finish(mine)
 
     def showing(self, name: str) -> list[tuple[str, str, str]]:
         """Return (label, outcome, position) of those tasks of a card that showed something."""
@@ -182,12 +182,16 @@ class CardBoard:
             else [position]
         )
         shown = card.run.shown(name, wanted)
-        rendered = cards.render_card(card.view, card.place, shown, showing=len(tasks))
+        rendered = cards.render_card(card.view, card.progress, shown, showing=len(tasks))
         return self._replace(card, rendered)
 
-    def _cards_of(self, progress: RunProgress) -> list[tuple[PlacedCard, PlaceProgress]]:
-        found = [(self.placed.get(place.name), place) for place in progress.places]
-        return [(card, place) for card, place in found if card and any(place.counts.values())]
+    def _cards_of(self, progress: RunProgress) -> list[tuple[PlacedCard, RunProgress]]:
+        """The cards of the processes that a run has tasks of, with what it says of each alone."""
+        return [
+            (self.placed[place.name], pictures.of_one(place.name, progress))
+            for place in progress.places
+            if place.name in self.placed and any(place.counts.values())
+        ]
 
     def tried(self, name: str, label: str, shown: Sequence[ShownChunk], said: str) -> bool:
         """Show in a card what a trial of one item showed, and how it went; returns as `pick`."""
@@ -195,7 +199,7 @@ class CardBoard:
         if card is None:
             return False
         output = [(label, "completed", shown)]
-        return self._replace(card, cards.render_card(card.view, card.place, output, said))
+        return self._replace(card, cards.render_card(card.view, card.progress, output, said))
 
     def _replace(self, card: PlacedCard, rendered: Rendered) -> bool:
         rendered = rendered if card.live is None else card.live.frame(rendered)

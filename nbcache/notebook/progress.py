@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 from typing import Any, TypedDict, cast
@@ -91,13 +92,27 @@ def summary_line(progress: RunProgress, now: datetime | None = None, *, kept: bo
     if fully_cached and progress.status == "succeeded":
         today = None if kept else now or datetime.now().astimezone()
         return _badge(progress, counts["cached"], today)
-    name = f"run {progress.name}"
-    if progress.status in ("cancelled", "interrupted"):
-        name += f" {progress.status}"
     ended = place_progress.outcome_phrase(counts, progress.equal)
     parts = f"{ended}, {render.duration(progress.elapsed_s)}"
     saved = f" · saved {render.duration(progress.saved_s)}" if progress.saved_s >= 0.05 else ""
-    return " · ".join([parts, *_trusted(progress), f"{name}{saved}"])
+    return " · ".join([parts, *_trusted(progress), f"{name_of(progress)}{saved}"])
+
+
+def name_of(progress: RunProgress) -> str:
+    """Return "run calm-otter", or "run calm-otter cancelled"."""
+    was_stopped = progress.status in ("cancelled", "interrupted")
+    return f"run {progress.name}{f' {progress.status}' if was_stopped else ''}"
+
+
+def of_one(name: str, progress: RunProgress) -> RunProgress:
+    """Return what a run's progress says of one process."""
+    return replace(
+        progress,
+        places=tuple(each for each in progress.places if each.name == name),
+        failures=tuple(each for each in progress.failures if each.process == name),
+        notes=(),
+        items={},
+    )
 
 
 def _badge(progress: RunProgress, cached: int, now: datetime | None) -> str:
@@ -225,10 +240,10 @@ def render_failures(failures: Sequence[FailureView]) -> Rendered:
             html.append(f"<div>{head}</div>")
     if (others := len(failures) - MOST_FAILURES) > 0:
         html.append(f"<div>… and {others} more</div>")
-    return Rendered("\n".join(_alike(failures)), "".join(html))
+    return Rendered("\n".join(failure_lines(failures)), "".join(html))
 
 
-def _alike(failures: Sequence[FailureView]) -> list[str]:
+def failure_lines(failures: Sequence[FailureView]) -> list[str]:
     """Return a line for each kind of failure: "fit[depth=8] and 5 more: ZeroDivisionError"."""
     kinds: dict[tuple[str, str, str], list[FailureView]] = {}
     for failure in failures:

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from nbcache.model.view import CaptureView, ChannelView, PlacePlan, ShownChunk
+from nbcache.model.view import CaptureView, ChannelView, FailureView, PlacePlan, ShownChunk
 from nbcache.notebook.cards import plan_phrase, render_card, render_channel
 from nbcache.notebook.place_progress import place_colour, place_shares
 from nbcache.notebook.shown_view import choose_shown, render_shown
-from tests.notebook.views import FIT, place
+from tests.notebook.views import FIT, place, progress
 
 
 def test_a_card_says_signature_wiring_captures_and_plan_in_one_line() -> None:
@@ -41,15 +41,38 @@ def test_a_card_names_the_files_that_a_body_reads_by_name() -> None:
     assert "reads data/x.csv by name" in render_card(replace(FIT, reads=("data/x.csv",))).text
 
 
-def test_a_card_of_a_run_shows_counts_in_place_of_the_plan() -> None:
+def test_a_card_of_a_run_shows_how_that_went_in_place_of_the_plan() -> None:
     early = replace(FIT, hindrances=("no channel is called grid",))  # its cell came later
-    text = render_card(early, place(completed=17, failed=1)).text
+    odd = FailureView(
+        task="fit[depth=8]",
+        process="fit",
+        error="ZeroDivisionError: <b>",
+        where="cell [5] line 4",
+    )
+    failed = progress("failed", place(completed=17, failed=1), failures=(odd,))
+    card = render_card(early, failed)
 
-    assert "17 ran, 0 cached, 1 failed" in text
-    assert "to run" not in text
+    assert "y 3 kB · 17 ran, 0 cached, 1 failed · run calm-otter\n" in card.text
+    assert "  fit[depth=8] ZeroDivisionError: <b>, cell [5] line 4" in card.text
+    assert "fit[depth=8] ZeroDivisionError: &lt;b&gt;, cell [5] line 4" in card.html
+    assert "to run" not in card.text
     assert "· 18 tasks: 0 cached, 18 to run\n  no channel is called grid" in render_card(early).text
-    assert "no channel" not in text
+    assert "no channel" not in card.text
     assert "· cannot run yet\n  no channel" in render_card(replace(early, plan=None)).text
+
+
+def test_a_card_says_why_its_tasks_ran_and_that_their_run_was_stopped() -> None:
+    ran = replace(place(completed=11), reason="helper norm changed (cell 3, line 4)")
+    text = render_card(FIT, progress("cancelled", ran)).text
+
+    assert "11/18 · run calm-otter cancelled\n" in text
+    assert "  fit: 11 ran: helper norm changed (cell 3, line 4)" in text
+
+
+def test_a_card_of_hits_alone_stays_as_it_is_in_whatever_run_they_are() -> None:
+    assert render_card(FIT, progress("succeeded", place(cached=18))).text.endswith(
+        "y 3 kB · 0 ran, 18 cached"
+    )
 
 
 def test_text_of_the_user_is_escaped_in_html() -> None:

@@ -7,7 +7,7 @@ not here: that stays in the notebook's own output, below, whose head this hides.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypedDict
 
@@ -78,23 +78,14 @@ class CardSource:
         return scene_of(Outline((self.name,), (), ()))
 
     def progress(self) -> RunProgress:
-        return _NO_RUN if self._inner is None else of_one(self.name, self._inner.progress())
+        return (
+            _NO_RUN if self._inner is None else pictures.of_one(self.name, self._inner.progress())
+        )
 
 
 _NO_RUN = RunProgress(
     run="", name="", status="", elapsed_s=0.0, left_s=None, saved_s=0.0, places=()
 )
-
-
-def of_one(name: str, progress: RunProgress) -> RunProgress:
-    """Return what a run's progress says of one process."""
-    return replace(
-        progress,
-        places=tuple(each for each in progress.places if each.name == name),
-        failures=tuple(each for each in progress.failures if each.process == name),
-        notes=(),
-        items={},
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +176,15 @@ class LiveCard(RunView):
         super().turn_to(CardSource(self._card.name, source))
 
     def follow(self, run: Run, progress: RunProgress) -> bool:
-        """Show how far a run is with the process; return whether that is news."""
+        """Show how far a run is with this process alone; return whether that is news."""
         turned = self.source.run is not run
         if turned:
             self.turn_to(LiveRun(run))
-        return self.update(of_one(self._card.name, progress)) or turned
+        return self.update(progress) or turned
 
     def finish(self, progress: RunProgress) -> None:
         """Show the last state, which is what a page keeps."""
-        self.end(of_one(self._card.name, progress))
+        self.end(progress)
 
     def frame(self, rendered: Rendered) -> Rendered:
         """Return the static card so that the live one hides its head."""
