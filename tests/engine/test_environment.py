@@ -30,6 +30,7 @@ ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 _ENGINE = """#!/bin/sh
 case "$1 $2" in
   "image inspect")
+    echo asked >> "$0.asked"
     [ "$5" = lab/tool:1 ] && echo "[\\"lab/tool@$(cat "$0.digest")\\"]";;
   "run --rm")
     while [ "$1" != --entrypoint ]; do shift; done
@@ -71,6 +72,7 @@ def test_a_script_runs_in_its_image_and_again_when_the_tag_means_another(
     notebook: Notebook, engine: Path
 ) -> None:
     (notebook.folder / "in.txt").write_text("data\n")
+    shutil.copy(engine, engine.with_name("podman"))
     _declare(notebook, "--container lab/tool:1")
 
     counts = [dict(notebook.run().counts()) for _ in range(2)]
@@ -78,6 +80,7 @@ def test_a_script_runs_in_its_image_and_again_when_the_tag_means_another(
     counts.append(dict(notebook.run().counts()))
 
     assert [sorted(map(str, each)) for each in counts] == [["completed"], ["cached"], ["completed"]]
+    assert engine.with_name("docker.asked").read_text().split() == ["asked"] * len(counts)
     ran = engine.with_name("docker.ran").read_text().split()
     assert ran == [f"lab/tool@{ONE}", f"lab/tool@{TWO}"]
     (value,) = notebook.names["a"]
@@ -98,15 +101,15 @@ def test_a_tag_that_nobody_knows_is_refused_with_the_ways_out(
 
 
 def test_an_image_named_by_digest_is_asked_of_nobody(tmp_path: Path) -> None:
-    assert resolve_image(f"lab/tool@{ONE}", tmp_path, "", _digest_of) == ONE
+    assert resolve_image(f"lab/tool@{ONE}", tmp_path, (), _digest_of) == ("", ONE)
 
 
 def test_the_file_of_an_image_counts_by_content(tmp_path: Path) -> None:
     (tmp_path / "tool.sif").write_bytes(b"image")
 
-    found = resolve_image("tool.sif", tmp_path, "", _digest_of)
+    found = resolve_image("tool.sif", tmp_path, ("apptainer",), _digest_of)
 
-    assert found == _digest_of(tmp_path / "tool.sif")
+    assert found == ("apptainer", _digest_of(tmp_path / "tool.sif"))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ def test_an_image_that_nobody_can_have_is_asked_of_nobody(
     (tmp_path / "box").mkdir()
 
     with pytest.raises(FingerprintError) as caught:
-        resolve_image(reference, tmp_path, "", _digest_of)
+        resolve_image(reference, tmp_path, (), _digest_of)
 
     assert said in str(caught.value)
 
@@ -160,9 +163,9 @@ def test_a_registry_resolves_a_tag(tmp_path: Path) -> None:
     thread.start()
     try:
         host = f"127.0.0.1:{server.server_port}"
-        found = resolve_image(f"{host}/lab/tool:1", tmp_path, "", _digest_of)
+        _, found = resolve_image(f"{host}/lab/tool:1", tmp_path, (), _digest_of)
         with pytest.raises(FingerprintError):
-            resolve_image(f"{host}/lab/tool:2", tmp_path, "", _digest_of)
+            resolve_image(f"{host}/lab/tool:2", tmp_path, (), _digest_of)
     finally:
         server.shutdown()
         thread.join()

@@ -36,19 +36,26 @@ _MANIFESTS = ", ".join(
 
 
 def resolve_image(
-    reference: str, folder: Path, search_path: str, digest_of: Callable[[Path], Digest]
-) -> str:
-    """Return the digest of an image: "sha256:..." of a registry's or engine's, or of a file.
+    reference: str, folder: Path, engines: Sequence[str], digest_of: Callable[[Path], Digest]
+) -> tuple[str, str]:
+    """Return the engine that runs an image, of those that could, and the image's digest:
+    "sha256:..." of a registry's or engine's, or of a file.
+
+    Where docker and podman both are there, it is the one that has the image: the other may have
+    no daemon.
 
     Raises:
         FingerprintError: nobody knows which image the reference means.
     """
-    fixed = _DIGEST.search(reference)
-    if fixed is not None:
-        return fixed.group(1)
+    first = next(iter(engines), "")
     file = folder / reference
     if file.is_file():
-        return digest_of(file)
+        return first, digest_of(file)
+    keep = [each for each in engines if Path(each).name in _WITH_IMAGES]
+    fixed = _DIGEST.search(reference)
+    if fixed is not None:
+        held = _in_engine(reference, keep) if len(keep) > 1 else None
+        return held[0] if held is not None else first, fixed.group(1)
     if reference.endswith((*_FILES, "/")) or reference.startswith((".", "/", "~")):
         if file.is_dir():
             raise FingerprintError(
@@ -65,8 +72,7 @@ def resolve_image(
             f"  Write {_without_tag(reference.partition('@')[0])}@sha256: and 64 hex digits, or "
             "only its tag."
         )
-    held = _in_engine(reference, search_path)
-    found = held[1] if held is not None else _from_registry(reference)
+    engine, found = _in_engine(reference, keep) or (first, _from_registry(reference))
     if found is None:
         raise FingerprintError(
             f"container image {reference!r} cannot be resolved to a digest: no engine on PATH "
@@ -74,14 +80,12 @@ def resolve_image(
             f"  Pull it first (`docker pull {reference}`), or name it by digest: "
             f"{_without_tag(reference)}@sha256:..."
         )
-    return found
+    return engine, found
 
 
-def engine_for(reference: str, folder: Path, search_path: str) -> str:
-    """Return the program that runs a container: of a file, apptainer; else the first on PATH.
-
-    Where docker and podman both are there, it is the one that has the image: the other may have
-    no daemon.
+def engines_for(reference: str, folder: Path, search_path: str) -> list[str]:
+    """Return the programs on PATH that run a container, the first choice first; apptainer alone
+    takes files.
 
     Raises:
         FingerprintError: there is none.
@@ -89,9 +93,7 @@ def engine_for(reference: str, folder: Path, search_path: str) -> str:
     wanted = ENGINES[2:] if (folder / reference).is_file() else ENGINES
     there = [each for name in wanted if (each := shutil.which(name, path=search_path))]
     if there:
-        several = [Path(each).name for each in there[:2]] == list(_WITH_IMAGES)
-        held = _in_engine(reference, search_path) if several else None
-        return there[0] if held is None else held[0]
+        return there
     raise FingerprintError(
         f"container image {reference!r} needs {' or '.join(wanted)}, and none is on PATH.\n"
         "  Install one, or leave out --container."
@@ -160,12 +162,9 @@ def _without_tag(reference: str) -> str:
     return head + slash + last.partition(":")[0]
 
 
-def _in_engine(reference: str, search_path: str) -> tuple[str, str] | None:
-    """Return the first engine on PATH that tells an image's digest, and the digest."""
-    for name in _WITH_IMAGES:
-        engine = shutil.which(name, path=search_path)
-        if engine is None:
-            continue
+def _in_engine(reference: str, engines: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first engine that tells an image's digest, and the digest."""
+    for engine in engines:
         command = [engine, "image", "inspect", "--format", "{{json .RepoDigests}}", reference]
         try:
             ended = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nbcache.engine.identity.called_files import called_files
 from nbcache.engine.identity.captured import Captured
-from nbcache.engine.identity.containers import engine_for, pinned, resolve_image
+from nbcache.engine.identity.containers import engines_for, pinned, resolve_image
 from nbcache.engine.identity.sources import place_of_body
 from nbcache.engine.identity.tools import names_in, search_path, tool_components
 from nbcache.engine.spec import FileInput
@@ -78,8 +78,8 @@ def _image(
     """Return the component of an image, the engine's program and the image by its digest."""
     place, path = folder or Path.cwd(), environ.get("PATH", "")
     try:
-        engine = engine_for(reference, place, path)
-        digest = resolve_image(reference, place, path, digest_of)
+        engines = engines_for(reference, place, path)
+        engine, digest = resolve_image(reference, place, engines, digest_of)
     except FingerprintError as error:
         raise FingerprintError(f"process {decl.name!r}: {error}") from None
     part = component(
