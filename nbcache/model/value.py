@@ -45,6 +45,11 @@ class RemoteFile:
         """Where it lies, as rows and people see it: without what could be a secret."""
         return "::".join(map(_without_secrets, self.url.split("::")))
 
+    @property
+    def hides_authority(self) -> bool:
+        """Whether its place shows no server or bucket, since a password may stand there."""
+        return "://…" in self.place
+
     def __str__(self) -> str:
         return self.place
 
@@ -57,16 +62,26 @@ def _without_secrets(url: str) -> str:
     scheme, divider, rest = url.partition("://")
     rest, mark, _ = rest.partition("?")
     authority, slash, path = rest.partition("/")
-    if scheme in _CLOUDS and ":" in authority and "@" not in authority and "@" in path:
-        authority, slash, path = path.partition("@")[2].partition("/")  # keys of S3 have slashes
+    if _is_unclear(scheme.lower(), authority, path):
+        authority, (_, slash, path) = "…", path.rpartition("@")
     user, at, host = authority.rpartition("@")
     if at and (scheme not in _CONTAINER_AT_ACCOUNT or ":" in user):
         authority = host
-    return f"{scheme}{divider}{authority}{slash}{path}" + ("?…" if mark else "")
+    return f"{scheme}{divider}{authority}{slash}{path if slash else ''}" + ("?…" if mark else "")
+
+
+def _is_unclear(scheme: str, authority: str, path: str) -> bool:
+    """Whether the "/" or "?" that ends the authority may stand in a password, as in keys of S3."""
+    if ":" not in authority or "@" in authority or authority.startswith(("[", "arn:")):
+        return False
+    if scheme in _CLOUDS or not authority.rpartition(":")[2].isdigit():
+        return scheme not in _WITHOUT_AUTHORITY
+    return "@" in path and scheme not in ("http", "https")
 
 
 _CONTAINER_AT_ACCOUNT = ("abfs", "abfss", "az", "wasb", "wasbs")  # Azure: no user stands there
-_CLOUDS = ("s3", "s3a", "gs", "gcs", *_CONTAINER_AT_ACCOUNT)
+_CLOUDS = ("s3", "s3a", "gs", "gcs", *_CONTAINER_AT_ACCOUNT)  # no port stands there
+_WITHOUT_AUTHORITY = ("file", "local", "memory", "zip", "tar", "libarchive", "git", "github")
 
 
 SAFE_CODECS = frozenset({"json", "bytes", "npy", "npy-scalar", "arrow"})

@@ -251,13 +251,25 @@ def test_two_places_behind_one_password_are_two_files_whatever_their_paths_have_
     ("url", "place"),
     [
         ("https://me:word@host/@scope/x.tgz", "https://host/@scope/x.tgz"),
-        ("https://host:8080x/data@2/x.csv", "https://host:8080x/data@2/x.csv"),
+        ("https://host:8080/data@2/x.csv", "https://host:8080/data@2/x.csv"),
+        ("https://[::1]:80/x", "https://[::1]:80/x"),
+        ("http://me:wo/rd@host/x.csv", "http://…@host/x.csv"),
+        ("sftp://me:wo/r/d@host/x.csv", "sftp://…@host/x.csv"),
+        ("sftp://me:12/wo/rd@host/x.csv", "sftp://…@host/x.csv"),
+        ("ftp://me:w#o/rd@host/x.csv", "ftp://…@host/x.csv"),
+        ("ftp://me:w?o/rd@host/x.csv", "ftp://…?…"),
         ("s3://KEY:word@lab/reads@2024/x.fq", "s3://lab/reads@2024/x.fq"),
-        ("s3://KEY:wo/rd@lab/reads@2024/x.fq", "s3://lab/reads@2024/x.fq"),
-        ("gs://KEY:1234/word@lab/x.fq", "gs://lab/x.fq"),
+        ("s3://KEY:word/lab/x.fq", "s3://…"),
+        ("s3://KEY:wo/rd@lab/reads/x.fq", "s3://…@lab/reads/x.fq"),
+        (
+            "s3://arn:aws:s3:eu-west-1:12:accesspoint/x",
+            "s3://arn:aws:s3:eu-west-1:12:accesspoint/x",
+        ),
+        ("gs://KEY:1234/word@lab/x.fq", "gs://…@lab/x.fq"),
+        ("az://KEY:word/lab/x", "az://…"),
         ("az://KEY:word@lab/x@2", "az://lab/x@2"),
         ("az://lab@account/x@2", "az://lab@account/x@2"),
-        ("simplecache::s3://KEY:wo/rd@lab/x", "simplecache::s3://lab/x"),
+        ("simplecache::s3://KEY:wo/rd@lab/x", "simplecache::s3://…@lab/x"),
         ("zip://a:b/c@d.txt::s3://lab/x.zip", "zip://a:b/c@d.txt::s3://lab/x.zip"),
     ],
 )
@@ -265,6 +277,37 @@ def test_a_place_is_shown_without_what_is_secret_and_with_all_of_its_path(
     url: str, place: str
 ) -> None:
     assert RemoteFile(url).place == place
+
+
+@pytest.mark.parametrize("taken", ["source", "path(source)"])
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("s3://KEY:word-9421/lab/x.fq", "s3://…"),
+        ("gs://KEY:word-9421/lab/x.fq", "gs://…"),
+        ("ftp://me:12/word-9421@127.0.0.1:9/x.fq", "ftp://…@127.0.0.1:9/x.fq"),
+        ("http://me:w/word-9421@127.0.0.1:9/x.fq", "http://…@127.0.0.1:9/x.fq"),
+        ("http://127.0.0.1:9/x.fq?token=word-9421", "http://127.0.0.1:9/x.fq?…"),
+    ],
+)
+def test_a_url_that_is_none_or_a_mere_text_fails_its_task_and_its_secret_is_kept_and_told_nowhere(
+    notebook: Notebook, taken: str, url: str, told: str
+) -> None:
+    (notebook.folder / "team").mkdir()
+    notebook.session.share(str(notebook.folder / "team"))
+    notebook.names["source"] = url
+    notebook.cell(f"%channel src = of({taken})")
+    notebook.cell("%%process work(f: path) -> n from src\nn = 1")
+
+    run = notebook.run()
+
+    assert told in run.failures[0].error
+    tier = notebook.session.tier()
+    assert tier is not None
+    assert tier.finish(PATIENCE_S)
+    kept = everything_kept(notebook.folder / "cache") + everything_kept(notebook.folder / "team")
+    for told_or_kept in (kept, repr(run.failures).encode(), repr(run.reasons).encode()):
+        assert b"word-9421" not in told_or_kept
 
 
 def test_errors_say_what_is_wrong_and_the_way_out(notebook: Notebook, web: Web) -> None:
@@ -334,7 +377,7 @@ def test_objects_of_s3_count_by_content_alone_in_folders_and_by_globs(
     assert "s3://nobucket/none.txt" in error_of(notebook)
     notebook.names["source"] = "s3://key-5151:secret/6161@lab/reads/a.txt"
     notebook.cell("%channel src = value(path(source))")
-    assert "s3://lab/reads/a.txt: credentials do not belong in a URL" in error_of(notebook)
+    assert "s3://…@lab/reads/a.txt: credentials do not belong in a URL" in error_of(notebook)
     kept = everything_kept(notebook.folder / "cache")
     assert b"key-5151" not in kept
     assert b"secret-6161" not in kept

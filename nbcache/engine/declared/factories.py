@@ -199,7 +199,7 @@ def _listed(members: Sequence[object], label: str) -> Channel:
 def _shown(pattern: str | os.PathLike[str]) -> str:
     """Return a pattern as a channel's label shows it: rows hold it, and secrets do not go there."""
     text = os.fspath(pattern)
-    return repr(RemoteFile(text).place if _URL.match(text) else text)
+    return repr(RemoteFile(text).place if "://" in text else text)
 
 
 def _common_arity(members: Sequence[object]) -> int | None:
@@ -223,7 +223,7 @@ def _match(pattern: str, folder: pathlib.Path) -> list[FilePath | RemoteFile]:
 
 
 def _no_match(pattern: str, folder: pathlib.Path) -> ChannelError:
-    if _URL.match(pattern):
+    if "://" in pattern:
         return ChannelError(f"no file matches {RemoteFile(pattern).place}")
     return ChannelError(no_match(pattern, folder) + _as_it_is(pattern))
 

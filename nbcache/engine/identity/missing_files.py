@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nbcache.model.value import RemoteFile
 from nbcache.plan.language.header_text import nearest
 
 _LISTED = 10_000  # names of a folder that are compared with what was asked for
@@ -20,6 +21,8 @@ def no_file(name: str, folder: Path) -> str:
         return f"{name} is neither a file nor a folder (a pipe, socket or device)"
     if (folder / name).is_symlink():
         return f"{name} is a link to {os.readlink(folder / name)}, which is not there"
+    if "://" in name:
+        return f"no file {RemoteFile(name).place}; a URL is taken by path(...) or from_path(...)"
     looked = "" if os.path.isabs(name) else f" (looked in {folder})"
     return f"no file {name}{looked}{_meant(name, folder)}"
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from nbcache.engine.identity.downloads import Callback, Downloads
-from nbcache.engine.identity.remote_errors import explained
+from nbcache.engine.identity.remote_errors import explained, holds_login
 from nbcache.errors import ChannelError, InputChangedError, NbcacheError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.value import RemoteFile, Stored
@@ -247,9 +247,12 @@ def connect(url: str) -> tuple[_System, str]:
     """Return a URL's file system and the path in it; listings are asked for anew each time.
 
     Raises:
-        ImportError, ValueError: there is none for it.
+        ImportError, ValueError: there is none for it, or credentials stand in it.
     """
     import fsspec
+
+    if holds_login(RemoteFile(url)):
+        raise ValueError("credentials in a URL")
 
     options: dict[str, Any] = {}
     if url.startswith(("http://", "https://")):

@@ -23,13 +23,12 @@ _WEB = "take a URL that grants access, or put headers into fsspec's configuratio
 
 def explained(error: Exception, file: RemoteFile) -> ChannelError:
     """Return what to tell of a failure to reach a remote file."""
-    scheme = file.url.partition("://")[0].rpartition("::")[2].lower()
-    scheme = _ALIASES.get(scheme, scheme)
-    place, causes = file.place, list(_causes(error))
-    rest = file.url.rpartition("://")[2]
-    if scheme in _CREDENTIALS and "@" in rest and ":" in rest.partition("/")[0]:
+    scheme, place, causes = _scheme(file), file.place, list(_causes(error))
+    if holds_login(file):
         way_out = _CREDENTIALS[scheme]
         return ChannelError(f"{place}: credentials do not belong in a URL; {way_out}")
+    if file.hides_authority:  # what a library says may quote it
+        return ChannelError(f"cannot read {place}: {type(error).__name__}\n  {_ESCAPED}")
     if any(isinstance(each, ImportError) for each in causes):
         package = _EXTRAS.get(scheme)
         way_out = f"pip install '{package}'" if package else _clean(error, file)
@@ -57,6 +56,20 @@ def explained(error: Exception, file: RemoteFile) -> ChannelError:
     return ChannelError(f"cannot read {place}: {type(error).__name__}: {_clean(error, file)}")
 
 
+def holds_login(file: RemoteFile) -> bool:
+    """Whether credentials stand in a URL of a cloud, whose libraries would send or log them."""
+    rest = file.url.rpartition("://")[2]
+    authority = rest.partition("/")[0]
+    is_login = ":" in authority and "@" in rest and not authority.startswith("arn:")
+    return _scheme(file) in _CREDENTIALS and (is_login or file.hides_authority)
+
+
+def _scheme(file: RemoteFile) -> str:
+    scheme = file.url.partition("://")[0].rpartition("::")[2].lower()
+    return _ALIASES.get(scheme, scheme)
+
+
+_ESCAPED = "In the user name and the password of a URL, / ? # @ are written %2F %3F %23 %40."
 _OF_MEMORY = "; what lies in memory:// is gone with the kernel that wrote it"
 
 
