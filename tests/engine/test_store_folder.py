@@ -165,32 +165,6 @@ def test_what_is_stored_is_not_replaced_by_another_process_that_publishes_there(
     (failure,) = notebook.run().failures
     assert "kept/f is stored by a too, with another content" in failure.error
     assert (notebook.folder / "kept/f").read_text() == "a\n"
-    (failure,) = notebook.run("b").failures
-    assert "kept/f is kept in a store folder for process a" in failure.error  # in a later run, too
-    assert notebook.run("a").notes[0].endswith("as it was made")
-    notebook.cell("%%process b(n) -> f: path = 'f' from after --publish kept,overwrite=true\n"
-                  "open('f', 'w').write('b')")  # fmt: skip
-    assert not notebook.run("b").failures
-    run = notebook.run("a")
-    assert run.notes[0].endswith("as it was made, but changed there since: f")
-    assert next(iter(run["a"])).read_text() == "b"
-
-
-def test_what_a_rule_published_is_not_taken_for_what_another_process_stores(
-    notebook: Notebook,
-) -> None:
-    notebook.cell("%%process b -> f: path = 'f' --bash --publish kept\necho b > f")
-    notebook.cell("%%process tree -> kept: path --bash --publish .\nmkdir kept; echo t > kept/t")
-    notebook.run("b")
-    notebook.cell("%%process a -> f: path = 'f' --bash --store kept\necho a > f")
-    run = notebook.run("a")
-    assert (run.counts(), next(iter(run["a"])).read_text()) == ({"completed": 1}, "a\n")
-    notebook.run("tree")  # whose folder is the store: what is stale goes, what is stored stays
-    assert (notebook.folder / "kept/f").read_text() == "a\n"
-    (notebook.folder / "kept/f").write_text("mine")
-    for path in notes_in(notebook.folder / "kept"):
-        path.unlink()
-    assert notebook.run("a").notes[0].endswith("kept, where nbcache did not put it")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
 from nbcache.engine.identity.downloads import Downloads
@@ -20,7 +19,6 @@ from nbcache.engine.record.results import Decoder, Elements, task_label
 from nbcache.engine.record.trusted import last_words
 from nbcache.engine.running.decision import Decision, Place, blobs_of
 from nbcache.engine.running.evaluating import Evaluator
-from nbcache.engine.running.placer import was_published
 from nbcache.engine.running.shelf import Shelf
 from nbcache.engine.work.harvest import from_ports
 from nbcache.engine.work.shown import hide_secrets
@@ -222,14 +220,14 @@ class Decider:
                 f"{decision.label} and {other.label} would have one result in {shelf.folder}.\n"
                 "  Tell them apart: --store FOLDER/{sample}, or the name of the file"
             )
-        held = shelf.take(partial(was_published, self._cache))
+        held = shelf.take()
         if held is None:
             return False
         decision.outputs = self.item(decision, held)
         decision.stored = decision.outputs is not None
         decision.ports = {name: self._port(each) for name, each in held.items()}
-        said = shelf.said(decision.ports.values())
-        decision.reason = f"taken from the store folder {shelf.folder}, {said}"
+        made = " from other inputs or code" if shelf.differs() else ""
+        decision.reason = f"taken from the store folder {shelf.folder}, as it was made{made}"
         return decision.stored
 
     def _port(self, held: object) -> Stored | Gathered:

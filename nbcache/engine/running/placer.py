@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from nbcache.engine.running.shelf import stored_at
 from nbcache.errors import PublishError
 from nbcache.model.digest import Digest
 from nbcache.model.event import TaskKey
@@ -34,7 +33,6 @@ class Owner(NamedTuple):
 
     task: TaskKey
     label: str
-    process: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Placer:
         for leaf in leaves:
             self._claim(leaf, owner, done)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        return sum(self._settle(leaf, mode, owner, done, overwrite) for leaf in leaves)
+        return sum(self._settle(leaf, mode, done, overwrite) for leaf in leaves)
 
     def remove_stale(self, folder: str) -> None:
         """Remove what earlier results had put into a published folder and none of these has.
@@ -93,8 +91,15 @@ class Placer:
         for place, folders, files in os.walk(folder, topdown=False):
             for name in files:
                 path = os.path.join(place, name)
-                is_stale = path not in self._owners and _is_ours(self._cache, path, folder)
-                if is_stale and stored_at(path, within=folder) is None:
+                if path in self._owners:
+                    continue
+                if os.path.islink(path):  # of a result: into the cache, or within the folder
+                    leads = os.path.realpath(path)
+                    within = leads.startswith(os.path.realpath(folder) + os.sep)
+                    is_ours = within or _BLOB.search(leads) is not None
+                else:
+                    is_ours = self._cache.published.noted(path) is not None
+                if is_ours:
                     os.unlink(path)
             for name in folders:
                 if os.path.join(place, name) not in self._owners:
@@ -164,20 +169,16 @@ class Placer:
             )
         self._owners[leaf.target] = mine
 
-    def _settle(
-        self, leaf: Leaf, mode: PublishMode, owner: Owner, done: str, overwrite: bool
-    ) -> bool:
+    def _settle(self, leaf: Leaf, mode: PublishMode, done: str, overwrite: bool) -> bool:
         """Make one leaf stand as it should; return whether anything was to be done."""
         there = _lstat(leaf.target)
         if leaf.kind == "directory":
             return self._settle_folder(leaf, done, there)
         if leaf.kind == "link":
-            return self._settle_link(leaf, owner, done, there)
+            return self._settle_link(leaf, done, there)
         standing = self._standing(leaf, there, mode)
         if standing == "right":
             return False
-        if standing == "ours" and not overwrite:
-            _refuse_stored(leaf, owner, done)
         if standing == "foreign" and not overwrite:
             rule = ", or add overwrite=true to the rule" if done == "published" else ""
             raise PublishError(
@@ -193,15 +194,11 @@ class Placer:
         os.makedirs(leaf.target, exist_ok=True)
         return False
 
-    def _settle_link(
-        self, leaf: Leaf, owner: Owner, done: str, there: os.stat_result | None
-    ) -> bool:
+    def _settle_link(self, leaf: Leaf, done: str, there: os.stat_result | None) -> bool:
         if there is not None and not stat.S_ISLNK(there.st_mode):
             raise PublishError(f"{leaf.target} is no link, and a link is to be {done} there")
         if there is not None and os.readlink(leaf.target) == leaf.source:
             return False
-        if there is not None:
-            _refuse_stored(leaf, owner, done)
         new = self._beside(leaf.target)
         os.symlink(leaf.source, new)
         os.replace(new, leaf.target)
@@ -263,33 +260,6 @@ class Placer:
         if is_near and self._cache.writable:
             return self._cache.tmp / new_ulid()
         return Path(folder, f".nbcache-{new_ulid()}")
-
-
-def was_published(cache: Cache, path: str) -> bool:
-    """Whether rules of this cache put a file, or anything in a folder, where it stands."""
-    if not os.path.isdir(path):
-        return _is_ours(cache, path, path)
-    walked = ((place, name) for place, _, names in os.walk(path) for name in names)
-    return any(_is_ours(cache, os.path.join(*each), path) for each in walked)
-
-
-def _is_ours(cache: Cache, path: str, folder: str) -> bool:
-    """Whether what stands in a folder is of a result of this cache."""
-    if not os.path.islink(path):
-        return cache.published.noted(path) is not None
-    leads = os.path.realpath(path)  # into the cache, or within the folder
-    within = leads.startswith(os.path.realpath(folder) + os.sep)
-    return within or _BLOB.search(leads) is not None
-
-
-def _refuse_stored(leaf: Leaf, owner: Owner, done: str) -> None:
-    """Refuse to publish in place of what a store folder keeps for another process."""
-    process = stored_at(leaf.target) if done == "published" else None
-    if process not in (None, owner.process):
-        raise PublishError(
-            f"{leaf.target} is kept in a store folder for process {process}, so it is not "
-            "overwritten.\n  Publish into another folder, or add overwrite=true to the rule"
-        )
 
 
 def _file(target: str, source: str, digest: Digest, blob: Digest | None = None) -> Leaf:

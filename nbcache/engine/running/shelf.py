@@ -3,8 +3,8 @@
 What `--store FOLDER` means. A result that stands there is taken whatever it was made from: that is
 what is asked for, and it is said each time. A note in `.nbcache-store/` says whose each result is
 and whether it is whole, so that one half put there is never taken, and processes that share a
-folder never take each other's. Files that came there otherwise (a download), or were changed there,
-are taken if all that the header declares is there, and that is said. Needs no cache.
+folder never take each other's. Files that came there otherwise (a download) are taken if all that
+the header declares is there. Needs no cache.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import fcntl
 import glob
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 from xxhash import xxh3_64_hexdigest
 
@@ -32,13 +32,11 @@ Held = Mapping[str, object]  # output -> what a task gives: FilePath or Stored, 
 
 
 class Note(TypedDict):
-    """What stands in a note: whose result it is, of which hash, which files it has, and what was in
-    them (older notes do not tell)."""
+    """What stands in a note: whose result it is, of which hash, and which files it has."""
 
     process: str
     hash: str
     outputs: dict[str, list[str] | None]
-    contents: NotRequired[dict[str, str]]  # file or folder -> digest
     whole: bool
 
 
@@ -61,35 +59,25 @@ class Shelf:
         patterns = "\0".join(f"{name}\0{each}" for name, each in sorted(self.patterns.items()))
         return f"{self.process}-{xxh3_64_hexdigest(os.fsencode(patterns))}"
 
-    def take(self, was_published: Callable[[str], bool]) -> dict[str, object] | None:
-        """Return what stands in the folder; None where anything of it is missing, or was put there
-        by the publish rule of a process, which may be another one."""
-        note = _read(self.folder, self.key)
+    def take(self) -> dict[str, object] | None:
+        """Return what stands in the folder, or None where anything of it is missing."""
+        note = self._read(self.key)
         if note is not None:
             return self._noted(note) if note["whole"] else None
-        others = _claimed(self.folder, but=self.key)
+        others = set(self._claimed())
         found: dict[str, object] = {}
         for output in self.outputs:
             names = [each for each in self._match(output) if each not in others]
             held = self._held(output, names)
-            if held is None or any(was_published(str(self.folder / name)) for name in names):
+            if held is None:
                 return None
             found[output.name] = held
         return found
 
-    def said(self, taken: Iterable[Stored | Gathered]) -> str:
-        """Say what is known of a result that was taken: where it came from, and that somebody
-        changed it there."""
-        note = _read(self.folder, self.key)
-        if note is None:
-            return "where nbcache did not put it"
-        made = "as it was made"
-        if note["hash"] != self.hash:
-            made += " from other inputs or code"
-        contents = note.get("contents", {})
-        found = {each.name or "": each.digest for held in taken for each in _members(held)}
-        changed = [name for name in found if contents.get(name, found[name]) != found[name]]
-        return made + (f", but changed there since: {', '.join(sorted(changed))}" * bool(changed))
+    def differs(self) -> bool:
+        """Say whether what stands there was made from something else than the task has now."""
+        note = self._read(self.key)
+        return note is not None and note["hash"] != self.hash
 
     def put(self, held: Held, place: Callable[[Stored | FilePath, str, bool], int]) -> int:
         """Put a task's result into the folder; return how many files had to be placed.
@@ -103,7 +91,7 @@ class Shelf:
         notes = self.folder / NOTES
         notes.mkdir(parents=True, exist_ok=True)
         with _alone(notes / "lock"):
-            before = _read(self.folder, self.key)
+            before = self._read(self.key)
             if before is not None and before["whole"] and self._noted(before) is not None:
                 if before["hash"] == self.hash:
                     return 0
@@ -114,22 +102,18 @@ class Shelf:
             outputs = {name: _names(each) for name, each in held.items()}
             names = [name for each in outputs.values() for name in each or ()]
             self._refuse_others(names)
-            members = [member for each in held.values() for member in _members(each)]
-            note = Note(process=self.process, hash=self.hash, outputs=outputs, whole=False)
-            note["contents"] = {
-                member.name or "": member.digest for member in members if isinstance(member, Stored)
-            }
-            self._write(note)
+            self._write(Note(process=self.process, hash=self.hash, outputs=outputs, whole=False))
             mine = {
                 name
                 for each in (before or {"outputs": {}})["outputs"].values()
                 for name in each or ()
             }
             placed = 0
-            for member in members:
-                name = member.name or ""
-                placed += place(member, str(self.folder / name), name in mine)
-            self._write({**note, "whole": True})
+            for each in held.values():
+                for member in _members(each):
+                    name = member.name or ""
+                    placed += place(member, str(self.folder / name), name in mine)
+            self._write(Note(process=self.process, hash=self.hash, outputs=outputs, whole=True))
         return placed
 
     def _refuse_others(self, names: Sequence[str]) -> None:
@@ -139,13 +123,24 @@ class Shelf:
                 f"two files of a task of {self.process} have one name: {twice}\n  Files keep their "
                 "names only: give them others, or declare the folder that they lie in"
             )
-        claimed = _claimed(self.folder, but=self.key)
+        claimed = self._claimed()
         for name in names:
             if name in claimed:
                 raise PublishError(
                     f"{self.folder / name} was stored by process {claimed[name]}.\n  Give "
                     f"{self.process} a folder of its own, or remove the file to store this one"
                 )
+
+    def _claimed(self) -> dict[str, str]:
+        """Return the files that stand there for other tasks: name -> process."""
+        claimed: dict[str, str] = {}
+        for path in (self.folder / NOTES).glob("*.json"):
+            note = self._read(path.stem) if path.stem != self.key else None
+            if note is not None:
+                names = [name for each in note["outputs"].values() for name in each or ()]
+                there = (each for each in names if os.path.lexists(self.folder / each))
+                claimed.update(dict.fromkeys(there, note["process"]))
+        return claimed
 
     def _noted(self, note: Note) -> dict[str, object] | None:
         found: dict[str, object] = {}
@@ -177,6 +172,13 @@ class Shelf:
         kept = [os.path.normpath(name) for name in found]
         return sorted((name for name in kept if os.sep not in name), key=os.fsencode)
 
+    def _read(self, key: str) -> Note | None:
+        try:
+            note: Note = json.loads((self.folder / NOTES / f"{key}.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return note
+
     def _write(self, note: Note) -> None:
         new = self.folder / NOTES / f".{new_ulid()}"
         try:
@@ -185,37 +187,6 @@ class Shelf:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(new)
-
-
-def stored_at(path: str, *, within: str = os.sep) -> str | None:
-    """Return the process whose stored result a path is, or is in; of store folders `within` one."""
-    place = Path(path)
-    for folder in place.parents:
-        if folder.is_relative_to(within) and (folder / NOTES).is_dir():
-            process = _claimed(folder).get(place.relative_to(folder).parts[0])
-            if process is not None:
-                return process
-    return None
-
-
-def _claimed(folder: Path, *, but: str = "") -> dict[str, str]:
-    """Return the files that stand in a store folder for tasks: name -> process."""
-    claimed: dict[str, str] = {}
-    for path in (folder / NOTES).glob("*.json"):
-        note = _read(folder, path.stem) if path.stem != but else None
-        if note is not None:
-            names = [name for each in note["outputs"].values() for name in each or ()]
-            there = (each for each in names if os.path.lexists(folder / each))
-            claimed.update(dict.fromkeys(there, note["process"]))
-    return claimed
-
-
-def _read(folder: Path, key: str) -> Note | None:
-    try:
-        note: Note = json.loads((folder / NOTES / f"{key}.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return note
 
 
 def _members(held: object) -> Iterator[Stored | FilePath]:
