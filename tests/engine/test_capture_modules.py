@@ -604,6 +604,71 @@ def test_a_module_that_looks_at_all_of_its_names_counts_with_what_they_mean_else
     )
 
 
+@pytest.mark.parametrize("default", ["vars()", "locals()"])
+def test_what_a_default_takes_of_all_names_counts(write: Write, default: str) -> None:
+    text = (
+        f"def mine(v):\n    return v + 1\ndef f(v, name, *, t={default}):\n    return t[name](v)\n"
+    )
+    write({"main_for_test.py": text})
+    cells, body = "import main_for_test as m\nname = 'mine'", "out = m.f(v, name)"
+    before = captured(cells, body=body)
+
+    write({"main_for_test.py": text.replace("v + 1", "v + 2")})
+
+    assert changed(before, captured(cells, body=body)) == {"module main_for_test"}
+
+
+BY_STAR = {
+    "pack_for_test/__init__.py": "from .a import *\n",
+    "pack_for_test/a.py": "from . import core\ndef go(v):\n    return core.run(v)\n",
+    "pack_for_test/core.py": "def run(v):\n    return v + 1\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("cells", "body", "files"),
+    [
+        ("import pack_for_test as p", "out = p.go(v)", {}),
+        ("from pack_for_test import *", "out = go(v)", {}),
+        ("from pack_for_test.a import go", "out = go(v)", {}),
+        ("import pack_for_test.core", "out = pack_for_test.core.run(v)", {}),
+        ("import pack_for_test as p", "out = p.x.go(v)", {"pack_for_test/x.py": "a.py"}),
+        (
+            "import pack_for_test.core",
+            "out = pack_for_test.core.run(v)",
+            {"pack_for_test/a.py": "core = None\n"},
+        ),
+    ],
+)
+def test_a_submodule_counts_also_where_a_star_brings_its_name(
+    write: Write, cells: str, body: str, files: dict[str, str]
+) -> None:
+    own = {name: BY_STAR.get(f"pack_for_test/{text}", text) for name, text in files.items()}
+    write({**BY_STAR, **own})
+    before = captured(cells, body=body)
+
+    write({"pack_for_test/core.py": "def run(v):\n    return v + 2\n"})
+
+    assert changed(before, captured(cells, body=body)) == {"module pack_for_test.core"}
+
+
+def test_a_submodule_whose_star_brings_its_own_name_counts_as_far_as_it_is_reached(
+    write: Write,
+) -> None:
+    files = {
+        "pack_for_test/__init__.py": "from .run import *\n",
+        "pack_for_test/run.py": "from .low import idle\ndef run(v):\n    return v + 1\n",
+        "pack_for_test/low.py": "def idle():\n    return 1\n",
+    }
+    write(files)
+    cells, body = "import pack_for_test as p", "out = p.run(v)"
+    before = captured(cells, body=body)
+
+    write({"pack_for_test/low.py": "def idle():\n    return 2\n"})
+
+    assert changed(before, captured(cells, body=body)) == set()
+
+
 def test_of_a_module_that_patches_another_only_what_its_import_uses_counts(write: Write) -> None:
     text = (
         "import other_for_test\ndef better(v):\n    return v + 5\n"

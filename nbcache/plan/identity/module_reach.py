@@ -19,7 +19,7 @@ from nbcache.plan.identity.module_relations import ModuleRelations
 from nbcache.plan.identity.uses import DEFINED, NAME_MODULES, Chain, Import
 
 _SEES_ALL = frozenset({"globals", "eval", "exec"})
-_SEES_ITS_OWN = frozenset({"vars", "locals"})  # names: those of the module outside of functions
+_MAY_SEE_ALL = frozenset({"vars", "locals"})  # what is asked outside of a function's own code
 _SHOWS_ALL = frozenset({"__globals__", "f_globals", "getmodule"})  # as attributes or imported
 _OWN_NAME = frozenset({"__name__", "__module__", "__spec__"})  # with which sys.modules is asked
 _LISTS = ("__subclasses__",)
@@ -185,8 +185,10 @@ class ModuleReach:
         if name == "__dict__":
             self._queue.append((module, ()))
         elif not self._own(reached, name, rest):
-            below = [f"{each}.{name}" for each in (module, *facts.starred)]
-            self._queue += [(each, rest) for each in below if self._is_module(each)]
+            for home in (module, *self._starred(facts, name)):
+                submodule = f"{home}.{name}"
+                if self._is_module(submodule) and submodule not in self._by_star(facts, name):
+                    self._queue.append((submodule, rest))
 
     def _own(self, reached: Reached, name: str, rest: Chain) -> bool:
         facts = reached.facts
@@ -202,13 +204,16 @@ class ModuleReach:
                 continue  # `from . import name` in a package: the submodule of that name
             found = True
             self._queue.append((target, rest if attribute is None else (attribute, *rest)))
-        homes = self._by_star(facts, name)
-        self._queue += [(each, (name, *rest)) for each in homes]
-        return found or bool(homes)
+        # No answer in itself: what a star brings may be a submodule that its home imports.
+        self._queue += [(each, (name, *rest)) for each in self._by_star(facts, name)]
+        return found
 
     def _is_bound(self, facts: ModuleFacts, name: str) -> bool:
         bound = name in facts.definitions or name in facts.bindings
         return bound or bool(self._by_star(facts, name))
+
+    def _starred(self, facts: ModuleFacts, name: str) -> tuple[str, ...]:
+        return () if name in facts.assigned else facts.starred
 
     def _by_star(self, facts: ModuleFacts, name: str) -> list[str]:
         return [each for each in self._known.by_star(facts, name) if self._known.behind(each, name)]
@@ -250,10 +255,12 @@ class ModuleReach:
         for name, chains in uses.names.items():
             if self._is_bound(reached.facts, name):
                 self._queue += [(module, (name, *chain)) for chain in chains]
-            elif name in _SEES_ALL or (at_import and name in _SEES_ITS_OWN):
+            elif name in _SEES_ALL or (at_import and name in _MAY_SEE_ALL):
                 self._queue.append((module, ()))
+            elif name in _MAY_SEE_ALL:  # `def f(table=vars())`, or of a module put together
+                self._queue.append((module, DEFINED))
             else:  # a submodule, which a package has once somebody imports from it, or a builtin
-                for home in (module, *reached.facts.starred):
+                for home in (module, *self._starred(reached.facts, name)):
                     below = f"{home}.{name}"
                     self._named.setdefault(below, set()).update(chains)
                     if below in self.modules:
