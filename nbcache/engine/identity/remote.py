@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from nbcache.engine.identity.downloads import Callback, Downloads
-from nbcache.engine.identity.remote_errors import explained, holds_login
+from nbcache.engine.identity.remote_errors import cloud_of_login, explained
 from nbcache.errors import ChannelError, InputChangedError, NbcacheError
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.value import RemoteFile, Stored
@@ -251,7 +251,7 @@ def connect(url: str) -> tuple[_System, str]:
     """
     import fsspec
 
-    if holds_login(RemoteFile(url)):
+    if cloud_of_login(RemoteFile(url)) is not None:
         raise ValueError("credentials in a URL")
 
     options: dict[str, Any] = {}

@@ -24,8 +24,9 @@ _WEB = "take a URL that grants access, or put headers into fsspec's configuratio
 def explained(error: Exception, file: RemoteFile) -> ChannelError:
     """Return what to tell of a failure to reach a remote file."""
     scheme, place, causes = _scheme(file), file.place, list(_causes(error))
-    if holds_login(file):
-        way_out = _CREDENTIALS[scheme]
+    cloud = cloud_of_login(file)
+    if cloud is not None:
+        way_out = _CREDENTIALS[cloud]
         return ChannelError(f"{place}: credentials do not belong in a URL; {way_out}")
     if file.hides_authority:  # what a library says may quote it
         return ChannelError(f"cannot read {place}: {type(error).__name__}\n  {_ESCAPED}")
@@ -56,12 +57,16 @@ def explained(error: Exception, file: RemoteFile) -> ChannelError:
     return ChannelError(f"cannot read {place}: {type(error).__name__}: {_clean(error, file)}")
 
 
-def holds_login(file: RemoteFile) -> bool:
-    """Whether credentials stand in a URL of a cloud, whose libraries would send or log them."""
-    rest = file.url.rpartition("://")[2]
-    authority = rest.partition("/")[0]
-    is_login = ":" in authority and "@" in rest and not authority.startswith("arn:")
-    return _scheme(file) in _CREDENTIALS and (is_login or file.hides_authority)
+def cloud_of_login(file: RemoteFile) -> str | None:
+    """Return the cloud in whose URL, or link of a chained one, credentials stand: its library would
+    send or log them."""
+    for link in map(RemoteFile, file.url.split("::")):
+        rest = link.url.partition("://")[2]
+        authority = rest.partition("/")[0]
+        is_login = ":" in authority and "@" in rest and not authority.startswith("arn:")
+        if _scheme(link) in _CREDENTIALS and (is_login or link.hides_authority):
+            return _scheme(link)
+    return None
 
 
 def _scheme(file: RemoteFile) -> str:
@@ -69,7 +74,10 @@ def _scheme(file: RemoteFile) -> str:
     return _ALIASES.get(scheme, scheme)
 
 
-_ESCAPED = "In the user name and the password of a URL, / ? # @ are written %2F %3F %23 %40."
+_ESCAPED = (
+    "Its server is not shown, as a password may stand before it: in one, / ? # @ are written "
+    "%2F %3F %23 %40."
+)
 _OF_MEMORY = "; what lies in memory:// is gone with the kernel that wrote it"
 
 
