@@ -7,7 +7,6 @@ says, and how it came there, `joining`.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import threading
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from nbcache.engine.running.claiming import SharedClaims
+from nbcache.engine.running.loop import call_at_exit
 from nbcache.engine.sharing import Sharing
 from nbcache.errors import (
     AccessDeniedError,
@@ -120,7 +120,7 @@ class Tier:
                 target=self._work, name="nbcache-write-back", daemon=True
             )
             self._thread.start()
-            _at_exit(self.finish)
+            call_at_exit(self.finish)
 
     def run_ended(self, run: str) -> None:
         """Send what a run made, at once; nobody waits."""
@@ -331,11 +331,6 @@ class Pulled:
     results: int
     blobs: int
     gone: int
-
-
-def _at_exit(call: Callable[[], object]) -> None:
-    """Call something before `concurrent.futures` lets no more work begin; atexit comes after."""
-    getattr(threading, "_register_atexit", atexit.register)(call)
 
 
 def open_behind(cache: Cache) -> Tier | None:

@@ -233,6 +233,31 @@ def fail_under_claims(notebook: Notebook, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(log, "refresh", failing)
 
 
+def test_a_forked_child_leaves_without_waiting_for_threads_that_it_does_not_have(
+    tmp_path: Path,
+) -> None:
+    # given a session that will leave in order at the end of its process
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import asyncio, multiprocessing, os\n"
+        "from nbcache.engine.running import loop\n"
+        "loop.engine_loop()\n"
+        "loop.at_exit(asyncio.Event().wait, 10_000)\n"
+        "child = multiprocessing.get_context('fork').Process(target=str)\n"
+        "child.start()\n"
+        f"child.join({PATIENCE_S})\n"
+        "print(child.exitcode, flush=True)\n"
+        "child.kill()\n"
+        "os._exit(0)\n"
+    )
+
+    # when it forks, as a pool of processes in a cell does
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+
+    # then the child ends at once
+    assert ended.stdout.strip() == "0"
+
+
 def test_a_run_that_fails_while_it_waits_for_another_kernel_says_so_and_ends(
     kernels: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -44,11 +45,24 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
     return asyncio.run_coroutine_threadsafe(coroutine, engine_loop())
 
 
-def at_exit(coroutine_function: Any, timeout: float) -> None:
-    """Run `coroutine_function()` on the engine's loop when the process ends, while threads may
-    still be given work: `atexit` itself comes after `concurrent.futures` has closed its pools.
-    It is waited for until `timeout` seconds are over. Python 3.12.0 to 3.12.2 start no thread
-    any more then: a run that was under way is found interrupted afterwards."""
+def call_at_exit(call: Callable[[], object]) -> None:
+    """Call something when this process ends, while threads may still be given work: `atexit`
+    itself comes after `concurrent.futures` has closed its pools. Not in its forked children,
+    which have none of its threads: they would wait for what nobody does. Python 3.12.0 to 3.12.2
+    start no thread any more then: a run that was under way is found interrupted afterwards."""
+    process = os.getpid()
+
+    def finish() -> None:
+        if os.getpid() == process:
+            call()
+
+    with contextlib.suppress(RuntimeError):  # the process is ending already
+        getattr(threading, "_register_atexit", atexit.register)(finish)
+
+
+def at_exit(coroutine_function: Callable[[], Coroutine[Any, Any, None]], timeout: float) -> None:
+    """Run `coroutine_function()` on the engine's loop when this process ends; it is waited for
+    until `timeout` seconds are over."""
 
     def finish() -> None:
         if _loop is not None and not _loop.is_closed():
@@ -56,5 +70,4 @@ def at_exit(coroutine_function: Any, timeout: float) -> None:
             with contextlib.suppress(TimeoutError, RuntimeError):
                 submit(coroutine_function()).result(timeout)
 
-    with contextlib.suppress(RuntimeError):  # the process is ending already
-        getattr(threading, "_register_atexit", atexit.register)(finish)
+    call_at_exit(finish)
