@@ -450,12 +450,14 @@ def test_workers_do_not_outlive_the_kernel(tmp_path: Path) -> None:
         "bench.until(lambda: ''.join(c.text for c in seen).count('\\n') == 2)\n"
         "pids = ''.join(c.text for c in seen).split()\n"
         "assert any(bench.executor._cache.tmp.iterdir())\n"
-        "print(*pids, bench.executor._supervisor.process.pid, flush=True)\n"
+        "child = os.fork()  # as a pool of processes in a cell does\n"
+        "if child:\n"
+        "    print(child, *pids, bench.executor._supervisor.process.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
     kernel = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert kernel.stdout is not None
-    pids = [int(word) for word in kernel.stdout.readline().split()]
+    child, *pids = [int(word) for word in kernel.stdout.readline().split()]
     assert len(pids) == 4
     assert all(map(is_alive, pids))
 
@@ -464,6 +466,7 @@ def test_workers_do_not_outlive_the_kernel(tmp_path: Path) -> None:
     kernel.stdout.close()
 
     wait_until(lambda: not any(map(is_alive, pids)))
+    os.kill(child, signal.SIGKILL)
     assert not list((tmp_path / "cache/tmp").iterdir())
 
 

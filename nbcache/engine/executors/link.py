@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nbcache.engine.executors.protocol import FrameReader
+from nbcache.store.files import close_in_children
 
 READ_SIZE = 1 << 16  # beyond 128 kB the memory would be asked of the system at each call
 
@@ -23,6 +24,7 @@ class Link:
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
         self._end = end
+        close_in_children(self)
         self._reader = FrameReader()
         self._out = bytearray()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,6 +62,10 @@ class Link:
         if self._loop is not None:
             self._loop.remove_reader(self._end)
             self._loop.remove_writer(self._end)
+        self._end.close()
+
+    def close_in_child(self) -> None:
+        """Let go of the socket in a forked child, and of nothing that the parent watches."""
         self._end.close()
 
     def _readable(self) -> None:

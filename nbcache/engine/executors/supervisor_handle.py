@@ -19,7 +19,7 @@ from typing import Protocol
 from nbcache.engine.executors.supervisor import BORN, EXIT, FORK, KILL, MESSAGE, crash_path
 from nbcache.engine.identity.python_itself import python_flags
 from nbcache.store.cache import Cache
-from nbcache.store.files import owned_name
+from nbcache.store.files import close_in_children, owned_name
 
 CLOSE_S = 10.0  # if it were killed, what scripts had started would live on
 
@@ -64,6 +64,7 @@ class SupervisorHandle:
         self._crash_folder = str(cache.tmp / owned_name("crash"))
         os.mkdir(self._crash_folder)
         self._control, theirs = socket.socketpair()
+        close_in_children(self)
         self._answers = b""
         package = str(Path(__file__).resolve().parents[3])
         arguments = [package, str(theirs.fileno()), str(cache.root), self._crash_folder]
@@ -94,6 +95,11 @@ class SupervisorHandle:
         if self.process.poll() is None:
             self.process.kill()
         self.bury()
+
+    def close_in_child(self) -> None:
+        """Let go of the socket in a forked child, which may outlive the kernel. The loop is not
+        asked: what it watches is the parent's, too."""
+        self._control.close()
 
     def bury(self) -> None:
         """Clear away what is left of a supervisor that has ended."""
