@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine.running import shelf
 from nbcache.errors import DeclarationError
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.store import history
@@ -165,6 +166,53 @@ def test_what_is_stored_is_not_replaced_by_another_process_that_publishes_there(
     (failure,) = notebook.run().failures
     assert "kept/f is stored by a too, with another content" in failure.error
     assert (notebook.folder / "kept/f").read_text() == "a\n"
+
+
+def test_a_later_run_of_another_process_does_not_replace_what_is_stored(
+    notebook: Notebook,
+) -> None:
+    # given a stored result, and another process that publishes a file of that name there
+    notebook.cell("%%process keep -> f: path = 'f' --bash --store kept\necho a > f")
+    notebook.cell("%%process show -> f: path = 'f' --bash --publish kept\necho b > f")
+    notebook.run("keep")
+
+    # when that runs alone
+    (failure,) = notebook.run("show").failures
+
+    # then it is refused, and the stored result is taken as it was
+    assert "kept/f was stored by process keep, so it is not overwritten" in failure.error
+    run = notebook.run("keep")
+    assert run.counts() == {"stored": 1}
+    assert (notebook.folder / "kept/f").read_text() == "a\n"
+
+    # and its own process may publish it in another form, as may a rule that asks for it
+    notebook.cell(
+        "%%process keep -> f: path = 'f' --bash --store kept --publish kept,mode=symlink\n"
+        "echo a > f"
+    )
+    assert notebook.run("keep").status is RunStatus.SUCCEEDED
+    notebook.cell(
+        "%%process show -> f: path = 'f' --bash --publish kept,overwrite=true\necho b > f"
+    )
+    assert notebook.run("show").status is RunStatus.SUCCEEDED
+    assert (notebook.folder / "kept/f").read_text() == "b\n"
+
+
+def test_a_result_is_stored_without_reading_the_notes_of_all_others(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    really = shelf._read
+
+    def counting(folder: Path, key: str) -> shelf.Note | None:
+        read.append(key)
+        return really(folder, key)
+
+    monkeypatch.setattr(shelf, "_read", counting)
+    notebook.cell("%channel src = of(1, 2, 3, 4, 5, 6, 7, 8, 9)")
+    notebook.cell("%%process make(v) -> f: path = '{v}' from src --bash --store kept\ntouch $v")
+    assert notebook.run().counts() == {"completed": 9}
+    assert len(read) <= 2 * 9, "its own, to look for it and to put it there"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from nbcache.engine.running.shelf import stored_by
 from nbcache.errors import PublishError
 from nbcache.model.digest import Digest
 from nbcache.model.event import TaskKey
@@ -33,6 +34,7 @@ class Owner(NamedTuple):
 
     task: TaskKey
     label: str
+    process: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,8 @@ class Placer:
         standing = self._standing(leaf, there, mode)
         if standing == "right":
             return False
+        if standing == "ours" and done == "published" and not overwrite:
+            self._refuse_stored(leaf)
         if standing == "foreign" and not overwrite:
             rule = ", or add overwrite=true to the rule" if done == "published" else ""
             raise PublishError(
@@ -187,6 +191,15 @@ class Placer:
             )
         self._put(leaf, mode)
         return True
+
+    def _refuse_stored(self, leaf: Leaf) -> None:
+        """Leave what another process keeps in a store folder, where it stands for its task."""
+        keeper, own = stored_by(leaf.target), self._owners[leaf.target][0].process
+        if keeper not in (None, own):
+            raise PublishError(
+                f"{leaf.target} was stored by process {keeper}, so it is not overwritten.\n"
+                "  Publish into another folder, or add overwrite=true to the rule"
+            )
 
     def _settle_folder(self, leaf: Leaf, done: str, there: os.stat_result | None) -> bool:
         if there is not None and not os.path.isdir(leaf.target):

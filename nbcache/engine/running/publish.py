@@ -78,7 +78,7 @@ class Publisher:
 
     def _publish(self, decision: Decision, outputs: Item) -> None:
         decl = decision.place.decl
-        owner = Owner(decision.task, decision.label)
+        owner = Owner(decision.task, decision.label, decl.name)
         failed: list[str] = []
         if decision.shelf is not None and not decision.stored:
             try:

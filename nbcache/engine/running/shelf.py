@@ -14,7 +14,7 @@ import fcntl
 import glob
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -61,13 +61,14 @@ class Shelf:
 
     def take(self) -> dict[str, object] | None:
         """Return what stands in the folder, or None where anything of it is missing."""
-        note = self._read(self.key)
+        note = _read(self.folder, self.key)
         if note is not None:
             return self._noted(note) if note["whole"] else None
-        others = set(self._claimed())
+        matching = {output.name: self._match(output) for output in self.outputs}
+        others = self._claimed([name for each in matching.values() for name in each])
         found: dict[str, object] = {}
         for output in self.outputs:
-            names = [each for each in self._match(output) if each not in others]
+            names = [each for each in matching[output.name] if each not in others]
             held = self._held(output, names)
             if held is None:
                 return None
@@ -76,7 +77,7 @@ class Shelf:
 
     def differs(self) -> bool:
         """Say whether what stands there was made from something else than the task has now."""
-        note = self._read(self.key)
+        note = _read(self.folder, self.key)
         return note is not None and note["hash"] != self.hash
 
     def put(self, held: Held, place: Callable[[Stored | FilePath, str, bool], int]) -> int:
@@ -91,7 +92,7 @@ class Shelf:
         notes = self.folder / NOTES
         notes.mkdir(parents=True, exist_ok=True)
         with _alone(notes / "lock"):
-            before = self._read(self.key)
+            before = _read(self.folder, self.key)
             if before is not None and before["whole"] and self._noted(before) is not None:
                 if before["hash"] == self.hash:
                     return 0
@@ -103,11 +104,7 @@ class Shelf:
             names = [name for each in outputs.values() for name in each or ()]
             self._refuse_others(names)
             self._write(Note(process=self.process, hash=self.hash, outputs=outputs, whole=False))
-            mine = {
-                name
-                for each in (before or {"outputs": {}})["outputs"].values()
-                for name in each or ()
-            }
+            mine = {*(_files(before) if before is not None else ())}
             placed = 0
             for each in held.values():
                 for member in _members(each):
@@ -123,24 +120,17 @@ class Shelf:
                 f"two files of a task of {self.process} have one name: {twice}\n  Files keep their "
                 "names only: give them others, or declare the folder that they lie in"
             )
-        claimed = self._claimed()
-        for name in names:
-            if name in claimed:
-                raise PublishError(
-                    f"{self.folder / name} was stored by process {claimed[name]}.\n  Give "
-                    f"{self.process} a folder of its own, or remove the file to store this one"
-                )
+        for name, process in self._claimed(names).items():
+            raise PublishError(
+                f"{self.folder / name} was stored by process {process}.\n  Give "
+                f"{self.process} a folder of its own, or remove the file to store this one"
+            )
 
-    def _claimed(self) -> dict[str, str]:
-        """Return the files that stand there for other tasks: name -> process."""
-        claimed: dict[str, str] = {}
-        for path in (self.folder / NOTES).glob("*.json"):
-            note = self._read(path.stem) if path.stem != self.key else None
-            if note is not None:
-                names = [name for each in note["outputs"].values() for name in each or ()]
-                there = (each for each in names if os.path.lexists(self.folder / each))
-                claimed.update(dict.fromkeys(there, note["process"]))
-        return claimed
+    def _claimed(self, names: Sequence[str]) -> dict[str, str]:
+        """Return which of these files stand there for other tasks: name -> process. Where none of
+        them is there, as in a first run, no note is read."""
+        there = [name for name in names if os.path.lexists(self.folder / name)]
+        return _stored(self.folder, there, but=self.key) if there else {}
 
     def _noted(self, note: Note) -> dict[str, object] | None:
         found: dict[str, object] = {}
@@ -172,13 +162,6 @@ class Shelf:
         kept = [os.path.normpath(name) for name in found]
         return sorted((name for name in kept if os.sep not in name), key=os.fsencode)
 
-    def _read(self, key: str) -> Note | None:
-        try:
-            note: Note = json.loads((self.folder / NOTES / f"{key}.json").read_bytes())
-        except (OSError, ValueError):
-            return None
-        return note
-
     def _write(self, note: Note) -> None:
         new = self.folder / NOTES / f".{new_ulid()}"
         try:
@@ -187,6 +170,37 @@ class Shelf:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(new)
+
+
+def stored_by(path: str) -> str | None:
+    """Return the process of whose stored result a file is, or None where it is of none."""
+    for folder in Path(path).parents:
+        if (folder / NOTES).is_dir():
+            name = Path(path).relative_to(folder).parts[0]
+            return _stored(folder, [name]).get(name)
+    return None
+
+
+def _stored(folder: Path, names: Collection[str], but: str | None = None) -> dict[str, str]:
+    """Return which of these names in a folder notes tell of, but for one: name -> process."""
+    found: dict[str, str] = {}
+    for path in (folder / NOTES).glob("*.json"):
+        note = _read(folder, path.stem) if path.stem != but else None
+        if note is not None:
+            found.update(dict.fromkeys(set(names).intersection(_files(note)), note["process"]))
+    return found
+
+
+def _read(folder: Path, key: str) -> Note | None:
+    try:
+        note: Note = json.loads((folder / NOTES / f"{key}.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return note
+
+
+def _files(note: Note) -> Iterator[str]:
+    return (name for each in note["outputs"].values() for name in each or ())
 
 
 def _members(held: object) -> Iterator[Stored | FilePath]:
