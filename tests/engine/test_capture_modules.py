@@ -7,14 +7,22 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from cProfile import Profile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from nbcache.engine.identity.loaded import LoadedModules
-from nbcache.engine.identity.modules import closure_of, distribution_of, see_packages
+from nbcache.engine.identity.modules import (
+    LocalModules,
+    closure_of,
+    distribution_of,
+    see_packages,
+)
 from nbcache.engine.identity.payload import unpickle_names
+from nbcache.plan.identity.module_reach import ModuleReach
+from nbcache.plan.identity.module_relations import ModuleRelations
 from tests.engine.notebook_cells import captured, changed, summaries
 
 MAIN = """
@@ -667,6 +675,99 @@ def test_a_submodule_whose_star_brings_its_own_name_counts_as_far_as_it_is_reach
     write({"pack_for_test/low.py": "def idle():\n    return 2\n"})
 
     assert changed(before, captured(cells, body=body)) == set()
+
+
+WITH_STAR = {
+    "pack_for_test/__init__.py": "from .a import *\n",
+    "pack_for_test/a.py": "from .core import run\n",
+    "pack_for_test/core.py": "def run(v):\n    return v + 1\n",
+    "pack_for_test/data.py": "SIZE = 1\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("around", "counts"),
+    [
+        ("run = None\nfrom .a import *\n", True),
+        ("def run(v):\n    return 0\nfrom .a import *\n", True),
+        ("try:\n    from .a import *\nexcept ImportError:\n    run = None\n", True),
+        ("from .a import *\n_run = run\ndef run(v):\n    return _run(v)\n", True),
+        ("from .a import *\nif True:\n    def run(v):\n        return 0\n", True),
+        ("from .a import *\ndef run(v):\n    return 0\n", False),
+        ("import importlib\nrun = importlib.import_module('.core', __name__).run\n", True),
+    ],
+)
+def test_what_a_star_may_bring_counts_unless_the_module_is_sure_to_bind_it_last(
+    write: Write, around: str, *, counts: bool
+) -> None:
+    write({**WITH_STAR, "pack_for_test/__init__.py": around})
+    before = captured("import pack_for_test as p", body="out = p.run(v)")
+
+    write({"pack_for_test/core.py": "def run(v):\n    return v + 2\n"})
+
+    found = changed(before, captured("import pack_for_test as p", body="out = p.run(v)"))
+    assert found == ({"module pack_for_test.core"} if counts else set())
+
+
+def test_what_a_helper_reads_of_a_star_in_the_body_counts_and_names_of_the_body_do_not(
+    write: Write,
+) -> None:
+    write(WITH_STAR)
+    cells, body = (
+        "def h(v):\n    return run(v)",
+        "from pack_for_test import *\ndata = h(v)\nout = data",
+    )
+    before = captured(cells, body=body)
+
+    write({"pack_for_test/data.py": "SIZE = 2\n"})
+    assert changed(before, captured(cells, body=body)) == set()
+    write({"pack_for_test/core.py": "def run(v):\n    return v + 2\n"})
+    assert changed(before, captured(cells, body=body)) == {"module pack_for_test.core"}
+
+
+@pytest.mark.parametrize(
+    ("key", "counts"),
+    [("name", True), ("near.__name__", True), ("'math'", False), ("__name__", False)],
+)
+def test_where_code_takes_any_loaded_module_all_of_each_that_is_reached_counts(
+    write: Write, key: str, *, counts: bool
+) -> None:
+    cells = (
+        "import sys, math\nfrom helpers_for_test import near\n"
+        f"def pick(name, part):\n    return vars(sys.modules[{key}])[part]\n"
+    )
+    write({"helpers_for_test.py": "def near(v):\n    return v\ndef far(v):\n    return v + 1\n"})
+    body = "out = near(v), pick(near.__module__, 'f' + 'ar')(v)"
+    before = captured(cells, body=body)
+
+    write({"helpers_for_test.py": "def near(v):\n    return v\ndef far(v):\n    return v + 2\n"})
+
+    assert changed(before, captured(cells, body=body)) == (
+        {"module helpers_for_test"} if counts else set()
+    )
+
+
+def test_modules_that_star_each_other_are_followed_in_steps_as_many_as_their_stars(
+    write: Write,
+) -> None:
+    steps = {}
+    for count in (8, 16):
+        modules = [f"star{count}_{at}_for_test" for at in range(count)]
+        write(
+            {
+                f"{each}.py": "".join(f"from {one} import *\n" for one in modules if one != each)
+                + f"def f{at}(v):\n    return f{(at + 1) % count}(v)\n"
+                for at, each in enumerate(modules)
+            }
+        )
+        known = ModuleRelations(LocalModules().load)
+        for each in modules:
+            known.load(each)
+        with Profile(builtins=False) as profile:
+            ModuleReach(known).read(modules[0], [("f0",)])
+        steps[count] = sum(each.callcount for each in profile.getstats())
+
+    assert steps[16] < 5 * steps[8]  # of 56 stars, and of 240
 
 
 def test_of_a_module_that_patches_another_only_what_its_import_uses_counts(write: Write) -> None:

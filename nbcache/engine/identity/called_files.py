@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from nbcache.plan.identity.module_facts import absolute
-from nbcache.plan.identity.uses import NAME_MODULES, uses_of
+from nbcache.plan.identity.uses import modules_told, uses_of
 from nbcache.plan.language.script import SOMEWHERE, module_files, script_facts
 
 _LONGEST = 1 << 20  # bytes that are looked at
@@ -139,8 +139,7 @@ def _imported(script: _Text) -> Iterator[str]:
         for each in uses.imports
         for name in each.names or ("",)
     ]
-    if uses.attributes & NAME_MODULES:
-        modules += [each for each in uses.texts if each.replace(".", "").isidentifier()]
+    modules += modules_told(uses, package)
     for module in modules:
         for file in module_files(module.removesuffix(".*")):
             yield os.path.join(script.path, file)

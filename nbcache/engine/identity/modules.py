@@ -30,7 +30,7 @@ from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_facts import ModuleFacts, read_module
 from nbcache.plan.identity.module_reach import ModuleReach, Reached
 from nbcache.plan.identity.module_relations import ModuleRelations
-from nbcache.plan.identity.noted import Home
+from nbcache.plan.identity.noted import Home, Noted
 from nbcache.plan.identity.uses import Chain
 from nbcache.store.filestate import StatKey, is_settled, stat_key
 
@@ -180,21 +180,20 @@ def _component_of(name: str, reached: Reached, modules: LocalModules) -> Compone
 
 
 def local_components(
-    modules: LocalModules,
-    reads: Mapping[str, Iterable[Chain]],
-    asked: frozenset[Asked],
-    *,
-    lists_all: bool = False,
+    modules: LocalModules, noted: Noted, asked: frozenset[Asked]
 ) -> tuple[list[Component], ModuleReach, list[str]]:
-    """Return a component for each local module that counts, and what was found on the way.
+    """Return a component for each local module that counts of those that code of the notebook
+    reads, and what was found on the way.
 
     The names given last are of modules that change reached ones when they are imported, as they
     were in the notebook: they register or patch something there, whether or not the body imports
-    them. lists_all: the notebook's code asks for subclasses, of which class cannot be told.
+    them.
     """
     reach = ModuleReach(modules.relations(asked))
-    reach.lists_all = lists_all
-    for module, chains in sorted(reads.items()):
+    reach.lists_all = noted.lists_all
+    if noted.takes_any:
+        reach.takes_any()
+    for module, chains in sorted(noted.local.items()):
         reach.read(module, sorted(chains))
     imported = modules.imported() if reach.modules else []
     while found := [

@@ -77,9 +77,7 @@ class PythonCapture:
             noted, components = self._walk(asked)
             self._names.read |= noted.annotated | noted.looked_up | noted.subclasses
             submodules = self._submodules_passed(noted)
-            locals_, reach, changing = local_components(
-                self._places, noted.local, asked, lists_all=noted.lists_all
-            )
+            locals_, reach, changing = local_components(self._places, noted, asked)
             asks = asked | noted.asks | reach.asks
             patches = self._patches_for(noted, reach, [*components, *locals_])
             if asks == asked and patches.keys() == self._patches.keys():

@@ -84,7 +84,7 @@ def value_leaf(
             know_classes(dict.fromkeys(walker.folded_classes), namespace, places)
         if found is None or not (walker.noted.local or walker.noted.packages):
             return found
-        locals_, reach, _ = local_components(places, walker.noted.local, frozenset())
+        locals_, reach, _ = local_components(places, walker.noted, frozenset())
         packages = package_components(places, walker.noted.packages | reach.packages)
         around = tuple((each.kind, each.name, each.digest) for each in [*locals_, *packages])
         return combine("with", found, around)

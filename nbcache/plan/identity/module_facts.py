@@ -42,7 +42,9 @@ class ModuleFacts:
 
     `bindings`: name -> all (module, attribute or None) that imports bind it to; several where one
     of them is tried first, or by a condition. `assigned`: each name that the top level binds in
-    another way -> the names that its value may be made of.
+    another way -> the names that its value may be made of. `starred` are the modules of which it
+    takes all names; `settled` the names that statements behind the last star are sure to bind
+    before any reads them.
     """
 
     name: str
@@ -53,12 +55,13 @@ class ModuleFacts:
     bindings: Bindings
     imports: tuple[tuple[str, tuple[str, ...]], ...]  # run when the module is imported
     assigned: dict[str, frozenset[str]]
+    starred: tuple[str, ...] = ()
+    settled: frozenset[str] = frozenset()
     parsed: bool = True
 
-    @property
-    def starred(self) -> tuple[str, ...]:
-        """Return the modules of which this one takes all names."""
-        return tuple(target for target, names in self.imports if names == ("*",))
+    def binds(self, name: str) -> bool:
+        """Say whether a statement of the module itself binds a name."""
+        return name in self.definitions or name in self.bindings or name in self.assigned
 
 
 def read_module(
@@ -96,16 +99,25 @@ def _facts(name: str, package: str, source: str, asked: frozenset[Asked]) -> Mod
     definitions: dict[str, tuple[Part, ...]] = {}
     bindings: Bindings = {}
     imports: list[tuple[str, tuple[str, ...]]] = []
+    starred: list[str] = []
+    settled: set[str] = set()
+    early: set[str] = set()  # what may be read while a star still says what it is
     lines = lines_of(source)
     typed = not any(map(_checks_types, tree.body))
     for node in tree.body:
         if _never_runs(node, typed) or (_is_text(node) and not docstrings):
             continue
         part = _part(node, future, lines, asked)
+        early |= part.uses.names.keys() - settled
+        if isinstance(node, Definition | ast.Import | ast.ImportFrom | ast.Assign):
+            settled |= part.uses.stored - early
         for each in part.uses.imports:
             if each.bound:
                 module = absolute(each.module, each.level, package)
                 imports.append((module, each.names))
+                if each.names == ("*",):
+                    starred.append(module)
+                    settled.clear()
                 _bind(each, module, bindings)
         part = _absolute_uses(part, package)
         if part.defines:
@@ -118,8 +130,9 @@ def _facts(name: str, package: str, source: str, asked: frozenset[Asked]) -> Mod
             assigned[stored] = assigned.get(stored, frozenset()) | uses.names.keys()
     whole = normalise(tree, docstrings=docstrings)
     return ModuleFacts(
-        name, whole, source, tuple(statements), definitions, bindings, tuple(imports), assigned
-    )
+        name, whole, source, tuple(statements), definitions, bindings, tuple(imports), assigned,
+        tuple(starred), frozenset(settled),
+    )  # fmt: skip
 
 
 def _is_text(node: ast.stmt) -> bool:

@@ -16,7 +16,7 @@ from nbcache.plan.identity.code import encode_constant
 from nbcache.plan.identity.explain import PART
 from nbcache.plan.identity.module_facts import ModuleFacts, Part
 from nbcache.plan.identity.module_relations import ModuleRelations
-from nbcache.plan.identity.uses import DEFINED, NAME_MODULES, Chain, Import
+from nbcache.plan.identity.uses import DEFINED, NAME_MODULES, Chain, Import, modules_told
 
 _SEES_ALL = frozenset({"globals", "eval", "exec"})
 _MAY_SEE_ALL = frozenset({"vars", "locals"})  # what is asked outside of a function's own code
@@ -103,6 +103,7 @@ class ModuleReach:
         self._seen: set[tuple[str, Chain]] = set()
         self._named: dict[str, set[Chain]] = {}  # "pack.name" -> what is read of it, if a submodule
         self.lists_all = False
+        self._takes_any = False
         self._listed: set[tuple[str, str]] = set()  # classes that are asked for their subclasses
 
     def read(self, module: str, chains: Iterable[Chain]) -> None:
@@ -114,6 +115,11 @@ class ModuleReach:
             if asked not in self._seen:
                 self._seen.add(asked)
                 self._resolve(*asked)
+
+    def takes_any(self) -> None:
+        """Reach all of each module: code takes one from those that are loaded, whichever it is."""
+        self._takes_any = True
+        self._queue += [(each, ()) for each in self.modules]
 
     def changes_reached(self, module: str) -> bool:
         """Say whether importing a local module changes one that is reached: patches, registers."""
@@ -129,11 +135,10 @@ class ModuleReach:
     def named_by(self, module: str) -> set[str]:
         """Return the reached modules that the statements of one name in a text."""
         facts = self._known.load(module)
-        return set().union(*map(self._named_in, facts.statements)) if facts is not None else set()
-
-    def _named_in(self, part: Part) -> set[str]:
-        texts = part.uses.texts if part.uses.attributes & NAME_MODULES else frozenset()
-        return self.modules.keys() & texts  # sys.modules["other"].f = g
+        parts = facts.statements if facts is not None else ()
+        return self.modules.keys() & {
+            each for part in parts for each in modules_told(part.uses, module)
+        }
 
     def _enter(self, module: str) -> Reached | None:
         """Note that a module (and the packages around it) is imported."""
@@ -150,7 +155,7 @@ class ModuleReach:
         parent = _package_of(module)
         if parent:
             self._enter(parent)
-        if (parent, ()) in self._seen:
+        if self._takes_any or (parent, ()) in self._seen:
             self._queue.append((module, ()))
         self._queue += [(target, DEFINED) for target in facts.starred]
         for target, names in facts.imports:
@@ -187,7 +192,7 @@ class ModuleReach:
         elif not self._own(reached, name, rest):
             for home in (module, *self._starred(facts, name)):
                 submodule = f"{home}.{name}"
-                if self._is_module(submodule) and submodule not in self._by_star(facts, name):
+                if self._is_module(submodule) and submodule not in self._known.by_star(facts, name):
                     self._queue.append((submodule, rest))
 
     def _own(self, reached: Reached, name: str, rest: Chain) -> bool:
@@ -205,18 +210,15 @@ class ModuleReach:
             found = True
             self._queue.append((target, rest if attribute is None else (attribute, *rest)))
         # No answer in itself: what a star brings may be a submodule that its home imports.
-        self._queue += [(each, (name, *rest)) for each in self._by_star(facts, name)]
+        self._queue += [(each, (name, *rest)) for each in self._known.by_star(facts, name)]
         return found
 
     def _is_bound(self, facts: ModuleFacts, name: str) -> bool:
         bound = name in facts.definitions or name in facts.bindings
-        return bound or bool(self._by_star(facts, name))
+        return bound or bool(self._known.by_star(facts, name))
 
     def _starred(self, facts: ModuleFacts, name: str) -> tuple[str, ...]:
         return () if name in facts.assigned else facts.starred
-
-    def _by_star(self, facts: ModuleFacts, name: str) -> list[str]:
-        return [each for each in self._known.by_star(facts, name) if self._known.behind(each, name)]
 
     def _list_subclasses(self, module: str, reached: Reached | None, chain: Chain) -> None:
         """Reach what derives from a class, or from any where it cannot be told which one is asked;
@@ -282,13 +284,13 @@ class ModuleReach:
         if uses.attributes & NAME_MODULES:
             if uses.read & _OWN_NAME:  # sys.modules[__name__]
                 self._queue.append((module, ()))
-            for text in uses.texts:
-                if not text.replace(".", "").isidentifier():
-                    continue
-                if self._known.load(text) is not None:
-                    self._queue.append((text, ()))
+            if uses.takes_any:
+                self.takes_any()
+            for told in modules_told(uses, module):
+                if self._known.load(told) is not None:
+                    self._queue.append((told, ()))
                 elif "find_spec" in uses.attributes:
-                    self.packages.add(text)
+                    self.packages.add(told)
 
     def _import_locally(self, each: Import) -> None:
         self._enter(each.module)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nbcache.plan.identity.module_facts import ModuleFacts, Part
-from nbcache.plan.identity.uses import NAME_MODULES, Chain
+from nbcache.plan.identity.uses import Chain, modules_told
 
 IsSuch = Callable[[str, Part], bool]  # of a module and its definition of a class
 
@@ -37,6 +37,7 @@ class ModuleRelations:
         self._loader = load
         self._asked: dict[str, ModuleFacts | None] = {}
         self._origins: dict[tuple[str, str], frozenset[str]] = {}
+        self._by_star: dict[tuple[str, str], list[str]] = {}
         self._told: dict[tuple[str, Chain], bool] = {}
         self._acting: dict[str, frozenset[str]] = {}
         self._changed: dict[str, frozenset[str]] = {}
@@ -57,8 +58,7 @@ class ModuleRelations:
         seen: set[tuple[str, Chain]] = set()
         for each in part.effects.called:
             found |= self._changed_by_call(facts.name, each, seen)
-        if part.uses.attributes & NAME_MODULES:
-            found |= part.uses.texts  # sys.modules["other"].f = g
+        found |= modules_told(part.uses, facts.name)  # sys.modules["other"].f = g
         return found - {facts.name}
 
     def _behind_all(self, facts: ModuleFacts, names: frozenset[str]) -> set[str]:
@@ -84,30 +84,46 @@ class ModuleRelations:
 
     def behind(self, module: str, name: str) -> frozenset[str]:
         """Return the modules that a name of one may come from, and through which it does."""
-        known = self._origins.get((module, name))
-        if known is not None:
-            return known
-        self._origins[module, name] = (
-            frozenset()
-        )  # while it is being found, which may go in a circle
-        facts, found = self.load(module), set[str]()
-        if facts is not None:
-            if name in facts.definitions or name in facts.assigned:
-                found.add(module)
-            for target, attribute in facts.bindings.get(name, ()):
-                found |= {target, f"{target}.{attribute}", *self.behind(target, attribute or "")}
-            for each in facts.assigned.get(name, ()):
-                found |= self.behind(module, each)
-            for target in self.by_star(facts, name):
-                found |= self.behind(target, name)
-        self._origins[module, name] = frozenset(found)
+        if (module, name) not in self._origins:
+            self._origins[module, name] = frozenset(self._find_behind(module, name))
         return self._origins[module, name]
 
-    def by_star(self, facts: ModuleFacts, name: str) -> tuple[str, ...]:
-        """Return the modules of which a name that a module does not bind itself may be."""
-        if name in facts.definitions or name in facts.assigned or name in facts.bindings:
-            return ()
-        return facts.starred
+    def _find_behind(self, module: str, name: str) -> set[str]:
+        found: set[str] = set()
+        waiting, seen = [(module, name)], {(module, name)}
+        for home, each in waiting:  # grows meanwhile
+            facts = self.load(home)
+            if facts is None:
+                continue
+            if each in facts.definitions or each in facts.assigned:
+                found.add(home)
+            further = {(home, one) for one in facts.assigned.get(each, ())}
+            further |= {(target, each) for target in self.by_star(facts, each)}
+            for target, attribute in facts.bindings.get(each, ()):
+                found |= {target, f"{target}.{attribute}"}
+                further.add((target, attribute or ""))
+            waiting += further - seen
+            seen |= further
+        return found
+
+    def by_star(self, facts: ModuleFacts, name: str) -> list[str]:
+        """Return the modules from which a star may bring a name into one, directly or through
+        others: also where that binds the name itself, unless it is sure to do so last."""
+        if not facts.starred:
+            return []
+        if (facts.name, name) not in self._by_star:
+            found: list[str] = []
+            waiting, seen = [facts], {facts.name}
+            for each in waiting:  # grows meanwhile
+                targets = [] if name in each.settled else [*dict.fromkeys(each.starred)]
+                for target in [one for one in targets if one not in seen]:
+                    seen.add(target)
+                    inner = self.load(target)
+                    if inner is not None:
+                        waiting.append(inner)
+                        found += [target] if inner.binds(name) else []
+            self._by_star[facts.name, name] = found
+        return self._by_star[facts.name, name]
 
     def load(self, module: str) -> ModuleFacts | None:
         """Return what the source of a local module says; None where it is not local."""
@@ -171,5 +187,5 @@ class ModuleRelations:
             (target, rest if attribute is None else (attribute, *rest))
             for target, attribute in facts.bindings.get(name, ())
         ]
-        found += [(target, (name, *rest)) for target in self.by_star(facts, name)]
+        found += [(target, (name, *rest)) for target in facts.starred]
         return [*found, (f"{facts.name}.{name}", rest)] if rest else found

@@ -17,7 +17,14 @@ from nbcache.plan.identity.asked import Asked, asked_of_code
 from nbcache.plan.identity.canonical.names import attribute, module_of, qualname_of
 from nbcache.plan.identity.looked_up import WORDS, LookUp, look_ups
 from nbcache.plan.identity.named_in_text import names_told
-from nbcache.plan.identity.uses import DEFINED, NAME_MODULES, Chain, Import, Uses
+from nbcache.plan.identity.uses import (
+    DEFINED,
+    NAME_MODULES,
+    Chain,
+    Import,
+    Uses,
+    modules_told,
+)
 
 Home = Literal["notebook", "local", "package", "python", "unknown"]
 
@@ -57,6 +64,9 @@ class Noted:
         self.whole: list[LookUp] = []  # where code has all names of the notebook at hand
         self.subclasses: set[str] = set()  # classes that are reached from those above them
         self.lists_all = False  # those of which class cannot be told
+        self.takes_any = False  # modules that only the run knows, of those that are loaded
+        self._stars: set[str] = set()  # modules of which code takes all names
+        self._named: set[Chain] = set()  # names that some code reads, with what it reads off them
 
     def used(self, uses: Uses, own: Iterable[str] = ()) -> None:
         """Note all that some code of the notebook uses; `own` are names that it binds itself."""
@@ -72,7 +82,7 @@ class Noted:
             found = self._subclasses(uses, skipped)
             self.wanted |= {name: {()} for name in found if name not in self.wanted}
             self.subclasses |= found
-        self.imported(uses)
+        self.imported(uses, skipped)
 
     def look_up(self, names: Iterable[str]) -> None:
         """Note names of the notebook that code reads by a text; others are passed over."""
@@ -135,16 +145,19 @@ class Noted:
                 if isinstance(base, type):
                     yield steps[at - 1], base
 
-    def imported(self, uses: Uses) -> None:
+    def imported(self, uses: Uses, own: Collection[str] = ()) -> None:
         """Note the modules that some code imports itself, its texts, and what it asks of code."""
+        read = uses.names.keys() - (uses.stored & {*own})
+        self._named |= {(name, *chain) for name in read for chain in uses.names[name]}
         self.texts |= uses.texts
         self.asks |= asked_of_code(uses)
         for each in uses.imports:
             self._import(each, uses)
-        if uses.attributes & NAME_MODULES:
-            for text in uses.texts:
-                if text.isidentifier() or text.replace(".", "").isidentifier():
-                    self.module_read(text, {()}, only_local="find_spec" not in uses.attributes)
+        for star in self._stars:  # of what such a module has from others, what is used counts
+            self.module_read(star, {DEFINED, *self._named})
+        self.takes_any |= uses.takes_any
+        for told in modules_told(uses):
+            self.module_read(told, {()}, only_local="find_spec" not in uses.attributes)
 
     def module_read(
         self, module: str, chains: Iterable[Chain], *, only_local: bool = False
@@ -167,9 +180,8 @@ class Noted:
         if not each.bound:
             self._import_locally(each)
             return
-        if each.names == ("*",):  # of what the module has from others, what is used counts
-            used = {(name, *chain) for name, chains in uses.names.items() for chain in chains}
-            self.module_read(each.module, {DEFINED, *used})
+        if each.names == ("*",):
+            self._stars.add(each.module)
             return
         for position, target in enumerate(each.targets):
             read = uses.names.get(target, frozenset())

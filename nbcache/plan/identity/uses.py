@@ -61,6 +61,7 @@ class Uses:
     `by_text` are those of `names` that are read through a text alone, see `identity.named_in_text`.
     `attributes` are all names and attributes that it mentions, `read` those that it does not bind.
     `members` are the attributes read: the name that stands before it or "", itself, is it called.
+    `takes_any`: it takes from `sys.modules` what no text in it names.
     """
 
     names: dict[str, frozenset[Chain]]
@@ -71,6 +72,7 @@ class Uses:
     by_text: frozenset[str] = frozenset()
     read: frozenset[str] = frozenset()
     members: frozenset[tuple[str, str, bool]] = frozenset()
+    takes_any: bool = False
 
 
 @lru_cache(maxsize=4096)
@@ -100,6 +102,43 @@ def uses_of(code: types.CodeType) -> Uses:
         frozenset(by_text),
         frozenset(read),
         frozenset(members),
+        "modules" in attributes and any(map(_takes_any, nested_codes(code))),
+    )
+
+
+def modules_told(uses: Uses, module: str = "") -> set[str]:
+    """Return the names of modules in the texts of code that takes some by a text; of ".core" all
+    that it may mean in a package that another text names, or that `module`, where it stands, is or
+    lies in."""
+    if uses.attributes.isdisjoint(NAME_MODULES):
+        return set()
+    texts = {each for each in uses.texts if each.replace(".", "").isidentifier()}
+    told = {each for each in texts if each[0] != "."}
+    steps = module.split(".") if module else []
+    around = told | {".".join(steps[:count]) for count in range(1, len(steps) + 1)}
+    inner = {each.lstrip(".") for each in texts - told}
+    return told | {f"{each}.{name}" for each in around for name in inner}
+
+
+def _takes_any(code: types.CodeType) -> bool:
+    steps = [each for each in _steps(code) if each.opname != "PUSH_NULL"]
+    return any(
+        step.argval == "modules"
+        and step.opname in _ATTRIBUTES
+        and _member(steps, at)[0].strip("_") == "sys"
+        and not _is_key_told(*steps[at + 1 : at + 4])
+        for at, step in enumerate(steps)
+    )
+
+
+def _is_key_told(key: dis.Instruction, *further: dis.Instruction) -> bool:
+    """Say whether what is done with `sys.modules` is `["a"]`, `.get(__name__)` or `in`."""
+    if key.opname in _ATTRIBUTES and key.argval in ("get", "pop", "setdefault"):
+        return _is_key_told(*further)
+    if key.argval == "__name__":
+        return further[0].opname not in _ATTRIBUTES
+    return key.opname == "CONTAINS_OP" or (
+        key.opname == "LOAD_CONST" and isinstance(key.argval, str)
     )
 
 
@@ -119,7 +158,7 @@ def _scan(
     read: set[str],
     members: set[tuple[str, str, bool]],
 ) -> None:
-    steps = [each for each in dis.get_instructions(code) if each.opname not in _BETWEEN]
+    steps = _steps(code)
     # A function's own names are local; at the top of a module or cell they are stored by name.
     top = not code.co_flags & 0x02  # CO_NEWLOCALS
     for at, step in enumerate(steps):
@@ -139,6 +178,10 @@ def _scan(
             stored.add(str(step.argval))
     # What a class body binds and reads by name is its own; a global of that name may still be
     # meant where the class reads it before it binds it, so nothing is taken away here.
+
+
+def _steps(code: types.CodeType) -> list[dis.Instruction]:
+    return [each for each in dis.get_instructions(code) if each.opname not in _BETWEEN]
 
 
 def _member(steps: list[dis.Instruction], at: int) -> tuple[str, str, bool]:
