@@ -246,8 +246,12 @@ def test_what_is_opened_past_python_is_read(bench: Bench, notebook: Path) -> Non
         "import os\nos.symlink(p, 'link')\nopen('link').read()",
     ):
         assert reads(bench, place + body, notebook) == (read,), body
-    listed = reads(bench, f"{place}import duckdb\nduckdb.sql(f\"from '{{here}}/*.csv'\")", notebook)
-    assert [(each.kind, each.name) for each in listed] == [("file", "x.csv"), ("folder", ".")]
+    searched = "import sys\nsys.path.insert(0, str(here))\nimport colorsys\n"  # lists the folder, too
+    for before in ("", searched):
+        body = f"{place}{before}import duckdb\nduckdb.sql(f\"from '{{here}}/*.csv'\")"
+        listed = reads(bench, body, notebook)
+        assert [(each.kind, each.name) for each in listed] == [("file", "x.csv"), ("folder", ".")]
+    assert reads(bench, place + searched, notebook) == ()
 
 
 @pytest.mark.skipif(Openings.begin() is None, reason="the system does not tell of openings")

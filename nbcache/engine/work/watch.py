@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from glob import glob, has_magic
 from shutil import which
+from threading import get_ident
 from types import FrameType
 from urllib.parse import unquote, urlsplit
 
@@ -74,6 +75,7 @@ class Watcher:
         self._unpickled: set[tuple[str, Chain]] = set()  # what pickles brought, of which modules
         # During an import of local modules: kinds and names.
         self._import_reads: dict[tuple[str, str], None] | None = None
+        self._gathering: set[int] = set()  # threads that ask what happened
         self._folder = ""
         self._linked: frozenset[str] = frozenset()
         self._places: Places | None = None
@@ -327,23 +329,36 @@ class Watcher:
         return full
 
     def _listed(self, arguments: tuple[object, ...]) -> None:
+        if get_ident() in self._gathering:
+            return
+        if self._files.lists_aside:
+            self._listed_aside("")
         named = arguments[0]
         path = self._users(path_of_folder(named) if isinstance(named, int) else named)
         if path is None or path + os.sep == self._folder or self._places is None:
             return
+        is_package = self._places.is_package
+        is_import = called_by(IMPORTING + SEEKING_PACKAGES, is_package)
+        if is_import and not self._children.is_child:
+            self._listed_aside(path)
+            return
         self._by_python(path)
         if ("folder", path) in self._reads and self._import_reads is None:
             return
-        is_package = self._places.is_package
-        if not os.path.isdir(path) or called_by(IMPORTING + SEEKING_PACKAGES, is_package):
-            return
-        if lists_path(is_package) or is_removing():
+        if is_import or not os.path.isdir(path) or lists_path(is_package) or is_removing():
             return
         self._note("folder", path)
         if looks_at_entries(is_package):
             inside = [os.path.join(path, each) for each in os.listdir(path)]
             for each in filter(os.path.isfile, inside):
                 self._note("file", each)
+
+    def _listed_aside(self, path: str) -> None:
+        self._gathering.add(get_ident())  # what that lists is no read
+        try:
+            self._files.listed_aside(path)
+        finally:
+            self._gathering.discard(get_ident())
 
     def _renamed(self, arguments: tuple[object, ...]) -> None:
         path = self._users(arguments[1])
@@ -493,6 +508,8 @@ class Watcher:
             )
 
     def _opened(self, arguments: tuple[object, ...]) -> None:
+        if self._files.lists_aside:
+            self._listed_aside("")
         path, mode, flags = arguments[0], arguments[1], arguments[2]
         if is_writing(mode, flags):
             self._refuse_writing(path)
