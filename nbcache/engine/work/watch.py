@@ -22,13 +22,14 @@ from urllib.parse import unquote, urlsplit
 
 from nbcache.engine.identity.modules import reached_beyond
 from nbcache.engine.identity.places import Places
-from nbcache.engine.identity.programs import Started, started_by
+from nbcache.engine.identity.programs import Started, name_on_path, started_by
 from nbcache.engine.identity.read_state import CHANGED, ReadState, links_on, state_of, what_is_at
 from nbcache.engine.spec import ModuleSource
 from nbcache.engine.work.callers import (
     IMPORTING,
     LINKS,
     ON_BEHALF,
+    PROGRAMS,
     READING_SOURCE,
     SAME,
     SEARCHES,
@@ -423,6 +424,9 @@ class Watcher:
     def asked_for(self, path: object, asked: str) -> None:
         """Code asks what is at a path: whether something is there, or all that stat tells."""
         question, full = self._asked_by_user(path, asked)
+        if question in PROGRAMS and (name := name_on_path(path)):
+            self._note("tool", name)
+            return
         if full is None or not question or question in LINKS or full in self._written:
             return
         if question in SAME:
@@ -456,7 +460,7 @@ class Watcher:
             return question, None
         is_others = self._is_others(frame)
         if is_others and (question not in SEARCHES or library_of(frame) is None):
-            return question, None
+            return "", None
         full = self._users(path)
         if full is None or full + os.sep == self._folder:
             return question, None
