@@ -33,10 +33,11 @@ class Outcome(Enum):
 
 
 def hit_rate(counts: Mapping[str, int], own: int) -> float | None:
-    """Which part of the tasks with a result got it from other runs, 0 to 1; None where none has
-    one. own: of those cached, how many got it from their own run."""
+    """Which part of the tasks that were found or performed got its result from other runs, 0 to
+    1; None where there is none. own: of those cached, how many got it from their own run."""
     cached = counts.get(Outcome.CACHED.value, 0)
-    total = cached + counts.get(Outcome.COMPLETED.value, 0)
+    performed = (Outcome.COMPLETED, Outcome.FAILED, Outcome.IGNORED)
+    total = cached + sum(counts.get(each.value, 0) for each in performed)
     return (cached - own) / total if total else None
 
 

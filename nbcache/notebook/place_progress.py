@@ -31,8 +31,8 @@ def done(counts: Mapping[str, int]) -> int:
 
 
 def hit_share(counts: Mapping[str, int], own: int) -> str:
-    """Return "67%": which part of the results came from other runs; "" where there is none yet.
-    100% are all, and 0% is none."""
+    """Return "67%": which part of the tasks have results of other runs, as `hit_rate` counts
+    them; "" where there is none yet. 100% are all, and 0% is none."""
     rate = hit_rate(counts, own)
     if rate is None or 0 < rate < 0.01:
         return "" if rate is None else "under 1%"

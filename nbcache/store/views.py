@@ -153,7 +153,8 @@ GROUP BY run""",
     "runs": f"""SELECT run, name, status, notebook, parent, "start", complete, duration, sessions,
     coalesce(counts['completed'], 0) AS completed, coalesce(counts['cached'], 0) AS cached,
     coalesce(counts['failed'], 0) AS failed,
-    (cached - own_) / nullif(cached + completed, 0) AS hit_rate,
+    (cached - own_) / nullif(cached + completed + failed + coalesce(counts['ignored'], 0), 0)
+        AS hit_rate,
     counts, saved, error, parameters, options, targets, host, "user", pid
 FROM (
     SELECT run, arg_max(name, place) AS name, upper(arg_max(status, place)) AS status,

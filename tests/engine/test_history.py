@@ -84,6 +84,11 @@ def test_a_run_that_somebody_holds_goes_on_and_one_that_nobody_holds_is_interrup
     assert ended.elapsed_s == pytest.approx(63.0)
     assert ended.counts == {"failed": 1}
     assert fetch(story.cache, in_sql, [TWO]) == [(63.0, 0, 0, 1, {"failed": 1})]
+    counts = {"cached": 1, "failed": 1, "ignored": 2}
+    story.add(RunRow, run=TWO, name="bold-ant", status="failed", session=2, counts=counts)
+    rates = [each.hit_rate for each in history.runs(story.cache) if each.id == TWO]
+    assert fetch(story.cache, "SELECT hit_rate FROM runs WHERE run = ?", [TWO]) == [(0.25,)]
+    assert rates == [0.25]
     equal = "SELECT completed, cached, hit_rate FROM runs WHERE run = ?"
     assert fetch(story.cache, equal, [ONE]) == [(1, 1, 0.0)]  # of an equal task: no hit
 

@@ -184,12 +184,13 @@ def test_a_plan_says_once_what_would_fail_and_why() -> None:
 
 
 def test_a_view_says_the_hit_rate_as_the_history_has_it_and_all_only_of_all() -> None:
-    assert hit_share({}, 0) == hit_share({"failed": 2}, 0) == ""
-    assert hit_share({"completed": 15, "cached": 4, "failed": 1, "skipped": 3}, 0) == "21%"
+    assert (hit_share({}, 0), hit_share({"failed": 2}, 0)) == ("", "0%")
+    assert hit_share({"completed": 15, "cached": 4, "failed": 1, "skipped": 3}, 0) == "20%"
     assert hit_share({"completed": 2, "cached": 2}, 2) == "0%"
     assert hit_share({"completed": 999, "cached": 1}, 0) == "under 1%"
     assert hit_share({"completed": 1, "cached": 999}, 0) == "99%"
-    assert hit_share({"cached": 999, "failed": 1}, 0) == "100%"
+    assert hit_share({"cached": 999, "ignored": 1}, 0) == "99%"
+    assert hit_share({"cached": 999, "stored": 1}, 0) == "100%"
 
 
 def test_a_run_survives_the_way_out_of_the_kernel_as_json() -> None:

@@ -119,7 +119,7 @@ def test_the_page_says_all_of_it(report: RunReport) -> None:
 
     for words in (
         "run calm-otter failed",
-        "50% hit rate, 1 from the cache",
+        "20% hit rate, 1 from the cache",
         "3 failed",
         f"fit[depth=2], fit[depth=3], fit[depth=4] ValueError: {EVIL}",
         "traceback of fit[depth=2]",
