@@ -46,6 +46,12 @@ class Ticks:
         """Return the time of the server, microseconds since 1970."""
         return self._began_us + self._now() * TICK_US
 
+    def leap(self, by_us: int) -> None:
+        """Let much time pass at once, or take it back, while nobody is at work."""
+        began = self.folder / "began"
+        began.unlink()
+        os.symlink(str(self._began_us + by_us), began)
+
     def _now(self) -> int:
         return self._time.stat().st_size if self._time.exists() else 0
 
