@@ -47,8 +47,8 @@ class RemoteFile:
 
     @property
     def hides_authority(self) -> bool:
-        """Whether its place shows no server or bucket, since a password may stand there."""
-        return "://…" in self.place
+        """Whether its place lacks some of its server or bucket, as a password may stand there."""
+        return "…" in self.place.replace("?…", "")
 
     def __str__(self) -> str:
         return self.place
@@ -58,12 +58,19 @@ class RemoteFile:
 
 
 def _without_secrets(url: str) -> str:
-    """Return a URL without user, password and the values of its query."""
+    """Return a URL without user, password and the values of its query.
+
+    One that is not written as it should be may have a password up to its last "@": of a URL with a
+    ":" in its authority nothing is shown up to there, but for what must be a server if this is one.
+    """
     scheme, divider, rest = url.partition("://")
     rest, mark, _ = rest.partition("?")
     authority, slash, path = rest.partition("/")
     if _is_unclear(scheme.lower(), authority, path):
-        authority, (_, slash, path) = "…", path.rpartition("@")
+        server, _, port = authority.partition(":")
+        is_server = port.isdigit() and scheme.lower() not in _CLOUDS
+        authority = f"{server}:…" if is_server else "…"
+        _, slash, path = path.rpartition("@")
     user, at, host = authority.rpartition("@")
     if at and (scheme not in _CONTAINER_AT_ACCOUNT or ":" in user):
         authority = host
@@ -72,11 +79,12 @@ def _without_secrets(url: str) -> str:
 
 def _is_unclear(scheme: str, authority: str, path: str) -> bool:
     """Whether the "/" or "?" that ends the authority may stand in a password, as in keys of S3."""
-    if ":" not in authority or "@" in authority or authority.startswith(("[", "arn:")):
+    if ":" not in authority or authority.startswith(("[", "arn:")) or scheme in _WITHOUT_AUTHORITY:
         return False
-    if scheme in _CLOUDS or not authority.rpartition(":")[2].isdigit():
-        return scheme not in _WITHOUT_AUTHORITY
-    return "@" in path and scheme not in ("http", "https")
+    host = authority.rpartition("@")[2]
+    _, colon, port = host.rpartition(":")
+    is_port = scheme not in _CLOUDS and (port.isdigit() or host.startswith("["))
+    return "@" in path or (bool(colon) and not is_port)
 
 
 _CONTAINER_AT_ACCOUNT = ("abfs", "abfss", "az", "wasb", "wasbs")  # Azure: no user stands there

@@ -30,7 +30,11 @@ def test_a_file_that_is_not_there_is_not_named_where_its_input_looks_secret(
     notebook.cell("%channel tokens = of(['hunter2'])")
     notebook.cell("%%process work(token: list[path]) -> n from tokens\nn = 1")
     run = notebook.run()
-    assert "no file (not shown)" in run.failures[0].error
+    assert "no file (not shown)\n" in run.failures[0].error
+    notebook.cell("%channel places = of('https://host/x?token=hunter2')")
+    notebook.cell("%%process read(f: path) -> n from places\nn = 1")
+    run = notebook.run("read")
+    assert "no file (not shown); a URL is taken by path(...)" in run.failures[0].error
 
 
 def test_a_file_inside_of_an_input_is_declared_with_it(notebook: Notebook) -> None:

@@ -17,6 +17,7 @@ from nbcache.plan.identity.confidential import (
     is_hidden,
     know_secrets,
     looks_secret,
+    secrets_in,
 )
 
 
@@ -52,6 +53,24 @@ def test_a_password_in_a_url_is_a_secret_whatever_its_name() -> None:
     assert is_confidential("sources", {"db": ["https://a.org/b", url]})
     assert confidential_texts({"source": f"see {url}"}) == ("hunter2",)
     assert not is_confidential("source", "https://me@a.org:80/b:c@d")
+
+
+@pytest.mark.parametrize(
+    ("query", "secrets"),
+    [
+        ("?token=hunter-22", ["hunter-22"]),
+        ("?page=2&api_key=hunter-22#top", ["hunter-22"]),
+        ("?sv=2026-01-01&sig=hunter-22%3D", ["hunter-22%3D"]),
+        ("?X-Amz-Expires=36000000&X-Amz-Credential=AKIA-me&X-Amz-Signature=hunter-22",
+         ["AKIA-me", "hunter-22"]),
+        ("?tokens=30000000&sort_key=surname&q=secret+sauce&page=200000", []),
+    ],
+)  # fmt: skip
+def test_tokens_and_signatures_in_the_query_of_a_url_are_secrets_whatever_its_name(
+    query: str, secrets: list[str]
+) -> None:
+    assert secrets_in(f"see 'https://host/x.csv{query}', it says") == secrets
+    assert is_confidential("source", f"https://host/x.csv{query}") == bool(secrets)
 
 
 def test_what_a_secret_variable_holds_is_a_secret_in_any_text_until_it_is_set_no_more() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nbcache.engine.identity.declared_types import fits_type
 from nbcache.engine.identity.downloads import Downloads
-from nbcache.engine.identity.missing_files import no_file
+from nbcache.engine.identity.missing_files import no_file, of_url
 from nbcache.engine.identity.remote import RemoteFiles
 from nbcache.errors import (
     ChannelError,
@@ -197,7 +197,7 @@ class Identifier:
         if path.is_file():  # taken before the digest: who writes in between is seen at the end
             stat = stat_key(path)
         elif not path.is_dir():
-            why = f"no file {HIDDEN}" if hidden else no_file(name, self._folder)
+            why = f"no file {HIDDEN}{of_url(name)}" if hidden else no_file(name, self._folder)
             raise ChannelError(f"{place}: {why}")
         elif self._kept.resolve().is_relative_to(path.resolve()):
             raise ChannelError(

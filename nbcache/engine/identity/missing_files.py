@@ -22,9 +22,14 @@ def no_file(name: str, folder: Path) -> str:
     if (folder / name).is_symlink():
         return f"{name} is a link to {os.readlink(folder / name)}, which is not there"
     if "://" in name:
-        return f"no file {RemoteFile(name).place}; a URL is taken by path(...) or from_path(...)"
+        return f"no file {RemoteFile(name).place}{of_url(name)}"
     looked = "" if os.path.isabs(name) else f" (looked in {folder})"
     return f"no file {name}{looked}{_meant(name, folder)}"
+
+
+def of_url(name: str) -> str:
+    """Return the way out where a text is a URL, else nothing."""
+    return "; a URL is taken by path(...) or from_path(...)" if "://" in name else ""
 
 
 def no_match(pattern: str, folder: Path) -> str:

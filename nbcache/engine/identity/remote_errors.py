@@ -23,13 +23,18 @@ _WEB = "take a URL that grants access, or put headers into fsspec's configuratio
 
 def explained(error: Exception, file: RemoteFile) -> ChannelError:
     """Return what to tell of a failure to reach a remote file."""
+    told = _explained(error, file)
+    if file.hides_authority and cloud_of_login(file) is None:
+        return ChannelError(f"{told}\n  {_ESCAPED}")
+    return told
+
+
+def _explained(error: Exception, file: RemoteFile) -> ChannelError:
     scheme, place, causes = _scheme(file), file.place, list(_causes(error))
     cloud = cloud_of_login(file)
     if cloud is not None:
         way_out = _CREDENTIALS[cloud]
         return ChannelError(f"{place}: credentials do not belong in a URL; {way_out}")
-    if file.hides_authority:  # what a library says may quote it
-        return ChannelError(f"cannot read {place}: {type(error).__name__}\n  {_ESCAPED}")
     if any(isinstance(each, ImportError) for each in causes):
         package = _EXTRAS.get(scheme)
         way_out = f"pip install '{package}'" if package else _clean(error, file)
@@ -54,7 +59,8 @@ def explained(error: Exception, file: RemoteFile) -> ChannelError:
         )
     if status:
         return ChannelError(f"cannot read {place}: the server says {status}; try again later")
-    return ChannelError(f"cannot read {place}: {type(error).__name__}: {_clean(error, file)}")
+    name, said = type(error).__name__, _clean(error, file)
+    return ChannelError(f"cannot read {place}: {name}{f': {said}' if said != name else ''}")
 
 
 def cloud_of_login(file: RemoteFile) -> str | None:
@@ -75,7 +81,7 @@ def _scheme(file: RemoteFile) -> str:
 
 
 _ESCAPED = (
-    "Its server is not shown, as a password may stand before it: in one, / ? # @ are written "
+    "Not all of its address is shown, as a password may stand there: in one, / ? # @ are written "
     "%2F %3F %23 %40."
 )
 _OF_MEMORY = "; what lies in memory:// is gone with the kernel that wrote it"
@@ -118,6 +124,8 @@ def _lost(causes: list[BaseException]) -> BaseException | None:
 
 def _clean(error: BaseException, file: RemoteFile) -> str:
     """Return an error's text in one line, without what the URL hides."""
+    if file.hides_authority:  # what a library says may quote it, in any form
+        return type(error).__name__
     text = " ".join(str(error).split()).replace(file.url, file.place)
     query = file.url.partition("?")[2]
     authority = file.url.partition("://")[2].partition("/")[0]

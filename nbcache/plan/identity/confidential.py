@@ -3,9 +3,9 @@
 Rows are shared, digests of values are needed in them, texts are not. So what a name such as
 `api_token` holds is left out of summaries, evidence, labels and parameters, and where a task prints
 it or an error quotes it, it is replaced. A guess by names, for the secrets that nobody has declared
-by `--secret`; numbers never count (`max_token = 512`). A password in a URL is known by its place,
-what variables of the environment with such names hold (`know_secrets`) by its content: under any
-name, and inside of any text.
+by `--secret`; numbers never count (`max_token = 512`). A password in a URL is known by its place, a
+token or signature in its query by its name there, what variables of the environment with such names
+hold (`know_secrets`) by its content: under any name, and inside of any text.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ _BEFORE_KEY = frozenset(
     "api access private secret signing encryption account storage auth service ssh".split()
 )
 _IN_URL = re.compile(r"\w://[^\s/?#:@]*:([^\s/?#@]+)@")
+_IN_QUERY = re.compile(r"[?&]([\w.-]+)=([^\s&#'\"<>]{6,})")
+_SIGNATURES = frozenset({"sig", "signature", "key", "x-amz-signature", "x-goog-signature"})
+"""What names a secret in a query alone, beside names that look so anywhere."""
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SHORTEST = 5  # characters: a shorter text stands in too many others to be replaced there
 _SHORTEST_KNOWN = 6  # characters: or for these to be left out
@@ -161,11 +164,17 @@ def _attribute(value: object, name: str) -> object:
 
 
 def secrets_in(text: str | bytes) -> list[str]:
-    """Return the secrets that a text quotes: passwords of URLs, and what the environment holds."""
+    """Return the secrets that a text quotes: those in URLs, and what the environment holds."""
     if isinstance(text, bytes):
         return [each for each in _known if each.encode("utf-8", "surrogateescape") in text]
-    found = _IN_URL.findall(text) if "://" in text else []
+    found = [*_IN_URL.findall(text), *_in_queries(text)] if "://" in text else []
     return [*found, *(each for each in _known if each in text)]
+
+
+def _in_queries(text: str) -> Iterator[str]:
+    for name, value in _IN_QUERY.findall(text) if "?" in text else ():
+        if name.lower() in _SIGNATURES or looks_secret(name):
+            yield value
 
 
 def _texts(value: object, depth: int) -> Iterator[str]:
