@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ from nbcache.engine.spec import AttemptReport
 from nbcache.engine.upkeep.cleaning import live_runs, run_facts
 from nbcache.errors import NotRunError, UsageError, command
 from nbcache.model.channel import Item
+from nbcache.model.task import Outcome
 from nbcache.model.value import Gathered, Stored
 from nbcache.store.cache import Cache
 from nbcache.store.collect import collect
@@ -45,11 +47,15 @@ class OutputRepeat:
 
 @dataclass(slots=True)
 class ProcessRepeat:
-    """One process: how many of its kept tasks were run again, and what came of it."""
+    """One process: how many of its kept tasks were run again, and what came of it.
+
+    left: its tasks of which no result is kept, as far as they are known: a run would make them.
+    """
 
     process: str
     tasks: int
     kept: int
+    left: int = 0
     outputs: dict[str, OutputRepeat] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)  # task, error
 
@@ -64,7 +70,8 @@ class ProcessRepeat:
             "process": self.process,
             "tasks": self.tasks,
             "kept": self.kept,
-            "reproducible": self.good,
+            "left": self.left,
+            "reproducible": self.good if self.tasks else None,
             "outputs": [
                 {
                     "name": each.name,
@@ -94,10 +101,16 @@ def repeat(
     prepared = session.prepare(targets)
     prepared.decider.need_results()
     by_process: dict[str, list[Decision]] = {}
-    for _, decision in sorted(dry_run(prepared).decisions.items()):
-        wanted = not targets or decision.place.name in targets
-        if wanted and decision.entry is not None and decision.outputs is not None:
-            by_process.setdefault(decision.place.name, []).append(decision)
+    dry = dry_run(prepared)
+    left = Counter({name: dry.unknown[name] for name in targets or prepared.graph.places})
+    for task, decision in sorted(dry.decisions.items()):
+        name = decision.place.name
+        if name not in left or dry.outcomes.get(task) is Outcome.SKIPPED:
+            continue
+        if decision.entry is not None and decision.outputs is not None:
+            by_process.setdefault(name, []).append(decision)
+        else:
+            left[name] += 1
     if not by_process:
         raise NotRunError(f"no result of these processes is kept: {command('run')} first")
     chosen = {name: _spread(found, sample) for name, found in by_process.items()}
@@ -114,6 +127,9 @@ def repeat(
             _compare(cache, prepared, name, tasks, len(by_process[name]), reports)
             for name, tasks in chosen.items()
         ]
+    found += [ProcessRepeat(name, 0, 0) for name in left if left[name] and name not in chosen]
+    for each in found:
+        each.left = left[each.process]
     collect(cache, live_runs(run_facts(cache)))
     return found
 
@@ -179,9 +195,8 @@ def _compare(
     reports: Mapping[int, AttemptReport],
 ) -> ProcessRepeat:
     place = tasks[0].place
-    found = ProcessRepeat(
-        name, len(tasks), kept, {each.name: OutputRepeat(each.name) for each in place.outputs}
-    )
+    outputs = {each.name: OutputRepeat(each.name) for each in place.outputs}
+    found = ProcessRepeat(name, len(tasks), kept, outputs=outputs)
     for decision in tasks:
         report = reports[id(decision)]
         again: Item | None = None

@@ -50,10 +50,8 @@ def selection_of(parsed: Parsed, cache: Cache) -> Selection:
         raise UsageError(history.unknown("status", status, sorted(_STATUSES)))
     processes = parsed.flags.get("--process", ())
     runs = history.runs(cache)
-    known = {each.name for run in runs for each in run.processes}
     for name in processes:
-        if name not in known:
-            raise UsageError(history.unknown("process", name, sorted(known)))
+        history.check_process(name, runs)
     hashes = [text.lower() for text in parsed.flags.get("--hash", ())]
     for text in hashes:
         if not is_hash(text):
@@ -352,10 +350,12 @@ def check_answer(parsed: Parsed, session: Session) -> Answer:
 
 
 def _repeated(found: ProcessRepeat) -> list[Rendered]:
+    left = f"{render.count_of(found.left, 'task')} without a kept result: not checked"
+    if not found.tasks:
+        return [render.line(f"{found.process}: {left}")]
     head = f"{found.process}: {found.tasks:,} of {render.count_of(found.kept, 'task')} run again"
-    if found.good:
-        return [render.line(f"{head}, all came out the same")]
-    lines = [render.line(head)]
+    head += ", all came out the same" if found.good else ""
+    lines = [render.line(f"{head}; {left}" if found.left else head)]
     for task, error in found.failed:
         lines.append(render.line(f"  {task} failed: {error}"))
     for output in found.outputs.values():

@@ -38,10 +38,10 @@ class Parsed:
         return texts[-1] if texts else None
 
     def number(self, flag: str, default: int) -> int:
-        """Return the number given with an option."""
+        """Return the number given with an option, 1 or more."""
         text = self.text(flag) or str(default)
-        if not text.isdecimal():
-            raise UsageError(f"{flag} takes a number, not {text!r}")
+        if not text.isdecimal() or not int(text):
+            raise UsageError(f"{flag} takes a number from 1 on, not {text!r}")
         return int(text)
 
     def parameters(self) -> dict[str, str]:

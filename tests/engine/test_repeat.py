@@ -71,3 +71,20 @@ def test_of_one_process_all_tasks_are_repeated_on_request(notebook: Notebook) ->
     assert notebook.ran() == ["10", "20"]
     assert found.good
     assert found.record()["reproducible"] is True
+
+
+def test_what_is_not_kept_is_named_as_left_out(notebook: Notebook) -> None:
+    # given a process with one new item, and one that was edited
+    notebook.cell("%channel src = of(1, 2)")
+    notebook.cell("%%process make(v) -> n from src\nn = v")
+    notebook.cell("%%process use(n) -> m from make\nm = n")
+    notebook.run()
+    notebook.cell("%channel src = of(1, 2, 3)")
+    notebook.cell("%%process use(n) -> m from make\nm = n + 1")
+
+    make, use = repeat(notebook.session)
+
+    # then it is said how many of their tasks were not looked at
+    assert (make.process, make.tasks, make.left, make.good) == ("make", 2, 1, True)
+    assert (use.process, use.tasks, use.left) == ("use", 0, 3)
+    assert use.record()["reproducible"] is None

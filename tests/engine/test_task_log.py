@@ -31,7 +31,6 @@ def test_the_log_can_be_filtered_and_taken_of_all_runs(two_runs: Story) -> None:
 
     assert positions([ONE], status="failed") == ["2"]
     assert positions([TWO], where="status = 'CACHED' AND process = 'fit' -- hits") == ["0"]
-    assert positions(None, process="other") == []
     assert len(positions(None)) == 6
 
 
@@ -44,6 +43,14 @@ def test_a_field_that_does_not_exist_and_a_wrong_condition_name_the_nearest(
         task_log.log_rows(two_runs.cache, where="realtme > 1")
     with pytest.raises(UsageError, match="cannot be answered"):
         task_log.log_rows(two_runs.cache, where="status ==")
+
+
+def test_a_process_and_a_status_that_do_not_exist_name_the_nearest(two_runs: Story) -> None:
+    with pytest.raises(UsageError, match="no process 'fitt'; did you mean \"fit\""):
+        task_log.log_rows(two_runs.cache, process="fitt")
+    with pytest.raises(UsageError, match="no status 'complete'; did you mean \"completed\""):
+        task_log.log_rows(two_runs.cache, status="complete")
+    assert task_log.log_rows(two_runs.cache, process="fit", status="aborted") == []
 
 
 def test_runs_are_chosen_by_name_and_as_those_before_after_and_but(two_runs: Story) -> None:

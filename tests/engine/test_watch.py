@@ -246,8 +246,14 @@ def test_what_is_opened_past_python_is_read(bench: Bench, notebook: Path) -> Non
         "import os\nos.symlink(p, 'link')\nopen('link').read()",
     ):
         assert reads(bench, place + body, notebook) == (read,), body
-    listed = reads(bench, f"{place}import duckdb\nduckdb.sql(f\"from '{{here}}/*.csv'\")", notebook)
-    assert [(each.kind, each.name) for each in listed] == [("file", "x.csv"), ("folder", ".")]
+    searched = (
+        "import sys\nsys.path.insert(0, str(here))\nimport colorsys\n"  # lists the folder, too
+    )
+    for before in ("", searched):
+        body = f"{place}{before}import duckdb\nduckdb.sql(f\"from '{{here}}/*.csv'\")"
+        listed = reads(bench, body, notebook)
+        assert [(each.kind, each.name) for each in listed] == [("file", "x.csv"), ("folder", ".")]
+    assert reads(bench, place + searched, notebook) == ()
 
 
 @pytest.mark.skipif(Openings.begin() is None, reason="the system does not tell of openings")
@@ -415,8 +421,14 @@ def test_variables_are_recorded_with_their_values_digest(bench: Bench, notebook:
     )
 
 
-def test_what_libraries_ask_the_environment_does_not_count(bench: Bench, notebook: Path) -> None:
-    assert reads(bench, "import subprocess, shutil\nshutil.which('ls')", notebook) == ()
+def test_a_program_that_the_body_looks_for_counts_but_not_where_it_looks(
+    bench: Bench, notebook: Path
+) -> None:
+    found = reads(bench, "import shutil\nshutil.which('ls')\nshutil.which('nb-none')", notebook)
+    assert [(each.kind, each.name, each.digest is None) for each in found] == [
+        ("tool", "ls", False),
+        ("tool", "nb-none", True),
+    ]
 
 
 def test_a_variable_that_the_body_sets_itself_is_no_read(bench: Bench, notebook: Path) -> None:

@@ -85,6 +85,7 @@ def test_a_cache_is_looked_at_pinned_cleaned_checked_and_repaired(
         "clean -n -f",
         "check big",
         "check --repeat -n some",
+        "runs -n 0",
         "pin big 0 --process big",
         "pin --team big 0",
         "pin --list big 0",

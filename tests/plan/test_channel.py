@@ -143,6 +143,8 @@ def test_items_of_unknown_fields_are_unpacked_for_several_parameters() -> None:
     assert call(lambda it: it, (("x", "y"),), None) == ("x", "y")
     with pytest.raises(ChannelError, match="takes 2 values, but the item is one int"):
         call(lambda a, b: a, (5,), None)
+    assert call(lambda *all: all, (("x", "y"),), None) == ("x", "y")
+    assert call(lambda *all: all, (5,), None) == (5,)
 
 
 def test_a_function_that_fits_in_no_way_is_refused_before_the_run() -> None:

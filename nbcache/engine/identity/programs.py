@@ -50,6 +50,13 @@ def started_by(arguments: tuple[object, ...]) -> Started:
     return replace(found, paths=found.paths + handed)
 
 
+def name_on_path(path: object) -> str:
+    """Return the name of a program, of where it may lie on PATH; "": it is looked for elsewhere."""
+    folder, name = os.path.split(_text(path))
+    search = os.environ._data.get(b"PATH", b"")  # type: ignore[attr-defined]  # as in _differing
+    return name if folder in os.fsdecode(search).split(os.pathsep) else ""
+
+
 def _differing(environ: Mapping[object, object]) -> Iterator[str]:
     """Yield absolute paths among the variables that a program gets and this process lacks."""
     own = os.environ._data  # type: ignore[attr-defined]  # the mapping tells of its readers

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeGuard
 
 from nbcache.engine.record.holding import cancel_request, is_held, is_held_below
 from nbcache.engine.record.rare_rows import rare_rows
-from nbcache.errors import RunError, command
+from nbcache.errors import RunError, UsageError, command
 from nbcache.model.ids import RunId, run_name
 from nbcache.model.row import AttemptRow, ProcessRecord, Record, Row, RunRow, UseRow
 from nbcache.model.task import Outcome, RunStatus, hit_rate
@@ -288,6 +288,17 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
     """Return "no KIND 'name'; did you mean ...", or all that there are where nothing is near."""
     there = f"there are {', '.join(known)}" if known else "there is none yet"
     return f"no {kind} {name!r}; {meant(name, known, there)}"
+
+
+def check_process(name: str, known: Sequence[RunSummary]) -> None:
+    """See that a run has a process of this name.
+
+    Raises:
+        UsageError: none has; it names the nearest.
+    """
+    names = {process.name for run in known for process in run.processes}
+    if name not in names:
+        raise UsageError(unknown("process", name, sorted(names)))
 
 
 _FAILED = (Outcome.FAILED.value, Outcome.IGNORED.value)

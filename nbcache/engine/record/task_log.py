@@ -15,6 +15,7 @@ from nbcache.engine.record import history
 from nbcache.engine.record.query import asking, fetch
 from nbcache.engine.work.shown import decode_chunks
 from nbcache.errors import BlobDamagedError, BlobMissingError, UsageError
+from nbcache.model.task import Outcome
 from nbcache.store.cache import Cache
 
 DEFAULT_FIELDS = ("process", "tag", "position", "status", "hash", "duration", "reason", "error")
@@ -61,7 +62,8 @@ def log_rows(
     runs: their ids, None for all; where: a SQL condition over the columns of `tasks`.
 
     Raises:
-        UsageError: a field does not exist (names the nearest), or the condition is wrong.
+        UsageError: a field, process or status does not exist (names the nearest), or the condition
+            is wrong.
     """
     known = known_fields(cache)
     if not fields:
@@ -69,6 +71,9 @@ def log_rows(
     for name in fields:
         if name not in known:
             raise UsageError(history.unknown("field", name, known))
+    statuses = [each.value for each in Outcome]
+    if status is not None and status.lower() not in statuses:
+        raise UsageError(history.unknown("status", status, statuses))
     conditions, values = ["true"], list[object]()
     if runs is not None:
         conditions.append("list_contains(?, t.run)")
@@ -85,6 +90,8 @@ def log_rows(
     )
     with asking(cache, query, values, runs=runs) as cursor:
         rows = cursor.fetchall()
+    if process is not None and not rows:
+        history.check_process(process, history.runs(cache))
     read: dict[int, Callable[[Any], str]] = {
         place: _printed(cache, name) for place, name in enumerate(fields) if name in _PRINTED
     }

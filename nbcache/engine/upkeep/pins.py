@@ -79,9 +79,7 @@ def _target(
         found = history.find_run(cache, run)
         return f"run:{found.id}", f"run {found.name}"
     if process:
-        known = {each.name for run_ in history.runs(cache) for each in run_.processes}
-        if process not in known:
-            raise UsageError(history.unknown("process", process, sorted(known)))
+        history.check_process(process, history.runs(cache))
         return f"process:{process}", f"process {process}"
     task = find_task(cache, words)
     return f"hash:{task.made.hash}", f"task {task.label} ({short(task.made.hash)})"

@@ -30,7 +30,7 @@ _BESIDE = ("nbcache-", "IPythonHistorySaving", "IOPub", "Control", "Heartbeat") 
 _LIBRARY = os.path.dirname(os.__file__)  # Python's own
 _ASKING = tuple(
     f"{where}{name}"
-    for name in ("genericpath", "posixpath", "pathlib", "glob", "filecmp")
+    for name in ("genericpath", "posixpath", "pathlib", "glob", "filecmp", "shutil")
     for where in ("<frozen ", f"{_LIBRARY}/")
 )
 # These call what they were given, and substitute what they were told to.
@@ -47,6 +47,7 @@ SEARCHES = frozenset("exists lexists isfile isdir is_file is_dir".split())
 _MORE = frozenset("islink is_symlink is_mount ismount lstat access glob rglob".split())
 _QUESTIONS = STATS | SEARCHES | _MORE
 SAME = frozenset({"samefile"})
+PROGRAMS = frozenset({"which"})
 LINKS = frozenset("readlink realpath _joinrealpath resolve".split())
 
 
@@ -86,7 +87,7 @@ def who_asks_for_path(frame: FrameType | None, asked: str = "stat") -> tuple[str
             break
         is_glob = code.co_filename == f"{_LIBRARY}/glob.py"  # whose functions have many names
         asked, frame = "glob" if is_glob else code.co_name, frame.f_back
-    return (asked if asked in _QUESTIONS | SAME | LINKS else ""), frame
+    return (asked if asked in _QUESTIONS | SAME | LINKS | PROGRAMS else ""), frame
 
 
 def library_that_asks(frame: FrameType | None) -> str | None:

@@ -28,6 +28,7 @@ _LONGEST_HANDLE = 128
 _HEAD = struct.Struct("=IBBHQii")  # length, version, reserved, length of head, mask, file, process
 # Kind, padding, length, half of what names the file system, length and type of handle.
 _NAMED = struct.Struct("=BBHI4xIi")
+_AT_ONCE = 1 << 16  # bytes
 _FOLDERS = 1000  # that are looked at below one
 _ENTRIES = 50_000  # that are listed in search of them
 _readlink = os.readlink  # a listener puts its own in the place of this one
@@ -63,7 +64,6 @@ class Openings:
         self._below: dict[str, Callable[[str], bool]] = {}
         self._listed: set[str] = set()  # new folders, by this search
         self._cut: set[str] = set()  # real tops below which not all is looked at
-        self._buffer = bytearray(1 << 16)
         self.is_whole = True
         """Whether nothing was lost since `begin_anew`: not too much happened, all folders that were
         asked for are looked at, and nobody closed the queue."""
@@ -176,13 +176,13 @@ class Openings:
     def _take(self) -> Iterator[Opening]:
         while True:
             try:
-                size = os.readv(self._descriptor, [self._buffer])
+                data = os.read(self._descriptor, _AT_ONCE)  # of this thread alone
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
                 self.is_whole = False
                 return
-            yield from self._read(bytes(memoryview(self._buffer)[:size]))
+            yield from self._read(data)
 
     def _read(self, data: bytes) -> Iterator[Opening]:
         at = 0

@@ -16,18 +16,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from glob import glob, has_magic
 from shutil import which
+from threading import get_ident
 from types import FrameType
 from urllib.parse import unquote, urlsplit
 
 from nbcache.engine.identity.modules import reached_beyond
 from nbcache.engine.identity.places import Places
-from nbcache.engine.identity.programs import Started, started_by
+from nbcache.engine.identity.programs import Started, name_on_path, started_by
 from nbcache.engine.identity.read_state import CHANGED, ReadState, links_on, state_of, what_is_at
 from nbcache.engine.spec import ModuleSource
 from nbcache.engine.work.callers import (
     IMPORTING,
     LINKS,
     ON_BEHALF,
+    PROGRAMS,
     READING_SOURCE,
     SAME,
     SEARCHES,
@@ -74,6 +76,7 @@ class Watcher:
         self._unpickled: set[tuple[str, Chain]] = set()  # what pickles brought, of which modules
         # During an import of local modules: kinds and names.
         self._import_reads: dict[tuple[str, str], None] | None = None
+        self._gathering: set[int] = set()  # threads that ask what happened
         self._folder = ""
         self._linked: frozenset[str] = frozenset()
         self._places: Places | None = None
@@ -327,23 +330,36 @@ class Watcher:
         return full
 
     def _listed(self, arguments: tuple[object, ...]) -> None:
+        if get_ident() in self._gathering:
+            return
+        if self._files.lists_aside:
+            self._listed_aside("")
         named = arguments[0]
         path = self._users(path_of_folder(named) if isinstance(named, int) else named)
         if path is None or path + os.sep == self._folder or self._places is None:
             return
+        is_package = self._places.is_package
+        is_import = called_by(IMPORTING + SEEKING_PACKAGES, is_package)
+        if is_import and not self._children.is_child:
+            self._listed_aside(path)
+            return
         self._by_python(path)
         if ("folder", path) in self._reads and self._import_reads is None:
             return
-        is_package = self._places.is_package
-        if not os.path.isdir(path) or called_by(IMPORTING + SEEKING_PACKAGES, is_package):
-            return
-        if lists_path(is_package) or is_removing():
+        if is_import or not os.path.isdir(path) or lists_path(is_package) or is_removing():
             return
         self._note("folder", path)
         if looks_at_entries(is_package):
             inside = [os.path.join(path, each) for each in os.listdir(path)]
             for each in filter(os.path.isfile, inside):
                 self._note("file", each)
+
+    def _listed_aside(self, path: str) -> None:
+        self._gathering.add(get_ident())  # what that lists is no read
+        try:
+            self._files.listed_aside(path)
+        finally:
+            self._gathering.discard(get_ident())
 
     def _renamed(self, arguments: tuple[object, ...]) -> None:
         path = self._users(arguments[1])
@@ -408,6 +424,9 @@ class Watcher:
     def asked_for(self, path: object, asked: str) -> None:
         """Code asks what is at a path: whether something is there, or all that stat tells."""
         question, full = self._asked_by_user(path, asked)
+        if question in PROGRAMS and (name := name_on_path(path)):
+            self._note("tool", name)
+            return
         if full is None or not question or question in LINKS or full in self._written:
             return
         if question in SAME:
@@ -441,7 +460,7 @@ class Watcher:
             return question, None
         is_others = self._is_others(frame)
         if is_others and (question not in SEARCHES or library_of(frame) is None):
-            return question, None
+            return "", None
         full = self._users(path)
         if full is None or full + os.sep == self._folder:
             return question, None
@@ -493,6 +512,8 @@ class Watcher:
             )
 
     def _opened(self, arguments: tuple[object, ...]) -> None:
+        if self._files.lists_aside:
+            self._listed_aside("")
         path, mode, flags = arguments[0], arguments[1], arguments[2]
         if is_writing(mode, flags):
             self._refuse_writing(path)

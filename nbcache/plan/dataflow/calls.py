@@ -112,6 +112,8 @@ def _unpacked_unknown_way(count: int, function: Callable[..., object], fields: F
     def call(item: Item) -> object:
         value = item[0]
         if not isinstance(value, tuple | list):
+            if count < 2:  # it takes any number
+                return function(value)
             raise ChannelError(
                 f"{describe(function)} takes {count} values, but the item is one "
                 f"{type(value).__name__}"
