@@ -299,6 +299,15 @@ class Blobs:
             self.set_aside(Digest(digest))
         raise BlobDamagedError(f"the blob {digest} is damaged: its bytes have another digest")
 
+    def check(self, digest: Digest, kind: str) -> None:
+        """Raise what `materialise` would of a file or tree that lies somewhere as links."""
+        if kind == "tree":
+            for each in self.open_tree(digest):
+                if each.blob is not None:
+                    self.sound(each.blob)
+        else:
+            self.sound(digest)
+
     def blob_behind(self, path: Path) -> str | None:
         """Return the blob that a link leads to, None where it leads to something else."""
         real = os.path.realpath(path)

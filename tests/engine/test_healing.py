@@ -259,6 +259,27 @@ def test_a_damaged_result_that_is_read_is_put_aside_and_made_again(notebook: Not
     assert list(again["big"]) == [b"\x01" * 100_000, b"\x02" * 100_000]
 
 
+@pytest.mark.parametrize("pattern", ["made", "made/text"])
+def test_a_file_that_was_damaged_after_it_was_read_is_not_read_again(
+    notebook: Notebook, pattern: str
+) -> None:
+    body = "import os\nos.mkdir('made')\nopen('made/text', 'w').write('all of it')"
+    notebook.cells([f"%%process kept() -> made: path = {pattern!r}\n{body}"])
+    notebook.run()
+
+    def text() -> str:
+        made = notebook.names["kept"].value
+        return str((made / "text" if made.is_dir() else made).read_text())
+
+    assert text() == "all of it"
+    blobs = [*filter(Path.is_file, (notebook.session.cache.root / "blobs").rglob("*"))]
+    (path,) = (each for each in blobs if each.read_bytes() == b"all of it")
+    overwrite(path, b"all of IT")
+    with pytest.raises(ResultGone, match="is damaged"):
+        text()
+    assert text() == "all of it"
+
+
 def test_a_folder_that_could_not_be_read_whole_is_read_whole_later(notebook: Notebook) -> None:
     notebook.cell(
         "%%process work() -> made: path\n"

@@ -142,8 +142,11 @@ class Decoder:
         """
         name = stored.name or "output"
         place = self._cache.root / "files" / stored.digest.replace(":", "-") / name
-        if not place.exists():
-            assert stored.blob is not None
+        assert stored.blob is not None
+        if place.exists():
+            with contextlib.suppress(BlobMissingError):  # it is a copy then
+                self._cache.blobs.check(stored.blob, stored.kind)
+        else:
             new = self._cache.tmp / new_ulid()
             try:
                 self._cache.blobs.materialise(stored.blob, stored.kind, new)
