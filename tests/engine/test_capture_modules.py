@@ -691,6 +691,7 @@ WITH_STAR = {
         ("run = None\nfrom .a import *\n", True),
         ("def run(v):\n    return 0\nfrom .a import *\n", True),
         ("try:\n    from .a import *\nexcept ImportError:\n    run = None\n", True),
+        ("if 1:\n    from .core import *\n    t = [run]\ndef run(v):\n    return t[0](v)\n", True),
         ("from .a import *\n_run = run\ndef run(v):\n    return _run(v)\n", True),
         ("from .a import *\nif True:\n    def run(v):\n        return 0\n", True),
         ("from .a import *\ndef run(v):\n    return 0\n", False),

@@ -16,12 +16,11 @@ from nbcache.plan.identity.code import encode_constant
 from nbcache.plan.identity.explain import PART
 from nbcache.plan.identity.module_facts import ModuleFacts, Part
 from nbcache.plan.identity.module_relations import ModuleRelations
-from nbcache.plan.identity.uses import DEFINED, NAME_MODULES, Chain, Import, modules_told
+from nbcache.plan.identity.uses import DEFINED, NAME_MODULES, Chain, modules_told
 
 _SEES_ALL = frozenset({"globals", "eval", "exec"})
 _MAY_SEE_ALL = frozenset({"vars", "locals"})  # what is asked outside of a function's own code
 _SHOWS_ALL = frozenset({"__globals__", "f_globals", "getmodule"})  # as attributes or imported
-_OWN_NAME = frozenset({"__name__", "__module__", "__spec__"})  # with which sys.modules is asked
 _LISTS = ("__subclasses__",)
 _GAP = 4  # lines between two pieces of a module from which on the text says where it goes on
 
@@ -213,10 +212,6 @@ class ModuleReach:
         self._queue += [(each, (name, *rest)) for each in self._known.by_star(facts, name)]
         return found
 
-    def _is_bound(self, facts: ModuleFacts, name: str) -> bool:
-        bound = name in facts.definitions or name in facts.bindings
-        return bound or bool(self._known.by_star(facts, name))
-
     def _starred(self, facts: ModuleFacts, name: str) -> tuple[str, ...]:
         return () if name in facts.assigned else facts.starred
 
@@ -250,31 +245,33 @@ class ModuleReach:
         )
 
     def _follow(self, module: str, part: Part, *, at_import: bool) -> None:
-        reached, uses = self.modules[module], part.uses
+        facts, uses = self.modules[module].facts, part.uses
         self.texts |= uses.texts
         self.asks |= asked_of_code(uses)
         self._queue += [(module, (name,)) for name in part.annotated]
         for name, chains in uses.names.items():
-            if self._is_bound(reached.facts, name):
+            bound = name in facts.definitions or name in facts.bindings
+            if bound or self._known.by_star(facts, name):
                 self._queue += [(module, (name, *chain)) for chain in chains]
             elif name in _SEES_ALL or (at_import and name in _MAY_SEE_ALL):
                 self._queue.append((module, ()))
             elif name in _MAY_SEE_ALL:  # `def f(table=vars())`, or of a module put together
                 self._queue.append((module, DEFINED))
             else:  # a submodule, which a package has once somebody imports from it, or a builtin
-                for home in (module, *self._starred(reached.facts, name)):
+                for home in (module, *self._starred(facts, name)):
                     below = f"{home}.{name}"
                     self._named.setdefault(below, set()).update(chains)
                     if below in self.modules:
                         self._queue += [(below, chain) for chain in chains]
         for each in uses.imports:
-            if not (at_import and each.bound):
-                self._import_locally(each)
+            for home, read in each.read_locally() if not (at_import and each.bound) else ():
+                self._enter(home)
+                self._queue += [(home, chain) for chain in read]
         if "__subclasses__" in uses.attributes:
             asked = {before for before, name, _ in uses.members if (name,) == _LISTS}
             followed = {
                 name
-                for name in asked & (reached.facts.definitions.keys() | reached.facts.bindings)
+                for name in asked & (facts.definitions.keys() | facts.bindings)
                 if any(chain[:1] == _LISTS for chain in uses.names.get(name, ()))
             }
             if not asked or asked != followed:
@@ -282,23 +279,15 @@ class ModuleReach:
         if uses.read & _SHOWS_ALL:
             self._queue.append((module, ()))
         if uses.attributes & NAME_MODULES:
-            if uses.read & _OWN_NAME:  # sys.modules[__name__]
+            if "__name__" in uses.read:  # sys.modules[__name__]
                 self._queue.append((module, ()))
-            if uses.takes_any:
+            if uses.takes_any and not self._takes_any:
                 self.takes_any()
             for told in modules_told(uses, module):
                 if self._known.load(told) is not None:
                     self._queue.append((told, ()))
                 elif "find_spec" in uses.attributes:
                     self.packages.add(told)
-
-    def _import_locally(self, each: Import) -> None:
-        self._enter(each.module)
-        chains: set[Chain] = {(name,) for name in each.names}
-        if not chains:
-            chains = {()} if each.reads is None else set(each.reads)
-        top = each.module if each.aliased else each.module.partition(".")[0]
-        self._queue += [(top, chain) for chain in chains]
 
 
 def _package_of(module: str) -> str:

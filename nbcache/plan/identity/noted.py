@@ -178,12 +178,11 @@ class Noted:
         if each.level:
             return  # relative: only in modules, which are read from their source
         if not each.bound:
-            self._import_locally(each)
-            return
-        if each.names == ("*",):
+            for module, chains in each.read_locally():
+                self.module_read(module, chains)
+        elif each.names == ("*",):
             self._stars.add(each.module)
-            return
-        for position, target in enumerate(each.targets):
+        for position, target in enumerate(each.targets if each.bound else ()):
             read = uses.names.get(target, frozenset())
             if each.names:
                 name = each.names[position]
@@ -193,16 +192,6 @@ class Noted:
             else:
                 self.module_read(each.module, ())
                 self.module_read(each.module.partition(".")[0], read)
-
-    def _import_locally(self, each: Import) -> None:
-        chains: set[Chain] = {(name,) for name in each.names}
-        if not chains:
-            chains = {()} if each.reads is None else set(each.reads)
-        if each.aliased or each.names:
-            self.module_read(each.module, chains)
-        else:
-            self.module_read(each.module, ())
-            self.module_read(each.module.partition(".")[0], chains)
 
     def note_type(self, cls: type) -> None:
         """Note the packages that a class and those above it come from."""

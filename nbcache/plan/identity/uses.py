@@ -9,6 +9,7 @@ from __future__ import annotations
 import dis
 import sys
 import types
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -50,6 +51,14 @@ class Import:
     targets: tuple[str, ...] = ()
     aliased: bool = True
     reads: frozenset[Chain] | None = None
+
+    def read_locally(self) -> Iterator[tuple[str, set[Chain]]]:
+        """Yield the modules that an import in a function brings, with what it reads off them."""
+        chains: set[Chain] = {(name,) for name in self.names}
+        chains = chains or ({()} if self.reads is None else {*self.reads})
+        yield self.module, chains if self.aliased else set()
+        if not self.aliased:
+            yield self.module.partition(".")[0], chains
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +236,7 @@ def _import(steps: list[dis.Instruction], at: int, bound: bool) -> Import:
     level, names = _import_operands(steps, at)
     targets: list[str] = []
     aliased = "." not in module
-    for follower in steps[at + 1 :]:
+    for follower in steps[at + 1 :] if names != ("*",) else ():
         if follower.opname == "IMPORT_NAME" or (names and follower.opname == "POP_TOP"):
             break
         if follower.opname == "IMPORT_FROM" and not names:
