@@ -26,7 +26,7 @@ class OpenedFiles:
         self._children: dict[int, bool] = {}  # whether each is another program
         self._spelled: dict[str, tuple[str, StatKey | None]] = {}  # by their real paths
         self._by_python: set[str] = set()
-        self._aside = ""
+        self.aside = ""  # the folder that Python lists for an import, until something is gathered
         self._by_any: set[str] = set()  # of those that were spelled
         self._own: dict[str, bool] = {}  # real paths; whether others changed the file later on
         self._folders: dict[str, None] = {}
@@ -54,7 +54,7 @@ class OpenedFiles:
             self.look_below(folder)
         self._children = {}
         self._spelled, self._by_python, self._by_any = {}, set(), set()
-        self._aside = ""
+        self.aside = ""
         self._own, self._folders, self._changed = {}, {}, set()
         self._openings.forget()
 
@@ -86,12 +86,7 @@ class OpenedFiles:
     def listed_aside(self, path: str) -> None:
         """Python lists a folder for an import ("": it has): what else looks into it is a read."""
         self.gather()
-        self._aside = path and os.path.realpath(path)
-
-    @property
-    def lists_aside(self) -> bool:
-        """Whether nothing was gathered since Python listed a folder for an import."""
-        return self._aside != ""
+        self.aside = path and os.path.realpath(path)
 
     def add_child(self, process: int, *, is_program: bool) -> None:
         """What this process opens counts as well."""
@@ -102,7 +97,7 @@ class OpenedFiles:
         if self._openings is not None:
             for each in self._openings.take():
                 self._note(each)
-        self._aside = ""
+        self.aside = ""
 
     def _note(self, each: Opening) -> None:
         path, is_program = each.path, self._children.get(each.process, False)
@@ -110,7 +105,7 @@ class OpenedFiles:
         if each.opened and path in self._spelled:
             self._by_any.add(path)  # also by a program that it was given to
         if each.is_folder:
-            if each.opened and is_own and path != self._aside:
+            if each.opened and is_own and path != self.aside:
                 self._folders[path] = None
             return
         if each.changed and is_own:

@@ -332,7 +332,7 @@ class Watcher:
     def _listed(self, arguments: tuple[object, ...]) -> None:
         if get_ident() in self._gathering:
             return
-        if self._files.lists_aside:
+        if self._files.aside:
             self._listed_aside("")
         named = arguments[0]
         path = self._users(path_of_folder(named) if isinstance(named, int) else named)
@@ -512,7 +512,7 @@ class Watcher:
             )
 
     def _opened(self, arguments: tuple[object, ...]) -> None:
-        if self._files.lists_aside:
+        if self._files.aside:
             self._listed_aside("")
         path, mode, flags = arguments[0], arguments[1], arguments[2]
         if is_writing(mode, flags):
