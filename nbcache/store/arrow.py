@@ -40,6 +40,12 @@ def arrow_type(shape: Shape) -> Any:
     return pa.struct([(name, arrow_type(each)) for name, each in shape.items()])
 
 
+def arrow_scalar(value: Any, shape: Shape) -> Any:
+    """Return the Arrow scalar of a value. `pyarrow.compute` makes them of Python's own, too, but
+    with `pyarrow.scalar`, which imports pandas."""
+    return arrow_array([value], shape)[0]
+
+
 def arrow_array(values: Sequence[Any], shape: Shape) -> Any:
     """Return the Arrow array of some values (None: null), which must be of the shape."""
     import pyarrow as pa

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.model.ids import ulid_ms
-from nbcache.store.arrow import arrow_array
-from nbcache.store.columns import INT, KEYED_KINDS
+from nbcache.store.arrow import arrow_array, arrow_scalar
+from nbcache.store.columns import INT, KEYED_KINDS, TEXT
 from nbcache.store.files import open_lock, remove
 from nbcache.store.fold import publish_segment, segment_name, server_time
 from nbcache.store.index import SegmentIndex
@@ -88,7 +88,7 @@ def merge(root: Path, names: Sequence[str], segments: Mapping[str, SegmentIndex]
     rows = Lines([root / "log" / (name + ROWS) for name in names])
     order = _without_doubles(rows.column_table([*ORDER, "position", "session"]))
     for name in ORDER:  # as `in_order`: what is missing comes first
-        column = pc.fill_null(order.column(name), "")
+        column = pc.fill_null(order.column(name), arrow_scalar("", TEXT))
         order = order.set_column(order.column_names.index(name), name, column)
     order = order.sort_by([(name, "ascending") for name in ORDER])
     replaces = set(names)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from nbcache.model.row import Record
-from nbcache.store.arrow import arrow_array
+from nbcache.store.arrow import arrow_array, arrow_scalar
 from nbcache.store.columns import INT, KEY_COLUMNS, TEXT, record_of
 from nbcache.store.index import ENTRY_FIELDS, ID_BYTES, Lines, lines_of, write_packed
 from nbcache.store.segment import open_parquet
@@ -121,7 +121,7 @@ def _spooled(lines: Any, spool: BinaryIO) -> Any:
     results = lines.filter(lines.column("payload").is_valid())
     payload = results.column("payload").combine_chunks()
     sizes = pc.cast(pc.binary_length(payload), pa.int64())
-    starts = pc.subtract(pc.add(pc.cumulative_sum(sizes), spool.tell()), sizes)
+    starts = pc.subtract(pc.add(pc.cumulative_sum(sizes), arrow_scalar(spool.tell(), INT)), sizes)
     spool.write(_texts(payload))
     columns = [*(results.column(name) for name in ("key", "rank", "id")), starts, sizes]
     return pa.Table.from_arrays(columns, ["key", "rank", "id", "start", "size"])

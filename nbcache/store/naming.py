@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nbcache.model.row import Record
-from nbcache.store.arrow import arrow_array
-from nbcache.store.columns import TEXT, record_of
+from nbcache.store.arrow import arrow_array, arrow_scalar
+from nbcache.store.columns import BOOL, INT, TEXT, record_of
 from nbcache.store.references import BLOB_PATTERN, SAYS_WHAT, references
 from nbcache.store.segment import open_parquet
 
@@ -68,7 +68,7 @@ def _plain_rows(table: Any) -> Iterator[Naming]:
     if not len(table):
         return
     columns = {name: table.column(name).chunk(0) for name in table.column_names}
-    lines = pa.array(range(len(table)), pa.int64())
+    lines = arrow_array(range(len(table)), INT)
     blobs: dict[int, list[tuple[str, str]]] = {}
     for name, values in columns.items():
         if name not in SAYS_WHAT:
@@ -89,7 +89,9 @@ def _blobs(values: Any, lines: Any) -> Iterator[tuple[int, str, str]]:
     import pyarrow.compute as pc
 
     if pa.types.is_string(values.type):
-        found = pc.fill_null(pc.match_substring_regex(values, BLOB_PATTERN), False)
+        found = pc.fill_null(
+            pc.match_substring_regex(values, BLOB_PATTERN), arrow_scalar(False, BOOL)
+        )
         texts = values.filter(found).to_pylist()
         yield from ((line, text, "") for line, text in _beside(lines.filter(found), texts))
     elif pa.types.is_struct(values.type):

@@ -21,8 +21,8 @@ from nbcache.errors import (
     command,
 )
 from nbcache.model.row import Record
-from nbcache.store.arrow import arrow_array
-from nbcache.store.columns import INT, KEY_COLUMNS, KEYED_KINDS, TEXT, record_of
+from nbcache.store.arrow import arrow_array, arrow_scalar
+from nbcache.store.columns import BOOL, INT, KEY_COLUMNS, KEYED_KINDS, TEXT, record_of
 from nbcache.store.files import open_up
 
 KEYS, ROWS = ".keys.parquet", ".rows.parquet"
@@ -39,16 +39,21 @@ def metadata_for(
 
     of_tasks = pc.is_in(rows.column("kind"), value_set=arrow_array(["attempt", "use"], TEXT))
     tasks = rows.select(["run", "process", "position"]).filter(of_tasks)
-    counted = tasks.group_by(tasks.column_names, use_threads=False).aggregate([([], "count_all")])
-    several = counted.filter(pc.greater(counted.column("count_all"), 1)).column("run")
-    resumed = rows.column("run").filter(pc.greater(rows.column("session"), 1))
-    again = {*several.to_pylist(), *resumed.unique().to_pylist()}
+    one = arrow_scalar(1, INT)
+    # One text for each task: to group by several columns, pyarrow would import pandas.
+    texts = pc.binary_join_element_wise(
+        *tasks.columns, arrow_scalar("\0", TEXT), null_handling="replace"
+    )
+    values, counts = pc.value_counts(texts).flatten()
+    several = values.filter(pc.greater(counts, one)).to_pylist()
+    resumed = rows.column("run").filter(pc.greater(rows.column("session"), one))
+    again = {*(each.partition("\0")[0] for each in several), *resumed.unique().to_pylist()}
     return {
         "format": FORMAT,
         "rows": len(rows),
         "sources": list(sources),
         "replaces": sorted(replaces),
-        "runs": sorted(each or "" for each in counted.column("run").unique().to_pylist()),
+        "runs": sorted(each or "" for each in tasks.column("run").unique().to_pylist()),
         "again": sorted(each or "" for each in again),
     }
 
@@ -261,15 +266,14 @@ MAYBE_NOT_BEGUN = ("aborted", "skipped")
 def read_inputs(path: Path) -> Any:
     """Return the Arrow table of process and inputs of the attempts in a rows file, without those
     of tasks that never began."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     with open_parquet(path) as file:
         columns = ["kind", "process", "status", "start", "inputs"]
         table = file.read(columns=columns, use_threads=False)
-        ended = pc.invert(pc.is_in(table.column("status"), pa.array(MAYBE_NOT_BEGUN)))
+        ended = pc.invert(pc.is_in(table.column("status"), arrow_array(MAYBE_NOT_BEGUN, TEXT)))
         began = pc.or_(pc.is_valid(table.column("start")), ended)
-        wanted = pc.and_(pc.equal(table.column("kind"), "attempt"), began)
+        wanted = pc.and_(pc.equal(table.column("kind"), arrow_scalar("attempt", TEXT)), began)
         return table.filter(wanted).select(["process", "inputs"])
 
 
@@ -277,7 +281,7 @@ def inputs_of(table: Any, process: str) -> list[tuple[str, str, str]]:
     """Return name, digest and summary of all inputs of a process in such a table, each once."""
     import pyarrow.compute as pc
 
-    own = table.filter(pc.equal(table.column("process"), process))
+    own = table.filter(pc.equal(table.column("process"), arrow_scalar(process, TEXT)))
     flat = pc.list_flatten(own.column("inputs"))
     names = ("name", "digest", "summary")
     found = zip(*(pc.struct_field(flat, each).to_pylist() for each in names), strict=True)
@@ -295,7 +299,9 @@ def owners_in(path: Path) -> set[str]:
 
     with open_parquet(path) as file:
         table = file.read(columns=["id", "run"])
-    owners = pc.if_else(pc.fill_null(pc.equal(table["run"], ""), True), table["id"], table["run"])
+    is_of_none = pc.equal(table["run"], arrow_scalar("", TEXT))
+    is_of_none = pc.fill_null(is_of_none, arrow_scalar(True, BOOL))
+    owners = pc.if_else(is_of_none, table["id"], table["run"])
     return set(pc.unique(owners).to_pylist())
 
 

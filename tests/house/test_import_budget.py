@@ -80,3 +80,22 @@ def test_a_question_in_a_shell_loads_nothing_of_what_runs_tasks(tmp_path: Path) 
     loaded = answer.stdout.splitlines()[-1].split()
 
     assert [name for name in loaded if not name.startswith("nbcache.engine.record")] == []
+
+
+SCRIPT = """
+import atexit, os, sys
+from pathlib import Path
+atexit.register(lambda: print(*sorted({"pandas", "duckdb", "pyarrow.dataset"} & set(sys.modules))))
+from tests.engine.notebooks import Notebook
+notebook = Notebook(Path(sys.argv[1]))
+notebook.cells(["%channel src = of(1, 2)", "%%process twice(v) -> out from src\\nout = 2 * v"])
+assert notebook.run().counts() == {"completed": 2}
+"""
+
+
+def test_a_small_run_loads_nothing_heavy_to_write_its_history(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert answer.stdout.splitlines()[-1:] == [""]
+    assert list((tmp_path / "cache/log").glob("*.rows.parquet")), "nothing was folded at its end"
