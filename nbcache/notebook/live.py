@@ -188,9 +188,9 @@ class CardBoard:
     def _cards_of(self, progress: RunProgress) -> list[tuple[PlacedCard, RunProgress]]:
         """The cards of the processes that a run has tasks of, with what it says of each alone."""
         return [
-            (self.placed[place.name], pictures.of_one(place.name, progress))
-            for place in progress.places
-            if place.name in self.placed and any(place.counts.values())
+            (self.placed[mine.places[0].name], mine)
+            for mine in pictures.of_each(progress, self.placed)
+            if any(mine.places[0].counts.values())
         ]
 
     def tried(self, name: str, label: str, shown: Sequence[ShownChunk], said: str) -> bool:

@@ -8,7 +8,7 @@ in what a notebook keeps a date stands for *today*, which is another day to whoe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
@@ -105,14 +105,20 @@ def name_of(progress: RunProgress) -> str:
 
 
 def of_one(name: str, progress: RunProgress) -> RunProgress:
-    """Return what a run's progress says of one process."""
-    return replace(
-        progress,
-        places=tuple(each for each in progress.places if each.name == name),
-        failures=tuple(each for each in progress.failures if each.process == name),
-        notes=(),
-        items={},
-    )
+    """Return what a run's progress says of one process, of which it may know nothing."""
+    nothing = replace(progress, places=(), failures=(), notes=(), items={})
+    return next(of_each(progress, (name,)), nothing)
+
+
+def of_each(progress: RunProgress, names: Container[str]) -> Iterator[RunProgress]:
+    """Give what a run's progress says of each of these processes alone, in its order."""
+    failures: dict[str, list[FailureView]] = {}
+    for each in progress.failures:
+        failures.setdefault(each.process, []).append(each)
+    for place in progress.places:
+        if place.name in names:
+            mine = tuple(failures.get(place.name, ()))
+            yield replace(progress, places=(place,), failures=mine, notes=(), items={})
 
 
 def _badge(progress: RunProgress, cached: int, now: datetime | None) -> str:
