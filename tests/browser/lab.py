@@ -38,10 +38,15 @@ ARGUMENTS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--disable-dev-shm-usage",
 ]
-QUIET = (  # what JupyterLab itself says, whatever is in the notebook
+QUIET = (  # what the front end itself says, whatever is in the notebook
     "ResizeObserver loop",
     "favicon",
     "widget model not found",  # of an output that it draws anew after its kernel was restarted
+    "[anywidget] Failed to initialize model",  # in a busy page: docs/widgets.md
+    # Notebook 7, with `1 + 1` alone, while it starts: its toolbars and menus hear of a plugin that
+    # its settings have not, its file browser is restored where there is no such command.
+    "Cannot read properties of undefined (reading 'schema')",
+    "filebrowser:open-path",
 )
 
 
@@ -281,9 +286,13 @@ def new_notebook(server: Server, page: Page, name: str, cells: Sequence[str]) ->
     nbformat.write(book, folder / f"{name}.ipynb")
     notebook = Notebook(server, page, f"{name}/{name}.ipynb")
 
+    def note(text: str, where: str = "") -> None:
+        if not any(each in text for each in QUIET):
+            notebook.errors.append(f"{text}{where}")
+
     def on_console(message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(each in message.text for each in QUIET):
-            notebook.errors.append(f"{message.text} ({message.location.get('url')})")
+        if message.type == "error":
+            note(message.text, f" ({message.location.get('url')})")
 
     def on_request(request: PageRequest) -> None:
         if not request.url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")):
@@ -299,7 +308,7 @@ def new_notebook(server: Server, page: Page, name: str, cells: Sequence[str]) ->
 
     page.on("websocket", lambda socket: socket.on("framereceived", on_frame))
     page.on("console", on_console)
-    page.on("pageerror", lambda error: notebook.errors.append(str(error)))
+    page.on("pageerror", lambda error: note(str(error)))
     page.on("request", on_request)
     notebook.open()
     return notebook
