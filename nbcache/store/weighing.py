@@ -57,7 +57,7 @@ def check_weight(path: Path, stretches: Sequence[range] = ()) -> None:
                 ).fetchall()
                 rows, most, total = rows + found[0], max(most, int(found[1])), total + int(found[2])
     except duckdb.Error as error:
-        raise StoreError(f"it cannot be read: {str(error).splitlines()[0]}") from error
+        raise StoreError(str(error).splitlines()[0]) from error
     if most > MOST_OF_A_ROW:
         raise StoreError(f"it has a row of {most / 1e6:,.0f} MB, and is not read")
     if total > _MOST_AT_ALL + rows * _MOST_ON_AVERAGE:

@@ -163,6 +163,31 @@ def test_rows_that_say_another_thing_than_their_keys_run_nothing(
     assert not canary.exists()
 
 
+def test_a_file_of_rows_whose_bytes_were_changed_is_named_and_stops_nobody(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = ("%channel numbers = of(1)", "%%process plain(n) -> held from numbers\nheld = [n, n]")
+    become(monkeypatch, tmp_path, "anna")
+    anna = person("anna")
+    anna.cells(cells)
+    anna.run()
+    sent(anna.session)
+    for path in (tmp_path / "team/log").glob("*" + ROWS):
+        data = path.read_bytes()
+        path.write_bytes(data[:4] + b"\xff" * 16 + data[20:])  # the head of the first page
+    become(monkeypatch, tmp_path, "ben")
+    ben = person("ben")
+    said: list[str] = []
+    ben.session.teller = said.append
+    ben.cells(cells)
+
+    assert ben.run()["plain"].value == [1, 1]
+    sent(ben.session)
+
+    (told,) = said
+    assert f"{tmp_path}/team: the rows of segment {path.name.split('.')[0]} cannot be read" in told
+
+
 PORTS: dict[int, Record] = {  # by the number that a task was for
     0: {"outputs": 5},
     1: {"outputs": [{"digest": None}]},

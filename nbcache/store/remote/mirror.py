@@ -138,7 +138,8 @@ class Mirror:
             return self._read(name, path, lines)
         part = self.root / "tmp" / new_ulid()
         try:
-            check_weight(part, fetch_lines(self._store, LOG + name + ROWS, size, part, lines))
+            stretches = fetch_lines(self._store, LOG + name + ROWS, size, part, lines)
+            self._check_rows(name, part, stretches)
             return self._read(name, part, lines)
         finally:
             remove(part)
@@ -149,8 +150,17 @@ class Mirror:
             return list(read_records_at(path, lines))
         except Exception as error:  # whatever Parquet or JSON make of foreign bytes
             remove(path)  # it may have been damaged on its way
-            said = f"the rows of segment {name} cannot be read: {error}"
-            raise StoreError(f"{self._store.url}: {said}") from error
+            raise self._unreadable(name, error) from error
+
+    def _check_rows(self, name: str, path: Path, stretches: Sequence[range] = ()) -> None:
+        try:
+            check_weight(path, stretches)
+        except StoreError as error:
+            raise self._unreadable(name, error) from error
+
+    def _unreadable(self, name: str, error: Exception) -> StoreError:
+        said = f"the rows of segment {name} cannot be read: {error}"
+        return StoreError(f"{self._store.url}: {said}")
 
     def judged(self, record: object) -> Record | None:
         """Return a result's row with its origin, by which the local log judges it; None: it is
@@ -216,7 +226,7 @@ class Mirror:
             if new is None:
                 raise ObjectMissingError(self._store.url, "read", LOG + name + ROWS, "it is gone")
             try:
-                check_weight(new)
+                self._check_rows(name, new)
                 os.replace(new, target)
             finally:
                 remove(new)
