@@ -233,7 +233,7 @@ def fail_under_claims(notebook: Notebook, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(log, "refresh", failing)
 
 
-def test_a_forked_child_leaves_without_waiting_for_threads_that_it_does_not_have(
+def test_a_forked_child_waits_for_no_threads_that_it_does_not_have(
     tmp_path: Path,
 ) -> None:
     # given a session that will leave in order at the end of its process
@@ -243,7 +243,12 @@ def test_a_forked_child_leaves_without_waiting_for_threads_that_it_does_not_have
         "from nbcache.engine.running import loop\n"
         "loop.engine_loop()\n"
         "loop.at_exit(asyncio.Event().wait, 10_000)\n"
-        "child = multiprocessing.get_context('fork').Process(target=str)\n"
+        "def use():\n"
+        "    try:\n"
+        "        loop.engine_loop()\n"
+        "    except Exception as error:\n"
+        "        print(error, flush=True)\n"
+        "child = multiprocessing.get_context('fork').Process(target=use)\n"
         "child.start()\n"
         f"child.join({PATIENCE_S})\n"
         "print(child.exitcode, flush=True)\n"
@@ -254,8 +259,10 @@ def test_a_forked_child_leaves_without_waiting_for_threads_that_it_does_not_have
     # when it forks, as a pool of processes in a cell does
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
 
-    # then the child ends at once
-    assert ended.stdout.strip() == "0"
+    # then the child, which cannot use nbcache itself, is told so and ends at once
+    error, *_, code = ended.stdout.splitlines()
+    assert "of which this one is a fork" in error
+    assert code == "0"
 
 
 def test_a_run_that_fails_while_it_waits_for_another_kernel_says_so_and_ends(

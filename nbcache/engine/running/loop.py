@@ -14,17 +14,31 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from nbcache.errors import RunError
+
 T = TypeVar("T")
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_process = 0  # whose thread the loop has
 
 
 def engine_loop() -> asyncio.AbstractEventLoop:
-    """Return the engine's running loop; starts its daemon thread at the first call."""
-    global _loop
+    """Return the engine's running loop; starts its daemon thread at the first call.
+
+    Raises:
+        RunError: this is a forked child of the process that has the loop, whose thread it lacks.
+    """
+    global _loop, _process
     with _lock:
+        if _loop is not None and _process != os.getpid():
+            raise RunError(
+                f"nbcache is at work in process {_process}, of which this one is a fork: it has "
+                "none of its threads.\n  Call nbcache there, or start this one by `spawn` instead "
+                "of `fork` (multiprocessing.get_context)"
+            )
         if _loop is None or _loop.is_closed():
+            _process = os.getpid()
             _loop = asyncio.new_event_loop()
             _loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="nbcache-loop"))
             ready = threading.Event()
@@ -41,8 +55,17 @@ def engine_loop() -> asyncio.AbstractEventLoop:
 
 
 def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-    """Run a coroutine on the engine's loop; the future may be waited for on any thread."""
-    return asyncio.run_coroutine_threadsafe(coroutine, engine_loop())
+    """Run a coroutine on the engine's loop; the future may be waited for on any thread.
+
+    Raises:
+        RunError: see `engine_loop`.
+    """
+    try:
+        loop = engine_loop()
+    except RunError:
+        coroutine.close()
+        raise
+    return asyncio.run_coroutine_threadsafe(coroutine, loop)
 
 
 def call_at_exit(call: Callable[[], object]) -> None:
