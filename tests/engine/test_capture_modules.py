@@ -710,20 +710,16 @@ def test_what_a_star_may_bring_counts_unless_the_module_is_sure_to_bind_it_last(
     assert found == ({"module pack_for_test.core"} if counts else set())
 
 
-def test_what_a_helper_reads_of_a_star_in_the_body_counts_and_names_of_the_body_do_not(
+def test_what_a_function_in_the_body_reads_of_a_star_counts_also_where_the_body_binds_it_later(
     write: Write,
 ) -> None:
     write(WITH_STAR)
-    cells, body = (
-        "def h(v):\n    return run(v)",
-        "from pack_for_test import *\ndata = h(v)\nout = data",
-    )
-    before = captured(cells, body=body)
+    body = "from pack_for_test import *\ndef f():\n    return run(v)\nout = f()\nrun = 1"
+    before = captured("", body=body)
 
-    write({"pack_for_test/data.py": "SIZE = 2\n"})
-    assert changed(before, captured(cells, body=body)) == set()
     write({"pack_for_test/core.py": "def run(v):\n    return v + 2\n"})
-    assert changed(before, captured(cells, body=body)) == {"module pack_for_test.core"}
+
+    assert changed(before, captured("", body=body)) == {"module pack_for_test.core"}
 
 
 @pytest.mark.parametrize(

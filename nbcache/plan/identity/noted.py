@@ -65,8 +65,6 @@ class Noted:
         self.subclasses: set[str] = set()  # classes that are reached from those above them
         self.lists_all = False  # those of which class cannot be told
         self.takes_any = False  # modules that only the run knows, of those that are loaded
-        self._stars: set[str] = set()  # modules of which code takes all names
-        self._named: set[Chain] = set()  # names that some code reads, with what it reads off them
 
     def used(self, uses: Uses, own: Iterable[str] = ()) -> None:
         """Note all that some code of the notebook uses; `own` are names that it binds itself."""
@@ -82,7 +80,7 @@ class Noted:
             found = self._subclasses(uses, skipped)
             self.wanted |= {name: {()} for name in found if name not in self.wanted}
             self.subclasses |= found
-        self.imported(uses, skipped)
+        self.imported(uses)
 
     def look_up(self, names: Iterable[str]) -> None:
         """Note names of the notebook that code reads by a text; others are passed over."""
@@ -145,16 +143,12 @@ class Noted:
                 if isinstance(base, type):
                     yield steps[at - 1], base
 
-    def imported(self, uses: Uses, own: Collection[str] = ()) -> None:
+    def imported(self, uses: Uses) -> None:
         """Note the modules that some code imports itself, its texts, and what it asks of code."""
-        read = uses.names.keys() - (uses.stored & {*own})
-        self._named |= {(name, *chain) for name in read for chain in uses.names[name]}
         self.texts |= uses.texts
         self.asks |= asked_of_code(uses)
         for each in uses.imports:
             self._import(each, uses)
-        for star in self._stars:  # of what such a module has from others, what is used counts
-            self.module_read(star, {DEFINED, *self._named})
         self.takes_any |= uses.takes_any
         for told in modules_told(uses):
             self.module_read(told, {()}, only_local="find_spec" not in uses.attributes)
@@ -180,8 +174,9 @@ class Noted:
         if not each.bound:
             for module, chains in each.read_locally():
                 self.module_read(module, chains)
-        elif each.names == ("*",):
-            self._stars.add(each.module)
+        elif each.names == ("*",):  # of what the module has from others, what is used counts
+            used = {(name, *chain) for name, chains in uses.names.items() for chain in chains}
+            self.module_read(each.module, {DEFINED, *used})
         for position, target in enumerate(each.targets if each.bound else ()):
             read = uses.names.get(target, frozenset())
             if each.names:
