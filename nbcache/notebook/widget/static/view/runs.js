@@ -62,10 +62,8 @@ class Runs {
     this.chosen = this.chosen.filter((each) => each.run !== run.run);
     if (on) this.chosen.push(run);
     if (this.chosen.length > 2) {
-      const gone = this.chosen.shift();
-      this.body.querySelectorAll("input").forEach((box) => {
-        if (box.getAttribute("aria-label") === `compare ${gone.name}`) box.checked = false;
-      });
+      const gone = this.chosen.shift(), box = this.body.querySelector(`input[data-run="${CSS.escape(gone.run)}"]`);
+      if (box) box.checked = false; // on another page there is none
     }
     this.mark();
   }
