@@ -281,6 +281,21 @@ def test_the_focus_is_not_lost_with_what_a_key_has_pressed(page: Page) -> None:
     page.get_by_label("n", exact=True).fill("4")
     page.get_by_role("button", name="changed").press("Enter")
     expect(page.get_by_label("n", exact=True)).to_be_focused()
+    # What was filled in stays where the run is refused, and until it has begun.
+    page.get_by_label("n", exact=True).fill("5")
+    start = page.get_by_role("button", name="Start the run")
+    start.press("Enter")
+    page.evaluate(
+        """() => { const { id, page } = sent.find(({ ask }) => ask === "relaunch");
+            tell({ kind: "answer", id, page, error: "a cell is running" }); }"""
+    )
+    expect(page.locator(".nb-status")).to_have_text("a cell is running")
+    expect(page.get_by_label("n", exact=True)).to_have_value("5")
+    answer("relaunch", {"said": "run warm-heron began"})
+    start.press("Enter")
+    expect(page.get_by_role("group", name="details")).to_be_hidden()
+    expect(trim).to_be_focused()
+    trim.press("Enter")
     page.get_by_role("button", name="close").press("Escape")
     expect(trim).to_be_focused()
 

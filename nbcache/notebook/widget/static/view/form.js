@@ -101,9 +101,13 @@ class Form {
       left ? h("p", { class: "nb-empty" }, `… and ${number(left)} more process${left === 1 ? "" : "es"}`) : null);
   }
 
-  start() {
-    this.view.press({ ask: "relaunch", label: "Relaunch", ...this.asked() });
-    this.view.openNothing();
+  /** What was filled in stays until the run has begun: it may be refused, as while a cell runs. */
+  async start() {
+    if (this.starting) return;
+    this.starting = true;
+    const began = await this.view.press({ ask: "relaunch", label: "Relaunch", ...this.asked() });
+    this.starting = false;
+    if (began && this.view.stack.at(-1) === this) this.view.openNothing();
   }
 }
 
