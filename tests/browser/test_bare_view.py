@@ -459,6 +459,27 @@ def test_no_process_and_no_task_say_so(page: Page) -> None:
     mount(page, whole(scene_of(outline), run))
     page.get_by_role("button", name="Table").click()
     expect(page.locator(".nb-panel tbody .nb-state")).to_have_text(["aborted", "waiting"])
+    page.get_by_label("filter the processes").fill("align")
+    expect(page.locator(".nb-empty")).to_have_text("No process fits the filter.")
+
+
+def test_a_last_page_that_becomes_empty_while_a_run_goes_gives_way_to_the_one_before(
+    page: Page,
+) -> None:
+    names = tuple(f"step{k:02d}" for k in range(25))
+    scene = scene_of(Outline(names, (), ()))
+    counts = [{"running": 1}] * 25
+    mount(page, whole(scene, going(scene, *counts)))
+    page.get_by_role("button", name="Table").click()
+    page.get_by_label("filter the processes").fill("running")
+    page.get_by_role("button", name="Next").click()
+    rows = page.locator(".nb-panel tbody tr")
+    expect(rows).to_have_count(5)
+
+    fewer = going(scene, *counts[:3], *[{"completed": 10}] * 22)
+    tell(page, {"kind": "whole", **whole(scene, fewer, seq=1)})
+
+    expect(rows).to_have_count(3)
 
 
 def test_a_button_is_pressed_while_words_of_the_kernel_arrive(page: Page) -> None:

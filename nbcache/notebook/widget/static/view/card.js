@@ -75,8 +75,8 @@ class CardView extends View {
     const on = h("button", { type: "button", "aria-label": "next task", onclick: () => step(1) }, "›");
     const settle = (at) => {
       pick.selectedIndex = at;
-      for (const [button, unfit] of [[back, at < 1], [on, at >= tasks.length]])
-        allow(button, !unfit);
+      allow(back, at > 0);
+      allow(on, at < tasks.length);
     };
     const choose = (at) => {
       if (at < 0 || at > tasks.length) return;

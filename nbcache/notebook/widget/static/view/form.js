@@ -107,7 +107,9 @@ class Form {
     this.starting = true;
     const began = await this.view.press({ ask: "relaunch", label: "Relaunch", ...this.asked() });
     this.starting = false;
-    if (began && this.view.stack.at(-1) === this) this.view.openNothing();
+    if (!began || this.view.stack.at(-1) !== this) return;
+    if (this.root.contains(document.activeElement)) this.view.openNothing();
+    else this.view.open([]); // who waits elsewhere keeps the focus there
   }
 }
 

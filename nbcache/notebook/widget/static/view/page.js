@@ -200,7 +200,7 @@ class View {
     this.dirty.head = false;
   }
 
-  /** The bar, the icon and the colour of the whole; returns the state that they show. */
+  /** The bar, the icon and the colour of the whole. */
   paintBar() {
     const sum = sumOf(this.counts);
     const all = Math.max(1, this.head.total), parts = shares(sum);
@@ -212,7 +212,6 @@ class View {
     this.root.className = `nbcache-view nb-is-${state}`;
     this.root.setAttribute("aria-label", `nbcache ${this.label()}`);
     this.sign.replaceChildren(icon(state, this.scene.icons), h("span", { class: "nb-hidden-text" }, this.head.status));
-    return state;
   }
 
   paintButtons(...more) {

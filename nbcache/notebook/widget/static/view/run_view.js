@@ -89,6 +89,6 @@ class RunView extends View {
     if (this.head.elsewhere && this.head.going) this.sync();
     this.keepUp();
     const text = parts.filter(Boolean).join(" · ");
-    if (this.facts.textContent !== text) this.facts.textContent = text;
+    write(this.facts, text);
   }
 }

@@ -38,11 +38,10 @@ class Runs {
         if (held) this.body.querySelector(`${held.localName}[data-run="${CSS.escape(held.dataset.run)}"]`)?.focus();
       });
       this.pager.show(page.offset, page.matched);
-      this.empty.hidden = page.rows.length > 0;
-      this.empty.textContent = page.total ? "No run fits the filter." : "There are no runs yet.";
+      note(this.empty, page.rows.length ? "" : page.total ? "No run fits the filter." : "There are no runs yet.");
     } catch (error) {
-      this.empty.hidden = false;
-      this.empty.textContent = error.message;
+      this.key = undefined; // the next answer takes this away
+      note(this.empty, error.message);
     }
   }
 

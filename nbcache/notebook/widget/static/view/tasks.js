@@ -17,7 +17,7 @@ class Tasks {
       h("button", { type: "button", class: "nb-sort", onclick: () => this.change({ sort: key, offset: 0,
         descending: this.query.sort === key && !this.query.descending }) }, label)));
     this.pager = new Pager(PAGE, (by) => this.change({ offset: Math.max(0, this.query.offset + by) }));
-    this.empty = h("p", { class: "nb-empty", hidden: true });
+    this.empty = h("p", { class: "nb-empty" }, "looking …");
     const from = h("button", { type: "button", title: `a new run in which ${process} and all below it run again`,
       onclick: () => this.view.open([this, new Form(this.view, process)]) }, "Run from here…");
     this.root = h("div", { class: "nb-tasks" },
@@ -26,7 +26,6 @@ class Tasks {
         h("table", {}, h("thead", {}, h("tr", {}, this.heads)), this.body)),
       this.empty);
     fill(this.which, h("option", { value: "" }, "all states"));
-    this.note("looking …");
     this.markSort();
     this.load();
   }
@@ -53,7 +52,7 @@ class Tasks {
       const page = await this.view.ask({ ask: "tasks", process: this.process, ...this.query });
       if (asked === this.asked) this.show(page);
     } catch (error) {
-      if (asked === this.asked) this.note(error.message);
+      if (asked === this.asked) note(this.empty, error.message);
     } finally {
       if (asked === this.asked) this.asked = undefined;
     }
@@ -61,11 +60,6 @@ class Tasks {
 
   /** Called about once a second while the run goes; who waits for a page need not wait for another. */
   refresh() { return this.root.isConnected && !this.asked ? this.load() : undefined; }
-
-  note(text) {
-    this.empty.hidden = !text;
-    this.empty.textContent = text;
-  }
 
   show(page) {
     const { icons } = this.view.scene;
@@ -90,7 +84,7 @@ class Tasks {
     const of = page.matched === page.total ? number(page.total) : `${number(page.matched)} of ${number(page.total)}`;
     const ended = page.running.length ? " ended" : ""; // those that run stand above them, uncounted
     this.pager.show(page.offset, page.matched, page.matched > PAGE ? `${number(from)}–${number(to)} of ${of}${ended}` : page.matched === page.total ? "" : `${of}${ended}`);
-    this.note(rows.length ? "" : page.total || this.query.text ? "No task fits the filter." : this.view.head.going ? "No task has ended yet." : this.noTasks());
+    note(this.empty, rows.length ? "" : page.total || this.query.text ? "No task fits the filter." : this.view.head.going ? "No task has ended yet." : this.noTasks());
   }
 
   /** Why there is none, where that is known: what failed above leaves nothing to gather. */

@@ -57,6 +57,9 @@ function arrange(parent, children) {
   }
 }
 
+/** What stands where a list is empty; no text: nothing. */
+const note = (element, text) => { element.hidden = !text; element.textContent = text; };
+
 const allow = (button, may) => button.setAttribute("aria-disabled", may ? "false" : "true");
 
 /** The buttons that turn the pages of a list. At the last page a button keeps the focus, which one that is disabled would lose. */
