@@ -109,7 +109,7 @@ def values_of(group: Group) -> list[str]:
     """Return what a group's one line has no room for."""
     if len(group.differences) <= 3:
         return []
-    return [line.strip() for line in explain.value_lines(group.differences)]
+    return list(explain.value_lines(group.differences))
 
 
 def names_of(found: Sequence[Found]) -> str:

@@ -74,6 +74,25 @@ def test_a_changed_helper_is_named_with_its_source_diff(notebook: Notebook) -> N
     assert "    +    return v / 4" in text
 
 
+def test_of_many_captured_values_each_has_a_line_and_what_else_is_known_stands_below_it(
+    notebook: Notebook,
+) -> None:
+    values = "a, b, c, d = {k}, {k}, {k}, [{k}, 2{more}]"
+    notebook.cells(
+        [
+            values.format(k=1, more=""),
+            "%channel one = of(1)",
+            "%%process add(x) -> y from one\ny = x + a + b + c + len(d)",
+        ]
+    )
+    notebook.run()
+
+    told = text_of(again(notebook, values.format(k=1, more=", 3"), "b = c = a = 5")).splitlines()
+
+    (at,) = [at for at, line in enumerate(told) if line.startswith("    captured   d ")]
+    assert told[at + 1] == f"    {'':<10} [2] is new"
+
+
 def test_one_more_item_in_front_leaves_the_others_paired_and_equal(notebook: Notebook) -> None:
     begin(notebook)
 

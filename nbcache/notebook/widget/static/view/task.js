@@ -110,7 +110,7 @@ class Task {
     try { why = await this.ask("why"); } catch (error) { this.why.replaceChildren(error.message); return; }
     fill(this.why,
       h("p", { class: "nb-why-head" }, why.head),
-      why.lines.length ? h("ul", { class: "nb-lines" }, why.lines.map((line) => h("li", {}, line.trim()))) : null,
+      why.lines.length ? h("ul", { class: "nb-lines" }, why.lines.map((line) => h("li", {}, line.replace(/^ {2}/, "")))) : null,
       ...why.diffs.map((each) => h("details", { open: true }, h("summary", {}, each.title), elements(each.page))));
   }
 }
