@@ -102,7 +102,8 @@ def repeat(
     prepared.decider.need_results()
     by_process: dict[str, list[Decision]] = {}
     dry = dry_run(prepared)
-    left = Counter({name: dry.unknown[name] for name in targets or prepared.graph.places})
+    asked = [each for each in prepared.graph.places if not targets or each in targets]
+    left = Counter({name: dry.unknown[name] for name in asked})
     for task, decision in sorted(dry.decisions.items()):
         name = decision.place.name
         if name not in left or dry.outcomes.get(task) is Outcome.SKIPPED:

@@ -33,6 +33,7 @@ from nbcache.engine.running import resuming
 from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.decision import Place
 from nbcache.engine.running.dry import dry_run
+from nbcache.engine.running.loop import engine_loop
 from nbcache.engine.running.prepare import Prepared, check_place, detach, prepare, prepare_place
 from nbcache.engine.running.reasons import Reasons
 from nbcache.engine.running.restoring import RestoredRun, restore
@@ -423,7 +424,12 @@ class Session:
         return prepared
 
     def begin(self, prepared: Prepared, beginning: Beginning, *, detached: bool = False) -> Run:
-        """Begin a session of a run over a snapshot: its first row, then its tasks."""
+        """Begin a session of a run over a snapshot: its first row, then its tasks.
+
+        Raises:
+            RunError: this is a forked process, in which nothing runs. NotRunError: as `start`.
+        """
+        engine_loop()
         if self.is_dry and beginning.hold is not None:  # the run of another day
             beginning.hold.release()
             raise _nothing_runs()

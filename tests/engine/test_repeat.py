@@ -88,3 +88,5 @@ def test_what_is_not_kept_is_named_as_left_out(notebook: Notebook) -> None:
     assert (make.process, make.tasks, make.left, make.good) == ("make", 2, 1, True)
     assert (use.process, use.tasks, use.left) == ("use", 0, 3)
     assert use.record()["reproducible"] is None
+    with pytest.raises(NotRunError, match="no result"):
+        repeat(notebook.session, ["src"])  # a channel has no results of its own

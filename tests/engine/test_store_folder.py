@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,19 @@ def declare(notebook: Notebook, body: str = BODY, name: str = "make", store: str
 
 def notes_in(folder: Path) -> list[Path]:
     return sorted((folder / ".nbcache-store").glob("*.json"))
+
+
+def counted_reads(patch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that gets the key of each note that is read from now on."""
+    read: list[str] = []
+    really = shelf._read
+
+    def counting(folder: Path, key: str) -> shelf.Note | None:
+        read.append(key)
+        return really(folder, key)
+
+    patch.setattr(shelf, "_read", counting)
+    return read
 
 
 def test_18_a_run_without_any_cache_takes_what_is_stored_and_says_so(
@@ -197,18 +211,55 @@ def test_a_later_run_of_another_process_does_not_replace_what_is_stored(
     assert notebook.run("show").status is RunStatus.SUCCEEDED
     assert (notebook.folder / "kept/f").read_text() == "b\n"
 
+    # which is what stands there from then on, for its own rule without that, too
+    notebook.cell("%%process show -> f: path = 'f' --bash --publish kept\necho c > f")
+    assert notebook.run("show").status is RunStatus.SUCCEEDED
+    assert (notebook.folder / "kept/f").read_text() == "c\n"
+
+
+def test_the_name_of_a_stored_result_that_was_deleted_is_free(notebook: Notebook) -> None:
+    # given a stored result whose file is gone, and another process that published there since
+    notebook.cell("%%process keep -> f: path = 'f' --bash --store kept\necho a > f")
+    notebook.run()
+    (notebook.folder / "kept/f").unlink()
+    show = "%%process show -> f: path = 'f' --bash --publish kept\necho {} > f"
+    notebook.cell(show.format("b"))
+    notebook.run("show")
+
+    # when that is edited
+    notebook.cell(show.format("c"))
+    run = notebook.run("show")
+
+    # then it replaces what it put there itself
+    assert run.status is RunStatus.SUCCEEDED, run.failures
+    assert (notebook.folder / "kept/f").read_text() == "c\n"
+
+
+def test_publishing_beside_many_stored_results_reads_their_notes_once(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook.cell("%channel src = of(1, 2, 3, 4, 5, 6, 7, 8, 9)")
+    notebook.cell("%%process keep(v) -> f: path = '{v}' from src --bash --store kept\ntouch $v")
+    show = (
+        "%%process show(v) -> f: path = '{{v}}.txt' from src --bash --publish kept\n"
+        "echo {} > $v.txt"
+    )
+    notebook.cell(show.format("b"))
+    notebook.run()
+    notes = notebook.folder / "kept" / shelf.NOTES
+    os.utime(notes, (1, 1))
+    read = counted_reads(monkeypatch)
+    notebook.cell(show.format("c"))
+
+    assert notebook.run("show").status is RunStatus.SUCCEEDED
+
+    assert len(read) == 9, "each note once"
+
 
 def test_a_result_is_stored_without_reading_the_notes_of_all_others(
     notebook: Notebook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[str] = []
-    really = shelf._read
-
-    def counting(folder: Path, key: str) -> shelf.Note | None:
-        read.append(key)
-        return really(folder, key)
-
-    monkeypatch.setattr(shelf, "_read", counting)
+    read = counted_reads(monkeypatch)
     notebook.cell("%channel src = of(1, 2, 3, 4, 5, 6, 7, 8, 9)")
     notebook.cell("%%process make(v) -> f: path = '{v}' from src --bash --store kept\ntouch $v")
     assert notebook.run().counts() == {"completed": 9}

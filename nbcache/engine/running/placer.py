@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from nbcache.engine.running.shelf import stored_by
+from nbcache.engine.running.shelf import Keepers
 from nbcache.errors import PublishError
 from nbcache.model.digest import Digest
 from nbcache.model.event import TaskKey
@@ -56,6 +56,7 @@ class Placer:
         self._cache = cache
         self._owners: dict[str, tuple[Owner, Digest | None, str]] = {}  # -> task, content, done
         self._latest: dict[TaskKey, Owner] = {}
+        self._keepers = Keepers()
         self._root = os.path.realpath(cache.root) + os.sep
 
     def place(
@@ -181,8 +182,8 @@ class Placer:
         standing = self._standing(leaf, there, mode)
         if standing == "right":
             return False
-        if standing == "ours" and done == "published" and not overwrite:
-            self._refuse_stored(leaf)
+        if done == "published":
+            self._leave_stored(leaf, overwrite=overwrite or standing == "missing")
         if standing == "foreign" and not overwrite:
             rule = ", or add overwrite=true to the rule" if done == "published" else ""
             raise PublishError(
@@ -192,13 +193,16 @@ class Placer:
         self._put(leaf, mode)
         return True
 
-    def _refuse_stored(self, leaf: Leaf) -> None:
-        """Leave what another process keeps in a store folder, where it stands for its task."""
-        keeper, own = stored_by(leaf.target), self._owners[leaf.target][0].process
-        if keeper not in (None, own):
+    def _leave_stored(self, leaf: Leaf, *, overwrite: bool) -> None:
+        """Leave what another process keeps in a store folder, where it stands for its task; or
+        let its note go with it."""
+        keeper = self._keepers.keeper(leaf.target, self._owners[leaf.target][0].process)
+        if keeper is not None and overwrite:
+            self._keepers.let_go(leaf.target)
+        elif keeper is not None:
             raise PublishError(
                 f"{leaf.target} was stored by process {keeper}, so it is not overwritten.\n"
-                "  Publish into another folder, or add overwrite=true to the rule"
+                "  Delete it, publish into another folder, or add overwrite=true to the rule"
             )
 
     def _settle_folder(self, leaf: Leaf, done: str, there: os.stat_result | None) -> bool:

@@ -14,6 +14,7 @@ import fcntl
 import glob
 import json
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from nbcache.model.value import FilePath, Gathered, Stored
 from nbcache.store.files import new_ulid, open_lock, write_whole
 
 NOTES = ".nbcache-store"
+_SETTLED_NS = 100_000_000  # after which a change of a folder has a time of its own
 Held = Mapping[str, object]  # output -> what a task gives: FilePath or Stored, Gathered ones
 
 
@@ -172,13 +174,46 @@ class Shelf:
                 os.unlink(new)
 
 
-def stored_by(path: str) -> str | None:
-    """Return the process of whose stored result a file is, or None where it is of none."""
-    for folder in Path(path).parents:
-        if (folder / NOTES).is_dir():
-            name = Path(path).relative_to(folder).parts[0]
-            return _stored(folder, [name]).get(name)
-    return None
+class Keepers:
+    """Whose stored results files are that others want to replace, as the notes beside them say.
+
+    Notes are read again where their folder has changed since, or so shortly before they were read
+    that its time might not tell.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[int, dict[str, str]]] = {}  # its time, name -> note's key
+
+    def keeper(self, path: str, but: str) -> str | None:
+        """Return the process of whose result a file is, or in whose folder; None where it is of
+        none, or of the process `but`."""
+        for folder in Path(path).parents:
+            if (folder / NOTES).is_dir():
+                key = self._keys(folder).get(Path(path).relative_to(folder).parts[0])
+                process = key.rpartition("-")[0] if key is not None else but
+                return process if process != but else None
+        return None
+
+    def let_go(self, path: str) -> None:
+        """Take away the note of a result whose file is another's from now on."""
+        folder, name = Path(path).parent, os.path.basename(path)
+        if (folder / NOTES).is_dir() and (key := self._keys(folder).get(name)) is not None:
+            (folder / NOTES / f"{key}.json").unlink(missing_ok=True)
+
+    def _keys(self, folder: Path) -> dict[str, str]:
+        changed, now = os.stat(folder / NOTES).st_mtime_ns, time.time_ns()
+        known = self._known.get(folder)
+        if known is not None and known[0] == changed:
+            return known[1]
+        keys = {
+            name: path.stem
+            for path in (folder / NOTES).glob("*.json")
+            if (note := _read(folder, path.stem)) is not None
+            for name in _files(note)
+        }
+        if now - changed > _SETTLED_NS:
+            self._known[folder] = changed, keys
+        return keys
 
 
 def _stored(folder: Path, names: Collection[str], but: str | None = None) -> dict[str, str]:

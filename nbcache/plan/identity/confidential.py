@@ -27,9 +27,10 @@ _BEFORE_KEY = frozenset(
     "api access private secret signing encryption account storage auth service ssh".split()
 )
 _IN_URL = re.compile(r"\w://[^\s/?#:@]*:([^\s/?#@]+)@")
-_IN_QUERY = re.compile(r"[?&]([\w.-]+)=([^\s&#'\"<>]{6,})")
-_SIGNATURES = frozenset({"sig", "signature", "key", "x-amz-signature", "x-goog-signature"})
+_IN_QUERY = re.compile(r"[?&]([\w.-]+)=([^\s&#'\"<>{$][^\s&#'\"<>]{5,})")
+_SIGNATURES = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature"})
 """What names a secret in a query alone, beside names that look so anywhere."""
+_LONG_KEY = 20  # characters of a `key` in a query: a shorter one may be that of a record
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SHORTEST = 5  # characters: a shorter text stands in too many others to be replaced there
 _SHORTEST_KNOWN = 6  # characters: or for these to be left out
@@ -173,7 +174,8 @@ def secrets_in(text: str | bytes) -> list[str]:
 
 def _in_queries(text: str) -> Iterator[str]:
     for name, value in _IN_QUERY.findall(text) if "?" in text else ():
-        if name.lower() in _SIGNATURES or looks_secret(name):
+        is_key = name.lower() == "key" and len(value) >= _LONG_KEY
+        if is_key or name.lower() in _SIGNATURES or looks_secret(name):
             yield value
 
 
