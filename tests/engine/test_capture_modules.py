@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import itertools
 import os
 import sys
 import time
@@ -364,6 +366,24 @@ def test_what_is_installed_within_a_second_is_seen_where_times_are_whole_seconds
         second = closure_of("nbcache-test-kit")
 
     assert [*first, *second] == [("nbcache-test-kit", "1"), ("nbcache-test-kit", "2")]
+
+
+def test_a_module_that_another_thread_imports_meanwhile_does_not_disturb_the_next_cell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded, before, names = LoadedModules(), gc.get_threshold(), itertools.count()
+
+    def import_another(phase: str, info: dict[str, int]) -> None:  # where threads may take turns
+        name = f"imported_meanwhile_{next(names)}"
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+
+    gc.callbacks.append(import_another)
+    gc.set_threshold(1)
+    try:
+        loaded.cell_begins()
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(import_another)
 
 
 def test_a_module_that_may_have_been_edited_in_the_second_of_its_cell_is_not_trusted(

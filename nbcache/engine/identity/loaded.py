@@ -51,7 +51,7 @@ class LoadedModules:
         return ""
 
     def _note(self) -> None:
-        for name, module in list(sys.modules.items()):
+        for name, module in sys.modules.copy().items():  # others import meanwhile
             spec = getattr(module, "__spec__", None)
             known = self._seen.get(name)
             if known is None or known[0] is not spec:
