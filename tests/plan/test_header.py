@@ -217,6 +217,11 @@ def test_a_typo_for_from_shows_the_line_a_caret_and_the_word() -> None:
     )
 
 
+def test_several_names_or_files_without_a_comma_are_told_to_have_one() -> None:
+    with pytest.raises(HeaderError, match=r"commas between them: --files a\.txt,b\.txt$"):
+        parse_process_cell("p(v) -> o from a --files a.txt b.txt", "o = 1")
+
+
 @pytest.mark.parametrize(
     ("line", "message", "caret", "hint"),
     [

@@ -229,6 +229,8 @@ def _parse_header_options(text: HeaderText, at: int) -> tuple[Option, ...]:
         if at < text.scan.end and not is_option(text.scan.clean, at, text.scan.start):
             key, value = option.key, option.text
             hint = f'a value with blanks is quoted: --{key} "{value} ..."' if value else None
+            if value and OPTIONS[key].form in ("names", "words"):
+                hint = f"several have commas between them: --{key} {value},{_word(text, at)}"
             text.fail(f'"{_word(text, at)}" is not expected here', at, hint)
     return tuple(options)
 
