@@ -744,7 +744,14 @@ def test_what_a_function_in_the_body_reads_of_a_star_counts_also_where_the_body_
 
 @pytest.mark.parametrize(
     ("key", "counts"),
-    [("name", True), ("near.__name__", True), ("'math'", False), ("__name__", False)],
+    [
+        ("name", True),
+        ("near.__name__", True),
+        ("'helpers_' + name[8:]", True),
+        ("f'helpers_{name[8:]}'", True),
+        ("'math'", False),
+        ("__name__", False),
+    ],
 )
 def test_where_code_takes_any_loaded_module_all_of_each_that_is_reached_counts(
     write: Write, key: str, *, counts: bool
@@ -762,6 +769,25 @@ def test_where_code_takes_any_loaded_module_all_of_each_that_is_reached_counts(
     assert changed(before, captured(cells, body=body)) == (
         {"module helpers_for_test"} if counts else set()
     )
+
+
+@pytest.mark.parametrize(
+    "itself",
+    ["modules[go.__module__]", "modules[__spec__.name]", "__import__(go.__module__)"],
+)
+def test_a_module_that_takes_itself_by_its_name_counts_whole(write: Write, itself: str) -> None:
+    text = (
+        "from sys import modules\n"
+        f"def go(v):\n    return getattr({itself}, 'ru' + 'n')(v)\n"
+        "def run(v):\n    return v + {}\n"
+    )
+    write({"helpers_for_test.py": text.format(1)})
+    cell, body = "from helpers_for_test import go", "out = go(v)"
+    before = captured(cell, body=body)
+
+    write({"helpers_for_test.py": text.format(2)})
+
+    assert changed(before, captured(cell, body=body)) == {"module helpers_for_test"}
 
 
 def test_modules_that_star_each_other_are_followed_in_steps_as_many_as_their_stars(

@@ -18,6 +18,7 @@ from nbcache.plan.identity.module_facts import ModuleFacts, Part
 from nbcache.plan.identity.module_relations import ModuleRelations
 from nbcache.plan.identity.uses import DEFINED, NAME_MODULES, Chain, modules_told
 
+_OWN_NAME = frozenset({"__name__", "__module__", "__spec__"})
 _SEES_ALL = frozenset({"globals", "eval", "exec"})
 _MAY_SEE_ALL = frozenset({"vars", "locals"})  # what is asked outside of a function's own code
 _SHOWS_ALL = frozenset({"__globals__", "f_globals", "getmodule"})  # as attributes or imported
@@ -279,7 +280,7 @@ class ModuleReach:
         if uses.read & _SHOWS_ALL:
             self._queue.append((module, ()))
         if uses.attributes & NAME_MODULES:
-            if "__name__" in uses.read:  # sys.modules[__name__]
+            if uses.read & _OWN_NAME:  # sys.modules[__name__], modules[f.__module__]
                 self._queue.append((module, ()))
             if uses.takes_any and not self._takes_any:
                 self.takes_any()

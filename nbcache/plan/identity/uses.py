@@ -140,15 +140,21 @@ def _takes_any(code: types.CodeType) -> bool:
     )
 
 
+_KEY_ENDS = frozenset(
+    "BINARY_SUBSCR STORE_SUBSCR DELETE_SUBSCR LOAD_CONST PRECALL CALL KW_NAMES".split()
+)
+"""What follows on a key that is one text: it is looked up, or stands before a default."""
+
+
 def _is_key_told(key: dis.Instruction, *further: dis.Instruction) -> bool:
     """Say whether what is done with `sys.modules` is `["a"]`, `.get(__name__)` or `in`."""
     if key.opname in _ATTRIBUTES and key.argval in ("get", "pop", "setdefault"):
         return _is_key_told(*further)
     if key.argval == "__name__":
         return further[0].opname not in _ATTRIBUTES
-    return key.opname == "CONTAINS_OP" or (
-        key.opname == "LOAD_CONST" and isinstance(key.argval, str)
-    )
+    if key.opname == "LOAD_CONST" and isinstance(key.argval, str):  # else "a." + what follows
+        return further[0].opname in _KEY_ENDS or further[0].argrepr == "[]"
+    return key.opname == "CONTAINS_OP" or (key.opname in _ATTRIBUTES and key.argval == "keys")
 
 
 def _flat(constants: tuple[object, ...]) -> list[object]:
