@@ -13,6 +13,7 @@ from nbcache.cli import main
 from nbcache.errors import command, spoken
 from nbcache.notebook.shell_words import as_typed, place_in
 from nbcache.store.cache import Cache
+from tests.kernels.scenarios import text_of
 
 CELLS = (
     "%load_ext nbcache",
@@ -145,7 +146,7 @@ def test_runs_that_were_detached_are_waited_for_after_the_last_cell(tmp_path: Pa
     assert "cell [7] failed" in ended.stderr
     assert "bad[x=1] ZeroDivisionError" in ended.stderr
     executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
-    assert executed.cells[-1].outputs[0].text == "at once\n"
+    assert text_of(executed.cells[-1]) == "at once\n"
     assert "3 ran, 0 cached" in executed.cells[5].outputs[0].data["text/plain"]
 
 

@@ -173,8 +173,8 @@ def test_a_kernel_that_cannot_be_started_is_said_and_the_old_output_is_left(
 ENDLESS = """
 import pathlib, time
 for name in ("begun", "interrupted"):
-    pathlib.Path(name).touch()
     try:
+        pathlib.Path(name).touch()
         time.sleep(3600)
     except KeyboardInterrupt:
         pass
