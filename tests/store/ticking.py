@@ -104,7 +104,8 @@ class TickingStore:
         self._stamps.mkdir(exist_ok=True)
         self.get, self.get_file = store.get, store.get_file
         self.delete, self.close = store.delete, store.close
-        self.unfinished, self.give_up = store.unfinished, store.give_up
+        self.give_up = store.give_up
+        self._uploads: dict[tuple[str, str], int] = {}  # by key and version: when first seen
 
     def put(self, key: str, data: bytes) -> None:
         with self._stamping(key):
@@ -126,6 +127,16 @@ class TickingStore:
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[Entry]:
         return map(self._stamped, self._store.list(prefix, start_after))
+
+    def unfinished(self) -> Iterator[Entry]:
+        """Count an upload as begun when it was first seen: a moment too late, never too early."""
+        entries = {(each.key, each.version): each for each in self._store.unfinished()}
+        now = self._ticks.now_us()
+        self._uploads = {each: self._uploads.get(each, now) for each in entries}
+        return (
+            replace(entries[each], modified_us=at + self._ahead_us)
+            for each, at in self._uploads.items()
+        )
 
     def server_time(self) -> int:
         return self._ticks.now_us() + self._ahead_us
