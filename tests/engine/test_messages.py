@@ -299,6 +299,26 @@ def test_a_block_that_raises_says_in_which_line_of_its_cell(notebook: Notebook) 
         notebook.cell("%channel files = of('a.txt').map(path)")
 
 
+def test_a_field_that_an_operator_cannot_find_is_explained_like_one_that_an_input_lacks(
+    notebook: Notebook,
+) -> None:
+    notebook.cell("%channel grid = product(group=['a', 'b'], x=[1, 2])")
+    notebook.cell("%%process fit(group, x) from grid\nscore = 2 * x")
+    passed = "pass it on: `%%process fit ... -> group, score`"
+
+    with pytest.raises(
+        WiringError, match=r"'group' is no field of fit; its fields are score\n"
+    ) as by:
+        notebook.cell("%channel each = fit.group_by('group')")
+    with pytest.raises(WiringError, match="has no field 'group'") as selected:
+        notebook.cell("%channel each = fit.select('group')")
+    with pytest.raises(UnknownNameError, match='the name of a field is a text: "group"'):
+        notebook.cell("%channel each = fit.group_by(group)")
+
+    assert passed in str(by.value)
+    assert passed in str(selected.value)
+
+
 def test_a_card_shows_defaults_and_misses_no_name_that_a_star_may_bring(
     notebook: Notebook,
 ) -> None:

@@ -329,7 +329,8 @@ class Pipeline:
             name = error.name or ""
             own = set(self.namespace) - {*_SHELLS, *dir(builtins)}
             known = [each for each in (*sorted(own), *Factories.names) if each[:1] != "_"]
-            hint = meant(name, known, "run the cell that declares it first", 0.6)
+            otherwise = _as_field(text, name) or "run the cell that declares it first"
+            hint = meant(name, known, otherwise, 0.6)
             if name in ("Channel", "channel"):
                 hint = "the factories stand alone here: of(...), from_path(...)"
             if name in Factories.names:
@@ -355,6 +356,17 @@ class Pipeline:
             raise ChannelError(f"{where}: {source}\n  {type(error).__name__}: {said}") from error
 
 
+def _as_field(text: str, name: str) -> str:
+    """Return what to write where a name stands for a field of an operator, "" if it does not."""
+    for each in ast.walk(ast.parse(text.strip())):
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute):
+            given = [*each.args, *(keyword.value for keyword in each.keywords)]
+            if each.func.attr in _TAKE_FIELDS and name in map(ast.unparse, given):
+                return f'the name of a field is a text: "{name}"'
+    return ""
+
+
+_TAKE_FIELDS = ("fields", "group_by", "join", "select", "unique")
 _SHELLS = ("In", "Out", "exit", "get_ipython", "open", "quit")  # IPython's own
 
 

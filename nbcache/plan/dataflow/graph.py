@@ -16,7 +16,7 @@ from typing import Protocol
 from nbcache.errors import WiringError
 from nbcache.model.channel import CompiledNode, Fields, Graph, Node
 from nbcache.model.process import DefaultPick, FieldPick, Filling, Input, ProcessDecl
-from nbcache.plan.dataflow.shapes import shape_of
+from nbcache.plan.dataflow.shapes import kept_back, shape_of
 from nbcache.plan.dataflow.wiring import SourceFields, fill, infer_inputs
 from nbcache.plan.language.places import place_of_header, said_place
 
@@ -212,18 +212,11 @@ class _Compiler:
         )
 
     def _kept_back(self, index: int) -> dict[str, str]:
-        """Return the inputs that the process behind a channel does not pass on; see `wiring`."""
+        """Return what the process behind a channel does not pass on; see `kept_back`."""
         node = self._nodes[index]
         while node.op in _SAME_FIELDS:
             node = self._nodes[node.parents[0]]
-        if node.decl is None:
-            return {}
-        outputs = [each.name for each in node.decl.outputs or ()]
-        return {
-            each.name: f"%%process {node.name} ... -> {', '.join([each.name, *outputs])}"
-            for each in node.decl.inputs or ()
-            if each.name not in outputs
-        }
+        return kept_back(node)
 
     def _routes(
         self, spec: PlaceSpec, sources: tuple[int, ...]

@@ -167,12 +167,8 @@ def _select(node: Node, parents: Sequence[CompiledNode]) -> Shape:
     fields, names = _known(parent), cast(tuple[str, ...], node.names)
     for name in names:
         if name not in fields:
-            meant = nearest(name, [each for each in fields if each is not None])
-            hint = f'\n  did you mean "{meant}"?' if meant else ""
-            raise WiringError(
-                f"{parent.name or parent.label or 'the channel'} has no field {name!r}; its fields "
-                f"are {calls.show_fields(parent.fields)}{hint}"
-            )
+            channel = parent.name or parent.label or "the channel"
+            raise WiringError(_unknown(f"{channel} has no field {name!r}", name, parent))
     order = tuple(map(fields.index, names))
     return Shape(names, parent.is_value, None, {"order": order})
 
@@ -218,9 +214,29 @@ def _no_key(by: object, parent: CompiledNode) -> str:
         count = "1 field has no name" if len(fields) == 1 else f"{len(fields)} fields have no names"
         words = ", ".join(repr(name) for name in (by, *"abcdefgh"[: len(fields) - 1]))
         return f"{said}, whose {count}\n  name them, {channel}.fields({words}), or say by=0"
-    meant = nearest(by, named) if isinstance(by, str) else None
-    hint = f'\n  did you mean "{meant}"?' if meant else ""
+    return _unknown(said, by, parent)
+
+
+def _unknown(said: str, name: object, parent: CompiledNode) -> str:
+    named = [each for each in _known(parent) if each is not None]
+    hints = [kept_back(parent).get(name)] if isinstance(name, str) else []
+    if isinstance(name, str) and (meant := nearest(name, named)):
+        hints.append(f'did you mean "{meant}"?')
+    hint = next((f"\n  {each}" for each in hints if each), "")
     return f"{said}; its fields are {calls.show_fields(parent.fields)}{hint}"
+
+
+def kept_back(node: CompiledNode) -> dict[str, str]:
+    """Return how to pass on each input of a process that is none of its outputs."""
+    if node.decl is None:
+        return {}
+    outputs = [each for each in _known(node) if each is not None]
+    return {
+        each.name: f'"{each.name}" is an input of a process above that is no output of it; pass it '
+        f"on: `%%process {node.name} ... -> {', '.join([each.name, *outputs])}`"
+        for each in node.decl.inputs or ()
+        if each.name not in outputs
+    }
 
 
 def _joined(

@@ -34,8 +34,8 @@ _NOTHING = (
 class SourceFields:
     """A channel in `from`: its expression as written, its fields, and whether it is a value.
 
-    `kept_back` maps inputs of the process that makes it, which are none of its outputs, to the
-    header that would pass them on.
+    `kept_back` maps inputs of the process that makes it, which are none of its outputs, to how
+    they are passed on.
     """
 
     name: str
@@ -245,10 +245,7 @@ class _Filler:
         for each in free:
             for source in self.sources:
                 if each.name in source.kept_back:
-                    return (
-                        f'"{each.name}" is an input of a process above that is no output of it; '
-                        f"pass it on: `{source.kept_back[each.name]}`"
-                    )
+                    return source.kept_back[each.name]
             meant = nearest(each.name, fields - {one.name for one in self.inputs})
             if meant:
                 return f'did you mean "{meant}" instead of "{each.name}"?'
