@@ -19,7 +19,7 @@ from nbcache.engine.running.dry import DryRun, dry_run
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.run import Run
 from nbcache.errors import NotRunError
-from nbcache.model.channel import Graph, Item, with_all_below
+from nbcache.model.channel import Graph, Item
 from nbcache.model.digest import Digest
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import HoleCause
@@ -44,7 +44,8 @@ def read(host: ReadingHost, held: Readable, first: int | None = None) -> Results
     """Return a process's results, or a channel's items; runs what is missing, in the front's view.
 
     first: how many from the start are wanted; None: all. A task that was ignored in the last run is
-    not tried again; nor is one that failed, for a process that looks into failures.
+    not tried again; nor, for a process that looks into failures, is one of which only those matter
+    and that failed, or that was left when the run gave up.
 
     Raises:
         RunFailed: a task that had to run failed.
@@ -104,8 +105,8 @@ def _look(host: ReadingHost, name: str, first: int | None) -> Results | None:
     prepared = host.prepare([name])
     place = prepared.graph.places.get(name)
     index = prepared.graph.channels[name] if place is None else place
-    failed = _failed(host.last_run) if _looks_into_failures(prepared.graph, index) else {}
-    found = dry_run(prepared, ignored=_ignored(host.last_run), failed=failed)
+    ignored, failed = _ended(host.last_run, _looked_into(prepared.graph, index))
+    found = dry_run(prepared, ignored=ignored, failed=failed)
     elements: Elements = found.elements(index)
     if not found.is_complete():
         if first is None or found.channel_error or not _is_itemwise(prepared):
@@ -127,29 +128,36 @@ def _is_itemwise(prepared: Prepared) -> bool:
     return all(node.op in _ITEMWISE and not node.by for node in prepared.graph.nodes)
 
 
-def _ignored(run: Run | None) -> set[Digest]:
-    """Return the hashes of the tasks that failed and were ignored, once the run has ended."""
+def _ended(run: Run | None, looked_into: set[str]) -> tuple[set[Digest], dict[str, Item]]:
+    """Return what became of tasks in a run that has ended, as `dry_run` takes it: which are left
+    out, and what is known of those that failed.
+
+    looked_into: the processes whose failures, and what was left when the run gave up, count.
+    """
+    ignored: set[Digest] = set()
+    failed: dict[str, Item] = {}
     if run is None or not run.done:
-        return set()
-    ignored = [each for each in run.tasks.values() if each.outcome is Outcome.IGNORED]
-    return {Digest(each.hash) for each in ignored if each.hash}
+        return ignored, failed
+    places = {run.graph.places[name] for name in looked_into if name in run.graph.places}
+    for task, each in run.tasks.items():
+        is_left = each.outcome is Outcome.ABORTED and run.status is RunStatus.FAILED
+        if each.hash and (each.outcome is Outcome.IGNORED or (is_left and task[0] in places)):
+            ignored.add(Digest(each.hash))
+        elif task in run.looked_into and task[0] in places:
+            failed[each.hash or each.label] = run.looked_into[task]
+    return ignored, failed
 
 
-def _failed(run: Run | None) -> dict[str, Item]:
-    """Return what is known of the failed tasks of a run that has ended, as `dry_run` takes it."""
-    if run is None or not run.done:
-        return {}
-    return {
-        each.hash or each.label: run.looked_into[task]
-        for task, each in run.tasks.items()
-        if task in run.looked_into
-    }
-
-
-def _looks_into_failures(graph: Graph, index: int) -> bool:
-    """Whether a node is below failures: then to know it, what failed need not fail once more."""
-    failures = {node.index for node in graph.nodes if node.op == "failures"}
-    return bool(failures) and index in with_all_below(graph, failures)
+def _looked_into(graph: Graph, index: int) -> set[str]:
+    """Return the processes of which a node needs nothing but what failed."""
+    needed: set[int] = set()
+    above = [index]
+    while above:
+        node = graph.nodes[above.pop()]
+        if node.index not in needed:
+            needed.add(node.index)
+            above.extend(() if node.op == "failures" else node.parents)
+    return {name for name, place in graph.places.items() if place not in needed}
 
 
 def _known(elements: Elements) -> Elements:

@@ -72,6 +72,24 @@ def test_to_read_by_name_what_was_found_makes_nothing_fail_once_more(notebook: N
         names["autopsy"].value  # noqa: B018
 
 
+@pytest.mark.parametrize("on_error", ["finish", "stop"])
+def test_to_read_what_was_found_of_a_run_that_gave_up_runs_nothing(
+    notebook: Notebook, on_error: str
+) -> None:
+    """What it left counts for nobody who looks at failures alone; who needs it has it made."""
+    declare(notebook, on_error=on_error)
+    notebook.cell("%channel src = of(2, 1, 3, 4)")
+    notebook.cell("%%process both(n, out) from autopsy.collect().map(len), fit\n(n, out)")
+    run = notebook.run("autopsy", max_parallel=1)  # type: ignore[arg-type]
+    names = notebook.names
+    assert run.counts() == {"failed": 1, "aborted": 3, "completed": 1}
+    assert [each[0] for each in names["autopsy"]] == ["fit[v=2]"]
+    assert notebook.session.last_run is run
+    with pytest.raises(RunFailed):
+        names["both"].value  # noqa: B018
+    assert notebook.session.last_run is not run
+
+
 def test_not_again_unless_it_fails_again(kernels: Kernels) -> None:
     """A failure of another day is another failure; a success needs no look."""
     for number in range(2):
