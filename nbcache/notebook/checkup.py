@@ -93,6 +93,9 @@ def verify(cache: Cache, *, quick: bool = False, mend: bool = False) -> Findings
     )
     how = "present" if quick else "read and compared"
     found.facts["blobs"] = f"{report.blobs:,} {how} ({render.size(report.bytes)})"
+    if report.away:
+        away = render.count_of(report.away, "result")
+        found.facts["away"] = f"{away} of a shared cache, whose values come when they are read"
     if report.orphans:
         found.facts["unused"] = f"{render.count_of(len(report.orphans), 'blob')} that no row names"
     if report.leftovers:

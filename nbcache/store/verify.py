@@ -2,7 +2,8 @@
 
 Only reads. A *problem* is something that breaks a promise of docs/format.md; a *leftover* is what a
 killed process may leave (it costs space and nothing else); an *orphan* is a blob that no row names
-(a clean-up may delete it, once it is old enough not to belong to a task that is about to end).
+(a clean-up may delete it, once it is old enough not to belong to a task that is about to end). What
+came from another cache and lacks its bytes is *away*: they are fetched when somebody reads them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Literal
 from nbcache.errors import NbcacheError, StoreError
 from nbcache.model.digest import Digest, is_blob_name
 from nbcache.model.row import Record
-from nbcache.model.signature import SIGNATURE, SIGNER, Standing
+from nbcache.model.signature import ORIGIN, SIGNATURE, SIGNER, Standing
 from nbcache.store.cache import Cache
 from nbcache.store.columns import KEYED_KINDS, record_of
 from nbcache.store.files import is_alive, owner_of
@@ -67,6 +68,7 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     orphans: list[Digest] = field(default_factory=list)
+    away: int = 0  # results
     rows: int = 0
     segments: int = 0
     journals: int = 0
@@ -238,9 +240,10 @@ def _check_blobs(cache: Cache, report: Report, deep: bool) -> None:
 
 
 def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) -> None:
-    """Every output of a result that may be used is there, with its size."""
+    """Every output of a result that was made here and may be used is there, with its size."""
     named: set[str] = set()
     lacking: list[tuple[Record, str]] = []
+    away: set[str] = set()
     for row_id, record in rows.items():
         if record["kind"] == "use" and record.get("cached_from") not in rows:
             report.problems.append(Problem("row", row_id, "was cached from a row that is gone"))
@@ -249,7 +252,11 @@ def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) 
             try:
                 named.update(_check_blob(cache, digest, kind, size))
             except StoreError as error:
-                lacking.append((record, str(error)))
+                if record.get(ORIGIN):
+                    away.add(row_id)
+                else:
+                    lacking.append((record, str(error)))
+    report.away = sum(_counts(cache, rows[each]) for each in away)
     if lacking:
         cache.log.refresh(relist=True)  # a clean-up may have come
     for record, text in lacking:

@@ -280,6 +280,38 @@ def test_a_folder_comes_with_all_its_files(person: Person) -> None:
     assert ben.session.read(ben.names["read"]).value == 10_001
 
 
+def test_what_is_gone_there_when_it_is_read_is_made_again_by_the_next_process_that_runs(
+    person: Person, tmp_path: Path
+) -> None:
+    cells = (
+        "%%process value(n) -> out from of(1)\nout = b'v' * 10_000",
+        "%%process make(n) -> folder: path from of(1)\nimport os\nos.makedirs('folder')\n"
+        "open('folder/a', 'w').write('x' * 20_000)",
+    )
+    anna = person("anna")
+    anna.cells(cells)
+    anna.run()
+    sent(anna.session)
+    ben = person("ben")
+    ben.cells(cells)
+    assert counts(ben.run()) == {"cached": 2}
+    sent(ben.session)
+    assert verify(ben.session.cache).ok, "nothing has been fetched, and nothing is wrong"
+    for blob in [*(tmp_path / "team" / "blobs").rglob("*")]:
+        if blob.is_file() and blob.stat().st_size >= 10_000:
+            blob.unlink()
+
+    for name in ("value", "make"):
+        with pytest.raises(ResultGone, match=f"nor in the shared one .*{tmp_path / 'team'}"):
+            list(ben.names[name])
+    ben.session.close()  # as a shell's run ends, which is begun again then
+
+    run = ben.run()
+    assert list(run["value"]) == [b"v" * 10_000]
+    assert [(folder / "a").read_text() for folder in run["make"]] == ["x" * 20_000]
+    assert counts(run) == {"completed": 2}
+
+
 def test_a_blob_that_is_gone_there_is_made_again(person: Person, tmp_path: Path) -> None:
     anna = person("anna")
     pipeline(anna)

@@ -105,18 +105,8 @@ class Decoder:
             data = self._cache.blobs.bytes_of(stored)
             return decode(stored.codec, data, vouched=stored.vouched)
         except BlobMissingError as error:
-            shared = self._cache.shared
-            if (
-                shared is not None
-                and stored.blob is not None
-                and shared.fetching.is_away(stored.blob)
-            ):
-                raise ResultGone(
-                    f"{of}: its result is in the shared cache {shared.store.url}, which does not "
-                    f"give it now.\n  Read it again later. {_again(of)}"
-                ) from error
             raise ResultGone(
-                f"{of}: its result is no longer in the cache {self._cache.root}.\n  {_again(of)}"
+                f"{of}: its result is {self._where_not(stored)}{_again(of)}"
             ) from error
         except BlobDamagedError as error:
             if self._cache.writable and stored.blob is not None:
@@ -125,6 +115,21 @@ class Decoder:
                 f"{of}: its result in the cache {self._cache.root} is damaged, and was put aside.\n"
                 f"  {_again(of)}"
             ) from error
+
+    def _where_not(self, stored: Stored) -> str:
+        """Say where a result is, and does not come from; its way out follows."""
+        here, shared, blob = self._cache, self._cache.shared, stored.blob
+        where = f"no longer in the cache {here.root}"
+        if shared is not None and blob is not None:
+            members: list[str] = []
+            if stored.kind == "tree" and here.blobs.has(blob):
+                members = [each.blob for each in here.blobs.open_tree(blob) if each.blob]
+            if shared.fetching.note_gone(blob, members):
+                where += f", nor in the shared one {shared.store.url}"
+            elif shared.fetching.is_away((blob, *members)):
+                at = f"in the shared cache {shared.store.url}, which does not give it now"
+                return f"{at}.\n  Read it again later. "
+        return f"{where}.\n  "
 
     def _source(self, held: SourceFile, of: str) -> Path:
         with contextlib.suppress(OSError, InputChangedError):

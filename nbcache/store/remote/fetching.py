@@ -40,7 +40,7 @@ class Fetching:
 
     since_us: when that cache was made, no blob of it is older; None: it has no weeks.
     damaged: folder of notes for later processes, which would else be offered again what cannot be
-    read. A blob that is not there is none of those: it may be late, or be sent anew.
+    read. One that is not there may be late, or be sent anew: it is noted if somebody was told so.
     """
 
     def __init__(
@@ -93,12 +93,23 @@ class Fetching:
 
     def note_lost(self, digest: Digest, error: StoreError) -> None:
         """Note that a blob is of no use, and tell why: it is offered no more."""
+        self._note_for_all(digest)
+        self._contact.tell(error)
+
+    def note_gone(self, digest: Digest, members: Iterable[str]) -> bool:
+        """Whether a blob that could not be read, or a member of it, is lost; then it is offered no
+        more, also to later processes: whoever reads it is told to have it made again."""
+        is_gone = not self._lost.isdisjoint((digest, *members))
+        if is_gone:
+            self._note_for_all(digest)
+        return is_gone
+
+    def _note_for_all(self, digest: Digest) -> None:
         self._lost.add(digest)
         with suppress(OSError):  # then the next process finds that out by itself
             with suppress(FileExistsError):
                 make_folder(self._damaged)
             self._note(digest).touch()
-        self._contact.tell(error)
 
     def note_whole(self, digest: Digest) -> None:
         """Note that a blob came well, or was sent anew: it is offered again."""
@@ -109,9 +120,9 @@ class Fetching:
     def _note(self, digest: Digest) -> Path:
         return self._damaged / digest[3:].replace("/", "_")  # a forged manifest names anything
 
-    def is_away(self, digest: Digest) -> bool:
-        """Whether a blob could not be had when it was last asked for, and may be had later."""
-        return digest in self._failed or not self._contact.is_reachable
+    def is_away(self, digests: Iterable[str]) -> bool:
+        """Whether one of them could not be had when it was last asked for, and may be later."""
+        return not self._failed.keys().isdisjoint(digests) or not self._contact.is_reachable
 
     # ------------------------------------------------------------------ what comes
 
