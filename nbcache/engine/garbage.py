@@ -1,6 +1,7 @@
-"""Python's garbage collector, asked to look less often while a run goes on, or two are compared.
+"""Python's garbage collector, asked to look less often in what looks at very many tasks: a run, a
+comparison of two, a clean-up.
 
-Both make some twenty objects per task that live as long as they do. Looking through them and
+Each makes some twenty objects per task that live as long as it does. Looking through them and
 through all that the kernel holds, again and again, took a quarter of their time.
 """
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nbcache.model.digest import Digest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
+class Holding(NamedTuple):  # of which there are as many as tasks: a dataclass takes longer
     """An attempt's row and what lies in the cache because of it.
 
     `users` are the runs that made or used it, `used_at` the last time that one did. `current`: a

@@ -7,9 +7,8 @@ like a blob in them is found a column at a time. To unfold a million takes a min
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from nbcache.model.row import Record
 from nbcache.store.arrow import arrow_array, arrow_scalar
@@ -22,11 +21,10 @@ _PLAIN_KINDS = ("attempt", "use")  # a kind with columns of maps is unfolded
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Naming:
+class Naming(NamedTuple):
     """A stored row, the blobs that it names with their kinds, and the digests of its outputs.
 
-    `record` may lack nested columns.
+    `record` may lack nested columns, and hold None where the row has nothing.
     """
 
     record: Record
@@ -77,9 +75,13 @@ def _plain_rows(table: Any) -> Iterator[Naming]:
     contents: dict[int, list[str]] = {}
     for line, digest in _output_digests(columns.get("outputs"), lines):
         contents.setdefault(line, []).append(digest)
-    flat = table.select([name for name in columns if not pa.types.is_nested(columns[name].type)])
-    for line, row in enumerate(flat.to_pylist()):
-        record = {name: value for name, value in row.items() if value is not None}
+    flat = {
+        name: values.to_pylist()
+        for name, values in columns.items()
+        if values.null_count < len(table) and not pa.types.is_nested(values.type)
+    }
+    for line, row in enumerate(zip(*flat.values(), strict=True)):
+        record = dict(zip(flat, row, strict=True))
         yield Naming(record, blobs.get(line, ()), contents.get(line, ()))
 
 

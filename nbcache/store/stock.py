@@ -131,22 +131,23 @@ class _Attempt:
 
     __slots__ = (
         *("id", "run", "process", "label", "hash", "generation", "status", "realtime", "at"),
-        *("blobs", "contents"),
+        *("blobs", "contents", "current"),
     )
 
     def __init__(self, row: Naming) -> None:
         record = row.record
         self.id: str = record["id"]
-        self.run = _once(record.get("run", ""))
-        self.process = _once(record.get("process", ""))
+        self.run = _once(record.get("run") or "")
+        self.process = _once(record.get("process") or "")
         self.label: str = record.get("tag") or record.get("position") or ""
-        self.hash = Digest(record.get("hash", ""))
+        self.hash = Digest(record.get("hash") or "")
         self.generation: int = record.get("generation") or 1
-        self.status = _once(record.get("status", ""))
+        self.status = _once(record.get("status") or "")
         self.realtime: float = record.get("realtime") or 0.0
         self.at: int = max(record.get("at") or 0, record.get("complete") or 0)
         self.blobs = tuple(row.blobs)
         self.contents = tuple(row.contents)
+        self.current = False
 
 
 def _once(word: str) -> str:
@@ -168,7 +169,7 @@ class _Reading:
         self._stock, self._open_tree, self._live, self._work = stock, open_tree, live, work
         self._each_user_pins = each_user_pins
         self._attempts: dict[str, _Attempt] = {}
-        self._alone: dict[str, frozenset[str]] = {}  # by run: that run
+        self._together: dict[frozenset[str], frozenset[str]] = {}  # the one copy of some runs
         self._uses: dict[str, tuple[int, set[str]]] = {}  # attempt row -> last use, runs
         self._gone_rows: dict[str, float] = {}
         self._gone_hashes: dict[str, list[tuple[float, float]]] = {}  # generation, seconds
@@ -179,10 +180,15 @@ class _Reading:
         for row in rows:
             self._note(row)
         self._take_pins()
-        best = self._current()
-        for each in self._attempts.values():
+        attempts = list(self._attempts.values())
+        self._attempts.clear()
+        self._choose_current(attempts)
+        attempts.reverse()  # each goes when it has become a holding
+        while attempts:
+            each = attempts.pop()
             gone = self._gone_at(each)
-            is_used = not self._live.isdisjoint(self._users(each))
+            used_at, users = self._used(each)
+            is_used = not self._live.isdisjoint(users)
             blobs = tuple(dict.fromkeys(self._named(each.blobs, wanted=gone is None or is_used)))
             if gone is not None and is_used:
                 self._stock.always.update(blobs)
@@ -190,7 +196,7 @@ class _Reading:
                 for blob in blobs:
                     self._stock.evicted[blob] = max(gone, self._stock.evicted.get(blob, 0.0))
             else:
-                self._add(each, blobs, best.get(each.hash) == each.id)
+                self._add(each, blobs, used_at, users)
 
     def _note(self, row: Naming) -> None:
         record = row.record
@@ -198,8 +204,8 @@ class _Reading:
         if kind == "attempt":
             self._attempts[record["id"]] = _Attempt(row)
         elif kind == "use" and record.get("cached_from"):
-            last, runs = self._uses.setdefault(record["cached_from"], (0, set()))
-            runs.add(record.get("run", ""))
+            last, runs = self._uses.get(record["cached_from"]) or (0, set())
+            runs.add(record.get("run") or "")
             self._uses[record["cached_from"]] = (max(last, at), runs)
         elif kind == "evict":
             self._note_evict(record, at / 1e6)
@@ -221,6 +227,8 @@ class _Reading:
 
     def _gone_at(self, row: _Attempt) -> float | None:
         """Return when an attempt's row was evicted, in seconds; None: it was not."""
+        if not (self._gone_rows or self._gone_hashes):
+            return None
         times = [self._gone_rows[row.id]] if row.id in self._gone_rows else []
         if row.status == "completed":
             for limit, at in self._gone_hashes.get(row.hash, ()):
@@ -228,25 +236,27 @@ class _Reading:
                     times.append(at)
         return max(times, default=None)
 
-    def _current(self) -> dict[str, str]:
-        """Return the row that a look-up of each hash gives."""
+    def _choose_current(self, attempts: Iterable[_Attempt]) -> None:
+        """Mark the rows that look-ups of their hashes give."""
         best: dict[str, _Attempt] = {}
-        for row in self._attempts.values():
+        for row in attempts:
             if row.status == "completed" and self._gone_at(row) is None:
                 known = best.get(row.hash)
                 if known is None or (-row.generation, row.id) < (-known.generation, known.id):
                     best[row.hash] = row
-        return {hash: row.id for hash, row in best.items()}
+        for row in best.values():
+            row.current = True
 
-    def _add(self, row: _Attempt, blobs: Collection[str], current: bool) -> None:
+    def _add(
+        self, row: _Attempt, blobs: Collection[str], used_at: int, users: frozenset[str]
+    ) -> None:
         kept = None
         if self._work is not None and row.status != "completed":
             work = self._work / row.id
             kept = bytes_below(work) if work.is_dir() else None
-        if not (current or blobs or kept is not None):
+        if not (row.current or blobs or kept is not None):
             return
         self._stock.contents.update(row.contents)
-        used_at, _ = self._uses.get(row.id, (0, set()))
         self._stock.holdings.append(
             Holding(
                 row=row.id,
@@ -255,22 +265,20 @@ class _Reading:
                 label=row.label,
                 status=row.status,
                 run=row.run,
-                used_at=max(used_at, row.at),
-                users=self._users(row),
+                used_at=used_at,
+                users=users,
                 realtime=row.realtime,
-                current=current,
+                current=row.current,
                 blobs=blobs,
                 work=kept,
             )
         )
 
-    def _users(self, row: _Attempt) -> frozenset[str]:
-        used = self._uses.get(row.id)
-        if used is not None:
-            return frozenset({*used[1], row.run})
-        if row.run not in self._alone:
-            self._alone[row.run] = frozenset({row.run})
-        return self._alone[row.run]
+    def _used(self, row: _Attempt) -> tuple[int, frozenset[str]]:
+        """Return when a row was made or used last, and which runs did."""
+        at, runs = self._uses.pop(row.id, (0, ()))
+        users = frozenset((row.run, *runs))
+        return max(at, row.at), self._together.setdefault(users, users)
 
     def _named(self, named: Iterable[tuple[str, str]], *, wanted: bool = True) -> Iterator[str]:
         """Yield the blobs that a row names, with the files of its trees.

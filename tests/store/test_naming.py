@@ -59,6 +59,6 @@ def test_a_segment_names_the_blobs_and_contents_that_its_rows_name(tmp_path: Pat
     by_id = {each["id"]: each for each in records}
     for each in folded:
         row = by_id[each.record["id"]]
-        assert {k: v for k, v in each.record.items() if k in flat} == {
+        assert {k: v for k, v in each.record.items() if k in flat and v is not None} == {
             name: value for name, value in row.items() if name in flat and value is not None
         }

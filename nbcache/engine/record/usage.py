@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from nbcache.engine.garbage import collected_rarely
 from nbcache.engine.record import history
 from nbcache.model.holding import Holding
 from nbcache.store.cache import Cache
@@ -73,6 +74,7 @@ class Usage:
         }
 
 
+@collected_rarely()
 def usage(cache: Cache) -> Usage:
     """Measure a cache."""
     stock = take_stock(cache)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from nbcache.engine.garbage import collected_rarely
 from nbcache.engine.record import history
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.upkeep.leftovers import Leftover, find_leftovers, remove_leftovers
@@ -100,6 +101,7 @@ class Cleaning:
         }
 
 
+@collected_rarely()
 def clean(cache: Cache, selection: Selection, *, force: bool = False, reason: str = "") -> Cleaning:
     """Take away what is selected and what nothing needs; without `force` only say what would go.
 

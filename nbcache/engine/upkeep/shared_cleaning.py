@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nbcache.engine.garbage import collected_rarely
 from nbcache.errors import AccessDeniedError
 from nbcache.model.digest import Digest
 from nbcache.model.holding import Pins, RunFacts
@@ -47,6 +48,7 @@ class SharedCleaning:
     deleted_bytes: int = 0
 
 
+@collected_rarely()
 def clean_shared(
     shared: Shared,
     selection: Selection,
