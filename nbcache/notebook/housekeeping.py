@@ -55,7 +55,7 @@ def selection_of(parsed: Parsed, cache: Cache) -> Selection:
     hashes = [text.lower() for text in parsed.flags.get("--hash", ())]
     for text in hashes:
         if not is_hash(text):
-            raise UsageError(f"--hash: {text!r} is not the start of a hash, such as 3f2a90c1")
+            raise UsageError(f"--hash: {text!r} is not the start (4 digits or more) of a hash")
     return Selection(
         older_than=_read(parsed, "--older-than", parse_duration),
         runs=frozenset(history.find_run(cache, word).id for word in parsed.flags.get("--run", ())),

@@ -38,6 +38,10 @@ def render_lineage(lineage: Lineage) -> Rendered:
         roots = [root for root in lineage.roots if root.maker == maker]
         parts.append(_title(", ".join(map(_product, roots))))
         parts.append(render.line(f"made by {_task(lineage.tasks[maker])}"))
+        if lineage.equal:
+            more = len(lineage.equal) - _SHOWN
+            listed = ", ".join(lineage.equal[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+            parts.append(render.line(f"the same was made by {listed}"))
         parts += _drawn("from", tree.back(maker))
         parts += _drawn("taken by", tree.forward([(maker, root.digest) for root in roots]))
     if lineage.takers:

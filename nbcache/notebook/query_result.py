@@ -40,7 +40,7 @@ def for_notebook(cache: Logged, query: str, flags: Parsed) -> object:
         "df": _frame,
         "arrow": _arrow,
         "polars": _polars,
-        "json": _records,
+        "json": lambda cursor: _records(*_rows(cursor)),
         "csv": lambda cursor: _csv(*_rows(cursor)),
     }
     with asking(cache, query, files="--files" in flags) as cursor:
@@ -64,7 +64,7 @@ def for_shell(cache: Logged, query: str, flags: Parsed) -> Answer:
                 raise UsageError("--format arrow writes bytes: send them to a file or a pipe")
             return Answer(Rendered("", ""), None, raw=_arrow_stream(_arrow(cursor)))
         columns, rows = _rows(cursor)
-    data = [dict(zip(columns, map(plain, row), strict=True)) for row in rows]
+    data = _records(columns, rows)
     if name == "json":
         return Answer(render.line(json.dumps(data, indent=2)), data)
     if name == "csv":
@@ -97,16 +97,29 @@ def _frame(cursor: Any) -> object:
 
 
 def _arrow(cursor: Any) -> Any:
+    names = _names(cursor)
     newest = getattr(cursor, "to_arrow_table", None)  # DuckDB has renamed it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the rows are copied once more
-        return cursor.fetch_arrow_table() if newest is None else newest()
+        table = cursor.fetch_arrow_table() if newest is None else newest()
+    return table.rename_columns(names)
 
 
 def _polars(cursor: Any) -> object:
+    """A difference of times becomes a Duration, with months of 30 days, as a DataFrame has it:
+    polars knows no intervals."""
     import polars
+    import pyarrow as pa
 
-    return polars.from_arrow(_arrow(cursor))
+    table = _arrow(cursor)
+    for place, column in enumerate(table.schema):
+        if pa.types.is_interval(column.type):
+            spans = [
+                each and (each.months * 30 + each.days) * 86_400_000_000 + each.nanoseconds // 1000
+                for each in table[place].to_pylist()
+            ]
+            table = table.set_column(place, column.name, pa.array(spans, pa.duration("us")))
+    return polars.from_arrow(table)
 
 
 def _arrow_stream(table: Any) -> bytes:
@@ -118,19 +131,22 @@ def _arrow_stream(table: Any) -> bytes:
     return sink.getvalue()
 
 
-def _rows(cursor: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """The columns, under names that differ, and the rows."""
+def _names(cursor: Any) -> list[str]:
+    """The columns, under names that differ."""
     columns: list[str] = []
     for each in cursor.description or ():
         name, number = str(each[0]), 1
         while name in columns:
             name, number = f"{each[0]}_{number}", number + 1
         columns.append(name)
-    return columns, cursor.fetchall()
+    return columns
 
 
-def _records(cursor: Any) -> list[dict[str, object]]:
-    columns, rows = _rows(cursor)
+def _rows(cursor: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
+    return _names(cursor), cursor.fetchall()
+
+
+def _records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[dict[str, object]]:
     return [dict(zip(columns, map(plain, row), strict=True)) for row in rows]
 
 

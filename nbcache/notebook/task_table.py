@@ -11,6 +11,7 @@ from nbcache.engine.record import history, task_log
 from nbcache.errors import UsageError, command
 from nbcache.notebook import render
 from nbcache.notebook.answer import Answer, answer
+from nbcache.notebook.query_result import plain
 from nbcache.notebook.verbs import Parsed
 from nbcache.store.cache import Cache
 
@@ -54,14 +55,14 @@ def log_of(parsed: Parsed, cache: Cache) -> Answer:
         process=parsed.text("--process"),
         status=parsed.text("--status"),
     )
-    data = [dict(zip(fields, row, strict=True)) for row in rows]
+    data = [dict(zip(fields, map(plain, row), strict=True)) for row in rows]
     if template is not None:
         filled = [task_log.fill(template, each) for each in data]
         return answer("".join(_ended(text) for text in filled).rstrip("\n"), data)
     separator = parsed.text("--separator")
     if separator is not None:
         between = _unescaped(separator)
-        lines = [between.join(map(task_log.raw_text, row)) for row in rows]
+        lines = [between.join(map(task_log.raw_text, map(plain, row))) for row in rows]
         return answer("\n".join(lines), data)
     if not rows:
         return answer(_none(parsed, cache, runs), data)

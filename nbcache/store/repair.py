@@ -82,6 +82,9 @@ def _repair(cache: Cache, problem: Problem) -> str:
     if problem.fault == "gone":
         cache.log.evict(row=problem.place, reason="its blob was gone or damaged (verify --repair)")
         return "its result is made again when it is needed"
+    if problem.fault == "lost":
+        cache.log.evict(row=problem.place, reason="what it took was lost (verify --repair)")
+        return "what it took is lost, and is said to be"
     return ""
 
 

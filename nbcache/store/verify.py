@@ -42,7 +42,7 @@ _SIGNED = frozenset((SIGNATURE, SIGNER))
 _INLINE_PORT, _INLINE_ROW = 4096, 16384
 
 
-Fault = Literal["", "segment", "index", "folder", "mode", "digest", "gone"]
+Fault = Literal["", "segment", "index", "folder", "mode", "digest", "gone", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +244,11 @@ def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) 
     named: set[str] = set()
     lacking: list[tuple[Record, str]] = []
     away: set[str] = set()
+    told = {record.get("row") for record in rows.values() if record["kind"] == "evict"}
     for row_id, record in rows.items():
-        if record["kind"] == "use" and record.get("cached_from") not in rows:
-            report.problems.append(Problem("row", row_id, "was cached from a row that is gone"))
+        if record["kind"] == "use" and record.get("cached_from") not in rows and row_id not in told:
+            what = "was cached from a row that is gone"
+            report.problems.append(Problem("row", row_id, what, "lost"))
         for digest, kind, size in references(record):
             named.add(digest)
             try:

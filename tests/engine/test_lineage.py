@@ -146,6 +146,17 @@ def test_a_file_anywhere_is_known_by_its_content(told: Told, tmp_path: Path) -> 
         lineage_of(told.cache, [str(tmp_path / "gone.txt")])
 
 
+def test_of_a_content_that_several_tasks_made_the_other_makers_are_named(told: Told) -> None:
+    ((score,),) = told.ask("SELECT DISTINCT digest FROM outputs WHERE name = 'score'")
+
+    found = lineage_of(told.cache, [score])
+
+    maker = found.tasks[found.roots[0].maker]
+    made = {f"{maker.label} of run {maker.run_name}", *found.equal}
+    assert {each.partition(" of ")[0] for each in made} == {"quant[0]", "quant[1]", "quant[2]"}
+    assert f"the same was made by {found.equal[0]}, " in render_lineage(found).text
+
+
 def test_an_edited_result_is_told_from_the_one_that_was_made(told: Told, tmp_path: Path) -> None:
     (tmp_path / "b.sf").write_text("edited by hand")
 

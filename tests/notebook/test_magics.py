@@ -316,6 +316,8 @@ def test_the_log_fills_in_a_template(fitted: Shell, tmp_path: Path) -> None:
     assert "fit-0\nfit-1" in text
     assert "fit\t0\nfit\t1" in fitted.ok("%nbcache log -s '\\t' -f process,position").text
     assert 'did you mean "stdout"' in fitted.run("%nbcache log -f stdot").text
+    fitted.ok("told = %nbcache log -f start --json")
+    assert fitted.ip.user_ns["told"][0]["start"][10] == "T"  # ISO 8601, as in SQL's JSON
     for wrong in ("name", "'{name'", str(tmp_path)):
         said = fitted.run(f"%nbcache log -t {wrong}").text
         assert "names no {field}, and cannot be read as a file: " in said

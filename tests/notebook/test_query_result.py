@@ -62,6 +62,21 @@ def test_a_notebook_gets_a_frame_of_the_kind_asked_for(
     assert shape(found) == (3, 2)
 
 
+def test_differences_of_times_and_columns_of_one_name_are_no_trouble_for_polars(
+    cache: Cache,
+) -> None:
+    query = (
+        "SELECT TIMESTAMP '2026-01-03' - TIMESTAMP '2026-01-02 23:59:58.5' AS took,"
+        " NULL::INTERVAL AS none, 1 AS n, 2 AS n"
+    )
+
+    found = query_result.for_notebook(cache, query, parsed("--format polars"))
+
+    assert isinstance(found, polars.DataFrame)
+    took = datetime.timedelta(seconds=1.5)
+    assert found.to_dicts() == [{"took": took, "none": None, "n": 1, "n_1": 2}]
+
+
 def test_without_pandas_a_notebook_gets_an_arrow_table_or_is_told(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

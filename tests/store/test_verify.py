@@ -165,8 +165,7 @@ def test_every_damage_is_repaired_and_what_is_whole_stays(cache: Cache, damage: 
         "rows file rewritten": [False, True],
     }
     assert kept == lost.get(damage, [True, True])
-    # Of a lost row nothing can be told any more; that a hit was made of it stays said.
-    assert left == ({"was cached from a row that is gone"} if "rows file" in damage else set())
+    assert not left
 
 
 def test_of_rows_and_keys_that_differ_neither_is_believed_and_the_others_stay(

@@ -107,7 +107,8 @@ class Lineage:
 
     `roots` are the outputs that were meant; `title` says what was. Of a file that no task made
     there are no roots, and `takers` are those that took it. `above` and `below` are what a root was
-    made from and what was made of it; the makers of the roots are in neither.
+    made from and what was made of it; the makers of the roots are in neither. `equal` names other
+    tasks that made the content of a file, the newest first.
     """
 
     title: str
@@ -119,6 +120,7 @@ class Lineage:
     products: tuple[Product, ...]
     above: frozenset[TaskKey] = field(default=frozenset())
     below: frozenset[TaskKey] = field(default=frozenset())
+    equal: tuple[str, ...] = ()
 
     def record(self) -> dict[str, object]:
         """Return what `--json` prints."""
@@ -130,6 +132,7 @@ class Lineage:
             ],
             "links": [_record(each) for each in self.links],
             "sources": [_record(each) for each in (*self.sources, *self.takers)],
+            "equal": list(self.equal),
         }
 
     def _role(self, task: TaskKey) -> str:
@@ -228,20 +231,25 @@ def _of_content(cache: Cache, name: str, content: Digest) -> Lineage:
     """The lineage of a content: of the newest task that made it, or of the tasks that took it."""
     made = fetch(
         cache,
-        "SELECT o.run, o.task_id, o.name FROM outputs o JOIN tasks t USING (run, task_id)"
-        " WHERE o.digest = ? ORDER BY t.cached_from_run IS NOT NULL, t.recorded DESC LIMIT 1",
+        "SELECT o.run, o.task_id, o.name, t.hash, t.process, coalesce(t.tag, t.position),"
+        " t.run_name FROM outputs o JOIN tasks t USING (run, task_id)"
+        " WHERE o.digest = ? ORDER BY t.cached_from_run IS NOT NULL, t.recorded DESC",
         [content],
     )
     graph = _Graph(cache)
     if made:
-        run, task_id, output = made[0]
+        run, task_id, output, *_ = made[0]
+        makers: dict[str, str] = {}  # by hash
+        for each in made:
+            makers.setdefault(each[3], f"{label_at(*each[4:6])} of run {each[6]}")
         graph.load([run])
         roots = [
             each
             for each in graph.products
             if each.maker == (run, task_id) and each.output == output
         ]
-        return graph.around(name, roots, [], [(run, task_id)])
+        found = graph.around(name, roots, [], [(run, task_id)])
+        return dataclasses.replace(found, equal=tuple(makers.values())[1:])
     taken = fetch(
         cache,
         "SELECT i.run FROM _taken i JOIN runs r USING (run) WHERE digest = ?"
@@ -353,20 +361,12 @@ class _Graph:
         for row in cursor.execute(query, [runs]).fetchall():
             values = dict(zip(names, row[2:], strict=True))
             self.products.append(Product(maker=(row[0], row[1]), **values))
-        query = """SELECT from_run, from_task_id, output, run, task_id, input, digest, kind, size,
-            "file" FROM lineage WHERE list_contains($1, run) OR list_contains($1, from_run)
-            ORDER BY ALL"""
+        query = """SELECT from_run, from_task_id, output, run, task_id, input, digest, kind,
+            coalesce(size, 0), "file" FROM lineage
+            WHERE list_contains($1, run) OR list_contains($1, from_run) ORDER BY ALL"""
+        names = [each.name for each in dataclasses.fields(Link)]
         for row in cursor.execute(query, [runs]).fetchall():
-            link = Link(
-                maker=(row[0], row[1]),
-                output=row[2],
-                taker=(row[3], row[4]),
-                input=row[5],
-                digest=row[6],
-                kind=row[7],
-                size=row[8] or 0,
-                file=row[9],
-            )
+            link = Link(**dict(zip(names, (row[:2], row[2], row[3:5], *row[5:]), strict=True)))
             self.links[link.maker, f"{link.output} {link.digest}", link.taker, link.input] = link
         self._read_sources(cursor, runs)
 

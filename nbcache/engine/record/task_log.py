@@ -147,14 +147,10 @@ def fill(template: str, values: Mapping[str, object]) -> str:
 
 
 def raw_text(value: object) -> str:
-    """Return a value as programs read it: numbers as they are, times as ISO 8601, None empty."""
+    """Return what JSON can hold as programs read it: texts and numbers as they are, None empty."""
     if value is None:
         return ""
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat())
-    if isinstance(value, (dict, list)):
-        return json.dumps(value, default=raw_text)
-    return str(value)
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
 def chosen_runs(

@@ -58,7 +58,8 @@ def pin(
             pinned. RunError: there is no such run.
     """
     if sum(map(bool, (words, run, process))) != 1:
-        raise UsageError("name one thing to pin: a TASK, --run RUN or --process NAME")
+        verb = "pin" if pinned else "unpin"
+        raise UsageError(f"name one thing to {verb}: a TASK, --run RUN or --process NAME")
     target, what = _target(cache, words, run, process)
     if not pinned and target not in {each.target for each in pins(cache)}:
         raise UsageError(f"{what} is not pinned")
