@@ -144,9 +144,10 @@ def open_parquet(path: Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise
     except PermissionError as error:
+        real = path.resolve()  # that of a cache which may only be read is a link here
         raise StoreError(
-            f"the segment file {path} may not be read by you: another user has made it.\n  "
-            f"Let that one say: chmod -R go+rX {path.parents[1]}"
+            f"the segment file {real} may not be read by you: another user has made it.\n  "
+            f"Let that one say: chmod -R go+rX {real.parents[1]}"
         ) from error
     except (pa.ArrowException, OSError, ValueError) as error:
         number = getattr(error, "errno", None)

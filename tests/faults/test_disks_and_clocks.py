@@ -137,6 +137,28 @@ def without_rights(program: str, state: str = "/proc") -> str:
     return ended.stdout
 
 
+def test_a_log_of_another_user_is_named_where_it_lies_and_not_where_it_is_linked(
+    tmp_path: Path,
+) -> None:
+    """In front of a cache that may only be read stands a private one, with links to its log."""
+    for cache in ("theirs", "private"):
+        (tmp_path / cache / "log").mkdir(parents=True)
+    theirs, link = (tmp_path / cache / "log" / "x.parquet" for cache in ("theirs", "private"))
+    theirs.touch(mode=0)
+    link.symlink_to(theirs)
+    said = without_rights(f"""
+from pathlib import Path
+from nbcache.errors import StoreError
+from nbcache.store.segment import open_parquet
+try:
+    with open_parquet(Path({str(link)!r})): pass
+except StoreError as error:
+    print(error)
+""")
+    assert said.startswith(f"the segment file {theirs} may not be read by you")
+    assert said.endswith(f"chmod -R go+rX {tmp_path / 'theirs'}\n")
+
+
 @pytest.mark.parametrize("locked", ["cache", "cache/blobs", "."])
 def test_a_folder_that_may_not_be_written_is_named_with_the_way_out(
     tmp_path: Path, locked: str
