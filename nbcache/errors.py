@@ -249,10 +249,11 @@ class AccessDeniedError(RemoteStoreError):
 
     def __init__(self, url: str, doing: str, key: str, reason: str) -> None:
         super().__init__(url, doing, key, reason)
-        self.way_out = (
-            "Renew the credentials, or ask for the right to do this; to read only: "
-            f"`{command('share URL --read-only')}`."
-        )
+        self.way_out = "Renew the credentials, or ask for the right to do this"
+        if doing in ("read", "look at", "list"):
+            self.way_out += ": who uses a shared cache reads and lists below its prefix."
+        else:
+            self.way_out += f"; to read only: `{command('share URL --read-only')}`."
         if any(words in reason for words in _CLOCK_IS_WRONG):
             self.way_out = "Set this machine's clock (NTP): the store goes by the time of requests."
         elif url.startswith("file:"):

@@ -30,6 +30,7 @@ _GONE = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<\n]+)")
 _STATUS = re.compile(r"status code: (\d{3})|\b(\d{3}) (?:Service Unavailable|Too Many Requests)")
+_ANSWER = re.compile(r"non-2xx status code: (\d{3}[\w -]*?)\s*(?::|$)")
 # The whole phrases: times, ports and names of objects, too, have a 416 in them.
 _BEYOND = re.compile(
     r"status code: 416\b|<Code>InvalidRange</Code>|Wanted range starting at \d+, but"
@@ -292,6 +293,8 @@ def _first_words(text: str) -> str:
     cause, server = _NO_CONNECTION.search(text), _SERVER.search(text)
     if cause is not None and server is not None:
         return f"no connection to {server[1]}: {cause[1]}"
+    if (status := _ANSWER.search(text)) is not None:  # to a HEAD, which has no body
+        return f"the server says {status[1]}"
     return re.split(r"\n|Debug source", text)[0][:300]
 
 

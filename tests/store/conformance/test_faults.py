@@ -115,6 +115,9 @@ def test_a_refusal_is_told_from_a_miss(faulty: Faulty) -> None:
         errors, AccessDeniedError
     )
     assert isinstance(looked, AccessDeniedError)
+    assert "http://" not in looked.reason, "the server's word, and not how a client tells it"
+    for name, error in errors.items():
+        assert ("to read only" in str(error)) == (name in ("put", "create", "delete", "put_file"))
     assert store.url in str(errors["get"])
     assert repr(KEY) in str(errors["get"])
     assert "credentials" in str(errors["get"])
