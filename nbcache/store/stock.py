@@ -259,18 +259,8 @@ class _Reading:
         self._stock.contents.update(row.contents)
         self._stock.holdings.append(
             Holding(
-                row=row.id,
-                hash=row.hash,
-                process=row.process,
-                label=row.label,
-                status=row.status,
-                run=row.run,
-                used_at=used_at,
-                users=users,
-                realtime=row.realtime,
-                current=row.current,
-                blobs=blobs,
-                work=kept,
+                *(row.id, row.hash, row.process, row.label, row.status, row.run, used_at, users),
+                *(row.realtime, row.current, blobs, kept),
             )
         )
 
