@@ -113,7 +113,7 @@ def _clean_shared(parsed: Parsed, cache: Cache) -> Answer:
     for flag in {"--keep-last", "--expired", "--incomplete"} & parsed.flags.keys():
         raise UsageError(f"clean --shared does not take {flag}: it has results of many people")
     force, shared = "--force" in parsed, tier_of(cache).shared
-    merged = compact_shared(shared) if "--compact" in parsed and force else 0
+    merged = compact_shared(shared) if "--compact" in parsed and force else None
     kinds: dict[str, dict[str, str]] = {"run": {}, "process": {}, "hash": {}}
     for each in pins(cache):
         kind, _, name = each.target.partition(":")
@@ -126,10 +126,11 @@ def _clean_shared(parsed: Parsed, cache: Cache) -> Answer:
         pins=Pins(kinds["run"], kinds["process"], kinds["hash"]),
         reason=_reason(parsed),
     )
-    lines = [render.line(text) for text in _shared_lines(done, merged, is_chosen=bool(selection))]
+    is_chosen = bool(selection) or "--compact" in parsed
+    lines = [render.line(text) for text in _shared_lines(done, merged, is_chosen=is_chosen)]
     if not force:
         lines.append(render.line("nothing is changed yet: add -f (--force) to do it", render.FAINT))
-    return answer(lines, {**asdict(done), "merged_segments": merged})
+    return answer(lines, {**asdict(done), "merged_segments": merged or 0})
 
 
 _DELETED = {
@@ -141,7 +142,7 @@ _DELETED = {
 }
 
 
-def _shared_lines(done: SharedCleaning, merged: int, *, is_chosen: bool) -> Iterator[str]:
+def _shared_lines(done: SharedCleaning, merged: int | None, *, is_chosen: bool) -> Iterator[str]:
     would = "" if done.done else "would be "
     if done.marked:
         what = f"{render.count_of(done.marked, 'result')} {would}marked"
@@ -161,8 +162,11 @@ def _shared_lines(done: SharedCleaning, merged: int, *, is_chosen: bool) -> Iter
         yield f"{render.size(done.deleted_bytes)} {'are' if done.done else 'would be'} free"
     if done.pinned or done.live:
         yield f"kept: {done.pinned:,} pinned, {done.live:,} that a run uses which is going on"
-    if merged:
-        yield f"merged {render.count_of(merged, 'segment')} of the log"
+    if merged is not None:
+        what = (
+            render.count_of(merged, "segment") if merged else "nothing, as there are few segments"
+        )
+        yield f"merged {what} of the log"
     if not any((done.marked, done.waiting, done.evicted, *done.deleted.values(), merged)):
         hint = "" if is_chosen else "; say what may go, such as --older-than 90d"
         yield f"nothing to take away{hint}"

@@ -281,10 +281,11 @@ def test_a_clean_up_of_a_shared_cache_that_finds_nothing_asks_for_no_choice_that
     (tmp_path / "team").mkdir()
     assert main(["share", "team"]) == 0
     said = []
-    for words in ([], ["--older-than", "7d"]):
+    for words in ([], ["--older-than", "7d"], ["--compact"], ["--compact", "-f"]):
         capsys.readouterr()
         assert main(["clean", "--shared", *words]) == 0
         said.append(capsys.readouterr().out.splitlines()[0])
 
     assert said[0] == "nothing to take away; say what may go, such as --older-than 90d"
-    assert said[1] == "nothing to take away"
+    assert said[1:3] == ["nothing to take away"] * 2
+    assert said[3] == "merged nothing, as there are few segments of the log"
