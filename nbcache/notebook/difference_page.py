@@ -19,6 +19,7 @@ from nbcache.engine.record.run_diff import (
     ResultState,
     RunDiff,
     TaskDiff,
+    those_told,
 )
 from nbcache.errors import command
 from nbcache.model.value import Stored
@@ -88,10 +89,7 @@ def share_of(group: Group, process: ProcessDiff) -> str:
 
 def names_in(group: Group) -> str:
     """Return what the first of those are called that `share_of` counts."""
-    if group.ran:
-        return names_of([task.after for task in group.tasks if task.ran])
-    trusted = [task.after for task in group.tasks if task.after.is_trusted]
-    return names_of(trusted or [task.after for task in group.tasks])
+    return names_of([task.after for task in those_told(group.tasks)])
 
 
 def outcome_of(process: ProcessDiff) -> str:

@@ -30,7 +30,10 @@ _MOUNT = """async ([esm, css, first, kind]) => {
     window.sent = [];
     window.model = {
         get: (name) => ({ first, twin: "twin", page: kind })[name],
-        on: (name, listener) => { if (name === "msg:custom") heard.push(listener); },
+        on: (name, listener) => {
+            if (name === "msg:custom") heard.push(listener);
+            else window.loseKernel = listener;
+        },
         off: () => {},
         send: (message) => {
             window.sent.push(message);

@@ -147,6 +147,47 @@ def test_a_run_that_goes_and_says_nothing_is_asked_and_a_kernel_that_has_ended_i
     expect(page.locator(".nb-status")).to_have_text("the kernel has ended: run the cell again")
 
 
+def test_what_a_kernel_leaves_unanswered_is_said_and_can_be_asked_again(page: Page) -> None:
+    scene = scene_of(PIPELINE)
+    form = {"fields": [{"name": "n", "text": "3", "kind": "int"}], "processes": ["trim"]}
+    first = whole(scene, going(scene, {"completed": 3}, {}, {}))
+    answers = {**ANSWERS, "form": form, "plan": [], "why": None}
+    page.clock.install()
+    mount(page, first, answers=answers)
+    said = page.locator(".nb-status")
+
+    def lose_kernel() -> None:
+        page.evaluate("() => { answers = {}; loseKernel(); }")
+        page.clock.run_for(2_000)
+
+    page.get_by_role("button", name="trim:").click()
+    page.locator(".nb-tasks tbody .nb-link").click()
+    page.get_by_text("Why", exact=True).wait_for()
+    lose_kernel()
+    again = page.get_by_role("button", name="ask again")
+    expect(page.locator(".nb-why")).to_have_text(
+        "the kernel has ended: run the cell again ask again"
+    )
+    tell(page, {"kind": "whole", **first, "seq": 1})  # it was only the line
+    page.evaluate("(given) => { answers = given; }", {**ANSWERS, "form": form, "plan": []})
+    again.click()
+    expect(page.locator(".nb-why-head")).to_have_text(EVIL)
+
+    page.get_by_role("button", name="trim", exact=True).click()
+    page.get_by_role("button", name="Run from here…").click()
+    start = page.get_by_role("button", name="Start the run")
+    start.click()
+    start.click()
+    expect(said).to_contain_text("the kernel has not answered yet")
+    lose_kernel()
+    start.click()
+    expect(said).to_have_text("the kernel has ended: run the cell again")
+    tell(page, {"kind": "whole", **first, "seq": 2})
+    expect(said).to_have_text("")
+    start.click()
+    assert page.evaluate("sent.filter(({ ask }) => ask === 'relaunch').length") == 2
+
+
 def test_a_pipeline_that_looks_like_the_one_before_opens_its_own_processes(page: Page) -> None:
     def folded(start: int) -> Scene:
         names = tuple(f"trim_{k}" for k in range(start, start + 100))

@@ -91,6 +91,7 @@ def test_of_many_captured_values_each_has_a_line_and_what_else_is_known_stands_b
 
     (at,) = [at for at, line in enumerate(told) if line.startswith("    captured   d ")]
     assert told[at + 1] == f"    {'':<10} [2] is new"
+    assert not any(line.lstrip().startswith(("---", "+++")) for line in told)  # no more to tell
 
 
 def test_one_more_item_in_front_leaves_the_others_paired_and_equal(notebook: Notebook) -> None:
@@ -497,7 +498,7 @@ def test_tasks_that_differ_and_were_found_are_told_from_those_that_ran(notebook:
 
 
 def test_of_tasks_that_differ_alike_those_are_named_that_ran(notebook: Notebook) -> None:
-    begin(notebook, "%%process up(score) -> z from fit\nz = score + 1", items="2, 4")
+    begin(notebook, "%%process up(score) -> z from fit\nz = score + 1", items="4, 2")
     again(notebook, HELPER.format(by=4))
     cache = notebook.session.cache
 
@@ -505,6 +506,7 @@ def test_of_tasks_that_differ_alike_those_are_named_that_ran(notebook: Notebook)
 
     html = render_diff(diff).html
     assert "1 of 2 ran: score=0.5<" in html  # the other had been made of the same number before
+    assert process(diff, "up").groups[0].text == "input score 1.0 → 0.5"
     assert f"%nbcache diff {diff.before.name} {diff.after.name} --data --limit N" in html
 
 

@@ -30,6 +30,7 @@ from nbcache.engine.record.run_diff import (
     TaskDiff,
     outcome_of,
     succeeded,
+    those_told,
 )
 from nbcache.errors import RunError, UsageError
 from nbcache.model.digest import Digest
@@ -199,12 +200,13 @@ class _Maker:
         return tuple(sorted(groups, key=lambda group: -len(group.tasks)))
 
     def _group(self, process: str, tasks: Sequence[TaskDiff]) -> Group:
-        first = tasks[0]
+        those = those_told(tasks)
+        first = those[0]
         if not first.differences:
             return Group(_without_difference(first), tuple(tasks), ())
         different = tuple(with_texts(self._cache, each) for each in first.differences)
         phrases = [
-            _phrase(each, process, len(tasks), all(_same(each, task) for task in tasks))
+            _phrase(each, process, len(those), all(_same(each, task) for task in those))
             for each in different
         ]
         sources = [

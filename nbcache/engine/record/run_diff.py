@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -84,7 +85,7 @@ class Group:
 
     text: str
     tasks: tuple[TaskDiff, ...]
-    differences: tuple[Difference, ...]  # of the first task; the inputs of the others may differ
+    differences: tuple[Difference, ...]  # of the first of those told; others' inputs may differ
     sources: tuple[tuple[str, str], ...] = ()  # (title, unified diff)
 
     @property
@@ -106,6 +107,12 @@ class Group:
             "differences": [difference_record(each) for each in self.differences],
             "sources": [{"title": title, "diff": text} for title, text in self.sources],
         }
+
+
+def those_told(tasks: Sequence[TaskDiff]) -> Sequence[TaskDiff]:
+    """Return the tasks of a group of which its line tells: those that ran; else trusted ones."""
+    ran = [task for task in tasks if task.ran]
+    return ran or [task for task in tasks if task.after.is_trusted] or tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

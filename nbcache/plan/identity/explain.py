@@ -48,6 +48,7 @@ _PLACE = re.compile(r"(.*?line )(\d+)(?: of (\w+))?$")
 _DEFINITION = re.compile(r"\s*(?:async )?(?:def|class) (\w+)")
 PART = "# -- "  # before the place of a further piece of code, in a component's text
 _CODE = ("code", "helper", "resource", "module", "script")
+_PARTS = 2  # of a value, that one line names
 TIME_ZONE = "time zone"  # of the kind "env", like variables, though it may be set in a file
 
 
@@ -187,9 +188,10 @@ def _outline(each: Component | None) -> str | None:
 
 
 def _held(difference: Difference) -> str:
-    """Return the first two other parts in words."""
+    """Return the first other parts in words."""
     parts = other_parts(difference)
-    return ", ".join(parts[:2]) + (f", and {len(parts) - 2} more" if len(parts) > 2 else "")
+    more = f", and {len(parts) - _PARTS} more" if len(parts) > _PARTS else ""
+    return ", ".join(parts[:_PARTS]) + more
 
 
 def new_inputs(edited: Sequence[str], new: Sequence[str]) -> str:
@@ -324,10 +326,16 @@ def _moved(place: re.Match[str] | None, lines: int) -> str:
 
 
 def source_diff(old: Component | None, new: Component | None) -> str:
-    """Return a unified diff of two components' texts ("" where neither has one)."""
+    """Return a unified diff of two components' texts; "" where neither has one, and where `phrase`
+    tells it all: of a value in one line that it writes out, or of which it names every part."""
     before, after = _lines(old), _lines(new)
     one = new if new is not None else old
     assert one is not None
+    if old is not None and new is not None and one.kind == "captured":
+        is_whole = (before, after) == ([old.summary], [new.summary])
+        is_named = 0 < len(other_parts(Difference("changed", old, new))) <= _PARTS
+        if is_whole or (is_named and len(before) == len(after) == 1):
+            return ""
     name = f"{one.kind} {one.name}"
     return "\n".join(
         difflib.unified_diff(before, after, f"{name} (before)", f"{name} (now)", lineterm="")

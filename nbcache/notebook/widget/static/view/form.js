@@ -15,7 +15,7 @@ class Form {
     try {
       this.show(await this.view.ask({ ask: "form" }));
     } catch (error) {
-      this.root.replaceChildren(h("p", { class: "nb-empty" }, error.message));
+      this.root.replaceChildren(unanswered(error, () => this.load()));
     }
   }
 
@@ -103,7 +103,7 @@ class Form {
 
   /** What was filled in stays until the run has begun: it may be refused, as while a cell runs. */
   async start() {
-    if (this.starting) return;
+    if (this.starting) { this.view.say("Relaunch: asked before, and the kernel has not answered yet; close the form to ask anew"); return; }
     this.starting = true;
     const began = await this.view.press({ ask: "relaunch", label: "Relaunch", ...this.asked() });
     this.starting = false;

@@ -70,6 +70,7 @@ class View {
   /** Ask the kernel; the promise holds its answer. */
   ask(message) {
     const id = this.nextId++;
+    if (this.isLeft && message.ask !== "sync") return Promise.reject(new Error(NO_KERNEL));
     return new Promise((resolve, reject) => {
       this.asked.set(id, { resolve, reject });
       try { this.model.send({ ...message, id, page: this.key }); } catch { reject(new Error(NO_KERNEL)); }
@@ -78,6 +79,8 @@ class View {
 
   take(message) {
     this.hasKernel = true;
+    if (this.isLeft && this.status.textContent === NO_KERNEL) this.say("");
+    this.isLeft = false;
     this.heardAt = performance.now();
     if (message.kind === "answer") {
       const waiting = message.page === this.key && this.asked.get(message.id);
@@ -104,6 +107,9 @@ class View {
     clearTimeout(this.leaving);
     this.leaving = setTimeout(() => {
       if (this.hasKernel || !this.head) return;
+      this.isLeft = true;
+      for (const { reject } of this.asked.values()) reject(new Error(NO_KERNEL)); // nobody answers these any more
+      this.asked.clear();
       if (this.head.going) {
         Object.assign(this.head, { going: false, elsewhere: false, status: "stopped", line: `the kernel has ended in the middle of run ${this.head.name}`, ...this.wayOn() });
         this.counts = this.counts.map((counts) => counts.map((count, state) => (state === RUNNING || state === COMMITTING ? 0 : count)));
@@ -395,8 +401,8 @@ class View {
   refresh() {
     const page = this.stack.at(-1), began = performance.now();
     if (!page?.refresh) return true;
-    if (began < (this.refreshDue ?? 0)) return false;
-    this.refreshDue = Infinity;
+    if (this.isLeft || began < (this.refreshDue ?? 0)) return false;
+    this.refreshDue = began + SILENCE_MS; // an answer may be lost
     Promise.resolve(page.refresh()).finally(() => {
       const took = performance.now() - began;
       this.refreshDue = began + took + Math.max(900, 3 * took);

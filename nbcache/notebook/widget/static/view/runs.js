@@ -93,7 +93,7 @@ class Diff {
     try {
       this.show(await this.view.ask({ ask: "diff", data, ...this.runs }));
     } catch (error) {
-      this.root.replaceChildren(h("p", { class: "nb-empty" }, error.message));
+      this.root.replaceChildren(unanswered(error, () => this.load(data)));
     }
   }
 

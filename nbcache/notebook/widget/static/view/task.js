@@ -20,8 +20,9 @@ class Task {
       this.run = run;
       this.show(detail);
     } catch (error) {
+      if (this.drawn && this.view.isLeft) return; // what is known stays
       this.drawn = undefined;
-      this.root.replaceChildren(h("p", { class: "nb-empty" }, error.message));
+      this.view.keepFocus(() => fill(this.root, unanswered(error, () => this.load())));
     }
   }
 
@@ -88,7 +89,7 @@ class Task {
 
   async loadLog() {
     let answer;
-    try { answer = await this.ask("log"); } catch (error) { answer = { chunks: [{ stream: "stderr", text: error.message }] }; }
+    try { answer = await this.ask("log"); } catch (error) { if (this.view.isLeft) return; answer = { chunks: [{ stream: "stderr", text: error.message }] }; }
     const key = JSON.stringify(answer.chunks);
     if (key === this.logKey) return;
     this.logKey = key;
@@ -107,7 +108,7 @@ class Task {
 
   async loadWhy() {
     let why;
-    try { why = await this.ask("why"); } catch (error) { this.why.replaceChildren(error.message); return; }
+    try { why = await this.ask("why"); } catch (error) { this.why.replaceChildren(unanswered(error, () => this.loadWhy())); return; }
     fill(this.why,
       h("p", { class: "nb-why-head" }, why.head),
       why.lines.length ? h("ul", { class: "nb-lines" }, why.lines.map((line) => h("li", {}, line.replace(/^ {2}/, "")))) : null,

@@ -60,6 +60,9 @@ function arrange(parent, children) {
 /** What stands where a list is empty; no text: nothing. */
 const note = (element, text) => { element.hidden = !text; element.textContent = text; };
 
+/** What stands where an answer was to be that could not be given. */
+const unanswered = (error, again) => h("p", { class: "nb-empty" }, `${error.message} `, h("button", { type: "button", class: "nb-link", onclick: again }, "ask again"));
+
 const allow = (button, may) => button.setAttribute("aria-disabled", may ? "false" : "true");
 
 /** The buttons that turn the pages of a list. At the last page a button keeps the focus, which one that is disabled would lose. */
