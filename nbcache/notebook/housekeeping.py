@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from html import escape
 from typing import TypeVar
@@ -11,7 +11,7 @@ from nbcache.engine.record import history, usage
 from nbcache.engine.record.finding import is_hash
 from nbcache.engine.repeat import SAMPLE, ProcessRepeat, repeat
 from nbcache.engine.session import Session
-from nbcache.engine.upkeep.cleaning import Cleaning, clean
+from nbcache.engine.upkeep.cleaning import Cleaning, Share, clean
 from nbcache.engine.upkeep.pins import Pin, let_go, pin, pins, pins_of_team
 from nbcache.engine.upkeep.shared_cleaning import SharedCleaning, clean_shared
 from nbcache.errors import StoreError, UsageError, command
@@ -96,7 +96,8 @@ def clean_answer(parsed: Parsed, cache: Cache) -> Answer:
     if not selection and "--compact" not in parsed:
         return _choices(cache)
     done = clean(cache, selection, force=force, reason=_reason(parsed))
-    lines, good = [_head(done), *_table(done), *_remarks(done)], True
+    grid = _grid("process", [(each.process, each) for each in done.shares])
+    lines, good = [_head(done), *([grid] if done.shares else []), *_remarks(done)], True
     if "--compact" in parsed and force:  # last: it needs room, which what went has made
         try:
             text = f"the log is {render.count_of(_compact(cache), 'segment')} now"
@@ -199,13 +200,13 @@ def _head(done: Cleaning) -> Rendered:
     return Rendered(text, f"<b>{escape(text)}</b>")
 
 
-def _table(done: Cleaning) -> list[Rendered]:
+def _grid(word: str, found: Iterable[tuple[str, Cleaning | Share]]) -> Rendered:
     rows = [
-        (each.process, f"{each.holdings:,}", render.size(each.size), render.duration(each.cost))
-        for each in done.shares
+        (name, f"{each.holdings:,}", render.size(each.size), render.duration(each.cost))
+        for name, each in found
     ]
-    headers = ("process", "tasks", "bytes", "to compute again")
-    return [render.table(headers, rows, numeric=headers[1:])] if rows else []
+    headers = (word, "tasks", "bytes", "to compute again")
+    return render.table(headers, rows, numeric=headers[1:])
 
 
 def _remarks(done: Cleaning) -> list[Rendered]:
@@ -239,19 +240,9 @@ def _choices(cache: Cache) -> Answer:
         "--expired": Selection(expired=True),
     }
     found = {text: clean(cache, selection) for text, selection in options.items()}
-    rows = [
-        (
-            command(f"clean {text}"),
-            f"{each.holdings:,}",
-            render.size(each.size),
-            render.duration(each.cost),
-        )
-        for text, each in found.items()
-    ]
-    headers = ("command", "tasks", "bytes", "to compute again")
     total = next(iter(found.values())).total
     head = f"the cache holds {render.size(total)}; say what may go, such as"
-    grid = render.table(headers, rows, numeric=headers[1:])
+    grid = _grid("command", [(command(f"clean {text}"), each) for text, each in found.items()])
     data = {
         "total_bytes": total,
         "choices": {text: each.record() for text, each in found.items()},
@@ -307,13 +298,10 @@ def _let_go(parsed: Parsed, cache: Cache) -> Answer:
 def _list_pins(found: Sequence[Pin], *, of_team: bool = False) -> Answer:
     if not found:
         return answer("nothing is pinned", [])
-    rows = [(each.what, moment(each.at), each.reason) for each in found]
-    headers: tuple[str, ...] = ("pinned", "since", "why")
-    cells: list[tuple[str, ...]] = list(rows)
-    if of_team:
-        headers = ("by", *headers)
-        cells = [(each.user, *row) for each, row in zip(found, rows, strict=True)]
-    return answer(render.table(headers, cells), [each.record() for each in found])
+    cells = [(each.user, each.what, moment(each.at), each.reason) for each in found]
+    left = 0 if of_team else 1
+    grid = render.table(("by", "pinned", "since", "why")[left:], [row[left:] for row in cells])
+    return answer(grid, [each.record() for each in found])
 
 
 def usage_answer(parsed: Parsed, cache: Cache) -> Answer:

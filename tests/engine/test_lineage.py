@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 
 from nbcache.engine.record.crate import write_crate
 from nbcache.engine.record.lineage import lineage_of
-from nbcache.errors import UsageError
+from nbcache.errors import ResultGone, UsageError
 from nbcache.notebook.lineage_view import mermaid, render_lineage
 from nbcache.store import history
+from nbcache.store.cache import Cache
 from tests.engine.notebooks import Notebook
 
 CELLS = (
@@ -291,3 +293,18 @@ def test_a_crate_is_written_into_a_new_folder_only(told: Told, tmp_path: Path) -
         write_crate(told.cache, outside, tmp_path / "crate")
 
     assert [each.name for each in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_of_a_crate_that_cannot_be_written_nothing_is_left(told: Told, tmp_path: Path) -> None:
+    shutil.copytree(told.cache.root, tmp_path / "cache")
+    (tmp_path / "note.txt").write_text("mine")
+    with Cache.open(tmp_path / "cache") as cache:
+        found = lineage_of(cache, ["merged"])
+        with pytest.raises(UsageError, match=r"cannot write the crate .*: Not a directory"):
+            write_crate(cache, found, tmp_path / "note.txt" / "crate")
+        shutil.rmtree(cache.blobs.folder)
+
+        with pytest.raises(ResultGone, match="merged is no longer in the cache"):
+            write_crate(cache, found, tmp_path / "crate")
+
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["cache", "note.txt"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -18,7 +19,7 @@ from urllib.parse import quote
 
 from nbcache.engine.record.history import RunSummary, runs
 from nbcache.engine.record.lineage import Lineage, Link, Product, Source, TaskNode
-from nbcache.errors import UsageError
+from nbcache.errors import BlobMissingError, ResultGone, UsageError, command
 from nbcache.store.cache import Cache
 
 Entity = dict[str, Any]
@@ -43,8 +44,8 @@ def write_crate(
     license: the URL of the licence of what is in it.
 
     Raises:
-        UsageError: nothing was made, or the folder holds something. BlobMissingError: an output is
-            no longer in the cache.
+        UsageError: nothing was made, or the folder holds something or cannot be written.
+        ResultGone: an output is no longer in the cache.
     """
     if not lineage.roots:
         raise UsageError(f"{lineage.title}: no task made it, so there is no run to write about")
@@ -52,18 +53,26 @@ def write_crate(
         raise UsageError(f"{folder} holds something already: name a new folder for the crate")
     (main,) = {root.maker[0] for root in lineage.roots}
     run = next(each for each in runs(cache) if each.id == main)
-    folder.mkdir(parents=True, exist_ok=True)
     copied = {product.digest: name for product, name in _copies(lineage.roots)}
-    for product, name in _copies(lineage.roots):
-        assert product.blob is not None
-        place = folder / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        cache.blobs.materialise(product.blob, product.kind, place)  # type: ignore[arg-type]
-        _own(place)
-    (folder / _WORKFLOW).write_text(json.dumps(_notebook(run), indent=1), encoding="utf-8")
     crate = _Crate(lineage, run, copied, license)
     text = json.dumps({"@context": _CONTEXT, "@graph": crate.entities()}, indent=2)
-    (folder / _METADATA).write_text(text + "\n", encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for product, name in _copies(lineage.roots):
+            assert product.blob is not None
+            place = folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            cache.blobs.materialise(product.blob, product.kind, place)  # type: ignore[arg-type]
+            _own(place)
+        (folder / _WORKFLOW).write_text(json.dumps(_notebook(run), indent=1), encoding="utf-8")
+        (folder / _METADATA).write_text(text + "\n", encoding="utf-8")
+    except (OSError, BlobMissingError) as error:
+        shutil.rmtree(folder, ignore_errors=True)  # it was new or empty
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            raise UsageError(f"cannot write the crate {folder}: {reason}") from None
+        again = f"Make it again with {command('run')}."
+        raise ResultGone(f"{lineage.title} is no longer in the cache.\n  {again}") from None
     return [_METADATA, _WORKFLOW, *copied.values()]
 
 
@@ -147,7 +156,8 @@ class _Crate:
     def entities(self) -> list[Entity]:
         """Return all of them; values that are not known are left out."""
         actions = [self._task(task) for task in self._made()]
-        inputs, outputs = self._ends()
+        inputs = [self._source(each) for each in self._lineage.sources]
+        outputs = [self._content(root, root.output) for root in self._lineage.roots]
         self._add_workflow()
         self._add_run(inputs, outputs)
         self._add_agents()
@@ -206,13 +216,8 @@ class _Crate:
             softwareVersion=f"nbcache {metadata.version('nbcache')}",
         )
 
-    def _ends(self) -> tuple[list[str], list[str]]:
-        """What the run as a whole took from outside, and the outputs that were asked for."""
-        inputs = [self._source(each) for each in self._lineage.sources]
-        outputs = [self._content(root, root.output) for root in self._lineage.roots]
-        return inputs, outputs
-
     def _add_run(self, inputs: list[str], outputs: list[str]) -> None:
+        """The run as a whole, with what it took from outside and the outputs that were meant."""
         run = self._run
         parameters = [
             self._value(f"#parameter-{name}", name, text) for name, text in run.parameters.items()
@@ -337,16 +342,10 @@ class _Crate:
             self._add(name, "CreativeWork", name=title, version=version)
 
     def _add_root(self, actions: list[str]) -> None:
+        reserved = None if self._license else "all rights reserved"
+        name = self._license or "no licence was named"
         licence = self._license or "#no-licence"
-        if self._license is None:
-            self._add(
-                licence,
-                "CreativeWork",
-                name="no licence was named",
-                description="all rights reserved",
-            )
-        else:
-            self._add(licence, "CreativeWork", name=licence)
+        self._add(licence, "CreativeWork", name=name, description=reserved)
         self._add(
             "./",
             "Dataset",
