@@ -175,13 +175,8 @@ def _show(parsed: Parsed, cache: Cache) -> Answer:
         parts.append(render.line(text))
     if len(detail.failures) > 10:
         parts.append(render.line(f"… and {len(detail.failures) - 10} more failed"))
-    colour = {
-        "succeeded": "done",
-        "failed": "failed",
-        "running": "running",
-        "resuming": "running",
-    }.get(run.status)
-    return answer(parts, detail.record(), colour or "pending")
+    ended = {"succeeded": "done", "failed": "failed"}.get(run.status, "pending")
+    return answer(parts, detail.record(), "running" if run.status in history.LIVE else ended)
 
 
 def _mermaid_of(cache: Cache, run: str) -> str:

@@ -15,9 +15,8 @@ from nbcache.notebook.query_result import plain
 from nbcache.notebook.verbs import Parsed
 from nbcache.store.cache import Cache
 
-_DURATIONS = frozenset({"duration", "realtime", "cpu_time", "saved", "time"})
-_MOMENTS = frozenset({"submit", "start", "complete", "recorded"})
-_SIZES = frozenset({"peak_rss", "rchar", "wchar", "memory", "size"})
+_DURATIONS = frozenset({"duration", "realtime", "cpu_time", "time"})
+_SIZES = frozenset({"peak_rss", "rchar", "wchar", "memory", "disk"})
 _PERCENT = frozenset({"cpu_percent", "%cpu", "pcpu"})
 _LONGEST = 100  # characters of a cell
 
@@ -57,8 +56,8 @@ def log_of(parsed: Parsed, cache: Cache) -> Answer:
     )
     data = [dict(zip(fields, map(plain, row), strict=True)) for row in rows]
     if template is not None:
-        filled = [task_log.fill(template, each) for each in data]
-        return answer("".join(_ended(text) for text in filled).rstrip("\n"), data)
+        filled = (task_log.fill(template, each).removesuffix("\n") for each in data)
+        return answer("\n".join(filled).rstrip("\n"), data)
     separator = parsed.text("--separator")
     if separator is not None:
         between = _unescaped(separator)
@@ -112,10 +111,6 @@ def _unescaped(text: str) -> str:
     return text.replace("\\t", "\t").replace("\\n", "\n")
 
 
-def _ended(text: str) -> str:
-    return text if text.endswith("\n") else text + "\n"
-
-
 def cell(name: str, value: Any) -> str:
     """Return one value of a table as people read it."""
     if value is None:
@@ -127,7 +122,7 @@ def cell(name: str, value: Any) -> str:
             return render.size(int(value))
         if name in _PERCENT:
             return f"{value:.1f}%"
-    if isinstance(value, datetime) and name in _MOMENTS:
+    if isinstance(value, datetime):
         moment = value if value.tzinfo else value.replace(tzinfo=UTC)
         return render.when(moment, datetime.now().astimezone())
     if name == "hash":

@@ -10,7 +10,9 @@ from IPython.core.completer import provisionalcompleter
 
 from nbcache.errors import HeaderError, RunFailed, UsageError
 from nbcache.model.task import RunStatus
+from nbcache.notebook import render
 from nbcache.notebook.extension import leave
+from nbcache.notebook.task_table import cell
 from tests.notebook.shells import Shell, shell_in
 from tests.waiting import PATIENCE_S, is_alive, wait_until
 
@@ -304,6 +306,13 @@ def test_a_connection_to_a_folder_without_a_cache_is_refused(shell: Shell, tmp_p
 
     assert "there is no nbcache cache" in answer.text
     assert not (tmp_path / "none").exists()
+
+
+def test_the_log_shows_what_a_task_asked_for_as_people_write_it() -> None:
+    shown = [cell(name, 90_000_000) for name in ("disk", "memory")]
+
+    assert shown == [render.size(90_000_000)] * 2
+    assert cell("time", 90) == render.duration(90)
 
 
 def test_the_log_fills_in_a_template(fitted: Shell, tmp_path: Path) -> None:
