@@ -96,6 +96,12 @@ def test_two_views_of_one_output_live_by_the_contract_alone_and_end_by_themselve
     expect(page.locator(".nb-panel:visible")).to_have_count(1)
     expect(page.locator(".nb-empty:visible")).to_have_text("No task has ended yet.")
 
+    trims.nth(1).press("Escape")
+    table = page.get_by_role("button", name="Table", exact=True).nth(1)
+    table.press("Enter")
+    table.press("Escape")
+    expect(table).to_be_focused()
+
     # One is taken away; the other goes on, and says so when the kernel hears no more.
     page.evaluate("views[0].close()")
     assert page.evaluate("listeners.size") == 2

@@ -149,7 +149,8 @@ def test_a_run_that_goes_and_says_nothing_is_asked_and_a_kernel_that_has_ended_i
 
 def test_what_a_kernel_leaves_unanswered_is_said_and_can_be_asked_again(page: Page) -> None:
     scene = scene_of(PIPELINE)
-    form = {"fields": [{"name": "n", "text": "3", "kind": "int"}], "processes": ["trim"]}
+    fields = [{"name": "rate", "text": "0.5", "kind": "float"}]
+    form = {"fields": fields, "processes": ["trim"]}
     first = whole(scene, going(scene, {"completed": 3}, {}, {}))
     answers = {**ANSWERS, "form": form, "plan": [], "why": None}
     page.clock.install()
@@ -175,6 +176,7 @@ def test_what_a_kernel_leaves_unanswered_is_said_and_can_be_asked_again(page: Pa
 
     page.get_by_role("button", name="trim", exact=True).click()
     page.get_by_role("button", name="Run from here…").click()
+    page.get_by_label("rate", exact=True).fill("7")
     start = page.get_by_role("button", name="Start the run")
     start.click()
     start.click()
@@ -185,7 +187,8 @@ def test_what_a_kernel_leaves_unanswered_is_said_and_can_be_asked_again(page: Pa
     tell(page, {"kind": "whole", **first, "seq": 2})
     expect(said).to_have_text("")
     start.click()
-    assert page.evaluate("sent.filter(({ ask }) => ask === 'relaunch').length") == 2
+    asked = "sent.filter(({ ask }) => ask === 'relaunch').map(({ parameters }) => parameters)"
+    assert page.evaluate(asked) == [{"rate": "7.0"}] * 2
 
 
 def test_a_pipeline_that_looks_like_the_one_before_opens_its_own_processes(page: Page) -> None:

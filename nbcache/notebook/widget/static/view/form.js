@@ -41,7 +41,8 @@ class Form {
     const plain = kind === "str" ? unquoted(text) : text;
     const input = kind === "bool" ? h("input", { type: "checkbox", id, checked: text === "True" })
       : h("input", { type: kind === "int" || kind === "float" ? "number" : "text", step: kind === "float" ? "any" : "1", required: kind !== "str", id, value: plain, spellcheck: "false" });
-    const literal = () => kind === "bool" ? (input.checked ? "True" : "False") : kind === "str" ? quoted(input.value) : input.value;
+    const literal = () => kind === "bool" ? (input.checked ? "True" : "False") : kind === "str" ? quoted(input.value)
+      : kind === "float" && /^-?\d+$/.test(input.value) ? `${input.value}.0` : input.value; // 7 is another value than 7.0
     const was = literal();
     const mark = h("button", { type: "button", class: "nb-link", hidden: true, onclick: () => {
       if (kind === "bool") input.checked = text === "True"; else input.value = plain;
@@ -108,7 +109,7 @@ class Form {
     const began = await this.view.press({ ask: "relaunch", label: "Relaunch", ...this.asked() });
     this.starting = false;
     if (!began || this.view.stack.at(-1) !== this) return;
-    if (this.root.contains(document.activeElement)) this.view.openNothing();
+    if (this.root.contains(this.view.focused)) this.view.openNothing();
     else this.view.open([]); // who waits elsewhere keeps the focus there
   }
 }

@@ -234,7 +234,7 @@ class View {
     const labels = JSON.stringify(wanted.map(({ label }) => label));
     if (labels !== this.buttonLabels) {
       this.buttonLabels = labels;
-      const focused = [...this.buttons.children].indexOf(document.activeElement);
+      const focused = [...this.buttons.children].indexOf(this.focused);
       this.buttons.replaceChildren(...wanted.map(({ label }) => h("button", { type: "button" }, label)));
       if (focused >= 0) this.buttons.children[Math.min(focused, wanted.length - 1)].focus();
     }
@@ -364,7 +364,7 @@ class View {
   }
 
   open(stack) {
-    if (!this.stack.length) this.opener = document.activeElement?.closest(".nb-buttons button");
+    if (!this.stack.length) this.opener = this.focused?.closest(".nb-buttons button");
     this.stack = stack;
     this.refreshDue = 0;
     this.mark(stack[0]?.process);
@@ -375,11 +375,14 @@ class View {
     });
   }
 
+  /** What has the focus here: of a shadow tree, in which some front ends show an output, the document knows the host alone. */
+  get focused() { return this.root.getRootNode().activeElement; }
+
   /** Draw in the panel; where the focus was on what is gone then, the panel has it: the keyboard goes on from there. */
   keepFocus(draw) {
-    const inside = this.panel.contains(document.activeElement);
+    const inside = this.panel.contains(this.focused);
     draw();
-    if (inside && !this.panel.hidden && !this.panel.contains(document.activeElement)) this.panel.focus({ preventScroll: true });
+    if (inside && !this.panel.hidden && !this.panel.contains(this.focused)) this.panel.focus({ preventScroll: true });
   }
 
   titlePanel() {

@@ -37,7 +37,7 @@ class Processes {
       .map((row) => ({ ...row, state: wordOf(row.counts), text: phrase(row.counts) }))
       .filter(({ name, state, text }) => `${name} ${state} ${text}`.toLowerCase().includes(wanted));
     if (this.offset >= rows.length) this.offset = Math.max(0, Math.ceil(rows.length / PAGE) - 1) * PAGE; // while a run goes, fewer may fit
-    const focused = this.body.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
+    const focused = this.body.contains(this.view.focused) && this.view.focused.getAttribute("aria-label");
     arrange(this.body, rows.slice(this.offset, this.offset + PAGE).map(({ name, index, state, text }) => {
       const row = this.row(name, reads[index].map((tail) => names[tail]).join(", "));
       if (row.was !== state) fill(row.state, statusOf(state, icons));

@@ -32,7 +32,7 @@ class Runs {
       const key = JSON.stringify([page, this.view.run]);
       if (key === this.key) return;
       this.key = key;
-      const held = this.body.contains(document.activeElement) && document.activeElement;
+      const held = this.body.contains(this.view.focused) && this.view.focused;
       this.view.keepFocus(() => {
         this.body.replaceChildren(...page.rows.map((row) => this.row(row)));
         if (held) this.body.querySelector(`${held.localName}[data-run="${CSS.escape(held.dataset.run)}"]`)?.focus();

@@ -65,7 +65,7 @@ class Tasks {
     const { icons } = this.view.scene;
     const options = [["", "all states"], ...Object.entries(page.statuses).map(([name, n]) => [name, `${name} (${number(n)})`])];
     if (this.query.status && !(this.query.status in page.statuses)) options.push([this.query.status, this.query.status]);
-    if (document.activeElement !== this.which || this.which.children.length === 1) // else its list may be open
+    if (this.view.focused !== this.which || this.which.children.length === 1) // else its list may be open
       this.which.replaceChildren(...options.map(([value, text]) => h("option", { value, selected: value === this.query.status }, text)));
     this.body.classList.remove("nb-waiting");
     const rows = [
@@ -75,7 +75,7 @@ class Tasks {
         each.memory ? size(each.memory) : "", each.why)),
     ];
     this.rows = new Map(rows);
-    const focused = this.body.contains(document.activeElement) && document.activeElement.dataset.position;
+    const focused = this.body.contains(this.view.focused) && this.view.focused.dataset.position;
     this.view.keepFocus(() => {
       arrange(this.body, rows.map(([, row]) => row.root));
       if (focused) this.body.querySelector(`[data-position="${CSS.escape(focused)}"]`)?.focus();
