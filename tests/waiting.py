@@ -25,8 +25,17 @@ def wait_until(holds: Callable[[], T], what: str = "what was waited for") -> T:
 
 
 def is_alive(pid: int) -> bool:
+    return _state(pid) not in ("", "Z")
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether a process waits for something that others do."""
+    return _state(pid) == "S"
+
+
+def _state(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
+            return file.read().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):  # gone before, or while it was read
-        return False
+        return ""

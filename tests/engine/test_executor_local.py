@@ -17,11 +17,12 @@ import pytest
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.identity.payload import OUT_OF_BAND, pickle_names, write_buffers
 from nbcache.engine.spec import ProcessSpec
+from nbcache.engine.work import process_tree
 from nbcache.model.process import Output
 from nbcache.model.row import AttemptRow
 from nbcache.model.view import ShownChunk
 from tests.engine.attempts import PATH, Bench
-from tests.waiting import is_alive, wait_until
+from tests.waiting import is_alive, is_asleep, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +204,29 @@ def test_an_attempt_above_its_memory_is_killed(tmp_path: Path) -> None:
 
     assert report.outcome == "failed"
     assert "memory limit of 200 MB exceeded" in (report.error or "")
+
+
+def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
+    """Also of one that has been started and is not yet a program of its own (`vfork`)."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    program = (
+        "import os, sys\nblock = b'1' * 100_000_000\n"
+        "if not os.fork():\n    sys.stdin.read()\n    os._exit(0)\n"
+        "opens = (os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)\n"
+        "os.posix_spawn('/bin/sh', ['sh', '-c', ''], {}, file_actions=[opens])\n"
+    )
+    command = [sys.executable, "-c", program, str(gate)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        wait_until(
+            lambda: [is_asleep(each) for each in process_tree.children(process.pid)] == 2 * [True]
+        )
+        each_for_itself = process_tree.resident_bytes(process.pid)
+        together = process_tree.resident_bytes(process.pid, exactly=True)
+        gate.write_text("")
+
+    assert 200_000_000 < each_for_itself < 270_000_000, "of two processes, and not of three"
+    assert 100_000_000 < together < 150_000_000
 
 
 def test_processes_that_a_body_leaves_behind_are_dead_when_it_is_reported(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 
 from nbcache.engine.executors.handle import Running, WorkerHandle
@@ -10,6 +11,7 @@ from nbcache.engine.work.process_tree import resident_bytes
 from nbcache.plan.language.quantities import size_text
 
 POLL_S = 0.2
+SHARE = 10  # of the time that a look takes, before the next one
 
 
 class Limits:
@@ -46,10 +48,13 @@ class Limits:
             self._polling = None
 
     async def _poll(self) -> None:
+        took = 0.0
         while True:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(max(POLL_S, SHARE * took))
+            began = time.monotonic()
             for worker in list(self._pool.values()):
                 self._look_at(worker)
+            took = time.monotonic() - began
 
     def _look_at(self, worker: WorkerHandle) -> None:
         """Kill what runs in a worker if its process tree holds more than it asked for."""
@@ -57,6 +62,8 @@ class Limits:
         if running is None or running.spec.memory is None or worker.pid is None:
             return
         held = resident_bytes(worker.pid)
+        if held > running.spec.memory:  # if what forks share counts for each of them
+            held = resident_bytes(worker.pid, exactly=True)
         running.peak = max(running.peak, held)
         if held > running.spec.memory:
             self._end(
