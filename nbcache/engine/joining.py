@@ -74,7 +74,9 @@ def share(
         return None
     try:
         may_claim = not read_only and claim != "never"
-        if may_claim and not _has_claimed(before, url) and not _takes_claims(tier.shared.store):
+        # Whether creates are exclusive there need not be tried again where claims were made before.
+        knew = not (before is None or is_new or before.read_only or before.claim == "never")
+        if may_claim and not knew and not _takes_claims(tier.shared.store):
             tier.sharing = replace(tier.sharing, claim="never")
             tell(no_claims(url))
         if is_new:
@@ -86,21 +88,13 @@ def share(
         tier.close()
         raise
     if not read_only:
-        _sign_from_now_on(tell)
+        try:
+            make_key()  # what goes unsigned nobody else may decode, if it runs code
+        except StoreError as error:
+            tell(f"what is sent goes unsigned, so nobody else uses the pickles in it: {error}")
     if is_new:
         _tell_nested(url, tell)
     return tier
-
-
-def _has_claimed(before: Sharing | None, url: str) -> bool:
-    """Whether claims on this store were made before, so that it need not be tried again."""
-    return (
-        before is not None
-        and before.url == url
-        and not before.is_new
-        and not before.read_only
-        and before.claim != "never"
-    )
 
 
 def _takes_claims(store: Store) -> bool:
@@ -135,14 +129,6 @@ def check_place(url: str, *, read_only: bool, claim: str) -> None:
     with contextlib.closing(open_store(url)) as store:
         reason = "it is shared read-only" if read_only else None
         read_header(store, reason, lambda: check_outside(url))
-
-
-def _sign_from_now_on(tell: Callable[[str], None]) -> None:
-    """Make this user a key: what goes unsigned nobody else may decode, if it runs code."""
-    try:
-        make_key()
-    except StoreError as error:
-        tell(f"what is sent goes unsigned, so nobody else uses the pickles in it: {error}")
 
 
 def tier_behind(cache: Cache, tell: Callable[[str], None]) -> Tier | None:

@@ -38,7 +38,12 @@ def tier_of(cache: Cache) -> Tier:
     said: list[str] = []
     tier = tier_behind(cache, said.append)
     if tier is None:
-        raise UsageError(said[0] if said else _not_shared(cache))
+        if not said:
+            said.append(
+                f"nothing is shared: {cache.root} has no shared cache behind it.\n"
+                f"  Put one there: `{command('share s3://bucket/prefix')}`."
+            )
+        raise UsageError(said[0])
     tier.shared.fetching.showing = shown_while_waiting
     return tier
 
@@ -52,13 +57,6 @@ def tell_of_pins(cache: Cache) -> list[str]:
         if tier is not None:
             tier.send_pins()
     return said
-
-
-def _not_shared(cache: Cache) -> str:
-    return (
-        f"nothing is shared: {cache.root} has no shared cache behind it.\n"
-        f"  Put one there: `{command('share s3://bucket/prefix')}`."
-    )
 
 
 def share_in_shell(parsed: Parsed, place: Path) -> Answer:
@@ -140,7 +138,9 @@ def history_of(tier: Tier) -> Logged:
 
 def push(parsed: Parsed, tier: Tier) -> Answer:
     """Send what is missing there."""
-    run = _run_id(tier.cache, parsed)
+    from nbcache.engine.record import history
+
+    run = history.find_run(tier.cache, parsed.words[0]).id if parsed.words else None
     sent = tier.push(run, _progress if sys.stderr.isatty() else None)
     text = (
         f"sent {render.count_of(sent.rows, 'row')} and {render.count_of(sent.blobs, 'blob')} "
@@ -149,12 +149,6 @@ def push(parsed: Parsed, tier: Tier) -> Answer:
     if sent.left:
         text += f"; {render.count_of(sent.left, 'row')} stayed, since their results are gone here"
     return answer(text, asdict(sent))
-
-
-def _run_id(cache: Cache, parsed: Parsed) -> str | None:
-    from nbcache.engine.record import history
-
-    return history.find_run(cache, parsed.words[0]).id if parsed.words else None
 
 
 def pull(parsed: Parsed, tier: Tier) -> Answer:

@@ -91,25 +91,23 @@ class Fetching:
             if port.get("blob"):
                 self._promised[port["blob"]] = record["at"]
 
-    def note_lost(self, digest: Digest, error: StoreError) -> None:
+    def note_lost(self, digest: Digest, error: StoreError | None = None) -> None:
         """Note that a blob is of no use, and tell why: it is offered no more."""
-        self._note_for_all(digest)
-        self._contact.tell(error)
+        self._lost.add(digest)
+        with suppress(OSError):  # then the next process finds that out by itself
+            with suppress(FileExistsError):
+                make_folder(self._damaged)
+            self._note(digest).touch()
+        if error is not None:
+            self._contact.tell(error)
 
     def note_gone(self, digest: Digest, members: Iterable[str]) -> bool:
         """Whether a blob that could not be read, or a member of it, is lost; then it is offered no
         more, also to later processes: whoever reads it is told to have it made again."""
         is_gone = not self._lost.isdisjoint((digest, *members))
         if is_gone:
-            self._note_for_all(digest)
+            self.note_lost(digest)
         return is_gone
-
-    def _note_for_all(self, digest: Digest) -> None:
-        self._lost.add(digest)
-        with suppress(OSError):  # then the next process finds that out by itself
-            with suppress(FileExistsError):
-                make_folder(self._damaged)
-            self._note(digest).touch()
 
     def note_whole(self, digest: Digest) -> None:
         """Note that a blob came well, or was sent anew: it is offered again."""
