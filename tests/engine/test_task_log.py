@@ -46,7 +46,7 @@ def test_a_field_that_does_not_exist_and_a_wrong_condition_name_the_nearest(
 
 
 def test_a_process_and_a_status_that_do_not_exist_name_the_nearest(two_runs: Story) -> None:
-    with pytest.raises(UsageError, match="no process 'fitt'; did you mean \"fit\""):
+    with pytest.raises(UsageError, match="no run has a process 'fitt'; did you mean \"fit\""):
         task_log.log_rows(two_runs.cache, process="fitt")
     with pytest.raises(UsageError, match="no status 'complete'; did you mean \"completed\""):
         task_log.log_rows(two_runs.cache, status="complete")

@@ -298,7 +298,7 @@ def check_process(name: str, known: Sequence[RunSummary]) -> None:
     """
     names = {process.name for run in known for process in run.processes}
     if name not in names:
-        raise UsageError(unknown("process", name, sorted(names)))
+        raise UsageError(unknown("run has a process", name, sorted(names)))
 
 
 _FAILED = (Outcome.FAILED.value, Outcome.IGNORED.value)
