@@ -12,6 +12,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # pip would compile one file after the other, also what packages have of tests, which nobody imports.
 INSTALL = $(PIP) install --no-compile
 COMPILE = $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
+# Else each process of a test compiles all it imports, and each worker all assertions of all tests.
+PREPARE = $(BIN)/python -m compileall -q nbcache tests; \
+    PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1
 # The environment is made anew for what pyproject.toml says now, and only then.
 KEY := $(shell cksum < pyproject.toml | tr -d ' ')
 WORKERS ?= 2
@@ -27,10 +30,9 @@ demo: $(VENV)/.demo-$(KEY)
 	@echo "Run 'make demo' again: every task comes from the cache."
 
 test: $(VENV)/.test-$(KEY)
-	@{ .ci/debian-packages; .ci/npm-packages $(VENV)/node; } & \
+	@{ .ci/debian-packages; .ci/npm-packages $(VENV)/node; } & { $(PREPARE); } & \
 	    $(MAKE) --no-print-directory lint types; status=$$?; wait; exit $$status
 	@echo "== pytest"
-	@$(BIN)/python -m compileall -q nbcache tests  # or each process of a test compiles all it imports
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q $(PYTEST_ARGS)
 
 lint: $(VENV)/.test-$(KEY)
