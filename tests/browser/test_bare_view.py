@@ -109,6 +109,24 @@ def test_a_task_whose_reason_is_gone_has_no_hint_of_it_left(page: Page) -> None:
     expect(why).to_have_attribute("title", "")
 
 
+def test_a_task_that_ended_and_printed_nothing_is_no_longer_said_to_have_printed_nothing_so_far(
+    page: Page,
+) -> None:
+    scene = scene_of(PIPELINE)
+    silent = {**ANSWERS, "log": {"live": True, "chunks": []}}
+    running, ended = (
+        {**silent, "task": {**DETAIL, "status": each}} for each in ("running", "completed")
+    )
+    mount(page, whole(scene, going(scene, {"completed": 3}, {}, {})), answers=running)
+    page.get_by_role("button", name="trim:").click()
+    page.locator(".nb-tasks tbody .nb-link").click()
+    expect(page.locator(".nb-log")).to_have_text("nothing printed so far")
+
+    page.evaluate("(given) => { answers = given; }", ended)
+
+    expect(page.locator(".nb-log")).to_have_text("nothing was printed")
+
+
 def test_a_page_that_missed_a_message_asks_for_the_whole(page: Page) -> None:
     scene = scene_of(PIPELINE)
     runs = [going(scene, {"completed": k}, {}, {}) for k in range(4)]

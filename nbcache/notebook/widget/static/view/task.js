@@ -90,7 +90,7 @@ class Task {
   async loadLog() {
     let answer;
     try { answer = await this.ask("log"); } catch (error) { if (this.view.isLeft) return; answer = { chunks: [{ stream: "stderr", text: error.message }] }; }
-    const key = JSON.stringify(answer.chunks);
+    const key = JSON.stringify([answer.chunks, this.status]);
     if (key === this.logKey) return;
     this.logKey = key;
     const pieces = answer.chunks.map((chunk) => chunk.stream === "image"
