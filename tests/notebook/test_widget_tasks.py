@@ -52,6 +52,9 @@ def test_tasks_are_sorted_filtered_and_cut_into_pages(notebook: Notebook) -> Non
     assert labels(desk.ask("tasks", process="check", status="failed")) == ["check[score=8]"]
     assert labels(desk.ask("tasks", process="check", text="NO</B> EIGHT")) == ["check[score=8]"]
     assert desk.ask("tasks", process="check", text="nothing like it")["rows"] == []
+    hashes = [row["hash"] for row in desk.ask("tasks", process="fit")["rows"]]
+    texts = (hashes[0], hashes[0].upper(), hashes[0][1:])  # the last is in the middle of one
+    assert [desk.ask("tasks", process="fit", text=each)["matched"] for each in texts] == [1, 1, 0]
     with pytest.raises(UsageError, match="sorted by"):
         desk.ask("tasks", process="fit", sort="1; DROP TABLE tasks")
 

@@ -76,7 +76,8 @@ class TaskPage(TypedDict):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskQuery:
     """Which tasks somebody looks at: those whose tag, position, inputs (as a label has them),
-    error, reason or hash contain `text`, whatever its case, with an outcome `status` or any."""
+    error or reason contain `text`, whatever its case, or whose hash begins so (any number is in
+    the middle of some), with an outcome `status` or any."""
 
     process: str
     sort: str = "task"
@@ -225,10 +226,10 @@ _CALLED = r"""lower(' ' || array_to_string([i.name || '=' || CASE
 def _fits(text: str) -> tuple[str, list[str]]:
     """Return the condition that a task fits a text, with its values; `called` is `_CALLED`."""
     parts = _parts(text)
-    said = """lower(concat_ws(' ', '[' || tag || ']', '[' || position || ']', error, reason,
-        substr(hash, 6)))"""
+    said = "lower(concat_ws(' ', '[' || tag || ']', '[' || position || ']', error, reason))"
+    begins = "starts_with(substr(hash, 6), lower(?))"
     inside = " AND ".join(["contains(called, lower(?))"] * len(parts))
-    return f"(contains({said}, lower(?)) OR {inside})", [text, *parts]
+    return f"(contains({said}, lower(?)) OR {begins} OR {inside})", [text, text, *parts]
 
 
 def _line(row: Sequence[Any], process: str, inputs: Mapping[str, object]) -> TaskLine:
