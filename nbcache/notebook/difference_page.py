@@ -80,11 +80,9 @@ def renamed(process: ProcessDiff) -> str:
 
 def share_of(group: Group, process: ProcessDiff) -> str:
     """Return how many of a process's tasks differ so, and whether they ran for it."""
-    if group.ran:
-        return f"{group.ran:,} of {process.total:,} ran"
-    if group.trusted:
-        return f"{group.trusted:,} of {process.total:,} trusted"
-    return f"{len(group.tasks):,} of {process.total:,} differ and were cached"
+    told = those_told(group.tasks)
+    trusted = "trusted" if told[0].after.is_trusted else "differ and were cached"
+    return f"{len(told):,} of {process.total:,} {'ran' if told[0].ran else trusted}"
 
 
 def names_in(group: Group) -> str:
@@ -122,10 +120,8 @@ def rest_of(process: ProcessDiff, diff: RunDiff) -> Iterator[str]:
         yield f"… and {left:,} more reasons"
     for found, run in ((process.only_before, diff.before), (process.only_after, diff.after)):
         if found:
-            count, ran = (
-                render.count_of(len(found), "task"),
-                sum(task.use is None for task in found),
-            )
+            ran = sum(task.use is None for task in found)
+            count = render.count_of(len(found), "task")
             count += f", {ran:,} ran" if run is diff.after else ""
             yield f"only in {run.name}: {count}: {names_of(found)}"
     for turn, tasks in process.turns().items():

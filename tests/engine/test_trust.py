@@ -14,6 +14,7 @@ from nbcache.engine.record.query import fetch
 from nbcache.engine.record.trusted import standing_words
 from nbcache.engine.trusting import revoke
 from nbcache.errors import UsageError
+from nbcache.notebook.difference_page import share_of
 from tests.engine.notebooks import Notebook
 
 Kernels = Callable[[], Notebook]
@@ -61,9 +62,8 @@ def test_a_trusted_edit_runs_nothing_and_why_tells_it(kernels: Kernels) -> None:
     assert run["total"].value == 60
     assert run.progress().trusted == plan[0].trusted == 3
     compared = diff_runs(second.session.cache).processes
-    assert [(group.trusted, group.text) for each in compared for group in each.groups] == [
-        (3, "the code of work changed (cell 3, line 3)")
-    ]
+    shares = [(share_of(group, each), group.text) for each in compared for group in each.groups]
+    assert shares == [("3 of 3 trusted", "the code of work changed (cell 3, line 3)")]
     told = explanations.why(second.session.cache, ["work", "v=2"])
     assert WHY in told.head
     assert "the code of work changed" in told.head

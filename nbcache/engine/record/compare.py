@@ -205,10 +205,7 @@ class _Maker:
         if not first.differences:
             return Group(_without_difference(first), tuple(tasks), ())
         different = tuple(with_texts(self._cache, each) for each in first.differences)
-        phrases = [
-            _phrase(each, process, len(those), all(_same(each, task) for task in those))
-            for each in different
-        ]
+        phrases = [_phrase(each, process, those) for each in different]
         sources = [
             (f"{each.component.kind} {each.component.name}".strip(), diff)
             for each in different
@@ -217,14 +214,11 @@ class _Maker:
         return Group(_listed(phrases), tuple(tasks), different, tuple(sources))
 
 
-def _phrase(each: Difference, process: str, tasks: int, is_common: bool) -> str:
+def _phrase(each: Difference, process: str, tasks: Sequence[TaskDiff]) -> str:
     text = explain.phrase(each, process)
-    return text if is_common or "→" not in text else f"{text} (the first of {tasks})"
-
-
-def _same(difference: Difference, task: TaskDiff) -> bool:
-    """Whether a task differs by the very same values, not only by the same component."""
-    return any(each.exact == difference.exact for each in task.differences)
+    # Tasks may differ by the same component, and not by the very same values.
+    is_common = all(any(each.exact == own.exact for own in task.differences) for task in tasks)
+    return text if is_common or "→" not in text else f"{text} (the first of {len(tasks)})"
 
 
 def _listed(phrases: Sequence[str], most: int = 3) -> str:

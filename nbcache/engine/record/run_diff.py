@@ -93,11 +93,6 @@ class Group:
         """How many of the tasks the later run attempted."""
         return sum(task.ran for task in self.tasks)
 
-    @property
-    def trusted(self) -> int:
-        """How many took the result of other code, which somebody took for equal."""
-        return sum(task.after.is_trusted for task in self.tasks)
-
     def record(self) -> dict[str, object]:
         """Return what `--json` prints."""
         return {

@@ -48,7 +48,6 @@ _PLACE = re.compile(r"(.*?line )(\d+)(?: of (\w+))?$")
 _DEFINITION = re.compile(r"\s*(?:async )?(?:def|class) (\w+)")
 PART = "# -- "  # before the place of a further piece of code, in a component's text
 _CODE = ("code", "helper", "resource", "module", "script")
-_PARTS = 2  # of a value, that one line names
 TIME_ZONE = "time zone"  # of the kind "env", like variables, though it may be set in a file
 
 
@@ -188,10 +187,9 @@ def _outline(each: Component | None) -> str | None:
 
 
 def _held(difference: Difference) -> str:
-    """Return the first other parts in words."""
+    """Return the first two other parts in words."""
     parts = other_parts(difference)
-    more = f", and {len(parts) - _PARTS} more" if len(parts) > _PARTS else ""
-    return ", ".join(parts[:_PARTS]) + more
+    return ", ".join(parts[:2]) + (f", and {len(parts) - 2} more" if len(parts) > 2 else "")
 
 
 def new_inputs(edited: Sequence[str], new: Sequence[str]) -> str:
@@ -333,7 +331,7 @@ def source_diff(old: Component | None, new: Component | None) -> str:
     assert one is not None
     if old is not None and new is not None and one.kind == "captured":
         is_whole = (before, after) == ([old.summary], [new.summary])
-        is_named = 0 < len(other_parts(Difference("changed", old, new))) <= _PARTS
+        is_named = len(other_parts(Difference("changed", old, new))) in (1, 2)  # as in `_held`
         if is_whole or (is_named and len(before) == len(after) == 1):
             return ""
     name = f"{one.kind} {one.name}"
