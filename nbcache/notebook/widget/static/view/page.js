@@ -70,11 +70,20 @@ class View {
   /** Ask the kernel; the promise holds its answer. */
   ask(message) {
     const id = this.nextId++;
-    if (this.isLeft && message.ask !== "sync") return Promise.reject(new Error(NO_KERNEL));
     return new Promise((resolve, reject) => {
       this.asked.set(id, { resolve, reject });
       try { this.model.send({ ...message, id, page: this.key }); } catch { reject(new Error(NO_KERNEL)); }
+      if (this.isLeft) this.giveUp();
     });
+  }
+
+  /** What a kernel that seems to have ended does not answer soon, it never does. */
+  giveUp() {
+    setTimeout(() => {
+      if (!this.isLeft) return; // it was only slow
+      for (const { reject } of this.asked.values()) reject(new Error(NO_KERNEL));
+      this.asked.clear();
+    }, 4000);
   }
 
   take(message) {
@@ -108,8 +117,7 @@ class View {
     this.leaving = setTimeout(() => {
       if (this.hasKernel || !this.head) return;
       this.isLeft = true;
-      for (const { reject } of this.asked.values()) reject(new Error(NO_KERNEL)); // nobody answers these any more
-      this.asked.clear();
+      this.giveUp();
       if (this.head.going) {
         Object.assign(this.head, { going: false, elsewhere: false, status: "stopped", line: `the kernel has ended in the middle of run ${this.head.name}`, ...this.wayOn() });
         this.counts = this.counts.map((counts) => counts.map((count, state) => (state === RUNNING || state === COMMITTING ? 0 : count)));
@@ -404,7 +412,7 @@ class View {
   refresh() {
     const page = this.stack.at(-1), began = performance.now();
     if (!page?.refresh) return true;
-    if (this.isLeft || began < (this.refreshDue ?? 0)) return false;
+    if (began < (this.refreshDue ?? 0)) return false;
     this.refreshDue = began + SILENCE_MS; // an answer may be lost
     Promise.resolve(page.refresh()).finally(() => {
       const took = performance.now() - began;
