@@ -239,7 +239,7 @@ def test_an_edit_is_shown_as_a_diff_of_its_text(asked: Asked) -> None:
         ("c_lambda_in_a_dict", "-lambda v: v + 1", "+lambda v: v + 2"),
         ("c_function_as_a_factory", "-    return [1]", "+    return [2]"),
         ("c_module", "-    return v + 1", "+    return v + 2"),
-        ("c_captured_number", "-3", "+4"),
+        ("c_captured_number", "3 → 4", "3 → 4"),  # so small a value is told in one line
     ):
         for shown in (*asked.why[name][:2], asked.diff_text, asked.diff_html):
             assert old in shown

@@ -80,6 +80,16 @@ def test_a_package_says_both_versions() -> None:
     )
 
 
+def test_a_package_of_the_same_version_says_what_it_needs_of_another_one() -> None:
+    needs = ("pandas 2.2.0\nnumpy 2.1.0\npytz 1", "pandas 2.2.0\nnumpy 2.2.0\ntzdata 3")
+    old, new = (_of("package", "pandas", each, "2.2.0", each) for each in needs)
+
+    assert _line([BODY, old], [BODY, new]) == (
+        "package pandas: needs numpy 2.1.0 → 2.2.0, needs pytz 1 → none, and 1 more; "
+        "other components equal"
+    )
+
+
 def test_a_container_says_both_images() -> None:
     old, new = (
         _of("container", "container", each, f"lab/tool:{each} sha256:{each}") for each in "12"

@@ -176,8 +176,25 @@ def _new_input(found: Sequence[Difference]) -> str:
 
 def other_parts(difference: Difference) -> list[str]:
     """Return which parts of what a component holds are others than before, where that is known."""
+    if difference.component.kind == "package":
+        return _other_needs(difference)
     old, new = (_outline(side) for side in (difference.old, difference.new))
     return changed_parts(old, new) if old is not None and new is not None else []
+
+
+def _other_needs(difference: Difference) -> list[str]:
+    """Return which packages that one of the same version needs have another version, or are new."""
+    old, new = difference.old, difference.new
+    if old is None or new is None or old.summary != new.summary:
+        return []
+    before, after = (dict(line.partition(" ")[::2] for line in _lines(each)) for each in (old, new))
+    if not before or not after:
+        return []
+    return [
+        f"needs {name} {' → '.join((before.get(name, 'none'), after.get(name, 'none')))}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
 
 
 def _outline(each: Component | None) -> str | None:
