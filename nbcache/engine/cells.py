@@ -278,8 +278,7 @@ class Cells:
         taken = new.keys() - known.keys() | self._watcher.taken_beyond(known, local)
         begun.taken = {each: local[each] for each in taken}
         path = [os.path.abspath(each) for each in sys.path]
-        asked = begun.captured.asked
-        return self._watcher.end(declared, begun.taken, sys_path=path, asked=asked)
+        return self._watcher.end(declared, begun.taken, sys_path=path)
 
     # ------------------------------------------------------------------ after the cell
 

@@ -21,7 +21,6 @@ from nbcache.model.fingerprint import Component
 from nbcache.model.process import Input, Language, Output
 from nbcache.model.row import AttemptRow, WatchedRead
 from nbcache.model.value import Gathered, Stored
-from nbcache.plan.identity.asked import Asked
 from nbcache.store.filestate import StatKey
 
 
@@ -126,16 +125,16 @@ class ProcessSpec:
 
     `payload` (of `identity.payload`) holds the captured names, unpickled anew for each attempt;
     `buffers` are the files of its large arrays, mapped read-only.
-    `environ` is the whole environment that a task starts from (None: that of the worker), `env` and
-    `secrets` are laid over it. `modules` maps the local modules that the fingerprint knows to their
-    source (path, digest of its bytes), `asked` is what the code asks of other code, `packages` maps
-    installed ones to a digest of their versions; `installed` is one of all that are installed.
-    `imports` are modules to import before the captured names are unpickled. `shared` are the
-    packages and tools that count in the hash: another machine has to have the same. `folder` is the
-    notebook's, `run_folder` the run's own, in the cache, which is there until it ends. `companions`
-    are the files of other local modules, of which the values that it takes may be: for a machine
-    that does not see the kernel's. `passed` are outputs that are an input which the body does not
-    assign: the driver hands it on. Only what the body may have changed in place is harvested.
+    `environ` is the whole environment that a task starts from (None: that of the worker), `env`
+    and `secrets` are laid over it. `modules` maps the local modules that the fingerprint knows to
+    their source (path, digest of its bytes), `packages` installed ones to a digest of their
+    versions; `installed` is one of all that are installed. `imports` are modules to import before
+    the captured names are unpickled. `shared` are the packages and tools that count in the hash:
+    another machine has to have the same. `folder` is the notebook's, `run_folder` the run's own,
+    in the cache, which is there until it ends. `companions` are the files of other local modules,
+    of which the values that it takes may be: for a machine that does not see the kernel's. `passed`
+    are outputs that are an input which the body does not assign: the driver hands it on. Only what
+    the body may have changed in place is harvested.
     """
 
     key: str
@@ -166,7 +165,6 @@ class ProcessSpec:
     sys_path: tuple[str, ...] = ()
     folder: str = ""
     modules: Mapping[str, ModuleSource] = field(default_factory=dict)
-    asked: frozenset[Asked] = frozenset()
     packages: Mapping[str, Digest] = field(default_factory=dict)
     installed: Digest | None = None
     shared: tuple[Component, ...] = ()

@@ -7,7 +7,6 @@ A plain Python value in an item is itself. `FilePath` marks a path whose *conten
 from __future__ import annotations
 
 import pathlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -36,7 +35,7 @@ class RemoteFile:
     @property
     def name(self) -> str:
         """The name under which a body sees it."""
-        first = self.links[0]
+        first = self.url.partition("::")[0]
         if first.startswith(("http://", "https://")):
             first = first.partition("#")[0].partition("?")[0]
         return first.rstrip("/").rpartition("/")[2]
@@ -44,17 +43,12 @@ class RemoteFile:
     @property
     def place(self) -> str:
         """Where it lies, as rows and people see it: without what could be a secret."""
-        return "::".join(map(_without_secrets, self.links))
-
-    @property
-    def links(self) -> list[str]:
-        """The URLs that fsspec takes one after the other: `zip://a.txt::s3://lab/x.zip` has two."""
-        return _CHAINED.split(self.url)
+        return "::".join(map(_without_secrets, self.url.split("::")))
 
     @property
     def hides_authority(self) -> bool:
         """Whether its place lacks some of its server or bucket, as a password may stand there."""
-        return "…" in self.place.replace("?…", "").replace("#…", "")
+        return "…" in self.place.replace("?…", "")
 
     def __str__(self) -> str:
         return self.place
@@ -64,14 +58,13 @@ class RemoteFile:
 
 
 def _without_secrets(url: str) -> str:
-    """Return a URL without user, password, the values of its query and, on the web, its fragment.
+    """Return a URL without user, password and the values of its query.
 
     One that is not written as it should be may have a password up to its last "@": of a URL with a
     ":" in its authority nothing is shown up to there, but for what must be a server if this is one.
     """
     scheme, divider, rest = url.partition("://")
-    is_web = scheme.lower() in ("http", "https")  # elsewhere names of files have a "#"
-    rest, mark, _ = rest.partition("#" if is_web and "?" not in rest.partition("#")[0] else "?")
+    rest, mark, _ = rest.partition("?")
     authority, slash, path = rest.partition("/")
     if _is_unclear(scheme.lower(), authority, path):
         server, _, port = authority.partition(":")
@@ -81,9 +74,7 @@ def _without_secrets(url: str) -> str:
     user, at, host = authority.rpartition("@")
     if at and (scheme not in _CONTAINER_AT_ACCOUNT or ":" in user):
         authority = host
-    return f"{scheme}{divider}{authority}{slash}{path if slash else ''}" + (
-        f"{mark}…" if mark else ""
-    )
+    return f"{scheme}{divider}{authority}{slash}{path if slash else ''}" + ("?…" if mark else "")
 
 
 def _is_unclear(scheme: str, authority: str, path: str) -> bool:
@@ -96,7 +87,6 @@ def _is_unclear(scheme: str, authority: str, path: str) -> bool:
     return "@" in path or (bool(colon) and not is_port)
 
 
-_CHAINED = re.compile(r"::(?=[A-Za-z][\w.+-]*(?:://|::|$))")  # else it is of a password, or IPv6
 _CONTAINER_AT_ACCOUNT = ("abfs", "abfss", "az", "wasb", "wasbs")  # Azure: no user stands there
 _CLOUDS = ("s3", "s3a", "gs", "gcs", *_CONTAINER_AT_ACCOUNT)  # no port stands there
 _WITHOUT_AUTHORITY = ("file", "local", "memory", "zip", "tar", "libarchive", "git", "github")

@@ -76,16 +76,15 @@ def verify(cache: Cache, *, quick: bool = False, mend: bool = False) -> Findings
     quick: presence and size only; else every blob is read and its digest computed. mend: repair
     what can be repaired, clear away left-overs, and say what is still wrong.
     """
-    found = Findings()
+    found, shared = Findings(), sharing_of(cache.root) is not None
     if mend:
         opened, found.repaired = open_repaired(cache.root)
         with opened:
-            found.repaired += repair(opened, check_store(opened, deep=not quick))
-            # A damaged blob was put aside: only now it shows which results lack it.
-            found.repaired += repair(opened, check_store(opened, deep=False))
+            for deep in (not quick, False):  # a damaged blob was put aside: now results lack it
+                found.repaired += repair(opened, check_store(opened, deep=deep, shared=shared))
             if not has_put_aside(opened.root):  # what it names may yet be wanted
                 finish(opened)
-    report = check_store(cache, deep=not quick)
+    report = check_store(cache, deep=not quick, shared=shared)
     found.facts["cache"] = str(cache.root)
     found.facts["rows"] = (
         f"{report.rows:,} in {render.count_of(report.segments, 'segment')} "

@@ -40,6 +40,7 @@ from nbcache.store.soundness import is_whole
 
 _SIGNED = frozenset((SIGNATURE, SIGNER))
 _INLINE_PORT, _INLINE_ROW = 4096, 16384
+_MISSING = "is missing"
 
 
 Fault = Literal["", "segment", "index", "folder", "mode", "digest", "gone", "lost"]
@@ -80,8 +81,10 @@ class Report:
         return not self.problems
 
 
-def verify(cache: Cache, *, deep: bool = True) -> Report:
+def verify(cache: Cache, *, deep: bool = True, shared: bool = False) -> Report:
     """Check a cache; with `deep` read every blob, else only look at its size.
+
+    shared: a shared cache stands behind it, which brings what is not there.
 
     Safe beside running processes: what they are just writing is a leftover at worst.
     """
@@ -95,7 +98,7 @@ def verify(cache: Cache, *, deep: bool = True) -> Report:
     report.rows = len(rows)
     _check_signatures(rows.values(), report)
     _check_blobs(cache, report, deep)
-    _check_references(cache, rows, report)
+    _check_references(cache, rows, report, shared)
     _list_leftovers(cache, rows, report)
     return report
 
@@ -239,26 +242,35 @@ def _check_blobs(cache: Cache, report: Report, deep: bool) -> None:
             )
 
 
-def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) -> None:
+def _check_references(
+    cache: Cache, rows: Mapping[str, Record], report: Report, shared: bool
+) -> None:
     """Every output of a result that was made here and may be used is there, with its size."""
     named: set[str] = set()
     lacking: list[tuple[Record, str]] = []
     away: set[str] = set()
+    lost: set[str] = set()
     told = {record.get("row") for record in rows.values() if record["kind"] == "evict"}
     for row_id, record in rows.items():
         if record["kind"] == "use" and record.get("cached_from") not in rows and row_id not in told:
-            what = "was cached from a row that is gone"
-            report.problems.append(Problem("row", row_id, what, "lost"))
+            lost.add(row_id)
         for digest, kind, size in references(record):
             named.add(digest)
             try:
                 named.update(_check_blob(cache, digest, kind, size))
             except StoreError as error:
-                if record.get(ORIGIN):
+                if shared and record.get(ORIGIN) and _is_missing(error):
                     away.add(row_id)
                 else:
                     lacking.append((record, str(error)))
     report.away = sum(_counts(cache, rows[each]) for each in away)
+    if lost:  # unless what they took was written after its journal was read
+        unheard = Report()
+        again = {*map(_id, _journal_rows(cache, unheard)), *map(_id, _segment_rows(cache, unheard))}
+        lost = {each for each in lost if rows[each].get("cached_from") not in again}
+    for each in sorted(lost):
+        what = "was cached from a row that is gone"
+        report.problems.append(Problem("row", each, what, "lost"))
     if lacking:
         cache.log.refresh(relist=True)  # a clean-up may have come
     for record, text in lacking:
@@ -267,6 +279,15 @@ def _check_references(cache: Cache, rows: Mapping[str, Record], report: Report) 
     for path in cache.blobs.folder.rglob("*"):
         if is_blob_name(f"b3:{path.name}") and "b3:" + path.name not in named:
             report.orphans.append(Digest("b3:" + path.name))
+
+
+def _id(record: Record) -> object:
+    return record.get("id")
+
+
+def _is_missing(error: StoreError) -> bool:
+    """Say whether bytes are not there at all, so that a shared cache may bring them."""
+    return str(error).endswith(_MISSING)
 
 
 def _counts(cache: Cache, record: Record) -> bool:
@@ -285,7 +306,7 @@ def _check_blob(cache: Cache, digest: str, kind: str, size: int | None) -> set[s
     """
     blob = Digest(digest)
     if not cache.blobs.has(blob, None if kind == "tree" else size):
-        there = "has another size" if cache.blobs.has(blob) else "is missing"
+        there = "has another size" if cache.blobs.has(blob) else _MISSING
         raise StoreError(f"its blob {digest} {there}")
     if kind != "tree":
         return set()
@@ -293,7 +314,7 @@ def _check_blob(cache: Cache, digest: str, kind: str, size: int | None) -> set[s
     for entry in entries:
         assert entry.blob is not None
         if not cache.blobs.has(entry.blob, entry.size):
-            raise StoreError(f"the file {entry.path!r} of its tree {digest} is missing")
+            raise StoreError(f"the file {entry.path!r} of its tree {digest} {_MISSING}")
     return {str(each.blob) for each in entries}
 
 

@@ -296,7 +296,8 @@ def test_what_is_gone_there_when_it_is_read_is_made_again_by_the_next_process_th
     ben.cells(cells)
     assert counts(ben.run()) == {"cached": 2}
     sent(ben.session)
-    assert verify(ben.session.cache).ok, "nothing has been fetched, and nothing is wrong"
+    assert verify(ben.session.cache, shared=True).ok, "nothing has been fetched: nothing is wrong"
+    assert not verify(ben.session.cache).ok, "where nothing stands behind it, nothing will come"
     for blob in [*(tmp_path / "team" / "blobs").rglob("*")]:
         if blob.is_file() and blob.stat().st_size >= 10_000:
             blob.unlink()

@@ -448,38 +448,7 @@ def test_a_local_module_that_the_fingerprint_did_not_know_is_recorded(
 
     for _ in range(2):  # also when the worker has it loaded already
         found = reads(bench, body, notebook, modules={"known_helper": known}, sys_path=path)
-        assert [(each.kind, each.name) for each in found] == [("code", "unknown_helper")]
-
-
-def test_a_module_that_only_the_run_names_counts_by_its_code_unless_some_code_asks_for_more(
-    bench: Bench, notebook: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(notebook))
-    state = ReadState(bench.cache.files, notebook)
-    plain, asking = (
-        "def f(x: int):\n    'one'\n    return 1  # one\n",
-        "def g(h): return h.__doc__\n",
-    )
-    for number, (text, asked, kind) in enumerate(
-        ((plain, (), "code"), (plain, ("zone",), "code"), (plain, ("docstrings",), "module"),
-         (plain, ("source",), "module"), (plain + asking, (), "module"))
-    ):  # fmt: skip
-        name, file = f"by_code{number}", notebook / f"by_code{number}.py"
-        file.write_text(text)
-        body = f"import importlib\nimportlib.import_module('{name[:3]}' + '{name[3:]}')"
-
-        (found,) = reads(bench, body, notebook, sys_path=tuple(sys.path), asked=frozenset(asked))
-
-        assert (found.kind, found.name) == (kind, name)
-        holds = []
-        for edited in (text, text.replace("# one", "# two"), text.replace("'one'", '"two"'),
-                       text.replace("return 1", "return 1.0"), "def f(:", text):  # fmt: skip
-            file.write_text(edited)
-            holds.append(state.holds(found))
-        of_code = kind == "code"
-        assert holds == [True, of_code, of_code, False, False, True]
-        by_content = WatchedRead("module", name, identity_digest(text.encode()))  # of older rows
-        assert state.holds(by_content)
+        assert found == (WatchedRead("module", "unknown_helper", identity_digest(b"value = 1\n")),)
 
 
 def test_a_module_that_an_earlier_task_loaded_counts_with_what_it_imports_for_one_that_takes_it(
@@ -617,7 +586,7 @@ def test_a_look_up_sees_the_digest_that_the_worker_saw(
 
     (found,) = reads(bench, bodies[kind], notebook, environ=dict(os.environ), sys_path=path)
 
-    assert found.kind == {"module": "code"}.get(kind, kind)
+    assert found.kind == kind
     assert ReadState(bench.cache.files, notebook).holds(found)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from nbcache.engine.spec import ModuleSource
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.fingerprint import Component
-from nbcache.plan.identity.asked import Asked, asked_of_code
+from nbcache.plan.identity.asked import Asked
 from nbcache.plan.identity.code import encode_constant
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_facts import ModuleFacts, read_module
@@ -172,24 +172,6 @@ def _read(module: str, data: bytes, is_package: bool, asked: frozenset[Asked]) -
     except (SyntaxError, UnicodeDecodeError):
         text = data.decode("utf-8", "surrogateescape")
     return read_module(module, text, is_package=is_package, asked=asked)
-
-
-@lru_cache(maxsize=512)
-def code_of(path: str, content: Digest) -> tuple[Digest, frozenset[Asked]]:
-    """Return what the code of a module in a file counts by, as the whole of one that is named, and
-    what it asks of other code; what is no Python source counts by its content.
-
-    Raises:
-        OSError: there is nothing, or something else, there now.
-    """
-    if not path.endswith(".py"):
-        return content, frozenset()
-    data = Path(path).read_bytes()
-    if identity_digest(data) != content:
-        raise OSError(f"{path} changed meanwhile")
-    facts = _read("", data, False, frozenset())
-    asks = (asked_of_code(each.uses) for each in facts.statements)
-    return Reached(facts, whole=True).digest(), frozenset().union(*asks)
 
 
 def _component_of(name: str, reached: Reached, modules: LocalModules) -> Component:

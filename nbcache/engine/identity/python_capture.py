@@ -119,7 +119,6 @@ class PythonCapture:
                 *changing,
             ),
             missing=self._names.missing(),
-            asked=asked,
             sources=self._described.sources,
             texts=frozenset(noted.texts | reach.texts),
             helper_sources=tuple(

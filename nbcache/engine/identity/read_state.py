@@ -2,10 +2,10 @@
 
 The kinds of reads: `file` by content, `exists` by what is there, `folder` by the names in it, `env`
 by value, `variables` by the names that the environment has, `module` by the file that its name
-leads to, `code` by that file's code alone, `tool` by the program that PATH gives for it, `package`
-by its version and those of what it needs; `settings` (what cells set in a library) are for the
-caller to compare. Relative names of files and folders are those below the notebook's folder, so
-that a project may be moved or copied whole.
+leads to, `tool` by the program that PATH gives for it, `package` by its version and those of what
+it needs; `settings` (what cells set in a library) are for the caller to compare. Relative names of
+files and folders are those below the notebook's folder, so that a project may be moved or copied
+whole.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from nbcache.engine.identity.modules import LocalModules, code_of, package_components
+from nbcache.engine.identity.modules import LocalModules, package_components
 from nbcache.engine.identity.tools import tool_components
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.row import WatchedRead
-from nbcache.plan.identity.asked import OF_TEXTS, Asked
 from nbcache.store.filestate import FileTable, StatKey, stat_key
 
 # What kernels, servers and shells set anew for every session.
@@ -50,9 +49,9 @@ class ReadState:
             return digest_of_text(os.environ.get(name))
         if kind == "variables":
             return digest_of_variable_names(os.environ)
-        if kind in ("module", "code"):
+        if kind == "module":
             place = place_of_module(name)
-            return None if place is None else self._module(kind, place)
+            return None if place is None else self.file(place)
         if kind == "tool":
             return self._tool(name)
         if kind == "package":
@@ -78,35 +77,16 @@ class ReadState:
         found = tool_components([name], (), self._files.digest, path)
         return found[0].digest if found else None
 
-    def _module(self, kind: str, path: str) -> Digest | None:
-        content = self.file(path)
-        if content is None or kind == "module":
-            return content
-        try:
-            return code_of(path, content)[0]
-        except OSError:
-            return content  # which no code has
-
-    def module_reads(
-        self, modules: Mapping[str, str], sys_path: Sequence[str], asked: Set[Asked]
-    ) -> Iterator[WatchedRead]:
-        """Yield reads of modules: by their names where these lead to the files, else of the files.
+    def module_read(self, name: str, path: str, sys_path: Sequence[str]) -> WatchedRead:
+        """Return a read of a module: by its name where that leads to the file, else of the file.
 
         `sys_path` is that of the notebook: a body may look in more folders, which whoever looks the
-        result up does not. `asked` is what the code asks that is known already.
+        result up does not.
         """
-        for each in modules.values():
-            content = self.file(each)
-            if content is not None:
-                with contextlib.suppress(OSError):
-                    asked |= code_of(each, content)[1]
-        kind = "code" if asked.isdisjoint(OF_TEXTS) else "module"
-        for name, path in modules.items():
-            if _is_found(name, path, sys_path):
-                yield WatchedRead(kind, name, self._module(kind, path))
-            else:
-                archive = next((str(each) for each in Path(path).parents if each.is_file()), path)
-                yield WatchedRead("file", archive, self.file(archive))
+        if _is_found(name, path, sys_path):
+            return WatchedRead("module", name, self.file(path))
+        archive = next((str(each) for each in Path(path).parents if each.is_file()), path)
+        return WatchedRead("file", archive, self.file(archive))
 
 
 def _is_found(name: str, path: str, sys_path: Sequence[str]) -> bool:
@@ -153,10 +133,11 @@ def changed_read(read: WatchedRead) -> str:
         return f"settings of {read.name}, whose objects are among its inputs, changed"
     if read.kind == "exists":
         return f"{read.name} is {'there now' if read.digest is None else 'not what it was'}"
-    if read.kind == "variables":
-        return "the list of environment variables that it reads changed"
-    word = {"env": "environment variable", "code": "module"}.get(read.kind, read.kind)
-    return f"{word} {read.name} that it reads changed"
+    words = {
+        "env": f"environment variable {read.name}",
+        "variables": "the list of environment variables",
+    }
+    return f"{words.get(read.kind, f'{read.kind} {read.name}')} that it reads changed"
 
 
 def what_is_at(path: str) -> Digest | None:

@@ -66,7 +66,7 @@ def _explained(error: Exception, file: RemoteFile) -> ChannelError:
 def cloud_of_login(file: RemoteFile) -> str | None:
     """Return the cloud in whose URL, or link of a chained one, credentials stand: its library would
     send or log them."""
-    for link in map(RemoteFile, file.links):
+    for link in map(RemoteFile, file.url.split("::")):
         rest = link.url.partition("://")[2]
         authority = rest.partition("/")[0]
         is_login = ":" in authority and "@" in rest and not authority.startswith("arn:")

@@ -77,7 +77,6 @@ def process_spec(place: Place, cache: Cache, folder: Path, key: str, scratch: Pa
         sys_path=captured.sys_path,
         folder=str(folder),
         modules=captured.modules,
-        asked=captured.asked,
         packages={each.name: each.digest for each in captured.components if each.kind == "package"},
         installed=digest_of_installed(),
         shared=tuple(each for each in captured.components if each.kind in ("package", "tool")),

@@ -221,8 +221,7 @@ class _Attempt:
         unknown = place.unknown_modules(process, loaded)
         used = {*process.modules, *unknown}
         self.report.overlooked = place.watcher.overlooked
-        imports = place.modules.reads_of(used)
-        return place.watcher.end(known, unknown, imports, process.sys_path, process.asked)
+        return place.watcher.end(known, unknown, place.modules.reads_of(used), process.sys_path)
 
     def _run_script(self, body: ScriptBody, inputs: dict[str, object]) -> dict[str, object]:
         ended = body.run(inputs, self._task(), self.folder)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from glob import glob, has_magic
 from shutil import which
@@ -52,7 +52,6 @@ from nbcache.engine.work.opening_modes import is_making, is_reading, is_writing
 from nbcache.engine.work.variable_reads import VariableReads, variable_rows
 from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
-from nbcache.plan.identity.asked import Asked
 from nbcache.plan.identity.uses import Chain
 from nbcache.store.filestate import FileTable, StatKey
 
@@ -195,13 +194,11 @@ class Watcher:
         modules: Mapping[str, str],
         imports: Iterable[ImportReads] = (),
         sys_path: Sequence[str] = (),
-        asked: Set[Asked] = frozenset(),
     ) -> tuple[WatchedRead, ...]:
         """Stop, and return what was read: files and modules with the digests that they have now.
 
         `declared` are environment variables that the hash knows; `modules` are local modules that
-        it does not, with their files; `sys_path` is where the notebook finds modules; `asked` what
-        the code that it knows asks of other code.
+        it does not, with their files; `sys_path` is where the notebook finds modules.
         """
         self.is_active = self._paused = False
         self._hear_children()
@@ -228,7 +225,7 @@ class Watcher:
             and what_is_at(path) == found
         ]
         reads += variable_rows(self.variables.read, declared)
-        reads += self.state.module_reads(modules, sys_path, asked)
+        reads += [self.state.module_read(name, path, sys_path) for name, path in modules.items()]
         found = {(each.kind, each.name): self._shared(each) for each in (*reads, *earlier)}
         return tuple(found[key] for key in sorted(found))
 

@@ -18,9 +18,6 @@ from nbcache.plan.identity.uses import Uses
 
 Asked = Literal["docstrings", "annotations", "source", "zone", "locale"]
 
-OF_TEXTS: frozenset[Asked] = frozenset({"docstrings", "source"})
-"""What cannot be answered by the code alone."""
-
 _WORDS: dict[Asked, frozenset[str]] = {
     "docstrings": frozenset({"__doc__", "getdoc", "get_docstring"}),
     "annotations": frozenset(

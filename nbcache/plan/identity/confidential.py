@@ -26,15 +26,11 @@ _WORDS = frozenset(
 _BEFORE_KEY = frozenset(
     "api access private secret signing encryption account storage auth service ssh".split()
 )
-_IN_URL = re.compile(
-    r"\w://[^\s/?#:@]*:(?:([^\s/?#]+)@"  # as a URL has it: up to the last @ before its path
-    r"|(?!\d*(?:[/?#\s]|$))([^\s@'\"<>]+)@)"  # no port stands there, so / ? # were not escaped
-)
-_IN_QUERY = re.compile(r"[?&#]([\w.-]+)=([^\s&#'\"<>{$][^\s&#'\"<>]{5,})")
-_SIGNATURES = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature", "auth"})
+_IN_URL = re.compile(r"\w://[^\s/?#:@]*:([^\s/?#@]+)@")
+_IN_QUERY = re.compile(r"[?&]([\w.-]+)=([^\s&#'\"<>{$][^\s&#'\"<>]{5,})")
+_SIGNATURES = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature"})
 """What names a secret in a query alone, beside names that look so anywhere."""
-_KEYS = ("key", "code")
-_LONG_KEY = 20  # characters of one of these in a query: a shorter one may be that of a record
+_LONG_KEY = 20  # characters of a `key` in a query: a shorter one may be that of a record
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SHORTEST = 5  # characters: a shorter text stands in too many others to be replaced there
 _SHORTEST_KNOWN = 6  # characters: or for these to be left out
@@ -172,15 +168,13 @@ def secrets_in(text: str | bytes) -> list[str]:
     """Return the secrets that a text quotes: those in URLs, and what the environment holds."""
     if isinstance(text, bytes):
         return [each for each in _known if each.encode("utf-8", "surrogateescape") in text]
-    urls = "://" in text
-    found = ["".join(each) for each in _IN_URL.findall(text)] if urls else []
-    found += _in_queries(text) if urls else ()
+    found = [*_IN_URL.findall(text), *_in_queries(text)] if "://" in text else []
     return [*found, *(each for each in _known if each in text)]
 
 
 def _in_queries(text: str) -> Iterator[str]:
-    for name, value in _IN_QUERY.findall(text) if "=" in text else ():
-        is_key = name.lower() in _KEYS and len(value) >= _LONG_KEY
+    for name, value in _IN_QUERY.findall(text) if "?" in text else ():
+        is_key = name.lower() == "key" and len(value) >= _LONG_KEY
         if is_key or name.lower() in _SIGNATURES or looks_secret(name):
             yield value
 

@@ -30,7 +30,7 @@ _GONE = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<\n]+)")
 _STATUS = re.compile(r"status code: (\d{3})|\b(\d{3}) (?:Service Unavailable|Too Many Requests)")
-_ANSWER = re.compile(r"non-2xx status code: (\d{3}[\w -]*?)\s*(?::|$)")
+_ANSWER = re.compile(r"non-2xx status code: (\d{3}[\w -]*?)\s*:?\s*(?:\n|Debug source|$)")
 # The whole phrases: times, ports and names of objects, too, have a 416 in them.
 _BEYOND = re.compile(
     r"status code: 416\b|<Code>InvalidRange</Code>|Wanted range starting at \d+, but"

@@ -77,12 +77,16 @@ class View {
     });
   }
 
-  /** What a kernel that seems to have ended does not answer soon, it never does. */
+  /** What was asked up to now of a kernel that seems to have ended is answered soon or never. */
   giveUp() {
+    const next = this.nextId;
     setTimeout(() => {
       if (!this.isLeft) return; // it was only slow
-      for (const { reject } of this.asked.values()) reject(new Error(NO_KERNEL));
-      this.asked.clear();
+      for (const [id, { reject }] of this.asked) {
+        if (id >= next) continue;
+        this.asked.delete(id);
+        reject(new Error(NO_KERNEL));
+      }
     }, 4000);
   }
 
