@@ -64,15 +64,18 @@ def free_port() -> int:
 
 
 def _wait_until(process: subprocess.Popen[str], ready: str) -> str:
+    """Read by pieces: of two lines that come at once the second would lie in a buffer, unseen."""
     assert process.stdout is not None
-    said = []
+    said = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while selector.select(PATIENCE_S):
-            line = process.stdout.readline()
-            said.append(line)
-            if not line:
+            piece = os.read(process.stdout.fileno(), 65_536)
+            said += piece
+            if not piece:
                 break
-            if ready in line:
-                return line.partition(ready)[2].strip()
-    raise RuntimeError(f"{process.args!r} does not serve; it said:\n{''.join(said)}")
+            _, _, behind = said.partition(ready.encode())
+            if b"\n" in behind:
+                return behind.partition(b"\n")[0].decode().strip()
+    text = said.decode(errors="replace")
+    raise RuntimeError(f"{process.args!r} does not serve; it said:\n{text}")
