@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nbcache.engine.executors import limits
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.identity.payload import OUT_OF_BAND, pickle_names, write_buffers
 from nbcache.engine.spec import ProcessSpec
@@ -206,6 +208,34 @@ def test_an_attempt_above_its_memory_is_killed(tmp_path: Path) -> None:
     assert "memory limit of 200 MB exceeded" in (report.error or "")
 
 
+def test_a_look_at_the_memory_of_an_attempt_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes seconds where many forks share much."""
+    began, ended = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+
+    def look(*_: object, **__: object) -> int:
+        began.set()
+        in_time.append(ended.wait(10))
+        return 0
+
+    monkeypatch.setattr(limits, "resident_bytes", look)
+    bench = Bench(tmp_path / "cache", lambda root: LocalExecutor(root, workers=2, grace_s=0.1))
+    try:
+        gate = tmp_path / "gate"
+        body = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\ny = 1"
+        _, looked_at = bench.start(bench.process(body), memory=200_000_000)
+        bench.until(began.is_set)
+        assert bench.run(bench.process("y = 2")).outcome == "completed"
+        ended.set()
+        gate.touch()
+        assert bench.finish(looked_at).outcome == "completed"
+    finally:
+        bench.close()
+    assert in_time[0]
+
+
 def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
     """Also of one that has been started and is not yet a program of its own (`vfork`)."""
     gate = tmp_path / "gate"
@@ -218,12 +248,14 @@ def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", program, str(gate)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        wait_until(
-            lambda: [is_asleep(each) for each in process_tree.children(process.pid)] == 2 * [True]
-        )
-        each_for_itself = process_tree.resident_bytes(process.pid)
-        together = process_tree.resident_bytes(process.pid, exactly=True)
-        gate.write_text("")
+        try:
+            both = 2 * [True]
+            wait_until(lambda: [*map(is_asleep, process_tree.children(process.pid))] == both)
+            each_for_itself = process_tree.resident_bytes(process.pid)
+            together = process_tree.resident_bytes(process.pid, exactly=True)
+        finally:
+            all_of_them = [*process_tree.descendants(process.pid), process.pid]
+            process_tree.send_signal(all_of_them, signal.SIGKILL)
 
     assert 200_000_000 < each_for_itself < 270_000_000, "of two processes, and not of three"
     assert 100_000_000 < together < 150_000_000

@@ -11,6 +11,7 @@ from nbcache.engine.work.process_tree import resident_bytes
 from nbcache.plan.language.quantities import size_text
 
 POLL_S = 0.2
+LONGEST_POLL_S = 5.0
 SHARE = 10  # of the time that a look takes, before the next one
 
 
@@ -50,20 +51,20 @@ class Limits:
     async def _poll(self) -> None:
         took = 0.0
         while True:
-            await asyncio.sleep(max(POLL_S, SHARE * took))
+            await asyncio.sleep(min(max(POLL_S, SHARE * took), LONGEST_POLL_S))
             began = time.monotonic()
             for worker in list(self._pool.values()):
-                self._look_at(worker)
+                await self._look_at(worker)
             took = time.monotonic() - began
 
-    def _look_at(self, worker: WorkerHandle) -> None:
+    async def _look_at(self, worker: WorkerHandle) -> None:
         """Kill what runs in a worker if its process tree holds more than it asked for."""
         running = worker.running
         if running is None or running.spec.memory is None or worker.pid is None:
             return
-        held = resident_bytes(worker.pid)
-        if held > running.spec.memory:  # if what forks share counts for each of them
-            held = resident_bytes(worker.pid, exactly=True)
+        held = await asyncio.to_thread(_held, worker.pid, running.spec.memory)
+        if worker.running is not running:
+            return  # it ended meanwhile
         running.peak = max(running.peak, held)
         if held > running.spec.memory:
             self._end(
@@ -71,3 +72,11 @@ class Limits:
                 f"memory limit of {size_text(running.spec.memory)} exceeded: "
                 f"it and what it started held {size_text(held)}",
             )
+
+
+def _held(pid: int, limit: int) -> int:
+    """Return what a process tree holds; seconds, where many forks share much."""
+    held = resident_bytes(pid)
+    if held > limit:  # if what forks share counts for each of them
+        held = resident_bytes(pid, exactly=True)
+    return held
