@@ -87,11 +87,16 @@ def test_what_makes_a_channel_of_data_is_said_and_that_one_cannot_be_made_of_its
     for text, way in (
         ("[1, 2]", "from_iterable([1, 2])"),
         ("df", "from_table(df)"),
-        ("5", "value(...)"),
+        ("'*.csv'", "from_path('*.csv')"),
+        ("5", "value(5)"),
     ):
         with pytest.raises(HeaderError) as caught:
             notebook.cell(f"%channel made = {text}")
         assert way in str(caught.value)
+        notebook.cell(f"%%process read(a) -> b from {text}\nb = a")
+        with pytest.raises(WiringError) as refused:
+            notebook.names["read"].table()
+        assert f"`from {way}`" in str(refused.value)
     notebook.cell("%channel made = from_iterable(rows)")
     made = notebook.names["made"]
     view = channel_view_of(made, notebook.session)

@@ -61,6 +61,11 @@ class Factories:
                 f"from_iterable takes a list, range or other iterable, not {items!r:.60}\n"
                 f"  for this one item: of(...){way_out}"
             )
+        if is_table(items):
+            raise ChannelError(
+                f"from_iterable: the members of {kind_of(items)} are its columns\n"
+                f"  for its rows: from_table(...)"
+            )
         return _listed(self._members(items), "from_iterable(...)")
 
     def _members(self, items: Iterable[object]) -> list[object]:
@@ -270,6 +275,12 @@ def _wild_part(pattern: str, path: str) -> str:
     return "_".join(match.groups()) if match and match.groups() else name
 
 
+def is_table(value: object) -> bool:
+    """Whether this is a pandas, polars or Arrow table, of which each row can be an item."""
+    by_row = hasattr(value, "itertuples") or hasattr(value, "iter_rows")
+    return hasattr(value, "columns") if by_row else hasattr(value, "column_names")
+
+
 def _read_table(table: object, folder: pathlib.Path) -> tuple[tuple[str, ...], list[Item]]:
     if isinstance(table, (str, os.PathLike)):
         return _query(os.fspath(table), folder)
@@ -284,6 +295,11 @@ def _read_table(table: object, folder: pathlib.Path) -> tuple[tuple[str, ...], l
         return names, list(zip(*columns, strict=True)) if columns else []
     if isinstance(table, Sequence) and table and all(isinstance(row, dict) for row in table):
         names = tuple(table[0])
+        for number, row in enumerate(table, 1):
+            if lacking := [name for name in names if name not in row]:
+                raise ChannelError(
+                    f"from_table: dict {number} of the list has no {lacking[0]!r}, the first has"
+                )
         return names, [tuple(row[name] for name in names) for row in table]
     raise ChannelError(
         f"from_table takes a file name, a SQL query, a DataFrame or a list of dicts, "

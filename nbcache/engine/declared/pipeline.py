@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from typing import cast
 
-from nbcache.engine.declared.factories import Factories
+from nbcache.engine.declared.factories import Factories, is_table
 from nbcache.engine.declared.process import NamedChannel, Process, channel_sources
 from nbcache.engine.record.results import Results, restored_text
 from nbcache.errors import (
@@ -252,8 +252,7 @@ class Pipeline:
         if not isinstance(value, Channel):
             raise WiringError(
                 f"{place}: this is {kind_of(value)}, not a channel.\n"
-                f"  Make one of it: `from of(...)`, `from from_iterable({text.strip()})` or "
-                f"`from value({text.strip()})`.\n"
+                f"  {_made_a_channel(value, text.strip(), 'from ')}\n"
                 f"  {said_place(process.decl, place_of_header(process.decl))}"
             )
         return value.node
@@ -409,13 +408,16 @@ class _FactoryCalls(ast.NodeTransformer):
         return node
 
 
-def _made_a_channel(value: object, text: str) -> str:
+def _made_a_channel(value: object, text: str, before: str = "") -> str:
     """Say which factory makes a channel of what an expression gave."""
-    if hasattr(value, "columns"):
-        return f"for its rows write from_table({text}), for one item value({text})"
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict)):
-        return f"for its members write from_iterable({text}), for one item value({text})"
-    return "use value(...) for one item, of(...) for several"
+    item = f"for one item `{before}value({text})`"
+    if is_table(value):
+        return f"for its rows write `{before}from_table({text})`, {item}"
+    if isinstance(value, str):
+        return f"for files with such a name write `{before}from_path({text})`, {item}"
+    if isinstance(value, Iterable) and not isinstance(value, (bytes, dict)):
+        return f"for its members write `{before}from_iterable({text})`, {item}"
+    return f"write `{before}value({text})` for one item, `{before}of(...)` for several"
 
 
 @functools.lru_cache(4096)  # a card asks after each cell
