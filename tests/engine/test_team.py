@@ -280,13 +280,14 @@ def test_a_folder_comes_with_all_its_files(person: Person) -> None:
     assert ben.session.read(ben.names["read"]).value == 10_001
 
 
-def test_what_is_gone_there_when_it_is_read_is_made_again_by_the_next_process_that_runs(
-    person: Person, tmp_path: Path
+@pytest.mark.parametrize("read", ["value", "make"])
+def test_all_that_is_gone_there_when_some_is_read_is_made_again_by_the_next_process_that_runs(
+    person: Person, tmp_path: Path, read: str
 ) -> None:
     cells = (
-        "%%process value(n) -> out from of(1)\nout = b'v' * 10_000",
-        "%%process make(n) -> folder: path from of(1)\nimport os\nos.makedirs('folder')\n"
-        "open('folder/a', 'w').write('x' * 20_000)",
+        "%%process value(n) -> out from of(1, 2)\nout = b'v' * (10_000 + n)",
+        "%%process make(n) -> folder: path from of(1, 2)\nimport os\nos.makedirs('folder')\n"
+        "open('folder/a', 'w').write('x' * (20_000 + n))",
     )
     anna = person("anna")
     anna.cells(cells)
@@ -294,7 +295,7 @@ def test_what_is_gone_there_when_it_is_read_is_made_again_by_the_next_process_th
     sent(anna.session)
     ben = person("ben")
     ben.cells(cells)
-    assert counts(ben.run()) == {"cached": 2}
+    assert counts(ben.run()) == {"cached": 4}
     sent(ben.session)
     assert verify(ben.session.cache, shared=True).ok, "nothing has been fetched: nothing is wrong"
     assert not verify(ben.session.cache).ok, "where nothing stands behind it, nothing will come"
@@ -302,15 +303,14 @@ def test_what_is_gone_there_when_it_is_read_is_made_again_by_the_next_process_th
         if blob.is_file() and blob.stat().st_size >= 10_000:
             blob.unlink()
 
-    for name in ("value", "make"):
-        with pytest.raises(ResultGone, match=f"nor in the shared one .*{tmp_path / 'team'}"):
-            list(ben.names[name])
+    with pytest.raises(ResultGone, match=f"nor in the shared one .*{tmp_path / 'team'}"):
+        list(ben.names[read])
     ben.session.close()  # as a shell's run ends, which is begun again then
 
     run = ben.run()
-    assert list(run["value"]) == [b"v" * 10_000]
-    assert [(folder / "a").read_text() for folder in run["make"]] == ["x" * 20_000]
-    assert counts(run) == {"completed": 2}
+    assert list(map(len, run["value"])) == [10_001, 10_002]
+    assert [(folder / "a").stat().st_size for folder in run["make"]] == [20_001, 20_002]
+    assert counts(run) == {"completed": 4}
 
 
 def test_a_blob_that_is_gone_there_is_made_again(person: Person, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ class Fetching:
         self._made: dict[str, int] = {}  # blob -> when the row that names it was made
         self._promised: dict[str, int] = {}  # the same, of rows that no segment holds yet
         self._sizes: dict[str, int] = {}  # of blobs, as their rows say
+        self._trees: set[str] = set()  # blobs that are manifests, which have no size there
         self._coming: dict[str, Future[bool | None]] = {}  # None: given up
         self._dropped: set[str] = set()  # of those that are coming: not wanted any more
         self._is_closed = False
@@ -78,7 +79,9 @@ class Fetching:
         for entry in entries:
             for blob, size in blobs_of(entry).items():
                 offered[blob] = entry.at
-                if size is not None:
+                if size is None:
+                    self._trees.add(blob)
+                else:
                     self._sizes[blob] = max(size, self._sizes.get(blob, 0))
         if not offered.keys() >= set(wanted):
             return False
@@ -105,9 +108,38 @@ class Fetching:
         """Whether a blob that could not be read, or a member of it, is lost; then it is offered no
         more, also to later processes: whoever reads it is told to have it made again."""
         is_gone = not self._lost.isdisjoint((digest, *members))
-        if is_gone:
+        if is_gone and not self._note(digest).exists():
             self.note_lost(digest)
+            with suppress(StoreError):  # then each is found when it is read
+                self._note_what_else_is_gone()
         return is_gone
+
+    def _note_what_else_is_gone(self) -> None:
+        """Note which other blobs that were offered are gone, so that one run makes all again: what
+        deletes objects by their age deletes many. Lists the weeks in which they may lie."""
+        offered = {Digest(blob): at for blob, at in dict(self._made).items()}
+        trees = {blob for blob in offered if blob in self._trees}
+        trees.difference_update(self.bring_all(each for each in trees if not self._blobs.has(each)))
+        needed = {blob: {blob} for blob in offered}
+        for tree in trees:
+            members = self._blobs.open_tree(tree)
+            needed[tree].update(each.blob for each in members if each.blob is not None)
+        wanted = {blob for each in needed.values() for blob in each if not self._blobs.has(blob)}
+
+        def listed(folder: str) -> set[Digest]:
+            names = (each.key.rpartition("/")[2] for each in self._contact.store.list(folder))
+            return wanted.intersection(Digest("b3:" + name) for name in names)
+
+        now = time.time_ns() // 1000
+        folders = {
+            key.rsplit("/", 2)[0] + "/"
+            for blob, at in offered.items()
+            for key in keys_to_try(blob, at, now, self._since_us)
+        }
+        missing = wanted.difference(*self._pool.map(listed, folders))
+        for blob, parts in needed.items():
+            if not missing.isdisjoint(parts):
+                self.note_lost(blob)
 
     def note_whole(self, digest: Digest) -> None:
         """Note that a blob came well, or was sent anew: it is offered again."""
