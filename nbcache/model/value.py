@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nbcache.model.digest import Digest
+from nbcache.model.url import shown
 
 
 class FilePath(type(pathlib.Path())):  # type: ignore[misc]  # the platform's own path class
@@ -43,53 +44,18 @@ class RemoteFile:
     @property
     def place(self) -> str:
         """Where it lies, as rows and people see it: without what could be a secret."""
-        return "::".join(map(_without_secrets, self.url.split("::")))
+        return shown(self.url)
 
     @property
     def hides_authority(self) -> bool:
         """Whether its place lacks some of its server or bucket, as a password may stand there."""
-        return "…" in self.place.replace("?…", "")
+        return "…" in self.place.replace("?…", "").replace("#…", "")
 
     def __str__(self) -> str:
         return self.place
 
     def __repr__(self) -> str:
         return f"RemoteFile({self.place!r})"
-
-
-def _without_secrets(url: str) -> str:
-    """Return a URL without user, password and the values of its query.
-
-    One that is not written as it should be may have a password up to its last "@": of a URL with a
-    ":" in its authority nothing is shown up to there, but for what must be a server if this is one.
-    """
-    scheme, divider, rest = url.partition("://")
-    rest, mark, _ = rest.partition("?")
-    authority, slash, path = rest.partition("/")
-    if _is_unclear(scheme.lower(), authority, path):
-        server, _, port = authority.partition(":")
-        is_server = port.isdigit() and scheme.lower() not in _CLOUDS
-        authority = f"{server}:…" if is_server else "…"
-        _, slash, path = path.rpartition("@")
-    user, at, host = authority.rpartition("@")
-    if at and (scheme not in _CONTAINER_AT_ACCOUNT or ":" in user):
-        authority = host
-    return f"{scheme}{divider}{authority}{slash}{path if slash else ''}" + ("?…" if mark else "")
-
-
-def _is_unclear(scheme: str, authority: str, path: str) -> bool:
-    """Whether the "/" or "?" that ends the authority may stand in a password, as in keys of S3."""
-    if ":" not in authority or authority.startswith(("[", "arn:")) or scheme in _WITHOUT_AUTHORITY:
-        return False
-    host = authority.rpartition("@")[2]
-    _, colon, port = host.rpartition(":")
-    is_port = scheme not in _CLOUDS and (port.isdigit() or host.startswith("["))
-    return "@" in path or (bool(colon) and not is_port)
-
-
-_CONTAINER_AT_ACCOUNT = ("abfs", "abfss", "az", "wasb", "wasbs")  # Azure: no user stands there
-_CLOUDS = ("s3", "s3a", "gs", "gcs", *_CONTAINER_AT_ACCOUNT)  # no port stands there
-_WITHOUT_AUTHORITY = ("file", "local", "memory", "zip", "tar", "libarchive", "git", "github")
 
 
 SAFE_CODECS = frozenset({"json", "bytes", "npy", "npy-scalar", "arrow"})

@@ -197,22 +197,28 @@ def test_inputs_and_parameters_that_look_secret_are_known_by_digest_alone(
     assert not leaks(notebook.folder)
 
 
-def test_what_grants_access_in_the_query_of_a_url_is_known_by_digest_alone_where_it_is_a_text(
+def test_what_grants_access_in_a_url_is_known_by_digest_alone_where_it_is_a_text(
     notebook: Notebook,
 ) -> None:
     signed = f"https://host/x.csv?page=1&X-Amz-Signature={SECRET}"
+    others = [
+        f"https://host/x.csv#access_token={SECRET}",
+        f"https://host/api/run?code={SECRET * 2}",
+        f"postgresql://me:wo/{SECRET}@db:5432/x",
+        f"ftp://me:{SECRET}::x@host/y",
+    ]
     notebook.cell("url = ''")
     notebook.session.given["url"] = repr(signed)
-    notebook.names.update(captured=signed, items=[signed, {"at": [signed]}])
+    notebook.names.update(captured=signed, items=[signed, {"at": [signed]}, *others])
     notebook.cell("%channel each = of(*items)")
     notebook.cell(
         "%%process work(v) -> out from each --tag {v}\nprint(v, captured)\nout = len(url)"
     )
     first = notebook.run()
-    assert first.counts() == {"completed": 2}
-    assert notebook.run().counts() == {"cached": 2}
+    assert first.counts() == {"completed": 6}
+    assert notebook.run().counts() == {"cached": 6}
     notebook.names.update(captured=signed.replace("page=1", "page=2"))
-    assert notebook.run().counts() == {"completed": 2}
+    assert notebook.run().counts() == {"completed": 6}
     labels = [task.label for task in first["work"].tasks]
     notebook.close()
 

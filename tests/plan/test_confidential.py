@@ -52,7 +52,45 @@ def test_a_password_in_a_url_is_a_secret_whatever_its_name() -> None:
     assert is_confidential("source", url)
     assert is_confidential("sources", {"db": ["https://a.org/b", url]})
     assert confidential_texts({"source": f"see {url}"}) == ("hunter2",)
-    assert not is_confidential("source", "https://me@a.org:80/b:c@d")
+    assert is_confidential("source", url.encode())
+
+
+@pytest.mark.parametrize(
+    ("url", "secrets"),
+    [
+        ("postgresql://me:wo/rd-22@db", ["wo/rd-22"]),
+        ("postgresql://me:wo/rd-22@db?a=b@c", ["wo/rd-22", "wo/rd-22@db?a=b"]),
+        ("postgresql://me:wo@rd-22@db:5432/x?a=b@c", ["wo@rd-22"]),
+        ("mysql+pymysql://me:12wo?r#d@db/x", ["12wo?r#d"]),
+        ("sftp://me@firm.org:wo/rd@host/x", ["wo/rd"]),
+        ("ftp://me:SECRET::x@host/y", ["SECRET::x"]),
+        ("simplecache::ftp://me:word@host/y::ftp://me:2nd/1@host", ["word", "2nd/1"]),
+        ("s3://KEY:wo/rd@lab/x.fq", ["wo/rd"]),
+        ("ssh://git:word@github.com/org/tool", ["word"]),
+        ("https://me@a.org:80/b:c@d", []),
+        ("http://localhost:8888/@scope/x", []),
+        ("http://localhost:8888?at=a@b.org", []),
+        ("http://{host}:{port}/x@y", []),
+        ("http://$HOST:$PORT/x@y", []),
+        ("http://[::1]:80/x@y", []),
+        ("http://[::1]/x@y", []),
+        ("file://C:/data/a@b.csv", []),
+        ("zip://a:b/c@d.txt::s3://lab/x.zip", []),
+        ("s3://arn:aws:s3:eu-west-1:12:accesspoint/x@2", []),
+        ("ssh://github.com:org/tool@v1", []),
+        ("git+ssh://git@github.com:org/tool@v1", []),
+        ("https://host/a:b@c", []),
+    ],
+)
+def test_what_stands_for_a_password_is_known_though_it_was_not_escaped_and_no_port_is_one(
+    url: str, secrets: list[str]
+) -> None:
+    assert secrets_in(f"see {url}, or ask me@lab.org: it says '{url}'") == secrets * 2
+
+
+def test_secrets_are_found_in_linear_time_in_whatever_text() -> None:
+    for text in ("a://", "a://b:", "?a", "a" * 9, "://b:c/", "&key=" + "%2" * 9):
+        assert secrets_in(f"x://{text * 100_000}") == []
 
 
 @pytest.mark.parametrize(
@@ -61,6 +99,11 @@ def test_a_password_in_a_url_is_a_secret_whatever_its_name() -> None:
         ("?token=hunter-22", ["hunter-22"]),
         ("?page=2&api_key=hunter-22#top", ["hunter-22"]),
         ("?sv=2026-01-01&sig=hunter-22%3D", ["hunter-22%3D"]),
+        ("?auth=hunter-22-is-my-password", ["hunter-22-is-my-password"]),
+        ("?auth=required&code=EUR-2026&author=somebody", []),
+        ("?code=import%20pandas%20as%20pd", []),
+        ("#access_token=hunter-22&expires_in=360000", ["hunter-22"]),
+        ("?code=4%2F0AbUR2VM-hunter-22&state=abcdef", ["4%2F0AbUR2VM-hunter-22"]),
         ("?X-Amz-Expires=36000000&X-Amz-Credential=AKIA-me&X-Amz-Signature=hunter-22",
          ["AKIA-me", "hunter-22"]),
         ("?tokens=30000000&sort_key=surname&q=secret+sauce&page=200000", []),

@@ -337,7 +337,7 @@ def _key(file: RemoteFile) -> str:
         if not name.lower().startswith(_SIGNED) and name.lower() not in _SIGNATURE
     ]
     told = urlencode(kept)
-    place = file.place.removesuffix("?…")
+    place = file.place.removesuffix("?…").removesuffix("#…")
     if place != bare:  # what is not shown counts all the same
         told = f"{told}\0{bare}"
     return f"{place}#{identity_digest(told.encode())}" if told else place

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from nbcache.errors import ChannelError
+from nbcache.model.url import links, may_have_password
 from nbcache.model.value import RemoteFile
 
 _EXTRAS = {
@@ -66,10 +67,9 @@ def _explained(error: Exception, file: RemoteFile) -> ChannelError:
 def cloud_of_login(file: RemoteFile) -> str | None:
     """Return the cloud in whose URL, or link of a chained one, credentials stand: its library would
     send or log them."""
-    for link in map(RemoteFile, file.url.split("::")):
+    for link in map(RemoteFile, links(file.url)):
         rest = link.url.partition("://")[2]
-        authority = rest.partition("/")[0]
-        is_login = ":" in authority and "@" in rest and not authority.startswith("arn:")
+        is_login = "@" in rest and may_have_password(_scheme(link), rest.partition("/")[0])
         if _scheme(link) in _CREDENTIALS and (is_login or link.hides_authority):
             return _scheme(link)
     return None

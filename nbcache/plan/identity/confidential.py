@@ -4,8 +4,8 @@ Rows are shared, digests of values are needed in them, texts are not. So what a 
 `api_token` holds is left out of summaries, evidence, labels and parameters, and where a task prints
 it or an error quotes it, it is replaced. A guess by names, for the secrets that nobody has declared
 by `--secret`; numbers never count (`max_token = 512`). A password in a URL is known by its place, a
-token or signature in its query by its name there, what variables of the environment with such names
-hold (`know_secrets`) by its content: under any name, and inside of any text.
+token or signature in its query or fragment by its name there, what variables of the environment
+with such names hold (`know_secrets`) by its content: under any name, and inside of any text.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeGuard
 
+from nbcache.model.url import passwords, urls_in
 from nbcache.model.value import Stored
 
 HIDDEN = "(not shown)"
@@ -26,11 +27,11 @@ _WORDS = frozenset(
 _BEFORE_KEY = frozenset(
     "api access private secret signing encryption account storage auth service ssh".split()
 )
-_IN_URL = re.compile(r"\w://[^\s/?#:@]*:([^\s/?#@]+)@")
-_IN_QUERY = re.compile(r"[?&]([\w.-]+)=([^\s&#'\"<>{$][^\s&#'\"<>]{5,})")
+_IN_QUERY = re.compile(r"[?&#]([\w.-]+)=([^&#{$][^&#]{5,})")
 _SIGNATURES = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature"})
 """What names a secret in a query alone, beside names that look so anywhere."""
-_LONG_KEY = 20  # characters of a `key` in a query: a shorter one may be that of a record
+_KEYS = frozenset({"key", "code", "auth"})
+_KEY = re.compile(r"(?!.*(?:%20|\+)).{20,}")  # else it may be that of a record, or a word or text
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SHORTEST = 5  # characters: a shorter text stands in too many others to be replaced there
 _SHORTEST_KNOWN = 6  # characters: or for these to be left out
@@ -167,16 +168,20 @@ def _attribute(value: object, name: str) -> object:
 def secrets_in(text: str | bytes) -> list[str]:
     """Return the secrets that a text quotes: those in URLs, and what the environment holds."""
     if isinstance(text, bytes):
-        return [each for each in _known if each.encode("utf-8", "surrogateescape") in text]
-    found = [*_IN_URL.findall(text), *_in_queries(text)] if "://" in text else []
+        if b"://" not in text:
+            return [each for each in _known if each.encode("utf-8", "surrogateescape") in text]
+        text = text.decode("utf-8", "surrogateescape")
+    found = _in_urls(text) if "://" in text else []
     return [*found, *(each for each in _known if each in text)]
 
 
-def _in_queries(text: str) -> Iterator[str]:
-    for name, value in _IN_QUERY.findall(text) if "?" in text else ():
-        is_key = name.lower() == "key" and len(value) >= _LONG_KEY
-        if is_key or name.lower() in _SIGNATURES or looks_secret(name):
-            yield value
+def _in_urls(text: str) -> Iterator[str]:
+    for scheme, rest in urls_in(text):
+        yield from sorted(passwords(scheme, rest))
+        for name, value in _IN_QUERY.findall(rest):
+            is_key = name.lower() in _KEYS and _KEY.match(value)
+            if is_key or name.lower() in _SIGNATURES or looks_secret(name):
+                yield value
 
 
 def _texts(value: object, depth: int) -> Iterator[str]:
