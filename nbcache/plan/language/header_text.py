@@ -161,7 +161,9 @@ class HeaderText:
         mark = re.compile(r"[^\w\s]{1,2}|.").match(self.scan.clean, at, end)
         word = mark.group() if mark else ""
         hint = _COMMAS if expected == INPUT_ENDS else None
-        if "->" in expected and set(word) & set("-=>") and not word.startswith("--"):
+        if word == ":" and not self.clean(at + 1, self.scan.end).strip():
+            hint = "a header ends without a colon"
+        elif "->" in expected and set(word) & set("-=>") and not word.startswith("--"):
             hint = 'did you mean "->"?'
         elif word.startswith("--") or word == "—":
             hint = "an option is a blank, two dashes and a word: --bash"
@@ -172,6 +174,7 @@ def _place_hint(word: str, expected: Sequence[str]) -> str | None:
     if expected == INPUT_ENDS:
         return _COMMAS
     ways = {
+        ",": f"names have commas between them: ..., {word}",
         "->": f'an output follows "->": -> {word}',
         "from": f'a channel follows "from": from {word}',
         "--": f"an option has two dashes: --{word}",

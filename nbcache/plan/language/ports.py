@@ -20,6 +20,8 @@ from nbcache.plan.language.scanning import line_and_column, split_at, strip_span
 
 _TYPE_HINT = "a type is path, a name such as str, list[...] of one of these, or one of them | None"
 _COUNTS_HINT = "write list[path, 2] for exactly two, list[path, 1, ...] for one or more"
+_OUTPUTS_HINT = "outputs are names with commas between them: -> a, b"
+_BARE_FILE = re.compile(r"[\w*?{}./-]*[*?{}./][\w*?{}./-]*")
 _COMMAND = re.compile(r"\$\((.+)\)\Z", re.DOTALL)
 
 
@@ -80,6 +82,7 @@ def parse_outputs(text: HeaderText, start: int, end: int, offset: int) -> tuple[
 
 def _parse_output(text: HeaderText, start: int, end: int) -> Output:
     line, column = line_and_column(text.text, start)
+    _check_named(text, start, end)
     name, at = text.name(start, end, "the name of an output")
     at, declared = _parse_type(text, at, end, 0, (":", "=", ",", "from", "--"))
     if at == end:
@@ -108,6 +111,19 @@ def _parse_output(text: HeaderText, start: int, end: int) -> Output:
     return Output(name, declared, pattern, column, line)
 
 
+def _check_named(text: HeaderText, start: int, end: int) -> None:
+    """Say how a file is an output, where it stands without a name of its own, or as elsewhere."""
+    piece = text.clean(start, end)
+    if piece[:1] == "(" or re.match(r"(tuple|val)\b\s*[\w(]", piece):
+        text.fail(f'"{piece}" is not an output', start, _OUTPUTS_HINT)
+    bare = re.sub(r"^(path|file)\b(?=\s*[(\"'])", "", piece).strip(" ()")
+    file = literal_string(bare) or (bare if _BARE_FILE.fullmatch(bare) else None)
+    if file:
+        name = re.sub(r"\{[^}]*\}|\W+", " ", file.rpartition("/")[2].partition(".")[0]).split()
+        hint = f'a file is written behind a name: {"_".join(name) or "out"}: path = "{file}"'
+        text.fail(f"{piece} is not an output", start, hint)
+
+
 def _parse_type(
     text: HeaderText, at: int, end: int, depth: int, expected: tuple[str, ...]
 ) -> tuple[int, PortType | None]:
@@ -134,7 +150,7 @@ def _parse_type(
     declared = port_type(tree)
     if declared is None:
         text.fail(f'"{piece}" is not a type', begin, _type_hint(piece))
-    if declared.base in ("Path", "pathlib.Path", "pathlib.PurePath"):
+    if declared.base in ("Path", "pathlib.Path", "pathlib.PurePath", "file"):
         text.fail(f'"{piece}" would count by name only', begin, "a file counts by content as: path")
     return stop, declared
 
