@@ -11,7 +11,7 @@ from nbcache.errors import RunError, UsageError
 from nbcache.notebook.widget.source import LiveRun, StoredRun
 from tests.engine.notebooks import Notebook
 from tests.notebook.desks import Desk, text_of
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, wait_until
 
 CELLS = [
     "%channel grid = product(depth=[8, 4, 2], rep=[0, 1])",
@@ -57,6 +57,26 @@ def test_run_again_is_a_new_run_of_the_same_targets(notebook: Notebook) -> None:
 
     assert run.targets == ("fit",)
     assert run.counts() == {"cached": 6}
+
+
+def test_a_press_that_is_repeated_while_the_kernel_is_slow_begins_one_run(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook.cells(CELLS)
+    desk = Desk(notebook, LiveRun(notebook.run("fit")))
+    replies: list[object] = []
+    monkeypatch.setattr(desk.view, "_reply", lambda _, found: replies.append(found))
+    press = {"ask": "run", "page": "nb-1", "id": 7, "once": True}
+
+    for _ in range(2):
+        desk.view.heard(press)
+    wait_until(lambda: len(replies) == 1, "the answer")
+    assert desk.followed[0].wait(PATIENCE_S)
+    desk.view.heard(press)
+    wait_until(lambda: len(replies) == 2, "the same answer")
+
+    assert replies[0] == replies[1]
+    assert [run.counts() for run in desk.followed] == [{"cached": 6}]
 
 
 def test_a_run_of_the_log_can_be_resumed_and_run_again(notebook: Notebook) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 from uuid import uuid4
 
@@ -68,6 +68,7 @@ class RunView:
         self._static = Rendered("", "")  # as it was drawn last, without its frame
         self._shown: Rendered | None = None  # what a task showed, where somebody asked for it
         self._below: tuple[str, str] | None = None  # that task's process and position
+        self._pressed: dict[object, Future[Mapping[str, object]]] = {}  # by page and id
 
     def painter(self, source: Source) -> Callable[[RunProgress], Rendered]:
         """Return what draws the static picture of a run, whatever the view shows by then."""
@@ -183,13 +184,24 @@ class RunView:
         elif message.get("ask") == "library":
             self._reply(message, {"answer": {"module": module(), "style": style()}})
         else:
-            _answering.submit(self._answer, message)
+            self._answer_once(message)
+
+    def _answer_once(self, message: Mapping[str, Any]) -> None:
+        """Answer apart. A press that a page repeats, as none had heard it yet, acts once."""
+        press = message.get("page"), message.get("id")
+        if press not in self._pressed:
+            answering = _answering.submit(self._answer, message)
+            if message.get("once"):
+                self._pressed[press] = answering
+        elif self._pressed[press].done():  # else that answer is still to come
+            self._reply(message, self._pressed[press].result())
 
     def refresh(self) -> None:
         """Look at the run now, where nobody follows it."""
         self.update(self.source.progress())
 
-    def _answer(self, message: Mapping[str, Any]) -> None:
+    def _answer(self, message: Mapping[str, Any]) -> Mapping[str, object]:
+        found: Mapping[str, object]
         try:
             found = {"answer": self._desk.answer(self, message)}
         except NbcacheError as error:
@@ -197,6 +209,7 @@ class RunView:
         except Exception as error:  # a page waits for an answer, whatever went wrong
             found = {"error": f"{type(error).__name__}: {error}"}
         self._reply(message, found)
+        return found
 
     def _reply(self, message: Mapping[str, Any], found: Mapping[str, object]) -> None:
         if self._carrier is not None:

@@ -104,10 +104,7 @@ class Form {
 
   /** What was filled in stays until the run has begun: it may be refused, as while a cell runs. */
   async start() {
-    if (this.starting) { this.view.say("Relaunch: asked before, and the kernel has not answered yet; close the form to ask anew"); return; }
-    this.starting = true;
-    const began = await this.view.press({ ask: "relaunch", label: "Relaunch", ...this.asked() });
-    this.starting = false;
+    const began = await this.view.act({ ask: "relaunch", label: "Relaunch", ...this.asked() });
     if (!began || this.view.stack.at(-1) !== this) return;
     if (this.root.contains(this.view.focused)) this.view.openNothing();
     else this.view.open([]); // who waits elsewhere keeps the focus there

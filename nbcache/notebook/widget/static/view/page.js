@@ -13,6 +13,7 @@ class View {
   constructor(model, el, label) {
     this.model = model;
     this.asked = new Map();
+    this.pressed = new Map(); // what has begun or ended something, until the kernel answers: its id
     this.key = `nb-${Math.random().toString(36).slice(2)}`;
     this.stack = []; // what is open below, the last one on top
     this.nextId = 1;
@@ -68,10 +69,13 @@ class View {
   // ---------------------------------------------------------------- messages
 
   /** Ask the kernel; the promise holds its answer. */
-  ask(message) {
-    const id = this.nextId++;
+  ask(message, id = this.nextId++) {
+    const before = this.asked.get(id);
     return new Promise((resolve, reject) => {
-      this.asked.set(id, { resolve, reject });
+      this.asked.set(id, {
+        resolve: (answer) => { before?.resolve(answer); resolve(answer); },
+        reject: (error) => { before?.reject(error); reject(error); },
+      });
       try { this.model.send({ ...message, id, page: this.key }); } catch { reject(new Error(NO_KERNEL)); }
       if (this.isLeft) this.giveUp();
     });
@@ -96,7 +100,9 @@ class View {
     this.isLeft = false;
     this.heardAt = performance.now();
     if (message.kind === "answer") {
-      const waiting = message.page === this.key && this.asked.get(message.id);
+      if (message.page !== this.key) return;
+      for (const [what, id] of this.pressed) if (id === message.id) this.pressed.delete(what);
+      const waiting = this.asked.get(message.id);
       if (!waiting) return;
       this.asked.delete(message.id);
       if (message.error) waiting.reject(new Error(message.error));
@@ -236,12 +242,12 @@ class View {
     const key = JSON.stringify([this.head.controls, this.hasKernel]);
     if (key === this.buttonsKey) return;
     this.buttonsKey = key;
-    const act = (control) => {
+    const pushed = (control) => {
       if (control.why_not) this.say(`${control.label.replace("…", "")}: ${control.why_not}`);
       else if (control.ask === "form") this.toggle(Form);
-      else this.press(control);
+      else this.act(control);
     };
-    const wanted = [...this.head.controls.map((control) => ({ ...control, onclick: () => act(control) })),
+    const wanted = [...this.head.controls.map((control) => ({ ...control, onclick: () => pushed(control) })),
       ...more.map(([label, onclick]) => ({ label, onclick }))];
     const labels = JSON.stringify(wanted.map(({ label }) => label));
     if (labels !== this.buttonLabels) {
@@ -316,14 +322,21 @@ class View {
 
   // ---------------------------------------------------------------- acting
 
-  press({ label, why_not: _, first: __, ...question }) {
+  /** Begin or end a run. Pressed again before the kernel has answered, it is the same press: by its id the kernel knows it. */
+  act({ why_not: _, first: __, ...question }) {
+    const what = JSON.stringify(question);
+    if (!this.pressed.has(what)) this.pressed.set(what, this.nextId++);
+    return this.press({ ...question, once: true }, this.pressed.get(what));
+  }
+
+  press({ label, ...question }, id = undefined) {
     const soon = setTimeout(() => this.say(`${label}: asked`), 400); // most are answered before one could read it
     const nobody = this.hasKernel ? "the kernel has not heard it yet: a cell keeps it busy, or it is stopped"
       : "no kernel answers: start it and run the cell again";
     const below = document.getElementById(this.twin);
     this.say("");
     const late = setTimeout(() => this.say(`${label}: ${nobody}`), 4000);
-    return this.ask(question).then(
+    return this.ask(question, id).then(
       (answer) => {
         this.say(answer?.said ?? "");
         this.settle();
