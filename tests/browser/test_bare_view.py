@@ -352,6 +352,8 @@ def test_the_focus_is_not_lost_with_what_a_key_has_pressed(page: Page) -> None:
     expect(on).to_be_focused()
 
     page.get_by_role("button", name="Run from here…").press("Enter")
+    told = page.locator(".nb-form [aria-live]")  # a screen reader hears the line, not the table
+    expect(told).to_have_text("This run: 0 to run, 0 cached")
     page.get_by_label("n", exact=True).fill("4")
     page.get_by_role("button", name="changed").press("Enter")
     expect(page.get_by_label("n", exact=True)).to_be_focused()
@@ -369,11 +371,15 @@ def test_the_focus_is_not_lost_with_what_a_key_has_pressed(page: Page) -> None:
     start.press("Enter")
     expect(page.get_by_role("group", name="details")).to_be_hidden()
     expect(trim).to_be_focused()
+    expect(trim).to_have_attribute("aria-expanded", "false")
     trim.press("Enter")
+    expect(trim).to_have_attribute("aria-expanded", "true")
     page.get_by_role("button", name="close").press("Escape")
     expect(trim).to_be_focused()
 
-    page.get_by_role("button", name="Runs").press("Enter")
+    runs_button = page.get_by_role("button", name="Runs")
+    runs_button.press("Enter")
+    expect(runs_button).to_have_attribute("aria-expanded", "true")
     page.get_by_role("checkbox", name="calm-otter").press("Space")
     second = page.get_by_role("checkbox", name="dry-heron")
     second.press("Space")

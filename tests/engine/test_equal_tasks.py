@@ -84,7 +84,10 @@ def test_a_label_that_equal_tasks_share_means_the_one_that_ran(notebook: Noteboo
     found = find_task(cache, ["half[a=1]"])
     assert (found.use, found.position) == (None, "0")
     twin = why(cache, ["half", "1"]).head
-    assert "is equal to that of half[a=1] of this run (position 0)" in twin
+    assert twin.startswith(
+        "half[a=1] was equal to one that ran: every component is equal to that of half[a=1] of "
+        "this run (position 0)"
+    )
     shown = answers.perform(parse_line("show last"), cache).rendered.text
     assert shown.count("failed: half[a=2] AssertionError") == 2
     label = f"several[v={'x' * 29}…]"  # of two that are not equal

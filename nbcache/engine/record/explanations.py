@@ -122,13 +122,17 @@ def _why_cached(
     if found.is_trusted:
         return _why_trusted(cache, found, runs, components)
     took = f", {duration_text(found.made.realtime)}" if found.made.realtime is not None else ""
+    what = "was cached"
     if found.made.run == found.use.run:
         at = f" (position {found.made.position})" if found.made.position else ""
         source = f"{label_of(found.made)} of this run{at}{took}"
+        its_own = (found.use.process, found.use.position)  # which a resume finds
+        if (found.made.process, found.made.position) != its_own:
+            what = "was equal to one that ran"
     else:
         by = f" by {found.made.user}" if found.made.user else ""
         source = f"{_run_words(runs, found.made.run)}{took}{by}"
-    head = f"{found.label} was cached: every component is equal to that of {source}"
+    head = f"{found.label} {what}: every component is equal to that of {source}"
     return Told(
         task=found.label,
         hash=found.use.hash,

@@ -26,12 +26,13 @@ class Form {
       h("option", { value: "" }, "only what the cache has not"),
       processes.map((name) => h("option", { value: name, selected: name === this.from }, `${name} and all below it`)));
     this.button = h("button", { type: "submit", class: "nb-first" }, "Start the run");
-    this.planned = h("div", { class: "nb-planned", "aria-live": "polite" });
+    this.told = h("p", { "aria-live": "polite" }); // what a screen reader says after each change: not the table
+    this.planned = h("div");
     fill(this.root,
       h("div", { class: "nb-fields" },
         fields.length ? this.fields.map((field) => field.root) : h("p", { class: "nb-empty" }, "No parameter was given to this run, and its processes read no variable with a plain value."),
         h("label", { for: this.origin.id }, "run again"), this.origin),
-      this.planned, h("div", { class: "nb-tools" }, this.button));
+      h("div", { class: "nb-planned" }, this.told, this.planned), h("div", { class: "nb-tools" }, this.button));
     this.root.addEventListener("input", again);
     this.plan();
   }
@@ -66,40 +67,48 @@ class Form {
   async plan() {
     const asked = (this.planning = {});
     const wrong = this.fields.find(({ input }) => !input.validity.valid);
-    let content;
+    let told, table = [], look = "nb-why-head";
     try {
       if (wrong) throw new Error(`${wrong.name}: ${wrong.input.validationMessage}`);
       const plans = await this.view.ask({ ask: "plan", ...this.asked() });
-      content = this.planTable(plans);
+      told = this.planPhrase(plans);
+      table = this.planTable(plans);
     } catch (error) {
-      content = h("p", { class: "nb-bad-text" }, error.message);
+      told = error.message;
+      look = "nb-bad-text";
     }
-    if (asked === this.planning) this.planned.replaceChildren(content);
+    if (asked !== this.planning) return;
+    write(this.told, told);
+    this.told.className = look;
+    fill(this.planned, ...table);
   }
 
   /** What kept the plan from being made is over. */
-  over(said) { if (this.planned?.textContent === said) this.plan(); }
+  over(said) { if (this.told?.textContent === said) this.plan(); }
 
-  /** What the run would do; of very many processes those in which something runs. */
-  planTable(plans) {
-    const sum = (key) => plans.reduce((all, plan) => all + plan[key], 0);
-    const open = sum("unknown"), equal = sum("equal");
-    const known = [`${number(sum("to_run"))} to run`, `${number(sum("cached"))} cached`,
+  /** What the run would do, in a line. */
+  planPhrase(plans) {
+    const sum = (key) => plans.reduce((all, plan) => all + plan[key], 0), open = sum("unknown"), equal = sum("equal");
+    return `This run: ${[`${number(sum("to_run"))} to run`, `${number(sum("cached"))} cached`,
       equal ? `${number(equal)} equal to one that runs` : "",
-      open ? `${number(open)} known when ${open === 1 ? "its" : "their"} inputs are made` : ""].filter(Boolean).join(", ");
+      open ? `${number(open)} known when ${open === 1 ? "its" : "their"} inputs are made` : ""].filter(Boolean).join(", ")}`;
+  }
+
+  /** And of each process; of very many those in which something runs. */
+  planTable(plans) {
+    const equal = plans.some((plan) => plan.equal);
     const shown = plans.length <= PLANS ? plans : plans.filter((plan) => plan.to_run || plan.unknown).slice(0, PLANS);
     const left = plans.length - shown.length;
     const counts = [["tasks", (plan) => plan.tasks], ["cached", (plan) => plan.cached],
       ["to run", (plan) => (plan.unknown && !plan.to_run ? null : plan.to_run)], ...(equal ? [["equal", (plan) => plan.equal]] : [])];
     const cells = (plan) => counts.map(([, of]) => h("td", { class: "nb-number" }, of(plan) == null ? "?" : number(of(plan))));
-    return h("div", {},
-      h("p", { class: "nb-why-head" }, `This run: ${known}`),
+    return [
       h("div", { class: "nb-table-scroll", tabindex: "0", role: "group", "aria-label": "what the run would do" }, h("table", {},
         h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "process"),
           counts.map(([text]) => h("th", { scope: "col", class: "nb-number" }, text)), h("th", { scope: "col" }, "why"))),
         h("tbody", {}, shown.map((plan) => h("tr", {}, h("td", { class: "nb-col-task", title: plan.name }, h("code", {}, middle(plan.name))),
           cells(plan), h("td", { class: "nb-col-why", title: plan.reason || null }, plan.reason)))))),
-      left ? h("p", { class: "nb-empty" }, `… and ${number(left)} more process${left === 1 ? "" : "es"}`) : null);
+      left ? h("p", { class: "nb-empty" }, `… and ${number(left)} more process${left === 1 ? "" : "es"}`) : null];
   }
 
   /** What was filled in stays until the run has begun: it may be refused, as while a cell runs. */

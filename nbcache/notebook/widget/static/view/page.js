@@ -239,7 +239,8 @@ class View {
   }
 
   paintButtons(...more) {
-    const key = JSON.stringify([this.head.controls, this.hasKernel]);
+    const isOpen = (Page) => Page && String(this.stack[0] instanceof Page);
+    const key = JSON.stringify([this.head.controls, this.hasKernel, more.map(([, Page]) => isOpen(Page)), isOpen(Form)]);
     if (key === this.buttonsKey) return;
     this.buttonsKey = key;
     const pushed = (control) => {
@@ -247,8 +248,8 @@ class View {
       else if (control.ask === "form") this.toggle(Form);
       else this.act(control);
     };
-    const wanted = [...this.head.controls.map((control) => ({ ...control, onclick: () => pushed(control) })),
-      ...more.map(([label, onclick]) => ({ label, onclick }))];
+    const wanted = [...this.head.controls.map((control) => ({ ...control, Page: control.ask === "form" && Form, onclick: () => pushed(control) })),
+      ...more.map(([label, Page]) => ({ label, Page, onclick: () => this.toggle(Page) }))];
     const labels = JSON.stringify(wanted.map(({ label }) => label));
     if (labels !== this.buttonLabels) {
       this.buttonLabels = labels;
@@ -257,11 +258,11 @@ class View {
       if (focused >= 0) this.buttons.children[Math.min(focused, wanted.length - 1)].focus();
     }
     // The same buttons as before: one that is replaced while it is pressed would lose the click.
-    wanted.forEach(({ onclick, why_not, first }, at) => {
+    wanted.forEach(({ onclick, why_not, first, Page }, at) => {
       const button = this.buttons.children[at];
       button.onclick = onclick;
       button.className = first && !why_not ? "nb-first" : "";
-      for (const [name, text] of [["title", why_not], ["aria-disabled", why_not ? "true" : ""]])
+      for (const [name, text] of [["title", why_not], ["aria-disabled", why_not ? "true" : ""], ["aria-expanded", isOpen(Page)]])
         if (text) button.setAttribute(name, text);
         else button.removeAttribute(name);
     });
@@ -393,6 +394,8 @@ class View {
     this.stack = stack;
     this.refreshDue = 0;
     this.mark(stack[0]?.process);
+    this.dirty.head = true; // the buttons say what is open
+    this.schedule();
     this.keepFocus(() => {
       this.panel.hidden = !stack.length;
       this.place.replaceChildren(...stack.slice(-1).map((page) => page.root));

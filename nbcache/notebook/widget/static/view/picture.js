@@ -76,7 +76,7 @@ class Picture {
     this.nodes.forEach((node, index) => {
       node.setAttribute("role", "button");
       node.setAttribute("tabindex", index ? "-1" : "0");
-      if (this.isFolded(index)) node.setAttribute("aria-expanded", "false");
+      node.setAttribute("aria-expanded", "false");
       node.addEventListener("click", () => this.act(index));
       node.addEventListener("keydown", (event) => this.key(event, index));
     });
@@ -174,7 +174,10 @@ class Picture {
 
   mark(name) {
     const at = this.boxNamed(name);
-    this.nodes.forEach((node, index) => node.classList.toggle("nb-chosen", index === at));
+    this.nodes.forEach((node, index) => {
+      node.classList.toggle("nb-chosen", index === at);
+      node.setAttribute("aria-expanded", String(index === at));
+    });
   }
 
   node(index, all) {

@@ -66,7 +66,7 @@ class RunView extends View {
     this.paintBar();
     this.line.textContent = this.head.line;
     this.tick();
-    this.paintButtons(["Table", () => this.toggle(Processes)], ["Runs", () => this.toggle(Runs)]);
+    this.paintButtons(["Table", Processes], ["Runs", Runs]);
     this.paintLines();
   }
 
