@@ -190,7 +190,9 @@ def _group(group: Group, process: ProcessDiff) -> Element:
             element("span", "strong", group.text),
             element("span", "faint", f" — {share_of(group, process)}: {names_in(group)}"),
         ),
-        element("ul", "lines", *(element("li", "", each) for each in values)) if values else None,
+        element("ul", "lines", *(element("li", "value", each) for each in values))
+        if values
+        else None,
         *(
             element("details", "", element("summary", "", title), diff_block(_cut(text)), open="")
             for title, text in group.sources

@@ -23,6 +23,7 @@ STYLES: Mapping[str, str] = {
     "mono": render.MONO,
     "section": "margin:6px 0 0;border-top:1px solid rgba(128,128,128,.35);padding-top:4px",
     "group": "margin:4px 0 6px;padding-left:12px",
+    "lines": "list-style:none;margin:4px 0;padding:0",
     "bad-text": _SIDE.format(render.COLOURS["failed"]),
     "value": f"{render.MONO};white-space:pre-wrap;overflow-wrap:anywhere;text-align:left;"
     "vertical-align:top;padding:1px 10px 1px 0",

@@ -103,14 +103,15 @@ def table(
         for row in [list(headers), *rows]
     ]
 
-    def cells(tag: str, row: Sequence[str]) -> str:
+    def cells(tag: str, row: Sequence[str], text: str = "") -> str:
         return "".join(
-            f'<{tag} style="text-align:{"right" if flush else "left"};padding:1px 10px 1px 0">'
-            f"{escape(cell)}</{tag}>"
+            f'<{tag} style="text-align:{"right" if flush else f"left{text}"};'
+            f'vertical-align:top;padding:1px 10px 1px 0">{escape(cell)}</{tag}>'
             for cell, flush in zip(row, right, strict=True)
         )
 
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    wrapped = ";overflow-wrap:anywhere"  # a long name leaves room for the columns beside it
+    body = "".join(f"<tr>{cells('td', row, wrapped)}</tr>" for row in rows)
     html = (
         '<table style="border-collapse:collapse;margin:2px 0">'
         f"<thead><tr>{cells('th', headers)}</tr></thead><tbody>{body}</tbody></table>"

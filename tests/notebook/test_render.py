@@ -36,6 +36,7 @@ def test_a_table_aligns_its_text_and_escapes_its_html() -> None:
 
     assert grid.text == "name           n\na<b            5\nlong name  1,000"
     assert "a&lt;b" in grid.html
+    assert grid.html.count("overflow-wrap") == 2  # names leave room for the columns beside them
 
 
 def test_escape_sequences_other_than_colours_are_dropped() -> None:

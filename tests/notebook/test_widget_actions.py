@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -220,12 +221,11 @@ def test_runs_come_newest_first_in_pages_and_are_found_by_what_they_say(
 def test_two_runs_show_what_ran_again_what_made_it_so_and_what_came_out(
     notebook: Notebook,
 ) -> None:
-    helper = "def norm(x):\n    return {}"
-    notebook.cells(
-        [CELLS[0], helper.format("x"), "%%process fit from grid\nscore = norm(depth * rep)"]
-    )
+    helper = "def norm(x):\n    return {}\na = b = c = {}"
+    body = "score = norm(depth * rep) + 0 * (a + b + c)"
+    notebook.cells([CELLS[0], helper.format("x", 1), f"%%process fit from grid\n{body}"])
     first = notebook.run()
-    notebook.cell(helper.format("x + 1"))
+    notebook.cell(helper.format("x + 1", 2))
     second = notebook.run()
     desk = Desk(notebook, LiveRun(second))
 
@@ -234,6 +234,8 @@ def test_two_runs_show_what_ran_again_what_made_it_so_and_what_came_out(
     assert "6 of 6 ran again · 6 came out different" in text
     assert "helper norm changed" in text
     assert "+    return x + 1" in text
+    line = ["li", "value", {}, ["captured   a                    1 → 2"]]  # its columns stay
+    assert json.dumps(line) in json.dumps(told["page"])
     assert (told["differ"], told["data"]) == (True, False)
 
     compared = desk.ask("diff", before=first.id, after=second.id, data=True)
