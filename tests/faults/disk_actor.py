@@ -1,6 +1,6 @@
 """A kernel whose disk fills up, or becomes read-only; prints one JSON line per run.
 
-python -m tests.faults.disk_actor FOLDER full|inodes|filled|clean|read-only
+python -m tests.faults.disk_actor FOLDER full|inodes|filled|clean|read-only|volume
 python -m tests.faults.disk_actor FOLDER publish|store    FOLDER is where results are put
 """
 
@@ -217,11 +217,30 @@ def put_results(folder: Path, directive: str) -> None:
     notebook.close()
 
 
+def put_results_into_a_volume(folder: Path) -> None:
+    """Results folders are another mount of the file system that the cache is on."""
+    (folder / "volume").mkdir()
+    (folder / "out").mkdir()
+    subprocess.run(["mount", "--bind", str(folder / "volume"), str(folder / "out")], check=True)
+    notebook = Notebook(folder)
+    notebook.cell(
+        "%%process work() -> made: path, sub: path --bash\n"
+        "#| publish: out/copy\n#| publish: out/link, mode=symlink\n#| store: out/stored\n"
+        f"#| scratch: {folder}/out\necho 1 > made; mkdir sub; touch sub/x; ln -s x sub/link"
+    )
+    tell(notebook)
+    places = sorted(str(each.relative_to(folder / "out")) for each in (folder / "out").rglob("*"))
+    print(json.dumps({"there": places}), flush=True)
+    notebook.close()
+
+
 if __name__ == "__main__":
     place, how = Path(sys.argv[1]), sys.argv[2]
     if how in ("publish", "store"):
         (place.parent / "notebook").mkdir()
         put_results(place, how)
+    elif how == "volume":
+        put_results_into_a_volume(place)
     elif how == "inodes":
         run_out_of_inodes(place)
     elif how == "filled":

@@ -117,6 +117,19 @@ def test_a_full_disk_below_a_results_folder_fails_the_run_at_its_end_and_loses_n
     assert not [each for record in (full, after) for each in record["problems"]]
 
 
+def test_results_are_put_into_another_mount_of_the_file_system_that_the_cache_is_on(
+    tmp_path: Path,
+) -> None:
+    """As two volumes of a container: nothing can be moved from one to the other."""
+    run, made = records(run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "volume"))
+    assert (run["status"], run["counts"], run["errors"]) == ("succeeded", {"completed": 1}, [])
+    assert run["problems"] == []
+    shown = ["", "/made", "/sub", "/sub/link", "/sub/x"]
+    assert [each for each in made["there"] if "/.nbcache" not in each] == [
+        f"{folder}{name}" for folder in ("copy", "link", "stored") for name in shown
+    ]
+
+
 def without_rights(program: str, state: str = "/proc") -> str:
     """Run Python without the rights of root, which may write where it is forbidden."""
     command = [sys.executable, "-c", program]

@@ -7,6 +7,7 @@ be replaced unasked. Used by publish rules and store folders; from one thread at
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -271,12 +272,27 @@ class Placer:
 
     def _beside(self, target: str) -> Path:
         """Return a name for a file that is not whole yet: in the cache, whose rubbish is cleaned
-        up, or else on the file system of the target."""
+        up, or else beside the target, if no file can be moved to it from the cache."""
         folder = os.path.dirname(target)
-        is_near = os.stat(folder).st_dev == os.stat(self._cache.tmp).st_dev
-        if is_near and self._cache.writable:
-            return self._cache.tmp / new_ulid()
-        return Path(folder, f".nbcache-{new_ulid()}")
+        new = self._cache.tmp / new_ulid()
+        if self._cache.writable and _can_move(new, folder):
+            return new
+        return Path(folder, f".nbcache-{new.name}")
+
+
+def _can_move(new: Path, folder: str) -> bool:
+    """Whether a file could be moved into a folder; `new` is the name of none yet.
+
+    Not from one file system to another; nor, on Linux, between two mounts of one, as of two
+    volumes of a container: that is told before it is told that the file is not there.
+    """
+    if os.stat(folder).st_dev != os.stat(new.parent).st_dev:
+        return False
+    try:
+        os.rename(new, Path(folder, f".nbcache-{new.name}"))
+    except OSError as error:
+        return error.errno != errno.EXDEV
+    return True
 
 
 def _file(target: str, source: str, digest: Digest, blob: Digest | None = None) -> Leaf:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fnmatch
 import posixpath
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn, get_args
 
@@ -27,6 +28,7 @@ from nbcache.plan.language.quantities import (
 from nbcache.plan.language.scanning import scan_logical_line, split_at
 
 _KEYS = ("only", "pattern", "as", "mode", "enabled", "overwrite")
+_WITHOUT_COMMA = re.compile(rf"\s((?:{'|'.join(_KEYS)})=.*)")
 _MODES: tuple[PublishMode, ...] = get_args(PublishMode)
 _NOT_OFFERED = {
     "move": "results stay in the cache, so that they are hits; choose copy or symlink",
@@ -74,6 +76,8 @@ def _folder(part: str) -> str:
     folder = part if quoted is None else quoted
     if not folder or "=" in part.partition("/")[0]:
         raise ValueError(f"{part!r} is no folder: a rule begins with one, such as results/{{name}}")
+    if quoted is None and (after := _WITHOUT_COMMA.search(folder)):
+        raise ValueError(f"a comma is missing before {after[1]} in {part!r}")
     template_fields(folder)
     return folder
 
