@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass, field
 
 from nbcache.engine.record.history import CELL
+from nbcache.engine.running.beginning import new_run
 from nbcache.engine.running.rows import now_us
 from nbcache.engine.session import Session
 from nbcache.model.ids import RunId, run_name
@@ -20,7 +21,7 @@ from nbcache.store.files import new_ulid
 class _Run:
     """What the next row of the run says of it."""
 
-    id: str = field(default_factory=new_ulid)
+    id: RunId
     processes: dict[str, ProcessRecord] = field(default_factory=dict)
     session: int = 0
     counts: dict[str, int] = field(default_factory=dict)
@@ -71,7 +72,7 @@ class CellHistory:
             at=now_us(),
             run=run.id,
             session=run.session,
-            name=run_name(RunId(run.id)),
+            name=run_name(run.id),
             status=RunStatus.SUCCEEDED.value,
             notebook=self._session.notebook,
             processes=tuple(run.processes.values()) if is_new else (),
@@ -85,4 +86,7 @@ class CellHistory:
         self._session.cache.log.append([row, status])
 
     def _of_this_cache(self) -> _Run:
-        return self._runs.setdefault(self._session.cache.id, _Run())
+        cache = self._session.cache
+        if cache.id not in self._runs:
+            self._runs[cache.id] = _Run(new_run(cache))
+        return self._runs[cache.id]

@@ -45,7 +45,6 @@ class RunFacts:
     id: str
     name: str
     notebook: str | None
-    started: int
     ended: int | None
     succeeded: bool
     live: bool

@@ -104,7 +104,7 @@ def _latest(runs: Mapping[str, RunFacts], count: int) -> set[str]:
     """Return the last `count` runs of each notebook."""
     seen: Counter[str | None] = Counter()
     found = set()
-    for facts in sorted(runs.values(), key=lambda each: (each.started, each.id), reverse=True):
+    for facts in sorted(runs.values(), key=lambda each: each.id, reverse=True):
         if seen[facts.notebook] < count:
             seen[facts.notebook] += 1
             found.add(facts.id)

@@ -21,15 +21,17 @@ from pathlib import Path
 from typing import Protocol
 
 from nbcache.errors import CannotKeepError, StoreError, command
-from nbcache.model.ids import make_ulid
+from nbcache.model.ids import make_ulid, ulid_ms
 
 FOLDER_RIGHTS = 0o7777 & ~stat.S_ISVTX
 """Where each may delete his own files only (sticky, as in /tmp), nobody tidies what others made."""
 
 
-def new_ulid() -> str:
-    """Return a new ULID from this machine's clock and randomness."""
-    return make_ulid(time.time_ns() // 1_000_000, os.urandom(10))
+def new_ulid(*, after: str = "") -> str:
+    """Return a new ULID from this machine's clock and randomness; one that sorts behind `after`,
+    also where the clock has gone back since."""
+    earliest = ulid_ms(after) + 1 if after else 0
+    return make_ulid(max(time.time_ns() // 1_000_000, earliest), os.urandom(10))
 
 
 @cache

@@ -69,8 +69,7 @@ def test_a_run_that_somebody_holds_goes_on_and_one_that_nobody_holds_is_interrup
     killed = history.as_it_stands(story.cache, history.find_run(story.cache, TWO))
     assert (killed.status, killed.counts) == ("interrupted", {"completed": 2})
     assert killed.elapsed_s == pytest.approx(62.0)
-    facts = run_facts(story.cache)[TWO]
-    assert facts.ended == facts.started + 62_000_000
+    assert run_facts(story.cache)[TWO].ended == killed.started + 62_000_000
     assert "has no row: resume bold-ant" in said("show bold-ant")
     with pytest.raises(UsageError, match=r"there are fit.*\n  it was killed.*: resume bold-ant"):
         find_task(story.cache, ["fit", "9"], run="bold-ant")

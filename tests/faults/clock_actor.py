@@ -30,6 +30,7 @@ def move_clock(offset_s: float) -> None:
 def main(folder: Path, offset_s: float, fresh: bool) -> None:
     """Run a pipeline on random results, fold and compact, and say what is read afterwards."""
     move_clock(offset_s)
+    from nbcache.engine.record.history import runs
     from nbcache.store.verify import verify
     from tests.engine.notebooks import Notebook
 
@@ -48,6 +49,7 @@ def main(folder: Path, offset_s: float, fresh: bool) -> None:
     log.compact(grace_s=0.0)
     problems = [str(each) for each in verify(notebook.session.cache).problems]
     told = {"counts": run.counts(), "total": run["total"].value, "problems": problems}
+    told["run"], told["runs"] = run.id, [each.id for each in runs(notebook.session.cache)]
     notebook.close()
     print(json.dumps(told))
 

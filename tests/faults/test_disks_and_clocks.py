@@ -340,7 +340,7 @@ def test_a_clock_that_goes_back_loses_nothing_and_never_prefers_an_older_result(
     tmp_path: Path,
 ) -> None:
     """The first kernel lives two hours ahead; the later ones, whose rows look older, make newer
-    results, and those count."""
+    results, and those count; and theirs are the newer runs."""
 
     def kernel(offset_s: int, *words: str) -> Any:
         ended = subprocess.run(
@@ -372,3 +372,4 @@ def test_a_clock_that_goes_back_loses_nothing_and_never_prefers_an_older_result(
     assert fresh["total"] != ahead["total"]
     last = kernel(7200)
     assert (last["counts"], last["total"]) == ({"cached": 5}, fresh["total"])
+    assert last["runs"] == [each["run"] for each in (last, fresh, back, ahead)]

@@ -37,7 +37,6 @@ def run(name: str, **changes: Any) -> RunFacts:
         "id": name,
         "name": name.lower(),
         "notebook": "a.ipynb",
-        "started": NOW - 10 * HOUR,
         "ended": NOW - 9 * HOUR,
         "succeeded": True,
         "live": False,
@@ -112,9 +111,9 @@ def test_incomplete_takes_no_result() -> None:
 
 def test_the_last_runs_of_each_notebook_keep_what_they_used() -> None:
     runs = {
-        "A1": run("A1", started=1, notebook="a"),
-        "A2": run("A2", started=2, notebook="a"),
-        "B1": run("B1", started=0, notebook="b"),
+        "A1": run("A1", notebook="a"),
+        "A2": run("A2", notebook="a"),
+        "B1": run("B1", notebook="b"),
     }
     holdings = [holding(name, users=frozenset({name})) for name in runs]
     both = holding("both", users=frozenset({"A1", "A2"}))

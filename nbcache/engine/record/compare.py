@@ -92,9 +92,7 @@ def find_two(cache: Cache, words: Sequence[str]) -> tuple[RunSummary, RunSummary
     earlier = [
         run
         for run in history.runs(cache)  # the newest first
-        if run.notebook == after.notebook
-        and run.of_cells == after.of_cells
-        and (run.started, run.id) < (after.started, after.id)
+        if run.notebook == after.notebook and run.of_cells == after.of_cells and run.id < after.id
     ]
     if earlier:
         # A notebook may run its processes in several cells: the like is compared with the like.

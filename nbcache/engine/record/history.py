@@ -167,12 +167,12 @@ class RunDetail:
 
 
 def runs(cache: Cache) -> list[RunSummary]:
-    """Return all runs, the newest first."""
+    """Return all runs, the newest first: in the order of their ids, which no clock has a say in."""
     by_run: dict[str, list[RunRow]] = {}
     for row in {row.id: row for row in rare_rows(cache.log, RunRow)}.values():
         by_run.setdefault(row.run, []).append(row)
     folded = [_fold(cache, rows) for rows in by_run.values()]
-    return sorted(folded, key=lambda run: (run.started, run.id), reverse=True)
+    return sorted(folded, key=lambda run: run.id, reverse=True)
 
 
 def _fold(cache: Cache, rows: Iterable[RunRow]) -> RunSummary:

@@ -173,11 +173,7 @@ def chosen_runs(
         others = (run for run in history.runs(cache) if run.id != named.id)
         if but is not None:
             return [run.id for run in others]
-        return [
-            run.id
-            for run in others
-            if ((run.started, run.id) < (named.started, named.id)) == (before is not None)
-        ]
+        return [run.id for run in others if (run.id < named.id) == (before is not None)]
     if not chosen:
         return None if "all" in words else [history.find_run(cache, None).id]
     return [history.find_run(cache, word).id for word in chosen]

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from nbcache.engine.record.history import OUTCOME, End, last_rows
 from nbcache.engine.record.holding import hold_run
+from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.errors import RunError
 from nbcache.model.ids import RunId, run_name
-from nbcache.model.row import AttemptRow, UseRow
+from nbcache.model.row import AttemptRow, RunRow, UseRow
 from nbcache.model.run_options import RunOptions
 from nbcache.model.task import Outcome
 from nbcache.store.cache import Cache
@@ -20,11 +21,13 @@ from nbcache.store.files import new_ulid
 _named: deque[str] = deque(maxlen=64)  # the names of this process's last runs, where none recurs
 
 
-def _new_run() -> RunId:
-    """Return the id of a new run, by which people can tell it from those before it here."""
-    run = RunId(new_ulid())
+def new_run(cache: Cache) -> RunId:
+    """Return the id of a new run: it sorts behind those that the cache has, and is called unlike
+    the last ones here."""
+    latest = max((row.run for row in rare_rows(cache.log, RunRow, readable=True)), default="")
+    run = RunId(new_ulid(after=latest))
     while run_name(run) in _named:
-        run = RunId(new_ulid())
+        run = RunId(new_ulid(after=latest))
     _named.append(run_name(run))
     return run
 
@@ -81,7 +84,7 @@ class Beginning:
         kept: bool,
     ) -> Beginning:
         """Return the first session of a new run; `kept`: it leaves rows."""
-        run = _new_run()
+        run = new_run(cache)
         hold = hold_run(cache, run) if kept else None
         if kept and hold is None:
             raise RunError(f"run {run} is held by somebody else")

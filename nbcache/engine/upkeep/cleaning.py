@@ -211,7 +211,6 @@ def run_facts(cache: Cache) -> dict[str, RunFacts]:
             id=run.id,
             name=run.name,
             notebook=run.notebook,
-            started=run.started,
             ended=None if live else ended,
             succeeded=run.status == RunStatus.SUCCEEDED.value,
             live=live,

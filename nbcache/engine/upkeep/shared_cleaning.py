@@ -115,9 +115,7 @@ def clean_shared(
 
 def _going(run: str) -> RunFacts:
     """Return what of a run that goes on matters here: that it does."""
-    return RunFacts(
-        id=run, name="", notebook=None, started=0, ended=None, succeeded=False, live=True
-    )
+    return RunFacts(id=run, name="", notebook=None, ended=None, succeeded=False, live=True)
 
 
 def _doomed(
