@@ -8,6 +8,7 @@ State (where a task is) and outcome (how it ended) are two things. Every other m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 
@@ -30,6 +31,20 @@ class Outcome(Enum):
 
     def __init__(self, text: str) -> None:
         self.succeeded = text in ("completed", "cached", "stored")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedTask:
+    """What `task` is in the expression of a directive."""
+
+    attempt: int
+    index: str  # its position
+    process: str
+    tag: str | None
+    hash: str | None
+    exit: int | None  # this and what follows: of the attempt before
+    signal: str | None
+    error: str | None
 
 
 def hit_rate(counts: Mapping[str, int], own: int) -> float | None:

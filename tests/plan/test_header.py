@@ -304,6 +304,17 @@ def test_a_template_that_names_no_input_lists_the_inputs() -> None:
     assert error.hint == 'did you mean "sample"? the inputs are: sample'
 
 
+def test_what_a_task_cannot_tell_an_option_is_said_before_it_fails() -> None:
+    option = """--on_error "'retry' if task.exitStatus == 137 else 'stop'\""""
+    error = fault(f"fit(x) from y {option}", error=OptionError)
+
+    assert error.message == "--on_error: task has no 'exitStatus'"
+    assert error.hint == 'did you mean "exit"?'
+    option = "--cpus 'task.a_b_c'"
+    error = fault(f"fit(x) from y {option}", error=OptionError)
+    assert (error.hint or "").startswith("it has attempt, index, process")
+
+
 def test_the_attempt_of_an_option_is_that_of_the_task() -> None:
     error = fault("fit(x) from y --memory '200 MB * attempt'", error=OptionError)
 

@@ -11,7 +11,6 @@ import os
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from nbcache.engine.record.results import Decoder
@@ -20,6 +19,7 @@ from nbcache.errors import NbcacheError
 from nbcache.model.event import Resources
 from nbcache.model.ids import format_position
 from nbcache.model.process import Dynamic
+from nbcache.model.task import AskedTask
 from nbcache.model.value import FilePath, Stored
 from nbcache.plan.dataflow.retry import action_after_failure
 from nbcache.plan.language.option_values import evaluate_option
@@ -102,7 +102,7 @@ class Evaluator:
 
     def names(self, decision: Decision, attempt: int = 1) -> Mapping[str, object]:
         """Return what a directive's expression may name."""
-        task = SimpleNamespace(
+        task = AskedTask(
             attempt=attempt,
             index=format_position(decision.task[1]),
             process=decision.place.name,

@@ -11,10 +11,13 @@ from dataclasses import fields
 
 from nbcache.errors import OptionError
 from nbcache.model.process import Dynamic, Option, Output, ProcessDecl
+from nbcache.model.task import AskedTask
+from nbcache.plan.language.header_text import meant
 from nbcache.plan.language.options import OPTIONS, refuse
 from nbcache.plan.language.publishing import check_rule
 from nbcache.plan.language.quantities import (
     Form,
+    attributes_asked,
     expression_names,
     names_hint,
     parse_expression,
@@ -56,9 +59,11 @@ def check_templates(decl: ProcessDecl, lines: Sequence[str]) -> None:
         value = getattr(decl.directives, field.name)
         place = _place_of(field.name, decl)
         if isinstance(value, Dynamic):
-            used = expression_names(parse_expression(value.text, OPTIONS[field.name].form))
+            tree = parse_expression(value.text, OPTIONS[field.name].form)
             literal = _LITERALS.get(OPTIONS[field.name].form, "")
+            used = expression_names(tree)
             _check_known(place, lines, sorted(used), known | {"task"}, f"--{field.name}", literal)
+            _check_task(place, lines, sorted(attributes_asked(tree, "task")), f"--{field.name}")
         elif field.name in OPTIONS and OPTIONS[field.name].template and value is not None:
             _check_known(place, lines, template_fields(value), known, f"--{field.name}")
 
@@ -172,6 +177,14 @@ def _check_known(
         if known is not None and name not in known:
             hint = literal + names_hint(name, known)
             refuse(place, lines, f'{said}: "{name}" is none of its inputs', hint)
+
+
+def _check_task(place: Option, lines: Sequence[str], used: Iterable[str], said: str) -> None:
+    known = [each.name for each in fields(AskedTask)]
+    for name in used:
+        if name not in known:
+            hint = meant(name, known, f"it has {', '.join(known)}")
+            refuse(place, lines, f"{said}: task has no {name!r}", hint)
 
 
 def _place_of(name: str, decl: ProcessDecl) -> Option:

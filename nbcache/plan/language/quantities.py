@@ -200,6 +200,17 @@ def expression_names(tree: ast.Expression) -> frozenset[str]:
     return frozenset(read - own - set(dir(builtins)))
 
 
+def attributes_asked(tree: ast.Expression, name: str) -> frozenset[str]:
+    """Return the attributes that an expression takes of what a name stands for."""
+    return frozenset(
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == name
+    )
+
+
 def evaluate_dynamic(
     text: str,
     names: Mapping[str, object],
