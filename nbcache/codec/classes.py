@@ -11,6 +11,7 @@ of its state, and is not done again.
 from __future__ import annotations
 
 import abc
+import enum
 import gc
 import pickle
 import types
@@ -174,11 +175,16 @@ def _is_same(held: dict[str, Any], found: dict[str, Any]) -> bool:
     return held.keys() == found.keys() and all(each is found[name] for name, each in held.items())
 
 
-def with_slots(cls: type, reduced: Any) -> Any:
-    """Add to cloudpickle's form of a class its slots, without which instances have a `__dict__`."""
-    if not isinstance(reduced, tuple) or reduced[0].__name__ != "_make_skeleton_class":
+def complete(cls: type, reduced: Any) -> Any:
+    """Add to cloudpickle's form of a class what that forgets: slots, without which instances have a
+    `__dict__`; of an Enum its aliases, and what its members hold besides values."""
+    if not isinstance(reduced, tuple):
+        return reduced  # it goes by its name
+    if isinstance(cls, EnumType):
+        return _with_members(cls, reduced)
+    if reduced[0].__name__ != "_make_skeleton_class" or "__slots__" not in vars(cls):
         return reduced
-    if "__slots__" not in vars(cls) or NamedTuple in vars(cls).get("__orig_bases__", ()):
+    if NamedTuple in vars(cls).get("__orig_bases__", ()):
         return reduced  # typing.NamedTuple gives its own
     make, (metaclass, named, bases, given, *tracked), (held, rest), *more = reduced
     slots = {name for name, each in vars(cls).items() if _is_slot_of(cls, each)}
@@ -186,6 +192,62 @@ def with_slots(cls: type, reduced: Any) -> Any:
     given = {**given, "__slots__": (*sorted(slots), *spaces)}
     held = {name: each for name, each in held.items() if name not in slots}
     return make, (metaclass, named, bases, given, *tracked), (held, rest), *more
+
+
+def _with_members(cls: Any, reduced: Reduced) -> Reduced:
+    _, (bases, *names, _, module, tracker, extra), state, *_ = reduced
+    members = cls._member_map_  # a metaclass may have another idea of cls[name]
+    # What binds itself, such as a function, is no member unless somebody says so.
+    values = {
+        name: enum.member(each.value) if hasattr(type(each.value), "__get__") else each.value
+        for name, each in members.items()
+    }
+    boundary = getattr(cls, "_boundary_", None)  # it tells which aliases a Flag may have
+    told = {} if boundary is getattr(bases[-1], "_boundary_", None) else {"boundary": boundary}
+    arguments = (type(cls), told, bases, *names, values, module, tracker, extra)
+    held = {each.name: _held_by(each) for each in members.values()}
+    return make_enum, arguments, (state, held), None, None, set_members
+
+
+def _held_by(member: Any) -> dict[str, object]:
+    return {name: each for name, each in vars(member).items() if name != "__objclass__"}
+
+
+@makes_class
+def make_enum(
+    metaclass: Any,
+    told: Mapping[str, object],
+    bases: tuple[type, ...],
+    name: str,
+    qualname: str,
+    values: Mapping[str, object],
+    module: str,
+    tracker: str,
+    _: object,
+) -> Any:
+    """Make an Enum anew as cloudpickle does, but of its own metaclass and with its aliases."""
+    from cloudpickle.cloudpickle import _lookup_class_or_track
+
+    attributes = metaclass.__prepare__(name, bases)
+    for member, value in values.items():
+        attributes[member] = value
+    made = metaclass.__new__(metaclass, name, bases, attributes, **told)
+    made.__module__, made.__qualname__ = module, qualname
+    return _lookup_class_or_track(tracker, made)
+
+
+@sets_class
+def set_members(cls: Any, state: tuple[tuple[dict[str, Any], object], dict[str, Any]]) -> Any:
+    """Complete an Enum that was made anew."""
+    inner, members = state
+    _set_state(cls, inner)
+    made = cls._member_map_
+    for name, attributes in members.items():
+        held = vars(made[name])
+        for each in _held_by(made[name]).keys() - attributes.keys():
+            del held[each]  # what a task added
+        held.update(attributes)
+    return cls
 
 
 def _is_slot_of(cls: type, value: object) -> bool:
@@ -269,11 +331,12 @@ def _make_class(
 def _set_state(cls: Any, state: tuple[dict[str, Any], object]) -> None:
     from cloudpickle.cloudpickle import _class_setstate
 
-    own = _beneath(type(cls))
+    held, own = dict(state[0]), _beneath(type(cls))
+    if isinstance(cls, EnumType):  # of which nobody may set the aliases once more
+        held = {name: each for name, each in held.items() if name not in cls._member_map_}
     if own is type(cls):
-        _class_setstate(cls, state)
+        _class_setstate(cls, (held, state[1]))
         return
-    held = dict(state[0])
     registered = held.pop("_abc_impl", ())
     for name, each in held.items():
         own.__setattr__(cls, name, each)  # its metaclass may forbid it

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, BinaryIO, cast
 
-from nbcache.codec.classes import ClassUnpickler, Reduced, with_slots
+from nbcache.codec.classes import ClassUnpickler, Reduced, complete
 from nbcache.codec.whole import reduce_whole
 from nbcache.errors import CodecError, kind_of
 
@@ -146,7 +146,7 @@ def _cloud_pickler() -> Any:
                 if reduced is not None:
                     return reduced
             reduced = super().reducer_override(obj)
-            return with_slots(obj, reduced) if isinstance(obj, type) else reduced
+            return complete(obj, reduced) if isinstance(obj, type) else reduced
 
     return Pickler
 

@@ -160,6 +160,35 @@ def test_nothing_that_a_task_does_to_a_class_is_there_for_the_next(
     assert list(kernel.run()["count"]) == [1] * 4
 
 
+def test_an_enum_has_its_aliases_in_every_task(notebook: Notebook) -> None:
+    notebook.cells(
+        [
+            "import enum\n"
+            "class Unit(enum.Enum):\n    M = 1\n    METRE = 1\n    KM = 1000\n"
+            "    def __init__(self, size): self.size = size\n"
+            "class Way(enum.Flag):\n    UP = 1\n    DOWN = 2\n    BOTH = 3\n"
+            "class Any(enum.Flag, boundary=enum.KEEP):\n    ONE = 1\n    MANY = 7",
+            "%channel items = from_iterable(range(6))",
+            "%%process look(v) -> seen, made from items\n"
+            "seen = repr([*Unit.__members__.items(), Unit.METRE.size, *Way.__members__.items(), "
+            "Way(3).name, Way['BOTH'], *Any.__members__.items(), Any(8)])\n"
+            "made = [Unit.METRE, Way.BOTH, v]",
+            "%%process read(made) -> out from look\nout = repr([*type(made[1]).__members__])",
+        ]
+    )
+
+    run = notebook.run()
+
+    names = notebook.names
+    unit, way, any_ = (names[each] for each in ("Unit", "Way", "Any"))
+    seen = repr([*unit.__members__.items(), 1, *way.__members__.items(),
+                 "BOTH", way.BOTH, *any_.__members__.items(), any_(8)])  # fmt: skip
+    assert not run.failures
+    # more than there are workers
+    assert list(run["look"]) == [(seen, [unit.M, way.BOTH, v]) for v in range(6)]
+    assert list(run["read"]) == ["['UP', 'DOWN', 'BOTH']"] * 6
+
+
 def test_a_class_is_another_one_where_what_it_reaches_was_edited(
     kernels: Callable[[], Notebook],
 ) -> None:

@@ -7,7 +7,6 @@ the pickle, so that they are written once and mapped read-only by every worker.
 
 from __future__ import annotations
 
-import enum
 import io
 import mmap
 import os
@@ -21,8 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from nbcache.codec.classes import ClassUnpickler, with_slots
-from nbcache.engine.identity.reducers import reduce_by_value, with_members
+from nbcache.codec.classes import ClassUnpickler, complete
+from nbcache.engine.identity.reducers import reduce_by_value
 from nbcache.model.digest import identity_digest
 from nbcache.plan.identity.asked import annotations_of, names_in_annotation
 from nbcache.plan.identity.noted import AMBIENT, is_of_nbcache
@@ -100,9 +99,7 @@ def _pickler() -> Any:
             if reduced is not None:
                 return reduced
             reduced = super().reducer_override(value)
-            if isinstance(value, enum.EnumType):
-                return with_members(value, reduced)
-            return with_slots(value, reduced) if isinstance(value, type) else reduced
+            return complete(value, reduced) if isinstance(value, type) else reduced
 
         def _dynamic_function_reduce(self, function: types.FunctionType) -> Any:
             # cloudpickle overlooks what the body of an inner class reads, and names in texts.

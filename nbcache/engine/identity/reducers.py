@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import functools
 import importlib
 import operator
@@ -15,14 +14,13 @@ from inspect import getattr_static
 from operator import attrgetter
 from typing import Any
 
-from nbcache.codec.classes import Reduced, makes_class, sets_class
+from nbcache.codec.classes import Reduced
 from nbcache.codec.python import reduce_with
 from nbcache.codec.whole import reduce_whole
 from nbcache.plan.identity.canonical.names import attribute, shared_generator
 from nbcache.plan.identity.written import (
     descriptor_attributes,
     given_attributes,
-    member_attributes,
     wrapped_by,
 )
 
@@ -63,65 +61,6 @@ def _reduce_filled_model(cls: type) -> Reduced | None:
 def reduce_result(value: object) -> Reduced | None:
     """Return how an object that is in a result is made anew; code counts there without its file."""
     return None if type(value) is types.CodeType else reduce_by_value(value, ())
-
-
-def with_members(cls: Any, reduced: Any) -> Any:
-    """Add to cloudpickle's form of an Enum what its members and aliases hold besides values."""
-    if not isinstance(reduced, tuple) or len(reduced) != 6:  # it goes by its name
-        return reduced
-    make, arguments, state, _, _, set_state = reduced
-    bases, *names, values, module, tracker, extra = arguments
-    # What binds itself, such as a function, is no member unless somebody says so.
-    values = {
-        name: enum.member(each) if hasattr(type(each), "__get__") else each
-        for name, each in values.items()
-    }
-    arguments = (bases, *names, values, module, tracker, extra)
-    if type(cls) is not type(bases[-1]):  # it says its metaclass itself
-        make, arguments = make_enum, (type(cls), *arguments)
-    members = {each.name: member_attributes(each) for each in cls}
-    aliases = {name: each.name for name, each in cls.__members__.items() if name != each.name}
-    return make, arguments, (state, members, aliases, set_state), None, None, set_members
-
-
-@makes_class
-def make_enum(
-    metaclass: Any,
-    bases: tuple[type, ...],
-    name: str,
-    qualname: str,
-    values: Mapping[str, object],
-    module: str,
-    tracker: str,
-    _: object,
-) -> Any:
-    """Make an Enum anew as cloudpickle does, but of its own metaclass."""
-    from cloudpickle.cloudpickle import _lookup_class_or_track
-
-    attributes = metaclass.__prepare__(name, bases)
-    for member, value in values.items():
-        attributes[member] = value
-    made = metaclass.__new__(metaclass, name, bases, attributes)
-    made.__module__, made.__qualname__ = module, qualname
-    return _lookup_class_or_track(tracker, made)
-
-
-@sets_class
-def set_members(cls: Any, state: Reduced) -> Any:
-    """Complete an Enum that was made anew."""
-    inner, members, aliases, set_state = state
-    set_state(cls, inner)
-    made = cls._member_map_  # a metaclass may have another idea of cls[name]
-    for name, attributes in members.items():
-        held = vars(made[name])
-        for each in member_attributes(made[name]).keys() - attributes.keys():
-            del held[each]  # what a task added
-        held.update(attributes)
-    for alias, name in aliases.items():
-        if alias not in made:
-            setattr(cls, alias, made[name])
-            made[alias] = made[name]
-    return cls
 
 
 def _reduce_function(value: Any, by_value: Collection[str]) -> Reduced | None:
