@@ -6,7 +6,8 @@ Python's types do not hold, the type of a map that its keys are sorted; groups a
 take along what they computed, which may be out of date; `numpy.vectorize` keeps a ufunc that
 nothing can pickle once it was called. Libraries are told by the names of their classes, never
 imported to find out. And of any class with a `__getattr__`, which pickle asks before the object has
-what that looks into.
+what that looks into, or with a `__new__` that needs arguments, which
+pickle does not have.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import copyreg
 import io
 import operator
+import types
 from collections.abc import Callable
 from typing import Any
 from weakref import ref
@@ -43,9 +45,11 @@ def _reducer(cls: type) -> Reducer | None:
         found = _REDUCERS.get(f"{base.__module__}.{base.__qualname__}")
         if found is not None:
             return found
-    if issubclass(cls, type) or cls in copyreg.dispatch_table or not hasattr(cls, "__getattr__"):
+    if issubclass(cls, type) or cls in copyreg.dispatch_table or not _pickles_as(object, cls):
         return None
-    return _reduce_unasked if _pickles_as(object, cls) else None
+    if _asks_for_more(cls):
+        return _reduce_unmade
+    return _reduce_unasked if hasattr(cls, "__getattr__") else None
 
 
 def _reduce_unasked(value: object) -> Reduced | None:
@@ -53,6 +57,27 @@ def _reduce_unasked(value: object) -> Reduced | None:
     if not isinstance(reduced, tuple) or reduced[2] is None:
         return None
     return (*reduced, set_attributes)
+
+
+def _asks_for_more(cls: type) -> bool:
+    """Tell whether the `__new__` of a class has to be called with more than pickle would."""
+    new, told = cls.__new__, getattr(cls, "__getnewargs__", None)  # that of int, str, ... tells one
+    if not isinstance(new, types.FunctionType) or isinstance(told, types.FunctionType):
+        return False
+    needed = new.__code__.co_argcount - len(new.__defaults__ or ()) - 1
+    by_name = new.__code__.co_kwonlyargcount - len(new.__kwdefaults__ or ())
+    return not hasattr(cls, "__getnewargs_ex__") and (needed > (told is not None) or by_name > 0)
+
+
+def _reduce_unmade(value: object) -> Reduced:
+    _, (cls, *arguments), *rest = value.__reduce_ex__(5)
+    base = next(each for each in cls.__mro__ if not isinstance(each.__new__, types.FunctionType))
+    return (make_unmade, (base, cls, *arguments), *rest, set_attributes)
+
+
+def make_unmade(base: Any, cls: type, *arguments: object) -> object:
+    """Make an object of a class as pickle does, but not by the `__new__` of its own."""
+    return base.__new__(cls, *arguments)
 
 
 def set_attributes(made: object, state: Any) -> None:

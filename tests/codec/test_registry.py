@@ -267,6 +267,39 @@ def test_an_object_that_looks_up_its_attributes_in_what_it_holds_comes_back() ->
     assert found[1].more == "more"
 
 
+class Template:
+    def __new__(cls, text: str) -> Template:
+        made = super().__new__(cls)
+        made.text = text
+        return made
+
+    text: str
+
+
+class Length(float):
+    def __new__(cls, value: float, *, unit: str) -> Length:
+        made = super().__new__(cls, value)
+        made.unit = unit
+        return made
+
+    unit: str
+
+
+class Nothing:
+    def __new__(cls) -> Nothing:
+        return _NOTHING
+
+
+_NOTHING = object.__new__(Nothing)
+
+
+def test_an_object_whose_class_is_called_with_what_nobody_keeps_comes_back() -> None:
+    template, length, nothing = there_and_back([Template("a"), Length(2.5, unit="m"), _NOTHING])
+
+    assert (template.text, length, length.unit) == ("a", 2.5, "m")
+    assert nothing is _NOTHING
+
+
 @pytest.mark.parametrize(
     "scalar",
     [np.float64(0.1), np.float32(-0.0), np.int8(3), np.bool_(True), np.str_("ab"), np.bytes_(b"x"),
