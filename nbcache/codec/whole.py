@@ -70,7 +70,8 @@ def _asks_for_more(cls: type) -> bool:
 
 
 def _reduce_unmade(value: object) -> Reduced:
-    _, (cls, *arguments), *rest = value.__reduce_ex__(5)
+    reduced: Any = value.__reduce_ex__(5)
+    _, (cls, *arguments), *rest = reduced
     base = next(each for each in cls.__mro__ if not isinstance(each.__new__, types.FunctionType))
     return (make_unmade, (base, cls, *arguments), *rest, set_attributes)
 

@@ -294,8 +294,9 @@ _NOTHING = object.__new__(Nothing)
 
 
 def test_an_object_whose_class_is_called_with_what_nobody_keeps_comes_back() -> None:
-    template, length, nothing = there_and_back([Template("a"), Length(2.5, unit="m"), _NOTHING])
+    found: Any = there_and_back([Template("a"), Length(2.5, unit="m"), _NOTHING])
 
+    template, length, nothing = found
     assert (template.text, length, length.unit) == ("a", 2.5, "m")
     assert nothing is _NOTHING
 

@@ -183,6 +183,8 @@ def test_files_and_variables_that_a_command_names_are_read(bench: Bench, noteboo
         f"run('cat < x.csv', shell=True, cwd={str(notebook)!r})",
         f"run('cd {notebook} && cat x.csv', shell=True)",
         f"os.chdir({str(notebook)!r})\nos.system('cat x.csv')",
+        f"os.chdir({str(notebook)!r})\n"
+        "os.waitpid(os.posix_spawnp('cat', ['cat', 'x.csv'], os.environ), 0)",
         f"run('cat $F', shell=True, env={{'F': {str(notebook / 'x.csv')!r}}})",
     ):
         body = f"import os\nfrom subprocess import run\n{command}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +88,7 @@ READS = [
     _read("name below the folder of a command", "import subprocess\nout = subprocess.run(['cat', 'r39' + '.txt'], cwd=here, capture_output=True).stdout", "r39.txt"),
     Scenario(name="variable of a command", body="import subprocess\nout = subprocess.run('echo $SCEN_F', shell=True, capture_output=True).stdout", env={"SCEN_F": "a"}, env_after={"SCEN_F": "b"}, because="read SCEN_F", back=False),
     Scenario(name="file that the task writes and reads", cells=_HERE, body="p = here / ('w' + '40.txt')\np.write_text('x')\nout = p.read_text()", files_after={"w40.txt": "0"}, judged=False),
+    Scenario(name="what the system says of a process", body="out = open('/proc/self/status').read(4)" if sys.platform == "linux" else "out = 1"),
     Scenario(name="file that the task writes", cells="from pathlib import Path\nOUT = Path.cwd() / ('w' + '35.txt')", body="OUT.write_text(str(v))\nout = v", files={"w35.txt": "0"}),
 ]  # fmt: skip
 

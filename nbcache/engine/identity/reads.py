@@ -7,6 +7,7 @@ open files where no audit hook sees it. A literal that is only opened for writin
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -14,11 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 
 _WRITERS = frozenset({"write_text", "write_bytes", "touch", "unlink", "mkdir", "rmdir", "savefig"})
+_MADE_UP = ("/proc/", "/sys/")  # by the system, at each look anew
 _NAME = re.compile(r"(?!\.\Z)[^\n\0]{1,1024}")  # of a file, perhaps
 
 
 def named_files(sources: Iterable[str], folder: Path) -> dict[str, Path]:
-    """Return literal -> file for the string literals of Python sources that name existing files.
+    """Return literal -> file for the string literals of Python sources that name readable files.
 
     Relative names are looked up beside the notebook. Sources that do not parse are passed over.
     """
@@ -26,7 +28,7 @@ def named_files(sources: Iterable[str], folder: Path) -> dict[str, Path]:
     for text in frozenset().union(*map(_read_literals, sources)):
         path = folder / text
         with suppress(OSError, ValueError):
-            if path.is_file():
+            if path.is_file() and not str(path).startswith(_MADE_UP) and os.access(path, os.R_OK):
                 found[text] = path
     return found
 

@@ -97,6 +97,7 @@ class Watcher:
             "sqlite3.connect": self._connected,
             "subprocess.Popen": self._started,
             "os.system": self._started,
+            "os.posix_spawn": lambda event: self._started((*event[:2], None, event[2])),
             "pickle.find_class": self._found_class,
         }
         listen(self, events)
