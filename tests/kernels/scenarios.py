@@ -363,8 +363,12 @@ def _round(
             cells += _cells_of(notebook, some, after, number) if some else []
         cells.append(("_forget()", ""))
     notebook.report.write_text("")
-    here = {key: value.replace("{folder}", str(notebook.folder)) for key, value in env.items()}
-    executed = notebook.execute([text for text, _ in cells], {**here, "PYTHONHASHSEED": hash_seed})
+    here: dict[str, str | None] = {
+        key: value.replace("{folder}", str(notebook.folder)) for key, value in env.items()
+    }
+    # Modules are compiled as for any user: what Python keeps of them beside them may not count.
+    here |= {"PYTHONHASHSEED": hash_seed, "PYTHONDONTWRITEBYTECODE": None}
+    executed = notebook.execute([text for text, _ in cells], here)
     found = [{each.process: Told() for group in groups for each in group} for _ in states]
     for line in notebook.report.read_text().splitlines():
         key, told = json.loads(line)

@@ -45,7 +45,7 @@ class Places:
 
     def is_users(self, path: str) -> bool:
         """Say whether reading this file can make a result differ without anybody's notice."""
-        if self.is_package(path) or "/__pycache__/" in path:
+        if self.is_package(path) or "/__pycache__/" in path + os.sep:
             return False
         if self._folder and (path + os.sep).startswith(self._folder):
             return True
