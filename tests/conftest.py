@@ -18,6 +18,9 @@ from tests.waiting import PATIENCE_S
 
 exploring.load_profile()
 
+# nbformat's validator would load a grammar of URLs, which takes two seconds and no test asks for.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # an ImportError for it
+
 SETTINGS = pytest.StashKey[str]()
 LONG = ("browser", "cli", "examples", "faults", "kernels")  # a file of these may take a minute
 _MAIN = sys.modules["__main__"]

@@ -38,6 +38,11 @@ ARGUMENTS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--disable-dev-shm-usage",
 ]
+# As `python -m jupyterlab`, without a grammar of URLs, which takes two seconds to load.
+_SERVE = (
+    "import sys; sys.modules['rfc3987_syntax'] = None; "
+    "from jupyterlab.labapp import main; sys.exit(main())"
+)
 QUIET = (  # what the front end itself says, whatever is in the notebook
     "ResizeObserver loop",
     "favicon",
@@ -91,6 +96,11 @@ def served(folder: Path) -> Iterator[Server]:
     (settings / "notification.jupyterlab-settings").write_text(
         '{"fetchNews": "false", "checkForUpdates": false}'
     )
+    labconfig = home / "config/labconfig"
+    labconfig.mkdir(parents=True)
+    (labconfig / "page_config.json").write_text(  # else each page that is loaded starts Node.js
+        '{"buildAvailable": false, "buildCheck": false}'
+    )
     port = free_port()
     # Kernels are reached through sockets there (own_kernel says why), whose names must be short.
     runtime = tempfile.mkdtemp(prefix="nbcache-lab-")
@@ -106,7 +116,7 @@ def served(folder: Path) -> Iterator[Server]:
         "JUPYTER_PREFER_ENV_PATH": "1",
     }
     command = [
-        *(sys.executable, "-m", "jupyterlab"),
+        *(sys.executable, "-c", _SERVE),
         *("--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
         *("--ServerApp.port_retries=0", "--KernelManager.transport=ipc"),
         *(f"--IdentityProvider.token={TOKEN}", "--log-level=ERROR"),
