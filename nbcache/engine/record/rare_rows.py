@@ -11,6 +11,7 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from nbcache.errors import StoreError
+from nbcache.model.ids import ulid_ms
 from nbcache.model.row import Record, Row
 from nbcache.store.log import Log
 from nbcache.store.segment import ROWS, read_records
@@ -21,10 +22,13 @@ _Kept = dict[tuple[str, str], tuple[Row, ...]]  # by segment and kind
 _known: WeakKeyDictionary[Log, _Kept] = WeakKeyDictionary()
 
 
-def rare_rows(log: Log, cls: type[RowT], *, readable: bool = False) -> Iterator[RowT]:
+def rare_rows(
+    log: Log, cls: type[RowT], *, readable: bool = False, since_ms: int = 0
+) -> Iterator[RowT]:
     """Yield all rows of a kind, such as RunRow or TrustRow; some may come twice.
 
     readable: pass over segments that are damaged, for those who can do without their rows.
+    since_ms: pass over segments of which all rows are older.
 
     Raises:
         StoreError: a segment is damaged.
@@ -37,6 +41,8 @@ def rare_rows(log: Log, cls: type[RowT], *, readable: bool = False) -> Iterator[
     for key in [key for key in tuple(known) if key[0] not in segments]:
         known.pop(key, None)
     for name in segments:
+        if ulid_ms(name) < since_ms:
+            continue
         rows = known.get((name, cls.kind))
         if rows is None:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ _named: deque[str] = deque(maxlen=64)  # the names of this process's last runs, 
 def new_run(cache: Cache) -> RunId:
     """Return the id of a new run: it sorts behind those that the cache has, and is called unlike
     the last ones here."""
-    latest = max((row.run for row in rare_rows(cache.log, RunRow, readable=True)), default="")
+    now = time.time_ns() // 1_000_000  # most often nothing is later, and no segment is read
+    others = rare_rows(cache.log, RunRow, readable=True, since_ms=now)
+    latest = max((row.run for row in others), default="")
     run = RunId(new_ulid(after=latest))
     while run_name(run) in _named:
         run = RunId(new_ulid(after=latest))
