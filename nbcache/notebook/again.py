@@ -8,7 +8,7 @@ Where no line does, one is added below. The other lines are ordinary runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from nbcache.errors import UsageError
 from nbcache.notebook import parameters as parametrise
 from nbcache.notebook import verbs
 from nbcache.notebook.settings import Again
+from nbcache.plan.language.header_text import meant
 
 RUN_LINE = re.compile(
     r"^\s*(?:[\w.]+\s*=\s*)?%nbcache\s+((?:run|resume|relaunch)\b.*)$", re.MULTILINE
 )
 """A line of a cell that begins a run, and its words."""
+_PROCESS_NAME = re.compile(r"^\s*%%process\s+(\w+)", re.MULTILINE)
 
 
 def again_of(verb: str, run: RunSummary) -> Again:
@@ -41,6 +43,24 @@ def run_lines(notebook: Any, targets: Sequence[str]) -> int:
                 continue  # said when the cell runs
             count += parsed.verb.name == "run" and parsed.words == tuple(targets)
     return count
+
+
+def check_begun_from(notebook: Any, names: Collection[str], known: Collection[str]) -> None:
+    """See, before a kernel is started, that no process that a run begins from is misspelt.
+
+    known: those that the run had before. What modules declare is not known here, so only a name
+    that stands in no cell and resembles a declared one is taken for that.
+
+    Raises:
+        UsageError: one is.
+    """
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    declared = [*_PROCESS_NAME.findall(text), *known]
+    for name in names:
+        word = re.sub(r"-\d+$", "", name)  # of the place of a call: its process
+        hint = meant(word, declared)
+        if hint and name not in declared and not re.search(rf"\b{re.escape(word)}\b", text):
+            raise UsageError(f"--from {name}: the notebook declares no such process; {hint}")
 
 
 def notebook_of(run: RunSummary, folder: Path, named: str | None) -> Path:

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from nbcache.engine.record.history import LIVE
 from nbcache.errors import RunError, UsageError
 from nbcache.notebook import parameters as parametrise
-from nbcache.notebook.again import RUN_LINE, run_lines
+from nbcache.notebook.again import RUN_LINE, check_begun_from, run_lines
 from nbcache.notebook.own_kernel import own_kernel
 from nbcache.notebook.planning import Planning
 from nbcache.notebook.progress import PLAN_MIME, RUN_MIME, SAID_MIME, RunRecord
@@ -115,7 +115,7 @@ def execute(
     targets: the processes of a plan (`Headless.is_dry`); none: all.
 
     Raises:
-        UsageError: the file is no notebook, or a parameter is unknown.
+        UsageError: the file is no notebook, or a parameter or a process is unknown.
         RunError: no kernel can be started.
         KeyboardInterrupt: interrupted before the first cell.
     """
@@ -124,6 +124,8 @@ def execute(
     parametrise.check_required(notebook, given)
     parametrise.inject(notebook, given)
     again = settings.again
+    known = () if again is None else again.processes
+    check_begun_from(notebook, settings.choices.get("from_", ()), known)
     if again is not None:
         lines = run_lines(notebook, again.targets)
         settings = replace(settings, again=replace(again, lines=max(1, lines)))

@@ -19,6 +19,7 @@ from nbformat.v4 import new_code_cell, new_output
 
 from nbcache.cli import USAGE, main
 from nbcache.model.view import RunProgress
+from nbcache.notebook.again import check_begun_from
 from nbcache.notebook.headless import Execution, error_of, write_notebook
 from nbcache.notebook.own_kernel import own_kernel
 from nbcache.notebook.progress import render_progress
@@ -101,6 +102,21 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(
 ) -> None:
     assert main(["run", str(tmp_path / "a.ipynb"), "-o", str(tmp_path / output)]) == USAGE
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_a_misspelt_process_to_begin_from_is_told_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    cells = ["import mine", "# why\n%%process fit() -> y\ny = 1", "%nbcache run"]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in cells])
+    nbformat.write(book, tmp_path / "a.ipynb")
+
+    assert main([verb, str(tmp_path / "a.ipynb"), "--from", "fit,fitt"]) == USAGE
+    said = capsys.readouterr().err
+    assert "--from fitt: the notebook declares no such process" in said
+    assert 'did you mean "fit"?' in said
+    check_begun_from(book, ["fit", "fit-2", "mine", "of_a_module", "fitt"], ["fitt"])
 
 
 def test_an_executed_notebook_replaces_the_one_there_as_a_whole(tmp_path: Path) -> None:
