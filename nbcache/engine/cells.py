@@ -10,22 +10,26 @@ from __future__ import annotations
 import __future__
 
 import ast
-import contextlib
 import os
 import socket
 import sys
-import textwrap
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nbcache.codec.registry import decode
 from nbcache.engine.cell_history import CellHistory
+from nbcache.engine.cell_limits import (
+    changed_while_it_ran,
+    is_mutable,
+    refuse_changed_reads,
+    refuse_hidden_names,
+)
 from nbcache.engine.identity.capture import capture
 from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.loaded import LoadedModules
 from nbcache.engine.identity.places import Places
-from nbcache.engine.identity.read_state import CHANGED, ReadState, changed_read
+from nbcache.engine.identity.read_state import ReadState, changed_read
 from nbcache.engine.identity.reads import named_files
 from nbcache.engine.running.rows import now_us, user_name
 from nbcache.engine.session import Session
@@ -36,7 +40,6 @@ from nbcache.engine.work.shown import Shown, chunks_of
 from nbcache.engine.work.watch import Watcher
 from nbcache.errors import BlobDamagedError, CodecError, FingerprintError, NotKept, StoreError
 from nbcache.model.digest import Digest
-from nbcache.model.fingerprint import Component
 from nbcache.model.row import AttemptRow, Port, UseRow, WatchedRead
 from nbcache.model.task import Outcome
 from nbcache.model.value import Stored
@@ -71,6 +74,14 @@ class Begun:
         """The hash under which what it makes is kept."""
         return self.shared.task_hash(())
 
+    @property
+    def unsure(self) -> list[str]:
+        """Names that it may leave as they were, not reading them: what it keeps of them may be the
+        work of other cells. Drawings are kept of no cell."""
+        before, cell = self.before, self.cell
+        names = sorted((cell.unsure - cell.facts.free) & before.keys())
+        return [each for each in names if not is_drawing(before[each])]
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -102,7 +113,7 @@ class Cells:
         namespace = session.namespace
         captured = self._capture(cell, namespace)
         self._refuse_stale({name: each.path for name, each in captured.modules.items()})
-        _refuse_hidden_names(cell, captured.components)
+        refuse_hidden_names(cell, captured.components)
         sources = [cell.decl.body, *captured.helper_sources]
         files = [
             component("file", text, session.cache.files.digest(path), f"{text}, named in the code")
@@ -133,6 +144,9 @@ class Cells:
         cache = self._session.cache
         cache.log.refresh()
         entry, refused = cache.log.answer(begun.hash)
+        if entry is None and (shared := self._with_unsure(begun)) is not None:
+            entry, _ = cache.log.answer(shared.task_hash(()))
+            begun.shared = begun.shared if entry is None else shared
         if entry is None:
             begun.reason = refused or self._why(begun)
             return None
@@ -146,6 +160,26 @@ class Cells:
             self._put_back(begun)
             begun.reason = f"what was kept cannot be read: {str(error).partition(chr(10))[0]}"
             return None
+
+    def _with_unsure(self, begun: Begun) -> SharedPart | None:
+        """Return the fingerprint with what unsure names held, under which is kept what a run seems
+        to have left: nobody knows whether it assigned the same. None: there are no such names, or
+        what they held cannot be identified."""
+        if not begun.unsure:
+            return None
+        decl, facts = begun.cell.decl, begun.cell.facts
+        decl = replace(decl, body="\n".join([decl.body, *begun.unsure]))  # as if it read them
+        cell = replace(
+            begun.cell, decl=decl, facts=replace(facts, free=facts.free.union(begun.unsure))
+        )
+        try:
+            found = self._capture(cell, begun.before).components
+        except NotKept:
+            return None
+        known = {each.key for each in begun.shared.components}
+        return SharedPart(
+            [*begun.shared.components, *(each for each in found if each.key not in known)]
+        )
 
     def _with_reads_as_now(self, begun: Begun, best: Entry) -> Entry | None:
         """Return the best result of the cell's hash that read what is there now, or None."""
@@ -291,8 +325,13 @@ class Cells:
         complete = now_us()
         self._check_names(begun)
         self._check_captured(begun)
-        _check_reads(watched)
+        refuse_changed_reads(watched)
         self._refuse_stale(begun.taken)
+        after = self._session.namespace
+        if left := [each for each in begun.unsure if after.get(each, begun) is begun.before[each]]:
+            if (shared := self._with_unsure(begun)) is None:
+                raise NotKept(f"it may have left {left[0]} as it was, which cannot be identified")
+            begun.shared = shared
         cache = self._session.cache
         shown.hide(confidential_texts({**begun.before, **self._session.namespace}))
         try:
@@ -349,9 +388,9 @@ class Cells:
         for each in begun.captured.components:
             found = after.pop(each.key, None)
             if found is None or found.digest != each.digest:
-                raise NotKept(_changed(each))
+                raise NotKept(changed_while_it_ran(each))
         for each in after.values():
-            raise NotKept(_changed(each))
+            raise NotKept(changed_while_it_ran(each))
 
     def _ports(self, begun: Begun) -> tuple[Port, ...]:
         """Encode what the cell assigned; names of one and the same object share a port."""
@@ -359,7 +398,7 @@ class Cells:
         read = {
             id(value): name
             for name, value in begun.before.items()
-            if name in begun.cell.facts.free and _is_mutable(value)
+            if name in begun.cell.facts.free and is_mutable(value)
         }
         holders: dict[int, list[str]] = {}
         for name in begun.cell.names:
@@ -392,23 +431,6 @@ class Cells:
         return tuple(ports)
 
 
-def _refuse_hidden_names(cell: CachedCell, components: Sequence[Component]) -> None:
-    """A name that code binds behind the cell's text would not come back.
-
-    Raises:
-        NotKept: the cell, or a function of the notebook that it reaches, may bind one.
-    """
-    for name in ("globals", "exec", "eval", "locals", "vars"):
-        if name in cell.facts.builtins:
-            raise NotKept(f"it calls {name}(), which may bind any name")
-    texts = {each.name: each.evidence for each in components if each.kind == "helper"}
-    for where, text in {**texts, "it": cell.decl.body}.items():
-        with contextlib.suppress(SyntaxError):
-            for node in ast.walk(ast.parse(textwrap.dedent(text or ""))):
-                if isinstance(node, ast.Global):
-                    raise NotKept(f"{where} assigns the global {node.names[0]}")
-
-
 def _future_flags(namespace: Mapping[str, object]) -> int:
     """Return how a notebook that imported it from `__future__` compiles its later cells."""
     lazy = __future__.annotations
@@ -417,21 +439,3 @@ def _future_flags(namespace: Mapping[str, object]) -> int:
 
 def _by_name(values: Mapping[str, object]) -> dict[str, object]:
     return {name: value for names, value in values.items() for name in names.split(",")}
-
-
-def _changed(each: Component) -> str:
-    if each.kind in ("captured", "helper", "resource"):
-        return f"it changes {each.name} in place, which it did not assign; let it work on a copy"
-    return f"{each.kind} {each.name} changed while it ran"
-
-
-def _check_reads(watched: Sequence[WatchedRead]) -> None:
-    for read in watched:
-        if read.digest == CHANGED:
-            raise NotKept(f"it reads {read.name}, which changed while it ran")
-
-
-def _is_mutable(value: object) -> bool:
-    return type(value).__hash__ in (None, object.__hash__) and not isinstance(
-        value, (types.FunctionType, types.ModuleType, type)
-    )

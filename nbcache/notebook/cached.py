@@ -134,7 +134,8 @@ class CachedCells(ast.NodeTransformer):
         ]
         if entry.user and entry.user != self.cells.user:
             words.insert(2, f"by {entry.user}")
-        left = [name for name in begun.cell.names if name not in restored.values]
+        sure = [name for name in begun.cell.names if name not in begun.cell.unsure]
+        left = [name for name in sure if name not in restored.values]
         if left:
             words.append(f"shown and not kept: {', '.join(left)}")
         text = " · ".join(words)

@@ -44,6 +44,12 @@ class Flag:
         return self.spelling.partition(self.name)[2].strip()
 
     @property
+    def beside(self) -> str:
+        """The option that it stands beside, as its help begins; empty where it stands alone."""
+        found = re.match(r"with (--\w+)", self.help)
+        return found[1] if found else ""
+
+    @property
     def usage(self) -> str:
         """How it stands in a usage line: "-p NAME=VALUE..."."""
         text = f"{self.short or self.name} {self.value}".rstrip()

@@ -171,6 +171,9 @@ def parse_words(verb: Verb, words: Sequence[str], place: Place) -> Parsed:
         if flag.name in flags and not flag.many:
             raise UsageError(f"{flag.name} is given twice")
         flags.setdefault(flag.name, []).append(text)
+    for flag in verb.flags_at(place):
+        if flag.name in flags and flag.beside and flag.beside not in flags:
+            raise UsageError(f"{flag.name} goes with {flag.beside}: {verb.usage(place)}")
     least, most = verb.takes(place)
     if len(plain) < least or (most is not None and len(plain) > most):
         raise UsageError(f"usage: {verb.usage(place)}")

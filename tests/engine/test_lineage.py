@@ -304,7 +304,10 @@ def test_of_a_crate_that_cannot_be_written_nothing_is_left(told: Told, tmp_path:
             write_crate(cache, found, tmp_path / "note.txt" / "crate")
         shutil.rmtree(cache.blobs.folder)
 
-        with pytest.raises(ResultGone, match="merged is no longer in the cache"):
-            write_crate(cache, found, tmp_path / "crate")
+        (tmp_path / "empty").mkdir()
+        for folder in ("crate", "empty"):
+            with pytest.raises(ResultGone, match="merged is no longer in the cache"):
+                write_crate(cache, found, tmp_path / folder)
 
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["cache", "note.txt"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["cache", "empty", "note.txt"]
+    assert list((tmp_path / "empty").iterdir()) == []

@@ -43,6 +43,8 @@ def test_a_field_that_does_not_exist_and_a_wrong_condition_name_the_nearest(
         task_log.log_rows(two_runs.cache, where="realtme > 1")
     with pytest.raises(UsageError, match="cannot be answered"):
         task_log.log_rows(two_runs.cache, where="status ==")
+    with pytest.raises(UsageError, match=r"LINE 2: \(attempt > 1\n *\^"):
+        task_log.log_rows(two_runs.cache, where="(attempt > 1")
 
 
 def test_a_process_and_a_status_that_do_not_exist_name_the_nearest(two_runs: Story) -> None:

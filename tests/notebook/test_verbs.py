@@ -52,6 +52,7 @@ def test_a_verb_of_the_other_place_says_where_it_works() -> None:
         ("run --fresh --fresh", "given twice"),
         ('run "fit', "no closing quotation"),
         ("sql", "usage: %nbcache sql"),
+        ("lineage fit --license https://x.org", "--license goes with --crate: %nbcache lineage"),
     ],
 )
 def test_wrong_usage_says_what_is_right(line: str, message: str) -> None:

@@ -29,6 +29,8 @@ def read(body: str, line: str = "") -> CachedCell:
         ("_tmp = 1\nx = _tmp", ("x",)),
         ("x += 1", ("x",)),
         ("match t:\n    case [first, *rest]: pass", ("first", "rest")),
+        ("match t:\n    case {'a': 1, **rest}: pass", ("rest",)),
+        ("x = [y for n in t if (y := n) > (z := 3)]", ("x", "y", "z")),
         ("print(1)", ()),
     ],
 )

@@ -7,6 +7,7 @@ file is named by its digest, and where it lay. Profile: https://w3id.org/ro/wfru
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mimetypes
 import shutil
@@ -49,7 +50,8 @@ def write_crate(
     """
     if not lineage.roots:
         raise UsageError(f"{lineage.title}: no task made it, so there is no run to write about")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    is_new = not folder.exists()
+    if not is_new and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} holds something already: name a new folder for the crate")
     (main,) = {root.maker[0] for root in lineage.roots}
     run = next(each for each in runs(cache) if each.id == main)
@@ -67,7 +69,11 @@ def write_crate(
         (folder / _WORKFLOW).write_text(json.dumps(_notebook(run), indent=1), encoding="utf-8")
         (folder / _METADATA).write_text(text + "\n", encoding="utf-8")
     except (OSError, BlobMissingError) as error:
-        shutil.rmtree(folder, ignore_errors=True)  # it was new or empty
+        with contextlib.suppress(OSError):
+            for each in folder.iterdir():
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
+            if is_new:
+                folder.rmdir()
         if isinstance(error, OSError):
             reason = error.strerror or error
             raise UsageError(f"cannot write the crate {folder}: {reason}") from None

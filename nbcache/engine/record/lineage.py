@@ -231,17 +231,17 @@ def _of_content(cache: Cache, name: str, content: Digest) -> Lineage:
     """The lineage of a content: of the newest task that made it, or of the tasks that took it."""
     made = fetch(
         cache,
-        "SELECT o.run, o.task_id, o.name, t.hash, t.process, coalesce(t.tag, t.position),"
+        "SELECT o.run, o.task_id, o.name, t.process, coalesce(t.tag, t.position),"
         " t.run_name FROM outputs o JOIN tasks t USING (run, task_id)"
-        " WHERE o.digest = ? ORDER BY t.cached_from_run IS NOT NULL, t.recorded DESC",
+        " WHERE o.digest = ? QUALIFY row_number() OVER (PARTITION BY t.hash"
+        " ORDER BY t.cached_from_run IS NOT NULL, t.recorded DESC) = 1"
+        " ORDER BY t.cached_from_run IS NOT NULL, t.recorded DESC",
         [content],
     )
     graph = _Graph(cache)
     if made:
         run, task_id, output, *_ = made[0]
-        makers: dict[str, str] = {}  # by hash
-        for each in made:
-            makers.setdefault(each[3], f"{label_at(*each[4:6])} of run {each[6]}")
+        makers = [f"{label_at(process, at)} of run {name}" for *_, process, at, name in made]
         graph.load([run])
         roots = [
             each
@@ -249,7 +249,7 @@ def _of_content(cache: Cache, name: str, content: Digest) -> Lineage:
             if each.maker == (run, task_id) and each.output == output
         ]
         found = graph.around(name, roots, [], [(run, task_id)])
-        return dataclasses.replace(found, equal=tuple(makers.values())[1:])
+        return dataclasses.replace(found, equal=tuple(makers[1:]))
     taken = fetch(
         cache,
         "SELECT i.run FROM _taken i JOIN runs r USING (run) WHERE digest = ?"

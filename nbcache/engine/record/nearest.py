@@ -33,14 +33,6 @@ def nearest_earlier(
     shared = shared_components(row, runs)
     notebook = runs[row.run].notebook if row.run in runs else None
     with reading(cache, _FROM) as cursor:
-        makers = cursor.execute(
-            f"SELECT DISTINCT run, session, process FROM ({_ATTEMPTS})", {"process": row.process}
-        ).fetchall()
-        makers = [each for each in makers if each[:2] != (row.run, row.session)]
-        theirs = [
-            shared_components(replace(row, run=run, session=session, process=process), runs)
-            for run, session, process in makers
-        ]
         found = cursor.execute(
             _NEAREST,
             {
@@ -52,16 +44,15 @@ def nearest_earlier(
                 "own": sorted({f"{each.name}={each.digest}" for each in row.inputs}),
                 "tag": row.tag,
                 "position": row.position,
-                "runs": [run for run, _, _ in makers],
-                "sessions": [session for _, session, _ in makers],
-                "processes": [process for _, _, process in makers],
-                "equal": [explain.equal_count(each, shared) for each in theirs],
-                "of_notebook": [
-                    run in runs and runs[run].notebook == notebook for run, _, _ in makers
-                ],
             },
-        ).fetchone()
-    return None if found is None else cache.log.find_attempt(found[0])
+        ).fetchall()
+    ranked = []
+    for run, session, process, (has_same, common, is_near, at, id) in found:
+        theirs = shared_components(replace(row, run=run, session=session, process=process), runs)
+        equal = explain.equal_count(theirs, shared) + common
+        of_notebook = run in runs and runs[run].notebook == notebook
+        ranked.append((has_same, equal, is_near, of_notebook, at, id))
+    return cache.log.find_attempt(max(ranked)[-1]) if ranked else None
 
 
 def maker_of(
@@ -106,25 +97,19 @@ _SEEN = """SELECT count(DISTINCT name_ || '=' || digest_) FROM (
     )
 ) WHERE name_ || '=' || digest_ IN (SELECT unnest($wanted))"""
 
-_ATTEMPTS = """SELECT id, coalesce(run, '') AS run, session, process, "at", status, "start",
-        coalesce(tag, '') AS tag, coalesce(position, '') AS position, coalesce(inputs, []) AS inputs
+_NEAREST = """WITH earlier AS (
+    SELECT id, coalesce(run, '') AS run, session, process, "at", coalesce(tag, '') AS tag,
+        coalesce(position, '') AS position,
+        list_distinct([each.name || '=' || each.digest FOR each IN coalesce(inputs, [])]) AS theirs
     FROM _rows WHERE kind = 'attempt' AND (process = $process OR id IN (
-        SELECT cached_from FROM _rows WHERE kind = 'use' AND process = $process))"""
-"""The attempts of a process, and those of others whose results it used: it may have been renamed,
-or be equal to another one."""
-
-_NEAREST = f"""WITH makers AS (
-    SELECT unnest($runs) AS run, unnest($sessions) AS session, unnest($processes) AS process,
-        unnest($equal) AS equal, unnest($of_notebook) AS of_notebook
-), earlier AS (
-    SELECT attempts.*, equal, of_notebook, list_distinct(
-        [each.name || '=' || each.digest for each in inputs]) AS theirs
-    FROM ({_ATTEMPTS}) attempts JOIN makers USING (run, session, process)
-    WHERE (run = $run AND session < $session OR ("at", id) < ($at, $id))
+            SELECT cached_from FROM _rows WHERE kind = 'use' AND process = $process))
         AND (len(inputs) > 0 OR "start" IS NOT NULL OR status <> 'failed')  -- not refused
 )
-SELECT id FROM earlier ORDER BY
-    list_sort(theirs) = $own DESC, equal + len(list_intersect(theirs, $own)) DESC,
-    CASE WHEN $tag <> '' THEN tag = $tag ELSE position = $position END DESC,
-    of_notebook DESC, "at" DESC, id DESC
-LIMIT 1"""
+SELECT run, session, process, max(row(
+    list_sort(theirs) = $own, len(list_intersect(theirs, $own)),
+    CASE WHEN $tag <> '' THEN tag = $tag ELSE position = $position END, "at", id))
+FROM earlier WHERE (run, session) <> ($run, $session)
+    AND (run = $run AND session < $session OR ("at", id) < ($at, $id))
+GROUP BY run, session, process"""
+"""The nearest attempt of each session of a run, of the process and of others whose results it used:
+it may have been renamed, or be equal to another one."""

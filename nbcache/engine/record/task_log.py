@@ -83,7 +83,9 @@ def log_rows(
             conditions.append(f"lower(t.{name}) = ?")
             values.append(wanted.lower())
     if where:
-        conditions.append(f"(\n{where}\n)")  # an error shows lines of it alone
+        with asking(cache, f"EXPLAIN FROM tasks t WHERE\n{where}", runs=()):
+            pass  # what is wrong with it is shown at its own place, not at what follows it below
+        conditions.append(f"(\n{where}\n)")
     query = (
         f"SELECT {', '.join(map(_expression, fields))} FROM tasks t"
         f" WHERE {' AND '.join(conditions)} ORDER BY t.run, t.process, {IN_ORDER}, t.position"

@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 from nbcache.errors import BodyError, HeaderError, NotKept, OptionError
 from nbcache.model.process import Directives, Output, ProcessDecl
@@ -18,6 +19,7 @@ from nbcache.plan.language.facts import BodyFacts
 from nbcache.plan.language.header import parse_process_cell
 from nbcache.plan.language.header_text import split_above
 from nbcache.plan.language.parts import is_empty
+from nbcache.plan.language.scopes import bound_by, own_nodes, stored_names
 
 _HEADER = re.compile(r"\s*(?P<names>.*?)\s*(?P<options>(?<!\S)--\w.*)?\Z", re.DOTALL)
 _OPTION = re.compile(r"(?<!\S)--([\w-]+)")
@@ -28,9 +30,10 @@ _IMPORTS = (ast.Import, ast.ImportFrom)
 
 @dataclass(frozen=True, slots=True)
 class CachedCell:
-    """A cell as read. `names` are kept; `bound` is all that it assigns, temporary names too;
-    `definitions` are its statements that are executed on a hit, with the lines of the cell, and
-    `gone` what it defines and deletes again."""
+    """A cell as read. `names` are kept; `bound` is all that it assigns, temporary names too, and
+    `unsure` those of them that it may leave as they were, or delete again; `definitions` are its
+    statements that are executed on a hit, with the lines of the cell, and `gone` what it defines
+    and deletes again."""
 
     decl: ProcessDecl
     facts: BodyFacts
@@ -38,6 +41,7 @@ class CachedCell:
     bound: frozenset[str]
     definitions: tuple[ast.stmt, ...]
     gone: frozenset[str] = frozenset()
+    unsure: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -87,8 +91,7 @@ def parse_cached_cell(
     if twice := sorted(defined & assigned):
         raise NotKept(f"it both defines {twice[0]} and assigns to it")
     deleted = {name for each in others for name in _deleted(each)}
-    nodes = (node for each in others for node in _at_module_scope(each))
-    caught = {n.name for n in nodes if isinstance(n, ast.ExceptHandler) and n.name}
+    caught = {n.name for n in _nodes(*others) if isinstance(n, ast.ExceptHandler) and n.name}
     if strange := sorted(deleted - assigned - defined - caught):
         raise NotKept(f"it deletes {strange[0]}, which it does not assign")
     passing = {name for each in others for name in _passing(each)}
@@ -109,7 +112,21 @@ def parse_cached_cell(
         frozenset(assigned),
         definitions,
         frozenset(name for name in deleted & defined if _ends_deleted(name, tree.body)),
+        frozenset(assigned - _surely_assigned(others) | deleted),
     )
+
+
+def _surely_assigned(statements: list[ast.stmt]) -> set[str]:
+    """Return the names of which it takes no look at what happens to say that they are assigned."""
+    targets: list[ast.expr] = []
+    for each in statements:
+        if isinstance(each, ast.Assign):
+            targets += each.targets
+        elif isinstance(each, ast.With | ast.AsyncWith):
+            targets += [item.optional_vars for item in each.items if item.optional_vars]
+        elif isinstance(each, ast.AugAssign) or (isinstance(each, ast.AnnAssign) and each.value):
+            targets.append(each.target)
+    return {name for target in targets for name in stored_names(target)}
 
 
 def _ends_deleted(name: str, statements: list[ast.stmt]) -> bool:
@@ -121,8 +138,7 @@ def _ends_deleted(name: str, statements: list[ast.stmt]) -> bool:
 
 
 def _deleted(statement: ast.stmt) -> set[str]:
-    nodes = _at_module_scope(statement)
-    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Del)}
+    return {node.id for node in _nodes(statement) if _is_deletion(node)}
 
 
 def _names(text: str) -> list[str]:
@@ -152,33 +168,24 @@ def _is_definition(statement: ast.stmt) -> bool:
     return False
 
 
-def _at_module_scope(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield a statement and what is in it, but not what lies in a scope of its own."""
-    yield node
-    if isinstance(node, (*_FUNCTIONS, ast.Lambda)):
-        return
-    comprehensions = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-    for child in ast.iter_child_nodes(node):
-        if isinstance(node, comprehensions) and not isinstance(child, ast.NamedExpr):
-            continue
-        yield from _at_module_scope(child)
+def _nodes(*statements: ast.stmt) -> Iterator[ast.AST]:
+    """Yield the nodes of statements of a module, in their order, without those of inner scopes."""
+    return own_nodes(ast.Module([*statements], []))
 
 
 def _bound_by(statement: ast.stmt) -> Iterator[str]:
-    for node in _at_module_scope(statement):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, _FUNCTIONS):
-            yield node.name
-        elif isinstance(node, _IMPORTS):
-            yield from ((each.asname or each.name).partition(".")[0] for each in node.names)
-        elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
-            yield node.name
+    for node in _nodes(statement):
+        if not isinstance(node, ast.ExceptHandler) and not _is_deletion(node):
+            yield from bound_by(node)
+
+
+def _is_deletion(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del)
 
 
 def _passing(statement: ast.stmt) -> Iterator[str]:
     """Yield names that hold something for the length of a block only: what `with` opens."""
-    for node in _at_module_scope(statement):
+    for node in _nodes(statement):
         if isinstance(node, ast.With | ast.AsyncWith):
             for item in node.items:
                 for target in ast.walk(item.optional_vars) if item.optional_vars else ():

@@ -62,11 +62,12 @@ def operator_sign(node: ast.operator) -> str:
 
 
 def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a scope's body without those of scopes inside it (their heads count)."""
+    """Yield the nodes of a scope's body, in its order, without those of scopes inside it (their
+    heads count)."""
     if isinstance(node, ast.Lambda):
         stack: list[ast.AST] = [node.body]
     else:
-        stack = list(getattr(node, "body", []))
+        stack = [*reversed(getattr(node, "body", []))]
     while stack:
         each = stack.pop()
         yield each
@@ -78,25 +79,23 @@ def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
         elif isinstance(each, ast.Lambda):
             stack.extend(_head(each.args))
         elif isinstance(each, Comprehension):
-            stack.extend(_walruses(each))
+            stack.extend(reversed(_walruses(each)))
         else:
-            stack.extend(ast.iter_child_nodes(each))
+            stack.extend(reversed([*ast.iter_child_nodes(each)]))
 
 
 def _head(arguments: ast.arguments) -> list[ast.AST]:
     return [each for each in (*arguments.defaults, *arguments.kw_defaults) if each is not None]
 
 
-def _walruses(node: ast.AST) -> list[ast.AST]:
+def _walruses(node: ast.AST) -> list[ast.expr]:
     """Return the targets of `:=` in a comprehension: they are bound around it."""
-    found: list[ast.AST] = []
-    stack = list(ast.iter_child_nodes(node))
-    while stack:
-        each = stack.pop()
+    found: list[ast.expr] = []
+    for each in ast.iter_child_nodes(node):
         if isinstance(each, ast.NamedExpr):
             found.append(each.target)
         if not isinstance(each, _SCOPES):
-            stack.extend(ast.iter_child_nodes(each))
+            found += _walruses(each)
     return found
 
 
@@ -112,13 +111,14 @@ def function_scope(node: Function) -> Scope:
         elif isinstance(each, ast.Nonlocal):
             outer |= set(each.names)
         else:
-            names |= set(_bound_by(each))
+            names |= set(bound_by(each))
     return Scope(
         "function", frozenset(names - declared - outer), frozenset(declared), frozenset(outer)
     )
 
 
-def _bound_by(node: ast.AST) -> Iterator[str]:
+def bound_by(node: ast.AST) -> Iterator[str]:
+    """Yield the names that a node alone binds or deletes."""
     if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
         yield node.id
     elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -135,7 +135,7 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
 def pattern_names(pattern: ast.pattern) -> Iterator[str]:
     for node in ast.walk(pattern):
         if isinstance(node, (ast.MatchAs, ast.MatchStar, ast.MatchMapping)):
-            yield from _bound_by(node)
+            yield from bound_by(node)
 
 
 def stored_names(target: ast.expr) -> Iterator[str]:
