@@ -464,9 +464,36 @@ def test_a_module_that_an_earlier_task_loaded_counts_with_what_it_imports_for_on
         "from importlib import import_module\nimport_module('taken_' + 'helper')",
         "import pickle\npickle.loads(b'ctaken_helper\\nK\\n.')",
         "import pickle\npickle._loads(b'ctaken_helper\\nK\\n.')",
+        "__import__('taken_' + 'helper')",
+        "import pkgutil\npkgutil.resolve_name('taken_' + 'helper')",
+        "import runpy\nrunpy.run_module('taken_' + 'helper')",
     ):
         found = reads(bench, body, notebook, sys_path=path)
         assert [each.name for each in found] == ["taken_below", "taken_helper"], body
+
+
+def test_what_the_import_of_a_module_took_by_names_counts_for_each_process_that_knows_the_module(
+    bench: Bench, notebook: Path
+) -> None:
+    load = {
+        "asks": "importlib.import_module('found_{}.one')",
+        "calls": "__import__('found_{}.one')",
+        "loads": "spec = importlib.util.find_spec('found_{}.one'); spec.loader.load_module()",
+        "runs": "exec('from . import o' + 'ne')",
+    }
+    path = (str(notebook), *sys.path)
+    for way, text in load.items():
+        package, name = notebook / f"found_{way}", f"found_{way}"
+        package.mkdir()
+        package.joinpath("__init__.py").write_text("import importlib.util\n" + text.format(way))
+        package.joinpath("one.py").write_text("import found_below")
+        (notebook / "found_below.py").write_text("")
+        source = package.joinpath("__init__.py")
+        known = {name: ModuleSource(str(source), identity_digest(source.read_bytes()))}
+        for _ in range(2):  # processes, in one worker
+            found = reads(bench, f"import {name}", notebook, modules=known, sys_path=path)
+            assert f"{name}.one" in [each.name for each in found], way
+        assert reads(bench, "pass", notebook, sys_path=path) == ()
 
 
 def test_what_is_taken_of_a_module_without_its_name_counts_beyond_what_the_fingerprint_knew_of_it(
@@ -481,6 +508,8 @@ def test_what_is_taken_of_a_module_without_its_name_counts_beyond_what_the_finge
         ("pickle.loads(b'cpartly_helper\\nf\\n.')", False),
         ("pickle.loads(b'cpartly_helper\\nK\\n.')", True),
         ("importlib.import_module('partly_' + 'helper').K", True),
+        ("__import__('partly_' + 'helper').K", True),
+        ("import pkgutil; pkgutil.resolve_name('partly_' + 'helper:K')", True),
         ("pickle.dumps(partly_helper.K)", False),
     ):
         for names, more in ((frozenset({"f"}), counts), (frozenset({"f", "K"}), False)):

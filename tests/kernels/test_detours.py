@@ -158,6 +158,15 @@ DETOURS = [
     module_edit("spec from file location", {"p70.py": "x = 1\n"}, "p70.py", "x = 1", "x = 2", "import importlib.util as u\ns = u.spec_from_file_location('q', here / ('p7' + '0.py'))\nm = u.module_from_spec(s)\ns.loader.exec_module(m)\nout = m.x", "read p70.py", cells="from pathlib import Path\nhere = Path.cwd()"),
     *apart([module_edit("run magic", {"p71.py": F}, "p71.py", "v + 1", "v + 2", "out = f(v)", "helper f", cells="%run p71.py")]),
     module_edit("run magic unreached", {"p72.py": F}, "p72.py", "v + 7", "v + 8", "out = f(v)", None, cells="%run p72.py"),
+    module_edit("sys under another name", {"p74.py": F}, "p74.py", "v + 1", "v + 2", "import p74\nimport sys as s\nout = s.modules[''.join(['p7', '4'])].f(v)", "module p74"),
+    module_edit("modules of sys by its own name", {"p75.py": F, "p76.py": "from sys import modules as m\ndef take(*n): return m[''.join(n)]\n"}, "p75.py", "v + 1", "v + 2", "import p75, p76\nout = p76.take('p7', '5').f(v)", "module p75"),
+    module_edit("sys under another name in a module", {"p77.py": F, "p78.py": "import sys as s\ndef take(*n): return s.modules[''.join(n)]\n"}, "p77.py", "v + 1", "v + 2", "import p77, p78\nout = p78.take('p7', '7').f(v)", "module p77"),
+    module_edit("modules of something else", {"p79.py": F, "p80.py": "class Net: modules = {'one': 1}\ndef take(net, *n): return net.modules[''.join(n)]\n"}, "p79.py", "v + 7", "v + 8", "import p79, p80\nout = p79.f(p80.take(p80.Net, 'o', 'ne'))", None),
+    module_edit("call of import in a module", {"p81.py": F, "p82.py": "def take(*n): return __import__(''.join(n))\n"}, "p81.py", "v + 1", "v + 2", "import p81, p82\nout = p82.take('p8', '1').f(v)", "read p81"),
+    module_edit("run module by a computed name", {"p83.py": F}, "p83.py", "v + 1", "v + 2", "import runpy\nout = runpy.run_module(''.join(['p8', '3']))['f'](v)", "read p83"),
+    module_edit("submodule before a function hides it", {"p84/__init__.py": "from .sub import use\nfrom .f import f\n", "p84/f.py": "def f(v): return v\ndef g(v): return v + 1\n", "p84/sub.py": "from p84 import f\ndef use(v): return f.g(v)\n"}, "p84/f.py", "v + 1", "v + 2", "out = use(v)", "module p84.f", cells="from p84 import use"),
+    module_edit("function that hides its submodule before anybody asks", {"p85/__init__.py": "from .f import f\nfrom .sub import use\n", "p85/f.py": "def f(v): return v\ndef g(v): return v + 1\n", "p85/sub.py": "from p85 import f\ndef use(v): return f(v)\n"}, "p85/f.py", "v + 1", "v + 2", "out = use(v)", None, cells="from p85 import use"),
+    module_edit("name of a star before the package's own", {"p86/__init__.py": "from .a import *\nfrom .sub import use\ndef f(v): return v\n", "p86/a.py": "from .c import f\n", "p86/c.py": F, "p86/sub.py": "from . import f\ndef use(v): return f(v)\n"}, "p86/c.py", "v + 1", "v + 2", "out = use(v)", "module p86.c", cells="from p86 import use"),
 ]  # fmt: skip
 
 

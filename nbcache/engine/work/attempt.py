@@ -192,13 +192,13 @@ class _Attempt:
                 place.watcher.may_read(paths_in(inputs.values()))
             self.retire = self.retire or body.changes_modules(before)
             with patched(self._patches(body)):
-                place.watcher.forget_pickles()  # what made the namespace counts by the hash
+                place.watcher.taken.forget()  # what made the namespace counts by the hash
                 namespace, final = body.run(before, inputs, task, self._show)
         finally:
             place.baseline.restore_builtins()
             if process.watch:
                 self.watched = self._reads(loaded)
-            named = place.watcher.named - place.modules.loaded.keys()
+            named = place.watcher.taken.named - place.modules.loaded.keys()
             self.watched += place.packages_of(self.staging.modules | named, process, body)
         return body.outputs(namespace, before, final, self.staging.is_made)
 

@@ -28,6 +28,11 @@ _CACHE = opmap["CACHE"]
 _OWN = str(Path(__file__).absolute().parents[__name__.count(".") - 1]) + os.sep  # all of nbcache
 _BESIDE = ("nbcache-", "IPythonHistorySaving", "IOPub", "Control", "Heartbeat")  # threads
 _LIBRARY = os.path.dirname(os.__file__)  # Python's own
+# Who asks for a module for the files beside it, or tells in another way what is taken of it.
+_TAKING_NO_CODE = (
+    f"{_LIBRARY}/importlib/resources/", "/importlib_resources/", "/pkg_resources/",
+    f"{_LIBRARY}/pickle.py", _OWN,
+)  # fmt: skip
 _ASKING = tuple(
     f"{where}{name}"
     for name in ("genericpath", "posixpath", "pathlib", "glob", "filecmp", "shutil")
@@ -105,6 +110,22 @@ def library_of(frame: FrameType) -> str | None:
     source = frame.f_code.co_filename
     is_package = "site-packages" in source or "dist-packages" in source
     return source if is_package and not source.startswith(_OWN) else None
+
+
+def takes_no_code(frame: FrameType) -> bool:
+    """Say whether whoever asks for a module by name is not to use what its code defines."""
+    source = frame.f_code.co_filename
+    return any(each in source for each in _TAKING_NO_CODE)
+
+
+def calls_import(code: CodeType) -> bool:
+    """Say whether some code may call `__import__`, which statements call as well."""
+    return any("__import__" in each.co_names for each in nested_codes(code))
+
+
+def is_statement(frame: FrameType) -> bool:
+    """Say whether a frame executes an import statement."""
+    return frame.f_code.co_code[place_of(frame)[1]] == opmap["IMPORT_NAME"]
 
 
 def called_by(names: tuple[str, ...], is_package: Callable[[str], bool]) -> bool:

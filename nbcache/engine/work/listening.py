@@ -10,17 +10,20 @@ costs one comparison per event. What is told, and whether it counts, is the list
 from __future__ import annotations
 
 import _posixsubprocess
+import builtins
+import contextlib
 import functools
-import importlib
+import importlib.util
 import os
+import runpy
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from types import FrameType, ModuleType
 from typing import Any, Protocol
 
-from nbcache.engine.work.callers import is_beside_the_body, library_that_asks
+from nbcache.engine.work.callers import is_beside_the_body, is_statement, library_that_asks
 
 Arguments = tuple[object, ...]
 
@@ -60,7 +63,10 @@ class Listener(Protocol):
         """A thread that works for nbcache or the kernel opened a file."""
 
     def asked_by_name(self, module: str, frame: FrameType) -> None:
-        """A module was asked for by `import_module`, from this frame."""
+        """A module was asked for by `import_module` or a call of `__import__`, from this frame."""
+
+    def module_run(self, module: str, file: str, frame: FrameType) -> None:
+        """A module is to be run from its file, from this frame, without being loaded."""
 
     def forked(self) -> None:
         """This process was forked from the one that listens; called in the child."""
@@ -92,6 +98,7 @@ def listen(listener: Listener, events: Mapping[str, Callable[[Arguments], None]]
         _replace_functions()
     _watch_variables(listener)
     _watch_import_module(listener)
+    _watch_run_module(listener)
 
 
 def hear(listener: Listener) -> None:
@@ -131,11 +138,56 @@ def _watch_import_module(listener: Listener) -> None:
     @functools.wraps(import_module)
     def watched_import_module(name: str, package: str | None = None) -> ModuleType:
         module = import_module(name, package)
-        if listener.is_active:
-            listener.asked_by_name(module.__name__, sys._getframe(1))
+        listener.asked_by_name(module.__name__, sys._getframe(1))
         return module
 
     importlib.import_module = watched_import_module
+
+
+def _watch_run_module(listener: Listener) -> None:
+    run_module = runpy.run_module
+
+    @functools.wraps(run_module)
+    def watched_run_module(mod_name: str, *more: Any, **named: Any) -> dict[str, Any]:
+        with contextlib.suppress(ImportError, ValueError):  # which `run_module` says better
+            spec = importlib.util.find_spec(mod_name)
+            if spec is not None and spec.submodule_search_locations is not None:
+                spec = importlib.util.find_spec(f"{mod_name}.__main__")
+            if spec is not None and spec.origin is not None:
+                listener.module_run(spec.name, spec.origin, sys._getframe(1))
+        return run_module(mod_name, *more, **named)
+
+    runpy.run_module = watched_run_module
+
+
+def watch_calls_of_import() -> None:
+    """Have calls of `__import__` told, until builtins are put back as they were.
+
+    Not always: each import statement calls it as well, takes longer then, and shows it in its
+    tracebacks.
+    """
+    builtins.__import__ = _watched_import
+
+
+_import = builtins.__import__
+
+
+def _watched_import(
+    name: str,
+    globals: Mapping[str, Any] | None = None,
+    locals: Mapping[str, Any] | None = None,
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> ModuleType:
+    module = _import(name, globals, locals, fromlist, level)
+    frame = sys._getframe(1)
+    if "__import__" in frame.f_code.co_names and not is_statement(frame):
+        around = str((globals or {}).get("__package__"))
+        full = importlib.util.resolve_name("." * level + name, around) if level else name
+        for each in (full, *(f"{full}.{member}" for member in fromlist or ())):
+            if each in sys.modules:
+                _latest[0].asked_by_name(each, frame)
+    return module
 
 
 _latest: list[Listener] = []

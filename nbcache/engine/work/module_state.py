@@ -17,7 +17,9 @@ from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
+from nbcache.engine.work.callers import calls_import
 from nbcache.engine.work.import_reads import ImportReads
+from nbcache.engine.work.listening import watch_calls_of_import
 from nbcache.engine.work.watch import Watcher
 from nbcache.model.digest import Digest, identity_digest
 
@@ -39,6 +41,7 @@ class LocalModules:
         self._known: dict[str, tuple[types.ModuleType, bytes]] = {}
         self._depth = 0
         self._dirty: set[str] = set()
+        self._calling: set[str] = set()  # modules whose code calls `__import__`
         self._new: list[types.ModuleType] = []
 
     def install(self) -> None:
@@ -58,10 +61,12 @@ class LocalModules:
                 original(this, module)
                 return
             self._enter()
+            self._watcher.taken.begin_import()
             try:
                 self._execute(this, module, file)
                 self._new.append(module)
             finally:
+                self._watcher.taken.end_import(module.__name__)
                 self._leave()
             if sys.modules.get(module.__name__) is not module:
                 self._watcher.read_file(file)  # made by hand from a file, and known by no name
@@ -82,6 +87,9 @@ class LocalModules:
             data = loader.get_data(loader.path)
             code = loader.source_to_code(data, loader.path)
         self._digests[module.__name__] = identity_digest(data)
+        if calls_import(code):
+            self._calling.add(module.__name__)
+            watch_calls_of_import()
         exec(code, module.__dict__)
 
     def digest(self, name: str) -> Digest | None:
@@ -100,6 +108,8 @@ class LocalModules:
             self._known, self._reads, self._dirty = {}, [], set()
         for module, _ in self._known.values():
             _empty_caches(module)
+        if not self._calling.isdisjoint(self.loaded):
+            watch_calls_of_import()
 
     def reads_of(self, names: Collection[str]) -> list[ImportReads]:
         """Return what the imports of these modules read."""

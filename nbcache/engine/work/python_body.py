@@ -25,7 +25,9 @@ from nbcache.engine.identity.input_settings import OF_INPUTS, InputSettings
 from nbcache.engine.identity.patches import PATCHES, Patch
 from nbcache.engine.identity.payload import map_buffers, unpickle_names
 from nbcache.engine.spec import AttemptSpec, ProcessSpec
+from nbcache.engine.work.callers import calls_import
 from nbcache.engine.work.display import is_drawing, mime_bundle, show_open_figures
+from nbcache.engine.work.listening import watch_calls_of_import
 from nbcache.engine.work.module_changes import task_changes_modules
 from nbcache.engine.work.path_values import paths_in
 from nbcache.engine.work.shown import told_by_cells
@@ -88,6 +90,7 @@ class PythonBody:
         tree = ast.parse(process.body)
         self._paths: tuple[str, ...] | None = None
         self._literals: tuple[str, ...] | None = None
+        self._calls_import: bool | None = None
         self._changes: bool | None = None
         self._codes: list[types.CodeType] = []  # of the functions that were sent
         self._read = _names_read(tree)
@@ -138,16 +141,19 @@ class PythonBody:
     def literals(self) -> tuple[str, ...]:
         """Return what looks like an absolute path in the texts of the body and its functions."""
         if self._literals is None:
-            codes = [each for each in (self._statements, self._expression) if each is not None]
             self._literals = tuple(
                 found
-                for code in (*codes, *self._codes)
+                for code in self._all_codes()
                 for nested in nested_codes(code)
                 for text in nested.co_consts
                 if isinstance(text, str)
                 for found in _PATH.findall(text)
             )
         return self._literals
+
+    def _all_codes(self) -> list[types.CodeType]:
+        own = [each for each in (self._statements, self._expression) if each is not None]
+        return [*own, *self._codes]
 
     def run(
         self,
@@ -168,6 +174,10 @@ class PythonBody:
         namespace.update(inputs)
         namespace["__builtins__"] = __builtins__
         sys.modules["__main__"] = module
+        if self._calls_import is None:
+            self._calls_import = any(map(calls_import, self._all_codes()))
+        if self._calls_import:
+            watch_calls_of_import()
         final = self._execute(namespace)
         show_open_figures(show)
         return namespace, final

@@ -49,10 +49,10 @@ from nbcache.engine.work.import_reads import ImportReads
 from nbcache.engine.work.listening import hear, listen, path_of_folder
 from nbcache.engine.work.opened_files import OpenedFiles
 from nbcache.engine.work.opening_modes import is_making, is_reading, is_writing
+from nbcache.engine.work.taken_modules import TakenModules
 from nbcache.engine.work.variable_reads import VariableReads, variable_rows
 from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
-from nbcache.plan.identity.uses import Chain
 from nbcache.store.filestate import FileTable, StatKey
 
 _READ_FOLDERS = ("/pyarrow/", "/polars/")  # libraries that are given a folder, or a pattern
@@ -71,9 +71,7 @@ class Watcher:
         self._files = OpenedFiles()
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
-        self._imported: set[str] = set()  # modules that were asked for by `import_module`
-        self.named: set[str] = set()  # those of them that the body itself asked for
-        self._unpickled: set[tuple[str, Chain]] = set()  # what pickles brought, of which modules
+        self.taken = TakenModules(self._is_others)
         # During an import of local modules: kinds and names.
         self._import_reads: dict[tuple[str, str], None] | None = None
         self._gathering: set[int] = set()  # threads that ask what happened
@@ -114,8 +112,7 @@ class Watcher:
         self._reads, self._named = {}, {}
         self._asked, self._written = {}, set()
         self.variables.begin()
-        self._imported, self.named = set(), set()
-        self.forget_pickles()
+        self.taken.begin()
         self._children.begin()
         self._files.begin(places.folders, lambda path: not places.is_users(path))
         self.is_active = True
@@ -273,27 +270,24 @@ class Watcher:
                 self._reads.setdefault((kind, name), tuple(found) if found else None)
 
     def asked_by_name(self, module: str, frame: FrameType) -> None:
-        """Code asks for a module by `import_module`."""
-        self._imported.add(module)
-        if not self._is_others(frame):
-            self.named.add(module)
+        """Code asks for a module by name."""
+        self.taken.ask(module, frame)
+
+    def module_run(self, module: str, file: str, frame: FrameType) -> None:
+        """Code runs a module that is not loaded for it."""
+        if self._places is not None and self._places.is_local_module(file):
+            self.taken.run[module] = file
+            self.taken.ask(module, frame)
 
     def _found_class(self, found: tuple[object, ...]) -> None:
-        self._unpickled.add((str(found[0]), tuple(str(found[1]).split("."))))
+        self.taken.unpickle(str(found[0]), str(found[1]))
 
-    def forget_pickles(self) -> None:
-        """Take no note of what pickles brought so far."""
-        self._unpickled = set()
-
-    def taken_beyond(self, known: Mapping[str, ModuleSource], loaded: Iterable[str]) -> set[str]:
-        """Return the loaded local modules of which more was taken than what is known of them.
-
-        A known one that a library asks for it need not use (importlib.resources: files beside it).
-        """
-        whole = self.named | (self._imported - known.keys())
-        taken = {(name, chain) for name, chain in tuple(self._unpickled) if name in loaded}
-        taken |= {(name, ()) for name in whole if name in loaded}
-        taken -= {each for each in taken if _is_known(each, known)}
+    def taken_beyond(
+        self, known: Mapping[str, ModuleSource], used: Iterable[str], loaded: Mapping[str, str]
+    ) -> set[str]:
+        """Return the loaded local modules of which more was taken than what is known of them;
+        `used` are those of which the import counts."""
+        taken = self.taken.beyond(known, used, loaded)
         if not taken:
             return set()
         self.pause()
@@ -548,12 +542,3 @@ class Watcher:
         if self._places is None or source in ON_BEHALF:
             return self._places is None
         return source.startswith("<frozen") or self._places.is_package(source)
-
-
-def _is_known(taken: tuple[str, Chain], known: Mapping[str, ModuleSource]) -> bool:
-    """Whether what was taken of a module counts already, and with it what it reaches."""
-    name, chain = taken
-    if name not in known:
-        return False
-    names = known[name].names
-    return names is None or (chain[:1] != () and chain[0] in names)

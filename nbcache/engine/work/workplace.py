@@ -230,15 +230,16 @@ class Workplace:
         """Return the local modules that an attempt took and the fingerprint did not know, or of
         which it knew less.
 
-        These are those it loaded (`before` are those that were there) or took by `import_module` or
-        a pickle, with what these reach, and those that an earlier attempt of the process took.
+        These are those it loaded (`before` are those that were there) or took by a name or a
+        pickle, with what these reach, and those that an earlier attempt of the process took.
         """
-        loaded = self.modules.loaded
+        loaded = self.modules.loaded | self.watcher.taken.run
         if not loaded:
             return {}
         known = self._taken_modules.setdefault(process.key, set())
         known |= loaded.keys() - before - process.modules.keys()
-        known |= self.watcher.taken_beyond(process.modules, loaded)
+        used = {*process.modules, *known}
+        known |= self.watcher.taken_beyond(process.modules, used, loaded)
         return {name: loaded[name] for name in known if name in loaded}
 
     def packages_of(

@@ -43,8 +43,8 @@ class ModuleFacts:
     `bindings`: name -> all (module, attribute or None) that imports bind it to; several where one
     of them is tried first, or by a condition. `assigned`: each name that the top level binds in
     another way -> the names that its value may be made of. `starred` are the modules of which it
-    takes all names; `settled` the names that statements behind the last star are sure to bind
-    before any reads them.
+    takes all names; `settled` the names that statements behind it are sure to bind before any
+    reads them, here or in a module that is imported meanwhile.
     """
 
     name: str
@@ -102,6 +102,7 @@ def _facts(name: str, package: str, source: str, asked: frozenset[Asked]) -> Mod
     starred: list[str] = []
     settled: set[str] = set()
     early: set[str] = set()  # what may be read while a star still says what it is
+    is_shown = False  # what a star brought, to another module that may take it
     lines = lines_of(source)
     typed = not any(map(_checks_types, tree.body))
     for node in tree.body:
@@ -109,7 +110,8 @@ def _facts(name: str, package: str, source: str, asked: frozenset[Asked]) -> Mod
             continue
         part = _part(node, future, lines, asked)
         early |= part.uses.names.keys() - settled
-        if isinstance(node, Definition | ast.Import | ast.ImportFrom | ast.Assign):
+        is_shown |= bool(starred) and any(each.bound for each in part.uses.imports)
+        if not is_shown and isinstance(node, Definition | ast.Import | ast.ImportFrom | ast.Assign):
             settled |= part.uses.stored - early
         for each in part.uses.imports:
             if each.bound:

@@ -16,7 +16,7 @@ from nbcache.plan.identity.code import encode_constant
 from nbcache.plan.identity.explain import PART
 from nbcache.plan.identity.module_facts import ModuleFacts, Part
 from nbcache.plan.identity.module_relations import ModuleRelations
-from nbcache.plan.identity.uses import DEFINED, NAME_MODULES, Chain, modules_told
+from nbcache.plan.identity.uses import DEFINED, NAME_MODULES, Chain, modules_told, takes_any
 
 _OWN_NAME = frozenset({"__name__", "__module__", "__spec__"})
 _SEES_ALL = frozenset({"globals", "eval", "exec"})
@@ -209,6 +209,9 @@ class ModuleReach:
                 continue  # `from . import name` in a package: the submodule of that name
             found = True
             self._queue.append((target, rest if attribute is None else (attribute, *rest)))
+            if attribute and facts.name in self._known.imported_before(target, attribute):
+                below = f"{target}.{attribute}"  # what that name means then, if it is a submodule
+                self._queue += [(below, rest)] if self._is_module(below) else []
         # No answer in itself: what a star brings may be a submodule that its home imports.
         self._queue += [(each, (name, *rest)) for each in self._known.by_star(facts, name)]
         return found
@@ -282,7 +285,8 @@ class ModuleReach:
         if uses.attributes & NAME_MODULES:
             if uses.read & _OWN_NAME:  # sys.modules[__name__], modules[f.__module__]
                 self._queue.append((module, ()))
-            if uses.takes_any and not self._takes_any:
+            called_sys = [each for each, found in facts.bindings.items() if ("sys", None) in found]
+            if not self._takes_any and takes_any(uses, called_sys):
                 self.takes_any()
             for told in modules_told(uses, module):
                 if self._known.load(told) is not None:

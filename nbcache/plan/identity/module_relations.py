@@ -5,7 +5,7 @@ By their source alone, whatever is reached: found once for all that looks at the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from nbcache.plan.identity.module_facts import ModuleFacts, Part
 from nbcache.plan.identity.uses import Chain, modules_told
@@ -30,6 +30,14 @@ def _touched(facts: ModuleFacts, names: frozenset[str]) -> set[str]:
     return found
 
 
+def _with_members(imports: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[str]:
+    """Yield the modules of imports, the packages around them, and what may be submodules."""
+    for module, names in imports:
+        steps = module.split(".")
+        yield from (".".join(steps[:count]) for count in range(1, len(steps) + 1))
+        yield from (f"{module}.{name}" for name in names)
+
+
 class ModuleRelations:
     """Those of the modules of which `load` gives the facts, and None for any other name."""
 
@@ -41,6 +49,7 @@ class ModuleRelations:
         self._told: dict[tuple[str, Chain], bool] = {}
         self._acting: dict[str, frozenset[str]] = {}
         self._changed: dict[str, frozenset[str]] = {}
+        self._before: dict[tuple[str, str], frozenset[str]] = {}
 
     def changed_by(self, module: str) -> frozenset[str]:
         """Return the modules that importing one may change: it patches, or registers there."""
@@ -124,6 +133,21 @@ class ModuleRelations:
                         found += [target] if inner.binds(name) else []
             self._by_star[facts.name, name] = found
         return self._by_star[facts.name, name]
+
+    def imported_before(self, package: str, name: str) -> frozenset[str]:
+        """Return the modules that a package imports, directly or not, until it binds a name."""
+        if (package, name) not in self._before:
+            facts, waiting, seen = self.load(package), list[str](), {package}
+            for part in facts.statements if facts is not None and facts.binds(name) else ():
+                waiting += _with_members((each.module, each.names) for each in part.uses.imports)
+                if name in part.uses.stored:
+                    break
+            for each in waiting:  # grows meanwhile
+                inner = self.load(each) if each not in seen else None
+                seen.add(each)
+                waiting += _with_members(inner.imports) if inner is not None else ()
+            self._before[package, name] = frozenset(seen)
+        return self._before[package, name]
 
     def load(self, module: str) -> ModuleFacts | None:
         """Return what the source of a local module says; None where it is not local."""

@@ -8,6 +8,7 @@ already.
 from __future__ import annotations
 
 import ast
+import sys
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
@@ -24,6 +25,7 @@ from nbcache.plan.identity.uses import (
     Import,
     Uses,
     modules_told,
+    takes_any,
 )
 
 Home = Literal["notebook", "local", "package", "python", "unknown"]
@@ -149,7 +151,8 @@ class Noted:
         self.asks |= asked_of_code(uses)
         for each in uses.imports:
             self._import(each, uses)
-        self.takes_any |= uses.takes_any
+        called_sys = [each for each in uses.taken_from if self._namespace.get(each) is sys]
+        self.takes_any |= takes_any(uses, called_sys)
         for told in modules_told(uses):
             self.module_read(told, {()}, only_local="find_spec" not in uses.attributes)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dis
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -70,7 +70,7 @@ class Uses:
     `by_text` are those of `names` that are read through a text alone, see `identity.named_in_text`.
     `attributes` are all names and attributes that it mentions, `read` those that it does not bind.
     `members` are the attributes read: the name that stands before it or "", itself, is it called.
-    `takes_any`: it takes from `sys.modules` what no text in it names.
+    `taken_from` are the names of which it takes `.modules` by a key that no text in it names.
     """
 
     names: dict[str, frozenset[Chain]]
@@ -81,7 +81,7 @@ class Uses:
     by_text: frozenset[str] = frozenset()
     read: frozenset[str] = frozenset()
     members: frozenset[tuple[str, str, bool]] = frozenset()
-    takes_any: bool = False
+    taken_from: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=4096)
@@ -111,7 +111,7 @@ def uses_of(code: types.CodeType) -> Uses:
         frozenset(by_text),
         frozenset(read),
         frozenset(members),
-        "modules" in attributes and any(map(_takes_any, nested_codes(code))),
+        frozenset(name for each in nested_codes(code) for name in _taken_from(each)),
     )
 
 
@@ -129,15 +129,24 @@ def modules_told(uses: Uses, module: str = "") -> set[str]:
     return told | {f"{each}.{name}" for each in around for name in inner}
 
 
-def _takes_any(code: types.CodeType) -> bool:
-    steps = [each for each in _steps(code) if each.opname != "PUSH_NULL"]
-    return any(
-        step.argval == "modules"
-        and step.opname in _ATTRIBUTES
-        and _member(steps, at)[0].strip("_") == "sys"
-        and not _is_key_told(*steps[at + 1 : at + 4])
-        for at, step in enumerate(steps)
+def takes_any(uses: Uses, called_sys: Collection[str] = ()) -> bool:
+    """Say whether code takes from `sys.modules` what no text in it names; of `from sys import
+    modules` that cannot be told. called_sys: names that code around it gave to `sys`."""
+    imported = [each for each in uses.imports if each.module == "sys"]
+    own = {name for each in imported if not each.names for name in each.targets}
+    return any("modules" in each.names for each in imported) or not uses.taken_from.isdisjoint(
+        {"sys", *own, *called_sys}
     )
+
+
+def _taken_from(code: types.CodeType) -> Iterator[str]:
+    if "modules" not in code.co_names:
+        return
+    steps = [each for each in _steps(code) if each.opname != "PUSH_NULL"]
+    for at, step in enumerate(steps):
+        is_read = step.argval == "modules" and step.opname in _ATTRIBUTES
+        if is_read and not _is_key_told(*steps[at + 1 : at + 4]):
+            yield _member(steps, at)[0]
 
 
 _KEY_ENDS = frozenset(
