@@ -309,7 +309,9 @@ class Cells:
         new = self._local_modules(sys.modules.keys() - self._known_modules)
         local = {**self._known_local, **new}
         known = begun.captured.modules
-        taken = new.keys() - known.keys() | self._watcher.taken_beyond(known, (), local)
+        taken = new.keys() - known.keys()
+        more = self._watcher.taken.beyond(known, (), local)
+        taken |= self._watcher.reached_beyond(known, more, local) if more else set()
         begun.taken = {each: local[each] for each in taken}
         path = [os.path.abspath(each) for each in sys.path]
         return self._watcher.end(declared, begun.taken, sys_path=path)

@@ -472,6 +472,21 @@ def test_a_module_that_an_earlier_task_loaded_counts_with_what_it_imports_for_on
         assert [each.name for each in found] == ["taken_below", "taken_helper"], body
 
 
+def test_a_module_that_another_task_of_the_process_took_by_its_name_does_not_count(
+    bench: Bench, notebook: Path
+) -> None:
+    for name in ("by_item_one", "by_item_two"):
+        (notebook / f"{name}.py").write_text("value = 1\n")
+    process = bench.process(
+        "import importlib\nimportlib.import_module('by_item_' + n)", [],
+        folder=str(notebook), inputs=(Input("n"),), sys_path=(str(notebook), *sys.path),
+    )  # fmt: skip
+
+    for name in ("one", "two", "one"):
+        report = bench.run(process, {"n": name})
+        assert [each.name for each in report.watched] == [f"by_item_{name}"]
+
+
 def test_what_the_import_of_a_module_took_by_names_counts_for_each_process_that_knows_the_module(
     bench: Bench, notebook: Path
 ) -> None:

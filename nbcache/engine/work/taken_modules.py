@@ -15,6 +15,9 @@ from nbcache.engine.spec import ModuleSource
 from nbcache.engine.work.callers import takes_no_code
 from nbcache.plan.identity.uses import Chain
 
+Taken = tuple[str, Chain]
+"""A module, and what was read of it; () is all of it."""
+
 
 @dataclass(slots=True)
 class _Import:
@@ -35,7 +38,7 @@ class TakenModules:
         self._asked: set[str] = set()
         self._whole: set[str] = set()  # those of them that are asked for what their code defines
         self.run: dict[str, str] = {}  # by `runpy`, which loads none: names and files
-        self._unpickled: set[tuple[str, Chain]] = set()  # what pickles brought, of which modules
+        self._unpickled: set[Taken] = set()  # what pickles brought, of which modules
         self._importing: list[_Import] = []
         self._imports: dict[str, _Import] = {}
 
@@ -71,8 +74,8 @@ class TakenModules:
 
     def beyond(
         self, known: Mapping[str, ModuleSource], used: Iterable[str], loaded: Mapping[str, str]
-    ) -> set[tuple[str, Chain]]:
-        """Return what was taken of the loaded modules that is not known already, () for all of one.
+    ) -> set[Taken]:
+        """Return what was taken of the loaded modules that is not known already.
 
         `used` are those of which the import counts.
         """
@@ -85,7 +88,7 @@ class TakenModules:
         return {each for each in taken if not _is_known(each, known)}
 
 
-def _is_known(taken: tuple[str, Chain], known: Mapping[str, ModuleSource]) -> bool:
+def _is_known(taken: Taken, known: Mapping[str, ModuleSource]) -> bool:
     """Whether what was taken of a module counts already, and with it what it reaches."""
     name, chain = taken
     if name not in known:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from glob import glob, has_magic
 from shutil import which
@@ -49,7 +49,7 @@ from nbcache.engine.work.import_reads import ImportReads
 from nbcache.engine.work.listening import hear, listen, path_of_folder
 from nbcache.engine.work.opened_files import OpenedFiles
 from nbcache.engine.work.opening_modes import is_making, is_reading, is_writing
-from nbcache.engine.work.taken_modules import TakenModules
+from nbcache.engine.work.taken_modules import Taken, TakenModules
 from nbcache.engine.work.variable_reads import VariableReads, variable_rows
 from nbcache.model.digest import Digest
 from nbcache.model.row import WatchedRead
@@ -282,14 +282,14 @@ class Watcher:
     def _found_class(self, found: tuple[object, ...]) -> None:
         self.taken.unpickle(str(found[0]), str(found[1]))
 
-    def taken_beyond(
-        self, known: Mapping[str, ModuleSource], used: Iterable[str], loaded: Mapping[str, str]
+    def reached_beyond(
+        self,
+        known: Mapping[str, ModuleSource],
+        taken: Set[Taken],
+        loaded: Iterable[str],
     ) -> set[str]:
-        """Return the loaded local modules of which more was taken than what is known of them;
-        `used` are those of which the import counts."""
-        taken = self.taken.beyond(known, used, loaded)
-        if not taken:
-            return set()
+        """Return the loaded local modules of which more is reached by what was taken than what is
+        known of them."""
         self.pause()
         try:
             return reached_beyond(known, taken, loaded)

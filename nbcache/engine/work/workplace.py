@@ -26,6 +26,7 @@ from nbcache.engine.work.module_state import LocalModules
 from nbcache.engine.work.python_body import PythonBody, route_ipython_displays
 from nbcache.engine.work.script_body import ScriptBody
 from nbcache.engine.work.shown import Capture
+from nbcache.engine.work.taken_modules import Taken
 from nbcache.engine.work.watch import Watcher
 from nbcache.errors import InputChangedError, UsageError
 from nbcache.model.digest import Digest
@@ -61,6 +62,8 @@ class Workplace:
         self._secrets: dict[str, tuple[str, ...]] = {}
         self._module_digests: dict[str, tuple[StatKey, Digest]] = {}
         self._taken_modules: dict[str, set[str]] = {}
+        # What was found from those that a process took, among the loaded ones.
+        self._followed: dict[tuple[str, frozenset[Taken], frozenset[str]], set[str]] = {}
         self._packages: dict[str, Digest | None] = {}
         self._folder: Path | None = None
         self._in_folder = Listing("")
@@ -184,6 +187,7 @@ class Workplace:
         self._bodies.pop(key, None)
         self._secrets.pop(key, None)
         self._taken_modules.pop(key, None)
+        self._followed = {way: found for way, found in self._followed.items() if way[0] != key}
         self.baseline.forget(key)
 
     def close(self) -> None:
@@ -230,17 +234,22 @@ class Workplace:
         """Return the local modules that an attempt took and the fingerprint did not know, or of
         which it knew less.
 
-        These are those it loaded (`before` are those that were there) or took by a name or a
-        pickle, with what these reach, and those that an earlier attempt of the process took.
+        These are those it took by a name or a pickle, with what these reach, and those it loaded in
+        another way (`before` are those that were there), or an earlier attempt of the process did.
         """
         loaded = self.modules.loaded | self.watcher.taken.run
         if not loaded:
             return {}
         known = self._taken_modules.setdefault(process.key, set())
-        known |= loaded.keys() - before - process.modules.keys()
-        used = {*process.modules, *known}
-        known |= self.watcher.taken_beyond(process.modules, used, loaded)
-        return {name: loaded[name] for name in known if name in loaded}
+        new = loaded.keys() - before - process.modules.keys()
+        used = {*process.modules, *known, *new}
+        taken = frozenset(self.watcher.taken.beyond(process.modules, used, loaded))
+        way = (process.key, taken, frozenset(loaded))
+        if taken and way not in self._followed:
+            self._followed[way] = self.watcher.reached_beyond(process.modules, taken, loaded)
+        found = self._followed.get(way, set())
+        known |= new - found
+        return {name: loaded[name] for name in known | found if name in loaded}
 
     def packages_of(
         self, modules: Iterable[str], process: ProcessSpec, body: PythonBody
