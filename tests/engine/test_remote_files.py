@@ -384,7 +384,9 @@ def test_objects_of_s3_count_by_content_alone_in_folders_and_by_globs(
     assert notebook.run().counts() == {"cached": 3}
 
     bucket.pipe_file("lab/reads/b.txt", b"B")
-    assert notebook.run().counts() == {"cached": 1, "completed": 2}
+    run = notebook.run()
+    assert run.counts() == {"cached": 1, "completed": 2}
+    assert "folder reads (input f) changed" in run.reasons["every"]
     bucket.pipe_file("lab/reads/c.txt", b"c")
     run = notebook.run()
     assert (list(run["one"]), run.counts()) == (["a", "B", "c"], {"cached": 2, "completed": 2})

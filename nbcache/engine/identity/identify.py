@@ -235,7 +235,7 @@ class Identifier:
         return Identified(
             named_digest(digest, value.name),
             value,
-            f"{value.name} ({'?' if size is None else f'{size:,}'} B{_BY.get(mode, '')})",
+            f"{value.name} ({size}{_BY.get(mode, '')})",
             content=digest if mode == "deep" else None,
             place=value.place,
             unnamed=(digest,),

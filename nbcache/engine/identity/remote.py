@@ -104,9 +104,12 @@ class RemoteFiles:
         noted = self._noted(file, state)
         return noted.digest if noted is not None else self.fetch(file).digest
 
-    def size(self, file: RemoteFile) -> int | None:
-        """Return bytes, None where the server does not tell."""
-        return self._state(file).size
+    def size(self, file: RemoteFile) -> str:
+        """Return the size as people read it, "?" where the server does not tell."""
+        state = self._state(file)
+        if state.members is not None:
+            return "folder"
+        return "? B" if state.size is None else f"{state.size:,} B"
 
     def fetch(self, file: RemoteFile) -> Stored:
         """Return the content as a blob of the cache, which it becomes if it is none.
