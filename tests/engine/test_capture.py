@@ -312,6 +312,18 @@ def test_a_worker_draws_from_its_own_shared_generator() -> None:
     assert gauss.__self__ is random.gauss.__self__  # type: ignore[attr-defined]
 
 
+def test_a_function_of_torch_that_is_defined_once_more_is_the_same() -> None:
+    pytest.importorskip("torch", reason="torch is not installed: its functions")
+    cell = "import torch\nclass F(torch.autograd.Function):\n    def forward(c, x): return x + 1"
+
+    first, again, edited = (
+        captured(each, body="out = F") for each in (cell, cell, cell.replace("+ 1", "+ 2"))
+    )
+
+    assert changed(first, again) == set()
+    assert changed(first, edited) == {"helper F"}
+
+
 def test_a_resource_counts_by_its_code() -> None:
     before = captured(RESOURCE, body="out = client.url")
     after = captured(RESOURCE.replace("'one'", "'two'"), body="out = client.url")

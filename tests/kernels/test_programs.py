@@ -11,16 +11,20 @@ import pytest
 
 from tests.kernels.scenarios import Change, Scenario, Seen, check
 
-_PATH = {"PATH": "{folder}/tools:" + os.environ["PATH"]}
+_PATH = {"PATH": "{folder}/tools:{folder}/../programs:" + os.environ["PATH"]}
 _PYTHON = f"#!{sys.executable}\nfrom numpy import array\nprint(array({{}}))\n"
 _SHELL = "#!/bin/sh\necho {}\n"
 
 
-def _program(name: str, text: str) -> Change:
+def _programs(texts: dict[str, str]) -> Change:
+    """Write programs, by their names as seen from the notebook's folder."""
+
     def change(folder: Path) -> None:
-        (folder / "tools").mkdir(exist_ok=True)
-        (folder / "tools" / name).write_text(text)
-        (folder / "tools" / name).chmod(0o755)
+        for name, text in texts.items():
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text if text.startswith("#!") else f"#!/bin/sh\n{text}\n")
+            path.chmod(0o755)
 
     return change
 
@@ -35,8 +39,8 @@ def _replaced(
         body=body.replace("TOOL", tool),
         header="(v) -> out from one --bash",
         files={name: text.replace("TOOL", tool) for name, text in (files or {}).items()},
-        prepare=_program(tool, text.format(1)),
-        change=_program(tool, text.format(2)),
+        prepare=_programs({f"tools/{tool}": text.format(1)}),
+        change=_programs({f"tools/{tool}": text.format(2)}),
         env=_PATH,
         because=f"tool {tool}",
         back=False,
@@ -50,6 +54,37 @@ PROGRAMS = [
     _replaced(4, "in a called script", "out=$(bash a4.sh)", files={"a4.sh": "TOOL\n"}),
     _replaced(5, "written in python by the user", "out=$(TOOL)", _PYTHON),
     _replaced(6, "behind a limit of time", "out=$(timeout -k 3 5s TOOL)"),
+    Scenario(
+        name="behind a program that is a script",
+        body="out=$(outer7)",
+        header="(v) -> out from one --bash",
+        prepare=_programs({"../programs/outer7": "exec inner7", "../programs/inner7": "echo 1"}),
+        change=_programs({"../programs/inner7": "echo 2"}),
+        env=_PATH,
+        because="tool inner7",
+        back=False,
+    ),
+    Scenario(
+        name="beside a program that is a script",
+        body="out=$(outer8)",
+        header="(v) -> out from one --bash",
+        prepare=_programs(
+            {"tools/outer8": 'exec $(dirname "$0")/../aside/inner8', "aside/inner8": "echo 1"}
+        ),
+        change=_programs({"aside/inner8": "echo 2"}),
+        env=_PATH,
+        because="file aside/inner8",
+        back=False,
+    ),
+    Scenario(
+        name="file named like one beside a program",
+        body="out=$(outer9)",
+        header="(v) -> out from one --bash",
+        prepare=_programs({"../programs/outer9": "[ -e lib9.sh ] && . ./lib9.sh; echo 1"}),
+        files_after={"lib9.sh": "echo 2"},
+        env=_PATH,
+        back=False,
+    ),
     Scenario(
         name="script that a script calls",
         body="out=$(bash outer.sh)",

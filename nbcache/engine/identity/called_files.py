@@ -1,5 +1,6 @@
-"""Which files beside the notebook a script calls by name, and which of these they call or import in
-their turn: shell scripts, Python scripts with the modules beside them, R scripts.
+"""Which files beside the notebook a script calls by name, and which of these, and programs that are
+scripts, call or import in their turn: shell scripts, Python scripts with the modules beside them, R
+scripts.
 
 By their text, like the commands of a script: nothing is run, and a name that only a run knows is
 missed. A file too many costs a look at it.
@@ -9,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,7 +20,7 @@ from nbcache.plan.identity.module_facts import absolute
 from nbcache.plan.identity.uses import modules_told, uses_of
 from nbcache.plan.language.script import SOMEWHERE, module_files, script_facts
 
-_LONGEST = 1 << 20  # bytes that are looked at
+_SHORT, _LONGEST = 512, 1 << 20  # bytes that are looked at
 _RUN_BY_SHELL = re.compile(r"\b(?:ba|da|z|k)?sh\b")
 _R_SOURCE = re.compile(r"""\b(?:source|sys\.source)\(\s*(?:file\s*=\s*)?["']([\w./-]+)["']""")
 
@@ -26,7 +28,8 @@ Language = Literal["shell", "python", "R", ""]
 
 
 class _Text(NamedTuple):
-    """A script, or a file that one calls: its name below the notebook's folder, "" for the body."""
+    """A script, or a file that one calls: its name below the notebook's folder, whole if it lies
+    elsewhere; "" for the body."""
 
     name: str
     text: str
@@ -37,7 +40,8 @@ class _Text(NamedTuple):
 @dataclass(slots=True)
 class CalledFiles:
     """Files beside the notebook by their names below its folder, who calls them, and the commands
-    that the shell scripts among them name, and what these write into PATH."""
+    that shell scripts name, and what these write into PATH; also as a command, by its whole path,
+    what lies elsewhere."""
 
     files: dict[str, Path] = field(default_factory=dict)
     callers: dict[str, str] = field(default_factory=dict)
@@ -50,11 +54,12 @@ def called_files(
     interpreter: Sequence[str],
     folder: Path | None,
     made: Collection[str] = (),
+    search_path: str = "",
 ) -> CalledFiles:
     """Return what the texts of a script call; the first is its body, for an interpreter.
 
     made: names of files that the script gives out. What is published under them is no part, unless
-    the script calls it before it makes it.
+    the script calls it before it makes it. search_path: where its commands are looked for.
     """
     found = CalledFiles()
     by_name = _language_of("", " ".join(interpreter))
@@ -74,17 +79,24 @@ def called_files(
             if not each.name:
                 own.difference_update({*map(os.path.normpath, names)} - facts.written)
             commands = [one for one in facts.commands if "/" not in one]
-            programs = ["bin/" + one for one in commands]
+            programs = [*_programs(facts.commands, search_path, folder)]
             names += [one for one in commands if os.access((folder or Path()) / one, os.X_OK)]
         else:
             names = list(_imported(each) if each.language == "python" else _sourced(each))
+        if os.path.isabs(each.name):
+            names = [*filter(os.path.isabs, names)]  # where it runs is another folder
         for name in map(os.path.normpath, (*names, *programs)):
-            if folder is None or name.startswith("..") or name in (*found.files, *own):
+            is_elsewhere = os.path.isabs(name)
+            if name.startswith("..") or name in (*found.files, *own):
                 continue
-            path = folder / name
+            if folder is None and not is_elsewhere:
+                continue
+            path = (folder or Path()) / name
             if not path.is_file():
                 continue
-            if name not in programs:  # these count as tools, where they lie
+            if is_elsewhere and name not in programs:
+                found.commands.add(name)
+            elif name not in programs:  # these count as tools, where they lie
                 found.files[name] = path
                 found.callers[name] = each.name
             if name not in seen:
@@ -93,12 +105,26 @@ def called_files(
     return found
 
 
+def _programs(commands: Iterable[str], search_path: str, folder: Path | None) -> Iterator[str]:
+    """Yield where the commands lie that are programs: below the notebook's folder, or whole."""
+    for each in commands if search_path else ():
+        place: str | None = each
+        if not os.path.isabs(each):
+            place = None if "/" in each else shutil.which(each, path=search_path)
+        if place is not None and os.path.isabs(place):
+            place = os.path.normpath(place)
+            is_below = folder is not None and Path(place).is_relative_to(folder)
+            yield os.path.relpath(place, folder) if is_below else place
+
+
 def _read(name: str, path: Path, caller: _Text) -> _Text:
     try:
         with path.open("rb") as file:
-            text = file.read(_LONGEST).decode("utf-8", "replace")
+            begin = file.read(_SHORT)
+            data = b"" if b"\0" in begin else begin + file.read(_LONGEST)  # else it is no text
     except OSError:
-        text = ""
+        data = b""
+    text = data.decode("utf-8", "replace")
     language = _language_of(name, text.partition("\n")[0] if text.startswith("#!") else "")
     is_module = caller.language == language == "python"
     return _Text(name, text, language, caller.path if is_module else os.path.dirname(name))

@@ -48,7 +48,10 @@ def capture_script(
     texts = [decl.body, *decl.directives.before, *decl.directives.after]
     texts += [each.command for each in decl.outputs or () if each.command is not None]
     made = {os.path.normpath(each.pattern) for each in decl.outputs or () if each.pattern}
-    called = called_files(texts, decl.interpreter, folder, made)
+    where = search_path(environ.get("PATH", ""), folder)
+    if decl.directives.container is not None:
+        where = ""  # its programs are those of the image
+    called = called_files(texts, decl.interpreter, folder, made, where)
     helpers: dict[str, FileInput] = {}
     for name, path in sorted(called.files.items()):
         stat = stat_key(path)
@@ -57,11 +60,10 @@ def capture_script(
         by = called.callers[name] or "the script"
         found.append(component("file", name, digest, f"{name}, called by {by}"))
     captured = Captured(components=(), helpers=helpers)
-    if decl.directives.container is not None:  # its programs are those of the image
+    if decl.directives.container is not None:
         image, command = _image(decl, decl.directives.container, folder, digest_of, environ)
         return replace(captured, container=command), [*found, image]
     words = {word for word in called.commands if "/" not in word or word[0] == "/"}
-    where = search_path(environ.get("PATH", ""), folder)
     words |= names_in(called.search, words, where)
     mode = decl.directives.tools
     found += tool_components(words, decl.interpreter, digest_of, where, mode=mode)

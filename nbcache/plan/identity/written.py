@@ -48,6 +48,8 @@ def class_members(cls: type) -> Iterator[tuple[str, str, object]]:
         skipped |= {name for name in _OF_NAMED_TUPLES & names.keys() if _is_generated(names[name])}
     if type(names.get("default_assumptions")).__module__ == "sympy.core.assumptions":
         skipped |= _OF_SYMPY
+    if type(cls).__module__ == "torch.autograd.function":
+        skipped.add("_backward_cls")  # which it makes itself, and numbers
     for name in sorted(names):
         if name not in skipped and not name.startswith("__pydantic"):
             yield name, f"{cls.__name__}.{name}", _comparable(names[name])
