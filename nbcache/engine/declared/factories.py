@@ -55,16 +55,16 @@ class Factories:
 
     def from_iterable(self, items: Iterable[object]) -> Channel:
         """Return a queue channel of the members of `items`, in their order."""
+        if is_table(items):
+            raise ChannelError(
+                f"from_iterable: the members of {kind_of(items)} are its columns\n"
+                f"  for its rows: from_table(...)"
+            )
         if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
             way_out = "; for its characters: list(...)" if isinstance(items, str) else ""
             raise ChannelError(
                 f"from_iterable takes a list, range or other iterable, not {items!r:.60}\n"
                 f"  for this one item: of(...){way_out}"
-            )
-        if is_table(items):
-            raise ChannelError(
-                f"from_iterable: the members of {kind_of(items)} are its columns\n"
-                f"  for its rows: from_table(...)"
             )
         return _listed(self._members(items), "from_iterable(...)")
 
@@ -296,9 +296,12 @@ def _read_table(table: object, folder: pathlib.Path) -> tuple[tuple[str, ...], l
     if isinstance(table, Sequence) and table and all(isinstance(row, dict) for row in table):
         names = tuple(table[0])
         for number, row in enumerate(table, 1):
-            if lacking := [name for name in names if name not in row]:
+            if row.keys() != table[0].keys():
+                key = next(iter(row.keys() ^ table[0].keys()))
+                first, other = ("has none", "has") if key in row else ("has", "has none")
                 raise ChannelError(
-                    f"from_table: dict {number} of the list has no {lacking[0]!r}, the first has"
+                    f"from_table: the dicts have other keys: of {key!r} the first {first}, "
+                    f"number {number} {other}"
                 )
         return names, [tuple(row[name] for name in names) for row in table]
     raise ChannelError(

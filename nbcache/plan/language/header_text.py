@@ -161,8 +161,8 @@ class HeaderText:
         mark = re.compile(r"[^\w\s]{1,2}|.").match(self.scan.clean, at, end)
         word = mark.group() if mark else ""
         hint = _COMMAS if expected == INPUT_ENDS else None
-        if word == ":" and not self.clean(at + 1, self.scan.end).strip():
-            hint = "a header ends without a colon"
+        if word == ":" and "->" in expected:
+            hint = "no colon stands behind the inputs"
         elif "->" in expected and set(word) & set("-=>") and not word.startswith("--"):
             hint = 'did you mean "->"?'
         elif word.startswith("--") or word == "—":

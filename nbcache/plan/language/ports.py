@@ -15,13 +15,19 @@ import ast
 import re
 
 from nbcache.model.process import Input, Output, PortType
-from nbcache.plan.language.header_text import INPUT_ENDS, HeaderText, literal_string, nearest
+from nbcache.plan.language.header_text import (
+    INPUT_ENDS,
+    HeaderText,
+    is_public_name,
+    literal_string,
+    nearest,
+)
 from nbcache.plan.language.scanning import line_and_column, split_at, strip_span
 
 _TYPE_HINT = "a type is path, a name such as str, list[...] of one of these, or one of them | None"
 _COUNTS_HINT = "write list[path, 2] for exactly two, list[path, 1, ...] for one or more"
 _OUTPUTS_HINT = "outputs are names with commas between them: -> a, b"
-_BARE_FILE = re.compile(r"[\w*?{}./-]*[*?{}./][\w*?{}./-]*")
+_BARE_FILE = re.compile(r"(?=[\w-]*[*?{}./])[\w*?{}./-]+")
 _COMMAND = re.compile(r"\$\((.+)\)\Z", re.DOTALL)
 
 
@@ -119,8 +125,9 @@ def _check_named(text: HeaderText, start: int, end: int) -> None:
     bare = re.sub(r"^(path|file)\b(?=\s*[(\"'])", "", piece).strip(" ()")
     file = literal_string(bare) or (bare if _BARE_FILE.fullmatch(bare) else None)
     if file:
-        name = re.sub(r"\{[^}]*\}|\W+", " ", file.rpartition("/")[2].partition(".")[0]).split()
-        hint = f'a file is written behind a name: {"_".join(name) or "out"}: path = "{file}"'
+        stem = re.sub(r"\{[^}]*\}|\W+", "", file.rpartition("/")[2].partition(".")[0]).strip("_")
+        name = stem if is_public_name(stem) else "out"
+        hint = f'a file is written behind a name: {name}: path = "{file}"'
         text.fail(f"{piece} is not an output", start, hint)
 
 
