@@ -541,6 +541,19 @@ def test_objects_that_hold_methods_of_each_other_are_walked_once() -> None:
     assert "captured nodes" in changed(first, captured(MESH.format(k=2), body="nodes"))
 
 
+def test_workers_get_the_text_of_no_library_that_made_a_class_of_the_notebook() -> None:
+    cells = (
+        "from dataclasses import dataclass\nfrom typing import NamedTuple\n"
+        "@dataclass\nclass P:\n    x: int\nclass T(NamedTuple):\n    x: int\n"
+        "class C:\n    def f(self): return 1"
+    )
+
+    found = captured(cells, body="out = P(v), T(v), C()")
+
+    assert {"helper P", "helper T", "helper C"} <= {*summaries(found)}
+    assert [text.strip() for text in found.sources.values()] == [cells]
+
+
 def test_the_subclasses_of_those_that_are_asked_count_and_of_all_where_that_cannot_be_told() -> (
     None
 ):

@@ -8,6 +8,7 @@ import sys
 import types
 from collections.abc import Iterable
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 
 from nbcache.model.process import ProcessDecl
@@ -25,16 +26,20 @@ def code_of(value: object) -> types.CodeType | None:
             inner = inner.__wrapped__  # type: ignore[attr-defined]
         return inner.__code__
     if isinstance(value, type):
-        generated = None
+        found = []
         for each in vars(value).values():
             function = getattr(each, "__func__", getattr(each, "fget", each))
             if isinstance(function, types.FunctionType) and function.__qualname__.startswith(
                 value.__qualname__ + "."
             ):
-                if not function.__code__.co_filename.startswith(_GENERATED):
-                    return function.__code__
-                generated = function.__code__
-        return generated
+                code = code_of(function)  # not of what wraps it, as dataclasses do
+                if code is None:
+                    continue
+                is_generated = code.co_filename.startswith(_GENERATED)
+                if function.__module__ == value.__module__ and not is_generated:
+                    return code
+                found.append((not is_generated, code))  # or brought along, as by a named tuple
+        return min(found, key=itemgetter(0), default=(False, None))[1]
     wrapped = attribute(value, "__wrapped__")
     return wrapped.__code__ if isinstance(wrapped, types.FunctionType) else None
 
