@@ -157,3 +157,13 @@ class ShownChunk:
     stream: str
     text: str = ""
     bundle: Mapping[str, object] = field(default_factory=dict)
+
+
+def writable(text: str) -> str:
+    """Return text as it can be written and sent: a surrogate that stands for no byte of a file's
+    name, such as half of an emoji, is told by its number."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text

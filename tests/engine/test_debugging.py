@@ -295,6 +295,25 @@ def test_a_worker_that_died_leaves_the_same_way_back(notebook: Notebook) -> None
     assert (opened.entry.folder / ".command.log").read_text() == "last words\n"
 
 
+def test_half_an_emoji_in_what_a_task_says_is_told_by_its_number(notebook: Notebook) -> None:
+    """Nobody can write or send it; a byte of a file's name is one again when it is written."""
+    notebook.cell(r"%channel src = of('\ud83d')")
+    notebook.cell(
+        "%%process odd(v) -> o from src\nprint('half \\ud83d, caf\\udce9')\nprint('caf\\udce9')\n"
+        "o = 1\nclass Odd:\n    _repr_html_ = lambda self: 'also \\ud83d'\ndisplay(Odd())\n"
+        "raise ValueError('of \\ud83d')"
+    )
+    run = notebook.run()
+    (failed,) = run.failures
+    assert (failed.task, failed.error) == (r"odd[v=\ud83d]", r"ValueError: of \ud83d")
+    ((_, _, chunks),) = run.shown("odd")
+    assert [each.text for each in chunks][:1] == ["half \\ud83d, caf\\udce9\ncaf\udce9\n"]
+    assert chunks[1].bundle["text/html"] == r"also \ud83d"
+    folder = workdir(notebook, ["odd"])
+    log = (folder / ".command.log").read_bytes()
+    assert log == b"half \\ud83d, caf\\udce9\ncaf\xe9\n"
+
+
 def test_secrets_are_in_no_file_of_a_kept_work_directory(
     notebook: Notebook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from nbcache.engine.work.process_tree import become_subreaper, die_with_parent
 from nbcache.engine.work.python_body import error_line
 from nbcache.engine.work.shown import Capture
 from nbcache.engine.work.workplace import Workplace
-from nbcache.errors import CannotKeepError, StoreError
+from nbcache.errors import CannotKeepError
 from nbcache.model.view import ShownChunk
 from nbcache.store.files import told_plainly
 
@@ -78,7 +78,7 @@ class Worker:
             return AttemptReport(
                 id=spec.id,
                 outcome="failed",
-                error=str(error) if isinstance(error, StoreError) else error_line(error),
+                error=error_line(error),
                 traceback=traceback.format_exc(),
                 retire=True,
                 unkept=isinstance(error, CannotKeepError),

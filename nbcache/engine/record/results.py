@@ -33,6 +33,7 @@ from nbcache.model.digest import Digest
 from nbcache.model.ids import Position, format_position
 from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, HoleCause, Record, RemoteFile, Stored
+from nbcache.model.view import writable
 from nbcache.plan.identity.confidential import is_confidential
 from nbcache.store.cache import Cache
 from nbcache.store.files import full_disk_error, is_full, new_ulid, remove
@@ -373,7 +374,7 @@ def is_scalar(value: object) -> bool:
 def task_label(process: str, inputs: dict[str, object], position: Position, tag: str = "") -> str:
     """Return how people call a task: "fit[depth=8 trees=50 rep=1]", "quant[gut]", "fit[3]"."""
     if tag:
-        return f"{process}[{tag}]"
+        return label_at(process, writable(tag))
     parts = []
     for name, held in inputs.items():
         text = None if is_confidential(name, held) else _short(held)
@@ -381,7 +382,7 @@ def task_label(process: str, inputs: dict[str, object], position: Position, tag:
             parts.append(f"{name}={text}")
     if not parts:
         return undecided_label(process, position)
-    return f"{process}[{' '.join(parts)}]"
+    return label_at(process, writable(" ".join(parts)))
 
 
 def undecided_label(process: str, position: Position) -> str:

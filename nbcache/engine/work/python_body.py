@@ -31,8 +31,9 @@ from nbcache.engine.work.listening import watch_calls_of_import
 from nbcache.engine.work.module_changes import task_changes_modules
 from nbcache.engine.work.path_values import paths_in
 from nbcache.engine.work.shown import told_by_cells
+from nbcache.errors import StoreError
 from nbcache.model.process import Output
-from nbcache.model.view import ShownChunk
+from nbcache.model.view import ShownChunk, writable
 from nbcache.plan.identity.code import nested_codes
 from nbcache.plan.language.body import split_body
 
@@ -405,13 +406,14 @@ def describe_fault(error: BaseException, process: ProcessSpec, hint: str = "") -
     if len(text) > TRACEBACK_CHARACTERS:
         half = TRACEBACK_CHARACTERS // 2
         text = f"{text[:half]}\n[...]\n{text[-half:]}"
-    return Fault(last, text, where)
+    return Fault(last, writable(text), where)
 
 
 def error_line(error: BaseException) -> str:
-    """Return `Type: message`, at most 500 characters."""
-    lines = traceback.format_exception_only(type(error), error)
-    text = "".join(lines).strip()
+    """Return `Type: message`, at most 500 characters; of the store's errors the message."""
+    if isinstance(error, StoreError):
+        return str(error)
+    text = writable("".join(traceback.format_exception_only(type(error), error)).strip())
     if isinstance(error, SyntaxError):
         text = text.rpartition("\n")[2]
     return text if len(text) <= ERROR_CHARACTERS else text[: ERROR_CHARACTERS - 4] + " ..."

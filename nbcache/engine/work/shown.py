@@ -20,10 +20,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from nbcache.model.value import Stored
-from nbcache.model.view import ShownChunk
+from nbcache.model.view import ShownChunk, writable
 
 KEEP_CHARACTERS = 2_000_000  # half of it from the beginning, half from the end
 SEND_EVERY_S = 0.05
@@ -122,13 +123,15 @@ def told_by_cells(text: str, cells: Mapping[str, str]) -> str:
 
 def _public(chunk: ShownChunk, secrets: Sequence[str]) -> ShownChunk:
     """Return a chunk without the secrets, in its text and in what it displays."""
-    if not secrets:
-        return chunk
+    return _of_each_text(chunk, partial(hide_secrets, secrets=secrets)) if secrets else chunk
+
+
+def _of_each_text(chunk: ShownChunk, change: Callable[[str], str]) -> ShownChunk:
+    """Return a chunk with its text, and all texts of what it displays, changed."""
     bundle = {
-        kind: hide_secrets(data, secrets) if isinstance(data, str) else data
-        for kind, data in chunk.bundle.items()
+        kind: change(data) if isinstance(data, str) else data for kind, data in chunk.bundle.items()
     }
-    return ShownChunk(chunk.stream, hide_secrets(chunk.text, secrets), bundle)
+    return ShownChunk(chunk.stream, change(chunk.text), bundle)
 
 
 def _size(chunk: ShownChunk) -> int:
@@ -244,6 +247,7 @@ class Capture:
         """Take a chunk that was shown right now."""
         if self._cells and chunk.text:
             chunk = replace(chunk, text=told_by_cells(chunk.text, self._cells))
+        chunk = _of_each_text(chunk, writable)
         if os.getpid() != self._owner:
             self._add_in_child(chunk)
             return
