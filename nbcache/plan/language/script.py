@@ -11,6 +11,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from nbcache.plan.language.facts import ScriptFacts
 from nbcache.plan.language.shell_text import ASSIGNMENT, Word, simple_commands, without_heredocs
@@ -78,6 +79,7 @@ SHELL_WORDS = _SHELL | _AHEAD
 """What the shell does itself, of what may stand where a command does."""
 
 
+@lru_cache(maxsize=64)  # each look at a process reads the programs that it calls
 def script_facts(body: str) -> ScriptFacts:
     """Return the variables that a shell script assigns and the commands that it names."""
     reading = _Reading()
