@@ -137,28 +137,32 @@ class FingerprintError(NbcacheError):
 class NoCanonicalFormError(FingerprintError, TypeError):
     """A value has no canonical form, so nothing made from it can be fingerprinted.
 
-    `place` says where it stands, as a user would say it (``process 'fit': captured name
-    'engine'``), `name` is what the body calls it where it is captured; both are empty where only
-    the value is known (the caller adds them with `at`).
+    `inside` is where it stands in a value that holds it (``.engine``), `place` where that one
+    stands, as a user would say it (``process 'fit': captured name 'db'``), `name` what the body
+    calls it where it is captured; these are empty until the caller adds them with `at`.
     """
 
-    def __init__(self, type_name: str, reason: str = "", place: str = "", name: str = "") -> None:
-        super().__init__(type_name, reason, place, name)
-        self.type_name, self.reason, self.place, self.name = type_name, reason, place, name
+    def __init__(
+        self, type_name: str, reason: str = "", inside: str = "", place: str = "", name: str = ""
+    ) -> None:
+        super().__init__(type_name, reason, inside, place, name)
+        self.type_name, self.reason, self.inside, self.place, self.name = self.args
 
     def at(self, place: str, name: str = "") -> NoCanonicalFormError:
         """The same error, said with its place."""
-        return NoCanonicalFormError(self.type_name, self.reason, place, name)
+        return NoCanonicalFormError(self.type_name, self.reason, self.inside, place, name)
 
     def __str__(self) -> str:
         library, _, kind = self.type_name.partition(".")
         kind = kind.rpartition(".")[2]
         called = with_article(f"{library} {kind}".strip())
-        said = f"{self.place or 'the value'} is {called}: no canonical form"
+        known = f"holds {called}, at {self.inside}" if self.inside else f"is {called}"
+        made = f"what {self.name} is" if self.inside else f"the {kind or library}"
+        said = f"{self.place or 'the value'} {known}: no canonical form"
         said += f" ({self.reason})" if self.reason else ""
         ways = ["pass plain data, a table, an array or a path instead"]
         if self.name:
-            said += f"; wrap it:\n  @nbcache.resource\n  def {self.name}(): return <the {kind}>"
+            said += f"; wrap it:\n  @nbcache.resource\n  def {self.name}(): return <{made}>"
             ways[0] = f"which makes it once per worker, and the body stays as it is; or {ways[0]}"
             ways.append(f"or leave it out of the hash: `--ignore {self.name}`")
         ways.append(f"or teach nbcache the type: nbcache.register({kind or library}, ...)")

@@ -264,6 +264,23 @@ def test_what_has_no_canonical_form_is_refused_with_its_name() -> None:
     )
 
 
+def test_what_holds_something_without_canonical_form_is_not_called_that() -> None:
+    cell = "import threading\nclass C: pass\nc = C()\nc.lock = threading.Lock()\nC.code = C.x = {}"
+    with pytest.raises(NoCanonicalFormError) as caught:
+        captured(cell, body="out = c.lock")
+    assert (
+        "captured name 'c' holds a _thread lock, at .lock: no canonical form (a lock); wrap it:"
+        in (str(caught.value))
+    )
+    assert "  def c(): return <what c is>\n" in str(caught.value)
+    with pytest.raises(
+        NoCanonicalFormError, match=r"'C' holds a code, at C.code\[1\]: no canonical"
+    ):
+        captured(cell + "\nC.code = [1, compile('1', 'x', 'eval')]", body="out = C.code")
+    with pytest.raises(NoCanonicalFormError, match=r"'d' is a code: (?s:.*)return <the code>"):
+        captured("d = compile('1', 'x', 'eval')", body="out = d")
+
+
 def test_what_a_helper_reads_and_has_no_canonical_form_is_refused_with_its_name() -> None:
     with pytest.raises(NoCanonicalFormError, match="'lock', which a helper reads, is"):
         captured(

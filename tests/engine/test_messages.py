@@ -434,8 +434,9 @@ def test_a_helper_that_fails_shows_its_line_and_a_body_can_ask_for_its_text(
 def test_a_captured_object_that_does_not_unpickle_is_said_with_the_way_out(
     notebook: Notebook,
 ) -> None:
-    notebook.cells(["import jinja2\nt = jinja2.Template('hello {{ v }}')", "%channel src = of(0)"])
-    notebook.cell("%%process p(v) -> out from src\nout = t.render(v=v)")
+    cell = "class Bad(Exception):\n    def __init__(self, a, b): super().__init__(a)\nt = Bad(1, 2)"
+    notebook.cells([cell, "%channel src = of(0)"])
+    notebook.cell("%%process p(v) -> out from src\nout = str(t)")
     [failure] = notebook.run().failures
 
     assert "does not unpickle: make it once per worker" in failure.error

@@ -126,12 +126,8 @@ class NamedComponents:
             where = where or f"name {name!r}, which a helper reads,"
             raise error.at(f"process {self._process!r}: {where}", name) from None
         except RecursionError:
-            raise NoCanonicalFormError(
-                type(value).__name__,
-                "it is nested too deeply",
-                f"process {self._process!r}: captured name {name!r}",
-                name,
-            ) from None
+            found = NoCanonicalFormError(type(value).__name__, "it is nested too deeply")
+            raise found.at(f"process {self._process!r}: captured name {name!r}", name) from None
 
     def _source(self, value: object) -> tuple[str, str | None]:
         """Return where a function or class stands and its text, and keep the text of its file."""

@@ -302,8 +302,8 @@ class Walker:
             self.held.append((step, value))
             return canonical_digest(value, leaf=self.leaf)
         except NoCanonicalFormError as error:
-            reason = f"{step}{': ' + error.reason if error.reason else ''}"
-            raise NoCanonicalFormError(error.type_name, reason, error.place) from None
+            inside = f"{step}{error.inside}"
+            raise NoCanonicalFormError(error.type_name, error.reason, inside, error.place) from None
 
     def _member(self, value: object) -> Digest | None:
         """A descriptor in a class: what it wraps, and its class where somebody derived one."""

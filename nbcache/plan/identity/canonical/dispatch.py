@@ -133,9 +133,7 @@ def _encoded(value: object, leaf: Leaf | None, *, streaming: bool) -> Encoder:
 
 
 def _public(refused: Refused) -> NoCanonicalFormError:
-    where = "".join(refused.trail)
-    reason = f"{refused.reason}, at {where.lstrip()}" if where else refused.reason
-    return NoCanonicalFormError(refused.type_name, reason)
+    return NoCanonicalFormError(refused.type_name, refused.reason, "".join(refused.trail).lstrip())
 
 
 def canonical_bytes(value: object, *, leaf: Leaf | None = None) -> bytes:
