@@ -7,6 +7,7 @@ in the words that are made here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from nbcache.engine.record import history
@@ -110,8 +111,10 @@ def values_of(group: Group) -> list[str]:
 
 def names_of(found: Sequence[Found]) -> str:
     """Return what the first of a process's tasks are called."""
-    names = ", ".join(_inner(each.label) for each in found[:_LABELS])
-    return names + (f" and {len(found) - _LABELS:,} more" if len(found) > _LABELS else "")
+    called = list(Counter(_inner(each.label) for each in found).items())
+    names = ", ".join(name if n == 1 else f"{name} ×{n:,}" for name, n in called[:_LABELS])
+    left = sum(n for _, n in called[_LABELS:])
+    return names + (f" and {left:,} more" if left else "")
 
 
 def rest_of(process: ProcessDiff, diff: RunDiff) -> Iterator[str]:

@@ -182,7 +182,10 @@ def test_what_a_kernel_leaves_unanswered_is_said_and_can_be_asked_again(page: Pa
     page.get_by_role("button", name="trim:").click()
     page.locator(".nb-tasks tbody .nb-link").click()
     page.get_by_text("Why", exact=True).wait_for()
+    page.get_by_role("button", name="Resume").dispatch_event("click")
+    expect(said).to_have_text("Resume: it goes on")
     lose_kernel()
+    expect(said).to_have_text("")
     again = page.get_by_role("button", name="ask again")
     expect(page.locator(".nb-why")).to_have_text(
         "the kernel has ended: run the cell again ask again"

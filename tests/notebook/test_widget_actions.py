@@ -242,6 +242,17 @@ def test_two_runs_show_what_ran_again_what_made_it_so_and_what_came_out(
     assert "depth=8 rep=1score8 → 9" in text_of(compared["page"])
 
 
+def test_tasks_that_are_called_alike_are_named_once_in_a_comparison(notebook: Notebook) -> None:
+    notebook.cells([*CELLS[:3], "%%process check from fit\nassert score\nok = score"])
+    before = notebook.run()
+    notebook.cell("%%process check from fit\nok = score")
+    after = notebook.run()
+
+    told = Desk(notebook, LiveRun(after)).ask("diff", before=before.id, after=after.id)
+
+    assert "Failed before, succeeded now: 3 tasks: score=0 ×3" in text_of(told["page"])
+
+
 def test_a_view_that_was_turned_to_another_run_hears_no_more_of_the_first(
     notebook: Notebook,
 ) -> None:

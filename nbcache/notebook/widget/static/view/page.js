@@ -132,6 +132,7 @@ class View {
         Object.assign(this.head, { going: false, elsewhere: false, status: "stopped", line: `the kernel has ended in the middle of run ${this.head.name}`, ...this.wayOn() });
         this.counts = this.counts.map((counts) => counts.map((count, state) => (state === RUNNING || state === COMMITTING ? 0 : count)));
         this.counts.forEach((_, index) => this.dirty.nodes.add(index));
+        this.say(""); // what was said of the run that went
       }
       this.head.controls = this.head.controls.map((control) => ({ ...control, why_not: NO_KERNEL }));
       this.dirty.head = true;
