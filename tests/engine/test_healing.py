@@ -238,12 +238,13 @@ def test_a_second_kernel_takes_over_when_the_first_lets_go(kernels: Kernels) -> 
     second.cell(f"%%process free(v) -> out from src\n{second.mark('v')}\nout = v")
     second.trace.write_text("")
     run = second.session.start(max_parallel=1)
-    while not run.progress().notes:
+    while not run.progress().waits:
         assert not run.wait(0.02)
-    assert "another kernel" in run.progress().notes[0]
+    assert "another kernel" in run.progress().waits[0].text
     wait_until(lambda: second.ran() == ["1"])  # meanwhile what is free runs
     claim.release()
     assert run.wait(PATIENCE_S)
+    assert (run.progress().waits, run.progress().notes) == ((), ())
     assert run["work"].value == 1
 
 

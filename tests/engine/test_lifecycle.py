@@ -274,7 +274,7 @@ def test_a_run_that_fails_while_it_waits_for_another_kernel_says_so_and_ends(
     other = first.session.start(["slow"])
     wait_until(lambda: other.at_work)
     run = second.session.start(["slow"])
-    wait_until(lambda: any("another kernel" in note for note in run.notes))
+    wait_until(lambda: any("another kernel" in wait.text for wait in run.waits.values()))
 
     with monkeypatch.context() as patch:
         fail_under_claims(second, patch)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from nbcache.engine.running.attempts import Attempts
@@ -54,6 +55,7 @@ class Starting:
         self._came_before = 0 if shared is None else shared.fetching.came
         self._to_come = 0  # bytes of inputs that were asked for
         self._waiting = 0  # tasks of which the same is computed elsewhere
+        self._elsewhere: Counter[str] = Counter()  # by process, those that another kernel computes
         self._healers: dict[Digest, TaskKey] = {}  # of blobs that are gone: who makes them again
 
     def start(self, commands: Sequence[Start]) -> None:
@@ -139,8 +141,7 @@ class Starting:
         course = self._course
         decision = course.decisions[command.task]
         assert decision.hash is not None
-        course.run.note(f"{decision.place.name}: another kernel is running the same tasks; waiting")
-        with self._postponed(decision):
+        with self._shown_waiting(decision.place.name), self._postponed(decision):
             while not self._is_over(command.task):
                 claim = course.cache.claims.try_claim(decision.hash)
                 if claim is not None:
@@ -148,6 +149,23 @@ class Starting:
                     break
                 await asyncio.sleep(CLAIM_POLL_S * self._crowd())
             course.cache.log.refresh()
+
+    @contextlib.contextmanager
+    def _shown_waiting(self, process: str) -> Iterator[None]:
+        """Show that a process waits for another kernel, for as long as one of its tasks does."""
+        run, text = (
+            self._course.run,
+            f"{process}: another kernel is running the same tasks; waiting",
+        )
+        if not self._elsewhere[process]:
+            run.wait_for_another(text, WaitView(text))
+        self._elsewhere[process] += 1
+        try:
+            yield
+        finally:
+            self._elsewhere[process] -= 1
+            if not self._elsewhere[process]:
+                run.wait_for_another(text, None)
 
     async def _claim_there(
         self, claims: SharedClaims, decision: Decision, number: int, right: Right
