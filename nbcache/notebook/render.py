@@ -34,6 +34,9 @@ MONO = (
     "font-size:var(--jp-code-font-size,13px)"
 )
 PRE = f"margin:0;padding:0;white-space:pre-wrap;background:none;border:0;{MONO};line-height:1.4"
+# A page typesets HTML: "it costs $5 or $6" in a name or an error is no formula. As MathJax of
+# JupyterLab and that of nbconvert call it.
+_NO_FORMULAS = "mathjax_ignore tex2jax_ignore"
 _BOX = (
     "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;"
     "color:var(--jp-ui-font-color1,inherit);"
@@ -65,7 +68,12 @@ class Rendered:
 def box(inner: str, colour: str = "pending", kind: str = "nbcache") -> str:
     """Return HTML with the bar at its left that all of nbcache's output has; `kind`: its class."""
     style = _BOX.format(colour=COLOURS[colour])
-    return f'<div class="{kind}" style="{style}">{inner}</div>'
+    return f'<div class="{kind} {_NO_FORMULAS}" style="{style}">{inner}</div>'
+
+
+def with_formulas(html: str) -> str:
+    """Return what a task displayed, in which a page may typeset what stands between "$" and "$"."""
+    return f'<div class="mathjax_process tex2jax_process">{html}</div>'
 
 
 def stack(parts: Iterable[Rendered]) -> Rendered:

@@ -199,8 +199,10 @@ def _render_display(bundle: Mapping[str, object]) -> Rendered:
     if "image/svg+xml" in bundle:
         return Rendered(plain, _svg_image(str(bundle["image/svg+xml"]), plain))
     if "text/html" in bundle:
-        return Rendered(plain, f"<div>{bundle['text/html']}</div>")
-    text = plain or str(bundle.get("text/markdown", "") or bundle.get("text/latex", ""))
+        return Rendered(plain, render.with_formulas(str(bundle["text/html"])))
+    if latex := str(bundle.get("text/latex", "")):
+        return Rendered(plain or latex, render.with_formulas(escape(latex)))
+    text = plain or str(bundle.get("text/markdown", ""))
     return Rendered(text, f'<pre style="{render.PRE}">{render.ansi_html(text)}</pre>')
 
 

@@ -13,7 +13,8 @@ CELLS = [
     "%load_ext nbcache\n%channel grid = product(depth=[2, 4, 8], rep=range(2))\nlimit = 8",
     "%%process fit from grid\nprint('fitting', depth, '<i>not markup</i>')\nscore = depth * rep",
     "%%process check from fit\nfrom IPython.display import HTML, display\n"
-    "display(HTML(f'<u>looking at {score}</u>'))\nassert score != limit\nok = score > 3",
+    "display(HTML(f'<u>looking at {score}</u> $x^2$'))\n"
+    "assert score != limit, '$5 or $6'\nok = score > 3",
     "import pathlib, time\nwhile not pathlib.Path('gate').exists(): time.sleep(.02)",
 ]
 
@@ -40,6 +41,10 @@ def test_a_card_runs_and_tries_its_process_and_outlives_its_kernel(open_notebook
     expect(check.locator(".nb-card-state")).to_contain_text("3 ran, 0 cached, 2 equal, 1 failed")
     expect(fit.locator(".nb-card-state")).to_contain_text("6 ran, 0 cached")
     expect(notebook.cell(2).locator(".nbcache-shown u").first).to_contain_text("looking at")
+    # A page typesets what a task displays, and nothing that is said of it.
+    formulas = notebook.cell(2).locator("mjx-container")
+    expect(formulas.first).to_be_visible()
+    assert {each.locator("xpath=..").inner_html()[:3] for each in formulas.all()} == {"<u>"}
     assert check.locator("u").count() == 0  # HTML of a task is in the notebook's output alone
 
     # Whatever task's output is wanted is below, where the notebook keeps it.

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from nbcache.model.view import CaptureView, ChannelView, FailureView, PlacePlan, ShownChunk
+from nbcache.notebook import render
 from nbcache.notebook.cards import plan_phrase, render_card, render_channel
 from nbcache.notebook.place_progress import place_colour, place_shares
 from nbcache.notebook.shown_view import choose_shown, render_shown
@@ -17,6 +18,19 @@ def test_a_card_says_signature_wiring_captures_and_plan_in_one_line() -> None:
         "fit(depth, trees, rep) → score · from grid · captures X 25 kB, y 3 kB"
         " · 18 tasks: 0 cached, 18 to run"
     )
+
+
+def test_a_page_may_typeset_what_a_task_displayed_and_nothing_else() -> None:
+    latex = {"text/plain": "<Math object>", "text/latex": r"$\alpha < 1$"}
+    html = {"text/plain": "<HTML object>", "text/html": "<p>$x$</p>"}
+    chunks = [ShownChunk("display", "", each) for each in (latex, html)]
+
+    shown = render_shown([("costs $5 or $6", "completed", chunks)])
+
+    process = '<div class="mathjax_process tex2jax_process">'
+    assert rf"{process}$\alpha &lt; 1$</div>" in shown.html
+    assert f"{process}<p>$x$</p></div>" in shown.html
+    assert render.box("$5 or $6").startswith('<div class="nbcache mathjax_ignore tex2jax_ignore" ')
 
 
 def test_captured_names_show_their_size_small_values_themselves_and_code_its_name() -> None:
