@@ -117,7 +117,7 @@ class InputSummary:
 class WatchedRead:
     """Something a body read that it had not declared: checked again at every later look-up."""
 
-    kind: str  # file, folder, env, module, tool
+    kind: str  # file, folder, env, code, tool, ...: see docs/format.md
     name: str  # path, path, variable, module, program
     digest: Digest | None  # None: it was not there
 

@@ -450,7 +450,45 @@ def test_a_local_module_that_the_fingerprint_did_not_know_is_recorded(
 
     for _ in range(2):  # also when the worker has it loaded already
         found = reads(bench, body, notebook, modules={"known_helper": known}, sys_path=path)
-        assert found == (WatchedRead("module", "unknown_helper", identity_digest(b"value = 1\n")),)
+        assert [(each.kind, each.name) for each in found] == [("code", "unknown_helper")]
+
+
+def test_a_module_that_only_the_run_names_counts_by_its_code_unless_some_code_reads_its_text(
+    bench: Bench, notebook: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(notebook))
+    state = ReadState(bench.cache.files, notebook)
+    plain = '"""A module."""\ndef f(x: int):\n    "one"\n    return 1  # one\n'
+    asking = plain + "def g(h): return h.__doc__\n"
+    deep = plain + "K = " + "-" * 5_000 + "1\n"
+    takes = "import importlib\nm = importlib.import_module('NA' + 'ME')\n"
+    for number, (text, more, kind) in enumerate(
+        (
+            (plain, "m.f(1)", "code"),
+            (plain, "m.f.__doc__", "module"),
+            (plain, "getattr(m.f, '__doc__')", "module"),
+            (plain, "import linecache; linecache.getlines(m.__file__)", "module"),
+            (plain, "import tokenize; tokenize.open(m.__file__).close()", "module"),
+            (plain, "m.__loader__.get_source(m.__name__)", "module"),
+            (plain, "m.f.__code__.co_firstlineno", "module"),
+            (asking, "m.f(1)", "module"),
+        )
+    ):
+        name, file = f"by_code{number}", notebook / f"by_code{number}.py"
+        file.write_text(text)
+        body = takes.replace("NA", name[:3]).replace("ME", name[3:]) + more
+
+        (found,) = reads(bench, body, notebook, sys_path=tuple(sys.path))
+
+        assert (found.kind, found.name) == (kind, name), more
+        holds = []
+        for edited in (text, text.replace("# one", "# two"), text.replace('"one"', "'two'"),
+                       text.replace("return 1", "return 1.0"), "def f(:", deep, text):  # fmt: skip
+            file.write_text(edited)
+            holds.append(state.holds(found))
+        of_code = kind == "code"
+        assert holds == [True, of_code, of_code, False, False, False, True], more
+        assert state.holds(WatchedRead("module", name, identity_digest(text.encode())))  # older
 
 
 def test_a_module_that_an_earlier_task_loaded_counts_with_what_it_imports_for_one_that_takes_it(
@@ -632,7 +670,7 @@ def test_a_look_up_sees_the_digest_that_the_worker_saw(
 
     (found,) = reads(bench, bodies[kind], notebook, environ=dict(os.environ), sys_path=path)
 
-    assert found.kind == kind
+    assert found.kind == {"module": "code"}.get(kind, kind)
     assert ReadState(bench.cache.files, notebook).holds(found)
 
 

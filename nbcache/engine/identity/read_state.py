@@ -2,24 +2,28 @@
 
 The kinds of reads: `file` by content, `exists` by what is there, `folder` by the names in it, `env`
 by value, `variables` by the names that the environment has, `module` by the file that its name
-leads to, `tool` by the program that PATH gives for it, `package` by its version and those of what
-it needs; `settings` (what cells set in a library) are for the caller to compare. Relative names of
-files and folders are those below the notebook's folder, so that a project may be moved or copied
-whole.
+leads to, `code` by that file's code alone, `tool` by the program that PATH gives for it, `package`
+by its version and those of what it needs; `settings` (what cells set in a library) are for the
+caller to compare. Relative names of files and folders are those below the notebook's folder, so
+that a project may be moved or copied whole.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from nbcache.engine.identity.modules import LocalModules, package_components
 from nbcache.engine.identity.tools import tool_components
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.row import WatchedRead
+from nbcache.plan.identity.code import normalise
 from nbcache.store.filestate import FileTable, StatKey, stat_key
 
 # What kernels, servers and shells set anew for every session.
@@ -49,9 +53,9 @@ class ReadState:
             return digest_of_text(os.environ.get(name))
         if kind == "variables":
             return digest_of_variable_names(os.environ)
-        if kind == "module":
+        if kind in ("module", "code"):
             place = place_of_module(name)
-            return None if place is None else self.file(place)
+            return None if place is None else self._module(kind, place)
         if kind == "tool":
             return self._tool(name)
         if kind == "package":
@@ -77,16 +81,45 @@ class ReadState:
         found = tool_components([name], (), self._files.digest, path)
         return found[0].digest if found else None
 
-    def module_read(self, name: str, path: str, sys_path: Sequence[str]) -> WatchedRead:
+    def _module(self, kind: str, path: str) -> Digest | None:
+        content = self.file(path)
+        if content is None or kind == "module":
+            return content
+        try:
+            return _code_of(path, content)
+        except OSError:
+            return None  # it is being written, or gone
+
+    def module_read(self, kind: str, name: str, path: str, sys_path: Sequence[str]) -> WatchedRead:
         """Return a read of a module: by its name where that leads to the file, else of the file.
 
         `sys_path` is that of the notebook: a body may look in more folders, which whoever looks the
         result up does not.
         """
         if _is_found(name, path, sys_path):
-            return WatchedRead("module", name, self.file(path))
+            return WatchedRead(kind, name, self._module(kind, path))
         archive = next((str(each) for each in Path(path).parents if each.is_file()), path)
         return WatchedRead("file", archive, self.file(archive))
+
+
+@lru_cache(maxsize=4096)
+def _code_of(path: str, content: Digest) -> Digest:
+    """Return what the code in a file counts by: its content where that is no Python, or cannot be
+    read as such.
+
+    Raises:
+        OSError: another content, or none, is there now.
+    """
+    if not path.endswith(".py"):
+        return content
+    data = Path(path).read_bytes()
+    if identity_digest(data) != content:
+        raise OSError(f"{path} changed meanwhile")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # whoever imports it hears of them
+            return identity_digest(b"code\0" + normalise(ast.parse(data)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return content
 
 
 def _is_found(name: str, path: str, sys_path: Sequence[str]) -> bool:
@@ -136,6 +169,7 @@ def changed_read(read: WatchedRead) -> str:
     words = {
         "env": f"environment variable {read.name}",
         "variables": "the list of environment variables",
+        "code": f"module {read.name}",
     }
     return f"{words.get(read.kind, f'{read.kind} {read.name}')} that it reads changed"
 

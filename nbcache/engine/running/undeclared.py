@@ -60,7 +60,8 @@ def _read_note(process: str, decl: ProcessDecl, kind: str, name: str) -> Iterato
         way_out = f"declare it: #| env: {name}"
     else:
         way_out = "it is checked from now on"
-    yield f"{process} reads {kind} {name}, which it does not declare; {way_out}"
+    what = "module" if kind == "code" else kind
+    yield f"{process} reads {what} {name}, which it does not declare; {way_out}"
 
 
 def unset_notes(

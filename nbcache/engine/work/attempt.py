@@ -22,6 +22,7 @@ from nbcache.engine.identity.patches import Patch, patched
 from nbcache.engine.identity.value_code import value_leaf
 from nbcache.engine.spec import AttemptReport, AttemptSpec, ProcessSpec, ended_columns, finished_row
 from nbcache.engine.work.around_script import answers, run_after
+from nbcache.engine.work.callers import ASK_FOR_TEXT
 from nbcache.engine.work.harvest import NOTHING, Harvest, Leaf, to_ports
 from nbcache.engine.work.hints import hint_about
 from nbcache.engine.work.modules_by_path import find_by_path
@@ -197,7 +198,7 @@ class _Attempt:
         finally:
             place.baseline.restore_builtins()
             if process.watch:
-                self.watched = self._reads(loaded)
+                self.watched = self._reads(loaded, body)
             named = place.watcher.taken.named - place.modules.loaded.keys()
             self.watched += place.packages_of(self.staging.modules | named, process, body)
         return body.outputs(namespace, before, final, self.staging.is_made)
@@ -212,7 +213,7 @@ class _Attempt:
         finally:
             self.place.watcher.resume()
 
-    def _reads(self, loaded: set[str]) -> tuple[WatchedRead, ...]:
+    def _reads(self, loaded: set[str], body: PythonBody) -> tuple[WatchedRead, ...]:
         """Return what the body read unasked, and what the imports of its modules read."""
         place, process = self.place, self.process
         known = dict.fromkeys((*process.env, *process.secrets, *process.unset, "MPLBACKEND"), "")
@@ -221,7 +222,10 @@ class _Attempt:
         unknown = place.unknown_modules(process, loaded)
         used = {*process.modules, *unknown}
         self.report.overlooked = place.watcher.overlooked
-        return place.watcher.end(known, unknown, place.modules.reads_of(used), process.sys_path)
+        words = body.words() | place.modules.words_of(used)
+        imports = place.modules.reads_of(used)
+        by_text = not words.isdisjoint(ASK_FOR_TEXT)
+        return place.watcher.end(known, unknown, imports, process.sys_path, by_text=by_text)
 
     def _run_script(self, body: ScriptBody, inputs: dict[str, object]) -> dict[str, object]:
         ended = body.run(inputs, self._task(), self.folder)

@@ -6,10 +6,11 @@ only, since this happens at every event while a body runs.
 
 from __future__ import annotations
 
+import dis
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from opcode import opmap
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
@@ -24,6 +25,14 @@ SEEKING_PACKAGES = (
     "/pkg_resources/__init__.py",
 )
 READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
+CALL_OF_IMPORT = "__import__"
+ASK_FOR_TEXT = frozenset(
+    "__doc__ getdoc get_docstring getsource getsourcelines getsourcefile getcomments findsource "
+    "linecache getlines getline tokenize get_source get_data doctest testmod pydoc render_doc help "
+    "co_firstlineno co_lines co_positions f_lineno tb_lineno".split()
+)
+"""What code uses to which the text of a module matters, and not only what it does."""
+WORDS = ASK_FOR_TEXT | {CALL_OF_IMPORT}
 _CACHE = opmap["CACHE"]
 _OWN = str(Path(__file__).absolute().parents[__name__.count(".") - 1]) + os.sep  # all of nbcache
 _BESIDE = ("nbcache-", "IPythonHistorySaving", "IOPub", "Control", "Heartbeat")  # threads
@@ -118,9 +127,21 @@ def takes_no_code(frame: FrameType) -> bool:
     return any(each in source for each in _TAKING_NO_CODE)
 
 
-def calls_import(code: CodeType) -> bool:
-    """Say whether some code may call `__import__`, which statements call as well."""
-    return any("__import__" in each.co_names for each in nested_codes(code))
+def told_words(codes: Iterable[CodeType]) -> frozenset[str]:
+    """Return those of WORDS that some code, or code nested in it, mentions."""
+    found: set[str] = set()
+    for each in [nested for code in codes for nested in nested_codes(code)]:
+        words = WORDS & {*each.co_names, *(text for text in each.co_consts if type(text) is str)}
+        found |= words - ({"__doc__"} if _has_docstring(each) else set())
+    return frozenset(found)
+
+
+def _has_docstring(code: CodeType) -> bool:
+    """Say whether it is only to have one that code mentions `__doc__`."""
+    return "__doc__" in code.co_names and not any(
+        step.argval == "__doc__" and step.opname.startswith("LOAD")
+        for step in dis.get_instructions(code)
+    )
 
 
 def is_statement(frame: FrameType) -> bool:

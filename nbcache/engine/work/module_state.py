@@ -12,12 +12,12 @@ import pickle
 import sys
 import types
 import zipimport
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
-from nbcache.engine.work.callers import calls_import
+from nbcache.engine.work.callers import CALL_OF_IMPORT, told_words
 from nbcache.engine.work.import_reads import ImportReads
 from nbcache.engine.work.listening import watch_calls_of_import
 from nbcache.engine.work.watch import Watcher
@@ -41,7 +41,7 @@ class LocalModules:
         self._known: dict[str, tuple[types.ModuleType, bytes]] = {}
         self._depth = 0
         self._dirty: set[str] = set()
-        self._calling: set[str] = set()  # modules whose code calls `__import__`
+        self._words: dict[str, frozenset[str]] = {}  # by which the code of modules tells of itself
         self._new: list[types.ModuleType] = []
 
     def install(self) -> None:
@@ -87,8 +87,8 @@ class LocalModules:
             data = loader.get_data(loader.path)
             code = loader.source_to_code(data, loader.path)
         self._digests[module.__name__] = identity_digest(data)
-        if calls_import(code):
-            self._calling.add(module.__name__)
+        self._words[module.__name__] = told_words([code])
+        if CALL_OF_IMPORT in self._words[module.__name__]:
             watch_calls_of_import()
         exec(code, module.__dict__)
 
@@ -108,8 +108,12 @@ class LocalModules:
             self._known, self._reads, self._dirty = {}, [], set()
         for module, _ in self._known.values():
             _empty_caches(module)
-        if not self._calling.isdisjoint(self.loaded):
+        if CALL_OF_IMPORT in self.words_of(self.loaded):
             watch_calls_of_import()
+
+    def words_of(self, names: Iterable[str]) -> frozenset[str]:
+        """Return what `told_words` finds in the code of modules."""
+        return frozenset().union(*(self._words.get(each, ()) for each in names))
 
     def reads_of(self, names: Collection[str]) -> list[ImportReads]:
         """Return what the imports of these modules read."""

@@ -25,7 +25,7 @@ from nbcache.engine.identity.input_settings import OF_INPUTS, InputSettings
 from nbcache.engine.identity.patches import PATCHES, Patch
 from nbcache.engine.identity.payload import map_buffers, unpickle_names
 from nbcache.engine.spec import AttemptSpec, ProcessSpec
-from nbcache.engine.work.callers import calls_import
+from nbcache.engine.work.callers import CALL_OF_IMPORT, told_words
 from nbcache.engine.work.display import is_drawing, mime_bundle, show_open_figures
 from nbcache.engine.work.listening import watch_calls_of_import
 from nbcache.engine.work.module_changes import task_changes_modules
@@ -91,7 +91,7 @@ class PythonBody:
         tree = ast.parse(process.body)
         self._paths: tuple[str, ...] | None = None
         self._literals: tuple[str, ...] | None = None
-        self._calls_import: bool | None = None
+        self._words: frozenset[str] | None = None
         self._changes: bool | None = None
         self._codes: list[types.CodeType] = []  # of the functions that were sent
         self._read = _names_read(tree)
@@ -152,6 +152,12 @@ class PythonBody:
             )
         return self._literals
 
+    def words(self) -> frozenset[str]:
+        """Return what `told_words` finds in the body and its functions."""
+        if self._words is None:
+            self._words = told_words(self._all_codes())
+        return self._words
+
     def _all_codes(self) -> list[types.CodeType]:
         own = [each for each in (self._statements, self._expression) if each is not None]
         return [*own, *self._codes]
@@ -175,9 +181,7 @@ class PythonBody:
         namespace.update(inputs)
         namespace["__builtins__"] = __builtins__
         sys.modules["__main__"] = module
-        if self._calls_import is None:
-            self._calls_import = any(map(calls_import, self._all_codes()))
-        if self._calls_import:
+        if CALL_OF_IMPORT in self.words():
             watch_calls_of_import()
         final = self._execute(namespace)
         show_open_figures(show)

@@ -192,11 +192,14 @@ class Watcher:
         modules: Mapping[str, str],
         imports: Iterable[ImportReads] = (),
         sys_path: Sequence[str] = (),
+        *,
+        by_text: bool = True,
     ) -> tuple[WatchedRead, ...]:
         """Stop, and return what was read: files and modules with the digests that they have now.
 
         `declared` are environment variables that the hash knows; `modules` are local modules that
-        it does not, with their files; `sys_path` is where the notebook finds modules.
+        it does not, with their files, which count by their code alone unless `by_text`; `sys_path`
+        is where the notebook finds modules.
         """
         self.is_active = self._paused = False
         self._hear_children()
@@ -223,7 +226,8 @@ class Watcher:
             and what_is_at(path) == found
         ]
         reads += variable_rows(self.variables.read, declared)
-        reads += [self.state.module_read(name, path, sys_path) for name, path in modules.items()]
+        kind = "module" if by_text else "code"
+        reads += [self.state.module_read(kind, *each, sys_path) for each in modules.items()]
         found = {(each.kind, each.name): self._shared(each) for each in (*reads, *earlier)}
         return tuple(found[key] for key in sorted(found))
 
