@@ -23,7 +23,12 @@ from pathlib import PurePath
 from types import FrameType, ModuleType
 from typing import Any, Protocol
 
-from nbcache.engine.work.callers import is_beside_the_body, is_statement, library_that_asks
+from nbcache.engine.work.callers import (
+    CALL_OF_IMPORT,
+    is_beside_the_body,
+    is_statement,
+    library_that_asks,
+)
 
 Arguments = tuple[object, ...]
 
@@ -180,8 +185,8 @@ def _watched_import(
     level: int = 0,
 ) -> ModuleType:
     module = _import(name, globals, locals, fromlist, level)
-    frame = sys._getframe(1)
-    if "__import__" in frame.f_code.co_names and not is_statement(frame):
+    frame = sys._getframe().f_back  # none where a thread of a library's imports something
+    if frame and CALL_OF_IMPORT in frame.f_code.co_names and not is_statement(frame):
         around = str((globals or {}).get("__package__"))
         full = importlib.util.resolve_name("." * level + name, around) if level else name
         for each in (full, *(f"{full}.{member}" for member in fromlist or ())):

@@ -209,9 +209,9 @@ class ModuleReach:
                 continue  # `from . import name` in a package: the submodule of that name
             found = True
             self._queue.append((target, rest if attribute is None else (attribute, *rest)))
-            if attribute and facts.name in self._known.imported_before(target, attribute):
-                below = f"{target}.{attribute}"  # what that name means then, if it is a submodule
-                self._queue += [(below, rest)] if self._is_module(below) else []
+            below = f"{target}.{attribute}" if attribute else ""
+            if self._is_module(below) and facts.name in self._known.imported_before(below):
+                self._queue.append((below, rest))  # what the name means then, whatever it is later
         # No answer in itself: what a star brings may be a submodule that its home imports.
         self._queue += [(each, (name, *rest)) for each in self._known.by_star(facts, name)]
         return found

@@ -49,7 +49,7 @@ class ModuleRelations:
         self._told: dict[tuple[str, Chain], bool] = {}
         self._acting: dict[str, frozenset[str]] = {}
         self._changed: dict[str, frozenset[str]] = {}
-        self._before: dict[tuple[str, str], frozenset[str]] = {}
+        self._before: dict[str, frozenset[str]] = {}
 
     def changed_by(self, module: str) -> frozenset[str]:
         """Return the modules that importing one may change: it patches, or registers there."""
@@ -134,9 +134,11 @@ class ModuleRelations:
             self._by_star[facts.name, name] = found
         return self._by_star[facts.name, name]
 
-    def imported_before(self, package: str, name: str) -> frozenset[str]:
-        """Return the modules that a package imports, directly or not, until it binds a name."""
-        if (package, name) not in self._before:
+    def imported_before(self, submodule: str) -> frozenset[str]:
+        """Return the modules that a package imports, directly or not, until it binds the name of a
+        submodule to something else, maybe."""
+        package, _, name = submodule.rpartition(".")
+        if submodule not in self._before:
             facts, waiting, seen = self.load(package), list[str](), {package}
             for part in facts.statements if facts is not None and facts.binds(name) else ():
                 waiting += _with_members((each.module, each.names) for each in part.uses.imports)
@@ -146,8 +148,8 @@ class ModuleRelations:
                 inner = self.load(each) if each not in seen else None
                 seen.add(each)
                 waiting += _with_members(inner.imports) if inner is not None else ()
-            self._before[package, name] = frozenset(seen)
-        return self._before[package, name]
+            self._before[submodule] = frozenset(seen)
+        return self._before[submodule]
 
     def load(self, module: str) -> ModuleFacts | None:
         """Return what the source of a local module says; None where it is not local."""
