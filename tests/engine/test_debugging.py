@@ -170,7 +170,9 @@ def test_a_task_that_a_resume_did_not_begin_is_entered_at_the_attempt_that_faile
     failed = notebook.run()
     kept = open_task(notebook.session.cache, ["work", "1"]).entry.folder
 
-    assert notebook.session.resume(max_parallel=1, max_errors=1).wait(PATIENCE_S)
+    resumed = notebook.session.resume(max_parallel=1, max_errors=1)
+    assert resumed.wait(PATIENCE_S)
+    assert "1 task has failed (--max-errors 1): no more were started" in resumed.notes
 
     cache = notebook.session.cache
     for number in (None, "1"):

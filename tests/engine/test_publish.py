@@ -193,11 +193,13 @@ def test_a_failure_to_publish_loses_nothing_and_the_next_run_only_publishes(
     notebook: Notebook,
 ) -> None:
     (notebook.folder / "results").write_text("a file where a folder should be")
-    declare(notebook, "results", items='"a"')
+    declare(notebook, "results", "results, enabled=v / 2", items='"a"')
     run = notebook.run()
     assert run.counts() == {"completed": 1}
     error = error_of(run)
     assert "its result is kept, but not published" in error
+    assert "not published: --publish: enabled 'v / 2': TypeError" in error
+    declare(notebook, "results", items='"a"')
     assert "nothing else is left to do" in error
     assert run["make"].value is not None
     (notebook.folder / "results").unlink()
@@ -245,6 +247,7 @@ def test_the_rule_is_no_part_of_the_hash_and_enters_no_plan(notebook: Notebook) 
         ("results/{v} mode=symlink", "a comma is missing before mode=symlink"),
         ("results, as=../x", "inside of the folder"),
         ("results, enabled=v ==", "no Python expression"),
+        ("results, enabled=task.attempts > 1", "enabled: task has no 'attempts'"),
         ("results, only=u", "the outputs are: t, d"),
         ("results/{w}", "the inputs are: v"),
         ("mode=copy", "a rule begins with one"),

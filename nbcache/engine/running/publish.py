@@ -25,7 +25,7 @@ from nbcache.model.channel import Item
 from nbcache.model.process import PublishRule
 from nbcache.model.value import FilePath, RemoteFile, Stored
 from nbcache.plan.language import publishing
-from nbcache.plan.language.option_values import evaluate_option
+from nbcache.plan.language.quantities import evaluate_dynamic
 from nbcache.store.cache import Cache
 from nbcache.store.files import is_full
 
@@ -95,8 +95,11 @@ class Publisher:
 
     def _follow(self, rule: PublishRule, decision: Decision, outputs: Item, owner: Owner) -> None:
         """Put the files of a task where one rule wants them."""
-        if rule.enabled is not None and not evaluate_option(
-            "when", rule.enabled.text, self._evaluator.names(decision)
+        if rule.enabled is not None and not evaluate_dynamic(
+            rule.enabled.text,
+            self._evaluator.names(decision),
+            "expression",
+            option="publish: enabled",
         ):
             return
         names = self._evaluator.lazily(decision.values())

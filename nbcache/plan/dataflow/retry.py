@@ -89,7 +89,8 @@ class Patience:
         self._failed += 1
         if self._failed != self._max_errors:
             return ""
-        return f"{self._failed} tasks have failed (--max-errors {self._failed})"
+        have = "1 task has" if self._failed == 1 else f"{self._failed} tasks have"
+        return f"{have} failed (--max-errors {self._failed})"
 
     def is_over_with(self, node: int, name: str, outcome: Outcome) -> str:
         """Count how a task of a process ended; return why it is hopeless now, or ""."""

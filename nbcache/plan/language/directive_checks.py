@@ -118,6 +118,9 @@ def _check_rules(decl: ProcessDecl, lines: Sequence[str], known: frozenset[str] 
             check_rule(rule, known, names)
         except OptionError as error:
             refuse(place, lines, error.message, error.hint)
+        if rule.enabled is not None:
+            tree = parse_expression(rule.enabled.text, "expression")
+            _check_task(place, lines, sorted(attributes_asked(tree, "task")), "--publish: enabled")
 
 
 def check_store(decl: ProcessDecl, passed: Collection[str], lines: Sequence[str]) -> None:
