@@ -6,6 +6,7 @@ that sort by time. Source: the ULID specification (github.com/ulid/spec).
 
 from __future__ import annotations
 
+import re
 from typing import NewType
 
 RunId = NewType("RunId", str)  # a ULID
@@ -31,6 +32,11 @@ def _eight(number: int) -> str:
         f"{_PAIRS[number >> 30 & 1023]}{_PAIRS[number >> 20 & 1023]}"
         f"{_PAIRS[number >> 10 & 1023]}{_PAIRS[number & 1023]}"
     )
+
+
+def is_ulid(text: str) -> bool:
+    """Whether a text has the form of an id that `make_ulid` makes."""
+    return re.fullmatch(f"[0-7][{_CROCKFORD}]{{25}}", text) is not None
 
 
 def ulid_ms(ulid: str) -> int:

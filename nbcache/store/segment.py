@@ -294,12 +294,15 @@ def read_record(path: Path, place: int) -> Record:
     return next(iter(read_records_at(path, [place])))
 
 
-def owners_in(path: Path) -> set[str]:
-    """Return the runs of the rows in a rows file, and the ids of those that are of none."""
+def owners_in(path: Path, until_us: int | None = None) -> set[str]:
+    """Return the runs of the rows in a rows file, and the ids of those that are of none; where
+    `until_us` is given, of older rows."""
     import pyarrow.compute as pc
 
     with open_parquet(path) as file:
-        table = file.read(columns=["id", "run"])
+        table = file.read(columns=["id", "run", "at"])
+    if until_us is not None:
+        table = table.filter(pc.less(table["at"], arrow_scalar(until_us, INT)))
     is_of_none = pc.equal(table["run"], arrow_scalar("", TEXT))
     is_of_none = pc.fill_null(is_of_none, arrow_scalar(True, BOOL))
     owners = pc.if_else(is_of_none, table["id"], table["run"])

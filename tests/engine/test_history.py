@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,16 @@ from nbcache.engine.record.holding import cancel_request, hold_run
 from nbcache.engine.record.nearest import nearest_earlier
 from nbcache.engine.record.process_reasons import why_process
 from nbcache.engine.record.query import fetch
+from nbcache.engine.running.beginning import new_run
 from nbcache.engine.upkeep.cleaning import run_facts
 from nbcache.errors import RunError, UsageError
 from nbcache.model.fingerprint import Component
-from nbcache.model.ids import make_ulid
+from nbcache.model.ids import make_ulid, ulid_ms
 from nbcache.model.row import InputSummary, ProcessRecord, RunRow
 from nbcache.notebook import answers
 from nbcache.notebook.verbs import parse_line
 from nbcache.store.cache import Cache
+from nbcache.store.files import new_ulid
 from tests.engine.story import ONE, THREE, TWO, Story, digest
 
 
@@ -37,6 +40,28 @@ def test_runs_are_told_newest_first_with_status_counts_and_parameters(two_runs: 
     )
     assert (calm.name, calm.status, dict(calm.parameters)) == ("calm-otter", "failed", {"rep": "3"})
     assert calm.elapsed_s == pytest.approx(4.0)
+
+
+def test_a_new_run_sorts_behind_all_others_but_those_that_are_no_runs_of_ours(story: Story) -> None:
+    """Where a clock went back, rows of now stand in segments that are named by now."""
+
+    def folded(run: str, at: int) -> None:
+        row = RunRow(id=new_ulid(), at=at, run=run, name="calm-otter", status="running")
+        story.cache.log.append([row])
+        story.cache.log.rotate()
+        story.cache.log.fold()
+
+    now = time.time_ns() // 1_000_000
+    runs = [make_ulid(now + 7_200_000, bytes(10))]
+    folded(runs[0], (now + 7_200_000) * 1000)
+    for strange in ("story-1", "7" + "Z" * 25):
+        folded(strange, now * 1000)
+    for _ in range(3):
+        runs.append(new_run(story.cache))
+        folded(runs[-1], now * 1000)
+
+    assert runs == sorted(set(runs))
+    assert ulid_ms(runs[-1]) < now + 7_300_000
 
 
 def test_a_run_that_somebody_holds_goes_on_and_one_that_nobody_holds_is_interrupted(

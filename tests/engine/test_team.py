@@ -25,6 +25,7 @@ from nbcache.engine.sharing import Sharing, sharing_of
 from nbcache.engine.tier import Tier
 from nbcache.engine.upkeep.cleaning import clean
 from nbcache.errors import CacheFormatError, NbcacheError, RemoteStoreError, ResultGone
+from nbcache.model.ids import make_ulid
 from nbcache.model.value import RemoteFile, Stored
 from nbcache.notebook import verbs
 from nbcache.notebook.team_view import share_in_shell, sharing_in_shell
@@ -470,6 +471,28 @@ def test_what_was_made_before_sharing_goes_when_it_is_pushed_whatever_the_clock_
     ben.run()
     assert ben.ran() == []
     anna.close()
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_run_of_before_sharing_is_not_sent_though_its_id_is_of_a_clock_that_was_ahead(
+    tmp_path: Path, folded: bool
+) -> None:
+    """Such ids come of a run that a fast clock began: those after it sort behind it."""
+    (tmp_path / "team").mkdir()
+    since = time.time_ns() // 1000
+    runs = [make_ulid(since // 1000 + shift, bytes(10)) for shift in (-1000, 3_600_000)]
+    with Cache.open(tmp_path / "cache") as cache:
+        for at, run in ((since - 1, runs[1]), (since + 1, runs[0])):
+            cache.log.append([attempt(run, run=run, at=at, outputs=())])
+        if folded:
+            cache.log.rotate()
+            cache.log.fold()
+        tier = Tier.open(cache, Sharing(str(tmp_path / "team"), is_new=True), print)
+
+        tier.sender.note_before(since)
+
+        assert [row["run"] for row in tier.sender.waiting(since)] == [runs[0]]
+        tier.close()
 
 
 def test_what_is_pulled_is_here_without_the_shared_cache(person: Person, tmp_path: Path) -> None:

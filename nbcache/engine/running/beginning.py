@@ -11,7 +11,7 @@ from nbcache.engine.record.history import OUTCOME, End, last_rows
 from nbcache.engine.record.holding import hold_run
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.errors import RunError
-from nbcache.model.ids import RunId, run_name
+from nbcache.model.ids import RunId, is_ulid, make_ulid, run_name
 from nbcache.model.row import AttemptRow, RunRow, UseRow
 from nbcache.model.run_options import RunOptions
 from nbcache.model.task import Outcome
@@ -19,20 +19,33 @@ from nbcache.store.cache import Cache
 from nbcache.store.claims import Claim
 from nbcache.store.files import new_ulid
 
+_AHEAD_MS = 366 * 24 * 3_600_000
 _named: deque[str] = deque(maxlen=64)  # the names of this process's last runs, where none recurs
 
 
 def new_run(cache: Cache) -> RunId:
-    """Return the id of a new run: it sorts behind those that the cache has, and is called unlike
-    the last ones here."""
-    now = time.time_ns() // 1_000_000  # most often nothing is later, and no segment is read
-    others = rare_rows(cache.log, RunRow, readable=True, since_ms=now)
-    latest = max((row.run for row in others), default="")
+    """Return the id of a new run: it sorts behind those that the cache has, also where the clock
+    has gone back since, and is called unlike the last ones here."""
+    now = time.time_ns() // 1_000_000
+    # Most often nothing is later than now, and no segment is read. But where a run is, those after
+    # it have later ids and rows of now.
+    latest = _latest_run(cache, now, now) and _latest_run(cache, now, 0)
     run = RunId(new_ulid(after=latest))
     while run_name(run) in _named:
         run = RunId(new_ulid(after=latest))
     _named.append(run_name(run))
     return run
+
+
+def _latest_run(cache: Cache, now_ms: int, since_ms: int) -> str:
+    """Return the latest run of later than now that rows since then are of, "" where there is none.
+
+    What is no id of a run, or years ahead, is somebody else's mistake, and none of ours follows.
+    """
+    rows = rare_rows(cache.log, RunRow, readable=True, since_ms=since_ms)
+    bounds = make_ulid(now_ms, bytes(10)), make_ulid(now_ms + _AHEAD_MS, bytes(10))
+    runs = (row.run for row in rows if bounds[0] < row.run < bounds[1] and is_ulid(row.run))
+    return max(runs, default="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,22 +83,24 @@ class Sender:
         """Note what is here already, and is not sent by itself: segments, runs, rows of none.
 
         until_us: no more than what is older; None: all. By names and not by the clock alone, so
-        that a clock that is set back holds up nothing.
+        that a clock that is set back holds up nothing; a run is as old as its first row, since its
+        id is later than those of all runs before it, whatever the clock says.
         """
         for attempt in range(3):
             self._log.refresh(relist=True)
             before = set(self._log.segments())
+            if until_us is not None:
+                before = {each for each in before if ulid_ms(each) < until_us // 1000}
             for view in list(self._log.journals().values()):
-                before.update(map(_owner, view.records()))
+                records = (each for each in view.records() if not until_us or each["at"] < until_us)
+                before.update(map(_owner, records))
             try:
                 for name in self._log.segments():
-                    before |= owners_in(self._log.root / "log" / (name + ROWS))
+                    before |= owners_in(self._log.root / "log" / (name + ROWS), until_us)
                 break
             except FileNotFoundError:  # merged away between listing and reading
                 if attempt == 2:
                     raise
-        if until_us is not None:
-            before = {each for each in before if ulid_ms(each) < until_us // 1000}
         new = self._shared.root / "tmp" / new_ulid()
         write_whole(new, "".join(f"{each}\n" for each in sorted(before)).encode(), sync=True)
         os.replace(new, self._before_file)
