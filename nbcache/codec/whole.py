@@ -72,7 +72,8 @@ def _asks_for_more(cls: type) -> bool:
 def _reduce_unmade(value: object) -> Reduced:
     reduced: Any = value.__reduce_ex__(5)
     _, (cls, *arguments), *rest = reduced
-    base = next(each for each in cls.__mro__ if not isinstance(each.__new__, types.FunctionType))
+    made_by = (each for each in cls.__mro__ if "__new__" in vars(each))  # and none that inherits it
+    base = next(each for each in made_by if not isinstance(each.__new__, types.FunctionType))
     return (make_unmade, (base, cls, *arguments), *rest, set_attributes)
 
 

@@ -276,7 +276,11 @@ class Template:
     text: str
 
 
-class Length(float):
+class Marked:
+    """A part of a class that stands before the one which makes its objects."""
+
+
+class Length(Marked, float):
     def __new__(cls, value: float, *, unit: str) -> Length:
         made = super().__new__(cls, value)
         made.unit = unit

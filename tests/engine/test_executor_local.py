@@ -24,7 +24,7 @@ from nbcache.model.process import Output
 from nbcache.model.row import AttemptRow
 from nbcache.model.view import ShownChunk
 from tests.engine.attempts import PATH, Bench
-from tests.waiting import is_alive, is_asleep, wait_until
+from tests.waiting import PATIENCE_S, is_alive, is_asleep, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def test_a_look_at_the_memory_of_an_attempt_holds_up_no_other(
 
     def look(*_: object, **__: object) -> int:
         began.set()
-        in_time.append(ended.wait(10))
+        in_time.append(ended.wait(PATIENCE_S))
         return 0
 
     monkeypatch.setattr(limits, "resident_bytes", look)

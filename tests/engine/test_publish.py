@@ -245,6 +245,7 @@ def test_the_rule_is_no_part_of_the_hash_and_enters_no_plan(notebook: Notebook) 
         ("results, mode=clone", "one of copy, symlink, rellink"),
         ("results, mod=copy", 'did you mean "mode="'),
         ("results/{v} mode=symlink", "a comma is missing before mode=symlink"),
+        ("results mode=copy", "a comma is missing before mode=copy"),
         ("results, as=../x", "inside of the folder"),
         ("results, enabled=v ==", "no Python expression"),
         ("results, enabled=task.attempts > 1", "enabled: task has no 'attempts'"),

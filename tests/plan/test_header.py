@@ -314,6 +314,7 @@ def test_what_a_task_cannot_tell_an_option_is_said_before_it_fails() -> None:
     option = "--cpus 'task.a_b_c'"
     error = fault(f"fit(x) from y {option}", error=OptionError)
     assert (error.hint or "").startswith("it has attempt, index, process")
+    read("fit(x) from y --cpus 'max(task.real for task in [2])'")
 
 
 def test_the_attempt_of_an_option_is_that_of_the_task() -> None:

@@ -53,8 +53,7 @@ class Limits:
         while True:
             await asyncio.sleep(min(max(POLL_S, SHARE * took), LONGEST_POLL_S))
             began = time.monotonic()
-            for worker in list(self._pool.values()):
-                await self._look_at(worker)
+            await asyncio.gather(*map(self._look_at, list(self._pool.values())))
             took = time.monotonic() - began
 
     async def _look_at(self, worker: WorkerHandle) -> None:

@@ -63,7 +63,9 @@ def check_templates(decl: ProcessDecl, lines: Sequence[str]) -> None:
             literal = _LITERALS.get(OPTIONS[field.name].form, "")
             used = expression_names(tree)
             _check_known(place, lines, sorted(used), known | {"task"}, f"--{field.name}", literal)
-            _check_task(place, lines, sorted(attributes_asked(tree, "task")), f"--{field.name}")
+            if "task" in used - known:  # and is neither an input nor a name of a comprehension
+                asked = sorted(attributes_asked(tree, "task"))
+                _check_task(place, lines, asked, f"--{field.name}")
         elif field.name in OPTIONS and OPTIONS[field.name].template and value is not None:
             _check_known(place, lines, template_fields(value), known, f"--{field.name}")
 

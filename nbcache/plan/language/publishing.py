@@ -74,10 +74,10 @@ def parse_rule(text: str) -> PublishRule:
 def _folder(part: str) -> str:
     quoted = literal_string(part)
     folder = part if quoted is None else quoted
-    if not folder or "=" in part.partition("/")[0]:
-        raise ValueError(f"{part!r} is no folder: a rule begins with one, such as results/{{name}}")
     if quoted is None and (after := _WITHOUT_COMMA.search(folder)):
         raise ValueError(f"a comma is missing before {after[1]} in {part!r}")
+    if not folder or "=" in part.partition("/")[0]:
+        raise ValueError(f"{part!r} is no folder: a rule begins with one, such as results/{{name}}")
     template_fields(folder)
     return folder
 
