@@ -14,6 +14,7 @@ from blake3 import blake3
 from xxhash import xxh3_128
 
 Digest = NewType("Digest", str)
+_DIGEST = re.compile(r"[0-9a-z]+:[0-9a-f]+")
 _BLOB = re.compile(r"b3:[0-9a-f]{64}")
 
 
@@ -30,6 +31,11 @@ def blob_digest(data: bytes | bytearray | memoryview) -> Digest:
 def short(digest: Digest) -> str:
     """Return the eight hex digits by which people name a task."""
     return digest.partition(":")[2][:8]
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text has the form of a digest, of whatever algorithm: folders are named by some."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def is_blob_name(text: str) -> bool:

@@ -10,7 +10,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from nbcache.model.digest import is_blob_name
+from nbcache.model.digest import is_blob_name, is_digest
 from nbcache.model.row import Row, row_from_record
 from nbcache.model.signature import SIGNING
 from nbcache.model.value import StoredKind
@@ -39,6 +39,7 @@ def is_sound(record: Mapping[str, Any]) -> bool:
             for name, value in record.items()
         )
         and (record.get("at") or 0) >= 0
+        and (record.get("id") or "x").isalnum()  # folders are named by it
         and (record.get("status") != "completed" or all(map(_is_kept, _results(record))))
     )
 
@@ -108,7 +109,7 @@ def _is_kept(port: Mapping[str, Any]) -> bool:
     kind, blob, size = port.get("kind"), port.get("blob"), port.get("size")
     if not all(isinstance(port.get(name), str) for name in ("name", "digest", "codec")):
         return False
-    if kind not in _KINDS or size is None or size < 0:
+    if not is_digest(port["digest"]) or kind not in _KINDS or size is None or size < 0:
         return False
     if blob is not None:
         return is_blob_name(blob)

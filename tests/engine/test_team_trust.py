@@ -197,6 +197,8 @@ PORTS: dict[int, Record] = {  # by the number that a task was for
     5: {"kind": "evict"},
     6: {"watched": [5]},
     7: {"at": None},
+    8: {"outputs": [{"digest": "../../../evil"}]},
+    9: {"id": "../../../evil"},
 }
 
 

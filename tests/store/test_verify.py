@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nbcache.engine.upkeep.cleaning import clean
-from nbcache.errors import StoreError, spoken
+from nbcache.errors import DamagedSegmentError, StoreError, spoken
 from nbcache.model.digest import blob_digest, identity_digest
 from nbcache.model.row import Port
 from nbcache.model.value import Stored
@@ -333,6 +334,25 @@ def test_a_flipped_bit_in_the_pages_of_a_segment_never_makes_another_row(cache: 
         flip(path, offset)
 
     assert found
+    assert list(read_records(path)) == whole
+
+
+def test_a_flipped_bit_in_the_name_of_a_column_takes_nothing_from_a_row(cache: Cache) -> None:
+    path = only(cache.root / "log", "*.rows.parquet")
+    data = path.read_bytes()
+    whole = list(read_records(path))
+    found = 0
+
+    for name in (b"watched", b"outputs", b"generation"):
+        for place in re.finditer(name, data):
+            flip(path, place.start())
+            try:
+                assert list(read_records(path)) == whole
+            except DamagedSegmentError:
+                found += 1
+            flip(path, place.start())
+
+    assert found >= 3
     assert list(read_records(path)) == whole
 
 
