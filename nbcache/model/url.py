@@ -13,7 +13,8 @@ _CHAINED = re.compile(r"::(?=[A-Za-z][\w.+-]*(?:://|::|$)|/)")  # else it is of 
 _AUTHORITY = re.compile(r"[^/?#]*")
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]*$")
 _LONGEST_SCHEME = 24
-_REST = re.compile(r"[^\s'\"<>]*")
+_REST = re.compile(r"\S*")
+_QUOTES = re.compile(r"['\"<>]")  # end a URL in a text, but for a password as a URL has it
 _TEMPLATE = ("{", "$", "%")
 CONTAINER_AT_ACCOUNT = ("abfs", "abfss", "az", "wasb", "wasbs")  # Azure: no user stands there
 _CLOUDS = ("s3", "s3a", "gs", "gcs", *CONTAINER_AT_ACCOUNT)  # no port stands there
@@ -81,16 +82,26 @@ def urls_in(text: str) -> Iterator[tuple[str, str]]:
 def passwords(scheme: str, rest: str) -> set[str]:
     """Return what must be the password in a URL, given what follows its "://".
 
-    Up to the last "@" of its authority; where none stands there after a ":", and no port, up to an
-    "@" behind: the first or the last.
+    Up to the last "@" of its authority, and one of its path may be of it, too; where none stands
+    there after a ":", and no port, up to an "@" behind: the first or the last.
     """
-    authority, tail = _AUTHORITY.findall(rest)[0], rest.partition(":")[2]
-    word = authority.partition(":")[2]
+    if "@" not in rest:
+        return set()
+    authority = _AUTHORITY.match(rest)[0]  # type: ignore[index]  # it matches anything
     if not may_have_password(scheme, authority):
         return set()
+    word, tail = authority.partition(":")[2], unquoted(rest).partition(":")[2]
     if "@" in word:
-        return {word.rpartition("@")[0]}
-    is_port = not word or word.isdigit() or word.startswith(_TEMPLATE)
-    if is_port or "@" not in tail or scheme in _WITH_PATH_AFTER_COLON:
+        path = tail.partition("?")[0][len(word) :]
+        longer = {tail[: len(word)] + path.rpartition("@")[0]} if "@" in path else set()
+        return {word.rpartition("@")[0], *longer}
+    is_port = scheme not in _CLOUDS and (not word or word.isdigit())
+    is_other = is_port or word.startswith(_TEMPLATE) or scheme in _WITH_PATH_AFTER_COLON
+    if is_other or "@" not in tail:
         return set()
     return {tail.partition("@")[0], tail.rpartition("@")[0]}
+
+
+def unquoted(rest: str) -> str:
+    """Return what of a URL in a text stands before a quote."""
+    return _QUOTES.split(rest, maxsplit=1)[0]

@@ -67,6 +67,9 @@ def test_a_password_in_a_url_is_a_secret_whatever_its_name() -> None:
         ("simplecache::ftp://me:word@host/y::ftp://me:2nd/1@host", ["word", "2nd/1"]),
         ("s3://KEY:wo/rd@lab/x.fq", ["wo/rd"]),
         ("ssh://git:word@github.com/org/tool", ["word"]),
+        ("s3://KEY:/ab+c@lab/x", ["/ab+c"]),
+        ("s3://KEY:4/abc@lab/x", ["4/abc"]),
+        ("mongodb+srv://u:p@ss/word@h/x?a=b@c", ["p", "p@ss/word"]),
         ("https://me@a.org:80/b:c@d", []),
         ("http://localhost:8888/@scope/x", []),
         ("http://localhost:8888?at=a@b.org", []),
@@ -86,6 +89,11 @@ def test_what_stands_for_a_password_is_known_though_it_was_not_escaped_and_no_po
     url: str, secrets: list[str]
 ) -> None:
     assert secrets_in(f"see {url}, or ask me@lab.org: it says '{url}'") == secrets * 2
+
+
+@pytest.mark.parametrize("mark", "'\"<>")
+def test_a_quote_in_a_password_does_not_end_it(mark: str) -> None:
+    assert secrets_in(f"postgresql://me:pa{mark}ss@db/x") == [f"pa{mark}ss"]
 
 
 def test_secrets_are_found_in_linear_time_in_whatever_text() -> None:

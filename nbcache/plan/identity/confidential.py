@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeGuard
 
-from nbcache.model.url import passwords, urls_in
+from nbcache.model.url import passwords, unquoted, urls_in
 from nbcache.model.value import Stored
 
 HIDDEN = "(not shown)"
@@ -178,7 +178,7 @@ def secrets_in(text: str | bytes) -> list[str]:
 def _in_urls(text: str) -> Iterator[str]:
     for scheme, rest in urls_in(text):
         yield from sorted(passwords(scheme, rest))
-        for name, value in _IN_QUERY.findall(rest):
+        for name, value in _IN_QUERY.findall(unquoted(rest)) if "=" in rest else ():
             is_key = name.lower() in _KEYS and _KEY.match(value)
             if is_key or name.lower() in _SIGNATURES or looks_secret(name):
                 yield value

@@ -49,6 +49,7 @@ class Fetching:
         self._contact, self._blobs, self._pool = contact, blobs, pool
         self._since_us, self._damaged = since_us, damaged
         self._lost = _noted(damaged)  # blobs that are not there, or not what their name says
+        self._told: set[str] = set()  # of those, for which somebody has looked what else is gone
         self._failed: dict[str, float] = {}  # blobs that could not be had, and (monotonic) when
         self._made: dict[str, int] = {}  # blob -> when the row that names it was made
         self._promised: dict[str, int] = {}  # the same, of rows that no segment holds yet
@@ -108,37 +109,39 @@ class Fetching:
         """Whether a blob that could not be read, or a member of it, is lost; then it is offered no
         more, also to later processes: whoever reads it is told to have it made again."""
         is_gone = not self._lost.isdisjoint((digest, *members))
-        if is_gone and not self._note(digest).exists():
+        if is_gone and digest not in self._told:
             self.note_lost(digest)
-            with suppress(StoreError):  # then each is found when it is read
-                self._note_what_else_is_gone()
+            with suppress(StoreError), self.showing(lambda: "looking for what else is gone"):
+                self._note_what_else_is_gone()  # else each is found when it is read
+            self._told.update(self._lost)
         return is_gone
 
     def _note_what_else_is_gone(self) -> None:
         """Note which other blobs that were offered are gone, so that one run makes all again: what
-        deletes objects by their age deletes many. Lists the weeks in which they may lie."""
+        deletes objects by their age deletes many. Lists the folders in which they may lie."""
         offered = {Digest(blob): at for blob, at in dict(self._made).items()}
-        trees = {blob for blob in offered if blob in self._trees}
-        trees.difference_update(self.bring_all(each for each in trees if not self._blobs.has(each)))
+        trees = [blob for blob in offered if blob in self._trees and blob not in self._lost]
+        self.bring_all(blob for blob in trees if not self._blobs.has(blob))
         needed = {blob: {blob} for blob in offered}
         for tree in trees:
-            members = self._blobs.open_tree(tree)
-            needed[tree].update(each.blob for each in members if each.blob is not None)
-        wanted = {blob for each in needed.values() for blob in each if not self._blobs.has(blob)}
+            with suppress(StoreError):  # gone, or damaged
+                members = self._blobs.open_tree(tree)
+                needed[tree].update(each.blob for each in members if each.blob is not None)
+        now, wanted, folders = time.time_ns() // 1000, set[Digest](), set[str]()
+        for blob, parts in needed.items():
+            for part in parts.difference(self._lost):
+                if not self._blobs.has(part):
+                    wanted.add(part)
+                    keys = keys_to_try(part, offered[blob], now, self._since_us)
+                    folders.update(key.rpartition("/")[0] + "/" for key in keys)
 
         def listed(folder: str) -> set[Digest]:
             names = (each.key.rpartition("/")[2] for each in self._contact.store.list(folder))
             return wanted.intersection(Digest("b3:" + name) for name in names)
 
-        now = time.time_ns() // 1000
-        folders = {
-            key.rsplit("/", 2)[0] + "/"
-            for blob, at in offered.items()
-            for key in keys_to_try(blob, at, now, self._since_us)
-        }
-        missing = wanted.difference(*self._pool.map(listed, folders))
+        self._lost.update(wanted.difference(*self._pool.map(listed, folders)))
         for blob, parts in needed.items():
-            if not missing.isdisjoint(parts):
+            if not self._lost.isdisjoint(parts):
                 self.note_lost(blob)
 
     def note_whole(self, digest: Digest) -> None:
