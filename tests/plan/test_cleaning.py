@@ -72,7 +72,7 @@ def test_nothing_selected_is_nothing_taken() -> None:
 @pytest.mark.parametrize("selection", [Selection(older_than=0.0), Selection(keep_last=0)])
 def test_a_selection_of_zero_is_a_selection(selection: Selection) -> None:
     assert selection
-    assert chosen(selection, holding("a")) == ["a"]
+    assert chosen(selection, holding("a"), holding("now", used_at=NOW)) == ["a", "now"]
 
 
 def test_age_counts_from_the_last_use() -> None:
@@ -140,6 +140,21 @@ def test_what_a_run_uses_that_goes_on_stays() -> None:
 
     assert [each.row for each in found.holdings] == ["free"]
     assert found.live == 1
+
+
+def test_for_a_size_nothing_goes_that_frees_nothing() -> None:
+    large, small = holding("large"), holding("small", blobs=())
+
+    assert chosen(Selection(max_size=0), large, small, sizes={"large": 5}, total=9) == ["large"]
+
+
+def test_for_a_size_what_stays_in_any_case_is_no_gain() -> None:
+    kept, free = holding("kept", used_at=NOW - 9 * HOUR), holding("free")
+    sizes = {"kept": 5, "free": 5}
+
+    assert chosen(Selection(max_size=5), kept, free, sizes=sizes, total=10) == ["kept"]
+    found = chosen(Selection(max_size=5), kept, free, sizes=sizes, total=10, always={"kept"})
+    assert found == ["free"]
 
 
 def test_for_a_size_the_cheapest_per_byte_go_first_and_only_as_many_as_it_takes() -> None:

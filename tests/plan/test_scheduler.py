@@ -14,7 +14,7 @@ from nbcache.model.event import Resources, TaskKey
 from nbcache.model.task import Outcome, RunStatus, TaskState
 from nbcache.plan.dataflow.lives import SchedulerFault
 from nbcache.plan.dataflow.retry import action_after_failure, retry_delays
-from nbcache.plan.dataflow.room import SHARES
+from nbcache.plan.dataflow.room import PATIENCE, SHARES
 from nbcache.plan.dataflow.scheduler import Scheduler
 from tests.sim.pipelines import Process, compile_all, queue, value
 from tests.sim.world import World
@@ -193,14 +193,21 @@ def test_deeper_processes_start_first_so_that_the_pipeline_drains() -> None:
     assert starts(bench.succeed(bench.task("a", 2))) == [bench.task("b", 1)]
 
 
-def test_a_large_task_is_not_starved_by_small_ones() -> None:
+def test_a_large_task_is_passed_by_so_many_small_ones_and_then_they_wait_for_it() -> None:
     small = Process("small", [queue(range(60), "n")], outputs=["x"])
-    large = Process("large", [queue([1], "n").map(lambda n: {"n": n})], ["n"], ["x"])
-    graph = compile_all(None, a_small=small, b_large=large)
-    asked = {"small": Resources(cpus=1), "large": Resources(cpus=4)}
-    world = World(graph, seed=5, cpus=4, resources=lambda place, inputs: asked[place]).run()
-    order = [graph.nodes[key[0]].name for key in world.started]
-    assert order.index("large") < 45
+    large = Process("large", [queue([1], "n")], outputs=["x"])
+    bench = Bench(compile_all(None, a_small=small, b_large=large))
+    first, large_one = bench.task("small", 0), bench.task("large", 0)
+    bench.miss(first)
+    assert starts(bench.miss(large_one, Resources(cpus=4))) == []
+
+    passed = 0
+    while starts(bench.miss(bench.task("small", passed + 1))):
+        passed += 1
+        bench.succeed(bench.task("small", passed))
+
+    assert passed == PATIENCE
+    assert starts(bench.succeed(first)) == [large_one]
 
 
 # Ends ---------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from nbcache.model.row import AttemptRow, EvictRow, Port
 from nbcache.model.value import Stored
 from nbcache.store.cache import Cache
 from nbcache.store.collect import collect
+from nbcache.store.stock import take_stock
 from tests.store.rows import attempt, hash_of, new_id
 
 HOURS_AGO = time.time() - 5 * 3600
@@ -174,6 +175,65 @@ def test_a_result_that_a_run_uses_stays_also_when_its_row_is_evicted(cache: Cach
     evict(cache, row, time.time())
 
     collect(cache, live=[row.run])
+
+    assert lies_there(cache, blob)
+
+
+def test_a_run_that_goes_on_brings_back_from_the_trash_what_it_uses(
+    cache: Cache, other: Cache
+) -> None:
+    row, blob = result(cache)
+    evict(cache, row, HOURS_AGO)
+    collect(cache, grace_s=long_untouched(cache, blob))
+    assert not lies_there(cache, blob)
+
+    done = collect(cache, live=[row.run], grace_s=-1.0)
+
+    assert done.freed == 0
+    assert lies_there(cache, blob)
+
+
+def test_a_row_that_came_after_the_look_keeps_its_blob(cache: Cache) -> None:
+    blob = cache.blobs.put_bytes(b"data")
+    stock = take_stock(cache)
+    result(cache, data=b"data")
+
+    collect(cache, stock=stock)
+
+    assert lies_there(cache, blob)
+
+
+def test_what_is_kept_again_between_the_look_and_the_trash_stays(
+    cache: Cache, other: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, blob = result(cache)
+    evict(cache, row, HOURS_AGO)
+    grace = long_untouched(cache, blob)
+
+    def keep_again(*_: object) -> bool:
+        other.blobs.put_bytes(b"data")
+        return True
+
+    monkeypatch.setattr("nbcache.store.collect.is_due", keep_again)
+    collect(cache, grace_s=grace)
+
+    assert lies_there(cache, blob)
+
+
+def test_what_is_kept_again_while_it_goes_to_the_trash_comes_back(
+    cache: Cache, other: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, blob = result(cache)
+    evict(cache, row, HOURS_AGO)
+    grace = long_untouched(cache, blob)
+    rename = os.rename
+
+    def keep_again_and_rename(source: Path, aside: Path) -> None:
+        os.utime(source)
+        rename(source, aside)
+
+    monkeypatch.setattr(os, "rename", keep_again_and_rename)
+    collect(cache, grace_s=grace)
 
     assert lies_there(cache, blob)
 
