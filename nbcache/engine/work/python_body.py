@@ -31,7 +31,7 @@ from nbcache.engine.work.listening import watch_calls_of_import
 from nbcache.engine.work.module_changes import task_changes_modules
 from nbcache.engine.work.path_values import paths_in
 from nbcache.engine.work.shown import told_by_cells
-from nbcache.errors import StoreError
+from nbcache.errors import NbcacheError
 from nbcache.model.process import Output
 from nbcache.model.view import ShownChunk, writable
 from nbcache.plan.identity.code import nested_codes
@@ -414,8 +414,8 @@ def describe_fault(error: BaseException, process: ProcessSpec, hint: str = "") -
 
 
 def error_line(error: BaseException) -> str:
-    """Return `Type: message`, at most 500 characters; of the store's errors the message."""
-    if isinstance(error, StoreError):
+    """Return `Type: message`, at most 500 characters; of our own errors the message."""
+    if isinstance(error, NbcacheError):
         return str(error)
     text = writable("".join(traceback.format_exception_only(type(error), error)).strip())
     if isinstance(error, SyntaxError):
