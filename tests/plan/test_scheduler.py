@@ -463,6 +463,46 @@ def test_a_reader_gets_what_was_made_again_and_readers_that_are_done_are_decided
     assert Decide(bench.task("last", 0), {"f": "from new"}) in commands
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_was_found_or_made_of_an_input_that_was_replaced_meanwhile_does_not_count(
+    begun: bool,
+) -> None:
+    make = Process("make", [queue([1], "n")], outputs=["m"])
+    fast = Process("fast", [make], outputs=["f"])
+    use = Process("use", [make.collect()], outputs=["u"])
+    bench = Bench(compile_all(None, fast=fast, use=use))
+    made, use_all, quick = bench.task("make", 0), bench.task("use"), bench.task("fast", 0)
+    bench.tell(ev.Hit(made, Digest("h"), ("old",)))
+    if begun:
+        bench.miss(quick)
+    bench.miss(use_all)
+    bench.tell(ev.InputRecalled(use_all, (made,)))
+    bench.miss(made, same="h")
+    assert not [c for c in bench.succeed(made, "new") if c == Decide(quick, {"m": "new"})]
+
+    if begun:
+        commands = bench.succeed(quick, "from old")
+    else:
+        commands = bench.tell(ev.Hit(quick, Digest("q"), ("from old",)))
+
+    assert Decide(quick, {"m": "new"}) in commands
+    bench.tell(ev.Hit(quick, Digest("q2"), ("from new",)))
+    assert bench.scheduler.task(quick).outputs == ("from new",)
+
+
+def test_what_another_made_while_an_attempt_was_about_to_start_ends_it_and_leaves_its_room() -> (
+    None
+):
+    bench = Bench(graph_of(2), cpus=1)
+    one, two = bench.task("p", 0), bench.task("p", 1)
+    bench.miss_all("p", 2)
+
+    commands = bench.tell(ev.Hit(one, Digest("h"), ("x",)))
+
+    assert reports(commands) == {one: Outcome.CACHED}
+    assert starts(commands) == [two]
+
+
 def test_a_reader_fails_when_its_lost_input_cannot_be_made_again() -> None:
     bench = Bench(two_steps())
     make, use = recalled(bench), bench.task("use", 0)
