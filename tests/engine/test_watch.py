@@ -467,6 +467,7 @@ def test_a_module_that_only_the_run_names_counts_by_its_code_unless_some_code_re
             (plain, "m.f(1)", "code"),
             (plain, "m.f.__doc__", "module"),
             (plain, "getattr(m.f, '__doc__')", "module"),
+            (plain, "[getattr(m.f, each) for each in ('__name__', '__doc__')]", "module"),
             (plain, "import linecache; linecache.getlines(m.__file__)", "module"),
             (plain, "import tokenize; tokenize.open(m.__file__).close()", "module"),
             (plain, "m.__loader__.get_source(m.__name__)", "module"),
@@ -757,6 +758,41 @@ def test_a_module_is_imported_anew_when_what_its_import_read_has_changed(
     found = reads(bench, f"{body}\nassert rated.RATE == 25", notebook, **more)
 
     assert found == (WatchedRead("file", "rate.txt", identity_digest(b"25")),)
+
+
+def test_a_module_that_was_edited_is_imported_anew_also_where_only_the_run_names_it(
+    bench: Bench, notebook: Path
+) -> None:
+    file = notebook / "edited_helper.py"
+    take = "import importlib\nm = importlib.import_module('edited_' + 'helper')\n"
+    for value in (1, 22, 1):
+        file.write_text(f"V = {value}")
+        body = f"{take}assert m.V == {value}"
+        (found,) = reads(bench, body, notebook, sys_path=(str(notebook), *sys.path))
+        assert (found.name, found.kind) == ("edited_helper", "code")
+
+    body = f"{take}open({str(file)!r}, 'w').write('V = 333')\nout = m.V"
+    process = bench.process(body, folder=str(notebook), sys_path=(str(notebook), *sys.path))
+    report = bench.run(process)
+    assert report.outcome == "failed"
+    assert "the module edited_helper" in (report.error or "")
+
+
+def test_to_look_at_a_module_that_was_read_imports_no_package_above_it(
+    notebook: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row of others says which one: its code would run in the kernel."""
+    monkeypatch.syspath_prepend(str(notebook))
+    inner = notebook / "looked_at" / "folder" / "inner.py"
+    inner.parent.mkdir(parents=True)
+    inner.write_text("V = 1")
+    (notebook / "looked_at" / "__init__.py").write_text("raise SystemExit")
+    state = ReadState(bench.cache.files, notebook)
+
+    assert state.digest("module", "looked_at.folder.inner") == identity_digest(b"V = 1")
+    assert state.digest("module", "looked_at.none.inner") is None
+    assert state.digest("module", "looked_at.folder.inner.more") is None
+    assert "looked_at" not in sys.modules
 
 
 def test_a_worker_runs_the_source_and_not_what_was_compiled_of_an_earlier_one(

@@ -11,8 +11,6 @@ that a project may be moved or copied whole.
 from __future__ import annotations
 
 import ast
-import contextlib
-import importlib.util
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -130,12 +128,10 @@ def _is_found(name: str, path: str, sys_path: Sequence[str]) -> bool:
 
 
 def place_of_module(name: str) -> str | None:
-    """Return the file that a module's name leads to, or None."""
-    with contextlib.suppress(ImportError, ValueError, AttributeError):
-        found = importlib.util.find_spec(name)
-        if found is not None and found.origin and os.path.isfile(found.origin):
-            return found.origin
-    return None
+    """Return the file that a module's name leads to, or None. No package above it is imported:
+    its code would run here, in the kernel, because a row of others names it."""
+    found = LocalModules().spec(name)
+    return found.origin if found and found.origin and os.path.isfile(found.origin) else None
 
 
 def digest_of_package(name: str) -> Digest | None:

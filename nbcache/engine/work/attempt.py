@@ -91,6 +91,7 @@ class _Attempt:
         self.retire = False
         self.peak = 0
         self.watched: tuple[WatchedRead, ...] = ()
+        self._unknown: dict[str, str] = {}  # the modules that only the run names, with their files
         self.no_scratch: Exception | None = None
         self.secrets = place.secrets(process)
         try:
@@ -130,6 +131,7 @@ class _Attempt:
         find_by_path(process.modules)
         if self.spec.gpus:
             os.environ[DEVICES] = ",".join(self.spec.gpus)
+        place.modules.renew()  # an input's class, too, is of what a module is now
         inputs = self.staging.stage(self.spec.inputs, process.helpers)
         self._hide(inputs)
         self._check_counts(inputs)
@@ -150,7 +152,7 @@ class _Attempt:
             if end_own_children():
                 self.retire = True
         self.report.changed = self.staging.changed()
-        place.check_modules(process)
+        place.check_modules(process, self._unknown)
         self.report.outputs = self._harvest(harvest, made)
         if isinstance(body, ScriptBody):
             body.tidy(self.folder)
@@ -219,7 +221,7 @@ class _Attempt:
         known = dict.fromkeys((*process.env, *process.secrets, *process.unset, "MPLBACKEND"), "")
         if self.spec.gpus:
             known[DEVICES] = ""
-        unknown = place.unknown_modules(process, loaded)
+        unknown = self._unknown = place.unknown_modules(process, loaded)
         used = {*process.modules, *unknown}
         self.report.overlooked = place.watcher.overlooked
         words = body.words() | place.modules.words_of(used)

@@ -131,9 +131,17 @@ def told_words(codes: Iterable[CodeType]) -> frozenset[str]:
     """Return those of WORDS that some code, or code nested in it, mentions."""
     found: set[str] = set()
     for each in [nested for code in codes for nested in nested_codes(code)]:
-        words = WORDS & {*each.co_names, *(text for text in each.co_consts if type(text) is str)}
+        words = WORDS & {*each.co_names, *_texts(each.co_consts)}
         found |= words - ({"__doc__"} if _has_docstring(each) else set())
     return frozenset(found)
+
+
+def _texts(constants: Iterable[object]) -> Iterator[str]:
+    for each in constants:
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, (tuple, frozenset)):
+            yield from _texts(each)
 
 
 def _has_docstring(code: CodeType) -> bool:

@@ -61,12 +61,12 @@ class LocalModules:
                 original(this, module)
                 return
             self._enter()
-            self._watcher.taken.begin_import()
+            begun = self._watcher.taken.begin_import()
             try:
                 self._execute(this, module, file)
                 self._new.append(module)
             finally:
-                self._watcher.taken.end_import(module.__name__)
+                self._watcher.taken.end_import(module.__name__, begun)
                 self._leave()
             if sys.modules.get(module.__name__) is not module:
                 self._watcher.read_file(file)  # made by hand from a file, and known by no name
@@ -96,16 +96,26 @@ class LocalModules:
         """Return the digest of the source that a loaded module was made of."""
         return self._digests.get(name)
 
-    def prepare(self) -> None:
-        """Begin an attempt: modules as their import would make them now, their caches empty.
+    def is_edited(self, name: str) -> bool:
+        """Say whether a loaded module's file (none: it lies in an archive) holds something else."""
+        now = self._watcher.state.file(sys.modules[name].__file__ or "")
+        return now is not None and self._digests.get(name, now) != now
 
-        Where a file or variable that an import read has changed, all local modules are dropped
-        and the attempt imports them anew; nothing else in a worker holds on to their objects.
+    def renew(self) -> None:
+        """Before an attempt has anything: drop all local modules where the import of one would give
+        something else now, since it was edited or what its import read has changed.
+
+        The attempt then imports them anew; nothing else in a worker holds on to their objects. What
+        it asks for by name only the run knows, so all that are loaded are looked at.
         """
-        if not all(each.hold(self._watcher.state) for each in self._reads):
+        is_old = any(map(self.is_edited, self.loaded))
+        if is_old or not all(each.hold(self._watcher.state) for each in self._reads):
             for name in self.loaded:
                 del sys.modules[name]
             self._known, self._reads, self._dirty = {}, [], set()
+
+    def prepare(self) -> None:
+        """Begin a body: modules as their import made them, their caches empty."""
         for module, _ in self._known.values():
             _empty_caches(module)
         if CALL_OF_IMPORT in self.words_of(self.loaded):

@@ -19,8 +19,8 @@ Taken = tuple[str, Chain]
 """A module, and what was read of it; () is all of it."""
 
 
-@dataclass(slots=True)
-class _Import:
+@dataclass(slots=True, eq=False)
+class Importing:
     """What the code of a local module, while it was imported, loaded and asked for by name, and
     what of this the user's own code did."""
 
@@ -39,8 +39,8 @@ class TakenModules:
         self._whole: set[str] = set()  # those of them that are asked for what their code defines
         self.run: dict[str, str] = {}  # by `runpy`, which loads none: names and files
         self._unpickled: set[Taken] = set()  # what pickles brought, of which modules
-        self._importing: list[_Import] = []
-        self._imports: dict[str, _Import] = {}
+        self._importing: list[Importing] = []
+        self._imports: dict[str, Importing] = {}
 
     def begin(self) -> None:
         self.named, self.run = set(), {}
@@ -63,12 +63,15 @@ class TakenModules:
         """Take no note of what was taken so far, but for what imports did."""
         self._unpickled, self._asked, self._whole = set(), set(), set()
 
-    def begin_import(self) -> None:
+    def begin_import(self) -> Importing:
         """The code of a local module begins to run."""
-        self._importing.append(_Import())
+        begun = Importing()
+        self._importing.append(begun)
+        return begun
 
-    def end_import(self, module: str) -> None:
-        self._imports[module] = self._importing.pop()
+    def end_import(self, module: str, begun: Importing) -> None:
+        self._importing.remove(begun)  # threads may import at once
+        self._imports[module] = begun
         for each in self._importing:
             each.loaded.add(module)
 

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -198,15 +198,17 @@ class Workplace:
                 self.drop_folder()
         self._folder = None
 
-    def check_modules(self, process: ProcessSpec) -> None:
-        """Compare the local modules that are loaded with what the fingerprint was made of.
+    def check_modules(self, process: ProcessSpec, unknown: Mapping[str, str]) -> None:
+        """Compare the local modules that are loaded with what the fingerprint was made of, and
+        those that it did not know, by name with their files, with what these hold.
 
         Raises:
             InputChangedError: one of them changed since.
         """
-        if not process.modules:
-            return
         loaded = self.modules.loaded
+        for name, path in unknown.items():
+            if name in loaded and self.modules.is_edited(name):
+                raise self._changed(name, path)
         for name, source in process.modules.items():
             if name not in loaded:
                 continue
