@@ -73,7 +73,26 @@ PROGRAMS = [
         ),
         change=_programs({"aside/inner8": "echo 2"}),
         env=_PATH,
-        because="file aside/inner8",
+        because="tool outer8: ../aside/inner8",
+        back=False,
+    ),
+    Scenario(
+        name="program that is a script in another place",
+        body="out=$(outer10)",
+        header="(v) -> out from one --bash",
+        prepare=_programs(
+            {
+                "../programs/outer10": 'exec "$(dirname "$0")/../libexec/inner10"',
+                "../libexec/inner10": "echo 1",
+            }
+        ),
+        change=_programs(
+            {
+                "tools/outer10": 'exec "$(dirname "$0")/../libexec/inner10"',
+                "libexec/inner10": "echo 1",
+            }
+        ),
+        env=_PATH,
         back=False,
     ),
     Scenario(

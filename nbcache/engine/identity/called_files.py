@@ -35,17 +35,21 @@ class _Text(NamedTuple):
     text: str
     language: Language
     path: str  # the folder, below the notebook's, in which its modules are looked for
+    program: tuple[str, str] | None = None  # that led to where it lies: its command, its folder
 
 
 @dataclass(slots=True)
 class CalledFiles:
     """Files beside the notebook by their names below its folder, who calls them, and the commands
-    that shell scripts name, and what these write into PATH; also as a command, by its whole path,
-    what lies elsewhere."""
+    that shell scripts name, and what these write into PATH.
+
+    `elsewhere` are the places of what programs call beside them, by names that say nothing of
+    these, which are others for another user: `tool: ../libexec/tool`."""
 
     files: dict[str, Path] = field(default_factory=dict)
     callers: dict[str, str] = field(default_factory=dict)
     commands: set[str] = field(default_factory=set)
+    elsewhere: dict[str, str] = field(default_factory=dict)
     search: list[str] = field(default_factory=list)
 
 
@@ -68,53 +72,59 @@ def called_files(
         waiting[0] = waiting[0]._replace(language=by_name)
     seen: set[str] = set()
     for each in waiting:  # grows meanwhile
-        programs: list[str] = []
+        programs: dict[str, str] = {}
         own = {*made}
         if each.language == "shell":
             facts = script_facts(each.text)
             found.commands.update(facts.commands)
             found.search += facts.search
-            waiting += [_Text(each.name, text, "python", "") for text in facts.programs]
+            waiting += [
+                each._replace(text=text, language="python", path="") for text in facts.programs
+            ]
             names = list(_beside(each.name, facts.scripts))
             if not each.name:
                 own.difference_update({*map(os.path.normpath, names)} - facts.written)
             commands = [one for one in facts.commands if "/" not in one]
-            programs = [*_programs(facts.commands, search_path, folder)]
+            programs = dict(_programs(facts.commands, search_path, folder))
             names += [one for one in commands if os.access((folder or Path()) / one, os.X_OK)]
         else:
             names = list(_imported(each) if each.language == "python" else _sourced(each))
         if os.path.isabs(each.name):
             names = [*filter(os.path.isabs, names)]  # where it runs is another folder
         for name in map(os.path.normpath, (*names, *programs)):
-            is_elsewhere = os.path.isabs(name)
             if name.startswith("..") or name in (*found.files, *own):
                 continue
-            if folder is None and not is_elsewhere:
+            if folder is None and not os.path.isabs(name):
                 continue
             path = (folder or Path()) / name
             if not path.is_file():
                 continue
-            if is_elsewhere and name not in programs:
-                found.commands.add(name)
-            elif name not in programs:  # these count as tools, where they lie
+            program = each.program
+            if name in programs:  # these count as tools, where they lie
+                program = (programs[name], os.path.dirname(name)) if os.path.isabs(name) else None
+            elif program is not None:
+                found.elsewhere[f"{program[0]}: {os.path.relpath(name, program[1])}"] = name
+            else:
                 found.files[name] = path
                 found.callers[name] = each.name
             if name not in seen:
                 seen.add(name)
-                waiting.append(_read(name, path, each))
+                waiting.append(_read(name, path, each)._replace(program=program))
     return found
 
 
-def _programs(commands: Iterable[str], search_path: str, folder: Path | None) -> Iterator[str]:
-    """Yield where the commands lie that are programs: below the notebook's folder, or whole."""
-    for each in commands if search_path else ():
+def _programs(
+    commands: Iterable[str], search_path: str, folder: Path | None
+) -> Iterator[tuple[str, str]]:
+    """Yield where the commands lie that are programs, and the commands: those of the notebook's
+    `bin` below its folder, others whole."""
+    for each in commands:
         place: str | None = each
         if not os.path.isabs(each):
             place = None if "/" in each else shutil.which(each, path=search_path)
         if place is not None and os.path.isabs(place):
-            place = os.path.normpath(place)
-            is_below = folder is not None and Path(place).is_relative_to(folder)
-            yield os.path.relpath(place, folder) if is_below else place
+            is_own = folder is not None and os.path.dirname(place) == str(folder / "bin")
+            yield os.path.join("bin", each) if is_own else os.path.normpath(place), each
 
 
 def _read(name: str, path: Path, caller: _Text) -> _Text:

@@ -48,9 +48,8 @@ def capture_script(
     texts = [decl.body, *decl.directives.before, *decl.directives.after]
     texts += [each.command for each in decl.outputs or () if each.command is not None]
     made = {os.path.normpath(each.pattern) for each in decl.outputs or () if each.pattern}
-    where = search_path(environ.get("PATH", ""), folder)
-    if decl.directives.container is not None:
-        where = ""  # its programs are those of the image
+    is_inside = decl.directives.container is not None  # its programs are those of the image
+    where = search_path("" if is_inside else environ.get("PATH", ""), folder)
     called = called_files(texts, decl.interpreter, folder, made, where)
     helpers: dict[str, FileInput] = {}
     for name, path in sorted(called.files.items()):
@@ -66,7 +65,9 @@ def capture_script(
     words = {word for word in called.commands if "/" not in word or word[0] == "/"}
     words |= names_in(called.search, words, where)
     mode = decl.directives.tools
-    found += tool_components(words, decl.interpreter, digest_of, where, mode=mode)
+    found += tool_components(
+        words, decl.interpreter, digest_of, where, mode=mode, places=called.elsewhere
+    )
     return captured, found
 
 

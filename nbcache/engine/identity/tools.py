@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from nbcache.engine.identity.installed_by import package_of
 from nbcache.engine.identity.modules import closure_of, distribution_of
@@ -63,12 +64,14 @@ def tool_components(
     search_path: str,
     *,
     mode: str = "content",
+    places: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Component]:
     """Return a component for each word that PATH resolves, and for an interpreter but a shell.
 
     A command that a script names and that is not there is no component; once it is installed,
     the script runs again. With the mode `version` a program counts by the package that installed
     it and by its version, and by content where no package manager knows it; with `off` not at all.
+    places: of further ones, which are looked for nowhere, by their names.
     """
     if mode == "off":
         return []
@@ -78,8 +81,9 @@ def tool_components(
         programs = programs[1:]
     wanted |= {word for word in programs[:1] if Path(word).name not in _SHELLS}
     found: list[Component] = []
-    for word in sorted(wanted):
-        name = _expanded(word)  # what `bash /here/it.sh` runs need not be executable
+    for word in sorted({*wanted, *places}):
+        # What `bash /here/it.sh` runs need not be executable.
+        name = places.get(word) or _expanded(word)
         place = name if os.path.isabs(name) else shutil.which(name, path=search_path)
         if place is None or not os.path.isfile(place):
             continue
