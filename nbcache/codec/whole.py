@@ -6,8 +6,8 @@ Python's types do not hold, the type of a map that its keys are sorted; groups a
 take along what they computed, which may be out of date; `numpy.vectorize` keeps a ufunc that
 nothing can pickle once it was called. Libraries are told by the names of their classes, never
 imported to find out. And of any class with a `__getattr__`, which pickle asks before the object has
-what that looks into, or with a `__new__` that needs arguments, which
-pickle does not have.
+what that looks into, or with a `__new__`, or an exception's `__init__`, that takes other
+arguments than those that pickle has.
 """
 
 from __future__ import annotations
@@ -45,7 +45,11 @@ def _reducer(cls: type) -> Reducer | None:
         found = _REDUCERS.get(f"{base.__module__}.{base.__qualname__}")
         if found is not None:
             return found
-    if issubclass(cls, type) or cls in copyreg.dispatch_table or not _pickles_as(object, cls):
+    if issubclass(cls, type) or cls in copyreg.dispatch_table:
+        return None
+    if issubclass(cls, BaseException):
+        return _reduce_exception if _has_own_arguments(cls) else None
+    if not _pickles_as(object, cls):
         return None
     if _asks_for_more(cls):
         return _reduce_unmade
@@ -62,24 +66,56 @@ def _reduce_unasked(value: object) -> Reduced | None:
 def _asks_for_more(cls: type) -> bool:
     """Tell whether the `__new__` of a class has to be called with more than pickle would."""
     new, told = cls.__new__, getattr(cls, "__getnewargs__", None)  # that of int, str, ... tells one
-    if not isinstance(new, types.FunctionType) or isinstance(told, types.FunctionType):
+    if not isinstance(new, types.FunctionType) or hasattr(cls, "__getnewargs_ex__"):
         return False
+    if isinstance(told, types.FunctionType):
+        teller = next(each for each in cls.__mro__ if "__getnewargs__" in vars(each))
+        is_of_fields = issubclass(cls, tuple) and "_fields" in vars(teller)
+        return is_of_fields and new is not teller.__new__  # it tells what that would take
     needed = new.__code__.co_argcount - len(new.__defaults__ or ()) - 1
     by_name = new.__code__.co_kwonlyargcount - len(new.__kwdefaults__ or ())
-    return not hasattr(cls, "__getnewargs_ex__") and (needed > (told is not None) or by_name > 0)
+    return needed > (told is not None) or by_name > 0
 
 
 def _reduce_unmade(value: object) -> Reduced:
     reduced: Any = value.__reduce_ex__(5)
-    _, (cls, *arguments), *rest = reduced
-    made_by = (each for each in cls.__mro__ if "__new__" in vars(each))  # and none that inherits it
-    base = next(each for each in made_by if not isinstance(each.__new__, types.FunctionType))
-    return (make_unmade, (base, cls, *arguments), *rest, set_attributes)
+    cls, rest = type(value), reduced[2:]
+    base: Any = next(
+        each
+        for each in cls.__mro__
+        if "__new__" in vars(each) and not isinstance(each.__new__, types.FunctionType)
+    )
+    told = vars(base).get("__getnewargs__", lambda _: ())
+    return (make_unmade, (base, cls, *told(value)), *rest, set_attributes)
 
 
 def make_unmade(base: Any, cls: type, *arguments: object) -> object:
     """Make an object of a class as pickle does, but not by the `__new__` of its own."""
     return base.__new__(cls, *arguments)
+
+
+def _has_own_arguments(cls: type[BaseException]) -> bool:
+    """Tell whether an exception, which keeps what its built-in class was called with, is itself
+    called with something else, as far as anybody knows."""
+    own = (cls.__init__, cls.__new__)
+    is_python = any(isinstance(each, types.FunctionType) for each in own)
+    return is_python and not copyreg._slotnames(cls) and _pickles_as(_built_in(cls), cls)  # type: ignore[attr-defined]
+
+
+def _reduce_exception(error: Any) -> Reduced:
+    _, arguments, *rest = error.__reduce__()
+    return (make_exception, (_built_in(type(error)), type(error), *arguments), *rest)
+
+
+def _built_in(cls: type) -> Any:
+    return next(each for each in cls.__mro__ if each.__module__ == "builtins")
+
+
+def make_exception(base: Any, cls: type, *arguments: object) -> object:
+    """Make an exception of a class as the built-in one that it derives from is made."""
+    made = base.__new__(cls, *arguments)
+    base.__init__(made, *arguments)
+    return made
 
 
 def set_attributes(made: object, state: Any) -> None:

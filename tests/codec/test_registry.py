@@ -13,7 +13,7 @@ import threading
 import tracemalloc
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -289,6 +289,35 @@ class Length(Marked, float):
     unit: str
 
 
+class Named:
+    """A mixin, before the built-in class."""
+
+
+class Station(Named, str):
+    def __new__(cls, code: str, *, place: str) -> Station:
+        made = super().__new__(cls, code)
+        made.place = place
+        return made
+
+    place: str
+
+
+class Square(NamedTuple("Square", [("side", int), ("area", int)])):
+    def __new__(cls, side: int) -> Square:
+        return super().__new__(cls, side, side * side)
+
+
+class FitError(ValueError):
+    def __init__(self, sample: str, loss: float) -> None:
+        super().__init__(f"{sample}: loss {loss}")
+        self.sample = sample
+
+
+class Unreadable(OSError):
+    def __init__(self, path: str) -> None:
+        super().__init__(5, "cannot be read", path)
+
+
 class Nothing:
     def __new__(cls) -> Nothing:
         return _NOTHING
@@ -303,6 +332,19 @@ def test_an_object_whose_class_is_called_with_what_nobody_keeps_comes_back() -> 
     template, length, nothing = found
     assert (template.text, length, length.unit) == ("a", 2.5, "m")
     assert nothing is _NOTHING
+
+
+def test_an_object_is_not_called_with_other_arguments_than_it_takes() -> None:
+    values = [Station("BER", place="Berlin"), Square(3), FitError("a", 0.5), Unreadable("a.csv")]
+
+    found: Any = there_and_back(values)
+
+    station, square, error, unreadable = found
+    assert (station, station.place, type(station)) == ("BER", "Berlin", Station)
+    assert (square, type(square)) == ((3, 9), Square)
+    assert (str(error), error.sample, type(error)) == ("a: loss 0.5", "a", FitError)
+    assert (unreadable.errno, unreadable.filename) == (5, "a.csv")
+    assert str(unreadable) == str(values[3])
 
 
 @pytest.mark.parametrize(
