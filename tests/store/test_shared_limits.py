@@ -163,6 +163,47 @@ def test_a_blob_that_was_not_there_is_offered_to_the_next_process(consumer: Cons
     assert consumer.shared.fetching.bring(blob)
 
 
+def test_a_blob_that_is_gone_again_after_it_was_sent_anew_is_noted_again(
+    consumer: Consumer,
+) -> None:
+    (blob,) = with_results(consumer, BYTES)
+    fetching, key = consumer.shared.fetching, blob_key(week_of(NOW_US), blob)
+    for _ in range(2):
+        assert consumer.shared.find(hash_of("r0")) is not None
+        assert not fetching.bring(blob)
+        assert fetching.note_gone(blob, ())
+        assert [note.name for note in consumer.shared.root.glob("damaged/*")] == [blob[3:]]
+        consumer.store.put(key, BYTES)
+        fetching.note_whole(blob)  # as who sends it anew does
+        consumer.store.delete([key])
+
+
+@pytest.mark.parametrize(("many", "level"), [(3, 3), (200, 2)])
+def test_what_else_is_gone_is_looked_for_in_folders_and_for_many_blobs_in_whole_weeks(
+    consumer: Consumer, many: int, level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = with_results(consumer, *(b"%d" % number for number in range(many)))
+    for number in range(many):
+        assert consumer.shared.find(hash_of(f"r{number}")) is not None
+    consumer.store.put(blob_key(week_of(NOW_US), blobs[1]), b"1")
+    listed: list[str] = []
+    real = consumer.store.list
+
+    def spied(prefix: str) -> Iterator[Any]:
+        listed.append(prefix)
+        return real(prefix)
+
+    monkeypatch.setattr(consumer.store, "list", spied)
+
+    assert not consumer.shared.fetching.bring(blobs[0])
+    assert consumer.shared.fetching.note_gone(blobs[0], ())
+
+    assert len(listed) == len(set(listed))
+    assert {at.count("/") for at in listed} == {level}, listed
+    notes = {note.name for note in consumer.shared.root.glob("damaged/*")}
+    assert notes == {blob[3:] for blob in blobs if blob != blobs[1]}
+
+
 def test_a_damaged_blob_is_not_offered_again_for_a_day_or_until_it_is_sent_anew(
     consumer: Consumer,
 ) -> None:

@@ -26,7 +26,7 @@ from nbcache.store.blobs import Blobs
 from nbcache.store.entry import Entry
 from nbcache.store.files import make_folder, new_ulid, remove
 from nbcache.store.remote.contact import Contact
-from nbcache.store.remote.layout import keys_to_try
+from nbcache.store.remote.layout import folders_to_list, keys_to_try
 from nbcache.store.remote.patience import patiently
 
 Showing = Callable[[Callable[[], str]], AbstractContextManager[None]]
@@ -127,19 +127,20 @@ class Fetching:
             with suppress(StoreError):  # gone, or damaged
                 members = self._blobs.open_tree(tree)
                 needed[tree].update(each.blob for each in members if each.blob is not None)
-        now, wanted, folders = time.time_ns() // 1000, set[Digest](), set[str]()
-        for blob, parts in needed.items():
-            for part in parts.difference(self._lost):
-                if not self._blobs.has(part):
-                    wanted.add(part)
-                    keys = keys_to_try(part, offered[blob], now, self._since_us)
-                    folders.update(key.rpartition("/")[0] + "/" for key in keys)
+        asked = [
+            (part, offered[blob])
+            for blob, parts in needed.items()
+            for part in parts.difference(self._lost)
+            if not self._blobs.has(part)
+        ]
+        now, wanted = time.time_ns() // 1000, {part for part, _ in asked}
+        keys = (key for part, at in asked for key in keys_to_try(part, at, now, self._since_us))
 
         def listed(folder: str) -> set[Digest]:
             names = (each.key.rpartition("/")[2] for each in self._contact.store.list(folder))
             return wanted.intersection(Digest("b3:" + name) for name in names)
 
-        self._lost.update(wanted.difference(*self._pool.map(listed, folders)))
+        self._lost.update(wanted.difference(*self._pool.map(listed, folders_to_list(keys))))
         for blob, parts in needed.items():
             if not self._lost.isdisjoint(parts):
                 self.note_lost(blob)
@@ -147,6 +148,7 @@ class Fetching:
     def note_whole(self, digest: Digest) -> None:
         """Note that a blob came well, or was sent anew: it is offered again."""
         self._lost.discard(digest)
+        self._told.discard(digest)
         with suppress(OSError):
             remove(self._note(digest))
 

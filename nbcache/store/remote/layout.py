@@ -7,7 +7,8 @@ else has just found there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from nbcache.model.digest import Digest
@@ -22,6 +23,8 @@ WEEKLY = "weekly-blobs"
 """The capability of caches that are laid out so; in one without it lies what one machine keeps."""
 OF_A_MOMENT = ("clocks/", "probes/")
 """What was written to learn something, and is deleted at once by whoever may delete."""
+_FEW = 32
+"""So many folders of a week are listed one by one: most weeks take no more requests as a whole."""
 _SLACK_US = 86_400 * 1_000_000
 _WEEK_US = 7 * _SLACK_US
 _FIRST_US = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -86,3 +89,13 @@ def blob_key(week: str, digest: Digest) -> str:
     """Return the key of a blob that was sent in a week."""
     hexadecimal = digest[3:]
     return f"{BLOBS}{week}/{hexadecimal[:2]}/{hexadecimal}"
+
+
+def folders_to_list(keys: Iterable[str]) -> Iterator[str]:
+    """Yield the folders to list to see which of these blobs are there: whole weeks for many."""
+    weeks = defaultdict[str, set[str]](set)
+    for key in keys:
+        folder = key[: key.rindex("/") + 1]
+        weeks[folder[: folder.rindex("/", 0, -1) + 1]].add(folder)
+    for week, folders in weeks.items():
+        yield from folders if len(folders) <= _FEW else (week,)
