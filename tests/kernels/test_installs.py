@@ -125,6 +125,8 @@ INSTALLS = [
     scenario("package upgraded", "ver7", put({"{site}/ver7.py": F, **metadata("ver7", "1.0")}), upgraded("ver7", "1.0", "1.1", G), "package ver7"),
     scenario("package without a version", "nov9", put({"{site}/nov9.py": F}), put({"{site}/nov9.py": G}), "package nov9"),
     scenario("package without a version in a folder", "nov10", put({"{site}/nov10/__init__.py": "from .low import f\n", "{site}/nov10/low.py": F}), put({"{site}/nov10/low.py": G}), "package nov10"),
+    scenario("package without a version imported by another", "nov13", put({"{site}/nov13.py": "import re, low13 as low\nf = low.f\n", "{site}/low13.py": F}), put({"{site}/low13.py": G}), "package nov13"),
+    scenario("package imported by one without a version", "nov14", put({"{site}/nov14.py": "from ver14 import f\n", "{site}/ver14.py": F, **metadata("ver14", "1.0")}), upgraded("ver14", "1.0", "1.1", G), "package nov14"),
     scenario("package shadowed by a local module", "shadow11", put({"{site}/shadow11.py": F, **metadata("shadow11", "1.0")}), put({"{here}/shadow11.py": G}), "module shadow11"),
     scenario("local module no longer shadowed", "shadow12", put({"{src}/three/shadow12.py": F}), put({"{src}/one/shadow12.py": G}), "module shadow12"),
 ]  # fmt: skip

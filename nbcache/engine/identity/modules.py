@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import time
 import tokenize
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from io import BytesIO
@@ -273,8 +273,8 @@ def package_components(modules: LocalModules, names: Iterable[str]) -> list[Comp
             continue
         distribution = distribution_of(top)
         if distribution is None:
-            digest, summary = _content(modules.spec(top)), "no version: by content"
-            found[top] = component("package", top, digest, summary)
+            digest = _content(modules, top)
+            found[top] = component("package", top, digest, "no version: by content")
             continue
         versions = closure_of(distribution)
         text = "\n".join(f"{name} {version}" for name, version in versions)
@@ -290,18 +290,37 @@ def is_covered(top: str, packages: Iterable[str]) -> bool:
     return any(own == name for closure in needed for name, _ in closure)
 
 
-def _content(spec: ModuleSpec | None) -> Digest:
+def _content(modules: LocalModules, top: str) -> Digest:
+    """Return a digest of an installed module without a version, and of the installed ones that it
+    imports: by its text, in which a word too many costs a look at it."""
     parts: list[tuple[str, str]] = []
+    waiting = [top]
+    for each in waiting:  # grows meanwhile
+        if (distribution := distribution_of(each)) is not None:
+            parts += closure_of(distribution)
+            continue
+        imported: set[str] = set()
+        for name, data in _contents(modules.spec(each)):
+            parts.append((name, identity_digest(data)))
+            for said in _IMPORTS.findall(data) if name.endswith(".py") else ():
+                words = said.decode().split(None, 1)[1].split(",")
+                imported.update(word.strip().partition(" ")[0].partition(".")[0] for word in words)
+        others = sorted(imported.difference(waiting))
+        waiting += [other for other in others if modules.home(other) == "package"]
+    return identity_digest(encode_constant(("content", tuple(parts))))
+
+
+_IMPORTS = re.compile(rb"^[ \t]*(?:from[ \t]+\w+|import[ \t]+\w[\w., \t]*)", re.M)
+
+
+def _contents(spec: ModuleSpec | None) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of an installed module by their names."""
     for place in _files(spec) if spec is not None else ():
         root = Path(place)
         folder = root.parent if root.name == "__init__.py" else root
-        files = [folder] if folder.is_file() else sorted(folder.rglob("*"))
-        parts += [
-            (str(file.relative_to(folder.parent)), identity_digest(file.read_bytes()))
-            for file in files
-            if file.is_file() and "__pycache__" not in file.parts
-        ]
-    return identity_digest(encode_constant(("content", tuple(parts))))
+        for file in [folder] if folder.is_file() else sorted(folder.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield str(file.relative_to(folder.parent)), file.read_bytes()
 
 
 # Spares the common ones the search through all file lists (100 ms); says nothing else than it.
