@@ -79,7 +79,7 @@ class Begun:
         """Names that it may leave as they were, not reading them: what it keeps of them may be the
         work of other cells. Drawings are kept of no cell."""
         before, cell = self.before, self.cell
-        names = sorted((cell.unsure - cell.facts.free) & before.keys())
+        names = sorted((cell.unsure - cell.facts.free - cell.gone) & before.keys())
         return [each for each in names if not is_drawing(before[each])]
 
 
@@ -144,9 +144,11 @@ class Cells:
         cache = self._session.cache
         cache.log.refresh()
         entry, refused = cache.log.answer(begun.hash)
-        if entry is None and (shared := self._with_unsure(begun)) is not None:
-            entry, _ = cache.log.answer(shared.task_hash(()))
-            begun.shared = begun.shared if entry is None else shared
+        made = {port.name for port in entry.outputs} if entry else set()
+        if not made.issuperset(begun.unsure):  # there may be none because there was none before
+            shared = self._with_unsure(begun)
+            entry = None if shared is None else cache.log.answer(shared.task_hash(()))[0]
+            begun.shared = begun.shared if entry is None or shared is None else shared
         if entry is None:
             begun.reason = refused or self._why(begun)
             return None
@@ -163,8 +165,8 @@ class Cells:
 
     def _with_unsure(self, begun: Begun) -> SharedPart | None:
         """Return the fingerprint with what unsure names held, under which is kept what a run seems
-        to have left: nobody knows whether it assigned the same. None: there are no such names, or
-        what they held cannot be identified."""
+        to have left, for nobody knows whether it assigned the same, or has taken away. None: there
+        are no such names, or what they held cannot be identified."""
         if not begun.unsure:
             return None
         decl, facts = begun.cell.decl, begun.cell.facts
@@ -207,10 +209,16 @@ class Cells:
         if not cells:
             return FIRST
         last = max(cells, key=lambda row: (row.at, row.id))
-        found = differences(last.components, begun.shared.components)
+        now, then = begun.shared.components, {each.key for each in last.components}
+        fuller = self._with_unsure(begun)
+        if fuller is not None and not then.isdisjoint(
+            {each.key for each in fuller.components} - {each.key for each in now}
+        ):
+            now = fuller.components
+        found = differences(last.components, now)
         if not found:
             return "its earlier result was taken out of the cache"
-        total = len({each.key for each in (*last.components, *begun.shared.components)})
+        total = len({each.key for each in (*last.components, *now)})
         return one_line(begun.cell.name, found, total)
 
     def _restore(self, cell: CachedCell, entry: Entry) -> Restored:
@@ -330,7 +338,8 @@ class Cells:
         refuse_changed_reads(watched)
         self._refuse_stale(begun.taken)
         after = self._session.namespace
-        if left := [each for each in begun.unsure if after.get(each, begun) is begun.before[each]]:
+        before = begun.before
+        if left := [each for each in begun.unsure if after.get(each, before[each]) is before[each]]:
             if (shared := self._with_unsure(begun)) is None:
                 raise NotKept(f"it may have left {left[0]} as it was, which cannot be identified")
             begun.shared = shared

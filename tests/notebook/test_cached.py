@@ -125,16 +125,22 @@ def test_a_name_that_a_cell_leaves_as_it_was_is_no_result_of_it(
     again: Callable[..., Answer], tmp_path: Path
 ) -> None:
     cell = f"%%cached\n{mark(tmp_path)}\nfor last in tuple():\n    pass\ntotal = 1"
-    again("last = 5", cell)
+    assert "last" not in again(cell).value
+    assert again("last = 5", cell).value["last"] == 5, "where there was none, none was left"
 
     assert again("last = 6", cell).value["last"] == 6
-    assert ran(tmp_path) == 2
+    assert ran(tmp_path) == 3
     assert again("last = 6", cell).value["last"] == 6
+    assert "last" not in again(cell).value
     assert ran(tmp_path) == 0, "with this it has run"
     loop = f"%%cached\n{mark(tmp_path)}\nfor last in (7, 8):\n    pass"
     again(loop)
     assert again("last = 6", loop).value["last"] == 8
     assert ran(tmp_path) == 1, "what it assigned does not go by what was there"
+    gone = f"%%cached\n{mark(tmp_path)}\nlast = 1\ndel last\nmore = 1"
+    for value in (6, 7):
+        assert "last" not in again(f"last = {value}", gone).value
+    assert ran(tmp_path) == 1
 
 
 def test_a_file_that_the_cell_reads_counts(again: Callable[..., Answer], tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ _IMPORTS = (ast.Import, ast.ImportFrom)
 class CachedCell:
     """A cell as read. `names` are kept; `bound` is all that it assigns, temporary names too, and
     `unsure` those of them that it may leave as they were, or delete again; `definitions` are its
-    statements that are executed on a hit, with the lines of the cell, and `gone` what it defines
-    and deletes again."""
+    statements that are executed on a hit, with the lines of the cell, and `gone` what it binds and
+    deletes again."""
 
     decl: ProcessDecl
     facts: BodyFacts
@@ -111,7 +111,7 @@ def parse_cached_cell(
         tuple(kept),
         frozenset(assigned),
         definitions,
-        frozenset(name for name in deleted & defined if _ends_deleted(name, tree.body)),
+        frozenset(name for name in deleted if _ends_deleted(name, tree.body, name in defined)),
         frozenset(assigned - _surely_assigned(others) | deleted),
     )
 
@@ -129,12 +129,12 @@ def _surely_assigned(statements: list[ast.stmt]) -> set[str]:
     return {name for target in targets for name in stored_names(target)}
 
 
-def _ends_deleted(name: str, statements: list[ast.stmt]) -> bool:
-    """Say whether the last statement that defines or deletes a name deletes it."""
+def _ends_deleted(name: str, statements: list[ast.stmt], is_defined: bool) -> bool:
+    """Say whether the last statement that binds or deletes a name deletes it, always."""
     last = next(
         each for each in reversed(statements) if name in {*_bound_by(each), *_deleted(each)}
     )
-    return name in _deleted(last)
+    return name in _deleted(last) and (is_defined or isinstance(last, ast.Delete))
 
 
 def _deleted(statement: ast.stmt) -> set[str]:
