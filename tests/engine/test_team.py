@@ -641,6 +641,28 @@ def test_the_claim_of_one_who_was_stopped_is_taken_over_and_her_late_result_does
     assert counts(carol.run()) == {"cached": 1}
 
 
+def test_a_row_of_her_own_that_a_claim_gives_back_is_not_taken_in_again(
+    person: Person, tmp_path: Path
+) -> None:
+    anna = person("anna")
+    anna.session.share(str(tmp_path / "team"), claim="always")
+    anna.cell("%%process big() -> out\nout = b'v' * 20_000")
+    anna.run()
+    sent(anna.session)
+    for blob in tmp_path.glob("**/blobs/**/*"):
+        if blob.is_file() and blob.stat().st_size == 20_000:
+            blob.unlink()
+    anna.run()
+    with pytest.raises(ResultGone):
+        _ = anna.session.read(anna.names["big"]).value
+
+    assert counts(anna.run()) == {"completed": 1}
+
+    assert verify(anna.session.cache).problems == []
+    own = [row["id"] for row in anna.session.cache.log.records(("attempt",)) if "origin" not in row]
+    assert len(own) == 2, "the one whose result is gone, and the one that has it again"
+
+
 def waiting_cells(gate: Path) -> tuple[str, ...]:
     """Return cells of a process that ends once there is a file."""
     return (

@@ -227,7 +227,9 @@ class SharedClaims:
         if known is not None and known["hash"] == done.hash:
             self._shared.fetching.note_promised(known)
             try:
-                self._log.adopt([known])
+                self._log.refresh()
+                if not self._log.records_of([known["id"]]):  # ours, or with the id of one
+                    self._log.adopt([known])
             except StoreError as error:  # the disk is full: then it is as if it were not there
                 self._contact.tell(error)
 
