@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine.identity.called_files import called_files
 from nbcache.model.task import RunStatus
 from nbcache.plan.language.script import script_facts
 from tests.engine.notebooks import Notebook
@@ -30,6 +31,31 @@ def helped(notebook: Notebook) -> Notebook:
         path.write_text(text + "\n")
         path.chmod(0o755 if path.read_bytes().startswith(b"#!") else 0o644)
     return notebook
+
+
+def test_what_a_program_calls_in_its_own_prefix_is_called_alike_in_another(tmp_path: Path) -> None:
+    prefixes = (installed(tmp_path / "anna" / "env"), installed(tmp_path / "ben"))
+
+    first, second = (called_files(["w"], ["bash"], None, (), f"{each}/bin") for each in prefixes)
+
+    expected = {"w: x", "w: ../libexec/y", "w: ../libexec/z", "w: ../opt/v"}
+    assert first.elsewhere.keys() == second.elsewhere.keys() == expected
+    assert first.commands == second.commands >= {"w", "v", "/bin/sh"}
+    assert first.search == second.search == []
+
+
+def installed(prefix: Path) -> Path:
+    """Write a program that is a script and calls others by whatever way."""
+    texts = {
+        "bin/w": f"PATH={prefix}/opt:$PATH\n$(dirname $0)/x; {prefix}/libexec/y; v; /bin/sh",
+        "bin/x": "exec $(dirname $0)/../libexec/z",
+        **dict.fromkeys(("libexec/y", "libexec/z", "opt/v"), "echo"),
+    }
+    for name, text in texts.items():
+        (prefix / name).parent.mkdir(parents=True, exist_ok=True)
+        (prefix / name).write_text(f"#!/bin/sh\n{text}\n")
+        (prefix / name).chmod(0o755)
+    return prefix
 
 
 @pytest.mark.parametrize(

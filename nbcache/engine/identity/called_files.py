@@ -12,12 +12,13 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from nbcache.plan.identity.module_facts import absolute
 from nbcache.plan.identity.uses import modules_told, uses_of
+from nbcache.plan.language.facts import ScriptFacts
 from nbcache.plan.language.script import SOMEWHERE, module_files, script_facts
 
 _SHORT, _LONGEST = 512, 1 << 20  # bytes that are looked at
@@ -76,8 +77,6 @@ def called_files(
         own = {*made}
         if each.language == "shell":
             facts = script_facts(each.text)
-            found.commands.update(facts.commands)
-            found.search += facts.search
             waiting += [
                 each._replace(text=text, language="python", path="") for text in facts.programs
             ]
@@ -85,8 +84,13 @@ def called_files(
             if not each.name:
                 own.difference_update({*map(os.path.normpath, names)} - facts.written)
             commands = [one for one in facts.commands if "/" not in one]
-            programs = dict(_programs(facts.commands, search_path, folder))
             names += [one for one in commands if os.access((folder or Path()) / one, os.X_OK)]
+            if each.program is not None:
+                facts, inside = _without_prefix(facts, os.path.dirname(each.program[1]))
+                names += inside
+            found.commands.update(facts.commands)
+            found.search += facts.search
+            programs = dict(_programs(facts.commands, search_path, folder))
         else:
             names = list(_imported(each) if each.language == "python" else _sourced(each))
         if os.path.isabs(each.name):
@@ -111,6 +115,18 @@ def called_files(
                 seen.add(name)
                 waiting.append(_read(name, path, each)._replace(program=program))
     return found
+
+
+def _without_prefix(facts: ScriptFacts, prefix: str) -> tuple[ScriptFacts, list[str]]:
+    """Return what a program calls but for what lies in the prefix where it is installed, and the
+    places of that: they are others for another user. So is what he has on PATH."""
+    begin = os.path.join(prefix, "")
+    folders = [one for one in facts.search if one.startswith(begin)]
+    inside = [one for one in facts.commands if one.startswith(begin)]
+    others = tuple(one for one in facts.commands if one not in inside)
+    search = tuple(one for one in facts.search if one not in (*folders, "$PATH"))
+    inside += [os.path.join(each, one) for each in folders for one in others]
+    return replace(facts, commands=others, search=search), inside
 
 
 def _programs(
