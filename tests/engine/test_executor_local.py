@@ -211,27 +211,39 @@ def test_an_attempt_above_its_memory_is_killed(tmp_path: Path) -> None:
 def test_a_look_at_the_memory_of_an_attempt_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes seconds where many forks share much."""
+    """It takes seconds where many forks share much, and downloads may hold the loop's threads."""
     began, ended = threading.Event(), threading.Event()
     in_time: list[bool] = []
+    looked: list[int] = []
 
-    def look(*_: object, **__: object) -> int:
+    def look(pid: int, **_: object) -> int:
+        looked.append(pid)
+        if pid != looked[0]:
+            return 300_000_000
         began.set()
         in_time.append(ended.wait(PATIENCE_S))
         return 0
 
+    async def hold_all_threads() -> None:
+        for _ in range(64):
+            asyncio.get_running_loop().run_in_executor(None, ended.wait, PATIENCE_S)
+
     monkeypatch.setattr(limits, "resident_bytes", look)
     bench = Bench(tmp_path / "cache", lambda root: LocalExecutor(root, workers=2, grace_s=0.1))
     try:
+        bench.wait(hold_all_threads())
         gate = tmp_path / "gate"
         body = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\ny = 1"
         _, looked_at = bench.start(bench.process(body), memory=200_000_000)
         bench.until(began.is_set)
         assert bench.run(bench.process("y = 2")).outcome == "completed"
+        above = bench.run(bench.process("import time\ntime.sleep(600)"), memory=200_000_000)
+        assert "memory limit of 200 MB exceeded" in (above.error or "")
         ended.set()
         gate.touch()
         assert bench.finish(looked_at).outcome == "completed"
     finally:
+        ended.set()
         bench.close()
     assert in_time[0]
 

@@ -130,6 +130,16 @@ def test_a_file_of_somebody_else_is_never_overwritten_unasked(notebook: Notebook
     assert (shown / "a.txt").read_text() == "a\n"
 
 
+def test_a_file_where_a_folder_is_to_be_is_named_with_the_way_out(notebook: Notebook) -> None:
+    (notebook.folder / "results").write_text("mine")
+    for rule in ("results", "results/deep/{v}"):
+        declare(notebook, rule, items='"a"')
+        error = error_of(notebook.run())
+        said = f"{notebook.folder / 'results'} is no folder, and one is to be published there.\n"
+        assert f"{said}  Move it away, or name another folder" in error
+    assert (notebook.folder / "results").read_text() == "mine"
+
+
 def test_what_stands_there_already_with_the_same_content_is_taken_as_published(
     notebook: Notebook,
 ) -> None:

@@ -209,6 +209,22 @@ def test_lines_before_that_end_the_script_run_once_and_those_after_it_run(
     assert side.read_text() == "b\na\n"
 
 
+@pytest.mark.parametrize(
+    ("outputs", "body"),
+    [
+        ("o: path", 'rm -r "$PWD"'),
+        ("o", 'rm -r "$PWD"; o=1'),
+        ("o: path", '#| after: true\nrm -r "$PWD"; exit 3'),
+    ],
+)
+def test_a_script_that_removes_its_own_folder_is_told_so(
+    notebook: Notebook, outputs: str, body: str
+) -> None:
+    assert "the task removed the folder that it runs in" in error_of(
+        script(notebook, f"() -> {outputs}", body)
+    )
+
+
 def test_lines_around_a_script_count(notebook: Notebook) -> None:
     counts = [
         script(notebook, "() -> o", f"{lines}o=1").counts()
@@ -220,7 +236,9 @@ def test_lines_around_a_script_count(notebook: Notebook) -> None:
 def test_lines_before_that_fail_fail_the_task(notebook: Notebook) -> None:
     for how in ("--bash", "--script python3"):
         run = script(notebook, "() -> stdout", "#| before: false\necho=1", how)
-        assert "exit code 1" in error_of(run)
+        assert "the lines of --before ended with exit code 1" in error_of(run)
+        run = script(notebook, "() -> stdout", "#| before: cd /\nexit(3)", how)
+        assert "the script ended with exit code" in error_of(run)
 
 
 @pytest.mark.parametrize("ending", ["", "\nexit 0", "\ntrap 'echo bye' TERM", "\nset -eu"])

@@ -174,12 +174,14 @@ def test_max_forks_holds_one_process_only() -> None:
 
 
 def test_a_task_that_asks_for_more_than_there_is_fails_and_says_so() -> None:
-    bench = Bench(graph_of(2), cpus=4, memory=10**9)
+    bench = Bench(graph_of(3), cpus=4, memory=10**9)
     commands = bench.miss(bench.task("p", 0), Resources(cpus=16))
     commands += bench.miss(bench.task("p", 1), Resources(memory=3 * 10**9))
+    commands += bench.miss(bench.task("p", 2), Resources(gpus=1))
     errors = [c.error for c in commands if isinstance(c, Report)]
     assert "asks for 16 cpus, but this run has 4" in str(errors[0])
     assert "asks for 3 GB of memory, but this run has 1 GB" in str(errors[1])
+    assert "asks for 1 gpu, but this machine has none" in str(errors[2])
     assert end(commands) is RunStatus.FAILED
 
 

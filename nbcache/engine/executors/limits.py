@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from nbcache.engine.executors.handle import Running, WorkerHandle
 from nbcache.engine.work.process_tree import resident_bytes
@@ -13,6 +14,7 @@ from nbcache.plan.language.quantities import size_text
 POLL_S = 0.2
 LONGEST_POLL_S = 5.0
 SHARE = 10  # of the time that a look takes, before the next one
+LOOKS = 2  # at once, on threads of their own: downloads may hold those of the loop for minutes
 
 
 class Limits:
@@ -22,7 +24,8 @@ class Limits:
         self, pool: Mapping[int, WorkerHandle], end: Callable[[Running, str], None]
     ) -> None:
         self._pool, self._end = pool, end
-        self._polling: asyncio.Task[None] | None = None
+        self._watching: set[asyncio.Task[None]] = set()
+        self._threads: ThreadPoolExecutor | None = None
 
     def begin_time(self, running: Running) -> None:
         """The worker says that it begins an attempt with a time limit: its time counts from now."""
@@ -38,39 +41,46 @@ class Limits:
         self._end(running, reason)
 
     def begin_memory(self, running: Running) -> None:
-        """An attempt begins: look at the memory of its worker, if it has a limit."""
-        if running.spec.memory is not None and self._polling is None:
-            self._polling = running.future.get_loop().create_task(self._poll())
+        """An attempt begins: look at the memory of its worker in rounds, if it has a limit."""
+        if running.spec.memory is None:
+            return
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(LOOKS, thread_name_prefix="nbcache-memory")
+        worker = next(each for each in self._pool.values() if each.running is running)
+        looks = self._watch(worker, running, running.spec.memory, self._threads)
+        task = running.future.get_loop().create_task(looks)
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
 
     def close(self) -> None:
         """Look at nothing any more."""
-        if self._polling is not None:
-            self._polling.cancel()
-            self._polling = None
+        for task in self._watching:
+            task.cancel()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
 
-    async def _poll(self) -> None:
-        took = 0.0
+    async def _watch(
+        self, worker: WorkerHandle, running: Running, limit: int, threads: ThreadPoolExecutor
+    ) -> None:
+        """Kill an attempt when its process tree holds more than it asked for; each has its own
+        rounds, since one look may take seconds."""
+        loop, took = asyncio.get_running_loop(), 0.0
         while True:
             await asyncio.sleep(min(max(POLL_S, SHARE * took), LONGEST_POLL_S))
+            if worker.running is not running:
+                return
+            if worker.pid is None:
+                continue
             began = time.monotonic()
-            await asyncio.gather(*map(self._look_at, list(self._pool.values())))
+            held = await loop.run_in_executor(threads, _held, worker.pid, limit)
             took = time.monotonic() - began
-
-    async def _look_at(self, worker: WorkerHandle) -> None:
-        """Kill what runs in a worker if its process tree holds more than it asked for."""
-        running = worker.running
-        if running is None or running.spec.memory is None or worker.pid is None:
-            return
-        held = await asyncio.to_thread(_held, worker.pid, running.spec.memory)
-        if worker.running is not running:
-            return  # it ended meanwhile
-        running.peak = max(running.peak, held)
-        if held > running.spec.memory:
-            self._end(
-                running,
-                f"memory limit of {size_text(running.spec.memory)} exceeded: "
-                f"it and what it started held {size_text(held)}",
-            )
+            if worker.running is not running:
+                return
+            running.peak = max(running.peak, held)
+            if held > limit:
+                reason = f"memory limit of {size_text(limit)} exceeded: "
+                self._end(running, f"{reason}it and what it started held {size_text(held)}")
 
 
 def _held(pid: int, limit: int) -> int:

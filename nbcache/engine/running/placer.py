@@ -84,7 +84,7 @@ class Placer:
         self._forget_earlier(owner)
         for leaf in leaves:
             self._claim(leaf, owner, done)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _make_folder(os.path.dirname(target), done)
         return sum(self._settle(leaf, mode, done, overwrite) for leaf in leaves)
 
     def remove_stale(self, folder: str) -> None:
@@ -177,7 +177,8 @@ class Placer:
         """Make one leaf stand as it should; return whether anything was to be done."""
         there = _lstat(leaf.target)
         if leaf.kind == "directory":
-            return self._settle_folder(leaf, done, there)
+            _make_folder(leaf.target, done)
+            return False
         if leaf.kind == "link":
             return self._settle_link(leaf, done, there)
         standing = self._standing(leaf, there, mode)
@@ -205,12 +206,6 @@ class Placer:
                 f"{leaf.target} was stored by process {keeper}, so it is not overwritten.\n"
                 "  Delete it, publish into another folder, or add overwrite=true to the rule"
             )
-
-    def _settle_folder(self, leaf: Leaf, done: str, there: os.stat_result | None) -> bool:
-        if there is not None and not os.path.isdir(leaf.target):
-            raise PublishError(f"{leaf.target} is a file, and a folder is to be {done} there")
-        os.makedirs(leaf.target, exist_ok=True)
-        return False
 
     def _settle_link(self, leaf: Leaf, done: str, there: os.stat_result | None) -> bool:
         if there is not None and not stat.S_ISLNK(there.st_mode):
@@ -278,6 +273,24 @@ class Placer:
         if self._cache.writable and _can_move(new, folder):
             return new
         return Path(folder, f".nbcache-{new.name}")
+
+
+def _make_folder(folder: str, done: str) -> None:
+    """Make a folder and those that it lies in.
+
+    Raises:
+        PublishError: something else has the name of one of them.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        place = folder
+        while not os.path.lexists(place):
+            place = os.path.dirname(place)
+        raise PublishError(
+            f"{place} is no folder, and one is to be {done} there.\n"
+            "  Move it away, or name another folder"
+        ) from None
 
 
 def _can_move(new: Path, folder: str) -> bool:

@@ -298,6 +298,11 @@ class _Attempt:
         report.outcome = "failed"
         if not _in_body(error, process.filename):  # what a body writes is its own business
             error = told_plainly(error, self.place.cache.root)
+            if isinstance(error, (OutputError, FileNotFoundError)) and not self.folder.is_dir():
+                error = OutputError(
+                    f"the task removed the folder that it runs in, {self.folder}.\n"
+                    "  Its outputs are looked for there; leave it, and it is removed at the end"
+                )
         report.unkept = isinstance(error, CannotKeepError)
         if isinstance(error, _SAID) and not _in_body(error, process.filename):
             report.error = report.traceback = str(error)

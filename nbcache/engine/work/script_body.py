@@ -37,7 +37,7 @@ SCRIPT = ".command.sh"
 INPUTS = ".nbcache.inputs"
 OUTPUTS = ".nbcache.outputs"
 BESIDE = ".nbcache.beside"  # what bash runs before or after the script
-# What is exported ahead of the lines of `--before`, and behind them.
+# What is exported ahead of the lines of `--before`, and behind them: there if they ended well.
 GIVEN, EXPORTED = ".nbcache.given", ".nbcache.exported"
 LAST_LINES = 12
 BASH = ("bash", "-euo", "pipefail")
@@ -185,15 +185,16 @@ class ScriptBody:
         return [*lines, ""]
 
     def _before(self) -> list[str]:
-        """Return the lines of `--before`, which note for those of `--after` what they export."""
+        """Return the lines of `--before`, which note that they came to their end; for those of
+        `--after` also what they export."""
+        place = 'nbcache_folder="$PWD"'
         if not self.process.after:
-            return list(self.process.before)
+            return [place, *self.process.before, f': >| "$nbcache_folder/{EXPORTED}"']
         hidden = " ".join(self.process.secrets)  # not onto a disk, and there anyway
         note = (
             f"{{ (umask 077; unset -v {hidden}; "
             'export -p >| "$nbcache_folder/%s") || :; } 2>/dev/null'
         )
-        place = 'nbcache_folder="$PWD"'
         return [place, note % GIVEN, *self.process.before, note % EXPORTED]
 
     def declarations(self, inputs: Mapping[str, object], task: TaskInfo) -> list[str]:
@@ -323,15 +324,17 @@ def failure(ended: Ended, printed: str, process: ProcessSpec, folder: Path) -> S
     """
     hint = hint_about_script(printed, process, folder)
     lines = [line for line in printed.rstrip().split("\n") if line.strip()][-LAST_LINES:]
+    has_begun = not process.before or (folder / EXPORTED).exists()
+    who, was = ("the script", "was") if has_begun else ("the lines of --before", "were")
     how = f"ended with exit code {ended.exit}"
     if ended.exit is None:
-        how = f"was killed by {ended.signal}"
+        how = f"{was} killed by {ended.signal}"
     if ended.exit is not None and ended.signal:
         how += f" ({ended.signal})"
     if ended.exit == 127:
         how += " (command not found)"
     said = "".join(f"\n  | {line}" for line in lines)
-    return ScriptError(f"the script {how}{said}" + (f"\n  {hint}" if hint else ""))
+    return ScriptError(f"{who} {how}{said}" + (f"\n  {hint}" if hint else ""))
 
 
 def failed_line(process: ProcessSpec, said: str) -> tuple[int, str] | None:

@@ -58,8 +58,9 @@ class Room:
             )
         if resources.gpus > self.gpus:
             has = f"has {self.gpus}" if self.gpus else "has none that nbcache can see"
+            asked = f"{resources.gpus} gpu{'s' if resources.gpus > 1 else ''}"
             return (
-                f"asks for {resources.gpus} gpus, but this machine {has}; lower it (`--gpus`), or "
+                f"asks for {asked}, but this machine {has}; lower it (`--gpus`), or "
                 "say which there are: NBCACHE_GPUS=0,1"
             )
         if self.memory is not None and (resources.memory or 0) > self.memory:
