@@ -29,8 +29,9 @@ from nbcache.store.segment import (
     read_records,
     segment_name,
 )
+from nbcache.store.segment_pair import agreeing, read_keys
 from nbcache.store.soundness import is_whole
-from nbcache.store.verify import Problem, Report, agreeing, read_keys
+from nbcache.store.verify import Problem, Report
 
 _DAMAGED = ".damaged-"
 

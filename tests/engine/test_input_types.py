@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine.record.results import task_label
 from nbcache.errors import NbcacheError
 from tests.engine.notebooks import Notebook
 
@@ -72,3 +73,7 @@ def test_a_default_sees_the_names_of_the_notebook_as_they_are_when_a_run_begins(
 
     assert values == [1, 4]
     assert second.reasons["top"] == "new input: no earlier task has most 4"
+
+
+def test_a_task_is_called_by_an_int_that_python_does_not_print() -> None:
+    assert task_label("f", {"x": 10**5000, "y": 3}, (0,)) == "f[x=int of 16610 bits y=3]"

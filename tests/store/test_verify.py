@@ -6,6 +6,7 @@ import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -354,6 +355,25 @@ def test_a_flipped_bit_in_the_name_of_a_column_takes_nothing_from_a_row(cache: C
 
     assert found >= 3
     assert list(read_records(path)) == whole
+
+
+def test_a_row_in_several_segments_counts_once_and_is_told_where_it_differs(
+    tmp_path: Path,
+) -> None:
+    cache = Cache.open(tmp_path / "c")
+    row = attempt("a")
+    reports = []
+    for each in (row, row, replace(row, tag="another")):
+        cache.log.append([each])
+        cache.log.rotate()
+        cache.log.fold()
+        reports.append(verify(cache))
+
+    assert [(each.rows, each.segments) for each in reports] == [(1, 1), (1, 2), (1, 3)]
+    assert [each.ok for each in reports] == [True, True, False]
+    assert [str(each) for each in reports[-1].problems] == [
+        f"row {row.id}: is there twice with different content"
+    ]
 
 
 def test_without_deep_only_sizes_are_looked_at(cache: Cache) -> None:

@@ -34,6 +34,7 @@ from nbcache.model.ids import Position, format_position
 from nbcache.model.task import Outcome
 from nbcache.model.value import FilePath, Gathered, HoleCause, Record, RemoteFile, Stored
 from nbcache.model.view import writable
+from nbcache.plan.identity.canonical import summarise
 from nbcache.plan.identity.confidential import is_confidential
 from nbcache.store.cache import Cache
 from nbcache.store.files import full_disk_error, is_full, new_ulid, remove
@@ -405,6 +406,7 @@ def _short(held: object) -> str | None:
     if isinstance(held, (FilePath, RemoteFile)):
         return held.name
     if isinstance(held, (str, int, float, bool, type(None))):
-        text = held if isinstance(held, str) else repr(held)
+        said = summarise if type(held) is int else repr  # Python prints no int of 4,301 digits
+        text = held if isinstance(held, str) else said(held)
         return text if len(text) <= 30 else text[:29] + "…"
     return None
