@@ -22,7 +22,8 @@ from nbcache.store.signing import standing_of
 _SIGNED = frozenset((SIGNATURE, SIGNER))
 _INLINE_PORT, _INLINE_ROW = 4096, 16384
 _MISSING = "is missing"
-_encode = json.JSONEncoder(sort_keys=True, check_circular=False).encode
+# A newer version may add columns whose values are no JSON.
+_encode = json.JSONEncoder(sort_keys=True, check_circular=False, default=repr).encode
 
 
 @dataclass(slots=True)

@@ -376,6 +376,17 @@ def test_a_row_in_several_segments_counts_once_and_is_told_where_it_differs(
     ]
 
 
+def test_a_column_of_a_newer_version_may_hold_what_is_no_json(cache: Cache) -> None:
+    path = only(cache.root / "log", "*.rows.parquet")
+    table = pq.read_table(path)
+    times = pa.array([0] * len(table), pa.timestamp("us"))
+    newer = table.append_column("newer", times).replace_schema_metadata(table.schema.metadata)
+    os.unlink(path)
+    pq.write_table(newer, path)
+
+    assert verify(cache).ok
+
+
 def test_without_deep_only_sizes_are_looked_at(cache: Cache) -> None:
     flip(blob(cache, b"a file"))
 
