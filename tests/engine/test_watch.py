@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import py_compile
+import shutil
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -771,11 +773,57 @@ def test_a_module_that_was_edited_is_imported_anew_also_where_only_the_run_names
         (found,) = reads(bench, body, notebook, sys_path=(str(notebook), *sys.path))
         assert (found.name, found.kind) == ("edited_helper", "code")
 
-    body = f"{take}open({str(file)!r}, 'w').write('V = 333')\nout = m.V"
-    process = bench.process(body, folder=str(notebook), sys_path=(str(notebook), *sys.path))
-    report = bench.run(process)
-    assert report.outcome == "failed"
-    assert "the module edited_helper" in (report.error or "")
+    def failing(body: str) -> str:
+        process = bench.process(body, folder=str(notebook), sys_path=(str(notebook), *sys.path))
+        report = bench.run(process)
+        assert report.outcome == "failed"
+        return report.error or ""
+
+    written = f"{take}open({str(file)!r}, 'w').write('V = 333')\nout = m.V"
+    assert "the module edited_helper" in failing(written)
+    package = notebook / "edited_helper" / "__init__.py"
+    package.parent.mkdir()
+    package.write_text("V = 4444")
+    reads(bench, f"{take}assert m.V == 4444", notebook, sys_path=(str(notebook), *sys.path))
+    shutil.rmtree(package.parent)
+    file.unlink()
+    assert "No module named 'edited_helper'" in failing(f"{take}out = m.V")
+
+
+def test_a_module_in_an_archive_that_only_the_run_names_counts_with_the_archive(
+    bench: Bench, notebook: Path
+) -> None:
+    archive = notebook / "lib_for_test.zip"
+    take = "import importlib\nm = importlib.import_module('zipped_' + 'helper')\n"
+    found = []
+    for value in (1, 22):
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("zipped_helper.py", f"V = {value}")
+        body = f"{take}assert m.V == {value}"
+        found += reads(bench, body, notebook, sys_path=(str(archive), *sys.path))
+
+    assert [(each.kind, each.name) for each in found] == [("file", archive.name)] * 2
+    assert found[0].digest != found[1].digest
+
+
+def test_a_module_that_its_package_looks_for_in_more_folders_is_a_file_that_was_read(
+    bench: Bench, notebook: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extends = "import pkgutil\n__path__ = pkgutil.extend_path(__path__, __name__)\n"
+    for folder in ("one", "two"):
+        (notebook / folder / "spread").mkdir(parents=True)
+        (notebook / folder / "spread" / "__init__.py").write_text(extends)
+    inner = notebook / "two" / "spread" / "inner.py"
+    inner.write_text("V = 1")
+    path = (str(notebook / "one"), str(notebook / "two"), *sys.path)
+    monkeypatch.setattr(sys, "path", list(path))
+
+    found = reads(bench, "import importlib\nimportlib.import_module('spread.' + 'inner')",
+                  notebook, sys_path=path)  # fmt: skip
+
+    assert ("file", "two/spread/inner.py") in [(each.kind, each.name) for each in found]
+    state = ReadState(bench.cache.files, notebook)
+    assert all(map(state.holds, found))
 
 
 def test_to_look_at_a_module_that_was_read_imports_no_package_above_it(

@@ -103,7 +103,7 @@ class LocalModules:
         try:
             if not parent:
                 loaded = getattr(sys.modules.get(module), "__spec__", None)
-                if isinstance(loaded, ModuleSpec) and _files(loaded):
+                if isinstance(loaded, ModuleSpec) and any(map(os.path.exists, _files(loaded))):
                     return loaded
                 return PathFinder.find_spec(module, self.path) or importlib.util.find_spec(module)
             around = self.spec(parent)

@@ -94,7 +94,7 @@ class ReadState:
         `sys_path` is that of the notebook: a body may look in more folders, which whoever looks the
         result up does not.
         """
-        if _is_found(name, path, sys_path):
+        if _is_found(name, path, sys_path) and place_of_module(name) == path:
             return WatchedRead(kind, name, self._module(kind, path))
         archive = next((str(each) for each in Path(path).parents if each.is_file()), path)
         return WatchedRead("file", archive, self.file(archive))

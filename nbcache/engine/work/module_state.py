@@ -7,6 +7,7 @@ worker is replaced afterwards. For installed ones see `module_changes`.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.machinery
 import pickle
 import sys
@@ -17,11 +18,13 @@ from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
+from nbcache.engine.identity.read_state import state_of
 from nbcache.engine.work.callers import CALL_OF_IMPORT, told_words
 from nbcache.engine.work.import_reads import ImportReads
 from nbcache.engine.work.listening import watch_calls_of_import
 from nbcache.engine.work.watch import Watcher
 from nbcache.model.digest import Digest, identity_digest
+from nbcache.store.filestate import StatKey
 
 _CACHED = type(functools.lru_cache(lambda: None))
 
@@ -38,6 +41,7 @@ class LocalModules:
         self._is_local, self._watcher = is_local, watcher
         self._reads: list[ImportReads] = []
         self._digests: dict[str, Digest] = {}
+        self._archives: dict[str, tuple[str, StatKey | None]] = {}  # those that modules lie in
         self._known: dict[str, tuple[types.ModuleType, bytes]] = {}
         self._depth = 0
         self._dirty: set[str] = set()
@@ -76,8 +80,11 @@ class LocalModules:
     def _execute(self, loader: Any, module: types.ModuleType, file: str) -> None:
         # Where there is a source, not from the .pyc file: it is known by the second and the size of
         # that, and an edit may keep both.
-        is_archive = isinstance(loader, zipimport.zipimporter)
-        text = loader.get_source(module.__name__) if is_archive else None
+        text = None
+        self._archives.pop(module.__name__, None)
+        if isinstance(loader, zipimport.zipimporter):
+            self._archives[module.__name__] = (loader.archive, state_of(loader.archive))
+            text = loader.get_source(module.__name__)
         if text is not None:
             data = text.encode()
             code = compile(data, file, "exec", dont_inherit=True)
@@ -97,21 +104,26 @@ class LocalModules:
         return self._digests.get(name)
 
     def is_edited(self, name: str) -> bool:
-        """Say whether a loaded module's file (none: it lies in an archive) holds something else."""
-        now = self._watcher.state.file(sys.modules[name].__file__ or "")
-        return now is not None and self._digests.get(name, now) != now
+        """Say whether the file of a loaded module is gone, or holds something else."""
+        file = sys.modules[name].__file__ or ""
+        if name in self._archives:
+            archive, state = self._archives[name]
+            return state_of(archive) != state
+        return name in self._digests and self._digests[name] != self._watcher.state.file(file)
 
     def renew(self) -> None:
         """Before an attempt has anything: drop all local modules where the import of one would give
-        something else now, since it was edited or what its import read has changed.
+        something else now: its name leads elsewhere, its file was edited, or what its import read
+        has changed.
 
         The attempt then imports them anew; nothing else in a worker holds on to their objects. What
         it asks for by name only the run knows, so all that are loaded are looked at.
         """
-        is_old = any(map(self.is_edited, self.loaded))
+        is_old = any(_leads_elsewhere(each) or self.is_edited(each) for each in self.loaded)
         if is_old or not all(each.hold(self._watcher.state) for each in self._reads):
             for name in self.loaded:
                 del sys.modules[name]
+            importlib.invalidate_caches()  # those of archives, too
             self._known, self._reads, self._dirty = {}, [], set()
 
     def prepare(self) -> None:
@@ -167,6 +179,17 @@ class LocalModules:
         if found is not None:
             self._reads.append(found)
         self._new = []
+
+
+def _leads_elsewhere(name: str) -> bool:
+    """Say whether an import of a loaded module's name would now look in another file."""
+    around = sys.modules.get(name.rpartition(".")[0])
+    folders = getattr(around, "__path__", None)
+    try:
+        found = importlib.machinery.PathFinder.find_spec(name, folders)
+    except (ImportError, ValueError, AttributeError, KeyError):
+        return False  # others than the path find it
+    return found is not None and found.origin != sys.modules[name].__file__
 
 
 def _empty_caches(module: types.ModuleType) -> None:
