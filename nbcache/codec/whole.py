@@ -12,6 +12,7 @@ arguments than those that pickle has.
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import io
 import operator
@@ -96,10 +97,10 @@ def make_unmade(base: Any, cls: type, *arguments: object) -> object:
 
 def _has_own_arguments(cls: type[BaseException]) -> bool:
     """Tell whether an exception, which keeps what its built-in class was called with, is itself
-    called with something else, as far as anybody knows."""
-    own = (cls.__init__, cls.__new__)
-    is_python = any(isinstance(each, types.FunctionType) for each in own)
-    return is_python and not copyreg._slotnames(cls) and _pickles_as(_built_in(cls), cls)  # type: ignore[attr-defined]
+    called with something else, as far as anybody knows. (A group is made by its `__new__`.)"""
+    if not isinstance(cls.__init__, types.FunctionType) or issubclass(cls, BaseExceptionGroup):
+        return False
+    return not copyreg._slotnames(cls) and _pickles_as(_built_in(cls), cls)  # type: ignore[attr-defined]
 
 
 def _reduce_exception(error: Any) -> Reduced:
@@ -114,7 +115,8 @@ def _built_in(cls: type) -> Any:
 def make_exception(base: Any, cls: type, *arguments: object) -> object:
     """Make an exception of a class as the built-in one that it derives from is made."""
     made = base.__new__(cls, *arguments)
-    base.__init__(made, *arguments)
+    with contextlib.suppress(TypeError):  # its class has not called it either, or not so
+        base.__init__(made, *arguments)
     return made
 
 

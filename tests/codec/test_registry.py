@@ -318,6 +318,20 @@ class Unreadable(OSError):
         super().__init__(5, "cannot be read", path)
 
 
+class Misread(UnicodeDecodeError):
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+
+class Failures(ExceptionGroup[Exception]):
+    def __new__(cls, errors: list[Exception], code: int) -> Failures:
+        made = super().__new__(cls, f"exit code {code}", errors)
+        made.code = code
+        return made
+
+    code: int
+
+
 class Nothing:
     def __new__(cls) -> Nothing:
         return _NOTHING
@@ -345,6 +359,10 @@ def test_an_object_is_not_called_with_other_arguments_than_it_takes() -> None:
     assert (str(error), error.sample, type(error)) == ("a: loss 0.5", "a", FitError)
     assert (unreadable.errno, unreadable.filename) == (5, "a.csv")
     assert str(unreadable) == str(values[3])
+    more: Any = there_and_back([Misread("a.txt"), Failures([KeyError("a")], 3)])
+    misread, failures = more
+    assert (misread.args, misread.file) == (("a.txt",), "a.txt")
+    assert (str(failures), failures.code) == ("exit code 3 (1 sub-exception)", 3)
 
 
 @pytest.mark.parametrize(

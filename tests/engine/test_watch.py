@@ -795,7 +795,7 @@ def test_a_module_in_an_archive_that_only_the_run_names_counts_with_the_archive(
 ) -> None:
     archive = notebook / "lib_for_test.zip"
     take = "import importlib\nm = importlib.import_module('zipped_' + 'helper')\n"
-    found = []
+    found: list[WatchedRead] = []
     for value in (1, 22):
         with zipfile.ZipFile(archive, "w") as file:
             file.writestr("zipped_helper.py", f"V = {value}")
