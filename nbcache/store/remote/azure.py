@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from nbcache.errors import (
     AccessDeniedError,
@@ -27,6 +28,7 @@ CODES: dict[str, ErrorKind] = {
     # Another has just sent this very object, and with that our parts were dropped.
     "InvalidBlockList": StoreThrottledError,
 }
+NO_ACCOUNT = "no account is named (AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_CONNECTION_STRING)"
 _ONCE = {"retry_total": 0}  # who repeats is the store, within its deadline
 
 
@@ -44,8 +46,7 @@ class AzureDriver:
     async def connect(self) -> None:
         from adlfs import AzureBlobFileSystem
 
-        # It logs what it also raises, and without a handler Python prints that.
-        logging.getLogger("azure").addHandler(logging.NullHandler())
+        say_nothing()
         system = AzureBlobFileSystem(
             **driver.FRESH, connection_string=connection_string(self._endpoint)
         )
@@ -120,6 +121,8 @@ class AzureDriver:
             return AccessDeniedError, str(error).partition("\n")[0]
         if isinstance(error, AzureError):
             return StoreUnavailableError, f"{type(error).__name__}: {error}"
+        if isinstance(error, ValueError) and "or account_name" in str(error):  # of adlfs
+            return AccessDeniedError, NO_ACCOUNT
         return None
 
     async def close(self) -> None:
@@ -150,6 +153,18 @@ def connection_string(endpoint: str | None) -> str | None:
         "BlobEndpoint": endpoint,
     }
     return ";".join(f"{name}={value}" for name, value in parts.items() if value)
+
+
+def say_nothing() -> None:
+    """Keep Python from printing what Azure's clients log: they raise it, too."""
+    logging.getLogger("azure").addHandler(logging.NullHandler())
+
+
+def account_of(endpoint: str) -> str:
+    """Return the account in the address of its blobs, which is all that the string for a shared
+    access signature names."""
+    place = urlsplit(endpoint)
+    return place.path.strip("/") or (place.hostname or "").partition(".")[0]
 
 
 def _entry(found: Any) -> Entry:

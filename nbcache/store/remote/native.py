@@ -29,7 +29,9 @@ _CODES = {**s3.CODES, **azure.CODES}
 _GONE = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted)</Code>")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<\n]+)")
-_STATUS = re.compile(r"status code: (\d{3})|\b(\d{3}) (?:Service Unavailable|Too Many Requests)")
+_STATUS = re.compile(
+    r"(?:status code: |\(code: |\b(?=\d{3} (?:Service Unavailable|Too Many Requests)))(\d{3})"
+)
 _ANSWER = re.compile(r"non-2xx status code: (\d{3}[\w -]*?)\s*:?\s*(?:\n|Debug source|$)")
 # The whole phrases: times, ports and names of objects, too, have a 416 in them.
 _BEYOND = re.compile(
@@ -141,6 +143,8 @@ class ObstoreDriver:
                 return known
         if isinstance(error, _NoCredentials):
             return AccessDeniedError, reason
+        if "Account must be specified" in text:
+            return AccessDeniedError, azure.NO_ACCOUNT
         if isinstance(error, FileNotFoundError) and _GONE.search(text):
             return StoreGoneError, reason
         if isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
@@ -155,7 +159,7 @@ class ObstoreDriver:
                 return _CODES[code[1]], reason
             if status is None:  # it never came to an answer
                 return StoreUnavailableError, reason
-            return kind_of_status(int(status[1] or status[2])), reason
+            return kind_of_status(int(status[1])), reason
         return None
 
     async def close(self) -> None:
@@ -247,6 +251,7 @@ def _gcs(bucket: str, endpoint: str | None) -> Any:
 
 def _credentials(cloud: str) -> Callable[[], Any] | None:
     """Return credentials as the tools of Google or Azure find them; None: by obstore itself."""
+    azure.say_nothing()
     try:
         module = importlib.import_module(f"obstore.auth.{cloud}")
     except ImportError:
@@ -262,7 +267,7 @@ def _azure(container: str, endpoint: str | None) -> Any:
     parts = dict(part.partition("=")[::2] for part in given.split(";") if part)
     environment = os.environ
     config: dict[str, Any] = {
-        "account_name": parts.get("AccountName"),
+        "account_name": parts.get("AccountName") or azure.account_of(parts.get("BlobEndpoint", "")),
         "account_key": parts.get("AccountKey"),
         "endpoint": parts.get("BlobEndpoint"),
         "sas_key": parts.get("SharedAccessSignature") or environment.get("AZURE_STORAGE_SAS_TOKEN"),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,10 @@ from nbcache.errors import (
     StoreUnavailableError,
 )
 from nbcache.store.remote import folder, opening
-from nbcache.store.remote.opening import open_store
+from nbcache.store.remote.opening import Backend, open_store
 from nbcache.store.remote.probing import creates_once
 from nbcache.store.remote.protocol import Store, create_owned
+from tests.servers import azure as azure_servers
 from tests.servers import s3 as s3_servers
 from tests.servers.proxy import Proxy, Refuse
 from tests.store.conformance.places import Place
@@ -88,6 +90,43 @@ def test_without_credentials_the_store_says_so(
 
     with pytest.raises(AccessDeniedError, match=r"[Cc]redentials"):
         s3.fresh().open(backend=backend).get("key")
+
+
+@pytest.mark.parametrize("backend", ["fsspec", "obstore"])
+def test_a_url_of_azure_without_an_account_says_what_names_it(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [each for each in os.environ if each.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+
+    with pytest.raises(AccessDeniedError, match="AZURE_STORAGE_ACCOUNT_NAME"):
+        open_store("az://container/x", backend=backend).get("key")
+
+
+@pytest.mark.parametrize("backend", ["fsspec", "obstore"])
+def test_a_shared_access_signature_is_enough_and_what_it_does_not_give_is_denied(
+    backend: str, azure: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+    signature = generate_container_sas(
+        azure_servers.ACCOUNT,
+        "container",
+        account_key=azure_servers.KEY,
+        permission=ContainerSasPermissions(read=True, write=True, list=True),
+        expiry=datetime.now(UTC) + timedelta(days=1),
+    )
+    string = f"BlobEndpoint={azure.options['endpoint']};SharedAccessSignature={signature}"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", string)  # as Azure's portal gives it
+    for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"):
+        monkeypatch.delenv(name)
+    store = azure.fresh().open(backend=backend)
+
+    store.put("key", b"data")
+
+    assert [store.get(each.key) for each in store.list()] == [b"data"]
+    with pytest.raises(AccessDeniedError):
+        store.delete(["key"])
 
 
 @pytest.mark.parametrize("backend", ["fsspec", "obstore"])
