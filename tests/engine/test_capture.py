@@ -474,7 +474,7 @@ def test_a_launcher_counts_by_the_version_of_the_package_behind_it(tmp_path: Pat
     decl, environ = _script("mytool"), {"PATH": str(tmp_path / "bin")}
 
     def installed(version: str, needed: str, idle: str) -> Captured:
-        from nbcache.engine.identity.modules import forget_packages
+        from nbcache.engine.identity.packages import forget_packages
 
         forget_packages()
         for each in site.glob("*"):

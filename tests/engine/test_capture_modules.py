@@ -16,12 +16,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from nbcache.engine.identity.loaded import LoadedModules
-from nbcache.engine.identity.modules import (
-    LocalModules,
-    closure_of,
-    distribution_of,
-    see_packages,
-)
+from nbcache.engine.identity.modules import LocalModules
+from nbcache.engine.identity.packages import closure_of, distribution_of, see_packages
 from nbcache.engine.identity.payload import unpickle_names
 from nbcache.plan.identity.module_reach import ModuleReach
 from nbcache.plan.identity.module_relations import ModuleRelations
@@ -366,6 +362,26 @@ def test_what_is_installed_within_a_second_is_seen_where_times_are_whole_seconds
         second = closure_of("nbcache-test-kit")
 
     assert [*first, *second] == [("nbcache-test-kit", "1"), ("nbcache-test-kit", "2")]
+
+
+def test_an_egg_counts_by_its_version_and_those_of_what_it_requires(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    kit, other = (
+        tmp_path / "Nbcache_Test.Kit-1.2-py3.11.egg-info",
+        tmp_path / "Kit.Needs-3.egg-info",
+    )
+    kit.mkdir()
+    (kit / "requires.txt").write_text("Kit_Needs>=2\n\n[dev]\npytest\n")
+    (kit / "top_level.txt").write_text("its_module\n")
+    other.write_text("Name: Kit.Needs\n")  # of old, a file
+    (tmp_path / "unversioned.egg-info").mkdir()  # of a project that is developed here
+    see_packages()
+
+    assert distribution_of("its_module") == "nbcache-test-kit"
+    assert closure_of("nbcache-test-kit") == (("kit-needs", "3"), ("nbcache-test-kit", "1.2"))
+    assert distribution_of("unversioned") is None
 
 
 def test_a_module_that_another_thread_imports_meanwhile_does_not_disturb_the_next_cell(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.identity.modules import forget_packages
+from nbcache.engine.identity.packages import forget_packages
 from nbcache.model.row import AttemptRow
 from tests.engine.notebooks import Notebook
 

@@ -10,7 +10,8 @@ import platform
 import sys
 from collections.abc import Iterable, Mapping
 
-from nbcache.engine.identity.modules import LocalModules, package_components, see_packages
+from nbcache.engine.identity.modules import LocalModules
+from nbcache.engine.identity.packages import package_components, see_packages
 from nbcache.engine.identity.tools import tool_components
 from nbcache.errors import ClusterDiffersError
 from nbcache.model.fingerprint import Component

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.cell_settings import Surroundings
-from nbcache.engine.identity.modules import see_packages
+from nbcache.engine.identity.packages import see_packages
 from nbcache.engine.identity.python_capture import PythonCapture
 from nbcache.engine.identity.script_capture import capture_script
 from nbcache.errors import FingerprintError

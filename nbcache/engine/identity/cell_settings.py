@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbcache.engine.identity.input_settings import InputSetting
-from nbcache.engine.identity.modules import LocalModules, is_covered
+from nbcache.engine.identity.modules import LocalModules
+from nbcache.engine.identity.packages import is_covered
 from nbcache.engine.identity.patches import Patch, top_of
 from nbcache.engine.identity.setters import is_style, set_by_call, style
 from nbcache.engine.identity.sources import cell_names, source_of

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from nbcache.codec.python import decode_pickle, pickle_by_value
-from nbcache.engine.identity.modules import is_covered
+from nbcache.engine.identity.packages import is_covered
 from nbcache.engine.identity.patches import Patch, top_of
 from nbcache.model.digest import Digest
 from nbcache.plan.identity.canonical import canonical_digest

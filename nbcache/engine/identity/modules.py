@@ -1,20 +1,18 @@
-"""Find local modules and installed packages: whose a module is, its source, its version.
+"""Find local modules: whose a module is, where it lies, its source.
 
-Reads source files and package metadata; never imports a module to find out. What counts of a
-local module is decided by `identity.module_reach`.
+Reads source files; never imports a module to find out. What counts of a local module is decided by
+`identity.module_reach`, what of an installed one by `packages`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import site
 import sys
 import sysconfig
-import time
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from io import BytesIO
@@ -22,17 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from nbcache.engine.spec import ModuleSource
-from nbcache.model.digest import Digest, identity_digest
+from nbcache.model.digest import identity_digest
 from nbcache.model.fingerprint import Component
 from nbcache.plan.identity.asked import Asked
-from nbcache.plan.identity.code import encode_constant
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_facts import ModuleFacts, read_module
 from nbcache.plan.identity.module_reach import ModuleReach, Reached
 from nbcache.plan.identity.module_relations import ModuleRelations
 from nbcache.plan.identity.noted import Home, Noted
 from nbcache.plan.identity.uses import Chain
-from nbcache.store.filestate import StatKey, is_settled, stat_key
 
 
 class LocalModules:
@@ -84,12 +80,12 @@ class LocalModules:
         spec = self.spec(top)
         if spec is None:
             return "unknown"
-        return "package" if all(map(_is_installed, _files(spec))) else "local"
+        return "package" if all(map(_is_installed, files_of(spec))) else "local"
 
     def _is_hidden(self, top: str) -> bool:
         """Say whether a module of the user's stands in for the one of Python's of that name."""
         spec = self.spec(top)
-        return spec is not None and not all(map(_is_installed, _files(spec)))
+        return spec is not None and not all(map(_is_installed, files_of(spec)))
 
     def spec(self, module: str) -> ModuleSpec | None:
         """Return where a module lies, without importing it; None where there is none."""
@@ -103,7 +99,7 @@ class LocalModules:
         try:
             if not parent:
                 loaded = getattr(sys.modules.get(module), "__spec__", None)
-                if isinstance(loaded, ModuleSpec) and any(map(os.path.exists, _files(loaded))):
+                if isinstance(loaded, ModuleSpec) and any(map(os.path.exists, files_of(loaded))):
                     return loaded
                 return PathFinder.find_spec(module, self.path) or importlib.util.find_spec(module)
             around = self.spec(parent)
@@ -236,7 +232,8 @@ def _covers(names: frozenset[str] | None, reached: Reached) -> bool:
     return names is None or names.issuperset(more)
 
 
-def _files(spec: ModuleSpec) -> list[str]:
+def files_of(spec: ModuleSpec) -> list[str]:
+    """Return the file that a module is made of, of a package without one its folders."""
     if spec.origin and spec.origin not in ("namespace", "built-in", "frozen"):
         return [spec.origin]
     return list(spec.submodule_search_locations or ())
@@ -256,202 +253,3 @@ def _is_installed(path: str) -> bool:
         or "/site-packages/" in path
         or "/dist-packages/" in path
     )
-
-
-# -- installed packages ---------------------------------------------------------------------
-
-
-def package_components(modules: LocalModules, names: Iterable[str]) -> list[Component]:
-    """Return a component for each installed package: its version and those of what it needs.
-
-    `names` are full names of modules; those of Python itself and of nobody are passed over.
-    """
-    tops = {name.partition(".")[0] for name in names}
-    found: dict[str, Component] = {}
-    for top in sorted(tops):
-        if modules.home(top) != "package":
-            continue
-        distribution = distribution_of(top)
-        if distribution is None:
-            digest = _content(modules, top)
-            found[top] = component("package", top, digest, "no version: by content")
-            continue
-        versions = closure_of(distribution)
-        text = "\n".join(f"{name} {version}" for name, version in versions)
-        digest = identity_digest(encode_constant(("versions", versions)))
-        found[top] = component("package", top, digest, dict(versions)[distribution], text)
-    return list(found.values())
-
-
-def is_covered(top: str, packages: Iterable[str]) -> bool:
-    """Say whether the version of a package counts with one of others, which requires it."""
-    own = distribution_of(top)
-    needed = (closure_of(name) for name in map(distribution_of, packages) if name is not None)
-    return any(own == name for closure in needed for name, _ in closure)
-
-
-def _content(modules: LocalModules, top: str) -> Digest:
-    """Return a digest of an installed module without a version, and of the installed ones that it
-    imports: by its text, in which a word too many costs a look at it."""
-    parts: list[tuple[str, str]] = []
-    waiting = [top]
-    for each in waiting:  # grows meanwhile
-        if (distribution := distribution_of(each)) is not None:
-            parts += closure_of(distribution)
-            continue
-        imported: set[str] = set()
-        for name, data in _contents(modules.spec(each)):
-            parts.append((name, identity_digest(data)))
-            for said in _IMPORTS.findall(data) if name.endswith(".py") else ():
-                words = said.decode().split(None, 1)[1].split(",")
-                imported.update(word.strip().partition(" ")[0].partition(".")[0] for word in words)
-        others = sorted(imported.difference(waiting))
-        waiting += [other for other in others if modules.home(other) == "package"]
-    return identity_digest(encode_constant(("content", tuple(parts))))
-
-
-_IMPORTS = re.compile(rb"^[ \t]*(?:from[ \t]+\w+|import[ \t]+\w[\w., \t]*)", re.M)
-
-
-def _contents(spec: ModuleSpec | None) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of an installed module by their names."""
-    for place in _files(spec) if spec is not None else ():
-        root = Path(place)
-        folder = root.parent if root.name == "__init__.py" else root
-        for file in [folder] if folder.is_file() else sorted(folder.rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
-                yield str(file.relative_to(folder.parent)), file.read_bytes()
-
-
-# Spares the common ones the search through all file lists (100 ms); says nothing else than it.
-_OFTEN = {
-    "sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "pillow", "yaml": "pyyaml",
-    "dateutil": "python-dateutil", "bs4": "beautifulsoup4", "Bio": "biopython",
-}  # fmt: skip
-
-Folders = tuple[str, ...]
-"""Where packages are installed; () stands for those of this process."""
-
-
-@lru_cache(maxsize=4096)
-def distribution_of(top: str, folders: Folders = ()) -> str | None:
-    """Return the normalised name of the distribution that installs a top-level module, or None."""
-    for name in (_normal(top), _OFTEN.get(top, "")):
-        if name in _versions(folders):
-            return name
-    return _providers(folders).get(top)
-
-
-@lru_cache(maxsize=64)
-def _versions(folders: Folders) -> dict[str, str]:
-    """Name -> version of all that is installed, from the names of the metadata folders alone."""
-    return {name: version for name, (version, _) in _installed(folders).items()}
-
-
-@lru_cache(maxsize=1)
-def digest_of_installed() -> Digest:
-    """Return a digest of the names and versions of all that is installed."""
-    return identity_digest(encode_constant(("installed", tuple(sorted(_versions(()).items())))))
-
-
-@lru_cache(maxsize=64)
-def _installed(folders: Folders) -> dict[str, tuple[str, Path]]:
-    found: dict[str, tuple[str, Path]] = {}
-    for entry in folders or sys.path:
-        try:
-            places = [each for each in Path(entry or ".").iterdir() if each.suffix == ".dist-info"]
-        except OSError:
-            continue
-        for each in places:
-            name, _, version = each.name.removesuffix(".dist-info").partition("-")
-            if version:
-                found.setdefault(_normal(name), (version, each))
-    return found
-
-
-@lru_cache(maxsize=64)
-def _providers(folders: Folders) -> dict[str, str]:
-    """Top-level module -> distribution. Reads the file lists of all that is installed, so it is
-    asked only for modules that are named unlike their package."""
-    found: dict[str, str] = {}
-    for name, (_, place) in _installed(folders).items():
-        try:
-            lines = (place / "RECORD").read_text("utf-8", "replace").splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            top, slash, _ = line.partition("/")
-            if not slash:
-                top = top.partition(".")[0]
-            found.setdefault(top, name)
-    return found
-
-
-@lru_cache(maxsize=1024)
-def closure_of(distribution: str, folders: Folders = ()) -> tuple[tuple[str, str], ...]:
-    """Return (name, version) of a distribution and of all that it requires and is installed.
-
-    Requirements of extras are left out; conditions on platform or version are not evaluated,
-    since what they exclude is as a rule not installed.
-    """
-    found: dict[str, str] = {}
-    waiting = [distribution]
-    while waiting:
-        name = waiting.pop()
-        if name in found or name not in _versions(folders):
-            continue
-        found[name] = _versions(folders)[name]
-        waiting += _requirements(name, folders)
-    return tuple(sorted(found.items()))
-
-
-@lru_cache(maxsize=4096)
-def _requirements(name: str, folders: Folders) -> tuple[str, ...]:
-    try:
-        text = (_installed(folders)[name][1] / "METADATA").read_text("utf-8", "replace")
-    except OSError:
-        return ()
-    found: list[str] = []
-    for line in text.partition("\n\n")[0].splitlines():
-        key, _, rest = line.partition(":")
-        if key == "Requires-Dist" and "extra ==" not in rest and "extra==" not in rest:
-            found.append(_normal(re.split(r"[^\w.-]", rest.strip(), maxsplit=1)[0]))
-    return tuple(found)
-
-
-def _normal(name: str) -> str:
-    return name.lower().replace("_", "-").replace(".", "-")
-
-
-def see_packages() -> None:
-    """Look at what is installed anew if something was installed while this process ran.
-
-    An installer makes and removes metadata folders, which shows in the folder around them, once
-    the clock has ticked.
-    """
-    began = time.time_ns()
-    now = tuple(map(_state, sys.path))
-    if _seen != [now]:
-        settled = all(is_settled(state, began) for state in now if state is not None)
-        _seen[:] = [now] if settled else []
-        forget_packages()
-
-
-_seen: list[tuple[StatKey | None, ...]] = []
-
-
-def _state(folder: str) -> StatKey | None:
-    try:
-        return stat_key(folder or ".")
-    except OSError:
-        return None
-
-
-def forget_packages() -> None:
-    """Look at what is installed anew."""
-    caches = (
-        *(_installed, _versions, _providers, closure_of, _requirements, distribution_of),
-        digest_of_installed,
-    )
-    for each in caches:
-        each.cache_clear()

@@ -13,11 +13,9 @@ from nbcache.engine.identity.body_names import BodyNames
 from nbcache.engine.identity.captured import Captured
 from nbcache.engine.identity.cell_settings import Surroundings, makes_text
 from nbcache.engine.identity.input_settings import OF_INPUTS, InputSetting, InputSettings
-from nbcache.engine.identity.modules import (
-    local_components,
-    package_components,
-)
+from nbcache.engine.identity.modules import local_components
 from nbcache.engine.identity.named_components import NamedComponents
+from nbcache.engine.identity.packages import package_components
 from nbcache.engine.identity.patches import PATCHES, Patch
 from nbcache.engine.identity.payload import Payload, pickle_names
 from nbcache.engine.identity.python_itself import host_components, python_component

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from nbcache.engine.identity.modules import LocalModules, package_components
+from nbcache.engine.identity.modules import LocalModules
+from nbcache.engine.identity.packages import package_components
 from nbcache.engine.identity.tools import tool_components
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.model.row import WatchedRead

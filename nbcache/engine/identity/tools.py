@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from nbcache.engine.identity.installed_by import package_of
-from nbcache.engine.identity.modules import closure_of, distribution_of
+from nbcache.engine.identity.packages import closure_of, distribution_of
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.plan.identity.fingerprint import component

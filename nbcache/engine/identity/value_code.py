@@ -13,7 +13,8 @@ from pathlib import Path
 from weakref import WeakSet
 
 from nbcache.codec.classes import know_class, look_in
-from nbcache.engine.identity.modules import LocalModules, local_components, package_components
+from nbcache.engine.identity.modules import LocalModules, local_components
+from nbcache.engine.identity.packages import package_components
 from nbcache.engine.identity.sources import source_of
 from nbcache.errors import NoCanonicalFormError
 from nbcache.model.digest import Digest

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nbcache.engine.identity.identify import Identified
-from nbcache.engine.identity.modules import digest_of_installed
+from nbcache.engine.identity.packages import digest_of_installed
 from nbcache.engine.identity.payload import write_buffers
 from nbcache.engine.identity.sources import cells_among
 from nbcache.engine.identity.tools import search_path

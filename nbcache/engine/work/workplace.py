@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from nbcache.engine.identity.modules import is_covered
+from nbcache.engine.identity.packages import is_covered
 from nbcache.engine.identity.places import Places
 from nbcache.engine.identity.read_state import digest_of_package
 from nbcache.engine.spec import ProcessSpec
