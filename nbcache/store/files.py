@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from nbcache.errors import CannotKeepError, StoreError, command
+from nbcache.errors import CannotKeepError, NoRoomError, StoreError, command
 from nbcache.model.ids import make_ulid, ulid_ms
 
 FOLDER_RIGHTS = 0o7777 & ~stat.S_ISVTX
@@ -243,11 +243,16 @@ def deleted_error(root: Path) -> StoreError:
     )
 
 
-def told_plainly(error: BaseException, root: Path) -> BaseException:
+def told_plainly(error: BaseException, root: Path, folder: Path | None = None) -> BaseException:
     """Return what tells people that the disk is full, or the cache in the folder `root` deleted
-    or locked, where that made a write fail; else the error."""
+    or locked, where that made a write fail; else the error. `folder`: that a task ran in."""
     cause = error if isinstance(error, OSError) else error.__cause__
     if isinstance(cause, OSError) and is_full(cause):
+        if folder is not None and _is_on_full_disk_of_its_own(folder, root):
+            return NoRoomError(
+                f"the disk of {folder.parent} is full, where the task ran.\n"
+                "  Make room there, or run it elsewhere: --scratch FOLDER"
+            )
         return full_disk_error(root, "a result")
     if isinstance(cause, FileNotFoundError) and not root.is_dir():
         return deleted_error(root)
@@ -258,6 +263,17 @@ def told_plainly(error: BaseException, root: Path) -> BaseException:
         if folder.is_relative_to(root_folder) and not is_own and not os.access(folder, os.W_OK):
             return read_only_error(root, cause.strerror or "permission denied")
     return error
+
+
+def _is_on_full_disk_of_its_own(folder: Path, root: Path) -> bool:
+    try:
+        disk = os.statvfs(folder)
+        if os.stat(folder).st_dev == os.stat(root).st_dev:
+            return False
+    except OSError:  # gone
+        return False
+    has_inodes = disk.f_favail > 0 or disk.f_files == 0  # some file systems do not count them
+    return disk.f_bavail == 0 or not has_inodes
 
 
 def is_full(error: OSError) -> bool:

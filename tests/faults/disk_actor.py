@@ -217,6 +217,25 @@ def put_results(folder: Path, directive: str) -> None:
     notebook.close()
 
 
+def work_elsewhere(folder: Path) -> None:
+    """Tasks run on another disk than that of the cache: it is full, has no inode left, has room."""
+    scratch = folder / "out"
+    scratch.mkdir()
+    notebook = Notebook(folder.parent / "notebook")
+    notebook.cell(f"%%process work() -> n --bash --scratch {scratch}\nn=1")
+    ballast = folder / "ballast"
+    with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    tell(notebook)
+    ballast.write_bytes(b"")
+    for inodes in (3, 100):
+        command = ["mount", "-o", f"remount,nr_inodes={inodes}", str(folder)]
+        subprocess.run(command, check=True)
+        tell(notebook)
+    notebook.close()
+
+
 def put_results_into_a_volume(folder: Path) -> None:
     """Results folders are another mount of the file system that the cache is on."""
     (folder / "volume").mkdir()
@@ -239,6 +258,9 @@ if __name__ == "__main__":
     if how in ("publish", "store"):
         (place.parent / "notebook").mkdir()
         put_results(place, how)
+    elif how == "scratch":
+        (place.parent / "notebook").mkdir()
+        work_elsewhere(place)
     elif how == "volume":
         put_results_into_a_volume(place)
     elif how == "inodes":

@@ -117,6 +117,18 @@ def test_a_full_disk_below_a_results_folder_fails_the_run_at_its_end_and_loses_n
     assert not [each for record in (full, after) for each in record["problems"]]
 
 
+def test_a_full_disk_that_tasks_run_on_is_told_as_that_and_not_as_the_caches(
+    tmp_path: Path,
+) -> None:
+    full, crowded, after = records(
+        run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "scratch")
+    )
+    out = f"{tmp_path}/disk/out"
+    assert full["errors"][0].startswith(f"the disk of {out} is full, where the task ran.")
+    assert f"{out}: no folder can be made there: No space left" in crowded["errors"][0]
+    assert after["counts"] == {"completed": 1}
+
+
 def test_results_are_put_into_another_mount_of_the_file_system_that_the_cache_is_on(
     tmp_path: Path,
 ) -> None:

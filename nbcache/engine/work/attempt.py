@@ -297,7 +297,8 @@ class _Attempt:
         report, process = self.report, self.process
         report.outcome = "failed"
         if not _in_body(error, process.filename):  # what a body writes is its own business
-            error = told_plainly(error, self.place.cache.root)
+            if not isinstance(error, UsageError):  # of --scratch: it says where
+                error = told_plainly(error, self.place.cache.root, self.folder)
             if isinstance(error, (OutputError, FileNotFoundError)) and not self.folder.is_dir():
                 error = OutputError(
                     f"the task removed the folder that it runs in, {self.folder}.\n"
