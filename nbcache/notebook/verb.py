@@ -27,6 +27,7 @@ class Flag:
     _: KW_ONLY
     many: bool = False  # it may be given several times
     places: tuple[Place, ...] = BOTH
+    beside: str = ""  # the option without which it means nothing, "--data"
 
     @property
     def name(self) -> str:
@@ -44,10 +45,9 @@ class Flag:
         return self.spelling.partition(self.name)[2].strip()
 
     @property
-    def beside(self) -> str:
-        """The option that it stands beside, as its help begins; empty where it stands alone."""
-        found = re.match(r"with (--\w+)", self.help)
-        return found[1] if found else ""
+    def told(self) -> str:
+        """Its line in a help."""
+        return f"with {self.beside}: {self.help}" if self.beside else self.help
 
     @property
     def usage(self) -> str:

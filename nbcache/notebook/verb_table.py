@@ -235,7 +235,7 @@ _TABLE: tuple[Verb, ...] = (
         flags=(
             Flag("--data", "compare the results that differ by their data"),
             Flag("--process PROCESS", "this process only"),
-            Flag("--limit N", "with --data: N tasks per process (20)"),
+            Flag("--limit N", "N tasks per process (20)", beside="--data"),
             _JSON,
             _CACHE,
         ),
@@ -250,7 +250,7 @@ _TABLE: tuple[Verb, ...] = (
             Flag("--mermaid", "print the graph in Mermaid's language"),
             Flag("--html", "print a page", places=("shell",)),
             Flag("--crate FOLDER", "write an RO-Crate with the outputs (Workflow Run Crate 0.5)"),
-            Flag("--license URL", "with --crate: the licence of what is in it"),
+            Flag("--license URL", "the licence of what is in it", beside="--crate"),
             _JSON,
             _CACHE,
         ),

@@ -223,7 +223,7 @@ def help_of(verb: Verb, place: Place) -> str:
         names = [", ".join(filter(None, (flag.short, flag.name))) for flag in flags]
         heads = [f"{name} {flag.value}".rstrip() for name, flag in zip(names, flags, strict=True)]
         width = max(map(len, heads))
-        lines += ["", *(f"  {h:<{width}}  {f.help}" for h, f in zip(heads, flags, strict=True))]
+        lines += ["", *(f"  {h:<{width}}  {f.told}" for h, f in zip(heads, flags, strict=True))]
     return "\n".join(lines)
 
 

@@ -97,7 +97,7 @@ def test_every_verb_and_option_is_documented(verb: Verb) -> None:
     assert verb.summary in section
     for flag in verb.flags:
         assert flag.name in section
-        assert flag.help in section
+        assert flag.told in section
 
 
 def test_every_directive_is_documented_and_no_other() -> None:
