@@ -11,6 +11,7 @@ import importlib
 import importlib.machinery
 import pickle
 import sys
+import time
 import types
 import zipimport
 from collections.abc import Callable, Collection, Iterable
@@ -24,7 +25,7 @@ from nbcache.engine.work.import_reads import ImportReads
 from nbcache.engine.work.listening import watch_calls_of_import
 from nbcache.engine.work.watch import Watcher
 from nbcache.model.digest import Digest, identity_digest
-from nbcache.store.filestate import StatKey
+from nbcache.store.filestate import StatKey, is_settled
 
 _CACHED = type(functools.lru_cache(lambda: None))
 
@@ -41,6 +42,7 @@ class LocalModules:
         self._is_local, self._watcher = is_local, watcher
         self._reads: list[ImportReads] = []
         self._digests: dict[str, Digest] = {}
+        self._looked: object = None
         self._archives: dict[str, tuple[str, StatKey | None]] = {}  # those that modules lie in
         self._known: dict[str, tuple[types.ModuleType, bytes]] = {}
         self._depth = 0
@@ -119,12 +121,26 @@ class LocalModules:
         The attempt then imports them anew; nothing else in a worker holds on to their objects. What
         it asks for by name only the run knows, so all that are loaded are looked at.
         """
-        is_old = any(_leads_elsewhere(each) or self.is_edited(each) for each in self.loaded)
-        if is_old or not all(each.hold(self._watcher.state) for each in self._reads):
+        if self._is_old() or not all(each.hold(self._watcher.state) for each in self._reads):
             for name in self.loaded:
                 del sys.modules[name]
             importlib.invalidate_caches()  # those of archives, too
             self._known, self._reads, self._dirty = {}, [], set()
+
+    def _is_old(self) -> bool:
+        """Say whether a loaded module is not what its name leads to now. Looks again only where a
+        file or folder of the search is not as it was, as far as its times tell."""
+        loaded, began = self.loaded, time.time_ns()
+        paths = {*sys.path, *loaded.values()}
+        paths.update(*(getattr(sys.modules[each], "__path__", ()) for each in loaded))
+        now = (tuple(sys.path), {each: state_of(each or ".") for each in paths})
+        if now == self._looked:
+            return False
+        if any(_leads_elsewhere(each) or self.is_edited(each) for each in loaded):
+            return True
+        if all(each is None or is_settled(each, began) for each in now[1].values()):
+            self._looked = now
+        return False
 
     def prepare(self) -> None:
         """Begin a body: modules as their import made them, their caches empty."""
