@@ -1,20 +1,22 @@
 """What is secret in a URL: its password, which is found by its place, and its query.
 
 A password that was not escaped may hold what ends it: "/", "?", "#", "@", "::". What people are
-shown leaves out all that might be of one; what is searched for in texts is what must be one.
+shown leaves out all that might be of one; what is searched for in texts is each way to read it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 
 _CHAINED = re.compile(r"::(?=[A-Za-z][\w.+-]*(?:://|::|$)|/)")  # else it is of a password, or IPv6
 _AUTHORITY = re.compile(r"[^/?#]*")
-_SCHEME = re.compile(r"[A-Za-z][\w+.-]*$")
+_SCHEME = re.compile(r"(?:[A-Za-z][\w+.-]*|\w)\Z")
 _LONGEST_SCHEME = 24
 _REST = re.compile(r"\S*")
 _QUOTES = re.compile(r"['\"<>]")  # end a URL in a text, but for a password as a URL has it
+_FIRST = 4  # "@" that may end a password, beside the last: in a long text there can be many
 _TEMPLATE = ("{", "$", "%")
 CONTAINER_AT_ACCOUNT = ("abfs", "abfss", "az", "wasb", "wasbs")  # Azure: no user stands there
 _CLOUDS = ("s3", "s3a", "gs", "gcs", *CONTAINER_AT_ACCOUNT)  # no port stands there
@@ -70,38 +72,36 @@ def may_have_password(scheme: str, authority: str) -> bool:
 
 
 def urls_in(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the scheme of each URL in a text, and what follows its "://"; in linear time."""
+    """Yield the scheme of each URL in a text that has an "@", and what follows its "://"."""
     before, *parts = text.split("://")
     for part in parts:
-        scheme, rest = _SCHEME.search(before[-_LONGEST_SCHEME:]), _REST.match(part)
-        if scheme is not None and rest is not None:
-            yield scheme[0].lower(), rest[0]
+        if "@" in part:
+            scheme, rest = _SCHEME.search(before[-_LONGEST_SCHEME:]), _REST.match(part)
+            if scheme is not None and rest is not None:
+                yield scheme[0].lower(), rest[0]
         before = part
 
 
 def passwords(scheme: str, rest: str) -> set[str]:
-    """Return what must be the password in a URL, given what follows its "://".
+    """Return what may be the password in a URL, given what follows its "://": what stands between
+    the first ":" and one "@" or another, which can be of the password or of the text behind.
 
-    Up to the last "@" of its authority, and one of its path may be of it, too; where none stands
-    there after a ":", and no port, up to an "@" behind: the first or the last.
+    Without an "@" in the authority a port, a path or a template can stand there as well.
     """
     if "@" not in rest:
         return set()
     authority = _AUTHORITY.match(rest)[0]  # type: ignore[index]  # it matches anything
-    if not may_have_password(scheme, authority):
-        return set()
-    word, tail = authority.partition(":")[2], unquoted(rest).partition(":")[2]
-    if "@" in word:
-        path = tail.partition("?")[0][len(word) :]
-        longer = {tail[: len(word)] + path.rpartition("@")[0]} if "@" in path else set()
-        return {word.rpartition("@")[0], *longer}
-    is_port = scheme not in _CLOUDS and (not word or word.isdigit())
-    is_other = is_port or word.startswith(_TEMPLATE) or scheme in _WITH_PATH_AFTER_COLON
-    if is_other or "@" not in tail:
-        return set()
-    return {tail.partition("@")[0], tail.rpartition("@")[0]}
+    word = authority.partition(":")[2]
+    if "@" not in word:
+        is_port = scheme not in _CLOUDS and (not word or word.isdigit())
+        is_other = is_port or word.startswith(_TEMPLATE) or scheme in _WITH_PATH_AFTER_COLON
+        if is_other or not may_have_password(scheme, authority):
+            return set()
+    unquoted = _QUOTES.split(rest, maxsplit=1)[0]
+    return _readings(word) | _readings(unquoted.partition(":")[2])
 
 
-def unquoted(rest: str) -> str:
-    """Return what of a URL in a text stands before a quote."""
-    return _QUOTES.split(rest, maxsplit=1)[0]
+def _readings(text: str) -> set[str]:
+    """Return what stands before each of the first "@" of a text, and before the last."""
+    before = accumulate(text.split("@", _FIRST)[:-1], "{}@{}".format)
+    return {*before, text.rpartition("@")[0]} - {""}

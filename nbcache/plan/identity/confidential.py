@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeGuard
 
-from nbcache.model.url import passwords, unquoted, urls_in
+from nbcache.model.url import passwords, urls_in
 from nbcache.model.value import Stored
 
 HIDDEN = "(not shown)"
@@ -27,11 +27,13 @@ _WORDS = frozenset(
 _BEFORE_KEY = frozenset(
     "api access private secret signing encryption account storage auth service ssh".split()
 )
-_IN_QUERY = re.compile(r"[?&#]([\w.-]+)=([^&#{$][^&#]{5,})")
+_NAMED = r"([\w.-]+)=([^\s&#'\"<>{$][^\s&#'\"<>]{5,})"
+_IN_QUERY, _IN_FRAGMENT = re.compile(f"[?&]{_NAMED}"), re.compile(f"#{_NAMED}")
 _SIGNATURES = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature"})
 """What names a secret in a query alone, beside names that look so anywhere."""
-_KEYS = frozenset({"key", "code", "auth"})
-_KEY = re.compile(r"(?!.*(?:%20|\+)).{20,}")  # else it may be that of a record, or a word or text
+_KEYS = frozenset({"code", "auth"})  # as `key` is, but that they may hold a text
+_TEXT = re.compile(r"%20|\+")
+_LONG_KEY = 20  # characters: a shorter one may be that of a record, or a word
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SHORTEST = 5  # characters: a shorter text stands in too many others to be replaced there
 _SHORTEST_KNOWN = 6  # characters: or for these to be left out
@@ -171,17 +173,26 @@ def secrets_in(text: str | bytes) -> list[str]:
         if b"://" not in text:
             return [each for each in _known if each.encode("utf-8", "surrogateescape") in text]
         text = text.decode("utf-8", "surrogateescape")
-    found = _in_urls(text) if "://" in text else []
+    found = dict.fromkeys(_in_urls(text)) if "://" in text else ()
     return [*found, *(each for each in _known if each in text)]
 
 
 def _in_urls(text: str) -> Iterator[str]:
-    for scheme, rest in urls_in(text):
+    for scheme, rest in urls_in(text) if "@" in text else ():
         yield from sorted(passwords(scheme, rest))
-        for name, value in _IN_QUERY.findall(unquoted(rest)) if "=" in rest else ():
-            is_key = name.lower() in _KEYS and _KEY.match(value)
-            if is_key or name.lower() in _SIGNATURES or looks_secret(name):
-                yield value
+    yield from _in_queries(text)
+    yield from _in_queries(text.replace("://", " "))  # a URL can stand in the query of another
+
+
+def _in_queries(text: str) -> Iterator[str]:
+    if "=" not in text:
+        return
+    for name, value in (*_IN_QUERY.findall(text), *_IN_FRAGMENT.findall(text)):
+        word = name.lower()
+        may_be_key = word == "key" or (word in _KEYS and not _TEXT.search(value))
+        is_key = may_be_key and len(value) >= _LONG_KEY
+        if is_key or word in _SIGNATURES or looks_secret(name):
+            yield value
 
 
 def _texts(value: object, depth: int) -> Iterator[str]:
