@@ -20,7 +20,8 @@ _FIRST = 4  # "@" that may end a password, beside the last: in a long text there
 _TEMPLATE = ("{", "$", "%")
 CONTAINER_AT_ACCOUNT = ("abfs", "abfss", "az", "wasb", "wasbs")  # Azure: no user stands there
 _CLOUDS = ("s3", "s3a", "gs", "gcs", *CONTAINER_AT_ACCOUNT)  # no port stands there
-_WITHOUT_AUTHORITY = ("file", "local", "memory", "zip", "tar", "libarchive", "git", "github")
+_OF_NOBODY = ("memory", "zip", "tar", "libarchive", "github")  # `github://org:repository@branch`
+_WITHOUT_AUTHORITY = (*_OF_NOBODY, "file", "local", "git")
 _WITH_PATH_AFTER_COLON = ("ssh", "git+ssh")  # `ssh://git@github.com:org/tool@v1`
 
 
@@ -91,6 +92,8 @@ def passwords(scheme: str, rest: str) -> set[str]:
     if "@" not in rest:
         return set()
     authority = _AUTHORITY.match(rest)[0]  # type: ignore[index]  # it matches anything
+    if scheme in _OF_NOBODY or authority.startswith("arn:"):
+        return set()
     word = authority.partition(":")[2]
     if "@" not in word:
         is_port = scheme not in _CLOUDS and (not word or word.isdigit())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import py_compile
 import shutil
 import sys
 import zipfile
+import zipimport
 from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from pathlib import Path
 
 import pytest
@@ -16,10 +19,13 @@ from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.identity.patches import PATCHES, Patch
 from nbcache.engine.identity.read_state import ReadState
 from nbcache.engine.spec import ModuleSource
+from nbcache.engine.work import module_state
 from nbcache.engine.work.openings import Openings
+from nbcache.engine.work.watch import Watcher
 from nbcache.model.digest import identity_digest
 from nbcache.model.process import Input, Output
 from nbcache.model.row import WatchedRead
+from nbcache.store.filestate import FileTable
 from tests.engine.attempts import PATH, Bench, file_input
 
 
@@ -788,6 +794,32 @@ def test_a_module_that_was_edited_is_imported_anew_also_where_only_the_run_names
     shutil.rmtree(package.parent)
     file.unlink()
     assert "No module named 'edited_helper'" in failing(f"{take}out = m.V")
+
+
+def test_a_package_that_comes_to_hide_a_module_is_seen_though_no_file_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module_state, "is_settled", lambda *_: True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for loader in (SourceFileLoader, SourcelessFileLoader, zipimport.zipimporter):
+        monkeypatch.setattr(loader, "exec_module", loader.exec_module)  # put back afterwards
+    modules = module_state.LocalModules(
+        lambda file: file.startswith(str(tmp_path)), Watcher(FileTable(tmp_path / "files"))
+    )
+    modules.install()
+    for name in ("hidden_module", "hiding_folder.inner"):
+        file = tmp_path / f"{name.replace('.', '/')}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("")
+        importlib.import_module(name)
+        file.with_suffix("").mkdir()
+        os.utime(file.with_suffix(""), (1, 1))  # not within the same tick of the clock
+        modules.renew()
+        modules.renew()
+        assert name in sys.modules
+        (file.with_suffix("") / "__init__.py").write_text("")
+        modules.renew()
+        assert name not in sys.modules
 
 
 def test_a_module_in_an_archive_that_only_the_run_names_counts_with_the_archive(

@@ -85,6 +85,8 @@ def test_a_password_in_a_url_is_a_secret_whatever_its_name() -> None:
         ("zip://a:b/c@d.txt::s3://lab/x.zip", []),
         ("s3://arn:aws:s3:eu-west-1:12:accesspoint/x@2", []),
         ("ssh://github.com:org/tool@v1", []),
+        ("github://pandas-dev:pandas@main/README.md", []),
+        ("s3://arn:aws:s3:eu-west-1:1234:accesspoint@x", []),
         ("git+ssh://git@github.com:org/tool@v1", []),
         ("https://host/a:b@c", []),
     ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.machinery
+import os
 import pickle
 import sys
 import time
@@ -133,6 +134,8 @@ class LocalModules:
         loaded, began = self.loaded, time.time_ns()
         paths = {*sys.path, *loaded.values()}
         paths.update(*(getattr(sys.modules[each], "__path__", ()) for each in loaded))
+        # Of a folder without `__init__.py` no module tells; and a package hides a module beside it.
+        paths.update(*((os.path.dirname(f), os.path.splitext(f)[0]) for f in loaded.values()))
         now = (tuple(sys.path), {each: state_of(each or ".") for each in paths})
         if now == self._looked:
             return False

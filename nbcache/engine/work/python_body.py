@@ -416,8 +416,9 @@ def describe_fault(error: BaseException, process: ProcessSpec, hint: str = "") -
 def error_line(error: BaseException) -> str:
     """Return `Type: message`, at most 500 characters; of our own errors the message."""
     if isinstance(error, NbcacheError):
-        return str(error)
-    text = writable("".join(traceback.format_exception_only(type(error), error)).strip())
+        text = writable(str(error))
+    else:
+        text = writable("".join(traceback.format_exception_only(type(error), error)).strip())
     if isinstance(error, SyntaxError):
         text = text.rpartition("\n")[2]
     return text if len(text) <= ERROR_CHARACTERS else text[: ERROR_CHARACTERS - 4] + " ..."
