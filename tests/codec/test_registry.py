@@ -277,11 +277,7 @@ class Template:
     text: str
 
 
-class Marked:
-    """A part of a class that stands before the one which makes its objects."""
-
-
-class Length(Marked, float):
+class Length(float):
     def __new__(cls, value: float, *, unit: str) -> Length:
         made = super().__new__(cls, value)
         made.unit = unit
