@@ -68,6 +68,7 @@ CAUSES = [
     Cause("function as a factory", "helper C9 changed in m9 (cell N, line 2)", "out = C9().v", "def m9():\n    return [1]\nfrom dataclasses import dataclass, field\n@dataclass\nclass C9:\n    v: list = field(default_factory=m9)", "def m9():\n    return [2]\n@dataclass\nclass C9:\n    v: list = field(default_factory=m9)"),
     Cause("method", "helper M10 changed (cell N, line 3)", "out = M10().f(x)", "class M10:\n    a = 1\n    def f(self, v): return v + 1", "class M10:\n    a = 1\n    def f(self, v): return v + 2"),
     Cause("decorator", "helper h11 changed in d11 (cell N, line 2)", "out = h11(x)", "def d11(f):\n    def g(v): return f(v) + 1\n    return g\n@d11\ndef h11(v): return v", "def d11(f):\n    def g(v): return f(v) + 2\n    return g\n@d11\ndef h11(v): return v"),
+    Cause("decorator of a module", "h105 changed in d (cause_105.py, line 2)", "out = h105(x)", "from cause_105 import d\n@d\ndef h105(v): return v", files={"cause_105.py": "def d(f):\n    def g(v): return f(v) + 1\n    return g\n"}, files_after={"cause_105.py": "def d(f):\n    def g(v): return f(v) + 2\n    return g\n"}),
     Cause("base class", "helper S101 changed in B101 (cell N, line 2)", "out = S101().f(x)", "class B101:\n    def f(self, v): return v + 1\n# %%\nclass S101(B101): pass", "class B101:\n    def f(self, v): return v + 2\nclass S101(B101): pass"),
     Cause("closure and default", "helper h102 changed in what it holds: default of f: m 3 → 4, closure of f: k 1 → 2", "out = h102(x)", "def make102(k, n):\n    def f(v, m=n): return v + k + m\n    return f\nh102 = make102(1, 3)", "h102 = make102(2, 4)"),
     Cause("captured instance", "k103: .rate 0.1 → 0.2", "out = x * k103.rate", "from dataclasses import dataclass\n@dataclass(slots=True)\nclass D103:\n    rate: float\nk103 = D103(0.1)", "k103 = D103(0.2)"),
@@ -165,7 +166,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
         sys.path[:] = path
         os.environ.clear()
         os.environ.update(before)
-        sys.modules.pop("cause_7", None)
+        for name in ("cause_7", "cause_105"):
+            sys.modules.pop(name, None)
 
 
 def _ask(shell: Shell, folder: Path) -> Asked:

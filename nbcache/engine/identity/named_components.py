@@ -28,6 +28,7 @@ from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.outline import beside, outline, outline_of_held
 from nbcache.plan.identity.reach import Walker, combine
 
+_EDITED = "# its file was edited after the kernel loaded it"
 _MOST_OUTLINES = 1000  # of at most 4 kB each
 _outlines: dict[Digest, str | None] = {}  # by identity of the value
 
@@ -98,18 +99,18 @@ class NamedComponents:
         return _outlines[digest]
 
     def _with_folded(self, text: str | None, walker: Walker) -> str | None:
-        """Return a text with that of the other code of the notebook that counts in one digest."""
+        """Return a text with that of the other code that counts in one digest."""
         pieces = [] if text is None else [text.rstrip("\n")]
         for cls in dict.fromkeys(walker.folded_classes):
             place, found = self._source(cls)
             if found is not None and not any(found.strip() in each for each in pieces):
                 pieces.append(f"{PART}{place}\n{found.rstrip()}")
         for code in dict.fromkeys(walker.folded):
-            self._keep_source(code)
+            whole = self._keep_source(code)
             function = find_function(code, source_of)
-            if function is None or any(function[1].strip() in each for each in pieces):
-                continue
-            pieces.append(f"{PART}{_place(code)}\n{function[1].rstrip()}")
+            text = function[1].rstrip() if function else whole and _EDITED
+            if text and not any(text.strip() in each for each in pieces):
+                pieces.append(f"{PART}{_place(code)}\n{text}")
         return "\n".join(pieces) if pieces else None
 
     def _is_notebooks(self, value: object) -> bool:

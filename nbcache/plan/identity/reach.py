@@ -71,7 +71,7 @@ class Walker:
         self._namespace, self._places, self._source_of = namespace, places, source_of
         self._cut, self._asked = cut, asked
         self.noted = Noted(namespace, places)
-        # Of the notebook, without components of their own:
+        # Of the notebook and of local modules, without components of their own:
         self.folded: list[types.CodeType] = []
         self.folded_classes: list[type] = []
         self.held: list[tuple[str, object]] = []  # in these: closures, defaults, attributes
@@ -154,7 +154,8 @@ class Walker:
         around = self._home_of_globals(value)
         uses = uses_of(value.__code__)
         outer = None
-        if around == "notebook":
+        is_own = around in ("notebook", "local", "unknown")
+        if is_own:
             self.folded.append(value.__code__)
             self.held += defaults_of(value)
         if around == "notebook" and self._cut:
@@ -163,14 +164,14 @@ class Walker:
                 written = find_function(value.__code__, self._source_of)
                 if written is not None:
                     self.noted.looks_up(written[0], at_top=False)
-        elif around in ("notebook", "local", "unknown"):
+        elif is_own:
             self.noted.imported(uses)
             outer = self._globals(value, uses)
         else:
             self.noted.module_read(str(value.__globals__.get("__name__", "")), ())
         return combine(
             "function",
-            self._own_code(value, whole=around in ("notebook", "local", "unknown")),
+            self._own_code(value, whole=is_own),
             self._said_of(value),
             self._cells(value),
             self._optional(value.__defaults__),
