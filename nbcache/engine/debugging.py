@@ -96,8 +96,6 @@ def _cache_around(folder: Path) -> Cache:
 def _failed_row(
     cache: Cache, words: Sequence[str], run: str | None, attempt: str | None
 ) -> AttemptRow:
-    if words and attempt is not None:
-        return _attempt_of(cache, find_task(cache, words, run=run).made, attempt)
     if not words:
         known = [history.find_run(cache, run)] if run is not None else history.runs(cache)
         for each in known:
@@ -106,10 +104,9 @@ def _failed_row(
                 found = failures[0]
                 return found if attempt is None else _attempt_of(cache, found, attempt)
         raise UsageError("no task has failed" + (f" in run {known[0].name}" if run else ""))
-    only_process = len(words) == 1 and any(
-        record.name == words[0] for each in history.runs(cache) for record in each.processes
-    )
-    made = find_task(cache, [*words, "failed"] if only_process else words, run=run).made
+    made = _task_of(cache, words, run, also_succeeded=attempt is not None)
+    if attempt is not None:
+        return _attempt_of(cache, made, attempt)
     if made.status == "completed":
         raise UsageError(
             f"{label_of(made)} succeeded, so its work directory was not kept; "
@@ -117,6 +114,20 @@ def _failed_row(
         )
     before = history.failed_before(cache, [made]) if history.is_left(made) else []
     return before[0] if before else made
+
+
+def _task_of(
+    cache: Cache, words: Sequence[str], run: str | None, also_succeeded: bool
+) -> AttemptRow:
+    """Return the last attempt at the task that is meant: of a process its first failed task."""
+    known = history.runs(cache)
+    if len(words) == 1 and any(each.name == words[0] for one in known for each in one.processes):
+        try:
+            return find_task(cache, [*words, "failed"], run=run, known=known).made
+        except UsageError:
+            if not also_succeeded:
+                raise
+    return find_task(cache, words, run=run, known=known).made
 
 
 def _attempt_of(cache: Cache, last: AttemptRow, number: str) -> AttemptRow:

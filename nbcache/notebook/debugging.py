@@ -27,7 +27,7 @@ def describe(opened: Opened, bound: Bound | None = None) -> Rendered:
     entry = opened.entry
     error = f": {opened.row.error}" if opened.row is not None and opened.row.error else ""
     head = f"{opened.label} failed{error}"
-    attempt = entry.attempt.attempt
+    attempt = (opened.row or entry.attempt).attempt  # a resume numbers on in its rows
     facts = {
         "attempt": str(attempt) if attempt > 1 else "",
         "folder": str(entry.folder),

@@ -15,6 +15,7 @@ import pytest
 from nbcache.engine.debugging import bind, open_task, run_again_here
 from nbcache.engine.record.explanations import why
 from nbcache.errors import RunFailed, ScriptError, UsageError
+from nbcache.notebook.debugging import describe
 from tests.engine.notebooks import Notebook
 from tests.notebook.shells import shell_in
 from tests.waiting import PATIENCE_S
@@ -88,6 +89,17 @@ def test_a_script_s_error_shows_its_last_lines_and_its_command_once(notebook: No
     assert lines[:2] == ["align the script ended with exit code 2", "  | reading"]
     assert "nosuchfile" in lines[2]
     assert lines[3:5] == ["  $ bash -euo pipefail .command.sh", "0 of 1 done and kept"]
+
+    notebook.cell("%%process align() --bash\nseq 99\necho why >&2\nexit 3")
+    with pytest.raises(RunFailed) as caught:
+        notebook.run().raise_for_status()
+    head, cut, *lines = str(caught.value).split("\n")[:9]
+    assert (head, cut) == ("align the script ended with exit code 3", "…")
+    assert lines == [
+        *(f"  | {n}" for n in range(95, 100)),
+        "  | why",
+        "  $ bash -euo pipefail .command.sh",
+    ]
 
 
 def test_what_was_ignored_is_not_what_the_run_failed_of(notebook: Notebook) -> None:
@@ -179,6 +191,8 @@ def test_a_task_that_a_resume_did_not_begin_is_entered_at_the_attempt_that_faile
         assert open_task(cache, ["work", "1"], attempt=number).entry.folder == kept
     with pytest.raises(UsageError, match="no failed attempt 2; failed are: 1"):
         open_task(cache, ["work", "1"], attempt="2")
+    numbered = describe(open_task(cache, ["work"], attempt="2")).text
+    assert ["attempt", "2"] in [line.split() for line in numbered.split("\n")]
     told = why(cache, ["work", "1"])
     assert told.head == f"work[v=2] was not begun, since run {failed.name} ended first"
     assert told.lines[0] == "it would have run: the earlier attempt with the same components failed"

@@ -318,8 +318,9 @@ class Run:
             return f"{self.fault}\nfailed as well: {_listed(failures)}\n{counts}"
         first, *others = failures
         error = first.error.split("\n")
-        if len(error) > _ERROR_LINES:  # the traceback has them
-            error[_ERROR_LINES - 1 :] = ["…"]
+        if len(error) > _ERROR_LINES:  # of a script what it said last, of an exception its begin
+            cut = slice(1, 2 - _ERROR_LINES) if first.command else slice(_ERROR_LINES - 1, None)
+            error[cut] = ["…"]
         lines = ["\n".join([f"{first.task} {error[0]}", *error[1:]])]
         if first.where:
             lines.append(f"  {first.where}")
