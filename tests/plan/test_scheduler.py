@@ -8,10 +8,11 @@ import pytest
 
 from nbcache.model import event as ev
 from nbcache.model.channel import Graph, Item
-from nbcache.model.command import Command, Decide, End, Kill, Load, Report, Start, Wait
+from nbcache.model.command import Apply, Command, Decide, End, Kill, Load, Report, Start, Wait
 from nbcache.model.digest import Digest
 from nbcache.model.event import Resources, TaskKey
 from nbcache.model.task import Outcome, RunStatus, TaskState
+from nbcache.model.value import Stored
 from nbcache.plan.dataflow.lives import SchedulerFault
 from nbcache.plan.dataflow.retry import action_after_failure, retry_delays
 from nbcache.plan.dataflow.room import PATIENCE, SHARES
@@ -525,6 +526,24 @@ def test_a_twin_whose_shared_result_is_gone_makes_it_again() -> None:
     bench.miss(bench.task("use", 1))
     assert bench.tell(ev.InputRecalled(bench.task("use", 1), (two,))) == [Decide(two, {"n": 1})]
     assert starts(bench.miss(two, same="h")) == [two]
+
+
+def test_content_that_is_made_again_in_other_bytes_asks_nothing_anew_below_twins() -> None:
+    make = Process("make", [queue(range(2), "n")], outputs=["m"])
+    use = Process("use", [make], outputs=["u"])
+    bench = Bench(compile_all(None, use=use, top=make.map(lambda m: m)))
+    one, two = bench.task("make", 0), bench.task("make", 1)
+    before, after = [Stored(Digest("content"), "value", "json", n, inline=b"") for n in (1, 2)]
+    bench.miss(one, same="h")
+    bench.miss(two, same="h")
+    bench.succeed(one, before)
+    bench.miss(bench.task("use", 0))
+    bench.tell(ev.InputRecalled(bench.task("use", 0), (one,)))
+    bench.miss(one, same="h")
+
+    commands = bench.succeed(one, after)
+
+    assert [c.args for c in commands if isinstance(c, Apply)] == [((after,),)]  # of `one` itself
 
 
 def test_a_twin_with_other_inputs_takes_nothing_of_what_it_waited_for() -> None:

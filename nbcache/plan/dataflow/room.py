@@ -47,7 +47,7 @@ class Room:
         self.disk = disk
         self.shares_used = self.memory_used = self.running = self.gpus_used = self.disk_used = 0
         self.light: set[int] = set()  # processes
-        self.elsewhere: frozenset[int] = frozenset()  # processes that work on another disk
+        self.elsewhere: set[int] = set()  # processes that work on another disk
 
     def refusal(self, resources: Resources) -> str | None:
         """Return why an attempt can never start here, None if it can."""
@@ -119,15 +119,18 @@ class Ready:
 
     def __init__(
         self,
+        graph: Graph,
         room: Room,
-        limits: dict[int, int | None],
         is_closed: Callable[[int], bool] | None = None,
     ) -> None:
         """`is_closed` says of which processes nothing may start yet."""
-        self._room, self._limits, self._is_closed = room, limits, is_closed
+        self._room, self._is_closed = room, is_closed
+        directives = {n.index: n.decl.directives for n in graph.nodes if n.decl is not None}
+        room.elsewhere = {node for node, each in directives.items() if each.scratch is not None}
+        self._limits = {node: each.max_forks for node, each in directives.items()}
+        self._forks = dict.fromkeys(self._limits, 0)
         self._heaps: dict[int, list[tuple[tuple[int, ...], Task]]] = {}
         self._active: list[int] = []  # minus the index of processes with ready tasks, sorted
-        self.forks: dict[int, int] = dict.fromkeys(limits, 0)
 
     def add(self, task: Task) -> None:
         """A task waits for room."""
@@ -136,16 +139,24 @@ class Ready:
             insort(self._active, -task.node)
         heapq.heappush(heap, (task.position, task))
 
-    def is_limited(self, node: int) -> bool:
-        """Whether a process may have so many attempts only."""
-        return self._limits.get(node) is not None
+    def light(self, node: int, is_light: bool) -> None:
+        """Say that attempts of a process take next to no time, or do; not where it has a limit."""
+        if is_light and self._limits[node] is None:
+            self._room.light.add(node)
+        else:
+            self._room.light.discard(node)
+
+    def leave(self, task: Task) -> None:
+        """An attempt ended."""
+        self._room.give(task)
+        self._forks[task.node] -= 1
 
     def clear(self) -> None:
         """Nothing is to start any more."""
         self._heaps, self._active = {}, []
 
     def start(self, begin: Callable[[Task], None]) -> None:
-        """Begin as many tasks as fit; `begin` takes the room."""
+        """Let as many tasks begin as fit."""
         if not self._active or self._room.full:
             return
         passed: list[Task] = []
@@ -158,7 +169,7 @@ class Ready:
                 if not task.queued:  # it was ended or taken back meanwhile
                     heapq.heappop(heap)
                     continue
-                if limit is not None and self.forks[-minus] >= limit:
+                if limit is not None and self._forks[-minus] >= limit:
                     break
                 if not self._room.fits(task):
                     if task.passed_by >= PATIENCE:
@@ -168,6 +179,8 @@ class Ready:
                 heapq.heappop(heap)
                 for waiting in passed:
                     waiting.passed_by += 1
+                self._room.take(task)
+                self._forks[-minus] += 1
                 begin(task)
             if not heap:
                 self._active.remove(minus)

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 from nbcache.model import event as ev
-from nbcache.model.channel import Graph, Item, with_all_below
+from nbcache.model.channel import Graph, Item
 from nbcache.model.command import Command, Decide, End, Kill, Load, Report, Start, Wait
 from nbcache.model.event import Event, TaskKey
 from nbcache.model.ids import Position, format_position
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.model.value import HoleCause
+from nbcache.plan.dataflow.ending import Ending
 from nbcache.plan.dataflow.flow import Flow
 from nbcache.plan.dataflow.lives import DONE, PENDING, READY, RUNNING, Census, SchedulerFault, Task
 from nbcache.plan.dataflow.places import Inputs
+from nbcache.plan.dataflow.recalls import Recalls
 from nbcache.plan.dataflow.retry import GIVE_UP_AFTER, Patience
 from nbcache.plan.dataflow.room import Levels, Ready, Room
 from nbcache.plan.dataflow.streams import elements, same_content
@@ -40,10 +42,7 @@ class Scheduler:
     goes on, the next twin runs. Failures of one process that come before any success end the run
     like `finish` after `give_up_after` of them (0: never); with `max_errors` it is so many failed
     tasks of the whole run instead. With `levels` a process starts only when those above it have
-    ended.
-
-    What looks into failures (`on_failure_of`, and all below it) goes on when the run is ending,
-    unless it was cancelled: that is what it is for.
+    ended. What goes on when the run is ending: see `Ending`.
     """
 
     def __init__(
@@ -60,33 +59,20 @@ class Scheduler:
         give_up_after: int = GIVE_UP_AFTER,
     ) -> None:
         self.graph = graph
-        self.gave_up = ""  # why no more tasks were started, where failures were too many
         self.channel_errors: list[tuple[int, BaseException]] = []
         self.status = RunStatus.CREATED
         self._room = Room(cpus=cpus, memory=memory, gpus=gpus, disk=disk, max_parallel=max_parallel)
-        self._room.elsewhere = frozenset(
-            node.index
-            for node in graph.nodes
-            if node.decl is not None and node.decl.directives.scratch is not None
-        )
         self._ready = Ready(
-            self._room,
-            {n.index: n.decl.directives.max_forks for n in graph.nodes if n.decl is not None},
-            Levels(graph, self._is_over).is_closed if levels else None,
+            graph, self._room, Levels(graph, self._is_over).is_closed if levels else None
         )
-        self._patience = Patience(give_up_after, max_errors)
+        self._ending = Ending(graph, Patience(give_up_after, max_errors))
+        self._recalls = Recalls()
         self._census = Census()
         self._tasks: dict[TaskKey, Task] = {}
         self._killed: set[TaskKey] = set()
-        self._twins = Twins(self._queue, self._is_over_for)
+        self._twins = Twins(self._queue, self._ending.is_over_for)
         self._loading: set[int] = set()
-        self._recalled: list[Task] = []  # made again in this round: who waits for them goes on
-        self._ending: RunStatus | None = None
-        self._failed = False
         self._is_plan = False
-        self._forensic = with_all_below(
-            graph, {node.index for node in graph.nodes if node.op == "failures"}
-        )
         self._flow = Flow(graph, self)
         self._commands = self._flow.commands
         self._handlers: dict[type[Event], Callable[..., None]] = {
@@ -111,6 +97,11 @@ class Scheduler:
 
     # What displays and drivers ask ------------------------------------------------------------
 
+    @property
+    def gave_up(self) -> str:
+        """Why no more tasks were started, where failures were too many."""
+        return self._ending.gave_up
+
     def counts(self, place: str) -> Mapping[str, int]:
         """Return how many tasks of a process are in each state or, once done, had each outcome."""
         return self._census.of(self.graph.places[place])
@@ -129,7 +120,7 @@ class Scheduler:
         return self._flow.streams[node].items
 
     def _is_over(self, node: int) -> bool:
-        if self._is_over_for(node):
+        if self._ending.is_over_for(node):
             return self._census.is_over(node, None)  # no more will come
         expected = self._flow.expected(node)
         return expected is not None and self._census.is_over(node, expected)
@@ -156,11 +147,7 @@ class Scheduler:
         Holds for attempts that ask for one cpu, no memory and no time, in processes without a
         limit of forks.
         """
-        node = self.graph.places[place]
-        if is_light and not self._ready.is_limited(node):
-            self._room.light.add(node)
-        else:
-            self._room.light.discard(node)
+        self._ready.light(self.graph.places[place], is_light)
 
     # Events and commands ----------------------------------------------------------------------
 
@@ -189,7 +176,7 @@ class Scheduler:
 
     def _settle(self) -> list[Command]:
         self._travel()
-        if self._ending is None or self._forensic:
+        if not self._ending.starts_nothing:
             self._ready.start(self._begin)
         self._end_if_over()
         commands = list(self._commands)
@@ -201,14 +188,13 @@ class Scheduler:
             return
         if self._flow.asking:
             return
-        if self._ending is None:
+        if not self._ending.has_begun:
             if self._loading:
                 return
             stuck = self._flow.unfinished()
             if stuck is not None and not self._is_plan:  # what chooses waits for what would run
                 raise SchedulerFault(f"nothing is left to do, but {stuck.label!r} is not complete")
-        failed = RunStatus.FAILED if self._failed else RunStatus.SUCCEEDED
-        self.status = self._ending or failed
+        self.status = self._ending.status()
         self._commands.append(End(self.status))
 
     # What the flow tells ----------------------------------------------------------------------
@@ -219,15 +205,13 @@ class Scheduler:
         Nothing below it goes on, also where it looks into failures: no answer would ever come.
         """
         self.channel_errors.append((node, error))
-        lost = self._forensic & with_all_below(self.graph, {node})
-        self._forensic -= lost
-        if lost and self._ending is not None:
+        if self._ending.drop_forensic(node) and self._ending.has_begun:
             self._abandon()
         self._finish_run(RunStatus.FAILED)
 
     def want(self, node: int, address: Position, inputs: Inputs, error: str | None) -> None:
         """Make a task, or give one other inputs (`Host`)."""
-        if self._is_over_for(node):
+        if self._ending.is_over_for(node):
             return
         key = (node, address)
         known = self._tasks.get(key)
@@ -245,8 +229,8 @@ class Scheduler:
     def _travel(self) -> None:
         """Let results travel; then those that waited for a result made again go on."""
         self._flow.drain()
-        while self._recalled:
-            self._release_waiters(self._recalled.pop(0))
+        for task, producer in self._recalls.released():
+            self._go_on(task, producer)
             self._flow.drain()
 
     def _on_loaded(self, event: ev.SourceLoaded) -> None:
@@ -266,7 +250,7 @@ class Scheduler:
         """Return the task of an answer; None if the run's end has overtaken it."""
         task = self._tasks[key]
         if task.life is not life:
-            if self._ending is not None:
+            if self._ending.has_begun:
                 return None
             raise SchedulerFault(f"task {key} is {task.life.name}; so far: {' '.join(task.story)}")
         return task
@@ -283,7 +267,7 @@ class Scheduler:
     def _on_hit(self, event: ev.Hit) -> None:
         late = self._tasks[event.task]
         if late.life is RUNNING:  # another process made it while the attempt was about to start
-            self._leave_room(late)
+            self._ready.leave(late)
             self._census.move(late, "reported")
             self._succeed(late, event.outcome, event.outputs)
             return
@@ -335,14 +319,8 @@ class Scheduler:
     def _begin(self, task: Task) -> None:
         task.queued = False
         self._census.move(task, "started")
-        self._room.take(task)
-        self._ready.forks[task.node] += 1
         task.attempt += 1
         self._commands.append(Start(task.key, task.attempt))
-
-    def _leave_room(self, task: Task) -> None:
-        self._room.give(task)
-        self._ready.forks[task.node] -= 1
 
     def _on_started(self, event: ev.AttemptStarted) -> None:
         self._tasks[event.task].story.append("attempt started")
@@ -351,7 +329,7 @@ class Scheduler:
         task = self._expecting(event.task, RUNNING)
         if task is None:
             return
-        self._leave_room(task)
+        self._ready.leave(task)
         self._census.move(task, "reported")
         self._succeed(task, Outcome.COMPLETED, event.outputs)
 
@@ -359,9 +337,9 @@ class Scheduler:
         task = self._expecting(event.task, RUNNING)
         if task is None:
             return
-        self._leave_room(task)
+        self._ready.leave(task)
         refusal = self._room.refusal(event.resources) if event.action == "retry" else None
-        if event.action != "retry" or self._is_over_for(task.node) or refusal is not None:
+        if event.action != "retry" or self._ending.is_over_for(task.node) or refusal is not None:
             error = f"{event.error}\n  the next attempt {refusal}" if refusal else event.error
             action = "continue" if event.action == "retry" else event.action
             self._fail_task(task, error, action)
@@ -378,11 +356,11 @@ class Scheduler:
         task = self._expecting(event.task, RUNNING)
         if task is None:
             return
-        self._leave_room(task)
+        self._ready.leave(task)
         task.attempt -= 1
         self._census.move(task, "postponed")
         task.postponed = True
-        if self._is_over_for(task.node):
+        if self._ending.is_over_for(task.node):
             self._end_task(task, Outcome.ABORTED)
         elif task.stale:
             self._decide_anew(task)
@@ -407,8 +385,8 @@ class Scheduler:
         task = self._expecting(event.task, RUNNING)
         if task is None:
             return
-        self._leave_room(task)
-        self._failed = True
+        self._ready.leave(task)
+        self._ending.aborted()
         twins = self._twins.disown(task)
         self._end_task(task, Outcome.ABORTED)
         self._twins.adopt(twins)
@@ -420,7 +398,7 @@ class Scheduler:
             self._replace_twins(task, outputs)
         task.outputs = outputs
         self._end_task(task, outcome, slot=outputs)
-        if task.stale and self._ending is None:
+        if task.stale and not self._ending.has_begun:
             task.stale = False
             self._decide_again(task)
 
@@ -443,9 +421,8 @@ class Scheduler:
         if action == "ignore":
             self._end_task(task, Outcome.IGNORED, error=error, twin=twin)
             return
-        self._failed = True
         self._end_task(task, Outcome.FAILED, error=error, twin=twin)
-        self._give_up(self._patience.is_over())
+        self._give_up(self._ending.failed())
         if action == "stop":
             self._stop_run(RunStatus.FAILED)
         elif action == "finish":
@@ -467,16 +444,15 @@ class Scheduler:
         key = (task.node, task.position)
         self._commands.append(Report(key, outcome, error, twin))
         if task.waiters is not None:
-            self._recalled.append(task)
+            self._recalls.ended(task)
         if slot is None and task.outputs is None:
             failed = (twin or key) if outcome is Outcome.FAILED else None
             cause = HoleCause(outcome.value, self._label(task), task.node, failed, foreseen)
             self._flow.emit(task.node, task.position, cause)
         elif slot is not None:
             self._flow.emit(task.node, task.position, slot)
-        if self._ending is None and twin is None:
-            name = self.graph.nodes[task.node].name
-            self._give_up(self._patience.is_over_with(task.node, name, outcome))
+        if twin is None:
+            self._give_up(self._ending.ended(task.node, outcome))
         if task.twins is not None and outcome is not Outcome.ABORTED:
             for other in self._twins.let_go(task):
                 if other.life is READY:
@@ -489,41 +465,33 @@ class Scheduler:
         """Start no more, if there is a reason to."""
         if not why:
             return
-        if self._ending is None:
-            self.gave_up = f"{why}: no more were started"
+        if not self._ending.has_begun:
+            self._ending.gave_up = f"{why}: no more were started"
         self._finish_run(RunStatus.FAILED)
-
-    def _is_over_for(self, node: int) -> bool:
-        """Whether nothing of a node is to start any more."""
-        return self._ending is not None and node not in self._forensic
 
     def _finish_run(self, status: RunStatus) -> None:
         """Start nothing more; what runs may end."""
-        if self._ending is None:
-            self._ending = status
+        if self._ending.begin(status):
             self._abandon()
 
     def _abandon(self) -> None:
         """End what has not started, except what looks into failures."""
-        self._flow.stop(self._forensic)
-        if not self._forensic:
+        self._flow.stop(self._ending.forensic)
+        if not self._ending.forensic:
             self._ready.clear()
         for task in list(self._tasks.values()):
-            if (task.life is PENDING or task.life is READY) and self._is_over_for(task.node):
+            if (task.life is PENDING or task.life is READY) and self._ending.is_over_for(task.node):
                 self._end_task(task, Outcome.ABORTED)
 
     def _stop_run(self, status: RunStatus) -> None:
         """End now: kill what runs, each task once."""
-        if status is RunStatus.CANCELLED and self._forensic:
-            self._forensic = frozenset()
-            if self._ending is not None:
-                self._abandon()
+        cancelled = status is RunStatus.CANCELLED
+        if cancelled and self._ending.drop_forensic() and self._ending.has_begun:
+            self._abandon()
         self._finish_run(status)
-        if status is RunStatus.CANCELLED:
-            self._ending = status
         for task in self._tasks.values():
             is_going = task.life is RUNNING and task.key not in self._killed
-            if is_going and self._is_over_for(task.node):
+            if is_going and self._ending.is_over_for(task.node):
                 self._killed.add(task.key)
                 self._commands.append(Kill(task.key))
 
@@ -537,18 +505,17 @@ class Scheduler:
         task = self._expecting(event.task, RUNNING)
         if task is None:
             return
-        self._leave_room(task)
+        self._ready.leave(task)
         task.attempt -= 1
         twins = self._twins.disown(task)
         self._census.move(task, "recalled")
         self._twins.adopt(twins)
-        if self._ending is not None:
+        if self._ending.has_begun:
             self._end_task(task, Outcome.ABORTED)
             return
-        task.waiting_for = {*(task.waiting_for or ()), *event.producers}
-        for key in event.producers:
-            producer = self._tasks[key]
-            producer.waiters = [*(producer.waiters or ()), task]
+        producers = [self._tasks[key] for key in event.producers]
+        self._recalls.wait(task, producers)
+        for producer in producers:
             if producer.life is DONE:
                 self._decide_again(producer)
 
@@ -565,29 +532,19 @@ class Scheduler:
                 twin.outputs = outputs
                 self._flow.emit(twin.node, twin.position, outputs)
 
-    def _release_waiters(self, producer: Task) -> None:
-        """A recalled producer is done again, and what it made has travelled."""
-        if producer.life is not DONE:  # it was taken back once more: its own input is another now
-            return
-        waiters, producer.waiters = producer.waiters or [], None
+    def _go_on(self, task: Task, producer: Task) -> None:
+        """Decide a task whose lost inputs are all there again; fail it if one cannot be made."""
         assert producer.outcome is not None
-        for task in waiters:
-            if task.waiting_for is None or task.life is not PENDING:
-                continue
-            if not producer.outcome.succeeded:
-                task.waiting_for = None
-                self._fail_task(
-                    task,
-                    f"an input is gone, and {self._label(producer)} {producer.outcome.value} "
-                    "when it was made again",
-                    "continue",
-                )
-                continue
-            task.waiting_for.discard(producer.key)
-            if not task.waiting_for:
-                task.waiting_for = None
-                task.stale = False
-                self._commands.append(Decide(task.key, task.inputs))
+        if producer.outcome.succeeded:
+            task.stale = False
+            self._commands.append(Decide(task.key, task.inputs))
+            return
+        self._fail_task(
+            task,
+            f"an input is gone, and {self._label(producer)} {producer.outcome.value} "
+            "when it was made again",
+            "continue",
+        )
 
     def _renew(self, task: Task, inputs: Inputs) -> None:
         """Give a task other inputs; if their content differs, it is fingerprinted anew."""
