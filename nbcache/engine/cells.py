@@ -34,8 +34,10 @@ from nbcache.engine.identity.reads import named_files
 from nbcache.engine.running.rows import now_us, user_name
 from nbcache.engine.session import Session
 from nbcache.engine.work.attempt import store_shown
+from nbcache.engine.work.callers import CALLING_IMPORT
 from nbcache.engine.work.display import is_drawing
 from nbcache.engine.work.harvest import INLINE_ROW_MAX, keep_value
+from nbcache.engine.work.listening import watch_calls_of_import
 from nbcache.engine.work.shown import Shown, chunks_of
 from nbcache.engine.work.watch import Watcher
 from nbcache.errors import BlobDamagedError, CodecError, FingerprintError, NotKept, StoreError
@@ -294,7 +296,7 @@ class Cells:
 
     # ------------------------------------------------------------------ while it runs
 
-    def watch(self) -> None:
+    def watch(self, begun: Begun) -> None:
         """Take note of what the cell reads, from now on."""
         cache = self._session.cache
         if self._watcher is None:
@@ -305,6 +307,9 @@ class Cells:
         self._known_modules = set(sys.modules)
         self._known_local = self._local_modules(self._known_modules)
         self._watcher.begin(self._places, str(cache.tmp / "no-folder"))
+        texts = (begun.cell.decl.body, *begun.captured.helper_sources)
+        if any(word in text for word in CALLING_IMPORT for text in texts):
+            watch_calls_of_import()
 
     def _local_modules(self, names: Iterable[str]) -> dict[str, str]:
         files = {each: getattr(sys.modules.get(each), "__file__", None) or "" for each in names}
@@ -314,8 +319,9 @@ class Cells:
         """Return what it read without naming it."""
         assert self._watcher is not None
         declared = dict.fromkeys((*begun.cell.decl.directives.env, "MPLBACKEND"), "")
+        self._watcher.hear_children()
         new = self._local_modules(sys.modules.keys() - self._known_modules)
-        local = {**self._known_local, **new}
+        local = {**self._known_local, **self._watcher.taken.run, **new}
         known = begun.captured.modules
         taken = new.keys() - known.keys()
         more = self._watcher.taken.beyond(known, (), local)

@@ -192,7 +192,7 @@ class CachedCells(ast.NodeTransformer):
             raise NotRunError("what this cell makes is not cached, and nothing runs for a plan")
         recorder = Recorder(front.shell)
         self._running = _Running(self._info, begun, recorder)
-        self.cells.watch()
+        self.cells.watch(begun)
         recorder.start()
         return _with_end(node)
 

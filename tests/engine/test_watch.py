@@ -10,10 +10,11 @@ import sys
 import zipfile
 import zipimport
 from collections.abc import Iterator
-from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from importlib.machinery import ExtensionFileLoader, SourceFileLoader, SourcelessFileLoader
 from pathlib import Path
 
 import pytest
+from xxhash import _xxhash  # type: ignore[attr-defined]
 
 from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.identity.patches import PATCHES, Patch
@@ -514,6 +515,19 @@ def test_a_module_that_an_earlier_task_loaded_counts_with_what_it_imports_for_on
         "__import__('taken_' + 'helper')",
         "import pkgutil\npkgutil.resolve_name('taken_' + 'helper')",
         "import runpy\nrunpy.run_module('taken_' + 'helper')",
+        "import pydoc\npydoc.locate('taken_' + 'helper')",
+        "exec('import taken_' + 'helper')",
+        "exec('def f():\\n from taken_' + 'helper import K\\n return K')\nf()",
+        "eval('__imp' + 'ort__(\"taken_\" + \"helper\")')",
+        "from timeit import timeit\ntimeit('pass', 'import taken_' + 'helper', number=1)",
+        # Loaded in a forked child alone, or there before that.
+        "import os, sys\nfor name in ('helper', 'below'): sys.modules.pop('taken_' + name, None)\n"
+        "if os.fork() == 0:\n  try: __import__('taken_' + 'helper')\n  finally: os._exit(0)\n"
+        "os.wait()",
+        "import os, taken_helper\nif os.fork() == 0:\n  try: __import__('taken_' + 'helper')\n"
+        "  finally: os._exit(0)\nos.wait()",
+        "import os, pickle\nif os.fork() == 0:\n  try: pickle.loads(b'ctaken_helper\\nK\\n.')\n"
+        "  finally: os._exit(0)\nos.wait()",
     ):
         found = reads(bench, body, notebook, sys_path=path)
         assert [each.name for each in found] == ["taken_below", "taken_helper"], body
@@ -571,6 +585,9 @@ def test_what_is_taken_of_a_module_without_its_name_counts_beyond_what_the_finge
         ("pickle.loads(b'cpartly_helper\\nK\\n.')", True),
         ("importlib.import_module('partly_' + 'helper').K", True),
         ("__import__('partly_' + 'helper').K", True),
+        ("exec('from partly_' + 'helper import K')", True),
+        ("exec('from partly_' + 'helper import f')", False),
+        ("exec('def g(): import partly_' + 'helper')", False),
         ("import pkgutil; pkgutil.resolve_name('partly_' + 'helper:K')", True),
         ("pickle.dumps(partly_helper.K)", False),
     ):
@@ -796,12 +813,40 @@ def test_a_module_that_was_edited_is_imported_anew_also_where_only_the_run_names
     assert "No module named 'edited_helper'" in failing(f"{take}out = m.V")
 
 
+def test_a_compiled_module_that_only_the_run_names_counts_and_is_never_an_old_one(
+    bench: Bench, notebook: Path
+) -> None:
+    file = notebook / Path(_xxhash.__file__).name  # one of a package, under its own name alone
+    path = (str(notebook), *sys.path)
+
+    def put(text: bytes) -> ModuleSource:
+        data = Path(_xxhash.__file__).read_bytes() + text
+        file.with_name("new").write_bytes(data)
+        file.with_name("new").rename(file)
+        return ModuleSource(str(file), identity_digest(data))
+
+    take = "__import__('_xx' + 'hash').xxh64(b'')"
+    workers = f"open({str(notebook / 'workers')!r}, 'a').write(f'{{__import__(\"os\").getpid()}} ')"
+    for text in (b"", b"edited", b""):
+        source = put(text)
+        found = reads(bench, f"{take}; {workers}", notebook, sys_path=path)
+        assert found == (WatchedRead("file", file.name, source.digest),)
+    assert len({*(notebook / "workers").read_text().split()}) == 3
+
+    reads(bench, "import _xxhash", notebook, sys_path=path, modules={"_xxhash": source})
+    source = put(b"edited after the code that names it ran")
+    process = bench.process(take, [], folder=str(notebook), sys_path=path)
+    assert "the module _xxhash" in (bench.run(process).error or "")
+    assert [each.digest for each in bench.run(process).watched] == [source.digest]
+
+
 def test_a_package_that_comes_to_hide_a_module_is_seen_though_no_file_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module_state, "is_settled", lambda *_: True)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for loader in (SourceFileLoader, SourcelessFileLoader, zipimport.zipimporter):
+    files = (SourceFileLoader, SourcelessFileLoader, ExtensionFileLoader)
+    for loader in (*files, zipimport.zipimporter):
         monkeypatch.setattr(loader, "exec_module", loader.exec_module)  # put back afterwards
     modules = module_state.LocalModules(
         lambda file: file.startswith(str(tmp_path)), Watcher(FileTable(tmp_path / "files"))

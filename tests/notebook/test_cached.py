@@ -194,12 +194,18 @@ def test_a_local_module_that_only_a_run_names_counts_and_a_stale_one_is_not_beli
         assert again(begin, cell).value["x"] == value
         assert badge(again(begin, cell))
     loaded = f"{begin}\nimport pickle, nbcache_test_named"
-    again_loaded = f"%%cached\n{mark(tmp_path)}\nx = pickle.loads(b'cnbcache_test_named\\nK\\n.')"
-    for value in (3, 44):
-        module.write_text(f"K = {value}\n")
-        assert again(loaded, again_loaded).value["x"] == value
-        assert badge(again(loaded, again_loaded))
-    assert ran(tmp_path) == 4
+    for number, taken in enumerate(
+        (
+            "pickle.loads(b'cnbcache_test_named\\nK\\n.')",
+            "__import__('nbcache_test_' + tail).K",
+        )
+    ):
+        again_loaded = f"%%cached x\n{mark(tmp_path)}\nx = {taken}"
+        for value in (3, 44):
+            module.write_text(f"K = {value}{number}\n")
+            assert again(loaded, again_loaded).value["x"] == int(f"{value}{number}"), taken
+            assert badge(again(loaded, again_loaded)), taken
+    assert ran(tmp_path) == 6, "two by each"
     module.write_text("K = 22\n")
 
     edit = f"import nbcache_test_named\nopen({str(module)!r}, 'w').write('K = 333\\n')"

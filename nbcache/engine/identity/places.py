@@ -7,6 +7,7 @@ import site
 import sys
 import sysconfig
 import tempfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 _SYSTEM = (
@@ -16,6 +17,7 @@ _SYSTEM = (
 _HOME = (
     ".cache .config .local .matplotlib .ipython .jupyter .fonts .conda .keras .nv .triton Library"
 ).split()
+_MODULES = (".py", ".pyc", *EXTENSION_SUFFIXES)
 
 
 class Places:
@@ -70,7 +72,7 @@ class Places:
 
     def is_local_module(self, path: str) -> bool:
         """Say whether a module's file is one of the user's."""
-        if not path.endswith((".py", ".pyc")) or self.is_package(path):
+        if not path.endswith(_MODULES) or self.is_package(path):
             return False
         return not self.is_package(os.path.abspath(path))
 

@@ -26,14 +26,17 @@ SEEKING_PACKAGES = (
 )
 READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
 CALL_OF_IMPORT = "__import__"
+CALLING_IMPORT = frozenset(f"{CALL_OF_IMPORT} pydoc jsonpickle unsafe_load UnsafeLoader".split())
+"""It, and what calls it with a text that it is given."""
 ASK_FOR_TEXT = frozenset(
     "__doc__ getdoc get_docstring getsource getsourcelines getsourcefile getcomments findsource "
     "linecache getlines getline tokenize get_source get_data doctest testmod pydoc render_doc help "
     "co_firstlineno co_lines co_positions f_lineno tb_lineno".split()
 )
 """What code uses to which the text of a module matters, and not only what it does."""
-WORDS = ASK_FOR_TEXT | {CALL_OF_IMPORT}
-_CACHE = opmap["CACHE"]
+WORDS = ASK_FOR_TEXT | CALLING_IMPORT
+_CACHE, _STATEMENT = opmap["CACHE"], opmap["IMPORT_NAME"]
+_RUNNING_CELLS = "/IPython/core/interactiveshell.py"
 _OWN = str(Path(__file__).absolute().parents[__name__.count(".") - 1]) + os.sep  # all of nbcache
 _BESIDE = ("nbcache-", "IPythonHistorySaving", "IOPub", "Control", "Heartbeat")  # threads
 _LIBRARY = os.path.dirname(os.__file__)  # Python's own
@@ -154,7 +157,22 @@ def _has_docstring(code: CodeType) -> bool:
 
 def is_statement(frame: FrameType) -> bool:
     """Say whether a frame executes an import statement."""
-    return frame.f_code.co_code[place_of(frame)[1]] == opmap["IMPORT_NAME"]
+    return frame.f_code.co_code[place_of(frame)[1]] == _STATEMENT
+
+
+def codes_that_import(text: CodeType) -> list[CodeType]:
+    """Return those of the code objects of a text that have import statements or `__import__`."""
+    return [
+        each
+        for each in nested_codes(text)
+        if _STATEMENT in each.co_code[::2] or CALL_OF_IMPORT in each.co_names
+    ]
+
+
+def runs_what_is_known(frame: FrameType) -> bool:
+    """Say whether what a frame executes is a module, a body or a cell, and no text of a body's."""
+    source = frame.f_code.co_filename
+    return source.startswith((*IMPORTING, _OWN)) or source.endswith(_RUNNING_CELLS)
 
 
 def called_by(names: tuple[str, ...], is_package: Callable[[str], bool]) -> bool:

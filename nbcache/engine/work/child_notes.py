@@ -15,6 +15,7 @@ class ChildNotes:
     def __init__(self) -> None:
         self._file: int | None = None
         self._owner = os.getpid()
+        self._told: set[bytes] = set()
 
     def open(self) -> None:
         """Make the file; there are no notes without."""
@@ -23,6 +24,7 @@ class ChildNotes:
     def begin(self) -> None:
         """Drop what is there: a child of an earlier attempt wrote late."""
         self._owner = os.getpid()
+        self._told.clear()
         if self._file is not None and os.lseek(self._file, 0, os.SEEK_CUR):
             os.lseek(self._file, 0, os.SEEK_SET)
 
@@ -32,9 +34,11 @@ class ChildNotes:
         return os.getpid() != self._owner
 
     def tell(self, kind: str, name: str, found: object) -> None:
-        """Note something, in a child."""
-        if self._file is not None:
-            os.write(self._file, json.dumps([kind, name, found]).encode() + b"\n")
+        """Note something once, in a child."""
+        line = json.dumps([kind, name, found]).encode() + b"\n"
+        if self._file is not None and line not in self._told:
+            self._told.add(line)
+            os.write(self._file, line)
 
     def heard(self) -> Iterator[tuple[str, str, Any]]:
         """Yield what children noted, and drop it."""

@@ -20,11 +20,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from types import FrameType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from nbcache.engine.work.callers import (
     CALL_OF_IMPORT,
+    codes_that_import,
     is_beside_the_body,
     is_statement,
     library_that_asks,
@@ -67,8 +69,12 @@ class Listener(Protocol):
     def opened_beside(self, path: object) -> None:
         """A thread that works for nbcache or the kernel opened a file."""
 
-    def asked_by_name(self, module: str, frame: FrameType) -> None:
-        """A module was asked for by `import_module` or a call of `__import__`, from this frame."""
+    def asked_by_name(
+        self, module: str, frame: FrameType, name: str = "", *, is_packages: bool = False
+    ) -> None:
+        """A module was asked for by `import_module`, a call of `__import__` or a text that is run,
+        from this frame; of it this name alone, if one is given. is_packages: the text is run by an
+        installed package."""
 
     def module_run(self, module: str, file: str, frame: FrameType) -> None:
         """A module is to be run from its file, from this frame, without being loaded."""
@@ -109,6 +115,8 @@ def listen(listener: Listener, events: Mapping[str, Callable[[Arguments], None]]
 def hear(listener: Listener) -> None:
     """Have the functions that were replaced tell this one from now on."""
     _latest[:] = [listener]
+    if _texts or _texts_of_packages:  # functions that a module made of a text live as long as that
+        watch_calls_of_import()
 
 
 def _watch_variables(listener: Listener) -> None:
@@ -166,7 +174,7 @@ def _watch_run_module(listener: Listener) -> None:
 
 
 def watch_calls_of_import() -> None:
-    """Have calls of `__import__` told, until builtins are put back as they were.
+    """Have calls of `__import__` told, until `forget_calls_of_import`.
 
     Not always: each import statement calls it as well, takes longer then, and shows it in its
     tracebacks.
@@ -174,7 +182,27 @@ def watch_calls_of_import() -> None:
     builtins.__import__ = _watched_import
 
 
+def forget_calls_of_import() -> None:
+    if builtins.__import__ is _watched_import:
+        builtins.__import__ = _import
+
+
+def watch_imports_in(text: CodeType, *, is_packages: bool) -> None:
+    """Have the imports of a text told which is run now: nothing that was read before names them.
+
+    is_packages: an installed package runs it, as those do that generate code.
+    """
+    codes = codes_that_import(text)
+    if codes:
+        texts = _texts_of_packages if is_packages else _texts
+        texts.update((id(each), each) for each in codes)
+        watch_calls_of_import()
+
+
 _import = builtins.__import__
+_texts: WeakValueDictionary[int, CodeType] = WeakValueDictionary()
+"""The code of texts that import something, by its identity; functions made of it keep it alive."""
+_texts_of_packages: WeakValueDictionary[int, CodeType] = WeakValueDictionary()
 
 
 def _watched_import(
@@ -186,12 +214,21 @@ def _watched_import(
 ) -> ModuleType:
     module = _import(name, globals, locals, fromlist, level)
     frame = sys._getframe().f_back  # none where a thread of a library's imports something
-    if frame and CALL_OF_IMPORT in frame.f_code.co_names and not is_statement(frame):
-        around = str((globals or {}).get("__package__"))
-        full = importlib.util.resolve_name("." * level + name, around) if level else name
-        for each in (full, *(f"{full}.{member}" for member in fromlist or ())):
-            if each in sys.modules:
-                _latest[0].asked_by_name(each, frame)
+    if frame is None:
+        return module
+    code = frame.f_code
+    is_packages = id(code) in _texts_of_packages
+    in_text = is_packages or id(code) in _texts
+    if not in_text and (CALL_OF_IMPORT not in code.co_names or is_statement(frame)):
+        return module
+    around = str((globals or {}).get("__package__"))
+    full = importlib.util.resolve_name("." * level + name, around) if level else name
+    members = tuple(fromlist or ())
+    inner = [each for each in members if f"{full}.{each}" in sys.modules]
+    parts = {*members} - {*inner} if "*" not in members and is_statement(frame) else set()
+    asked = [(full, part) for part in parts or {""}]
+    for each, part in (*asked, *((f"{full}.{each}", "") for each in inner)):
+        _latest[0].asked_by_name(each, frame, part, is_packages=is_packages)
     return module
 
 

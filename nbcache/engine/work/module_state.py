@@ -21,13 +21,14 @@ from typing import Any
 from xxhash import xxh3_64_intdigest
 
 from nbcache.engine.identity.read_state import state_of
-from nbcache.engine.work.callers import CALL_OF_IMPORT, told_words
+from nbcache.engine.work.callers import CALLING_IMPORT, told_words
 from nbcache.engine.work.import_reads import ImportReads
 from nbcache.engine.work.listening import watch_calls_of_import
 from nbcache.engine.work.watch import Watcher
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.store.filestate import StatKey, is_settled
 
+COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 _CACHED = type(functools.lru_cache(lambda: None))
 
 
@@ -56,6 +57,7 @@ class LocalModules:
         loaders: tuple[Any, ...] = (
             importlib.machinery.SourceFileLoader,
             importlib.machinery.SourcelessFileLoader,
+            importlib.machinery.ExtensionFileLoader,
             zipimport.zipimporter,
         )
         for loader in loaders:
@@ -70,7 +72,11 @@ class LocalModules:
             self._enter()
             begun = self._watcher.taken.begin_import()
             try:
-                self._execute(this, module, file)
+                if file.endswith(COMPILED):
+                    self._digests[module.__name__] = identity_digest(this.get_data(file))
+                    original(this, module)
+                else:
+                    self._execute(this, module, file)
                 self._new.append(module)
             finally:
                 self._watcher.taken.end_import(module.__name__, begun)
@@ -98,7 +104,7 @@ class LocalModules:
             code = loader.source_to_code(data, loader.path)
         self._digests[module.__name__] = identity_digest(data)
         self._words[module.__name__] = told_words([code])
-        if CALL_OF_IMPORT in self._words[module.__name__]:
+        if self._words[module.__name__] & CALLING_IMPORT:
             watch_calls_of_import()
         exec(code, module.__dict__)
 
@@ -114,19 +120,23 @@ class LocalModules:
             return state_of(archive) != state
         return name in self._digests and self._digests[name] != self._watcher.state.file(file)
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         """Before an attempt has anything: drop all local modules where the import of one would give
         something else now: its name leads elsewhere, its file was edited, or what its import read
-        has changed.
+        has changed. Return whether one that is compiled was edited: no process loads that again.
 
         The attempt then imports them anew; nothing else in a worker holds on to their objects. What
         it asks for by name only the run knows, so all that are loaded are looked at.
         """
+        loaded = self.loaded.items()
         if self._is_old() or not all(each.hold(self._watcher.state) for each in self._reads):
-            for name in self.loaded:
+            if any(file.endswith(COMPILED) and self.is_edited(name) for name, file in loaded):
+                return True
+            for name, _ in loaded:
                 del sys.modules[name]
             importlib.invalidate_caches()  # those of archives, too
             self._known, self._reads, self._dirty = {}, [], set()
+        return False
 
     def _is_old(self) -> bool:
         """Say whether a loaded module is not what its name leads to now. Looks again only where a
@@ -149,7 +159,7 @@ class LocalModules:
         """Begin a body: modules as their import made them, their caches empty."""
         for module, _ in self._known.values():
             _empty_caches(module)
-        if CALL_OF_IMPORT in self.words_of(self.loaded):
+        if self.words_of(self.loaded) & CALLING_IMPORT:
             watch_calls_of_import()
 
     def words_of(self, names: Iterable[str]) -> frozenset[str]:

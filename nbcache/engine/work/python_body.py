@@ -25,7 +25,7 @@ from nbcache.engine.identity.input_settings import OF_INPUTS, InputSettings
 from nbcache.engine.identity.patches import PATCHES, Patch
 from nbcache.engine.identity.payload import map_buffers, unpickle_names
 from nbcache.engine.spec import AttemptSpec, ProcessSpec
-from nbcache.engine.work.callers import CALL_OF_IMPORT, told_words
+from nbcache.engine.work.callers import CALLING_IMPORT, told_words
 from nbcache.engine.work.display import is_drawing, mime_bundle, show_open_figures
 from nbcache.engine.work.listening import watch_calls_of_import
 from nbcache.engine.work.module_changes import task_changes_modules
@@ -181,7 +181,7 @@ class PythonBody:
         namespace.update(inputs)
         namespace["__builtins__"] = __builtins__
         sys.modules["__main__"] = module
-        if CALL_OF_IMPORT in self.words():
+        if self.words() & CALLING_IMPORT:
             watch_calls_of_import()
         final = self._execute(namespace)
         show_open_figures(show)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from glob import glob, has_magic
 from shutil import which
 from threading import get_ident
-from types import FrameType
+from types import CodeType, FrameType
 from urllib.parse import unquote, urlsplit
 
 from nbcache.engine.identity.modules import reached_beyond
@@ -42,11 +42,19 @@ from nbcache.engine.work.callers import (
     lists_path,
     loads_from_archive,
     looks_at_entries,
+    runs_what_is_known,
+    takes_no_code,
     who_asks_for_path,
 )
 from nbcache.engine.work.child_notes import ChildNotes
 from nbcache.engine.work.import_reads import ImportReads
-from nbcache.engine.work.listening import hear, listen, path_of_folder
+from nbcache.engine.work.listening import (
+    forget_calls_of_import,
+    hear,
+    listen,
+    path_of_folder,
+    watch_imports_in,
+)
 from nbcache.engine.work.opened_files import OpenedFiles
 from nbcache.engine.work.opening_modes import is_making, is_reading, is_writing
 from nbcache.engine.work.taken_modules import Taken, TakenModules
@@ -71,7 +79,7 @@ class Watcher:
         self._files = OpenedFiles()
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
-        self.taken = TakenModules(self._is_others)
+        self.taken = TakenModules(self._children, self._is_local_module)
         # During an import of local modules: kinds and names.
         self._import_reads: dict[tuple[str, str], None] | None = None
         self._gathering: set[int] = set()  # threads that ask what happened
@@ -97,6 +105,7 @@ class Watcher:
             "os.system": self._started,
             "os.posix_spawn": lambda event: self._started((*event[:2], None, event[2])),
             "pickle.find_class": self._found_class,
+            "exec": self._executed,
         }
         listen(self, events)
 
@@ -202,7 +211,8 @@ class Watcher:
         is where the notebook finds modules.
         """
         self.is_active = self._paused = False
-        self._hear_children()
+        forget_calls_of_import()
+        self.hear_children()
         self._files.gather()
         for path, state in self._files.spelled():
             self._named.setdefault(path, state)
@@ -259,7 +269,7 @@ class Watcher:
             return WatchedRead(kind, name, self.variables.names_at_first())
         return WatchedRead(kind, name, self.state.digest(kind, name))
 
-    def _hear_children(self) -> None:
+    def hear_children(self) -> None:
         """Take over what forked children noted."""
         for kind, name, found in self._children.heard():
             if kind == "env":
@@ -268,23 +278,36 @@ class Watcher:
                 self._files.by_python(name)
             elif kind == "child":
                 self._files.add_child(int(name), is_program=False)
+            elif kind == "module":
+                self.taken.hear(name, *found)
             elif kind == "named":
                 self._named.setdefault(name, tuple(found) if found else None)
             else:
                 self._reads.setdefault((kind, name), tuple(found) if found else None)
 
-    def asked_by_name(self, module: str, frame: FrameType) -> None:
-        """Code asks for a module by name."""
-        self.taken.ask(module, frame)
+    def asked_by_name(
+        self, module: str, frame: FrameType, name: str = "", *, is_packages: bool = False
+    ) -> None:
+        """Code asks for a module by name, or for this part of it."""
+        is_named = not is_packages and not self._is_others(frame)
+        self.taken.ask(module, name, is_taken=not takes_no_code(frame), is_named=is_named)
+
+    def _executed(self, arguments: tuple[object, ...]) -> None:
+        frame = sys._getframe(2)
+        if isinstance(arguments[0], CodeType) and not runs_what_is_known(frame):
+            watch_imports_in(arguments[0], is_packages=library_of(frame) is not None)
 
     def module_run(self, module: str, file: str, frame: FrameType) -> None:
         """Code runs a module that is not loaded for it."""
-        if self._places is not None and self._places.is_local_module(file):
+        if self._is_local_module(file):
             self.taken.run[module] = file
-            self.taken.ask(module, frame)
+            self.asked_by_name(module, frame)
+
+    def _is_local_module(self, file: str) -> bool:
+        return self._places is not None and self._places.is_local_module(file)
 
     def _found_class(self, found: tuple[object, ...]) -> None:
-        self.taken.unpickle(str(found[0]), str(found[1]))
+        self.taken.ask(str(found[0]), str(found[1]), is_taken=True, is_named=False)
 
     def reached_beyond(
         self,

@@ -239,6 +239,7 @@ class Workplace:
         These are those it took by a name or a pickle, with what these reach, and those it loaded in
         another way (`before` are those that were there), or an earlier attempt of the process did.
         """
+        self.watcher.hear_children()
         loaded = self.modules.loaded | self.watcher.taken.run
         if not loaded:
             return {}
