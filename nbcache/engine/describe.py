@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from nbcache.engine.declared.operating import call_operator
-from nbcache.engine.declared.pipeline import Pipeline
 from nbcache.engine.declared.process import NamedChannel, Process
 from nbcache.engine.host import Host
 from nbcache.engine.identity.captured import Captured
@@ -181,7 +180,7 @@ def _port(port: Input | Output) -> str:
 def _wiring(process: Process, session: Host) -> str:
     if process.decl.sources is not None:
         return "from " + ", ".join(text.strip() for text in process.decl.sources)
-    pipeline = Pipeline(session.namespace, session.factories)
+    pipeline = session.names.pipeline()
     try:
         spec = pipeline.process(process, None)
     except WiringError:
@@ -253,7 +252,7 @@ def channel_view_of(channel: NamedChannel, session: Host) -> ChannelView:
     Raises:
         NbcacheError: its expression does not evaluate, or a file or table is not there.
     """
-    pipeline = Pipeline(session.namespace, session.factories)
+    pipeline = session.names.pipeline()
     graph = pipeline.compile([channel.name])
     node = graph.nodes[graph.channels[channel.name]]
     if graph.places:

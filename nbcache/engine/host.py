@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from nbcache.engine.declared.factories import Factories
+from nbcache.engine.declared.names import Names
 from nbcache.engine.running.decision import Place
 from nbcache.engine.running.prepare import Prepared
 from nbcache.engine.running.reasons import Reasons
@@ -19,7 +19,7 @@ class Host(Protocol):
 
     namespace: dict[str, object]
     folder: Path
-    factories: Factories
+    names: Names
     waiter: Callable[[Run], None]
     last_run: Run | None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Unpack
@@ -18,8 +18,8 @@ from weakref import WeakKeyDictionary
 
 from nbcache.engine.cache_in_use import CacheInUse
 from nbcache.engine.declared.factories import Factories
+from nbcache.engine.declared.names import Names
 from nbcache.engine.declared.parameters import given
-from nbcache.engine.declared.pipeline import Pipeline
 from nbcache.engine.declared.process import NamedChannel, Process, Readable, complete_decl
 from nbcache.engine.declared.required import check_given
 from nbcache.engine.declared.stubs import check_stub
@@ -51,7 +51,6 @@ from nbcache.errors import (
     UsageError,
     WiringError,
     command,
-    kind_of,
 )
 from nbcache.model.process import ChannelDecl, ProcessDecl
 from nbcache.model.run_options import Changes, RunChoices, RunOptions
@@ -83,7 +82,7 @@ class Session:
         self.cells: Callable[[], Sequence[str]] = list
         self.last_run: Run | None = None
         self._noted: set[str] = set()  # what is said with the first run that it holds for
-        self.factories = Factories(lambda: self.folder)
+        self.names = Names(namespace, Factories(lambda: self.folder))
         self._held = CacheInUse(folder / DEFAULT_CACHE, self._note, self._show)
         self.performer = Performer(self, lambda: self._held.tidy())
 
@@ -202,9 +201,9 @@ class Session:
         """
         complete, facts = complete_decl(decl, self.namespace)
         check_stub(complete, self.namespace)
-        process = Process(complete, facts, self.namespace, self, self._replacing(decl.name))
-        with self._bound(decl.name, process):
-            pipeline = Pipeline(self.namespace, self.factories)
+        process = Process(complete, facts, self.namespace, self, self.names.replacing(decl.name))
+        with self.names.bound(decl.name, process):
+            pipeline = self.names.pipeline()
             try:
                 graph = pipeline.compile([decl.name])
             except (WiringError, ChannelError):
@@ -219,69 +218,10 @@ class Session:
         Raises:
             DeclarationError, ChannelError, WiringError: what is wrong with it now.
         """
-        channel = NamedChannel(decl, self.namespace, self, self._replacing(decl.name))
-        with self._bound(decl.name, channel):
+        channel = NamedChannel(decl, self.namespace, self, self.names.replacing(decl.name))
+        with self.names.bound(decl.name, channel):
             self.channel_view(channel)
         return channel
-
-    @contextlib.contextmanager
-    def _bound(self, name: str, held: object) -> Iterator[None]:
-        """Bind a name; if what follows fails, it holds again what it held before."""
-        before = self.namespace.get(name, _UNBOUND)
-        self.namespace[name] = held
-        try:
-            yield
-        except BaseException:
-            if before is _UNBOUND:
-                del self.namespace[name]
-            else:
-                self.namespace[name] = before
-            raise
-
-    def _replacing(self, name: str) -> tuple[str, ...]:
-        held = self.namespace.get(name, _UNBOUND)
-        if held is _UNBOUND or isinstance(held, (Process, NamedChannel, Results)):
-            return ()
-        return (f"replaces the variable {name} ({kind_of(held)})",)
-
-    def declared(self) -> list[str]:
-        """Return the public names that hold a process or a named channel now."""
-        kinds = (Process, NamedChannel)
-        return [n for n, held in self.namespace.items() if isinstance(held, kinds) and n[0] != "_"]
-
-    def fitting(self) -> tuple[list[str], dict[str, str]]:
-        """Return the processes and channels that fit together as things stand, and why the others
-        do not."""
-        pipeline = Pipeline(self.namespace, self.factories)
-        fitting: list[str] = []
-        others: dict[str, str] = {}
-        for name in self.declared():
-            try:
-                pipeline.compile([name])
-            except NbcacheError as error:
-                others[name] = str(error)
-            else:
-                fitting.append(name)
-        return fitting, others
-
-    def labelled(self, label: str) -> list[str]:
-        """Return the public names of the processes that have a label.
-
-        Raises:
-            UsageError: there is none; names the labels that there are.
-        """
-        labels = {
-            name: held.decl.directives.label
-            for name, held in self.namespace.items()
-            if isinstance(held, Process) and name[0] != "_"
-        }
-        found = [name for name, each in labels.items() if label in each]
-        if not found:
-            known = sorted({text for each in labels.values() for text in each})
-            raise UsageError(
-                f"no process has the label {label}; there are: {', '.join(known) or 'none'}"
-            )
-        return found
 
     # ------------------------------------------------------------------ looking
 
@@ -296,8 +236,7 @@ class Session:
         self._leave_deleted_cache()
         try:
             return prepare(
-                self.namespace,
-                self.factories,
+                self.names.pipeline(),
                 self.cache,
                 self.folder,
                 only=targets or None,
@@ -310,7 +249,7 @@ class Session:
 
     def prepare_place(self, name: str) -> Place:
         """Take a snapshot of one process, without those above it."""
-        return prepare_place(self.namespace, self.factories, self.cache, self.folder, name)
+        return prepare_place(self.names.pipeline(), self.cache, self.folder, name)
 
     def plan(
         self,
@@ -414,7 +353,7 @@ class Session:
             check_given(self.namespace)
             prepared = self.prepare(targets, options, no_cache=no_cache)
         if not prepared.graph.places and not prepared.graph.channels:
-            pipeline = Pipeline(self.namespace, self.factories)
+            pipeline = self.names.pipeline()
             for each in pipeline.processes():
                 pipeline.process(each, None)  # says that it is not wired, and how it could be
             raise NotRunError(
@@ -483,7 +422,6 @@ def _nothing_runs() -> NotRunError:
     return NotRunError("something would have to run for this, and nothing runs for a plan")
 
 
-_UNBOUND = object()
 _current: Session | None = None
 _plain: WeakKeyDictionary[ModuleType, Session] = WeakKeyDictionary()  # by their main module
 

@@ -218,7 +218,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         headless = self.front.headless
         asked = headless.choices if headless is not None else {}
         targets = self._targets(parsed)
-        if pending is not None and pending.takes(targets, session.declared()):
+        if pending is not None and pending.takes(targets, session.names.declared()):
             start = getattr(session, pending.again.verb)
             return self._follow(parsed, start, pending.again.run, parameters={}, **asked)
         if pending is not None:  # not the run that goes on
@@ -234,7 +234,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
     def _targets(self, parsed: verbs.Parsed) -> list[str]:
         """Return the processes that are named, and those with the label that is."""
         label = parsed.text("--label")
-        return [*parsed.words, *(self.front.session.labelled(label) if label else ())]
+        return [*parsed.words, *(self.front.session.names.labelled(label) if label else ())]
 
     def _resume(self, parsed: verbs.Parsed) -> object:
         return self._follow(parsed, self.front.session.resume, parsed.word)
@@ -270,7 +270,7 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         targets = self._targets(parsed)
         not_known: dict[str, str] = {}
         if session.is_dry and not targets:
-            fitting, not_known = session.fitting()
+            fitting, not_known = session.names.fitting()
             targets = fitting if not_known else []
         plans = session.plan(targets, options, parameters=parsed.parameters())
         records = [asdict(plan) for plan in plans]

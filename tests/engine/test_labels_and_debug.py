@@ -36,10 +36,10 @@ def test_a_label_stands_for_its_processes_and_in_the_history(notebook: Notebook)
     notebook.cell("%%process a() -> x --label big,io\nx = 1")
     notebook.cell("%%process b() -> y --label io\ny = 1")
     notebook.cell("%%process c() -> z\nz = 1")
-    assert notebook.session.labelled("io") == ["a", "b"]
+    assert notebook.session.names.labelled("io") == ["a", "b"]
     with pytest.raises(UsageError, match="there are: big, io"):
-        notebook.session.labelled("large")
-    notebook.run(*notebook.session.labelled("io"))
+        notebook.session.names.labelled("large")
+    notebook.run(*notebook.session.names.labelled("io"))
     query = "SELECT process, labels FROM processes ORDER BY process"
     rows = history.connect(notebook.session.cache, live=False).execute(query).fetchall()
     assert rows == [("a", ["big", "io"]), ("b", ["io"])]

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from nbcache.engine.declared.factories import Factories
 from nbcache.engine.declared.pipeline import Pipeline
 from nbcache.engine.declared.process import Process, check_filled, passed_outputs
 from nbcache.engine.declared.scripts import recorded_script, scripts_of
@@ -60,8 +59,7 @@ class Prepared:
 
 
 def prepare(
-    namespace: Mapping[str, object],
-    factories: Factories,
+    pipeline: Pipeline,
     cache: Cache,
     folder: Path,
     *,
@@ -77,7 +75,6 @@ def prepare(
             value has no canonical form.
     """
     cache.log.refresh()
-    pipeline = Pipeline(namespace, factories)
     graph = pipeline.compile(only)
     if options.stub:
         graph = with_stubs(graph, pipeline)
@@ -114,15 +111,12 @@ def prepare(
     return Prepared(graph, places, sources, decider, decoder, pipeline.wiring(graph))
 
 
-def prepare_place(
-    namespace: Mapping[str, object], factories: Factories, cache: Cache, folder: Path, name: str
-) -> Place:
+def prepare_place(pipeline: Pipeline, cache: Cache, folder: Path, name: str) -> Place:
     """Return one process with what it captures, without a look at those above it.
 
     Raises:
         NbcacheError: it does not fit in, or a captured value has no canonical form.
     """
-    pipeline = Pipeline(namespace, factories)
     graph = pipeline.compile([name])
     return make_place(graph.nodes[graph.places[name]], pipeline, cache, folder, {})
 
