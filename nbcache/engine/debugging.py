@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbcache.engine.identity.patches import patched
-from nbcache.engine.record import history
+from nbcache.engine.record import history, task_ends
 from nbcache.engine.record.finding import find_task, label_of
 from nbcache.engine.trial import bind_free, inside, run_script_here
 from nbcache.engine.work.python_body import UNSET, PythonBody
@@ -112,7 +112,7 @@ def _failed_row(
             f"{label_of(made)} succeeded, so its work directory was not kept; "
             f"to run it in the kernel: {command(f'try {made.process} --into')}"
         )
-    before = history.failed_before(cache, [made]) if history.is_left(made) else []
+    before = task_ends.failed_before(cache, [made]) if task_ends.is_left(made) else []
     return before[0] if before else made
 
 
@@ -141,8 +141,8 @@ def _attempt_of(cache: Cache, last: AttemptRow, number: str) -> AttemptRow:
         for row in cache.log.attempts(run=last.run, process=last.process)
         if row.position == last.position
         and row.status not in ("completed", "skipped", "stored")
-        and history.was_begun(row)
-        and not history.is_left(row)
+        and task_ends.was_begun(row)
+        and not task_ends.is_left(row)
     }
     if number not in failed:
         known = ", ".join(sorted(failed, key=int)) or "none"

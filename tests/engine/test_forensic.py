@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.record import history
+from nbcache.engine.record import history, task_ends
 from nbcache.engine.record.query import fetch
 from nbcache.errors import HeaderError, RunFailed, WiringError
 from nbcache.model.task import RunStatus
@@ -253,7 +253,7 @@ def test_what_was_found_of_a_failure_that_healed_is_no_task_of_the_run_any_more(
     cache = notebook.session.cache
     told = [("fit[0]", "COMPLETED"), ("fit[1]", "FAILED"), ("look[1]", "COMPLETED")]
     assert fetch(cache, "SELECT task_id, status FROM tasks ORDER BY task_id") == told
-    assert {f"{name}[{at}]" for name, at in history.last_rows(cache, run.id)} == dict(told).keys()
+    assert {f"{name}[{at}]" for name, at in task_ends.last_rows(cache, run.id)} == dict(told).keys()
     counts = {"completed": 2, "failed": 1}
     assert dict(history.find_run(cache, None).counts) == counts
     assert fetch(cache, "SELECT counts FROM runs") == [(counts,)]

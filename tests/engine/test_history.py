@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcache.engine.record import history
+from nbcache.engine.record import history, task_ends
 from nbcache.engine.record.explanations import why
 from nbcache.engine.record.finding import find_task
 from nbcache.engine.record.holding import cancel_request, hold_run
@@ -157,7 +157,7 @@ def test_what_an_older_resume_does_not_tell_of_itself_follows_from_its_other_row
     story.attempt(ONE, 0, 2, session=2)
     story.add(RunRow, **how, status="succeeded")
 
-    assert history.last_rows(story.cache, ONE).keys() == {("fit", "0")}
+    assert task_ends.last_rows(story.cache, ONE).keys() == {("fit", "0")}
     assert fetch(story.cache, "SELECT process FROM tasks") == [("fit",)]
     assert run_facts(story.cache)[ONE].handed_on == {"load", "fit"}
     for kept in ((), ("load",)):  # as this version says it

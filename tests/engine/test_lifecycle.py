@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nbcache.engine.performing import WAITS
-from nbcache.engine.record import explanations, history
+from nbcache.engine.record import explanations, history, task_ends
 from nbcache.engine.record.finding import found_tasks
 from nbcache.engine.record.query import fetch
 from nbcache.engine.running import loop
@@ -126,7 +126,7 @@ def test_five_first_failures_of_a_process_end_the_run_as_finish(notebook: Notebo
     found = fetch(cache, "SELECT lower(status), count(*)::int, max(attempt) FROM tasks GROUP BY 1")
     assert sorted(found) == [("aborted", 40 - began, 0), ("failed", began, 1)]
     (row,) = fetch(cache, "SELECT DISTINCT error FROM tasks WHERE status = 'ABORTED'")
-    assert row == (history.NOT_BEGUN,)
+    assert row == (task_ends.NOT_BEGUN,)
     (plan,) = notebook.session.plan()
     failed, left = f"{began} whose earlier attempt did not succeed", 40 - began
     assert plan.reason == f"{failed}; {left} that an earlier run left"

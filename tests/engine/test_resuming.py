@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nbcache.engine.record import history
+from nbcache.engine.record import history, task_ends
 from nbcache.engine.record.query import fetch
 from nbcache.engine.running.run import Run
 from nbcache.errors import RunError, UsageError, WiringError
@@ -46,8 +46,8 @@ def ended(notebook: Notebook, begin: Callable[[], Run]) -> Run:
     assert run.wait(PATIENCE_S), run.progress()
     cache = notebook.session.cache
     told = history.find_run(cache, run.id)
-    ends = [*map(history.End.told_by, history.last_rows(cache, run.id).values())]
-    assert (told.counts, told.own) == history.counts_of(ends)
+    ends = [*map(task_ends.End.told_by, task_ends.last_rows(cache, run.id).values())]
+    assert (told.counts, told.own) == task_ends.counts_of(ends)
     return run
 
 
@@ -242,7 +242,7 @@ def test_before_it_starts_it_says_what_differs_from_the_beginning(
     assert run.status is RunStatus.SUCCEEDED
     assert "rate 2 → 3" in run.reasons["fit"]  # an earlier session is an earlier run
     cache, kept = second.session.cache, {"load", "tidy", "fit", "more", "bad"}
-    assert {name for name, _ in history.last_rows(cache, run.id)} == kept
+    assert {name for name, _ in task_ends.last_rows(cache, run.id)} == kept
     assert {name for (name,) in fetch(cache, "SELECT process FROM tasks")} == kept
     assert started == lines
     assert lines[0] == f"resuming run {failed.name} (failed), session 2; since it began:"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from nbcache.engine.debugging import open_task
-from nbcache.engine.record import history
+from nbcache.engine.record import history, task_ends
 from nbcache.engine.record.query import fetch
 from nbcache.model.row import AttemptRow
 from nbcache.model.task import RunStatus
@@ -136,7 +136,7 @@ def test_a_task_between_two_attempts_when_the_run_ends_is_aborted_in_the_history
     assert "before it was tried again" in task[2]
     assert "ZeroDivisionError" in task[2]
     assert [each.status for each in attempts(notebook)] == ["failed", "aborted"]
-    ((key, last),) = history.last_rows(cache, run.id).items()
+    ((key, last),) = task_ends.last_rows(cache, run.id).items()
     assert key == ("work", "0")
     assert isinstance(last, AttemptRow)
     assert last.status == "aborted"

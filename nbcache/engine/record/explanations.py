@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from nbcache.engine.record import history
+from nbcache.engine.record import history, task_ends
 from nbcache.engine.record.finding import Found, find_task, label_of
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.kept_components import components_of, recorded_components, with_texts
@@ -87,7 +87,7 @@ def why_of(
     made, name = found.made, history.name_in(runs, found.made.run)
     earlier = nearest_earlier(cache, made, runs)
     different: tuple[Difference, ...] = ()
-    began = history.was_begun(made)
+    began = task_ends.was_begun(made)
     lines = [f"error: {made.error}"] if made.error and began else []
     if earlier is None:
         reason = f"no earlier task of {made.process} is known"
@@ -269,7 +269,7 @@ def _with_reason(made: AttemptRow) -> str:
 
 def _same_components(row: AttemptRow, earlier: AttemptRow, runs: Mapping[str, RunSummary]) -> str:
     """The hash was known, and the task ran all the same."""
-    if not history.was_begun(earlier):
+    if not task_ends.was_begun(earlier):
         return f"{_run_words(runs, earlier.run)} ended before it began"
     if earlier.status != "completed":
         was = "" if earlier.status == "failed" else "was "

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbcache.engine.record import history
+from nbcache.engine.record import history, task_ends
 from nbcache.engine.record.history import RunSummary
 from nbcache.engine.record.results import task_label
 from nbcache.errors import UsageError
@@ -183,7 +183,7 @@ def found_tasks(
     cache: Cache, run: RunSummary, process: str | None = None
 ) -> dict[str, list[Found]]:
     """Return the tasks of a run that have a row, per process in order of position."""
-    last = history.last_rows(cache, run.id, process)
+    last = task_ends.last_rows(cache, run.id, process)
     wanted: dict[str, set[str]] = {}
     for row in last.values():
         if isinstance(row, UseRow):
@@ -215,7 +215,7 @@ def _fitting(tasks: Sequence[Found], selectors: Sequence[str]) -> list[Found]:
             for status in ("failed", "ignored", "aborted")
             for task in tasks
             if task.use is None and task.made.status == status
-            if status != "aborted" or history.is_left(task.made)
+            if status != "aborted" or task_ends.is_left(task.made)
         ]
     if len(selectors) == 1:
         for name in ("tag", "position"):

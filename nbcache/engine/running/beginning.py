@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nbcache.engine.record.history import OUTCOME, End, last_rows
 from nbcache.engine.record.holding import hold_run
 from nbcache.engine.record.rare_rows import rare_rows
+from nbcache.engine.record.task_ends import OUTCOME, End, last_rows
 from nbcache.errors import RunError
 from nbcache.model.ids import RunId, is_ulid, make_ulid, run_name
 from nbcache.model.row import AttemptRow, RunRow, UseRow

@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from nbcache.engine.record.history import NOT_BEGUN, NOT_RETRIED, End, counts_of
+from nbcache.engine.record.task_ends import NOT_BEGUN, NOT_RETRIED, End, counts_of
 from nbcache.engine.running.beginning import Beginning
 from nbcache.engine.running.decision import Decision, Place
 from nbcache.engine.running.prepare import Prepared
