@@ -72,11 +72,13 @@ def config_folder() -> Path:
 @lru_cache
 def _config_folder(chosen: str | None, root: str | None, _home: str | None) -> Path:
     """The same, by the variables that it depends on: it is asked for with each row."""
+    # A relative path counts from home: in a notebook's folder lies what its author has put there.
+    home = os.path.expanduser("~")
     if chosen:
-        return Path(os.path.abspath(os.path.expanduser(chosen)))
+        return Path(os.path.abspath(os.path.join(home, os.path.expanduser(chosen))))
     if sys.platform == "darwin":
-        return Path(os.path.expanduser("~/Library/Application Support/nbcache"))
-    return Path(root or os.path.expanduser("~/.config")) / "nbcache"
+        return Path(home, "Library/Application Support/nbcache")
+    return Path(home, root or ".config", "nbcache")
 
 
 def is_private(path: Path) -> bool:

@@ -14,7 +14,7 @@ from nbcache.engine.running.run import Run
 from nbcache.engine.tier import Tier
 from tests.engine.notebooks import Notebook
 from tests.engine.teammate import Mate
-from tests.servers.clouds import CLOUDS, Cloud, kinds
+from tests.servers.clouds import CLOUDS, REFUSALS, Cloud, kinds
 from tests.servers.proxy import (
     FlipBit,
     ForgetCondition,
@@ -28,27 +28,9 @@ from tests.servers.proxy import (
 from tests.waiting import PATIENCE_S, wait_until
 
 TASKS = 200
+FEW = "%channel numbers = from_iterable(range(20))"
 Person = Callable[..., Notebook]
-DENIED = Refuse(
-    403,
-    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>",
-    {"Content-Type": "application/xml"},
-)
-EXPIRED = Refuse(
-    400,
-    b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>has expired</Message></Error>",
-    {"Content-Type": "application/xml"},
-)
-BUSY = Refuse(
-    503,
-    b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>slower</Message></Error>",
-    {"Content-Type": "application/xml"},
-)
-GONE = Refuse(
-    404,
-    b"<?xml version='1.0'?><Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>",
-    {"Content-Type": "application/xml"},
-)
+DENIED, EXPIRED, BUSY, GONE = (REFUSALS["s3"][why] for why in ("denied", "expired", "busy", "gone"))
 
 
 @pytest.fixture(scope="module")
@@ -167,33 +149,67 @@ def test_a_store_that_overlooks_the_condition_of_a_create_is_shared_without_clai
     assert ben.ran() == []
 
 
-@pytest.mark.parametrize("fault", [BUSY, DENIED], ids=["busy", "denied"])
-def test_a_store_that_refuses_costs_a_line_and_no_result(
-    person: Person, proxy: Proxy, fault: Refuse
+WAYS_OUT = {
+    "denied": "Renew the credentials",
+    "expired": "Renew the credentials",
+    "busy": "it is tried again later",
+    "gone": "create the bucket",
+}
+
+
+@pytest.mark.parametrize("why", WAYS_OUT)
+@pytest.mark.parametrize("cloud", CLOUDS, indirect=True)
+def test_a_store_that_refuses_in_the_middle_of_a_run_costs_one_clear_line_and_no_result(
+    person: Person, cloud: Cloud, why: str
 ) -> None:
     anna = person("anna")
-    with proxy.when(always(fault)):
+    anna.cell(FEW)
+    with cloud.proxy.when(always(cloud.refuses(why))):
         run = anna.run()
         settled(anna)
-    notes = [each for each in (*run.notes, *anna.said) if "shared cache" in each]  # type: ignore[attr-defined]
+    notes = [*run.notes, *anna.said]  # type: ignore[attr-defined]
 
-    assert len(anna.ran()) == TASKS
+    assert len(anna.ran()) == 20
     assert run.failures == []
     assert len(notes) == 1, notes
+    assert "shared cache: " in notes[0]
+    assert WAYS_OUT[why] in notes[0]
 
 
-def test_a_bucket_that_vanishes_in_the_middle_of_a_run_costs_one_clear_line(
-    person: Person, proxy: Proxy
+@pytest.mark.parametrize("cloud", CLOUDS, indirect=True)
+def test_who_may_only_read_has_all_that_is_there_and_is_told_once(
+    person: Person, cloud: Cloud
 ) -> None:
     anna = person("anna")
-    with proxy.when(always(GONE)):
-        run = anna.run()
-        settled(anna)
-    notes = [each for each in (*run.notes, *anna.said) if "shared cache" in each]  # type: ignore[attr-defined]
+    anna.cell(FEW)
+    anna.run()
+    settled(anna)
 
-    assert len(anna.ran()) == TASKS
+    def rule(request: Request) -> Refuse | None:
+        return None if request.method in ("GET", "HEAD") else cloud.refuses("denied")
+
+    with cloud.proxy.when(rule):
+        ben = person("ben")
+        ben.cell(FEW)
+        ben.cell("%%process last(text) from spell.first()\nlen(text)")
+        runs = [ben.run(), ben.run()]
+        settled(ben)
+    notes = [*runs[0].notes, *runs[1].notes, *ben.said]  # type: ignore[attr-defined]
+    with cloud.proxy.when(nothing):
+        ben.session.share(tier_of(ben).sharing.url, read_only=True)
+        ben.cell("%%process own()\n5")
+        ben.run()
+        settled(ben)
+
+        assert {each.method for each in cloud.proxy.requests} <= {"GET", "HEAD"}
+
+    assert ben.ran() == []
+    assert [run.counts() for run in runs] == [
+        {"cached": 20, "completed": 1},
+        {"cached": 21},
+    ]
     assert len(notes) == 1, notes
-    assert "create the bucket" in notes[0]
+    assert "to read only: `%nbcache share URL --read-only`" in notes[0]
 
 
 def test_a_heartbeat_that_finds_the_bucket_gone_says_so_as_the_kernel_does(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +27,10 @@ from nbcache.model.value import Stored
 from nbcache.store.cache import Cache, take_over
 from nbcache.store.columns import record_of, table_of
 from nbcache.store.journal import JournalWriter, encode_record
+from nbcache.store.remote.collect import SharedKeeping
+from nbcache.store.remote.memory import MemoryStore
+from nbcache.store.remote.sending import send_segment
+from nbcache.store.remote.shared import Shared
 from nbcache.store.segment import read_records
 from nbcache.store.signing import Signer, is_vouched, make_key, read_key, standing_of
 from nbcache.store.trust_file import (
@@ -133,6 +139,27 @@ def test_settings_are_private_and_do_not_count_where_others_may_write(tmp_path: 
     assert not read_trust().owns("ID", "/somewhere", 2)
     with pytest.raises(StoreError, match="chmod 600"):
         own_cache("OTHER", Place("/elsewhere", 1))
+
+
+@pytest.mark.parametrize("variable", ["NBCACHE_CONFIG_DIR", "XDG_CONFIG_HOME"])
+def test_settings_that_came_with_a_notebook_are_nobodys(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NBCACHE_CONFIG_DIR", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    home, clone, key = tmp_path / "home", tmp_path / "clone", "ed25519:" + "0" * 64
+    clone.mkdir()
+    monkeypatch.setenv("HOME", str(clone))
+    trust_key(key, "mallory")
+    shutil.copytree(clone / ".config", clone / "settings")
+    shutil.copytree(clone / ".config/nbcache", clone / "settings", dirs_exist_ok=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(clone)
+
+    monkeypatch.setenv(variable, "settings")
+
+    assert not read_trust().keys
+    assert (home / "settings") in (config_folder(), config_folder().parent)
 
 
 def test_of_very_many_caches_those_that_were_gone_first_are_forgotten(tmp_path: Path) -> None:
@@ -290,6 +317,43 @@ def test_a_row_with_read_only_mappings_is_signed_as_one_with_dicts() -> None:
     assert sealed_form({**record, "outputs": outputs}) == sealed_form(record)
     outputs = [MappingProxyType(each) for each in record["outputs"]]
     assert sealed_form({**record, "outputs": outputs}) == sealed_form(record)
+
+
+def test_a_signed_row_that_is_put_elsewhere_or_back_says_no_more_than_it_did(
+    tmp_path: Path, become: As
+) -> None:
+    first, again = signed_record(), signed_record(generation=2, id=new_id())
+    become("bob")
+    blobs = Cache.open(tmp_path / "bobs").blobs
+    folders = (tmp_path / f"mirror {number}" for number in itertools.count())
+
+    def shared_by(store: MemoryStore) -> Shared:
+        shared = Shared.open(store, next(folders), blobs)
+        shared.mirror.refresh()
+        return shared
+
+    def used(store: MemoryStore) -> str | None:
+        with closing(shared_by(store)) as shared:
+            entry = shared.find(hash_of("a"))
+        return None if entry is None else entry.row_id
+
+    theirs, other = MemoryStore(), MemoryStore()
+    here, there = shared_by(theirs), shared_by(other)
+    send_segment(here, [first])
+    assert used(theirs) is None
+    trust_key(first["signer"], "alice")
+    assert used(theirs) == first["id"]
+
+    send_segment(there, [first])
+    assert used(other) == first["id"], "it is her word about this hash wherever it lies"
+    SharedKeeping(here).evict({first["id"]: "cleaned"}, first["at"])
+    send_segment(here, [first, attempt("more").record()])
+    assert used(theirs) is None, "a tombstone holds for ever"
+    send_segment(there, [again])
+    send_segment(there, [first, attempt("more").record()])
+    assert used(other) == again["id"], "what was made anew is the later word"
+    trust_key(first["signer"], "alice", revoked=True)
+    assert used(other) is None
 
 
 def swapped(record: Record, **port: Any) -> Record:
