@@ -21,12 +21,14 @@ from nbcache.store.blobs import Blobs
 from nbcache.store.cache import Cache
 from nbcache.store.columns import table_of
 from nbcache.store.journal import encode_row
+from nbcache.store.remote import fetching
 from nbcache.store.remote import mirror as mirroring
 from nbcache.store.remote.layout import LOG, blob_key, week_of
 from nbcache.store.remote.memory import MemoryStore
 from nbcache.store.remote.sending import Sender, send_segment
 from nbcache.store.remote.shared import Shared
 from nbcache.store.segment import KEYS, ROWS, keys_table, metadata_for, write_table
+from nbcache.store.tree import TreeEntry, manifest
 from nbcache.store.weighing import MOST_OF_A_ROW
 from tests.store.rows import attempt, hash_of
 
@@ -202,6 +204,34 @@ def test_what_else_is_gone_is_looked_for_in_folders_and_for_many_blobs_in_whole_
     assert {at.count("/") for at in listed} == {level}, listed
     notes = {note.name for note in consumer.shared.root.glob("damaged/*")}
     assert notes == {blob[3:] for blob in blobs if blob != blobs[1]}
+
+
+def test_manifests_are_fetched_of_the_oldest_folders_alone_to_see_what_else_is_gone(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "_MANIFESTS", 2)
+    manifests, rows = [], []
+    for number in range(4):
+        parts = {"blob": blob_digest(b"%d" % number), "identity": hash_of("x"), "size": 1}
+        manifests.append(manifest([TreeEntry(b"a", "file", **parts)]))  # type: ignore[arg-type]
+        stored = Stored(hash_of("y"), "tree", "tree", 1, blob=blob_digest(manifests[-1]))
+        made = {"at": NOW_US - number, "outputs": (Port("y", stored),)}
+        rows.append(json.loads(encode_row(attempt(f"r{number}", **made))))
+    send_segment(consumer.shared, rows)
+    consumer.shared.mirror.refresh()
+    for number, data in enumerate(manifests):
+        consumer.store.put(blob_key(week_of(NOW_US), blob_digest(data)), data)
+        assert consumer.shared.find(hash_of(f"r{number}")) is not None
+    newest = blob_digest(manifests[0])
+    assert consumer.shared.fetching.bring(newest)
+    assert not consumer.shared.fetching.bring(blob_digest(b"0"))
+
+    assert consumer.shared.fetching.note_gone(newest, [blob_digest(b"0")])
+
+    here = [consumer.blobs.has(blob_digest(each)) for each in manifests]
+    assert here == [True, False, True, True]
+    found = [consumer.shared.find(hash_of(f"r{number}")) for number in range(4)]
+    assert [each is not None for each in found] == [False, True, False, False]
 
 
 def test_a_damaged_blob_is_not_offered_again_for_a_day_or_until_it_is_sent_anew(

@@ -33,6 +33,7 @@ Showing = Callable[[Callable[[], str]], AbstractContextManager[None]]
 """Shows again and again, until it ends, what it is given says."""
 AGAIN_S = 60.0  # until a blob that could not be had is offered again
 DAMAGED_S = 86_400.0  # until a later process is offered one that was damaged
+_MANIFESTS = 256  # are fetched to see what else is gone: seconds of requests
 
 
 class Fetching:
@@ -118,13 +119,15 @@ class Fetching:
 
     def _note_what_else_is_gone(self) -> None:
         """Note which other blobs that were offered are gone, so that one run makes all again: what
-        deletes objects by their age deletes many. Lists the folders in which they may lie."""
+        deletes objects by their age deletes many. Lists the folders in which they may lie; what
+        manifests name is asked of the oldest ones, since each that is not here is a request."""
         offered = {Digest(blob): at for blob, at in dict(self._made).items()}
         trees = [blob for blob in offered if blob in self._trees and blob not in self._lost]
-        self.bring_all(blob for blob in trees if not self._blobs.has(blob))
+        away = [blob for blob in trees if not self._blobs.has(blob)]
+        self.bring_all(sorted(away, key=offered.__getitem__)[:_MANIFESTS])
         needed = {blob: {blob} for blob in offered}
-        for tree in trees:
-            with suppress(StoreError):  # gone, or damaged
+        for tree in filter(self._blobs.has, trees):
+            with suppress(StoreError):  # damaged
                 members = self._blobs.open_tree(tree)
                 needed[tree].update(each.blob for each in members if each.blob is not None)
         asked = [
