@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from nbcache.model.view import FailureView, PlaceProgress, RunProgress
 from nbcache.notebook.code_view import diff_block, source_block
 from nbcache.notebook.markup import record_of
+from nbcache.notebook.widget.card import card_record
 from nbcache.notebook.widget.scene import STATES, Scene, draw, scene_of
 from nbcache.notebook.widget.state import delta, state_of
 from nbcache.plan.dataflow.outline import Edge, Origin, Outline
@@ -20,7 +21,7 @@ from tests.browser.conftest import keep_picture
 from tests.browser.lab import axe_violations
 from tests.notebook.test_widget_folding import samples
 from tests.notebook.test_widget_scene import big, run_of
-from tests.notebook.views import place, progress
+from tests.notebook.views import FIT, place, progress
 
 Record = Callable[[str, object], None]
 
@@ -544,6 +545,29 @@ def test_no_process_and_no_task_say_so(page: Page) -> None:
     expect(page.locator(".nb-panel tbody .nb-state")).to_have_text(["aborted", "waiting"])
     page.get_by_label("filter the processes").fill("align")
     expect(page.locator(".nb-empty")).to_have_text("No process fits the filter.")
+
+
+def test_what_a_run_would_do_now_stays_on_a_card_until_another_has_ended(page: Page) -> None:
+    scene = scene_of(Outline(("fit",), (), ()))
+    first, resumed = (
+        {**whole(scene, progress("failed", place("fit", 18, **counts))), "card": card_record(FIT)}
+        for counts in ({"completed": 17, "failed": 1}, {"cached": 17, "failed": 1})
+    )
+    looked = {**card_record(FIT, again=True), "reason": "limit 8 → 9"}
+    answers = {"card": looked, "showing": {"tasks": [], "total": 0}}
+    mount(page, first, answers=answers, kind={"name": "card"})
+    now = page.locator(".nb-now")
+    expect(now).to_have_text("")
+
+    page.locator(".nb-signature").hover()
+    expect(now).to_have_text("a run now: 18 tasks: 0 cached, 18 to run: limit 8 → 9")
+    tell(page, {"kind": "whole", **first, "seq": 1})  # as a hover over its buttons asks for
+    expect(now).to_have_text("a run now: 18 tasks: 0 cached, 18 to run: limit 8 → 9")
+    tell(page, {"kind": "delta", "seq": 2, "head": {**resumed["head"], "going": True}})
+    expect(now).to_have_text("")
+    tell(page, {"kind": "delta", "seq": 3, "head": resumed["head"]})
+    expect(page.locator(".nb-card-state")).not_to_contain_text("running")
+    expect(now).to_have_text("")
 
 
 def test_a_last_page_that_becomes_empty_while_a_run_goes_gives_way_to_the_one_before(

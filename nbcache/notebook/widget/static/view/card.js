@@ -29,7 +29,7 @@ class CardView extends View {
   }
 
   paintHead() {
-    const { name, signature, wiring, captures, plan, reason, notes, hindrances } = this.card;
+    const { name, signature, wiring, captures, plan, reason, notes, hindrances, again } = this.latest;
     this.name = name;
     fill(this.title, h("b", {}, name), h("span", {}, signature),
       ...[wiring, captures].filter(Boolean).map((text) => h("span", { class: "nb-part-of" }, ` · ${text}`)));
@@ -50,13 +50,13 @@ class CardView extends View {
     this.tellPlan();
     this.askShowing();
     this.paintButtons();
-    const had = this.head.run && this.card.run !== this.head.run; // a run that began later has had them: they are gone
+    const had = this.head.run && !again; // a run that began later has had them: they are gone
     this.paintLines(...(this.head.run || !reason ? [] : [reason]), ...notes, ...(had ? [] : hindrances.map((text) => ({ text, kind: "nb-hindrance" }))));
   }
 
   /** Once a run has ended: which of its tasks showed something, to pick from. */
   askShowing() {
-    const { run, going, line } = this.head, key = going ? "" : run + line;
+    const key = this.end;
     if (key === this.showingKey) return;
     this.showingKey = key;
     this.picker.hidden = true;
@@ -94,10 +94,13 @@ class CardView extends View {
 
   isBelow() { return false; } // there is always something below
 
+  /** The card as it was asked for last, unless a run has ended since. */
+  get latest() { return this.looked?.end === this.end ? this.looked.card : this.card; }
+
   /** What a run would do now, once the last one is over: the notebook may have changed since. */
   tellPlan() {
-    const { plan, reason } = this.card;
-    const words = this.head.run && !this.head.going && this.card.again ? `a run now: ${[plan, reason].filter(Boolean).join(": ")}` : "";
+    const { plan, reason, again } = this.latest;
+    const words = this.head.run && again ? `a run now: ${[plan, reason].filter(Boolean).join(": ")}` : "";
     write(this.now, words);
     this.now.title = words;
   }
@@ -111,8 +114,9 @@ class CardView extends View {
       this.planLater = undefined;
       if (this.planWanted) this.askPlan();
     }, 2000);
+    const end = this.end;
     this.ask({ ask: "card" }).then((card) => {
-      this.card = { ...card, run: this.head.run };
+      this.looked = { card, end };
       this.dirty.head = true;
       this.schedule();
     }, () => {});

@@ -423,10 +423,12 @@ class View {
     }));
   }
 
+  /** Which run has ended, and how (a resume keeps the name); empty while it goes. */
+  get end() { return this.head.going ? "" : `${this.head.run} ${this.head.line}`; }
+
   /** Keep what is open up to date while a run goes, and once more where one has ended: in less than a tick, too. */
   keepUp() {
-    const ended = this.head.going ? "" : `${this.run} ${this.head.line}`;
-    if ((this.head.going || ended !== this.ended) && this.refresh()) this.ended = ended;
+    if ((this.head.going || this.end !== this.seen) && this.refresh()) this.seen = this.end;
   }
 
   /** About once a second, seldomer where an answer takes long; returns whether it was time. */
