@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any, cast
+
 import pytest
 
 from nbcache.engine.running.pace import ENOUGH, LIGHT_S, SLOW_S, Pace, left_to_run
+from nbcache.engine.running.run import Run
+from nbcache.model.channel import Graph
 from nbcache.model.view import PlaceProgress
 
 
@@ -54,6 +59,21 @@ def test_what_is_left_goes_on_as_fast_as_what_was_done() -> None:
     # Of a process of which none has ended, a task takes as long as all others on average.
     assert pace.left_s({"fit": 0, "best": 4}, [], 60.0) == pytest.approx(60.0)
     assert pace.left_s({"fit": 0, "best": 0}, [], 60.0) is None
+    # All that is left has gone on for longer than its like: nothing tells how much longer it will.
+    assert pace.left_s({"fit": 2}, [("fit", 61.0), ("fit", 90.0)], 150.0) is None
+
+
+def test_what_is_left_becomes_less_while_no_task_ends_and_is_not_said_once_it_is_over() -> None:
+    run = Run("01", "calm-otter", Graph((), {}, {}), cast(Any, None), lambda stored: ())
+    assert run.progress().left_s is None
+
+    run.ends_at = time.monotonic() + 1000
+    first, second = (run.progress().left_s for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert second < first <= 1000
+    run.ends_at = time.monotonic()
+    assert run.progress().left_s is None
 
 
 def test_what_a_task_costs_beside_its_body_counts_for_the_time_that_is_left() -> None:

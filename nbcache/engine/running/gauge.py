@@ -41,10 +41,11 @@ class Gauge:
             self._due.cancel()
             self._due = None
         run, places = self._course.run, self._places()
-        run.left_s = self._time_left(places)
+        left_s = self._time_left(places)
+        run.ends_at = None if left_s is None else now + left_s
         drawn = {edge.node for edge in run.outline.edges}
         run.update(places, {node: self._course.scheduler.items(node) for node in drawn})
-        self._tell(places, run.left_s)
+        self._tell(places, left_s)
 
     def _show_late(self) -> None:
         self._due = None

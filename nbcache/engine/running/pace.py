@@ -33,7 +33,8 @@ class Pace:
     def left_s(
         self, left: Mapping[str, float], begun: Iterable[tuple[str, float]], elapsed_s: float
     ) -> float | None:
-        """Estimate how long the tasks that have not ended take; None where nothing tells.
+        """Estimate how long the tasks that have not ended take; None where nothing tells, as where
+        all that is left has gone on for longer than its like.
 
         Those of a process of which none has ended take as long as all others on average. The run
         goes on as fast as it went so far: in that are how many run side by side, and what a task
@@ -54,7 +55,7 @@ class Pace:
         under_way = sum(min(seconds, cost(place)) for place, seconds in begun)
         to_do = sum(tasks * cost(place) for place, tasks in left.items()) - under_way
         speed = (worked + under_way) / elapsed_s if elapsed_s > 0 else 0.0
-        return max(to_do, 0.0) / speed if speed else None
+        return to_do / speed if speed and to_do > 0 else None
 
     def note(self, place: str, took_s: float) -> bool | None:
         """Take the time of an attempt; returns whether the process is light, None: as before."""

@@ -83,7 +83,7 @@ class Run:
         self.kept: set[TaskKey] = set()  # made by an earlier session of this run
         self.own: set[TaskKey] = set()  # hits on what this very run made, in any session
         self.saved_s = 0.0  # of computing that other runs had done
-        self.left_s: float | None = None
+        self.ends_at: float | None = None  # as estimated, on the clock of `time.monotonic`
         self.live_shown: dict[TaskKey, Shown] = {}  # bounded, as what is kept
         self.shown_stored: dict[TaskKey, Stored] = {}
         self.talk = Talk()
@@ -243,7 +243,7 @@ class Run:
             name=self.name,
             status=status,
             elapsed_s=self.elapsed_s,
-            left_s=None if self.done else self.left_s,
+            left_s=self._left_s(),
             saved_s=self.saved_s,
             places=places,
             items=items,
@@ -256,6 +256,11 @@ class Run:
             own=own,
             cached_by=tuple(sorted(self._cached_by, key=lambda name: (name != "you", name))),
         )
+
+    def _left_s(self) -> float | None:
+        """Return how long it still goes; None where nothing tells, as once it was to have ended."""
+        left = 0.0 if self.done or self.ends_at is None else self.ends_at - time.monotonic()
+        return left if left > 0 else None
 
     def _refusal_note(self) -> Sequence[str]:
         """Say how many results do not count because nobody vouches for them, and what to do."""
