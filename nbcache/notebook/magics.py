@@ -376,12 +376,11 @@ class NbcacheMagics(Magics):  # type: ignore[misc]  # IPython comes without type
         answer = _answers().perform(parsed, self.front.session.cache)
         if "--json" in parsed:
             return answer.data
-        if "--data" in parsed or "--process" in parsed:  # said once: there is nothing to choose
-            self.front.show(answer.rendered)
-            return None
         runs = [{"run": str(each["run"]), "name": str(each["name"])} for each in
                 (answer.data["before"], answer.data["after"])]  # fmt: skip
-        page: Page = {"name": "diff", "runs": runs}
+        asked = {"data": "--data" in parsed, "process": parsed.text("--process"),
+                 "limit": parsed.text("--limit")}  # fmt: skip
+        page: Page = {"name": "diff", "runs": runs, "asked": asked}
         self.front.show_run(runs[1]["run"], answer.rendered, page=page)
         return None
 

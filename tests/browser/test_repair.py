@@ -15,7 +15,7 @@ CELLS = [
     "%%process check from fit\nprint('looking at', score)\n"
     "assert score != limit, '<b>no</b> eight'\nok = score > 3",
     "%nbcache run",
-    "%nbcache diff",
+    "%nbcache diff --data --process fit",
 ]
 
 
@@ -101,7 +101,9 @@ def test_a_failed_task_is_looked_into_mended_and_resumed_and_the_runs_compared(
     notebook.run(4)
     told = notebook.view(4).locator(".nb-compare")
     expect(told).to_contain_text("parameter limit: – → 9")
-    expect(told).to_contain_text("limit 8 → 9 — 4 of 6 ran")
+    expect(told).to_contain_text("Equal: fit (6)")
+    expect(told).not_to_contain_text("check")
+    expect(notebook.view(4).locator(".nb-here")).to_have_text(re.compile(r"^\S+ → \S+ · fit$"))
     kept = notebook.cell(4).locator(".nbcache-twin")
     expect(kept).to_contain_text("parameter limit: – → 9")
     expect(kept).to_be_hidden()

@@ -10,6 +10,7 @@ import pytest
 from nbcache.engine.running.pace import ENOUGH, LIGHT_S, SLOW_S, Pace, left_to_run
 from nbcache.engine.running.run import Run
 from nbcache.model.channel import Graph
+from nbcache.model.ids import RunId
 from nbcache.model.view import PlaceProgress
 
 
@@ -64,7 +65,7 @@ def test_what_is_left_goes_on_as_fast_as_what_was_done() -> None:
 
 
 def test_what_is_left_becomes_less_while_no_task_ends_and_is_not_said_once_it_is_over() -> None:
-    run = Run("01", "calm-otter", Graph((), {}, {}), cast(Any, None), lambda stored: ())
+    run = Run(RunId("01"), "calm-otter", Graph((), {}, {}), cast(Any, None), lambda stored: ())
     assert run.progress().left_s is None
 
     run.ends_at = time.monotonic() + 1000

@@ -241,6 +241,12 @@ def test_two_runs_show_what_ran_again_what_made_it_so_and_what_came_out(
     compared = desk.ask("diff", before=first.id, after=second.id, data=True)
     assert "depth=8 rep=1score8 → 9" in text_of(compared["page"])
 
+    notebook.cell("%%process other from grid\nodd = depth")
+    two = {"before": first.id, "after": notebook.run().id, "data": True, "process": "fit"}
+    narrowed = text_of(desk.ask("diff", **two, limit="2")["page"])
+    assert "other" not in narrowed
+    assert "… and 4 more tasks" in narrowed
+
 
 def test_tasks_that_are_called_alike_are_named_once_in_a_comparison(notebook: Notebook) -> None:
     notebook.cells([*CELLS[:3], "%%process check from fit\nassert score\nok = score"])

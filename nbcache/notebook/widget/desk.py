@@ -101,8 +101,7 @@ class SessionDesk:
         return {}
 
     def _diff(self, view: RunView, message: Mapping[str, Any]) -> object:
-        before, after = str(message.get("before", "")), str(message.get("after", ""))
-        return run_diff(self._session.cache, before, after, data=bool(message.get("data")))
+        return run_diff(self._session.cache, message)
 
     def _tasks(self, view: RunView, message: Mapping[str, Any]) -> object:
         query = TaskQuery.from_message(message)

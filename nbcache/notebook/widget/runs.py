@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,6 @@ from typing import Any
 from nbcache.engine.record import compare, history
 from nbcache.notebook import difference_page, markup, place_progress, render
 from nbcache.store.cache import Cache
-
-MOST_COMPARED = 20  # tasks of a process whose results are read
 
 Json = dict[str, Any]
 
@@ -47,9 +46,16 @@ def _run_line(run: history.RunSummary, now: datetime) -> Json:
     }
 
 
-def run_diff(cache: Cache, before: str, after: str, *, data: bool = False) -> Json:
-    """Compare two runs; with `data` also the results that differ, of some tasks of each process."""
-    found = compare.diff_runs(cache, [before, after], data=data, limit=MOST_COMPARED)
+def run_diff(cache: Cache, asked: Mapping[str, Any]) -> Json:
+    """Compare two runs, with what `diff` takes for options."""
+    data = bool(asked.get("data"))
+    found = compare.diff_runs(
+        cache,
+        [str(asked.get("before", "")), str(asked.get("after", ""))],
+        data=data,
+        process=asked.get("process"),
+        limit=int(asked.get("limit") or compare.DATA_LIMIT),
+    )
     return {
         "page": markup.record_of(difference_page.page_of(found)),
         "differ": any(each.results("different") for each in found.processes),

@@ -48,6 +48,7 @@ class Page(TypedDict, total=False):
 
     name: str
     runs: list[dict[str, str]]  # of "diff": the earlier one and the later one, as {run, name}
+    asked: Mapping[str, object]  # of "diff": its options
 
 
 class RunView:

@@ -3,9 +3,9 @@
 class RunView extends View {
   constructor(model, el) {
     super(model, el, "run");
-    const { name, runs } = model.get("page") ?? {};
+    const { name, runs, asked } = model.get("page") ?? {};
     if (name === "runs") this.toggle(Runs);
-    if (name === "diff") this.open([new Diff(this, ...runs)]);
+    if (name === "diff") this.open([new Diff(this, ...runs, asked)]);
   }
 
   close() {
@@ -84,7 +84,7 @@ class RunView extends View {
       parts.push(`${status}for ${duration((performance.now() - this.startedAt) / 1000)}`, this.silence());
     }
     const { hits, going } = this.head;
-    if (hits && hits !== "0%" && (going || hits !== "100%")) parts.push(`${hits} from the cache`); // else the line says it
+    if (hits && hits !== "0%" && (going || hits !== "100%")) parts.push(`${hits} from other runs`); // else the line says it
     if (this.head.going && this.head.saved_s >= 0.05) parts.push(`saved ${duration(this.head.saved_s)}`);
     if (this.head.elsewhere && this.head.going) this.sync();
     this.keepUp();

@@ -81,17 +81,17 @@ class Runs {
 }
 
 class Diff {
-  constructor(view, before, after) {
+  constructor(view, before, after, asked = {}) {
     this.view = view;
-    this.runs = { before: before.run, after: after.run };
-    this.title = `${before.name} → ${after.name}`;
+    this.question = { ...asked, ask: "diff", before: before.run, after: after.run };
+    this.title = `${before.name} → ${after.name}${asked.process ? ` · ${asked.process}` : ""}`;
     this.root = h("div", { class: "nb-compare" }, h("p", { class: "nb-empty" }, "looking …"));
-    this.load(false);
+    this.load(Boolean(asked.data));
   }
 
   async load(data) {
     try {
-      this.show(await this.view.ask({ ask: "diff", data, ...this.runs }));
+      this.show(await this.view.ask({ ...this.question, data }));
     } catch (error) {
       this.root.replaceChildren(unanswered(error, () => this.load(data)));
     }
