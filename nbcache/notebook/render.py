@@ -38,7 +38,8 @@ PRE = f"margin:0;padding:0;white-space:pre-wrap;background:none;border:0;{MONO};
 # JupyterLab and that of nbconvert call it.
 _NO_FORMULAS = "mathjax_ignore tex2jax_ignore"
 _BOX = (
-    "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;"
+    "font-family:var(--jp-ui-font-family,system-ui,sans-serif);"
+    "font-size:var(--jp-ui-font-size1,13px);line-height:1.5;"
     "color:var(--jp-ui-font-color1,inherit);"
     "border-left:3px solid {colour};padding:2px 0 2px 10px;margin:2px 0;"
     "overflow-wrap:break-word"
