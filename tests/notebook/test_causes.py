@@ -69,6 +69,8 @@ CAUSES = [
     Cause("method", "helper M10 changed (cell N, line 3)", "out = M10().f(x)", "class M10:\n    a = 1\n    def f(self, v): return v + 1", "class M10:\n    a = 1\n    def f(self, v): return v + 2"),
     Cause("decorator", "helper h11 changed in d11 (cell N, line 2)", "out = h11(x)", "def d11(f):\n    def g(v): return f(v) + 1\n    return g\n@d11\ndef h11(v): return v", "def d11(f):\n    def g(v): return f(v) + 2\n    return g\n@d11\ndef h11(v): return v"),
     Cause("decorator of a module", "h105 changed in d (cause_105.py, line 2)", "out = h105(x)", "from cause_105 import d\n@d\ndef h105(v): return v", files={"cause_105.py": "def d(f):\n    def g(v): return f(v) + 1\n    return g\n"}, files_after={"cause_105.py": "def d(f):\n    def g(v): return f(v) + 2\n    return g\n"}),
+    Cause("helper that is timed", "helper h106 changed (cell N, line 3)", "out = h106(x)", "%%time\ndef h106(v):\n    return v + 1", "%%time\ndef h106(v):\n    return v + 2"),
+    Cause("setting that is timed", "cause_107.K 2 → 3", "out = cause_107.K", "import cause_107\n# %%\n%%time\ncause_107.K = 2", "if True:\n    %time cause_107.K = 3", files={"cause_107.py": "K = 1\n"}),
     Cause("base class", "helper S101 changed in B101 (cell N, line 2)", "out = S101().f(x)", "class B101:\n    def f(self, v): return v + 1\n# %%\nclass S101(B101): pass", "class B101:\n    def f(self, v): return v + 2\nclass S101(B101): pass"),
     Cause("closure and default", "helper h102 changed in what it holds: default of f: m 3 → 4, closure of f: k 1 → 2", "out = h102(x)", "def make102(k, n):\n    def f(v, m=n): return v + k + m\n    return f\nh102 = make102(1, 3)", "h102 = make102(2, 4)"),
     Cause("captured instance", "k103: .rate 0.1 → 0.2", "out = x * k103.rate", "from dataclasses import dataclass\n@dataclass(slots=True)\nclass D103:\n    rate: float\nk103 = D103(0.1)", "k103 = D103(0.2)"),
@@ -99,6 +101,9 @@ CAUSES = [
 SAME = [
     Cause("resources", "", header_after="(x) -> out from src --cpus 2"),
     Cause("comment", "", "out = x", body_after="# why not\nout = x  # yes"),
+    Cause(
+        "timing", "", "out = z5(x)", "def z5(v): return v", "%%time\n# here\ndef z5(v): return v"
+    ),
     Cause(
         "helper that is not reached", "", cells="def z3(v): return v", after="def z3(v): return -v"
     ),
@@ -166,8 +171,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
         sys.path[:] = path
         os.environ.clear()
         os.environ.update(before)
-        for name in ("cause_7", "cause_105"):
-            sys.modules.pop(name, None)
+        sys.modules.pop("cause_7", None)
 
 
 def _ask(shell: Shell, folder: Path) -> Asked:

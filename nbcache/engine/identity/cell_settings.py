@@ -16,7 +16,7 @@ from nbcache.engine.identity.modules import LocalModules
 from nbcache.engine.identity.packages import is_covered
 from nbcache.engine.identity.patches import Patch, top_of
 from nbcache.engine.identity.setters import is_style, set_by_call, style
-from nbcache.engine.identity.sources import cell_names, source_of
+from nbcache.engine.identity.sources import cell_names, text_of
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.module_reach import ModuleReach
 from nbcache.plan.identity.module_settings import (
@@ -192,7 +192,7 @@ def _said(
 ) -> Iterator[CellSettings]:
     file = namespace.get("__file__")
     if isinstance(file, str):  # of a module with processes
-        yield settings_in(source_of(file) or "", aliases)
+        yield settings_in(text_of(file) or "", aliases)
     for name in cell_names():
         found = _said_in_cell(name, aliases)
         yield found
@@ -204,7 +204,7 @@ def _said(
 
 @cache  # the kernel keeps the texts of its cells, too
 def _said_in_cell(name: str, aliases: Aliases) -> CellSettings:
-    return settings_in(source_of(name) or "", aliases)  # another text has another name
+    return settings_in(text_of(name) or "", aliases)  # another text has another name
 
 
 def _filled_by(own: str, module: str) -> Iterator[Patch]:

@@ -11,6 +11,7 @@ from nbcache.engine.identity.sources import (
     cell_of_class,
     class_text,
     code_of,
+    file_of,
     module_around,
     place_of,
     source_of,
@@ -138,9 +139,7 @@ class NamedComponents:
         whole = self._keep_source(code)
         if isinstance(value, type):
             line, text = class_text(whole or "", value.__qualname__, code.co_firstlineno)
-            return (
-                cell_of_class(value) if text is None else (place_of(code.co_filename, line), text)
-            )
+            return cell_of_class(value) if text is None else (place_of(file_of(code), line), text)
         if whole is None:
             return "", None
         found = find_function(code, source_of)
@@ -148,8 +147,8 @@ class NamedComponents:
 
     def _keep_source(self, code: types.CodeType) -> str | None:
         """Keep the text of the file or cell of some code, which workers are given; return it."""
-        whole = source_of(code.co_filename)
-        if whole is not None:
+        whole = source_of(code)
+        if whole is not None and file_of(code) == code.co_filename:  # else several have its name
             self.sources[code.co_filename] = whole
         return whole
 
@@ -157,5 +156,5 @@ class NamedComponents:
 def _place(code: types.CodeType) -> str:
     """Return where some code stands, and in which function: "cell 3, line 2 of decorator"."""
     around, _, inner = code.co_qualname.partition(".<locals>")
-    place = place_of(code.co_filename, code.co_firstlineno)
+    place = place_of(file_of(code), code.co_firstlineno)
     return f"{place} of {around.rpartition('.')[2]}" if place and inner else place

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import linecache
+import re
 import sys
+import textwrap
 import types
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,8 +15,14 @@ from pathlib import Path
 
 from nbcache.model.process import ProcessDecl
 from nbcache.plan.identity.canonical.names import attribute
-from nbcache.plan.identity.code import lines_of
+from nbcache.plan.identity.code import find_function, lines_of
 
+_ALL_TIMED = "<timed exec>"  # what IPython calls the files of all that is timed
+_MAGIC = "get_ipython().run_"
+_TIMING = re.compile(
+    rf"^([ \t]*){re.escape(_MAGIC)}(?:cell|line)_magic(\('(?:time|timeit|prun)', .*\))$",
+    re.MULTILINE,
+)
 _GENERATED = ("<string>", "<attrs generated", "<frozen")  # by dataclasses, attrs, namedtuple
 
 
@@ -63,7 +71,7 @@ def class_text(source: str, qualname: str, inside: int | None) -> tuple[int, str
 def cell_of_class(cls: type) -> tuple[str, str | None]:
     """Return place and text of a class without methods: the latest cell that defines its name."""
     for filename in reversed(_cells()):
-        text = source_of(filename) or ""
+        text = text_of(filename) or ""
         if f"class {cls.__name__}" in text:
             with suppress(SyntaxError):
                 line, found = class_text(text, cls.__qualname__, None)
@@ -72,17 +80,52 @@ def cell_of_class(cls: type) -> tuple[str, str | None]:
     return "", None
 
 
-def source_of(filename: str) -> str | None:
-    """Return the source text of a file or cell as it is now, or None."""
+def text_of(filename: str) -> str | None:
+    """Return the source text of a file or cell as it is now, or None; of a cell or a line under
+    %time what it times."""
     linecache.checkcache(filename)
-    return "".join(linecache.getlines(filename)) or None
+    return _untimed("".join(linecache.getlines(filename))) or None
+
+
+def source_of(code: types.CodeType) -> str | None:
+    """Return the source text of the file or cell in which some code was written, or None."""
+    return text_of(file_of(code))
+
+
+def file_of(code: types.CodeType) -> str:
+    """Return the name of the file or cell in which some code was written."""
+    if code.co_filename == _ALL_TIMED:
+        for name in filter(_is_timed, reversed(_cells())):
+            text = text_of(name)
+            if find_function(code, lambda _, text=text: text):  # type: ignore[misc]
+                return name
+    return code.co_filename
+
+
+def _is_timed(filename: str) -> bool:
+    return linecache.getline(filename, 1).startswith(f"{_MAGIC}cell_magic('time'")
+
+
+def _untimed(text: str) -> str:
+    return _TIMING.sub(_timed_by, text) if _MAGIC in text else text
+
+
+def _timed_by(call: re.Match[str]) -> str:
+    """Return what a magic that times executes, as Python; the call where that is no Python."""
+    shell = sys.modules["IPython"].get_ipython()
+    timed = shell.transform_cell(ast.literal_eval(call[2])[-1]).rstrip("\n")
+    try:
+        ast.parse(timed)
+    except (SyntaxError, ValueError, RecursionError):  # such as an option of the magic
+        return call[0]
+    return textwrap.indent(timed, call[1])
 
 
 def place_of(filename: str, line: int) -> str:
     """Return where people find a line: "cell 3, line 4", or "pipeline.py, line 4"."""
     cells = _cells()
     if filename in cells:
-        return f"cell {cells[filename]}, line {line}"
+        return f"cell {cells[filename]}, line {line + _is_timed(filename)}"
     if filename.startswith("<"):
         return f"line {line}"
     return f"{Path(filename).name}, line {line}"

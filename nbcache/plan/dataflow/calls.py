@@ -303,8 +303,8 @@ def result_fields(function: Callable[..., object]) -> tuple[str, ...] | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _text_of(filename: str) -> str:
-    return "".join(linecache.getlines(filename))
+def _text_of(code: CodeType) -> str:
+    return "".join(linecache.getlines(code.co_filename))
 
 
 def _returns(function: ast.FunctionDef) -> list[ast.expr | None]:

@@ -18,8 +18,8 @@ from collections.abc import Callable
 
 NORMAL_VERSION = 1
 
-SourceOf = Callable[[str], "str | None"]
-"""Gives the whole source text that a code object's `co_filename` names, or None."""
+SourceOf = Callable[[types.CodeType], "str | None"]
+"""Gives the whole text of the file or cell that a code object was compiled from, or None."""
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -186,7 +186,7 @@ def find_function(
     since, a generated function): the text is compiled again and has to give an equal code object,
     unless `exact` is false.
     """
-    source = source_of(code.co_filename)
+    source = source_of(code)
     if not source:
         return None
     index = _index(source, code.co_filename, code.co_flags & _FUTURE_FLAGS)
