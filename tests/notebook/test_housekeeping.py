@@ -73,6 +73,29 @@ def test_a_cache_is_looked_at_pinned_cleaned_checked_and_repaired(
     assert "segment" in capsys.readouterr().out
 
 
+def test_each_option_of_a_clean_up_chooses_what_its_help_says(shell: Shell) -> None:
+    shell.ok("first = %nbcache run")
+    shell.ok("%%process odd(v) from src --on_error ignore\nassert v == 1\nv")
+    shell.ok("%nbcache run odd")
+    name = shell.ok("first.name").value
+    hash_ = shell.ok("%nbsql SELECT short FROM tasks WHERE task_id = 'big[1]'").value.iloc[0, 0]
+
+    def chosen(words: str) -> dict[str, int]:
+        told = shell.ok(f"%nbcache clean {words} --json").value
+        return {each["process"]: each["results"] for each in told["processes"]}
+
+    assert chosen(f"--run {name}") == {"big": 2, "noise": 2}
+    assert chosen("--process odd --process big") == {"big": 2, "odd": 2}
+    assert chosen(f"--hash {hash_}") == {"big": 1}
+    assert chosen("--status ignored") == {"odd": 1}
+    assert chosen("--incomplete") == {"odd": 1}
+    assert chosen("--older-than 0s --status completed") == {"big": 2, "noise": 2, "odd": 1}
+    assert chosen("--older-than 1d") == {}
+    assert chosen("--keep-last 1") == {"big": 2, "noise": 2}
+    assert chosen("--max-size 200kB --process big") == {"big": 1}
+    assert chosen("--expired") == {}
+
+
 @pytest.mark.parametrize(
     "words",
     [
