@@ -186,6 +186,19 @@ def test_a_task_that_asks_for_more_than_there_is_fails_and_says_so() -> None:
     assert end(commands) is RunStatus.FAILED
 
 
+def test_gpus_are_refused_only_where_there_are_too_few_and_else_waited_for() -> None:
+    bench = Bench(graph_of(3), cpus=8, gpus=2)
+    keys = [bench.task("p", number) for number in range(3)]
+    assert starts(bench.miss(keys[0], Resources(gpus=2))) == [keys[0]]  # as many as there are
+    (error,) = [c.error for c in bench.miss(keys[1], Resources(gpus=3)) if isinstance(c, Report)]
+    assert error == (
+        "asks for 3 gpus, but this machine has 2; lower it (`--gpus`), or say which there are: "
+        "NBCACHE_GPUS=0,1"
+    )
+    assert starts(bench.miss(keys[2], Resources(gpus=1))) == []
+    assert starts(bench.succeed(keys[0])) == [keys[2]]
+
+
 def test_deeper_processes_start_first_so_that_the_pipeline_drains() -> None:
     a = Process("a", [queue(range(3), "n")], outputs=["x"])
     bench = Bench(compile_all(None, b=Process("b", [a], outputs=["y"])), cpus=1)
