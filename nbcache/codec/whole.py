@@ -129,7 +129,7 @@ def set_attributes(made: object, state: Any) -> None:
         object.__setattr__(made, name, each)
 
 
-def _with(value: Any, reduced: Any, more: object, set_state: Callable[..., None]) -> Reduced:
+def _with(reduced: Any, more: object, set_state: Callable[..., None]) -> Reduced:
     """Return a reduced form whose state is (what it was, more)."""
     make, arguments, state = reduced[:3]
     return make, arguments, (state, more), None, None, set_state
@@ -142,7 +142,7 @@ def _reduce_array(array: Any) -> Reduced | None:
     if not attributes or cls is np.memmap or not _pickles_as(np.ndarray, cls):
         return None
     attributes = {name: each for name, each in attributes.items() if _travels(each)}
-    return _with(array, array.__reduce_ex__(4), attributes, set_array) if attributes else None
+    return _with(array.__reduce_ex__(4), attributes, set_array) if attributes else None
 
 
 def _travels(value: object) -> bool:
@@ -205,7 +205,7 @@ def _reduce_image(image: Any) -> Reduced | None:
     reduced = None if mode == "RGB" else image.__reduce_ex__(4)
     if not isinstance(reduced, tuple) or len(reduced) < 3:
         return None
-    return _with(image, reduced, (mode, bytes(image.getpalette(None))), set_image)
+    return _with(reduced, (mode, bytes(image.getpalette(None))), set_image)
 
 
 def set_image(image: Any, state: Reduced) -> None:

@@ -12,7 +12,6 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,15 +20,14 @@ from nbcache.model.digest import Digest, blob_digest, identity_digest
 from nbcache.model.value import Stored
 from nbcache.store import tree
 from nbcache.store.below import Below
+from nbcache.store.blob_files import BlobFiles, set_aside, touch
 from nbcache.store.files import (
     full_disk_error,
     is_full,
-    make_folder,
     new_ulid,
     read_only_error,
     remove,
     sync_file,
-    sync_folder,
     unlock,
     write_whole,
 )
@@ -37,7 +35,7 @@ from nbcache.store.journal import Durability
 from nbcache.store.placing import HOW, How, place_file, place_tree
 from nbcache.store.trash import Trash
 from nbcache.store.tree import TreeEntry
-from nbcache.store.wholeness import CHUNK, LARGE, Wholeness, digests
+from nbcache.store.wholeness import CHUNK, LARGE, digests
 
 _NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENOTDIR)  # something else lies there
 
@@ -76,12 +74,12 @@ class Blobs:
         self.root = Path(root)
         self._below = below
         self.folder = self.root / "blobs"
-        self._prefix = os.path.realpath(self.folder) + os.sep
+        self._files = BlobFiles(self.folder, durability)
         self._temporary = self.root / "tmp"
         self.trash = Trash(self.root)
         self._read_only = read_only
         self._durability = durability
-        self.wholeness = Wholeness()
+        self.wholeness = self._files.wholeness
         self.behind: Callable[[Digest], bool] | None = None
         """Brings a blob that is not here from a shared cache; False: it cannot be had."""
 
@@ -91,19 +89,19 @@ class Blobs:
         """Keep some bytes; return their blob digest."""
         self._must_write()
         digest = blob_digest(data)
-        path = self._path(digest)
+        path = self._files.path(digest)
         identity = identity_digest(data) if len(data) >= LARGE else None
         if (
             self.has(digest, len(data))
             and self.wholeness.is_whole(path, digest, identity)
-            and _touch(path)
+            and touch(path)
         ):
             self.wholeness.note(path, identity)
             return digest
         new = self._temporary / new_ulid()
         try:
             write_whole(new, data, mode=0o444, sync=self._durability == "fsync")
-            self._publish(new, digest)
+            self._files.publish(new, digest)
         except OSError as error:
             remove(new)
             raise _cannot_keep(self.root, digest, error) from error
@@ -130,7 +128,7 @@ class Blobs:
             os.chmod(new, 0o555 if executable else 0o444)
             if self._durability == "fsync":
                 sync_file(new)
-            self._publish(new, blob, size, executable, identity if size >= LARGE else None)
+            self._files.publish(new, blob, size, executable, identity if size >= LARGE else None)
         except OSError as error:
             remove(new)
             if is_full(error):
@@ -150,7 +148,7 @@ class Blobs:
             raise BlobDamagedError(f"what came for the blob {digest} has another digest: {found}")
         try:
             os.chmod(path, 0o444)
-            self._publish(path, digest, size)
+            self._files.publish(path, digest, size)
         except OSError as error:
             raise _cannot_keep(self.root, digest, error) from error
 
@@ -182,13 +180,7 @@ class Blobs:
     def set_aside(self, digest: Digest) -> Path | None:
         """Rename a damaged blob, so that nobody uses it and it can be made again."""
         self._must_write()
-        path = self.path(digest)
-        aside = path.with_name(f"{path.name}.damaged-{new_ulid()}")
-        try:
-            os.rename(path, aside)
-        except FileNotFoundError:
-            return None
-        return aside
+        return set_aside(self.path(digest))
 
     # ------------------------------------------------------------------ reading
 
@@ -198,7 +190,7 @@ class Blobs:
 
     def has(self, digest: Digest, size: int | None = None) -> bool:
         """Say whether a blob is there, and has this many bytes. One stat where it is."""
-        path = self._path(digest)
+        path = self._files.path(digest)
         try:
             found = os.stat(path)
         except OSError:
@@ -237,7 +229,7 @@ class Blobs:
         if not self.has(digest):
             return False
         try:
-            return digests(Path(self._path(digest)), identity=False)[0] == digest
+            return digests(Path(self._files.path(digest)), identity=False)[0] == digest
         except OSError:
             return False
 
@@ -311,18 +303,12 @@ class Blobs:
     def blob_behind(self, path: Path) -> str | None:
         """Return the blob that a link leads to, None where it leads to something else."""
         real = os.path.realpath(path)
-        return real if real.startswith(self._prefix) and os.path.isfile(real) else None
+        return real if real.startswith(self._files.prefix) and os.path.isfile(real) else None
 
     # ------------------------------------------------------------------ inside
 
-    def _path(self, digest: str) -> str:
-        hexadecimal = digest[3:]
-        if len(digest) != 67 or digest[:3] != "b3:" or not hexadecimal.isalnum():
-            raise StoreError(f"{digest!r} is no blob digest")
-        return f"{self._prefix}{hexadecimal[:2]}/{hexadecimal}"
-
     def _bytes(self, digest: str) -> bytes:
-        path = self._path(digest)
+        path = self._files.path(digest)
         try:
             with open(path, "rb", buffering=0) as file:
                 return file.read()
@@ -334,7 +320,7 @@ class Blobs:
 
     def _found(self, digest: str) -> str:
         """Return a blob's path, to which it comes back from a clean-up or a shared cache."""
-        path = self._path(digest)
+        path = self._files.path(digest)
         if not os.path.exists(path):
             self._bring_back(digest, path)
         return path
@@ -380,60 +366,6 @@ class Blobs:
             os.unlink(path)
         return bool(found.st_mode & stat.S_IXUSR)
 
-    def _publish(
-        self,
-        new: Path,
-        digest: Digest,
-        size: int | None = None,
-        executable: bool = False,
-        identity: Digest | None = None,
-    ) -> None:
-        """Give a finished file its name; a damaged one of that name is replaced.
-
-        identity: of a large one, which is noted.
-        """
-        if not self._is_there_already(new, digest, size, executable, identity):
-            os.utime(new)  # a moved file has kept its own time
-            self._rename(new, digest)
-        self.wholeness.note(self._path(digest), identity)
-
-    def _is_there_already(
-        self, new: Path, digest: Digest, size: int | None, executable: bool, identity: Digest | None
-    ) -> bool:
-        """Whether a whole blob of that name is there and stays; then the new file is gone."""
-        target = self._path(digest)
-        try:
-            there = os.stat(target)
-        except OSError:
-            return False
-        if not stat.S_ISREG(there.st_mode) or there.st_size != size:  # nor a pipe, which waits
-            return False
-        if not self.wholeness.is_whole(target, digest, identity):
-            return False
-        if executable and not there.st_mode & stat.S_IXUSR:
-            try:
-                os.chmod(target, 0o555)
-            except OSError:  # another user's: the new file has the bit
-                return False
-        if not _touch(target):
-            return False
-        os.unlink(new)
-        return True
-
-    def _rename(self, new: Path, digest: Digest) -> None:
-        target = self._path(digest)
-        try:
-            os.replace(new, target)
-        except FileNotFoundError:
-            with suppress(FileExistsError):
-                make_folder(os.path.dirname(target))
-            os.replace(new, target)
-        except IsADirectoryError:
-            self.set_aside(digest)
-            os.replace(new, target)
-        if self._durability == "fsync":
-            sync_folder(Path(target).parent)
-
     def _staged_again(self, link: Path, staged: Path) -> FileBlob:
         """Return what is known of a blob that was staged and is now a result; drop the link."""
         blob, identity, size = digests(staged)
@@ -441,23 +373,14 @@ class Blobs:
             raise BlobDamagedError(
                 f"the blob {staged.name} is damaged: its bytes have another digest"
             )
-        _touch(str(staged))
-        self.wholeness.note(self._path(blob), identity if size >= LARGE else None)
+        touch(str(staged))
+        self.wholeness.note(self._files.path(blob), identity if size >= LARGE else None)
         os.unlink(link)
         return FileBlob(blob, identity, size, os.access(staged, os.X_OK))
 
     def _must_write(self) -> None:
         if self._read_only is not None:
             raise read_only_error(self.root, self._read_only)
-
-
-def _touch(path: str) -> bool:
-    """Say to a clean-up that a blob is wanted again; False where it is gone or another user's."""
-    try:
-        os.utime(path)
-    except OSError:
-        return False
-    return True
 
 
 def _copy(path: Path, new: Path) -> None:
