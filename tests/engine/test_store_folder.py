@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from nbcache.engine.record.explanations import why
 from nbcache.engine.running import shelf
+from nbcache.engine.running.reasons import FROM_STORE
 from nbcache.errors import DeclarationError
 from nbcache.model.task import Outcome, RunStatus
 from nbcache.store import history
@@ -77,6 +79,24 @@ def test_what_lies_below_does_not_tell_a_stored_result_from_a_computed_one(
     assert all("store folder" in reason for _, reason in rows)
     (plan, *_) = notebook.session.plan(["make"])
     assert (plan.tasks, plan.to_run) == (2, 0)
+
+
+def test_a_deleted_result_that_was_only_taken_from_there_is_why_its_task_runs(
+    kernels: Callable[[], Notebook],
+) -> None:
+    first, second = kernels(), kernels()
+    declare(first)
+    first.run()
+    second.session.use("another cache")
+    declare(second)
+    second.run()
+
+    (second.folder / "kept/b.big").unlink()
+    plan = second.session.plan(["make"])[0]
+    assert (plan.cached, plan.to_run, plan.reason) == (1, 1, FROM_STORE)
+    run = second.run()
+    assert run.reasons["make"] == FROM_STORE
+    assert why(second.session.cache, ["make", "1"]).head == f"make[v=b] ran: {FROM_STORE}"
 
 
 def test_a_hit_fills_a_store_folder_that_was_deleted(notebook: Notebook) -> None:

@@ -271,7 +271,7 @@ def _same_components(row: AttemptRow, earlier: AttemptRow, runs: Mapping[str, Ru
     """The hash was known, and the task ran all the same."""
     if not task_ends.was_begun(earlier):
         return f"{_run_words(runs, earlier.run)} ended before it began"
-    if earlier.status != "completed":
+    if earlier.status not in ("completed", "stored"):
         was = "" if earlier.status == "failed" else "was "
         return f"the earlier attempt with the same components {was}{earlier.status}"
     return row.reason or (

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from nbcache.engine.running.course import Course
 from nbcache.engine.running.decision import Decision, Place, outcome_of_hit
-from nbcache.engine.running.reasons import AGAIN, CUT_SHORT, Reasons
+from nbcache.engine.running.reasons import ENDED_AS, Reasons
 from nbcache.errors import NbcacheError
 from nbcache.model.command import Decide
 from nbcache.model.event import Event, Hit, Missed, Refused, Skipped
@@ -114,7 +114,7 @@ class Deciding:
             self._named_inputs.pop(name, None)
         elif name not in self._not_counting:
             line = self._reasons.line(place)
-            if line or found not in (AGAIN, CUT_SHORT):
+            if line or found not in ENDED_AS:
                 reasons[name] = line or found
             if line:
                 self._named_inputs[name] = place

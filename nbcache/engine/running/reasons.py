@@ -38,8 +38,13 @@ _MOST_ATTEMPTS = 50_000  # in the log: the inputs of more would take too long to
 NOT_KEPT = "its results are not kept (--cache off)"
 AGAIN = "an earlier attempt did not succeed"
 CUT_SHORT = "an earlier run ended before it was done"
-_OF_SOME = {AGAIN: "whose earlier attempt did not succeed", CUT_SHORT: "that an earlier run left"}
-_ENDED_AS = {AGAIN: ("failed", "ignored"), CUT_SHORT: ("aborted",)}
+FROM_STORE = "its earlier result was only taken from a store folder"
+_OF_SOME = {
+    AGAIN: "whose earlier attempt did not succeed",
+    CUT_SHORT: "that an earlier run left",
+    FROM_STORE: "whose earlier result was only taken from a store folder",
+}
+ENDED_AS = {AGAIN: ("failed", "ignored"), CUT_SHORT: ("aborted",), FROM_STORE: ("stored",)}
 
 _hashes: WeakKeyDictionary[Log, dict[tuple[str, str], frozenset[str]]] = WeakKeyDictionary()
 
@@ -65,7 +70,7 @@ class Reasons:
         self._new: dict[str, dict[TaskKey, list[Difference]]] = {}  # by place
         self._again: dict[str, dict[TaskKey, str]] = {}  # by place: what has no result of before
         self._lines: dict[str, NewInputs] = {}
-        self._tried: dict[str, str] | None = None
+        self._without: dict[str, str] | None = None
         self._is_broken = False  # else each task would read the damaged file again
 
     def of(self, place: Place, decisions: Sequence[Decision]) -> str:
@@ -97,9 +102,9 @@ class Reasons:
         said = self._found(place)
         if said != _NEW_INPUT and place.key not in self._set_back:
             return said
-        if self._tried is None:  # in runs before: what fails from now on is no reason
-            self._tried = tried_in_vain(self._cache.log)
-        again = {each.task: self._tried.get(each.hash or "", "") for each in decisions}
+        if self._without is None:  # in runs before: what fails from now on is no reason
+            self._without = without_result(self._cache.log)
+        again = {each.task: self._without.get(each.hash or "", "") for each in decisions}
         again = {task: word for task, word in again.items() if word}
         self._again.setdefault(place.key, {}).update(again)
         never = [each for each in decisions if each.task not in again]
@@ -232,17 +237,18 @@ def _as_set(components: Iterable[Component]) -> frozenset[object]:
     return frozenset((each.key, each.version, each.digest) for each in components)
 
 
-def tried_in_vain(log: Log) -> dict[str, str]:
-    """Return the hashes of all tasks that failed before or that a run's end came before, and which
-    of the two in words; read once per segment."""
+def without_result(log: Log) -> dict[str, str]:
+    """Return the hashes of all tasks that left no result in the cache, since they failed before, a
+    run's end came before them or a store folder had it, and which in words; read once per segment.
+    """
     found: dict[str, str] = {}
-    for word in (CUT_SHORT, AGAIN):  # of both, what failed
+    for word in (FROM_STORE, CUT_SHORT, AGAIN):  # of several, what failed
         found.update(dict.fromkeys(_hashes_of(log, word), word))
     return found
 
 
 def _hashes_of(log: Log, word: str) -> set[str]:
-    known, statuses = _hashes.setdefault(log, {}), _ENDED_AS[word]
+    known, statuses = _hashes.setdefault(log, {}), ENDED_AS[word]
     hashes: set[str] = set()
     for view in log.journals().values():
         for each in view.records_of(("attempt",)):
