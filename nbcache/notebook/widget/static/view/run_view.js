@@ -64,7 +64,8 @@ class RunView extends View {
 
   paintHead() {
     this.paintBar();
-    this.line.textContent = this.head.line;
+    const { line, name } = this.head, at = line.lastIndexOf(name);
+    fill(this.line, ...(at < 0 ? [line] : [line.slice(0, at), h("span", { class: "nb-run-name" }, name), line.slice(at + name.length)]));
     this.tick();
     this.paintButtons(["Table", Processes], ["Runs", Runs]);
     this.paintLines();
