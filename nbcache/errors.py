@@ -142,6 +142,8 @@ class NoCanonicalFormError(FingerprintError, TypeError):
     calls it where it is captured; these are empty until the caller adds them with `at`.
     """
 
+    RESULTS = "it stands for results of tasks"  # the reason of a channel or a run
+
     def __init__(
         self, type_name: str, reason: str = "", inside: str = "", place: str = "", name: str = ""
     ) -> None:
@@ -152,15 +154,25 @@ class NoCanonicalFormError(FingerprintError, TypeError):
         """The same error, said with its place."""
         return NoCanonicalFormError(self.type_name, self.reason, self.inside, place, name)
 
-    def __str__(self) -> str:
-        library, _, kind = self.type_name.partition(".")
-        kind = kind.rpartition(".")[2]
-        called = with_article(f"{library} {kind}".strip())
+    @property
+    def fact(self) -> str:
+        """What is wrong, without the ways out."""
+        called = with_article(" ".join(filter(None, self._library_and_kind)))
         known = f"holds {called}, at {self.inside}" if self.inside else f"is {called}"
-        made = f"what {self.name} is" if self.inside else f"the {kind or library}"
         said = f"{self.place or 'the value'} {known}: no canonical form"
-        said += f" ({self.reason})" if self.reason else ""
-        ways = ["pass plain data, a table, an array or a path instead"]
+        return said + (f" ({self.reason})" if self.reason else "")
+
+    @property
+    def _library_and_kind(self) -> tuple[str, str]:
+        library, _, kind = self.type_name.partition(".")
+        return library, kind.rpartition(".")[2]
+
+    def __str__(self) -> str:
+        if self.reason == self.RESULTS:
+            return f"{self.fact}.\n  Take them as inputs, `from ...`; or read them in a cell above"
+        library, kind = self._library_and_kind
+        made = f"what {self.name} is" if self.inside else f"the {kind or library}"
+        said, ways = self.fact, ["pass plain data, a table, an array or a path instead"]
         if self.name:
             said += f"; wrap it:\n  @nbcache.resource\n  def {self.name}(): return <{made}>"
             ways[0] = f"which makes it once per worker, and the body stays as it is; or {ways[0]}"

@@ -40,7 +40,14 @@ from nbcache.engine.work.harvest import INLINE_ROW_MAX, keep_value
 from nbcache.engine.work.listening import watch_calls_of_import
 from nbcache.engine.work.shown import Shown, chunks_of
 from nbcache.engine.work.watch import Watcher
-from nbcache.errors import BlobDamagedError, CodecError, FingerprintError, NotKept, StoreError
+from nbcache.errors import (
+    BlobDamagedError,
+    CodecError,
+    FingerprintError,
+    NoCanonicalFormError,
+    NotKept,
+    StoreError,
+)
 from nbcache.model.digest import Digest
 from nbcache.model.row import AttemptRow, Port, UseRow, WatchedRead
 from nbcache.model.task import Outcome
@@ -138,8 +145,16 @@ class Cells:
                 cell.decl, cell.facts, namespace, notebook_dir=self._session.folder, send=False
             )
         except FingerprintError as error:
-            text = str(error).partition("\n")[0].replace("process 'cell': ", "")
-            raise NotKept(text) from None
+            text = str(error).partition("\n")[0]
+            if isinstance(error, NoCanonicalFormError):
+                stands = error.reason == error.RESULTS
+                way = (
+                    "read them in a cell above"
+                    if stands
+                    else f"leave it out: --ignore {error.name}"
+                )
+                text = f"{error.fact}; {way}"
+            raise NotKept(text.replace("process 'cell': ", "")) from None
 
     def look_up(self, begun: Begun) -> Restored | None:
         """Return what is kept of the cell, if all of it can be had."""

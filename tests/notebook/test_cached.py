@@ -237,7 +237,11 @@ def test_a_cell_that_reads_what_it_assigns_starts_from_what_was_there(shell: She
         ("pass", "x = (i for i in range(3))", "x: a generator cannot be kept"),
         ("pass", "x = open('f.txt', 'w')", "x: a TextIOWrapper cannot be kept"),
         ("t = [1]", "x = t", "x is t itself"),
-        ("import threading\nlock = threading.Lock()", "with lock: x = 1", "lock"),
+        (
+            "import threading\nlock = threading.Lock()",
+            "with lock: x = 1",
+            "'lock' is a _thread lock: no canonical form (a lock); leave it out: --ignore lock",
+        ),
         ("pass", "x = 1\n!true", "line 3: what a magic or a command reads"),
         (
             "open('g.txt', 'w').write('a')",
@@ -255,6 +259,21 @@ def test_what_would_not_come_back_is_not_kept_and_the_cell_runs_each_time(
         assert why in not_kept(answer), answer.text
         assert badge(answer) == ""
         assert "x" in shell.ip.user_ns
+
+
+def test_results_of_tasks_are_to_be_read_in_a_cell_above(shell: Shell) -> None:
+    shell.ok("%%process p()\n1")
+    shell.ok("r = %nbcache run")
+    shell.ok("results = r['p']")
+    for name, kind in (("p", "Process"), ("r", "Run"), ("results", "Results")):
+        said = not_kept(shell.ok(f"%%cached\nx = str({name})"))
+        assert f"'{name}' is a {kind}: no canonical form (it stands for results of tasks)" in said
+        assert said.endswith("; read them in a cell above")
+
+    shell.ok("%%process q()\nstr(r)")
+    error = str(shell.run("%nbcache run q").error)
+    assert error.endswith("\n  Take them as inputs, `from ...`; or read them in a cell above")
+    assert "resource" not in error
 
 
 def test_an_error_is_that_of_any_cell_and_keeps_nothing(shell: Shell, tmp_path: Path) -> None:

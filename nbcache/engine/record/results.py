@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nbcache.codec.registry import decode
 from nbcache.engine.identity.identify import whole_item
@@ -193,6 +193,8 @@ class TaskResult:
 
 class Results:
     """The results of one process in one run, in the order of its items; frozen to that run."""
+
+    __nbcache_results__: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from nbcache.engine.identity.identify import gathered_digest, input_digest
 from nbcache.engine.record import history
@@ -35,6 +36,8 @@ class RestoredRun:
     `bound` are the names that now hold results, `skipped` those that held something else, with
     the name of its type.
     """
+
+    __nbcache_results__: ClassVar[bool] = True
 
     summary: RunSummary
     results: Mapping[str, Results]

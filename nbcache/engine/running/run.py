@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from nbcache.engine.record.history import LIVE
 from nbcache.engine.record.results import Decoder, Elements, Results, TaskResult, channel_items
@@ -53,6 +53,8 @@ class AtWork:
 
 class Run:
     """One execution of a pipeline. `await run` waits for it; `run["quant"]` gives results."""
+
+    __nbcache_results__: ClassVar[bool] = True
 
     def __init__(
         self,

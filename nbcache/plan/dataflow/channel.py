@@ -8,6 +8,7 @@ operators are what notebooks are written in: they may be added to, not changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import ClassVar
 
 from nbcache.errors import WiringError, kind_of
 from nbcache.model.channel import Node, Op
@@ -27,6 +28,7 @@ class Channel:
     """
 
     __slots__ = ("__weakref__", "node")
+    __nbcache_results__: ClassVar[bool] = True
 
     def __init__(self, node: Node) -> None:
         self.node = node

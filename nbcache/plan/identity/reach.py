@@ -106,8 +106,8 @@ class Walker:
         identity = getattr(cls, "__nbcache_identity__", None)
         if identity is not None:  # a resource
             return self._once(value, lambda each: identity(each, self.digest))
-        if module_of(cls).startswith("nbcache.") and hasattr(value, "node"):
-            raise NoCanonicalFormError(cls.__name__, "a channel; take what it carries as an input")
+        if hasattr(cls, "__nbcache_results__"):  # a channel or a run
+            raise NoCanonicalFormError(cls.__name__, NoCanonicalFormError.RESULTS)
         if isinstance(value, DESCRIPTORS):
             return self._once(value, self._member)
         self.noted.note_type(cls)
