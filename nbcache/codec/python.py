@@ -73,7 +73,13 @@ def decode_json(data: bytes | memoryview) -> object:
     return json.loads(bytes(data))
 
 
-class _Pickler(pickle.Pickler):
+class _WholePickler(pickle.Pickler):
+    def reducer_override(self, obj: object) -> Any:
+        reduced = reduce_whole(obj)
+        return NotImplemented if reduced is None else reduced
+
+
+class _Pickler(_WholePickler):
     """Python's own pickler, which is several times quicker than cloudpickle where it suffices."""
 
     def reducer_override(self, obj: object) -> Any:
@@ -84,8 +90,7 @@ class _Pickler(pickle.Pickler):
                 raise _NeedsCloudpickle
         if type(obj).__name__ in _GENERATORS:  # it may be the one of the process, known by its name
             raise _NeedsCloudpickle
-        reduced = reduce_whole(obj)
-        return NotImplemented if reduced is None else reduced
+        return super().reducer_override(obj)
 
 
 _GENERATORS = ("Random", "RandomState")
@@ -101,8 +106,10 @@ def encode_by_reference(value: object) -> bytes:
     Raises:
         CodecError: the value cannot be pickled so.
     """
+    sink = io.BytesIO()
     try:
-        return pickle.dumps(value, protocol=5)
+        _WholePickler(sink, protocol=5).dump(value)
+        return sink.getvalue()
     except Exception as error:
         raise CodecError(
             f"{kind_of(value)} cannot be kept: {type(error).__name__}: {error}"

@@ -6,8 +6,8 @@ Python's types do not hold, the type of a map that its keys are sorted; groups a
 take along what they computed, which may be out of date; `numpy.vectorize` keeps a ufunc that
 nothing can pickle once it was called. Libraries are told by the names of their classes, never
 imported to find out. And of any class with a `__getattr__`, which pickle asks before the object has
-what that looks into, or with a `__new__`, or an exception's `__init__`, that takes other
-arguments than those that pickle has.
+what that looks into, or with a `__new__`, or an `__init__` in place of one of Python's (that of an
+exception, an OrderedDict, a deque), that takes other arguments than those that pickle has.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import contextlib
 import copyreg
 import io
 import operator
+import sys
 import types
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -48,8 +50,8 @@ def _reducer(cls: type) -> Reducer | None:
             return found
     if issubclass(cls, type) or cls in copyreg.dispatch_table:
         return None
-    if issubclass(cls, BaseException):
-        return _reduce_exception if _has_own_arguments(cls) else None
+    if (base := _base_that_tells(cls)) is not None:
+        return partial(_reduce_as, base)
     if not _pickles_as(object, cls):
         return None
     if _asks_for_more(cls):
@@ -95,29 +97,64 @@ def make_unmade(base: Any, cls: type, *arguments: object) -> object:
     return base.__new__(cls, *arguments)
 
 
-def _has_own_arguments(cls: type[BaseException]) -> bool:
-    """Tell whether an exception, which keeps what its built-in class was called with, is itself
-    called with something else, as far as anybody knows. (A group is made by its `__new__`.)"""
-    if not isinstance(cls.__init__, types.FunctionType) or issubclass(cls, BaseExceptionGroup):
-        return False
-    return not copyreg._slotnames(cls) and _pickles_as(_built_in(cls), cls)  # type: ignore[attr-defined]
+def _base_that_tells(cls: type) -> Any:
+    """Return the class of Python's that tells pickle what objects of a class that derives from it
+    are called with, where that one is called with something else, as far as anybody knows."""
+    teller = next(each for each in cls.__mro__ if not _TELLERS.isdisjoint(vars(each)))
+    if teller is object or issubclass(
+        cls, BaseExceptionGroup
+    ):  # which keeps what it is called with
+        return None
+    is_own = True
+    for each in cls.__mro__:
+        if each.__module__.partition(".")[0] in sys.stdlib_module_names and issubclass(
+            each, teller
+        ):
+            return None if is_own else each
+        is_own = is_own and _CALLED.isdisjoint(vars(each))
+    return None
 
 
-def _reduce_exception(error: Any) -> Reduced:
-    _, arguments, *rest = error.__reduce__()
-    return (make_exception, (_built_in(type(error)), type(error), *arguments), *rest)
+_TELLERS, _CALLED = {"__reduce__", "__reduce_ex__"}, {"__new__", "__init__"}
 
 
-def _built_in(cls: type) -> Any:
-    return next(each for each in cls.__mro__ if each.__module__ == "builtins")
+def _reduce_as(base: Any, value: Any) -> Reduced | None:
+    make, arguments, *rest = value.__reduce_ex__(5)
+    if make is not type(value):
+        return None
+    state, items, pairs = (*rest, None, None, None)[:3]
+    if state is None:
+        state = getattr(value, "__dict__", None)
+    names = {*copyreg._slotnames(make)} - {*copyreg._slotnames(base)}  # type: ignore[attr-defined]
+    slots = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    held = (base, state, slots, [*(items or ())], [*(pairs or ())])
+    return make_as, (base, make, *arguments), held, None, None, set_as
 
 
-def make_exception(base: Any, cls: type, *arguments: object) -> object:
-    """Make an exception of a class as the built-in one that it derives from is made."""
+def make_as(base: Any, cls: type, *arguments: object) -> object:
+    """Make an object of a class as the class of Python's that it derives from is made."""
     made = base.__new__(cls, *arguments)
     with contextlib.suppress(TypeError):  # its class has not called it either, or not so
         base.__init__(made, *arguments)
     return made
+
+
+make_exception = make_as  # in pickles that were made before
+
+
+def set_as(made: Any, held: tuple[Any, Any, Any, Any, Any]) -> None:
+    """Complete an object that `make_as` made: its attributes come before its items, which its own
+    methods have seen already."""
+    base, state, slots, items, pairs = held
+    if state and hasattr(type(made), "__setstate__"):
+        made.__setstate__(state)
+    else:
+        set_attributes(made, state)
+    set_attributes(made, (None, slots))
+    if items:
+        base.extend(made, items)
+    for key, each in pairs:
+        base.__setitem__(made, key, each)
 
 
 def set_attributes(made: object, state: Any) -> None:

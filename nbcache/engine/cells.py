@@ -336,7 +336,8 @@ class Cells:
         declared = dict.fromkeys((*begun.cell.decl.directives.env, "MPLBACKEND"), "")
         self._watcher.hear_children()
         new = self._local_modules(sys.modules.keys() - self._known_modules)
-        local = {**self._known_local, **self._watcher.taken.run, **new}
+        run = {name: file for name, (file, _) in self._watcher.taken.run.items()}
+        local = {**self._known_local, **run, **new}
         known = begun.captured.modules
         taken = new.keys() - known.keys()
         more = self._watcher.taken.beyond(known, (), local)

@@ -13,7 +13,9 @@ import sys
 import threading
 import tracemalloc
 import weakref
-from collections.abc import Callable
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -327,6 +329,94 @@ class Failures(ExceptionGroup[Exception]):
         return made
 
     code: int
+
+
+class Sloted(Exception):
+    __slots__ = ("code",)
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exit code {code}")
+        self.code = code
+
+
+class Folded(OrderedDict[str, int]):
+    """Knows its keys in lower case, and what for."""
+
+    def __init__(self, name: str, **items: int) -> None:
+        self.name, self.lower = name, set[str]()
+        super().__init__(**items)
+
+    def __setitem__(self, key: str, value: int) -> None:
+        self.lower.add(key.lower())
+        super().__setitem__(key, value)
+
+
+class Window(deque[int]):
+    def __init__(self, size: int, items: Iterable[int] = ()) -> None:
+        super().__init__(items, maxlen=size)
+
+
+class Lists(defaultdict[str, list[int]]):
+    def __init__(self, name: str) -> None:
+        super().__init__(list)
+        self.name = name
+
+
+class Quarter(datetime.date):
+    name: str
+
+    def __new__(cls, year: int, number: int) -> Quarter:
+        made = super().__new__(cls, year, 3 * number, 1)
+        made.name = f"{year}-Q{number}"
+        return made
+
+
+class Share(Fraction):
+    __slots__ = ("unit",)
+    unit: str
+
+    def __new__(cls, value: str, unit: str) -> Share:
+        made = super().__new__(cls, value)
+        made.unit = unit
+        return made
+
+
+class Told(OrderedDict[str, int]):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"told": self.name}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self.name = state["told"]
+
+
+def test_what_derives_from_a_class_of_python_is_not_called_with_what_that_one_is_called_with() -> (
+    None
+):
+    lists, told = Lists("a"), Told("b")
+    lists["x"].append(1)
+    told["y"] = 2
+    values = [
+        Sloted(3), Folded("c", A=1), Window(2, [1, 2, 3]), lists, Quarter(2020, 2),
+        Share("1/5", "eur"), told,
+    ]  # fmt: skip
+
+    made: Any = there_and_back(values)
+    by_name = encode(values, by_reference=True)  # as `%%cached` keeps it
+
+    assert repr(decode(by_name.codec, by_name.data, vouched=True)) == repr(made)
+    sloted, folded, window, lists, quarter, share, told = made
+    assert [type(each) for each in made] == [type(each) for each in values]
+    assert (str(sloted), sloted.code, sloted.args) == ("exit code 3", 3, ("exit code 3",))
+    assert (folded, folded.name, folded.lower) == ({"A": 1}, "c", {"a"})
+    assert (list(window), window.maxlen) == ([2, 3], 2)
+    assert (lists, lists.name, lists.default_factory) == ({"x": [1]}, "a", list)
+    assert (quarter, quarter.name) == (datetime.date(2020, 6, 1), "2020-Q2")
+    assert (share, share.unit) == (Fraction(1, 5), "eur")
+    assert (told, told.name) == ({"y": 2}, "b")
 
 
 class Nothing:

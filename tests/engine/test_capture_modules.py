@@ -19,6 +19,7 @@ from nbcache.engine.identity.loaded import LoadedModules
 from nbcache.engine.identity.modules import LocalModules
 from nbcache.engine.identity.packages import closure_of, distribution_of, see_packages
 from nbcache.engine.identity.payload import unpickle_names
+from nbcache.errors import NoCanonicalFormError
 from nbcache.plan.identity.module_reach import ModuleReach
 from nbcache.plan.identity.module_relations import ModuleRelations
 from tests.engine.notebook_cells import captured, changed, summaries
@@ -519,6 +520,26 @@ spec.loader.exec_module(other)
     assert names["calls"] is sys.modules["calls_for_test"]
     assert names["other"] is sys.modules["other_for_test"]
     assert "module calls_for_test" in changed(before, after)
+
+
+def test_a_module_that_was_loaded_from_a_file_is_none_of_its_name_unless_it_is_found_by_that(
+    write: Write,
+) -> None:
+    write({"apart/other_for_test.py": OTHER})
+    load = "import importlib.util as u, pathlib, sys\nimport helpers_for_test\n" + (
+        "place = pathlib.Path(helpers_for_test.__file__).parent / 'apart/other_for_test.py'\n"
+        "spec = u.spec_from_file_location('other_for_test', place)\n"
+        "other = u.module_from_spec(spec)\nspec.loader.exec_module(other)\n"
+    )
+    body = "out = other.far(v)"
+    with pytest.raises(NoCanonicalFormError, match=r"apart/other_for_test\.py.* sys\.modules"):
+        captured(load, body=body)
+    found = load + "sys.modules['other_for_test'] = other"
+
+    before = captured(found, body=body)
+    write({"apart/other_for_test.py": OTHER.replace("2", "3")})
+
+    assert "module other_for_test" in changed(before, captured(found, body=body))
 
 
 def test_a_submodule_that_its_package_names_without_importing_it_by_name_is_followed(

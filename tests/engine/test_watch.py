@@ -533,6 +533,62 @@ def test_a_module_that_an_earlier_task_loaded_counts_with_what_it_imports_for_on
         assert [each.name for each in found] == ["taken_below", "taken_helper"], body
 
 
+def test_what_a_text_imports_relatively_counts_and_what_a_body_puts_in_place_of_import_stays(
+    bench: Bench, notebook: Path
+) -> None:
+    package = notebook / "texts_of" / "inner"
+    package.mkdir(parents=True)
+    for place in (package, package.parent):
+        (place / "__init__.py").write_text("")
+        (place / "mod.py").write_text("V = 1\ndef g(): return 1\n")
+    path = (str(notebook), *sys.path)
+    reads(bench, "import texts_of.mod, texts_of.inner.mod", notebook, sys_path=path)
+    for text, around, names in (
+        ("from ..mod import g", "'__name__': 'texts_of.inner.mod'", {"texts_of", "texts_of.mod"}),
+        ("from . import mod", "'__name__': 'texts_of.other'", {"texts_of", "texts_of.mod"}),
+        ("from . import mod", "'__package__': 'texts_of.inner'",
+         {"texts_of", "texts_of.inner", "texts_of.inner.mod"}),
+    ):  # fmt: skip
+        body = f"code = compile({text!r} + '', 't', 'exec')\nexec(code, {{{around}}})"
+        assert {each.name for each in reads(bench, body, notebook, sys_path=path)} == names, body
+
+    refused = (
+        "from unittest import mock\n"
+        "with mock.patch('builtins.__import__', side_effect=ImportError):\n"
+        "    try: exec('import js' + 'on')\n    except ImportError: pass\n    else: 1 / 0"
+    )
+    assert reads(bench, refused, notebook) == ()
+
+
+def test_a_module_that_is_edited_after_a_forked_child_loaded_it_is_not_believed(
+    bench: Bench, notebook: Path
+) -> None:
+    file = notebook / "forked_helper.py"
+    file.write_text("V = 1")
+    body = (
+        "import os\nif os.fork() == 0:\n  try: __import__('forked_' + 'helper')\n"
+        f"  finally: os._exit(0)\nos.wait()\nos.system('echo V = 22 > {file}')"
+    )
+    process = bench.process(body, [], folder=str(notebook), sys_path=(str(notebook), *sys.path))
+
+    report = bench.run(process)
+
+    assert "the module forked_helper" in (report.error or "")
+
+
+def test_a_worker_that_uses_a_submodule_is_as_it_was_afterwards(
+    bench: Bench, notebook: Path
+) -> None:
+    (notebook / "holding").mkdir()
+    (notebook / "holding" / "__init__.py").write_text("")
+    (notebook / "holding" / "held.py").write_text("V = 1")
+    path = (str(notebook), *sys.path)
+    for more, retires in (("", False), ("; holding.K = 1", True)):
+        process = bench.process(f"import holding.held{more}", [],
+                                folder=str(notebook), sys_path=path)  # fmt: skip
+        assert bench.run(process).retire == retires
+
+
 def test_a_module_that_another_task_of_the_process_took_by_its_name_does_not_count(
     bench: Bench, notebook: Path
 ) -> None:

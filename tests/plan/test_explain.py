@@ -174,6 +174,15 @@ def test_a_helper_whose_text_is_as_before_changed_in_what_it_holds() -> None:
     )
 
 
+def test_an_object_of_which_nobody_can_say_what_changed_comes_with_the_way_out() -> None:
+    before, after = (_of("captured", "parser", content, "lark.lark.Lark") for content in "ab")
+
+    assert phrase(differences([before], [after])[0]) == (
+        "parser changed (lark.lark.Lark, of other content; where it is so at every run: "
+        "--ignore parser)"
+    )
+
+
 def test_files_of_a_list_with_other_content_are_no_file_of_a_long_name() -> None:
     text = "list of 2: x (1 B), y (1 B)"
     before, after = (_of("input", "fs", content, text) for content in "ab")

@@ -17,12 +17,14 @@ from functools import lru_cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from nbcache.engine.spec import ModuleSource
 from nbcache.model.digest import identity_digest
 from nbcache.model.fingerprint import Component
 from nbcache.plan.identity.asked import Asked
+from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.fingerprint import component
 from nbcache.plan.identity.module_facts import ModuleFacts, read_module
 from nbcache.plan.identity.module_reach import ModuleReach, Reached
@@ -54,6 +56,17 @@ class LocalModules:
         if found is None or module == self._notebook:
             found = self._homes[top] = self._home(top) if module != self._notebook else "notebook"
         return found
+
+    def home_of(self, module: ModuleType) -> Home:
+        """Return where a module comes from; "unknown" where its name leads to another file, as that
+        of one may that the notebook loaded by itself."""
+        file = attribute(module, "__file__")
+        if isinstance(file, str) and sys.modules.get(module.__name__) is not module:
+            spec = self.spec(module.__name__)
+            origin = None if spec is None else spec.origin
+            if origin and os.path.exists(origin) and not os.path.samefile(origin, file):
+                return "unknown"
+        return self.home(module.__name__)
 
     def imported(self) -> list[str]:
         """Return the local modules that this process has imported, in that order."""

@@ -55,15 +55,11 @@ class NamedComponents:
         """Return the component of what a name stands for; notes in the walk what it reaches."""
         wanted = walker.noted.wanted.get(name, set())
         if isinstance(value, types.ModuleType):
-            walker.noted.module_read(value.__name__, wanted or {()})
-            if () not in wanted and self._places.home(value.__name__) in (
-                "package",
-                "python",
-                "local",
-            ):
-                digest = combine("module", value.__name__)
-            else:
+            if () in wanted or self._places.home_of(value) in ("unknown", "notebook"):
                 digest = self._digest(walker, name, value)
+            else:
+                digest = combine("module", value.__name__)
+            walker.noted.module_read(value.__name__, wanted or {()})
             return component("captured", name, digest, f"module {value.__name__}")
         walker.folded.clear()
         walker.folded_classes.clear()

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from types import CodeType, FrameType, ModuleType
 from typing import Any, Protocol
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from nbcache.engine.work.callers import (
     CALL_OF_IMPORT,
@@ -52,6 +52,11 @@ class Listener(Protocol):
     """What is told. Each call comes on the thread, and in the middle, of what it tells of."""
 
     is_active: bool
+
+    @property
+    def told(self) -> set[object]:
+        """What was told already and need not be told again; emptied when that is forgotten."""
+        ...
 
     @property
     def variables(self) -> VariableListener: ...
@@ -115,8 +120,8 @@ def listen(listener: Listener, events: Mapping[str, Callable[[Arguments], None]]
 def hear(listener: Listener) -> None:
     """Have the functions that were replaced tell this one from now on."""
     _latest[:] = [listener]
-    if _texts or _texts_of_packages:  # functions that a module made of a text live as long as that
-        watch_calls_of_import()
+    if any(each is not None for _, each in _texts.values()):
+        watch_calls_of_import()  # functions that a module made of a text live as long as that
 
 
 def _watch_variables(listener: Listener) -> None:
@@ -179,7 +184,8 @@ def watch_calls_of_import() -> None:
     Not always: each import statement calls it as well, takes longer then, and shows it in its
     tracebacks.
     """
-    builtins.__import__ = _watched_import
+    if builtins.__import__ is _import:  # and not what a body put there
+        builtins.__import__ = _watched_import
 
 
 def forget_calls_of_import() -> None:
@@ -193,16 +199,26 @@ def watch_imports_in(text: CodeType, *, is_packages: bool) -> None:
     is_packages: an installed package runs it, as those do that generate code.
     """
     codes = codes_that_import(text)
+    for code in (text, *codes):  # what is at this place when it is gone is another text
+        gone = functools.partial(_forget_text, id(code))
+        _texts[id(code)] = ref(code, gone), is_packages if code in codes else None
     if codes:
-        texts = _texts_of_packages if is_packages else _texts
-        texts.update((id(each), each) for each in codes)
         watch_calls_of_import()
 
 
+def _forget_text(key: int, _: object) -> None:
+    _texts.pop(key, None)
+
+
+def was_read(text: CodeType) -> bool:
+    """Say whether `watch_imports_in` knows a text."""
+    return id(text) in _texts
+
+
 _import = builtins.__import__
-_texts: WeakValueDictionary[int, CodeType] = WeakValueDictionary()
-"""The code of texts that import something, by its identity; functions made of it keep it alive."""
-_texts_of_packages: WeakValueDictionary[int, CodeType] = WeakValueDictionary()
+_texts: dict[int, tuple[ref[CodeType], bool | None]] = {}
+"""The code of texts that were run, by its identity, and whether a package does that; None: it
+imports nothing. Functions made of it keep it alive."""
 
 
 def _watched_import(
@@ -217,18 +233,23 @@ def _watched_import(
     if frame is None:
         return module
     code = frame.f_code
-    is_packages = id(code) in _texts_of_packages
-    in_text = is_packages or id(code) in _texts
-    if not in_text and (CALL_OF_IMPORT not in code.co_names or is_statement(frame)):
+    is_packages = _texts[id(code)][1] if id(code) in _texts else None
+    if is_packages is None and CALL_OF_IMPORT not in code.co_names:
         return module
-    around = str((globals or {}).get("__package__"))
-    full = importlib.util.resolve_name("." * level + name, around) if level else name
-    members = tuple(fromlist or ())
-    inner = [each for each in members if f"{full}.{each}" in sys.modules]
-    parts = {*members} - {*inner} if "*" not in members and is_statement(frame) else set()
-    asked = [(full, part) for part in parts or {""}]
-    for each, part in (*asked, *((f"{full}.{each}", "") for each in inner)):
-        _latest[0].asked_by_name(each, frame, part, is_packages=is_packages)
+    listener, members = _latest[0], tuple(fromlist or ())
+    key = (id(code), frame.f_lasti, id(module), name, members)
+    if key in listener.told:
+        return module
+    listener.told.add(key)
+    by_statement = is_statement(frame)
+    if by_statement and is_packages is None:
+        return module
+    full = module.__name__ if level else name  # of `from . import a` it is the package that is here
+    inner = {each for each in members if f"{full}.{each}" in sys.modules}
+    parts = {*members} - inner if by_statement and members and "*" not in members else {""}
+    asked = [(full, part) for part in parts] + [(f"{full}.{each}", "") for each in inner]
+    for each, part in asked:
+        listener.asked_by_name(each, frame, part, is_packages=bool(is_packages))
     return module
 
 

@@ -24,6 +24,7 @@ from nbcache.engine.identity.read_state import state_of
 from nbcache.engine.work.callers import CALLING_IMPORT, told_words
 from nbcache.engine.work.import_reads import ImportReads
 from nbcache.engine.work.listening import watch_calls_of_import
+from nbcache.engine.work.modules_by_path import have_strangers, place_of
 from nbcache.engine.work.watch import Watcher
 from nbcache.model.digest import Digest, identity_digest
 from nbcache.store.filestate import StatKey, is_settled
@@ -79,7 +80,8 @@ class LocalModules:
                     self._execute(this, module, file)
                 self._new.append(module)
             finally:
-                self._watcher.taken.end_import(module.__name__, begun)
+                name = module.__name__
+                self._watcher.taken.end_import(name, file, self._digests.get(name), begun)
                 self._leave()
             if sys.modules.get(module.__name__) is not module:
                 self._watcher.read_file(file)  # made by hand from a file, and known by no name
@@ -147,7 +149,7 @@ class LocalModules:
         # Of a folder without `__init__.py` no module tells; and a package hides a module beside it.
         paths.update(*((os.path.dirname(f), os.path.splitext(f)[0]) for f in loaded.values()))
         now = (tuple(sys.path), {each: state_of(each or ".") for each in paths})
-        if now == self._looked:
+        if now == self._looked and not have_strangers(loaded):
             return False
         if any(_leads_elsewhere(each) or self.is_edited(each) for each in loaded):
             return True
@@ -215,10 +217,10 @@ def _leads_elsewhere(name: str) -> bool:
     around = sys.modules.get(name.rpartition(".")[0])
     folders = getattr(around, "__path__", None)
     try:
-        found = importlib.machinery.PathFinder.find_spec(name, folders)
+        found = place_of(name, folders)
     except (ImportError, ValueError, AttributeError, KeyError):
         return False  # others than the path find it
-    return found is not None and found.origin != sys.modules[name].__file__
+    return found not in (None, sys.modules[name].__file__)
 
 
 def _empty_caches(module: types.ModuleType) -> None:
@@ -241,6 +243,9 @@ def _state(module: types.ModuleType) -> bytes:
     for name, value in list(vars(module).items()):
         if name.startswith("__") and name != "__all__":
             continue
+        is_module = isinstance(value, types.ModuleType)
+        if is_module and value.__name__ == f"{module.__name__}.{name}":
+            continue  # a submodule, which is put there when its import has ended
         parts.append((name, _value_state(value, module.__name__)))
     return repr(parts).encode("utf-8", "surrogatepass")
 

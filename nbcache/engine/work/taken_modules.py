@@ -7,12 +7,12 @@ counts for every attempt that uses the module.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nbcache.engine.spec import ModuleSource
 from nbcache.engine.work.child_notes import ChildNotes
+from nbcache.model.digest import Digest
 from nbcache.plan.identity.uses import Chain
 
 Taken = tuple[str, Chain]
@@ -32,13 +32,14 @@ class Importing:
 class TakenModules:
     """Those of one attempt at a time, from `begin` on."""
 
-    def __init__(self, children: ChildNotes, is_local: Callable[[str], bool]) -> None:
-        self._children, self._is_local = children, is_local
+    def __init__(self, children: ChildNotes) -> None:
+        self._children = children
+        self._told: set[object] = set()  # import statements and calls that asked already
         self.named: set[str] = set()  # what the body itself asked for, local or not
         self._asked: set[str] = set()
         self._whole: set[str] = set()  # those of them that are asked for what their code defines
-        # By `runpy`, or in a forked child, where none is loaded here: names and files.
-        self.run: dict[str, str] = {}
+        # By `runpy`, or in a forked child, so none is loaded here: files, and what these held then.
+        self.run: dict[str, tuple[str, Digest | None]] = {}
         self._parts: set[Taken] = set()  # what pickles brought, or a text names, of which modules
         self._importing: list[Importing] = []
         self._imports: dict[str, Importing] = {}
@@ -47,12 +48,17 @@ class TakenModules:
         self.named, self.run = set(), {}
         self.forget()
 
+    @property
+    def told(self) -> set[object]:
+        """What asked already and need not be told again; each import of a module is told all."""
+        return set() if self._importing else self._told
+
     def ask(self, module: str, name: str, *, is_taken: bool, is_named: bool) -> None:
         """Code asks for a module by name, or for this part of it: for what the code there defines
         (is_taken), by code of the user's (is_named)."""
         if self._children.is_child:
-            file = getattr(sys.modules.get(module), "__file__", None)
-            self._children.tell("module", module, (file, name, is_taken, is_named))
+            said = {"name": name, "is_taken": is_taken, "is_named": is_named}
+            self._children.tell("module", module, said)
             return
         if name:
             self._parts.add((module, tuple(name.split("."))))
@@ -64,15 +70,15 @@ class TakenModules:
             each.asked |= {module} if is_taken else set()
             each.named |= {module} if is_named else set()
 
-    def hear(self, module: str, file: str | None, name: str, taken: bool, named: bool) -> None:
-        """A forked child asked for a module, or loaded it."""
-        self.ask(module, name, is_taken=taken, is_named=named)
-        if file and self._is_local(file):
-            self.run[module] = file
+    def loaded_by_child(self, module: str, file: str, digest: Digest | None) -> None:
+        """A forked child loaded a local module, of which its file held this then."""
+        self.ask(module, "", is_taken=False, is_named=False)
+        self.run.setdefault(module, (file, digest))
 
     def forget(self) -> None:
         """Take no note of what was taken so far, but for what imports did."""
         self._parts, self._asked, self._whole = set(), set(), set()
+        self._told = set()
 
     def begin_import(self) -> Importing:
         """The code of a local module begins to run."""
@@ -80,11 +86,11 @@ class TakenModules:
         self._importing.append(begun)
         return begun
 
-    def end_import(self, module: str, begun: Importing) -> None:
+    def end_import(self, module: str, file: str, digest: Digest | None, begun: Importing) -> None:
         self._importing.remove(begun)  # threads may import at once
         self._imports[module] = begun
         if self._children.is_child:
-            self.ask(module, "", is_taken=False, is_named=False)
+            self._children.tell("loaded", module, (file, digest))
         for each in self._importing:
             each.loaded.add(module)
 

@@ -53,6 +53,7 @@ from nbcache.engine.work.listening import (
     hear,
     listen,
     path_of_folder,
+    was_read,
     watch_imports_in,
 )
 from nbcache.engine.work.opened_files import OpenedFiles
@@ -79,7 +80,7 @@ class Watcher:
         self._files = OpenedFiles()
         self._asked: dict[str, Digest | None] = {}  # paths by what was there when it was asked
         self._written: set[str] = set()  # files that the body itself made as they are
-        self.taken = TakenModules(self._children, self._is_local_module)
+        self.taken = TakenModules(self._children)
         # During an import of local modules: kinds and names.
         self._import_reads: dict[tuple[str, str], None] | None = None
         self._gathering: set[int] = set()  # threads that ask what happened
@@ -279,7 +280,9 @@ class Watcher:
             elif kind == "child":
                 self._files.add_child(int(name), is_program=False)
             elif kind == "module":
-                self.taken.hear(name, *found)
+                self.taken.ask(name, **found)
+            elif kind == "loaded":
+                self.taken.loaded_by_child(name, *found)
             elif kind == "named":
                 self._named.setdefault(name, tuple(found) if found else None)
             else:
@@ -293,14 +296,22 @@ class Watcher:
         self.taken.ask(module, name, is_taken=not takes_no_code(frame), is_named=is_named)
 
     def _executed(self, arguments: tuple[object, ...]) -> None:
+        code = arguments[0]
+        if not isinstance(code, CodeType) or was_read(code):
+            return
         frame = sys._getframe(2)
-        if isinstance(arguments[0], CodeType) and not runs_what_is_known(frame):
-            watch_imports_in(arguments[0], is_packages=library_of(frame) is not None)
+        if not runs_what_is_known(frame):
+            watch_imports_in(code, is_packages=library_of(frame) is not None)
+
+    @property
+    def told(self) -> set[object]:
+        """Imports that `taken` knows already."""
+        return self.taken.told
 
     def module_run(self, module: str, file: str, frame: FrameType) -> None:
         """Code runs a module that is not loaded for it."""
         if self._is_local_module(file):
-            self.taken.run[module] = file
+            self.taken.run[module] = (file, self.state.file(file))
             self.asked_by_name(module, frame)
 
     def _is_local_module(self, file: str) -> bool:

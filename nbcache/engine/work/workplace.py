@@ -205,9 +205,11 @@ class Workplace:
         Raises:
             InputChangedError: one of them changed since.
         """
-        loaded = self.modules.loaded
+        loaded, elsewhere = self.modules.loaded, self.watcher.taken.run
         for name, path in unknown.items():
             if name in loaded and self.modules.is_edited(name):
+                raise self._changed(name, path)
+            if name in elsewhere and elsewhere[name][1] != self.watcher.state.file(path):
                 raise self._changed(name, path)
         for name, source in process.modules.items():
             if name not in loaded:
@@ -240,7 +242,8 @@ class Workplace:
         another way (`before` are those that were there), or an earlier attempt of the process did.
         """
         self.watcher.hear_children()
-        loaded = self.modules.loaded | self.watcher.taken.run
+        run = {name: file for name, (file, _) in self.watcher.taken.run.items()}
+        loaded = self.modules.loaded | run
         if not loaded:
             return {}
         known = self._taken_modules.setdefault(process.key, set())

@@ -286,6 +286,8 @@ def phrase(difference: Difference, process: str = "") -> str:
         return f"{name}: {held}"
     elif not where and each.kind == "captured" and new.summary:
         where = f"{new.summary}, of other content"
+        if each.name.isidentifier():  # that of a library may be another in each process
+            where += f"; where it is so at every run: --ignore {each.name}"
     return f"{name} changed{inside and f' in {inside}'}{_in_brackets(where)}"
 
 

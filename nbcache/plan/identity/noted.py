@@ -44,6 +44,10 @@ class Places(Protocol):
         """Return where the module of this full name comes from."""
         ...
 
+    def home_of(self, module: types.ModuleType) -> Home:
+        """Return where a module comes from; "unknown" where its name leads to another one."""
+        ...
+
 
 class Noted:
     """What was read so far. `wanted` are names of `namespace`, `local` modules, both with the

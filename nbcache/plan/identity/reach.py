@@ -345,13 +345,13 @@ class Walker:
         )
 
     def _module(self, value: types.ModuleType) -> Digest:
-        if self._places.home(value.__name__) in ("unknown", "notebook"):
-            name, is_file = value.__name__, attribute(value, "__file__") is not None
+        name, file = value.__name__, attribute(value, "__file__")
+        if self._places.home_of(value) in ("unknown", "notebook"):
             way_out = f"say `sys.modules[{name!r}] = ...` where it is loaded from its file"
-            reason = f"nothing finds {name} by its name; {way_out}" if is_file else ""
+            reason = f"nothing finds {file} by the name {name}; {way_out}" if file else ""
             raise NoCanonicalFormError("module", reason or f"{name} lies in no file")
-        self.noted.module_read(value.__name__, {()})
-        return combine("module", value.__name__)
+        self.noted.module_read(name, {()})
+        return combine("module", name)
 
     def _type_variable(self, value: object) -> Digest:
         parts = [
