@@ -481,9 +481,10 @@ def test_every_theme_is_readable_and_nothing_sticks_out_of_a_narrow_page(
     ]
     run = progress("running", *places, failures=(failure,))
     mount(page, whole(scene, run), answers=ANSWERS)
-    if theme == "dark":  # as JupyterLab's dark theme sets them
+    if theme == "dark":  # as JupyterLab's dark theme sets them, with larger letters
         page.add_style_tag(
             content="body{background:#111;color:#fff}:root{--jp-layout-color1:#111;"
+            "--jp-ui-font-size1:17px;"
             "--jp-layout-color2:#222;--jp-ui-font-color1:#fff;--jp-ui-font-color2:#bbb;"
             "--jp-border-color0:#777;--jp-border-color2:#444;--jp-error-color1:#ef9a9a;"
             "--jp-mirror-editor-keyword-color:#4caf50;--jp-mirror-editor-string-color:#ff7070;"
@@ -494,6 +495,8 @@ def test_every_theme_is_readable_and_nothing_sticks_out_of_a_narrow_page(
     page.locator(".nb-tasks tbody .nb-link").click()
     expect(page.locator(".nb-why-head")).to_be_visible()
 
+    size = "getComputedStyle(document.querySelector('.nb-why-head')).fontSize"
+    assert page.evaluate(size) == ("17px" if theme == "dark" else "13px")
     assert page.evaluate("document.documentElement.scrollWidth") <= 420
     assert axe_violations(page, ".nbcache-view") == []
     keep_picture(page, f"theme-{theme}")
