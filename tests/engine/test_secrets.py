@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pyarrow.parquet import read_table
 
 from nbcache.engine.record.explanations import why
 from nbcache.model.task import RunStatus
 from tests.engine.notebooks import Notebook
+from tests.engine.web import serving
+from tests.waiting import PATIENCE_S
 
 SECRET = "s3cr3t-t0ken-XYZZY"
 
@@ -42,6 +45,46 @@ def test_no_byte_of_the_cache_holds_a_secret(
     notebook.run()
     notebook.close()
     assert not leaks(notebook.folder)
+
+
+def test_no_byte_of_a_shared_cache_holds_a_secret(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are compressed: they are read as rows, too."""
+    for name in ("TOKEN", "SERVICE_TOKEN", "PLAIN"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("NBCACHE_CONFIG_DIR", str(tmp_path / "settings"))
+    (tmp_path / "team").mkdir()
+    notebook.session.share(str(tmp_path / "team"), claim="always")
+    tier = notebook.session.tier()
+    assert tier is not None
+    with serving() as web:
+        web.put("book.txt", "words", '"v1"')
+        notebook.cells(
+            [
+                f"%channel source = value(path('{web.url}/book.txt?token={SECRET}'))",
+                f"%channel src = product(v=[1], api_key=[{SECRET!r}])",
+                f"password, url = {SECRET!r}, 'postgresql://me:{SECRET}@db/x'",
+                "%%process read(f: path) from source\nf.read_text()",
+                "%%process shown(v) from src --secret TOKEN --env SERVICE_TOKEN,PLAIN\n"
+                "import os\nprint(os.environ['TOKEN'], os.environ['SERVICE_TOKEN'])\nv + 1",
+                "%%process kept(v, api_key) from src --tag t-{api_key}\n"
+                "print(password, url, api_key)\nlen(password + url + api_key)",
+                "%%process failing(v, api_key) from src\nraise ValueError(api_key, password, url)",
+            ]
+        )
+        run = notebook.run()
+        assert run.counts() == {"completed": 3, "failed": 1}
+        assert tier.finish(PATIENCE_S)
+        notebook.run()
+        assert tier.finish(PATIENCE_S)
+
+    team = tmp_path / "team"
+    rows = [row for path in team.rglob("*.parquet") for row in read_table(path).to_pylist()]
+    assert {row["process"] for row in rows} >= {"read", "shown", "kept", "failing"}
+    assert {path.parent.name for path in team.glob("*/*")} >= {"claims", "filestate", "log"}
+    assert SECRET not in repr(rows)
+    assert not leaks(team)
 
 
 def test_no_file_of_the_cache_holds_a_secret(

@@ -641,6 +641,25 @@ def test_the_claim_of_one_who_was_stopped_is_taken_over_and_her_late_result_does
     assert counts(carol.run()) == {"cached": 1}
 
 
+def test_what_takes_long_or_nobody_knows_is_claimed_and_what_is_quick_is_not(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = person("anna")
+
+    def claimed(name: str) -> int:
+        anna.cells(
+            ["%channel numbers = of(1, 2, 3)", f"%%process {name}(n) from numbers\n{name!r}"]
+        )
+        run = anna.session.start([name], max_parallel=1)
+        assert run.wait(PATIENCE_S)
+        sent(anna.session)
+        return len(list((tmp_path / "team/claims").glob("*/*")))
+
+    assert claimed("quick") == 1, "the first, of which nobody knows"
+    monkeypatch.setattr(claiming, "WORTH_S", 0.0)
+    assert claimed("long") == 1 + 3
+
+
 def test_a_row_of_her_own_that_a_claim_gives_back_is_not_taken_in_again(
     person: Person, tmp_path: Path
 ) -> None:
