@@ -14,7 +14,7 @@ from nbcache.engine.running.run import Run
 from nbcache.engine.tier import Tier
 from tests.engine.notebooks import Notebook
 from tests.engine.teammate import Mate
-from tests.servers.clouds import CLOUDS, REFUSALS, Cloud, kinds
+from tests.servers.clouds import CLOUDS, REFUSALS, Cloud, kinds, not_deleted
 from tests.servers.proxy import (
     FlipBit,
     ForgetCondition,
@@ -411,8 +411,9 @@ def test_what_was_not_sent_when_a_process_was_killed_goes_with_the_next(
 
 def test_who_may_write_and_not_delete_shares_all_the_same(person: Person, proxy: Proxy) -> None:
     def rule(request: Request) -> Refuse | None:
-        is_delete = request.method == "DELETE" or "?delete" in request.path
-        return DENIED if is_delete else None
+        if "?delete" in request.path:
+            return not_deleted(request)
+        return DENIED if request.method == "DELETE" else None
 
     with proxy.when(rule):
         anna = person("anna")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,6 +60,14 @@ REFUSALS = {
     },
 }
 """How each cloud says it."""
+
+
+def not_deleted(request: Request) -> Refuse:
+    """Return what S3 answers whoever deletes some keys, and has no right to."""
+    word = b"<Error>%s<Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+    errors = b"".join(word % key for key in re.findall(rb"<Key>.*?</Key>", request.head))
+    text = b"<?xml version='1.0'?><DeleteResult>%s</DeleteResult>" % errors
+    return Refuse(200, text, {"Content-Type": "application/xml"})
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,11 @@ from nbcache.store.remote.s3 import S3Driver
 _CODES = {**s3.CODES, **azure.CODES}
 # In the server's words: a bucket may be called "nosuchbucket", and stands in the text, too.
 _GONE = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted)</Code>")
-_CODE = re.compile(r"<Code>(\w+)</Code>")
+_CODE = re.compile(r"<Code>(?P<code>\w+)</Code>")
+# Of one of several keys that were to be deleted: S3 answers "200 OK" to who has no right to.
+_OF_A_KEY = re.compile(
+    r"request failed for key .*: (?P<message>.*) \(code: (?P<code>[A-Za-z]\w*)\)"
+)
 _MESSAGE = re.compile(r"<Message>([^<\n]+)")
 _STATUS = re.compile(
     r"(?:status code: |\(code: |\b(?=\d{3} (?:Service Unavailable|Too Many Requests)))(\d{3})"
@@ -152,11 +156,13 @@ class ObstoreDriver:
         if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
             return AccessDeniedError, reason
         if isinstance(error, exceptions.BaseError):
-            status, code = _STATUS.search(text), _CODE.search(text)
+            status, code = _STATUS.search(text), _CODE.search(text) or _OF_A_KEY.search(text)
             if _GONE.search(text):
                 return StoreGoneError, reason
-            if code is not None and code[1] in _CODES:  # an expired token comes with status 400
-                return _CODES[code[1]], reason
+            if (
+                code is not None and code["code"] in _CODES
+            ):  # an expired token comes with status 400
+                return _CODES[code["code"]], reason
             if status is None:  # it never came to an answer
                 return StoreUnavailableError, reason
             return kind_of_status(int(status[1])), reason
@@ -289,7 +295,9 @@ def _first_words(text: str) -> str:
     """Return an error's own words: the server's, else the client's, without what is behind them."""
     code, message = _CODE.search(text), _MESSAGE.search(text)
     if code is not None and message is not None:
-        return f"{message[1]} ({code[1]})"
+        return f"{message[1]} ({code['code']})"
+    if (refused := _OF_A_KEY.search(text)) is not None:
+        return f"{refused['message']} ({refused['code']})"
     cause, server = _NO_CONNECTION.search(text), _SERVER.search(text)
     if cause is not None and server is not None:
         return f"no connection to {server[1]}: {cause[1]}"

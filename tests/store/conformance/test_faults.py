@@ -29,6 +29,7 @@ from nbcache.store.remote.driver import PART_BYTES
 from nbcache.store.remote.layout import blob_key
 from nbcache.store.remote.patience import patiently
 from nbcache.store.remote.protocol import Store, create_owned
+from tests.servers.clouds import not_deleted
 from tests.servers.proxy import (
     CutReply,
     FlipBit,
@@ -126,6 +127,11 @@ def test_a_refusal_is_told_from_a_miss(faulty: Faulty) -> None:
             expired = raised(lambda: store.get(KEY))
         assert isinstance(expired, AccessDeniedError)
         assert "no (ExpiredToken)" in str(expired)
+        with faulty.proxy.when(not_deleted):
+            kept = raised(lambda: store.delete([KEY, "other"]))
+        assert isinstance(kept, AccessDeniedError)
+        assert "Access Denied" in kept.reason
+        assert "DeleteObjects" not in kept.reason
 
 
 def test_a_large_object_that_another_has_sent_meanwhile_is_sent_all_the_same(
