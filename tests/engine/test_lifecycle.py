@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from nbcache.engine.executors.local import LocalExecutor
 from nbcache.engine.performing import WAITS
 from nbcache.engine.record import explanations, history, task_ends
 from nbcache.engine.record.finding import found_tasks
@@ -132,6 +133,27 @@ def test_five_first_failures_of_a_process_end_the_run_as_finish(notebook: Notebo
     assert plan.reason == f"{failed}; {left} that an earlier run left"
     why = explanations.why(cache, ["work", "39"])
     assert why.head == f"work[v=39] was not begun, since run {run.name} ended first"
+
+
+def test_an_attempt_that_failed_before_the_end_of_its_run_reached_it_has_failed(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = notebook.folder / "gate"
+    monkeypatch.setattr(LocalExecutor, "kill", lambda *_: gate.touch())  # and it is too late
+    notebook.cells(
+        [
+            "%channel src = of(0, 1)",
+            "%%process work(v) -> out from src --on-error stop\nimport os, time\n"
+            f"while v and not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\nout = 1 / 0",
+        ]
+    )
+
+    run = notebook.run()
+
+    assert run.counts() == {"failed": 2}
+    assert [each.task for each in run.failures] == ["work[v=0]", "work[v=1]"]
+    found = fetch(notebook.session.cache, "SELECT status, count(*)::int FROM tasks GROUP BY 1")
+    assert found == [("FAILED", 2)]
 
 
 def test_a_run_after_one_that_was_cut_short_names_the_edit_that_came_before_both(

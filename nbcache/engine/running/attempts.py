@@ -193,7 +193,7 @@ class Attempts:
             course.inbox.tell(InputRecalled(task, (producer,)))
         elif report.outcome == "completed":
             self._succeed(decision, report)
-        elif task in course.killed or report.outcome == "aborted":
+        elif report.outcome == "aborted":
             course.note_row(task, report)
             course.inbox.tell(AttemptAborted(task))
         else:
