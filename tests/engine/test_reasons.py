@@ -11,6 +11,7 @@ import pytest
 
 from nbcache.engine.record.earlier_inputs import EarlierInputs, InputsOnRecord, NewInputs
 from nbcache.engine.record.explanations import why
+from nbcache.engine.record.query import fetch
 from nbcache.engine.record.rare_rows import rare_rows
 from nbcache.engine.running import reasons
 from nbcache.engine.running.prepare import AGAIN as TOLD
@@ -189,6 +190,28 @@ def test_what_was_edited_and_set_back_is_no_reason_for_tasks_of_new_inputs(
     # that 3 is no new input is seen, too: with this limit it never ran
     assert ran(7, 1, 2) == ""
     assert ran(5, 1, 2, 3).startswith("limit 7 → 5; ")
+
+
+def test_a_file_that_some_tasks_had_read_is_no_reason_for_those_of_new_inputs(
+    notebook: Notebook,
+) -> None:
+    data = notebook.folder / "data.txt"
+    data.write_text("1")
+    read = f"open({str(notebook.folder)!r} + '/da' + 'ta.txt').read()"
+    notebook.cell("%channel src = of(1)")
+    notebook.cell(f"%%process p(v) -> w from src\nw = {read}")
+    notebook.run()
+    data.write_text("2")
+    notebook.cell("%channel src = of(1, 2)")
+
+    run = notebook.run()
+
+    cache = notebook.session.cache
+    reasons = fetch(cache, f"SELECT reason FROM tasks WHERE run = '{run.id}' ORDER BY position")
+    assert reasons == [
+        ("file data.txt that it reads changed",),
+        ("new input: no earlier task has v 2",),
+    ]
 
 
 def test_a_new_input_is_named_whether_or_not_its_task_fails(notebook: Notebook) -> None:

@@ -198,6 +198,15 @@ def test_a_file_with_other_content_changed_and_is_no_new_input() -> None:
     assert _line([BODY, old], [BODY, new]) == "file x.csv (input data) changed"
 
 
+def test_a_file_that_is_named_in_the_code_is_told_beside_a_new_input_and_is_none() -> None:
+    old, new = _of("file", "f.txt", "a", "f.txt, named in the code"), _of("file", "f.txt", "b", "")
+    other = _of("input", "text", "b", "'b'")
+
+    assert _line([BODY, TEXT, old], [BODY, other, new]) == (
+        "file f.txt changed; new input: no earlier task has text 'b'"
+    )
+
+
 def test_inputs_that_read_alike_are_counted_and_named_once() -> None:
     said = new_inputs((), ["count pickle 8 B", "count pickle 8 B", "n 1", "count pickle 8 B"])
 

@@ -281,10 +281,7 @@ class Decider:
                 return True
             decision.refused = decision.refused or shared.log.answer(decision.hash)[1]
             decision.reason = decision.reason or decision.refused
-        if own is None and self._take_known(decision):
-            return True
-        decision.place.lost = decision.place.lost or decision.reason
-        return False
+        return own is None and self._take_known(decision)
 
     def _take(self, decision: Decision, entry: Entry, log: Log, run: str | None) -> bool:
         """Take a row that was found, or another of its hash, if its reads and results hold."""

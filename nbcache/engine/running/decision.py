@@ -36,7 +36,7 @@ class Place:
     recorded: tuple[Component, ...]  # what the run's first row says of it
     own: tuple[Component, ...] = ()  # of one of several scripts: in the rows of its tasks
     scripts: tuple[tuple[Script, Place], ...] = ()  # several of which a task runs one
-    lost: str = ""  # why the first row that was found for a task of it does not count
+    asked: str = ""  # why all of its tasks run, whatever other runs have made
     said: dict[str, str] = field(default_factory=dict)  # what errors call an input
     name: str = field(init=False)
     decl: ProcessDecl = field(init=False)  # what its cell declares, with its inputs filled

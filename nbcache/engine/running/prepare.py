@@ -86,7 +86,7 @@ def prepare(
     fresh = _fresh(graph, options)
     for index in fresh:
         for place in places[index].each():
-            place.lost = AGAIN
+            place.asked = AGAIN
     sources = {node.index: load(node) for node in graph.nodes if node.op == "source"}
     decoder = Decoder(cache)
     remote = RemoteFiles(cache)

@@ -185,10 +185,10 @@ class Reasons:
             return FIRST
         found = self._edit(place, earlier)
         if not found:
-            return place.lost or _NEW_INPUT
+            return place.asked or _NEW_INPUT
         if _as_set(now) in self._ever[place.name]:  # no edit has come between that run and this
-            if place.lost:
-                return place.lost
+            if place.asked:
+                return place.asked
             self._set_back.add(place.key)
         return found
 

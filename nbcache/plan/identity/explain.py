@@ -158,19 +158,19 @@ def _is_another_input(found: Sequence[Difference]) -> bool:
 
 
 def _new_input(found: Sequence[Difference]) -> str:
+    files = " and ".join(phrase(each) for each in found if each.component.kind == "file")
+    inputs = [each for each in found if each.component.kind == "input"]
+    return "; ".join(filter(None, (files, _another_input(inputs) if inputs else "")))
+
+
+def _another_input(found: Sequence[Difference]) -> str:
     edited = [edited_file(each) for each in found]
     if all(edited):
         return new_inputs(list(map(str, edited)), ())
     held = _held(found[0]) if len(found) == 1 else ""
     if held:
         return f"input {found[0].component.name}: {held}"
-    parts = [
-        f"{each.component.name} {each.component.summary}".strip()
-        for each in found
-        if each.new is not None
-    ]
-    if len(parts) == 1 and found[0].component.kind == "file":
-        return f"file {found[0].component.name} changed"
+    parts = [f"{each.component.name} {each.component.summary}".strip() for each in found]
     return f"new input: no earlier task has {' and '.join(parts[:3])}"
 
 
