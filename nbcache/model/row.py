@@ -46,6 +46,8 @@ class Port:
             record["file"] = stored.name
         if stored.opaque:
             record["opaque"] = True
+        if stored.executable is not None:
+            record["executable"] = stored.executable
         return record
 
     @classmethod
@@ -62,6 +64,7 @@ class Port:
                 inline=None if inline is None else base64.b64decode(inline),
                 name=_file_name(record.get("file")),
                 opaque=bool(record.get("opaque")),
+                executable=record.get("executable"),
                 vouched=vouched,
             ),
         )

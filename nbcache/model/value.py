@@ -73,6 +73,7 @@ class Stored:
     bytes, of the tree): what downstream hashes use. `blob` names the stored bytes, None where
     they are `inline` (at most 4 kB). `size` is in bytes. `name` is the file name for paths.
     `opaque` says that the value has no canonical form and `digest` was made from its bytes.
+    `executable` says whether a file is (None: only its blob tells): no part of what it is.
     `vouched` says that whoever made the bytes is trusted: without it nothing is decoded that could
     run code. It is a fact of this process, and never stored.
     """
@@ -85,12 +86,13 @@ class Stored:
     inline: bytes | None = None
     name: str | None = None
     opaque: bool = False
+    executable: bool | None = field(default=None, compare=False)
     vouched: bool = field(default=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Said in full, since every task's inputs and outputs cross to its worker and back.
-        known = (self.digest, self.kind, self.codec, self.size)
-        return (Stored, (*known, self.blob, self.inline, self.name, self.opaque, self.vouched))
+        known = (self.digest, self.kind, self.codec, self.size, self.blob, self.inline, self.name)
+        return (Stored, (*known, self.opaque, self.executable, self.vouched))
 
 
 class Gathered(list[object]):

@@ -252,12 +252,13 @@ class Blobs:
         target: Path,
         *,
         how: How | tuple[How, ...] = HOW,
+        executable: bool | None = None,
     ) -> How:
         """Place a file or tree at `target` (which must not exist), read-only.
 
         `how` lists the means to try in order: reflink, symlink, copy. A tree's directories are
         real, its files placed by `how`. Returns the means that worked (of a tree: "copy" if it is
-        empty).
+        empty). executable: whether a file is to be; None: as its blob.
 
         Raises:
             BlobMissingError: a blob is not there; `target` may be there in part.
@@ -268,7 +269,7 @@ class Blobs:
             return place_tree(self.open_tree(digest), self.sound, target, means)
         if kind != "file":
             raise StoreError(f"a {kind} cannot be placed as a file")
-        return place_file(digest, self.sound(digest), target, means, None)
+        return place_file(digest, self.sound(digest), target, means, executable)
 
     def sound(self, digest: str) -> str:
         """Return the path of a blob whose bytes are what they were; it may come from elsewhere.

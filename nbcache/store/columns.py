@@ -26,7 +26,7 @@ _COMPONENT = {
 _WATCHED = {"kind": TEXT, "name": TEXT, "digest": TEXT}
 _PORT = {
     "name": TEXT, "digest": TEXT, "kind": TEXT, "codec": TEXT, "size": INT, "blob": TEXT,
-    "inline": "bytes", "file": TEXT, "opaque": BOOL,
+    "inline": "bytes", "file": TEXT, "opaque": BOOL, "executable": BOOL,
 }  # fmt: skip
 _INPUT = {
     "name": TEXT, "digest": TEXT, "summary": TEXT, "scalar": TEXT, "content": TEXT, "place": TEXT,

@@ -29,7 +29,7 @@ _ODD = f"""coalesce(kind = 'evict' OR extra IS NOT NULL OR id IS NULL OR place I
     OR NOT isfinite(coalesce(realtime, 0)), true)"""
 # What is null is left out, but for digests: a null one says that nothing was there. In JSON a quote
 # that begins a name follows a comma only where one begins, since those in texts are escaped.
-_NULLS = ',"(name|kind|codec|size|blob|inline|file|opaque)":null'
+_NULLS = ',"(name|kind|codec|size|blob|inline|file|opaque|executable)":null'
 _VALUES = ", ".join(
     "coalesce(nullif(generation, 0), 1)"
     if name == "generation"

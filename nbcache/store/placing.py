@@ -39,7 +39,7 @@ def place_file(
         if each == "reflink" and _reflink(source, target):
             os.chmod(target, 0o555 if wants_bit else 0o444)
             return each
-        if each == "symlink" and (has_bit == wants_bit or _allow_execution(source, wants_bit)):
+        if each == "symlink" and (has_bit == wants_bit or allow_execution(source, wants_bit)):
             os.symlink(source, target)
             return each
         if each == "copy":
@@ -91,12 +91,13 @@ def _reflink(source: str, target: Path) -> bool:
     return True
 
 
-def _allow_execution(source: str, wanted: bool) -> bool:
+def allow_execution(source: str, wanted: bool) -> bool:
     """Set a blob's executable bit, where that is what is missing and we may."""
     if not wanted:
         return False
     try:
-        os.chmod(source, 0o555)
+        if not os.stat(source).st_mode & stat.S_IXUSR:
+            os.chmod(source, 0o555)
     except OSError:
         return False
     return True

@@ -108,6 +108,28 @@ def test_a_new_result_replaces_what_was_published_and_removes_what_is_gone(
     assert listed(notebook.folder / "results") == ["a.txt", "d/in.txt", "d/mine.txt"]
 
 
+def test_each_file_stands_in_its_own_mode_whatever_else_has_its_content(
+    notebook: Notebook,
+) -> None:
+    def modes() -> dict[str, bool]:
+        files = (notebook.folder / "out").rglob("*")
+        return {each.name: os.access(each, os.X_OK) for each in files if each.is_file()}
+
+    notebook.cell("%channel src = of(1)")
+    body = "%%process {0}(v) -> t: path = '{0}.sh' from src --bash --publish out\necho > {0}.sh"
+    notebook.cell(f"{body.format('able')}; chmod +x able.sh")
+    notebook.run()
+    notebook.cell(body.format("plain"))
+    notebook.run()
+    assert modes() == {"able.sh": True, "plain.sh": False}
+
+    notebook.cell(f"{body.format('plain')}; chmod +x plain.sh")
+    notebook.cell(f"{body.format('able')}; true")
+    notebook.run()
+
+    assert modes() == {"able.sh": False, "plain.sh": True}
+
+
 def test_a_file_of_somebody_else_is_never_overwritten_unasked(notebook: Notebook) -> None:
     shown = notebook.folder / "results"
     shown.mkdir()

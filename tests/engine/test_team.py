@@ -281,6 +281,27 @@ def test_a_folder_comes_with_all_its_files(person: Person) -> None:
     assert ben.session.read(ben.names["read"]).value == 10_001
 
 
+def test_a_file_that_can_be_executed_comes_as_one(person: Person) -> None:
+    tool = (
+        "%channel one = of(1)",
+        "%%process tool(n) -> t: path = 'tool' from one --bash\n"
+        "printf '#!/bin/sh\\necho of $1' > tool; chmod +x tool",
+    )
+    anna = person("anna")
+    anna.cells(tool)
+    anna.run()
+    sent(anna.session)
+    ben = person("ben")
+    ben.cells(tool)
+    ben.cell('%%process call(t) -> said from tool --bash\nsaid=$("./$t" ben)')
+
+    run = ben.run()
+
+    assert not run.failures, run.failures
+    assert run.counts() == {"cached": 1, "completed": 1}
+    assert run["call"].value == "of ben"
+
+
 @pytest.mark.parametrize("read", ["value", "make"])
 def test_all_that_is_gone_there_when_some_is_read_is_made_again_by_the_next_process_that_runs(
     person: Person, tmp_path: Path, read: str

@@ -156,7 +156,9 @@ class Decoder:
         else:
             new = self._cache.tmp / new_ulid()
             try:
-                self._cache.blobs.materialise(stored.blob, stored.kind, new)
+                self._cache.blobs.materialise(
+                    stored.blob, stored.kind, new, executable=stored.executable
+                )
                 place.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(new, place)  # also a link whose blob was replaced
             except OSError as error:

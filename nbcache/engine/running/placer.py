@@ -24,7 +24,7 @@ from nbcache.model.process import PublishMode
 from nbcache.model.value import FilePath, Stored
 from nbcache.store.cache import Cache
 from nbcache.store.files import new_ulid
-from nbcache.store.placing import place_file
+from nbcache.store.placing import allow_execution, place_file
 from nbcache.store.tree import scan
 
 _BLOB = re.compile(r"/blobs/([0-9a-f]{2})/\1[0-9a-f]{62}\Z")  # where a published link leads
@@ -126,11 +126,16 @@ class Placer:
         if isinstance(held, Stored):
             assert held.blob is not None
             if held.kind == "file":
-                yield _file(target, str(blobs.path(held.blob)), held.digest, held.blob)
+                source = str(blobs.path(held.blob))
+                is_executable = (
+                    _is_executable(source) if held.executable is None else held.executable
+                )
+                yield Leaf(target, "file", source, held.digest, is_executable, held.blob)
                 return
             entries = blobs.open_tree(held.blob)
         elif held.is_file():
-            yield _file(target, str(held), files.digest(held))
+            source = str(held)
+            yield Leaf(target, "file", source, files.digest(held), _is_executable(source))
             return
         else:
             root = str(held)
@@ -234,7 +239,8 @@ class Placer:
             return "foreign"
         noted = self._cache.published.noted(leaf.target)
         if noted is not None:
-            return "right" if noted == leaf.digest and mode == "copy" else "ours"
+            is_same = noted == leaf.digest and bool(there.st_mode & stat.S_IXUSR) == leaf.executable
+            return "right" if is_same and mode == "copy" else "ours"
         if leaf.digest is None or self._cache.files.digest(leaf.target) != leaf.digest:
             return "foreign"
         if mode != "copy":
@@ -253,6 +259,8 @@ class Placer:
         new = self._beside(leaf.target)
         try:
             if mode != "copy":
+                if leaf.blob is not None:
+                    allow_execution(leaf.source, leaf.executable)
                 os.symlink(_link_text(leaf, mode), new)
             else:
                 place_file(leaf.source, leaf.source, new, ("reflink", "copy"), leaf.executable)
@@ -308,12 +316,11 @@ def _can_move(new: Path, folder: str) -> bool:
     return True
 
 
-def _file(target: str, source: str, digest: Digest, blob: Digest | None = None) -> Leaf:
+def _is_executable(path: str) -> bool:
     try:
-        executable = bool(os.stat(source).st_mode & stat.S_IXUSR)
+        return bool(os.stat(path).st_mode & stat.S_IXUSR)
     except FileNotFoundError:
-        executable = False  # what is wrong is told when it is placed
-    return Leaf(target, "file", source, digest, executable, blob)
+        return False  # what is wrong is told when it is placed
 
 
 def _lstat(path: str) -> os.stat_result | None:

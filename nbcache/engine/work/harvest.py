@@ -237,8 +237,7 @@ class Harvest:
                 shutil.copytree(full, source, symlinks=False)
             else:
                 shutil.copy2(full, source)
-        blobs = self._cache.blobs
-        made = blobs.put_tree(source) if is_folder else blobs.put_file(source)
+        made = (self._cache.blobs.put_tree if is_folder else self._cache.blobs.put_file)(source)
         kind: StoredKind = "tree" if is_folder else "file"
         return Stored(
             digest=made.identity,
@@ -247,6 +246,7 @@ class Harvest:
             size=made.size,
             blob=made.blob,
             name=name if is_all else path.name or full.name,
+            executable=None if is_folder else bool(mode & stat.S_IXUSR),
             vouched=True,
         )
 

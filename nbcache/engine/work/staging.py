@@ -151,7 +151,9 @@ class Staging:
         if self._stays(place):
             return
         how = _means(stored.size)
-        self._cache.blobs.materialise(stored.blob, stored.kind, place, how=how)
+        self._cache.blobs.materialise(
+            stored.blob, stored.kind, place, how=how, executable=stored.executable
+        )
         if stored.kind == "file" and place.is_symlink():
             blob = os.path.realpath(place)
             self._watched.append(_Watched(name, blob, stored.digest, stat_key(blob)))
