@@ -78,7 +78,8 @@ def fill_up(folder: Path) -> None:
 
 
 def run_out_of_inodes(folder: Path) -> None:
-    """There is room for bytes, but soon not for another file; then there is."""
+    """There is room for bytes, but soon not for another file; then there is; then one result is to
+    go where there is none again."""
     notebook = kernel(folder, 2)
     tell(notebook)
     state = os.statvfs(folder)
@@ -90,6 +91,17 @@ def run_out_of_inodes(folder: Path) -> None:
     subprocess.run([*remount[:2], "remount,nr_inodes=9999", str(folder)], check=True)
     tell(notebook)
     notebook.close()
+    state = os.statvfs(folder)
+    limit = state.f_files - state.f_ffree
+    subprocess.run([*remount[:2], f"remount,nr_inodes={limit}", str(folder)], check=True)
+    with Cache.open(folder / "cache") as cache:
+        one = next(each.hash for each in cache.log.attempts())
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        main(["clean", "--hash", one, "--json", "-f", "--cache", str(folder / "cache")])
+    with Cache.open(folder / "cache") as cache:
+        problems = [str(each) for each in verify(cache).problems]
+        record = {**json.loads(said.getvalue()), "problems": problems}
+        print(json.dumps({**record, "is_found": cache.log.find(one) is not None}), flush=True)
 
 
 def be_filled(folder: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_full_disk_is_said_and_the_next_run_goes_on_when_there_is_room(tmp_pat
 
 
 def test_a_disk_that_takes_no_more_files_is_full_too(tmp_path: Path) -> None:
-    first, full, after = records(
+    first, full, after, cleaned = records(
         run_on_tmpfs(tmp_path / "disk", 14, "tests.faults.disk_actor", "inodes")
     )
     assert first["counts"] == {"completed": 2}
@@ -48,7 +48,8 @@ def test_a_disk_that_takes_no_more_files_is_full_too(tmp_path: Path) -> None:
     assert all("the disk is full" in error for error in full["errors"] or [full["error"]])
     assert after["status"] == "succeeded"
     assert after["counts"]["cached"] >= 2
-    assert not [each for record in (first, full, after) for each in record["problems"]]
+    assert (cleaned["results"], cleaned["is_found"]) == (1, False)
+    assert not [each for record in (first, full, after, cleaned) for each in record["problems"]]
 
 
 def test_a_failure_whose_row_finds_no_room_ends_the_run_in_order(tmp_path: Path) -> None:

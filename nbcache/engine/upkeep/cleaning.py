@@ -136,6 +136,8 @@ def _take_away(cache: Cache, holdings: Sequence[Holding], reason: str) -> tuple[
     Killed between the two, a row is left whose bytes are gone: a miss, as after any such loss.
     """
     rows, before = {each.row for each in holdings}, 0
+    if holdings:
+        _say_that_bytes_follow(cache)
     try:
         _evict(cache, holdings, reason)
     except CannotKeepError:
@@ -190,6 +192,8 @@ def evict_expired(cache: Cache) -> int:
     ):
         return 0
     over = _chosen(cache, Selection(expired=True), 0).choice.holdings
+    if over:
+        _say_that_bytes_follow(cache)
     _evict(cache, over, RETENTION_OVER)
     return len(over)
 
@@ -310,15 +314,15 @@ def _leftovers(
     return list(find_leftovers(cache, stock, quiet=_is_quiet(cache), live=live, gone=gone))
 
 
-def _evict(cache: Cache, holdings: Sequence[Holding], reason: str) -> None:
-    """Append a tombstone for each row, so that no look-up finds it any more.
+def _say_that_bytes_follow(cache: Cache) -> None:
+    """Leave a batch in the trash: killed before they are deleted, or where somebody works on the
+    cache, the end of a later run deletes them."""
+    with suppress(OSError):  # a full disk
+        cache.blobs.trash.new_batch()
 
-    A batch in the trash says from before on that bytes are to follow: killed in between, or where
-    somebody works on the cache, the end of a later run deletes them.
-    """
-    if holdings:
-        with suppress(OSError):  # a full disk
-            cache.blobs.trash.new_batch()
+
+def _evict(cache: Cache, holdings: Sequence[Holding], reason: str) -> None:
+    """Append a tombstone for each row, so that no look-up finds it any more."""
     for start in range(0, len(holdings), _BATCH):
         now = time.time_ns() // 1000
         cache.log.append(
