@@ -7,7 +7,7 @@ they say what something is, and never where its bytes lie.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 SAYS_WHAT = frozenset({"digest", "hash", "sealed"})
@@ -15,16 +15,16 @@ BLOB_PATTERN = r"\A(?s:b3:.{64})\z"  # as RE2 has it, for whoever looks at whole
 
 
 def references(value: Any) -> Iterator[tuple[str, str, int | None]]:
-    """Yield (blob digest, kind, size or None) of everything that a stored row names."""
+    """Yield (blob digest, kind, size or None) of everything that a stored row, or a part, names."""
+    members: Iterable[Any] = value if isinstance(value, list) else ()
     if isinstance(value, dict):
         blob = value.get("blob")
         if isinstance(blob, str):
             yield blob, value.get("kind") or "", value.get("size")
-        for key, each in value.items():
-            if key != "blob" and key not in SAYS_WHAT:
-                yield from references(each)
-    elif isinstance(value, list):
-        for each in value:
+        members = [each for key, each in value.items() if key != "blob" and key not in SAYS_WHAT]
+    for each in members:  # a row has many that are neither
+        if isinstance(each, str):
+            if len(each) == 67 and each.startswith("b3:"):
+                yield each, "", None
+        elif isinstance(each, (dict, list)):
             yield from references(each)
-    elif isinstance(value, str) and len(value) == 67 and value.startswith("b3:"):
-        yield value, "", None
