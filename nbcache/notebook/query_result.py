@@ -119,6 +119,11 @@ def _polars(cursor: Any) -> object:
                 for each in table[place].to_pylist()
             ]
             table = table.set_column(place, column.name, pa.array(spans, pa.duration("us")))
+        elif any(each in str(column.type) for each in ("_interval", "_union<")):  # it would panic
+            raise UsageError(
+                f"polars has no type for the column {column.name!r} ({column.type}): ask for "
+                "--format arrow or json, or for what is in it"
+            )
     return polars.from_arrow(table)
 
 

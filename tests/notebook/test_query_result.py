@@ -75,6 +75,9 @@ def test_differences_of_times_and_columns_of_one_name_are_no_trouble_for_polars(
     assert isinstance(found, polars.DataFrame)
     took = datetime.timedelta(seconds=1.5)
     assert found.to_dicts() == [{"took": took, "none": None, "n": 1, "n_1": 2}]
+    for value in ("[INTERVAL 1 DAY]", "{'a': [union_value(n := 2)]}"):
+        with pytest.raises(UsageError, match="polars has no type for the column 'v' "):
+            query_result.for_notebook(cache, f"SELECT {value} AS v", parsed("--format polars"))
 
 
 def test_without_pandas_a_notebook_gets_an_arrow_table_or_is_told(
