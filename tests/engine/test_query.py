@@ -23,7 +23,11 @@ def test_a_query_sees_all_views(two_runs: Story) -> None:
     [
         ("SELECT proces FROM tasks", "no column 'proces'; did you mean \"process\"?\nLINE 1"),
         ("SELECT t.statu FROM tasks t", "no column 'statu'; did you mean \"status\""),
-        ('FROM tasks WHERE status = "X"', "no column 'X'; a text stands in single quotes\nLINE 1"),
+        ('FROM tasks WHERE status = "X"', "no column 'X' (a text stands in single quotes); there"),
+        (
+            'SELECT "statuss" FROM tasks',
+            "no column 'statuss' (a text stands in single quotes); did you mean \"status\"",
+        ),
         ("SELECT * FROM task", "no view 'task'; did you mean \"tasks\""),
         ("SELECT * FROM nowhere", "no view 'nowhere'; there are attempts, tasks"),
         ("SELECT 1 +", "the query cannot be answered: Parser Error"),

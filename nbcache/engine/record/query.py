@@ -126,9 +126,8 @@ def _in_words(
         columns = _columns(cursor, query)
         name = found[1] or found[2]
         column = meant(name, columns, f"there are {', '.join(columns)}")
-        if f'"{name}"' in query:
-            column = "a text stands in single quotes"
-        return f"no column {name!r}; {column}{where}"
+        quoted = " (a text stands in single quotes)" if f'"{name}"' in query else ""
+        return f"no column {name!r}{quoted}; {column}{where}"
     found = _NO_TABLE.search(text)
     if found:
         if re.search(r"[./\\:]", found[1]) and not files:
