@@ -26,7 +26,9 @@ SEEKING_PACKAGES = (
 )
 READING_SOURCE = ("linecache.py", "tokenize.py", "inspect.py", "traceback.py")
 CALL_OF_IMPORT = "__import__"
-CALLING_IMPORT = frozenset(f"{CALL_OF_IMPORT} pydoc jsonpickle unsafe_load UnsafeLoader".split())
+CALLING_IMPORT = frozenset(
+    f"{CALL_OF_IMPORT} pydoc jsonpickle unsafe_load UnsafeLoader Loader".split()
+)
 """It, and what calls it with a text that it is given."""
 ASK_FOR_TEXT = frozenset(
     "__doc__ getdoc get_docstring getsource getsourcelines getsourcefile getcomments findsource "
@@ -162,11 +164,16 @@ def is_statement(frame: FrameType) -> bool:
 
 def codes_that_import(text: CodeType) -> list[CodeType]:
     """Return those of the code objects of a text that have import statements or `__import__`."""
-    return [
-        each
-        for each in nested_codes(text)
-        if _STATEMENT in each.co_code[::2] or CALL_OF_IMPORT in each.co_names
-    ]
+    return list(filter(_imports, nested_codes(text)))
+
+
+def _imports(code: CodeType) -> bool:
+    return _STATEMENT in code.co_code[::2] or CALL_OF_IMPORT in code.co_names
+
+
+def is_plain(code: CodeType) -> bool:
+    """Say whether a text defines and imports nothing: an expression, of which many are run."""
+    return not _imports(code) and CodeType not in map(type, code.co_consts)
 
 
 def runs_what_is_known(frame: FrameType) -> bool:

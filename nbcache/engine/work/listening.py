@@ -102,6 +102,8 @@ def listen(listener: Listener, events: Mapping[str, Callable[[Arguments], None]]
 
     def hook(event: str, arguments: Arguments) -> None:
         if listener.is_active and event in events:
+            if event == "exec" and id(arguments[0]) in _texts:
+                return  # a text that was read, which runs in a loop
             if not is_beside_the_body():
                 events[event](arguments)
             elif event == "open":
@@ -208,11 +210,6 @@ def watch_imports_in(text: CodeType, *, is_packages: bool) -> None:
 
 def _forget_text(key: int, _: object) -> None:
     _texts.pop(key, None)
-
-
-def was_read(text: CodeType) -> bool:
-    """Say whether `watch_imports_in` knows a text."""
-    return id(text) in _texts
 
 
 _import = builtins.__import__

@@ -37,6 +37,7 @@ from nbcache.engine.work.callers import (
     STATS,
     called_by,
     is_beside_the_body,
+    is_plain,
     is_removing,
     library_of,
     lists_path,
@@ -53,7 +54,6 @@ from nbcache.engine.work.listening import (
     hear,
     listen,
     path_of_folder,
-    was_read,
     watch_imports_in,
 )
 from nbcache.engine.work.opened_files import OpenedFiles
@@ -297,7 +297,7 @@ class Watcher:
 
     def _executed(self, arguments: tuple[object, ...]) -> None:
         code = arguments[0]
-        if not isinstance(code, CodeType) or was_read(code):
+        if not isinstance(code, CodeType) or is_plain(code):
             return
         frame = sys._getframe(2)
         if not runs_what_is_known(frame):
