@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from nbcache.engine.identity import sources
 from tests.notebook.shells import Shell, shell_in
 
 Change = Callable[[Path], None]
@@ -54,6 +55,13 @@ def _without_blobs(folder: Path) -> None:
 
 
 _DATA = "(x, f: path = '{}') -> out from src"
+
+
+def _notebook(code: str) -> str:
+    cell = {"cell_type": "code", "source": code, "metadata": {}, "outputs": []}
+    return json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4})
+
+
 _LIST = "sorted(k for k in os.environ if k.startswith('CAUSE_L'))"
 
 CAUSES = [
@@ -71,6 +79,9 @@ CAUSES = [
     Cause("decorator of a module", "h105 changed in d (cause_105.py, line 2)", "out = h105(x)", "from cause_105 import d\n@d\ndef h105(v): return v", files={"cause_105.py": "def d(f):\n    def g(v): return f(v) + 1\n    return g\n"}, files_after={"cause_105.py": "def d(f):\n    def g(v): return f(v) + 2\n    return g\n"}),
     Cause("helper that is timed", "helper h106 changed (cell N, line 3)", "out = h106(x)", "%%time\ndef h106(v):\n    return v + 1", "%%time\ndef h106(v):\n    return v + 2"),
     Cause("setting that is timed", "cause_107.K 2 → 3", "out = cause_107.K", "import cause_107\n# %%\n%%time\ncause_107.K = 2", "if True:\n    %time cause_107.K = 3", files={"cause_107.py": "K = 1\n"}),
+    Cause("helper of a cached cell", "helper h108 changed (cell N, line 3)", "out = h108(x)", "%%cached\ndef h108(v):\n    return v + 1\ny108 = 1", "%%cached\ndef h108(v):\n    return v + 2\ny108 = 1"),
+    Cause("setting of a cached cell", "cause_109.K 2 → 3", "out = cause_109.K", "import cause_109\n# %%\n%%cached\ncause_109.K = 2\ny109 = 1", "%%cached\ncause_109.K = 3\ny109 = 1", files={"cause_109.py": "K = 1\n"}),
+    Cause("setting of another notebook", "cause_110.K 2 → 3", "out = cause_110.K", "import cause_110\n# %%\n%run cause_110.ipynb", "%run cause_110.ipynb", files={"cause_110.py": "K = 1\n", "cause_110.ipynb": _notebook("cause_110.K = 2")}, files_after={"cause_110.ipynb": _notebook("cause_110.K = 3")}),
     Cause("base class", "helper S101 changed in B101 (cell N, line 2)", "out = S101().f(x)", "class B101:\n    def f(self, v): return v + 1\n# %%\nclass S101(B101): pass", "class B101:\n    def f(self, v): return v + 2\nclass S101(B101): pass"),
     Cause("closure and default", "helper h102 changed in what it holds: default of f: m 3 → 4, closure of f: k 1 → 2", "out = h102(x)", "def make102(k, n):\n    def f(v, m=n): return v + k + m\n    return f\nh102 = make102(1, 3)", "h102 = make102(2, 4)"),
     Cause("captured instance", "k103: .rate 0.1 → 0.2", "out = x * k103.rate", "from dataclasses import dataclass\n@dataclass(slots=True)\nclass D103:\n    rate: float\nk103 = D103(0.1)", "k103 = D103(0.2)"),
@@ -101,6 +112,12 @@ CAUSES = [
 SAME = [
     Cause("resources", "", header_after="(x) -> out from src --cpus 2"),
     Cause("comment", "", "out = x", body_after="# why not\nout = x  # yes"),
+    Cause(
+        "timing by hand",
+        "",
+        cells="s = '1'\nget_ipython().run_line_magic('time', s)\n"
+        "get_ipython().run_line_magic('time', '1'); s = 2",
+    ),
     Cause(
         "timing", "", "out = z5(x)", "def z5(v): return v", "%%time\n# here\ndef z5(v): return v"
     ),
@@ -254,3 +271,15 @@ def test_an_edit_is_shown_as_a_diff_of_its_text(asked: Asked) -> None:
 
 def test_json_is_plain_data(asked: Asked) -> None:
     json.dumps([asked.plans, [data for _, _, data in asked.why.values()], asked.diff])
+
+
+def test_a_timed_cell_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with shell_in(tmp_path) as shell:
+        for each in range(3):
+            shell.ok(f"%%time\ndef timed_{each}(v): return v + {each}")
+        shell.ok("%%process all_timed\n[f(1) for f in (timed_0, timed_1, timed_2)]")
+        monkeypatch.setattr(sources, "_timed_by", lambda call: pytest.fail(f"read again: {call}"))
+
+        plan = shell.ok("%nbcache plan --json").value
+
+    assert [each["to_run"] for each in plan] == [1]

@@ -22,7 +22,7 @@ from nbcache.errors import NoCanonicalFormError
 from nbcache.model.digest import Digest
 from nbcache.model.fingerprint import Component
 from nbcache.plan.identity.canonical.names import attribute
-from nbcache.plan.identity.code import find_function
+from nbcache.plan.identity.code import find_function, nested_codes
 from nbcache.plan.identity.confidential import is_confidential, is_hidden, looks_secret
 from nbcache.plan.identity.explain import PART
 from nbcache.plan.identity.fingerprint import component
@@ -102,12 +102,14 @@ class NamedComponents:
             place, found = self._source(cls)
             if found is not None and not any(found.strip() in each for each in pieces):
                 pieces.append(f"{PART}{place}\n{found.rstrip()}")
+        around, known = [*pieces], set[object]()  # codes that stand in others, and texts
         for code in dict.fromkeys(walker.folded):
             whole = self._keep_source(code)
             function = find_function(code, source_of)
-            text = function[1].rstrip() if function else whole and _EDITED
-            if text and not any(text.strip() in each for each in pieces):
-                pieces.append(f"{PART}{_place(code)}\n{text}")
+            own = function[1].rstrip() if function else whole and _EDITED
+            if own and not ({code, own.strip()} & known or any(own.strip() in e for e in around)):
+                pieces.append(f"{PART}{_place(code)}\n{own}")
+                known |= {own.strip(), *nested_codes(code)}
         return "\n".join(pieces) if pieces else None
 
     def _is_notebooks(self, value: object) -> bool:

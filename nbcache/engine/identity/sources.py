@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import linecache
 import re
 import sys
@@ -10,19 +11,25 @@ import textwrap
 import types
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from nbcache.model.process import ProcessDecl
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.code import find_function, lines_of
 
 _ALL_TIMED = "<timed exec>"  # what IPython calls the files of all that is timed
+_timed_in: WeakKeyDictionary[types.CodeType, str] = WeakKeyDictionary()  # the cell of such code
 _MAGIC = "get_ipython().run_"
 _TIMING = re.compile(
     rf"^([ \t]*){re.escape(_MAGIC)}(?:cell|line)_magic(\('(?:time|timeit|prun)', .*\))$",
     re.MULTILINE,
 )
+_CACHED = "%%cached"  # stands in the texts of such cells, for tracebacks
+_CACHED_LINE = re.compile(rf"^{_CACHED}\b.*$", re.MULTILINE)
 _GENERATED = ("<string>", "<attrs generated", "<frozen")  # by dataclasses, attrs, namedtuple
 
 
@@ -81,10 +88,17 @@ def cell_of_class(cls: type) -> tuple[str, str | None]:
 
 
 def text_of(filename: str) -> str | None:
-    """Return the source text of a file or cell as it is now, or None; of a cell or a line under
-    %time what it times."""
+    """Return the source text of a file or cell as it is now, or None; of a cell as Python."""
     linecache.checkcache(filename)
-    return _untimed("".join(linecache.getlines(filename))) or None
+    text = "".join(linecache.getlines(filename))
+    return (_as_python(text) if filename in _cells() else text) or None
+
+
+def text_of_notebook(path: Path) -> str:
+    """Return the code of a notebook's file as Python, as `%run` executes it."""
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    codes = ["".join(each["source"]) for each in cells if each["cell_type"] == "code"]
+    return _as_python("".join(map(_shell().transform_cell, codes)))
 
 
 def source_of(code: types.CodeType) -> str | None:
@@ -94,29 +108,36 @@ def source_of(code: types.CodeType) -> str | None:
 
 def file_of(code: types.CodeType) -> str:
     """Return the name of the file or cell in which some code was written."""
-    if code.co_filename == _ALL_TIMED:
+    if code.co_filename == _ALL_TIMED and code not in _timed_in:
+        word = code.co_name.strip("<>")  # of a lambda, too
         for name in filter(_is_timed, reversed(_cells())):
-            text = text_of(name)
-            if find_function(code, lambda _, text=text: text):  # type: ignore[misc]
-                return name
-    return code.co_filename
+            text = text_of(name) or ""
+            if word in text and find_function(code, lambda _, text=text: text):  # type: ignore[misc]
+                _timed_in[code] = name
+                break
+    return _timed_in.get(code, code.co_filename)
 
 
 def _is_timed(filename: str) -> bool:
     return linecache.getline(filename, 1).startswith(f"{_MAGIC}cell_magic('time'")
 
 
-def _untimed(text: str) -> str:
-    return _TIMING.sub(_timed_by, text) if _MAGIC in text else text
+def _as_python(text: str) -> str:
+    """Return a text with what is timed in place of the magics that time it, and none of ours."""
+    return _without_magics(text) if _CACHED in text or _MAGIC in text else text
+
+
+@lru_cache(maxsize=2048)  # the kernel keeps the texts of its cells, too
+def _without_magics(text: str) -> str:
+    return _TIMING.sub(_timed_by, _CACHED_LINE.sub("", text))
 
 
 def _timed_by(call: re.Match[str]) -> str:
     """Return what a magic that times executes, as Python; the call where that is no Python."""
-    shell = sys.modules["IPython"].get_ipython()
-    timed = shell.transform_cell(ast.literal_eval(call[2])[-1]).rstrip("\n")
     try:
+        timed = _shell().transform_cell(ast.literal_eval(call[2])[-1]).rstrip("\n")
         ast.parse(timed)
-    except (SyntaxError, ValueError, RecursionError):  # such as an option of the magic
+    except Exception:  # an option of the magic, a call that somebody wrote, a file without IPython
         return call[0]
     return textwrap.indent(timed, call[1])
 
@@ -155,6 +176,9 @@ def cell_names() -> list[str]:
 
 def _cells() -> dict[str, int]:
     """Return file name -> number of the cells that the kernel ran, oldest first."""
+    return getattr(getattr(_shell(), "compile", None), "_filename_map", {})
+
+
+def _shell() -> Any:
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return getattr(getattr(shell, "compile", None), "_filename_map", {})
+    return ipython.get_ipython() if ipython is not None else None

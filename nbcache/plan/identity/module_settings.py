@@ -335,4 +335,4 @@ def _script_run(node: ast.AST) -> str | None:
     magic, line = map(_constant, node.args)
     if magic != "run" or not isinstance(line, str):
         return None
-    return next((each for each in line.split() if each.endswith((".py", ".ipy"))), None)
+    return next((each for each in line.split() if each.endswith((".py", ".ipy", ".ipynb"))), None)
