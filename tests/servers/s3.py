@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
+import math
 import threading
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tests.servers.serving import python, serving
@@ -31,10 +33,26 @@ _READY = "serving on "
 
 
 @contextlib.contextmanager
-def s3_server() -> Iterator[str]:
-    """Run the server; gives its URL."""
-    with serving(python("tests.servers.s3"), _READY, CREDENTIALS) as url:
+def s3_server(*, free: float = math.inf) -> Iterator[str]:
+    """Run the server; gives its URL. After `free` requests it heeds what policies allow."""
+    rights = {} if math.isinf(free) else {"INITIAL_NO_AUTH_ACTION_COUNT": str(free)}
+    with serving(python("tests.servers.s3"), _READY, {**CREDENTIALS, **rights}) as url:
         yield url
+
+
+def make_user(url: str, name: str, policy: Mapping[str, Any]) -> dict[str, str]:
+    """Create a user who may do what a policy says, in three requests; return the credentials."""
+    import boto3
+
+    keys = {"aws_access_key_id": "root", "aws_secret_access_key": "of-nothing"}
+    users = boto3.client("iam", endpoint_url=url, region_name="us-east-1", **keys)
+    users.create_user(UserName=name)
+    users.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=json.dumps(policy))
+    made = users.create_access_key(UserName=name)["AccessKey"]
+    return {
+        "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
+    }
 
 
 def make_bucket(url: str, name: str) -> None:

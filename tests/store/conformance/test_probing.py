@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +17,13 @@ from typing import Any
 import pytest
 
 from nbcache.engine.joining import share
-from nbcache.errors import AccessDeniedError
+from nbcache.errors import AccessDeniedError, ObjectMissingError
 from nbcache.notebook.checkup import Findings, examine_sharing, examine_store
 from nbcache.store.cache import Cache
 from nbcache.store.remote.header import is_unused, read_header
 from nbcache.store.remote.memory import MemoryStore
 from nbcache.store.remote.probing import probe
+from tests.servers import s3 as s3_servers
 from tests.servers.proxy import Proxy, Refuse, always
 from tests.store.conformance.bad_stores import LooksThenWrites, OverwritesSilently
 from tests.store.conformance.places import AnyPlace, Place
@@ -81,6 +84,38 @@ def test_what_a_policy_forbids_is_told_apart() -> None:
     assert (reader.read, reader.write, reader.delete, reader.claims) == (True, False, False, False)
     assert reader.clock_offset_s is None
     assert (writer.read, writer.write, writer.delete, writer.claims) == (True, True, False, True)
+
+
+def test_the_policies_of_the_guide_give_readers_and_writers_on_s3_what_they_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "sharing.md").read_text()
+    (text,) = re.findall(r"```json\n(.*?)```", guide, re.DOTALL)
+    ((actions, resource),) = re.findall(r"Writers also (.*?) on `(.*?)`", guide)
+    reader = json.loads(text)
+    more = {"Effect": "Allow", "Action": re.findall(r"`(.*?)`", actions), "Resource": resource}
+    writer = {**reader, "Statement": [*reader["Statement"], more]}
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    with s3_servers.s3_server(free=7) as url:
+        s3_servers.make_bucket(url, "our-bucket")
+        users = {
+            "reader": s3_servers.make_user(url, "reader", reader),
+            "writer": s3_servers.make_user(url, "writer", writer),
+        }
+        for name, backend in itertools.product(users, ("fsspec", "obstore")):
+            for variable, value in users[name].items():
+                monkeypatch.setenv(variable, value)
+            options = {"endpoint": url, "backend": backend}
+            store = Place("s3://our-bucket/nbcache", options).open()
+
+            able, elsewhere = probe(store), probe(Place("s3://our-bucket/x", options).open())
+
+            is_writer = name == "writer"
+            found = (able.read, able.write, able.claims, able.delete)
+            assert found == (True, is_writer, is_writer, False), (name, backend, able.faults)
+            assert (elsewhere.read, elsewhere.write) == (False, False)
+            with pytest.raises(ObjectMissingError):
+                store.get("missing")
 
 
 def test_a_cache_is_made_where_the_doctor_of_one_who_may_not_delete_has_been() -> None:
