@@ -124,7 +124,7 @@ def _reduce_as(base: Any, value: Any) -> Reduced | None:
         return None
     state, items, pairs = (*rest, None, None, None)[:3]
     if state is None:
-        state = getattr(value, "__dict__", None)
+        state = getattr(value, "__dict__", None) or None
     names = {*copyreg._slotnames(make)} - {*copyreg._slotnames(base)}  # type: ignore[attr-defined]
     slots = {name: getattr(value, name) for name in names if hasattr(value, name)}
     held = (base, state, slots, [*(items or ())], [*(pairs or ())])
@@ -146,9 +146,9 @@ def set_as(made: Any, held: tuple[Any, Any, Any, Any, Any]) -> None:
     """Complete an object that `make_as` made: its attributes come before its items, which its own
     methods have seen already."""
     base, state, slots, items, pairs = held
-    if state and hasattr(type(made), "__setstate__"):
+    if state is not None and hasattr(type(made), "__setstate__"):
         made.__setstate__(state)
-    else:
+    elif state is not None:
         set_attributes(made, state)
     set_attributes(made, (None, slots))
     if items:

@@ -393,6 +393,24 @@ class Told(OrderedDict[str, int]):
         self.name = state["told"]
 
 
+class Locked(deque[int]):
+    def __init__(self, size: int) -> None:
+        super().__init__(maxlen=size)
+        self.lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.lock = threading.Lock()
+
+
+def test_a_state_that_is_empty_reaches_the_object_that_makes_the_rest_anew() -> None:
+    made: Any = there_and_back(Locked(2))
+
+    assert (type(made.lock), made.maxlen) == (type(threading.Lock()), 2)
+
+
 def test_what_derives_from_a_class_of_python_is_not_called_with_what_that_one_is_called_with() -> (
     None
 ):

@@ -532,8 +532,11 @@ def test_a_module_that_was_loaded_from_a_file_is_none_of_its_name_unless_it_is_f
         "other = u.module_from_spec(spec)\nspec.loader.exec_module(other)\n"
     )
     body = "out = other.far(v)"
-    with pytest.raises(NoCanonicalFormError, match=r"apart/other_for_test\.py.* sys\.modules"):
+    with pytest.raises(NoCanonicalFormError, match=r"apart/other_for_test\.py.*say `sys\.modules"):
         captured(load, body=body)
+    with pytest.raises(NoCanonicalFormError, match=r"apart/other_for_test\.py.*say `sys\.modules"):
+        captured(f"{load}place.rename(gone := place.with_name('gone.py'))", body=body)
+    write({"apart/other_for_test.py": OTHER})
     found = load + "sys.modules['other_for_test'] = other"
 
     before = captured(found, body=body)

@@ -551,6 +551,10 @@ def test_what_a_text_imports_relatively_counts_and_what_a_body_puts_in_place_of_
     ):  # fmt: skip
         body = f"code = compile({text!r} + '', 't', 'exec')\nexec(code, {{{around}}})"
         assert {each.name for each in reads(bench, body, notebook, sys_path=path)} == names, body
+    for name in ("mod", "inner.mod"):
+        call = f"__import__({name!r} + '', {{'__package__': 'texts_of'}}, None, [], 1)"
+        names = {each.name for each in reads(bench, call, notebook, sys_path=path)}
+        assert f"texts_of.{name}" in names
 
     refused = (
         "from unittest import mock\n"

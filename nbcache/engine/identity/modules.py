@@ -64,7 +64,7 @@ class LocalModules:
         if isinstance(file, str) and sys.modules.get(module.__name__) is not module:
             spec = self.spec(module.__name__)
             origin = None if spec is None else spec.origin
-            if origin and os.path.exists(origin) and not os.path.samefile(origin, file):
+            if origin and os.path.exists(origin) and not is_same_file(origin, file):
                 return "unknown"
         return self.home(module.__name__)
 
@@ -243,6 +243,14 @@ def reached_beyond(
 def _covers(names: frozenset[str] | None, reached: Reached) -> bool:
     more = reached.facts.definitions.keys() if reached.whole else reached.names
     return names is None or names.issuperset(more)
+
+
+def is_same_file(path: str, other: str) -> bool:
+    """Say whether two paths are of one file; one that is gone is none."""
+    try:
+        return path == other or os.path.samefile(path, other)
+    except OSError:
+        return False
 
 
 def files_of(spec: ModuleSpec) -> list[str]:

@@ -122,7 +122,7 @@ def listen(listener: Listener, events: Mapping[str, Callable[[Arguments], None]]
 def hear(listener: Listener) -> None:
     """Have the functions that were replaced tell this one from now on."""
     _latest[:] = [listener]
-    if any(each is not None for _, each in _texts.values()):
+    if any(each is not None for _, each in list(_texts.values())):  # some may end meanwhile
         watch_calls_of_import()  # functions that a module made of a text live as long as that
 
 
@@ -241,7 +241,10 @@ def _watched_import(
     by_statement = is_statement(frame)
     if by_statement and is_packages is None:
         return module
-    full = module.__name__ if level else name  # of `from . import a` it is the package that is here
+    full = name
+    if level:  # of `from . import a` it is the package that is here
+        inside = "" if members else name.partition(".")[2]  # a call without names gives the first
+        full = f"{module.__name__}.{inside}".rstrip(".")
     inner = {each for each in members if f"{full}.{each}" in sys.modules}
     parts = {*members} - inner if by_statement and members and "*" not in members else {""}
     asked = [(full, part) for part in parts] + [(f"{full}.{each}", "") for each in inner]

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 
+from nbcache.engine.identity.modules import is_same_file
 from nbcache.engine.spec import ModuleSource
 
 
@@ -31,7 +32,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         if source is None or not os.path.isfile(source.path):  # in an archive
             return None
         found = PathFinder.find_spec(name, path)
-        if found is not None and found.origin is not None and _is_file(found.origin, source.path):
+        if found is not None and is_same_file(found.origin or "", source.path):
             return None
         self.given.add(name)
         folder, file = os.path.split(source.path)
@@ -60,7 +61,3 @@ def place_of(name: str, folders: Sequence[str] | None) -> str | None:
 def have_strangers(loaded: Iterable[str]) -> bool:
     """Say whether one of the modules was found here for a process with other modules."""
     return any(each in _FINDER.given and each not in _FINDER.sources for each in loaded)
-
-
-def _is_file(path: str, other: str) -> bool:
-    return path == other or (os.path.exists(path) and os.path.samefile(path, other))
