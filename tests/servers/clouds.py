@@ -63,7 +63,9 @@ REFUSALS = {
 
 
 def not_deleted(request: Request) -> Refuse:
-    """Return what S3 answers whoever deletes some keys, and has no right to."""
+    """Return what S3 answers whoever deletes one key or some, and has no right to."""
+    if request.method == "DELETE":
+        return REFUSALS["s3"]["denied"]
     word = b"<Error>%s<Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
     errors = b"".join(word % key for key in re.findall(rb"<Key>.*?</Key>", request.head))
     text = b"<?xml version='1.0'?><DeleteResult>%s</DeleteResult>" % errors
