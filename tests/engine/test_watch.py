@@ -901,6 +901,10 @@ def test_a_compiled_module_that_only_the_run_names_counts_and_is_never_an_old_on
     source = put(b"edited again")
     assert "the module _xxhash" in (bench.run(process).error or "")
     assert [each.digest for each in bench.run(process).watched] == [source.digest]
+    (notebook / "before").mkdir()
+    (notebook / "before" / "_xxhash.py").write_text("xxh64 = len")
+    (found,) = reads(bench, take, notebook, sys_path=(str(notebook / "before"), *path))
+    assert (found.kind, found.name) == ("code", "_xxhash")
 
 
 def test_a_package_that_comes_to_hide_a_module_is_seen_though_no_file_changed(

@@ -132,13 +132,14 @@ class LocalModules:
         """
         if not self._is_old() and all(each.hold(self._watcher.state) for each in self._reads):
             return False
-        compiled = {name for name, file in self.loaded.items() if file.endswith(COMPILED)}
-        for name in self.loaded.keys() - compiled:
+        compiled = [name for name, file in self.loaded.items() if file.endswith(COMPILED)]
+        kept = {name for name in compiled if not _leads_elsewhere(name)}
+        for name in self.loaded.keys() - kept:
             del sys.modules[name]
         importlib.invalidate_caches()  # those of archives, too
-        self._known = {name: self._known[name] for name in compiled}
-        self._reads, self._dirty = self.reads_of(compiled), set()
-        return any(map(self.is_edited, compiled)) or not all(
+        self._known = {name: self._known[name] for name in kept}
+        self._reads, self._dirty = self.reads_of(kept), set()
+        return any(map(self.is_edited, kept)) or not all(
             each.hold(self._watcher.state) for each in self._reads
         )
 
