@@ -33,9 +33,10 @@ def _json(status: int, reason: str, message: str) -> Refuse:
 
 
 _LATER = {"Retry-After": "3600"}  # nobody waits for that
+_NO_RIGHT = "User: arn:aws:iam::1:user/ben is not authorized to perform: s3:DeleteObject"
 REFUSALS = {
     "s3": {
-        "denied": _xml(403, "AccessDenied", "Access Denied"),
+        "denied": _xml(403, "AccessDenied", _NO_RIGHT),
         "expired": _xml(400, "ExpiredToken", "The provided token has expired."),
         "busy": _xml(503, "SlowDown", "Please reduce your request rate."),
         "gone": _xml(404, "NoSuchBucket", "The specified bucket does not exist"),
@@ -66,8 +67,9 @@ def not_deleted(request: Request) -> Refuse:
     """Return what S3 answers whoever deletes one key or some, and has no right to."""
     if request.method == "DELETE":
         return REFUSALS["s3"]["denied"]
-    word = b"<Error>%s<Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
-    errors = b"".join(word % key for key in re.findall(rb"<Key>.*?</Key>", request.head))
+    word = b"<Error>%s<Code>AccessDenied</Code><Message>%s</Message></Error>"
+    said = _NO_RIGHT.encode()
+    errors = b"".join(word % (key, said) for key in re.findall(rb"<Key>.*?</Key>", request.head))
     text = b"<?xml version='1.0'?><DeleteResult>%s</DeleteResult>" % errors
     return Refuse(200, text, {"Content-Type": "application/xml"})
 

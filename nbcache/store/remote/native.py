@@ -30,7 +30,7 @@ _GONE = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted
 _CODE = re.compile(r"<Code>(?P<code>\w+)</Code>")
 # Of one of several keys that were to be deleted: S3 answers "200 OK" to who has no right to.
 _OF_A_KEY = re.compile(
-    r"request failed for key .*: (?P<message>.*) \(code: (?P<code>[A-Za-z]\w*)\)"
+    r"request failed for key .*?: (?P<message>.*) \(code: (?P<code>[A-Za-z]\w*)\)"
 )
 _MESSAGE = re.compile(r"<Message>([^<\n]+)")
 _STATUS = re.compile(
@@ -159,9 +159,8 @@ class ObstoreDriver:
             status, code = _STATUS.search(text), _CODE.search(text) or _OF_A_KEY.search(text)
             if _GONE.search(text):
                 return StoreGoneError, reason
-            if (
-                code is not None and code["code"] in _CODES
-            ):  # an expired token comes with status 400
+            # An expired token comes with status 400.
+            if code is not None and code["code"] in _CODES:
                 return _CODES[code["code"]], reason
             if status is None:  # it never came to an answer
                 return StoreUnavailableError, reason

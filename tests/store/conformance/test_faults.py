@@ -130,7 +130,7 @@ def test_a_refusal_is_told_from_a_miss(faulty: Faulty) -> None:
         with faulty.proxy.when(not_deleted):
             kept = raised(lambda: store.delete([KEY, "other"]))
         assert isinstance(kept, AccessDeniedError)
-        assert "Access Denied" in kept.reason
+        assert "User: arn:aws:iam::1:user/ben is not authorized" in kept.reason
         assert "DeleteObjects" not in kept.reason
 
 
