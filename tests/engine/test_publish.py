@@ -122,12 +122,15 @@ def test_each_file_stands_in_its_own_mode_whatever_else_has_its_content(
     notebook.cell(body.format("plain"))
     notebook.run()
     assert modes() == {"able.sh": True, "plain.sh": False}
+    places = {each.name: each.stat().st_ino for each in (notebook.folder / "out").iterdir()}
 
     notebook.cell(f"{body.format('plain')}; chmod +x plain.sh")
     notebook.cell(f"{body.format('able')}; true")
     notebook.run()
 
     assert modes() == {"able.sh": False, "plain.sh": True}
+    now = {each.name: each.stat().st_ino for each in (notebook.folder / "out").iterdir()}
+    assert now == places  # nothing was copied: some file systems keep no such bit
 
 
 def test_a_file_of_somebody_else_is_never_overwritten_unasked(notebook: Notebook) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -75,6 +76,22 @@ def test_an_item_that_depends_on_those_before_it_is_read_once_they_are_made(
     best = notebook.names["best"]
 
     assert best[0] == 10
+
+
+def test_a_file_that_can_be_executed_is_read_as_one_after_an_equal_one_that_cannot(
+    notebook: Notebook,
+) -> None:
+    body = "%%process {0}(v) -> t: path = 't.sh' from src --bash\necho > t.sh"
+    notebook.cell("%channel src = of(1)")
+    notebook.cells([body.format("plain"), f"{body.format('able')}; chmod +x t.sh"])
+    run = notebook.run()
+    for each in (notebook.folder / "cache" / "blobs").rglob("*"):
+        if each.is_file():
+            each.chmod(0o444)  # as those that come from elsewhere are
+
+    paths = [run[name].value for name in ("plain", "able")]
+
+    assert os.access(paths[1], os.X_OK)
 
 
 def test_a_channel_that_is_no_longer_bound_says_so(notebook: Notebook) -> None:

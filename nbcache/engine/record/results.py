@@ -38,6 +38,7 @@ from nbcache.plan.identity.canonical import summarise
 from nbcache.plan.identity.confidential import is_confidential
 from nbcache.store.cache import Cache
 from nbcache.store.files import full_disk_error, is_full, new_ulid, remove
+from nbcache.store.placing import allow_execution
 
 Elements = Sequence[tuple[Position, Item | HoleCause]]
 """What a channel holds, in order: items and holes."""
@@ -153,6 +154,7 @@ class Decoder:
         if place.exists():
             with contextlib.suppress(BlobMissingError):  # it is a copy then
                 self._cache.blobs.check(stored.blob, stored.kind)
+            allow_execution(str(place), bool(stored.executable))  # an equal one need not have been
         else:
             new = self._cache.tmp / new_ulid()
             try:

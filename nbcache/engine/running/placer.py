@@ -239,8 +239,13 @@ class Placer:
             return "foreign"
         noted = self._cache.published.noted(leaf.target)
         if noted is not None:
-            is_same = noted == leaf.digest and bool(there.st_mode & stat.S_IXUSR) == leaf.executable
-            return "right" if is_same and mode == "copy" else "ours"
+            if noted != leaf.digest or mode != "copy":
+                return "ours"
+            if bool(there.st_mode & stat.S_IXUSR) != leaf.executable:
+                with contextlib.suppress(OSError):  # a file system that keeps no such bit
+                    os.chmod(leaf.target, 0o755 if leaf.executable else 0o644)
+                self._cache.published.note(leaf.target, noted)
+            return "right"
         if leaf.digest is None or self._cache.files.digest(leaf.target) != leaf.digest:
             return "foreign"
         if mode != "copy":
