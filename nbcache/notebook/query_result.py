@@ -119,12 +119,23 @@ def _polars(cursor: Any) -> object:
                 for each in table[place].to_pylist()
             ]
             table = table.set_column(place, column.name, pa.array(spans, pa.duration("us")))
-        elif any(each in str(column.type) for each in ("_interval", "_union<")):  # it would panic
+        elif _is_unknown_to_polars(column.type):  # it would panic
             raise UsageError(
                 f"polars has no type for the column {column.name!r} ({column.type}): ask for "
                 "--format arrow or json, or for what is in it"
             )
     return polars.from_arrow(table)
+
+
+def _is_unknown_to_polars(kind: Any) -> bool:
+    import pyarrow as pa
+
+    inner = (kind.field(place).type for place in range(kind.num_fields))
+    return (
+        pa.types.is_interval(kind)
+        or pa.types.is_union(kind)
+        or any(map(_is_unknown_to_polars, inner))
+    )
 
 
 def _arrow_stream(table: Any) -> bytes:

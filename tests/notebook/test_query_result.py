@@ -75,7 +75,11 @@ def test_differences_of_times_and_columns_of_one_name_are_no_trouble_for_polars(
     assert isinstance(found, polars.DataFrame)
     took = datetime.timedelta(seconds=1.5)
     assert found.to_dicts() == [{"took": took, "none": None, "n": 1, "n_1": 2}]
-    for value in ("[INTERVAL 1 DAY]", "{'a': [union_value(n := 2)]}"):
+    named = "SELECT [{'time_interval': map {'_union<': 0.9}}] AS v"
+    assert isinstance(
+        query_result.for_notebook(cache, named, parsed("--format polars")), polars.DataFrame
+    )
+    for value in ("[INTERVAL 1 DAY]", "{'a': [union_value(n := 2)]}", "map {1: INTERVAL 1 DAY}"):
         with pytest.raises(UsageError, match="polars has no type for the column 'v' "):
             query_result.for_notebook(cache, f"SELECT {value} AS v", parsed("--format polars"))
 

@@ -205,6 +205,10 @@ def test_a_file_that_is_named_in_the_code_is_told_beside_a_new_input_and_is_none
     assert _line([BODY, TEXT, old], [BODY, other, new]) == (
         "file f.txt changed; new input: no earlier task has text 'b'"
     )
+    before, after = ([_of("file", f"{n}.txt", side) for n in range(40)] for side in "ab")
+    assert _line([BODY, *before], [BODY, *after]) == (
+        "file 0.txt changed and file 1.txt changed, and 38 more"
+    )
 
 
 def test_inputs_that_read_alike_are_counted_and_named_once() -> None:

@@ -158,9 +158,11 @@ def _is_another_input(found: Sequence[Difference]) -> bool:
 
 
 def _new_input(found: Sequence[Difference]) -> str:
-    files = " and ".join(phrase(each) for each in found if each.component.kind == "file")
+    files = [phrase(each) for each in found if each.component.kind == "file"]
+    more = f", and {len(files) - 2} more" if len(files) > 2 else ""
     inputs = [each for each in found if each.component.kind == "input"]
-    return "; ".join(filter(None, (files, _another_input(inputs) if inputs else "")))
+    said = " and ".join(files[:2]) + more
+    return "; ".join(filter(None, (said, _another_input(inputs) if inputs else "")))
 
 
 def _another_input(found: Sequence[Difference]) -> str:
