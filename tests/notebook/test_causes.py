@@ -57,9 +57,9 @@ def _without_blobs(folder: Path) -> None:
 _DATA = "(x, f: path = '{}') -> out from src"
 
 
-def _notebook(code: str) -> str:
-    cell = {"cell_type": "code", "source": code, "metadata": {}, "outputs": []}
-    return json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4})
+def _notebook(*codes: str) -> str:
+    cells = [{"cell_type": "code", "source": c, "metadata": {}, "outputs": []} for c in codes]
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4})
 
 
 _LIST = "sorted(k for k in os.environ if k.startswith('CAUSE_L'))"
@@ -273,13 +273,34 @@ def test_json_is_plain_data(asked: Asked) -> None:
     json.dumps([asked.plans, [data for _, _, data in asked.why.values()], asked.diff])
 
 
-def test_a_timed_cell_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timed_cell_is_read_once_and_is_that_of_no_other_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with shell_in(tmp_path) as shell:
         for each in range(3):
             shell.ok(f"%%time\ndef timed_{each}(v): return v + {each}")
         shell.ok("%%process all_timed\n[f(1) for f in (timed_0, timed_1, timed_2)]")
+        shell.ok("%nbcache plan")
+        shell.ok("first = timed_0")
+        shell.ok("def timed_0(v): return v + 0")
+        code = shell.ip.user_ns["timed_0"].__code__  # equal to that of `first`
+        assert sources.file_of(code) == code.co_filename
         monkeypatch.setattr(sources, "_timed_by", lambda call: pytest.fail(f"read again: {call}"))
 
         plan = shell.ok("%nbcache plan --json").value
 
     assert [each["to_run"] for each in plan] == [1]
+
+
+def test_a_cell_that_is_no_python_hides_no_setting_of_its_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "cause_111.py").write_text("K = 1\n")
+    (tmp_path / "cause_111.ipynb").write_text(_notebook("cause_111.K = 2", "def ("))
+    with shell_in(tmp_path) as shell:
+        shell.ok("import cause_111")
+        shell.run("%run cause_111.ipynb")
+        card = shell.ok("%%process reads\ncause_111.K")
+
+    assert "cause_111.K 2" in card.text

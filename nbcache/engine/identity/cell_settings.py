@@ -16,7 +16,7 @@ from nbcache.engine.identity.modules import LocalModules
 from nbcache.engine.identity.packages import is_covered
 from nbcache.engine.identity.patches import Patch, top_of
 from nbcache.engine.identity.setters import is_style, set_by_call, style
-from nbcache.engine.identity.sources import cell_names, text_of, text_of_notebook
+from nbcache.engine.identity.sources import cell_names, text_of, texts_of_notebook
 from nbcache.plan.identity.canonical.names import attribute
 from nbcache.plan.identity.module_reach import ModuleReach
 from nbcache.plan.identity.module_settings import (
@@ -200,7 +200,7 @@ def _said(
             with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
                 path = (folder or Path.cwd()) / script
                 if path.suffix == ".ipynb":
-                    yield settings_in(text_of_notebook(path), aliases)
+                    yield from (settings_in(each, aliases) for each in texts_of_notebook(path))
                 else:
                     yield settings_in(path.read_text("utf-8", "surrogateescape"), aliases)
 

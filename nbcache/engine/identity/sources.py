@@ -94,11 +94,11 @@ def text_of(filename: str) -> str | None:
     return (_as_python(text) if filename in _cells() else text) or None
 
 
-def text_of_notebook(path: Path) -> str:
-    """Return the code of a notebook's file as Python, as `%run` executes it."""
+def texts_of_notebook(path: Path) -> list[str]:
+    """Return the cells of a notebook's file as Python, as `%run` executes them."""
     cells = json.loads(path.read_text("utf-8"))["cells"]
     codes = ["".join(each["source"]) for each in cells if each["cell_type"] == "code"]
-    return _as_python("".join(map(_shell().transform_cell, codes)))
+    return [_as_python(_shell().transform_cell(each)) for each in codes]
 
 
 def source_of(code: types.CodeType) -> str | None:
@@ -108,7 +108,9 @@ def source_of(code: types.CodeType) -> str | None:
 
 def file_of(code: types.CodeType) -> str:
     """Return the name of the file or cell in which some code was written."""
-    if code.co_filename == _ALL_TIMED and code not in _timed_in:
+    if code.co_filename != _ALL_TIMED:
+        return code.co_filename
+    if code not in _timed_in:
         word = code.co_name.strip("<>")  # of a lambda, too
         for name in filter(_is_timed, reversed(_cells())):
             text = text_of(name) or ""
