@@ -111,13 +111,14 @@ def file_of(code: types.CodeType) -> str:
     if code.co_filename != _ALL_TIMED:
         return code.co_filename
     if code not in _timed_in:
+        _timed_in[code] = code.co_filename  # where none holds it: a line, not a cell, was timed
         word = code.co_name.strip("<>")  # of a lambda, too
         for name in filter(_is_timed, reversed(_cells())):
             text = text_of(name) or ""
             if word in text and find_function(code, lambda _, text=text: text):  # type: ignore[misc]
                 _timed_in[code] = name
                 break
-    return _timed_in.get(code, code.co_filename)
+    return _timed_in[code]
 
 
 def _is_timed(filename: str) -> bool:
