@@ -25,6 +25,7 @@ from nbcache.engine.work.around_script import answers, run_after
 from nbcache.engine.work.callers import ASK_FOR_TEXT
 from nbcache.engine.work.harvest import NOTHING, Harvest, Leaf, to_ports
 from nbcache.engine.work.hints import hint_about
+from nbcache.engine.work.module_state import COMPILED
 from nbcache.engine.work.modules_by_path import find_by_path
 from nbcache.engine.work.path_values import paths_in
 from nbcache.engine.work.process_tree import end_own_children
@@ -222,6 +223,8 @@ class _Attempt:
         if self.spec.gpus:
             known[DEVICES] = ""
         unknown = self._unknown = place.unknown_modules(process, loaded)
+        if any(file.endswith(COMPILED) for file in unknown.values()):
+            self.retire = True  # nothing sends this worker away when the file is another one
         used = {*process.modules, *unknown}
         self.report.overlooked = place.watcher.overlooked
         words = body.words() | place.modules.words_of(used)

@@ -125,23 +125,20 @@ class LocalModules:
     def renew(self) -> bool:
         """Before an attempt has anything: drop all local modules where the import of one would give
         something else now: its name leads elsewhere, its file was edited, or what its import read
-        has changed. Return whether one that is compiled is such: no process loads that again.
+        has changed. Return whether one that is compiled was edited: no process loads that again.
 
         The attempt then imports them anew; nothing else in a worker holds on to their objects. What
         it asks for by name only the run knows, so all that are loaded are looked at.
         """
-        if not self._is_old() and all(each.hold(self._watcher.state) for each in self._reads):
-            return False
-        compiled = [name for name, file in self.loaded.items() if file.endswith(COMPILED)]
-        kept = {name for name in compiled if not _leads_elsewhere(name)}
-        for name in self.loaded.keys() - kept:
-            del sys.modules[name]
-        importlib.invalidate_caches()  # those of archives, too
-        self._known = {name: self._known[name] for name in kept}
-        self._reads, self._dirty = self.reads_of(kept), set()
-        return any(map(self.is_edited, kept)) or not all(
-            each.hold(self._watcher.state) for each in self._reads
-        )
+        loaded = self.loaded.items()
+        if self._is_old() or not all(each.hold(self._watcher.state) for each in self._reads):
+            if any(file.endswith(COMPILED) and self.is_edited(name) for name, file in loaded):
+                return True
+            for name, _ in loaded:
+                del sys.modules[name]
+            importlib.invalidate_caches()  # those of archives, too
+            self._known, self._reads, self._dirty = {}, [], set()
+        return False
 
     def _is_old(self) -> bool:
         """Say whether a loaded module is not what its name leads to now. Looks again only where a
