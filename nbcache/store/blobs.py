@@ -258,8 +258,8 @@ class Blobs:
 
         `how` lists the means to try in order: reflink, symlink, copy. A tree's directories are
         real, its files placed by `how`. Returns the means that worked (of a tree: "copy" if it is
-        empty). executable: a file has to be; else it is as its blob, which an equal one may have
-        made executable: a link that need not be does no harm, and a copy of it takes time.
+        empty). executable: whether a file is to be; None: as its blob, as is one that need not be
+        where it may be a link, since to copy it for that takes time.
 
         Raises:
             BlobMissingError: a blob is not there; `target` may be there in part.
@@ -270,7 +270,9 @@ class Blobs:
             return place_tree(self.open_tree(digest), self.sound, target, means)
         if kind != "file":
             raise StoreError(f"a {kind} cannot be placed as a file")
-        return place_file(digest, self.sound(digest), target, means, executable or None)
+        if "symlink" in means:
+            executable = executable or None
+        return place_file(digest, self.sound(digest), target, means, executable)
 
     def sound(self, digest: str) -> str:
         """Return the path of a blob whose bytes are what they were; it may come from elsewhere.

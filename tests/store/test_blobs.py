@@ -172,6 +172,8 @@ def test_the_executable_bit_is_kept_and_comes_with_whoever_wants_it(
     assert mode(tmp_path / "2") == 0o444
     blobs.materialise(plain.blob, "file", tmp_path / "3", how="symlink", executable=False)
     assert (tmp_path / "3").is_symlink()  # and no copy of what may be large
+    blobs.materialise(plain.blob, "file", tmp_path / "4", how=("reflink", "copy"), executable=False)
+    assert mode(tmp_path / "4") == 0o444
 
 
 def test_a_file_with_other_names_is_copied_so_that_nobody_can_write_to_the_blob(
