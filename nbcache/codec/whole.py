@@ -101,15 +101,12 @@ def _base_that_tells(cls: type) -> Any:
     """Return the class of Python's that tells pickle what objects of a class that derives from it
     are called with, where that one is called with something else, as far as anybody knows."""
     teller = next(each for each in cls.__mro__ if not _TELLERS.isdisjoint(vars(each)))
-    if teller is object or issubclass(
-        cls, BaseExceptionGroup
-    ):  # which keeps what it is called with
+    if teller is object or issubclass(cls, BaseExceptionGroup):  # keeps what it is called with
         return None
     is_own = True
     for each in cls.__mro__:
-        if each.__module__.partition(".")[0] in sys.stdlib_module_names and issubclass(
-            each, teller
-        ):
+        library = str(each.__module__).partition(".")[0]  # None where a library hides it
+        if library in sys.stdlib_module_names and issubclass(each, teller):
             return None if is_own else each
         is_own = is_own and _CALLED.isdisjoint(vars(each))
     return None

@@ -411,9 +411,10 @@ def test_a_state_that_is_empty_reaches_the_object_that_makes_the_rest_anew() -> 
     assert (type(made.lock), made.maxlen) == (type(threading.Lock()), 2)
 
 
-def test_what_derives_from_a_class_of_python_is_not_called_with_what_that_one_is_called_with() -> (
-    None
-):
+def test_what_derives_from_a_class_of_python_is_not_called_with_what_that_one_is_called_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(copyreg.dispatch_table, Sloted, raising=False)  # by tblib
     lists, told = Lists("a"), Told("b")
     lists["x"].append(1)
     told["y"] = 2

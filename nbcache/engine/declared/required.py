@@ -34,6 +34,7 @@ class Required:
     __lt__ = __le__ = __gt__ = __ge__ = _missing
     __eq__ = __ne__ = _missing
     __hash__ = object.__hash__
+    __nbcache_identity__ = _missing  # what captures it
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("_"):
